@@ -1,0 +1,83 @@
+"""English and Chinese: a message is a template and its values, put into words only when it is shown.
+
+So a run recorded by an English training job reads in Chinese, and the other way round. English is the source: a template is its own
+msgid in the catalogues of `locale/`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import gettext
+import locale
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+DOMAIN = "seismograd"
+LANGUAGES = ("en", "zh")
+LOCALE_DIR = Path(__file__).parent / "locale"
+
+Value = str | int | float
+
+_language: contextvars.ContextVar[str | None] = contextvars.ContextVar("language", default=None)
+
+
+def default_language() -> str:
+    """`zh` when the locale of the environment is a Chinese one, else `en`."""
+    for variable in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
+        value = os.environ.get(variable, "")
+        if value and value.split(":")[0] not in ("C", "POSIX"):
+            return "zh" if value.lower().startswith("zh") else "en"
+    return "zh" if (locale.getlocale()[0] or "").lower().startswith(("zh", "chinese")) else "en"
+
+
+def language() -> str:
+    """The language in force: that of `use_language`, else that of the locale."""
+    return _language.get() or default_language()
+
+
+@contextmanager
+def use_language(lang: str | None) -> Iterator[None]:
+    """Speak `lang` (`en`, `zh`, or `None` for the locale's) inside the block."""
+    token = _language.set(lang)
+    try:
+        yield
+    finally:
+        _language.reset(token)
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def _catalogue(lang: str) -> gettext.NullTranslations:
+    if lang == "en":
+        return gettext.NullTranslations()
+    return gettext.translation(DOMAIN, LOCALE_DIR, languages=[lang])
+
+
+def translate(template: str) -> str:
+    """The template in the language in force."""
+    return _catalogue(language()).gettext(template) if template else template
+
+
+def mark(template: str) -> str:
+    """Mark a text for extraction, untranslated; it is translated where it is shown."""
+    return template
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A template in English (a msgid, with `{named}` places) and the values that go into it."""
+
+    template: str
+    values: Mapping[str, Value] = field(default_factory=dict[str, Value])
+
+    def render(self) -> str:
+        """The message in the language in force."""
+        return translate(self.template).format_map(self.values) if self.values else translate(self.template)
+
+
+def say(template: str, **values: Value) -> Message:
+    """A message from a template (extracted into the catalogues) and its values."""
+    return Message(template, values)

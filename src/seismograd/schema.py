@@ -1,0 +1,286 @@
+"""The values that everybody shares: what is measured, what happened, what was found.
+
+Shapes: T recorded iterations, B consecutive ones in a block, S of them sampled, P parameters, W numbers per parameter, E elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from seismograd.i18n import Message
+
+SCHEMA_VERSION = 1
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+StateArray = npt.NDArray[np.uint8]
+AnyArray = npt.NDArray[np.generic]
+
+
+class State(IntEnum):
+    """What a value is; four states of a gradient that are never mixed, and `NOT_MEASURED`."""
+
+    NOT_MEASURED = 0
+    ABSENT = 1
+    ZERO = 2
+    FINITE = 3
+    NONFINITE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """One number (or `width` numbers) per parameter, of the ready gradient unless `description` says otherwise.
+
+    `dtype` is the NumPy dtype it is recorded in; `sampled` ones are measured on every tenth iteration only.
+    """
+
+    name: str
+    dtype: str
+    unit: str
+    description: str
+    sampled: bool = False
+    width: int = 1
+
+
+HISTOGRAM_BINS = 64
+HISTOGRAM_FIRST_EXPONENT = -96
+HISTOGRAM_EXPONENTS_PER_BIN = 2
+
+STATISTICS = (
+    Statistic("grad_norm", "<f8", "1", "L2 norm of the gradient, summed in double precision"),
+    Statistic("grad_max", "<f4", "1", "largest |g|"),
+    Statistic("grad_sum", "<f4", "1", "sum of the gradient's scalars"),
+    Statistic("zeros", "<u4", "scalars", "scalars that are exactly zero"),
+    Statistic("nonfinite", "<u4", "scalars", "scalars that are NaN or infinite"),
+    Statistic("carried", "<u1", "0/1", "1 where the gradient still held what an earlier step had already used"),
+    Statistic("weight_norm", "<f8", "1", "L2 norm of the weights before the update", sampled=True),
+    Statistic("dead_rows", "<u4", "rows", "rows whose gradient was zero at every iteration since the last sample", sampled=True),
+    Statistic(
+        "exponents",
+        "<u4",
+        "scalars",
+        "scalars by binary exponent: bin b holds 2^(2b-96) <= |g| < 2^(2b-94); the ends hold all beyond them; zero and non-finite are left out",
+        sampled=True,
+        width=HISTOGRAM_BINS,
+    ),
+)
+
+SAMPLE_EVERY = 10
+
+
+class EventKind(IntEnum):
+    """A call that the session heard."""
+
+    BACKWARD = 1
+    CLIP = 2
+    ZERO_GRAD = 3
+    STEP = 4
+    UNSCALE = 5
+    SCALER_UPDATE = 6
+
+
+EVENT_DTYPE = np.dtype(
+    [
+        ("iteration", "<i8"),  # the iteration it happened in
+        ("time_s", "<f8"),  # seconds since the run began
+        ("value", "<f8"),  # BACKWARD: the loss, unscaled; CLIP: total norm before; STEP: learning rate; UNSCALE, SCALER_UPDATE: scale
+        ("limit", "<f8"),  # CLIP: the limit
+        ("site", "<i4"),  # index into the run's sites
+        ("optimizer", "<i2"),  # index into the run's optimizers, -1 when it concerns none or all
+        ("kind", "u1"),  # EventKind
+        ("detail", "u1"),  # CLIP: 1 norm, 2 value; ZERO_GRAD: 1 optimizer, 2 module
+    ]
+)
+
+
+class StepFlag(IntFlag):
+    """What was special about an iteration."""
+
+    NONE = 0
+    SKIPPED = 1  # the GradScaler skipped the update
+    NO_BACKWARD = 2  # a step without a backward before it
+    UNSTEPPED = 4  # gradients that no step ever used (the end of the run)
+
+
+STEP_DTYPE = np.dtype(
+    [
+        ("iteration", "<i8"),  # from 0; the axis that all optimizers share, called step wherever a user reads it
+        ("step", "<i8"),  # number of this step of its optimizer, from 0
+        ("time_s", "<f8"),  # seconds since the run began
+        ("loss", "<f8"),  # sum of the losses backpropagated into the gradient, unscaled; NaN: not measured
+        ("lr", "<f8"),  # learning rate of the first group
+        ("grad_norm", "<f8"),  # L2 norm over all measured parameters; NaN: non-finite, or nothing measured
+        ("scale", "<f8"),  # loss scale that was divided out (1: none)
+        ("clip_norm", "<f8"),  # total norm that the clip saw, unscaled; NaN: no clip
+        ("clip_limit", "<f8"),  # its limit; NaN: no clip
+        ("overhead_s", "<f8"),  # seconds spent inside seismograd in this iteration
+        ("optimizer", "<i4"),  # the first optimizer that stepped; -1: none
+        ("num_steps", "<i4"),  # optimizers that stepped in this iteration
+        ("num_backwards", "<i4"),  # backwards that added to the gradient
+        ("epoch", "<i4"),  # as told by `session.epoch`; -1: not told
+        ("flags", "<u4"),  # StepFlag
+        ("sampled", "<u4"),  # 1 where the sampled statistics were measured
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One column of the record.
+
+    `depth` is its place in the order of execution (0 is nearest the input), `None` when the graph did not show it. `module` is the class
+    name of the module that holds it, `optimizer` and `group` index what updates it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    numel: int
+    module: str = ""
+    aliases: tuple[str, ...] = ()
+    depth: int | None = None
+    trainable: bool = True
+    optimizer: int | None = None
+    group: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """An optimizer that stepped: its index in the run, its class, the name it has in the script when one was found."""
+
+    index: int
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place in the user's code."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive iterations with the same parameters: what sinks and rules read.
+
+    `values` holds each statistic of every iteration  # (B, P); `samples` the sampled ones  # (S, P) or (S, P, W), at the iterations whose
+    row numbers within the block are `sample_rows`  # (S,). A number is meaningful only where `state`  # (B, P) is not NOT_MEASURED or
+    ABSENT. `events` are those of these iterations in order; `sites` and `optimizers` are what their indices point into.
+    """
+
+    parameters: tuple[Parameter, ...]
+    steps: AnyArray
+    state: StateArray
+    values: Mapping[str, AnyArray]
+    sample_rows: IntArray
+    samples: Mapping[str, AnyArray]
+    events: AnyArray
+    elements: FloatArray  # (B, E); NaN: not measured
+    sites: Sequence[Site]
+    optimizers: Sequence[Optimizer]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One iteration as the session hands it over: the arrays of a `Block` without their first axis.
+
+    `samples` is empty when the sampled statistics were not measured in this iteration.
+    """
+
+    parameters: tuple[Parameter, ...]
+    step: AnyArray  # 0-d, STEP_DTYPE
+    state: StateArray
+    values: Mapping[str, AnyArray]
+    samples: Mapping[str, AnyArray]
+    events: AnyArray
+    elements: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that happened once and has words: a failure of ours, thinning, an element that does not exist, the end."""
+
+    kind: str
+    iteration: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What is known of a run before its first step."""
+
+    script: str
+    created_utc: str  # ISO 8601
+    seismograd_version: str
+    torch_version: str
+    python_version: str
+    level: str
+    every: int
+    elements: tuple[str, ...] = ()
+
+
+class Sink(Protocol):
+    """Where a session sends what it measured, in order, from one thread."""
+
+    def observe(self, block: Block) -> None:
+        """Take the next iterations."""
+        ...
+
+    def note(self, note: Note) -> None:
+        """Take a note."""
+        ...
+
+    def close(self) -> None:
+        """The run is over; nothing comes after this."""
+        ...
+
+
+SEVERITIES = ("error", "warning", "info")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A number of the record that a finding rests on. `parameter` is empty for one of the whole step; `limit` is what it was held against."""
+
+    statistic: str
+    parameter: str
+    step: int
+    value: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule found. `first_step` and `last_step` are iterations; `where` is the user's file:line, empty when there is none.
+
+    `related` are the codes of findings that this one explains and absorbs.
+    """
+
+    code: str
+    name: str
+    severity: str
+    optimizer: int
+    first_step: int
+    last_step: int
+    parameters: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    cause: Message
+    advice: Message
+    where: str = ""
+    excerpt: str = ""
+    related: tuple[str, ...] = field(default_factory=tuple[str, ...])
