@@ -1,0 +1,128 @@
+"""The command line: one file per command; this one holds their list and the way from `argv` to an exit code.
+
+Nothing here, nor what it imports, loads torch or NumPy: a script may have something to say before they load.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from seismograd import __version__
+from seismograd.cli import check, explain, rules, run, runs, show
+from seismograd.cli.entry import Entry, Plan
+from seismograd.cli.help import Command, Group
+from seismograd.cli.language import split_language
+from seismograd.cli.usage import TyperException, usage_error
+from seismograd.errors import SeismogradError
+from seismograd.i18n import mark, translate, use_language
+
+COMMANDS = (
+    Entry(
+        "run",
+        run.run,
+        mark("Run a training script, not edited, and record its gradients; its output, exit code and numbers are its own."),
+        ("seismograd run train.py --epochs 3", "seismograd run -m package.train", "seismograd run --element 'fc1.weight[0,0]' train.py"),
+        run.CONTEXT,
+    ),
+    Entry(
+        "show",
+        show.show,
+        mark("Show the gradients of one recorded step, or one scalar at every step."),
+        (
+            "seismograd show runs/20260101T120000Z-train",
+            "seismograd show runs/20260101T120000Z-train --step 0 --param 'fc1.*'",
+            "seismograd show runs/20260101T120000Z-train --element 'fc1.weight[0,0]'",
+        ),
+    ),
+    Entry(
+        "check",
+        check.check,
+        mark("Say what is wrong in a recorded run: where, since when, why, and what to change. Exits with 1 when that is an error."),
+        ("seismograd check runs/20260101T120000Z-train", "seismograd check runs/20260101T120000Z-train --format json"),
+    ),
+    Entry(
+        "explain",
+        explain.explain,
+        mark("Explain a rule: what it finds, how it decides, when it is wrong, what to try."),
+        ("seismograd explain SG101", "seismograd explain exploding-gradient"),
+    ),
+    Entry("rules", rules.rules, mark("List all rules.")),
+    Entry(
+        "runs",
+        runs.runs,
+        mark("List the recorded runs of a directory, the newest first."),
+        ("seismograd runs", "seismograd runs experiments/"),
+    ),
+)
+
+_SUMMARY = mark("A seismograph for gradients: it records the gradients of a PyTorch training, shows them, and says what is wrong.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line (`sys.argv` without its first word unless given); the exit code.
+
+    What a command leaves to do (a `Plan`: the user's script) is done last, when the argument parser has returned and nothing of ours is
+    on the stack that could catch what it raises.
+    """
+    outcome = _read(list(sys.argv[1:] if argv is None else argv))
+    return outcome if isinstance(outcome, int) else outcome.execute()
+
+
+def application() -> TyperGroup:
+    """The commands as typer's command tree."""
+    app = typer.Typer(cls=Group, help=_SUMMARY, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.callback(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})(_seismograd)
+    for entry in COMMANDS:
+        app.command(
+            entry.name, cls=Command, help=entry.summary, epilog="\n".join(entry.examples) or None, context_settings=dict(entry.context)
+        )(entry.function)
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group
+
+
+def _seismograd(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help=mark("Print the version."))] = False,
+) -> None:
+    if version:
+        print(f"seismograd {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+def _read(argv: list[str]) -> int | Plan:
+    group = application()
+    lang: str | None = None
+    try:
+        lang, arguments = split_language(argv, group)
+        with use_language(lang):
+            outcome = group.main(args=arguments, prog_name="seismograd", standalone_mode=False)
+            sys.stdout.flush()
+    except SeismogradError as error:
+        return _complain(error, lang)
+    except TyperException as error:
+        return _complain(usage_error(error), lang)
+    except BrokenPipeError:
+        return _reader_left()
+    return 0 if outcome is None else outcome
+
+
+def _complain(error: SeismogradError, lang: str | None) -> int:
+    with use_language(lang):
+        line = " ".join(error.line().split())
+        print(translate("seismograd: {line}").format(line=line), file=sys.stderr)
+    return error.exit_code
+
+
+def _reader_left() -> int:
+    """`seismograd show … | head`: the reader has what it wanted; keep the interpreter from complaining when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1

@@ -1,0 +1,20 @@
+"""`seismograd explain`: the documentation of one rule."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from seismograd.i18n import mark
+
+
+def explain(
+    rule: Annotated[str, typer.Argument(metavar="RULE", help=mark("The code or the name of a rule, such as SG101 or vanishing-gradient."))],
+) -> None:
+    """Explain a rule."""
+    from seismograd.views import output
+    from seismograd.views.rules import explanation, find_rule
+
+    output.answer(explanation(find_rule(rule)))
+    output.suggest("seismograd check RUN")

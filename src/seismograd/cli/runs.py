@@ -1,0 +1,25 @@
+"""`seismograd runs`: what was recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seismograd.i18n import mark
+
+
+def runs(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help=mark("Where to look; runs/ unless given."))] = Path("runs"),
+) -> None:
+    """List the recorded runs of a directory, the newest first."""
+    from seismograd.views import output
+    from seismograd.views.runs import find_runs, render
+    from seismograd.views.values import short_path
+
+    listed = find_runs(directory)
+    output.answer(render(listed))
+    newest = next((each for each in listed if each.run is not None), None)
+    if newest is not None:
+        output.suggest(f"seismograd show {short_path(newest.path)}")

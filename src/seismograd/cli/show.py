@@ -1,0 +1,54 @@
+"""`seismograd show`: the gradients of one step, or one scalar at every step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seismograd.cli.usage import whole_number
+from seismograd.i18n import language, mark
+
+
+def show(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))],
+    step: Annotated[str | None, typer.Option("--step", metavar="N", help=mark("The step to show; the last one unless given."))] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="GLOB", help=mark("Only parameters whose name matches, such as 'fc1.*'; may be repeated.")),
+    ] = None,
+    element: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--element", metavar="NAME[I,J]", help=mark("One scalar, such as 'fc1.weight[0,0]', at every recorded step; may be repeated.")
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="table|plain|json", help=mark("The form of the answer; table in English, plain in Chinese unless given.")
+        ),
+    ] = None,
+) -> None:
+    """Show the gradients of one recorded step, or one scalar at every step."""
+    from seismograd.elements import parse_element
+    from seismograd.record.reader import open_run
+    from seismograd.views import forms, output
+    from seismograd.views.element import read_elements
+    from seismograd.views.step import find_parameters, find_row, read_step
+    from seismograd.views.values import short_path
+
+    number = whole_number("--step", step)
+    view = form or ("plain" if language() == "zh" else "table")
+    step_view, element_view = forms.find_view(forms.STEP_VIEWS, view), forms.find_view(forms.ELEMENT_VIEWS, view)
+    wanted = [parse_element(text) for text in element or ()]
+    recorded = open_run(run)
+    output.tell_condition(recorded)
+    row, columns = find_row(recorded, number), find_parameters(recorded, param or ())
+    if wanted:
+        output.answer(element_view.render(read_elements(recorded, wanted)))
+        output.suggest(f"seismograd show {short_path(recorded.path)}")
+    else:
+        output.answer(step_view.render(read_step(recorded, row, columns)))
+        output.suggest(f"seismograd check {short_path(recorded.path)}")

@@ -1,0 +1,58 @@
+"""Where answers go: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from seismograd.i18n import translate
+from seismograd.record.reader import Run
+from seismograd.views.values import steps
+
+_FILE_WIDTH = 160
+"""How wide a table may be that goes into a file or a pipe."""
+
+QUIET_NOTES = ("end",)
+"""Kinds of notes that are no news."""
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """A console on a stream (stdout unless given), as wide as the terminal; nothing in texts is taken for markup."""
+    stream = sys.stdout if stream is None else stream
+    piped = not stream.isatty() and "COLUMNS" not in os.environ
+    return Console(file=stream, highlight=False, markup=False, emoji=False, width=_FILE_WIDTH if piped else None)
+
+
+def answer(result: RenderableType) -> None:
+    """Print a result on stdout; a string exactly as it is."""
+    if isinstance(result, str):
+        print(result)
+    else:
+        console().print(result)
+
+
+def tell_condition(run: Run) -> None:
+    """Say on stderr what a reader should know of the record itself: what was torn off, what failed, what is missing."""
+    out = console(sys.stderr)
+    if run.torn is not None:
+        out.print(Text(translate("note: {text}").format(text=run.torn.render()), style="yellow"))
+    for note in run.notes:
+        if note.kind not in QUIET_NOTES:
+            text = note.message.render()
+            line = f"{text} ({steps(note.iteration, note.iteration)})" if note.iteration >= 0 else text
+            out.print(Text(translate("note: {text}").format(text=line), style="yellow"))
+
+
+def suggest(command: str) -> None:
+    """Name the next command to type, on stderr; only where stdout is a terminal, so that nothing is added to what a pipe or a log gets."""
+    if sys.stdout.isatty():
+        console(sys.stderr).print(next_line(command))
+
+
+def next_line(command: str) -> Text:
+    """The line that names the next command."""
+    return Text(translate("next: {command}").format(command=command), style="dim")

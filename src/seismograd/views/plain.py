@@ -1,0 +1,31 @@
+"""One step as the lines that one prints in a training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from seismograd.i18n import translate
+from seismograd.views.step import Gradient, Step
+from seismograd.views.values import state_word
+
+
+def render(step: Step) -> str:
+    """The lines; `epoch` is the step where the run recorded no epochs."""
+    return "\n".join(_lines(step))
+
+
+def _lines(step: Step) -> Iterator[str]:
+    epoch = step.iteration if step.epoch is None else step.epoch
+    yield translate("--- Epoch {epoch} Gradients ---").format(epoch=epoch)
+    yield from (_line(gradient) for gradient in step.gradients)
+    loss = translate("not measured") if step.loss is None else f"{step.loss:.4f}"
+    yield translate("epoch {epoch}, loss={loss}").format(epoch=epoch, loss=loss)
+
+
+def _line(gradient: Gradient) -> str:
+    sizes = ", ".join(map(str, gradient.parameter.shape))
+    return translate("parameter: {name:<20} | gradient shape: {shape:<15} | gradient norm: {norm}").format(
+        name=gradient.parameter.name,
+        shape=f"torch.Size([{sizes}])",
+        norm=f"{gradient.norm:.6f}" if gradient.measured else state_word(gradient.state),
+    )

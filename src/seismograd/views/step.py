@@ -1,0 +1,158 @@
+"""The gradients of one recorded step: what `show` puts into a table, the plain form or JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say
+from seismograd.record.reader import Run
+from seismograd.schema import Parameter, State
+from seismograd.views.histogram import Histogram, nearest_histogram
+
+_MEASURED = (State.ZERO, State.FINITE, State.NONFINITE)
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """One parameter's gradient at one step. The numbers say nothing unless it was measured."""
+
+    parameter: Parameter
+    state: State
+    norm: float
+    maximum: float
+    zeros: int
+    nonfinite: int
+
+    @property
+    def measured(self) -> bool:
+        """Whether there was a gradient, and it was looked at."""
+        return self.state in _MEASURED
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the scalars: the norm divided by the square root of their number."""
+        return self.norm / math.sqrt(self.parameter.numel) if self.parameter.numel else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One recorded step: its numbers and the gradients of the parameters asked for.
+
+    `grad_norm` is over all parameters, whether asked for or not. `loss` is `None` when it was not measured; `epoch` is `None` when the run
+    recorded none; the clip is `None` when there was none.
+    """
+
+    run: Run
+    iteration: int
+    first: int
+    last: int
+    num_recorded: int
+    epoch: int | None
+    loss: float | None
+    lr: float
+    grad_norm: float
+    scale: float
+    clip: tuple[float, float] | None
+    flags: int
+    num_backwards: int
+    gradients: tuple[Gradient, ...]
+    histogram: Histogram | None
+
+
+def find_row(run: Run, step: int | None) -> int:
+    """The row of the record that holds a step; the last one when `step` is `None`.
+
+    Raises:
+        SeismogradError: nothing was recorded, or not that step.
+    """
+    iterations = run.steps["iteration"]
+    if len(iterations) == 0:
+        raise SeismogradError(
+            say("no optimizer step was recorded in {run}", run=str(run.path)),
+            say("a step is an optimizer.step() after a backward(); did the script get that far?"),
+        )
+    if step is None:
+        return len(iterations) - 1
+    rows = np.flatnonzero(iterations == step)
+    if len(rows):
+        return int(rows[-1])
+    first, last = int(iterations[0]), int(iterations[-1])
+    if first <= step <= last:
+        nearest = int(iterations[np.argmin(np.abs(iterations - step))])
+        raise SeismogradError(say("step {step} was not recorded", step=step), say("the nearest that was is {nearest}", nearest=nearest))
+    raise SeismogradError(say("there is no step {step}", step=step), say("the run has the steps {first} to {last}", first=first, last=last))
+
+
+def find_parameters(run: Run, patterns: Sequence[str]) -> tuple[int, ...]:
+    """The columns of the parameters that match any of the patterns, by name or alias; all when there is no pattern.
+
+    Raises:
+        SeismogradError: a pattern matches nothing.
+    """
+    chosen: set[int] = set()
+    for pattern in patterns:
+        matched = {
+            column for column, each in enumerate(run.parameters) if any(fnmatchcase(name, pattern) for name in (each.name, *each.aliases))
+        }
+        if not matched:
+            raise SeismogradError(say("no parameter matches {pattern}", pattern=repr(pattern)), nearest_names(run, pattern))
+        chosen |= matched
+    return tuple(sorted(chosen)) if patterns else tuple(range(len(run.parameters)))
+
+
+def nearest_names(run: Run, wanted: str):
+    """The parameters whose names come nearest to what was asked for, as a mend."""
+    names = [each.name for each in run.parameters]
+    near = get_close_matches(wanted.replace("*", "").replace("?", ""), names, n=3, cutoff=0.4) or names[:3]
+    return say("the nearest names are {names}", names=", ".join(near)) if near else say("the run recorded no parameters")
+
+
+def read_step(run: Run, row: int, columns: Sequence[int]) -> Step:
+    """Collect one row of the record."""
+    numbers = run.steps[row]
+    states = run.states[row]
+    values = {name: run.series(name)[row] for name in ("grad_norm", "grad_max", "zeros", "nonfinite")}
+    gradients = tuple(
+        Gradient(
+            parameter=run.parameters[column],
+            state=State(int(states[column])),
+            norm=float(values["grad_norm"][column]),
+            maximum=float(values["grad_max"][column]),
+            zeros=_whole(values["zeros"][column]),
+            nonfinite=_whole(values["nonfinite"][column]),
+        )
+        for column in columns
+    )
+    loss = float(numbers["loss"])
+    epoch = int(numbers["epoch"])
+    clip = (float(numbers["clip_norm"]), float(numbers["clip_limit"]))
+    # A loss that is NaN makes the gradients so; NaN next to finite gradients is a loss that nobody saw.
+    unseen = int(numbers["num_backwards"]) == 0 or (math.isnan(loss) and not np.any(states == State.NONFINITE))
+    return Step(
+        run=run,
+        iteration=int(numbers["iteration"]),
+        first=int(run.steps["iteration"][0]),
+        last=int(run.steps["iteration"][-1]),
+        num_recorded=len(run.steps),
+        epoch=epoch if epoch >= 0 else None,
+        loss=None if unseen else loss,
+        lr=float(numbers["lr"]),
+        grad_norm=float(numbers["grad_norm"]),
+        scale=float(numbers["scale"]),
+        clip=None if math.isnan(clip[1]) else clip,
+        flags=int(numbers["flags"]),
+        num_backwards=int(numbers["num_backwards"]),
+        gradients=gradients,
+        histogram=nearest_histogram(run, row, columns[0]) if len(columns) == 1 else None,
+    )
+
+
+def _whole(value: float) -> int:
+    return int(value) if math.isfinite(value) else 0

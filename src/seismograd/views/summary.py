@@ -1,0 +1,98 @@
+"""What `seismograd run` says when the script has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from seismograd.i18n import translate
+from seismograd.record.reader import Run
+from seismograd.rules.engine import RuleStatus
+from seismograd.schema import Finding, State
+from seismograd.views.diagnosis import Verdict, verdict
+from seismograd.views.diagnosis_text import finding_block, headline
+from seismograd.views.output import QUIET_NOTES, next_line
+from seismograd.views.step import Gradient, Step, find_parameters, find_row, read_step
+from seismograd.views.table import GradientTable, remarks, totals
+from seismograd.views.values import count, short_path
+
+_MOST_GRADIENTS = 12
+_MOST_FINDINGS = 3
+_WIDEST = 100
+
+
+def print_summary(run: Run, findings: Sequence[Finding], statuses: Sequence[RuleStatus], console: Console) -> None:
+    """Print where the record is, the table of the last step, the findings and the next command to type."""
+    width = min(console.width, _WIDEST)
+    found = verdict(run, findings, statuses)
+    console.print()
+    console.print(_where(run))
+    if len(run.steps):
+        _print_last_step(run, console)
+        console.print()
+        console.print(Text(headline(found), style="bold"))
+        for finding in found.findings[:_MOST_FINDINGS]:
+            console.print()
+            for part in finding_block(finding, width, evidence=False):
+                console.print(part)
+    else:
+        console.print(
+            Text(translate("No optimizer step was recorded: the script never called optimizer.step() after a backward()."), style="yellow")
+        )
+    _print_condition(run, console)
+    console.print()
+    console.print(next_line(_next_command(found)))
+
+
+def _where(run: Run) -> Text:
+    path = short_path(run.path)
+    recorded = translate("{steps} steps of {parameters} parameters recorded in {path}")
+    text = recorded.format(steps=count(len(run.steps)), parameters=count(len(run.parameters)), path=path)
+    return Text.assemble(("seismograd  ", "bold cyan"), text)
+
+
+def _print_last_step(run: Run, console: Console) -> None:
+    step = read_step(run, find_row(run, None), find_parameters(run, ()))
+    shown = telling(step)
+    console.print(Text(translate("The gradients at the last step, {step}:").format(step=step.iteration)))
+    console.print()
+    console.print(GradientTable(shown))
+    hidden = len(step.gradients) - len(shown)
+    if hidden:
+        console.print(Text(translate("… and {number} parameters between these").format(number=count(hidden)), style="dim"))
+    console.print(Text(totals(step)))
+    for remark in remarks(step):
+        console.print(Text(remark, style="yellow"))
+
+
+def telling(step: Step) -> tuple[Gradient, ...]:
+    """The gradients worth a row when there are too many: those that are not finite, then the largest and the smallest, in their order."""
+    if len(step.gradients) <= _MOST_GRADIENTS:
+        return step.gradients
+    unusual = [each for each in step.gradients if each.state != State.FINITE][: _MOST_GRADIENTS // 2]
+    usual = sorted((each for each in step.gradients if each.state == State.FINITE), key=lambda each: each.rms)
+    room = _MOST_GRADIENTS - len(unusual)
+    chosen = [*unusual, *usual[: room // 2], *usual[len(usual) - (room - room // 2) :]]
+    names = {each.parameter.name for each in chosen}
+    return tuple(each for each in step.gradients if each.parameter.name in names)
+
+
+def _print_condition(run: Run, console: Console) -> None:
+    lines = [note.message.render() for note in run.notes if note.kind not in QUIET_NOTES]
+    if run.torn is not None:
+        lines.insert(0, run.torn.render())
+    if lines:
+        console.print()
+    for line in lines:
+        console.print(Text(translate("note: {text}").format(text=line), style="yellow"))
+
+
+def _next_command(found: Verdict) -> str:
+    path = short_path(found.run.path)
+    if len(found.run.steps) == 0:
+        return "seismograd run --help"
+    if len(found.findings) > _MOST_FINDINGS or any(finding.evidence for finding in found.findings):
+        return f"seismograd check {path}"
+    return f"seismograd show {path} --step 0"

@@ -1,0 +1,99 @@
+"""How single values are written: numbers, counts, shares, shapes and states."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from seismograd.i18n import mark, translate
+from seismograd.schema import State
+
+NOTHING = "–"
+
+STATE_CODES = {
+    State.NOT_MEASURED: "not measured",
+    State.ABSENT: "absent",
+    State.ZERO: "zero",
+    State.FINITE: "finite",
+    State.NONFINITE: "non-finite",
+}
+STATE_WORDS = {
+    State.NOT_MEASURED: mark("not measured"),
+    State.ABSENT: mark("no gradient"),
+    State.ZERO: mark("all zero"),
+    State.FINITE: mark("finite"),
+    State.NONFINITE: mark("non-finite"),
+}
+STATE_STYLES = {
+    State.NOT_MEASURED: "dim",
+    State.ABSENT: "yellow",
+    State.ZERO: "yellow",
+    State.FINITE: "green",
+    State.NONFINITE: "bold red",
+}
+SEVERITY_WORDS = {"error": mark("error"), "warning": mark("warning"), "info": mark("info")}
+SEVERITY_STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan"}
+
+
+def state_word(state: State) -> str:
+    """The state in the language in force."""
+    return translate(STATE_WORDS[state])
+
+
+def severity_word(severity: str) -> str:
+    """The severity in the language in force."""
+    return translate(SEVERITY_WORDS[severity])
+
+
+def number(value: float, digits: int = 4) -> str:
+    """The value to so many significant digits; `nan`, `inf` and `-inf` as they are."""
+    return f"{value:.{digits}g}"
+
+
+def count(value: int) -> str:
+    """The count with its thousands parted."""
+    return f"{value:,}"
+
+
+def share(part: int, whole: int) -> str:
+    """The part in per cent to one decimal; `0%` and `100%` are said only when they are exact."""
+    if part == 0 or whole == 0:
+        return "0%"
+    if part == whole:
+        return "100%"
+    percent = 100 * part / whole
+    return "<0.1%" if percent < 0.05 else ">99.9%" if percent >= 99.95 else f"{percent:.1f}%"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """A shape as torch prints it, without its `torch.Size`."""
+    return f"[{', '.join(map(str, sizes))}]"
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The names, at most so many of them, and how many more there are."""
+    shown = ", ".join(names[:most])
+    hidden = len(names) - most
+    return translate("{names} and {number} more").format(names=shown, number=hidden) if hidden > 0 else shown
+
+
+def steps(first: int, last: int) -> str:
+    """A range of steps."""
+    return (
+        translate("step {step}").format(step=first)
+        if first == last
+        else translate("steps {first} to {last}").format(first=first, last=last)
+    )
+
+
+def sentences(parts: Iterable[str]) -> str:
+    """Short statements side by side."""
+    return " · ".join(part for part in parts if part)
+
+
+def short_path(path: Path) -> str:
+    """The path as one would type it here, quoted for a shell."""
+    inside = path.is_relative_to(Path.cwd())
+    return shlex.quote(os.path.relpath(path) if inside else str(path))
