@@ -1,0 +1,110 @@
+"""The small JSON documents of a run: what each says, and back to the values of the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from seismograd.record.findings import message_from_json, message_to_json
+from seismograd.record.layout import FORMAT
+from seismograd.schema import (
+    EVENT_DTYPE,
+    SCHEMA_VERSION,
+    STATISTICS,
+    STEP_DTYPE,
+    EventKind,
+    Note,
+    Optimizer,
+    Parameter,
+    RunInfo,
+    Site,
+    State,
+    Statistic,
+    StepFlag,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """What a segment's files are columns of: its parameters, in order; the row of the run it begins with; the statistics it has."""
+
+    first_row: int
+    statistics: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+
+
+def meta_to_json(info: RunInfo) -> dict[str, object]:
+    """Everything needed to read the run's files without seismograd."""
+    return {
+        "format": FORMAT,
+        "schema": SCHEMA_VERSION,
+        "how_to_read": "README.txt",
+        "run": asdict(info),
+        "statistics": [asdict(statistic) for statistic in STATISTICS],
+        "step_dtype": STEP_DTYPE.descr,
+        "event_dtype": EVENT_DTYPE.descr,
+        "states": {str(int(state)): state.name for state in State},
+        "event_kinds": {str(int(kind)): kind.name for kind in EventKind},
+        "step_flags": {str(int(flag)): flag.name for flag in StepFlag if flag},
+    }
+
+
+def info_from_json(data: Any) -> RunInfo:
+    """The `run` of a meta document."""
+    known = _known(RunInfo, data)
+    return RunInfo(**{**known, "elements": tuple(known["elements"])})
+
+
+def statistics_from_json(data: Any) -> tuple[Statistic, ...]:
+    """The `statistics` of a meta document."""
+    return tuple(Statistic(**_known(Statistic, each)) for each in data)
+
+
+def segment_to_json(segment: SegmentInfo) -> dict[str, object]:
+    """The `parameters.json` of a segment."""
+    return {
+        "first_row": segment.first_row,
+        "statistics": list(segment.statistics),
+        "parameters": [asdict(parameter) for parameter in segment.parameters],
+    }
+
+
+def segment_from_json(data: Any) -> SegmentInfo:
+    """The segment that `segment_to_json` wrote."""
+    return SegmentInfo(int(data["first_row"]), tuple(data["statistics"]), tuple(_parameter(each) for each in data["parameters"]))
+
+
+def lines_to_json(values: Sequence[Site] | Sequence[Optimizer]) -> list[object]:
+    """One object per site or optimizer."""
+    return [asdict(value) for value in values]
+
+
+def site_from_json(data: Any) -> Site:
+    """A line of `sites.jsonl`."""
+    return Site(**_known(Site, data))
+
+
+def optimizer_from_json(data: Any) -> Optimizer:
+    """A line of `optimizers.jsonl`."""
+    return Optimizer(**_known(Optimizer, data))
+
+
+def note_to_json(note: Note) -> dict[str, object]:
+    """A line of `notes.jsonl`."""
+    return {"kind": note.kind, "iteration": note.iteration, "message": message_to_json(note.message)}
+
+
+def note_from_json(data: Any) -> Note:
+    """The note that `note_to_json` wrote."""
+    return Note(str(data["kind"]), int(data["iteration"]), message_from_json(data["message"]))
+
+
+def _parameter(data: Any) -> Parameter:
+    known = _known(Parameter, data)
+    return Parameter(**{**known, "shape": tuple(known["shape"]), "aliases": tuple(known["aliases"])})
+
+
+def _known(kind: type[Any], data: Any) -> dict[str, Any]:
+    """The fields that this version knows; a later one of the same schema may have added some."""
+    return {field.name: data[field.name] for field in fields(kind) if field.name in data}

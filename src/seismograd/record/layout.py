@@ -1,0 +1,100 @@
+"""What a run directory holds: names, dtypes, and how a number is brought into the dtype it is kept in.
+
+Every file but the JSON ones is rows of little-endian numbers without a header, so that NumPy alone reads it and a file cut at any byte
+loses its last rows only. `steps.bin` is written last of each batch: a row counts once its step is there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from seismograd.schema import EVENT_DTYPE, STEP_DTYPE, AnyArray, Statistic
+
+FORMAT = "seismograd run"
+
+META = "meta.json"  # what the rest means; without it a directory is not a run
+README = "README.txt"
+END = "end.json"  # written by an orderly end, with the counts of everything
+
+STEPS = "steps.bin"  # (T,) STEP_DTYPE
+EVENTS = "events.bin"  # EVENT_DTYPE
+EVENT_ENDS = "event_ends.i64"  # (T,) number of events up to and with this row
+ELEMENTS = "elements.f64"  # (T, E)
+
+SITES = "sites.jsonl"
+OPTIMIZERS = "optimizers.jsonl"
+NOTES = "notes.jsonl"
+FINDINGS = "findings.jsonl"
+LINE_FILES = (SITES, OPTIMIZERS, NOTES, FINDINGS)
+
+SEGMENTS = "segments"  # one directory per set of parameters and statistics
+PARAMETERS = "parameters.json"
+STATE = "state.u8"  # (rows of the segment, P)
+SAMPLE_ROWS = "sample_rows.i64"  # (S,) rows of the run whose sampled statistics were measured
+
+ROW_DTYPES = {STEPS: STEP_DTYPE, EVENTS: EVENT_DTYPE, EVENT_ENDS: np.dtype("<i8"), ELEMENTS: np.dtype("<f8")}
+
+_SUFFIXES = {"f8": "f64", "f4": "f32", "u4": "u32", "u1": "u8", "i8": "i64"}
+
+_FLOAT32_SMALLEST = np.array(1, "<u4").view("<f4")[()]  # by its bits: np.finfo warns where denormals are flushed
+
+
+def segment_path(run: Path, index: int) -> Path:
+    """The directory of segment `index`, from 0."""
+    return run / SEGMENTS / f"{index:04d}"
+
+
+def statistic_file(statistic: Statistic) -> str:
+    """The file name of a statistic: its name and its dtype."""
+    return f"{statistic.name}.{_SUFFIXES[np.dtype(statistic.dtype).str[1:]]}"
+
+
+def recorded(values: AnyArray, dtype: str) -> AnyArray:
+    """The values in the dtype they are kept in, of the same kind: finite stays finite, and what is not zero does not become zero.
+
+    A finite float that float32 cannot hold becomes its largest or smallest finite non-zero value of the same sign. Unsigned integers
+    saturate at both ends; NaN, which is a count of something not measured, becomes 0 there.
+    """
+    target = np.dtype(dtype)
+    if values.dtype == target:
+        return values
+    if target.kind == "u":
+        return _as_unsigned(values, target)
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = values.astype(target)
+    if target.itemsize == 4:
+        too_large = np.isinf(narrow) & np.isfinite(values)
+        too_small = (narrow == 0) & (values != 0)
+        if too_large.any():
+            narrow[too_large] = np.copysign(np.finfo(np.float32).max, values[too_large])
+        if too_small.any():
+            narrow[too_small] = np.copysign(_FLOAT32_SMALLEST, values[too_small])
+    return narrow
+
+
+def _as_unsigned(values: AnyArray, target: np.dtype[np.generic]) -> AnyArray:
+    if values.dtype.kind == "f":
+        values = np.rint(np.where(np.isnan(values), 0, values))
+    return np.clip(values, 0, np.iinfo(target).max).astype(target)
+
+
+def num_whole_rows(path: Path, dtype: np.dtype[np.generic], width: int = 1) -> tuple[int, bool]:
+    """How many whole rows of `width` numbers the file holds, and whether a part of one follows; a missing file holds none."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return 0, False
+    whole, rest = divmod(size, dtype.itemsize * width)
+    return whole, rest > 0
+
+
+def read_rows(path: Path, dtype: np.dtype[np.generic], start: int, stop: int, *shape: int) -> AnyArray:
+    """Rows `start` to `stop` of a file whose rows have this shape  # (stop - start, *shape)."""
+    width = int(np.prod(shape, dtype=np.int64))
+    num = (stop - start) * width
+    if num <= 0:
+        return np.empty((max(stop - start, 0), *shape), dtype)
+    numbers = np.fromfile(path, dtype, num, offset=start * width * dtype.itemsize)
+    return numbers.reshape(stop - start, *shape)

@@ -1,0 +1,76 @@
+"""Is this a run, and one that this version can read?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import Message, say
+from seismograd.record import layout
+from seismograd.record.strict_json import loads
+from seismograd.schema import SCHEMA_VERSION
+
+
+def is_run(path: Path) -> bool:
+    """Whether the directory holds something that calls itself a run."""
+    return (path / layout.META).is_file() and (path / layout.STEPS).is_file()
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """The meta document of a run; raises `SeismogradError` for anything that is not a run this version reads."""
+    if not path.exists():
+        raise SeismogradError(say("{path}: there is no such run", path=str(path)), say("`seismograd runs` lists those under runs/"))
+    if not path.is_dir():
+        raise SeismogradError(say("{path} is a file; a run is a directory", path=str(path)), say("name the directory that holds it"))
+    try:
+        text = (path / layout.META).read_bytes()
+    except FileNotFoundError:
+        raise SeismogradError(say("{path} is not a run: it has no meta.json", path=str(path)), _runs_inside(path)) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SeismogradError(say("{path} cannot be read: {reason}", path=str(path), reason=reason)) from error
+    meta = _parsed(text)
+    if meta is None:
+        raise SeismogradError(
+            say("{path}: its meta.json is torn or damaged", path=str(path)),
+            say("its numbers are plain files: README.txt there says how NumPy reads them"),
+        )
+    if meta.get("format") != layout.FORMAT:
+        raise SeismogradError(say("{path} is not a run: its meta.json is of something else", path=str(path)), _runs_inside(path))
+    schema = int(meta["schema"])
+    if schema > SCHEMA_VERSION:
+        raise SeismogradError(
+            say(
+                "{path}: written by a newer seismograd (schema {theirs}, this one reads {ours})",
+                path=str(path),
+                theirs=schema,
+                ours=SCHEMA_VERSION,
+            ),
+            say("pip install -U seismograd"),
+        )
+    return meta
+
+
+def read_end(path: Path) -> tuple[dict[str, Any], bool]:
+    """The counts of an orderly end, empty without one; and whether there is an end that is torn."""
+    try:
+        end = _parsed((path / layout.END).read_bytes())
+    except FileNotFoundError:
+        return {}, False
+    return (end or {}), end is None
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    try:
+        value = loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _runs_inside(path: Path) -> Message:
+    runs = sorted(child for child in path.iterdir() if is_run(child))
+    if runs:
+        return say("it holds runs; the last one is {run}", run=str(runs[-1]))
+    return say("`seismograd runs` lists the runs under runs/")

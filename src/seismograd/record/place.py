@@ -1,0 +1,79 @@
+"""Where a run goes: a new directory, or an empty one that the user named. Loads no NumPy: it runs before the user's script."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import Message, say
+
+RUNS = "runs"
+_LONGEST_NAME = 80
+_PROBE_BYTES = 65536  # more than a file system keeps free for itself in a block
+
+
+def create_run_directory(out: Path | None, script: str) -> Path:
+    """Create the directory of a new run and make sure that it can be written to.
+
+    Args:
+        out: the directory; it may exist when it is empty. `None`: `runs/<UTC time>-<script name>` here, numbered when that exists.
+        script: the script or module that is run, for the name.
+
+    Returns:
+        The absolute path, so that a script that changes directory does not lose it.
+
+    Raises:
+        SeismogradError: it exists and is not empty, is not a directory, or cannot be written.
+    """
+    path = Path.cwd() / RUNS if out is None else Path.cwd() / out
+    try:
+        path = _new_directory(path, script) if out is None else _empty_directory(path)
+        _probe(path)
+    except OSError as error:
+        raise SeismogradError(
+            say("cannot write a run to {path}: {reason}", path=str(path), reason=error.strerror or str(error)), _elsewhere()
+        ) from error
+    return path
+
+
+def _new_directory(runs: Path, script: str) -> Path:
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{_script_name(script)}"
+    runs.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:  # ends: each turn tries another name, and another process may have taken this one
+        path = runs / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def _empty_directory(path: Path) -> Path:
+    if path.exists() and not path.is_dir():
+        raise SeismogradError(say("{path} is a file, not a directory", path=str(path)), _elsewhere())
+    path.mkdir(parents=True, exist_ok=True)
+    if any(path.iterdir()):
+        raise SeismogradError(say("{path} is not empty: nothing there is overwritten", path=str(path)), _elsewhere())
+    return path
+
+
+def _script_name(script: str) -> str:
+    name = re.sub(r"[^\w.-]+", "-", Path(script).name.removesuffix(".py")).strip("-.")
+    return name[:_LONGEST_NAME] or "run"
+
+
+def _probe(path: Path) -> None:
+    """Write and remove a file: permissions alone do not tell of a full disk, a quota or a read-only mount."""
+    probe = path / ".probe"
+    try:
+        probe.write_bytes(bytes(_PROBE_BYTES))
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _elsewhere() -> Message:
+    return say("name another directory with --out DIR")

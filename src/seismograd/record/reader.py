@@ -1,0 +1,223 @@
+"""A run on disk as arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import Message, say
+from seismograd.record import layout
+from seismograd.record.documents import info_from_json, note_from_json, optimizer_from_json, site_from_json, statistics_from_json
+from seismograd.record.findings import findings_from_lines
+from seismograd.record.opening import read_end, read_meta
+from seismograd.record.replay import Replay, read_elements, read_run_rows
+from seismograd.record.segment import Segment
+from seismograd.record.tail import read_lines, torn_message, whole_part
+from seismograd.schema import (
+    AnyArray,
+    Block,
+    Finding,
+    FloatArray,
+    IntArray,
+    Note,
+    Optimizer,
+    Parameter,
+    Site,
+    State,
+    StateArray,
+    Statistic,
+)
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open the run in this directory: all that was whole at this moment. A run that is still written can be opened again for more.
+
+    Raises:
+        SeismogradError: there is no run, its `meta.json` is torn, or a newer seismograd wrote it.
+    """
+    return Run(Path(path))
+
+
+class Run:
+    """A recorded run: T iterations of P parameters, as it was when it was opened.
+
+    A user's "step" is a row: `steps["iteration"]` has its number, which the row number equals unless steps were left out. Columns are
+    `parameters`, the union of all that the run ever had; where a parameter was not there, its state is NOT_MEASURED and its numbers NaN.
+
+    >>> import seismograd
+    >>> run = seismograd.open_run("runs/20260102T030405Z-train")
+    >>> run
+    <Run runs/20260102T030405Z-train: train.py, 30 steps, 4 parameters, 1 findings, ended>
+    >>> [parameter.name for parameter in run.parameters]
+    ['net.0.weight', 'net.0.bias', 'net.1.weight', 'net.1.bias']
+    >>> run.steps["loss"][-1].item()
+    1.0
+    >>> run.series("grad_norm").shape
+    (30, 4)
+    >>> rows, exponents = run.samples("exponents")
+    >>> rows.tolist(), exponents.shape
+    ([0, 10, 20], (3, 4, 64))
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        meta = read_meta(path)
+        self.info = info_from_json(meta["run"])
+        self.statistics = statistics_from_json(meta["statistics"])
+        self._by_name = {statistic.name: statistic for statistic in self.statistics}
+        self._end, self._end_is_torn = read_end(path)
+        self._whole = whole_part(path, len(self.info.elements), self._by_name, int(self._end.get("rows", 0)))
+        self._lines = {name: read_lines(path / name, int(self._end.get("lines", {}).get(name, 0))) for name in layout.LINE_FILES}
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "not ended"
+        return (
+            f"<Run {self.path}: {self.info.script}, {self._whole.num_rows} steps, {len(self.parameters)} parameters, "
+            f"{len(self.findings)} findings, {state}>"
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the training ended in an orderly way; if not it was killed, or goes on."""
+        return bool(self._end)
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """All parameters, in the order in which they came up, each as it was last described."""
+        union: dict[str, Parameter] = {}
+        for segment in self._whole.segments:
+            union.update((parameter.name, parameter) for parameter in segment.info.parameters)
+        return tuple(union.values())
+
+    @cached_property
+    def steps(self) -> AnyArray:
+        """One row per iteration  # (T,) STEP_DTYPE."""
+        return read_run_rows(self.path, layout.STEPS, 0, self._whole.num_rows)
+
+    @cached_property
+    def states(self) -> StateArray:
+        """What each gradient was, as `State`  # (T, P)."""
+        states = np.full((self._whole.num_rows, len(self.parameters)), State.NOT_MEASURED, np.uint8)
+        for segment, start, stop in self._whole.spans():
+            states[start:stop, self._columns(segment)] = segment.state(0, stop - start)
+        return states
+
+    def series(self, name: str) -> FloatArray:
+        """A statistic of every iteration; NaN where it was not measured or there was no gradient  # (T, P).
+
+        A non-finite gradient has the number that was measured, NaN or infinite. A sampled statistic is NaN between its samples.
+
+        Raises:
+            SeismogradError: there is no such statistic, or it has several numbers per parameter.
+        """
+        statistic = self._statistic(name)
+        if statistic.width > 1:
+            raise SeismogradError(say("{name} has several numbers per parameter", name=name), say("samples() reads it"))
+        series = np.full((self._whole.num_rows, len(self.parameters)), np.nan)
+        if statistic.sampled:
+            rows, values = self.samples(name)
+            series[rows] = values
+            return series
+        for segment, start, stop in self._whole.spans():
+            if name in segment.info.statistics:
+                series[start:stop, self._columns(segment)] = segment.values(name, 0, stop - start)
+        series[self.states <= State.ABSENT] = np.nan
+        return series
+
+    def samples(self, name: str) -> tuple[IntArray, FloatArray]:
+        """A sampled statistic: the rows it was measured in  # (S,), and its numbers, NaN as in `series`  # (S, P) or (S, P, W).
+
+        Raises:
+            SeismogradError: there is no such statistic, or it is measured in every iteration.
+        """
+        statistic = self._statistic(name)
+        if not statistic.sampled:
+            raise SeismogradError(say("{name} is measured in every step", name=name), say("series() reads it"))
+        all_rows = [np.empty(0, np.int64)]
+        all_values = [np.empty((0, len(self.parameters), statistic.width))]
+        for segment, _, stop in self._whole.spans():
+            if statistic not in segment.sampled():
+                continue
+            rows = segment.sample_rows(stop)
+            values = np.full((len(rows), len(self.parameters), statistic.width), np.nan)
+            values[:, self._columns(segment)] = segment.values(name, 0, len(rows)).reshape(len(rows), -1, statistic.width)
+            values[self.states[rows] <= State.ABSENT] = np.nan
+            all_rows.append(rows)
+            all_values.append(values)
+        joined = np.concatenate(all_values)
+        return np.concatenate(all_rows), joined if statistic.width > 1 else joined[:, :, 0]
+
+    @cached_property
+    def events(self) -> AnyArray:
+        """The calls that were heard, in order, EVENT_DTYPE."""
+        return read_run_rows(self.path, layout.EVENTS, 0, self._whole.num_events)
+
+    @property
+    def elements(self) -> tuple[tuple[str, ...], FloatArray]:
+        """The names of the single scalars that were asked for  # (E,), and their gradients, NaN: not measured  # (T, E)."""
+        return self.info.elements, read_elements(self.path, len(self.info.elements), 0, self._whole.num_rows)
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the rules found while the run went on."""
+        return findings_from_lines(self._lines[layout.FINDINGS].values)
+
+    @cached_property
+    def notes(self) -> tuple[Note, ...]:
+        """What happened once and has words."""
+        return tuple(note_from_json(line) for line in self._lines[layout.NOTES].values)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """The places in the user's code that events point to; `?` for those that a torn file lost."""
+        known = [site_from_json(line) for line in self._lines[layout.SITES].values]
+        return (*known, *[Site("?", 0, "?")] * (self._num_pointed_to("site") - len(known)))
+
+    @cached_property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """The optimizers that stepped; `?` for those that a torn file lost."""
+        known = [optimizer_from_json(line) for line in self._lines[layout.OPTIMIZERS].values]
+        return (*known, *(Optimizer(index, "?", "?") for index in range(len(known), self._num_pointed_to("optimizer"))))
+
+    @cached_property
+    def torn(self) -> Message | None:
+        """What of the run was begun and is not whole, and so left out; `None` when nothing was."""
+        files = [name for name, lines in self._lines.items() if lines.torn]
+        if len(self.sites) > len(self._lines[layout.SITES].values):
+            files.append(layout.SITES)
+        if len(self.optimizers) > len(self._lines[layout.OPTIMIZERS].values):
+            files.append(layout.OPTIMIZERS)
+        if self._end_is_torn:
+            files.append(layout.END)
+        return torn_message(self._whole, sorted(set(files)))
+
+    def blocks(self, size: int = 1024, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        """Rows `start` to `stop` (default: all) in blocks of up to `size`, as rules and sinks saw them while the run went on.
+
+        A block never spans two sets of parameters; its parameters are those of its iterations, not the union.
+        """
+        start, stop, _ = slice(start, stop).indices(self._whole.num_rows)
+        replay = Replay(self.path, self._whole, len(self.info.elements), self.statistics, self.sites, self.optimizers)
+        return replay.blocks(size, start, stop)
+
+    def _statistic(self, name: str) -> Statistic:
+        if name not in self._by_name:
+            raise SeismogradError(say("this run has no statistic {name}", name=name), say("it has {names}", names=", ".join(self._by_name)))
+        return self._by_name[name]
+
+    def _columns(self, segment: Segment) -> list[int]:
+        """The columns of the union that the parameters of a segment are."""
+        return [self._column_by_name[parameter.name] for parameter in segment.info.parameters]
+
+    @cached_property
+    def _column_by_name(self) -> dict[str, int]:
+        return {parameter.name: column for column, parameter in enumerate(self.parameters)}
+
+    def _num_pointed_to(self, field: str) -> int:
+        """One more than the largest index in this field of the events."""
+        return int(self.events[field].max(initial=-1)) + 1

@@ -1,0 +1,34 @@
+"""The text that lies in every run: how to read it without seismograd."""
+
+from __future__ import annotations
+
+from seismograd.i18n import mark
+
+HOW_TO_READ = mark("""\
+This directory is one run recorded by seismograd. It is plain numbers and JSON; Python with NumPy reads it:
+
+    import json
+    from pathlib import Path
+
+    import numpy as np
+
+    meta = json.loads(Path("meta.json").read_text("utf-8"))
+    steps = np.fromfile("steps.bin", np.dtype([tuple(field) for field in meta["step_dtype"]]))
+    segment = json.loads(Path("segments/0000/parameters.json").read_text("utf-8"))
+    names = [parameter["name"] for parameter in segment["parameters"]]
+    grad_norm = np.fromfile("segments/0000/grad_norm.f64", "<f8")
+    grad_norm = grad_norm[: len(grad_norm) // len(names) * len(names)].reshape(-1, len(names))
+    print(names, grad_norm[-1], steps["loss"][-1])
+
+steps.bin       one entry per step (iteration) of the run
+segments/NNNN   one directory per set of parameters: parameters.json names the columns and the first row, and each
+                statistic is a file of rows, one number per parameter (`width` numbers per parameter where meta.json
+                says so); the end of a file's name is its dtype, little-endian
+state.u8        what each number is (meta.json: states); only where it is ZERO, FINITE or NONFINITE was there a gradient
+sample_rows.i64 the row numbers of the statistics that meta.json calls sampled
+events.bin      the calls heard, in order; event_ends.i64 is their number up to and with each row
+elements.f64    single scalars, as named in meta.json: one row per step
+*.jsonl         one JSON object a line; NaN and the infinities are the strings "nan", "inf", "-inf"
+
+A run that was killed may end in an incomplete row: rows beyond the last entry of steps.bin do not count.
+""")

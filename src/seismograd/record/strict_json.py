@@ -1,0 +1,41 @@
+"""JSON that every reader accepts: NaN and the infinities are the strings "nan", "inf" and "-inf"."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+
+
+def dumps(value: object, indent: int | None = None) -> bytes:
+    """The value as UTF-8 JSON; file names that are not valid text are written with escapes."""
+    plain = _plain(value)
+    try:
+        return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=indent).encode()
+    except UnicodeEncodeError:
+        return json.dumps(plain, allow_nan=False, indent=indent).encode()
+
+
+def loads(text: bytes) -> Any:
+    """What `dumps` wrote; raises `ValueError` on anything that is not JSON. `number` reads the numbers back."""
+    return json.loads(text)
+
+
+def number(value: object) -> float:
+    """A float as `dumps` wrote it."""
+    return float(cast("float | str", value))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(float(value))
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in cast("Mapping[str, object]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in cast("list[object]", value)]
+    return value

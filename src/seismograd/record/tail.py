@@ -1,0 +1,161 @@
+"""How far a run is whole: what a killed process left half written is found here and left out.
+
+A row counts when all of it is there, in every file. Rows are dropped from the first that is not, so what is read is always a beginning of
+what was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.record import layout
+from seismograd.record.segment import Segment, open_segment
+from seismograd.record.strict_json import loads
+from seismograd.schema import Statistic
+
+_CHUNK = 65536  # rows
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The whole part of a run: its rows, their events, the segments that hold them. `num_lost` rows at least were begun behind them."""
+
+    num_rows: int
+    num_events: int
+    segments: tuple[Segment, ...]
+    num_lost: int
+
+    def spans(self) -> Iterator[tuple[Segment, int, int]]:
+        """Each segment with its first row and the one behind its last."""
+        ends = [*(segment.info.first_row for segment in self.segments[1:]), self.num_rows]
+        for segment, end in zip(self.segments, ends, strict=False):
+            yield segment, segment.info.first_row, end
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The whole lines of a JSON lines file; `torn` when something was behind them."""
+
+    values: tuple[Any, ...]
+    torn: bool
+
+
+def whole_part(run: Path, num_elements: int, statistics: Mapping[str, Statistic], num_expected: int) -> Whole:
+    """The whole part of a run; `num_expected` is the number of rows that an orderly end counted, 0 without one."""
+    counts = [_count(run, layout.STEPS)]  # first: a writer at work appends it last, so the others are at least as far when looked at
+    counts.append(_count(run, layout.EVENT_ENDS))
+    if num_elements:
+        counts.append(_count(run, layout.ELEMENTS, num_elements))
+    num_rows = min(whole for whole, _ in counts)
+    num_begun = max(num_expected, *(begun for _, begun in counts))
+
+    num_whole_events, num_begun_events = _count(run, layout.EVENTS)
+    num_rows = _rows_with_events(run, num_rows, num_whole_events)
+    segments = tuple(_segments(run, statistics))
+    num_begun = max([num_begun, *(segment.info.first_row + segment.num_rows()[1] for segment in segments)])
+    num_rows = _rows_in_segments(run, segments, num_rows)
+
+    num_events = int(_event_ends(run, num_rows - 1, num_rows)[0]) if num_rows else 0
+    return Whole(
+        num_rows,
+        num_events,
+        tuple(segment for segment in segments if segment.info.first_row < num_rows),
+        max(num_begun - num_rows, int(num_begun_events > num_events)),
+    )
+
+
+def read_lines(path: Path, num_expected: int) -> Lines:
+    """The lines of a file up to the first that is not whole; a missing file has none."""
+    try:
+        *whole, rest = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return Lines((), num_expected > 0)
+    values: list[Any] = []
+    for line in whole:
+        try:
+            values.append(loads(line))
+        except ValueError:
+            return Lines(tuple(values), True)
+    return Lines(tuple(values), bool(rest) or len(values) < num_expected)
+
+
+def _count(run: Path, name: str, width: int = 1) -> tuple[int, int]:
+    """Rows that are whole, rows that are begun."""
+    whole, rest = layout.num_whole_rows(run / name, layout.ROW_DTYPES[name], width)
+    return whole, whole + rest
+
+
+def _event_ends(run: Path, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.generic]]:
+    return layout.read_rows(run / layout.EVENT_ENDS, layout.ROW_DTYPES[layout.EVENT_ENDS], start, stop)
+
+
+def _rows_with_events(run: Path, num_rows: int, num_events: int) -> int:
+    if not num_rows or _event_ends(run, num_rows - 1, num_rows)[0] <= num_events:
+        return num_rows
+    return int(np.searchsorted(_event_ends(run, 0, num_rows), num_events, side="right"))
+
+
+def _segments(run: Path, statistics: Mapping[str, Statistic]) -> Iterator[Segment]:
+    index = 0
+    while (segment := open_segment(layout.segment_path(run, index), statistics)) is not None:
+        yield segment
+        index += 1
+
+
+def _rows_in_segments(run: Path, segments: tuple[Segment, ...], num_rows: int) -> int:
+    """The rows, of the first `num_rows`, whose values, states and samples are there."""
+    if not segments:
+        return 0
+    next_is_torn = layout.segment_path(run, len(segments)).exists()
+    for index, segment in enumerate(segments):
+        first = segment.info.first_row
+        if first >= num_rows:
+            break
+        is_last = index + 1 == len(segments)
+        end = num_rows if is_last else min(num_rows, segments[index + 1].info.first_row)
+        num_held, _ = segment.num_rows()
+        if num_held is None:  # without parameters it holds nothing that tells how far it goes
+            num_held = 0 if is_last and next_is_torn else end - first
+        whole_end = _first_lost_sample(run, segment, min(end, first + num_held))
+        if whole_end < end:
+            return whole_end
+    return num_rows
+
+
+def _first_lost_sample(run: Path, segment: Segment, end: int) -> int:
+    """The first row before `end` that was sampled and whose sample is not there; `end` when there is none."""
+    held = segment.sample_rows(end)
+    start = int(held[-1]) + 1 if len(held) else segment.info.first_row
+    for chunk in range(start, end, _CHUNK):
+        steps = layout.read_rows(run / layout.STEPS, layout.ROW_DTYPES[layout.STEPS], chunk, min(chunk + _CHUNK, end))
+        lost = np.flatnonzero(steps["sampled"])
+        if len(lost):
+            return chunk + int(lost[0])
+    return end
+
+
+def torn_message(whole: Whole, files: Sequence[str]) -> Message | None:
+    """What was begun and left out, in words; `files` are those of which only a beginning is left."""
+    names = ", ".join(files)
+    if whole.num_lost and files:
+        return say(
+            "{rows} steps are whole; at least {lost} more and the end of {files} were cut off (killed while writing, or still writing)",
+            rows=whole.num_rows,
+            lost=whole.num_lost,
+            files=names,
+        )
+    if whole.num_lost:
+        return say(
+            "{rows} steps are whole; at least {lost} more were cut off (killed while writing, or still writing)",
+            rows=whole.num_rows,
+            lost=whole.num_lost,
+        )
+    if files:
+        return say("the end of {files} was cut off (killed while writing, or still writing)", files=names)
+    return None

@@ -1,0 +1,226 @@
+"""Numbers to disk: each batch is appended to the files of a run, `steps.bin` last."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+import numpy as np
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say, translate
+from seismograd.record import layout
+from seismograd.record.documents import SegmentInfo, lines_to_json, meta_to_json, note_to_json, segment_to_json
+from seismograd.record.findings import finding_to_json
+from seismograd.record.readme import HOW_TO_READ
+from seismograd.record.strict_json import dumps
+from seismograd.schema import STATISTICS, AnyArray, Block, Finding, Note, RunInfo
+
+_STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
+
+
+class Writer:
+    """A sink that records a run in a directory of its own.
+
+    Nothing is buffered in the process: what `observe` took is with the operating system when it returns, survives the end of the
+    process by any signal, and a fork has nothing to write twice. After an error nothing more is written, since no row behind a torn one
+    could be read.
+
+    Raises:
+        SeismogradError: the directory cannot be written, or holds a run.
+    """
+
+    def __init__(self, path: Path, info: RunInfo) -> None:
+        self.path = path
+        self._num_elements = len(info.elements)
+        self._num_rows = 0
+        self._num_events = 0
+        self._num_lines = dict.fromkeys(layout.LINE_FILES, 0)
+        self._num_segments = 0
+        self._segment: _Segment | None = None
+        self._files: dict[str, FileIO] = {}
+        self._closed = False
+        self._failure: BaseException | None = None
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            for name in layout.ROW_DTYPES:
+                self._files[name] = _create(path / name)
+            (path / layout.README).write_text(translate(HOW_TO_READ), encoding="utf-8")
+            _replace(path / layout.META, dumps(meta_to_json(info), indent=1) + b"\n")
+        except OSError as error:
+            self._close_files()
+            reason = error.strerror or str(error)
+            raise SeismogradError(
+                say("cannot write a run to {path}: {reason}", path=str(path), reason=reason), say("name another directory with --out DIR")
+            ) from error
+
+    def observe(self, block: Block) -> None:
+        """Append the iterations of a block; raises `OSError` when the disk does not take them."""
+        with self._giving_up_on_error():
+            self._append_lines(layout.SITES, lines_to_json(block.sites[self._num_lines[layout.SITES] :]))
+            self._append_lines(layout.OPTIMIZERS, lines_to_json(block.optimizers[self._num_lines[layout.OPTIMIZERS] :]))
+            if len(block):
+                self._append_rows(block)
+
+    def note(self, note: Note) -> None:
+        """Append a note."""
+        with self._giving_up_on_error():
+            self._append_lines(layout.NOTES, [note_to_json(note)])
+
+    def finding(self, finding: Finding) -> None:
+        """Append a finding, or a later version of one (`findings.is_later_version`).
+
+        It is called from within another sink, so an error is kept and raised by the next call of `observe`, `note` or `close`.
+        """
+        self._append_findings([finding_to_json(finding)])
+
+    def conclude(self, findings: Sequence[Finding]) -> None:
+        """Append the final list, which takes the place of all that was found while the run went on; errors as in `finding`."""
+        self._append_findings([{"final": [finding_to_json(finding) for finding in findings]}])
+
+    def close(self) -> None:
+        """Mark the orderly end and close the files. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            with self._giving_up_on_error():
+                counts = {"rows": self._num_rows, "events": self._num_events, "lines": self._num_lines}
+                _replace(self.path / layout.END, dumps(counts) + b"\n")
+        finally:
+            self._close_files()
+
+    def _append_rows(self, block: Block) -> None:
+        if self._segment is None or not self._segment.fits(block):
+            self._begin_segment(block)
+        assert self._segment is not None
+        first_row, num_rows = self._num_rows, len(block)
+        self._segment.append(block, first_row)
+        if self._num_elements:
+            self._append(layout.ELEMENTS, block.elements.reshape(num_rows, self._num_elements))
+        self._append(layout.EVENTS, block.events)
+        self._append(layout.EVENT_ENDS, self._num_events + _event_ends(block))
+        steps = block.steps.copy()
+        steps["sampled"] = 0
+        steps["sampled"][block.sample_rows] = 1
+        self._append(layout.STEPS, steps)
+        self._num_rows += num_rows
+        self._num_events += len(block.events)
+
+    def _begin_segment(self, block: Block) -> None:
+        if self._segment is not None:
+            self._segment.close()
+        self._segment = _Segment(layout.segment_path(self.path, self._num_segments), block, self._num_rows)
+        self._num_segments += 1
+
+    def _append(self, name: str, values: AnyArray) -> None:
+        _write(self._files[name], np.ascontiguousarray(values, layout.ROW_DTYPES[name]).tobytes())
+
+    def _append_lines(self, name: str, lines: Sequence[object]) -> None:
+        if lines:
+            with (self.path / name).open("ab", buffering=0) as file:
+                _write(file, b"".join(dumps(line) + b"\n" for line in lines))
+            self._num_lines[name] += len(lines)
+
+    def _append_findings(self, lines: Sequence[object]) -> None:
+        if self._failure is not None:
+            return
+        try:
+            self._append_lines(layout.FINDINGS, lines)
+        except OSError as error:
+            self._failure = error
+
+    @contextmanager
+    def _giving_up_on_error(self) -> Generator[None]:
+        try:
+            if self._failure is not None:
+                raise self._failure
+            yield
+        except BaseException as error:  # also Ctrl-C: the row it hit is torn
+            self._failure = error
+            self._closed = True
+            self._close_files()
+            raise
+
+    def _close_files(self) -> None:
+        for file in self._files.values():
+            file.close()
+        if self._segment is not None:
+            self._segment.close()
+
+
+class _Segment:
+    """The open files of one set of parameters and statistics."""
+
+    def __init__(self, path: Path, block: Block, first_row: int) -> None:
+        self._parameters = block.parameters
+        self._names = tuple(block.values)
+        self._sampled_names: tuple[str, ...] | None = None
+        self._path = path
+        self._files: dict[str, FileIO] = {}
+        path.mkdir(parents=True)
+        for name in (layout.STATE, layout.SAMPLE_ROWS, *(layout.statistic_file(_STATISTICS[each]) for each in self._names)):
+            self._files[name] = _create(path / name)
+        info = SegmentInfo(first_row, self._names, block.parameters)
+        _replace(path / layout.PARAMETERS, dumps(segment_to_json(info)) + b"\n")
+
+    def fits(self, block: Block) -> bool:
+        """Whether the block has the columns that this segment's files have."""
+        same_parameters = block.parameters is self._parameters or block.parameters == self._parameters
+        new_samples = len(block.sample_rows) > 0 and self._sampled_names not in (None, tuple(block.samples))
+        return same_parameters and tuple(block.values) == self._names and not new_samples
+
+    def append(self, block: Block, first_row: int) -> None:
+        """Append the block's values, states and samples; `first_row` is its first row's number in the run."""
+        num_rows, num_parameters = len(block), len(block.parameters)
+        for name, values in block.values.items():
+            self._append_statistic(name, values, num_rows * num_parameters)
+        _write(self._files[layout.STATE], np.ascontiguousarray(block.state, np.uint8).reshape(num_rows * num_parameters).tobytes())
+        if len(block.sample_rows):
+            self._append_samples(block, first_row)
+
+    def _append_samples(self, block: Block, first_row: int) -> None:
+        if self._sampled_names is None:
+            self._sampled_names = tuple(block.samples)
+            for name in self._sampled_names:
+                file = layout.statistic_file(_STATISTICS[name])
+                self._files[file] = _create(self._path / file)
+        for name, values in block.samples.items():
+            self._append_statistic(name, values, len(block.sample_rows) * len(block.parameters) * _STATISTICS[name].width)
+        _write(self._files[layout.SAMPLE_ROWS], (block.sample_rows + first_row).astype("<i8").tobytes())
+
+    def _append_statistic(self, name: str, values: AnyArray, num: int) -> None:
+        statistic = _STATISTICS[name]
+        _write(self._files[layout.statistic_file(statistic)], layout.recorded(values, statistic.dtype).reshape(num).tobytes())
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+
+
+def _event_ends(block: Block) -> AnyArray:
+    """Number of the block's events up to and with each row  # (B,); an event belongs to the first row that is not before it."""
+    ends = np.searchsorted(block.events["iteration"], block.steps["iteration"], side="right")
+    ends[-1] = len(block.events)
+    return np.maximum.accumulate(ends)
+
+
+def _create(path: Path) -> FileIO:
+    return path.open("xb", buffering=0)
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    """Write all of it: an unbuffered file may take a part, as it does when the disk is nearly full."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Put a whole document in place at once: a reader never sees half of it."""
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(data)
+    new.replace(path)
