@@ -1,0 +1,55 @@
+"""What every measuring backend offers and hands back.
+
+Shapes: n gradients, k scalars, W numbers per gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from seismograd.schema import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The statistics of `seismograd.schema.STATISTICS` by name, except `carried`, which is the session's own.
+
+    `values` holds those of every iteration  # (n,), `samples` the sampled ones  # (n,) or (n, W), empty when they were not asked for;
+    `scalars` the scalars brought along  # (k,). NaN in `nonfinite` means that the gradient was not measured (then all its statistics are
+    NaN), NaN in `weight_norm` next to a measured gradient that the weight was not finite or not measured. The two numbers of a complex
+    scalar count as two.
+    """
+
+    values: Mapping[str, FloatArray]
+    samples: Mapping[str, FloatArray]
+    scalars: FloatArray
+
+
+class Backend(Protocol):
+    """Measures gradients. What is right is what `reference.Reference` gives; a faster backend is held against it.
+
+    A backend changes nothing that the training program can see: no input, no random state, no mode of torch.
+    """
+
+    @property
+    def name(self) -> str:
+        """The word it is chosen and reported by."""
+        ...
+
+    def measure(
+        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
+    ) -> Measured:
+        """Measure each gradient as it is now; one transfer to the host per device.
+
+        Args:
+            gradients: one per parameter that has one, of any dtype, layout and device  # n tensors.
+            weights: the parameters they belong to, in the same order; read only when `sample` is true.
+            keys: a number that stays the parameter's own, under which its rows are remembered between samples.
+            scalars: tensors of one element to bring over in the same transfer, such as losses  # k tensors.
+            sample: measure the sampled statistics too.
+        """
+        ...

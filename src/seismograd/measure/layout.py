@@ -1,0 +1,50 @@
+"""The real numbers that a tensor holds, whatever its dtype, layout and place."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+COMPRESSED_LAYOUTS = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+
+
+def readable(tensor: Tensor) -> Tensor | None:
+    """What this process holds of a tensor, without its history, as real floating numbers: strided, or sparse COO and coalesced.
+
+    A complex number becomes two real ones in a last dimension. `None` where there are no floating numbers to read: integers, quantised,
+    nested, on `meta`, or with the storage freed.
+    """
+    tensor = _local(tensor).detach()
+    if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.is_meta or tensor.is_nested:
+        return None
+    if tensor.layout is torch.strided:
+        # Sharding frees the storage of parameters it has gathered; reading such a tensor would end the process.
+        return _real(tensor) if tensor.numel() == 0 or tensor.untyped_storage().nbytes() > 0 else None
+    if tensor.layout in COMPRESSED_LAYOUTS:
+        tensor = tensor.to_sparse()
+    if not tensor.is_sparse:
+        return _real(tensor.to_dense())
+    # Entries of one index add up: before they are summed, neither their number nor their size is the gradient's.
+    tensor = tensor.coalesce()
+    shape = (*tensor.shape, 2) if tensor.is_complex() else tensor.shape
+    return torch.sparse_coo_tensor(tensor.indices(), _real(tensor.values()), shape, check_invariants=False, is_coalesced=True)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    # A tensor can only be a DTensor when somebody has imported that module; importing it here would cost every training a second.
+    distributed: Any = sys.modules.get("torch.distributed.tensor")
+    if distributed is None or not isinstance(tensor, distributed.DTensor):
+        return tensor
+    shard: Any = tensor
+    return shard.to_local()
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """A real view of a strided tensor, in a dtype that torch computes in."""
+    if tensor.is_complex():
+        return torch.view_as_real(tensor.resolve_conj().resolve_neg())
+    # Eight-bit floats have no arithmetic; float32 holds each of them exactly.
+    return tensor.float() if tensor.element_size() == 1 else tensor.resolve_neg()

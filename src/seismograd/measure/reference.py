@@ -1,0 +1,91 @@
+"""Measuring with plain torch operations: the definition of correct, and what works on every device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from seismograd.measure.backend import Measured
+from seismograd.measure.batch import Batch, batches
+from seismograd.measure.layout import readable
+from seismograd.measure.quiet import quietly
+from seismograd.measure.statistics import FORMULAS
+from seismograd.measure.statistics.dead_rows import DeadRows
+from seismograd.measure.statistics.formula import Formula
+from seismograd.measure.statistics.zeros import ZEROS
+from seismograd.measure.transfer import Parcel
+from seismograd.schema import STATISTICS, FloatArray
+
+SAMPLED = frozenset(statistic.name for statistic in STATISTICS if statistic.sampled)
+OF_WEIGHTS = tuple(formula for formula in FORMULAS if formula.subject == "weight")
+OF_GRADIENTS = tuple(formula for formula in FORMULAS if formula.subject == "gradient")
+OF_GRADIENTS_EVERY_TIME = tuple(formula for formula in OF_GRADIENTS if formula.name not in SAMPLED)
+
+
+class Reference:
+    """The backend that the others are held against; see `backend.Backend`."""
+
+    name = "reference"
+
+    def __init__(self) -> None:
+        self._dead_rows = DeadRows()
+
+    def measure(
+        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
+    ) -> Measured:
+        """Measure each gradient as it is now; see `backend.Backend.measure`."""
+        out = _unmeasured(len(gradients), sample)
+        brought = np.full(len(scalars), np.nan)
+        parcel = Parcel()
+        with quietly():
+            readable_gradients = _readable(enumerate(gradients))
+            for batch in batches(readable_gradients):
+                _apply(OF_GRADIENTS if sample else OF_GRADIENTS_EVERY_TIME, batch, out, parcel)
+                places = [place for place in batch.places if gradients[place].dim() >= 2 and gradients[place].numel() > 0]
+                self._observe_rows(batch, places, keys)
+                if sample:
+                    out["dead_rows"][batch.places] = 0
+                    if places:
+                        parcel.add(self._dead_rows.take([keys[place] for place in places]), out["dead_rows"], places)
+            if sample:
+                for batch in batches(_readable((place, weights[place]) for place, _ in readable_gradients)):
+                    _apply(OF_WEIGHTS, batch, out, parcel)
+            for batch in batches(item for item in _readable(enumerate(scalars)) if item[1].numel() == 1):
+                parcel.add(batch.scalars().squeeze(1), brought, batch.places)
+            parcel.deliver()
+        samples = {name: out.pop(name) for name in SAMPLED & out.keys()}
+        return Measured(out, samples, brought)
+
+    def _observe_rows(self, batch: Batch, places: Sequence[int], keys: Sequence[int]) -> None:
+        """Remember the rows of the gradients at `places`, those of the batch that have rows."""
+        if places:
+            alive = dict(zip(batch.places, batch.alive_rows(), strict=True))
+            for place in places:
+                self._dead_rows.observe(keys[place], alive[place])
+
+
+def _readable(tensors: Iterable[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:
+    """Those that can be read, with their places."""
+    return [(place, content) for place, tensor in tensors if (content := readable(tensor)) is not None]
+
+
+def _unmeasured(num_gradients: int, sample: bool) -> dict[str, FloatArray]:
+    """NaN for every statistic of every gradient, sampled ones only if `sample`  # (n,) or (n, W)."""
+    return {
+        statistic.name: np.full(num_gradients if statistic.width == 1 else (num_gradients, statistic.width), np.nan)
+        for statistic in STATISTICS
+        if statistic.name != "carried" and (sample or not statistic.sampled)
+    }
+
+
+def _apply(formulas: Sequence[Formula], batch: Batch, out: Mapping[str, FloatArray], parcel: Parcel) -> None:
+    """Send what the formulas give for the tensors of a batch to their places."""
+    scalars = batch.scalars()
+    for formula in formulas:
+        num_implied = batch.num_implied_zeros if formula is ZEROS else 0
+        if scalars.shape[1] == 0:
+            out[formula.name][batch.places] = num_implied
+        else:
+            parcel.add(formula(scalars) + num_implied if num_implied else formula(scalars), out[formula.name], batch.places)
