@@ -52,8 +52,7 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
 
 def info_from_json(data: Any) -> RunInfo:
     """The `run` of a meta document."""
-    known = _known(RunInfo, data)
-    return RunInfo(**{**known, "elements": tuple(known["elements"])})
+    return RunInfo(**_known(RunInfo, data, "elements"))
 
 
 def statistics_from_json(data: Any) -> tuple[Statistic, ...]:
@@ -101,10 +100,10 @@ def note_from_json(data: Any) -> Note:
 
 
 def _parameter(data: Any) -> Parameter:
-    known = _known(Parameter, data)
-    return Parameter(**{**known, "shape": tuple(known["shape"]), "aliases": tuple(known["aliases"])})
+    return Parameter(**_known(Parameter, data, "shape", "aliases"))
 
 
-def _known(kind: type[Any], data: Any) -> dict[str, Any]:
-    """The fields that this version knows; a later one of the same schema may have added some."""
-    return {field.name: data[field.name] for field in fields(kind) if field.name in data}
+def _known(kind: type[Any], data: Any, *tuples: str) -> dict[str, Any]:
+    """The fields that this version knows; a later one of the same schema may have added some. JSON has lists for `tuples`."""
+    known = {field.name: data[field.name] for field in fields(kind) if field.name in data}
+    return known | {name: tuple(known[name]) for name in tuples}

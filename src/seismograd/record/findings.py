@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
-
-import numpy as np
+from typing import Any, cast
 
 from seismograd.i18n import Message, Value
-from seismograd.record.strict_json import number
+from seismograd.record.strict_json import number, scalar
 from seismograd.schema import Evidence, Finding
 
 
@@ -104,13 +102,12 @@ def findings_from_lines(lines: Sequence[Any]) -> tuple[Finding, ...]:
     return current_findings((*concluded, *later)) if later else concluded
 
 
-def _value_to_json(value: object) -> object:
-    if isinstance(value, np.generic):
-        value = value.item()
+def _value_to_json(given: Value) -> object:
+    value = scalar(given)
     if isinstance(value, float) and not math.isfinite(value):
-        return {"float": str(float(value))}
+        return {"float": str(value)}
     return value
 
 
 def _value_from_json(value: Any) -> Value:
-    return number(value["float"]) if isinstance(value, dict) else value
+    return number(cast("dict[str, str]", value)["float"]) if isinstance(value, dict) else value

@@ -7,8 +7,10 @@ loses its last rows only. `steps.bin` is written last of each batch: a row count
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seismograd.schema import EVENT_DTYPE, STEP_DTYPE, AnyArray, Statistic
 
@@ -77,7 +79,7 @@ def recorded(values: AnyArray, dtype: str) -> AnyArray:
 def _as_unsigned(values: AnyArray, target: np.dtype[np.generic]) -> AnyArray:
     if values.dtype.kind == "f":
         values = np.rint(np.where(np.isnan(values), 0, values))
-    return np.clip(values, 0, np.iinfo(target).max).astype(target)
+    return np.clip(values, 0, np.iinfo(target.str).max).astype(target)
 
 
 def num_whole_rows(path: Path, dtype: np.dtype[np.generic], width: int = 1) -> tuple[int, bool]:
@@ -90,7 +92,7 @@ def num_whole_rows(path: Path, dtype: np.dtype[np.generic], width: int = 1) -> t
     return whole, rest > 0
 
 
-def read_rows(path: Path, dtype: np.dtype[np.generic], start: int, stop: int, *shape: int) -> AnyArray:
+def read_rows(path: Path, dtype: np.dtype[np.generic], start: int, stop: int, *shape: int) -> npt.NDArray[Any]:
     """Rows `start` to `stop` of a file whose rows have this shape  # (stop - start, *shape)."""
     width = int(np.prod(shape, dtype=np.int64))
     num = (stop - start) * width

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
@@ -66,7 +66,7 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
         value = loads(text)
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def _runs_inside(path: Path) -> Message:

@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
@@ -19,7 +21,6 @@ from seismograd.record.replay import Replay, read_elements, read_run_rows
 from seismograd.record.segment import Segment
 from seismograd.record.tail import read_lines, torn_message, whole_part
 from seismograd.schema import (
-    AnyArray,
     Block,
     Finding,
     FloatArray,
@@ -95,7 +96,7 @@ class Run:
         return tuple(union.values())
 
     @cached_property
-    def steps(self) -> AnyArray:
+    def steps(self) -> npt.NDArray[Any]:
         """One row per iteration  # (T,) STEP_DTYPE."""
         return read_run_rows(self.path, layout.STEPS, 0, self._whole.num_rows)
 
@@ -153,7 +154,7 @@ class Run:
         return np.concatenate(all_rows), joined if statistic.width > 1 else joined[:, :, 0]
 
     @cached_property
-    def events(self) -> AnyArray:
+    def events(self) -> npt.NDArray[Any]:
         """The calls that were heard, in order, EVENT_DTYPE."""
         return read_run_rows(self.path, layout.EVENTS, 0, self._whole.num_events)
 

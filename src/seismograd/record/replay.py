@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seismograd.record import layout
+from seismograd.record.batch import no_samples
 from seismograd.record.segment import Segment
 from seismograd.record.tail import Whole
-from seismograd.schema import AnyArray, Block, FloatArray, IntArray, Optimizer, Site, Statistic
+from seismograd.schema import Block, FloatArray, IntArray, Optimizer, Site, Statistic
 
 _CHUNK_BYTES = 16 * 2**20  # read at once, however small the blocks are
 
@@ -62,7 +65,7 @@ class Replay:
         )
 
 
-def read_run_rows(run: Path, name: str, start: int, stop: int) -> AnyArray:
+def read_run_rows(run: Path, name: str, start: int, stop: int) -> npt.NDArray[Any]:
     """Entries `start` to `stop` of a file with one dtype."""
     return layout.read_rows(run / name, layout.ROW_DTYPES[name], start, stop)
 
@@ -88,7 +91,9 @@ def _piece(block: Block, start: int, stop: int, ends: IntArray) -> Block:
         state=block.state[start:stop],
         values={name: values[start:stop] for name, values in block.values.items()},
         sample_rows=block.sample_rows[from_sample:to_sample] - start,
-        samples={name: values[from_sample:to_sample] for name, values in block.samples.items()},
+        samples={name: values[from_sample:to_sample] for name, values in block.samples.items()}
+        if from_sample < to_sample
+        else no_samples(len(block.parameters)),
         events=block.events[ends[start] : ends[stop]],
         elements=block.elements[start:stop],
         sites=block.sites,

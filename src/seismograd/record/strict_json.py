@@ -29,11 +29,15 @@ def number(value: object) -> float:
     return float(cast("float | str", value))
 
 
+def scalar(value: object) -> object:
+    """A NumPy scalar as Python's; anything else as it is."""
+    return cast("np.generic[Any]", value).item() if isinstance(value, np.generic) else value
+
+
 def _plain(value: object) -> object:
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = scalar(value)
     if isinstance(value, float) and not math.isfinite(value):
-        return str(float(value))
+        return str(value)
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in cast("Mapping[str, object]", value).items()}
     if isinstance(value, (list, tuple)):

@@ -6,8 +6,10 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
@@ -16,7 +18,7 @@ from seismograd.record.documents import SegmentInfo, lines_to_json, meta_to_json
 from seismograd.record.findings import finding_to_json
 from seismograd.record.readme import HOW_TO_READ
 from seismograd.record.strict_json import dumps
-from seismograd.schema import STATISTICS, AnyArray, Block, Finding, Note, RunInfo
+from seismograd.schema import STATISTICS, AnyArray, Block, Finding, IntArray, Note, RunInfo
 
 _STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
 
@@ -37,7 +39,7 @@ class Writer:
         self._num_elements = len(info.elements)
         self._num_rows = 0
         self._num_events = 0
-        self._num_lines = dict.fromkeys(layout.LINE_FILES, 0)
+        self._num_lines: dict[str, int] = dict.fromkeys(layout.LINE_FILES, 0)
         self._num_segments = 0
         self._segment: _Segment | None = None
         self._files: dict[str, FileIO] = {}
@@ -102,7 +104,7 @@ class Writer:
             self._append(layout.ELEMENTS, block.elements.reshape(num_rows, self._num_elements))
         self._append(layout.EVENTS, block.events)
         self._append(layout.EVENT_ENDS, self._num_events + _event_ends(block))
-        steps = block.steps.copy()
+        steps: npt.NDArray[Any] = block.steps.copy()
         steps["sampled"] = 0
         steps["sampled"][block.sample_rows] = 1
         self._append(layout.STEPS, steps)
@@ -201,9 +203,11 @@ class _Segment:
             file.close()
 
 
-def _event_ends(block: Block) -> AnyArray:
+def _event_ends(block: Block) -> IntArray:
     """Number of the block's events up to and with each row  # (B,); an event belongs to the first row that is not before it."""
-    ends = np.searchsorted(block.events["iteration"], block.steps["iteration"], side="right")
+    events: npt.NDArray[Any] = block.events
+    steps: npt.NDArray[Any] = block.steps
+    ends = np.searchsorted(events["iteration"], steps["iteration"], side="right")
     ends[-1] = len(block.events)
     return np.maximum.accumulate(ends)
 
