@@ -69,22 +69,24 @@ def _page(path: str, command: TyperCommand | TyperGroup) -> str:
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     arguments = [param for param in command.params if isinstance(param, TyperArgument) and not param.hidden]
     options = [param for param in command.params if isinstance(param, TyperOption) and not param.hidden]
-    rows = [(_option_name(option), translate(option.help or "")) for option in options]
+    rows = [(_option_name(option), _words(option.help)) for option in options]
     rows += [(_LANGUAGE[0], translate(_LANGUAGE[1])), ("-h, --help", translate(_HELP))]
     commands = list(command.commands.values()) if isinstance(command, TyperGroup) else []
     operands = [_operand(argument) for argument in arguments] + ([translate("COMMAND …")] if commands else [])
     lines = [
         translate("Usage: {line}").format(line=" ".join([path, translate("[OPTIONS]"), *operands])),
         "",
-        *("  " + line for line in wrap(translate(command.help or ""), width - 2)),
-        *_section(translate("Commands"), [(each.name or "", translate(each.help or "")) for each in commands], width),
-        *_section(
-            translate("Arguments"), [(argument.metavar or argument.name, translate(argument.help or "")) for argument in arguments], width
-        ),
+        *("  " + line for line in wrap(_words(command.help), width - 2)),
+        *_section(translate("Commands"), [(each.name or "", _words(each.help)) for each in commands], width),
+        *_section(translate("Arguments"), [(argument.metavar or argument.name, _words(argument.help)) for argument in arguments], width),
         *_section(translate("Options"), rows, width),
         *_examples(command.epilog or ""),
     ]
     return "\n".join(lines)
+
+
+def _words(text: str | None) -> str:
+    return translate(text) if text else ""
 
 
 def _operand(argument: TyperArgument) -> str:

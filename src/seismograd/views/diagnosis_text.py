@@ -28,11 +28,10 @@ class VerdictText:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         width = min(options.max_width, _WIDEST)
+        yield Text(headline(self.verdict), style="bold")
+        yield Text()
         for finding in self.verdict.findings:
             yield from finding_block(finding, width)
-            yield Text()
-        if not self.verdict.findings:
-            yield Text(headline(self.verdict), style="bold")
             yield Text()
         yield from _rest(self.verdict, width)
 

@@ -150,7 +150,7 @@ def _summary(series: Series, iterations: IntArray, width: int) -> Iterator[str]:
         said.append(_at(translate("smallest"), series, iterations, finite[np.argmin(series.values[finite])]))
         said.append(_at(translate("largest"), series, iterations, finite[np.argmax(series.values[finite])]))
     if len(finite) < len(rows):
-        said.append(translate("not finite at {number} steps").format(number=len(rows) - len(finite)))
+        said.append(translate("steps where it was not finite: {number}").format(number=len(rows) - len(finite)))
     yield "  " + sentences(said[:2])
     if said[2:]:
         yield "  " + sentences(said[2:])

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
-from seismograd.schema import HISTOGRAM_BINS, HISTOGRAM_EXPONENTS_PER_BIN, HISTOGRAM_FIRST_EXPONENT
+from seismograd.schema import HISTOGRAM_BINS, HISTOGRAM_EXPONENTS_PER_BIN, HISTOGRAM_FIRST_EXPONENT, State
 from seismograd.views.values import count, number, share
 
 _BAR_CELLS = 28
@@ -33,16 +33,21 @@ class Histogram:
         return sum(self.bins)
 
 
-def nearest_histogram(run: Run, row: int, column: int) -> Histogram | None:
-    """The histogram of the nearest sampled row at or before `row`; `None` when there is none."""
-    rows, sampled = run.samples("exponents")  # (S,), (S, P, W)
-    before = np.flatnonzero(rows <= row)
-    if len(before) == 0:
+def nearest_histogram(run: Run, row: int, parameter: str) -> Histogram | None:
+    """The histogram of the nearest sampled row at or before `row`; `None` when there is none, or none of this parameter."""
+    sampled = np.flatnonzero(run.steps["sampled"][: row + 1])
+    if len(sampled) == 0:
         return None
-    taken = int(before[-1])
-    bins = np.nan_to_num(sampled[taken, column].astype(np.float64))
-    parameter = run.parameters[column]
-    return Histogram(parameter.name, int(run.steps["iteration"][rows[taken]]), tuple(int(each) for each in bins), parameter.numel)
+    taken = int(sampled[-1])
+    block = next(run.blocks(1, taken, taken + 1))
+    names = [each.name for each in block.parameters]
+    if parameter not in names or "exponents" not in block.samples or len(block.sample_rows) == 0:
+        return None
+    column = names.index(parameter)
+    if block.state[0, column] in (State.NOT_MEASURED, State.ABSENT):
+        return None
+    bins = block.samples["exponents"][0, column]  # (W,)
+    return Histogram(parameter, int(block.steps[0]["iteration"]), tuple(map(int, bins)), block.parameters[column].numel)
 
 
 def bars(histogram: Histogram) -> Iterator[RenderableType]:
@@ -61,7 +66,7 @@ def bars(histogram: Histogram) -> Iterator[RenderableType]:
     for index in range(filled[-1], filled[0] - 1, -1):
         held = histogram.bins[index]
         yield Text.assemble(
-            (f"  {_edges(index):<25}", "dim"),
+            (f"  {_edges(index)}  ", "dim"),
             (f"{_bar(held / largest):<{_BAR_CELLS}}", "cyan"),
             f" {share(held, histogram.numel):>6}",
         )
@@ -71,13 +76,12 @@ def bars(histogram: Histogram) -> Iterator[RenderableType]:
 
 
 def _edges(index: int) -> str:
+    """The bin as a range of decimal numbers, and the power of two at its lower end."""
     low = HISTOGRAM_FIRST_EXPONENT + HISTOGRAM_EXPONENTS_PER_BIN * index
     high = low + HISTOGRAM_EXPONENTS_PER_BIN
-    if index == 0:
-        return f"       |g| < 2^{high}"
-    if index == HISTOGRAM_BINS - 1:
-        return f"2^{low} ≤ |g|"
-    return f"{number(2.0**low, 2):>8} … {number(2.0**high, 2):<8} 2^{low}"
+    smallest = "0" if index == 0 else number(2.0**low, 2)
+    largest = "∞" if index == HISTOGRAM_BINS - 1 else number(2.0**high, 2)
+    return f"{smallest:>7} – {largest:<7} {'' if index == 0 else f'≥ 2^{low}':<7}"
 
 
 def _bar(fraction: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from typing import TextIO
 
 from rich.console import Console, RenderableType
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
-from seismograd.views.values import steps
+from seismograd.views.values import sentences, steps
 
 _FILE_WIDTH = 160
 """How wide a table may be that goes into a file or a pipe."""
@@ -22,9 +23,9 @@ QUIET_NOTES = ("end",)
 
 def console(stream: TextIO | None = None) -> Console:
     """A console on a stream (stdout unless given), as wide as the terminal; nothing in texts is taken for markup."""
-    stream = sys.stdout if stream is None else stream
-    piped = not stream.isatty() and "COLUMNS" not in os.environ
-    return Console(file=stream, highlight=False, markup=False, emoji=False, width=_FILE_WIDTH if piped else None)
+    target = stream or sys.stdout
+    piped = not target.isatty() and "COLUMNS" not in os.environ
+    return Console(file=target, highlight=False, markup=False, emoji=False, width=_FILE_WIDTH if piped else None)
 
 
 def answer(result: RenderableType) -> None:
@@ -38,13 +39,18 @@ def answer(result: RenderableType) -> None:
 def tell_condition(run: Run) -> None:
     """Say on stderr what a reader should know of the record itself: what was torn off, what failed, what is missing."""
     out = console(sys.stderr)
-    if run.torn is not None:
-        out.print(Text(translate("note: {text}").format(text=run.torn.render()), style="yellow"))
+    for line in condition(run):
+        out.print(line)
+
+
+def condition(run: Run) -> Iterator[Text]:
+    """A line for each thing to know of the record: it goes on or was cut off, something is torn, something of ours failed."""
+    texts = [] if run.ended else [translate("the run has not ended: it is still going on, or it was killed")]
+    texts += [] if run.torn is None else [run.torn.render()]
     for note in run.notes:
         if note.kind not in QUIET_NOTES:
-            text = note.message.render()
-            line = f"{text} ({steps(note.iteration, note.iteration)})" if note.iteration >= 0 else text
-            out.print(Text(translate("note: {text}").format(text=line), style="yellow"))
+            texts.append(sentences((note.message.render(), steps(note.iteration, note.iteration) if note.iteration >= 0 else "")))
+    yield from (Text(translate("note: {text}").format(text=text), style="yellow") for text in texts)
 
 
 def suggest(command: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -55,7 +55,7 @@ def _open(path: Path) -> Listed:
 
 
 def render(listed: Sequence[Listed]) -> RenderableType:
-    """One row for each run."""
+    """One row for each run, and a line for each that cannot be read."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column(translate("run"), overflow="fold")
     table.add_column(translate("began (UTC)"), no_wrap=True)
@@ -65,11 +65,10 @@ def render(listed: Sequence[Listed]) -> RenderableType:
     table.add_column(translate("findings"))
     table.add_column(translate("end"))
     for each in listed:
-        if each.run is None:
-            table.add_row(each.path.name, NOTHING, NOTHING, NOTHING, NOTHING, Text(each.problem, "red"), NOTHING)
-        else:
+        if each.run is not None:
             table.add_row(each.path.name, *_cells(each.run))
-    return table
+    problems = [Text(each.problem, "red") for each in listed if each.run is None]
+    return Group(table, *problems) if problems else table
 
 
 def _cells(run: Run) -> list[str | Text]:
@@ -80,7 +79,7 @@ def _cells(run: Run) -> list[str | Text]:
         count(len(run.parameters)),
         number(float(run.steps["loss"][-1])) if num_steps else NOTHING,
         _findings(run),
-        translate("complete") if run.ended else Text(translate("running or killed"), "yellow"),
+        translate("complete") if run.ended else Text(translate("not ended"), "yellow"),
     ]
 
 

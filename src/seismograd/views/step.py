@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from seismograd.errors import SeismogradError
-from seismograd.i18n import say
+from seismograd.i18n import Message, say
 from seismograd.record.reader import Run
-from seismograd.schema import Parameter, State
+from seismograd.schema import Block, Parameter, State
 from seismograd.views.histogram import Histogram, nearest_histogram
 
 _MEASURED = (State.ZERO, State.FINITE, State.NONFINITE)
@@ -107,7 +107,7 @@ def find_parameters(run: Run, patterns: Sequence[str]) -> tuple[int, ...]:
     return tuple(sorted(chosen)) if patterns else tuple(range(len(run.parameters)))
 
 
-def nearest_names(run: Run, wanted: str):
+def nearest_names(run: Run, wanted: str) -> Message:
     """The parameters whose names come nearest to what was asked for, as a mend."""
     names = [each.name for each in run.parameters]
     near = get_close_matches(wanted.replace("*", "").replace("?", ""), names, n=3, cutoff=0.4) or names[:3]
@@ -116,20 +116,12 @@ def nearest_names(run: Run, wanted: str):
 
 def read_step(run: Run, row: int, columns: Sequence[int]) -> Step:
     """Collect one row of the record."""
-    numbers = run.steps[row]
-    states = run.states[row]
-    values = {name: run.series(name)[row] for name in ("grad_norm", "grad_max", "zeros", "nonfinite")}
-    gradients = tuple(
-        Gradient(
-            parameter=run.parameters[column],
-            state=State(int(states[column])),
-            norm=float(values["grad_norm"][column]),
-            maximum=float(values["grad_max"][column]),
-            zeros=_whole(values["zeros"][column]),
-            nonfinite=_whole(values["nonfinite"][column]),
-        )
-        for column in columns
-    )
+    block = next(run.blocks(1, row, row + 1))
+    numbers = block.steps[0]
+    states = block.state[0]  # (P,) of the parameters that there were at that step
+    there = {each.name: position for position, each in enumerate(block.parameters)}
+    parameters = [run.parameters[column] for column in columns]
+    gradients = tuple(_gradient(each, block, there.get(each.name)) for each in parameters)
     loss = float(numbers["loss"])
     epoch = int(numbers["epoch"])
     clip = (float(numbers["clip_norm"]), float(numbers["clip_limit"]))
@@ -150,9 +142,18 @@ def read_step(run: Run, row: int, columns: Sequence[int]) -> Step:
         flags=int(numbers["flags"]),
         num_backwards=int(numbers["num_backwards"]),
         gradients=gradients,
-        histogram=nearest_histogram(run, row, columns[0]) if len(columns) == 1 else None,
+        histogram=nearest_histogram(run, row, parameters[0].name) if len(parameters) == 1 else None,
     )
 
 
-def _whole(value: float) -> int:
-    return int(value) if math.isfinite(value) else 0
+def _gradient(parameter: Parameter, block: Block, position: int | None) -> Gradient:
+    if position is None:
+        return Gradient(parameter, State.NOT_MEASURED, math.nan, math.nan, 0, 0)
+    return Gradient(
+        parameter=block.parameters[position],
+        state=State(int(block.state[0, position])),
+        norm=float(block.values["grad_norm"][0, position]),
+        maximum=float(block.values["grad_max"][0, position]),
+        zeros=int(block.values["zeros"][0, position]),
+        nonfinite=int(block.values["nonfinite"][0, position]),
+    )

@@ -13,7 +13,7 @@ from seismograd.rules.engine import RuleStatus
 from seismograd.schema import Finding, State
 from seismograd.views.diagnosis import Verdict, verdict
 from seismograd.views.diagnosis_text import finding_block, headline
-from seismograd.views.output import QUIET_NOTES, next_line
+from seismograd.views.output import condition, next_line
 from seismograd.views.step import Gradient, Step, find_parameters, find_row, read_step
 from seismograd.views.table import GradientTable, remarks, totals
 from seismograd.views.values import count, short_path
@@ -47,9 +47,9 @@ def print_summary(run: Run, findings: Sequence[Finding], statuses: Sequence[Rule
 
 
 def _where(run: Run) -> Text:
-    path = short_path(run.path)
-    recorded = translate("{steps} steps of {parameters} parameters recorded in {path}")
-    text = recorded.format(steps=count(len(run.steps)), parameters=count(len(run.parameters)), path=path)
+    text = translate("record: {path} (steps: {steps}, parameters: {parameters})").format(
+        path=short_path(run.path), steps=count(len(run.steps)), parameters=count(len(run.parameters))
+    )
     return Text.assemble(("seismograd  ", "bold cyan"), text)
 
 
@@ -80,13 +80,11 @@ def telling(step: Step) -> tuple[Gradient, ...]:
 
 
 def _print_condition(run: Run, console: Console) -> None:
-    lines = [note.message.render() for note in run.notes if note.kind not in QUIET_NOTES]
-    if run.torn is not None:
-        lines.insert(0, run.torn.render())
+    lines = list(condition(run))
     if lines:
         console.print()
     for line in lines:
-        console.print(Text(translate("note: {text}").format(text=line), style="yellow"))
+        console.print(line)
 
 
 def _next_command(found: Verdict) -> str:

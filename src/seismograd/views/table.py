@@ -118,7 +118,7 @@ def totals(step: Step) -> str:
             translate("loss {loss}").format(loss=loss),
             translate("learning rate {lr}").format(lr=number(step.lr)),
             translate("{number} backwards").format(number=step.num_backwards) if step.num_backwards > 1 else "",
-            translate("loss scale {scale}").format(scale=number(step.scale)) if step.scale != 1 else "",
+            translate("loss scale {scale}").format(scale=number(step.scale, 6)) if step.scale != 1 else "",
             translate("clipped from {norm} to {limit}").format(norm=number(step.clip[0]), limit=number(step.clip[1]))
             if step.clip is not None and step.clip[0] > step.clip[1]
             else "",

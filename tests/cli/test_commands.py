@@ -1,0 +1,153 @@
+"""The commands as a user starts them: exit codes, what goes where, what is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.synthetic import block, event, make_parameters, note, write_run
+from tests.views.samples import small_net, without_steps
+from tests.views.test_step import AS_IN_THE_ISSUE
+
+from seismograd import __version__
+
+
+def seismograd(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(Path(each).resolve()) for each in sys.path if each),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "",
+        "LANGUAGE": "",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "seismograd", *arguments],
+        cwd=cwd,
+        env={**env, **environment},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def test_show_in_chinese_prints_the_lines_of_the_issue_and_nothing_else(tmp_path: Path) -> None:
+    small_net(tmp_path / "run")
+    done = seismograd("show", str(tmp_path / "run"), "--step", "0", "--lang", "zh")
+    assert (done.returncode, done.stdout, done.stderr) == (0, AS_IN_THE_ISSUE + "\n", "")
+
+
+def test_the_language_is_that_of_the_locale(tmp_path: Path) -> None:
+    small_net(tmp_path / "run")
+    done = seismograd("show", str(tmp_path / "run"), "--step", "0", LANG="zh_CN.UTF-8")
+    assert done.stdout == AS_IN_THE_ISSUE + "\n"
+    assert "用法" in seismograd("--help", LANG="zh_CN.UTF-8").stdout
+    assert "Usage" in seismograd("--help", LANG="de_DE.UTF-8").stdout
+
+
+def test_a_pipe_gets_the_result_only_and_no_colour(tmp_path: Path) -> None:
+    small_net(tmp_path / "run")
+    done = seismograd("show", str(tmp_path / "run"))
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    assert "200,704" in done.stdout  # a pipe is wide enough for every column
+
+
+def test_check_exits_with_1_when_a_finding_is_an_error(tmp_path: Path) -> None:
+    nan = float("nan")
+    broken = block([[1.0, 1.0]] * 3 + [[nan, 1.0]] * 5, loss=[1.0] * 3 + [nan] * 5, parameters=make_parameters(2))
+    write_run(tmp_path / "run", [broken])
+    done = seismograd("check", str(tmp_path / "run"), "--format", "json")
+    content = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert [(each["code"], each["first_step"]) for each in content["findings"]] == [("SG201", 3)]
+    assert done.stderr == ""
+
+
+def test_check_exits_with_0_when_nothing_is_wrong_or_nothing_could_be_judged(tmp_path: Path) -> None:
+    without_steps(tmp_path / "nothing")
+    done = seismograd("check", str(tmp_path / "nothing"), "--format", "json")
+    assert done.returncode == 0
+    assert {each["status"] for each in json.loads(done.stdout)["rules"]} == {"not evaluated"}
+    small_net(tmp_path / "healthy", 30)
+    assert seismograd("check", str(tmp_path / "healthy")).returncode == 0
+
+
+def test_what_is_to_be_known_of_the_record_is_said_on_stderr(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [block([[1.0]] * 4)], notes=[note()])
+    (run / "end.json").unlink()
+    with (run / "steps.bin").open("ab") as torn:
+        torn.write(b"\0" * 7)
+    done = seismograd("show", str(run), "--format", "json")
+    assert done.returncode == 0
+    json.loads(done.stdout)
+    assert len(done.stderr.splitlines()) == 3
+    for words in ("has not ended", "cut off", "a hook failed"):
+        assert words in done.stderr
+
+
+@pytest.mark.parametrize("command", [("show",), ("check",), ("runs",), ("rules",), ("explain", "SG101")])
+def test_on_a_terminal_the_next_command_is_named(tmp_path: Path, command: tuple[str, ...]) -> None:
+    small_net(tmp_path / "runs" / "it")
+    arguments = [*command, "runs/it"] if command[0] in ("show", "check") else [*command]
+    master, slave = pty.openpty()
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(each).resolve()) for each in sys.path if each), "LANG": "C.UTF-8"}
+    done = subprocess.run(
+        [sys.executable, "-m", "seismograd", *arguments],
+        cwd=tmp_path,
+        env=env,
+        stdout=slave,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        check=False,
+    )
+    os.close(slave)
+    os.close(master)
+    assert done.stderr.startswith("next: seismograd ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["show", "nowhere"], ["rules", "--format", "x"]])
+def test_no_command_loads_torch_and_help_loads_no_numpy_either(arguments: list[str]) -> None:
+    program = (
+        "import sys\nfrom seismograd.cli import main\nmain(sys.argv[1:])\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'numpy'}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, encoding="utf-8", check=False)
+    heavy = done.stderr.splitlines()[-1]
+    assert heavy in ("[]", "['numpy']") if arguments[0] == "show" else heavy == "[]"
+
+
+def test_the_version_is_printed() -> None:
+    assert seismograd("--version").stdout == f"seismograd {__version__}\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    long = block([[1.0]] * 5000, elements=[[1.0]] * 5000, events=[event(1, 0)])
+    from tests.synthetic import info
+
+    write_run(tmp_path / "run", [long], run_info=info(elements=("net.0.weight[0,0]",)))
+    command = [sys.executable, "-m", "seismograd", "show", str(tmp_path / "run"), "--element", "net.0.weight[0,0]", "--format", "plain"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_a_bug_of_ours_shows_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seismograd.cli import main
+    from seismograd.views import step
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    small_net(tmp_path / "run")
+    monkeypatch.setattr(step, "read_step", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["show", str(tmp_path / "run")])

@@ -1,0 +1,37 @@
+"""`--lang` may stand before the command or among its options, but what follows the script is the script's."""
+
+from __future__ import annotations
+
+import pytest
+
+from seismograd.cli import application
+from seismograd.cli.language import split_language
+from seismograd.errors import SeismogradError
+
+
+@pytest.mark.parametrize(
+    ("line", "lang", "rest"),
+    [
+        ("show runs/x", None, "show runs/x"),
+        ("--lang zh show runs/x", "zh", "show runs/x"),
+        ("show --lang zh runs/x", "zh", "show runs/x"),
+        ("show runs/x --lang=zh --step 3", "zh", "show runs/x --step 3"),
+        ("--lang zh show runs/x --lang en", "en", "show runs/x"),
+        ("run --lang zh train.py --lang fr", "zh", "run train.py --lang fr"),
+        ("run --out here train.py --lang fr", None, "run --out here train.py --lang fr"),
+        ("run --out=here -q --lang en train.py --lang fr", "en", "run --out=here -q train.py --lang fr"),
+        ("run -m package.train --lang fr", None, "run -m package.train --lang fr"),
+        ("run -- train.py --lang fr", None, "run -- train.py --lang fr"),
+        ("show --param --lang", None, "show --param --lang"),
+        ("unheard-of --lang fr", None, "unheard-of --lang fr"),
+        ("", None, ""),
+    ],
+)
+def test_the_language_is_taken_out_of_our_arguments_only(line: str, lang: str | None, rest: str) -> None:
+    assert split_language(line.split(), application()) == (lang, rest.split())
+
+
+@pytest.mark.parametrize("line", ["show --lang fr x", "--lang", "show --lang=", "show x --lang ZH"])
+def test_a_language_that_we_do_not_speak_is_refused(line: str) -> None:
+    with pytest.raises(SeismogradError):
+        split_language(line.split(), application())

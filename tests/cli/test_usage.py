@@ -1,0 +1,108 @@
+"""Bad input is one line on stderr with the mend, exit code 2, nothing on stdout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.synthetic import write_run
+from tests.views.samples import small_net
+
+from seismograd.cli import COMMANDS, main
+from seismograd.prose import cell_width
+from seismograd.record.layout import META
+
+BAD_LINES = (
+    (["shw"], "there is no command 'shw' · did you mean show?"),
+    (["xyzzy"], "there is no command 'xyzzy' · the commands are run, show, check, explain, rules, runs"),
+    (["--vresion"], "seismograd has no option --vresion · did you mean --version?"),
+    (["show"], "RUN is missing · see seismograd show --help"),
+    (["show", "RUN", "--stp", "3"], "seismograd show has no option --stp · did you mean --step?"),
+    (["show", "RUN", "--step"], "--step needs a value"),
+    (["show", "RUN", "--step", "last"], "--step does not take 'last' · give a whole number"),
+    (["show", "RUN", "--step", "-1"], "there is no step -1 · the run has the steps 0 to 2"),
+    (["show", "RUN", "--step", "3"], "there is no step 3 · the run has the steps 0 to 2"),
+    (["show", "RUN", "--format", "xml"], "there is no format 'xml' · the formats are table, plain, json"),
+    (["show", "RUN", "--param", "fc3.*"], "no parameter matches 'fc3.*' · the nearest names are "),
+    (["show", "RUN", "--element", "fc1.weight"], "'fc1.weight' does not name an element"),
+    (["show", "RUN", "--element", "fc1.weight[0,0]"], "the run did not record fc1.weight[0,0] · record it with: seismograd run --element"),
+    (["show", "RUN", "extra", "more"], "seismograd show does not take extra more"),
+    (["show", "NOWHERE"], "NOWHERE"),
+    (["show", "EMPTY"], "EMPTY"),
+    (["show", "A_FILE"], "A_FILE"),
+    (["show", "WITHOUT_STEPS"], "no optimizer step was recorded in "),
+    (["check", "RUN", "--format", "sarif"], "there is no format 'sarif' · the formats are text, json"),
+    (["check", "NOWHERE"], "NOWHERE"),
+    (["explain"], "RULE is missing"),
+    (["explain", "SG999"], "there is no rule 'SG999'"),
+    (["rules", "all"], "seismograd rules does not take all"),
+    (["runs", "NOWHERE"], "there is no directory "),
+    (["runs", "EMPTY"], "there is no run in "),
+    (["show", "RUN", "--lang", "fr"], "--lang does not know 'fr' · say --lang en or --lang zh"),
+)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, str]:
+    """Directories of every kind, by the names they have in `BAD_LINES`."""
+    small_net(tmp_path / "RUN")
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "A_FILE").write_text("not a run")
+    write_run(tmp_path / "WITHOUT_STEPS", [])
+    return {name: str(tmp_path / name) for name in ("RUN", "EMPTY", "A_FILE", "WITHOUT_STEPS", "NOWHERE")}
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize(("line", "says"), BAD_LINES, ids=[" ".join(line) for line, _ in BAD_LINES])
+def test_bad_input_is_one_line_with_the_mend(
+    places: dict[str, str], capsys: pytest.CaptureFixture[str], line: list[str], says: str, lang: str
+) -> None:
+    assert main(["--lang", lang, *(places.get(word, word) for word in line)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    if lang == "en":
+        assert err.startswith("seismograd: ")
+        assert says in err
+    else:
+        assert err.startswith("seismograd：")
+        assert cell_width(err) > len(err)
+
+
+def test_a_run_of_a_newer_schema_is_refused_in_one_line(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    meta = Path(places["RUN"]) / META
+    meta.write_text(meta.read_text("utf-8").replace('"schema": 1', '"schema": 99'), "utf-8")
+    assert main(["show", places["RUN"]]) == 2
+    assert "newer seismograd" in capsys.readouterr().err
+
+
+def test_every_command_has_a_page_of_help_in_both_languages(capsys: pytest.CaptureFixture[str]) -> None:
+    for entry in COMMANDS:
+        assert main([entry.name, "--help", "--lang", "en"]) == 0
+        english = capsys.readouterr().out
+        assert main(["--lang", "zh", entry.name, "--help"]) == 0
+        chinese = capsys.readouterr().out
+        assert english.startswith(f"Usage: seismograd {entry.name}")
+        assert chinese.startswith(f"用法：seismograd {entry.name}")
+        assert "Options:" in english
+        assert "选项：" in chinese
+        words = [
+            line.strip() for line in english.splitlines() if " " in line.strip() and not line.strip().startswith(("seismograd", "--", "-"))
+        ]
+        assert [line for line in words if line in chinese and line.isascii()] == []
+
+
+def test_help_fits_eighty_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for lang in ("en", "zh"):
+        for command in ([], *([entry.name] for entry in COMMANDS)):
+            main([*command, "--help", "--lang", lang])
+            assert max(map(cell_width, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_without_a_command_the_page_of_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    alone = capsys.readouterr().out
+    main(["--help"])
+    assert alone == capsys.readouterr().out
+    assert all(entry.name in alone for entry in COMMANDS)

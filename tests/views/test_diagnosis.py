@@ -1,0 +1,112 @@
+"""What the rules say, in words and in JSON, and the summary at the end of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tests.views.golden import assert_golden, rendered
+from tests.views.samples import deep, findings, small_net, states_of_all_kinds, without_steps
+
+from seismograd.i18n import Message, say, use_language
+from seismograd.prose import cell_width
+from seismograd.record.reader import Run
+from seismograd.rules.engine import RuleStatus
+from seismograd.schema import Finding
+from seismograd.views import diagnosis_json, diagnosis_text
+from seismograd.views.diagnosis import verdict
+from seismograd.views.summary import print_summary
+
+LANGUAGES = ("en", "zh")
+STATUSES = (
+    RuleStatus("SG101", "vanishing-gradient", "found", Message("")),
+    RuleStatus("SG102", "exploding-gradient", "clear", Message("")),
+    RuleStatus("SG301", "missing-zero-grad", "not evaluated", say("failed: {error}", error="ValueError: a bug of ours")),
+)
+NOTHING_LOOKED = tuple(RuleStatus(each.code, each.name, "not evaluated", each.reason) for each in STATUSES)
+
+
+def summary(run: Run, lang: str, found: tuple[Finding, ...] = (), statuses: tuple[RuleStatus, ...] = STATUSES, width: int = 80) -> str:
+    out = io.StringIO()
+    with use_language(lang):
+        print_summary(run, found, statuses, Console(file=out, width=width))
+    return "".join(line.rstrip() + "\n" for line in out.getvalue().replace(str(run.path), "runs/it").splitlines())
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_findings_in_words(tmp_path: Path, lang: str) -> None:
+    said = verdict(small_net(tmp_path / "run"), findings(), STATUSES)
+    assert_golden(f"check-{lang}", rendered(diagnosis_text.render(said), lang))
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize(("name", "statuses"), [("nothing-found", STATUSES[1:]), ("nothing-looked", NOTHING_LOOKED)])
+def test_no_findings_in_words(tmp_path: Path, lang: str, name: str, statuses: tuple[RuleStatus, ...]) -> None:
+    said = verdict(small_net(tmp_path / "run"), (), statuses)
+    assert_golden(f"check-{name}-{lang}", rendered(diagnosis_text.render(said), lang))
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_line_of_a_finding_is_wider_than_the_terminal(tmp_path: Path, lang: str, width: int) -> None:
+    said = verdict(small_net(tmp_path / "run"), findings(), STATUSES)
+    assert max(map(cell_width, rendered(diagnosis_text.render(said), lang, width).splitlines())) <= width
+
+
+def test_the_most_severe_comes_first_and_then_the_earliest(tmp_path: Path) -> None:
+    said = verdict(small_net(tmp_path / "run"), findings(), STATUSES)
+    assert [(each.severity, each.first_step) for each in said.findings] == [("error", 3), ("warning", 0)]
+    assert said.has_error
+    assert not verdict(said.run, findings()[:1], STATUSES).has_error
+
+
+def test_json_is_that_of_the_design(tmp_path: Path) -> None:
+    run = small_net(tmp_path / "run")
+    content = json.loads(diagnosis_json.render(verdict(run, findings(), STATUSES)), parse_constant=pytest.fail)
+    assert list(content) == ["schema", "run", "findings", "rules"]
+    assert (content["schema"], content["run"]) == (1, str(run.path))
+    keys = {"code", "name", "severity", "optimizer", "first_step", "last_step", "parameters", "evidence", "cause", "advice", "where"}
+    assert keys <= content["findings"][0].keys()
+    assert content["findings"][0]["evidence"][0] == {
+        "statistic": "nonfinite",
+        "parameter": "net.0.weight",
+        "step": 3,
+        "value": "nan",
+        "limit": 0.0,
+    }
+    assert len(content["findings"][0]["evidence"]) == len(content["findings"][0]["parameters"]) == 17
+    assert content["rules"][1] == {"code": "SG102", "status": "clear", "reason": ""}
+    assert content["rules"][2] == {"code": "SG301", "status": "not evaluated", "reason": "failed: ValueError: a bug of ours"}
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_summary_of_a_run_with_findings(tmp_path: Path, lang: str) -> None:
+    assert_golden(f"summary-{lang}", summary(small_net(tmp_path / "run"), lang, findings()))
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_summary_of_a_run_without_steps(tmp_path: Path, lang: str) -> None:
+    assert_golden(f"summary-without-steps-{lang}", summary(without_steps(tmp_path / "run"), lang, statuses=NOTHING_LOOKED))
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_summary_of_a_deep_network_with_a_failure_of_ours(tmp_path: Path, lang: str) -> None:
+    assert_golden(f"summary-deep-{lang}", summary(deep(tmp_path / "run"), lang))
+
+
+def test_the_summary_of_a_killed_run_says_so(tmp_path: Path) -> None:
+    assert "the run has not ended" in summary(states_of_all_kinds(tmp_path / "run"), "en")
+
+
+def test_a_summary_is_not_longer_than_a_screen_however_deep_the_network_and_many_the_findings(tmp_path: Path) -> None:
+    assert len(summary(deep(tmp_path / "run", depth=500), "en", findings() * 10).splitlines()) < 60
+
+
+def test_a_summary_shows_what_is_not_finite_among_many(tmp_path: Path) -> None:
+    run = deep(tmp_path / "run")
+    assert "net.0.weight" in summary(run, "en")
+    assert "net.11.bias" in summary(run, "en")
+    assert "net.5.weight" not in summary(run, "en")
