@@ -1,0 +1,207 @@
+"""Runs a script or a module as `python` itself would, so that it cannot tell the difference.
+
+Nothing here loads torch or NumPy: the script may set `OMP_NUM_THREADS` and the like before it does.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import io
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, ModuleType, TracebackType
+from typing import Any
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say
+
+PACKAGE = f"{Path(__file__).resolve().parent.parent}/"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is to be run: its code, the name it goes by in `sys.argv[0]`, the first entry of its `sys.path`."""
+
+    code: CodeType
+    filename: str
+    path_entry: str
+    spec: importlib.machinery.ModuleSpec | None = None
+
+
+def load_script(script: str) -> Program:
+    """Read and compile a script (or the `__main__.py` of a folder).
+
+    Raises:
+        SeismogradError: there is no such file, it cannot be read, or it is not Python.
+    """
+    path = Path(script)
+    if path.is_dir():
+        if not (path / "__main__.py").is_file():
+            raise SeismogradError(say("{path} is a folder without a __main__.py", path=script), say("name the script to run"))
+        return Program(_compile(str(path / "__main__.py")), str(path / "__main__.py"), script)
+    if not path.exists():
+        raise SeismogradError(say("there is no script {path}", path=script), say("check the path; a module is run with -m"))
+    return Program(_compile(script), script, str(path.resolve().parent))
+
+
+def find_module(name: str) -> Program:
+    """Find a module as `python -m` does; its parent packages are imported for that.
+
+    Raises:
+        SeismogradError: there is no such module, or it cannot be run.
+    """
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            name = f"{name}.__main__"
+            spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        spec = None
+    code: Any = None
+    if spec is not None and isinstance(spec.loader, importlib.abc.InspectLoader):
+        code = spec.loader.get_code(name)
+    if spec is None or code is None or spec.origin is None:
+        raise SeismogradError(say("there is no module {name} to run", name=name), say("check the name and the folder you are in"))
+    return Program(code, spec.origin, str(Path.cwd()), spec)
+
+
+def _compile(path: str) -> CodeType:
+    try:
+        with io.open_code(str(Path(path).resolve())) as file:
+            source = file.read()
+    except OSError as error:
+        raise SeismogradError(say("{path} cannot be read: {reason}", path=path, reason=error.strerror or str(error))) from error
+    try:
+        return compile(source, path, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        where = f"{path}:{error.lineno}" if error.lineno else path
+        raise SeismogradError(say("{where} is not Python: {reason}", where=where, reason=error.msg), say("name a Python script")) from error
+    except ValueError as error:  # null bytes
+        raise SeismogradError(say("{where} is not Python: {reason}", where=path, reason=str(error)), say("name a Python script")) from error
+
+
+def main_module(program: Program) -> ModuleType:
+    """A fresh `__main__` with what the interpreter puts into it."""
+    module = ModuleType("__main__")
+    module.__dict__.update(
+        __builtins__=sys.modules["builtins"],
+        __file__=program.filename,
+        __cached__=None if program.spec is None else program.spec.cached,
+        __package__=None if program.spec is None else program.spec.parent,
+        __spec__=program.spec,
+        __loader__=importlib.machinery.SourceFileLoader("__main__", program.filename) if program.spec is None else program.spec.loader,
+        __annotations__={},
+    )
+    return module
+
+
+def prepare(program: Program | None, path_entry: str, arguments: Sequence[str], name: str) -> None:
+    """Set `sys.argv` and `sys.path` as the program would find them."""
+    sys.argv = [program.filename if program is not None and program.spec is not None else name, *arguments]
+    if not sys.flags.safe_path:
+        sys.path[0] = path_entry
+
+
+def run_program(program: Program) -> None:
+    """Run it as `__main__`, and wait for the threads it leaves, as the interpreter does. What it raises goes on to the caller."""
+    module = main_module(program)
+    sys.modules["__main__"] = module
+    run_code(program.code, module.__dict__)
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+
+
+def run_code(code: CodeType, namespace: dict[str, Any]) -> None:
+    """The frame that a traceback is cut at."""
+    exec(code, namespace)
+
+
+def without_us(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback as it would be without us: from the program's first frame on, our patches left out."""
+    head = trace
+    while head is not None and head.tb_frame.f_code is not run_code.__code__:
+        head = head.tb_next
+    head = trace if head is None else head.tb_next
+    while head is not None and head.tb_frame.f_code.co_filename.startswith(PACKAGE):
+        head = head.tb_next
+    entry = head
+    while entry is not None:
+        while entry.tb_next is not None and entry.tb_next.tb_frame.f_code.co_filename.startswith(PACKAGE):
+            entry.tb_next = entry.tb_next.tb_next
+        entry = entry.tb_next
+    return head
+
+
+def clean(error: BaseException) -> None:
+    """Take our frames out of the tracebacks of an exception and of those it came from."""
+    chain: BaseException | None = error
+    seen: set[int] = set()
+    while chain is not None and id(chain) not in seen:
+        seen.add(id(chain))
+        chain.__traceback__ = without_us(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__
+
+
+def hide_from_traceback(afterwards: Callable[[], None]) -> None:
+    """When the exception that is on its way reaches the interpreter, it is shown without our frames, by whatever hook the program set."""
+    shown_by = sys.excepthook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        clean(error)
+        try:
+            shown_by(kind, error, error.__traceback__)
+        finally:
+            afterwards()
+
+    sys.excepthook = show
+
+
+def when_imported(name: str, then: Callable[[], None]) -> None:
+    """Call `then` as soon as the module `name` has been imported: at once if it has been already."""
+    if name in sys.modules:
+        then()
+    else:
+        sys.meta_path.insert(0, _Finder(name, then))
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Lets the module be found as ever, and lends it a loader that tells when it is done."""
+
+    def __init__(self, name: str, then: Callable[[], None]) -> None:
+        self._name, self._then = name, then
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, self._then)
+        return spec
+
+
+class _Loader(importlib.abc.Loader):
+    """The module's own loader, and a word when the module is there."""
+
+    def __init__(self, loader: Any, then: Callable[[], None]) -> None:
+        self._loader, self._then = loader, then
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        self._then()

@@ -1,0 +1,180 @@
+"""`seismograd run`: run a training script, watched."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seismograd.cli import launch
+from seismograd.cli.entry import Plan
+from seismograd.elements import parse_element
+from seismograd.errors import SeismogradError
+from seismograd.i18n import Message, language, mark, say, translate, use_language
+from seismograd.levels import LEVELS, NORMAL, check_level
+from seismograd.record.place import create_run_directory
+
+if TYPE_CHECKING:
+    from seismograd.wiring import Recording
+
+CONTEXT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+def run(
+    script: Annotated[
+        str | None, typer.Argument(metavar="SCRIPT", help=mark("The script to run, as python would."), show_default=False)
+    ] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help=mark("Its own arguments."), show_default=False)] = None,
+    module: Annotated[bool, typer.Option("-m", help=mark("SCRIPT is the name of a module, as for python -m."))] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help=mark("Where the record goes: a new or empty directory. Default: runs/<UTC time>-<script name>."),
+        ),
+    ] = None,
+    element: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--element", metavar="NAME[I,J]", help=mark("Record this scalar at every step, such as 'fc1.weight[0,0]'. Repeatable.")
+        ),
+    ] = None,
+    level: Annotated[
+        str, typer.Option("--level", metavar="|".join(LEVELS), help=mark("light leaves out the sampled statistics."))
+    ] = NORMAL,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help=mark("Print nothing of seismograd's own."))] = False,
+) -> Plan:
+    """Run a training script, watched; its output, exit code and numbers are its own."""
+    if script is None:
+        raise SeismogradError(say("there is no script to run"), say("seismograd run train.py"))
+    check_level(level)
+    if importlib.util.find_spec("torch") is None:
+        raise SeismogradError(say("running a training script needs PyTorch, which is not installed"), say("pip install torch"))
+    elements = tuple(str(parse_element(text)) for text in element or ())
+    program = None if module else launch.load_script(script)
+    path = create_run_directory(out, script) if _owns_the_record() else None
+    return Run(script, tuple(arguments or ()), program, path, elements, level, quiet, language())
+
+
+def _owns_the_record() -> bool:
+    """Of several ranks, the first one records."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A script that is ready to run. `program` is None for a module, which is found only when its turn has come; `path` for no record."""
+
+    target: str
+    arguments: Sequence[str]
+    program: launch.Program | None
+    path: Path | None
+    elements: Sequence[str]
+    level: str
+    quiet: bool
+    lang: str
+
+    def execute(self) -> int:
+        """Run it. What it raises goes on to the interpreter, after the record was closed."""
+        if self.program is not None:
+            launch.prepare(self.program, self.program.path_entry, self.arguments, self.target)
+        else:
+            launch.prepare(None, str(Path.cwd()), self.arguments, "-m")
+        watcher = Watcher(self)
+        if self.path is not None:
+            launch.when_imported("torch", watcher.start)
+        try:
+            program = self.program
+            if program is None:
+                program = launch.find_module(self.target)
+                launch.prepare(program, program.path_entry, self.arguments, self.target)
+            launch.run_program(program)
+        except SeismogradError as error:
+            if self.program is not None:
+                raise
+            watcher.discard()
+            with use_language(self.lang):
+                print(translate("seismograd: {line}").format(line=error.line()), file=sys.stderr)
+            return error.exit_code
+        except SystemExit:
+            watcher.stop()
+            watcher.summarise()
+            raise
+        except BaseException:
+            watcher.stop()
+            launch.hide_from_traceback(watcher.summarise)
+            raise
+        watcher.stop()
+        watcher.summarise()
+        return 0
+
+
+class Watcher:
+    """Starts the recording when torch has come, ends it when the script has, and says what was found."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._recording: Recording | None = None
+        self._problem: Message | None = None
+
+    def start(self) -> None:
+        """Begin to listen. When that fails, the script runs on without us."""
+        assert self._run.path is not None
+        try:
+            from seismograd.wiring import Recording
+
+            name = self._run.target if self._run.program is None else Path(self._run.target).name
+            elements = tuple(parse_element(text) for text in self._run.elements)
+            self._recording = Recording(self._run.path, name, elements=elements, level=self._run.level)
+        except Exception as error:
+            self._problem = say("could not listen, so nothing was recorded: {error}", error=f"{type(error).__name__}: {error}")
+
+    def stop(self) -> None:
+        """Close the record; one that torch never came to says so."""
+        if self._recording is not None:
+            self._recording.close()
+        elif self._problem is None and self._run.path is not None:
+            self._problem = say("the script never imported torch, so nothing was recorded")
+
+    def discard(self) -> None:
+        """Nothing was run: leave no empty directory behind."""
+        if self._run.path is not None and self._recording is None:
+            self._run.path.rmdir()
+
+    def summarise(self) -> None:
+        """Where the record is, the last step, the findings and the next command, on stderr."""
+        if self._run.quiet or self._run.path is None:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # pyright: ignore[reportUnnecessaryComparison]
+                stream.flush()
+        with use_language(self._run.lang):
+            if self._recording is None:
+                if self._problem is not None:
+                    print(translate("seismograd: {line}").format(line=self._problem.render()), file=sys.__stderr__)
+                return
+            try:
+                self._print_summary()
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}"
+                print(translate("seismograd: the summary could not be shown: {error}").format(error=text), file=sys.__stderr__)
+
+    def _print_summary(self) -> None:
+        from rich.console import Console
+
+        from seismograd.record.reader import open_run
+        from seismograd.rules.engine import diagnose
+        from seismograd.views.summary import print_summary
+
+        assert self._run.path is not None
+        run = open_run(self._run.path)
+        diagnosis = diagnose(run.blocks())
+        print_summary(run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__))

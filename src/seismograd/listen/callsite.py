@@ -1,0 +1,67 @@
+"""The user's file and line of a call that a patch heard."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+import seismograd
+from seismograd.schema import Site
+
+OWN, LIBRARY, USER = 0, 1, 2
+
+
+class CallSites:
+    """Finds the user's line on the stack and numbers each one once, in the append-only list `sites`."""
+
+    def __init__(self) -> None:
+        self.sites: list[Site] = []
+        self._index: dict[tuple[str, int], int] = {}
+        self._kinds: dict[str, int] = {}
+        self._hidden = tuple(f"{Path(str(m.__file__)).parent}/" for m in (torch, seismograd))
+        paths = sysconfig.get_paths()
+        self._libraries = tuple({f"{paths[k]}/" for k in ("stdlib", "platstdlib", "purelib", "platlib")})
+        self._home = Path.cwd()
+
+    def here(self) -> int:
+        """The index of the innermost line of the user's own code on the stack of the calling thread, else of a library's; -1: none."""
+        frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        library: FrameType | None = None
+        while frame is not None:
+            name = frame.f_code.co_filename
+            kind = self._kinds.get(name)
+            if kind is None:
+                kind = self._kinds[name] = self._classify(name)
+            if kind == USER:
+                return self._number(frame)
+            if kind == LIBRARY and library is None:
+                library = frame
+            frame = frame.f_back
+        return -1 if library is None else self._number(library)
+
+    def _classify(self, filename: str) -> int:
+        if filename.startswith(("<frozen", "<string>", "<__array_function__")) or filename.startswith(self._hidden):
+            return OWN
+        if filename.startswith(self._libraries):
+            return LIBRARY if "site-packages" in filename or "dist-packages" in filename else OWN
+        return USER
+
+    def _number(self, frame: FrameType) -> int:
+        key = (frame.f_code.co_filename, frame.f_lineno)
+        index = self._index.get(key)
+        if index is None:
+            index = self._index[key] = len(self.sites)
+            self.sites.append(Site(self._shown(key[0]), key[1], frame.f_code.co_qualname))
+        return index
+
+    def _shown(self, filename: str) -> str:
+        """The path as short as it stays clear: from the folder the run began in, else from the library's folder, else whole."""
+        path = Path(filename)
+        for folder in (self._home, *(Path(p) for p in sorted(self._libraries, key=len, reverse=True))):
+            if path.is_relative_to(folder):
+                return path.relative_to(folder).as_posix()
+        return path.as_posix()

@@ -1,0 +1,76 @@
+"""From the patches to the sessions. Patching is by its nature one for the whole process, so this is the one object that is, too.
+
+The patches go in with the first session and come out with the last, so sessions may nest, overlap and end in any order.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seismograd.listen.session import Session
+
+Undo = Callable[[], None]
+
+
+class Hub:
+    """Holds the open sessions and hands every call that a patch hears to each of them, guarded."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._sessions: tuple[Session, ...] = ()
+        self._undo: list[Undo] = []
+        self._owner = os.getpid()
+        os.register_at_fork(after_in_child=self._forked)
+
+    def attach(self, session: Session) -> None:
+        """Let the session hear, patching torch if it is the first."""
+        from seismograd.listen.patches import PATCHES
+
+        with self._lock:
+            self._owner = os.getpid()
+            if not self._sessions:
+                try:
+                    for install in PATCHES:
+                        self._undo.append(install(self))
+                except BaseException:
+                    self._restore()
+                    raise
+            self._sessions = (*self._sessions, session)
+
+    def detach(self, session: Session) -> None:
+        """Let the session hear no more; the last one to go puts torch back as it was."""
+        with self._lock:
+            if session not in self._sessions:
+                return
+            self._sessions = tuple(s for s in self._sessions if s is not session)
+            if not self._sessions:
+                self._restore()
+
+    def tell(self, part: str, *args: object) -> None:
+        """Call the method named `part` of every session."""
+        for session in self._sessions:
+            session.hear(part, *args)
+
+    @property
+    def listening(self) -> bool:
+        """Whether any session is open in this process."""
+        return bool(self._sessions)
+
+    def _restore(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    def _forked(self) -> None:
+        """A forked child (a DataLoader worker, mostly) trains nothing of ours: it must neither record nor touch the parent's files."""
+        sessions, self._sessions = self._sessions, ()
+        self._lock = threading.RLock()
+        for session in sessions:
+            session.abandon()
+        self._restore()
+
+
+HUB = Hub()

@@ -1,0 +1,209 @@
+"""One iteration in the making: the calls that were heard in it and what was read of its gradients, until it becomes a `Row`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from seismograd.listen.scalars import Scalar
+from seismograd.schema import (
+    EVENT_DTYPE,
+    HISTOGRAM_BINS,
+    HISTOGRAM_EXPONENTS_PER_BIN,
+    STATISTICS,
+    STEP_DTYPE,
+    AnyArray,
+    FloatArray,
+    IntArray,
+    Parameter,
+    Row,
+    State,
+    StateArray,
+    StepFlag,
+)
+
+Values = Mapping[str, FloatArray]
+
+
+@dataclass(slots=True)
+class Heard:
+    """A call, with numbers that may still be on a device."""
+
+    kind: int
+    time_s: float
+    site: int
+    optimizer: int = -1
+    value: Scalar = field(default_factory=lambda: Scalar(math.nan))
+    scale: Scalar | None = None  # what `value` is multiplied by
+    limit: Scalar = field(default_factory=lambda: Scalar(math.nan))
+    detail: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The ready gradients of one optimizer as they were read  # (n,) each, still multiplied by `scale`."""
+
+    columns: IntArray
+    state: StateArray
+    values: Values
+    samples: Values
+    elements: FloatArray  # (E,)
+    scale: Scalar | None
+    losses: tuple[Scalar, ...]
+    loss_scale: Scalar | None
+
+
+@dataclass(slots=True)
+class Stepped:
+    """One step of one optimizer in this iteration."""
+
+    optimizer: int
+    number: int
+    lr: Scalar
+    num_backwards: int
+    clip: tuple[Scalar, Scalar] | None
+    flags: StepFlag
+    reading: Reading | None
+    carried: IntArray  # columns
+
+
+def divided(values: Values, scale: float) -> dict[str, FloatArray]:
+    """The statistics of g/scale from those of g."""
+    by = {"grad_norm": scale, "grad_max": scale, "grad_sum": scale}
+    result = {name: value / by[name] if name in by else value for name, value in values.items()}
+    if "exponents" in result:
+        shift = round(math.log2(scale) / HISTOGRAM_EXPONENTS_PER_BIN)
+        shifted = np.zeros_like(result["exponents"])
+        for source in range(HISTOGRAM_BINS):
+            shifted[:, min(max(source - shift, 0), HISTOGRAM_BINS - 1)] += result["exponents"][:, source]
+        result["exponents"] = shifted
+    return result
+
+
+def unscaled(values: Values, scale: Scalar | None) -> Values:
+    """The statistics with the loss scale divided out, where there is one."""
+    factor = 1.0 if scale is None else scale.read()
+    return values if factor == 1.0 or not math.isfinite(factor) or factor <= 0 else divided(values, factor)
+
+
+@dataclass(slots=True)
+class Iteration:
+    """What is known of the iteration so far."""
+
+    number: int
+    events: list[Heard] = field(default_factory=list[Heard])
+    steps: list[Stepped] = field(default_factory=list[Stepped])
+    overhead_s: float = 0.0
+
+    def has_stepped(self, optimizer: int) -> bool:
+        """Whether this optimizer has made its step in this iteration."""
+        return any(step.optimizer == optimizer for step in self.steps)
+
+    def row(self, parameters: tuple[Parameter, ...], num_elements: int, epoch: int) -> Row:
+        """The iteration as it is recorded; numbers still on a device are waited for."""
+        state = np.full(len(parameters), State.NOT_MEASURED, np.uint8)
+        values = {s.name: _blank(s.name, len(parameters), s.width) for s in STATISTICS if not s.sampled}
+        samples: dict[str, FloatArray] = {}
+        elements = np.full(num_elements, np.nan)
+        for step in self.steps:
+            if step.reading is not None:
+                _place(step.reading, state, values, samples, elements)
+            values["carried"][step.carried] = 1
+        return Row(parameters, self._step(state, values, bool(samples), epoch), state, values, samples, self._events(), elements)
+
+    def _step(self, state: StateArray, values: dict[str, FloatArray], sampled: bool, epoch: int) -> AnyArray:
+        step = np.zeros((), STEP_DTYPE)
+        first = self.steps[0]
+        for name in ("clip_norm", "clip_limit"):
+            step[name] = math.nan
+        step["iteration"], step["step"], step["optimizer"] = self.number, first.number, first.optimizer
+        step["time_s"] = self.events[-1].time_s if self.events else math.nan
+        step["loss"] = self._loss()
+        step["lr"] = first.lr.read()
+        measured = values["grad_norm"][state >= State.ZERO]
+        step["grad_norm"] = math.hypot(*measured.tolist()) if len(measured) else math.nan
+        scale = next((s.reading.loss_scale for s in self.steps if s.reading is not None and s.reading.loss_scale is not None), None)
+        step["scale"] = 1.0 if scale is None else scale.read()
+        clip = next((s.clip for s in self.steps if s.clip is not None), None)
+        if clip is not None:
+            step["clip_norm"], step["clip_limit"] = clip[0].read(), clip[1].read()
+        step["overhead_s"] = self.overhead_s
+        step["num_steps"] = len(self.steps)
+        step["num_backwards"] = max(s.num_backwards for s in self.steps)
+        step["epoch"] = epoch
+        step["flags"] = self._flags()
+        step["sampled"] = sampled
+        return step
+
+    def _flags(self) -> int:
+        """`SKIPPED` when no optimizer of the iteration stepped; `NO_BACKWARD` when any did so on nothing new."""
+        flags = StepFlag.NONE
+        if all(step.flags & StepFlag.SKIPPED for step in self.steps):
+            flags |= StepFlag.SKIPPED
+        if any(step.flags & StepFlag.NO_BACKWARD for step in self.steps):
+            flags |= StepFlag.NO_BACKWARD
+        return int(flags)
+
+    def _loss(self) -> float:
+        """Sum of the losses behind the gradients, each once, though several optimizers may share it."""
+        losses: dict[int, float] = {}
+        for step in self.steps:
+            if step.reading is not None:
+                scale = 1.0 if step.reading.loss_scale is None else step.reading.loss_scale.read()
+                losses.update({id(loss): loss.read() / scale for loss in step.reading.losses})
+        return math.nan if not losses else sum(losses.values())
+
+    def _events(self) -> AnyArray:
+        return np.array(
+            [
+                (
+                    self.number,
+                    e.time_s,
+                    e.value.read() / (1.0 if e.scale is None else e.scale.read()),
+                    e.limit.read(),
+                    e.site,
+                    e.optimizer,
+                    e.kind,
+                    e.detail,
+                )
+                for e in self.events
+            ],
+            EVENT_DTYPE,
+        )
+
+
+def _blank(name: str, num_parameters: int, width: int) -> FloatArray:
+    shape = (num_parameters,) if width == 1 else (num_parameters, width)
+    return np.zeros(shape) if name == "carried" else np.full(shape, np.nan)
+
+
+def _place(
+    reading: Reading, state: StateArray, values: dict[str, FloatArray], samples: dict[str, FloatArray], elements: FloatArray
+) -> None:
+    """Put a reading into its columns; what another optimizer of the iteration already put there stays."""
+    free = state[reading.columns] == State.NOT_MEASURED
+    columns = reading.columns[free]
+    state[columns] = reading.state[free]
+    for name, value in unscaled(reading.values, reading.scale).items():
+        values[name][columns] = value[free]
+    for name, value in unscaled(reading.samples, reading.scale).items():
+        target = samples.setdefault(name, np.full((len(state), *value.shape[1:]), np.nan))
+        target[columns] = value[free]
+    scale = 1.0 if reading.scale is None else reading.scale.read()
+    fresh = np.isnan(elements)
+    elements[fresh] = (reading.elements / scale)[fresh]
+
+
+def states(values: Values, present: Sequence[bool], numels: IntArray) -> StateArray:
+    """The state of each gradient from its statistics; NaN where it could not be measured."""
+    state = np.full(len(present), State.ABSENT, np.uint8)
+    there = np.asarray(present, bool)
+    measured = there & ~np.isnan(values["nonfinite"])
+    state[there] = State.NOT_MEASURED
+    state[measured] = State.FINITE
+    state[measured & (values["zeros"] == numels)] = State.ZERO
+    state[measured & (values["nonfinite"] > 0)] = State.NONFINITE
+    return state

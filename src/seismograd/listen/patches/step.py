@@ -1,0 +1,31 @@
+"""`Optimizer.step`, by torch's own global hooks: they see every optimizer class, whoever wrote it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from seismograd.listen.hub import Hub, Undo
+
+
+def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
+
+
+def install(hub: Hub) -> Undo:
+    """Tell the hub when a step begins and when it has ended. The hooks return None: anything else would replace the arguments."""
+
+    def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hub.tell("step_begins", optimizer, _closure(args, kwargs))
+
+    def after(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hub.tell("step_ends", optimizer)
+
+    handles = (register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after))
+
+    def undo() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return undo

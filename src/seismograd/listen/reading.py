@@ -1,0 +1,127 @@
+"""Reads the gradients of one optimizer, as they are now, in one pass."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from seismograd.elements import ElementSpec
+from seismograd.errors import SeismogradError
+from seismograd.listen.iteration import Reading, states
+from seismograd.listen.roster import Roster
+from seismograd.listen.scalars import Scalar
+from seismograd.listen.windows import Clearing, Plan, Window
+from seismograd.measure.backend import Backend
+from seismograd.schema import FloatArray
+
+Refuse = Callable[[ElementSpec, SeismogradError], None]
+
+
+class Elements:
+    """The single scalars that were asked for; one that a parameter does not have is refused once and stays NaN."""
+
+    def __init__(self, specs: Sequence[ElementSpec], refuse: Refuse) -> None:
+        self.specs = tuple(specs)
+        self._refuse = refuse
+        self._refused: set[ElementSpec] = set()
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def pick(self, gradients: dict[str, torch.Tensor]) -> list[tuple[int, torch.Tensor]]:
+        """Those of these gradients, each with its place."""
+        picked: list[tuple[int, torch.Tensor]] = []
+        for place, spec in enumerate(self.specs):
+            gradient = gradients.get(spec.parameter)
+            if gradient is None or spec in self._refused or gradient.layout is not torch.strided:
+                continue
+            try:
+                index = spec.within(gradient.shape).index
+            except SeismogradError as error:
+                self._refused.add(spec)
+                self._refuse(spec, error)
+                continue
+            picked.append((place, gradient.detach()[index]))
+        return picked
+
+
+def plan(window: Window, roster: Roster) -> tuple[Plan, list[torch.Tensor]]:
+    """The optimizer's parameters and their columns, worked out anew only when either has changed."""
+    held = window.held()
+    key = (roster.version, [id(p) for p in held])
+    if window.plan is None or window.plan.key != key:
+        columns = [roster.column(p) for p in held]
+        unowned = roster.unowned({roster.model(c) for c in columns} - {-1})
+        window.plan = Plan(key, columns, [(weakref.ref(p), c) for p, c in unowned])
+    return window.plan, held
+
+
+def look_at(window: Window) -> None:
+    """Follow the clearing of the optimizer's gradients from now on."""
+    window.clearing = Clearing([p for p in window.held() if p.requires_grad])
+
+
+def read(
+    window: Window,
+    roster: Roster,
+    backend: Backend,
+    elements: Elements,
+    waiting: list[Scalar],
+    extra_losses: Sequence[Scalar],
+    sample: bool,
+) -> Reading:
+    """Read the gradients of the optimizer and of the parameters of its models that nobody updates.
+
+    `waiting` scalars on a device come over in the same transfer. `extra_losses` are of a backward that has not ended yet.
+    """
+    planned, held = plan(window, roster)
+    parameters = list(held)
+    columns = list(planned.columns)
+    for reference, column in planned.unowned:
+        tensor = reference()
+        if tensor is not None and tensor.grad is not None:
+            parameters.append(tensor)
+            columns.append(column)
+    gradients = [p.grad for p in parameters]
+    present = [g is not None for g in gradients]
+    there = [(g.detach(), p, c) for g, p, c in zip(gradients, parameters, columns, strict=True) if g is not None]
+    picked = elements.pick({roster.parameters[c].name: g for g, _, c in there}) if len(elements) else []
+    pending = [s for s in waiting if s.tensor is not None]
+    measured = backend.measure(
+        [g for g, _, _ in there],
+        [p.detach() for _, p, _ in there],
+        [c for _, _, c in there],
+        [t for _, t in picked] + [s.tensor for s in pending if s.tensor is not None],
+        sample,
+    )
+    for scalar, value in zip(pending, measured.scalars[len(picked) :], strict=True):
+        scalar.settle(float(value))
+    scalars = np.full(len(elements), np.nan)
+    for (place, _), value in zip(picked, measured.scalars, strict=False):
+        scalars[place] = value
+    mask = np.asarray(present, bool)
+    values = {name: _spread(value, mask) for name, value in measured.values.items()}
+    return Reading(
+        columns=np.asarray(columns, np.int64),
+        state=states(values, present, np.asarray([0 if g is None else _numel(g) for g in gradients], np.int64)),
+        values=values,
+        samples={name: _spread(value, mask) for name, value in measured.samples.items()},
+        elements=scalars,
+        scale=window.grad_scale,
+        losses=(*window.losses, *extra_losses),
+        loss_scale=window.loss_scale,
+    )
+
+
+def _numel(gradient: torch.Tensor) -> int:
+    return gradient.numel() * (2 if gradient.is_complex() else 1)
+
+
+def _spread(value: FloatArray, present: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> FloatArray:
+    """The statistics of the gradients that are there at their places among all; NaN elsewhere."""
+    spread = np.full((len(present), *value.shape[1:]), np.nan)
+    spread[present] = value
+    return spread

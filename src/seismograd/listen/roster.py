@@ -1,0 +1,188 @@
+"""The columns of the record: which tensor has which name, where it sits in the order of execution, and who updates it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from seismograd.listen.discovery import Found, roots
+from seismograd.listen.graph import execution_order
+from seismograd.listen.naming import Named, loose_name, model_name, named, unique
+from seismograd.schema import Parameter
+
+MAX_WALKS = 8  # backwards whose graph is read for the order of execution, after each change of the roster
+
+
+@dataclass(slots=True)
+class Entry:
+    """A column in the making. `tensor` is held weakly: watching must not keep a model alive."""
+
+    name: str
+    tensor: weakref.ref[torch.Tensor]
+    module: str
+    aliases: tuple[str, ...]
+    model: int  # which of the models holds it, -1 for none
+    depth: int | None = None
+    optimizer: int | None = None
+    group: int | None = None
+
+    def described(self, before: Parameter | None) -> Parameter:
+        """The column as it is now; as it was when the tensor is gone."""
+        tensor = self.tensor()
+        if tensor is None and before is not None:
+            return before
+        shape = tuple(tensor.shape) if tensor is not None else ()
+        return Parameter(
+            name=self.name,
+            shape=shape,
+            dtype=str(tensor.dtype).removeprefix("torch.") if tensor is not None else "",
+            numel=tensor.numel() if tensor is not None else 0,
+            module=self.module,
+            aliases=self.aliases,
+            depth=self.depth,
+            trainable=bool(tensor.requires_grad) if tensor is not None else False,
+            optimizer=self.optimizer,
+            group=self.group,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An outermost module that is trained, and what stands before the names of its parameters."""
+
+    module: weakref.ref[torch.nn.Module]
+    prefix: str
+
+
+class Roster:
+    """Grows as the script makes models and optimizers; a column never moves or goes."""
+
+    def __init__(self, models: Sequence[torch.nn.Module] = ()) -> None:
+        self._given = [weakref.ref(m) for m in models]
+        self._models: list[Model] = []
+        self._entries: list[Entry] = []
+        self._columns: dict[int, int] = {}
+        self._by_name: dict[str, int] = {}
+        self._walks = 0
+        self.version = 0  # grows with every change
+        self.parameters: tuple[Parameter, ...] = ()
+
+    def __contains__(self, tensor: torch.Tensor) -> bool:
+        return id(tensor) in self._columns
+
+    def column(self, tensor: torch.Tensor) -> int:
+        """The column of a tensor; `KeyError` when it has none."""
+        return self._columns[id(tensor)]
+
+    def model(self, column: int) -> int:
+        """Which model holds the parameter of a column; -1: none."""
+        return self._entries[column].model
+
+    def unowned(self, models: set[int]) -> list[tuple[torch.Tensor, int]]:
+        """The trainable parameters of these models that no optimizer holds, with their columns."""
+        found: list[tuple[torch.Tensor, int]] = []
+        for column, entry in enumerate(self._entries):
+            if entry.optimizer is None and entry.model in models:
+                tensor = entry.tensor()
+                if tensor is not None and tensor.requires_grad:
+                    found.append((tensor, column))
+        return found
+
+    def learn(self, optimizers: Iterable[tuple[int, str, torch.optim.Optimizer]], around: Found) -> None:
+        """Take in the parameters of these (index, name, optimizer) and of the models that hold them, out of what was found around."""
+        listed = list(optimizers)
+        held = [p for _, _, o in listed for group in o.param_groups for p in group["params"]]
+        self._take_models(held, around)
+        for index, name, optimizer in listed:
+            self._take_optimizer(index, name, optimizer, around.names)
+        self._walks = 0
+        self._changed()
+
+    def _take_models(self, held: list[torch.Tensor], around: Found) -> None:
+        trained = self._trained_models(held, around)
+        known = [model.module() for model in self._models]
+        fresh = [m for m in trained if not any(m is k for k in known)]
+        prefixed = len(trained) > 1 or bool(self._models and fresh)
+        taken = [model.prefix.removesuffix(".") for model in self._models if model.module() is not None]
+        for module, label in zip(fresh, unique([model_name(m, around.names) for m in fresh], taken), strict=True):
+            self._place(Model(weakref.ref(module), f"{label}." if prefixed else ""))
+        for number, model in enumerate(self._models):
+            module = model.module()
+            if module is not None:
+                for one in named(module, model.prefix):
+                    self._add(one, number)
+
+    def _place(self, model: Model) -> None:
+        """A model that comes where a dead one of its name was takes over from it (a copy made anew for each task, say)."""
+        for number, old in enumerate(self._models):
+            if old.module() is None and old.prefix == model.prefix:
+                self._models[number] = model
+                return
+        self._models.append(model)
+
+    def _trained_models(self, held: list[torch.Tensor], around: Found) -> list[torch.nn.Module]:
+        """The outermost modules that hold any of these tensors, in the order of the tensors; the given ones come first."""
+        given = [m for m in (ref() for ref in self._given) if m is not None]
+        if self._given:
+            return given
+        place = {id(p): i for i, p in enumerate(held)}
+        candidates = [(m, {id(p) for p in m.parameters()} & place.keys()) for m in roots(around.modules)]
+        covered: set[int] = set()
+        found: list[tuple[int, torch.nn.Module]] = []
+        for module, holds in sorted(candidates, key=lambda pair: -len(pair[1])):
+            if holds - covered:  # a slice of a model holds nothing that the model does not
+                covered |= holds
+                found.append((min(place[key] for key in holds), module))
+        return [module for _, module in sorted(found, key=lambda pair: pair[0])]
+
+    def _take_optimizer(self, index: int, name: str, optimizer: torch.optim.Optimizer, variables: Mapping[int, str]) -> None:
+        for number, group in enumerate(optimizer.param_groups):
+            given: Sequence[str] = group.get("param_names", ())
+            for position, tensor in enumerate(group["params"]):
+                if id(tensor) not in self._columns:
+                    told = given[position] if position < len(given) else None
+                    self._add(Named(tensor, loose_name(tensor, name, number, position, told, variables), ""), -1)
+                entry = self._entries[self._columns[id(tensor)]]
+                if entry.optimizer is None:
+                    entry.optimizer, entry.group = index, number
+
+    def _add(self, one: Named, model: int) -> None:
+        if id(one.tensor) in self._columns or torch.nn.parameter.is_lazy(one.tensor):
+            return
+        key = id(one.tensor)
+        reference = weakref.ref(one.tensor, lambda _, key=key: self._columns.pop(key, None))
+        column = self._by_name.get(one.name)
+        if column is not None and self._entries[column].model == model:  # a module that was replaced: its column goes on
+            entry = self._entries[column]
+            entry.tensor, entry.module, entry.optimizer, entry.group = reference, one.module, None, None
+        else:
+            name = unique([one.name], self._by_name)[0]
+            column = len(self._entries)
+            self._entries.append(Entry(name, reference, one.module, one.aliases, model))
+            self._by_name[name] = column
+        self._columns[key] = column
+
+    def read_graph(self, tops: list[object]) -> None:
+        """Learn the order of execution from the graph of a loss, while there are parameters whose place is not known."""
+        if self._walks >= MAX_WALKS or all(p.depth is not None or not p.trainable for p in self.parameters):
+            return
+        self._walks += 1
+        order = execution_order(tops)
+        fresh = [
+            (order[id(t)], c) for c, e in enumerate(self._entries) if e.depth is None and (t := e.tensor()) is not None and id(t) in order
+        ]
+        depth = sum(e.depth is not None for e in self._entries)
+        for place, (_, column) in enumerate(sorted(fresh)):
+            self._entries[column].depth = depth + place
+        if fresh:
+            self._changed()
+
+    def _changed(self) -> None:
+        before = dict(zip((p.name for p in self.parameters), self.parameters, strict=True))
+        described = tuple(e.described(before.get(e.name)) for e in self._entries)
+        if described != self.parameters:
+            self.parameters = described
+            self.version += 1

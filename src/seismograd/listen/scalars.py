@@ -1,0 +1,38 @@
+"""Single numbers that live in tensors: read at once on the CPU, with the next transfer elsewhere, so that no step waits for a device."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+
+class Scalar:
+    """A number that is known, or a one-element tensor that holds it until somebody brings it over."""
+
+    __slots__ = ("tensor", "value")
+
+    def __init__(self, source: object) -> None:
+        self.value = math.nan
+        self.tensor: torch.Tensor | None = None
+        if isinstance(source, torch.Tensor):
+            if source.numel() != 1 or source.is_complex() or source.is_meta:
+                return
+            held = source.detach()
+            if held.device.type == "cpu":
+                self.value = float(held)
+            else:
+                self.tensor = held.clone()
+        elif isinstance(source, int | float):
+            self.value = float(source)
+
+    def settle(self, value: float) -> None:
+        """The number has come over."""
+        self.value = value
+        self.tensor = None
+
+    def read(self) -> float:
+        """The number, waiting for the device where it must."""
+        if self.tensor is not None:
+            self.settle(float(self.tensor))
+        return self.value

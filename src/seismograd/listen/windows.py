@@ -1,0 +1,159 @@
+"""The window of one optimizer: what was added into its gradients since its last step, and whether they had been cleared."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+
+from seismograd.listen.iteration import Reading
+from seismograd.listen.scalars import Scalar
+
+MAX_LOOKED_AT = 64  # parameters of an optimizer whose gradients are looked at in every backward
+
+Signature = tuple[int, int] | None
+
+
+def signature(parameter: torch.Tensor) -> Signature:
+    """Which tensor the gradient is and how often it was changed in place; `None` when there is none."""
+    grad = parameter.grad
+    return None if grad is None else (id(grad), grad._version)
+
+
+def is_zero(parameter: torch.Tensor) -> bool:
+    """Whether the gradient holds nothing but zeros."""
+    grad = parameter.grad
+    with torch.no_grad():
+        return grad is None or not bool(torch.any(grad.detach()))
+
+
+class Clearing:
+    """Follows up to `MAX_LOOKED_AT` gradients through the loop: was what a step had used cleared before the next backward added to it?
+
+    It looks at the gradients themselves, so it does not matter how they are cleared. `carried` says for each parameter looked at whether
+    its gradient still holds what an earlier step had used.
+    """
+
+    def __init__(self, parameters: list[torch.Tensor]) -> None:
+        stride = max(1, -(-len(parameters) // MAX_LOOKED_AT))
+        self.parameters = [weakref.ref(p) for p in parameters[::stride]]
+        self.carried = [False] * len(self.parameters)
+        self._used = False
+        self._last: list[Signature] = [None] * len(self.parameters)
+        self._before: list[Signature] = [None] * len(self.parameters)
+
+    def _signatures(self) -> list[Signature]:
+        return [None if (p := ref()) is None else signature(p) for ref in self.parameters]
+
+    def backward_begins(self) -> None:
+        """Anything that was used and is still there will be added to."""
+        now = self._signatures()
+        if self._used or True in self.carried:
+            for i, (mark, last) in enumerate(zip(now, self._last, strict=True)):
+                if not (self._used or self.carried[i]):
+                    continue
+                parameter = self.parameters[i]()
+                if mark is None or last is None or parameter is None or mark[0] != last[0]:
+                    self.carried[i] = False
+                elif mark == last:
+                    self.carried[i] = True
+                else:  # changed in place: by zeroing it, or by something that keeps it
+                    self.carried[i] = not is_zero(parameter)
+        self._before = now
+
+    def backward_ends(self) -> bool:
+        """Whether the backward added to any of these gradients."""
+        now = self._signatures()
+        touched = now != self._before
+        if touched:
+            self._used = False
+            self._last = now
+        self._before = now
+        return touched
+
+    def cleared(self) -> None:
+        """The optimizer's own `zero_grad` cleared them all."""
+        self.carried = [False] * len(self.parameters)
+        self._used = False
+        self._last = self._signatures()
+
+    def stale(self) -> bool:
+        """Whether a step now would use no gradient, or the very one that the step before had used."""
+        now = self._signatures()
+        return all(mark is None for mark in now) or (self._used and now == self._last)
+
+    def carried_over(self) -> list[bool]:
+        """For each parameter looked at: does its gradient hold both what an earlier step had used and something newer?"""
+        return [False] * len(self.carried) if self._used else self.carried
+
+    def step_ends(self) -> None:
+        """The step has used what is there."""
+        self.carried = [False] * len(self.parameters)
+        self._used = True
+        self._last = self._signatures()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where the gradients of an optimizer go: a column for each of its parameters, and what else is measured with them."""
+
+    key: tuple[int, list[int]]
+    columns: list[int]
+    unowned: list[tuple[weakref.ref[torch.Tensor], int]]
+
+
+class Window:
+    """What is known of one optimizer between two of its steps."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, index: int, name: str, gone: Callable[[], None]) -> None:
+        self.optimizer = weakref.ref(optimizer, lambda _: gone())
+        self.index = index
+        self.name = name
+        self.num_steps = 0
+        self.plan: Plan | None = None
+        self.clearing = Clearing([])
+        self.ready: Reading | None = None
+        self.num_backwards = 0
+        self.losses: list[Scalar] = []
+        self.grad_scale: Scalar | None = None  # what the gradients are still multiplied by
+        self.loss_scale: Scalar | None = None  # what the loss was multiplied by
+        self.clip: tuple[Scalar, Scalar] | None = None  # total norm as the clip saw it, limit
+        self.stepping = False
+        self.steps_before_scaler = 0
+
+    def held(self) -> list[torch.Tensor]:
+        """The optimizer's parameters, in its order."""
+        optimizer = self.optimizer()
+        return [] if optimizer is None else list(chain.from_iterable(group["params"] for group in optimizer.param_groups))
+
+    def backward_ended(self, loss: Scalar, scale: Scalar | None) -> None:
+        """A backward added into these gradients, so what was read of them before is no longer what they are."""
+        self.num_backwards += 1
+        self.losses.append(loss)
+        self.grad_scale = self.loss_scale = scale
+        self.ready = None
+
+    def cleared(self) -> None:
+        """What was accumulated so far is gone. Inside a step (a closure that evaluates again) what was read stands."""
+        self.losses = []
+        if not self.stepping:
+            self.ready = None
+        self.clearing.cleared()
+
+    def step_ended(self) -> None:
+        """The step has used the window; a new one begins."""
+        self.num_steps += 1
+        self.clearing.step_ends()
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new window."""
+        self.num_backwards = 0
+        self.losses = []
+        self.grad_scale = self.loss_scale = None
+        self.clip = None
+        self.ready = None
+        self.stepping = False

@@ -1,0 +1,150 @@
+"""Plugs the parts together: a session that listens, a backend that measures, and the sinks that record and judge."""
+
+from __future__ import annotations
+
+import atexit
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import seismograd
+from seismograd.elements import ElementSpec, parse_element
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say
+from seismograd.levels import LIGHT, NORMAL, check_level
+from seismograd.record.place import create_run_directory
+from seismograd.record.pump import Pump
+from seismograd.record.writer import Writer
+from seismograd.rules.engine import LiveRules
+from seismograd.schema import Finding, Note, Row, RunInfo
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Recording:
+    """A run that is being recorded. Use it as a context manager, or call `close`; at the exit of the process it closes by itself."""
+
+    def __init__(
+        self,
+        path: Path,
+        script: str,
+        models: Sequence[torch.nn.Module] = (),
+        optimizers: Sequence[torch.optim.Optimizer] = (),
+        elements: Sequence[ElementSpec] = (),
+        level: str = NORMAL,
+    ) -> None:
+        import torch
+
+        from seismograd.listen.hub import HUB
+        from seismograd.listen.session import Session
+        from seismograd.measure.reference import Reference
+
+        self.path = path
+        self._hub = HUB
+        info = RunInfo(
+            script=script,
+            created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            seismograd_version=seismograd.__version__,
+            torch_version=torch.__version__,
+            python_version=platform.python_version(),
+            level=level,
+            every=1,
+            elements=tuple(map(str, elements)),
+        )
+        self._writer = Writer(path, info)
+        self._rules = LiveRules(self._writer.finding)
+        self._session = Session(
+            Reference(),
+            emit=self._emit,
+            tell=self._tell,
+            models=models,
+            optimizers=optimizers,
+            elements=elements,
+            sampling=level != LIGHT,
+            abandon=self._abandon,
+        )
+        self._pump = Pump([self._rules, self._writer], self._session.call_sites.sites, self._session.optimizers, self._session.guard.failed)
+        self._open = True
+        self._hub.attach(self._session)
+        atexit.register(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the rules have found so far, most severe and earliest first."""
+        return self._rules.findings()
+
+    def epoch(self, number: int) -> None:
+        """Say that the steps from here on belong to epoch `number`; views then show epochs."""
+        self._session.epoch(number)
+
+    def close(self) -> None:
+        """Stop listening, put torch back as it was, and finish the record. Calling it again does nothing."""
+        if not self._open:
+            return
+        self._open = False
+        atexit.unregister(self.close)
+        self._hub.detach(self._session)
+        self._session.guard.call("finish", self._session.finish)
+        if self._pump.dropped:
+            count = self._pump.dropped
+            self._pump.note(Note("thinned", -1, say("{count} iterations were not recorded: the disk could not keep up", count=count)))
+        self._pump.close()
+
+    def _emit(self, row: Row) -> None:
+        self._pump.put(row)
+
+    def _tell(self, note: Note) -> None:
+        self._pump.note(note)
+
+    def _abandon(self) -> None:
+        self._open = False
+        atexit.unregister(self.close)
+        self._pump.abandon()
+
+
+def watch(
+    *watched: torch.nn.Module | torch.optim.Optimizer,
+    out: str | Path | None = None,
+    elements: Sequence[str] = (),
+    level: str = NORMAL,
+) -> Recording:
+    """Record and judge the gradients of a training loop, from here until `close` (or the end of the `with` block, or of the process).
+
+        with seismograd.watch(model, optimizer, out="runs/first") as session:
+            train()
+
+    Args:
+        watched: the models and optimizers to listen to, in any order; without any, all that the process makes.
+        out: the directory of the record, new or empty; default `runs/<UTC time>-<script name>/`.
+        elements: single scalars to record at every step, such as `"fc1.weight[0,0]"`.
+        level: `"normal"`, or `"light"` to leave out the sampled statistics (histogram, dead rows, weight norms).
+
+    Raises:
+        SeismogradError: `out` is not empty or cannot be written, an element or the level is not well formed, or torch is missing.
+        TypeError: something watched is neither a module nor an optimizer.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError as missing:
+        raise SeismogradError(say("watching needs PyTorch, which is not installed"), say("pip install torch")) from missing
+    check_level(level)
+    specs = tuple(parse_element(text) for text in elements)
+    models = [w for w in watched if isinstance(w, torch.nn.Module)]
+    optimizers = [w for w in watched if isinstance(w, torch.optim.Optimizer)]
+    for thing in watched:
+        if not isinstance(thing, torch.nn.Module | torch.optim.Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"watch() takes modules and optimizers, not {type(thing).__name__}")
+    script = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    path = create_run_directory(None if out is None else Path(out), script)
+    return Recording(path, script, models, optimizers, specs, level)

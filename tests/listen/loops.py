@@ -1,0 +1,590 @@
+"""Training loops as people write them. Each says at the right moment what its ready gradient is, without knowing that it is watched.
+
+A loop takes `tell(scale=1.0, **models)`: it reads the gradients of these models (or single tensors) there and then, divided by `scale`, in
+float64. Names are those that the record must use. What a loop returns is compared bit by bit between watched and unwatched.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+
+class Tell(Protocol):
+    """Called once per step, when the gradient is ready."""
+
+    def __call__(self, gradients: Mapping[str, Tensor], scale: float = 1.0) -> None: ...
+
+
+Outcome = list[Tensor]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """`name` is the row in the documentation; `events` the kinds of one typical iteration, in order, where they are worth asserting."""
+
+    name: str
+    run: Callable[[Tell], Outcome]
+    measured: str
+
+
+def mlp(*, seed: int = 0, width: int = 16, out: int = 4) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, width), nn.Tanh(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
+
+
+def batch(step: int, size: int = 16) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1000 + step)
+    return torch.randn(size, 8, generator=generator), torch.randint(0, 4, (size,), generator=generator)
+
+
+def grads(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    return {prefix + name: p for name, p in module.named_parameters() if p.grad is not None}
+
+
+def state(*modules: nn.Module) -> Outcome:
+    return [t.detach().clone() for m in modules for t in m.state_dict().values()]
+
+
+def loss_of(model: Callable[[Tensor], Tensor], step: int, size: int = 16) -> Tensor:
+    x, y = batch(step, size)
+    return F.cross_entropy(model(x), y)
+
+
+def plain(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for step in range(5):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def zero_grad_after_step(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(5):
+        loss_of(model, step).backward()
+        tell(grads(model))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+    return state(model)
+
+
+def cleared_by_hand(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(6):
+        for p in model.parameters():
+            if step % 2:
+                p.grad = None
+            elif p.grad is not None:
+                p.grad.zero_()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def accumulation(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+        optimizer.zero_grad()
+        for micro in range(4):
+            (loss_of(model, 4 * step + micro, 8) / 4).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def clipped(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(5):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+    return state(model)
+
+
+def clipped_by_value_and_norm(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(5):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        nn.utils.clip_grad_value_(model.parameters(), 0.01)
+        nn.utils.clip_grad_norm_(list(model.parameters()), 0.05)
+        optimizer.step()
+    return state(model)
+
+
+def clip_each_micro_batch(tell: Tell) -> Outcome:
+    """The gradient of the window is read after its last backward, though a clip came before."""
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        for micro in range(2):
+            loss_of(model, 2 * step + micro).backward()
+            if micro == 1:
+                tell(grads(model))
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+    return state(model)
+
+
+def grad_scaler(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(5):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = loss_of(model, step)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        tell(grads(model))
+        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        scaler.step(optimizer)
+        scaler.update()
+    return state(model)
+
+
+def grad_scaler_without_unscale(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    scaler = torch.amp.GradScaler("cpu", init_scale=512.0)
+    for step in range(5):
+        optimizer.zero_grad()
+        scaler.scale(loss_of(model, step)).backward()
+        tell(grads(model), scale=512.0)
+        scaler.step(optimizer)
+        scaler.update()
+    return state(model)
+
+
+def clip_before_unscale(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2048.0)
+    for step in range(4):
+        optimizer.zero_grad()
+        scaler.scale(loss_of(model, step)).backward()
+        tell(grads(model), scale=2048.0)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+    return state(model)
+
+
+def skipped_step(tell: Tell) -> Outcome:
+    """The scaler leaves out the second step: its gradients are recorded all the same."""
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+    for step in range(4):
+        optimizer.zero_grad()
+        loss = loss_of(model, step) * (float("inf") if step == 1 else 1.0)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        tell(grads(model))
+        scaler.step(optimizer)
+        scaler.update()
+    return state(model)
+
+
+def gan(tell: Tell) -> Outcome:
+    torch.manual_seed(0)
+    generator = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8))
+    critic = nn.Sequential(nn.Linear(8, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3)
+    generator_optimizer = torch.optim.Adam(generator.parameters(), lr=1e-3)
+    for step in range(4):
+        real, _ = batch(step)
+        critic_optimizer.zero_grad()
+        F.softplus(-critic(real)).mean().backward()
+        fake = generator(real[:, :4])
+        F.softplus(critic(fake.detach())).mean().backward()
+        tell(grads(critic, "critic."))
+        critic_optimizer.step()
+        generator_optimizer.zero_grad()
+        F.softplus(-critic(fake)).mean().backward()
+        tell(grads(generator, "generator."))
+        generator_optimizer.step()
+    return state(generator, critic)
+
+
+def two_optimizers_one_iteration(tell: Tell) -> Outcome:
+    model = mlp()
+    matrices = torch.optim.SGD([p for p in model.parameters() if p.ndim > 1], lr=0.1)
+    vectors = torch.optim.AdamW([p for p in model.parameters() if p.ndim == 1], lr=1e-2)
+    for step in range(4):
+        matrices.zero_grad()
+        vectors.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        matrices.step()
+        vectors.step()
+    return state(model)
+
+
+def two_losses_one_step(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+        optimizer.zero_grad()
+        x, y = batch(step)
+        out = model(x)
+        F.cross_entropy(out, y).backward(retain_graph=True)
+        out.square().mean().backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def lbfgs(tell: Tell) -> Outcome:
+    """The ready gradient is that of the first evaluation of each step."""
+    model = mlp()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
+    for step in range(3):
+        calls = 0
+
+        def closure() -> Tensor:
+            nonlocal calls
+            optimizer.zero_grad()
+            loss = loss_of(model, step)  # noqa: B023
+            loss.backward()
+            if calls == 0:
+                tell(grads(model))
+            calls += 1
+            return loss
+
+        optimizer.step(closure)
+    return state(model)
+
+
+def sgd_with_closure(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = loss_of(model, step)  # noqa: B023
+            loss.backward()
+            tell(grads(model))
+            return loss
+
+        optimizer.step(closure)
+    return state(model)
+
+
+def gradient_penalty(tell: Tell) -> Outcome:
+    model = mlp(out=1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for step in range(4):
+        x, _ = batch(step)
+        x.requires_grad_()
+        out = model(x)
+        (slope,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+        optimizer.zero_grad()
+        (out.mean() + 10 * (slope.norm(dim=1) - 1).square().mean()).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def fgsm(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+        x, y = batch(step)
+        x.requires_grad_()
+        F.cross_entropy(model(x), y).backward()
+        assert x.grad is not None
+        attacked = (x + 0.1 * x.grad.sign()).detach()
+        optimizer.zero_grad()
+        F.cross_entropy(model(attacked), y).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def checkpointing(tell: Tell, *, reentrant: bool) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+        optimizer.zero_grad()
+        x, y = batch(step)
+        hidden = model[0](x)
+        hidden = checkpoint(model[1:4], hidden, use_reentrant=reentrant)
+        F.cross_entropy(model[4](hidden), y).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def checkpointing_not_reentrant(tell: Tell) -> Outcome:
+    return checkpointing(tell, reentrant=False)
+
+
+def checkpointing_reentrant(tell: Tell) -> Outcome:
+    return checkpointing(tell, reentrant=True)
+
+
+def optimizer_in_backward(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizers = {p: torch.optim.Adam([p], lr=1e-2) for p in model.parameters()}
+    seen: dict[str, Tensor] = {}
+    names = {p: name for name, p in model.named_parameters()}
+
+    def step_now(p: Tensor) -> None:
+        assert p.grad is not None
+        kept = torch.zeros_like(p)
+        kept.grad = p.grad.clone()
+        seen[names[p]] = kept
+        optimizers[p].step()
+        optimizers[p].zero_grad()
+
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(step_now)
+    for step in range(4):
+        seen.clear()
+        loss_of(model, step).backward()
+        tell(dict(seen))
+    return state(model)
+
+
+def tied_weights(tell: Tell) -> Outcome:
+    torch.manual_seed(0)
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(12, 8)
+            self.body = nn.Linear(8, 8)
+            self.head = nn.Linear(8, 12, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.head(torch.tanh(self.body(self.embed(tokens))))
+
+    model = Tied()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(4):
+        tokens = torch.randint(0, 12, (4, 6), generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def sparse_embedding(tell: Tell) -> Outcome:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.EmbeddingBag(20, 8, sparse=True, mode="sum"), nn.Linear(8, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+        tokens = torch.randint(0, 20, (6, 3), generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        F.cross_entropy(model(tokens), tokens[:, 0] % 4).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def complex_parameters(tell: Tell) -> Outcome:
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(4, 4, dtype=torch.complex64))
+    optimizer = torch.optim.SGD([weight], lr=0.01)
+    for step in range(4):
+        x = torch.randn(8, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        (x @ weight).abs().square().mean().backward()
+        tell({"weight": weight})
+        optimizer.step()
+    return [weight.detach().clone()]
+
+
+def tensors_without_a_module(tell: Tell) -> Outcome:
+    torch.manual_seed(0)
+    first, second = torch.randn(8, 6, requires_grad=True), torch.randn(6, 4, requires_grad=True)
+    optimizer = torch.optim.SGD([first, second], lr=0.1)
+    for step in range(4):
+        x, y = batch(step)
+        optimizer.zero_grad()
+        F.cross_entropy(torch.tanh(x @ first) @ second, y).backward()
+        tell({"first": first, "second": second})
+        optimizer.step()
+    return [first.detach().clone(), second.detach().clone()]
+
+
+def frozen_then_unfrozen(tell: Tell) -> Outcome:
+    model = mlp()
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    for step in range(5):
+        if step == 3:
+            model[0].requires_grad_(True)
+            optimizer.add_param_group({"params": list(model[0].parameters()), "lr": 0.01})
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def ema_teacher(tell: Tell) -> Outcome:
+    model = mlp()
+    teacher = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+        x, _ = batch(step)
+        optimizer.zero_grad()
+        F.mse_loss(model(x), teacher(x) + 1).backward()
+        tell(grads(model))
+        optimizer.step()
+        with torch.no_grad():
+            for old, new in zip(teacher.parameters(), model.parameters(), strict=True):
+                old.lerp_(new, 0.1)
+    return state(model, teacher)
+
+
+def wrapped_model(tell: Tell) -> Outcome:
+    model = mlp()
+    wrapped = nn.DataParallel(torch.compile(model, backend="eager", disable=False))
+    optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        loss_of(wrapped, step).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def foreach_and_fused(tell: Tell) -> Outcome:
+    model = mlp()
+    first = torch.optim.AdamW(model[0].parameters(), lr=1e-2, foreach=True)
+    rest = torch.optim.AdamW([*model[2].parameters(), *model[4].parameters()], lr=1e-2, fused=True)
+    for step in range(4):
+        first.zero_grad()
+        rest.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        first.step()
+        rest.step()
+    return state(model)
+
+
+def fused_with_scaler(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=128.0)
+    for step in range(4):
+        optimizer.zero_grad()
+        scaler.scale(loss_of(model, step)).backward()
+        tell(grads(model), scale=128.0)
+        scaler.step(optimizer)
+        scaler.update()
+    return state(model)
+
+
+def several_tensors_backward(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        torch.autograd.backward([loss_of(model, step), loss_of(model, step + 100)])
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def gradients_set_by_hand(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    parameters = list(model.parameters())
+    for step in range(4):
+        for p, g in zip(parameters, torch.autograd.grad(loss_of(model, step), parameters), strict=True):
+            p.grad = g
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def recurrent(tell: Tell) -> Outcome:
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"rnn": nn.LSTM(8, 12, batch_first=True), "out": nn.Linear(12, 4)})
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3)
+    for step in range(4):
+        x = torch.randn(4, 7, 8, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        hidden, _ = model["rnn"](x)
+        F.cross_entropy(model["out"](hidden[:, -1]), torch.arange(4)).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def low_precision(tell: Tell) -> Outcome:
+    model = mlp().to(torch.bfloat16)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+        x, y = batch(step)
+        optimizer.zero_grad()
+        F.cross_entropy(model(x.bfloat16()).float(), y).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+LOOPS = (
+    Loop("plain: zero_grad, backward, step", plain, "before step"),
+    Loop("zero_grad(set_to_none=False) after the step", zero_grad_after_step, "before step"),
+    Loop("gradients cleared by hand (None, zero_)", cleared_by_hand, "before step"),
+    Loop("accumulation over 4 micro-batches", accumulation, "before step, after the last micro-batch"),
+    Loop("clip_grad_norm_", clipped, "before the clip"),
+    Loop("clip_grad_value_, then clip_grad_norm_", clipped_by_value_and_norm, "before the first clip"),
+    Loop("clip after every micro-batch", clip_each_micro_batch, "before the last clip"),
+    Loop("GradScaler with unscale_ and clip", grad_scaler, "after unscale_, before the clip"),
+    Loop("GradScaler without unscale_", grad_scaler_without_unscale, "after the scaler's own unscale"),
+    Loop("GradScaler, clip before unscale", clip_before_unscale, "before the clip, divided by the scale"),
+    Loop("GradScaler leaves out a step", skipped_step, "after unscale_; the step is marked as skipped"),
+    Loop("GradScaler with a fused optimizer", fused_with_scaler, "before step, divided by the scale"),
+    Loop("GAN: two models, two optimizers in turn", gan, "before each step; an iteration each"),
+    Loop("two optimizers, one backward", two_optimizers_one_iteration, "before each step; one iteration"),
+    Loop("two losses, two backwards, one step", two_losses_one_step, "before step, after both"),
+    Loop("LBFGS with a closure", lbfgs, "after the first evaluation of the closure"),
+    Loop("SGD with a closure", sgd_with_closure, "after the closure's backward"),
+    Loop("gradient penalty (create_graph)", gradient_penalty, "before step"),
+    Loop("FGSM (gradients of inputs)", fgsm, "before step, without what zero_grad discarded"),
+    Loop("checkpointing, not reentrant", checkpointing_not_reentrant, "before step"),
+    Loop("checkpointing, reentrant", checkpointing_reentrant, "before step; the inner backward is part of the outer"),
+    Loop("optimizer in backward, one per parameter", optimizer_in_backward, "before each step; one iteration"),
+    Loop("tied weights", tied_weights, "before step; once, with its aliases"),
+    Loop("sparse gradients", sparse_embedding, "before step, coalesced"),
+    Loop("complex parameters", complex_parameters, "before step; two reals a scalar"),
+    Loop("tensors outside any module", tensors_without_a_module, "before step; named by variable"),
+    Loop("frozen, then unfrozen with a new group", frozen_then_unfrozen, "before step"),
+    Loop("EMA teacher", ema_teacher, "before step; the teacher is not listed"),
+    Loop("DataParallel around torch.compile", wrapped_model, "before step; names without wrappers"),
+    Loop("foreach and fused optimizers", foreach_and_fused, "before each step; one iteration"),
+    Loop("backward of several tensors", several_tensors_backward, "before step"),
+    Loop("gradients set by hand (autograd.grad)", gradients_set_by_hand, "before step"),
+    Loop("recurrent net", recurrent, "before step"),
+    Loop("bfloat16 weights", low_precision, "before step"),
+)

@@ -1,0 +1,107 @@
+"""In every loop that people write the numbers are those of the ready gradient, and watching changes nothing."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from loops import LOOPS, Loop
+
+from seismograd.listen.hub import HUB
+from seismograd.listen.session import Session
+from seismograd.measure.reference import Reference
+from seismograd.schema import Note, Row, State, StepFlag
+
+
+class Told:
+    """What a loop says of its own gradients: the float64 norm of each, per step."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+
+    def __call__(self, gradients: Mapping[str, torch.Tensor], scale: float = 1.0) -> None:
+        self.steps.append({name: norm(p.grad) / scale for name, p in gradients.items()})
+
+
+def norm(grad: torch.Tensor | None) -> float:
+    assert grad is not None
+    dense = grad.detach().to_dense()
+    real = torch.view_as_real(dense) if dense.is_complex() else dense
+    return math.sqrt(float(real.to(torch.float64).square().sum()))
+
+
+class Watched:
+    """A session that keeps what it hands on."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.notes: list[Note] = []
+        self.session = Session(Reference(), self.rows.append, self.notes.append)
+
+
+@contextmanager
+def watched() -> Iterator[Watched]:
+    gc.collect()
+    gc.freeze()  # what other tests left behind is not of this program
+    kept = Watched()
+    HUB.attach(kept.session)
+    try:
+        yield kept
+    finally:
+        HUB.detach(kept.session)
+        gc.unfreeze()
+        kept.session.finish()
+
+
+def by_name(row: Row) -> dict[str, float]:
+    there = row.state >= State.ZERO
+    return {p.name: row.values["grad_norm"][i] for i, p in enumerate(row.parameters) if there[i]}
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.name)
+def test_the_recorded_norms_are_those_of_the_ready_gradients(loop: Loop) -> None:
+    told = Told()
+    with watched() as kept:
+        loop.run(told)
+    assert kept.session.guard.failures == {}, kept.notes
+    assert [int(row.step["iteration"]) for row in kept.rows] == list(range(len(told.steps)))
+    for row, expected in zip(kept.rows, told.steps, strict=True):
+        recorded = by_name(row)
+        assert set(recorded) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_allclose(recorded[name], value, rtol=1e-6, err_msg=f"{name} at {row.step['iteration']}")
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.name)
+def test_watching_changes_nothing(loop: Loop) -> None:
+    bare = loop.run(Told())
+    after_bare = torch.get_rng_state()
+    with watched():
+        seen = loop.run(Told())
+    assert torch.equal(after_bare, torch.get_rng_state())
+    assert len(bare) == len(seen)
+    for one, other in zip(bare, seen, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(torch.view_as_real(one) if one.is_complex() else one, torch.view_as_real(other) if other.is_complex() else other)
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.name)
+def test_no_loop_that_clears_its_gradients_seems_to_carry_them_over(loop: Loop) -> None:
+    with watched() as kept:
+        loop.run(Told())
+    assert not any(row.values["carried"].any() for row in kept.rows)
+    assert not any(int(row.step["flags"]) & StepFlag.NO_BACKWARD for row in kept.rows)
+
+
+def test_a_step_the_scaler_leaves_out_is_recorded_with_its_gradients() -> None:
+    loop = next(one for one in LOOPS if "leaves out" in one.name)
+    with watched() as kept:
+        loop.run(Told())
+    assert [bool(int(row.step["flags"]) & StepFlag.SKIPPED) for row in kept.rows] == [False, True, False, False]
+    assert (kept.rows[1].state == State.NONFINITE).all()
+    assert [int(row.step["step"]) for row in kept.rows] == [0, 1, 1, 2]
