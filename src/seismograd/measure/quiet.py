@@ -15,7 +15,8 @@ def quietly() -> Generator[None, None, None]:
 
     A default device is such a mode (a `TorchFunctionMode`), so factory functions inside must name their device, and their dtype.
     """
-    with torch.no_grad(), torch._C._DisableAutocast(), torch._C.DisableTorchFunction():
+    # The outermost first: turning gradients off is itself a call that a mode can see.
+    with torch._C.DisableTorchFunction(), torch.no_grad(), torch._C._DisableAutocast():
         if torch._C._len_torch_dispatch_stack() == 0:
             yield
             return

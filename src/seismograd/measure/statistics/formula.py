@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-# Large enough that the calls cost nothing beside the reading, small enough that a temporary copy in float64 is 8 MiB.
-CHUNK = 1 << 20
+# Large enough that the calls cost nothing beside the reading, small enough that a temporary copy in float64 stays in the cache.
+CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)

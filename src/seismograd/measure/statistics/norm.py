@@ -19,12 +19,13 @@ def norm(scalars: Tensor) -> Tensor:
     Squares of every narrower dtype fit into float64; float64 itself is scaled by the largest |g| first, as in BLAS's dnrm2
     (Blue, A Portable Fortran Program to Find the Euclidean Norm of a Vector, 1978).
     """
-    wide = scalars.to(wide_dtype(scalars.device))
+    dtype = wide_dtype(scalars.device)
     if scalars.dtype is not torch.float64:
-        return wide.square().sum(1).sqrt()
+        # One temporary and not two, whose memory the allocator would give back to the system each time.
+        return scalars.to(dtype, copy=True).square_().sum(1).sqrt()
     exponent = torch.frexp(largest(scalars)).exponent.clamp(LEAST_EXPONENT, GREATEST_EXPONENT)
-    scale = torch.exp2(-exponent.to(torch.float64))
-    return (wide * scale.unsqueeze(1)).square().sum(1).sqrt() / scale
+    scale = torch.exp2(-exponent.to(dtype))
+    return (scalars * scale.unsqueeze(1)).square_().sum(1).sqrt() / scale
 
 
 GRAD_NORM = Formula("grad_norm", norm, join=norm)

@@ -1,0 +1,15 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# pytest-xdist keeps the cores busy already; more threads of torch would only wait for each other. Also for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No deadline: on a busy machine a slow example says nothing. In CI the examples are the same each time: what fails there fails here.
+settings.register_profile("default", deadline=None, max_examples=60)
+settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
