@@ -10,9 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.measure.tensors import exponents_of, norm_of, rows_alive, scalars_of, sparse, strided, sum_of
-
-pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 from torch import Tensor
 
 from seismograd.measure import batch
@@ -20,6 +17,9 @@ from seismograd.measure.backend import Measured
 from seismograd.measure.reference import Reference
 from seismograd.measure.statistics import FORMULAS, formula
 from seismograd.schema import STATISTICS
+from tests.measure.tensors import exponents_of, norm_of, rows_alive, scalars_of, sparse, strided, sum_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 
 
 def measure(*gradients: Tensor, weights: tuple[Tensor, ...] | None = None, scalars: tuple[Tensor, ...] = ()) -> Measured:
