@@ -1,0 +1,18 @@
+"""What is wrong with a training, read from its record. To add a rule: one file, and one line in `RULES`."""
+
+from __future__ import annotations
+
+from seismograd.rules.rule import Rule
+from seismograd.rules.sg101_vanishing_gradient import VanishingGradient
+from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
+from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
+from seismograd.rules.sg301_missing_zero_grad import MissingZeroGrad
+
+RULES: tuple[type[Rule], ...] = (
+    VanishingGradient,
+    ExplodingGradient,
+    NonfiniteGradient,
+    MissingZeroGrad,
+)
+
+__all__ = ["RULES", "Rule"]

@@ -1,0 +1,235 @@
+"""The three ways in which a gradient explodes, each looked for in the rows of one optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.rules.growth import NormSeries
+from seismograd.rules.profile import BoolArray, LayerNorms, Layers, Profiles, layer_norms, profiles
+from seismograd.rules.recent import Recent
+from seismograd.rules.rows import site_of
+from seismograd.schema import Block, EventKind, Evidence, Finding, FloatArray, IntArray, State
+
+if TYPE_CHECKING:
+    from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
+
+PLAIN = ("SGD",)  # optimizers whose update is the learning rate times the gradient
+
+
+@dataclass(slots=True)
+class Track:
+    """What is remembered of one optimizer."""
+
+    recent: Recent  # rows that grow towards the input
+    series: NormSeries = field(default_factory=NormSeries)
+    num_rows: int = 0
+    weight_norm: float = np.nan  # of all weights, when last sampled
+    finding: Finding | None = None  # as it was first found
+    limit: float | None = None  # norms from which it goes on; None: it goes on where it grows towards the input
+    last: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A way in which the gradient explodes: the position among the rows at which it was known."""
+
+    position: int
+    finding: Finding
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """The two profiles over depth of a block: of whole layers, and of their biases, whose gradient is the signal itself."""
+
+    norm: LayerNorms
+    layers: Layers
+    whole: Profiles
+    signal: Profiles
+    by_whole: BoolArray  # (B,)
+    by_signal: BoolArray  # (B,)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The rows of one optimizer in a block."""
+
+    rule: ExplodingGradient
+    block: Block
+    optimizer: int
+    rows: IntArray
+    norm: FloatArray  # over all parameters, NaN where it is not finite  # (rows,)
+    depth: Depth | None
+
+    @property
+    def steps(self) -> IntArray:
+        """The iterations of the rows."""
+        return self.block.steps["iteration"][self.rows]
+
+    def shown_by_depth(self) -> BoolArray:
+        """Where it grows towards the input  # (rows,)."""
+        if self.depth is None:
+            return np.zeros(len(self.rows), np.bool_)
+        return (self.depth.by_whole | self.depth.by_signal)[self.rows]
+
+    def finding(
+        self, first_step: int, position: int, parameters: tuple[str, ...], evidence: tuple[Evidence, ...], cause: Message, cure: Cure
+    ) -> Finding:
+        """What was found at the row in this position."""
+        step = int(self.steps[position])
+        where = site_of(self.block, EventKind.STEP, step, self.optimizer)
+        advice, excerpt = cure
+        rule = self.rule
+        return Finding(
+            rule.code, rule.name, rule.severity, self.optimizer, first_step, step, parameters, evidence, cause, advice, where, excerpt
+        )
+
+
+Cure = tuple[Message, str]
+
+
+def _initialise() -> Cure:
+    return (
+        say(
+            "initialise the weights for their activation: nn.init.kaiming_normal_ for ReLU, nn.init.xavier_normal_ for tanh; "
+            "or put a normalisation after each layer"
+        ),
+        'nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
+    )
+
+
+def _slow_down() -> Cure:
+    return (
+        say("lower the learning rate, and clip the gradient between backward and step"),
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)\noptimizer.step()",
+    )
+
+
+def depth_of(rule: ExplodingGradient, block: Block, layers: Layers) -> Depth | None:
+    if len(layers) < rule.min_layers:
+        return None
+    norm = layer_norms(block, layers)
+    whole = profiles(norm.together, np.log10(rule.min_total_gain) - 1, rule.min_layers)
+    signal = profiles(norm.bias, np.log10(rule.min_total_signal_gain) - 1, rule.min_layers)
+    by_whole = (whole.goodness >= rule.min_goodness) & (whole.gain >= rule.min_gain) & (whole.total_gain >= rule.min_total_gain)
+    by_signal = (
+        (signal.goodness >= rule.min_goodness) & (signal.gain >= rule.min_signal_gain) & (signal.total_gain >= rule.min_total_signal_gain)
+    )
+    return Depth(norm, layers, whole, signal, by_whole, by_signal)
+
+
+def towards_the_input(track: Track, look: Look) -> Found | None:
+    """Each layer passes on more than it gets."""
+    before, rule, depth = track.num_rows, look.rule, look.depth
+    track.num_rows += len(look.rows)
+    if depth is None:
+        return None
+    early = np.arange(before, track.num_rows) < rule.first_steps
+    by_whole = depth.by_whole[look.rows]
+    shown = by_whole | (depth.by_signal[look.rows] & early)
+    evaluated = (depth.whole.evaluated | depth.signal.evaluated)[look.rows]
+    reached = track.recent.add(shown[evaluated], look.steps[evaluated], rule.window, rule.min_steps)
+    if reached is None or track.finding is not None:
+        return None
+    position = int(np.flatnonzero(evaluated)[reached[0]])
+    row = int(look.rows[position])
+    profile, norms, names = (
+        (depth.whole, depth.norm.together, depth.layers.names)
+        if by_whole[position]
+        else (depth.signal, depth.norm.bias, depth.layers.bias_names)
+    )
+    norm = norms[row]
+    there = np.flatnonzero(norm > 0)
+    first, last = int(there[0]), int(there[-1])
+    step, gain, total = int(look.steps[position]), float(profile.gain[row]), float(profile.total_gain[row])
+    least = (rule.min_gain, rule.min_total_gain) if by_whole[position] else (rule.min_signal_gain, rule.min_total_signal_gain)
+    evidence = (
+        Evidence("grad_norm", names[first], step, float(norm[first]), least[1] * float(norm[last])),
+        Evidence("grad_norm", names[last], step, float(norm[last]), float(norm[first]) / least[1]),
+        Evidence("gain_per_layer", "", step, gain, least[0]),
+        Evidence("total_gain", "", step, total, least[1]),
+        Evidence("line_fit", "", step, float(profile.goodness[row]), rule.min_goodness),
+    )
+    cause = say(
+        "each of the {layers} layers multiplies the gradient by {gain:.2g} on its way back; at {parameter} it is {total:.2g} times what it was at {last}",
+        layers=len(there) - 1,
+        gain=gain,
+        total=total,
+        parameter=names[first],
+        last=names[last],
+    )
+    largest = tuple(names[layer] for layer in there if norm[layer] >= 0.1 * norm[there].max())
+    return Found(position, look.finding(reached[1], position, largest, evidence, cause, _initialise()), None)
+
+
+def from_step_to_step(track: Track, look: Look) -> Found | None:
+    """The norm stays far above its baseline and the loss does not fall."""
+    finite = np.flatnonzero(np.isfinite(look.norm))
+    factor = look.rule.min_growth if track.finding is None else np.inf
+    grown = track.series.add(look.norm[finite], look.block.steps["loss"][look.rows[finite]], look.steps[finite], factor)
+    if grown is None:
+        return None
+    position, limit = int(finite[grown.index]), look.rule.min_growth * grown.baseline
+    evidence = [Evidence("grad_norm", "", grown.step, grown.norm, limit)]
+    if np.isfinite(grown.loss_baseline):
+        evidence.append(Evidence("loss", "", grown.step, grown.loss, grown.loss_baseline))
+    cause = say(
+        "the gradient norm was about {baseline:.2g} and has grown to {norm:.2g} at step {step}, {times:.1g} times as much, while the loss did not fall: each update makes the next one larger",
+        baseline=grown.baseline,
+        norm=grown.norm,
+        step=grown.step,
+        times=grown.norm / grown.baseline,
+    )
+    largest = _largest(look.block, int(look.rows[position]))
+    return Found(position, look.finding(grown.first_step, position, largest, tuple(evidence), cause, _slow_down()), limit)
+
+
+def from_the_start(track: Track, look: Look) -> Found | None:
+    """A first update would be larger than the weights."""
+    rule, block = look.rule, look.block
+    for position in range(min(max(rule.first_steps - track.num_rows, 0), len(look.rows))):
+        row, norm = int(look.rows[position]), float(look.norm[position])
+        measured = block.state[row] >= State.ZERO
+        sampled = np.flatnonzero(block.sample_rows == row)
+        if len(sampled) and "weight_norm" in block.samples:
+            track.weight_norm = float(np.sqrt(np.nansum(block.samples["weight_norm"][sampled[0]][measured] ** 2)))
+        step = block.steps[row]
+        update, tamed = float(step["lr"]) * norm, bool(np.isfinite(step["clip_limit"]))
+        if norm < rule.min_norm or tamed or not update >= rule.min_update * track.weight_norm > 0 or not _all_plain(block, measured):
+            continue
+        limit = max(rule.min_norm, rule.min_update * track.weight_norm / float(step["lr"]))
+        number = int(step["iteration"])
+        evidence = (
+            Evidence("grad_norm", "", number, norm, limit),
+            Evidence("update_norm", "", number, update, rule.min_update * track.weight_norm),
+        )
+        cause = say(
+            "the gradient norm is {norm:.2g} at step {step}: with a learning rate of {lr:.2g} that update is {times:.2g} times as large as all weights together",
+            norm=norm,
+            step=number,
+            lr=float(step["lr"]),
+            times=update / track.weight_norm,
+        )
+        return Found(position, look.finding(number, position, _largest(block, row), evidence, cause, _initialise()), limit)
+    return None
+
+
+def _all_plain(block: Block, measured: BoolArray) -> bool:
+    """Whether all that is updated in this row is updated by the learning rate times the gradient."""
+    kinds: dict[int | None, str] = {each.index: each.kind for each in block.optimizers}
+    owners = {block.parameters[column].optimizer for column in np.flatnonzero(measured)}
+    return all(kinds.get(owner) in PLAIN for owner in owners if owner is not None)
+
+
+def _largest(block: Block, row: int) -> tuple[str, ...]:
+    """The parameters that make nine tenths of the squared norm, the largest first."""
+    norm = np.where(block.state[row] == State.FINITE, block.values["grad_norm"][row], 0.0)
+    square = (norm / norm.max()) ** 2
+    order = np.argsort(-square, kind="stable")
+    share = np.cumsum(square[order])
+    num = int(np.searchsorted(share, 0.9 * share[-1])) + 1
+    return tuple(block.parameters[column].name for column in order[:num])

@@ -1,0 +1,45 @@
+"""What a rule is: it reads blocks of the record in order and yields findings."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+from seismograd.i18n import Message
+from seismograd.schema import Block, Finding
+
+
+@dataclass
+class Rule(ABC):
+    """A rule is one final class in one file; its docstring is its documentation (`seismograd.rules.documentation`).
+
+    The fields that can be given are its thresholds; what it remembers between blocks are fields with `init=False`. What it finds must not
+    depend on where the blocks are cut, so it remembers what spans a cut, by the name of the parameter where columns may move.
+
+    A finding is known by its code and its optimizer: yielding one again with the same two replaces it, which is how it grows. Its first
+    step stays, its last step moves on.
+    """
+
+    code: ClassVar[str]
+    name: ClassVar[str]
+    severity: ClassVar[str]  # of what it usually finds
+    needs: ClassVar[tuple[str, ...]]  # names of the statistics that it cannot do without
+    absorbs: ClassVar[tuple[str, ...]] = ()  # codes of what it explains when that begins at the same step or later
+
+    @abstractmethod
+    def observe(self, block: Block) -> Iterable[Finding]:
+        """Read the next iterations; yield what is new or has grown."""
+
+    def finish(self) -> Iterable[Finding]:
+        """The record ends here; yield what is only known now."""
+        return ()
+
+    @abstractmethod
+    def shortfall(self) -> Message | None:
+        """What was missing to judge at all; `None` when it could look."""
+
+    def thresholds(self) -> dict[str, float]:
+        """The values of its thresholds by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}

@@ -1,0 +1,109 @@
+"""SG102 exploding-gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, final
+
+from seismograd.i18n import Message, say
+from seismograd.rules.explosion import Look, Track, depth_of, from_step_to_step, from_the_start, towards_the_input
+from seismograd.rules.profile import Layers, layers_of
+from seismograd.rules.recent import Recent
+from seismograd.rules.rows import by_optimizer, updates
+from seismograd.rules.rule import Rule
+from seismograd.schema import Block, Finding, Parameter
+
+
+@final
+@dataclass
+class ExplodingGradient(Rule):
+    """The gradient grows beyond all bounds: towards the input, from step to step, or from the first step on.
+
+    What it finds
+        Training runs that are about to be torn apart, or have no chance from the start, while all numbers are still finite.
+
+    Why it hurts
+        One update made of such a gradient throws the weights far away from anything useful. The next gradient is larger still, and after
+        a few steps the loss is infinite or NaN. Even where that does not happen, the layers with the large gradient drown all others.
+
+    How it decides
+        There are three ways to be found. Towards the input: a robust line through the logarithms of the layers' gradient norms (R² at
+        least {min_goodness:g}) says that each layer multiplies the gradient by at least {min_gain:g} and all together by
+        {min_total_gain:.0e}, in {min_steps} of {window} steps. In the first {first_steps} steps the biases alone are looked at as well,
+        whose gradient is the signal itself: there ×{min_signal_gain:g} per layer and ×{min_total_signal_gain:.0e} in all are enough.
+        From step to step: the norm over all parameters is at least {min_growth:.0e} times its baseline for three steps in a row, and the
+        loss is not below what it was. The baseline is the larger of two medians, of the 32 steps before and of the first ten.
+        From the start: within the first {first_steps} steps the norm is at least {min_norm:.0e}, nothing clips it, and the learning rate
+        times the norm is at least {min_update:g} times the norm of the weights. That needs plain SGD and the sampled weight norms.
+
+    False alarms
+        A loss that is summed over a large batch has large gradients and is fine: size alone never counts, nor does one high step. Very deep
+        networks with batch normalisation and no residual connections do explode towards the input, though Adam may still train them.
+
+    What to try
+        - Initialise for the activation: `nn.init.kaiming_normal_` for ReLU, `nn.init.xavier_normal_` for tanh, instead of N(0, 1).
+        - Lower the learning rate, and let it grow over the first steps (warm-up).
+        - Clip: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` between `backward` and `step`; recurrent networks need it.
+        - Normalise the inputs and the targets, and put a normalisation after each layer.
+
+    References
+        - Pascanu, Mikolov, Bengio (2013), On the difficulty of training recurrent neural networks.
+        - He, Zhang, Ren, Sun (2015), Delving deep into rectifiers.
+        - Yang, Pennington, Rao, Sohl-Dickstein, Schoenholz (2019), A mean field theory of batch normalization.
+    """
+
+    code: ClassVar[str] = "SG102"
+    name: ClassVar[str] = "exploding-gradient"
+    severity: ClassVar[str] = "error"
+    needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
+    absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG107", "SG201", "SG202")
+
+    min_gain: float = 1.1  # per layer, of weights and biases together
+    min_total_gain: float = 1e4  # over all layers
+    min_signal_gain: float = 2.0  # per layer, of the biases
+    min_total_signal_gain: float = 1e3  # over all layers
+    min_goodness: float = 0.8  # R²
+    min_layers: int = 4
+    min_steps: int = 5
+    window: int = 10  # steps
+    first_steps: int = 10
+    min_growth: float = 1e3  # of the norm against its baseline
+    min_norm: float = 1e6
+    min_update: float = 1.0  # learning rate x gradient norm, against the norm of the weights
+    min_finite_steps: int = 5
+
+    _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
+    _layers: Layers = field(default_factory=lambda: layers_of(()), init=False, repr=False)
+    _tracks: dict[int, Track] = field(default_factory=lambda: {}, init=False, repr=False)
+
+    def observe(self, block: Block) -> Iterator[Finding]:
+        if block.parameters is not self._parameters:
+            self._parameters, self._layers = block.parameters, layers_of(block.parameters)
+        depth = depth_of(self, block, self._layers)
+        for optimizer, rows in by_optimizer(block, updates(block)):
+            track = self._tracks.setdefault(optimizer, Track(Recent(self.window)))
+            look = Look(self, block, optimizer, rows, block.steps["grad_norm"][rows], depth)
+            if self._follow(track, look):
+                assert track.finding is not None
+                yield replace(track.finding, last_step=track.last)
+
+    def shortfall(self) -> Message | None:
+        steps = sum(track.series.count for track in self._tracks.values())
+        if steps < self.min_finite_steps:
+            return say("needs {needed} steps with finite gradients, has {has}", needed=self.min_finite_steps, has=steps)
+        return None
+
+    def _follow(self, track: Track, look: Look) -> bool:
+        """Take in the rows of one optimizer; whether what is to be said has changed."""
+        ways = [from_the_start(track, look), towards_the_input(track, look), from_step_to_step(track, look)]
+        if track.finding is None:
+            found = min((way for way in ways if way is not None), key=lambda way: way.position, default=None)
+            if found is None:
+                return False
+            track.finding, track.limit = found.finding, found.limit
+        shown = look.shown_by_depth() if track.limit is None else look.norm >= track.limit
+        steps = look.steps[shown]
+        last = max(track.last, int(steps[-1]) if len(steps) else -1, track.finding.last_step)
+        changed, track.last = last != track.last, last
+        return changed

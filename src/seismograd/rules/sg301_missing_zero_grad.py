@@ -1,0 +1,195 @@
+"""SG301 missing-zero-grad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.rules.profile import BoolArray
+from seismograd.rules.rows import site_of
+from seismograd.rules.rule import Rule
+from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray, Parameter, State, StepFlag
+
+
+@final
+@dataclass
+class MissingZeroGrad(Rule):
+    """Gradients are never cleared, so each step uses those of earlier steps again.
+
+    What it finds
+        Training loops without `zero_grad`, or where it comes at the wrong time or on the wrong optimizer. `backward` adds to what is in
+        `.grad`, it does not replace it.
+
+    Why it hurts
+        The first step is right. The second uses the first gradient again, the third uses both, and so on: a sum over all steps so far, most
+        of it computed with weights that are long gone. Training becomes erratic, or seems to work with a learning rate that is far too
+        small, and momentum that nobody asked for makes it overshoot.
+
+    How it decides
+        It follows the gradients themselves, however they are cleared. A parameter counts when the gradient that a step used still held what
+        an earlier step had already used, in two of its steps in a row, or in at least {min_scattered} steps that are at least
+        {min_share:.0%} of all. Several backward passes before one step are accumulation, and fine. So are closures, and steps that
+        `GradScaler` skipped.
+
+    False alarms
+        A program that keeps a part of the old gradient on purpose, as a momentum of its own.
+
+    What to try
+        - Call `optimizer.zero_grad()` once for each step, before `backward` (or right after `step`).
+        - With gradient accumulation, clear when a window ends, where `step` is called; not in every iteration, and not at the end of an epoch.
+        - With several optimizers or models, clear each: `model.zero_grad()` clears what that model holds.
+
+    References
+        - PyTorch documentation, Zeroing out gradients in PyTorch; pytorch/pytorch#47175 asks for such a warning.
+    """
+
+    code: ClassVar[str] = "SG301"
+    name: ClassVar[str] = "missing-zero-grad"
+    severity: ClassVar[str] = "error"
+    needs: ClassVar[tuple[str, ...]] = ("carried",)
+    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG102", "SG103", "SG107", "SG201", "SG202")
+
+    min_scattered: int = 4  # steps
+    min_share: float = 1 / 3  # of the parameter's steps
+    min_evaluated: int = 3  # steps
+
+    _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
+    _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # into the arrays of `_memory`
+    _memory: _Memory = field(default_factory=lambda: _Memory(), init=False, repr=False)
+    _faults: list[_Fault] = field(default_factory=lambda: [], init=False, repr=False)
+
+    def observe(self, block: Block) -> Iterator[Finding]:
+        if block.parameters is not self._parameters:
+            self._parameters, self._columns = block.parameters, self._memory.columns_of(block.parameters)
+        memory, columns = self._memory, self._columns
+        again = (block.steps["flags"] & int(StepFlag.NO_BACKWARD | StepFlag.SKIPPED)) != 0
+        own = (block.state >= State.ZERO) & ~again[:, None]
+        carried = own & (block.values["carried"] != 0)
+        if not carried.any():
+            memory.carried[columns[own.any(axis=0)]] = False
+            memory.num_own[columns] += own.sum(axis=0)
+            return
+        guilty, since = self._judge(block, own, carried)
+        for row in np.unique(np.argmax(guilty, axis=0)[guilty.any(axis=0)]):
+            fresh = np.flatnonzero(guilty[row] & ~memory.guilty[columns])
+            memory.guilty[columns[fresh]] = True
+            self._accuse(block, int(row), fresh, since)
+        for fault in self._faults:
+            if fault.follow(block, carried & memory.guilty[columns]):
+                yield self._finding(fault)
+
+    def shortfall(self) -> Message | None:
+        steps = int(self._memory.num_own.max(initial=0))
+        if steps < self.min_evaluated:
+            return say("needs {needed} steps of one optimizer, has {has}", needed=self.min_evaluated, has=steps)
+        return None
+
+    def _judge(self, block: Block, own: BoolArray, carried: BoolArray) -> tuple[BoolArray, IntArray]:
+        """Where a parameter is known to be at fault, and since which iteration  # each (B, P)."""
+        memory, columns = self._memory, self._columns
+        row = np.where(own, np.arange(len(block))[:, None], -1)
+        latest = np.maximum.accumulate(row, axis=0)
+        before = np.concatenate(
+            [np.full((1, len(columns)), -1), latest[:-1]]
+        )  # the row of the parameter's step before, -1: not in this block
+        carried_before = np.where(before >= 0, np.take_along_axis(carried, np.maximum(before, 0), axis=0), memory.carried[columns])
+        begins = np.where(carried & ~carried_before, block.steps["iteration"][:, None], -1)
+        begins[0] = np.maximum(begins[0], memory.since[columns])
+        since = np.maximum.accumulate(begins, axis=0)
+        num_own = memory.num_own[columns] + np.cumsum(own, axis=0)
+        num_carried = memory.num_carried[columns] + np.cumsum(carried, axis=0)
+        scattered = carried & (num_carried >= self.min_scattered) & (num_carried >= self.min_share * num_own)
+        memory.carried[columns] = np.where(
+            latest[-1] >= 0, np.take_along_axis(carried, np.maximum(latest[-1:], 0), axis=0)[0], memory.carried[columns]
+        )
+        memory.since[columns], memory.num_own[columns], memory.num_carried[columns] = since[-1], num_own[-1], num_carried[-1]
+        return (carried & carried_before) | scattered, since
+
+    def _accuse(self, block: Block, row: int, fresh: IntArray, since: IntArray) -> None:
+        """Add parameters that were found at fault in a row to the fault of their optimizer, or of the line where it steps."""
+        iteration = int(block.steps["iteration"][row])
+        for column in fresh:
+            parameter = block.parameters[column]
+            owner = -1 if parameter.optimizer is None else parameter.optimizer
+            where = site_of(block, EventKind.STEP, iteration, owner)
+            fault = next((each for each in self._faults if owner in each.optimizers or (where and where == each.where)), None)
+            if fault is None:
+                known = [each.name for each in block.optimizers if each.index == owner and each.name not in ("", each.kind)]
+                fault = _Fault(owner, known[0] if known else "optimizer", where, int(since[row, column]), iteration)
+                self._faults.append(fault)
+            fault.optimizers.add(owner)
+            fault.names.append(parameter.name)
+            if fault.found == iteration:
+                fault.first_step = min(fault.first_step, int(since[row, column]))
+
+    def _finding(self, fault: _Fault) -> Finding:
+        first = fault.names[0]
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity,
+            optimizer=fault.optimizer,
+            first_step=fault.first_step,
+            last_step=fault.last_step,
+            parameters=tuple(fault.names),
+            evidence=tuple(Evidence("carried", first, step, 1.0, 0.0) for step in dict.fromkeys((fault.first_step, fault.found))),
+            cause=say(
+                "since step {step} each step of {optimizer} uses gradients that earlier steps have already used: nothing clears them before "
+                "the next backward, which adds to what is there",
+                step=fault.first_step,
+                optimizer=fault.name,
+            ),
+            advice=say("clear the gradients once for each step, before backward: call {optimizer}.zero_grad()", optimizer=fault.name),
+            where=fault.where,
+            excerpt=f"{fault.name}.zero_grad()  # before loss.backward()",
+        )
+
+
+@dataclass(slots=True)
+class _Fault:
+    """One place where clearing is missing."""
+
+    optimizer: int
+    name: str  # of the optimizer in the script
+    where: str
+    first_step: int
+    found: int  # the iteration in which it was found
+    last_step: int = -1
+    names: list[str] = field(default_factory=lambda: [])
+    optimizers: set[int] = field(default_factory=lambda: set())
+
+    def follow(self, block: Block, carried: BoolArray) -> bool:
+        """Move on to the last iteration in which one of its parameters was carried; whether there was one."""
+        mine = [column for column, parameter in enumerate(block.parameters) if parameter.optimizer in self.optimizers]
+        rows = np.flatnonzero(carried[:, mine].any(axis=1))
+        if len(rows):
+            self.last_step = int(block.steps["iteration"][rows[-1]])
+        return len(rows) > 0
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is remembered of each parameter, by its name; the arrays grow as parameters are added."""
+
+    places: dict[str, int] = field(default_factory=lambda: {})
+    carried: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))  # in its last step
+    since: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # the iteration in which that began
+    num_own: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # steps
+    num_carried: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # steps
+    guilty: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def columns_of(self, parameters: tuple[Parameter, ...]) -> IntArray:
+        """Where each parameter is in these arrays."""
+        for parameter in parameters:
+            self.places.setdefault(parameter.name, len(self.places))
+        more = len(self.places) - len(self.carried)
+        self.carried = np.concatenate([self.carried, np.zeros(more, np.bool_)])
+        self.guilty = np.concatenate([self.guilty, np.zeros(more, np.bool_)])
+        self.since = np.concatenate([self.since, np.full(more, -1)])
+        self.num_own = np.concatenate([self.num_own, np.zeros(more, np.int64)])
+        self.num_carried = np.concatenate([self.num_carried, np.zeros(more, np.int64)])
+        return np.array([self.places[parameter.name] for parameter in parameters], np.int64)
