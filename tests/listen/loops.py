@@ -9,11 +9,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
 
@@ -21,6 +21,10 @@ class Tell(Protocol):
     """Called once per step, when the gradient is ready."""
 
     def __call__(self, gradients: Mapping[str, Tensor], scale: float = 1.0) -> None: ...
+
+
+def told_nothing(gradients: Mapping[str, Tensor], scale: float = 1.0) -> None:
+    """For who only wants the loop to run."""
 
 
 Outcome = list[Tensor]

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from loops import LOOPS, Loop
 
 from seismograd.listen.hub import HUB
 from seismograd.listen.session import Session
 from seismograd.measure.reference import Reference
 from seismograd.schema import Note, Row, State, StepFlag
+from tests.listen.loops import LOOPS, Loop
 
 
 class Told:

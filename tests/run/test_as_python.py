@@ -89,7 +89,14 @@ SCRIPTS = {
 
 def python(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *words], cwd=cwd, capture_output=True, text=True, input="typed\n", timeout=120, env={**os.environ, **more}
+        [sys.executable, *words],
+        check=False,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        input="typed\n",
+        timeout=120,
+        env={**os.environ, **more},
     )
 
 
@@ -124,7 +131,12 @@ def test_a_module_behaves_as_under_python_m(tmp_path: Path) -> None:
     package.mkdir()
     (package / "__init__.py").write_text("print('package')\n")
     (package / "part.py").write_text("VALUE = 1\n")
-    text = "import sys\nfrom . import part\nprint(sys.argv, __name__, __package__, __spec__.name, part.VALUE, sys.path[0])\nraise ValueError('x')\n"
+    text = textwrap.dedent("""
+        import sys
+        from . import part
+        print(sys.argv, __name__, __package__, __spec__.name, part.VALUE, sys.path[0])
+        raise ValueError
+        """)
     (package / "tool.py").write_text(text)
     (package / "__main__.py").write_text(text)
     for name in ("package.tool", "package"):
@@ -143,14 +155,16 @@ def test_ctrl_c_ends_it_as_python_ends_and_the_record_reads_back(tmp_path: Path)
     results: list[tuple[int, str]] = []
     for words in (["script.py"], ["-m", "seismograd", "run", "--quiet", "--out", "record", "script.py"]):
         with subprocess.Popen([sys.executable, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None and process.stderr is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
             while "ready" not in process.stdout.readline():
                 pass
             process.send_signal(signal.SIGINT)
             results.append((process.wait(60), process.stderr.read()))
     assert results[0] == results[1]
     run = open_run(tmp_path / "record")
-    assert run.ended and len(run.steps) == 3
+    assert run.ended
+    assert len(run.steps) == 3
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class CallSites:
         return -1 if library is None else self._number(library)
 
     def _classify(self, filename: str) -> int:
-        if filename.startswith(("<frozen", "<string>", "<__array_function__")) or filename.startswith(self._hidden):
+        if filename.startswith(("<frozen", "<string>", *self._hidden)):
             return OWN
         if filename.startswith(self._libraries):
             return LIBRARY if "site-packages" in filename or "dist-packages" in filename else OWN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -79,6 +80,27 @@ def roots(modules: Iterable[torch.nn.Module]) -> list[torch.nn.Module]:
     return [module for module in listed if id(module) not in held]
 
 
+READS_ITS_OWN_VARIABLES = frozenset({"locals", "vars", "dir", "eval", "exec"})
+
+
+def _variables_of(frame: FrameType) -> Mapping[str, Any]:
+    """The variables of a running frame, leaving the frame as it was.
+
+    Until Python 3.13 `f_locals` of a function is a dictionary that the frame keeps and `locals()` shares: it would hold on to what the
+    function deletes later, and change under a function that keeps its `locals()`. So functions that might are passed over, and in the
+    others it is emptied again.
+    """
+    code = frame.f_code
+    if sys.version_info >= (3, 13) or not code.co_flags & inspect.CO_OPTIMIZED:
+        return dict(frame.f_locals)
+    if READS_ITS_OWN_VARIABLES.intersection(code.co_names):
+        return {}
+    shared = frame.f_locals
+    copied = dict(shared)
+    shared.clear()
+    return copied
+
+
 def _scopes() -> Iterator[Mapping[str, Any]]:
     """The variables of every function on the stack, innermost first, then those of the main program."""
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
@@ -86,7 +108,7 @@ def _scopes() -> Iterator[Mapping[str, Any]]:
     while frame is not None:
         module = str(frame.f_globals.get("__name__", "")).split(".")[0]
         if module not in ("torch", own):
-            yield frame.f_locals
+            yield _variables_of(frame)
         frame = frame.f_back
     main = sys.modules.get("__main__")
     if main is not None:

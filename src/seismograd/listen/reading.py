@@ -17,7 +17,7 @@ from seismograd.listen.windows import Clearing, Plan, Window
 from seismograd.measure.backend import Backend
 from seismograd.schema import FloatArray
 
-Refuse = Callable[[ElementSpec, SeismogradError], None]
+Refuse = Callable[[SeismogradError], None]
 
 
 class Elements:
@@ -42,7 +42,7 @@ class Elements:
                 index = spec.within(gradient.shape).index
             except SeismogradError as error:
                 self._refused.add(spec)
-                self._refuse(spec, error)
+                self._refuse(error)
                 continue
             picked.append((place, gradient.detach()[index]))
         return picked

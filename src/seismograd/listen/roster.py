@@ -171,9 +171,8 @@ class Roster:
             return
         self._walks += 1
         order = execution_order(tops)
-        fresh = [
-            (order[id(t)], c) for c, e in enumerate(self._entries) if e.depth is None and (t := e.tensor()) is not None and id(t) in order
-        ]
+        unplaced = ((c, e.tensor()) for c, e in enumerate(self._entries) if e.depth is None)
+        fresh = [(order[id(t)], c) for c, t in unplaced if t is not None and id(t) in order]
         depth = sum(e.depth is not None for e in self._entries)
         for place, (_, column) in enumerate(sorted(fresh)):
             self._entries[column].depth = depth + place

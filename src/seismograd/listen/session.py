@@ -129,9 +129,6 @@ class Session:
         index = concerned[0].index if len(concerned) == 1 else -1
         self._heard(EventKind.CLIP, index, value=norm, limit=bound, detail=kind)
 
-    def on_zero_grad_begins(self, owner: Any) -> None:
-        """Nothing to do yet: what it does is noted when it has done it."""
-
     def on_zero_grad_ends(self, owner: Any) -> None:
         """Gradients were cleared by an optimizer or a module."""
         if isinstance(owner, torch.optim.Optimizer):
@@ -181,9 +178,6 @@ class Session:
         if scaler.is_enabled():
             self._loss_scale = self._scalar(scaler._scale)
 
-    def on_unscale_begins(self, scaler: Any, optimizer: Any) -> None:
-        """Nothing to do before."""
-
     def on_unscale_ends(self, scaler: Any, optimizer: Any) -> None:
         """The scale has been divided out: these are the ready gradients."""
         window = self._window(optimizer)
@@ -194,7 +188,7 @@ class Session:
         if window.ready is None:
             self._read(window)
 
-    def on_scaler_step_begins(self, scaler: Any, optimizer: Any) -> None:
+    def on_scaler_step_begins(self, optimizer: Any) -> None:
         """Remember how many steps were made, to see whether this one is left out."""
         window = self._window(optimizer)
         if window is not None:
@@ -230,9 +224,8 @@ class Session:
             if not self._num_rows:
                 self._tell(Note("no_step", -1, self._why_no_step()))
             elif left:
-                self._tell(
-                    Note("tail", self._iteration.number, say("{count} backwards after the last step were never used by one", count=left))
-                )
+                message = say("{count} backwards after the last step were never used by one", count=left)
+                self._tell(Note("tail", self._iteration.number, message))
             self._windows.clear()
 
     # How it is done -----------------------------------------------------------------------------------------------------
@@ -318,7 +311,7 @@ class Session:
             look_at(window)
         waiting, self._waiting = self._waiting, []
         sample = self._sampling and self._num_rows % SAMPLE_EVERY == 0
-        running = [] if self._loss is None or any(l is self._loss for l in window.losses) else [self._loss]
+        running = [] if self._loss is None or any(loss is self._loss for loss in window.losses) else [self._loss]
         if running and window.loss_scale is None:
             window.grad_scale = window.loss_scale = self._loss_scale
         window.ready = read(window, self._roster, self._backend, self._elements, waiting, running, sample)
@@ -349,13 +342,8 @@ class Session:
 
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"
-        self._tell(
-            Note(
-                "failure",
-                self._iteration.number,
-                say("a part of seismograd failed and was left out: {part}: {error}", part=part, error=text),
-            )
-        )
+        message = say("a part of seismograd failed and was left out: {part}: {error}", part=part, error=text)
+        self._tell(Note("failure", self._iteration.number, message))
 
-    def _refuse_element(self, spec: ElementSpec, error: SeismogradError) -> None:
+    def _refuse_element(self, error: SeismogradError) -> None:
         self._tell(Note("element", self._iteration.number, error.message))

@@ -45,7 +45,7 @@ def install(hub: Hub) -> Undo:
     """Tell the hub of every clip: before it, so that the gradients can be read first, and after it."""
     undos: list[Undo] = []
     for name, kind in KINDS.items():
-        original = vars(clip_grad).get(name)
+        original = vars(utils).get(name)
         if original is None:  # clip_grads_with_norm_ came with torch 2.6
             continue
         wrapper = _wrap(hub, original, kind)

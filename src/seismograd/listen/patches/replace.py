@@ -9,7 +9,10 @@ Undo = Callable[[], None]
 
 
 def replace(owner: Any, name: str, wrapper: Callable[..., Any]) -> Undo:
-    """Set `owner.name` (a module's or a class's own attribute) to `wrapper`; the undo restores the original unless somebody patched over it."""
+    """Set `owner.name` (a module's or a class's own attribute) to `wrapper`.
+
+    The undo restores the original, unless somebody has patched over it since.
+    """
     original: object = cast(dict[str, object], vars(owner))[name]
     setattr(owner, name, wrapper)
 

@@ -24,13 +24,12 @@ def install(hub: Hub) -> Undo:
 
     @wraps(originals["unscale_"])
     def unscale_(self: Any, optimizer: Any) -> None:
-        hub.tell("unscale_begins", self, optimizer)
         originals["unscale_"](self, optimizer)
         hub.tell("unscale_ends", self, optimizer)
 
     @wraps(originals["step"])
     def step(self: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        hub.tell("scaler_step_begins", self, optimizer)
+        hub.tell("scaler_step_begins", optimizer)
         result = originals["step"](self, optimizer, *args, **kwargs)
         hub.tell("scaler_step_ends", self, optimizer)
         return result

@@ -19,7 +19,7 @@ def install(hub: Hub) -> Undo:
     def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hub.tell("step_begins", optimizer, _closure(args, kwargs))
 
-    def after(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def after(optimizer: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         hub.tell("step_ends", optimizer)
 
     handles = (register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after))

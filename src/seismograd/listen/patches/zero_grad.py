@@ -16,7 +16,6 @@ def _wrap(hub: Hub, original: Any) -> Any:
     def zero_grad(self: Any, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return original(self, *args, **kwargs)
-        hub.tell("zero_grad_begins", self)
         result = original(self, *args, **kwargs)
         hub.tell("zero_grad_ends", self)
         return result
@@ -25,5 +24,5 @@ def _wrap(hub: Hub, original: Any) -> Any:
 
 
 def install(hub: Hub) -> Undo:
-    """Tell the hub of every `zero_grad`, before and after."""
+    """Tell the hub of every `zero_grad`, once it has cleared."""
     return undo_all([replace(c, "zero_grad", _wrap(hub, vars(c)["zero_grad"])) for c in (torch.optim.Optimizer, torch.nn.Module)])
