@@ -263,4 +263,6 @@ def write_run(
         writer.note(happened)
     if ended:
         writer.close()
+    else:
+        writer.abandon()
     return path

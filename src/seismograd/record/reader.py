@@ -146,7 +146,7 @@ class Run:
                 continue
             rows = segment.sample_rows(stop)
             values = np.full((len(rows), len(self.parameters), statistic.width), np.nan)
-            values[:, self._columns(segment)] = segment.values(name, 0, len(rows)).reshape(len(rows), -1, statistic.width)
+            values[:, self._columns(segment)] = segment.values(name, 0, len(rows)).reshape(len(rows), segment.num_parameters, statistic.width)
             values[self.states[rows] <= State.ABSENT] = np.nan
             all_rows.append(rows)
             all_values.append(values)

@@ -94,6 +94,11 @@ class Writer:
         finally:
             self._close_files()
 
+    def abandon(self) -> None:
+        """Close the files without an end, as a killed process leaves them."""
+        self._closed = True
+        self._close_files()
+
     def _append_rows(self, block: Block) -> None:
         if self._segment is None or not self._segment.fits(block):
             self._begin_segment(block)

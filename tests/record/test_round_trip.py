@@ -1,0 +1,105 @@
+"""What is written is what is read, however it was cut into batches and however it is cut into blocks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seismograd import open_run
+from seismograd.record import layout
+from seismograd.schema import STATISTICS, Block, Row
+from tests.record.recordings import OPTIMIZERS, SITES, Training, assert_reads_back, trainings, write
+
+sizes = st.lists(st.integers(1, 7), min_size=1, max_size=3)
+
+
+@given(trainings(), sizes)
+def test_a_run_reads_back_however_it_was_batched(training: Training, cuts: list[int]) -> None:
+    with TemporaryDirectory() as directory:
+        write(Path(directory) / "run", training, cuts)
+        run = open_run(Path(directory) / "run")
+        assert_reads_back(run, training.rows, training.num_elements)
+        assert run.ended
+        assert run.torn is None
+        assert run.findings == training.findings
+        assert run.notes == training.notes
+        if training.rows:
+            assert run.sites == SITES
+            assert run.optimizers == OPTIMIZERS
+
+
+@given(trainings(min_rows=1), sizes, st.integers(1, 9))
+def test_blocks_of_any_size_are_the_run(training: Training, cuts: list[int], size: int) -> None:
+    with TemporaryDirectory() as directory:
+        write(Path(directory) / "run", training, cuts)
+        run = open_run(Path(directory) / "run")
+        blocks = list(run.blocks(size))
+        assert all(0 < len(block) <= size for block in blocks)
+        assert np.concatenate([block.steps for block in blocks]).tobytes() == run.steps.tobytes()
+        assert np.concatenate([block.events for block in blocks]).tobytes() == run.events.tobytes()
+        np.testing.assert_array_equal(np.concatenate([block.elements for block in blocks]), run.elements[1])
+        rows = iter(training.rows)
+        for block in blocks:
+            for index in range(len(block)):
+                _assert_is_row(block, index, next(rows))
+
+
+def _assert_is_row(block: Block, index: int, row: Row) -> None:
+    assert block.parameters == row.parameters
+    np.testing.assert_array_equal(block.state[index], row.state)
+    own = block.events[block.events["iteration"] == block.steps["iteration"][index]]
+    assert own.tobytes() == row.events.tobytes()
+    for name, values in row.values.items():
+        assert_same(block.values[name][index], values, name)
+    assert set(block.samples) == {statistic.name for statistic in STATISTICS if statistic.sampled}
+    assert (index in block.sample_rows) == bool(row.samples)
+    for name, values in row.samples.items():
+        assert_same(block.samples[name][block.sample_rows.tolist().index(index)], values, name)
+
+
+def assert_same(recorded: np.ndarray, given_values: np.ndarray, name: str) -> None:
+    dtype = np.dtype(next(statistic.dtype for statistic in STATISTICS if statistic.name == name))
+    assert recorded.dtype == dtype
+    np.testing.assert_array_equal(recorded, layout.recorded(given_values, dtype.str))
+
+
+@given(trainings(min_rows=3), st.integers(-9, 9), st.integers(-9, 9))
+def test_a_stretch_of_blocks_is_that_slice_of_the_run(training: Training, start: int, stop: int) -> None:
+    with TemporaryDirectory() as directory:
+        write(Path(directory) / "run", training, [4])
+        run = open_run(Path(directory) / "run")
+        steps = [block.steps for block in run.blocks(2, start, stop)]
+        assert b"".join(each.tobytes() for each in steps) == run.steps[start:stop].tobytes()
+
+
+def test_every_json_line_and_document_is_strict_json(tmp_path: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    write(tmp_path / "run", Training((), 0), [1])
+    for path in (tmp_path / "run").rglob("*.json*"):
+        for document in path.read_text("utf-8").splitlines() if path.suffix == ".jsonl" else [path.read_text("utf-8")]:
+            json.loads(document, parse_constant=refuse)
+
+
+def test_nothing_about_the_machine_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    write(tmp_path / "run", Training((), 0), [1])
+    meta = json.loads((tmp_path / "run" / "meta.json").read_text("utf-8"))
+    assert set(meta["run"]) == {
+        "script",
+        "created_utc",
+        "seismograd_version",
+        "torch_version",
+        "python_version",
+        "level",
+        "every",
+        "elements",
+    }
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
