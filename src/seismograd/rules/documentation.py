@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -28,8 +28,6 @@ HEADINGS = (
     mark("What to try"),
     mark("References"),
 )
-
-Extracted = tuple[int, str | None, str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +63,7 @@ def documentation(rule: Rule | type[Rule]) -> Documentation:
     )
 
 
-def extract_babel(
-    fileobj: IO[bytes], keywords: Mapping[str, Any], comment_tags: Sequence[str], options: Mapping[str, Any]
-) -> Iterator[Extracted]:
+def extract_babel(fileobj: IO[bytes], keywords: Any, comment_tags: Any, options: Any) -> Iterator[tuple[Any, ...]]:
     """A Babel extraction method: the paragraphs of the rules in a Python file, and what the method for Python finds in it besides."""
     from babel.messages.extract import extract_python
 
@@ -78,7 +74,7 @@ def extract_babel(
             for _, paragraphs in _parts(text):
                 yield from ((node.body[0].lineno + line, None, paragraph, []) for line, paragraph in paragraphs)
     fileobj.seek(0)
-    yield from extract_python(fileobj, keywords, comment_tags, options)  # pyright: ignore[reportArgumentType]
+    yield from extract_python(fileobj, keywords, comment_tags, options)
 
 
 Part = tuple[str, list[tuple[int, str]]]  # heading, (line, paragraph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,9 @@ import numpy as np
 
 from seismograd.i18n import Message, say
 from seismograd.rules.growth import NormSeries
-from seismograd.rules.profile import BoolArray, LayerNorms, Layers, Profiles, layer_norms, profiles
+from seismograd.rules.profile import LayerNorms, Layers, Profiles, layer_norms, profiles
 from seismograd.rules.recent import Recent
-from seismograd.rules.rows import site_of
+from seismograd.rules.rows import BoolArray, as_list, integers, numbers, site_of, statistic, weight_norms
 from seismograd.schema import Block, EventKind, Evidence, Finding, FloatArray, IntArray, State
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Look:
     @property
     def steps(self) -> IntArray:
         """The iterations of the rows."""
-        return self.block.steps["iteration"][self.rows]
+        return integers(self.block.steps, "iteration")[self.rows]
 
     def shown_by_depth(self) -> BoolArray:
         """Where it grows towards the input  # (rows,)."""
@@ -110,11 +111,12 @@ def _slow_down() -> Cure:
 
 
 def depth_of(rule: ExplodingGradient, block: Block, layers: Layers) -> Depth | None:
+    """Both profiles of every row of a block; `None` when there are too few layers."""
     if len(layers) < rule.min_layers:
         return None
     norm = layer_norms(block, layers)
-    whole = profiles(norm.together, np.log10(rule.min_total_gain) - 1, rule.min_layers)
-    signal = profiles(norm.bias, np.log10(rule.min_total_signal_gain) - 1, rule.min_layers)
+    whole = profiles(norm.together, math.log10(rule.min_total_gain) - 1, rule.min_layers)
+    signal = profiles(norm.bias, math.log10(rule.min_total_signal_gain) - 1, rule.min_layers)
     by_whole = (whole.goodness >= rule.min_goodness) & (whole.gain >= rule.min_gain) & (whole.total_gain >= rule.min_total_gain)
     by_signal = (
         (signal.goodness >= rule.min_goodness) & (signal.gain >= rule.min_signal_gain) & (signal.total_gain >= rule.min_total_signal_gain)
@@ -155,14 +157,15 @@ def towards_the_input(track: Track, look: Look) -> Found | None:
         Evidence("line_fit", "", step, float(profile.goodness[row]), rule.min_goodness),
     )
     cause = say(
-        "each of the {layers} layers multiplies the gradient by {gain:.2g} on its way back; at {parameter} it is {total:.2g} times what it was at {last}",
+        "each of the {layers} layers multiplies the gradient by {gain:.2g} on its way back; at {parameter} it is {total:.2g} times what "
+        "it was at {last}",
         layers=len(there) - 1,
         gain=gain,
         total=total,
         parameter=names[first],
         last=names[last],
     )
-    largest = tuple(names[layer] for layer in there if norm[layer] >= 0.1 * norm[there].max())
+    largest = tuple(names[layer] for layer in as_list(there) if norm[layer] >= 0.1 * norm[there].max())
     return Found(position, look.finding(reached[1], position, largest, evidence, cause, _initialise()), None)
 
 
@@ -170,7 +173,7 @@ def from_step_to_step(track: Track, look: Look) -> Found | None:
     """The norm stays far above its baseline and the loss does not fall."""
     finite = np.flatnonzero(np.isfinite(look.norm))
     factor = look.rule.min_growth if track.finding is None else np.inf
-    grown = track.series.add(look.norm[finite], look.block.steps["loss"][look.rows[finite]], look.steps[finite], factor)
+    grown = track.series.add(look.norm[finite], numbers(look.block.steps, "loss")[look.rows[finite]], look.steps[finite], factor)
     if grown is None:
         return None
     position, limit = int(finite[grown.index]), look.rule.min_growth * grown.baseline
@@ -178,7 +181,8 @@ def from_step_to_step(track: Track, look: Look) -> Found | None:
     if np.isfinite(grown.loss_baseline):
         evidence.append(Evidence("loss", "", grown.step, grown.loss, grown.loss_baseline))
     cause = say(
-        "the gradient norm was about {baseline:.2g} and has grown to {norm:.2g} at step {step}, {times:.1g} times as much, while the loss did not fall: each update makes the next one larger",
+        "the gradient norm was about {baseline:.2g} and has grown to {norm:.2g} at step {step}, {times:.1g} times as much, while the "
+        "loss did not fall: each update makes the next one larger",
         baseline=grown.baseline,
         norm=grown.norm,
         step=grown.step,
@@ -194,42 +198,44 @@ def from_the_start(track: Track, look: Look) -> Found | None:
     for position in range(min(max(rule.first_steps - track.num_rows, 0), len(look.rows))):
         row, norm = int(look.rows[position]), float(look.norm[position])
         measured = block.state[row] >= State.ZERO
-        sampled = np.flatnonzero(block.sample_rows == row)
-        if len(sampled) and "weight_norm" in block.samples:
-            track.weight_norm = float(np.sqrt(np.nansum(block.samples["weight_norm"][sampled[0]][measured] ** 2)))
-        step = block.steps[row]
-        update, tamed = float(step["lr"]) * norm, bool(np.isfinite(step["clip_limit"]))
-        if norm < rule.min_norm or tamed or not update >= rule.min_update * track.weight_norm > 0 or not _all_plain(block, measured):
-            continue
-        limit = max(rule.min_norm, rule.min_update * track.weight_norm / float(step["lr"]))
-        number = int(step["iteration"])
-        evidence = (
-            Evidence("grad_norm", "", number, norm, limit),
-            Evidence("update_norm", "", number, update, rule.min_update * track.weight_norm),
-        )
-        cause = say(
-            "the gradient norm is {norm:.2g} at step {step}: with a learning rate of {lr:.2g} that update is {times:.2g} times as large as all weights together",
-            norm=norm,
-            step=number,
-            lr=float(step["lr"]),
-            times=update / track.weight_norm,
-        )
-        return Found(position, look.finding(number, position, _largest(block, row), evidence, cause, _initialise()), limit)
+        sampled = weight_norms(block, row)
+        if sampled is not None:
+            track.weight_norm = math.hypot(*sampled[measured & np.isfinite(sampled)])
+        lr, limit = float(numbers(block.steps, "lr")[row]), float(numbers(block.steps, "clip_limit")[row])
+        largest = rule.min_update * track.weight_norm
+        if norm >= rule.min_norm and lr * norm >= largest > 0 and not math.isfinite(limit) and _all_plain(block, measured):
+            return _torn_apart(look, position, lr, largest)
     return None
+
+
+def _torn_apart(look: Look, position: int, lr: float, largest: float) -> Found:
+    step, norm = int(look.steps[position]), float(look.norm[position])
+    limit = max(look.rule.min_norm, largest / lr)
+    evidence = (Evidence("grad_norm", "", step, norm, limit), Evidence("update_norm", "", step, lr * norm, largest))
+    cause = say(
+        "the gradient norm is {norm:.2g} at step {step}: with a learning rate of {lr:.2g} that update is {times:.2g} times as large "
+        "as all weights together",
+        norm=norm,
+        step=step,
+        lr=lr,
+        times=lr * norm / largest * look.rule.min_update,
+    )
+    parameters = _largest(look.block, int(look.rows[position]))
+    return Found(position, look.finding(step, position, parameters, evidence, cause, _initialise()), limit)
 
 
 def _all_plain(block: Block, measured: BoolArray) -> bool:
     """Whether all that is updated in this row is updated by the learning rate times the gradient."""
     kinds: dict[int | None, str] = {each.index: each.kind for each in block.optimizers}
-    owners = {block.parameters[column].optimizer for column in np.flatnonzero(measured)}
+    owners = {block.parameters[column].optimizer for column in as_list(np.flatnonzero(measured))}
     return all(kinds.get(owner) in PLAIN for owner in owners if owner is not None)
 
 
 def _largest(block: Block, row: int) -> tuple[str, ...]:
     """The parameters that make nine tenths of the squared norm, the largest first."""
-    norm = np.where(block.state[row] == State.FINITE, block.values["grad_norm"][row], 0.0)
+    norm = np.where(block.state[row] == State.FINITE, statistic(block, "grad_norm")[row], 0.0)
     square = (norm / norm.max()) ** 2
     order = np.argsort(-square, kind="stable")
     share = np.cumsum(square[order])
-    num = int(np.searchsorted(share, 0.9 * share[-1])) + 1
-    return tuple(block.parameters[column].name for column in order[:num])
+    num = int(np.count_nonzero(share < 0.9 * share[-1])) + 1
+    return tuple(block.parameters[column].name for column in as_list(order[:num]))

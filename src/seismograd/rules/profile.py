@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from seismograd.rules.rows import BoolArray, statistic
 from seismograd.schema import Block, FloatArray, IntArray, Parameter, State
-
-BoolArray = npt.NDArray[np.bool_]
 
 MAX_FITTED = 64  # layers that a line is fitted through; of more, so many at equal distances
 _SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
@@ -82,7 +80,7 @@ def layer_norms(block: Block, layers: Layers) -> LayerNorms:
     """The norms of the layers' gradients, read from the columns of a block."""
     columns = np.concatenate([layers.weights, layers.biases])
     state = block.state[:, columns]
-    value = np.maximum(block.values["grad_norm"][:, columns], _SMALLEST)  # a finite gradient whose norm underflows is not zero
+    value = np.maximum(statistic(block, "grad_norm")[:, columns], _SMALLEST)  # a finite gradient whose norm underflows is not zero
     norm = np.where(state == State.FINITE, value, _MEANING[state])
     norm[:, columns < 0] = np.nan
     return LayerNorms(norm[:, : len(layers)], norm[:, len(layers) :])
@@ -95,7 +93,7 @@ class Profiles:
     Rows whose layers are all within the range that was asked for are not fitted: their `slope` and `goodness` are 0.
     """
 
-    evaluated: npt.NDArray[np.bool_]
+    evaluated: BoolArray
     slope: FloatArray  # decades per layer, away from the input; the signal loses them on its way back
     goodness: FloatArray  # R² of the line
     num_layers: IntArray  # that the line goes through
@@ -146,14 +144,15 @@ def _power(decades: FloatArray) -> FloatArray:
 def _fit(height: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Slope and R² of a robust line through each row  # (R, L) -> (R,), (R,)."""
     num_layers = height.shape[1]
-    place = np.arange(num_layers) if num_layers <= MAX_FITTED else np.linspace(0, num_layers - 1, MAX_FITTED).round().astype(np.int64)
+    fitted = min(num_layers, MAX_FITTED)
+    place: IntArray = np.arange(fitted) * (num_layers - 1) // (fitted - 1)
     height = height[:, place]
     first, second = _pairs(len(place))
-    slope = np.median((height[:, second] - height[:, first]) / (place[second] - place[first]), axis=1)
-    rest = height - slope[:, None] * place
-    rest -= np.median(rest, axis=1, keepdims=True)
-    spread = ((height - height.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    goodness = 1 - (rest**2).sum(axis=1) / np.maximum(spread, np.finfo(np.float64).tiny)
+    slope: FloatArray = np.median((height[:, second] - height[:, first]) / (place[second] - place[first]), axis=1)
+    rest: FloatArray = height - slope[:, None] * place
+    rest = rest - np.median(rest, axis=1)[:, None]
+    spread: FloatArray = ((height - height.mean(axis=1)[:, None]) ** 2).sum(axis=1)
+    goodness: FloatArray = 1 - (rest**2).sum(axis=1) / np.maximum(spread, np.finfo(np.float64).tiny)
     return slope, np.clip(goodness, 0, 1)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from seismograd.rules.profile import BoolArray
+from seismograd.rules.rows import BoolArray
 from seismograd.schema import IntArray
 
 

@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any, cast
 
-from seismograd.rules.profile import BoolArray
-from seismograd.schema import Block, EventKind, IntArray, StepFlag
+import numpy as np
+import numpy.typing as npt
+
+from seismograd.schema import AnyArray, Block, EventKind, FloatArray, IntArray, StepFlag
+
+BoolArray = npt.NDArray[np.bool_]
 
 _UNUSED = int(StepFlag.SKIPPED | StepFlag.NO_BACKWARD)
 
 
+def as_list(places: IntArray) -> list[int]:
+    """Row or column numbers as Python's own."""
+    return [int(place) for place in places]
+
+
+def integers(records: AnyArray, name: str) -> IntArray:
+    """A column of whole numbers of `Block.steps` or `Block.events`."""
+    return np.asarray(cast(Any, records)[name], np.int64)
+
+
+def numbers(records: AnyArray, name: str) -> FloatArray:
+    """A column of real numbers of `Block.steps` or `Block.events`."""
+    return np.asarray(cast(Any, records)[name], np.float64)
+
+
+def statistic(block: Block, name: str) -> FloatArray:
+    """A statistic of every iteration  # (B, P)."""
+    return np.asarray(block.values[name], np.float64)
+
+
+def weight_norms(block: Block, row: int) -> FloatArray | None:
+    """The norms of the weights  # (P,), where they were sampled in this row."""
+    sampled = np.flatnonzero(block.sample_rows == row)
+    if not len(sampled) or "weight_norm" not in block.samples:
+        return None
+    return np.asarray(block.samples["weight_norm"][sampled[0]], np.float64)
+
+
 def updates(block: Block) -> BoolArray:
     """Where a new gradient went into an update: neither skipped nor used a second time  # (B,)."""
-    return (block.steps["flags"] & _UNUSED) == 0
+    return (integers(block.steps, "flags") & _UNUSED) == 0
 
 
 def by_optimizer(block: Block, wanted: BoolArray) -> list[tuple[int, IntArray]]:
     """The wanted rows  # (B,), in order, by the optimizer that stepped first in them."""
-    optimizer = block.steps["optimizer"]
+    optimizer = integers(block.steps, "optimizer")
     rows = np.flatnonzero(wanted)
     if not len(rows):
         return []
@@ -29,10 +61,9 @@ def by_optimizer(block: Block, wanted: BoolArray) -> list[tuple[int, IntArray]]:
 
 def site_of(block: Block, kind: EventKind, iteration: int, optimizer: int | None = None) -> str:
     """`file:line` of the first event of this kind in an iteration (of this optimizer), empty when there is none."""
-    events = block.events
-    wanted = (events["iteration"] == iteration) & (events["kind"] == kind)
+    wanted = (integers(block.events, "iteration") == iteration) & (integers(block.events, "kind") == kind)
     if optimizer is not None:
-        wanted &= events["optimizer"] == optimizer
+        wanted &= integers(block.events, "optimizer") == optimizer
     at = np.flatnonzero(wanted)
-    site = int(events["site"][at[0]]) if len(at) else -1
+    site = int(integers(block.events, "site")[at[0]]) if len(at) else -1
     return str(block.sites[site]) if 0 <= site < len(block.sites) else ""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.profile import BoolArray, LayerNorms, Layers, Profiles, layer_norms, layers_of, profiles
+from seismograd.rules.profile import LayerNorms, Layers, Profiles, layer_norms, layers_of, profiles
 from seismograd.rules.recent import Recent
-from seismograd.rules.rows import by_optimizer, updates
+from seismograd.rules.rows import BoolArray, as_list, by_optimizer, integers, updates
 from seismograd.rules.rule import Rule
 from seismograd.schema import Block, Evidence, Finding, IntArray, Parameter
 
@@ -81,7 +82,7 @@ class VanishingGradient(Rule):
     _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
     _layers: Layers = field(default_factory=lambda: layers_of(()), init=False, repr=False)
     _most_layers: int = field(default=0, init=False, repr=False)
-    _tracks: dict[int, _Track] = field(default_factory=lambda: {}, init=False, repr=False)
+    _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
 
     def observe(self, block: Block) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
@@ -90,11 +91,11 @@ class VanishingGradient(Rule):
         if len(self._layers) < self.min_layers:
             return
         norm = layer_norms(block, self._layers)
-        profile = profiles(norm.together, -np.log10(self.max_visible_gain), self.min_layers)
+        profile = profiles(norm.together, -math.log10(self.max_visible_gain), self.min_layers)
         shown = self._shown(profile)
         for optimizer, rows in by_optimizer(block, profile.evaluated & updates(block)):
             track = self._tracks.setdefault(optimizer, _Track(Recent(self.window), Recent(self.slow_window)))
-            looked = _Looked(rows, block.steps["iteration"][rows], shown[rows], norm, profile, self._layers)
+            looked = _Looked(rows, integers(block.steps, "iteration")[rows], shown[rows], norm, profile, self._layers)
             if self._follow(track, looked):
                 yield self._finding(track, optimizer)
 
@@ -147,7 +148,8 @@ class VanishingGradient(Rule):
 
     def _finding(self, track: _Track, optimizer: int) -> Finding:
         seen = track.witness
-        assert seen is not None and track.first is not None
+        assert seen is not None
+        assert track.first is not None
         return Finding(
             code=self.code,
             name=self.name,
@@ -165,8 +167,9 @@ class VanishingGradient(Rule):
             ),
             cause=_cause(seen, track),
             advice=say(
-                "let more of it through: ReLU or GELU in place of sigmoid or tanh, with nn.init.kaiming_normal_ for the weights; a normalisation "
-                "after each layer; or residual connections, x = x + block(x). A larger learning rate does not help the first layers"
+                "let more of it through: ReLU or GELU in place of sigmoid or tanh, with nn.init.kaiming_normal_ for the weights; a "
+                "normalisation after each layer; or residual connections, x = x + block(x). A larger learning rate does not help the "
+                "first layers"
             ),
             excerpt="nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU()",
         )
@@ -231,7 +234,7 @@ def _witness(looked: _Looked, index: int, starved_below: float) -> _Witness:
         goodness=float(profile.goodness[row]),
         num_passed=int(profile.num_layers[row]) - 1,
         num_zero=int(profile.leading_zeros[row]),
-        starved=tuple(looked.layers.names[layer] for layer in starved),
+        starved=tuple(looked.layers.names[layer] for layer in as_list(starved)),
     )
 
 
@@ -246,12 +249,14 @@ def _cause(seen: _Witness, track: _Track) -> Message:
     }
     if track.recovered:
         return say(
-            "each of the {layers} layers passed on ×{gain:.2g} of the gradient and {total:.2g} of it was left at {parameter}; after step {step} the network recovered",
+            "each of the {layers} layers passed on ×{gain:.2g} of the gradient and {total:.2g} of it was left at {parameter}; "
+            "after step {step} the network recovered",
             **values,
         )
     if seen.num_zero:
         return say(
-            "each layer passes on ×{gain:.2g} of the gradient, and after {layers} layers nothing is left: it is exactly zero in the first {zeros}, beginning with {parameter}",
+            "each layer passes on ×{gain:.2g} of the gradient, and after {layers} layers nothing is left: it is exactly zero in the "
+            "first {zeros}, beginning with {parameter}",
             **values,
         )
     return say("each of the {layers} layers passes on ×{gain:.2g} of the gradient; {total:.2g} of it is left at {parameter}", **values)

@@ -10,7 +10,7 @@ from seismograd.i18n import Message, say
 from seismograd.rules.explosion import Look, Track, depth_of, from_step_to_step, from_the_start, towards_the_input
 from seismograd.rules.profile import Layers, layers_of
 from seismograd.rules.recent import Recent
-from seismograd.rules.rows import by_optimizer, updates
+from seismograd.rules.rows import by_optimizer, numbers, updates
 from seismograd.rules.rule import Rule
 from seismograd.schema import Block, Finding, Parameter
 
@@ -75,7 +75,7 @@ class ExplodingGradient(Rule):
 
     _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
     _layers: Layers = field(default_factory=lambda: layers_of(()), init=False, repr=False)
-    _tracks: dict[int, Track] = field(default_factory=lambda: {}, init=False, repr=False)
+    _tracks: dict[int, Track] = field(default_factory=dict[int, Track], init=False, repr=False)
 
     def observe(self, block: Block) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
@@ -83,7 +83,7 @@ class ExplodingGradient(Rule):
         depth = depth_of(self, block, self._layers)
         for optimizer, rows in by_optimizer(block, updates(block)):
             track = self._tracks.setdefault(optimizer, Track(Recent(self.window)))
-            look = Look(self, block, optimizer, rows, block.steps["grad_norm"][rows], depth)
+            look = Look(self, block, optimizer, rows, numbers(block.steps, "grad_norm")[rows], depth)
             if self._follow(track, look):
                 assert track.finding is not None
                 yield replace(track.finding, last_step=track.last)

@@ -9,10 +9,9 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.profile import BoolArray
-from seismograd.rules.rows import by_optimizer, site_of
+from seismograd.rules.rows import BoolArray, as_list, by_optimizer, integers, numbers, site_of, statistic, weight_norms
 from seismograd.rules.rule import Rule
-from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray, State, StepFlag
+from seismograd.schema import Block, EventKind, Evidence, Finding, State, StepFlag
 
 
 @final
@@ -31,8 +30,8 @@ class NonfiniteGradient(Rule):
     How it decides
         One non-finite scalar is enough. Steps that `GradScaler` skipped do not count, since it looks for its scale that way, unless it
         skipped more than {max_skips} in a row: so many halvings of the scale would have helped, if the scale was what was wrong.
-        The loss tells where it was born. When the loss is finite, a derivative without a value made it in the backward pass. When it is not,
-        the forward pass did, or the data.
+        The loss tells where it was born. When the loss is finite, a derivative without a value made it in the backward pass. When it is
+        not, the forward pass did, or the data.
 
     False alarms
         None known. A program that puts NaN into gradients on purpose, and takes it out before the step, is reported.
@@ -60,11 +59,11 @@ class NonfiniteGradient(Rule):
     _num_rows: int = field(default=0, init=False, repr=False)  # that were measured and not skipped
     _had_loss: bool = field(default=False, init=False, repr=False)
     _finding: Finding | None = field(default=None, init=False, repr=False)
-    _skips: dict[int, _Skips] = field(default_factory=lambda: {}, init=False, repr=False)
+    _skips: dict[int, _Skips] = field(default_factory=dict[int, "_Skips"], init=False, repr=False)
 
     def observe(self, block: Block) -> Iterator[Finding]:
         nonfinite = (block.state == State.NONFINITE).any(axis=1)
-        skipped = (block.steps["flags"] & int(StepFlag.SKIPPED)) != 0
+        skipped = (integers(block.steps, "flags") & int(StepFlag.SKIPPED)) != 0
         self._num_rows += int((~skipped & (block.state >= State.ZERO).any(axis=1)).sum())
         if nonfinite.any() or self._skips:
             bad = nonfinite & ~skipped
@@ -74,10 +73,12 @@ class NonfiniteGradient(Rule):
             if len(hits):
                 if self._finding is None:
                     self._finding = _finding(self, block, int(hits[0]), self._had_loss)
-                self._finding = replace(self._finding, last_step=max(self._finding.last_step, int(block.steps["iteration"][hits[-1]])))
+                self._finding = replace(
+                    self._finding, last_step=max(self._finding.last_step, int(integers(block.steps, "iteration")[hits[-1]]))
+                )
             if self._finding is not None and self._finding is not before:
                 yield self._finding
-        self._had_loss = self._had_loss or bool(np.isfinite(block.steps["loss"]).any())
+        self._had_loss = self._had_loss or bool(np.isfinite(numbers(block.steps, "loss")).any())
 
     def shortfall(self) -> Message | None:
         return None if self._num_rows else say("needs {needed} step with gradients, has {has}", needed=1, has=0)
@@ -88,13 +89,13 @@ class NonfiniteGradient(Rule):
             if not skipped[rows].any() and optimizer not in self._skips:
                 continue
             skips = self._skips.setdefault(optimizer, _Skips())
-            for row in rows:
+            for row in as_list(rows):
                 if not skipped[row]:
                     skips.num, skips.first = 0, None
                     continue
                 skips.num += 1
                 if skips.first is None and self._finding is None:
-                    skips.first = _finding(self, block, int(row), self._had_loss or bool(np.isfinite(block.steps["loss"][:row]).any()))
+                    skips.first = _finding(self, block, int(row), self._had_loss or _had_loss(block, row))
                 if skips.num > self.max_skips:
                     bad[row] = True
                     self._finding = self._finding or skips.first
@@ -109,11 +110,11 @@ class _Skips:
 
 
 def _finding(rule: NonfiniteGradient, block: Block, row: int, had_loss: bool) -> Finding:
-    step = int(block.steps["iteration"][row])
+    step = int(integers(block.steps, "iteration")[row])
     columns = _backward_order(block, row)
     first = block.parameters[columns[0]]
-    count = int(block.values["nonfinite"][row, columns[0]])
-    loss = float(block.steps["loss"][row])
+    count = int(statistic(block, "nonfinite")[row, columns[0]])
+    loss = float(numbers(block.steps, "loss")[row])
     evidence = (
         Evidence("nonfinite", first.name, step, float(count), 0.0),
         Evidence("nonfinite_parameters", "", step, float(len(columns)), 0.0),
@@ -129,13 +130,13 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int, had_loss: bool) ->
         "measured": int((block.state[row] >= State.ZERO).sum()),
     }
     cause, advice, excerpt = _origin(
-        _weights_are_finite(block, row), loss, had_loss or bool(np.isfinite(block.steps["loss"][:row]).any()), values
+        _weights_are_finite(block, row), loss, had_loss or bool(np.isfinite(numbers(block.steps, "loss")[:row]).any()), values
     )
     return Finding(
         code=rule.code,
         name=rule.name,
         severity=rule.severity,
-        optimizer=int(block.steps["optimizer"][row]),
+        optimizer=int(integers(block.steps, "optimizer")[row]),
         first_step=step,
         last_step=step,
         parameters=tuple(block.parameters[column].name for column in columns),
@@ -147,20 +148,23 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int, had_loss: bool) ->
     )
 
 
-def _backward_order(block: Block, row: int) -> IntArray:
+def _backward_order(block: Block, row: int) -> list[int]:
     """The non-finite columns of a row from the loss to the input; those whose depth is unknown come last, also backwards."""
     columns = np.flatnonzero(block.state[row] == State.NONFINITE)
-    depths = [block.parameters[column].depth for column in columns]
+    depths = [block.parameters[column].depth for column in as_list(columns)]
     depth = np.array([-1 if each is None else each for each in depths], np.int64)
-    return columns[np.lexsort((-columns, -depth))]
+    return as_list(columns[np.lexsort((-columns, -depth))])
+
+
+def _had_loss(block: Block, row: int) -> bool:
+    """Whether a finite loss was measured before this row of the block."""
+    return bool(np.isfinite(numbers(block.steps, "loss")[:row]).any())
 
 
 def _weights_are_finite(block: Block, row: int) -> bool:
     """False only where they were sampled in this row and are not."""
-    sampled = np.flatnonzero(block.sample_rows == row)
-    if not len(sampled) or "weight_norm" not in block.samples:
-        return True
-    return not bool((~np.isfinite(block.samples["weight_norm"][sampled[0]]) & (block.state[row] >= State.ZERO)).any())
+    sampled = weight_norms(block, row)
+    return sampled is None or not bool((~np.isfinite(sampled) & (block.state[row] >= State.ZERO)).any())
 
 
 def _origin(weights_are_finite: bool, loss: float, had_loss: bool, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
@@ -168,7 +172,8 @@ def _origin(weights_are_finite: bool, loss: float, had_loss: bool, values: dict[
     if not weights_are_finite:
         return (
             say(
-                "at step {step} the weights themselves were already NaN or infinite, so every loss and gradient is; in backward order {parameter} is the first of {affected} parameters",
+                "at step {step} the weights themselves were already NaN or infinite, so every loss and gradient is; in backward order "
+                "{parameter} is the first of {affected} parameters",
                 **values,
             ),
             say("look at what wrote the weights before this step: a checkpoint, an initialisation, or an update that was too large"),
@@ -177,32 +182,39 @@ def _origin(weights_are_finite: bool, loss: float, had_loss: bool, values: dict[
     if np.isfinite(loss):
         return (
             say(
-                "the loss was still finite ({loss:.4g}) at step {step}, but its backward pass made {count} of the {numel} gradient scalars of {parameter} NaN or infinite, and reached {affected} of {measured} parameters: a derivative without a value, such as that of a square root or a norm at 0, even in a branch that torch.where hides",
+                "the loss was still finite ({loss:.4g}) at step {step}, but its backward pass made {count} of the {numel} gradient "
+                "scalars of {parameter} NaN or infinite, and reached {affected} of {measured} parameters: a derivative without a value, "
+                "such as that of a square root or a norm at 0, even in a branch that torch.where hides",
                 **values,
             ),
             say(
-                "find the operation with anomaly detection, and keep its input away from the bad point: mend the input, for instance with torch.where or clamp, and not the result"
+                "find the operation with anomaly detection, and keep its input away from the bad point: mend the input, for instance with "
+                "torch.where or clamp, and not the result"
             ),
             "torch.autograd.set_detect_anomaly(True)",
         )
     if had_loss or np.isinf(loss):
         return (
             say(
-                "the loss itself was {loss} at step {step}, so its gradient is not finite either, in {affected} of {measured} parameters, first {parameter}: the forward pass or the data made it",
+                "the loss itself was {loss} at step {step}, so its gradient is not finite either, in {affected} of {measured} parameters, "
+                "first {parameter}: the forward pass or the data made it",
                 **values,
             ),
             say(
-                "check inputs and targets with torch.isfinite, and logarithms, divisions and exponentials in the loss; if the steps before had growing gradients, lower the learning rate or clip"
+                "check inputs and targets with torch.isfinite, and logarithms, divisions and exponentials in the loss; if the steps before "
+                "had growing gradients, lower the learning rate or clip"
             ),
             "assert torch.isfinite(loss), loss",
         )
     return (
         say(
-            "at step {step} the gradient of {parameter} has {count} of {numel} scalars that are NaN or infinite, as have {affected} of {measured} parameters; the loss was NaN or could not be measured",
+            "at step {step} the gradient of {parameter} has {count} of {numel} scalars that are NaN or infinite, as have {affected} of "
+            "{measured} parameters; the loss was NaN or could not be measured",
             **values,
         ),
         say(
-            "see whether the loss is finite: if it is, anomaly detection finds the operation in the backward pass; if not, look at the data and the forward pass"
+            "see whether the loss is finite: if it is, anomaly detection finds the operation in the backward pass; if not, look at the "
+            "data and the forward pass"
         ),
         "assert torch.isfinite(loss), loss",
     )

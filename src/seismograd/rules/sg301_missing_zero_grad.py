@@ -9,8 +9,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.profile import BoolArray
-from seismograd.rules.rows import site_of
+from seismograd.rules.rows import BoolArray, as_list, integers, site_of
 from seismograd.rules.rule import Rule
 from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray, Parameter, State, StepFlag
 
@@ -40,7 +39,8 @@ class MissingZeroGrad(Rule):
 
     What to try
         - Call `optimizer.zero_grad()` once for each step, before `backward` (or right after `step`).
-        - With gradient accumulation, clear when a window ends, where `step` is called; not in every iteration, and not at the end of an epoch.
+        - With gradient accumulation, clear when a window ends, where `step` is called; not in every iteration, and not at the end of an
+          epoch.
         - With several optimizers or models, clear each: `model.zero_grad()` clears what that model holds.
 
     References
@@ -59,14 +59,17 @@ class MissingZeroGrad(Rule):
 
     _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
     _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # into the arrays of `_memory`
-    _memory: _Memory = field(default_factory=lambda: _Memory(), init=False, repr=False)
-    _faults: list[_Fault] = field(default_factory=lambda: [], init=False, repr=False)
+    _memory: _Memory = field(init=False, repr=False)
+    _faults: list[_Fault] = field(default_factory=list["_Fault"], init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._memory = _Memory()
 
     def observe(self, block: Block) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
             self._parameters, self._columns = block.parameters, self._memory.columns_of(block.parameters)
         memory, columns = self._memory, self._columns
-        again = (block.steps["flags"] & int(StepFlag.NO_BACKWARD | StepFlag.SKIPPED)) != 0
+        again = (integers(block.steps, "flags") & int(StepFlag.NO_BACKWARD | StepFlag.SKIPPED)) != 0
         own = (block.state >= State.ZERO) & ~again[:, None]
         carried = own & (block.values["carried"] != 0)
         if not carried.any():
@@ -74,10 +77,10 @@ class MissingZeroGrad(Rule):
             memory.num_own[columns] += own.sum(axis=0)
             return
         guilty, since = self._judge(block, own, carried)
-        for row in np.unique(np.argmax(guilty, axis=0)[guilty.any(axis=0)]):
+        for row in as_list(np.unique(np.argmax(guilty, axis=0)[guilty.any(axis=0)])):
             fresh = np.flatnonzero(guilty[row] & ~memory.guilty[columns])
             memory.guilty[columns[fresh]] = True
-            self._accuse(block, int(row), fresh, since)
+            self._accuse(block, row, fresh, since)
         for fault in self._faults:
             if fault.follow(block, carried & memory.guilty[columns]):
                 yield self._finding(fault)
@@ -93,11 +96,9 @@ class MissingZeroGrad(Rule):
         memory, columns = self._memory, self._columns
         row = np.where(own, np.arange(len(block))[:, None], -1)
         latest = np.maximum.accumulate(row, axis=0)
-        before = np.concatenate(
-            [np.full((1, len(columns)), -1), latest[:-1]]
-        )  # the row of the parameter's step before, -1: not in this block
+        before = np.concatenate([np.full((1, len(columns)), -1), latest[:-1]])  # row of its step before, -1: not in this block
         carried_before = np.where(before >= 0, np.take_along_axis(carried, np.maximum(before, 0), axis=0), memory.carried[columns])
-        begins = np.where(carried & ~carried_before, block.steps["iteration"][:, None], -1)
+        begins = np.where(carried & ~carried_before, integers(block.steps, "iteration")[:, None], -1)
         begins[0] = np.maximum(begins[0], memory.since[columns])
         since = np.maximum.accumulate(begins, axis=0)
         num_own = memory.num_own[columns] + np.cumsum(own, axis=0)
@@ -111,8 +112,8 @@ class MissingZeroGrad(Rule):
 
     def _accuse(self, block: Block, row: int, fresh: IntArray, since: IntArray) -> None:
         """Add parameters that were found at fault in a row to the fault of their optimizer, or of the line where it steps."""
-        iteration = int(block.steps["iteration"][row])
-        for column in fresh:
+        iteration = int(integers(block.steps, "iteration")[row])
+        for column in as_list(fresh):
             parameter = block.parameters[column]
             owner = -1 if parameter.optimizer is None else parameter.optimizer
             where = site_of(block, EventKind.STEP, iteration, owner)
@@ -138,8 +139,8 @@ class MissingZeroGrad(Rule):
             parameters=tuple(fault.names),
             evidence=tuple(Evidence("carried", first, step, 1.0, 0.0) for step in dict.fromkeys((fault.first_step, fault.found))),
             cause=say(
-                "since step {step} each step of {optimizer} uses gradients that earlier steps have already used: nothing clears them before "
-                "the next backward, which adds to what is there",
+                "since step {step} each step of {optimizer} uses gradients that earlier steps have already used: nothing clears them "
+                "before the next backward, which adds to what is there",
                 step=fault.first_step,
                 optimizer=fault.name,
             ),
@@ -159,15 +160,15 @@ class _Fault:
     first_step: int
     found: int  # the iteration in which it was found
     last_step: int = -1
-    names: list[str] = field(default_factory=lambda: [])
-    optimizers: set[int] = field(default_factory=lambda: set())
+    names: list[str] = field(default_factory=list[str])
+    optimizers: set[int] = field(default_factory=set[int])
 
     def follow(self, block: Block, carried: BoolArray) -> bool:
         """Move on to the last iteration in which one of its parameters was carried; whether there was one."""
         mine = [column for column, parameter in enumerate(block.parameters) if parameter.optimizer in self.optimizers]
         rows = np.flatnonzero(carried[:, mine].any(axis=1))
         if len(rows):
-            self.last_step = int(block.steps["iteration"][rows[-1]])
+            self.last_step = int(integers(block.steps, "iteration")[rows[-1]])
         return len(rows) > 0
 
 
@@ -175,7 +176,7 @@ class _Fault:
 class _Memory:
     """What is remembered of each parameter, by its name; the arrays grow as parameters are added."""
 
-    places: dict[str, int] = field(default_factory=lambda: {})
+    places: dict[str, int] = field(default_factory=dict[str, int])
     carried: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))  # in its last step
     since: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # the iteration in which that began
     num_own: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # steps
