@@ -161,7 +161,7 @@ def towards_the_input(track: Track, look: Look) -> Found | None:
         "it was at {last}",
         layers=len(there) - 1,
         gain=gain,
-        total=total,
+        total=float(norm[first] / norm[last]),
         parameter=names[first],
         last=names[last],
     )

@@ -145,7 +145,7 @@ def _fit(height: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Slope and R² of a robust line through each row  # (R, L) -> (R,), (R,)."""
     num_layers = height.shape[1]
     fitted = min(num_layers, MAX_FITTED)
-    place: IntArray = np.arange(fitted) * (num_layers - 1) // (fitted - 1)
+    place = np.array([layer * (num_layers - 1) // (fitted - 1) for layer in range(fitted)], np.int64)
     height = height[:, place]
     first, second = _pairs(len(place))
     slope: FloatArray = np.median((height[:, second] - height[:, first]) / (place[second] - place[first]), axis=1)

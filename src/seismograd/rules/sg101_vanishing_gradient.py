@@ -242,7 +242,7 @@ def _cause(seen: _Witness, track: _Track) -> Message:
     values: dict[str, str | int | float] = {
         "layers": seen.num_passed,
         "gain": seen.gain,
-        "total": seen.total_gain,
+        "total": seen.first_norm / seen.last_norm,
         "parameter": seen.first,
         "step": track.last,
         "zeros": seen.num_zero,
