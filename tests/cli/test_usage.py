@@ -38,13 +38,13 @@ BAD_LINES = (
     (["rules", "all"], "seismograd rules does not take all"),
     (["runs", "NOWHERE"], "there is no directory "),
     (["runs", "EMPTY"], "there is no run in "),
-    (["show", "RUN", "--lang", "fr"], "--lang does not know 'fr' · say --lang en or --lang zh"),
 )
 
 
-@pytest.fixture
-def places(tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Directories of every kind, by the names they have in `BAD_LINES`."""
+    tmp_path = tmp_path_factory.mktemp("places")
     small_net(tmp_path / "RUN")
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "A_FILE").write_text("not a run")
@@ -69,10 +69,16 @@ def test_bad_input_is_one_line_with_the_mend(
         assert cell_width(err) > len(err)
 
 
-def test_a_run_of_a_newer_schema_is_refused_in_one_line(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    meta = Path(places["RUN"]) / META
+def test_an_unknown_language_is_answered_in_that_of_the_locale(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "RUN", "--lang", "fr"]) == 2
+    assert "--lang does not know 'fr' · say --lang en or --lang zh" in capsys.readouterr().err
+
+
+def test_a_run_of_a_newer_schema_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", [])
+    meta = run / META
     meta.write_text(meta.read_text("utf-8").replace('"schema": 1', '"schema": 99'), "utf-8")
-    assert main(["show", places["RUN"]]) == 2
+    assert main(["show", str(run)]) == 2
     assert "newer seismograd" in capsys.readouterr().err
 
 

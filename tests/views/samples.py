@@ -25,7 +25,7 @@ def small_net(path: Path, num_steps: int = 3, **columns: object) -> Run:
     columns.pop("zeros")
     exponents = np.zeros((1, 4, 64))
     exponents[0, :, 38:45] = [[0, 12, 1200, 30000, 90000, 54321, 25171]] * 4
-    elements = np.array([[0.0125], [-0.5], [np.nan]])[:num_steps]
+    elements = np.resize([0.0125, -0.5, np.nan], num_steps)[:, None]
     made = block(
         norms,
         parameters=make_parameters(names=NAMES, shapes=SHAPES),
@@ -93,7 +93,7 @@ def findings() -> tuple[Finding, ...]:
             parameters=many,
             last_step=12,
             evidence=tuple(Evidence("nonfinite", name, 3, float("nan"), 0.0) for name in many),
-            excerpt="    11     loss = criterion(model(x), y)\n>   12     loss.backward()\n    13     optimizer.step()",
+            excerpt="optimizer.zero_grad()\nloss.backward()",
             related=("SG102",),
             cause=say(
                 "{parameter} has a NaN at step {step}: " + "the loss had been finite until then, " * 4, parameter="net.0.weight", step=3

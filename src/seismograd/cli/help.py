@@ -103,7 +103,7 @@ def _option_name(option: TyperOption) -> str:
 def _section(title: str, rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
     if not rows:
         return
-    yield from ("", f"{title}:")
+    yield from ("", translate("{label}: ").format(label=title).rstrip())
     column = min(max(cell_width(name) for name, _ in rows), _NAMES)
     for name, text in rows:
         first, *others = wrap(text, width - column - 4) or [""]

@@ -66,8 +66,8 @@ def finding_block(finding: Finding, width: int, evidence: bool = True) -> Iterat
     yield from _paragraph(translate("Cause"), finding.cause.render(), width)
     if finding.where:
         yield from _paragraph(translate("Where"), finding.where, width)
-    yield from (Text(f"{_INDENT}  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in finding.excerpt.splitlines())
     yield from _paragraph(translate("Change"), finding.advice.render(), width)
+    yield from (Text(f"{_INDENT}    {line}", style="cyan") for line in finding.excerpt.splitlines())
     if finding.related:
         yield from _paragraph(translate("Explains"), ", ".join(finding.related), width)
     if evidence and finding.evidence:

@@ -56,9 +56,10 @@ def condition(run: Run) -> Iterator[Text]:
 def suggest(command: str) -> None:
     """Name the next command to type, on stderr; only where stdout is a terminal, so that nothing is added to what a pipe or a log gets."""
     if sys.stdout.isatty():
-        console(sys.stderr).print(next_line(command))
+        console(sys.stderr).print(next_line(command), soft_wrap=True)
 
 
 def next_line(command: str) -> Text:
     """The line that names the next command."""
-    return Text(translate("next: {command}").format(command=command), style="dim")
+    before, _, after = translate("next: {command}").partition("{command}")
+    return Text.assemble((before, "dim"), command, (after, "dim"))

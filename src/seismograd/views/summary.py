@@ -28,7 +28,7 @@ def print_summary(run: Run, findings: Sequence[Finding], statuses: Sequence[Rule
     width = min(console.width, _WIDEST)
     found = verdict(run, findings, statuses)
     console.print()
-    console.print(_where(run))
+    console.print(_where(run), soft_wrap=True)
     if len(run.steps):
         _print_last_step(run, console)
         console.print()
@@ -37,13 +37,17 @@ def print_summary(run: Run, findings: Sequence[Finding], statuses: Sequence[Rule
             console.print()
             for part in finding_block(finding, width, evidence=False):
                 console.print(part)
+        hidden = len(found.findings) - _MOST_FINDINGS
+        if hidden > 0:
+            console.print()
+            console.print(Text(translate("… and {number} findings more").format(number=count(hidden)), style="bold"))
     else:
         console.print(
             Text(translate("No optimizer step was recorded: the script never called optimizer.step() after a backward()."), style="yellow")
         )
     _print_condition(run, console)
     console.print()
-    console.print(next_line(_next_command(found)))
+    console.print(next_line(_next_command(found)), soft_wrap=True)
 
 
 def _where(run: Run) -> Text:
@@ -62,6 +66,7 @@ def _print_last_step(run: Run, console: Console) -> None:
     hidden = len(step.gradients) - len(shown)
     if hidden:
         console.print(Text(translate("… and {number} parameters between these").format(number=count(hidden)), style="dim"))
+    console.print()
     console.print(Text(totals(step)))
     for remark in remarks(step):
         console.print(Text(remark, style="yellow"))
