@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from seismograd import __version__
 from tests.synthetic import block, event, make_parameters, note, write_run
 from tests.views.samples import small_net, without_steps
 from tests.views.test_step import AS_IN_THE_ISSUE
-
-from seismograd import __version__
 
 
 def seismograd(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.synthetic import write_run
-from tests.views.samples import small_net
 
 from seismograd.cli import COMMANDS, main
 from seismograd.prose import cell_width
 from seismograd.record.layout import META
+from tests.synthetic import write_run
+from tests.views.samples import small_net
 
 BAD_LINES = (
     (["shw"], "there is no command 'shw' · did you mean show?"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from tests.synthetic import block, finding, info, make_parameters, note, write_run
 
 from seismograd.i18n import say
 from seismograd.record.layout import END
 from seismograd.record.reader import Run, open_run
 from seismograd.schema import Evidence, Finding, State, StepFlag
+from tests.synthetic import block, finding, info, make_parameters, note, write_run
 
 NAMES = ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
 SHAPES = ((256, 784), (256,), (10, 256), (10,))

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.views.golden import assert_golden, rendered
-from tests.views.samples import deep, findings, small_net, states_of_all_kinds, without_steps
 
 from seismograd.i18n import Message, say, use_language
 from seismograd.prose import cell_width
@@ -19,6 +17,8 @@ from seismograd.schema import Finding
 from seismograd.views import diagnosis_json, diagnosis_text
 from seismograd.views.diagnosis import verdict
 from seismograd.views.summary import print_summary
+from tests.views.golden import assert_golden, rendered
+from tests.views.samples import deep, findings, small_net, states_of_all_kinds, without_steps
 
 LANGUAGES = ("en", "zh")
 STATUSES = (

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.views.golden import assert_golden, rendered
-from tests.views.samples import small_net
 
 from seismograd.elements import parse_element
 from seismograd.errors import SeismogradError
 from seismograd.i18n import use_language
 from seismograd.views import element
 from seismograd.views.sparkline import sparkline
+from tests.views.golden import assert_golden, rendered
+from tests.views.samples import small_net
 
 WANTED = (parse_element("fc2.weight[0,0]"),)
 

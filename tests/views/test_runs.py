@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.synthetic import block, finding, info, write_run
-from tests.views.golden import rendered
-from tests.views.samples import states_of_all_kinds
 
 from seismograd.errors import SeismogradError
 from seismograd.views.runs import find_runs, render
+from tests.synthetic import block, finding, info, write_run
+from tests.views.golden import rendered
+from tests.views.samples import states_of_all_kinds
 
 
 def test_the_newest_run_comes_first(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_row_says_how_the_run_went(tmp_path: Path) -> None:
     )
     states_of_all_kinds(tmp_path / "killed")
     text = {line.split()[0]: line for line in rendered(render(find_runs(tmp_path)), width=120).splitlines()}
-    assert text["found"].split()[1:] == ["2026-01-02", "03:04:05", "2", "1", "0.75", "error", "×", "1,", "warning", "×", "1", "complete"]
+    assert text["found"].split()[1:] == ["2026-01-02", "03:04", "2", "1", "0.75", "error", "×", "1,", "warning", "×", "1", "complete"]
     assert text["killed"].split()[-2:] == ["not", "ended"]
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.synthetic import block, make_parameters, write_run
-from tests.views.golden import assert_golden, rendered
-from tests.views.samples import NAMES, small_net, states_of_all_kinds, without_steps
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import use_language
 from seismograd.prose import cell_width
 from seismograd.views import plain, step_json, table
 from seismograd.views.step import Step, find_parameters, find_row, read_step
+from tests.synthetic import block, make_parameters, note, write_run
+from tests.views.golden import assert_golden, rendered
+from tests.views.samples import NAMES, small_net, states_of_all_kinds, without_steps
 
 LANGUAGES = ("en", "zh")
 
@@ -167,3 +167,16 @@ def test_a_parameter_that_was_not_there_yet_was_not_measured(tmp_path: Path) -> 
     states = [gradient.state.name for gradient in read_step(run, 0, (0, 1)).gradients]
     assert states == ["FINITE", "NOT_MEASURED"]
     assert read_step(run, 0, (1,)).histogram is None
+
+
+def test_what_the_plain_form_rounds_to_zero_is_named(tmp_path: Path) -> None:
+    run = states_of_all_kinds(tmp_path / "run")
+    assert plain.rounded_to_zero(read_step(run, 0, range(len(run.parameters)))) == ("嵌入.权重",)
+
+
+def test_why_there_is_no_step_is_what_the_session_noted(tmp_path: Path) -> None:
+    from seismograd.record.reader import open_run
+
+    run = open_run(write_run(tmp_path / "run", [], notes=[note(kind="no_step", iteration=-1)]))
+    with pytest.raises(SeismogradError, match="a hook failed"):
+        find_row(run, None)

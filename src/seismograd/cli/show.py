@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seismograd.cli.usage import whole_number
-from seismograd.i18n import language, mark
+from seismograd.i18n import language, mark, translate
 
 
 def show(
@@ -34,21 +34,27 @@ def show(
     """Show the gradients of one recorded step, or one scalar at every step."""
     from seismograd.elements import parse_element
     from seismograd.record.reader import open_run
-    from seismograd.views import forms, output
+    from seismograd.views import forms, output, plain
     from seismograd.views.element import read_elements
     from seismograd.views.step import find_parameters, find_row, read_step
-    from seismograd.views.values import short_path
+    from seismograd.views.values import short_path, some
 
     number = whole_number("--step", step)
     view = form or ("plain" if language() == "zh" else "table")
     step_view, element_view = forms.find_view(forms.STEP_VIEWS, view), forms.find_view(forms.ELEMENT_VIEWS, view)
     wanted = [parse_element(text) for text in element or ()]
     recorded = open_run(run)
-    output.tell_condition(recorded)
     row, columns = find_row(recorded, number), find_parameters(recorded, param or ())
     if wanted:
-        output.answer(element_view.render(read_elements(recorded, wanted)))
+        elements = read_elements(recorded, wanted)
+        output.tell_condition(recorded)
+        output.answer(element_view.render(elements))
         output.suggest(f"seismograd show {short_path(recorded.path)}")
-    else:
-        output.answer(step_view.render(read_step(recorded, row, columns)))
-        output.suggest(f"seismograd check {short_path(recorded.path)}")
+        return
+    shown = read_step(recorded, row, columns)
+    output.tell_condition(recorded)
+    output.answer(step_view.render(shown))
+    rounded = plain.rounded_to_zero(shown) if step_view.name == "plain" else ()
+    if rounded:
+        output.tell(translate("not zero, only too small for six decimals (--format table shows more): {names}").format(names=some(rounded)))
+    output.suggest(f"seismograd check {short_path(recorded.path)}")

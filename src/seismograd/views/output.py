@@ -38,19 +38,32 @@ def answer(result: RenderableType) -> None:
 
 def tell_condition(run: Run) -> None:
     """Say on stderr what a reader should know of the record itself: what was torn off, what failed, what is missing."""
-    out = console(sys.stderr)
-    for line in condition(run):
-        out.print(line)
+    for text in _conditions(run):
+        tell(text)
+
+
+def tell(text: str) -> None:
+    """Say something on stderr that belongs beside the result."""
+    console(sys.stderr).print(_note(text))
 
 
 def condition(run: Run) -> Iterator[Text]:
     """A line for each thing to know of the record: it goes on or was cut off, something is torn, something of ours failed."""
-    texts = [] if run.ended else [translate("the run has not ended: it is still going on, or it was killed")]
-    texts += [] if run.torn is None else [run.torn.render()]
+    return (_note(text) for text in _conditions(run))
+
+
+def _conditions(run: Run) -> Iterator[str]:
+    if not run.ended:
+        yield translate("the run has not ended: it is still going on, or it was killed")
+    if run.torn is not None:
+        yield run.torn.render()
     for note in run.notes:
         if note.kind not in QUIET_NOTES:
-            texts.append(sentences((note.message.render(), steps(note.iteration, note.iteration) if note.iteration >= 0 else "")))
-    yield from (Text(translate("note: {text}").format(text=text), style="yellow") for text in texts)
+            yield sentences((note.message.render(), steps(note.iteration, note.iteration) if note.iteration >= 0 else ""))
+
+
+def _note(text: str) -> Text:
+    return Text(translate("note: {text}").format(text=text), style="yellow")
 
 
 def suggest(command: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seismograd.i18n import translate
+from seismograd.schema import State
 from seismograd.views.step import Gradient, Step
 from seismograd.views.values import state_word
 
@@ -12,6 +13,11 @@ from seismograd.views.values import state_word
 def render(step: Step) -> str:
     """The lines; `epoch` is the step where the run recorded no epochs."""
     return "\n".join(_lines(step))
+
+
+def rounded_to_zero(step: Step) -> tuple[str, ...]:
+    """The parameters whose gradient is not zero though its norm has only zeros in this form."""
+    return tuple(each.parameter.name for each in step.gradients if each.state == State.FINITE and float(f"{each.norm:.6f}") == 0)
 
 
 def _lines(step: Step) -> Iterator[str]:

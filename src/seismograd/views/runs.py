@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from seismograd.errors import SeismogradError
-from seismograd.i18n import say, translate
+from seismograd.i18n import mark, say, translate
 from seismograd.record.layout import META
 from seismograd.record.reader import Run, open_run
 from seismograd.schema import SEVERITIES
+from seismograd.views.fitting import Column, FittingTable
 from seismograd.views.values import NOTHING, SEVERITY_STYLES, count, number, severity_word
 
 
@@ -56,39 +56,40 @@ def _open(path: Path) -> Listed:
 
 def render(listed: Sequence[Listed]) -> RenderableType:
     """One row for each run, and a line for each that cannot be read."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column(translate("run"), overflow="fold")
-    table.add_column(translate("began (UTC)"), no_wrap=True)
-    table.add_column(translate("steps"), justify="right")
-    table.add_column(translate("parameters"), justify="right")
-    table.add_column(translate("last loss"), justify="right")
-    table.add_column(translate("findings"))
-    table.add_column(translate("end"))
-    for each in listed:
-        if each.run is not None:
-            table.add_row(each.path.name, *_cells(each.run))
+    runs = [each.run for each in listed if each.run is not None]
     problems = [Text(each.problem, "red") for each in listed if each.run is None]
-    return Group(table, *problems) if problems else table
+    table = FittingTable(runs, COLUMNS, LEFT_OUT_FIRST)
+    return Group(*([table] if runs else []), *problems)
 
 
-def _cells(run: Run) -> list[str | Text]:
-    num_steps = len(run.steps)
-    return [
-        run.info.created_utc.replace("T", " ").rstrip("Z"),
-        count(num_steps),
-        count(len(run.parameters)),
-        number(float(run.steps["loss"][-1])) if num_steps else NOTHING,
-        _findings(run),
-        translate("complete") if run.ended else Text(translate("not ended"), "yellow"),
-    ]
+def _last_loss(run: Run) -> str:
+    return number(float(run.steps["loss"][-1])) if len(run.steps) else NOTHING
 
 
-def _findings(run: Run) -> Text:
+def _findings(run: Run) -> str:
     severities = [finding.severity for finding in run.findings]
-    said = Text()
-    for severity in SEVERITIES:
-        if severity in severities:
-            said.append(", " if len(said) else "").append(
-                f"{severity_word(severity)} × {severities.count(severity)}", SEVERITY_STYLES[severity]
-            )
-    return said or Text(translate("none"), "dim")
+    counted = [(severity, severities.count(severity)) for severity in SEVERITIES if severity in severities]
+    return ", ".join(f"{severity_word(severity)} × {number}" for severity, number in counted) or translate("none")
+
+
+def _worst(run: Run) -> str:
+    found = {finding.severity for finding in run.findings}
+    return next((SEVERITY_STYLES[severity] for severity in SEVERITIES if severity in found), "dim")
+
+
+RUN = Column[Run](mark("run"), "left", lambda run: run.path.name)
+BEGAN = Column[Run](mark("began (UTC)"), "left", lambda run: run.info.created_utc.replace("T", " ")[:16])
+STEPS = Column[Run](mark("steps"), "right", lambda run: count(len(run.steps)))
+PARAMETERS = Column[Run](mark("parameters"), "right", lambda run: count(len(run.parameters)))
+LAST_LOSS = Column[Run](mark("last loss"), "right", _last_loss)
+FINDINGS = Column[Run](mark("findings"), "left", _findings, _worst)
+END = Column[Run](
+    mark("end"),
+    "left",
+    lambda run: translate("complete") if run.ended else translate("not ended"),
+    lambda run: "" if run.ended else "yellow",
+)
+
+COLUMNS = (RUN, BEGAN, STEPS, PARAMETERS, LAST_LOSS, FINDINGS, END)
+LEFT_OUT_FIRST = (BEGAN, PARAMETERS, LAST_LOSS)
+"""What a narrow terminal does without: first the time, which the name of a run holds unless the user chose it."""

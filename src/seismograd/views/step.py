@@ -16,6 +16,9 @@ from seismograd.record.reader import Run
 from seismograd.schema import Block, Parameter, State
 from seismograd.views.histogram import Histogram, nearest_histogram
 
+NO_STEP = "no_step"
+"""The kind of the note in which a session says why there is no step."""
+
 _MEASURED = (State.ZERO, State.FINITE, State.NONFINITE)
 
 
@@ -74,8 +77,9 @@ def find_row(run: Run, step: int | None) -> int:
     """
     iterations = run.steps["iteration"]
     if len(iterations) == 0:
+        why = next((note.message for note in run.notes if note.kind == NO_STEP), None)
         raise SeismogradError(
-            say("no optimizer step was recorded in {run}", run=str(run.path)),
+            why or say("no optimizer step was recorded in {run}", run=str(run.path)),
             say("a step is an optimizer.step() after a backward(); did the script get that far?"),
         )
     if step is None:

@@ -14,8 +14,8 @@ from seismograd.schema import Finding, State
 from seismograd.views.diagnosis import Verdict, verdict
 from seismograd.views.diagnosis_text import finding_block, headline
 from seismograd.views.output import condition, next_line
-from seismograd.views.step import Gradient, Step, find_parameters, find_row, read_step
-from seismograd.views.table import GradientTable, remarks, totals
+from seismograd.views.step import NO_STEP, Gradient, Step, find_parameters, find_row, read_step
+from seismograd.views.table import gradient_table, remarks, totals
 from seismograd.views.values import count, short_path
 
 _MOST_GRADIENTS = 12
@@ -41,7 +41,7 @@ def print_summary(run: Run, findings: Sequence[Finding], statuses: Sequence[Rule
         if hidden > 0:
             console.print()
             console.print(Text(translate("… and {number} findings more").format(number=count(hidden)), style="bold"))
-    else:
+    elif not any(note.kind == NO_STEP for note in run.notes):
         console.print(
             Text(translate("No optimizer step was recorded: the script never called optimizer.step() after a backward()."), style="yellow")
         )
@@ -62,7 +62,7 @@ def _print_last_step(run: Run, console: Console) -> None:
     shown = telling(step)
     console.print(Text(translate("The gradients at the last step, {step}:").format(step=step.iteration)))
     console.print()
-    console.print(GradientTable(shown))
+    console.print(gradient_table(shown))
     hidden = len(step.gradients) - len(shown)
     if hidden:
         console.print(Text(translate("… and {number} parameters between these").format(number=count(hidden)), style="dim"))
