@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seismograd import open_run
@@ -69,6 +69,7 @@ def assert_same(recorded: np.ndarray, given_values: np.ndarray, name: str) -> No
     np.testing.assert_array_equal(recorded, layout.recorded(given_values, dtype.str))
 
 
+@settings(max_examples=20)
 @given(trainings(min_rows=3), st.integers(-9, 9), st.integers(-9, 9))
 def test_a_stretch_of_blocks_is_that_slice_of_the_run(training: Training, start: int, stop: int) -> None:
     with TemporaryDirectory() as directory:

@@ -94,12 +94,21 @@ def current_findings(versions: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(current)
 
 
-def findings_from_lines(lines: Sequence[Any]) -> tuple[Finding, ...]:
+def finding_line_from_json(data: Any) -> Finding | tuple[Finding, ...]:
+    """A line of `findings.jsonl`: a finding of the running rules, or the concluding list."""
+    return tuple(map(finding_from_json, data["final"])) if "final" in data else finding_from_json(data)
+
+
+def findings_from_lines(lines: Sequence[Finding | tuple[Finding, ...]]) -> tuple[Finding, ...]:
     """The findings of a record: those of the last concluding list, or else what was found while it ran."""
-    final = max((index for index, line in enumerate(lines) if "final" in line), default=-1)
-    concluded = tuple(finding_from_json(each) for each in lines[final]["final"]) if final >= 0 else ()
-    later = tuple(finding_from_json(line) for line in lines[final + 1 :])
-    return current_findings((*concluded, *later)) if later else concluded
+    concluded: tuple[Finding, ...] = ()
+    found: list[Finding] = []
+    for line in lines:
+        if isinstance(line, tuple):
+            concluded, found = line, []
+        else:
+            found.append(line)
+    return current_findings((*concluded, *found)) if found else concluded
 
 
 def _value_to_json(given: Value) -> object:

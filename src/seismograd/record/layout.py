@@ -6,6 +6,7 @@ loses its last rows only. `steps.bin` is written last of each batch: a row count
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def recorded(values: AnyArray, dtype: str) -> AnyArray:
 
 def _as_unsigned(values: AnyArray, target: np.dtype[np.generic]) -> AnyArray:
     if values.dtype.kind == "f":
-        values = np.rint(np.where(np.isnan(values), 0, values))
+        values = np.rint(np.where(np.isnan(values), 0, values).astype(np.float64))  # float32 has no 2^32 - 1
     return np.clip(values, 0, np.iinfo(target.str).max).astype(target)
 
 
@@ -94,7 +95,7 @@ def num_whole_rows(path: Path, dtype: np.dtype[np.generic], width: int = 1) -> t
 
 def read_rows(path: Path, dtype: np.dtype[np.generic], start: int, stop: int, *shape: int) -> npt.NDArray[Any]:
     """Rows `start` to `stop` of a file whose rows have this shape  # (stop - start, *shape)."""
-    width = int(np.prod(shape, dtype=np.int64))
+    width = math.prod(shape)
     num = (stop - start) * width
     if num <= 0:
         return np.empty((max(stop - start, 0), *shape), dtype)

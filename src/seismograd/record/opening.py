@@ -8,8 +8,9 @@ from typing import Any, cast
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
+from seismograd.record.documents import info_from_json, statistics_from_json
 from seismograd.record.strict_json import loads
-from seismograd.schema import SCHEMA_VERSION
+from seismograd.schema import SCHEMA_VERSION, RunInfo, Statistic
 
 
 def is_run(path: Path) -> bool:
@@ -17,8 +18,8 @@ def is_run(path: Path) -> bool:
     return (path / layout.META).is_file() and (path / layout.STEPS).is_file()
 
 
-def read_meta(path: Path) -> dict[str, Any]:
-    """The meta document of a run; raises `SeismogradError` for anything that is not a run this version reads."""
+def read_meta(path: Path) -> tuple[RunInfo, tuple[Statistic, ...]]:
+    """What a run says of itself, and its statistics; raises `SeismogradError` for anything that is not a run this version reads."""
     if not path.exists():
         raise SeismogradError(say("{path}: there is no such run", path=str(path)), say("`seismograd runs` lists those under runs/"))
     if not path.is_dir():
@@ -32,14 +33,11 @@ def read_meta(path: Path) -> dict[str, Any]:
         raise SeismogradError(say("{path} cannot be read: {reason}", path=str(path), reason=reason)) from error
     meta = _parsed(text)
     if meta is None:
-        raise SeismogradError(
-            say("{path}: its meta.json is torn or damaged", path=str(path)),
-            say("its numbers are plain files: README.txt there says how NumPy reads them"),
-        )
+        raise _damaged(path)
     if meta.get("format") != layout.FORMAT:
         raise SeismogradError(say("{path} is not a run: its meta.json is of something else", path=str(path)), _runs_inside(path))
-    schema = int(meta["schema"])
-    if schema > SCHEMA_VERSION:
+    schema = meta.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA_VERSION:
         raise SeismogradError(
             say(
                 "{path}: written by a newer seismograd (schema {theirs}, this one reads {ours})",
@@ -49,7 +47,10 @@ def read_meta(path: Path) -> dict[str, Any]:
             ),
             say("pip install -U seismograd"),
         )
-    return meta
+    try:
+        return info_from_json(meta["run"]), statistics_from_json(meta["statistics"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path) from error
 
 
 def read_end(path: Path) -> tuple[dict[str, Any], bool]:
@@ -59,6 +60,13 @@ def read_end(path: Path) -> tuple[dict[str, Any], bool]:
     except FileNotFoundError:
         return {}, False
     return (end or {}), end is None
+
+
+def _damaged(path: Path) -> SeismogradError:
+    return SeismogradError(
+        say("{path}: its meta.json is torn or damaged", path=str(path)),
+        say("its numbers are plain files: README.txt there says how NumPy reads them"),
+    )
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:

@@ -101,7 +101,6 @@ class Pump:
         self._closed = self._finished = True
         self._lock = threading.RLock()  # another thread of the parent may have held it at the fork
         self._queue = deque()
-        self._sinks = []
         self._thread = None
 
     def _enqueue(self, item: Row | Note, num_bytes: int) -> None:

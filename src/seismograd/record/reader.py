@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ import numpy.typing as npt
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
-from seismograd.record.documents import info_from_json, note_from_json, optimizer_from_json, site_from_json, statistics_from_json
-from seismograd.record.findings import findings_from_lines
+from seismograd.record.documents import note_from_json, optimizer_from_json, site_from_json
+from seismograd.record.findings import finding_line_from_json, findings_from_lines
 from seismograd.record.opening import read_end, read_meta
 from seismograd.record.replay import Replay, read_elements, read_run_rows
 from seismograd.record.segment import Segment
@@ -33,6 +33,13 @@ from seismograd.schema import (
     StateArray,
     Statistic,
 )
+
+_LINE_PARSERS: dict[str, Callable[[Any], Any]] = {
+    layout.SITES: site_from_json,
+    layout.OPTIMIZERS: optimizer_from_json,
+    layout.NOTES: note_from_json,
+    layout.FINDINGS: finding_line_from_json,
+}
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
@@ -67,13 +74,12 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        meta = read_meta(path)
-        self.info = info_from_json(meta["run"])
-        self.statistics = statistics_from_json(meta["statistics"])
+        self.info, self.statistics = read_meta(path)
         self._by_name = {statistic.name: statistic for statistic in self.statistics}
         self._end, self._end_is_torn = read_end(path)
         self._whole = whole_part(path, len(self.info.elements), self._by_name, int(self._end.get("rows", 0)))
-        self._lines = {name: read_lines(path / name, int(self._end.get("lines", {}).get(name, 0))) for name in layout.LINE_FILES}
+        counts = self._end.get("lines", {})
+        self._lines = {name: read_lines(path / name, parse, int(counts.get(name, 0))) for name, parse in _LINE_PARSERS.items()}
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "not ended"
@@ -146,7 +152,9 @@ class Run:
                 continue
             rows = segment.sample_rows(stop)
             values = np.full((len(rows), len(self.parameters), statistic.width), np.nan)
-            values[:, self._columns(segment)] = segment.values(name, 0, len(rows)).reshape(len(rows), segment.num_parameters, statistic.width)
+            values[:, self._columns(segment)] = segment.values(name, 0, len(rows)).reshape(
+                len(rows), segment.num_parameters, statistic.width
+            )
             values[self.states[rows] <= State.ABSENT] = np.nan
             all_rows.append(rows)
             all_values.append(values)
@@ -168,31 +176,30 @@ class Run:
         """What the rules found while the run went on."""
         return findings_from_lines(self._lines[layout.FINDINGS].values)
 
-    @cached_property
+    @property
     def notes(self) -> tuple[Note, ...]:
         """What happened once and has words."""
-        return tuple(note_from_json(line) for line in self._lines[layout.NOTES].values)
+        return self._lines[layout.NOTES].values
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
         """The places in the user's code that events point to; `?` for those that a torn file lost."""
-        known = [site_from_json(line) for line in self._lines[layout.SITES].values]
+        known = self._lines[layout.SITES].values
         return (*known, *[Site("?", 0, "?")] * (self._num_pointed_to("site") - len(known)))
 
     @cached_property
     def optimizers(self) -> tuple[Optimizer, ...]:
         """The optimizers that stepped; `?` for those that a torn file lost."""
-        known = [optimizer_from_json(line) for line in self._lines[layout.OPTIMIZERS].values]
+        known = self._lines[layout.OPTIMIZERS].values
         return (*known, *(Optimizer(index, "?", "?") for index in range(len(known), self._num_pointed_to("optimizer"))))
 
     @cached_property
     def torn(self) -> Message | None:
         """What of the run was begun and is not whole, and so left out; `None` when nothing was."""
         files = [name for name, lines in self._lines.items() if lines.torn]
-        if len(self.sites) > len(self._lines[layout.SITES].values):
-            files.append(layout.SITES)
-        if len(self.optimizers) > len(self._lines[layout.OPTIMIZERS].values):
-            files.append(layout.OPTIMIZERS)
+        if not self.ended:  # an end has counted the lines; without one they may be fewer than the events know of
+            files += [layout.SITES] * (len(self.sites) > len(self._lines[layout.SITES].values))
+            files += [layout.OPTIMIZERS] * (len(self.optimizers) > len(self._lines[layout.OPTIMIZERS].values))
         if self._end_is_torn:
             files.append(layout.END)
         return torn_message(self._whole, sorted(set(files)))

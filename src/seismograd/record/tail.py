@@ -6,7 +6,7 @@ what was written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """The whole lines of a JSON lines file; `torn` when something was behind them."""
+    """The values of the whole lines of a file; `torn` when something was behind them."""
 
     values: tuple[Any, ...]
     torn: bool
@@ -70,8 +70,8 @@ def whole_part(run: Path, num_elements: int, statistics: Mapping[str, Statistic]
     )
 
 
-def read_lines(path: Path, num_expected: int) -> Lines:
-    """The lines of a file up to the first that is not whole; a missing file has none."""
+def read_lines(path: Path, parse: Callable[[Any], Any], num_expected: int) -> Lines:
+    """The lines of a file, as `parse` makes values of them, up to the first that is not whole; a missing file has none."""
     try:
         *whole, rest = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -79,8 +79,8 @@ def read_lines(path: Path, num_expected: int) -> Lines:
     values: list[Any] = []
     for line in whole:
         try:
-            values.append(loads(line))
-        except ValueError:
+            values.append(parse(loads(line)))
+        except (ValueError, KeyError, TypeError):
             return Lines(tuple(values), True)
     return Lines(tuple(values), bool(rest) or len(values) < num_expected)
 

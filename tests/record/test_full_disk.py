@@ -1,0 +1,72 @@
+"""A disk that takes no more ends the recording, once and said, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seismograd import open_run
+from tests.record.processes import endless_block, run_python
+
+RECORD = """
+import resource, sys
+from pathlib import Path
+from seismograd.record.pump import Pump
+from seismograd.record.writer import Writer
+from tests import synthetic
+from tests.record.processes import endless_block
+
+class Counter:
+    num_rows = 0
+    def observe(self, block): Counter.num_rows += len(block)
+    def note(self, note): pass
+    def close(self): print("closed after", Counter.num_rows)
+
+writer = Writer(Path(sys.argv[1]), synthetic.info())
+if sys.argv[2] != "none":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)  # Python ignores SIGXFSZ, so write() fails as on a full disk
+pump = Pump([writer, Counter()], [], [], lambda name, error: print(name, type(error).__name__, error.errno), synchronous=True)
+for block in (endless_block(first, 20) for first in range(0, 400, 20)):
+    for row in synthetic.rows(block):
+        pump.put(row)
+pump.close()
+writer.finding(synthetic.finding())
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", disk], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def assert_recorded_until_full(run_path: Path, output: str, errno: int) -> None:
+    failure, closed = output.splitlines()
+    assert failure == f"Writer OSError {errno}"
+    assert closed == "closed after 400"
+    run = open_run(run_path)
+    assert 0 < len(run.steps) < 400
+    assert not run.ended
+    np.testing.assert_array_equal(run.series("grad_norm"), endless_block(0, len(run.steps)).values["grad_norm"])
+    assert run.torn is not None
+
+
+def test_a_full_disk_ends_the_recording_and_not_the_rest(small_disk: Path) -> None:
+    done = run_python(RECORD, small_disk / "run", "none")
+    assert done.stderr == ""
+    assert_recorded_until_full(small_disk / "run", done.stdout, 28)
+
+
+@pytest.mark.parametrize("limit", [5000, 5001, 17000])
+def test_a_limit_on_file_size_does_likewise(tmp_path: Path, limit: int) -> None:
+    done = run_python(RECORD, tmp_path / "run", str(limit))
+    assert done.stderr == ""
+    assert_recorded_until_full(tmp_path / "run", done.stdout, 27)
