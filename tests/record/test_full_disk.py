@@ -48,6 +48,27 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
+FIND = """
+import resource, sys
+from pathlib import Path
+from seismograd.record.pump import Pump
+from seismograd.record.writer import Writer
+from tests import synthetic
+
+class Rules:
+    def observe(self, block): writer.finding(synthetic.finding(excerpt="x" * 9000))
+    def note(self, note): pass
+    def close(self): print("rules closed")
+
+writer = Writer(Path(sys.argv[1]), synthetic.info())
+resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
+pump = Pump([Rules(), writer], [], [], lambda name, error: print(name, type(error).__name__, error.errno), synchronous=True)
+for row in synthetic.rows(synthetic.block([[1.0], [1.0]], sample_rows=[])):
+    pump.put(row)
+pump.close()
+"""
+
+
 def assert_recorded_until_full(run_path: Path, output: str, errno: int) -> None:
     failure, closed = output.splitlines()
     assert failure == f"Writer OSError {errno}"
@@ -63,6 +84,15 @@ def test_a_full_disk_ends_the_recording_and_not_the_rest(small_disk: Path) -> No
     done = run_python(RECORD, small_disk / "run", "none")
     assert done.stderr == ""
     assert_recorded_until_full(small_disk / "run", done.stdout, 28)
+
+
+def test_a_finding_that_the_disk_does_not_take_is_the_failure_of_the_writer_and_not_of_the_rules(tmp_path: Path) -> None:
+    done = run_python(FIND, tmp_path / "run")
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["Writer OSError 27", "rules closed"]
+    run = open_run(tmp_path / "run")
+    assert run.findings == ()
+    assert run.torn is not None
 
 
 @pytest.mark.parametrize("limit", [5000, 5001, 17000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from seismograd import open_run
 from seismograd.record import layout
-from seismograd.schema import STATISTICS, Block, Row
+from seismograd.schema import STATISTICS, Block, Row, State
+from tests import synthetic
 from tests.record.recordings import OPTIMIZERS, SITES, Training, assert_reads_back, trainings, write
 
 sizes = st.lists(st.integers(1, 7), min_size=1, max_size=3)
@@ -77,6 +79,37 @@ def test_a_stretch_of_blocks_is_that_slice_of_the_run(training: Training, start:
         run = open_run(Path(directory) / "run")
         steps = [block.steps for block in run.blocks(2, start, stop)]
         assert b"".join(each.tobytes() for each in steps) == run.steps[start:stop].tobytes()
+
+
+def test_a_statistic_measured_from_some_step_on_is_nan_before(tmp_path: Path) -> None:
+    first, second = (synthetic.block(np.ones((4, 2)), first_iteration=iteration, sample_rows=[1, 2]) for iteration in (0, 4))
+    without = {name: values for name, values in first.values.items() if name != "grad_max"}
+    few = {"weight_norm": first.samples["weight_norm"]}
+    run = open_run(synthetic.write_run(tmp_path / "run", [replace(first, values=without, samples=few), second]))
+    assert np.isnan(run.series("grad_max")).all(axis=1).tolist() == [True] * 4 + [False] * 4
+    assert run.series("grad_norm").tolist() == [[1.0, 1.0]] * 8
+    assert run.samples("weight_norm")[0].tolist() == [1, 2, 5, 6]
+    assert run.samples("exponents")[0].tolist() == [5, 6]
+    assert run.torn is None
+    assert ["grad_max" in block.values for block in run.blocks(3)] == [False, False, True, True]
+
+
+def test_the_numbers_of_a_parameter_are_joined_by_its_name(tmp_path: Path) -> None:
+    one = synthetic.block([[1.0, 2.0]], parameters=synthetic.make_parameters(names=["a", "b"]))
+    grown = synthetic.make_parameters(names=["c", "b"], shapes=[(2,), (5, 5)])
+    two = synthetic.block([[3.0, 4.0]], parameters=grown, first_iteration=1)
+    run = open_run(synthetic.write_run(tmp_path / "run", [one, two]))
+    assert [(parameter.name, parameter.shape) for parameter in run.parameters] == [("a", (8, 8)), ("b", (5, 5)), ("c", (2,))]
+    np.testing.assert_array_equal(run.series("grad_norm"), [[1.0, 2.0, np.nan], [np.nan, 4.0, 3.0]])
+    assert run.states.tolist() == [[State.FINITE, State.FINITE, State.NOT_MEASURED], [State.NOT_MEASURED, State.FINITE, State.FINITE]]
+
+
+def test_a_non_finite_gradient_keeps_the_number_that_was_measured(tmp_path: Path) -> None:
+    absent = [[State.NONFINITE, State.NONFINITE, State.ABSENT, State.ZERO]]
+    block = synthetic.block([[np.nan, np.inf, 7.0, 0.0]], state=absent)
+    np.testing.assert_array_equal(
+        open_run(synthetic.write_run(tmp_path / "run", [block])).series("grad_norm"), [[np.nan, np.inf, np.nan, 0.0]]
+    )
 
 
 def test_every_json_line_and_document_is_strict_json(tmp_path: Path) -> None:
