@@ -17,22 +17,16 @@ from tests.views.samples import small_net, without_steps
 from tests.views.test_step import AS_IN_THE_ISSUE
 
 
-def seismograd(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(str(Path(each).resolve()) for each in sys.path if each),
-        "LANG": "C.UTF-8",
-        "LC_ALL": "",
-        "LANGUAGE": "",
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "seismograd", *arguments],
-        cwd=cwd,
-        env={**env, **environment},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+def surroundings(**changes: str) -> dict[str, str]:
+    """The environment of a command: this interpreter's path, an English locale, nothing that says how wide or colourful."""
+    left_out = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LANGUAGE", "LC_ALL", "LC_MESSAGES")
+    path = os.pathsep.join(str(Path(each).resolve()) for each in sys.path if each)
+    return {name: value for name, value in os.environ.items() if name not in left_out} | {"PYTHONPATH": path, "LANG": "C.UTF-8"} | changes
+
+
+def seismograd(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "seismograd", *arguments]
+    return subprocess.run(command, env=surroundings(**environment), capture_output=True, encoding="utf-8", check=False)
 
 
 def test_show_in_chinese_prints_the_lines_of_the_issue_and_nothing_else(tmp_path: Path) -> None:
@@ -95,11 +89,10 @@ def test_on_a_terminal_the_next_command_is_named(tmp_path: Path, command: tuple[
     small_net(tmp_path / "runs" / "it")
     arguments = [*command, "runs/it"] if command[0] in ("show", "check") else [*command]
     master, slave = pty.openpty()
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(each).resolve()) for each in sys.path if each), "LANG": "C.UTF-8"}
     done = subprocess.run(
         [sys.executable, "-m", "seismograd", *arguments],
         cwd=tmp_path,
-        env=env,
+        env=surroundings(),
         stdout=slave,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -117,7 +110,9 @@ def test_no_command_loads_torch_and_help_loads_no_numpy_either(arguments: list[s
         "import sys\nfrom seismograd.cli import main\nmain(sys.argv[1:])\n"
         "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'numpy'}), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, encoding="utf-8", check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], env=surroundings(), capture_output=True, encoding="utf-8", check=False
+    )
     heavy = done.stderr.splitlines()[-1]
     assert heavy in ("[]", "['numpy']") if arguments[0] == "show" else heavy == "[]"
 
@@ -132,12 +127,19 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
 
     write_run(tmp_path / "run", [long], run_info=info(elements=("net.0.weight[0,0]",)))
     command = [sys.executable, "-m", "seismograd", "show", str(tmp_path / "run"), "--element", "net.0.weight[0,0]", "--format", "plain"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, env=surroundings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_a_terminal_that_cannot_show_every_character_gets_question_marks(tmp_path: Path) -> None:
+    small_net(tmp_path / "run")
+    done = seismograd("show", str(tmp_path / "run"), "--lang", "zh", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1].startswith("??: fc1.weight")
 
 
 def test_a_bug_of_ours_shows_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

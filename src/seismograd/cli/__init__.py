@@ -5,9 +5,11 @@ Nothing here, nor what it imports, loads torch or NumPy: a script may have somet
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -103,7 +105,7 @@ def _read(argv: list[str]) -> int | Plan:
     lang: str | None = None
     try:
         lang, arguments = split_language(argv, group)
-        with use_language(lang):
+        with use_language(lang), _any_terminal():
             outcome = group.main(args=arguments, prog_name="seismograd", standalone_mode=False)
             sys.stdout.flush()
     except SeismogradError as error:
@@ -113,6 +115,20 @@ def _read(argv: list[str]) -> int | Plan:
     except BrokenPipeError:
         return _reader_left()
     return 0 if outcome is None else outcome
+
+
+@contextmanager
+def _any_terminal() -> Generator[None]:
+    """What stdout's encoding cannot hold is printed as `?` instead of ending the command; stdout is as before afterwards."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
+        yield
+        return
+    stream.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors="strict")
 
 
 def _complain(error: SeismogradError, lang: str | None) -> int:

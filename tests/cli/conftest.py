@@ -1,0 +1,11 @@
+"""These tests read English unless they ask for Chinese, wherever they run."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGUAGE", "en")
+    monkeypatch.delenv("COLUMNS", raising=False)
