@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from seismograd.cli import COMMANDS, main
+from seismograd.cli import COMMANDS, application, main
 from seismograd.prose import cell_width
 from seismograd.record.layout import META
+from seismograd.views import forms
 from tests.synthetic import write_run
 from tests.views.samples import small_net
 
@@ -112,3 +113,11 @@ def test_without_a_command_the_page_of_help_is_shown(capsys: pytest.CaptureFixtu
     main(["--help"])
     assert alone == capsys.readouterr().out
     assert all(entry.name in alone for entry in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("command", "views"), [("show", forms.STEP_VIEWS), ("show", forms.ELEMENT_VIEWS), ("check", forms.DIAGNOSIS_VIEWS)]
+)
+def test_help_names_the_formats_that_there_are(command: str, views: tuple[forms.View[object], ...]) -> None:
+    option = next(param for param in application().commands[command].params if "--format" in param.opts)
+    assert option.metavar == "|".join(view.name for view in views)
