@@ -79,6 +79,19 @@ def test_what_a_later_version_of_this_schema_added_does_not_disturb(run_path: Pa
     assert np.isnan(run.series("later")).all()
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"rows": "x", "lines": {}}', '{"rows": 12}', '{"rows": 12, "lines": 3}'])
+def test_a_damaged_end_is_no_end_and_is_said(run_path: Path, text: str) -> None:
+    (run_path / "end.json").write_text(text)
+    run = open_run(run_path)
+    assert len(run.steps) == 12
+    assert not run.ended
+    assert "end.json" in run.torn.render()
+
+
+def test_a_name_that_no_file_can_have_is_said(tmp_path: Path) -> None:
+    assert line_of(tmp_path / ("x" * 300)).startswith("RUN cannot be read: ")
+
+
 def test_a_run_without_steps_is_a_run(tmp_path: Path) -> None:
     run = open_run(synthetic.write_run(tmp_path / "run", []))
     assert len(run.steps) == len(run.events) == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -32,6 +32,14 @@ class SegmentInfo:
     first_row: int
     statistics: tuple[str, ...]
     parameters: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndCounts:
+    """What an orderly end has counted: rows, and the lines of each file of lines."""
+
+    num_rows: int
+    num_lines: Mapping[str, int]
 
 
 def meta_to_json(info: RunInfo) -> dict[str, object]:
@@ -72,6 +80,16 @@ def segment_to_json(segment: SegmentInfo) -> dict[str, object]:
 def segment_from_json(data: Any) -> SegmentInfo:
     """The segment that `segment_to_json` wrote."""
     return SegmentInfo(int(data["first_row"]), tuple(data["statistics"]), tuple(_parameter(each) for each in data["parameters"]))
+
+
+def end_to_json(end: EndCounts) -> dict[str, object]:
+    """The `end.json` of a run."""
+    return {"rows": end.num_rows, "lines": dict(end.num_lines)}
+
+
+def end_from_json(data: Any) -> EndCounts:
+    """The counts that `end_to_json` wrote."""
+    return EndCounts(int(data["rows"]), {str(name): int(num) for name, num in data["lines"].items()})
 
 
 def lines_to_json(values: Sequence[Site] | Sequence[Optimizer]) -> list[object]:

@@ -19,7 +19,7 @@ FORMAT = "seismograd run"
 
 META = "meta.json"  # what the rest means; without it a directory is not a run
 README = "README.txt"
-END = "end.json"  # written by an orderly end, with the counts of everything
+END = "end.json"  # written by an orderly end, with the counts of rows and lines
 
 STEPS = "steps.bin"  # (T,) STEP_DTYPE
 EVENTS = "events.bin"  # EVENT_DTYPE

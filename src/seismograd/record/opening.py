@@ -8,7 +8,7 @@ from typing import Any, cast
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
-from seismograd.record.documents import info_from_json, statistics_from_json
+from seismograd.record.documents import EndCounts, end_from_json, info_from_json, statistics_from_json
 from seismograd.record.strict_json import loads
 from seismograd.schema import SCHEMA_VERSION, RunInfo, Statistic
 
@@ -20,20 +20,11 @@ def is_run(path: Path) -> bool:
 
 def read_meta(path: Path) -> tuple[RunInfo, tuple[Statistic, ...]]:
     """What a run says of itself, and its statistics; raises `SeismogradError` for anything that is not a run this version reads."""
-    if not path.exists():
-        raise SeismogradError(say("{path}: there is no such run", path=str(path)), say("`seismograd runs` lists those under runs/"))
-    if not path.is_dir():
-        raise SeismogradError(say("{path} is a file; a run is a directory", path=str(path)), say("name the directory that holds it"))
     try:
-        text = (path / layout.META).read_bytes()
-    except FileNotFoundError:
-        raise SeismogradError(say("{path} is not a run: it has no meta.json", path=str(path)), _runs_inside(path)) from None
+        meta = _document(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise SeismogradError(say("{path} cannot be read: {reason}", path=str(path), reason=reason)) from error
-    meta = _parsed(text)
-    if meta is None:
-        raise _damaged(path)
     if meta.get("format") != layout.FORMAT:
         raise SeismogradError(say("{path} is not a run: its meta.json is of something else", path=str(path)), _runs_inside(path))
     schema = meta.get("schema")
@@ -53,13 +44,30 @@ def read_meta(path: Path) -> tuple[RunInfo, tuple[Statistic, ...]]:
         raise _damaged(path) from error
 
 
-def read_end(path: Path) -> tuple[dict[str, Any], bool]:
-    """The counts of an orderly end, empty without one; and whether there is an end that is torn."""
+def read_end(path: Path) -> tuple[EndCounts | None, bool]:
+    """The counts of an orderly end, `None` without one; and whether there is an end that is torn."""
     try:
-        end = _parsed((path / layout.END).read_bytes())
+        return end_from_json(loads((path / layout.END).read_bytes())), False
     except FileNotFoundError:
-        return {}, False
-    return (end or {}), end is None
+        return None, False
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None, True
+
+
+def _document(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise SeismogradError(say("{path}: there is no such run", path=str(path)), say("`seismograd runs` lists those under runs/"))
+    if not path.is_dir():
+        raise SeismogradError(say("{path} is a file; a run is a directory", path=str(path)), say("name the directory that holds it"))
+    if not (path / layout.META).exists():
+        raise SeismogradError(say("{path} is not a run: it has no meta.json", path=str(path)), _runs_inside(path))
+    try:
+        meta = loads((path / layout.META).read_bytes())
+    except ValueError as error:
+        raise _damaged(path) from error
+    if not isinstance(meta, dict):
+        raise _damaged(path)
+    return cast("dict[str, Any]", meta)
 
 
 def _damaged(path: Path) -> SeismogradError:
@@ -67,14 +75,6 @@ def _damaged(path: Path) -> SeismogradError:
         say("{path}: its meta.json is torn or damaged", path=str(path)),
         say("its numbers are plain files: README.txt there says how NumPy reads them"),
     )
-
-
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    try:
-        value = loads(text)
-    except ValueError:
-        return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def _runs_inside(path: Path) -> Message:

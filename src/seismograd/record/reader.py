@@ -14,7 +14,7 @@ import numpy.typing as npt
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
-from seismograd.record.documents import note_from_json, optimizer_from_json, site_from_json
+from seismograd.record.documents import EndCounts, note_from_json, optimizer_from_json, site_from_json
 from seismograd.record.findings import finding_line_from_json, findings_from_lines
 from seismograd.record.opening import read_end, read_meta
 from seismograd.record.replay import Replay, read_elements, read_run_rows
@@ -60,7 +60,7 @@ class Run:
     >>> import seismograd
     >>> run = seismograd.open_run("runs/20260102T030405Z-train")
     >>> run
-    <Run runs/20260102T030405Z-train: train.py, 30 steps, 4 parameters, 1 findings, ended>
+    <Run runs/20260102T030405Z-train: train.py, steps: 30, parameters: 4, findings: 1, ended>
     >>> [parameter.name for parameter in run.parameters]
     ['net.0.weight', 'net.0.bias', 'net.1.weight', 'net.1.bias']
     >>> run.steps["loss"][-1].item()
@@ -77,21 +77,21 @@ class Run:
         self.info, self.statistics = read_meta(path)
         self._by_name = {statistic.name: statistic for statistic in self.statistics}
         self._end, self._end_is_torn = read_end(path)
-        self._whole = whole_part(path, len(self.info.elements), self._by_name, int(self._end.get("rows", 0)))
-        counts = self._end.get("lines", {})
-        self._lines = {name: read_lines(path / name, parse, int(counts.get(name, 0))) for name, parse in _LINE_PARSERS.items()}
+        counted = self._end or EndCounts(0, {})
+        self._whole = whole_part(path, len(self.info.elements), self._by_name, counted.num_rows)
+        self._lines = {name: read_lines(path / name, parse, counted.num_lines.get(name, 0)) for name, parse in _LINE_PARSERS.items()}
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "not ended"
         return (
-            f"<Run {self.path}: {self.info.script}, {self._whole.num_rows} steps, {len(self.parameters)} parameters, "
-            f"{len(self.findings)} findings, {state}>"
+            f"<Run {self.path}: {self.info.script}, steps: {self._whole.num_rows}, parameters: {len(self.parameters)}, "
+            f"findings: {len(self.findings)}, {state}>"
         )
 
     @property
     def ended(self) -> bool:
         """Whether the training ended in an orderly way; if not it was killed, or goes on."""
-        return bool(self._end)
+        return self._end is not None
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:

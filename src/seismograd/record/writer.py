@@ -14,7 +14,7 @@ import numpy.typing as npt
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
 from seismograd.record import layout
-from seismograd.record.documents import SegmentInfo, lines_to_json, meta_to_json, note_to_json, segment_to_json
+from seismograd.record.documents import EndCounts, SegmentInfo, end_to_json, lines_to_json, meta_to_json, note_to_json, segment_to_json
 from seismograd.record.findings import finding_to_json
 from seismograd.record.readme import HOW_TO_READ
 from seismograd.record.strict_json import dumps
@@ -89,8 +89,7 @@ class Writer:
         self._closed = True
         try:
             with self._giving_up_on_error():
-                counts = {"rows": self._num_rows, "events": self._num_events, "lines": self._num_lines}
-                _replace(self.path / layout.END, dumps(counts) + b"\n")
+                _replace(self.path / layout.END, dumps(end_to_json(EndCounts(self._num_rows, self._num_lines))) + b"\n")
         finally:
             self._close_files()
 
