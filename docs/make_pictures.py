@@ -1,0 +1,93 @@
+"""Make what the README shows from real runs: the terminal as a picture, and the texts between its markers.
+
+make pictures
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+ROOT = Path(__file__).parent.parent
+COLUMNS = 100
+
+# rich's own template fetches a font over the network; this one loads nothing.
+TEMPLATE = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{
+  font-family: Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: {char_height}px; line-height: {line_height}px;
+}}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" /></clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+
+
+def run(folder: Path, command: str) -> Text:
+    """What a command prints in a terminal, with its colours; its two streams as they come."""
+    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "LANGUAGE": "en", "PYTHONUNBUFFERED": "1"}
+    environment.pop("NO_COLOR", None)
+    ran = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True
+    )
+    return Text.from_ansi(ran.stdout.decode())
+
+
+def picture(command: str, output: Text) -> str:
+    """A terminal as SVG."""
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
+    console.print(Text.assemble(("$ ", "dim"), command))
+    console.print(output)
+    return console.export_svg(title="", code_format=TEMPLATE, unique_id="terminal")
+
+
+def put(document: str, name: str, command: str, output: str) -> str:
+    """The document with the block after `<!-- name -->` replaced by a command and its output."""
+    lines = [f"$ {command}", *(line.rstrip() for line in output.strip("\n").splitlines())]
+    block = re.compile(rf"(?<=<!-- {name} -->\n```\n).*?(?=\n```)", re.DOTALL)
+    changed, count = block.subn(lambda _: "\n".join(lines), document, count=1)
+    if count != 1:
+        raise ValueError(f"README.md has no block {name}")
+    return changed
+
+
+def main() -> None:
+    """Record the two examples, then write the picture and the README."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "examples").symlink_to(ROOT / "examples")  # so that a run is recorded under `runs/` as a user would see it
+        command = "seismograd run examples/broken_net.py"
+        broken = run(folder, command)
+        before, _, after = broken.plain.partition("\n\n")
+        text = put(text, "broken_net", command, f"{before}\n…\n{after[after.index('Found:') :]}")
+        run(folder, "seismograd run examples/small_net.py --epochs 1")
+        (small,) = (folder / "runs").glob("*-small_net")
+        show = "seismograd show {run} --step 0 --lang zh"
+        text = put(text, "small_net", show.format(run="RUN"), run(folder, show.format(run=small.relative_to(folder))).plain)
+    (ROOT / "docs" / "img" / "broken_net.svg").write_text(picture(command, broken), encoding="utf-8")
+    readme.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

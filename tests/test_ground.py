@@ -1,0 +1,59 @@
+"""What the documents and the project's own files say is there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from seismograd.cli import COMMANDS
+from seismograd.record import layout
+from seismograd.schema import STATISTICS
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted(chain(ROOT.glob("*.md"), ROOT.glob("docs/*.md")))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text(encoding="utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_contributing_names_files_that_exist() -> None:
+    paths = re.findall(r"`((?:src|tests)/[\w./]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert paths
+    assert [path for path in paths if "NNN" not in path and "its_name" not in path and not (ROOT / path).exists()] == []
+
+
+def test_the_format_document_lists_every_file_and_statistic() -> None:
+    document = (ROOT / "docs" / "record.md").read_text(encoding="utf-8")
+    for statistic in STATISTICS:
+        when = "sampled" if statistic.sampled else "every step"
+        assert f"| `{statistic.name}` | `{layout.statistic_file(statistic)}` | {when} |" in document
+    for name in (*layout.ROW_DTYPES, *layout.LINE_FILES, layout.META, layout.README, layout.END, layout.PARAMETERS, layout.STATE):
+        assert f"`{name}`" in document
+
+
+def test_the_readme_names_every_command_and_shows_what_it_prints() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [entry.name for entry in COMMANDS if f"seismograd {entry.name}" not in readme] == []
+    for block in re.findall(r"<!-- \w+ -->\n```\n(.*?)\n```", readme, flags=re.DOTALL):
+        assert block.startswith("$ seismograd ")
+        assert len(block.splitlines()) > 3
+
+
+def test_everything_that_development_installs_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    pins = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()}
+    assert {re.split(r"[\[>=]", requirement)[0] for requirement in wanted} - pins == set()
+
+
+def test_ci_runs_the_same_as_a_developer() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert script.startswith("#!/usr/bin/env bash\n")
+    assert script.splitlines()[-1] == "make test"
