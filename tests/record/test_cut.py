@@ -2,51 +2,104 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seismograd import open_run
+from seismograd import Run, open_run
 from seismograd.record import layout
 from seismograd.record.documents import SegmentInfo, segment_from_json
 from seismograd.record.strict_json import loads
-from seismograd.schema import EVENT_DTYPE, STATISTICS, STEP_DTYPE, Row
+from seismograd.schema import EVENT_DTYPE, STATISTICS, STEP_DTYPE, Row, Site
+from tests import synthetic
 from tests.record.recordings import SITES, Training, assert_reads_back, trainings, write
 
 STATISTIC_OF_FILE = {layout.statistic_file(statistic): statistic for statistic in STATISTICS}
 
 
+@settings(max_examples=15)
 @given(trainings(min_rows=1), st.lists(st.integers(1, 5), min_size=1, max_size=2), st.booleans(), st.data())
 def test_what_is_whole_reads_back_and_the_rest_is_said(training: Training, cuts: list[int], ended: bool, data: st.DataObject) -> None:
     with TemporaryDirectory() as directory:
         path = Path(directory) / "run"
         write(path, training, cuts, ended=ended)
-        whole = open_run(path)
         segments = [segment_from_json(loads(file.read_bytes())) for file in sorted(path.glob("segments/*/parameters.json"))]
+        written = Written(path, training, segments, open_run(path))
         files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != layout.META and file.stat().st_size)
-        num_left, shows = len(training.rows), False
-        for file in data.draw(st.lists(st.sampled_from(files), min_size=1, max_size=3, unique=True)):
-            text = file.read_bytes()
-            keep = data.draw(st.integers(0, len(text) - 1), label=file.name)
-            if file.suffix == ".json" and keep == len(text) - 1:
-                continue  # only the line end is lost
-            file.write_bytes(text[:keep])
-            if file.parent == path:
-                num_left = min(num_left, rows_left_by_run_file(training, file.name, keep))
-                shows |= file.name == layout.END or (file.suffix == ".jsonl" and (ended or text[:keep].rpartition(b"\n")[2] != b""))
-            else:
-                num_left = min(num_left, rows_left_by_segment_file(training.rows, segments, int(file.parent.name), file.name, keep))
+        several = data.draw(st.sets(st.sampled_from(files), min_size=2, max_size=4), label="cut together")
+        kept = {file: data.draw(bytes_to_keep(file), label=file.name) for file in files}
+        for file in files:
+            written.check_cut({file: kept[file]})
+        written.check_cut({file: kept[file] for file in sorted(several)})
 
-        run = open_run(path)
-        assert_reads_back(run, training.rows[:num_left], training.num_elements)
-        assert run.findings == whole.findings[: len(run.findings)]
-        assert run.notes == whole.notes[: len(run.notes)]
-        assert all(site in (written, type(written)("?", 0, "?")) for site, written in zip(run.sites, SITES, strict=False))
-        assert (run.torn is not None) >= (shows or num_left < len(training.rows))
+
+def bytes_to_keep(file: Path) -> st.SearchStrategy[int]:
+    """Any number of bytes but all of them, the ends of lines more often than others."""
+    text = file.read_bytes()
+    ends = [0, *(index + 1 for index, byte in enumerate(text[:-1]) if byte == ord("\n"))] if file.suffix == ".jsonl" else [0]
+    return st.integers(0, len(text) - 1) | st.sampled_from(ends)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A run on disk and what was written to it."""
+
+    path: Path
+    training: Training
+    segments: list[SegmentInfo]
+    whole: Run
+
+    def check_cut(self, kept: dict[Path, int]) -> None:
+        """Cut these files to these numbers of bytes, read the run, and put them back."""
+        before = {file: file.read_bytes() for file in kept}
+        for file, keep in kept.items():
+            file.write_bytes(before[file][:keep])
+        num_left = min(self.rows_left(file, keep, len(before[file])) for file, keep in kept.items())
+        shows = num_left < len(self.training.rows) or any(self.shows(file, before[file], keep) for file, keep in kept.items())
+        run = open_run(self.path)
+        assert_reads_back(run, self.training.rows[:num_left], self.training.num_elements)
         assert sum(len(block) for block in run.blocks(3)) == num_left
+        assert run.findings == self.whole.findings[: len(run.findings)]
+        assert run.notes == self.whole.notes[: len(run.notes)]
+        assert all(site in (known, Site("?", 0, "?")) for site, known in zip(run.sites, SITES, strict=False))
+        assert (run.torn is not None) >= shows
+        for file, text in before.items():
+            file.write_bytes(text)
+
+    def rows_left(self, file: Path, keep: int, num_bytes: int) -> int:
+        """How many rows are whole when the file keeps this many of its bytes."""
+        if file.suffix == ".json" and keep == num_bytes - 1:  # only the line end is lost
+            return len(self.training.rows)
+        if file.parent == self.path:
+            return rows_left_by_run_file(self.training, file.name, keep)
+        return rows_left_by_segment_file(self.training.rows, self.segments, int(file.parent.name), file.name, keep)
+
+    def shows(self, file: Path, text: bytes, keep: int) -> bool:
+        """Whether the cut of a file without rows can be seen: half a line, or fewer lines than an orderly end has counted."""
+        if file.suffix == ".jsonl":
+            return self.whole.ended or (keep > 0 and text[keep - 1] != ord("\n"))
+        return file.name == layout.END and keep < len(text) - 1
+
+
+@pytest.mark.parametrize("num_bytes", [1, 5000])
+def test_what_lies_beyond_the_last_step_is_left_out_and_said(tmp_path: Path, num_bytes: int) -> None:
+    block = synthetic.block(np.ones((5, 2)), elements=np.ones((5, 1)))
+    path = synthetic.write_run(tmp_path / "run", [block], run_info=synthetic.info(elements=["a"]), ended=False)
+    whole = open_run(path)
+    for name in ("events.bin", "event_ends.i64", "elements.f64", "segments/0000/state.u8", "segments/0000/zeros.u32"):
+        text = (path / name).read_bytes()
+        (path / name).write_bytes(text + bytes(num_bytes))
+        run = open_run(path)
+        assert run.torn is not None, name
+        assert run.steps.tobytes() == whole.steps.tobytes()
+        assert run.events.tobytes() == whole.events.tobytes()
+        (path / name).write_bytes(text)
+    assert open_run(path).torn is None
 
 
 def rows_left_by_run_file(training: Training, name: str, keep: int) -> int:
