@@ -40,7 +40,7 @@ lint: $(VENV)/.develops  ## style, format, and the arrows between the folders
 	$(BIN)/lint-imports --no-logo
 
 types: $(VENV)/.develops  ## pyright, strict
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 catalogues: $(VENV)/.develops  ## bring new texts into the message catalogues, and compile them
 	$(BIN)/python tools/catalogues.py
