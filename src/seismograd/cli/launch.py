@@ -9,6 +9,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import io
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -46,7 +47,8 @@ def load_script(script: str) -> Program:
         return Program(_compile(str(path / "__main__.py")), str(path / "__main__.py"), script)
     if not path.exists():
         raise SeismogradError(say("there is no script {path}", path=script), say("check the path; a module is run with -m"))
-    return Program(_compile(script), script, str(path.resolve().parent))
+    absolute = os.path.abspath(script)  # noqa: PTH100  links are kept, as the interpreter keeps them
+    return Program(_compile(absolute), absolute, str(path.resolve().parent))
 
 
 def find_module(name: str) -> Program:
@@ -154,7 +156,7 @@ def hide_from_traceback(afterwards: Callable[[], None]) -> None:
     """When the exception that is on its way reaches the interpreter, it is shown without our frames, by whatever hook the program set."""
     shown_by = sys.excepthook
 
-    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def show(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
         clean(error)
         try:
             shown_by(kind, error, error.__traceback__)
@@ -178,9 +180,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def __init__(self, name: str, then: Callable[[], None]) -> None:
         self._name, self._then = name, then
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(self, fullname: str, *_: object) -> importlib.machinery.ModuleSpec | None:
         if fullname != self._name:
             return None
         sys.meta_path.remove(self)
