@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,12 +26,17 @@ class Track:
     """What is remembered of one optimizer."""
 
     recent: Recent  # rows that grow towards the input
-    series: NormSeries = field(default_factory=NormSeries)
+    series: NormSeries
     num_rows: int = 0
     weight_norm: float = np.nan  # of all weights, when last sampled
     finding: Finding | None = None  # as it was first found
     limit: float | None = None  # norms from which it goes on; None: it goes on where it grows towards the input
     last: int = -1
+
+    @property
+    def goes_on_by_depth(self) -> bool:
+        """Whether it was found by how it grows towards the input."""
+        return self.finding is not None and self.limit is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +115,16 @@ def _slow_down() -> Cure:
     )
 
 
-def depth_of(rule: ExplodingGradient, block: Block, layers: Layers) -> Depth | None:
-    """Both profiles of every row of a block; `None` when there are too few layers."""
+def depth_of(rule: ExplodingGradient, block: Block, layers: Layers, signal_too: bool) -> Depth | None:
+    """Both profiles of every row of a block; `None` when there are too few layers. Without `signal_too` that of the signal is flat."""
     if len(layers) < rule.min_layers:
         return None
     norm = layer_norms(block, layers)
-    whole = profiles(norm.together, math.log10(rule.min_total_gain) - 1, rule.min_layers)
-    signal = profiles(norm.bias, math.log10(rule.min_total_signal_gain) - 1, rule.min_layers)
-    by_whole = (whole.goodness >= rule.min_goodness) & (whole.gain >= rule.min_gain) & (whole.total_gain >= rule.min_total_gain)
-    by_signal = (
-        (signal.goodness >= rule.min_goodness) & (signal.gain >= rule.min_signal_gain) & (signal.total_gain >= rule.min_total_signal_gain)
-    )
+    whole = profiles(norm.together, rule.min_layers, decays=False, min_range=math.log10(rule.min_total_gain) - 1)
+    bias = norm.bias if signal_too else norm.bias[:, :0]
+    signal = profiles(bias, rule.min_layers, decays=False, min_range=math.log10(rule.min_total_signal_gain) - 1)
+    by_whole = whole.exceeds(rule.min_goodness, rule.min_gain, rule.min_total_gain)
+    by_signal = signal.exceeds(rule.min_goodness, rule.min_signal_gain, rule.min_total_signal_gain)
     return Depth(norm, layers, whole, signal, by_whole, by_signal)
 
 
@@ -133,8 +137,8 @@ def towards_the_input(track: Track, look: Look) -> Found | None:
     early = np.arange(before, track.num_rows) < rule.first_steps
     by_whole = depth.by_whole[look.rows]
     shown = by_whole | (depth.by_signal[look.rows] & early)
-    evaluated = (depth.whole.evaluated | depth.signal.evaluated)[look.rows]
-    reached = track.recent.add(shown[evaluated], look.steps[evaluated], rule.window, rule.min_steps)
+    evaluated = depth.whole.evaluated[look.rows] | (depth.signal.evaluated[look.rows] & early)
+    reached = track.recent.add(shown[evaluated], look.steps[evaluated], rule.min_steps)
     if reached is None or track.finding is not None:
         return None
     position = int(np.flatnonzero(evaluated)[reached[0]])
@@ -232,10 +236,10 @@ def _all_plain(block: Block, measured: BoolArray) -> bool:
 
 
 def _largest(block: Block, row: int) -> tuple[str, ...]:
-    """The parameters that make nine tenths of the squared norm, the largest first."""
+    """The parameters that make nine tenths of the squared norm, in the order of the columns."""
     norm = np.where(block.state[row] == State.FINITE, statistic(block, "grad_norm")[row], 0.0)
     square = (norm / norm.max()) ** 2
     order = np.argsort(-square, kind="stable")
     share = np.cumsum(square[order])
     num = int(np.count_nonzero(share < 0.9 * share[-1])) + 1
-    return tuple(block.parameters[column].name for column in as_list(order[:num]))
+    return tuple(block.parameters[column].name for column in as_list(np.sort(order[:num])))

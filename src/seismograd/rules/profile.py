@@ -14,7 +14,7 @@ import numpy as np
 from seismograd.rules.rows import BoolArray, statistic
 from seismograd.schema import Block, FloatArray, IntArray, Parameter, State
 
-MAX_FITTED = 64  # layers that a line is fitted through; of more, so many at equal distances
+MAX_FITTED = 48  # layers that a line is fitted through; of more, so many at equal distances
 _SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
 _MEANING = np.array([np.nan, np.nan, 0.0, np.nan, np.inf])  # of a State
 _MOST_DECADES = 300.0
@@ -29,8 +29,8 @@ class Layers:
 
     names: tuple[str, ...]  # of the weights
     bias_names: tuple[str, ...]  # empty where there is none
-    weights: IntArray  # (L,) columns
-    biases: IntArray  # (L,) columns, -1 where there is none
+    columns: IntArray  # (2 L,) of the weights, then of the biases, -1 where there is none
+    without: IntArray  # where in `columns` that is
 
     def __len__(self) -> int:
         return len(self.names)
@@ -45,7 +45,8 @@ def layers_of(parameters: Sequence[Parameter]) -> Layers:
     names = tuple(parameters[column].name for column in order)
     bias_names = tuple(name if (name := _bias_name(weight)) in column_of else "" for weight in names)
     biases = [column_of.get(name, -1) for name in bias_names]
-    return Layers(names, bias_names, np.array(order, np.int64), np.array(biases, np.int64))
+    columns = np.array([*order, *biases], np.int64)
+    return Layers(names, bias_names, columns, np.flatnonzero(columns < 0))
 
 
 def _passes_a_signal_on(parameter: Parameter) -> bool:
@@ -68,7 +69,11 @@ class LayerNorms:
     @property
     def together(self) -> FloatArray:
         """Norm of weights and biases together."""
-        return np.where(np.isnan(self.bias), self.weight, np.hypot(self.weight, self.bias))
+        together = np.hypot(self.weight, self.bias)
+        alone = np.isnan(self.bias)
+        if alone.any():
+            together[alone] = self.weight[alone]
+        return together
 
     def larger(self, layers: Layers, row: int, layer: int) -> tuple[str, float]:
         """The tensor that holds most of a layer's gradient, and its norm."""
@@ -78,85 +83,106 @@ class LayerNorms:
 
 def layer_norms(block: Block, layers: Layers) -> LayerNorms:
     """The norms of the layers' gradients, read from the columns of a block."""
-    columns = np.concatenate([layers.weights, layers.biases])
-    state = block.state[:, columns]
-    value = np.maximum(statistic(block, "grad_norm")[:, columns], _SMALLEST)  # a finite gradient whose norm underflows is not zero
-    norm = np.where(state == State.FINITE, value, _MEANING[state])
-    norm[:, columns < 0] = np.nan
+    state = block.state[:, layers.columns]
+    norm = np.maximum(statistic(block, "grad_norm")[:, layers.columns], _SMALLEST)  # a finite gradient whose norm underflows is not zero
+    special = state != State.FINITE
+    if special.any():
+        norm[special] = _MEANING[state[special]]
+    if len(layers.without):
+        norm[:, layers.without] = np.nan
     return LayerNorms(norm[:, : len(layers)], norm[:, len(layers) :])
 
 
 @dataclass(frozen=True, slots=True)
 class Profiles:
-    """Lines log10(norm) = c + slope * layer  # each (B,). Where `evaluated` is false nothing can be said of a row.
+    """Lines through the logarithms of the norms, over depth  # each (B,). Where `evaluated` is false nothing can be said of a row.
 
-    Rows whose layers are all within the range that was asked for are not fitted: their `slope` and `goodness` are 0.
+    Rows that were not worth a line have gains of 1 and a `goodness` of 0.
     """
 
     evaluated: BoolArray
-    slope: FloatArray  # decades per layer, away from the input; the signal loses them on its way back
+    gain: FloatArray  # what a layer passes on of the gradient that it gets
+    total_gain: FloatArray  # what is left of it at the first of the layers that the line goes through
     goodness: FloatArray  # R² of the line
     num_layers: IntArray  # that the line goes through
     leading_zeros: IntArray  # layers before those, whose gradient is exactly zero
 
-    @property
-    def gain(self) -> FloatArray:
-        """What a layer passes on of the gradient it gets."""
-        return _power(-self.slope)
-
-    @property
-    def total_gain(self) -> FloatArray:
-        """What is left of it at the first of the layers that the line goes through."""
-        return _power(-self.slope * (self.num_layers - 1))
+    def exceeds(self, goodness: float, gain: float, total_gain: float) -> BoolArray:
+        """Where all three are at least this  # (B,)."""
+        fits = self.goodness >= goodness
+        return fits & (self.gain >= gain) & (self.total_gain >= total_gain) if fits.any() else fits
 
 
-def profiles(norm: FloatArray, min_range: float, min_layers: int) -> Profiles:
-    """Fit each row of norms (B, L) that spans at least `min_range` decades or begins with zeros.
+def profiles(norm: FloatArray, min_layers: int, decays: bool, min_range: float) -> Profiles:
+    """Fit each row of norms (B, L) that spans at least `min_range` decades, or begins with zeros, and decays towards the input (or grows).
 
     The slope is the median of the slopes between all pairs of layers (Theil 1950, Sen 1968), so that a third of the layers may lie
     anywhere. A row with a non-finite layer, or with fewer than `min_layers` finite ones, is not evaluated.
     """
-    usable = (norm > 0) & (norm < np.inf)
-    num_layers = usable.sum(axis=1)
-    evaluated = (num_layers >= min_layers) & ~(norm == np.inf).any(axis=1)
-    slope, goodness = np.zeros(len(norm)), np.zeros(len(norm))
-    leading_zeros = np.zeros(len(norm), np.int64)
-    if not evaluated.any():
-        return Profiles(evaluated, slope, goodness, num_layers, leading_zeros)
-    if not usable.all():
-        leading = np.cumsum(usable, axis=1) == 0
-        leading_zeros = ((norm == 0) & leading).sum(axis=1)
-    largest = np.max(norm, axis=1, where=usable, initial=0)
-    smallest = np.min(norm, axis=1, where=usable, initial=np.inf)
+    num_rows, most = norm.shape
+    slope, goodness, leading_zeros = np.zeros(num_rows), np.zeros(num_rows), np.zeros(num_rows, np.int64)
+    if most < min_layers:
+        return Profiles(slope > 0, slope + 1, slope + 1, goodness, leading_zeros, leading_zeros)
+    smallest, largest = np.minimum.reduce(norm, axis=1), np.maximum.reduce(norm, axis=1)
+    usable = None
+    if not (smallest.min(initial=1) > 0 and largest.max(initial=1) < np.inf):  # also where one is NaN
+        usable = (norm > 0) & (norm < np.inf)
+        leading_zeros = ((norm == 0) & ~np.logical_or.accumulate(usable, axis=1)).sum(axis=1)
+        smallest = np.minimum.reduce(norm, axis=1, where=usable, initial=np.inf)
+        largest = np.maximum.reduce(norm, axis=1, where=usable, initial=0)
+    num_layers = np.full(num_rows, most) if usable is None else usable.sum(axis=1)
+    evaluated = num_layers >= min_layers
+    if usable is not None:
+        evaluated &= ~(norm == np.inf).any(axis=1)
     candidates = np.flatnonzero(evaluated & ((smallest <= largest * 10.0**-min_range) | (leading_zeros > 0)))
-    if len(candidates):
-        kinds, kind_of = np.unique(usable[candidates], axis=0, return_inverse=True)
-        for number, kind in enumerate(kinds):
-            rows = candidates[kind_of.reshape(-1) == number]
-            slope[rows], goodness[rows] = _fit(np.log10(norm[rows][:, kind]))
-    return Profiles(evaluated, slope, goodness, num_layers, leading_zeros)
+    if not len(candidates):
+        return Profiles(evaluated, slope + 1, slope + 1, goodness, num_layers, leading_zeros)
+    for rows, layers in _by_kind(usable, candidates):
+        height = np.log10(norm[rows][:, layers])
+        half = height.shape[1] // 2
+        rises = np.add.reduce(height[:, -half:], axis=1) > np.add.reduce(height[:, :half], axis=1)
+        wanted = rises == decays
+        if wanted.any():
+            slope[rows[wanted]], goodness[rows[wanted]] = _fit(height[wanted])
+    return Profiles(evaluated, _power(-slope), _power(-slope * (num_layers - 1)), goodness, num_layers, leading_zeros)
+
+
+def _by_kind(usable: BoolArray | None, rows: IntArray) -> list[tuple[IntArray, BoolArray | slice]]:
+    """The rows by which of their layers are usable, `None`: all of all."""
+    if usable is None:
+        return [(rows, slice(None))]
+    kinds, kind_of = np.unique(usable[rows], axis=0, return_inverse=True)
+    return [(rows[kind_of.reshape(-1) == number], kind) for number, kind in enumerate(kinds)]
 
 
 def _power(decades: FloatArray) -> FloatArray:
-    return 10.0 ** np.clip(decades, -_MOST_DECADES, _MOST_DECADES)
+    return np.power(10.0, np.minimum(np.maximum(decades, -_MOST_DECADES), _MOST_DECADES))
 
 
 def _fit(height: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Slope and R² of a robust line through each row  # (R, L) -> (R,), (R,)."""
-    num_layers = height.shape[1]
+    place, first, second = _pairs(height.shape[1])
+    height = height[:, place]
+    slope = _median((height[:, second] - height[:, first]) / (place[second] - place[first]))
+    rest = height - slope[:, None] * place
+    rest -= _median(rest.copy())[:, None]
+    spread = height - (np.add.reduce(height, axis=1) / len(place))[:, None]
+    share = np.add.reduce(rest * rest, axis=1) / np.maximum(np.add.reduce(spread * spread, axis=1), np.finfo(np.float64).tiny)
+    return slope, np.maximum(1 - share, 0)
+
+
+def _median(values: FloatArray) -> FloatArray:
+    """The median of each row, whose order is lost; `np.median` costs several times as much for one row."""
+    num = values.shape[1]
+    low, high = (num - 1) // 2, num // 2
+    values.partition((low, high), axis=1)
+    return (values[:, low] + values[:, high]) / 2
+
+
+@lru_cache(maxsize=64)
+def _pairs(num_layers: int) -> tuple[IntArray, IntArray, IntArray]:
+    """The layers that a line is fitted through, and all pairs of their positions."""
     fitted = min(num_layers, MAX_FITTED)
     place = np.array([layer * (num_layers - 1) // (fitted - 1) for layer in range(fitted)], np.int64)
-    height = height[:, place]
-    first, second = _pairs(len(place))
-    slope: FloatArray = np.median((height[:, second] - height[:, first]) / (place[second] - place[first]), axis=1)
-    rest: FloatArray = height - slope[:, None] * place
-    rest = rest - np.median(rest, axis=1)[:, None]
-    spread: FloatArray = ((height - height.mean(axis=1)[:, None]) ** 2).sum(axis=1)
-    goodness: FloatArray = 1 - (rest**2).sum(axis=1) / np.maximum(spread, np.finfo(np.float64).tiny)
-    return slope, np.clip(goodness, 0, 1)
-
-
-@lru_cache(maxsize=MAX_FITTED)
-def _pairs(num: int) -> tuple[IntArray, IntArray]:
-    first, second = np.triu_indices(num, 1)
-    return first.astype(np.int64), second.astype(np.int64)
+    first, second = np.triu_indices(fitted, 1)
+    return place, first.astype(np.int64), second.astype(np.int64)

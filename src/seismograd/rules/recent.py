@@ -12,38 +12,35 @@ from seismograd.schema import IntArray
 
 @dataclass(slots=True)
 class Recent:
-    """The last `size` entries of a growing list of steps and whether each of them showed something."""
+    """A growing list of entries, some of which show something: how many there are, and which of the last `size` do."""
 
     size: int
-    shown: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
-    steps: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
-    count: int = 0  # of all entries so far
+    count: int = 0
+    hits: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # their numbers, from 0
+    steps: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # the iterations of the hits
 
-    def add(self, shown: BoolArray, steps: IntArray, width: int, enough: int) -> tuple[int, int] | None:
-        """Take in new entries.
+    def add(self, shown: BoolArray, steps: IntArray, enough: int) -> tuple[int, int] | None:
+        """Take in new entries and their iterations.
 
-        Gives the index among them of the first at which at least `enough` of the last `width` (at most `size`) have shown it, and the
-        step at which the first of those did. Of fewer than `width` entries at least half must have, too.
+        Gives the index among them of the first at which at least `enough` of the last `size` entries are hits (and half of them, while
+        there are fewer than `size`), and the iteration of the first of those hits.
         """
-        reached = None
-        before = len(self.shown)
-        self.shown = np.concatenate([self.shown, shown])
-        self.steps = np.concatenate([self.steps, steps])
-        if shown.any():
-            total = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.shown)])
-            end = np.arange(before, len(self.shown)) + 1
-            start = np.maximum(end - width, 0)
-            hits = total[end] - total[start]
-            at = np.flatnonzero((hits >= enough) & (2 * hits >= end - start))
-            if len(at):
-                index = int(at[0])
-                span = slice(int(start[index]), int(end[index]))
-                reached = index, int(self.steps[span][np.argmax(self.shown[span])])
+        before = self.count
         self.count += len(shown)
-        self.shown, self.steps = self.shown[-self.size :], self.steps[-self.size :]
+        fresh = np.flatnonzero(shown)
+        if not len(fresh):
+            return None
+        old = len(self.hits)
+        self.hits = np.concatenate([self.hits, fresh + before])
+        self.steps = np.concatenate([self.steps, steps[fresh]])
+        entry = self.hits[old:]
+        first = np.searchsorted(self.hits, entry - self.size, side="right")  # among the hits, of the last `size` entries
+        num = np.arange(old, len(self.hits)) + 1 - first
+        at = np.flatnonzero((num >= enough) & (2 * num >= np.minimum(entry + 1, self.size)))
+        reached = (int(fresh[at[0]]), int(self.steps[first[at[0]]])) if len(at) else None
+        self.hits, self.steps = self.hits[-self.size :], self.steps[-self.size :]
         return reached
 
-    def share(self, width: int) -> float:
-        """The part of the last `width` entries that have shown it; 0 when there are none."""
-        last = self.shown[-width:]
-        return float(last.mean()) if len(last) else 0.0
+    def num_hits(self, width: int) -> int:
+        """How many of the last `width` entries (at most `size`) are hits."""
+        return len(self.hits) - int(np.searchsorted(self.hits, self.count - width, side="left"))

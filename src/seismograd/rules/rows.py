@@ -49,10 +49,10 @@ def updates(block: Block) -> BoolArray:
 
 def by_optimizer(block: Block, wanted: BoolArray) -> list[tuple[int, IntArray]]:
     """The wanted rows  # (B,), in order, by the optimizer that stepped first in them."""
-    optimizer = integers(block.steps, "optimizer")
     rows = np.flatnonzero(wanted)
     if not len(rows):
         return []
+    optimizer = integers(block.steps, "optimizer")
     first = int(optimizer[rows[0]])
     if len(rows) == 1 or (optimizer[rows] == first).all():
         return [(first, rows)]

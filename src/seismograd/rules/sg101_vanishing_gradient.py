@@ -91,7 +91,7 @@ class VanishingGradient(Rule):
         if len(self._layers) < self.min_layers:
             return
         norm = layer_norms(block, self._layers)
-        profile = profiles(norm.together, -math.log10(self.max_visible_gain), self.min_layers)
+        profile = profiles(norm.together, self.min_layers, decays=True, min_range=-math.log10(self.max_visible_gain))
         shown = self._shown(profile)
         for optimizer, rows in by_optimizer(block, profile.evaluated & updates(block)):
             track = self._tracks.setdefault(optimizer, _Track(Recent(self.window), Recent(self.slow_window)))
@@ -102,9 +102,9 @@ class VanishingGradient(Rule):
     def finish(self) -> Iterator[Finding]:
         for optimizer, track in self._tracks.items():
             if track.first is None and track.slow.count < self.window:
-                hits = int(track.slow.shown.sum())
+                hits = track.slow.num_hits(self.window)
                 if hits >= self.min_steps_at_end and 2 * hits >= track.slow.count:
-                    track.first = int(track.slow.steps[np.argmax(track.slow.shown)])
+                    track.first = int(track.slow.steps[0])
                     yield self._finding(track, optimizer)
 
     def shortfall(self) -> Message | None:
@@ -130,8 +130,8 @@ class VanishingGradient(Rule):
         was_recovered = track.recovered
         steep = looked.shown & (looked.profile.gain[looked.rows] <= self.steep_gain)
         reached = [
-            track.steep.add(steep, looked.steps, self.window, self.min_steps),
-            track.slow.add(looked.shown, looked.steps, self.slow_window, self.min_slow_steps),
+            track.steep.add(steep, looked.steps, self.min_steps),
+            track.slow.add(looked.shown, looked.steps, self.min_slow_steps),
         ]
         hits = np.flatnonzero(looked.shown)
         if track.first is None:
@@ -143,7 +143,9 @@ class VanishingGradient(Rule):
                 track.witness = _witness(looked, int(hits[-1]), self.max_total_gain)
         if len(hits):
             track.last = int(looked.steps[hits[-1]])
-        track.recovered = track.first is not None and track.slow.share(self.window) < self.recovered_share
+        track.recovered = track.first is not None and track.slow.num_hits(self.window) < self.recovered_share * min(
+            track.slow.count, self.window
+        )
         return track.first is not None and bool(len(hits) or track.recovered != was_recovered)
 
     def _finding(self, track: _Track, optimizer: int) -> Finding:

@@ -8,9 +8,10 @@ from typing import ClassVar, final
 
 from seismograd.i18n import Message, say
 from seismograd.rules.explosion import Look, Track, depth_of, from_step_to_step, from_the_start, towards_the_input
+from seismograd.rules.growth import Baseline, NormSeries
 from seismograd.rules.profile import Layers, layers_of
 from seismograd.rules.recent import Recent
-from seismograd.rules.rows import by_optimizer, numbers, updates
+from seismograd.rules.rows import by_optimizer, integers, numbers, updates
 from seismograd.rules.rule import Rule
 from seismograd.schema import Block, Finding, Parameter
 
@@ -30,11 +31,12 @@ class ExplodingGradient(Rule):
     How it decides
         There are three ways to be found. Towards the input: a robust line through the logarithms of the layers' gradient norms (R² at
         least {min_goodness:g}) says that each layer multiplies the gradient by at least {min_gain:g} and all together by
-        {min_total_gain:.0e}, in {min_steps} of {window} steps. In the first {first_steps} steps the biases alone are looked at as well,
-        whose gradient is the signal itself: there ×{min_signal_gain:g} per layer and ×{min_total_signal_gain:.0e} in all are enough.
-        From step to step: the norm over all parameters is at least {min_growth:.0e} times its baseline for three steps in a row, and the
-        loss is not below what it was. The baseline is the larger of two medians, of the 32 steps before and of the first ten.
-        From the start: within the first {first_steps} steps the norm is at least {min_norm:.0e}, nothing clips it, and the learning rate
+        {min_total_gain:g}, in {min_steps} of {window} steps. In the first {first_steps} steps the biases alone are looked at as well,
+        whose gradient is the signal itself: there ×{min_signal_gain:g} per layer and ×{min_total_signal_gain:g} in all are enough.
+        From step to step: the norm over all parameters is at least {min_growth:g} times its baseline for {high_steps} steps in a row, and
+        the loss is not below what it was. The baseline is the larger of two medians, of the {baseline_steps} steps before and of the first
+        {first_steps}.
+        From the start: within the first {first_steps} steps the norm is at least {min_norm:g}, nothing clips it, and the learning rate
         times the norm is at least {min_update:g} times the norm of the weights. That needs plain SGD and the sampled weight norms.
 
     False alarms
@@ -69,6 +71,8 @@ class ExplodingGradient(Rule):
     window: int = 10  # steps
     first_steps: int = 10
     min_growth: float = 1e3  # of the norm against its baseline
+    high_steps: int = 3  # in a row
+    baseline_steps: int = 32
     min_norm: float = 1e6
     min_update: float = 1.0  # learning rate x gradient norm, against the norm of the weights
     min_finite_steps: int = 5
@@ -80,13 +84,19 @@ class ExplodingGradient(Rule):
     def observe(self, block: Block) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
             self._parameters, self._layers = block.parameters, layers_of(block.parameters)
-        depth = depth_of(self, block, self._layers)
+        against = Baseline(self.baseline_steps, self.first_steps, self.high_steps)
+        depth = depth_of(self, block, self._layers, self._needs_signal(block))
         for optimizer, rows in by_optimizer(block, updates(block)):
-            track = self._tracks.setdefault(optimizer, Track(Recent(self.window)))
+            track = self._tracks.setdefault(optimizer, Track(Recent(self.window), NormSeries(against)))
             look = Look(self, block, optimizer, rows, numbers(block.steps, "grad_norm")[rows], depth)
             if self._follow(track, look):
                 assert track.finding is not None
                 yield replace(track.finding, last_step=track.last)
+
+    def _needs_signal(self, block: Block) -> bool:
+        """Whether the biases are still looked at: in the first steps of an optimizer, and where they showed it then."""
+        tracks = [self._tracks.get(optimizer) for optimizer in {int(each) for each in integers(block.steps, "optimizer")}]
+        return any(track is None or track.num_rows < self.first_steps or track.goes_on_by_depth for track in tracks)
 
     def shortfall(self) -> Message | None:
         steps = sum(track.series.count for track in self._tracks.values())

@@ -72,15 +72,18 @@ class MissingZeroGrad(Rule):
         again = (integers(block.steps, "flags") & int(StepFlag.NO_BACKWARD | StepFlag.SKIPPED)) != 0
         own = (block.state >= State.ZERO) & ~again[:, None]
         carried = own & (block.values["carried"] != 0)
-        if not carried.any():
-            memory.carried[columns[own.any(axis=0)]] = False
+        if not (carried & ~memory.guilty[columns]).any():
             memory.num_own[columns] += own.sum(axis=0)
+            if memory.carried.any():
+                memory.carried[columns[own.any(axis=0)]] = False
+        else:
+            guilty, since = self._judge(block, own, carried)
+            for row in as_list(np.unique(np.argmax(guilty, axis=0)[guilty.any(axis=0)])):
+                fresh = np.flatnonzero(guilty[row] & ~memory.guilty[columns])
+                memory.guilty[columns[fresh]] = True
+                self._accuse(block, row, fresh, since)
+        if not carried.any():
             return
-        guilty, since = self._judge(block, own, carried)
-        for row in as_list(np.unique(np.argmax(guilty, axis=0)[guilty.any(axis=0)])):
-            fresh = np.flatnonzero(guilty[row] & ~memory.guilty[columns])
-            memory.guilty[columns[fresh]] = True
-            self._accuse(block, row, fresh, since)
         for fault in self._faults:
             if fault.follow(block, carried & memory.guilty[columns]):
                 yield self._finding(fault)
