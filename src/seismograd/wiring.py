@@ -69,6 +69,7 @@ class Recording:
             abandon=self._abandon,
         )
         self._pump = Pump([self._rules, self._writer], self._session.call_sites.sites, self._session.optimizers, self._session.guard.failed)
+        self.failures: list[Note] = []  # also those that could not be written, as when the disk is full
         self._open = True
         self._hub.attach(self._session)
         atexit.register(self.close)
@@ -105,6 +106,8 @@ class Recording:
         self._pump.put(row)
 
     def _tell(self, note: Note) -> None:
+        if note.kind == "failure":
+            self.failures.append(note)
         self._pump.note(note)
 
     def _abandon(self) -> None:

@@ -162,19 +162,21 @@ class Watcher:
                     print(translate("seismograd: {line}").format(line=self._problem.render()), file=sys.__stderr__)
                 return
             try:
-                self._print_summary()
+                self._print_summary(self._recording)
             except Exception as error:
                 text = f"{type(error).__name__}: {error}"
                 print(translate("seismograd: the summary could not be shown: {error}").format(error=text), file=sys.__stderr__)
 
-    def _print_summary(self) -> None:
+    def _print_summary(self, recording: Recording) -> None:
         from rich.console import Console
 
         from seismograd.record.reader import open_run
         from seismograd.rules.engine import diagnose
         from seismograd.views.summary import print_summary
 
-        assert self._run.path is not None
-        run = open_run(self._run.path)
+        run = open_run(recording.path)
+        for note in recording.failures:
+            if note not in run.notes:
+                print(translate("seismograd: {line}").format(line=note.message.render()), file=sys.__stderr__)
         diagnosis = diagnose(run.blocks())
         print_summary(run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__))
