@@ -176,13 +176,13 @@ def towards_the_input(track: Track, look: Look) -> Found | None:
 def from_step_to_step(track: Track, look: Look) -> Found | None:
     """The norm stays far above its baseline and the loss does not fall."""
     finite = np.flatnonzero(np.isfinite(look.norm))
-    factor = look.rule.min_growth if track.finding is None else np.inf
+    factor = look.rule.min_growth if track.finding is None else None
     grown = track.series.add(look.norm[finite], numbers(look.block.steps, "loss")[look.rows[finite]], look.steps[finite], factor)
     if grown is None:
         return None
     position, limit = int(finite[grown.index]), look.rule.min_growth * grown.baseline
     evidence = [Evidence("grad_norm", "", grown.step, grown.norm, limit)]
-    if np.isfinite(grown.loss_baseline):
+    if math.isfinite(grown.loss_baseline) and not math.isnan(grown.loss):
         evidence.append(Evidence("loss", "", grown.step, grown.loss, grown.loss_baseline))
     cause = say(
         "the gradient norm was about {baseline:.2g} and has grown to {norm:.2g} at step {step}, {times:.1g} times as much, while the "

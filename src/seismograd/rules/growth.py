@@ -45,12 +45,12 @@ class NormSeries:
     early: list[float] = field(default_factory=list[float])  # norms
     count: int = 0
 
-    def add(self, norms: FloatArray, losses: FloatArray, steps: IntArray, factor: float) -> Growth | None:
+    def add(self, norms: FloatArray, losses: FloatArray, steps: IntArray, factor: float | None) -> Growth | None:
         """Take in new entries; the first at which the last `elevated` norms are all at least `factor` times the baseline.
 
         The baseline is the larger of two medians: of up to `usual` norms before those, and of up to the first `early` of all. So a norm
         that only comes back from near zero has not grown. Where losses are known, none of the elevated ones may lie below the median loss
-        of the baseline: a network that leaves a plateau has larger gradients and a falling loss.
+        of the baseline: a network that leaves a plateau has larger gradients and a falling loss. Without `factor` nothing is looked for.
         """
         if not len(norms):
             return None
@@ -59,7 +59,7 @@ class NormSeries:
         if missing > 0:
             self.early += norms[:missing].tolist()
         lowest = min((norm for norm, _, _ in self.past), default=math.inf)
-        if norms.max() >= factor * min(lowest, norms.min()):
+        if factor is not None and norms.max() >= factor * min(lowest, norms.min()):
             grown = self._search(norms, losses, steps, factor)
         self.count += len(norms)
         kept = against.usual + against.elevated

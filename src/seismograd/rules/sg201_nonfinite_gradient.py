@@ -115,14 +115,15 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int, had_loss: bool) ->
     first = block.parameters[columns[0]]
     count = int(statistic(block, "nonfinite")[row, columns[0]])
     loss = float(numbers(block.steps, "loss")[row])
-    evidence = (
+    evidence = [
         Evidence("nonfinite", first.name, step, float(count), 0.0),
         Evidence("nonfinite_parameters", "", step, float(len(columns)), 0.0),
-        Evidence("loss", "", step, loss, np.inf),
-    )
+    ]
+    if not np.isnan(loss):
+        evidence.append(Evidence("loss", "", step, loss, np.inf))
     values: dict[str, str | int | float] = {
         "step": step,
-        "loss": loss,
+        "loss": f"{loss:.4g}",
         "parameter": first.name,
         "count": count,
         "numel": first.numel,
@@ -140,7 +141,7 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int, had_loss: bool) ->
         first_step=step,
         last_step=step,
         parameters=tuple(block.parameters[column].name for column in columns),
-        evidence=evidence,
+        evidence=tuple(evidence),
         cause=cause,
         advice=advice,
         where=site_of(block, EventKind.BACKWARD, step),
@@ -182,7 +183,7 @@ def _origin(weights_are_finite: bool, loss: float, had_loss: bool, values: dict[
     if np.isfinite(loss):
         return (
             say(
-                "the loss was still finite ({loss:.4g}) at step {step}, but its backward pass made {count} of the {numel} gradient "
+                "the loss was still finite ({loss}) at step {step}, but its backward pass made {count} of the {numel} gradient "
                 "scalars of {parameter} NaN or infinite, and reached {affected} of {measured} parameters: a derivative without a value, "
                 "such as that of a square root or a norm at 0, even in a branch that torch.where hides",
                 **values,
