@@ -105,11 +105,13 @@ def steps(num_steps: int, *, first_iteration: int = 0, **columns: npt.ArrayLike)
         "scale": 1.0,
         "clip_norm": np.nan,
         "clip_limit": np.nan,
+        "clip_coefficient": np.nan,
+        "applied_norm": np.nan,
         "num_steps": 1,
         "num_backwards": 1,
         "epoch": -1,
     }
-    for name, given in (defaults | columns).items():
+    for name, given in ({name: defaults[name] for name in defaults if name in STEP_DTYPE.fields} | columns).items():
         made[name] = given
     return made
 
@@ -153,8 +155,10 @@ def block(
         "grad_sum": np.where(np.isfinite(norm), 0, np.nan),
         "zeros": np.where(state_of == State.ZERO, numel, 0),
         "nonfinite": np.where(state_of == State.NONFINITE, 1, 0),
+        "applied_norm": norm,
         "carried": np.zeros_like(norm),
     }
+    measured = {name: measured[name] for name in measured if name in DTYPES}
     measured.update(values or {})
     sampled: dict[str, npt.ArrayLike] = {
         "weight_norm": np.tile(np.sqrt(numel), (len(sample_rows), 1)),

@@ -35,6 +35,7 @@ for block in (endless_block(first, 20) for first in range(0, 400, 20)):
         pump.put(row)
 pump.close()
 writer.finding(synthetic.finding())
+writer.close()
 """
 
 
@@ -47,6 +48,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     yield disk
     subprocess.run(["umount", disk], check=True)
 
+
+WRITE_ONCE = """
+import resource, sys
+from pathlib import Path
+from seismograd.record.writer import Writer
+from seismograd.schema import STEP_DTYPE
+from tests import synthetic
+
+writer = Writer(Path(sys.argv[1]), synthetic.info())
+limit = 98 * STEP_DTYPE.itemsize + 20  # a part of the 99th of 100 steps, and all of the other files
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    writer.observe(synthetic.block([[1.0]] * 100, events=[], sample_rows=[]))
+except OSError as error:
+    print(error.errno)
+"""
 
 FIND = """
 import resource, sys
@@ -76,6 +93,7 @@ def assert_recorded_until_full(run_path: Path, output: str, errno: int) -> None:
     run = open_run(run_path)
     assert 0 < len(run.steps) < 400
     assert not run.ended
+    assert run.findings == ()
     np.testing.assert_array_equal(run.series("grad_norm"), endless_block(0, len(run.steps)).values["grad_norm"])
     assert run.torn is not None
 
@@ -93,6 +111,11 @@ def test_a_finding_that_the_disk_does_not_take_is_the_failure_of_the_writer_and_
     run = open_run(tmp_path / "run")
     assert run.findings == ()
     assert run.torn is not None
+
+
+def test_a_write_that_the_disk_took_a_part_of_is_a_failure(tmp_path: Path) -> None:
+    assert run_python(WRITE_ONCE, tmp_path / "run").stdout == "27\n"
+    assert len(open_run(tmp_path / "run").steps) == 98
 
 
 @pytest.mark.parametrize("limit", [5000, 5001, 17000])
