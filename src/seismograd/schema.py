@@ -58,6 +58,7 @@ STATISTICS = (
     Statistic("grad_sum", "<f4", "1", "sum of the gradient's scalars"),
     Statistic("zeros", "<u4", "scalars", "scalars that are exactly zero"),
     Statistic("nonfinite", "<u4", "scalars", "scalars that are NaN or infinite"),
+    Statistic("applied_norm", "<f4", "1", "L2 norm of what the optimizer consumed: after unscale, clip and anything done by hand"),
     Statistic("carried", "<u1", "0/1", "1 where the gradient still held what an earlier step had already used"),
     Statistic("weight_norm", "<f8", "1", "L2 norm of the weights before the update", sampled=True),
     Statistic("dead_rows", "<u4", "rows", "rows whose gradient was zero at every iteration since the last sample", sampled=True),
@@ -104,8 +105,9 @@ class StepFlag(IntFlag):
 
     NONE = 0
     SKIPPED = 1  # the GradScaler skipped the update
-    NO_BACKWARD = 2  # a step without a backward before it
-    UNSTEPPED = 4  # gradients that no step ever used (the end of the run)
+    NO_BACKWARD = 2  # a step on no gradient, or on the very one that the step before had used
+    BY_HAND = 4  # no optimizer: the weights were changed by hand
+    CHANGED = 8  # something unknown changed the gradients between backward and step
 
 
 STEP_DTYPE = np.dtype(
@@ -119,6 +121,8 @@ STEP_DTYPE = np.dtype(
         ("scale", "<f8"),  # loss scale that was divided out (1: none)
         ("clip_norm", "<f8"),  # total norm that the clip saw, unscaled; NaN: no clip
         ("clip_limit", "<f8"),  # its limit; NaN: no clip
+        ("clip_coefficient", "<f8"),  # what a clip by norm multiplied the gradients by, 1 where it did not bind; NaN: no clip by norm
+        ("applied_norm", "<f8"),  # L2 norm of what the optimizers consumed; NaN: nothing, or not measured
         ("overhead_s", "<f8"),  # seconds spent inside seismograd in this iteration
         ("optimizer", "<i4"),  # the first optimizer that stepped; -1: none
         ("num_steps", "<i4"),  # optimizers that stepped in this iteration

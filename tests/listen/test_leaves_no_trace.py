@@ -146,7 +146,7 @@ def test_no_thread_and_no_open_file_is_left(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == files
 
 
-FAULTS = ["_heard", "_read", "_turn", "_step", "_scalar", "_discover", "_carried"]
+FAULTS = ["_heard", "_read", "_turn", "_step", "_scalar", "_reading", "_carried"]
 
 
 @pytest.mark.parametrize("part", FAULTS)

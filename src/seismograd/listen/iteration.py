@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from seismograd.listen.applied import Clip, after_clips
 from seismograd.listen.scalars import Scalar
 from seismograd.schema import (
     EVENT_DTYPE,
@@ -64,10 +65,21 @@ class Stepped:
     number: int
     lr: Scalar
     num_backwards: int
-    clip: tuple[Scalar, Scalar] | None
     flags: StepFlag
-    reading: Reading | None
     carried: IntArray  # columns
+    clips: tuple[Clip, ...] = ()
+    reading: Reading | None = None
+    applied: Reading | None = None  # read again, where the clips do not tell what was consumed
+
+    def applied_norm(self) -> FloatArray:
+        """The norms of what was consumed, for the columns of `reading`  # (n,); NaN when nothing was."""
+        assert self.reading is not None
+        columns = self.reading.columns
+        if self.flags & StepFlag.SKIPPED:
+            return np.full(len(columns), np.nan)
+        if self.applied is not None and np.array_equal(self.applied.columns, columns):
+            return unscaled(self.applied.values, self.applied.scale)["grad_norm"]
+        return after_clips(unscaled(self.reading.values, self.reading.scale)["grad_norm"], columns, self.clips)
 
 
 def divided(values: Values, scale: float) -> dict[str, FloatArray]:
@@ -91,9 +103,8 @@ def unscaled(values: Values, scale: Scalar | None) -> Values:
 
 @dataclass(slots=True)
 class Iteration:
-    """What is known of the iteration so far."""
+    """What is known of the iteration so far. It gets its number when it is over: another thread may be in one of its own."""
 
-    number: int
     events: list[Heard] = field(default_factory=list[Heard])
     steps: list[Stepped] = field(default_factory=list[Stepped])
     overhead_s: float = 0.0
@@ -102,34 +113,34 @@ class Iteration:
         """Whether this optimizer has made its step in this iteration."""
         return any(step.optimizer == optimizer for step in self.steps)
 
-    def row(self, parameters: tuple[Parameter, ...], num_elements: int, epoch: int) -> Row:
-        """The iteration as it is recorded; numbers still on a device are waited for."""
+    def row(self, number: int, parameters: tuple[Parameter, ...], num_elements: int, epoch: int) -> Row:
+        """The iteration as it is recorded, as number `number`; numbers still on a device are waited for."""
         state = np.full(len(parameters), State.NOT_MEASURED, np.uint8)
         values = {s.name: _blank(s.name, len(parameters), s.width) for s in STATISTICS if not s.sampled}
         samples: dict[str, FloatArray] = {}
         elements = np.full(num_elements, np.nan)
         for step in self.steps:
             if step.reading is not None:
-                _place(step.reading, state, values, samples, elements)
+                _place(step, step.reading, state, values, samples, elements)
             values["carried"][step.carried] = 1
-        return Row(parameters, self._step(state, values, bool(samples), epoch), state, values, samples, self._events(), elements)
+        record = self._step(number, state, values, bool(samples), epoch)
+        return Row(parameters, record, state, values, samples, self._events(number), elements)
 
-    def _step(self, state: StateArray, values: dict[str, FloatArray], sampled: bool, epoch: int) -> AnyArray:
+    def _step(self, number: int, state: StateArray, values: dict[str, FloatArray], sampled: bool, epoch: int) -> AnyArray:
         step = np.zeros((), STEP_DTYPE)
         first = self.steps[0]
-        for name in ("clip_norm", "clip_limit"):
-            step[name] = math.nan
-        step["iteration"], step["step"], step["optimizer"] = self.number, first.number, first.optimizer
+        step["iteration"], step["step"], step["optimizer"] = number, first.number, first.optimizer
         step["time_s"] = self.events[-1].time_s if self.events else math.nan
         step["loss"] = self._loss()
         step["lr"] = first.lr.read()
-        measured = values["grad_norm"][state >= State.ZERO]
-        step["grad_norm"] = math.hypot(*measured.tolist()) if len(measured) else math.nan
+        step["grad_norm"] = total(values["grad_norm"], state >= State.ZERO)
+        step["applied_norm"] = total(values["applied_norm"], ~np.isnan(values["applied_norm"]) | (state == State.NONFINITE))
         scale = next((s.reading.loss_scale for s in self.steps if s.reading is not None and s.reading.loss_scale is not None), None)
         step["scale"] = 1.0 if scale is None else scale.read()
-        clip = next((s.clip for s in self.steps if s.clip is not None), None)
-        if clip is not None:
-            step["clip_norm"], step["clip_limit"] = clip[0].read(), clip[1].read()
+        clip = next((s.clips[0] for s in self.steps if s.clips), None)
+        step["clip_norm"] = math.nan if clip is None else clip.norm.read()
+        step["clip_limit"] = math.nan if clip is None else clip.limit.read()
+        step["clip_coefficient"] = clip.coefficient() if clip is not None and clip.by_norm else math.nan
         step["overhead_s"] = self.overhead_s
         step["num_steps"] = len(self.steps)
         step["num_backwards"] = max(s.num_backwards for s in self.steps)
@@ -139,12 +150,12 @@ class Iteration:
         return step
 
     def _flags(self) -> int:
-        """`SKIPPED` when no optimizer of the iteration stepped; `NO_BACKWARD` when any did so on nothing new."""
+        """`SKIPPED` when no optimizer of the iteration stepped; the others when they hold for any."""
         flags = StepFlag.NONE
         if all(step.flags & StepFlag.SKIPPED for step in self.steps):
             flags |= StepFlag.SKIPPED
-        if any(step.flags & StepFlag.NO_BACKWARD for step in self.steps):
-            flags |= StepFlag.NO_BACKWARD
+        for step in self.steps:
+            flags |= step.flags & ~StepFlag.SKIPPED
         return int(flags)
 
     def _loss(self) -> float:
@@ -156,11 +167,11 @@ class Iteration:
                 losses.update({id(loss): loss.read() / scale for loss in step.reading.losses})
         return math.nan if not losses else sum(losses.values())
 
-    def _events(self) -> AnyArray:
+    def _events(self, number: int) -> AnyArray:
         return np.array(
             [
                 (
-                    self.number,
+                    number,
                     e.time_s,
                     e.value.read() / (1.0 if e.scale is None else e.scale.read()),
                     e.limit.read(),
@@ -180,8 +191,19 @@ def _blank(name: str, num_parameters: int, width: int) -> FloatArray:
     return np.zeros(shape) if name == "carried" else np.full(shape, np.nan)
 
 
+def total(norms: FloatArray, which: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
+    """The L2 norm over several gradients from the norm of each; NaN when there is none, or one is not finite."""
+    chosen = norms[which]
+    return math.hypot(*chosen.tolist()) if len(chosen) and np.isfinite(chosen).all() else math.nan
+
+
 def _place(
-    reading: Reading, state: StateArray, values: dict[str, FloatArray], samples: dict[str, FloatArray], elements: FloatArray
+    step: Stepped,
+    reading: Reading,
+    state: StateArray,
+    values: dict[str, FloatArray],
+    samples: dict[str, FloatArray],
+    elements: FloatArray,
 ) -> None:
     """Put a reading into its columns; what another optimizer of the iteration already put there stays."""
     free = state[reading.columns] == State.NOT_MEASURED
@@ -189,6 +211,7 @@ def _place(
     state[columns] = reading.state[free]
     for name, value in unscaled(reading.values, reading.scale).items():
         values[name][columns] = value[free]
+    values["applied_norm"][columns] = step.applied_norm()[free]
     for name, value in unscaled(reading.samples, reading.scale).items():
         target = samples.setdefault(name, np.full((len(state), *value.shape[1:]), np.nan))
         target[columns] = value[free]

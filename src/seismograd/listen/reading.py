@@ -15,7 +15,7 @@ from seismograd.listen.roster import Roster
 from seismograd.listen.scalars import Scalar
 from seismograd.listen.windows import Clearing, Plan, Window
 from seismograd.measure.backend import Backend
-from seismograd.schema import FloatArray
+from seismograd.schema import FloatArray, IntArray
 
 Refuse = Callable[[SeismogradError], None]
 
@@ -114,6 +114,11 @@ def read(
         losses=(*window.losses, *extra_losses),
         loss_scale=window.loss_scale,
     )
+
+
+def columns_of(ids: frozenset[int], window: Window, roster: Roster) -> IntArray:
+    """The columns of those of the window's parameters whose ids these are."""
+    return np.asarray([roster.column(p) for p in window.held() if id(p) in ids and p in roster], np.int64)
 
 
 def _numel(gradient: torch.Tensor) -> int:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from seismograd.listen.discovery import Found, roots
-from seismograd.listen.graph import execution_order
 from seismograd.listen.naming import Named, loose_name, model_name, named, unique
 from seismograd.schema import Parameter
 
 MAX_WALKS = 8  # backwards whose graph is read for the order of execution, after each change of the roster
+
+
+Groups = Sequence[Mapping[str, Any]]
 
 
 @dataclass(slots=True)
@@ -91,13 +94,12 @@ class Roster:
                     found.append((tensor, column))
         return found
 
-    def learn(self, optimizers: Iterable[tuple[int, str, torch.optim.Optimizer]], around: Found) -> None:
-        """Take in the parameters of these (index, name, optimizer) and of the models that hold them, out of what was found around."""
+    def learn(self, optimizers: Iterable[tuple[int, str, Groups]], around: Found) -> None:
+        """Take in the parameters of these (index, name, parameter groups) and of the models that hold them, out of what was found around."""
         listed = list(optimizers)
-        held = [p for _, _, o in listed for group in o.param_groups for p in group["params"]]
-        self._take_models(held, around)
-        for index, name, optimizer in listed:
-            self._take_optimizer(index, name, optimizer, around.names)
+        self._take_models([p for _, _, groups in listed for group in groups for p in group["params"]], around)
+        for index, name, groups in listed:
+            self._take_groups(index, name, groups, around.names)
         self._walks = 0
         self._changed()
 
@@ -138,8 +140,8 @@ class Roster:
                 found.append((min(place[key] for key in holds), module))
         return [module for _, module in sorted(found, key=lambda pair: pair[0])]
 
-    def _take_optimizer(self, index: int, name: str, optimizer: torch.optim.Optimizer, variables: Mapping[int, str]) -> None:
-        for number, group in enumerate(optimizer.param_groups):
+    def _take_groups(self, index: int, name: str, groups: Groups, variables: Mapping[int, str]) -> None:
+        for number, group in enumerate(groups):
             given: Sequence[str] = group.get("param_names", ())
             for position, tensor in enumerate(group["params"]):
                 if id(tensor) not in self._columns:
@@ -165,17 +167,19 @@ class Roster:
             self._by_name[name] = column
         self._columns[key] = column
 
-    def read_graph(self, tops: list[object]) -> None:
-        """Learn the order of execution from the graph of a loss, while there are parameters whose place is not known."""
-        if self._walks >= MAX_WALKS or all(p.depth is not None or not p.trainable for p in self.parameters):
-            return
+    def wants_order(self) -> bool:
+        """Whether there are parameters whose place in the order of execution is not known, and hope to learn it."""
+        return self._walks < MAX_WALKS and any(p.depth is None and p.trainable for p in self.parameters)
+
+    def order(self, leaves: Sequence[torch.Tensor]) -> None:
+        """Learn the order of execution from leaves that are in it."""
         self._walks += 1
-        order = execution_order(tops)
+        place = {id(leaf): i for i, leaf in enumerate(leaves)}
         unplaced = ((c, e.tensor()) for c, e in enumerate(self._entries) if e.depth is None)
-        fresh = [(order[id(t)], c) for c, t in unplaced if t is not None and id(t) in order]
+        fresh = sorted((place[id(t)], c) for c, t in unplaced if t is not None and id(t) in place)
         depth = sum(e.depth is not None for e in self._entries)
-        for place, (_, column) in enumerate(sorted(fresh)):
-            self._entries[column].depth = depth + place
+        for offset, (_, column) in enumerate(fresh):
+            self._entries[column].depth = depth + offset
         if fresh:
             self._changed()
 

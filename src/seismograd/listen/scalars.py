@@ -36,3 +36,11 @@ class Scalar:
         if self.tensor is not None:
             self.settle(float(self.tensor))
         return self.value
+
+
+def total_of(tensors: tuple[object, ...]) -> object:
+    """The sum of several one-element tensors, as `Scalar` takes it; `None` when any holds more than one number."""
+    if len(tensors) == 1:
+        return tensors[0]
+    parts = [t.detach().reshape(()) for t in tensors if isinstance(t, torch.Tensor) and t.numel() == 1]
+    return torch.stack(parts).sum() if parts and len(parts) == len(tensors) else None

@@ -16,20 +16,21 @@ import torch
 from seismograd.elements import ElementSpec
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
-from seismograd.listen import discovery
+from seismograd.listen.applied import Clip
 from seismograd.listen.callsite import CallSites
+from seismograd.listen.graph import leaves_in_order
 from seismograd.listen.guard import Guard
-from seismograd.listen.iteration import Heard, Iteration, Stepped
-from seismograd.listen.naming import unique
-from seismograd.listen.reading import Elements, look_at, plan, read
-from seismograd.listen.roster import Roster
-from seismograd.listen.scalars import Scalar
+from seismograd.listen.iteration import Heard, Iteration, Reading, Stepped
+from seismograd.listen.lanes import Lane, Lanes
+from seismograd.listen.patches.clip import NORM
+from seismograd.listen.reading import Elements, columns_of, look_at, plan, read
+from seismograd.listen.registry import Registry
+from seismograd.listen.scalars import Scalar, total_of
 from seismograd.listen.windows import Window
 from seismograd.measure.backend import Backend
-from seismograd.schema import SAMPLE_EVERY, EventKind, Note, Optimizer, Row, StepFlag
+from seismograd.schema import SAMPLE_EVERY, EventKind, IntArray, Note, Optimizer, Row, StepFlag
 
 MAX_EVENTS_WITHOUT_STEP = 4096
-MAX_SHARE_OF_LOOKING = 0.002
 BY_OPTIMIZER, BY_MODULE = 1, 2
 
 
@@ -51,29 +52,26 @@ class Session:
         abandon: Callable[[], None] = lambda: None,
     ) -> None:
         self.abandon = abandon
-        self.epoch_number = -1
-        self.optimizers: list[Optimizer] = []
         self.call_sites = CallSites()
         self.guard = Guard(self._report)
         self._backend, self._emit, self._tell = backend, emit, tell
         self._elements = Elements(elements, self._refuse_element)
         self._sampling = sampling
-        self._given = bool(models or optimizers)
-        self._roster = Roster(models)
-        self._windows: dict[int, Window] = {}
-        self._given_optimizers = {id(o) for o in optimizers}
-        self._iteration = Iteration(0)
+        self._registry = Registry(models, optimizers)
+        self._lanes = Lanes()
+        self._epoch = -1
         self._num_rows = 0
         self._num_backwards_heard = 0
-        self._loss: Scalar | None = None  # of the backward that is running
-        self._loss_scale: Scalar | None = None  # told by GradScaler.scale, for the next backward
+        self._touched = False  # whether any backward has reached a parameter of any optimizer
+        self._leaves: list[torch.Tensor] = []  # of the backward that is running, while nothing has been touched
         self._waiting: list[Scalar] = []
-        self._clipped: set[int] = set()
-        self._looking_s = 0.0
         self._lock = threading.RLock()
         self._start_s = time.perf_counter()
-        for optimizer in optimizers:
-            self._open_window(optimizer, discovery.Found())
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """The optimizers of the run; it only grows."""
+        return self._registry.optimizers
 
     # What the hub calls -------------------------------------------------------------------------------------------------
 
@@ -81,154 +79,184 @@ class Session:
         """One call from a patch. Nothing that goes wrong in here comes out."""
         began = time.perf_counter()
         with self._lock:
-            self.guard.call(part, getattr(self, f"on_{part}"), *args)
-            self._iteration.overhead_s += time.perf_counter() - began
+            lane = self._lanes.here()
+            self.guard.call(part, getattr(self, f"on_{part}"), lane, *args)
+            lane.iteration.overhead_s += time.perf_counter() - began
 
-    def on_backward_begins(self, tensors: Any) -> None:
+    def on_backward_begins(self, lane: Lane, tensors: Any) -> None:
         """The outermost backward begins: a new iteration, if the one before has stepped."""
         self._num_backwards_heard += 1
-        if self._iteration.steps and not any(w.stepping for w in self._windows.values()):
-            self._turn()
+        self._step_by_hand(lane)
+        if lane.iteration.steps and not any(w.stepping and w.lane is lane for w in self._registry):
+            self._turn(lane)
         listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
-        if self._num_backwards_heard == 1 and not self._given:
-            self._discover()
-        self._roster.read_graph([t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed])
-        self._loss = self._scalar(listed[0] if len(listed) == 1 else None)
-        self._heard(EventKind.BACKWARD, value=self._loss, scale=self._loss_scale)
-        for window in self._windows.values():
+        if self._num_backwards_heard == 1 and self._registry.all_of_the_process:
+            self._registry.discover()
+        roster = self._registry.roster
+        if roster.wants_order() or not self._touched:
+            self._leaves = leaves_in_order([t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed])
+            roster.order(self._leaves)
+        lane.loss = self._scalar(total_of(listed))
+        self._heard(lane, EventKind.BACKWARD, value=lane.loss, scale=lane.loss_scale)
+        for window in self._of(lane):
             window.clearing.backward_begins()
 
-    def on_backward_ends(self) -> None:
+    def on_backward_ends(self, lane: Lane) -> None:
         """Its gradients are in. Under a closure this is the moment to read them."""
-        loss, self._loss = self._loss, None
-        scale, self._loss_scale = self._loss_scale, None
+        loss, lane.loss = lane.loss, None
+        scale, lane.loss_scale = lane.loss_scale, None
+        leaves, self._leaves = self._leaves, []
         if loss is None:
             return
-        for window in self._windows.values():
-            reread = window.ready is None or not window.stepping
-            if window.clearing.backward_ends() and reread:
+        for window in self._of(lane):
+            if not window.clearing.backward_ends():
+                continue
+            self._touched = True
+            if window.ready is None or not window.stepping:  # a closure may evaluate again: the first time counts
                 window.backward_ended(loss, scale)
-                if window.stepping:
-                    self._read(window)
+                if window.stepping or window.eager:
+                    self._read(lane, window)
+        if not self._touched and self._registry.all_of_the_process and leaves:
+            self._registry.by_hand.backward_ended(leaves)
+            if self._registry.by_hand.held():
+                window = self._registry.without_optimizer()
+                window.backward_ended(loss, scale)
+                self._read(lane, window)
 
-    def on_clip_begins(self, parameters: list[Any]) -> None:
+    def on_clip_begins(self, lane: Lane, parameters: list[Any]) -> None:
         """Read before the clip: one NaN in it would make every gradient NaN."""
-        ids = {id(p) for p in parameters}
-        for window in self._windows.values():
-            if window.ready is None and any(id(p) in ids for p in window.held()):
-                self._read(window)
-        self._clipped = ids
+        lane.clipped = frozenset(id(p) for p in parameters)
+        for window in self._registry.holding(lane.clipped):
+            if window.ready is None:
+                self._read(lane, window)
 
-    def on_clip_ends(self, kind: int, limit: object, total: object) -> None:
+    def on_clip_ends(self, lane: Lane, kind: int, limit: object, total: object) -> None:
         """Note the norm it found and its limit."""
         norm, bound = self._scalar(total), self._scalar(limit)
-        ids, self._clipped = self._clipped, set()
-        concerned = [w for w in self._windows.values() if any(id(p) in ids for p in w.held())]
+        ids, lane.clipped = lane.clipped, frozenset()
+        concerned = self._registry.holding(ids)
         for window in concerned:
-            window.clip = (norm, bound)
+            window.clips.append(Clip(columns_of(ids, window, self._registry.roster), norm, bound, kind == NORM))
+            window.clearing.known()
         index = concerned[0].index if len(concerned) == 1 else -1
-        self._heard(EventKind.CLIP, index, value=norm, limit=bound, detail=kind)
+        self._heard(lane, EventKind.CLIP, index, value=norm, limit=bound, detail=kind)
 
-    def on_zero_grad_ends(self, owner: Any) -> None:
+    def on_zero_grad_ends(self, lane: Lane, owner: Any) -> None:
         """Gradients were cleared by an optimizer or a module."""
         if isinstance(owner, torch.optim.Optimizer):
-            window = self._window(owner)
-            if window is not None:
-                self._heard(EventKind.ZERO_GRAD, window.index, detail=BY_OPTIMIZER)
-                window.cleared()
-            return
-        ids = {id(p) for p in owner.parameters()}
-        cleared = [w for w in self._windows.values() if (held := w.held()) and all(id(p) in ids for p in held)]
+            window = self._registry.window(owner)
+            cleared = [] if window is None else [window]
+            detail = BY_OPTIMIZER
+        else:
+            ids = {id(p) for p in owner.parameters()}
+            cleared = [w for w in self._registry if (held := w.held()) and all(id(p) in ids for p in held)]
+            detail = BY_MODULE
         for window in cleared:
+            window.lane = lane
             window.cleared()
-        if cleared or not self._given:
-            self._heard(EventKind.ZERO_GRAD, cleared[0].index if len(cleared) == 1 else -1, detail=BY_MODULE)
+        if cleared or (detail == BY_MODULE and self._registry.all_of_the_process):
+            self._heard(lane, EventKind.ZERO_GRAD, cleared[0].index if len(cleared) == 1 else -1, detail=detail)
 
-    def on_step_begins(self, optimizer: Any, closure: bool) -> None:
+    def on_step_begins(self, lane: Lane, optimizer: Any, closure: bool) -> None:
         """An optimizer is about to consume its gradients."""
-        window = self._window(optimizer)
+        window = self._registry.window(optimizer)
         if window is None:
             return
-        if self._iteration.has_stepped(window.index):
-            self._turn()
+        window.lane = lane
+        if lane.iteration.has_stepped(window.index):
+            self._turn(lane)
         fused = getattr(optimizer, "grad_scale", None)  # a fused optimizer divides by the scale itself
         if isinstance(fused, torch.Tensor):
             window.grad_scale = window.loss_scale = self._scalar(fused)
         window.stepping = True
-        flags = StepFlag.NO_BACKWARD if not closure and self._loss is None and window.clearing.stale() else StepFlag.NONE
+        flags, applied = StepFlag.NONE, None
+        if not closure and lane.loss is None:
+            if window.clearing.stale():
+                flags = StepFlag.NO_BACKWARD
+            elif window.num_backwards and window.clearing.changed():
+                flags, window.eager = StepFlag.CHANGED, True
         if window.ready is None and not closure:
-            self._read(window)
-        self._step(window, optimizer, flags)
+            self._read(lane, window)
+        elif not closure and (flags & StepFlag.CHANGED or not all(clip.by_norm for clip in window.clips)):
+            applied = self._reading(lane, window, sample=False)
+        self._step(lane, window, optimizer, flags, applied)
 
-    def on_step_ends(self, optimizer: Any) -> None:
+    def on_step_ends(self, lane: Lane, optimizer: Any) -> None:
         """The step is done: its window is used up."""
-        window = self._windows.get(id(optimizer))
+        window = self._registry.known(optimizer)
         if window is None or not window.stepping:
             return
         if window.ready is None:  # a closure that did not call backward
-            self._read(window)
-        for step in self._iteration.steps:
+            self._read(lane, window)
+        for step in lane.iteration.steps:
             if step.optimizer == window.index:
                 step.reading = window.ready
                 step.num_backwards = max(step.num_backwards, window.num_backwards)
         window.step_ended()
 
-    def on_scaled(self, scaler: Any) -> None:
+    def on_scaled(self, lane: Lane, scaler: Any) -> None:
         """The next backward is of a loss that was multiplied by the scale."""
         if scaler.is_enabled():
-            self._loss_scale = self._scalar(scaler._scale)
+            lane.loss_scale = self._scalar(scaler._scale)
 
-    def on_unscale_ends(self, scaler: Any, optimizer: Any) -> None:
+    def on_unscale_ends(self, lane: Lane, scaler: Any, optimizer: Any) -> None:
         """The scale has been divided out: these are the ready gradients."""
-        window = self._window(optimizer)
+        window = self._registry.window(optimizer)
         if window is None or not scaler.is_enabled():
             return
         window.grad_scale = None
-        self._heard(EventKind.UNSCALE, window.index, value=self._scalar(scaler._scale))
+        window.clearing.known()
+        self._heard(lane, EventKind.UNSCALE, window.index, value=self._scalar(scaler._scale))
         if window.ready is None:
-            self._read(window)
+            self._read(lane, window)
 
-    def on_scaler_step_begins(self, optimizer: Any) -> None:
+    def on_scaler_step_begins(self, _: Lane, optimizer: Any) -> None:
         """Remember how many steps were made, to see whether this one is left out."""
-        window = self._window(optimizer)
+        window = self._registry.window(optimizer)
         if window is not None:
             window.steps_before_scaler = window.num_steps
 
-    def on_scaler_step_ends(self, scaler: Any, optimizer: Any) -> None:
+    def on_scaler_step_ends(self, lane: Lane, scaler: Any, optimizer: Any) -> None:
         """Record a step that the scaler left out, with the gradients that caused it."""
-        window = self._windows.get(id(optimizer))
+        window = self._registry.known(optimizer)
         if window is None or not scaler.is_enabled() or window.num_steps != window.steps_before_scaler:
             return
-        if self._iteration.has_stepped(window.index):
-            self._turn()
-        self._step(window, optimizer, StepFlag.SKIPPED)
+        if lane.iteration.has_stepped(window.index):
+            self._turn(lane)
+        self._step(lane, window, optimizer, StepFlag.SKIPPED, None)
         window.restart()
 
-    def on_scaler_updated(self, scaler: Any) -> None:
+    def on_scaler_updated(self, lane: Lane, scaler: Any) -> None:
         """The scale may have changed."""
         if scaler.is_enabled():
-            self._heard(EventKind.SCALER_UPDATE, value=self._scalar(scaler._scale))
+            self._heard(lane, EventKind.SCALER_UPDATE, value=self._scalar(scaler._scale))
 
     # What the owner calls -----------------------------------------------------------------------------------------------
 
     def epoch(self, number: int) -> None:
         """From here on the iterations belong to this epoch."""
-        self.epoch_number = number
+        self._epoch = number
 
     def finish(self) -> None:
-        """Hand on the last iteration, and say what no step has used."""
+        """Hand on the last iterations, and say what no step has used."""
         with self._lock:
-            left = max((w.num_backwards for w in self._windows.values()), default=0)
-            if self._iteration.steps:
-                self.guard.call("turn", self._turn)
+            self.guard.call("step_by_hand", self._step_by_hand, self._lanes.here())
+            left = max((w.num_backwards for w in self._registry), default=0)
+            for lane in self._lanes.all():
+                if lane.iteration.steps:
+                    self.guard.call("turn", self._turn, lane)
             if not self._num_rows:
                 self._tell(Note("no_step", -1, self._why_no_step()))
             elif left:
                 message = say("{count} backwards after the last step were never used by one", count=left)
-                self._tell(Note("tail", self._iteration.number, message))
-            self._windows.clear()
+                self._tell(Note("tail", self._num_rows, message))
+            self._registry.clear()
 
     # How it is done -----------------------------------------------------------------------------------------------------
+
+    def _of(self, lane: Lane) -> list[Window]:
+        """The windows that a backward of this thread may concern: those of no other one."""
+        return [w for w in self._registry if w.lane is None or w.lane is lane]
 
     def _why_no_step(self) -> Message:
         if self._num_backwards_heard:
@@ -237,6 +265,7 @@ class Session:
 
     def _heard(
         self,
+        lane: Lane,
         kind: EventKind,
         optimizer: int = -1,
         value: Scalar | None = None,
@@ -244,12 +273,12 @@ class Session:
         detail: int = 0,
         scale: Scalar | None = None,
     ) -> None:
-        events = self._iteration.events
+        events = lane.iteration.events
         heard = Heard(int(kind), time.perf_counter() - self._start_s, self.call_sites.here(), optimizer, detail=detail, scale=scale)
         heard.value = value or heard.value
         heard.limit = limit or heard.limit
         events.append(heard)
-        if len(events) > MAX_EVENTS_WITHOUT_STEP and not self._iteration.steps:
+        if len(events) > MAX_EVENTS_WITHOUT_STEP and not lane.iteration.steps:
             del events[: MAX_EVENTS_WITHOUT_STEP // 2]
 
     def _scalar(self, source: object) -> Scalar:
@@ -258,92 +287,58 @@ class Session:
             self._waiting = [*self._waiting[-MAX_EVENTS_WITHOUT_STEP:], scalar]
         return scalar
 
-    def _window(self, optimizer: torch.optim.Optimizer) -> Window | None:
-        """The window of an optimizer, opened when it is first heard of; `None` for one that is not watched."""
-        window = self._windows.get(id(optimizer))
-        if window is not None or (self._given and not self._concerns(optimizer)):
-            return window
-        self._discover([optimizer])
-        return self._windows.get(id(optimizer))
+    def _read(self, lane: Lane, window: Window) -> None:
+        """Read the ready gradients of a window."""
+        window.ready = self._reading(lane, window, self._sampling and self._num_rows % SAMPLE_EVERY == 0)
 
-    def _concerns(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether it was given, or updates a parameter of a model that was."""
-        if id(optimizer) in self._given_optimizers:
-            return True
-        self._roster.learn([], discovery.Found())
-        return any(p in self._roster for group in optimizer.param_groups for p in group["params"])
+    def _reading(self, lane: Lane, window: Window, sample: bool) -> Reading:
+        self._registry.learn(window)
+        waiting, self._waiting = self._waiting, []
+        running = [] if lane.loss is None or any(loss is lane.loss for loss in window.losses) else [lane.loss]
+        if running and window.loss_scale is None:
+            window.grad_scale = window.loss_scale = lane.loss_scale
+        return read(window, self._registry.roster, self._backend, self._elements, waiting, running, sample)
 
-    def _discover(self, more: Sequence[torch.optim.Optimizer] = ()) -> None:
-        """Look for what the script has made, and give names to it."""
-        around = self._look()
-        for optimizer in (*more, *(() if self._given else around.optimizers)):
-            if id(optimizer) not in self._windows and "param_groups" in vars(optimizer):
-                self._open_window(optimizer, around)
-        self._learn(around)
+    def _step(self, lane: Lane, window: Window, optimizer: torch.optim.Optimizer, flags: StepFlag, applied: Reading | None) -> None:
+        lr = self._scalar(optimizer.param_groups[0].get("lr") if optimizer.param_groups else None)
+        self._heard(lane, EventKind.STEP, window.index, value=lr)
+        backwards = window.num_backwards + (lane.loss is not None)
+        carried = np.zeros(0, np.int64) if flags & (StepFlag.NO_BACKWARD | StepFlag.SKIPPED) else self._carried(window)
+        step = Stepped(window.index, window.num_steps, lr, backwards, flags, carried, tuple(window.clips), window.ready, applied)
+        lane.iteration.steps.append(step)
 
-    def _look(self) -> discovery.Found:
-        """Everywhere while that is cheap against the run so far: a script may make an optimizer in every step."""
-        began = time.perf_counter()
-        found = discovery.look(everywhere=self._looking_s < max(1.0, MAX_SHARE_OF_LOOKING * (began - self._start_s)))
-        self._looking_s += time.perf_counter() - began
-        return found
-
-    def _open_window(self, optimizer: torch.optim.Optimizer, around: discovery.Found) -> None:
-        index, key = len(self.optimizers), id(optimizer)
-        name = unique([around.names.get(key) or type(optimizer).__name__], [o.name for o in self.optimizers])[0]
-        self.optimizers.append(Optimizer(index, type(optimizer).__name__, name))
-        window = self._windows[key] = Window(optimizer, index, name, lambda: self._close_window(key))
+    def _step_by_hand(self, lane: Lane) -> None:
+        """The script has changed weights since the last backward, and no optimizer did: that was a step."""
+        if self._touched or self._num_backwards_heard < 2 or not self._registry.by_hand.stepped():
+            return
+        window = self._registry.without_optimizer()
+        nothing = np.zeros(0, np.int64)
+        step = Stepped(window.index, window.num_steps, Scalar(None), window.num_backwards, StepFlag.BY_HAND, nothing, reading=window.ready)
+        lane.iteration.steps.append(step)
+        window.step_ended()
         look_at(window)
 
-    def _close_window(self, key: int) -> None:
-        self._windows.pop(key, None)
-
-    def _learn(self, around: discovery.Found) -> None:
-        pairs = [(w.index, w.name, o) for w in self._windows.values() if (o := w.optimizer()) is not None]
-        self._roster.learn(pairs, around)
-
-    def _read(self, window: Window) -> None:
-        """Read the gradients of a window, learning its parameters first where any is new."""
-        held = window.held()
-        if any(p not in self._roster for p in held):
-            self._learn(self._look())
-        if len(window.clearing.parameters) == 0 and held:
-            look_at(window)
-        waiting, self._waiting = self._waiting, []
-        sample = self._sampling and self._num_rows % SAMPLE_EVERY == 0
-        running = [] if self._loss is None or any(loss is self._loss for loss in window.losses) else [self._loss]
-        if running and window.loss_scale is None:
-            window.grad_scale = window.loss_scale = self._loss_scale
-        window.ready = read(window, self._roster, self._backend, self._elements, waiting, running, sample)
-
-    def _step(self, window: Window, optimizer: torch.optim.Optimizer, flags: StepFlag) -> None:
-        lr = self._scalar(optimizer.param_groups[0].get("lr") if optimizer.param_groups else None)
-        self._heard(EventKind.STEP, window.index, value=lr)
-        backwards = window.num_backwards + (self._loss is not None)
-        carried = self._carried(window) if not flags else np.zeros(0, np.int64)
-        number = window.num_steps
-        self._iteration.steps.append(Stepped(window.index, number, lr, backwards, window.clip, flags, window.ready, carried))
-
-    def _carried(self, window: Window) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def _carried(self, window: Window) -> IntArray:
         """The columns whose gradient holds what an earlier step had used; all of them when all that were looked at do."""
         marks = window.clearing.carried_over()
         if True not in marks:
             return np.zeros(0, np.int64)
         seen = [p for ref, mark in zip(window.clearing.parameters, marks, strict=True) if mark and (p := ref()) is not None]
         looked_at = [p for ref in window.clearing.parameters if (p := ref()) is not None and p.grad is not None]
-        columns = plan(window, self._roster)[0].columns if len(seen) == len(looked_at) else [self._roster.column(p) for p in seen]
+        roster = self._registry.roster
+        columns = plan(window, roster)[0].columns if len(seen) == len(looked_at) else [roster.column(p) for p in seen]
         return np.asarray(columns, np.int64)
 
-    def _turn(self) -> None:
+    def _turn(self, lane: Lane) -> None:
         """The iteration is over: hand it on and begin the next."""
-        done, self._iteration = self._iteration, Iteration(self._iteration.number + 1)
-        self._num_rows += 1
-        self._emit(done.row(self._roster.parameters, len(self._elements), self.epoch_number))
+        done, lane.iteration = lane.iteration, Iteration()
+        number, self._num_rows = self._num_rows, self._num_rows + 1
+        self._emit(done.row(number, self._registry.roster.parameters, len(self._elements), self._epoch))
 
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"
         message = say("a part of seismograd failed and was left out: {part}: {error}", part=part, error=text)
-        self._tell(Note("failure", self._iteration.number, message))
+        self._tell(Note("failure", self._num_rows, message))
 
     def _refuse_element(self, error: SeismogradError) -> None:
-        self._tell(Note("element", self._iteration.number, error.message))
+        self._tell(Note("element", self._num_rows, error.message))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 
+from seismograd.listen.applied import Clip
 from seismograd.listen.iteration import Reading
+from seismograd.listen.lanes import Lane
 from seismograd.listen.scalars import Scalar
 
 MAX_LOOKED_AT = 64  # parameters of an optimizer whose gradients are looked at in every backward
@@ -85,6 +86,14 @@ class Clearing:
         now = self._signatures()
         return all(mark is None for mark in now) or (self._used and now == self._last)
 
+    def known(self) -> None:
+        """A change that was heard of (a clip, an unscale) has been made."""
+        self._last = self._signatures()
+
+    def changed(self) -> bool:
+        """Whether anything that was not heard of has changed a gradient since the last thing that was."""
+        return self._signatures() != self._last
+
     def carried_over(self) -> list[bool]:
         """For each parameter looked at: does its gradient hold both what an earlier step had used and something newer?"""
         return [False] * len(self.carried) if self._used else self.carried
@@ -106,28 +115,32 @@ class Plan:
 
 
 class Window:
-    """What is known of one optimizer between two of its steps."""
+    """What is known of one optimizer between two of its steps.
 
-    def __init__(self, optimizer: torch.optim.Optimizer, index: int, name: str, gone: Callable[[], None]) -> None:
-        self.optimizer = weakref.ref(optimizer, lambda _: gone())
+    `held` gives its parameters in its order; it holds them weakly, as the window must not keep a model alive.
+    """
+
+    def __init__(self, held: Callable[[], list[torch.Tensor]], index: int, name: str) -> None:
+        self.held = held
         self.index = index
         self.name = name
         self.num_steps = 0
         self.plan: Plan | None = None
         self.clearing = Clearing([])
+        self.eager = False  # read after every backward: something unknown has changed gradients before
+        self.lane: Lane | None = None  # the thread that trains it, once that is known
+        self.steps_before_scaler = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new window."""
         self.ready: Reading | None = None
         self.num_backwards = 0
         self.losses: list[Scalar] = []
         self.grad_scale: Scalar | None = None  # what the gradients are still multiplied by
         self.loss_scale: Scalar | None = None  # what the loss was multiplied by
-        self.clip: tuple[Scalar, Scalar] | None = None  # total norm as the clip saw it, limit
+        self.clips: list[Clip] = []
         self.stepping = False
-        self.steps_before_scaler = 0
-
-    def held(self) -> list[torch.Tensor]:
-        """The optimizer's parameters, in its order."""
-        optimizer = self.optimizer()
-        return [] if optimizer is None else list(chain.from_iterable(group["params"] for group in optimizer.param_groups))
 
     def backward_ended(self, loss: Scalar, scale: Scalar | None) -> None:
         """A backward added into these gradients, so what was read of them before is no longer what they are."""
@@ -135,6 +148,7 @@ class Window:
         self.losses.append(loss)
         self.grad_scale = self.loss_scale = scale
         self.ready = None
+        self.clips = []
 
     def cleared(self) -> None:
         """What was accumulated so far is gone. Inside a step (a closure that evaluates again) what was read stands."""
@@ -148,12 +162,3 @@ class Window:
         self.num_steps += 1
         self.clearing.step_ends()
         self.restart()
-
-    def restart(self) -> None:
-        """Begin a new window."""
-        self.num_backwards = 0
-        self.losses = []
-        self.grad_scale = self.loss_scale = None
-        self.clip = None
-        self.ready = None
-        self.stepping = False

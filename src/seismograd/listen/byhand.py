@@ -1,0 +1,50 @@
+"""Training without an optimizer: the script changes the weights itself, and that they changed is all there is to hear."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+
+import torch
+
+MAX_LOOKED_AT = 64
+
+
+class ByHand:
+    """The parameters that backwards reach and no optimizer holds; whether the script has changed them since the last backward.
+
+    A leaf that is no `nn.Parameter` may be an input whose gradient is wanted: it counts once its value has changed.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[weakref.ref[torch.Tensor], float]] = {}
+        self._trained: dict[int, weakref.ref[torch.Tensor]] = {}
+
+    def held(self) -> list[torch.Tensor]:
+        """The parameters, in the order in which the forward pass uses them."""
+        return [tensor for reference in self._trained.values() if (tensor := reference()) is not None]
+
+    def backward_ended(self, leaves: Sequence[torch.Tensor]) -> None:
+        """Take in the leaves that have a gradient now, and remember what they are."""
+        for leaf in leaves:
+            if leaf.grad is not None and (isinstance(leaf, torch.nn.Parameter) or self._moved(leaf)):
+                self._trained[id(leaf)] = weakref.ref(leaf)
+        self._seen = {id(leaf): (weakref.ref(leaf), _fingerprint(leaf)) for leaf in leaves[:MAX_LOOKED_AT]}
+
+    def stepped(self) -> bool:
+        """Whether the script has changed any of them since the last backward."""
+        return any(
+            key in self._trained and (leaf := reference()) is not None and self._moved(leaf) for key, (reference, _) in self._seen.items()
+        )
+
+    def _moved(self, leaf: torch.Tensor) -> bool:
+        before = self._seen.get(id(leaf))
+        return before is not None and before[0]() is leaf and before[1] != _fingerprint(leaf)
+
+
+def _fingerprint(leaf: torch.Tensor) -> float:
+    """A number that an update changes, also one through `.data`, which leaves `_version` alone."""
+    with torch.no_grad():
+        plain = leaf.detach()
+        real = torch.view_as_real(plain) if plain.is_complex() else plain
+        return float(real.double().square().sum())

@@ -1,0 +1,47 @@
+"""What is under way in one thread of the training: two threads may train two models at once."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import torch
+
+from seismograd.listen.iteration import Iteration
+from seismograd.listen.scalars import Scalar
+
+
+@dataclass(slots=True)
+class Lane:
+    """The iteration of a thread, and the call that it is inside of."""
+
+    iteration: Iteration = field(default_factory=Iteration)
+    loss: Scalar | None = None  # of the backward that is running
+    loss_scale: Scalar | None = None  # told by GradScaler.scale, for the next backward
+    clipped: frozenset[int] = frozenset()  # ids of the parameters that are being clipped
+
+
+class Lanes:
+    """The lanes by thread. A hook that autograd runs on a thread of its own belongs to the backward that runs it."""
+
+    def __init__(self) -> None:
+        self._by_thread: dict[int, Lane] = {}
+
+    def here(self) -> Lane:
+        """The lane of the calling thread."""
+        thread = threading.get_ident()
+        lane = self._by_thread.get(thread)
+        if lane is None:
+            lane = self._running() or self._by_thread.setdefault(thread, Lane())
+        return lane
+
+    def all(self) -> list[Lane]:
+        """Every lane there has been."""
+        return list(self._by_thread.values())
+
+    def _running(self) -> Lane | None:
+        """Inside a backward but on a thread that never called one: autograd's own, so the lane is that of the one backward that runs."""
+        if torch._C._current_graph_task_id() == -1:  # pyright: ignore
+            return None
+        running = [lane for lane in self._by_thread.values() if lane.loss is not None]
+        return running[0] if len(running) == 1 else None

@@ -1,0 +1,125 @@
+"""The optimizers of the run, a window for each, and the columns of what they update."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import torch
+
+from seismograd.listen import discovery
+from seismograd.listen.byhand import ByHand
+from seismograd.listen.naming import unique
+from seismograd.listen.reading import look_at
+from seismograd.listen.roster import Roster
+from seismograd.listen.windows import Window
+from seismograd.schema import Optimizer
+
+MAX_SHARE_OF_LOOKING = 0.002  # of the time since the start, beyond the first second
+BY_HAND = "by hand"
+
+
+class Registry:
+    """Knows the optimizers that were given, or all that the process makes when none and no model was."""
+
+    def __init__(self, models: Sequence[torch.nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self.optimizers: list[Optimizer] = []
+        self.roster = Roster(models)
+        self.by_hand = ByHand()
+        self.all_of_the_process = not (models or optimizers)
+        self._given = {id(o) for o in optimizers}
+        self._windows: dict[int, Window] = {}
+        self._living: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
+        self._without_optimizer: Window | None = None
+        self._start_s = time.perf_counter()
+        self._looking_s = 0.0
+        for optimizer in optimizers:
+            self._open(optimizer, discovery.Found())
+
+    def __iter__(self) -> Iterator[Window]:
+        """The windows of the optimizers."""
+        return iter(list(self._windows.values()))
+
+    def known(self, optimizer: torch.optim.Optimizer) -> Window | None:
+        """The window of an optimizer that was heard of before."""
+        return self._windows.get(id(optimizer))
+
+    def window(self, optimizer: torch.optim.Optimizer) -> Window | None:
+        """The window of an optimizer, opened when it is first heard of; `None` for one that is not watched."""
+        window = self._windows.get(id(optimizer))
+        if window is None and (self.all_of_the_process or self._concerns(optimizer)):
+            self.discover([optimizer])
+            window = self._windows.get(id(optimizer))
+        return window
+
+    def without_optimizer(self) -> Window:
+        """The window of what the script updates by hand."""
+        if self._without_optimizer is None:
+            index = len(self.optimizers)
+            self.optimizers.append(Optimizer(index, "", BY_HAND))
+            self._without_optimizer = Window(self.by_hand.held, index, BY_HAND)
+        return self._without_optimizer
+
+    def holding(self, ids: frozenset[int]) -> list[Window]:
+        """The windows that hold any of the parameters with these ids."""
+        return [w for w in self if any(id(p) in ids for p in w.held())]
+
+    def discover(self, more: Sequence[torch.optim.Optimizer] = ()) -> None:
+        """Look for what the script has made, and give names to it."""
+        around = self._look()
+        for optimizer in (*more, *(around.optimizers if self.all_of_the_process else ())):
+            if id(optimizer) not in self._windows and "param_groups" in vars(optimizer):
+                self._open(optimizer, around)
+        self._learn(around)
+
+    def learn(self, window: Window) -> None:
+        """Take in the parameters of a window that are new, as when a group was added."""
+        held = window.held()
+        if any(p not in self.roster for p in held):
+            self._learn(self._look())
+        if held and not window.clearing.parameters:
+            look_at(window)
+
+    def clear(self) -> None:
+        """Forget every window."""
+        self._windows.clear()
+        self._living.clear()
+
+    def _concerns(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether it was given, or updates a parameter of a model that was."""
+        if id(optimizer) in self._given:
+            return True
+        self.roster.learn([], discovery.Found())
+        return any(p in self.roster for group in optimizer.param_groups for p in group["params"])
+
+    def _open(self, optimizer: torch.optim.Optimizer, around: discovery.Found) -> None:
+        index, key = len(self.optimizers), id(optimizer)
+        name = unique([around.names.get(key) or type(optimizer).__name__], [o.name for o in self.optimizers])[0]
+        self.optimizers.append(Optimizer(index, type(optimizer).__name__, name))
+        reference = self._living[key] = weakref.ref(optimizer, lambda _: self._close(key))
+
+        def held() -> list[torch.Tensor]:
+            alive = reference()
+            return [] if alive is None else list(chain.from_iterable(group["params"] for group in alive.param_groups))
+
+        window = self._windows[key] = Window(held, index, name)
+        look_at(window)
+
+    def _close(self, key: int) -> None:
+        self._windows.pop(key, None)
+        self._living.pop(key, None)
+
+    def _learn(self, around: discovery.Found) -> None:
+        taken = [(self._windows[key].index, self._windows[key].name, o.param_groups) for key, r in list(self._living.items()) if (o := r())]
+        if self._without_optimizer is not None:
+            taken.append((self._without_optimizer.index, BY_HAND, [{"params": self.by_hand.held()}]))
+        self.roster.learn(taken, around)
+
+    def _look(self) -> discovery.Found:
+        """Everywhere while that is cheap against the run so far: a script may make an optimizer in every step."""
+        began = time.perf_counter()
+        found = discovery.look(everywhere=self._looking_s < max(1.0, MAX_SHARE_OF_LOOKING * (began - self._start_s)))
+        self._looking_s += time.perf_counter() - began
+        return found
