@@ -11,6 +11,7 @@ import pytest
 from seismograd import SeismogradError, open_run
 from seismograd.i18n import use_language
 from seismograd.record.writer import Writer
+from seismograd.schema import STEP_DTYPE
 from tests import synthetic
 
 
@@ -90,6 +91,21 @@ def test_a_damaged_end_is_no_end_and_is_said(run_path: Path, text: str) -> None:
 
 def test_a_name_that_no_file_can_have_is_said(tmp_path: Path) -> None:
     assert line_of(tmp_path / ("x" * 300)).startswith("RUN cannot be read: ")
+
+
+def test_a_run_of_a_version_with_fewer_fields_reads_by_its_own_dtypes(run_path: Path) -> None:
+    steps = open_run(run_path).steps
+    fewer = steps[["iteration", "loss", "sampled"]]
+    meta = json.loads((run_path / "meta.json").read_text())
+    meta["step_dtype"] = [field for field in meta["step_dtype"] if field[0] in fewer.dtype.names]
+    (run_path / "meta.json").write_text(json.dumps(meta))
+    (run_path / "steps.bin").write_bytes(fewer.astype([tuple(field) for field in meta["step_dtype"]]).tobytes())
+    run = open_run(run_path)
+    assert run.steps.dtype == STEP_DTYPE
+    assert run.steps["loss"].tolist() == steps["loss"].tolist()
+    assert np.isnan(run.steps["lr"]).all()
+    assert run.steps["flags"].tolist() == [0] * 12
+    assert run.torn is None
 
 
 def test_a_run_without_steps_is_a_run(tmp_path: Path) -> None:

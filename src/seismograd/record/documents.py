@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from seismograd.record.findings import message_from_json, message_to_json
-from seismograd.record.layout import FORMAT
+from seismograd.record.layout import EVENTS, FORMAT, STEPS
 from seismograd.schema import (
     EVENT_DTYPE,
     SCHEMA_VERSION,
@@ -35,6 +37,15 @@ class SegmentInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Meta:
+    """What a run says of itself and of its files: the statistics by name, and the dtypes of the files with entries."""
+
+    info: RunInfo
+    statistics: Mapping[str, Statistic]
+    dtypes: Mapping[str, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class EndCounts:
     """What an orderly end has counted: rows, and the lines of each file of lines."""
 
@@ -58,14 +69,13 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
     }
 
 
-def info_from_json(data: Any) -> RunInfo:
-    """The `run` of a meta document."""
-    return RunInfo(**_known(RunInfo, data, "elements"))
-
-
-def statistics_from_json(data: Any) -> tuple[Statistic, ...]:
-    """The `statistics` of a meta document."""
-    return tuple(Statistic(**_known(Statistic, each)) for each in data)
+def meta_from_json(data: Any) -> Meta:
+    """The meta document of this or an earlier version."""
+    return Meta(
+        RunInfo(**_known(RunInfo, data["run"], "elements")),
+        {each["name"]: Statistic(**_known(Statistic, each)) for each in data["statistics"]},
+        {STEPS: _dtype(data["step_dtype"]), EVENTS: _dtype(data["event_dtype"])},
+    )
 
 
 def segment_to_json(segment: SegmentInfo) -> dict[str, object]:
@@ -115,6 +125,10 @@ def note_to_json(note: Note) -> dict[str, object]:
 def note_from_json(data: Any) -> Note:
     """The note that `note_to_json` wrote."""
     return Note(str(data["kind"]), int(data["iteration"]), message_from_json(data["message"]))
+
+
+def _dtype(fields_of: Any) -> np.dtype[Any]:
+    return np.dtype([(str(name), str(dtype)) for name, dtype in fields_of])
 
 
 def _parameter(data: Any) -> Parameter:

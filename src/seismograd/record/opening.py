@@ -8,9 +8,9 @@ from typing import Any, cast
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
-from seismograd.record.documents import EndCounts, end_from_json, info_from_json, statistics_from_json
+from seismograd.record.documents import EndCounts, Meta, end_from_json, meta_from_json
 from seismograd.record.strict_json import loads
-from seismograd.schema import SCHEMA_VERSION, RunInfo, Statistic
+from seismograd.schema import SCHEMA_VERSION
 
 
 def is_run(path: Path) -> bool:
@@ -18,8 +18,8 @@ def is_run(path: Path) -> bool:
     return (path / layout.META).is_file() and (path / layout.STEPS).is_file()
 
 
-def read_meta(path: Path) -> tuple[RunInfo, tuple[Statistic, ...]]:
-    """What a run says of itself, and its statistics; raises `SeismogradError` for anything that is not a run this version reads."""
+def read_meta(path: Path) -> Meta:
+    """What a run says of itself; raises `SeismogradError` for anything that is not a run this version reads."""
     try:
         meta = _document(path)
     except OSError as error:
@@ -39,7 +39,7 @@ def read_meta(path: Path) -> tuple[RunInfo, tuple[Statistic, ...]]:
             say("pip install -U seismograd"),
         )
     try:
-        return info_from_json(meta["run"]), statistics_from_json(meta["statistics"])
+        return meta_from_json(meta)
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path) from error
 

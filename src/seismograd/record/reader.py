@@ -15,9 +15,10 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
 from seismograd.record.documents import EndCounts, note_from_json, optimizer_from_json, site_from_json
+from seismograd.record.entries import Entries
 from seismograd.record.findings import finding_line_from_json, findings_from_lines
 from seismograd.record.opening import read_end, read_meta
-from seismograd.record.replay import Replay, read_elements, read_run_rows
+from seismograd.record.replay import Replay
 from seismograd.record.segment import Segment
 from seismograd.record.tail import read_lines, torn_message, whole_part
 from seismograd.schema import (
@@ -74,11 +75,14 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.info, self.statistics = read_meta(path)
-        self._by_name = {statistic.name: statistic for statistic in self.statistics}
+        meta = read_meta(path)
+        self.info = meta.info
+        self.statistics = tuple(meta.statistics.values())
+        self._by_name = meta.statistics
+        self._entries = Entries(path, meta.dtypes, len(meta.info.elements))
         self._end, self._end_is_torn = read_end(path)
         counted = self._end or EndCounts(0, {})
-        self._whole = whole_part(path, len(self.info.elements), self._by_name, counted.num_rows)
+        self._whole = whole_part(self._entries, meta.statistics, counted.num_rows)
         self._lines = {name: read_lines(path / name, parse, counted.num_lines.get(name, 0)) for name, parse in _LINE_PARSERS.items()}
 
     def __repr__(self) -> str:
@@ -104,7 +108,7 @@ class Run:
     @cached_property
     def steps(self) -> npt.NDArray[Any]:
         """One row per iteration  # (T,) STEP_DTYPE."""
-        return read_run_rows(self.path, layout.STEPS, 0, self._whole.num_rows)
+        return self._entries.read(layout.STEPS, 0, self._whole.num_rows)
 
     @cached_property
     def states(self) -> StateArray:
@@ -164,12 +168,12 @@ class Run:
     @cached_property
     def events(self) -> npt.NDArray[Any]:
         """The calls that were heard, in order, EVENT_DTYPE."""
-        return read_run_rows(self.path, layout.EVENTS, 0, self._whole.num_events)
+        return self._entries.read(layout.EVENTS, 0, self._whole.num_events)
 
     @property
     def elements(self) -> tuple[tuple[str, ...], FloatArray]:
         """The names of the single scalars that were asked for  # (E,), and their gradients, NaN: not measured  # (T, E)."""
-        return self.info.elements, read_elements(self.path, len(self.info.elements), 0, self._whole.num_rows)
+        return self.info.elements, self._entries.elements(0, self._whole.num_rows)
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
@@ -210,7 +214,7 @@ class Run:
         A block never spans two sets of parameters; its parameters are those of its iterations, not the union.
         """
         start, stop, _ = slice(start, stop).indices(self._whole.num_rows)
-        replay = Replay(self.path, self._whole, len(self.info.elements), self.statistics, self.sites, self.optimizers)
+        replay = Replay(self._entries, self._whole, self.statistics, self.sites, self.optimizers)
         return replay.blocks(size, start, stop)
 
     def _statistic(self, name: str) -> Statistic:

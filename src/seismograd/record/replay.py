@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from seismograd.record import layout
 from seismograd.record.batch import no_samples
+from seismograd.record.entries import Entries
 from seismograd.record.segment import Segment
 from seismograd.record.tail import Whole
-from seismograd.schema import Block, FloatArray, IntArray, Optimizer, Site, Statistic
+from seismograd.schema import Block, IntArray, Optimizer, Site, Statistic
 
 _CHUNK_BYTES = 16 * 2**20  # read at once, however small the blocks are
 
@@ -23,9 +21,8 @@ _CHUNK_BYTES = 16 * 2**20  # read at once, however small the blocks are
 class Replay:
     """What blocks are made of: the whole part of a run, and what they all share."""
 
-    path: Path
+    entries: Entries
     whole: Whole
-    num_elements: int
     statistics: Sequence[Statistic]
     sites: Sequence[Site]
     optimizers: Sequence[Optimizer]
@@ -41,7 +38,7 @@ class Replay:
 
     def _pieces(self, segment: Segment, start: int, stop: int, size: int) -> Iterator[Block]:
         chunk = self._read(segment, start, stop)
-        ends = read_event_ends(self.path, start - 1, stop)  # with the one before
+        ends = self.entries.event_ends(start - 1, stop)  # with the one before
         for row in range(0, stop - start, size):
             yield _piece(chunk, row, min(row + size, stop - start), ends - ends[0])
 
@@ -50,36 +47,19 @@ class Replay:
         first = segment.info.first_row
         sample_rows = segment.sample_rows(stop)
         from_sample, to_sample = np.searchsorted(sample_rows, (start, stop)).tolist()
-        from_event, to_event = read_event_ends(self.path, start - 1, stop)[[0, -1]].tolist()
+        from_event, to_event = self.entries.event_ends(start - 1, stop)[[0, -1]].tolist()
         return Block(
             parameters=segment.info.parameters,
-            steps=read_run_rows(self.path, layout.STEPS, start, stop),
+            steps=self.entries.read(layout.STEPS, start, stop),
             state=segment.state(start - first, stop - first),
             values={name: segment.values(name, start - first, stop - first) for name in segment.info.statistics},
             sample_rows=sample_rows[from_sample:to_sample] - start,
             samples={each.name: segment.values(each.name, from_sample, to_sample) for each in segment.sampled()},
-            events=read_run_rows(self.path, layout.EVENTS, from_event, to_event),
-            elements=read_elements(self.path, self.num_elements, start, stop),
+            events=self.entries.read(layout.EVENTS, from_event, to_event),
+            elements=self.entries.elements(start, stop),
             sites=self.sites,
             optimizers=self.optimizers,
         )
-
-
-def read_run_rows(run: Path, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-    """Entries `start` to `stop` of a file with one dtype."""
-    return layout.read_rows(run / name, layout.ROW_DTYPES[name], start, stop)
-
-
-def read_elements(run: Path, num_elements: int, start: int, stop: int) -> FloatArray:
-    """Gradients of the single scalars  # (rows, E)."""
-    elements = layout.read_rows(run / layout.ELEMENTS, layout.ROW_DTYPES[layout.ELEMENTS], start, stop, num_elements)
-    return elements.astype(np.float64, copy=False)
-
-
-def read_event_ends(run: Path, start: int, stop: int) -> IntArray:
-    """Number of events up to and with each row from `start`, which may be -1: before the first, 0  # (stop - start,)."""
-    ends = read_run_rows(run, layout.EVENT_ENDS, max(start, 0), stop).astype(np.int64, copy=False)
-    return ends if start >= 0 else np.concatenate([np.zeros(1, np.int64), ends])
 
 
 def _piece(block: Block, start: int, stop: int, ends: IntArray) -> Block:

@@ -15,6 +15,7 @@ import numpy as np
 
 from seismograd.i18n import Message, say
 from seismograd.record import layout
+from seismograd.record.entries import Entries
 from seismograd.record.segment import Segment, open_segment
 from seismograd.record.strict_json import loads
 from seismograd.schema import Statistic
@@ -46,22 +47,22 @@ class Lines:
     torn: bool
 
 
-def whole_part(run: Path, num_elements: int, statistics: Mapping[str, Statistic], num_expected: int) -> Whole:
+def whole_part(entries: Entries, statistics: Mapping[str, Statistic], num_expected: int) -> Whole:
     """The whole part of a run; `num_expected` is the number of rows that an orderly end counted, 0 without one."""
-    counts = [_count(run, layout.STEPS)]  # first: a writer at work appends it last, so the others are at least as far when looked at
-    counts.append(_count(run, layout.EVENT_ENDS))
-    if num_elements:
-        counts.append(_count(run, layout.ELEMENTS, num_elements))
+    # Steps first: a writer at work appends them last, so the others are at least as far when they are looked at.
+    counts = [entries.count(layout.STEPS), entries.count(layout.EVENT_ENDS)]
+    if entries.num_elements:
+        counts.append(entries.count(layout.ELEMENTS))
     num_rows = min(whole for whole, _ in counts)
     num_begun = max(num_expected, *(begun for _, begun in counts))
 
-    num_whole_events, num_begun_events = _count(run, layout.EVENTS)
-    num_rows = _rows_with_events(run, num_rows, num_whole_events)
-    segments = tuple(_segments(run, statistics))
+    num_whole_events, num_begun_events = entries.count(layout.EVENTS)
+    num_rows = _rows_with_events(entries, num_rows, num_whole_events)
+    segments = tuple(_segments(entries.path, statistics))
     num_begun = max([num_begun, *(segment.info.first_row + segment.num_rows()[1] for segment in segments)])
-    num_rows = _rows_in_segments(run, segments, num_rows)
+    num_rows = _rows_in_segments(entries, segments, num_rows)
 
-    num_events = int(_event_ends(run, num_rows - 1, num_rows)[0]) if num_rows else 0
+    num_events = int(entries.event_ends(num_rows - 1, num_rows)[0]) if num_rows else 0
     return Whole(
         num_rows,
         num_events,
@@ -85,20 +86,10 @@ def read_lines(path: Path, parse: Callable[[Any], Any], num_expected: int) -> Li
     return Lines(tuple(values), bool(rest) or len(values) < num_expected)
 
 
-def _count(run: Path, name: str, width: int = 1) -> tuple[int, int]:
-    """Rows that are whole, rows that are begun."""
-    whole, rest = layout.num_whole_rows(run / name, layout.ROW_DTYPES[name], width)
-    return whole, whole + rest
-
-
-def _event_ends(run: Path, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.generic]]:
-    return layout.read_rows(run / layout.EVENT_ENDS, layout.ROW_DTYPES[layout.EVENT_ENDS], start, stop)
-
-
-def _rows_with_events(run: Path, num_rows: int, num_events: int) -> int:
-    if not num_rows or _event_ends(run, num_rows - 1, num_rows)[0] <= num_events:
+def _rows_with_events(entries: Entries, num_rows: int, num_events: int) -> int:
+    if not num_rows or entries.event_ends(num_rows - 1, num_rows)[0] <= num_events:
         return num_rows
-    return int(np.searchsorted(_event_ends(run, 0, num_rows), num_events, side="right"))
+    return int(np.searchsorted(entries.event_ends(0, num_rows), num_events, side="right"))
 
 
 def _segments(run: Path, statistics: Mapping[str, Statistic]) -> Iterator[Segment]:
@@ -108,11 +99,11 @@ def _segments(run: Path, statistics: Mapping[str, Statistic]) -> Iterator[Segmen
         index += 1
 
 
-def _rows_in_segments(run: Path, segments: tuple[Segment, ...], num_rows: int) -> int:
+def _rows_in_segments(entries: Entries, segments: tuple[Segment, ...], num_rows: int) -> int:
     """The rows, of the first `num_rows`, whose values, states and samples are there."""
     if not segments:
         return 0
-    next_is_torn = layout.segment_path(run, len(segments)).exists()
+    next_is_torn = layout.segment_path(entries.path, len(segments)).exists()
     for index, segment in enumerate(segments):
         first = segment.info.first_row
         if first >= num_rows:
@@ -122,18 +113,18 @@ def _rows_in_segments(run: Path, segments: tuple[Segment, ...], num_rows: int) -
         num_held, _ = segment.num_rows()
         if num_held is None:  # without parameters it holds nothing that tells how far it goes
             num_held = 0 if is_last and next_is_torn else end - first
-        whole_end = _first_lost_sample(run, segment, min(end, first + num_held))
+        whole_end = _first_lost_sample(entries, segment, min(end, first + num_held))
         if whole_end < end:
             return whole_end
     return num_rows
 
 
-def _first_lost_sample(run: Path, segment: Segment, end: int) -> int:
+def _first_lost_sample(entries: Entries, segment: Segment, end: int) -> int:
     """The first row before `end` that was sampled and whose sample is not there; `end` when there is none."""
     held = segment.sample_rows(end)
     start = int(held[-1]) + 1 if len(held) else segment.info.first_row
     for chunk in range(start, end, _CHUNK):
-        steps = layout.read_rows(run / layout.STEPS, layout.ROW_DTYPES[layout.STEPS], chunk, min(chunk + _CHUNK, end))
+        steps = entries.read(layout.STEPS, chunk, min(chunk + _CHUNK, end))
         lost = np.flatnonzero(steps["sampled"])
         if len(lost):
             return chunk + int(lost[0])
