@@ -66,7 +66,7 @@ STATISTICS = (
         "exponents",
         "<u4",
         "scalars",
-        "scalars by binary exponent: bin b holds 2^(2b-96) <= |g| < 2^(2b-94); the ends hold all beyond them; zero and non-finite are left out",
+        "scalars by binary exponent: bin b holds 2^(2b-96) <= |g| < 2^(2b-94), the ends all beyond; without zero and non-finite",
         sampled=True,
         width=HISTOGRAM_BINS,
     ),
@@ -108,6 +108,7 @@ class StepFlag(IntFlag):
     NO_BACKWARD = 2  # a step on no gradient, or on the very one that the step before had used
     BY_HAND = 4  # no optimizer: the weights were changed by hand
     CHANGED = 8  # something unknown changed the gradients between backward and step
+    NO_LOSS = 16  # the loss could not be read: it is NaN for "not measured"
 
 
 STEP_DTYPE = np.dtype(
@@ -115,7 +116,7 @@ STEP_DTYPE = np.dtype(
         ("iteration", "<i8"),  # from 0; the axis that all optimizers share, called step wherever a user reads it
         ("step", "<i8"),  # number of this step of its optimizer, from 0
         ("time_s", "<f8"),  # seconds since the run began
-        ("loss", "<f8"),  # sum of the losses backpropagated into the gradient, unscaled; NaN: not measured
+        ("loss", "<f8"),  # sum of the losses backpropagated into the gradient, unscaled; NaN: so it was, or NO_LOSS is set
         ("lr", "<f8"),  # learning rate of the first group
         ("grad_norm", "<f8"),  # L2 norm over all measured parameters; NaN: non-finite, or nothing measured
         ("scale", "<f8"),  # loss scale that was divided out (1: none)
@@ -259,7 +260,7 @@ SEVERITIES = ("error", "warning", "info")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A number of the record that a finding rests on. `parameter` is empty for one of the whole step; `limit` is what it was held against."""
+    """A number of the record that a finding rests on, and the limit that it was held against. `parameter` is empty for one of the step."""
 
     statistic: str
     parameter: str

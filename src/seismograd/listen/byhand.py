@@ -33,9 +33,8 @@ class ByHand:
 
     def stepped(self) -> bool:
         """Whether the script has changed any of them since the last backward."""
-        return any(
-            key in self._trained and (leaf := reference()) is not None and self._moved(leaf) for key, (reference, _) in self._seen.items()
-        )
+        leaves = [reference() for key, (reference, _) in self._seen.items() if key in self._trained]
+        return any(leaf is not None and self._moved(leaf) for leaf in leaves)
 
     def _moved(self, leaf: torch.Tensor) -> bool:
         before = self._seen.get(id(leaf))

@@ -156,6 +156,9 @@ class Iteration:
             flags |= StepFlag.SKIPPED
         for step in self.steps:
             flags |= step.flags & ~StepFlag.SKIPPED
+        losses = [loss for step in self.steps if step.reading is not None for loss in step.reading.losses]
+        if not losses or not all(loss.known for loss in losses):
+            flags |= StepFlag.NO_LOSS
         return int(flags)
 
     def _loss(self) -> float:

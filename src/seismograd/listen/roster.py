@@ -95,7 +95,7 @@ class Roster:
         return found
 
     def learn(self, optimizers: Iterable[tuple[int, str, Groups]], around: Found) -> None:
-        """Take in the parameters of these (index, name, parameter groups) and of the models that hold them, out of what was found around."""
+        """Take in the parameters of these (index, name, parameter groups) and of the models that hold them, found around."""
         listed = list(optimizers)
         self._take_models([p for _, _, groups in listed for group in groups for p in group["params"]], around)
         for index, name, groups in listed:

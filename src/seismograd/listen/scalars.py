@@ -10,20 +10,23 @@ import torch
 class Scalar:
     """A number that is known, or a one-element tensor that holds it until somebody brings it over."""
 
-    __slots__ = ("tensor", "value")
+    __slots__ = ("known", "tensor", "value")
 
     def __init__(self, source: object) -> None:
+        self.known = False  # else `value` is NaN for want of a number
         self.value = math.nan
         self.tensor: torch.Tensor | None = None
         if isinstance(source, torch.Tensor):
             if source.numel() != 1 or source.is_complex() or source.is_meta:
                 return
+            self.known = True
             held = source.detach()
             if held.device.type == "cpu":
                 self.value = float(held)
             else:
                 self.tensor = held.clone()
         elif isinstance(source, int | float):
+            self.known = True
             self.value = float(source)
 
     def settle(self, value: float) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record.reader import Run
-from seismograd.schema import Block, Parameter, State
+from seismograd.schema import Block, Parameter, State, StepFlag
 from seismograd.views.histogram import Histogram, nearest_histogram
 
 NO_STEP = "no_step"
@@ -63,6 +63,7 @@ class Step:
     grad_norm: float
     scale: float
     clip: tuple[float, float] | None
+    applied_norm: float
     flags: int
     num_backwards: int
     gradients: tuple[Gradient, ...]
@@ -122,15 +123,12 @@ def read_step(run: Run, row: int, columns: Sequence[int]) -> Step:
     """Collect one row of the record."""
     block = next(run.blocks(1, row, row + 1))
     numbers = block.steps[0]
-    states = block.state[0]  # (P,) of the parameters that there were at that step
     there = {each.name: position for position, each in enumerate(block.parameters)}
     parameters = [run.parameters[column] for column in columns]
     gradients = tuple(_gradient(each, block, there.get(each.name)) for each in parameters)
     loss = float(numbers["loss"])
     epoch = int(numbers["epoch"])
     clip = (float(numbers["clip_norm"]), float(numbers["clip_limit"]))
-    # A loss that is NaN makes the gradients so; NaN next to finite gradients is a loss that nobody saw.
-    unseen = int(numbers["num_backwards"]) == 0 or (math.isnan(loss) and not np.any(states == State.NONFINITE))
     return Step(
         run=run,
         iteration=int(numbers["iteration"]),
@@ -138,11 +136,12 @@ def read_step(run: Run, row: int, columns: Sequence[int]) -> Step:
         last=int(run.steps["iteration"][-1]),
         num_recorded=len(run.steps),
         epoch=epoch if epoch >= 0 else None,
-        loss=None if unseen else loss,
+        loss=None if int(numbers["flags"]) & StepFlag.NO_LOSS else loss,
         lr=float(numbers["lr"]),
         grad_norm=float(numbers["grad_norm"]),
         scale=float(numbers["scale"]),
         clip=None if math.isnan(clip[1]) else clip,
+        applied_norm=float(numbers["applied_norm"]),
         flags=int(numbers["flags"]),
         num_backwards=int(numbers["num_backwards"]),
         gradients=gradients,

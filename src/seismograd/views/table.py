@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -84,8 +85,14 @@ def totals(step: Step) -> str:
             translate("clipped from {norm} to {limit}").format(norm=number(step.clip[0]), limit=number(step.clip[1]))
             if step.clip is not None and step.clip[0] > step.clip[1]
             else "",
+            translate("norm applied {norm}").format(norm=number(step.applied_norm, 6)) if _changed_on_the_way(step) else "",
         )
     )
+
+
+def _changed_on_the_way(step: Step) -> bool:
+    """Whether the optimizer consumed something else than the ready gradient."""
+    return math.isfinite(step.applied_norm) and not math.isclose(step.applied_norm, step.grad_norm, rel_tol=1e-5)
 
 
 def remarks(step: Step) -> Iterator[str]:
@@ -94,3 +101,7 @@ def remarks(step: Step) -> Iterator[str]:
         yield translate("The GradScaler skipped this update: the gradients were not finite.")
     if step.flags & StepFlag.NO_BACKWARD:
         yield translate("The optimizer stepped on no gradient, or on the one that the step before had used.")
+    if step.flags & StepFlag.BY_HAND:
+        yield translate("No optimizer stepped: the script changed the weights by hand.")
+    if step.flags & StepFlag.CHANGED:
+        yield translate("Something changed the gradients between backward and step, by hand or by a function that is not listened to.")
