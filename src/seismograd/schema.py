@@ -135,6 +135,31 @@ STEP_DTYPE = np.dtype(
 )
 
 
+class RankFlag(IntFlag):
+    """What is known of one process of several in an iteration."""
+
+    NONE = 0
+    REPORTED = 1  # without it the process was late or gone, and nothing else is known
+    LOCAL = 2  # gradients were looked at before they were averaged with those of the others
+    LOCAL_ALL = 4  # those of all parameters, not only of some
+    CHECKSUM = 8  # the weights were summed
+
+
+RANK_DTYPE = np.dtype(
+    [
+        ("iteration", "<i8"),
+        ("rank", "<i4"),
+        ("replica_of", "<i4"),  # the lowest rank that holds the same parts of the same parameters; -1: not known
+        ("loss", "<f8"),  # its own
+        ("grad_norm", "<f8"),  # L2 norm of what it holds of the ready gradient
+        ("local_norm", "<f8"),  # of its gradients before the reduction, as far as they were looked at; NaN: not, or non-finite
+        ("local_nonfinite", "<i8"),  # scalars in them that are NaN or infinite
+        ("weight_checksum", "<u8"),  # equal for equal weights; 0 where they were not summed
+        ("flags", "<u4"),  # RankFlag
+    ]
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One column of the record.
@@ -176,6 +201,11 @@ class Site:
         return f"{self.file}:{self.line}"
 
 
+def no_ranks() -> AnyArray:
+    """What there is to say of several processes when there is one."""
+    return np.empty(0, RANK_DTYPE)
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Consecutive iterations with the same parameters: what sinks and rules read.
@@ -195,6 +225,7 @@ class Block:
     elements: FloatArray  # (B, E); NaN: not measured
     sites: Sequence[Site]
     optimizers: Sequence[Optimizer]
+    ranks: AnyArray = field(default_factory=no_ranks)  # RANK_DTYPE, in the order of iterations; empty for a single process
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -214,6 +245,7 @@ class Row:
     samples: Mapping[str, AnyArray]
     events: AnyArray
     elements: FloatArray
+    ranks: AnyArray = field(default_factory=no_ranks)
 
 
 @dataclass(frozen=True, slots=True)
