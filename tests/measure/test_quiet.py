@@ -139,3 +139,15 @@ def test_a_distributed_tensor_is_measured_where_it_lies() -> None:
         assert measure([gradient]).values["grad_norm"][0] == pytest.approx(2 * np.sqrt(12))
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_nothing_is_read_while_a_cuda_graph_is_captured() -> None:
+    gradients = some_gradients()
+    with (
+        mock.patch.object(torch.cuda, "is_initialized", return_value=True),
+        mock.patch.object(torch.cuda, "is_current_stream_capturing", return_value=True),
+        mock.patch.object(transfer, "_to_host", wraps=transfer._to_host) as to_host,
+    ):
+        measured = measure(gradients)
+    assert to_host.call_count == 0
+    assert all(np.isnan(numbers).all() for numbers in (*measured.values.values(), *measured.samples.values(), measured.scalars))

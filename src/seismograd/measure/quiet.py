@@ -22,3 +22,8 @@ def quietly() -> Generator[None, None, None]:
             return
         with _disable_current_modes():
             yield
+
+
+def is_capturing() -> bool:
+    """Whether a CUDA graph is being captured: nothing can be read then, and the attempt would make the capture fail."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()

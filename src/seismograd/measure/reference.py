@@ -10,7 +10,7 @@ from torch import Tensor
 from seismograd.measure.backend import Measured
 from seismograd.measure.batch import Batch, batches
 from seismograd.measure.layout import readable
-from seismograd.measure.quiet import quietly
+from seismograd.measure.quiet import is_capturing, quietly
 from seismograd.measure.statistics import FORMULAS
 from seismograd.measure.statistics.dead_rows import DeadRows
 from seismograd.measure.statistics.formula import Formula
@@ -38,6 +38,8 @@ class Reference:
         """Measure each gradient as it is now; see `backend.Backend.measure`."""
         out = _unmeasured(len(gradients), sample)
         brought = np.full(len(scalars), np.nan)
+        if is_capturing():
+            gradients, scalars = [], []
         parcel = Parcel()
         with quietly():
             readable_gradients = _readable(enumerate(gradients))
