@@ -1,0 +1,1 @@
+"""Measuring on the CPU with a kernel in C++: one read of memory for all statistics. `library` loads it, `backend` is what measures."""

@@ -1,0 +1,181 @@
+"""The backend that measures on the CPU with the kernel, and leaves to the reference what the kernel cannot read.
+
+Shapes: n gradients, m of them read by the kernel; W numbers per gradient.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seismograd.measure.backend import Measured
+from seismograd.measure.native.layout import Layout
+from seismograd.measure.native.library import BEST_INSTRUCTION_SET, EXPONENTS, INSTRUCTION_SETS, NUMBERS, REPORT_ROWS, WANTED
+from seismograd.measure.native.rows import Memory, Rows
+from seismograd.measure.native.table import Table, make_table, refill
+from seismograd.measure.quiet import quietly
+from seismograd.measure.reference import Reference
+from seismograd.schema import HISTOGRAM_BINS, FloatArray, IntArray
+
+NORM, LARGEST, SUM, ZEROS, NONFINITE, DEAD_ROWS = range(len(NUMBERS))
+VALUES = {"grad_norm": NORM, "grad_max": LARGEST, "grad_sum": SUM, "zeros": ZEROS, "nonfinite": NONFINITE}
+MOST_TABLES = 64  # one for each set of parameters that get gradients together; where chance draws the sets, the old ones go
+
+
+@dataclass(slots=True)
+class Tables:
+    """The tables of one sequence of parameters; that of the weights is of those whose gradients the kernel reads."""
+
+    keys: list[int]
+    gradients: Table
+    weights: Table | None = None
+
+
+class Native:
+    """Measures with the kernel; see `backend.Backend`.
+
+    Tensors that the kernel cannot read (sparse, complex, with gaps, of a subclass, on another device) go to the reference, each by itself.
+
+    Args:
+        library: the kernel, from `library.load`.
+        instruction_set: one of `INSTRUCTION_SETS` instead of the best that the machine has.
+
+    Raises:
+        ValueError: the machine has not got that instruction set.
+    """
+
+    name = "native"
+
+    def __init__(self, library: ctypes.CDLL, instruction_set: str | None = None) -> None:
+        self._library = library
+        self._instruction_set = BEST_INSTRUCTION_SET if instruction_set is None else INSTRUCTION_SETS.index(instruction_set)
+        if instruction_set is not None and not library.seismograd_has(self._instruction_set):
+            raise ValueError(f"this machine or this build has no {instruction_set}")
+        self._reference = Reference()
+        self._rows = Rows()
+        self._with_reference: set[int] = set()  # keys whose rows the reference remembers until the next sample
+        self._tables: dict[tuple[int, ...], Tables] = {}
+
+    def measure(
+        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
+    ) -> Measured:
+        """Measure each gradient as it is now; see `backend.Backend.measure`."""
+        # No mode and no subclass of the user's sees the calls in here; they are all of plain tensors, and none computes anything.
+        with torch._C.DisableTorchFunction():
+            tables, entries = self._look_up(gradients, list(keys))
+            numbers, exponents = self._call(entries, sample)
+            samples: dict[str, FloatArray] = {}
+            if sample:
+                samples = {"weight_norm": self._weight_norms(tables, weights), "dead_rows": numbers[DEAD_ROWS], "exponents": exponents}
+            brought = self._bring(scalars) if scalars else np.empty(0)
+        measured = Measured({name: numbers[row] for name, row in VALUES.items()}, samples, brought)
+        others = tables.gradients.others
+        return self._with_others(measured, tables.gradients, gradients, weights, keys, sample) if others else measured
+
+    def _call(self, entries: IntArray, sample: bool = False) -> tuple[FloatArray, FloatArray]:
+        """What the kernel makes of entries  # (m, ENTRY_WORDS) -> (NUMBERS, m) and, if `sample`, (m, W), else empty."""
+        if sample:
+            entries[:, WANTED] = EXPONENTS | REPORT_ROWS
+        numbers = np.empty((len(NUMBERS), len(entries)))
+        exponents = np.empty((len(entries) if sample else 0, HISTOGRAM_BINS))
+        used = self._library.seismograd_measure(
+            entries.ctypes.data,
+            len(entries),
+            torch.get_num_threads(),
+            self._instruction_set,
+            numbers.ctypes.data,
+            exponents.ctypes.data if sample else None,
+        )
+        if used < 0:
+            raise MemoryError("no memory to measure in")
+        return numbers, exponents
+
+    def _look_up(self, gradients: Sequence[Tensor], keys: list[int]) -> tuple[Tables, IntArray]:
+        """The tables of these parameters, and the entries of their gradients  # (m, ENTRY_WORDS)."""
+        lent = {place for place, key in enumerate(keys) if key in self._with_reference} if self._with_reference else frozenset[int]()
+        name = _name(keys)
+        tables = self._tables.get(name)
+        if tables is not None and tables.keys == keys and lent.issubset(tables.gradients.others):
+            entries = tables.gradients.fill(gradients)
+            if entries is not None:
+                return tables, entries
+        table, entries = make_table(gradients, lent, lambda place, layout: self._memory(keys[place], layout))
+        if len(self._tables) >= MOST_TABLES:
+            self._tables.clear()
+        tables = self._tables[name] = Tables(keys, table)
+        return tables, entries
+
+    def _memory(self, key: int, layout: Layout) -> Memory:
+        memory, is_another = self._rows.memory(key, layout.num_rows)
+        if is_another:
+            self._tables.clear()  # they point into the one before
+        return memory
+
+    def _weight_norms(self, tables: Tables, weights: Sequence[Tensor]) -> FloatArray:
+        """The norms of the weights of those gradients that the kernel reads  # (m,)."""
+        weights = tables.gradients.mine(weights)
+        table, entries = refill(tables.weights, weights)
+        tables.weights = table
+        norms = np.full(len(weights), np.nan)
+        norms[table.places] = self._call(entries)[0][NORM]
+        if table.others:
+            others = [weights[place] for place in table.others]
+            norms[table.others] = Reference().measure(others, others, range(len(others)), (), sample=False).values["grad_norm"]
+        return norms
+
+    def _bring(self, scalars: Sequence[Tensor]) -> FloatArray:
+        """The scalars themselves  # (k,); NaN where one is not a single floating number."""
+        places = [place for place, scalar in enumerate(scalars) if scalar.numel() == 1]
+        single = [scalars[place] for place in places]
+        table, entries = refill(None, single)
+        brought = np.full(len(single), np.nan)
+        brought[table.places] = self._call(entries)[0][SUM]
+        if table.others:
+            brought[table.others] = Reference().measure((), (), (), [single[place] for place in table.others], sample=False).scalars
+        whole = np.full(len(scalars), np.nan)
+        whole[places] = brought
+        return whole
+
+    def _with_others(
+        self, measured: Measured, table: Table, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], sample: bool
+    ) -> Measured:
+        """What the kernel measured  # m, with what the reference measures of the others  # n."""
+        others = table.others
+        their_keys = [keys[place] for place in others]
+        self._lend(their_keys)
+        theirs = self._reference.measure([gradients[p] for p in others], [weights[p] for p in others], their_keys, (), sample)
+        if sample:
+            # Now the reference remembers none of their rows, and the kernel may have those that it can read by then.
+            self._with_reference.difference_update(their_keys)
+            self._tables.pop(_name(list(keys)), None)
+
+        def join(mine: FloatArray, other: FloatArray) -> FloatArray:
+            whole = np.empty((len(gradients), *mine.shape[1:]))
+            whole[table.places], whole[others] = mine, other
+            return whole
+
+        return Measured(
+            {name: join(mine, theirs.values[name]) for name, mine in measured.values.items()},
+            {name: join(mine, theirs.samples[name]) for name, mine in measured.samples.items()},
+            measured.scalars,
+        )
+
+    def _lend(self, keys: Sequence[int]) -> None:
+        """Hand what is remembered of these parameters' rows to the reference, until the next sample."""
+        for key in keys:
+            alive = self._rows.forget(key)
+            if alive is not None:
+                with quietly():
+                    self._reference._dead_rows.observe(key, torch.from_numpy(alive))
+                self._tables.clear()  # they point into the memory that is gone
+        self._with_reference.update(keys)
+
+
+def _name(keys: Sequence[int]) -> tuple[int, ...]:
+    """What tables are found by; whether they are of just these keys is looked at then."""
+    return (len(keys), *keys[:1], *keys[-1:])

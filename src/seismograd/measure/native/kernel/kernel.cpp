@@ -1,0 +1,254 @@
+// Measures many tensors in one call and one read of their memory: from a table of pointers to arrays of numbers.
+//
+// A plain C interface, called through ctypes (`library.py`): it depends on neither Python's nor torch's ABI.
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+#include "entry.hpp"
+#include "machine.hpp"
+#include "pool.hpp"
+
+#if defined(_WIN32)
+#define SEISMOGRAD_EXPORT extern "C" __declspec(dllexport)
+#else
+#define SEISMOGRAD_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+namespace seismograd {
+
+namespace portable {
+#include "lanes_portable.hpp"
+#include "measure.inc"
+}  // namespace portable
+
+// Each compiler has its own word for "from here on, these instructions may be used"; MSVC needs none.
+#if SEISMOGRAD_X86
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+namespace avx2 {
+#include "lanes_avx2.hpp"
+#include "measure.inc"
+}  // namespace avx2
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
+#endif
+namespace avx512 {
+#include "lanes_avx512.hpp"
+#include "measure.inc"
+}  // namespace avx512
+#if defined(__clang__)
+#pragma clang attribute pop
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+#elif SEISMOGRAD_ARM64
+namespace neon {
+#include "lanes_neon.hpp"
+#include "measure.inc"
+}  // namespace neon
+#endif
+
+namespace {
+
+struct Functions {
+  MeasurePiece measure;
+  ReadPiece read;
+};
+
+constexpr int kBest = -1;
+
+// What measures with a set of instructions; nulls where this processor or this build has not got it.
+Functions functions_of(int set) {
+  if (set < 0 || set >= kNumInstructionSets || !processor_has(static_cast<InstructionSet>(set))) return {nullptr, nullptr};
+  switch (set) {
+#if SEISMOGRAD_X86
+    case kAvx2:
+      return {avx2::measure, avx2::read};
+    case kAvx512:
+      return {avx512::measure, avx512::read};
+#elif SEISMOGRAD_ARM64
+    case kNeon:
+      return {neon::measure, neon::read};
+#endif
+    default:
+      return {portable::measure, portable::read};
+  }
+}
+
+int best_set() {
+  static const int best = [] {
+    int set = kNumInstructionSets - 1;
+    while (!functions_of(set).measure) --set;
+    return set;
+  }();
+  return best;
+}
+
+constexpr int64_t kPieceNumbers = 64 * 3584;  // whole blocks of every set of instructions, and less than a tenth of a millisecond
+constexpr int64_t kTaskBytes = 1 << 18;       // small tensors are grouped until they are worth the taking
+constexpr int64_t kSerialBytes = 1 << 20;     // below, waking another thread takes as long as the reading
+
+struct Piece {
+  int64_t entry, begin, end;
+};
+
+// All numbers of all entries in pieces that do not depend on the number of threads (so neither do the results), and the pieces in tasks.
+struct Split {
+  std::vector<Piece> pieces;
+  std::vector<int64_t> ends;  // task t is pieces [ends[t - 1], ends[t])
+  int64_t num_bytes = 0;
+
+  Split(const Entry* entries, int64_t num_entries) {
+    pieces.reserve(static_cast<size_t>(num_entries));
+    int64_t task_bytes = 0;
+    for (int64_t i = 0; i < num_entries; ++i) {
+      const int64_t size = item_size(entries[i]);
+      for (int64_t begin = 0; begin < entries[i].count; begin += kPieceNumbers) {
+        const int64_t end = begin + kPieceNumbers < entries[i].count ? begin + kPieceNumbers : entries[i].count;
+        pieces.push_back({i, begin, end});
+        num_bytes += (end - begin) * size;
+        task_bytes += (end - begin) * size;
+        if (task_bytes >= kTaskBytes) {
+          ends.push_back(static_cast<int64_t>(pieces.size()));
+          task_bytes = 0;
+        }
+      }
+    }
+    if (task_bytes > 0) ends.push_back(static_cast<int64_t>(pieces.size()));
+  }
+
+  static int64_t item_size(const Entry& entry) {
+    switch (static_cast<DType>(entry.dtype)) {
+      case DType::kFloat64:
+        return 8;
+      case DType::kFloat32:
+        return 4;
+      default:
+        return 2;
+    }
+  }
+
+  // Calls work(piece number) for every piece.
+  template <class Work>
+  void run(int num_threads, Work work) const {
+    auto do_task = [&](int64_t task) {
+      for (int64_t p = task == 0 ? 0 : ends[task - 1]; p < ends[task]; ++p) work(p);
+    };
+    const int64_t num_tasks = static_cast<int64_t>(ends.size());
+    pool().run(num_bytes < kSerialBytes ? 1 : num_threads, num_tasks, do_task);
+  }
+};
+
+double norm_of(const Partial& partial) {
+  if (partial.large_squares != 0) {
+    return std::sqrt(partial.large_squares + partial.squares * kLargeScale * kLargeScale) / kLargeScale;
+  }
+  if (partial.squares != 0) return std::sqrt(partial.squares + partial.small_squares / kSmallScale / kSmallScale);
+  return std::sqrt(partial.small_squares) / kSmallScale;
+}
+
+void join(Partial& whole, const Partial& part) {
+  whole.sum += part.sum;
+  whole.small_squares += part.small_squares;
+  whole.squares += part.squares;
+  whole.large_squares += part.large_squares;
+  if (part.largest_bits > whole.largest_bits) whole.largest_bits = part.largest_bits;
+  whole.zeros += part.zeros;
+  whole.nonfinite += part.nonfinite;
+}
+
+int64_t take_dead_rows(const Entry& entry) {
+  const int64_t num_dead = entry.rows->num_dead.exchange(entry.num_rows);
+  for (int64_t row = 0; row < entry.num_rows; ++row) entry.rows->alive[row].store(0, std::memory_order_relaxed);
+  return num_dead;
+}
+
+// The order of the rows of `numbers`  # (kNumNumbers, n); `library.py` names them in the same order.
+enum { kNorm, kLargest, kSum, kZeros, kNonfinite, kDeadRows, kNumNumbers };
+
+void measure_all(const Entry* entries, int64_t n, int num_threads, MeasurePiece measure_piece, double* numbers, double* exponents) {
+  const Split split(entries, n);
+  const size_t num_pieces = split.pieces.size();
+  std::vector<Partial> partials(num_pieces);
+  std::vector<uint32_t> bins(exponents ? num_pieces * kNumBins : 0);
+  split.run(num_threads, [&](int64_t p) {
+    const DenormalMode flush(true);
+    const Piece& piece = split.pieces[p];
+    const bool counts = exponents && (entries[piece.entry].wanted & kExponents);
+    measure_piece(entries[piece.entry], piece.begin, piece.end, partials[p], counts ? bins.data() + p * kNumBins : nullptr);
+  });
+  const DenormalMode keep(false);
+  size_t p = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const Entry& entry = entries[i];
+    const bool counts = exponents && (entry.wanted & kExponents);
+    if (counts) std::memset(exponents + i * kNumBins, 0, kNumBins * sizeof(double));
+    Partial whole;
+    for (; p < num_pieces && split.pieces[p].entry == i; ++p) {
+      join(whole, partials[p]);
+      for (int bin = 0; counts && bin < kNumBins; ++bin) exponents[i * kNumBins + bin] += bins[p * kNumBins + bin];
+    }
+    numbers[kNorm * n + i] = norm_of(whole);
+    std::memcpy(&numbers[kLargest * n + i], &whole.largest_bits, sizeof(double));
+    numbers[kSum * n + i] = whole.sum;
+    numbers[kZeros * n + i] = static_cast<double>(whole.zeros);
+    numbers[kNonfinite * n + i] = static_cast<double>(whole.nonfinite);
+    numbers[kDeadRows * n + i] = entry.rows && (entry.wanted & kReportRows) ? static_cast<double>(take_dead_rows(entry)) : 0;
+  }
+}
+
+}  // namespace
+
+}  // namespace seismograd
+
+// Grows whenever something in this interface changes, so that `library.py` never calls a library of another day.
+SEISMOGRAD_EXPORT int32_t seismograd_interface() { return 1; }
+
+// Whether this processor and this build have a set of instructions, by its number in machine.hpp.
+SEISMOGRAD_EXPORT int32_t seismograd_has(int32_t set) { return seismograd::functions_of(set).measure != nullptr; }
+
+// Measures n entries. `numbers`  # (6, n) receives norm, largest, sum, zeros, nonfinite, dead rows; `exponents`  # (n or fewer, 64), null if
+// no entry wants them, a row for each entry up to the last that does. A negative `set` is the best there is. Returns the set that was
+// used, or -1 where nothing could be measured.
+SEISMOGRAD_EXPORT int32_t seismograd_measure(const seismograd::Entry* entries, int64_t n, int32_t num_threads, int32_t set, double* numbers,
+                                             double* exponents) {
+  try {
+    const int used = set == seismograd::kBest ? seismograd::best_set() : set;
+    const seismograd::Functions functions = seismograd::functions_of(used);
+    if (!functions.measure) return -1;
+    seismograd::measure_all(entries, n, num_threads, functions.measure, numbers, exponents);
+    return used;
+  } catch (...) {
+    return -1;  // no memory
+  }
+}
+
+// Reads the same memory on the same threads and does nothing with it: what benchmarks compare with.
+SEISMOGRAD_EXPORT uint64_t seismograd_read(const seismograd::Entry* entries, int64_t n, int32_t num_threads) {
+  const seismograd::ReadPiece read_piece = seismograd::functions_of(seismograd::best_set()).read;
+  const seismograd::Split split(entries, n);
+  std::atomic<uint64_t> seen{0};
+  split.run(num_threads, [&](int64_t p) {
+    const seismograd::Piece& piece = split.pieces[p];
+    const int64_t size = seismograd::Split::item_size(entries[piece.entry]);
+    seen |= read_piece(static_cast<const char*>(entries[piece.entry].numbers) + piece.begin * size, (piece.end - piece.begin) * size);
+  });
+  return seen;
+}
+
+// Ends the threads; a later call starts others.
+SEISMOGRAD_EXPORT void seismograd_stop() { seismograd::pool().stop(); }

@@ -1,0 +1,55 @@
+"""The kernel's library: where it lies, what its functions are called, how its memory is laid out.
+
+It is built by setup.py as `_kernel` beside this file, and missing where there was no compiler.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+
+INTERFACE = 1  # `seismograd_interface` in kernel/kernel.cpp; a library of another is not called
+
+# A table of tensors is an array of int64  # (n, ENTRY_WORDS), each row an `Entry` of kernel/entry.hpp with these words.
+POINTER, COUNT, ROWS, NUM_ROWS, RUN, DTYPE, WANTED = range(7)
+ENTRY_WORDS = 7
+EXPONENTS, REPORT_ROWS = 1, 2  # `Wanted`
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # `DType`
+ROWS_HEADER_BYTES = 8  # `Rows`: the number of dead rows (int64) is followed by one byte per row
+NUMBERS = ("norm", "largest", "sum", "zeros", "nonfinite", "dead_rows")  # what `seismograd_measure` gives, in its order
+INSTRUCTION_SETS = ("portable", "avx2", "avx512", "neon")  # `InstructionSet` of kernel/machine.hpp
+BEST_INSTRUCTION_SET = -1
+
+
+@cache
+def load() -> ctypes.CDLL | None:
+    """The library with its functions declared, or `None` where it was not built, or not for this interface or machine."""
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"_kernel{suffix}")
+        if path.exists():
+            break
+    else:
+        return None
+    try:
+        library = ctypes.CDLL(str(path))
+        if library.seismograd_interface() != INTERFACE:
+            return None
+    except (OSError, AttributeError):  # of another machine; of another day
+        return None
+    pointer = ctypes.c_void_p
+    library.seismograd_measure.argtypes = (pointer, ctypes.c_int64, ctypes.c_int32, ctypes.c_int32, pointer, pointer)
+    library.seismograd_measure.restype = ctypes.c_int32
+    library.seismograd_read.argtypes = (pointer, ctypes.c_int64, ctypes.c_int32)
+    library.seismograd_read.restype = ctypes.c_uint64
+    atexit.register(library.seismograd_stop)
+    return library
+
+
+def has_instruction_set(library: ctypes.CDLL, name: str) -> bool:
+    """Whether this machine has one of `INSTRUCTION_SETS`."""
+    return bool(library.seismograd_has(INSTRUCTION_SETS.index(name)))
