@@ -1,15 +1,20 @@
-"""What pyproject.toml cannot say: compile the message catalogues while building, in editable installs too."""
+"""What pyproject.toml cannot say: compile the message catalogues while building, in editable installs too, and the kernel in C++."""
 
 from __future__ import annotations
 
+import sysconfig
 from pathlib import Path
 
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
-from setuptools import setup
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 LOCALE_DIR = Path(__file__).parent / "src" / "seismograd" / "locale"
+KERNEL_DIR = Path("src", "seismograd", "measure", "native", "kernel")
+# The kernel uses nothing of Python's, so one build serves every version from 3.11 on; builds without the GIL know no such tag.
+HAS_STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 class BuildWithCatalogues(build_py):
@@ -21,4 +26,31 @@ class BuildWithCatalogues(build_py):
         super().run()
 
 
-setup(cmdclass={"build_py": BuildWithCatalogues})
+class BuildKernel(build_ext):
+    def build_extension(self, ext: Extension) -> None:
+        if self.compiler.compiler_type == "msvc":
+            ext.extra_compile_args = ["/std:c++17", "/O2", "/EHsc"]
+        else:
+            ext.extra_compile_args = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-pthread"]
+            ext.extra_link_args = ["-pthread"]
+        super().build_extension(ext)
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        return ext.export_symbols  # and no PyInit function: the library is no module, ctypes loads it
+
+
+# Optional: where there is no compiler, seismograd measures with torch's operations and says so.
+KERNEL = Extension(
+    "seismograd.measure.native._kernel",
+    sources=[str(KERNEL_DIR / "kernel.cpp")],
+    depends=[str(path) for path in sorted(KERNEL_DIR.glob("*.[hi]*"))],
+    language="c++",
+    optional=True,
+    py_limited_api=HAS_STABLE_ABI,
+)
+
+setup(
+    cmdclass={"build_py": BuildWithCatalogues, "build_ext": BuildKernel},
+    ext_modules=[KERNEL],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_STABLE_ABI else {},
+)
