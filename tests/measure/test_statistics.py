@@ -131,9 +131,9 @@ def test_scalars_come_along() -> None:
 
 def test_sampled_statistics_are_measured_only_when_asked_for() -> None:
     measured = Reference().measure([torch.ones(2, 2)], [torch.ones(2, 2)], [0], [], sample=False)
-    assert set(measured.values) == {s.name for s in STATISTICS if not s.sampled} - {"carried"}
+    assert set(measured.values) == {s.name for s in STATISTICS if not s.sampled} - {"carried", "applied_norm"}
     assert not measured.samples
 
 
 def test_every_recorded_statistic_has_a_formula() -> None:
-    assert {f.name for f in FORMULAS} | {"dead_rows", "carried"} == {s.name for s in STATISTICS}
+    assert {f.name for f in FORMULAS} | {"dead_rows", "carried", "applied_norm"} == {s.name for s in STATISTICS}

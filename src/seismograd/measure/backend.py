@@ -16,7 +16,7 @@ from seismograd.schema import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The statistics of `seismograd.schema.STATISTICS` by name, except `carried`, which is the session's own.
+    """The statistics of `seismograd.schema.STATISTICS` by name, except those that only the session can know: `carried`, `applied_norm`.
 
     `values` holds those of every iteration  # (n,), `samples` the sampled ones  # (n,) or (n, W), empty when they were not asked for;
     `scalars` the scalars brought along  # (k,). NaN in `nonfinite` means that the gradient was not measured (then all its statistics are

@@ -19,6 +19,7 @@ from seismograd.measure.transfer import Parcel
 from seismograd.schema import STATISTICS, FloatArray
 
 SAMPLED = frozenset(statistic.name for statistic in STATISTICS if statistic.sampled)
+MEASURED = frozenset(("dead_rows", *(formula.name for formula in FORMULAS)))  # the others are the session's own
 OF_WEIGHTS = tuple(formula for formula in FORMULAS if formula.subject == "weight")
 OF_GRADIENTS = tuple(formula for formula in FORMULAS if formula.subject == "gradient")
 OF_GRADIENTS_EVERY_TIME = tuple(formula for formula in OF_GRADIENTS if formula.name not in SAMPLED)
@@ -78,7 +79,7 @@ def _unmeasured(num_gradients: int, sample: bool) -> dict[str, FloatArray]:
     return {
         statistic.name: np.full(num_gradients if statistic.width == 1 else (num_gradients, statistic.width), np.nan)
         for statistic in STATISTICS
-        if statistic.name != "carried" and (sample or not statistic.sampled)
+        if statistic.name in MEASURED and (sample or not statistic.sampled)
     }
 
 
