@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PO := $(wildcard src/seismograd/locale/*/LC_MESSAGES/*.po)
-# What an install depends on; the catalogues are compiled by it.
-BUILD := pyproject.toml setup.py constraints.txt $(PO)
+# What an install depends on: it compiles the catalogues and the kernel.
+BUILD := pyproject.toml setup.py constraints.txt \
+	$(wildcard src/seismograd/locale/*/LC_MESSAGES/*.po src/seismograd/measure/native/kernel/*)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check lint types catalogues pictures format clean
@@ -55,5 +55,5 @@ format: $(VENV)/.develops  ## mend style and format where a tool can
 clean:  ## everything that can be made again, the environment included
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	find src -name '*.mo' -delete
+	find src \( -name '*.mo' -o -name '*.so' \) -delete
 	rm -rf src/*.egg-info
