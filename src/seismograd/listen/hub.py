@@ -8,12 +8,21 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from seismograd.listen.session import Session
+from typing import Protocol
 
 Undo = Callable[[], None]
+
+
+class Listener(Protocol):
+    """A session, or what listens beside one."""
+
+    def hear(self, part: str, *args: object) -> None:
+        """A call that a patch has heard; nothing may come out of it."""
+        ...
+
+    def abandon(self) -> None:
+        """This is a forked child: leave everything to the parent."""
+        ...
 
 
 class Hub:
@@ -21,12 +30,12 @@ class Hub:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._sessions: tuple[Session, ...] = ()
+        self._sessions: tuple[Listener, ...] = ()
         self._undo: list[Undo] = []
         self._owner = os.getpid()
         os.register_at_fork(after_in_child=self._forked)
 
-    def attach(self, session: Session) -> None:
+    def attach(self, session: Listener) -> None:
         """Let the session hear, patching torch if it is the first."""
         from seismograd.listen.patches import PATCHES
 
@@ -41,7 +50,7 @@ class Hub:
                     raise
             self._sessions = (*self._sessions, session)
 
-    def detach(self, session: Session) -> None:
+    def detach(self, session: Listener) -> None:
         """Let the session hear no more; the last one to go puts torch back as it was."""
         with self._lock:
             if session not in self._sessions:

@@ -11,6 +11,7 @@ import torch
 from seismograd.elements import ElementSpec
 from seismograd.errors import SeismogradError
 from seismograd.listen.iteration import Reading, states
+from seismograd.listen.ranks.pieces import held_element, held_part
 from seismograd.listen.roster import Roster
 from seismograd.listen.scalars import Scalar
 from seismograd.listen.windows import Clearing, Plan, Window
@@ -39,12 +40,13 @@ class Elements:
             if gradient is None or spec in self._refused or gradient.layout is not torch.strided:
                 continue
             try:
-                index = spec.within(gradient.shape).index
+                scalar = held_element(gradient, spec.within(gradient.shape).index)
             except SeismogradError as error:
                 self._refused.add(spec)
                 self._refuse(error)
                 continue
-            picked.append((place, gradient.detach()[index]))
+            if scalar is not None:
+                picked.append((place, scalar))
         return picked
 
 
@@ -122,7 +124,8 @@ def columns_of(ids: frozenset[int], window: Window, roster: Roster) -> IntArray:
 
 
 def _numel(gradient: torch.Tensor) -> int:
-    return gradient.numel() * (2 if gradient.is_complex() else 1)
+    """Of what this process holds of it."""
+    return held_part(gradient).numel() * (2 if gradient.is_complex() else 1)
 
 
 def _spread(value: FloatArray, present: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> FloatArray:

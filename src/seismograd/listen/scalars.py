@@ -6,6 +6,8 @@ import math
 
 import torch
 
+from seismograd.listen.ranks.pieces import held_part
+
 
 class Scalar:
     """A number that is known, or a one-element tensor that holds it until somebody brings it over."""
@@ -20,7 +22,7 @@ class Scalar:
             if source.numel() != 1 or source.is_complex() or source.is_meta:
                 return
             self.known = True
-            held = source.detach()
+            held = held_part(source)
             if held.device.type == "cpu":
                 self.value = float(held)
             else:

@@ -11,6 +11,7 @@ import torch
 from seismograd.listen.applied import Clip
 from seismograd.listen.iteration import Reading
 from seismograd.listen.lanes import Lane
+from seismograd.listen.ranks.pieces import held_part
 from seismograd.listen.scalars import Scalar
 
 MAX_LOOKED_AT = 64  # parameters of an optimizer whose gradients are looked at in every backward
@@ -28,7 +29,7 @@ def is_zero(parameter: torch.Tensor) -> bool:
     """Whether the gradient holds nothing but zeros."""
     grad = parameter.grad
     with torch.no_grad():
-        return grad is None or not bool(torch.any(grad.detach()))
+        return grad is None or not bool(torch.any(held_part(grad)))
 
 
 class Clearing:

@@ -1,0 +1,36 @@
+"""Between the session and the backend: measure what this process holds, and note which part that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from seismograd.listen.ranks.checksum import Checksum
+from seismograd.listen.ranks.pieces import Pieces, held_part
+from seismograd.measure.backend import Backend, Measured
+
+
+class LocalBackend:
+    """A backend that is given the local parts of DTensors, so that counts are of what is there."""
+
+    def __init__(self, backend: Backend, pieces: Pieces) -> None:
+        self._backend, self._pieces = backend, pieces
+        self.checksum: Checksum | None = None  # of the weights, when somebody wants it
+
+    @property
+    def name(self) -> str:
+        """The name of the backend that measures."""
+        return self._backend.name
+
+    def measure(
+        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
+    ) -> Measured:
+        """Measure; see `Backend.measure`."""
+        for column, gradient in zip(keys, gradients, strict=True):
+            self._pieces.see(column, gradient)
+        if sample or self.checksum is not None:
+            weights = [held_part(w) for w in weights]
+        if self.checksum is not None:
+            self.checksum.add(keys, weights)
+        return self._backend.measure([held_part(g) for g in gradients], weights, keys, [held_part(s) for s in scalars], sample)

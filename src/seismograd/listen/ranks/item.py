@@ -1,0 +1,49 @@
+"""One iteration of this process on its way out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from seismograd.listen.ranks.report import Columns, Report
+from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row, its number since the processes found each other, what its columns are, and what is known of this process besides."""
+
+    index: int
+    row: Row
+    columns: Columns
+    rank: AnyArray  # 0-d, RANK_DTYPE
+    clip_order: float
+    time_s: float  # when it came, time.monotonic()
+
+    def report(self, sent: IntArray, leave: int) -> Report:
+        """What others are told of it: the columns in `sent`  # (n,)."""
+        row = self.row
+        return Report(
+            index=self.index,
+            version=self.columns.version,
+            leave=leave,
+            step=row.step,
+            rank=self.rank,
+            state=row.state[sent],
+            values={s.name: _chosen(row.values.get(s.name), sent) for s in STATISTICS if not s.sampled},
+            samples={s.name: _chosen(row.samples.get(s.name), sent, s.width) for s in STATISTICS if s.sampled} if row.samples else {},
+            elements=row.elements,
+            clip_order=self.clip_order,
+        )
+
+    def num_bytes(self) -> int:
+        """Memory it takes, roughly."""
+        return 8 * self.row.state.size * (8 + 66 * bool(self.row.samples)) + 4096
+
+
+def _chosen(values: AnyArray | None, sent: IntArray, width: int = 1) -> FloatArray:
+    if values is None:
+        return np.full(len(sent) if width == 1 else (len(sent), width), math.nan)
+    return np.asarray(values, np.float64)[sent]

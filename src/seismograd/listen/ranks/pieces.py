@@ -1,0 +1,131 @@
+"""Which part of a parameter this process holds, and which of the processes that hold the same part is the one to tell of it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+Kind = Literal["plain", "shard", "partial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a process holds of one parameter's gradient.
+
+    `plain`: an ordinary tensor, the same on every process that has one of this name. `shard`: a part of a DTensor; `held` scalars of it,
+    beginning at `offset`. `partial`: a summand, of which no statistic of the sum follows. `owner` is false for all but one of the
+    processes of a mesh that hold the same part. `whole_rows`: no row is split, so counts of rows add up.
+    """
+
+    kind: Kind
+    owner: bool = True
+    held: int = 0
+    offset: tuple[int, ...] = ()
+    whole_rows: bool = True
+
+
+PLAIN = Piece("plain")
+
+
+def distributed_tensor(tensor: torch.Tensor) -> Any | None:
+    """The tensor if it is a DTensor. It can only be one when somebody has imported that module, which would cost a second."""
+    module: Any = sys.modules.get("torch.distributed.tensor")
+    return tensor if module is not None and isinstance(tensor, module.DTensor) else None
+
+
+def held_part(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a tensor, without its history; no communication."""
+    distributed = distributed_tensor(tensor)
+    if distributed is None:
+        return tensor.detach()
+    with torch.no_grad():
+        local: torch.Tensor = distributed.to_local()
+        wait: Any = getattr(local, "wait", None)  # an AsyncCollectiveTensor, whose own collective may still run
+        return (wait() if wait is not None else local).detach()
+
+
+def held_element(tensor: torch.Tensor, index: tuple[int, ...]) -> torch.Tensor | None:
+    """One scalar by its index in the whole tensor, `None` when another process holds it."""
+    distributed = distributed_tensor(tensor)
+    local = held_part(tensor)
+    if distributed is None:
+        return local[index]
+    piece = piece_of(tensor)
+    if piece.kind == "partial" or len(piece.offset) != len(index):
+        return None
+    inside = tuple(i - start for i, start in zip(index, piece.offset, strict=True))
+    if piece.held == 0 or any(not 0 <= i < size for i, size in zip(inside, local.shape, strict=True)):
+        return None
+    return local[inside]
+
+
+def piece_of(tensor: torch.Tensor) -> Piece:
+    """The piece that this process holds of a tensor."""
+    distributed = distributed_tensor(tensor)
+    if distributed is None:
+        return PLAIN
+    placements, mesh = distributed.placements, distributed.device_mesh
+    coordinate: list[int] | None = mesh.get_coordinate()
+    if coordinate is None:
+        return Piece("shard", owner=False)
+    if any(p.is_partial() for p in placements):
+        return Piece("partial", owner=False)
+    owner = all(c == 0 for c, p in zip(coordinate, placements, strict=True) if p.is_replicate())
+    split = [p for p in placements if not p.is_replicate()]
+    whole_rows = all(getattr(p, "dim", None) == 0 for p in split)
+    return Piece("shard", owner, int(distributed._local_tensor.numel()), _offset(distributed, coordinate), whole_rows)
+
+
+def _offset(distributed: Any, coordinate: list[int]) -> tuple[int, ...]:
+    """Where the shard begins; where a shard is strided, it has no such place, and its place in the mesh tells it from the others."""
+    strided = any(type(p).__name__ == "_StridedShard" for p in distributed.placements)
+    try:
+        from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+        if not strided:
+            return tuple(compute_local_shape_and_global_offset(distributed.shape, distributed.device_mesh, distributed.placements)[1])
+    except (ImportError, TypeError):
+        pass
+    shards = (c for c, p in zip(coordinate, distributed.placements, strict=True) if not p.is_replicate())
+    return (*([-1] * (distributed.dim() + 1)), *shards)
+
+
+class Pieces:
+    """The piece of every column that was measured. `version` grows with every change."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.clip_order: float | None = None  # of a total norm that every process has only a part of
+        self._by_column: dict[int, Piece] = {}
+        self._specs: dict[int, object] = {}
+
+    def see(self, column: int, gradient: torch.Tensor) -> None:
+        """Take in the piece of a column; quick when it is as it was."""
+        spec: object = getattr(gradient, "_spec", None)
+        if column in self._by_column and self._specs.get(column) == spec:
+            return
+        self._specs[column] = spec
+        piece = piece_of(gradient)
+        if self._by_column.get(column) != piece:
+            self._by_column[column] = piece
+            self.version += 1
+
+    def of(self, num_columns: int) -> tuple[Piece | None, ...]:
+        """The pieces of the first columns; `None` where no gradient was seen yet  # (P,)."""
+        return tuple(self._by_column.get(column) for column in range(num_columns))
+
+    def clipped(self, total: object) -> None:
+        """Take in the total norm that a clip returned: for DTensors it may be only this process's part."""
+        distributed = distributed_tensor(total) if isinstance(total, torch.Tensor) else None
+        if distributed is None or not any(p.is_partial() for p in distributed.placements):
+            return
+        partial = next(p for p in distributed.placements if p.is_partial())
+        self.clip_order = float(getattr(partial, "norm_type", 2.0))
+
+    def take_clip_order(self) -> float:
+        """The order of the norm of the iteration's clip, NaN when its total is whole; and forget it."""
+        order, self.clip_order = self.clip_order, None
+        return float("nan") if order is None else order

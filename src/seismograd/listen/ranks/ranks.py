@@ -1,0 +1,171 @@
+"""This process among others: hears beside the session, and hands each iteration on, alone or put together with those of the others."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from seismograd.i18n import say
+from seismograd.listen.guard import Guard
+from seismograd.listen.ranks.backend import LocalBackend
+from seismograd.listen.ranks.before import BeforeReduction
+from seismograd.listen.ranks.checksum import Checksum
+from seismograd.listen.ranks.collector import Collector
+from seismograd.listen.ranks.item import Item
+from seismograd.listen.ranks.limits import Limits
+from seismograd.listen.ranks.pieces import Pieces
+from seismograd.listen.ranks.report import Columns
+from seismograd.listen.ranks.sender import Sender
+from seismograd.listen.ranks.world import World, Worlds
+from seismograd.measure.backend import Backend
+from seismograd.schema import RANK_DTYPE, AnyArray, Note, Parameter, RankFlag, Row
+
+CHECKSUM_EVERY = 100
+
+
+class Ranks:
+    """Looks at every step whether the process has joined others (`torch.distributed`); until then it only hands on.
+
+    From then on rank 0 delivers what all of them measured, put together, and the others deliver nothing: they tell rank 0.
+
+    Args:
+        backend: measures; `self.backend` is to be used in its place.
+        deliver: takes each finished iteration, on the training thread of a single process, on another one of rank 0.
+        tell: takes what has words.
+        limits: how long to wait for others.
+    """
+
+    def __init__(
+        self, backend: Backend, deliver: Callable[[Row], None], tell: Callable[[Note], None], limits: Limits | None = None
+    ) -> None:
+        self._pieces = Pieces()
+        self.backend = LocalBackend(backend, self._pieces)
+        self.guard = Guard(self._report)
+        self._deliver, self._tell = deliver, tell
+        self._limits = limits or Limits.from_environment()
+        self._worlds = Worlds()
+        self._rank = 0
+        self._link: Collector | Sender | None = None
+        self._before = BeforeReduction()
+        self._num_rows = 0  # since the link
+        self._columns: Columns | None = None
+        self._described: tuple[tuple[Parameter, ...], int] = ((), -1)
+        self._parts: dict[str, Callable[..., None]] = {
+            "backward_begins": self._on_backward_begins,
+            "backward_ends": self._on_backward_ends,
+            "step_begins": self._on_step_begins,
+            "clip_ends": self._on_clip_ends,
+        }
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that records."""
+        return self._rank == 0
+
+    def hear(self, part: str, *args: object) -> None:
+        """One call from a patch, after the session has heard it. Nothing that goes wrong in here comes out."""
+        on = self._parts.get(part)
+        if on is not None:
+            self.guard.call(f"ranks.{part}", on, *args)
+
+    def put(self, row: Row) -> None:
+        """Take a finished iteration."""
+        if self._link is None:
+            self._deliver(row)
+        else:
+            self._link.put(self._item(row))
+            self._num_rows += 1
+            self.backend.checksum = Checksum() if self._num_rows % CHECKSUM_EVERY == 0 else None
+
+    def note(self, note: Note) -> None:
+        """Take a note: a process that does not record tells rank 0 of its failures."""
+        if isinstance(self._link, Sender):
+            if note.kind == "failure":
+                self._link.note(note.message.render())
+        else:
+            self._tell(note)
+
+    def finish(self) -> None:
+        """Everything was put: wait for what is under way, not longer than the limit."""
+        self._before.backward_ends()
+        if self._link is not None:
+            self._link.close()
+
+    def abandon(self) -> None:
+        """In a forked child: leave the parent's connections to it."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.abandon()
+
+    def _look(self) -> None:
+        world = self._worlds.joined()
+        if world is None:
+            return
+        self._join(world)
+        self.backend.checksum = Checksum()
+        self._num_rows = 0
+        self._rank = world.rank
+
+    def _join(self, world: World) -> None:
+        earlier = self._link
+        if earlier is not None:
+            earlier.begin_close()
+        if world.rank == 0:
+            before = earlier if isinstance(earlier, Collector) else None
+            self._link = Collector(world, self._deliver, self._tell, self._limits, before)
+        else:
+            self._link = Sender(world, self._limits)
+
+    def _on_backward_begins(self, _: object) -> None:
+        self._look()
+        if self._link is not None:
+            self._before.backward_begins(self._num_rows)
+
+    def _on_backward_ends(self) -> None:
+        self._before.backward_ends()
+
+    def _on_step_begins(self, optimizer: torch.optim.Optimizer, _: bool) -> None:
+        self._look()
+        if self._link is not None:
+            self._before.learn(optimizer)
+
+    def _on_clip_ends(self, _kind: int, _limit: object, total: object) -> None:
+        self._pieces.clipped(total)
+
+    def _item(self, row: Row) -> Item:
+        order = self._pieces.take_clip_order() if not math.isnan(float(row.step["clip_norm"])) else math.nan
+        return Item(self._num_rows, row, self._described_columns(row.parameters), self._entry(row), order, time.monotonic())
+
+    def _described_columns(self, parameters: tuple[Parameter, ...]) -> Columns:
+        described, version = self._described
+        if self._columns is None or described is not parameters or version != self._pieces.version:
+            number = 0 if self._columns is None else self._columns.version + 1
+            self._columns = Columns(number, parameters, self._pieces.of(len(parameters)))
+            self._described = (parameters, self._pieces.version)
+        return self._columns
+
+    def _entry(self, row: Row) -> AnyArray:
+        entry: Any = np.zeros((), RANK_DTYPE)
+        entry["rank"], entry["replica_of"] = self._rank, -1
+        entry["iteration"], entry["loss"], entry["grad_norm"] = row.step["iteration"], row.step["loss"], row.step["grad_norm"]
+        entry["local_norm"] = math.nan
+        flags = RankFlag.NONE
+        local = self._before.take()
+        if local is not None:
+            flags |= RankFlag.LOCAL | (RankFlag.LOCAL_ALL if local.all else RankFlag.NONE)
+            entry["local_norm"] = local.norm if math.isfinite(local.norm) else math.nan
+            entry["local_nonfinite"] = local.nonfinite
+        if self.backend.checksum is not None:
+            flags |= RankFlag.CHECKSUM
+            entry["weight_checksum"] = np.uint64(self.backend.checksum.value())
+        entry["flags"] = int(flags)
+        return entry
+
+    def _report(self, part: str, error: BaseException) -> None:
+        text = f"{type(error).__name__}: {error}"
+        self.note(Note("failure", -1, say("a part of seismograd failed and was left out: {part}: {error}", part=part, error=text)))

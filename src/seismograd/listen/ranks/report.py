@@ -1,0 +1,158 @@
+"""What one process tells rank 0, and how it is written: JSON for names, little-endian numbers for the rest, never pickle.
+
+Shapes: P columns, n of them that are sent, W numbers per column, E elements.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seismograd.listen.ranks.pieces import Piece
+from seismograd.schema import RANK_DTYPE, SCHEMA_VERSION, STATISTICS, STEP_DTYPE, AnyArray, FloatArray, IntArray, Parameter, StateArray
+
+LAYOUT = json.dumps([SCHEMA_VERSION, STEP_DTYPE.descr, RANK_DTYPE.descr, [s.name for s in STATISTICS]])
+_HEAD = struct.Struct("<BQ")
+_REPORT = struct.Struct("<qIIIdB")
+MAX_FRAME_BYTES = 2**31
+
+
+class Frame(IntEnum):
+    """What a message is."""
+
+    HELLO = 1  # JSON: token, rank, layout
+    COLUMNS = 2  # JSON: the columns that the reports behind it are of
+    REPORT = 3  # one iteration
+    NOTE = 4  # text: something went wrong there
+    END = 5  # nothing comes behind it
+    LEAVE = 6  # JSON, from rank 0: columns that it has itself
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of one process, numbered by `version`, and the piece that it has of each."""
+
+    version: int
+    parameters: tuple[Parameter, ...]
+    pieces: tuple[Piece | None, ...]
+
+    def sent(self, left_out: frozenset[int] = frozenset()) -> IntArray:
+        """The columns that a report has numbers of  # (n,)."""
+        return np.array([c for c, p in enumerate(self.pieces) if p is not None and p.owner and c not in left_out], np.int64)
+
+    def to_json(self) -> bytes:
+        """For a frame."""
+        pieces = [None if p is None else asdict(p) for p in self.pieces]
+        return json.dumps({"version": self.version, "parameters": [asdict(p) for p in self.parameters], "pieces": pieces}).encode()
+
+    @staticmethod
+    def from_json(text: bytes) -> Columns:
+        """Out of a frame."""
+        told = json.loads(text)
+        return Columns(
+            int(told["version"]),
+            tuple(Parameter(**{**p, "shape": tuple(p["shape"]), "aliases": tuple(p["aliases"])}) for p in told["parameters"]),
+            tuple(None if p is None else Piece(**{**p, "offset": tuple(p["offset"])}) for p in told["pieces"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One iteration of one process: its number since the processes found each other, and the numbers of the columns it sends.
+
+    `leave` is the number of the `LEAVE` frame that the columns obey (0: none). `clip_order` is the order of the norm of which `clip_norm`
+    of the step is this process's part; NaN when it is the whole.
+    """
+
+    index: int
+    version: int
+    leave: int
+    step: AnyArray  # 0-d, STEP_DTYPE
+    rank: AnyArray  # 0-d, RANK_DTYPE
+    state: StateArray  # (n,)
+    values: Mapping[str, FloatArray]  # (n,)
+    samples: Mapping[str, FloatArray]  # (n,) or (n, W); empty when not measured
+    elements: FloatArray  # (E,)
+    clip_order: float
+
+    def to_bytes(self) -> bytes:
+        """For a frame."""
+        head = _REPORT.pack(self.index, self.version, self.leave, len(self.elements), self.clip_order, bool(self.samples))
+        arrays = [self.values[s.name] for s in STATISTICS if not s.sampled]
+        arrays += [self.samples[s.name] for s in STATISTICS if s.sampled] if self.samples else []
+        numbers = b"".join(np.ascontiguousarray(a, "<f8").tobytes() for a in (*arrays, self.elements))
+        return head + self.step.tobytes() + self.rank.tobytes() + self.state.astype(np.uint8).tobytes() + numbers
+
+    @staticmethod
+    def from_bytes(data: bytes, num_columns: int) -> Report:
+        """Out of a frame, whose number of columns is known from `Columns`; `ValueError` when it has not the length of one."""
+        index, version, leave, num_elements, clip_order, sampled = _REPORT.unpack_from(data)
+        reader = _Reader(data, _REPORT.size)
+        step = reader.take(STEP_DTYPE, 1)[0]
+        rank = reader.take(RANK_DTYPE, 1)[0]
+        state = reader.take(np.dtype(np.uint8), num_columns)
+        values = {s.name: reader.numbers(num_columns, s.width) for s in STATISTICS if not s.sampled}
+        samples = {s.name: reader.numbers(num_columns, s.width) for s in STATISTICS if s.sampled} if sampled else {}
+        elements = reader.numbers(num_elements, 1)
+        reader.ends()
+        return Report(index, version, leave, step, rank, state, values, samples, elements, clip_order)
+
+
+def report_head(data: bytes) -> tuple[int, int, int]:
+    """Index, version and leave of a report that has not been read yet."""
+    index, version, leave, *_ = _REPORT.unpack_from(data)
+    return index, version, leave
+
+
+def frame(kind: Frame, payload: bytes = b"") -> bytes:
+    """A message with its kind and length before it."""
+    return _HEAD.pack(kind, len(payload)) + payload
+
+
+class Frames:
+    """Cuts a stream of bytes into messages. `ValueError` when it is not one."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[Frame, bytes]]:
+        """The messages that are whole with this."""
+        self._data += data
+        found: list[tuple[Frame, bytes]] = []
+        start = 0
+        while len(self._data) - start >= _HEAD.size:
+            kind, length = _HEAD.unpack_from(self._data, start)
+            if length > MAX_FRAME_BYTES:
+                raise ValueError("a message too long")
+            if len(self._data) - start < _HEAD.size + length:
+                break
+            start += _HEAD.size
+            found.append((Frame(kind), bytes(self._data[start : start + length])))
+            start += length
+        del self._data[:start]
+        return found
+
+
+class _Reader:
+    def __init__(self, data: bytes, start: int) -> None:
+        self._data, self._start = data, start
+
+    def take(self, dtype: np.dtype[Any], num: int) -> npt.NDArray[Any]:
+        taken = np.frombuffer(self._data, dtype, num, self._start)
+        self._start += num * dtype.itemsize
+        return taken
+
+    def numbers(self, num: int, width: int) -> FloatArray:
+        values: FloatArray = self.take(np.dtype("<f8"), num * width).astype(np.float64)
+        return values if width == 1 else values.reshape(num, width)
+
+    def ends(self) -> None:
+        if self._start != len(self._data):
+            raise ValueError("a report of another length")
