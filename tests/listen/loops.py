@@ -13,7 +13,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 
@@ -22,9 +22,21 @@ class Tell(Protocol):
 
     def __call__(self, gradients: Mapping[str, Tensor], scale: float = 1.0) -> None: ...
 
+    def applied(self, gradients: Mapping[str, Tensor]) -> None:
+        """What the optimizer is about to consume, where that is something else."""
 
-def told_nothing(gradients: Mapping[str, Tensor], scale: float = 1.0) -> None:
+
+class Nobody:
     """For who only wants the loop to run."""
+
+    def __call__(self, gradients: Mapping[str, Tensor], scale: float = 1.0) -> None:
+        pass
+
+    def applied(self, gradients: Mapping[str, Tensor]) -> None:
+        pass
+
+
+told_nothing = Nobody()
 
 
 Outcome = list[Tensor]
@@ -119,6 +131,7 @@ def clipped(tell: Tell) -> Outcome:
         loss_of(model, step).backward()
         tell(grads(model))
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        tell.applied(grads(model))
         optimizer.step()
     return state(model)
 
@@ -132,6 +145,7 @@ def clipped_by_value_and_norm(tell: Tell) -> Outcome:
         tell(grads(model))
         nn.utils.clip_grad_value_(model.parameters(), 0.01)
         nn.utils.clip_grad_norm_(list(model.parameters()), 0.05)
+        tell.applied(grads(model))
         optimizer.step()
     return state(model)
 
@@ -163,6 +177,7 @@ def grad_scaler(tell: Tell) -> Outcome:
         scaler.unscale_(optimizer)
         tell(grads(model))
         nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        tell.applied(grads(model))
         scaler.step(optimizer)
         scaler.update()
     return state(model)
@@ -556,6 +571,328 @@ def low_precision(tell: Tell) -> Outcome:
     return state(model)
 
 
+def sam(tell: Tell) -> Outcome:
+    """Sharpness-aware minimisation: up the slope, a second backward there, back, and the step."""
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        with torch.no_grad():
+            climbed = [0.05 * p.grad / (p.grad.norm() + 1e-12) for p in model.parameters() if p.grad is not None]
+            for p, e in zip(model.parameters(), climbed, strict=True):
+                p.add_(e)
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        with torch.no_grad():
+            for p, e in zip(model.parameters(), climbed, strict=True):
+                p.sub_(e)
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def dqn(tell: Tell) -> Outcome:
+    value = mlp()
+    target = copy.deepcopy(value).requires_grad_(False)
+    optimizer = torch.optim.Adam(value.parameters(), lr=1e-3)
+    for step in range(4):
+        x, y = batch(step)
+        chosen = value(x).gather(1, y.unsqueeze(1)).squeeze(1)
+        F.smooth_l1_loss(chosen, 1 + 0.5 * target(x).max(1).values).backward()
+        tell(grads(value))
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 2:
+            target.load_state_dict(value.state_dict())
+    return state(value, target)
+
+
+def actor_critic(tell: Tell) -> Outcome:
+    torch.manual_seed(0)
+    actor, critic = nn.Linear(8, 4), nn.Linear(8, 1)
+    actor_optimizer = torch.optim.Adam(actor.parameters(), lr=1e-3)
+    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3)
+    for step in range(4):
+        x, y = batch(step)
+        advantage = 1.0 - critic(x).squeeze(1)
+        actor_loss = (F.cross_entropy(actor(x), y, reduction="none") * advantage.detach()).mean()
+        critic_loss = advantage.square().mean()
+        actor_optimizer.zero_grad()
+        actor_loss.backward()
+        critic_optimizer.zero_grad()
+        critic_loss.backward()
+        tell({**grads(actor, "actor."), **grads(critic, "critic.")})
+        actor_optimizer.step()
+        critic_optimizer.step()
+    return state(actor, critic)
+
+
+def compiled_step(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    step_now = torch.compile(optimizer.step, backend="eager")
+    for step in range(3):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        step_now()
+    return state(model)
+
+
+def capturable(tell: Tell) -> Outcome:
+    """The learning rate is a tensor."""
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(1e-2))
+    for step in range(4):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def integers_beside(tell: Tell) -> Outcome:
+    """Quantised weights that are not trained, beside some that are (as an adapter on a quantised model)."""
+    model = mlp()
+    model.register_parameter("codes", nn.Parameter(torch.arange(8, dtype=torch.int8), requires_grad=False))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(4):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def lazy_modules(tell: Tell) -> Outcome:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def functional(tell: Tell) -> Outcome:
+    """The weights live in a dictionary; the module is only a function of them."""
+    model = mlp()
+    weights = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    optimizer = torch.optim.SGD(weights.values(), lr=0.1)
+    for step in range(3):
+        x, y = batch(step)
+        optimizer.zero_grad()
+        F.cross_entropy(torch.func.functional_call(model, weights, (x,)), y).backward()
+        tell({f"weights[{name}]": p for name, p in weights.items()})
+        optimizer.step()
+    return [w.detach().clone() for w in weights.values()]
+
+
+def torch_func_grad(tell: Tell) -> Outcome:
+    """`torch.func.grad` gives gradients that the script hands to the optimizer."""
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(torch.func.functional_call(model, weights, (x,)), y)
+
+    for step in range(3):
+        found = torch.func.grad(loss)({name: p.detach() for name, p in model.named_parameters()}, *batch(step))
+        for name, p in model.named_parameters():
+            p.grad = found[name]
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def by_hand(tell: Tell) -> Outcome:
+    model = mlp()
+    for step in range(4):
+        model.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        with torch.no_grad():
+            for p in model.parameters():
+                assert p.grad is not None
+                p -= 0.1 * p.grad
+    return state(model)
+
+
+def by_hand_through_data(tell: Tell) -> Outcome:
+    """As the first tutorials do it: `.data`, and `.grad.zero_()`."""
+    model = mlp()
+    for step in range(4):
+        loss_of(model, step).backward()
+        tell(grads(model))
+        for p in model.parameters():
+            assert p.grad is not None
+            p.data -= 0.1 * p.grad
+            p.grad.zero_()
+    return state(model)
+
+
+def clipped_by_group(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD([{"params": model[0].parameters()}, {"params": [*model[2].parameters(), *model[4].parameters()]}], lr=0.1)
+    for step in range(4):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        for group in optimizer.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], 0.05)
+        tell.applied(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def clipped_by_hand(tell: Tell) -> Outcome:
+    """Noticed in the first step, of which only what was applied is known; from the second on both are."""
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        if step:
+            tell(grads(model))
+        for p in model.parameters():
+            assert p.grad is not None
+            p.grad.mul_(0.5)
+        if not step:
+            tell(grads(model))
+        tell.applied(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def clipped_with_a_norm(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        found = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        nn.utils.clip_grads_with_norm_(model.parameters(), 0.1, found)
+        tell.applied(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def module_replaced(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+        if step == 2:
+            model[4] = nn.Linear(16, 4)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def inner_loops(tell: Tell) -> Outcome:
+    """A copy and an optimizer of its own for each task, as in meta-learning; both are gone afterwards."""
+    start = mlp()
+    for task in range(3):
+        learner = copy.deepcopy(start)
+        inner = torch.optim.SGD(learner.parameters(), lr=0.1)
+        for step in range(2):
+            inner.zero_grad()
+            loss_of(learner, 10 * task + step).backward()
+            tell(grads(learner))
+            inner.step()
+        del learner, inner
+    return state(start)
+
+
+def averaged_and_scheduled(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    for step in range(4):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(model)
+    return state(model, average)
+
+
+def tensor_hooks(tell: Tell) -> Outcome:
+    """What a hook of the script makes of the gradient is the gradient."""
+    model = mlp()
+    for p in model.parameters():
+        p.register_hook(lambda g: g.clamp(-0.01, 0.01))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def parametrized(tell: Tell) -> Outcome:
+    model = mlp()
+    nn.utils.parametrizations.weight_norm(model[0])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(3):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
+def last_window_short(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sizes = [4, 4, 2]
+    for number, size in enumerate(sizes):
+        for micro in range(size):
+            (loss_of(model, 4 * number + micro, 8) / size).backward()
+        tell(grads(model))
+        optimizer.step()
+        optimizer.zero_grad()
+    return state(model)
+
+
+def scaler_with_two_optimizers(tell: Tell) -> Outcome:
+    model = mlp()
+    first = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    rest = torch.optim.Adam([*model[2].parameters(), *model[4].parameters()], lr=1e-2)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    for step in range(3):
+        first.zero_grad()
+        rest.zero_grad()
+        scaler.scale(loss_of(model, step)).backward()
+        tell(grads(model), scale=64.0)
+        scaler.step(first)
+        scaler.step(rest)
+        scaler.update()
+    return state(model)
+
+
+def autocast_without_scaler(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(3):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = loss_of(model, step)
+        loss.backward()
+        tell(grads(model))
+        optimizer.step()
+    return state(model)
+
+
 LOOPS = (
     Loop("plain: zero_grad, backward, step", plain, "before step"),
     Loop("zero_grad(set_to_none=False) after the step", zero_grad_after_step, "before step"),
@@ -591,4 +928,26 @@ LOOPS = (
     Loop("gradients set by hand (autograd.grad)", gradients_set_by_hand, "before step"),
     Loop("recurrent net", recurrent, "before step"),
     Loop("bfloat16 weights", low_precision, "before step"),
+    Loop("autocast without a scaler", autocast_without_scaler, "before step"),
+    Loop("GradScaler with two optimizers", scaler_with_two_optimizers, "after the scaler's own unscale of each; one iteration"),
+    Loop("accumulation with a short last window", last_window_short, "before step, after the last micro-batch"),
+    Loop("clip_grad_norm_ for each group", clipped_by_group, "before the first clip"),
+    Loop("clip_grads_with_norm_", clipped_with_a_norm, "before the clip"),
+    Loop("gradients changed by hand", clipped_by_hand, "after backward, once such a change was noticed; the first is marked"),
+    Loop("SAM", sam, "before step, after the second backward"),
+    Loop("DQN with a target network", dqn, "before step; the target is not listed"),
+    Loop("actor and critic, two backwards, two steps", actor_critic, "before each step; one iteration"),
+    Loop("torch.compile of the optimizer's step", compiled_step, "before step"),
+    Loop("learning rate as a tensor", capturable, "before step"),
+    Loop("integer parameters beside trained ones", integers_beside, "before step; they have no gradient"),
+    Loop("lazy modules", lazy_modules, "before step; listed once they have a shape"),
+    Loop("functional_call with a dictionary of weights", functional, "before step; named by variable and key"),
+    Loop("torch.func.grad", torch_func_grad, "before step"),
+    Loop("updates by hand, no optimizer", by_hand, "after backward; a step is when the weights have changed"),
+    Loop("updates by hand through .data", by_hand_through_data, "after backward; a step is when the weights have changed"),
+    Loop("a module replaced in the run", module_replaced, "before step; its columns go on"),
+    Loop("inner loops with models of their own", inner_loops, "before each step; a copy takes over the columns of the one before"),
+    Loop("scheduler and averaged model", averaged_and_scheduled, "before step; the average is not listed"),
+    Loop("tensor hooks that change gradients", tensor_hooks, "before step, after the hooks"),
+    Loop("parametrised weights (weight_norm)", parametrized, "before step; the original tensors"),
 )

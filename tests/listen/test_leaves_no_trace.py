@@ -123,7 +123,7 @@ def test_looking_for_names_leaves_the_frames_of_the_script_as_they_were() -> Non
         kept = locals()
         before = set(kept)
         plain(told_nothing)
-        later = "something"  # noqa: F841
+        later = "something"
         plain(told_nothing)
         return kept, before
 

@@ -17,12 +17,18 @@ from seismograd.measure.reference import Reference
 from seismograd.schema import Note, Row, State, StepFlag
 from tests.listen.loops import LOOPS, Loop
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
 
 class Told:
     """What a loop says of its own gradients: the float64 norm of each, per step."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
+        self.consumed: dict[int, dict[str, float]] = {}
+
+    def applied(self, gradients: Mapping[str, torch.Tensor]) -> None:
+        self.consumed[len(self.steps) - 1] = {name: norm(p.grad) for name, p in gradients.items()}
 
     def __call__(self, gradients: Mapping[str, torch.Tensor], scale: float = 1.0) -> None:
         self.steps.append({name: norm(p.grad) / scale for name, p in gradients.items()})
@@ -58,9 +64,9 @@ def watched() -> Iterator[Watched]:
         kept.session.finish()
 
 
-def by_name(row: Row) -> dict[str, float]:
+def by_name(row: Row, statistic: str = "grad_norm") -> dict[str, float]:
     there = row.state >= State.ZERO
-    return {p.name: row.values["grad_norm"][i] for i, p in enumerate(row.parameters) if there[i]}
+    return {p.name: row.values[statistic][i] for i, p in enumerate(row.parameters) if there[i]}
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.name)
@@ -75,6 +81,12 @@ def test_the_recorded_norms_are_those_of_the_ready_gradients(loop: Loop) -> None
         assert set(recorded) == set(expected)
         for name, value in expected.items():
             np.testing.assert_allclose(recorded[name], value, rtol=1e-6, err_msg=f"{name} at {row.step['iteration']}")
+    for number, row in enumerate(kept.rows):
+        applied = by_name(row, "applied_norm")
+        skipped = int(row.step["flags"]) & StepFlag.SKIPPED
+        for name, value in (told.consumed.get(number) or told.steps[number]).items():
+            if number in told.consumed or (np.isnan(row.step["clip_limit"]) and not skipped):
+                np.testing.assert_allclose(applied[name], value, rtol=1e-5, err_msg=f"{name} as applied at {number}")
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.name)

@@ -31,10 +31,10 @@ class ByHand:
                 self._trained[id(leaf)] = weakref.ref(leaf)
         self._seen = {id(leaf): (weakref.ref(leaf), _fingerprint(leaf)) for leaf in leaves[:MAX_LOOKED_AT]}
 
-    def stepped(self) -> bool:
-        """Whether the script has changed any of them since the last backward."""
+    def stepped(self, *, at_the_end: bool = False) -> bool:
+        """Whether the script has changed any of them since the last backward; `at_the_end` it has if they are gone."""
         leaves = [reference() for key, (reference, _) in self._seen.items() if key in self._trained]
-        return any(leaf is not None and self._moved(leaf) for leaf in leaves)
+        return any(at_the_end if leaf is None else self._moved(leaf) for leaf in leaves)
 
     def _moved(self, leaf: torch.Tensor) -> bool:
         before = self._seen.get(id(leaf))

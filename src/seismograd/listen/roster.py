@@ -107,7 +107,7 @@ class Roster:
         trained = self._trained_models(held, around)
         known = [model.module() for model in self._models]
         fresh = [m for m in trained if not any(m is k for k in known)]
-        prefixed = len(trained) > 1 or bool(self._models and fresh)
+        prefixed = len(trained) > 1 or any(module is not None for module in known)
         taken = [model.prefix.removesuffix(".") for model in self._models if model.module() is not None]
         for module, label in zip(fresh, unique([model_name(m, around.names) for m in fresh], taken), strict=True):
             self._place(Model(weakref.ref(module), f"{label}." if prefixed else ""))
@@ -147,9 +147,9 @@ class Roster:
                 if id(tensor) not in self._columns:
                     told = given[position] if position < len(given) else None
                     self._add(Named(tensor, loose_name(tensor, name, number, position, told, variables), ""), -1)
-                entry = self._entries[self._columns[id(tensor)]]
-                if entry.optimizer is None:
-                    entry.optimizer, entry.group = index, number
+                column = self._columns.get(id(tensor))  # None: a lazy parameter that has no shape yet
+                if column is not None and self._entries[column].optimizer is None:
+                    self._entries[column].optimizer, self._entries[column].group = index, number
 
     def _add(self, one: Named, model: int) -> None:
         if id(one.tensor) in self._columns or torch.nn.parameter.is_lazy(one.tensor):

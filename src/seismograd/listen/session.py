@@ -240,7 +240,7 @@ class Session:
     def finish(self) -> None:
         """Hand on the last iterations, and say what no step has used."""
         with self._lock:
-            self.guard.call("step_by_hand", self._step_by_hand, self._lanes.here())
+            self.guard.call("step_by_hand", self._step_by_hand, self._lanes.here(), True)
             left = max((w.num_backwards for w in self._registry), default=0)
             for lane in self._lanes.all():
                 if lane.iteration.steps:
@@ -307,9 +307,9 @@ class Session:
         step = Stepped(window.index, window.num_steps, lr, backwards, flags, carried, tuple(window.clips), window.ready, applied)
         lane.iteration.steps.append(step)
 
-    def _step_by_hand(self, lane: Lane) -> None:
+    def _step_by_hand(self, lane: Lane, at_the_end: bool = False) -> None:
         """The script has changed weights since the last backward, and no optimizer did: that was a step."""
-        if self._touched or self._num_backwards_heard < 2 or not self._registry.by_hand.stepped():
+        if self._touched or not self._registry.by_hand.stepped(at_the_end=at_the_end):
             return
         window = self._registry.without_optimizer()
         nothing = np.zeros(0, np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from seismograd.listen.hub import Hub, Undo
@@ -14,11 +15,16 @@ def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 def install(hub: Hub) -> Undo:
-    """Tell the hub when a step begins and when it has ended. The hooks return None: anything else would replace the arguments."""
+    """Tell the hub when a step begins and when it has ended. The hooks return None: anything else would replace the arguments.
 
+    A compiled step runs them as they are: `torch.compile` must not try to compile what is in them.
+    """
+
+    @torch._disable_dynamo
     def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hub.tell("step_begins", optimizer, _closure(args, kwargs))
 
+    @torch._disable_dynamo
     def after(optimizer: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         hub.tell("step_ends", optimizer)
 
