@@ -33,6 +33,7 @@ from seismograd.schema import (
     RunInfo,
     Site,
     State,
+    no_ranks,
 )
 
 DTYPES = {statistic.name: np.dtype(statistic.dtype) for statistic in STATISTICS}
@@ -111,7 +112,7 @@ def steps(num_steps: int, *, first_iteration: int = 0, **columns: npt.ArrayLike)
         "num_backwards": 1,
         "epoch": -1,
     }
-    for name, given in ({name: defaults[name] for name in defaults if name in STEP_DTYPE.fields} | columns).items():
+    for name, given in (defaults | columns).items():
         made[name] = given
     return made
 
@@ -135,6 +136,7 @@ def block(
     values: Mapping[str, npt.ArrayLike] | None = None,
     sites: Sequence[Site] = SITES,
     optimizers: Sequence[Optimizer] = OPTIMIZERS,
+    ranks: AnyArray | None = None,
     **columns: npt.ArrayLike,
 ) -> Block:
     """A block from the norms  # (B, P).
@@ -158,7 +160,6 @@ def block(
         "applied_norm": norm,
         "carried": np.zeros_like(norm),
     }
-    measured = {name: measured[name] for name in measured if name in DTYPES}
     measured.update(values or {})
     sampled: dict[str, npt.ArrayLike] = {
         "weight_norm": np.tile(np.sqrt(numel), (len(sample_rows), 1)),
@@ -186,6 +187,7 @@ def block(
         elements=np.zeros((num_steps, 0)) if elements is None else np.asarray(elements, np.float64).reshape(num_steps, -1),
         sites=sites,
         optimizers=optimizers,
+        ranks=no_ranks() if ranks is None else ranks,
     )
 
 
@@ -219,6 +221,7 @@ def rows(block: Block) -> Iterator[Row]:
             samples={name: values[sampled[index]] for name, values in block.samples.items()} if index in sampled else {},
             events=block.events[block.events["iteration"] == step["iteration"]],
             elements=block.elements[index],
+            ranks=block.ranks[block.ranks["iteration"] == step["iteration"]],
         )
 
 

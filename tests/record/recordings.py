@@ -14,7 +14,20 @@ from seismograd.record import layout
 from seismograd.record.batch import block_of, take_batch
 from seismograd.record.reader import Run
 from seismograd.record.writer import Writer
-from seismograd.schema import EVENT_DTYPE, STATISTICS, STEP_DTYPE, EventKind, Finding, Note, Optimizer, Parameter, Row, Site, State
+from seismograd.schema import (
+    EVENT_DTYPE,
+    RANK_DTYPE,
+    STATISTICS,
+    STEP_DTYPE,
+    EventKind,
+    Finding,
+    Note,
+    Optimizer,
+    Parameter,
+    Row,
+    Site,
+    State,
+)
 from tests import synthetic
 
 NAMES = ("embed.weight", "a.weight", "a.bias", "b.weight", "head")
@@ -65,6 +78,9 @@ def _row(rng: np.random.Generator, parameters: tuple[Parameter, ...], iteration:
     events["site"] = rng.integers(-1, len(SITES), len(events))
     events["optimizer"] = rng.integers(-1, len(OPTIMIZERS), len(events))
     events["kind"] = rng.choice(list(EventKind), len(events))
+    ranks = np.zeros(rng.choice([0, 0, 2, 3]), RANK_DTYPE)
+    ranks["iteration"], ranks["rank"], ranks["loss"] = iteration, np.arange(len(ranks)), numbers(len(ranks))
+    ranks["weight_checksum"] = rng.integers(0, 2**64, len(ranks), np.uint64)
     return Row(
         parameters=parameters,
         step=step,
@@ -73,6 +89,7 @@ def _row(rng: np.random.Generator, parameters: tuple[Parameter, ...], iteration:
         samples=measured(sampled=True) if rng.random() < 0.3 else {},
         events=events,
         elements=numbers(num_elements),
+        ranks=ranks,
     )
 
 
@@ -104,6 +121,7 @@ def assert_reads_back(run: Run, rows: Sequence[Row], num_elements: int) -> None:
     assert run.steps.dtype == STEP_DTYPE
     assert run.steps.tobytes() == b"".join(_with_sampled(row).tobytes() for row in rows)
     assert run.events.tobytes() == b"".join(row.events.tobytes() for row in rows)
+    assert run.ranks.tobytes() == b"".join(row.ranks.tobytes() for row in rows)
     np.testing.assert_array_equal(run.states, _expected_states(rows, list(columns)))
     assert run.elements[0] == ELEMENTS[:num_elements]
     np.testing.assert_array_equal(run.elements[1], np.array([row.elements for row in rows]).reshape(len(rows), num_elements))

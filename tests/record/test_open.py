@@ -108,6 +108,17 @@ def test_a_run_of_a_version_with_fewer_fields_reads_by_its_own_dtypes(run_path: 
     assert run.torn is None
 
 
+def test_a_run_of_a_version_that_knew_no_ranks_reads(run_path: Path) -> None:
+    meta = json.loads((run_path / "meta.json").read_text())
+    del meta["rank_dtype"]
+    (run_path / "meta.json").write_text(json.dumps(meta))
+    for name in ("ranks.bin", "rank_ends.i64"):
+        (run_path / name).unlink()
+    run = open_run(run_path)
+    assert (len(run.steps), len(run.ranks), run.torn) == (12, 0, None)
+    assert [len(block.ranks) for block in run.blocks(6)] == [0, 0]
+
+
 def test_a_run_without_steps_is_a_run(tmp_path: Path) -> None:
     run = open_run(synthetic.write_run(tmp_path / "run", []))
     assert len(run.steps) == len(run.events) == 0

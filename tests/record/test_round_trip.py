@@ -45,6 +45,7 @@ def test_blocks_of_any_size_are_the_run(training: Training, cuts: list[int], siz
         assert all(0 < len(block) <= size for block in blocks)
         assert np.concatenate([block.steps for block in blocks]).tobytes() == run.steps.tobytes()
         assert np.concatenate([block.events for block in blocks]).tobytes() == run.events.tobytes()
+        assert np.concatenate([block.ranks for block in blocks]).tobytes() == run.ranks.tobytes()
         np.testing.assert_array_equal(np.concatenate([block.elements for block in blocks]), run.elements[1])
         rows = iter(training.rows)
         for block in blocks:
@@ -57,6 +58,7 @@ def _assert_is_row(block: Block, index: int, row: Row) -> None:
     np.testing.assert_array_equal(block.state[index], row.state)
     own = block.events[block.events["iteration"] == block.steps["iteration"][index]]
     assert own.tobytes() == row.events.tobytes()
+    assert block.ranks[block.ranks["iteration"] == block.steps["iteration"][index]].tobytes() == row.ranks.tobytes()
     for name, values in row.values.items():
         assert_same(block.values[name][index], values, name)
     assert set(block.samples) == {statistic.name for statistic in STATISTICS if statistic.sampled}

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 import numpy as np
 
 from seismograd.record import layout
-from seismograd.schema import EVENT_DTYPE, STATISTICS, STEP_DTYPE, AnyArray, Block, Note, Optimizer, Row, Site
+from seismograd.schema import EVENT_DTYPE, RANK_DTYPE, STATISTICS, STEP_DTYPE, AnyArray, Block, Note, Optimizer, Row, Site
 
 _STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
 _OBJECT_BYTES = 128  # of an array or another small object, beside its numbers
@@ -18,7 +18,7 @@ _OBJECT_BYTES = 128  # of an array or another small object, beside its numbers
 def row_bytes(row: Row) -> int:
     """Memory that a waiting row takes, roughly, not less than its numbers do: 8 bytes each, for this is asked at every step."""
     num_arrays = 8 + len(row.values)
-    num = 8 * row.state.size * (1 + len(row.values)) + row.events.nbytes + row.elements.nbytes
+    num = 8 * row.state.size * (1 + len(row.values)) + row.events.nbytes + row.ranks.nbytes + row.elements.nbytes
     for values in row.samples.values():
         num_arrays += 1
         num += values.nbytes
@@ -55,10 +55,11 @@ def block_of(rows: Sequence[Row], sites: Sequence[Site], optimizers: Sequence[Op
         values={name: _column(name, [row.values[name] for row in rows]) for name in rows[0].values},
         sample_rows=np.array(sample_rows, np.int64),
         samples=_samples([rows[index] for index in sample_rows], len(parameters)),
-        events=np.concatenate([np.empty(0, EVENT_DTYPE), *(row.events for row in rows)]),
+        events=np.concatenate([row.events for row in rows], dtype=EVENT_DTYPE),
         elements=np.array([row.elements for row in rows], np.float64).reshape(len(rows), -1 if rows[0].elements.size else 0),
         sites=sites,
         optimizers=optimizers,
+        ranks=np.concatenate([row.ranks for row in rows], dtype=RANK_DTYPE),
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from seismograd.record.findings import message_from_json, message_to_json
-from seismograd.record.layout import EVENTS, FORMAT, STEPS
+from seismograd.record.layout import EVENTS, FORMAT, RANKS, STEPS
 from seismograd.schema import (
     EVENT_DTYPE,
+    RANK_DTYPE,
     SCHEMA_VERSION,
     STATISTICS,
     STEP_DTYPE,
@@ -19,12 +20,15 @@ from seismograd.schema import (
     Note,
     Optimizer,
     Parameter,
+    RankFlag,
     RunInfo,
     Site,
     State,
     Statistic,
     StepFlag,
 )
+
+_DTYPE_KEYS = {STEPS: "step_dtype", EVENTS: "event_dtype", RANKS: "rank_dtype"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,11 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
         "statistics": [asdict(statistic) for statistic in STATISTICS],
         "step_dtype": STEP_DTYPE.descr,
         "event_dtype": EVENT_DTYPE.descr,
+        "rank_dtype": RANK_DTYPE.descr,
         "states": {str(int(state)): state.name for state in State},
         "event_kinds": {str(int(kind)): kind.name for kind in EventKind},
         "step_flags": {str(int(flag)): flag.name for flag in StepFlag if flag},
+        "rank_flags": {str(int(flag)): flag.name for flag in RankFlag if flag},
     }
 
 
@@ -74,7 +80,7 @@ def meta_from_json(data: Any) -> Meta:
     return Meta(
         RunInfo(**_known(RunInfo, data["run"], "elements")),
         {each["name"]: Statistic(**_known(Statistic, each)) for each in data["statistics"]},
-        {STEPS: _dtype(data["step_dtype"]), EVENTS: _dtype(data["event_dtype"])},
+        {name: _dtype(data[key]) for name, key in _DTYPE_KEYS.items() if key in data},
     )
 
 

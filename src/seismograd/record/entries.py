@@ -1,4 +1,4 @@
-"""Reading the files with one entry per row or event: steps, events, their counts, elements."""
+"""Reading the files with one entry per row, event or rank: steps, events, ranks, their counts, elements."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Entries:
     def read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
         """Entries `start` to `stop`; a field that the run does not have is NaN or 0."""
         recorded = layout.read_rows(self.path / name, self._recorded_dtype(name), start, stop)
-        ours: np.dtype[Any] = layout.ROW_DTYPES[name]
+        ours: np.dtype[Any] = layout.ENTRY_DTYPES[name]
         if recorded.dtype == ours:
             return recorded
         entries: npt.NDArray[Any] = np.zeros(len(recorded), ours)
@@ -42,15 +42,21 @@ class Entries:
                 entries[field] = np.nan
         return entries
 
-    def event_ends(self, start: int, stop: int) -> IntArray:
-        """Number of events up to and with each row from `start`, which may be -1: before the first, 0  # (stop - start,)."""
-        ends = self.read(layout.EVENT_ENDS, max(start, 0), stop).astype(np.int64, copy=False)
+    def lists(self) -> tuple[str, ...]:
+        """The files with any number of entries a row that this run has."""
+        return tuple(name for name in layout.ENDS if name in self.dtypes)
+
+    def ends(self, name: str, start: int, stop: int) -> IntArray:
+        """Number of entries up to and with each row from `start`, which may be -1: before the first, 0  # (stop - start,)."""
+        if name not in self.dtypes:
+            return np.zeros(stop - start, np.int64)
+        ends = self.read(layout.ENDS[name], max(start, 0), stop).astype(np.int64, copy=False)
         return ends if start >= 0 else np.concatenate([np.zeros(1, np.int64), ends])
 
     def elements(self, start: int, stop: int) -> FloatArray:
         """Gradients of the single scalars  # (stop - start, E)."""
-        dtype = layout.ROW_DTYPES[layout.ELEMENTS]
+        dtype = layout.ENTRY_DTYPES[layout.ELEMENTS]
         return layout.read_rows(self.path / layout.ELEMENTS, dtype, start, stop, self.num_elements).astype(np.float64, copy=False)
 
     def _recorded_dtype(self, name: str) -> np.dtype[Any]:
-        return self.dtypes.get(name, layout.ROW_DTYPES[name])
+        return self.dtypes.get(name, layout.ENTRY_DTYPES[name])

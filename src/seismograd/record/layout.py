@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seismograd.schema import EVENT_DTYPE, STEP_DTYPE, AnyArray, Statistic
+from seismograd.schema import EVENT_DTYPE, RANK_DTYPE, STEP_DTYPE, AnyArray, Statistic
 
 FORMAT = "seismograd run"
 
@@ -24,6 +24,8 @@ END = "end.json"  # written by an orderly end, with the counts of rows and lines
 STEPS = "steps.bin"  # (T,) STEP_DTYPE
 EVENTS = "events.bin"  # EVENT_DTYPE
 EVENT_ENDS = "event_ends.i64"  # (T,) number of events up to and with this row
+RANKS = "ranks.bin"  # RANK_DTYPE
+RANK_ENDS = "rank_ends.i64"  # (T,) likewise
 ELEMENTS = "elements.f64"  # (T, E)
 
 SITES = "sites.jsonl"
@@ -37,7 +39,15 @@ PARAMETERS = "parameters.json"
 STATE = "state.u8"  # (rows of the segment, P)
 SAMPLE_ROWS = "sample_rows.i64"  # (S,) rows of the run whose sampled statistics were measured
 
-ROW_DTYPES = {STEPS: STEP_DTYPE, EVENTS: EVENT_DTYPE, EVENT_ENDS: np.dtype("<i8"), ELEMENTS: np.dtype("<f8")}
+ENTRY_DTYPES: dict[str, np.dtype[Any]] = {
+    STEPS: STEP_DTYPE,
+    EVENTS: EVENT_DTYPE,
+    EVENT_ENDS: np.dtype("<i8"),
+    RANKS: RANK_DTYPE,
+    RANK_ENDS: np.dtype("<i8"),
+    ELEMENTS: np.dtype("<f8"),
+}
+ENDS = {EVENTS: EVENT_ENDS, RANKS: RANK_ENDS}  # files with any number of entries a row, and where each row's end
 
 _SUFFIXES = {"f8": "f64", "f4": "f32", "u4": "u32", "u1": "u8", "i8": "i64"}
 

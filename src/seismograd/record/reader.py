@@ -168,7 +168,12 @@ class Run:
     @cached_property
     def events(self) -> npt.NDArray[Any]:
         """The calls that were heard, in order, EVENT_DTYPE."""
-        return self._entries.read(layout.EVENTS, 0, self._whole.num_events)
+        return self._entries.read(layout.EVENTS, 0, self._whole.num_entries[layout.EVENTS])
+
+    @cached_property
+    def ranks(self) -> npt.NDArray[Any]:
+        """What is known of each of several processes that trained together, RANK_DTYPE; empty for a single one."""
+        return self._entries.read(layout.RANKS, 0, self._whole.num_entries[layout.RANKS])
 
     @property
     def elements(self) -> tuple[tuple[str, ...], FloatArray]:

@@ -27,6 +27,7 @@ segments/NNNN   one directory per set of parameters: parameters.json names the c
 state.u8        what each number is (meta.json: states); only where it is ZERO, FINITE or NONFINITE was there a gradient
 sample_rows.i64 the row numbers of the statistics that meta.json calls sampled
 events.bin      the calls heard, in order; event_ends.i64 is their number up to and with each row
+ranks.bin       what is known of each of several processes; rank_ends.i64 likewise
 elements.f64    single scalars, as named in meta.json: one row per step
 *.jsonl         one JSON object a line; NaN and the infinities are the strings "nan", "inf", "-inf"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from seismograd.record.batch import no_samples
 from seismograd.record.entries import Entries
 from seismograd.record.segment import Segment
 from seismograd.record.tail import Whole
-from seismograd.schema import Block, IntArray, Optimizer, Site, Statistic
+from seismograd.schema import AnyArray, Block, IntArray, Optimizer, Site, Statistic
 
 _CHUNK_BYTES = 16 * 2**20  # read at once, however small the blocks are
 
@@ -38,16 +38,15 @@ class Replay:
 
     def _pieces(self, segment: Segment, start: int, stop: int, size: int) -> Iterator[Block]:
         chunk = self._read(segment, start, stop)
-        ends = self.entries.event_ends(start - 1, stop)  # with the one before
+        ends = {name: self.entries.ends(name, start - 1, stop) for name in layout.ENDS}  # with the one before
         for row in range(0, stop - start, size):
-            yield _piece(chunk, row, min(row + size, stop - start), ends - ends[0])
+            yield _piece(chunk, row, min(row + size, stop - start), ends)
 
     def _read(self, segment: Segment, start: int, stop: int) -> Block:
         """Rows `start` to `stop` of the run, all of this segment, as one block."""
         first = segment.info.first_row
         sample_rows = segment.sample_rows(stop)
         from_sample, to_sample = np.searchsorted(sample_rows, (start, stop)).tolist()
-        from_event, to_event = self.entries.event_ends(start - 1, stop)[[0, -1]].tolist()
         return Block(
             parameters=segment.info.parameters,
             steps=self.entries.read(layout.STEPS, start, stop),
@@ -55,15 +54,20 @@ class Replay:
             values={name: segment.values(name, start - first, stop - first) for name in segment.info.statistics},
             sample_rows=sample_rows[from_sample:to_sample] - start,
             samples={each.name: segment.values(each.name, from_sample, to_sample) for each in segment.sampled()},
-            events=self.entries.read(layout.EVENTS, from_event, to_event),
+            events=self._listed(layout.EVENTS, start, stop),
             elements=self.entries.elements(start, stop),
             sites=self.sites,
             optimizers=self.optimizers,
+            ranks=self._listed(layout.RANKS, start, stop),
         )
 
+    def _listed(self, name: str, start: int, stop: int) -> AnyArray:
+        ends = self.entries.ends(name, start - 1, stop)
+        return self.entries.read(name, int(ends[0]), int(ends[-1]))
 
-def _piece(block: Block, start: int, stop: int, ends: IntArray) -> Block:
-    """Rows `start` to `stop` of a block whose row r has the events from ends[r] to ends[r + 1]."""
+
+def _piece(block: Block, start: int, stop: int, ends: Mapping[str, IntArray]) -> Block:
+    """Rows `start` to `stop` of a block whose row r has the entries of the run from ends[r] to ends[r + 1]."""
     from_sample, to_sample = np.searchsorted(block.sample_rows, (start, stop)).tolist()
     return Block(
         parameters=block.parameters,
@@ -74,8 +78,13 @@ def _piece(block: Block, start: int, stop: int, ends: IntArray) -> Block:
         samples={name: values[from_sample:to_sample] for name, values in block.samples.items()}
         if from_sample < to_sample
         else no_samples(len(block.parameters)),
-        events=block.events[ends[start] : ends[stop]],
+        events=_of_rows(block.events, ends[layout.EVENTS], start, stop),
         elements=block.elements[start:stop],
         sites=block.sites,
         optimizers=block.optimizers,
+        ranks=_of_rows(block.ranks, ends[layout.RANKS], start, stop),
     )
+
+
+def _of_rows(entries: AnyArray, ends: IntArray, start: int, stop: int) -> AnyArray:
+    return entries[ends[start] - ends[0] : ends[stop] - ends[0]]

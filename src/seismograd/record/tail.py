@@ -25,10 +25,10 @@ _CHUNK = 65536  # rows
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """The whole part of a run: its rows, their events, the segments that hold them. `num_lost` rows at least were begun behind them."""
+    """The whole part of a run: its rows, the entries of files with any number a row, the segments. `num_lost` rows more were begun."""
 
     num_rows: int
-    num_events: int
+    num_entries: Mapping[str, int]
     segments: tuple[Segment, ...]
     num_lost: int
 
@@ -50,24 +50,27 @@ class Lines:
 def whole_part(entries: Entries, statistics: Mapping[str, Statistic], num_expected: int) -> Whole:
     """The whole part of a run; `num_expected` is the number of rows that an orderly end counted, 0 without one."""
     # Steps first: a writer at work appends them last, so the others are at least as far when they are looked at.
-    counts = [entries.count(layout.STEPS), entries.count(layout.EVENT_ENDS)]
+    counts = [entries.count(layout.STEPS), *(entries.count(layout.ENDS[name]) for name in entries.lists())]
     if entries.num_elements:
         counts.append(entries.count(layout.ELEMENTS))
     num_rows = min(whole for whole, _ in counts)
     num_begun = max(num_expected, *(begun for _, begun in counts))
 
-    num_whole_events, num_begun_events = entries.count(layout.EVENTS)
-    num_rows = _rows_with_events(entries, num_rows, num_whole_events)
+    num_begun_entries: dict[str, int] = {}
+    for name in entries.lists():
+        num_whole, num_begun_entries[name] = entries.count(name)
+        num_rows = _rows_with_entries(entries, name, num_rows, num_whole)
     segments = tuple(_segments(entries.path, statistics))
     num_begun = max([num_begun, *(segment.info.first_row + segment.num_rows()[1] for segment in segments)])
     num_rows = _rows_in_segments(entries, segments, num_rows)
 
-    num_events = int(entries.event_ends(num_rows - 1, num_rows)[0]) if num_rows else 0
+    num_entries = {name: int(entries.ends(name, num_rows - 1, num_rows)[0]) for name in layout.ENDS}
+    more_entries = any(num_begun_entries[name] > num_entries[name] for name in entries.lists())
     return Whole(
         num_rows,
-        num_events,
+        num_entries,
         tuple(segment for segment in segments if segment.info.first_row < num_rows),
-        max(num_begun - num_rows, int(num_begun_events > num_events)),
+        max(num_begun - num_rows, int(more_entries)),
     )
 
 
@@ -86,10 +89,11 @@ def read_lines(path: Path, parse: Callable[[Any], Any], num_expected: int) -> Li
     return Lines(tuple(values), bool(rest) or len(values) < num_expected)
 
 
-def _rows_with_events(entries: Entries, num_rows: int, num_events: int) -> int:
-    if not num_rows or entries.event_ends(num_rows - 1, num_rows)[0] <= num_events:
+def _rows_with_entries(entries: Entries, name: str, num_rows: int, num_whole: int) -> int:
+    """The rows, of the first `num_rows`, all of whose entries are among the first `num_whole`."""
+    if entries.ends(name, num_rows - 1, num_rows)[0] <= num_whole:
         return num_rows
-    return int(np.searchsorted(entries.event_ends(0, num_rows), num_events, side="right"))
+    return int(np.searchsorted(entries.ends(name, 0, num_rows), num_whole, side="right"))
 
 
 def _segments(run: Path, statistics: Mapping[str, Statistic]) -> Iterator[Segment]:

@@ -38,7 +38,7 @@ class Writer:
         self.path = path
         self._num_elements = len(info.elements)
         self._num_rows = 0
-        self._num_events = 0
+        self._num_entries = dict.fromkeys(layout.ENDS, 0)
         self._num_lines: dict[str, int] = dict.fromkeys(layout.LINE_FILES, 0)
         self._num_segments = 0
         self._segment: _Segment | None = None
@@ -47,7 +47,7 @@ class Writer:
         self._failure: BaseException | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
-            for name in layout.ROW_DTYPES:
+            for name in layout.ENTRY_DTYPES:
                 self._files[name] = _create(path / name)
             (path / layout.README).write_text(translate(HOW_TO_READ), encoding="utf-8")
             _replace(path / layout.META, dumps(meta_to_json(info), indent=1) + b"\n")
@@ -106,14 +106,18 @@ class Writer:
         self._segment.append(block, first_row)
         if self._num_elements:
             self._append(layout.ELEMENTS, block.elements.reshape(num_rows, self._num_elements))
-        self._append(layout.EVENTS, block.events)
-        self._append(layout.EVENT_ENDS, self._num_events + _event_ends(block))
+        self._append_list(layout.EVENTS, block.events, block)
+        self._append_list(layout.RANKS, block.ranks, block)
         steps: npt.NDArray[Any] = block.steps.copy()
         steps["sampled"] = 0
         steps["sampled"][block.sample_rows] = 1
         self._append(layout.STEPS, steps)
         self._num_rows += num_rows
-        self._num_events += len(block.events)
+
+    def _append_list(self, name: str, listed: AnyArray, block: Block) -> None:
+        self._append(name, listed)
+        self._append(layout.ENDS[name], _ends(listed, block) + self._num_entries[name])
+        self._num_entries[name] += len(listed)
 
     def _begin_segment(self, block: Block) -> None:
         if self._segment is not None:
@@ -122,7 +126,7 @@ class Writer:
         self._num_segments += 1
 
     def _append(self, name: str, values: AnyArray) -> None:
-        _write(self._files[name], np.ascontiguousarray(values, layout.ROW_DTYPES[name]).tobytes())
+        _write(self._files[name], np.ascontiguousarray(values, layout.ENTRY_DTYPES[name]).tobytes())
 
     def _append_lines(self, name: str, lines: Sequence[object]) -> None:
         if lines:
@@ -207,12 +211,11 @@ class _Segment:
             file.close()
 
 
-def _event_ends(block: Block) -> IntArray:
-    """Number of the block's events up to and with each row  # (B,); an event belongs to the first row that is not before it."""
-    events: npt.NDArray[Any] = block.events
+def _ends(listed: npt.NDArray[Any], block: Block) -> IntArray:
+    """Number of the block's entries up to and with each row  # (B,); an entry belongs to the first row that is not before it."""
     steps: npt.NDArray[Any] = block.steps
-    ends = np.searchsorted(events["iteration"], steps["iteration"], side="right")
-    ends[-1] = len(block.events)
+    ends = np.searchsorted(listed["iteration"], steps["iteration"], side="right")
+    ends[-1] = len(listed)
     return np.maximum.accumulate(ends)
 
 
