@@ -53,7 +53,7 @@ def use_language(lang: str | None) -> Iterator[None]:
 def _catalogue(lang: str) -> gettext.NullTranslations:
     if lang == "en":
         return gettext.NullTranslations()
-    return gettext.translation(DOMAIN, LOCALE_DIR, languages=[lang])
+    return gettext.translation(DOMAIN, LOCALE_DIR, languages=[lang], fallback=True)  # English where the catalogue was not compiled
 
 
 def translate(template: str) -> str:

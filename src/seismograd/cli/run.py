@@ -23,7 +23,7 @@ from seismograd.record.place import create_run_directory
 if TYPE_CHECKING:
     from seismograd.wiring import Recording
 
-CONTEXT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
 
 
 def run(
