@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from seismograd.rules.engine import Diagnosis, RuleStatus, diagnose
 from seismograd.schema import Block, Finding
@@ -31,7 +32,7 @@ def piece(block: Block, start: int, stop: int) -> Block:
 def cut(block: Block, at: Iterable[int]) -> list[Block]:
     """The block cut before each of these rows."""
     edges = sorted({0, len(block), *(row for row in at if 0 < row < len(block))})
-    return [piece(block, start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [piece(block, start, stop) for start, stop in pairwise(edges)]
 
 
 def row_by_row(blocks: Sequence[Block]) -> list[Block]:

@@ -140,7 +140,7 @@ def profiles(norm: FloatArray, min_layers: int, decays: bool, min_range: float) 
     for rows, layers in _by_kind(usable, candidates):
         height = np.log10(norm[rows][:, layers])
         half = height.shape[1] // 2
-        rises = np.add.reduce(height[:, -half:], axis=1) > np.add.reduce(height[:, :half], axis=1)
+        rises = _sum(height[:, -half:]) > _sum(height[:, :half])
         wanted = rises == decays
         if wanted.any():
             slope[rows[wanted]], goodness[rows[wanted]] = _fit(height[wanted])
@@ -166,9 +166,14 @@ def _fit(height: FloatArray) -> tuple[FloatArray, FloatArray]:
     slope = _median((height[:, second] - height[:, first]) / (place[second] - place[first]))
     rest = height - slope[:, None] * place
     rest -= _median(rest.copy())[:, None]
-    spread = height - (np.add.reduce(height, axis=1) / len(place))[:, None]
-    share = np.add.reduce(rest * rest, axis=1) / np.maximum(np.add.reduce(spread * spread, axis=1), np.finfo(np.float64).tiny)
+    spread = height - (_sum(height) / len(place))[:, None]
+    share = _sum(rest * rest) / np.maximum(_sum(spread * spread), np.finfo(np.float64).tiny)
     return slope, np.maximum(1 - share, 0)
+
+
+def _sum(values: FloatArray) -> FloatArray:
+    """The sum of each row, always added up in the same order: that of `np.sum` depends on how many rows there are."""
+    return np.add.accumulate(values, axis=1)[:, -1]
 
 
 def _median(values: FloatArray) -> FloatArray:

@@ -38,8 +38,8 @@ class VanishingGradient(Rule):
         first layer. It also counts when the first layers get exactly zero and the line through the others falls below
         {max_visible_gain:g} before that.
         One step says little, since a network may begin like this and grow out of it: it takes {min_steps} of {window} steps where a layer
-        passes on less than ×{steep_gain:g}, as sigmoid does, and {min_slow_steps} of {slow_window} where it passes on more. A run that is
-        over before that needs {min_steps_at_end} steps, and half of all.
+        passes on less than ×{steep_gain:g}, as sigmoid does, and {min_slow_steps} of {slow_window} where it passes on more. A run of
+        fewer than {window} steps needs {min_steps_at_end} of the first kind, and half of all.
         It is an error when layers get exactly nothing, otherwise a warning, and a mere information when fewer than
         {recovered_share:.0%} of the last {window} steps show it.
 
@@ -101,10 +101,10 @@ class VanishingGradient(Rule):
 
     def finish(self) -> Iterator[Finding]:
         for optimizer, track in self._tracks.items():
-            if track.first is None and track.slow.count < self.window:
-                hits = track.slow.num_hits(self.window)
-                if hits >= self.min_steps_at_end and 2 * hits >= track.slow.count:
-                    track.first = int(track.slow.steps[0])
+            if track.first is None and track.steep.count < self.window:
+                hits = track.steep.num_hits(self.window)
+                if hits >= self.min_steps_at_end and 2 * hits >= track.steep.count:
+                    track.first = int(track.steep.steps[0])
                     yield self._finding(track, optimizer)
 
     def shortfall(self) -> Message | None:

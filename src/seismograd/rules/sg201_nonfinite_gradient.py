@@ -67,24 +67,22 @@ class NonfiniteGradient(Rule):
         self._num_rows += int((~skipped & (block.state >= State.ZERO).any(axis=1)).sum())
         if nonfinite.any() or self._skips:
             bad = nonfinite & ~skipped
-            self._follow_skips(block, nonfinite & skipped, bad)
-            before = self._finding
+            given_up = self._follow_skips(block, nonfinite & skipped)
+            bad[list(given_up)] = True
             hits = np.flatnonzero(bad)
             if len(hits):
-                if self._finding is None:
-                    self._finding = _finding(self, block, int(hits[0]), self._had_loss)
-                self._finding = replace(
-                    self._finding, last_step=max(self._finding.last_step, int(integers(block.steps, "iteration")[hits[-1]]))
-                )
-            if self._finding is not None and self._finding is not before:
+                first, last = int(hits[0]), int(integers(block.steps, "iteration")[hits[-1]])
+                found = self._finding or given_up.get(first) or _finding(self, block, first, self._had_loss)
+                self._finding = replace(found, last_step=max(found.last_step, last))
                 yield self._finding
         self._had_loss = self._had_loss or bool(np.isfinite(numbers(block.steps, "loss")).any())
 
     def shortfall(self) -> Message | None:
         return None if self._num_rows else say("needs {needed} step with gradients, has {has}", needed=1, has=0)
 
-    def _follow_skips(self, block: Block, skipped: BoolArray, bad: BoolArray) -> None:
-        """Mark in `bad` the steps that were skipped more than `max_skips` times in a row; the finding begins with the first of them."""
+    def _follow_skips(self, block: Block, skipped: BoolArray) -> dict[int, Finding]:
+        """The rows in which an optimizer was skipped more than `max_skips` times in a row, and what is to be said of the first of those."""
+        given_up: dict[int, Finding] = {}
         for optimizer, rows in by_optimizer(block, np.ones(len(block), np.bool_)):
             if not skipped[rows].any() and optimizer not in self._skips:
                 continue
@@ -94,11 +92,10 @@ class NonfiniteGradient(Rule):
                     skips.num, skips.first = 0, None
                     continue
                 skips.num += 1
-                if skips.first is None and self._finding is None:
-                    skips.first = _finding(self, block, int(row), self._had_loss or _had_loss(block, row))
+                skips.first = skips.first or _finding(self, block, row, self._had_loss)
                 if skips.num > self.max_skips:
-                    bad[row] = True
-                    self._finding = self._finding or skips.first
+                    given_up[row] = skips.first
+        return given_up
 
 
 @dataclass(slots=True)
@@ -130,9 +127,7 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int, had_loss: bool) ->
         "affected": len(columns),
         "measured": int((block.state[row] >= State.ZERO).sum()),
     }
-    cause, advice, excerpt = _origin(
-        _weights_are_finite(block, row), loss, had_loss or bool(np.isfinite(numbers(block.steps, "loss")[:row]).any()), values
-    )
+    cause, advice, excerpt = _origin(_weights_are_finite(block, row), loss, had_loss or _had_loss(block, row), values)
     return Finding(
         code=rule.code,
         name=rule.name,
