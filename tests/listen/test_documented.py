@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.listen.loops import LOOPS
 from tools.loops_table import PAGE, page
+
+from tests.listen.loops import LOOPS
 
 
 def test_the_documented_loops_are_those_that_are_tested() -> None:
