@@ -16,33 +16,40 @@ from seismograd.elements import ElementSpec, parse_element
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.levels import LIGHT, NORMAL, check_level
+from seismograd.record.late_writer import LateWriter
 from seismograd.record.place import create_run_directory
 from seismograd.record.pump import Pump
 from seismograd.record.writer import Writer
 from seismograd.rules.engine import LiveRules
-from seismograd.schema import Finding, Note, Row, RunInfo
+from seismograd.schema import Finding, Note, Row, RunInfo, Sink
 
 if TYPE_CHECKING:
     import torch
 
 
 class Recording:
-    """A run that is being recorded. Use it as a context manager, or call `close`; at the exit of the process it closes by itself."""
+    """A run that is being recorded. Use it as a context manager, or call `close`; at the exit of the process it closes by itself.
+
+    Of several processes that train together (`torch.distributed`) rank 0 records; `path` is `None` in a process that is known from the
+    start not to be it. `child`: a process that another one, which records in the same directory if this one does not, has started.
+    """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         script: str,
         models: Sequence[torch.nn.Module] = (),
         optimizers: Sequence[torch.optim.Optimizer] = (),
         elements: Sequence[ElementSpec] = (),
         level: str = NORMAL,
+        child: bool = False,
     ) -> None:
         import torch
 
         from seismograd.listen.hub import HUB
+        from seismograd.listen.ranks.ranks import Ranks
         from seismograd.listen.session import Session
-        from seismograd.measure.reference import Reference
+        from seismograd.measure.choose import best_backend
 
         self.path = path
         self._hub = HUB
@@ -56,22 +63,28 @@ class Recording:
             every=1,
             elements=tuple(map(str, elements)),
         )
-        self._writer = Writer(path, info)
-        self._rules = LiveRules(self._writer.finding)
+        sinks: list[Sink] = []
+        self._rules: LiveRules | None = None
+        if path is not None:
+            writer = LateWriter(path, lambda: Writer(path, info), leave=child)
+            self._rules = LiveRules(writer.finding)
+            sinks = [self._rules, writer]
+        self._ranks = Ranks(best_backend(), deliver=self._deliver, tell=self._tell)
         self._session = Session(
-            Reference(),
-            emit=self._emit,
-            tell=self._tell,
+            self._ranks.backend,
+            emit=self._ranks.put,
+            tell=self._ranks.note,
             models=models,
             optimizers=optimizers,
             elements=elements,
             sampling=level != LIGHT,
             abandon=self._abandon,
         )
-        self._pump = Pump([self._rules, self._writer], self._session.call_sites.sites, self._session.optimizers, self._session.guard.failed)
+        self._pump = Pump(sinks, self._session.call_sites.sites, self._session.optimizers, self._session.guard.failed)
         self.failures: list[Note] = []  # also those that could not be written, as when the disk is full
         self._open = True
         self._hub.attach(self._session)
+        self._hub.attach(self._ranks)  # behind it, so that a row is on its way before the next iteration begins
         atexit.register(self.close)
 
     def __enter__(self) -> Self:
@@ -83,7 +96,7 @@ class Recording:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What the rules have found so far, most severe and earliest first."""
-        return self._rules.findings()
+        return () if self._rules is None else self._rules.findings()
 
     def epoch(self, number: int) -> None:
         """Say that the steps from here on belong to epoch `number`; views then show epochs."""
@@ -97,12 +110,14 @@ class Recording:
         atexit.unregister(self.close)
         self._hub.detach(self._session)
         self._session.guard.call("finish", self._session.finish)
+        self._hub.detach(self._ranks)
+        self._session.guard.call("ranks", self._ranks.finish)
         if self._pump.dropped:
             count = self._pump.dropped
             self._pump.note(Note("thinned", -1, say("{count} iterations were not recorded: the disk could not keep up", count=count)))
         self._pump.close()
 
-    def _emit(self, row: Row) -> None:
+    def _deliver(self, row: Row) -> None:
         self._pump.put(row)
 
     def _tell(self, note: Note) -> None:
@@ -129,7 +144,8 @@ def watch(
 
     Args:
         watched: the models and optimizers to listen to, in any order; without any, all that the process makes.
-        out: the directory of the record, new or empty; default `runs/<UTC time>-<script name>/`.
+        out: the directory of the record, new or empty; default `runs/<UTC time>-<script name>/`. Of several processes that train together
+            rank 0 writes it; each of them calls this.
         elements: single scalars to record at every step, such as `"fc1.weight[0,0]"`.
         level: `"normal"`, or `"light"` to leave out the sampled statistics (histogram, dead rows, weight norms).
 
@@ -148,6 +164,8 @@ def watch(
     for thing in watched:
         if not isinstance(thing, torch.nn.Module | torch.optim.Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"watch() takes modules and optimizers, not {type(thing).__name__}")
+    from seismograd.listen.ranks.world import rank_of_this_process
+
     script = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    path = create_run_directory(None if out is None else Path(out), script)
+    path = create_run_directory(None if out is None else Path(out), script) if rank_of_this_process() == 0 else None
     return Recording(path, script, models, optimizers, specs, level)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seismograd.children import Child
 from seismograd.cli import launch
 from seismograd.cli.entry import Plan
 from seismograd.elements import parse_element
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, language, mark, say, translate, use_language
+from seismograd.imports import when_imported
 from seismograd.levels import LEVELS, NORMAL, check_level
+from seismograd.listen.ranks.world import num_restarts, rank_of_this_process
 from seismograd.record.place import create_run_directory
 
 if TYPE_CHECKING:
@@ -60,18 +62,19 @@ def run(
         raise SeismogradError(say("running a training script needs PyTorch, which is not installed"), say("pip install torch"))
     elements = tuple(str(parse_element(text)) for text in element or ())
     program = None if module else launch.load_script(script)
-    path = create_run_directory(out, script) if _owns_the_record() else None
+    path = create_run_directory(_again(out), script) if rank_of_this_process() == 0 else None
     return Run(script, tuple(arguments or ()), program, path, elements, level, quiet, language())
 
 
-def _owns_the_record() -> bool:
-    """Of several ranks, the first one records."""
-    return os.environ.get("RANK", "0") == "0"
+def _again(out: Path | None) -> Path | None:
+    """The directory that was asked for; when torchrun has started the processes again, one beside it: the first attempt stays."""
+    return out if out is None or num_restarts() == 0 else out.with_name(f"{out.name}-restart-{num_restarts()}")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A script that is ready to run. `program` is None for a module, which is found only when its turn has come; `path` for no record."""
+    """A script that is ready to run. `program` is None for a module, which is found only when its turn has come; `path` in a
+    process other than rank 0, which does not record but tells rank 0."""
 
     target: str
     arguments: Sequence[str]
@@ -89,8 +92,7 @@ class Run:
         else:
             launch.prepare(None, str(Path.cwd()), self.arguments, "-m")
         watcher = Watcher(self)
-        if self.path is not None:
-            launch.when_imported("torch", watcher.start)
+        when_imported("torch", watcher.start)
         try:
             program = self.program
             if program is None:
@@ -124,21 +126,25 @@ class Watcher:
         self._run = run
         self._recording: Recording | None = None
         self._problem: Message | None = None
+        self._unfollow: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Begin to listen. When that fails, the script runs on without us."""
-        assert self._run.path is not None
         try:
+            from seismograd.listen.ranks.following import follow
             from seismograd.wiring import Recording
 
             name = self._run.target if self._run.program is None else Path(self._run.target).name
             elements = tuple(parse_element(text) for text in self._run.elements)
             self._recording = Recording(self._run.path, name, elements=elements, level=self._run.level)
+            if self._run.path is not None:
+                self._unfollow = follow(Child(self._run.path, name, tuple(self._run.elements), self._run.level))
         except Exception as error:
             self._problem = say("could not listen, so nothing was recorded: {error}", error=f"{type(error).__name__}: {error}")
 
     def stop(self) -> None:
         """Close the record; one that torch never came to says so."""
+        self._unfollow()
         if self._recording is not None:
             self._recording.close()
         elif self._problem is None and self._run.path is not None:

@@ -115,7 +115,7 @@ def combine(plan: Plan, reports: tuple[Report, ...], own: Row, ranks: AnyArray) 
         else:
             joined[state <= State.ABSENT] = np.nan
         (samples if statistic.sampled else values)[statistic.name] = joined
-    step = _step(own.step, reports, ranks, plan, state, values)
+    step = _step(own.step, reports, plan, state, values)
     elements = own.elements.copy()
     for report in reports[1:]:
         missing = np.isnan(elements)
@@ -168,9 +168,7 @@ def _total(values: FloatArray, which: BoolArray) -> float:
     return float(norms(chosen[:, None])[0]) if len(chosen) and np.isfinite(chosen).all() else math.nan
 
 
-def _step(
-    own: AnyArray, reports: tuple[Report, ...], ranks: AnyArray, plan: Plan, state: npt.NDArray[np.uint8], values: Mapping[str, AnyArray]
-) -> AnyArray:
+def _step(own: AnyArray, reports: tuple[Report, ...], plan: Plan, state: npt.NDArray[np.uint8], values: Mapping[str, AnyArray]) -> AnyArray:
     step = own.copy()
     step["loss"] = _loss(reports, plan)
     step["grad_norm"] = _total(values["grad_norm"], state >= State.ZERO)

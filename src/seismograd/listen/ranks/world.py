@@ -34,7 +34,7 @@ class Address:
 class World:
     """The processes of `torch.distributed` that train together. `store` is torch's own key-value store, `None` where it has none.
 
-    `number` counts the worlds that a process forms one after the other, so that none is taken for an earlier one.
+    `number` counts how often this rank has joined others by this store, so that no session is taken for an earlier one.
     """
 
     rank: int
@@ -60,8 +60,7 @@ class World:
         return host if isinstance(host, str) else None
 
     def _key(self) -> str:
-        # torchrun starts processes again with the same store.
-        return f"seismograd/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{self.number}"
+        return f"{_prefix()}/{self.number}"
 
 
 class Worlds:
@@ -69,7 +68,6 @@ class Worlds:
 
     def __init__(self) -> None:
         self._group: Callable[[], object] = lambda: None  # a weak reference: a group that was destroyed must be free to go
-        self._number = 0
 
     def joined(self) -> World | None:
         """The world this process is in, the first time that this is asked there; `None` in a world of one, and outside of any."""
@@ -82,15 +80,29 @@ class Worlds:
         self._group = weakref.ref(group)
         if group.size() < 2:
             return None
-        self._number += 1
+        rank = int(group.rank())
         try:
             store: Any = distributed._get_default_store()
+            number = int(store.add(f"{_prefix()}/count/{rank}", 1))
         except Exception:
-            store = None
-        return World(int(group.rank()), int(group.size()), store, self._number)
+            store, number = None, 0
+        return World(rank, int(group.size()), store, number)
 
 
-def told_rank() -> int:
-    """The rank that a launcher such as torchrun gave this process, 0 when none did."""
+def _prefix() -> str:
+    return f"seismograd/{num_restarts()}"  # torchrun starts processes again with the same store
+
+
+def rank_of_this_process() -> int:
+    """The rank in `torch.distributed`, else the one that a launcher such as torchrun gave this process, else 0."""
+    distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
+    if distributed is not None and distributed.GroupMember.WORLD is not None:
+        return int(distributed.GroupMember.WORLD.rank())
     text = os.environ.get("RANK", "0")
     return int(text) if text.isdecimal() and os.environ.get("WORLD_SIZE", "1") != "1" else 0
+
+
+def num_restarts() -> int:
+    """How often torchrun has started the processes again after a failure."""
+    text = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return int(text) if text.isdecimal() else 0

@@ -1,0 +1,33 @@
+"""How a process that the script starts is listened to: as the script itself is, into the same record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from seismograd.imports import when_imported
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What a new process needs to know; it is pickled."""
+
+    path: Path
+    script: str
+    elements: tuple[str, ...]
+    level: str
+
+    def __call__(self) -> Callable[[], None]:
+        """Listen as soon as torch is there. Returns what ends it."""
+        ends: list[Callable[[], None]] = []
+
+        def begin() -> None:
+            from seismograd.elements import parse_element
+            from seismograd.wiring import Recording
+
+            elements = tuple(map(parse_element, self.elements))
+            ends.append(Recording(self.path, self.script, elements=elements, level=self.level, child=True).close)
+
+        when_imported("torch", begin)
+        return lambda: [end() for end in ends] and None

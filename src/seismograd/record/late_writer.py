@@ -1,0 +1,59 @@
+"""A writer that takes its directory only when there is something to write: of several processes, the one that trains records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from seismograd.record.opening import is_run
+from seismograd.record.writer import Writer
+from seismograd.schema import Block, Finding, Note
+
+
+class LateWriter:
+    """A sink that makes a `Writer` with the first iteration, or at the end when nobody else has made one there.
+
+    Args:
+        path: the directory of the run.
+        make: makes the writer; what it raises goes on to the caller.
+        leave: at the end without an iteration, leave the directory to another process even when nobody has taken it.
+    """
+
+    def __init__(self, path: Path, make: Callable[[], Writer], leave: bool = False) -> None:
+        self._path, self._make, self._leave = path, make, leave
+        self._writer: Writer | None = None
+        self._notes: list[Note] = []
+
+    def observe(self, block: Block) -> None:
+        """Write the iterations."""
+        self._opened().observe(block)
+
+    def note(self, note: Note) -> None:
+        """Write a note, or keep it until there is somewhere to write it."""
+        if self._writer is None:
+            self._notes.append(note)
+        else:
+            self._writer.note(note)
+
+    def finding(self, finding: Finding) -> None:
+        """Write a finding; see `Writer.finding`."""
+        self._opened().finding(finding)
+
+    def conclude(self, findings: Sequence[Finding]) -> None:
+        """Write the final list of findings; see `Writer.conclude`."""
+        if self._writer is not None:
+            self._writer.conclude(findings)
+
+    def close(self) -> None:
+        """Finish the run, if it is this process's."""
+        if self._writer is None and (self._leave or is_run(self._path)):
+            return
+        self._opened().close()
+
+    def _opened(self) -> Writer:
+        if self._writer is None:
+            self._writer = self._make()
+            for note in self._notes:
+                self._writer.note(note)
+            self._notes.clear()
+        return self._writer
