@@ -10,7 +10,7 @@ import contextvars
 import gettext
 import locale
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,7 +40,7 @@ def language() -> str:
 
 
 @contextmanager
-def use_language(lang: str | None) -> Iterator[None]:
+def use_language(lang: str | None) -> Generator[None, None, None]:
     """Speak `lang` (`en`, `zh`, or `None` for the locale's) inside the block."""
     token = _language.set(lang)
     try:

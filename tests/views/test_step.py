@@ -11,6 +11,7 @@ import pytest
 from seismograd.errors import SeismogradError
 from seismograd.i18n import use_language
 from seismograd.prose import cell_width
+from seismograd.schema import StepFlag
 from seismograd.views import plain, step_json, table
 from seismograd.views.step import Step, find_parameters, find_row, read_step
 from tests.synthetic import block, make_parameters, note, write_run
@@ -117,9 +118,10 @@ def test_json_tells_what_is_not_finite_from_what_was_not_measured(tmp_path: Path
 
 
 def test_a_loss_that_nobody_saw_is_not_a_loss_that_is_nan(tmp_path: Path) -> None:
-    run = small_net(tmp_path / "run", loss=[1.0, np.nan, 1.0])
+    run = small_net(tmp_path / "run", loss=[1.0, np.nan, np.nan], flags=[0, StepFlag.NO_LOSS, 0])
     assert read_step(run, 1, [0]).loss is None
     assert "not measured" in rendered(table.render(read_step(run, 1, [0])))
+    assert "loss nan" in rendered(table.render(read_step(run, 2, [0]))).lower()
 
 
 def test_steps_go_by_their_number_where_some_were_left_out(tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ def install(hub: Hub) -> Undo:
     A compiled step runs them as they are: `torch.compile` must not try to compile what is in them.
     """
 
-    @torch._disable_dynamo
+    @torch.compiler.disable
     def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hub.tell("step_begins", optimizer, _closure(args, kwargs))
 
-    @torch._disable_dynamo
+    @torch.compiler.disable
     def after(optimizer: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         hub.tell("step_ends", optimizer)
 
