@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from torch._compile import _disable_dynamo  # pyright: ignore  # torch.compiler.disable would load dynamo at once
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from seismograd.listen.hub import Hub, Undo
@@ -20,11 +20,11 @@ def install(hub: Hub) -> Undo:
     A compiled step runs them as they are: `torch.compile` must not try to compile what is in them.
     """
 
-    @torch.compiler.disable
+    @_disable_dynamo
     def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hub.tell("step_begins", optimizer, _closure(args, kwargs))
 
-    @torch.compiler.disable
+    @_disable_dynamo
     def after(optimizer: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         hub.tell("step_ends", optimizer)
 
