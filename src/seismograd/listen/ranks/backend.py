@@ -33,4 +33,9 @@ class LocalBackend:
             weights = [held_part(w) for w in weights]
         if self.checksum is not None:
             self.checksum.add(keys, weights)
-        return self._backend.measure([held_part(g) for g in gradients], weights, keys, [held_part(s) for s in scalars], sample)
+        held = [held_part(g) for g in gradients]
+        measured = self._backend.measure(held, weights, keys, [held_part(s) for s in scalars], sample)
+        if self._pieces.has_summands:
+            for column, gradient, norm in zip(keys, held, measured.values["grad_norm"], strict=True):
+                self._pieces.keep_summand(column, gradient, float(norm))
+        return measured

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seismograd.listen.ranks.report import Columns, Report
+from seismograd.listen.ranks.sums import Sum, summed_up
 from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, Parameter, Row, State, StepFlag
 
 BoolArray = npt.NDArray[np.bool_]
@@ -39,9 +40,11 @@ class Plan:
     shares: tuple[Share, ...]  # of each process  # (R,)
     complete: BoolArray
     seen: BoolArray  # (P,) whether any process sends it
+    held: BoolArray  # (P,) whether any process holds a part of it, sent or not
     whole_rows: BoolArray  # (P,)
     replica_of: tuple[int, ...]  # (R,)
     alike: tuple[bool, ...]  # (R,) whether it has any of rank 0's parameters
+    sums: tuple[Sum, ...]
 
 
 def make_plan(ranks: tuple[int, ...], columns: tuple[Columns, ...], sent: tuple[IntArray, ...]) -> Plan:
@@ -74,13 +77,29 @@ def make_plan(ranks: tuple[int, ...], columns: tuple[Columns, ...], sent: tuple[
                 counts[i] = not plain[target] and piece.offset not in offsets[target]
                 offsets[target].add(piece.offset)
                 held[target] += piece.held if counts[i] else 0
-                whole_rows[target] &= piece.whole_rows
+                whole_rows[target] &= piece.whole_rows and piece.kind != "partial"
             seen[target] = True
         shares.append(Share(at, counts))
     complete = plain | (seen & (held == np.array([p.numel for p in parameters], np.int64)))
     names = [{p.name for p in theirs.parameters} for theirs in columns]
     alike = tuple(not names[0].isdisjoint(theirs) or not names[0] for theirs in names)
-    return Plan(tuple(parameters), tuple(shares), complete, seen, whole_rows, _replicas(ranks, columns), alike)
+    sums = _sums(columns, sent)
+    known = {p.name for theirs in columns for p, piece in zip(theirs.parameters, theirs.pieces, strict=True) if piece is not None}
+    held_somewhere = np.array([p.name in known for p in parameters], bool)
+    return Plan(tuple(parameters), tuple(shares), complete, seen, held_somewhere, whole_rows, _replicas(ranks, columns), alike, sums)
+
+
+def _sums(columns: tuple[Columns, ...], sent: tuple[IntArray, ...]) -> tuple[Sum, ...]:
+    found: dict[tuple[str, tuple[int, ...]], Sum] = {}
+    for process, (theirs, chosen) in enumerate(zip(columns, sent, strict=True)):
+        for number, (place, _) in enumerate(theirs.summed(chosen)):
+            column = int(chosen[place])
+            piece = theirs.pieces[column]
+            assert piece is not None
+            key = (theirs.parameters[column].name, piece.offset)
+            first = found.get(key, Sum(place, (), piece.num_summands))
+            found[key] = replace(first, members=(*first.members, (process, number)))
+    return tuple(found.values())
 
 
 def _replicas(ranks: tuple[int, ...], columns: tuple[Columns, ...]) -> tuple[int, ...]:
@@ -96,11 +115,12 @@ def _replicas(ranks: tuple[int, ...], columns: tuple[Columns, ...]) -> tuple[int
 def combine(plan: Plan, reports: tuple[Report, ...], own: Row, ranks: AnyArray) -> Row:
     """The row of the whole; `own` is rank 0's, whose events, times and flags stand."""
     num = len(plan.parameters)
+    reports = summed_up(plan.sums, reports)
     states = _spread(plan, [r.state for r in reports], num, State.NOT_MEASURED)  # (R, P)
     counts = _spread(plan, [s.counts for s in plan.shares], num, 0).astype(bool)
     state = _state(states, counts, plan)
     n_own = len(own.parameters)
-    state[:n_own] = np.where(plan.seen[:n_own], state[:n_own], own.state)
+    state[:n_own] = np.where(plan.held[:n_own], state[:n_own], own.state)
     values: dict[str, AnyArray] = {}
     samples: dict[str, AnyArray] = {}
     for statistic in STATISTICS:

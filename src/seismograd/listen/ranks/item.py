@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from seismograd.listen.ranks.report import Columns, Report
 from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, Row
@@ -21,6 +23,7 @@ class Item:
     rank: AnyArray  # 0-d, RANK_DTYPE
     clip_order: float
     time_s: float  # when it came, time.monotonic()
+    summands: Mapping[int, Sequence[tuple[float, torch.Tensor]]]  # by column: the norm of each copy, and the copy
 
     def report(self, sent: IntArray, leave: int) -> Report:
         """What others are told of it: the columns in `sent`  # (n,)."""
@@ -36,7 +39,19 @@ class Item:
             samples={s.name: _chosen(row.samples.get(s.name), sent, s.width) for s in STATISTICS if s.sampled} if row.samples else {},
             elements=row.elements,
             clip_order=self.clip_order,
+            summands=tuple(self._summand(int(sent[place])) for place, _ in self.columns.summed(sent)),
         )
+
+    def _summand(self, column: int) -> FloatArray | None:
+        """The scalars of a summand as the row has it: of several readings of the iteration the one with its norm, the scale divided out."""
+        recorded = float(self.row.values["grad_norm"][column])
+        for norm, copy in reversed(self.summands.get(column, ())):
+            for scale in (1.0, float(self.row.step["scale"])):
+                if norm / scale == recorded or (math.isnan(norm) and math.isnan(recorded)):
+                    real = torch.view_as_real(copy) if copy.is_complex() else copy
+                    numbers: FloatArray = real.reshape(-1).double().cpu().numpy()
+                    return numbers / scale
+        return None
 
     def num_bytes(self) -> int:
         """Memory it takes, roughly."""

@@ -59,7 +59,7 @@ class Peer:
         self.backlog_bytes -= len(payload)
         _, version, leave = report_head(payload)
         columns, left_out = self._columns[version], self._left[leave]
-        return columns, left_out, Report.from_bytes(payload, len(columns.sent(left_out)))
+        return columns, left_out, Report.from_bytes(payload, columns, columns.sent(left_out))
 
     def leave_out(self, own: Columns) -> bytes | None:
         """What to tell it, once for its columns: not to send what rank 0, which has `own`, holds whole itself."""

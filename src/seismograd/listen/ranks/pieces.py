@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,8 +17,9 @@ class Piece:
     """What a process holds of one parameter's gradient.
 
     `plain`: an ordinary tensor, the same on every process that has one of this name. `shard`: a part of a DTensor; `held` scalars of it,
-    beginning at `offset`. `partial`: a summand, of which no statistic of the sum follows. `owner` is false for all but one of the
-    processes of a mesh that hold the same part. `whole_rows`: no row is split, so counts of rows add up.
+    beginning at `offset`. `partial`: one of `num_summands` of such a part, as of the weights of a normalisation under sequence
+    parallelism: no statistic of the sum follows from those of the summands. `owner` is false for all but one of the processes of a mesh
+    that hold the same. `whole_rows`: no row is split, so counts of rows add up.
     """
 
     kind: Kind
@@ -25,9 +27,12 @@ class Piece:
     held: int = 0
     offset: tuple[int, ...] = ()
     whole_rows: bool = True
+    num_summands: int = 1
 
 
+MAX_SUMMAND = 1 << 16  # scalars that are sent whole
 PLAIN = Piece("plain")
+STRIDED = "_StridedShard"  # torch's name for a shard of a shard of one dimension
 
 
 def distributed_tensor(tensor: torch.Tensor) -> Any | None:
@@ -71,17 +76,20 @@ def piece_of(tensor: torch.Tensor) -> Piece:
     coordinate: list[int] | None = mesh.get_coordinate()
     if coordinate is None:
         return Piece("shard", owner=False)
-    if any(p.is_partial() for p in placements):
-        return Piece("partial", owner=False)
+    summed = [mesh.size(dim) for dim, p in enumerate(placements) if p.is_partial()]
     owner = all(c == 0 for c, p in zip(coordinate, placements, strict=True) if p.is_replicate())
-    split = [p for p in placements if not p.is_replicate()]
+    split = [p for p in placements if p.is_shard() or type(p).__name__ == STRIDED]
     whole_rows = all(getattr(p, "dim", None) == 0 for p in split)
-    return Piece("shard", owner, int(distributed._local_tensor.numel()), _offset(distributed, coordinate), whole_rows)
+    held = int(distributed._local_tensor.numel())
+    if any(str(getattr(p, "reduce_op", "sum")) != "sum" for p in placements if p.is_partial()):
+        return Piece("partial", False, held)
+    kind: Kind = "partial" if summed else "shard"
+    return Piece(kind, owner, held, _offset(distributed, coordinate), whole_rows, math.prod(summed))
 
 
 def _offset(distributed: Any, coordinate: list[int]) -> tuple[int, ...]:
     """Where the shard begins; where a shard is strided, it has no such place, and its place in the mesh tells it from the others."""
-    strided = any(type(p).__name__ == "_StridedShard" for p in distributed.placements)
+    strided = any(type(p).__name__ == STRIDED for p in distributed.placements)
     try:
         from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -89,7 +97,7 @@ def _offset(distributed: Any, coordinate: list[int]) -> tuple[int, ...]:
             return tuple(compute_local_shape_and_global_offset(distributed.shape, distributed.device_mesh, distributed.placements)[1])
     except (ImportError, TypeError):
         pass
-    shards = (c for c, p in zip(coordinate, distributed.placements, strict=True) if not p.is_replicate())
+    shards = (c for c, p in zip(coordinate, distributed.placements, strict=True) if not (p.is_replicate() or p.is_partial()))
     return (*([-1] * (distributed.dim() + 1)), *shards)
 
 
@@ -98,7 +106,9 @@ class Pieces:
 
     def __init__(self) -> None:
         self.version = 0
+        self.has_summands = False
         self.clip_order: float | None = None  # of a total norm that every process has only a part of
+        self.summands: dict[int, list[tuple[float, torch.Tensor]]] = {}  # by column: the norm of each and a copy of it
         self._by_column: dict[int, Piece] = {}
         self._specs: dict[int, object] = {}
 
@@ -111,7 +121,19 @@ class Pieces:
         piece = piece_of(gradient)
         if self._by_column.get(column) != piece:
             self._by_column[column] = piece
+            self.has_summands |= piece.kind == "partial"
             self.version += 1
+
+    def keep_summand(self, column: int, held: torch.Tensor, norm: float) -> None:
+        """Keep a copy of what is only a summand of a gradient, unless it is large. It stays on its device until somebody reads it."""
+        piece = self._by_column.get(column)
+        if piece is not None and piece.kind == "partial" and piece.owner and 0 < piece.held <= MAX_SUMMAND:
+            self.summands.setdefault(column, []).append((norm, held.clone()))
+
+    def take_summands(self) -> dict[int, list[tuple[float, torch.Tensor]]]:
+        """The copies of this iteration; and forget them."""
+        taken, self.summands = self.summands, {}
+        return taken
 
     def of(self, num_columns: int) -> tuple[Piece | None, ...]:
         """The pieces of the first columns; `None` where no gradient was seen yet  # (P,)."""

@@ -76,6 +76,7 @@ class Ranks:
     def put(self, row: Row) -> None:
         """Take a finished iteration."""
         if self._link is None:
+            self._pieces.take_summands()
             self._deliver(row)
         else:
             self._link.put(self._item(row))
@@ -139,7 +140,8 @@ class Ranks:
 
     def _item(self, row: Row) -> Item:
         order = self._pieces.take_clip_order() if not math.isnan(float(row.step["clip_norm"])) else math.nan
-        return Item(self._num_rows, row, self._described_columns(row.parameters), self._entry(row), order, time.monotonic())
+        columns, summands = self._described_columns(row.parameters), self._pieces.take_summands()
+        return Item(self._num_rows, row, columns, self._entry(row), order, time.monotonic(), summands)
 
     def _described_columns(self, parameters: tuple[Parameter, ...]) -> Columns:
         described, version = self._described

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seismograd.listen.ranks.pieces import Piece
+from seismograd.listen.ranks.pieces import MAX_SUMMAND, Piece
 from seismograd.schema import RANK_DTYPE, SCHEMA_VERSION, STATISTICS, STEP_DTYPE, AnyArray, FloatArray, IntArray, Parameter, StateArray
 
 LAYOUT = json.dumps([SCHEMA_VERSION, STEP_DTYPE.descr, RANK_DTYPE.descr, [s.name for s in STATISTICS]])
@@ -46,6 +46,11 @@ class Columns:
     def sent(self, left_out: frozenset[int] = frozenset()) -> IntArray:
         """The columns that a report has numbers of  # (n,)."""
         return np.array([c for c, p in enumerate(self.pieces) if p is not None and p.owner and c not in left_out], np.int64)
+
+    def summed(self, sent: IntArray) -> list[tuple[int, int]]:
+        """Of the columns that are sent, those that are summands: the place in `sent`, and how many scalars are sent whole."""
+        pieces = [(place, self.pieces[column]) for place, column in enumerate(sent.tolist())]
+        return [(place, p.held if p.held <= MAX_SUMMAND else 0) for place, p in pieces if p is not None and p.kind == "partial"]
 
     def to_json(self) -> bytes:
         """For a frame."""
@@ -81,28 +86,34 @@ class Report:
     samples: Mapping[str, FloatArray]  # (n,) or (n, W); empty when not measured
     elements: FloatArray  # (E,)
     clip_order: float
+    summands: tuple[FloatArray | None, ...] = ()  # the scalars of each of `Columns.summed`, where they are known
 
     def to_bytes(self) -> bytes:
         """For a frame."""
         head = _REPORT.pack(self.index, self.version, self.leave, len(self.elements), self.clip_order, bool(self.samples))
         arrays = [self.values[s.name] for s in STATISTICS if not s.sampled]
         arrays += [self.samples[s.name] for s in STATISTICS if s.sampled] if self.samples else []
-        numbers = b"".join(np.ascontiguousarray(a, "<f8").tobytes() for a in (*arrays, self.elements))
-        return head + self.step.tobytes() + self.rank.tobytes() + self.state.astype(np.uint8).tobytes() + numbers
+        known = [s for s in self.summands if s is not None]
+        numbers = b"".join(np.ascontiguousarray(a, "<f8").tobytes() for a in (*arrays, self.elements, *known))
+        flags = bytes(s is not None for s in self.summands)
+        return head + self.step.tobytes() + self.rank.tobytes() + self.state.astype(np.uint8).tobytes() + flags + numbers
 
     @staticmethod
-    def from_bytes(data: bytes, num_columns: int) -> Report:
-        """Out of a frame, whose number of columns is known from `Columns`; `ValueError` when it has not the length of one."""
+    def from_bytes(data: bytes, columns: Columns, sent: IntArray) -> Report:
+        """Out of a frame with the numbers of the columns `sent` of `columns`; `ValueError` when it has not the length of one."""
+        num_columns, summed = len(sent), columns.summed(sent)
         index, version, leave, num_elements, clip_order, sampled = _REPORT.unpack_from(data)
         reader = _Reader(data, _REPORT.size)
         step = reader.take(STEP_DTYPE, 1)[0]
         rank = reader.take(RANK_DTYPE, 1)[0]
         state = reader.take(np.dtype(np.uint8), num_columns)
+        known = reader.take(np.dtype(np.uint8), len(summed)).tolist()
         values = {s.name: reader.numbers(num_columns, s.width) for s in STATISTICS if not s.sampled}
         samples = {s.name: reader.numbers(num_columns, s.width) for s in STATISTICS if s.sampled} if sampled else {}
         elements = reader.numbers(num_elements, 1)
+        summands = tuple(reader.numbers(held, 1) if told else None for (_, held), told in zip(summed, known, strict=True))
         reader.ends()
-        return Report(index, version, leave, step, rank, state, values, samples, elements, clip_order)
+        return Report(index, version, leave, step, rank, state, values, samples, elements, clip_order, summands)
 
 
 def report_head(data: bytes) -> tuple[int, int, int]:

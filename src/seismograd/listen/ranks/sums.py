@@ -1,0 +1,73 @@
+"""The statistics of a gradient that no process holds: each has a summand, and sends it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from seismograd.listen.ranks.report import Report
+from seismograd.schema import HISTOGRAM_BINS, HISTOGRAM_EXPONENTS_PER_BIN, HISTOGRAM_FIRST_EXPONENT, FloatArray, State
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A part of a gradient of which several processes have a summand.
+
+    `members` are pairs of a process and its how manyth summand it is. The statistics of the sum take the place of those that the first of
+    them sent at `place`; where there are not `num_summands`, it was not measured.
+    """
+
+    place: int
+    members: tuple[tuple[int, int], ...]
+    num_summands: int
+
+
+def summed_up(sums: Sequence[Sum], reports: Sequence[Report]) -> tuple[Report, ...]:
+    """The reports with the statistics of sums in place of those of the first summand."""
+    changed = list(reports)
+    for each in sums:
+        first = each.members[0][0]
+        given = [reports[process].summands[number] for process, number in each.members]
+        known = [numbers for numbers in given if numbers is not None]
+        whole = np.sum(known, 0) if len(known) == each.num_summands == len(given) else None
+        changed[first] = _with(changed[first], each.place, whole)
+    return tuple(changed)
+
+
+def _with(report: Report, place: int, whole: FloatArray | None) -> Report:
+    state = report.state.copy()
+    if whole is None:
+        if state[place] != State.ABSENT:
+            state[place] = State.NOT_MEASURED
+        return replace(report, state=state)
+    values = {name: numbers.copy() for name, numbers in report.values.items()}
+    samples = {name: numbers.copy() for name, numbers in report.samples.items()}
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        coefficient = values["applied_norm"][place] / values["grad_norm"][place]
+        largest = np.abs(whole).max(initial=0.0)
+        scale = largest if np.isfinite(largest) and largest > 0 else 1.0
+        norm = np.sqrt(np.square(whole / scale).sum()) * scale
+        found = {
+            "grad_norm": norm,
+            "grad_max": largest,
+            "grad_sum": whole.sum(),
+            "zeros": np.count_nonzero(whole == 0),
+            "nonfinite": np.count_nonzero(~np.isfinite(whole)),
+            "applied_norm": norm * coefficient,
+        }
+    for name, value in found.items():
+        values[name][place] = value
+    if "exponents" in samples:
+        samples["exponents"][place] = _exponents(whole)
+    state[place] = State.NONFINITE if found["nonfinite"] else State.ZERO if found["zeros"] == len(whole) else State.FINITE
+    return replace(report, state=state, values=values, samples=samples)
+
+
+def _exponents(whole: FloatArray) -> FloatArray:
+    """The histogram of `seismograd.schema`  # (W,)."""
+    counted = whole[np.isfinite(whole) & (whole != 0)]
+    exponents = np.frexp(counted)[1] - 1
+    bins = np.clip((exponents - HISTOGRAM_FIRST_EXPONENT) // HISTOGRAM_EXPONENTS_PER_BIN, 0, HISTOGRAM_BINS - 1)
+    return np.bincount(bins, minlength=HISTOGRAM_BINS).astype(np.float64)
