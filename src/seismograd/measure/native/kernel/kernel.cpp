@@ -2,6 +2,7 @@
 //
 // A plain C interface, called through ctypes (`library.py`): it depends on neither Python's nor torch's ABI.
 
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -69,11 +70,9 @@ struct Functions {
   ReadPiece read;
 };
 
-constexpr int kBest = -1;
-
 // What measures with a set of instructions; nulls where this processor or this build has not got it.
-Functions functions_of(int set) {
-  if (set < 0 || set >= kNumInstructionSets || !processor_has(static_cast<InstructionSet>(set))) return {nullptr, nullptr};
+Functions functions_of(InstructionSet set) {
+  if (!processor_has(set)) return {nullptr, nullptr};
   switch (set) {
 #if SEISMOGRAD_X86
     case kAvx2:
@@ -89,12 +88,22 @@ Functions functions_of(int set) {
   }
 }
 
-int best_set() {
-  static const int best = [] {
-    int set = kNumInstructionSets - 1;
-    while (!functions_of(set).measure) --set;
-    return set;
+// Of every set. Asked for once: in a virtual machine each question to the processor takes microseconds.
+const std::array<Functions, kNumInstructionSets>& all_functions() {
+  static const std::array<Functions, kNumInstructionSets> all = [] {
+    std::array<Functions, kNumInstructionSets> found{};
+    for (int set = 0; set < kNumInstructionSets; ++set) found[set] = functions_of(static_cast<InstructionSet>(set));
+    return found;
   }();
+  return all;
+}
+
+// The number of a set that there is: `set` itself, or the best if that is negative; -1 where there is none such.
+int choose_set(int set) {
+  if (set >= kNumInstructionSets) return -1;
+  if (set >= 0) return all_functions()[set].measure ? set : -1;
+  int best = kNumInstructionSets - 1;
+  while (!all_functions()[best].measure) --best;
   return best;
 }
 
@@ -219,7 +228,7 @@ void measure_all(const Entry* entries, int64_t n, int num_threads, MeasurePiece 
 SEISMOGRAD_EXPORT int32_t seismograd_interface() { return 1; }
 
 // Whether this processor and this build have a set of instructions, by its number in machine.hpp.
-SEISMOGRAD_EXPORT int32_t seismograd_has(int32_t set) { return seismograd::functions_of(set).measure != nullptr; }
+SEISMOGRAD_EXPORT int32_t seismograd_has(int32_t set) { return set >= 0 && seismograd::choose_set(set) == set; }
 
 // Measures n entries. `numbers`  # (6, n) receives norm, largest, sum, zeros, nonfinite, dead rows; `exponents`  # (n or fewer, 64), null if
 // no entry wants them, a row for each entry up to the last that does. A negative `set` is the best there is. Returns the set that was
@@ -227,10 +236,9 @@ SEISMOGRAD_EXPORT int32_t seismograd_has(int32_t set) { return seismograd::funct
 SEISMOGRAD_EXPORT int32_t seismograd_measure(const seismograd::Entry* entries, int64_t n, int32_t num_threads, int32_t set, double* numbers,
                                              double* exponents) {
   try {
-    const int used = set == seismograd::kBest ? seismograd::best_set() : set;
-    const seismograd::Functions functions = seismograd::functions_of(used);
-    if (!functions.measure) return -1;
-    seismograd::measure_all(entries, n, num_threads, functions.measure, numbers, exponents);
+    const int used = seismograd::choose_set(set);
+    if (used < 0) return -1;
+    seismograd::measure_all(entries, n, num_threads, seismograd::all_functions()[used].measure, numbers, exponents);
     return used;
   } catch (...) {
     return -1;  // no memory
@@ -239,7 +247,7 @@ SEISMOGRAD_EXPORT int32_t seismograd_measure(const seismograd::Entry* entries, i
 
 // Reads the same memory on the same threads and does nothing with it: what benchmarks compare with.
 SEISMOGRAD_EXPORT uint64_t seismograd_read(const seismograd::Entry* entries, int64_t n, int32_t num_threads) {
-  const seismograd::ReadPiece read_piece = seismograd::functions_of(seismograd::best_set()).read;
+  const seismograd::ReadPiece read_piece = seismograd::all_functions()[seismograd::choose_set(-1)].read;
   const seismograd::Split split(entries, n);
   std::atomic<uint64_t> seen{0};
   split.run(num_threads, [&](int64_t p) {
