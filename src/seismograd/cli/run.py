@@ -180,6 +180,7 @@ class Watcher:
         from seismograd.rules.engine import diagnose
         from seismograd.views.summary import print_summary
 
+        assert recording.path is not None
         run = open_run(recording.path)
         for note in recording.failures:
             if note not in run.notes:

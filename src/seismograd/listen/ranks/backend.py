@@ -9,6 +9,7 @@ from torch import Tensor
 from seismograd.listen.ranks.checksum import Checksum
 from seismograd.listen.ranks.pieces import Pieces, held_part
 from seismograd.measure.backend import Backend, Measured
+from seismograd.measure.quiet import is_capturing
 
 
 class LocalBackend:
@@ -31,7 +32,7 @@ class LocalBackend:
             self._pieces.see(column, gradient)
         if sample or self.checksum is not None:
             weights = [held_part(w) for w in weights]
-        if self.checksum is not None:
+        if self.checksum is not None and not is_capturing():
             self.checksum.add(keys, weights)
         held = [held_part(g) for g in gradients]
         measured = self._backend.measure(held, weights, keys, [held_part(s) for s in scalars], sample)

@@ -6,10 +6,12 @@ import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
 from seismograd.listen.ranks.pieces import distributed_tensor
+from seismograd.measure.quiet import is_capturing, quietly
 
 EVERY = 10
 NUM_BETWEEN = 8
@@ -38,10 +40,11 @@ class BeforeReduction:
         self._norms: list[torch.Tensor] = []
         self._counts: list[torch.Tensor] = []
         self._all = False
+        self._broken = False
 
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
         """Look at this optimizer's parameters from the next backward on."""
-        held = [p for group in optimizer.param_groups for p in group["params"]]
+        held: list[torch.Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
         known = self._parameters.get(id(optimizer))
         if known is None or len(known) != len(held):
             self._parameters[id(optimizer)] = [weakref.ref(p) for p in held]
@@ -49,12 +52,14 @@ class BeforeReduction:
     def backward_begins(self, iteration: int) -> None:
         """Set the hooks."""
         self._remove()
+        if self._broken:
+            return
         listed = [p for refs in self._parameters.values() for ref in refs if (p := ref()) is not None]
         listed = [p for p in listed if p.requires_grad and p.is_leaf and distributed_tensor(p) is None]
         everything = iteration % EVERY == 0 or len(listed) <= NUM_BETWEEN
         self._all = everything
         for parameter in listed if everything else _turn(listed, iteration):
-            self._handles.append(parameter.register_hook(self._look))
+            self._handles.append(cast(torch.utils.hooks.RemovableHandle, parameter.register_hook(self._look)))
 
     def backward_ends(self) -> None:
         """Take the hooks away; on a device the numbers stay there until they are asked for."""
@@ -68,21 +73,24 @@ class BeforeReduction:
             return None
         by_backward = torch.stack(norms).cpu()
         nonfinite = int(torch.stack(counts).sum()) if counts else 0
-        return Local(float(torch.linalg.vector_norm(by_backward)), nonfinite, self._all)
+        norm = cast(torch.Tensor, torch.linalg.vector_norm(by_backward))
+        return Local(float(norm), nonfinite, self._all)
 
     def _look(self, gradient: torch.Tensor) -> None:
         """Runs inside the backward: whatever goes wrong here must not reach it."""
         try:
-            with torch.no_grad():
+            if is_capturing():
+                return
+            with quietly():
                 values = gradient.detach()
                 values = values.coalesce().values() if values.is_sparse else values
                 values = torch.view_as_real(values) if values.is_complex() else values
-                norm = torch.linalg.vector_norm(values if values.element_size() >= 4 else values.float()).double()
-                self._norms.append(norm)
+                norm = cast(torch.Tensor, torch.linalg.vector_norm(values if values.element_size() >= 4 else values.float()))
+                self._norms.append(norm.double())
                 if norm.device.type != "cpu" or not math.isfinite(float(norm)):
                     self._counts.append((~torch.isfinite(values)).sum())
         except Exception:
-            self._remove()
+            self._broken = True
 
     def _remove(self) -> None:
         for handle in self._handles:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from seismograd.measure.quiet import quietly
+
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _MIX = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: spreads the places (Knuth, The Art of Computer Programming 3, 6.4)
 _ALL = 2**64 - 1
@@ -23,7 +25,7 @@ class Checksum:
 
     def add(self, keys: Sequence[int], weights: Sequence[torch.Tensor]) -> None:
         """Add tensors held by this process; those that are not strided, or empty, are left out."""
-        with torch.no_grad():
+        with quietly():
             for key, weight in zip(keys, weights, strict=True):
                 if weight.layout is torch.strided and weight.numel() and not weight.is_meta and weight.untyped_storage().nbytes():
                     real = torch.view_as_real(weight) if weight.is_complex() else weight

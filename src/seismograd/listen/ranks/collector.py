@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,7 @@ class Collector:
         self._next = 0
         self._closing_s: float | None = None
         self._plans: dict[object, Plan] = {}
+        self._failed = False
         self._said: set[int] = set()  # ranks of whom it was said that they are missing
         self._token = secrets.token_hex(16)
         self._selector = selectors.DefaultSelector()
@@ -79,6 +81,9 @@ class Collector:
 
     def put(self, item: Item) -> None:
         """Take an iteration."""
+        if self._failed:
+            self._deliver(item.without_shards())
+            return
         self._bytes_in += item.num_bytes()
         self._queue.append(item)
 
@@ -118,7 +123,7 @@ class Collector:
         self._server = socket.create_server((bound, 0), family=family, backlog=world.size, dualstack_ipv6=dualstack)
         self._server.setblocking(False)
         self._selector.register(self._server, selectors.EVENT_READ)
-        hosts = [bound] if local else [h for h in (host, socket.gethostname()) if h]
+        hosts = [bound] if local else [h for h in (host, socket.gethostname(), "127.0.0.1") if h]
         world.publish(Address(hosts, self._server.getsockname()[1], self._token))
 
     def _run(self) -> None:
@@ -133,6 +138,9 @@ class Collector:
                         os.read(self._wake_out, 64)
                 self._put_together()
         except Exception as error:
+            self._failed = True
+            while self._queue:
+                self._deliver(self._queue.popleft().without_shards())
             text = f"{type(error).__name__}: {error}"
             self._say("failure", say("a part of seismograd failed and was left out: {part}: {error}", part="ranks", error=text))
         finally:
@@ -148,7 +156,7 @@ class Collector:
     def _hear(self, connection: socket.socket) -> None:
         if connection is self._server:
             with suppress(OSError):
-                stranger, _ = self._server.accept()
+                stranger, _ = connection.accept()
                 stranger.setblocking(False)
                 self._strangers[stranger] = (Frames(), time.monotonic())
                 self._selector.register(stranger, selectors.EVENT_READ)
@@ -189,8 +197,8 @@ class Collector:
         messages = frames.feed(data)
         if messages:
             kind, payload = messages[0]
-            hello = json.loads(payload) if kind is Frame.HELLO else {}
-            peer = self._peers.get(hello.get("rank", 0))
+            hello: dict[str, Any] = json.loads(payload) if kind is Frame.HELLO else {}
+            peer = self._peers.get(int(hello.get("rank", 0)))
             told = str(hello.get("token", ""))
             if peer is None or peer.connection is not None or not secrets.compare_digest(told.encode(), self._token.encode()):
                 self._forget(connection, None)

@@ -62,20 +62,21 @@ def make_plan(ranks: tuple[int, ...], columns: tuple[Columns, ...], sent: tuple[
     plain = np.zeros(len(parameters), bool)
     seen = np.zeros(len(parameters), bool)
     whole_rows = np.ones(len(parameters), bool)
-    offsets: list[set[tuple[int, ...]]] = [set() for _ in parameters]
+    offsets: list[set[tuple[int, ...]]] = [set[tuple[int, ...]]() for _ in parameters]
     shares: list[Share] = []
     for theirs, chosen in zip(columns, sent, strict=True):
         at = np.array([place[theirs.parameters[c].name] for c in chosen], np.int64)
         counts = np.zeros(len(chosen), bool)
-        for i, (column, target) in enumerate(zip(chosen.tolist(), at.tolist(), strict=True)):
-            piece = theirs.pieces[column]
+        for i, (column, target) in enumerate(zip(chosen, at, strict=True)):
+            piece = theirs.pieces[int(column)]
             assert piece is not None
             if piece.kind == "plain":
                 counts[i] = not seen[target]
                 plain[target] |= bool(counts[i])
             else:
-                counts[i] = not plain[target] and piece.offset not in offsets[target]
-                offsets[target].add(piece.offset)
+                counts[i] = not plain[target] and (piece.held == 0 or piece.offset not in offsets[target])
+                if piece.held:  # an empty shard begins where another one does
+                    offsets[target].add(piece.offset)
                 held[target] += piece.held if counts[i] else 0
                 whole_rows[target] &= piece.whole_rows and piece.kind != "partial"
             seen[target] = True
@@ -170,7 +171,8 @@ def _join(name: str, given: list[FloatArray], plan: Plan, counts: BoolArray, num
     values[~counts] = 0
     if name in NORMS:
         return norms(values)
-    return values.max(0) if name in LARGEST else values.sum(0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return values.max(0) if name in LARGEST else values.sum(0)
 
 
 def norms(parts: FloatArray, order: float = 2.0) -> FloatArray:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from seismograd.listen.ranks.report import Columns, Report
-from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, Row
+from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, Row, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,14 @@ class Item:
                     numbers: FloatArray = real.reshape(-1).double().cpu().numpy()
                     return numbers / scale
         return None
+
+    def without_shards(self) -> Row:
+        """The row with what this process holds whole; the rest was not measured."""
+        state = self.row.state.copy()
+        for column, piece in enumerate(self.columns.pieces):
+            if piece is not None and piece.kind != "plain":
+                state[column] = State.NOT_MEASURED
+        return replace(self.row, state=state)
 
     def num_bytes(self) -> int:
         """Memory it takes, roughly."""

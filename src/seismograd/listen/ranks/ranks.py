@@ -53,6 +53,7 @@ class Ranks:
         self._link: Collector | Sender | None = None
         self._before = BeforeReduction()
         self._num_rows = 0  # since the link
+        self._warned = False
         self._columns: Columns | None = None
         self._described: tuple[tuple[Parameter, ...], int] = ((), -1)
         self._parts: dict[str, Callable[..., None]] = {
@@ -134,6 +135,17 @@ class Ranks:
         self._look()
         if self._link is not None:
             self._before.learn(optimizer)
+            self._warn_of_flat(optimizer)
+
+    def _warn_of_flat(self, optimizer: torch.optim.Optimizer) -> None:
+        """The first FullyShardedDataParallel hides which part of a parameter a process has."""
+        parameters = optimizer.param_groups[0]["params"] if optimizer.param_groups else ()
+        if self._warned or not any(getattr(p, "_fsdp_flattened", False) or getattr(p, "_is_flat_param", False) for p in parameters[:1]):
+            return
+        self._warned = True
+        self._tell(
+            Note("ranks", -1, say("FullyShardedDataParallel: only what rank 0 holds is measured; with fully_shard all of it would be"))
+        )
 
     def _on_clip_ends(self, _kind: int, _limit: object, total: object) -> None:
         self._pieces.clipped(total)

@@ -49,7 +49,7 @@ class Columns:
 
     def summed(self, sent: IntArray) -> list[tuple[int, int]]:
         """Of the columns that are sent, those that are summands: the place in `sent`, and how many scalars are sent whole."""
-        pieces = [(place, self.pieces[column]) for place, column in enumerate(sent.tolist())]
+        pieces = [(place, self.pieces[int(column)]) for place, column in enumerate(sent)]
         return [(place, p.held if p.held <= MAX_SUMMAND else 0) for place, p in pieces if p is not None and p.kind == "partial"]
 
     def to_json(self) -> bytes:
@@ -63,9 +63,19 @@ class Columns:
         told = json.loads(text)
         return Columns(
             int(told["version"]),
-            tuple(Parameter(**{**p, "shape": tuple(p["shape"]), "aliases": tuple(p["aliases"])}) for p in told["parameters"]),
-            tuple(None if p is None else Piece(**{**p, "offset": tuple(p["offset"])}) for p in told["pieces"]),
+            tuple(_parameter(each) for each in told["parameters"]),
+            tuple(None if each is None else _piece(each) for each in told["pieces"]),
         )
+
+
+def _parameter(told: dict[str, Any]) -> Parameter:
+    told["shape"], told["aliases"] = tuple(told["shape"]), tuple(told["aliases"])
+    return Parameter(**told)
+
+
+def _piece(told: dict[str, Any]) -> Piece:
+    told["offset"] = tuple(told["offset"])
+    return Piece(**told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ def summed_up(sums: Sequence[Sum], reports: Sequence[Report]) -> tuple[Report, .
         first = each.members[0][0]
         given = [reports[process].summands[number] for process, number in each.members]
         known = [numbers for numbers in given if numbers is not None]
-        whole = np.sum(known, 0) if len(known) == each.num_summands == len(given) else None
+        with np.errstate(invalid="ignore", over="ignore"):
+            whole = np.sum(known, 0) if len(known) == each.num_summands == len(given) else None
         changed[first] = _with(changed[first], each.place, whole)
     return tuple(changed)
 
