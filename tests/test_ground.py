@@ -34,7 +34,7 @@ def test_the_format_document_lists_every_file_and_statistic() -> None:
     for statistic in STATISTICS:
         when = "sampled" if statistic.sampled else "every step"
         assert f"| `{statistic.name}` | `{layout.statistic_file(statistic)}` | {when} |" in document
-    for name in (*layout.ROW_DTYPES, *layout.LINE_FILES, layout.META, layout.README, layout.END, layout.PARAMETERS, layout.STATE):
+    for name in (*layout.ENTRY_DTYPES, *layout.LINE_FILES, layout.META, layout.README, layout.END, layout.PARAMETERS, layout.STATE):
         assert f"`{name}`" in document
 
 
