@@ -78,6 +78,22 @@ def test_what_grows_from_step_to_step_is_found_before_it_is_nan(
     assert finding.evidence[0].step < quiet + growing
 
 
+@given(factor=st.floats(1.15, 3), quiet=st.integers(0, 80), seed=st.integers(0, 2**32))
+def test_a_slow_but_steady_growth_is_found_too(factor: float, quiet: int, seed: int) -> None:
+    growing = int(np.ceil(9 / np.log10(factor))) + 8
+    power = np.maximum(np.arange(quiet + growing) - quiet, 0)
+    norms = factor**power * 10 ** np.random.default_rng(seed).normal(0, 0.05, len(power))
+    finding = only(series(norms, loss=factor ** (2.0 * power), optimizers=ADAM))
+    assert finding.code == "SG102"
+    assert quiet < finding.first_step
+    assert "loss did not fall" in finding.cause.render()
+
+
+def test_learning_large_outputs_is_no_fault() -> None:
+    norms = np.geomspace(1, 1e5, 60)
+    assert codes(series(norms, loss=np.linspace(100, 60, 60), optimizers=ADAM)) == []
+
+
 @given(noise=st.floats(0, 0.5), seed=st.integers(0, 2**32), base=st.integers(-20, 20), drift=st.floats(-0.02, 0.02))
 def test_noise_and_drift_are_no_fault(noise: float, seed: int, base: int, drift: float) -> None:
     norms = 10.0 ** (base + drift * np.arange(120) + np.random.default_rng(seed).normal(0, noise, 120))
@@ -127,6 +143,7 @@ def test_a_first_update_larger_than_the_weights_is_found_at_once() -> None:
         (9e5, {"lr": 1.0}),  # a large step, but nothing enormous
         (1e8, {"optimizers": ADAM}),  # which divides by the gradient's size
         (1e8, {"clip_limit": 1.0, "clip_norm": 1e8}),
+        (1e8, {"applied_norm": 1.0}),  # by a clip, or by hand
     ],
 )
 def test_size_alone_is_no_fault(norm: float, options: dict[str, object]) -> None:

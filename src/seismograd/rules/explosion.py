@@ -205,24 +205,26 @@ def from_the_start(track: Track, look: Look) -> Found | None:
         sampled = weight_norms(block, row)
         if sampled is not None:
             track.weight_norm = math.hypot(*sampled[measured & np.isfinite(sampled)])
-        lr, limit = float(numbers(block.steps, "lr")[row]), float(numbers(block.steps, "clip_limit")[row])
+        lr, applied = float(numbers(block.steps, "lr")[row]), float(numbers(block.steps, "applied_norm")[row])
+        if not math.isfinite(applied):  # not measured, or cut by a clip
+            applied = norm if math.isnan(numbers(block.steps, "clip_limit")[row]) else 0.0
         largest = rule.min_update * track.weight_norm
-        if norm >= rule.min_norm and lr * norm >= largest > 0 and not math.isfinite(limit) and _all_plain(block, measured):
-            return _torn_apart(look, position, lr, largest)
+        if norm >= rule.min_norm and lr * applied >= largest > 0 and _all_plain(block, measured):
+            return _torn_apart(look, position, lr, lr * applied, largest)
     return None
 
 
-def _torn_apart(look: Look, position: int, lr: float, largest: float) -> Found:
+def _torn_apart(look: Look, position: int, lr: float, update: float, largest: float) -> Found:
     step, norm = int(look.steps[position]), float(look.norm[position])
     limit = max(look.rule.min_norm, largest / lr)
-    evidence = (Evidence("grad_norm", "", step, norm, limit), Evidence("update_norm", "", step, lr * norm, largest))
+    evidence = (Evidence("grad_norm", "", step, norm, limit), Evidence("update_norm", "", step, update, largest))
     cause = say(
         "the gradient norm is {norm:.2g} at step {step}: with a learning rate of {lr:.2g} that update is {times:.2g} times as large "
         "as all weights together",
         norm=norm,
         step=step,
         lr=lr,
-        times=lr * norm / largest * look.rule.min_update,
+        times=update / largest * look.rule.min_update,
     )
     parameters = _largest(look.block, int(look.rows[position]))
     return Found(position, look.finding(step, position, parameters, evidence, cause, _initialise()), limit)

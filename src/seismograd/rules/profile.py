@@ -116,8 +116,7 @@ class Profiles:
 def profiles(norm: FloatArray, min_layers: int, decays: bool, min_range: float) -> Profiles:
     """Fit each row of norms (B, L) that spans at least `min_range` decades, or begins with zeros, and decays towards the input (or grows).
 
-    The slope is the median of the slopes between all pairs of layers (Theil 1950, Sen 1968), so that a third of the layers may lie
-    anywhere. A row with a non-finite layer, or with fewer than `min_layers` finite ones, is not evaluated.
+    A row with a non-finite layer, or with fewer than `min_layers` finite ones, is not evaluated.
     """
     num_rows, most = norm.shape
     slope, goodness, leading_zeros = np.zeros(num_rows), np.zeros(num_rows), np.zeros(num_rows, np.int64)
@@ -143,7 +142,7 @@ def profiles(norm: FloatArray, min_layers: int, decays: bool, min_range: float) 
         rises = _sum(height[:, -half:]) > _sum(height[:, :half])
         wanted = rises == decays
         if wanted.any():
-            slope[rows[wanted]], goodness[rows[wanted]] = _fit(height[wanted])
+            slope[rows[wanted]], goodness[rows[wanted]] = fit_line(height[wanted])
     return Profiles(evaluated, _power(-slope), _power(-slope * (num_layers - 1)), goodness, num_layers, leading_zeros)
 
 
@@ -159,8 +158,11 @@ def _power(decades: FloatArray) -> FloatArray:
     return np.power(10.0, np.minimum(np.maximum(decades, -_MOST_DECADES), _MOST_DECADES))
 
 
-def _fit(height: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Slope and R² of a robust line through each row  # (R, L) -> (R,), (R,)."""
+def fit_line(height: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Slope and R² of a robust line through each row  # (R, L) -> (R,), (R,).
+
+    The slope is the median of the slopes between all pairs of points (Theil 1950, Sen 1968), so that a third of them may lie anywhere.
+    """
     place, first, second = _pairs(height.shape[1])
     height = height[:, place]
     slope = _median((height[:, second] - height[:, first]) / (place[second] - place[first]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import numpy as np
 import numpy.typing as npt
 
@@ -21,12 +19,12 @@ def as_list(places: IntArray) -> list[int]:
 
 def integers(records: AnyArray, name: str) -> IntArray:
     """A column of whole numbers of `Block.steps` or `Block.events`."""
-    return np.asarray(cast(Any, records)[name], np.int64)
+    return np.asarray(records[name], np.int64)
 
 
 def numbers(records: AnyArray, name: str) -> FloatArray:
     """A column of real numbers of `Block.steps` or `Block.events`."""
-    return np.asarray(cast(Any, records)[name], np.float64)
+    return np.asarray(records[name], np.float64)
 
 
 def statistic(block: Block, name: str) -> FloatArray:

@@ -33,11 +33,12 @@ class ExplodingGradient(Rule):
         least {min_goodness:g}) says that each layer multiplies the gradient by at least {min_gain:g} and all together by
         {min_total_gain:g}, in {min_steps} of {window} steps. In the first {first_steps} steps the biases alone are looked at as well,
         whose gradient is the signal itself: there ×{min_signal_gain:g} per layer and ×{min_total_signal_gain:g} in all are enough.
-        From step to step: the norm over all parameters is at least {min_growth:g} times its baseline for {high_steps} steps in a row, and
-        the loss is not below what it was. The baseline is the larger of two medians, of the {baseline_steps} steps before and of the first
-        {first_steps}.
-        From the start: within the first {first_steps} steps the norm is at least {min_norm:g}, nothing clips it, and the learning rate
-        times the norm is at least {min_update:g} times the norm of the weights. That needs plain SGD and the sampled weight norms.
+        From step to step: the norm over all parameters is at least {min_growth:g} times its baseline for {high_steps} steps in a row, where
+        the baseline is the larger of two medians, of the {baseline_steps} steps before and of the first {first_steps}; or it has risen by
+        as much along a line (R² at least {min_rising_goodness:g}) in the last {rising_steps} steps, or since the start, but in no fewer
+        than {min_rising_steps}. The loss must not be below what it was, and where the norm has risen along a line, it must have doubled.
+        From the start: within the first {first_steps} steps the norm is at least {min_norm:g}, and the learning rate times what is applied
+        of it is at least {min_update:g} times the norm of the weights. That needs plain SGD and the sampled weight norms.
 
     False alarms
         A loss that is summed over a large batch has large gradients and is fine: size alone never counts, nor does one high step. Very deep
@@ -73,6 +74,9 @@ class ExplodingGradient(Rule):
     min_growth: float = 1e3  # of the norm against its baseline
     high_steps: int = 3  # in a row
     baseline_steps: int = 32
+    rising_steps: int = 64
+    min_rising_steps: int = 8
+    min_rising_goodness: float = 0.9  # R²
     min_norm: float = 1e6
     min_update: float = 1.0  # learning rate x gradient norm, against the norm of the weights
     min_finite_steps: int = 5
@@ -84,7 +88,9 @@ class ExplodingGradient(Rule):
     def observe(self, block: Block) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
             self._parameters, self._layers = block.parameters, layers_of(block.parameters)
-        against = Baseline(self.baseline_steps, self.first_steps, self.high_steps)
+        against = Baseline(
+            self.baseline_steps, self.first_steps, self.high_steps, self.rising_steps, self.min_rising_steps, self.min_rising_goodness
+        )
         depth = depth_of(self, block, self._layers, self._needs_signal(block))
         for optimizer, rows in by_optimizer(block, updates(block)):
             track = self._tracks.setdefault(optimizer, Track(Recent(self.window), NormSeries(against)))

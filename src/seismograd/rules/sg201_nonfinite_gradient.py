@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
@@ -57,7 +58,6 @@ class NonfiniteGradient(Rule):
     max_skips: int = 20  # steps of an optimizer in a row
 
     _num_rows: int = field(default=0, init=False, repr=False)  # that were measured and not skipped
-    _had_loss: bool = field(default=False, init=False, repr=False)
     _finding: Finding | None = field(default=None, init=False, repr=False)
     _skips: dict[int, _Skips] = field(default_factory=dict[int, "_Skips"], init=False, repr=False)
 
@@ -72,10 +72,9 @@ class NonfiniteGradient(Rule):
             hits = np.flatnonzero(bad)
             if len(hits):
                 first, last = int(hits[0]), int(integers(block.steps, "iteration")[hits[-1]])
-                found = self._finding or given_up.get(first) or _finding(self, block, first, self._had_loss)
+                found = self._finding or given_up.get(first) or _finding(self, block, first)
                 self._finding = replace(found, last_step=max(found.last_step, last))
                 yield self._finding
-        self._had_loss = self._had_loss or bool(np.isfinite(numbers(block.steps, "loss")).any())
 
     def shortfall(self) -> Message | None:
         return None if self._num_rows else say("needs {needed} step with gradients, has {has}", needed=1, has=0)
@@ -92,7 +91,7 @@ class NonfiniteGradient(Rule):
                     skips.num, skips.first = 0, None
                     continue
                 skips.num += 1
-                skips.first = skips.first or _finding(self, block, row, self._had_loss)
+                skips.first = skips.first or _finding(self, block, row)
                 if skips.num > self.max_skips:
                     given_up[row] = skips.first
         return given_up
@@ -106,28 +105,29 @@ class _Skips:
     first: Finding | None = None
 
 
-def _finding(rule: NonfiniteGradient, block: Block, row: int, had_loss: bool) -> Finding:
+def _finding(rule: NonfiniteGradient, block: Block, row: int) -> Finding:
     step = int(integers(block.steps, "iteration")[row])
     columns = _backward_order(block, row)
     first = block.parameters[columns[0]]
     count = int(statistic(block, "nonfinite")[row, columns[0]])
-    loss = float(numbers(block.steps, "loss")[row])
+    unknown = int(integers(block.steps, "flags")[row]) & StepFlag.NO_LOSS
+    loss = None if unknown else float(numbers(block.steps, "loss")[row])
     evidence = [
         Evidence("nonfinite", first.name, step, float(count), 0.0),
         Evidence("nonfinite_parameters", "", step, float(len(columns)), 0.0),
     ]
-    if not np.isnan(loss):
-        evidence.append(Evidence("loss", "", step, loss, np.inf))
+    if loss is not None and not math.isnan(loss):
+        evidence.append(Evidence("loss", "", step, loss, math.inf))
     values: dict[str, str | int | float] = {
         "step": step,
-        "loss": f"{loss:.4g}",
+        "loss": "" if loss is None else f"{loss:.4g}",
         "parameter": first.name,
         "count": count,
         "numel": first.numel,
         "affected": len(columns),
         "measured": int((block.state[row] >= State.ZERO).sum()),
     }
-    cause, advice, excerpt = _origin(_weights_are_finite(block, row), loss, had_loss or _had_loss(block, row), values)
+    cause, advice, excerpt = _origin(_weights_are_finite(block, row), loss, values)
     return Finding(
         code=rule.code,
         name=rule.name,
@@ -152,18 +152,13 @@ def _backward_order(block: Block, row: int) -> list[int]:
     return as_list(columns[np.lexsort((-columns, -depth))])
 
 
-def _had_loss(block: Block, row: int) -> bool:
-    """Whether a finite loss was measured before this row of the block."""
-    return bool(np.isfinite(numbers(block.steps, "loss")[:row]).any())
-
-
 def _weights_are_finite(block: Block, row: int) -> bool:
     """False only where they were sampled in this row and are not."""
     sampled = weight_norms(block, row)
     return sampled is None or not bool((~np.isfinite(sampled) & (block.state[row] >= State.ZERO)).any())
 
 
-def _origin(weights_are_finite: bool, loss: float, had_loss: bool, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
+def _origin(weights_are_finite: bool, loss: float | None, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
     """Cause, advice and excerpt."""
     if not weights_are_finite:
         return (
@@ -175,7 +170,7 @@ def _origin(weights_are_finite: bool, loss: float, had_loss: bool, values: dict[
             say("look at what wrote the weights before this step: a checkpoint, an initialisation, or an update that was too large"),
             "assert all(torch.isfinite(p).all() for p in model.parameters())",
         )
-    if np.isfinite(loss):
+    if loss is not None and math.isfinite(loss):
         return (
             say(
                 "the loss was still finite ({loss}) at step {step}, but its backward pass made {count} of the {numel} gradient "
@@ -189,7 +184,7 @@ def _origin(weights_are_finite: bool, loss: float, had_loss: bool, values: dict[
             ),
             "torch.autograd.set_detect_anomaly(True)",
         )
-    if had_loss or np.isinf(loss):
+    if loss is not None:
         return (
             say(
                 "the loss itself was {loss} at step {step}, so its gradient is not finite either, in {affected} of {measured} parameters, "
@@ -205,7 +200,7 @@ def _origin(weights_are_finite: bool, loss: float, had_loss: bool, values: dict[
     return (
         say(
             "at step {step} the gradient of {parameter} has {count} of {numel} scalars that are NaN or infinite, as have {affected} of "
-            "{measured} parameters; the loss was NaN or could not be measured",
+            "{measured} parameters; the loss could not be measured",
             **values,
         ),
         say(

@@ -122,7 +122,7 @@ class MissingZeroGrad(Rule):
             where = site_of(block, EventKind.STEP, iteration, owner)
             fault = next((each for each in self._faults if owner in each.optimizers or (where and where == each.where)), None)
             if fault is None:
-                known = [each.name for each in block.optimizers if each.index == owner and each.name not in ("", each.kind)]
+                known = [each.name for each in block.optimizers if each.index == owner and each.kind and each.name not in ("", each.kind)]
                 fault = _Fault(owner, known[0] if known else "optimizer", where, int(since[row, column]), iteration)
                 self._faults.append(fault)
             fault.optimizers.add(owner)
