@@ -82,7 +82,7 @@ def _naive(norms: np.ndarray, losses: np.ndarray, steps: np.ndarray) -> tuple[in
         decades, loss = float(slope[0]) * (len(rise) - 1), _median(losses[start : start + len(rise) // 2])
         if rise[-1] < 1e3 * rise.min() or decades < 3 or goodness[0] < 0.9 or (losses[high] < 2 * loss).any():
             continue
-        baseline = float(rise[-1]) / 10**decades
+        baseline = float(rise.min())
         first = start + int(np.argmax(rise >= 10 * baseline))
         return end - 1, Growth(0, int(steps[first]), int(steps[end - 1]), float(rise[-1]), baseline, float(losses[end - 1]), loss)
     return None

@@ -112,7 +112,7 @@ class NormSeries:
             return None
         if bool((loss[end - self.against.elevated : end] < loss_baseline + abs(loss_baseline)).any()):
             return None
-        baseline = float(rise[-1]) / 10**decades
+        baseline = float(rise.min())
         return start + int(np.argmax(rise >= 10 * baseline)), baseline, loss_baseline
 
     def _early(self, start: int) -> float:
