@@ -16,9 +16,13 @@ from torch.nn.utils import clip_grad
 from torch.optim import optimizer as optimizer_module
 
 import seismograd
+from seismograd.levels import LEVELS
 from seismograd.listen.hub import HUB
 from seismograd.listen.session import Session
 from seismograd.measure.reference import Reference
+from seismograd.record.pump import Pump
+from seismograd.record.writer import Writer
+from seismograd.rules.engine import Diagnosis
 from seismograd.schema import Note, Row
 from tests.listen.loops import plain, told_nothing
 
@@ -187,6 +191,32 @@ def test_a_fault_in_the_backend_or_in_what_takes_the_rows_never_reaches_the_trai
         one.finish()
         assert all(torch.equal(a, b) for a, b in zip(bare, seen, strict=True))
         assert one.guard.failures
+
+
+@pytest.mark.parametrize(("owner", "method"), [(Writer, "observe"), (Writer, "__init__"), (Diagnosis, "observe"), (Pump, "put")])
+def test_a_fault_of_the_writer_or_a_rule_never_reaches_the_training(
+    owner: type, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = plain(told_nothing)
+
+    def fails(*_: object, **__: object) -> object:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(owner, method, fails)
+    with seismograd.watch(out=tmp_path / "run") as recording:
+        seen = plain(told_nothing)
+    assert all(torch.equal(a, b) for a, b in zip(bare, seen, strict=True))
+    assert len(recording.failures) == 1
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_level_changes_a_bit(level: str, tmp_path: Path) -> None:
+    bare = plain(told_nothing)
+    with seismograd.watch(out=tmp_path / "run", level=level):
+        seen = plain(told_nothing)
+    assert all(torch.equal(a, b) for a, b in zip(bare, seen, strict=True))
+    rows, _ = seismograd.open_run(tmp_path / "run").samples("exponents")
+    assert len(rows) == (1 if level == "normal" else 0)
 
 
 def test_a_forked_child_neither_records_nor_touches_the_record(tmp_path: Path) -> None:

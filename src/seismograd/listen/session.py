@@ -333,7 +333,8 @@ class Session:
         """The iteration is over: hand it on and begin the next."""
         done, lane.iteration = lane.iteration, Iteration()
         number, self._num_rows = self._num_rows, self._num_rows + 1
-        self._emit(done.row(number, self._registry.roster.parameters, len(self._elements), self._epoch))
+        row = done.row(number, self._registry.roster.parameters, len(self._elements), self._epoch)
+        self.guard.call("emit", self._emit, row)
 
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"
