@@ -3,6 +3,7 @@
 constexpr int kLanes = 8;
 constexpr int kMaskStride = 1;  // bits per byte in what `outside` returns
 using Floats = __m256;
+using Doubles = __m256d;  // half as many
 using Integers = __m256i;
 using Bytes = __m256i;  // one byte for each number of four vectors
 
@@ -14,10 +15,19 @@ SEISMOGRAD_INLINE Floats no_floats() { return _mm256_setzero_ps(); }
 SEISMOGRAD_INLINE Floats add(Floats x, Floats y) { return _mm256_add_ps(x, y); }
 SEISMOGRAD_INLINE Floats add_square(Floats sum, Floats x) { return _mm256_fmadd_ps(x, x, sum); }
 SEISMOGRAD_INLINE void store(float* to, Floats x) { _mm256_storeu_ps(to, x); }
-SEISMOGRAD_INLINE double total(Floats x) {
-  const __m256d four = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
-  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+
+SEISMOGRAD_INLINE Doubles no_doubles() { return _mm256_setzero_pd(); }
+SEISMOGRAD_INLINE Doubles load_doubles(const double* x) { return _mm256_loadu_pd(x); }
+SEISMOGRAD_INLINE Doubles load_doubles(const float* x) { return _mm256_cvtps_pd(_mm_loadu_ps(x)); }
+SEISMOGRAD_INLINE Doubles add(Doubles x, Doubles y) { return _mm256_add_pd(x, y); }
+SEISMOGRAD_INLINE Doubles add_square(Doubles sum, Doubles x) { return _mm256_fmadd_pd(x, x, sum); }
+SEISMOGRAD_INLINE Doubles multiply(Doubles x, double scale) { return _mm256_mul_pd(x, _mm256_set1_pd(scale)); }
+SEISMOGRAD_INLINE double total(Doubles x) {
+  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
   return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+SEISMOGRAD_INLINE double total(Floats x) {
+  return total(_mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1))));
 }
 
 SEISMOGRAD_INLINE Four load(const float* x) {

@@ -3,6 +3,7 @@
 constexpr int kLanes = 16;
 constexpr int kMaskStride = 1;  // bits per byte in what `outside` returns
 using Floats = __m512;
+using Doubles = __m512d;  // half as many
 using Integers = __m512i;
 using Bytes = __m512i;  // one byte for each number of four vectors
 
@@ -14,9 +15,16 @@ SEISMOGRAD_INLINE Floats no_floats() { return _mm512_setzero_ps(); }
 SEISMOGRAD_INLINE Floats add(Floats x, Floats y) { return _mm512_add_ps(x, y); }
 SEISMOGRAD_INLINE Floats add_square(Floats sum, Floats x) { return _mm512_fmadd_ps(x, x, sum); }
 SEISMOGRAD_INLINE void store(float* to, Floats x) { _mm512_storeu_ps(to, x); }
+
+SEISMOGRAD_INLINE Doubles no_doubles() { return _mm512_setzero_pd(); }
+SEISMOGRAD_INLINE Doubles load_doubles(const double* x) { return _mm512_loadu_pd(x); }
+SEISMOGRAD_INLINE Doubles load_doubles(const float* x) { return _mm512_cvtps_pd(_mm256_loadu_ps(x)); }
+SEISMOGRAD_INLINE Doubles add(Doubles x, Doubles y) { return _mm512_add_pd(x, y); }
+SEISMOGRAD_INLINE Doubles add_square(Doubles sum, Doubles x) { return _mm512_fmadd_pd(x, x, sum); }
+SEISMOGRAD_INLINE Doubles multiply(Doubles x, double scale) { return _mm512_mul_pd(x, _mm512_set1_pd(scale)); }
+SEISMOGRAD_INLINE double total(Doubles x) { return _mm512_reduce_add_pd(x); }
 SEISMOGRAD_INLINE double total(Floats x) {
-  const __m256 upper = _mm512_extractf32x8_ps(x, 1);
-  return _mm512_reduce_add_pd(_mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(upper)));
+  return total(_mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1))));
 }
 
 SEISMOGRAD_INLINE Four load(const float* x) {

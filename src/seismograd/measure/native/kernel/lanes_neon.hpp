@@ -3,6 +3,7 @@
 constexpr int kLanes = 4;
 constexpr int kMaskStride = 4;  // bits per byte in what `outside` returns
 using Floats = float32x4_t;
+using Doubles = float64x2_t;  // half as many
 using Integers = uint32x4_t;
 using Bytes = uint8x16_t;  // one byte for each number of four vectors
 
@@ -14,7 +15,15 @@ SEISMOGRAD_INLINE Floats no_floats() { return vdupq_n_f32(0); }
 SEISMOGRAD_INLINE Floats add(Floats x, Floats y) { return vaddq_f32(x, y); }
 SEISMOGRAD_INLINE Floats add_square(Floats sum, Floats x) { return vfmaq_f32(sum, x, x); }
 SEISMOGRAD_INLINE void store(float* to, Floats x) { vst1q_f32(to, x); }
-SEISMOGRAD_INLINE double total(Floats x) { return vaddvq_f64(vaddq_f64(vcvt_f64_f32(vget_low_f32(x)), vcvt_high_f64_f32(x))); }
+
+SEISMOGRAD_INLINE Doubles no_doubles() { return vdupq_n_f64(0); }
+SEISMOGRAD_INLINE Doubles load_doubles(const double* x) { return vld1q_f64(x); }
+SEISMOGRAD_INLINE Doubles load_doubles(const float* x) { return vcvt_f64_f32(vld1_f32(x)); }
+SEISMOGRAD_INLINE Doubles add(Doubles x, Doubles y) { return vaddq_f64(x, y); }
+SEISMOGRAD_INLINE Doubles add_square(Doubles sum, Doubles x) { return vfmaq_f64(sum, x, x); }
+SEISMOGRAD_INLINE Doubles multiply(Doubles x, double scale) { return vmulq_n_f64(x, scale); }
+SEISMOGRAD_INLINE double total(Doubles x) { return vaddvq_f64(x); }
+SEISMOGRAD_INLINE double total(Floats x) { return total(vaddq_f64(vcvt_f64_f32(vget_low_f32(x)), vcvt_high_f64_f32(x))); }
 
 SEISMOGRAD_INLINE Four load(const float* x) { return {vld1q_f32(x), vld1q_f32(x + 4), vld1q_f32(x + 8), vld1q_f32(x + 12)}; }
 SEISMOGRAD_INLINE uint16x8_t eight_words(const void* x) { return vreinterpretq_u16_u8(vld1q_u8(static_cast<const uint8_t*>(x))); }

@@ -6,6 +6,9 @@ constexpr int kMaskStride = 1;  // bits per byte in what `outside` returns
 struct Floats {
   float lane[kLanes];
 };
+struct Doubles {
+  double lane[kLanes / 2];  // half as many
+};
 struct Integers {
   uint32_t lane[kLanes];
 };
@@ -42,6 +45,18 @@ SEISMOGRAD_INLINE double total(const Floats& x) {
   for (const float lane : x.lane) sum += lane;
   return sum;
 }
+
+SEISMOGRAD_INLINE Doubles no_doubles() { return {}; }
+template <class Number>
+SEISMOGRAD_INLINE Doubles load_doubles(const Number* x) {
+  return {{static_cast<double>(x[0]), static_cast<double>(x[1])}};
+}
+SEISMOGRAD_INLINE Doubles add(const Doubles& x, const Doubles& y) { return {{x.lane[0] + y.lane[0], x.lane[1] + y.lane[1]}}; }
+SEISMOGRAD_INLINE Doubles multiply(const Doubles& x, double scale) { return {{x.lane[0] * scale, x.lane[1] * scale}}; }
+SEISMOGRAD_INLINE Doubles add_square(const Doubles& sum, const Doubles& x) {
+  return {{sum.lane[0] + x.lane[0] * x.lane[0], sum.lane[1] + x.lane[1] * x.lane[1]}};
+}
+SEISMOGRAD_INLINE double total(const Doubles& x) { return x.lane[0] + x.lane[1]; }
 
 SEISMOGRAD_INLINE float wide(float x) { return x; }
 SEISMOGRAD_INLINE float wide(BFloat16 x) { return float_of(static_cast<uint32_t>(x.bits) << 16); }
