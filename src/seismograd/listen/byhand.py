@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from seismograd.listen.ranks.pieces import held_part
+
 MAX_LOOKED_AT = 64
 
 
@@ -44,6 +46,6 @@ class ByHand:
 def _fingerprint(leaf: torch.Tensor) -> float:
     """A number that an update changes, also one through `.data`, which leaves `_version` alone."""
     with torch.no_grad():
-        plain = leaf.detach()
+        plain = held_part(leaf)
         real = torch.view_as_real(plain) if plain.is_complex() else plain
         return float(real.double().square().sum())
