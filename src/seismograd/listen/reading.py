@@ -11,7 +11,7 @@ import torch
 from seismograd.elements import ElementSpec
 from seismograd.errors import SeismogradError
 from seismograd.listen.iteration import Reading, states
-from seismograd.listen.ranks.pieces import held_element, held_part
+from seismograd.listen.ranks.pieces import held_element, num_held
 from seismograd.listen.roster import Roster
 from seismograd.listen.scalars import Scalar
 from seismograd.listen.windows import Clearing, Plan, Window
@@ -125,7 +125,7 @@ def columns_of(ids: frozenset[int], window: Window, roster: Roster) -> IntArray:
 
 def _numel(gradient: torch.Tensor) -> int:
     """Of what this process holds of it."""
-    return held_part(gradient).numel() * (2 if gradient.is_complex() else 1)
+    return num_held(gradient) * (2 if gradient.is_complex() else 1)
 
 
 def _spread(value: FloatArray, present: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> FloatArray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from seismograd.listen.ranks.checksum import Checksum
-from seismograd.listen.ranks.pieces import Pieces, held_part
+from seismograd.listen.ranks.pieces import Pieces, any_distributed, held_part
 from seismograd.measure.backend import Backend, Measured
 from seismograd.measure.quiet import is_capturing
 
@@ -28,15 +28,18 @@ class LocalBackend:
         self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
     ) -> Measured:
         """Measure; see `Backend.measure`."""
-        for column, gradient in zip(keys, gradients, strict=True):
-            self._pieces.see(column, gradient)
-        if sample or self.checksum is not None:
-            weights = [held_part(w) for w in weights]
+        if any_distributed():
+            for column, gradient in zip(keys, gradients, strict=True):
+                self._pieces.see(column, gradient)
+            gradients, scalars = [held_part(g) for g in gradients], [held_part(s) for s in scalars]
+            if sample or self.checksum is not None:
+                weights = [held_part(w) for w in weights]
+        else:
+            self._pieces.see_plain(keys)
         if self.checksum is not None and not is_capturing():
             self.checksum.add(keys, weights)
-        held = [held_part(g) for g in gradients]
-        measured = self._backend.measure(held, weights, keys, [held_part(s) for s in scalars], sample)
+        measured = self._backend.measure(gradients, weights, keys, scalars, sample)
         if self._pieces.has_summands:
-            for column, gradient, norm in zip(keys, held, measured.values["grad_norm"], strict=True):
+            for column, gradient, norm in zip(keys, gradients, measured.values["grad_norm"], strict=True):
                 self._pieces.keep_summand(column, gradient, float(norm))
         return measured

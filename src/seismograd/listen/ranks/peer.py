@@ -13,7 +13,10 @@ MAX_BACKLOG_BYTES = 64 * 2**20
 
 @dataclass(slots=True)
 class Peer:
-    """Another process: `ended` when it has said so, `gone` when its connection broke, `late` when it was waited for in vain."""
+    """Another process.
+
+    `ended` when it has said so, `gone` when its connection broke, `late` when it was waited for in vain, `refused` when it cannot be heard.
+    """
 
     rank: int
     connection: socket.socket | None = None
@@ -21,6 +24,7 @@ class Peer:
     ended: bool = False
     gone: bool = False
     late: bool = False
+    refused: bool = False
     backlog_bytes: int = 0
     num_left: int = 0
     _reports: dict[int, bytes] = field(default_factory=dict[int, bytes])
@@ -47,7 +51,7 @@ class Peer:
 
     def awaited(self, index: int) -> bool:
         """Whether an iteration should wait for what this process has to say of it."""
-        return index not in self._reports and not (self.ended or self.gone or self.late)
+        return index not in self._reports and not (self.ended or self.gone or self.late or self.refused)
 
     def report(self, index: int) -> tuple[Columns, frozenset[int], Report] | None:
         """What it has said of an iteration, with its columns and those that it has left out; and forget all before."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ class Piece:
     num_summands: int = 1
 
 
+DISTRIBUTED_TENSORS = "torch.distributed.tensor"
 MAX_SUMMAND = 1 << 16  # scalars that are sent whole
 PLAIN = Piece("plain")
 STRIDED = "_StridedShard"  # torch's name for a shard of a shard of one dimension
@@ -37,8 +39,15 @@ STRIDED = "_StridedShard"  # torch's name for a shard of a shard of one dimensio
 
 def distributed_tensor(tensor: torch.Tensor) -> Any | None:
     """The tensor if it is a DTensor. It can only be one when somebody has imported that module, which would cost a second."""
-    module: Any = sys.modules.get("torch.distributed.tensor")
+    if type(tensor) is torch.Tensor:
+        return None
+    module: Any = sys.modules.get(DISTRIBUTED_TENSORS)
     return tensor if module is not None and isinstance(tensor, module.DTensor) else None
+
+
+def any_distributed() -> bool:
+    """Whether there may be DTensors in this process at all."""
+    return DISTRIBUTED_TENSORS in sys.modules
 
 
 def held_part(tensor: torch.Tensor) -> torch.Tensor:
@@ -50,6 +59,12 @@ def held_part(tensor: torch.Tensor) -> torch.Tensor:
         local: torch.Tensor = distributed.to_local()
         wait: Any = getattr(local, "wait", None)  # an AsyncCollectiveTensor, whose own collective may still run
         return (wait() if wait is not None else local).detach()
+
+
+def num_held(tensor: torch.Tensor) -> int:
+    """How many scalars of a tensor this process holds."""
+    distributed = distributed_tensor(tensor)
+    return tensor.numel() if distributed is None else int(distributed._local_tensor.numel())
 
 
 def held_element(tensor: torch.Tensor, index: tuple[int, ...]) -> torch.Tensor | None:
@@ -119,6 +134,16 @@ class Pieces:
             return
         self._specs[column] = spec
         piece = piece_of(gradient)
+        self._set(column, piece)
+
+    def see_plain(self, columns: Sequence[int]) -> None:
+        """Take in that these columns are of ordinary tensors."""
+        for column in columns:
+            if self._by_column.get(column) is not PLAIN:
+                self._specs[column] = None
+                self._set(column, PLAIN)
+
+    def _set(self, column: int, piece: Piece) -> None:
         if self._by_column.get(column) != piece:
             self._by_column[column] = piece
             self.has_summands |= piece.kind == "partial"

@@ -143,6 +143,11 @@ class Frames:
     def __init__(self) -> None:
         self._data = bytearray()
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the message that is not whole yet."""
+        return len(self._data)
+
     def feed(self, data: bytes) -> list[tuple[Frame, bytes]]:
         """The messages that are whole with this."""
         self._data += data
