@@ -286,6 +286,10 @@ class Sink(Protocol):
         """The run is over; nothing comes after this."""
         ...
 
+    def abandon(self) -> None:
+        """It failed and gets nothing more: let go of what is held."""
+        ...
+
 
 SEVERITIES = ("error", "warning", "info")
 

@@ -67,7 +67,7 @@ class Recording:
         self._rules: LiveRules | None = None
         if path is not None:
             writer = LateWriter(path, lambda: Writer(path, info), leave=child)
-            self._rules = LiveRules(writer.finding)
+            self._rules = LiveRules(writer.finding, writer.conclude)
             sinks = [self._rules, writer]
         self._ranks = Ranks(best_backend(), deliver=self._deliver, tell=self._tell)
         self._session = Session(

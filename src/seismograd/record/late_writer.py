@@ -50,6 +50,11 @@ class LateWriter:
             return
         self._opened().close()
 
+    def abandon(self) -> None:
+        """Close the files without an end; see `Writer.abandon`."""
+        if self._writer is not None:
+            self._writer.abandon()
+
     def _opened(self) -> Writer:
         if self._writer is None:
             self._writer = self._make()

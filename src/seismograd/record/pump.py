@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from seismograd.record.batch import block_of, row_bytes, take_batch
 from seismograd.schema import Note, Optimizer, Row, Sink, Site
@@ -172,6 +173,8 @@ class Pump:
             except Exception as error:
                 self._sinks.remove(sink)
                 self._on_failure(type(sink).__name__, error)
+                with suppress(Exception):  # it is broken: what it says now is of no use
+                    sink.abandon()
 
     def _join(self, thread: threading.Thread) -> None:
         while thread.is_alive():

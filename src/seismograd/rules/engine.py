@@ -125,6 +125,9 @@ class LiveRules:
             for finding in self._diagnosis.findings():
                 self._publish(finding)
 
+    def abandon(self) -> None:
+        """Nothing is held that would have to be let go."""
+
     def findings(self) -> tuple[Finding, ...]:
         """What was found so far."""
         return self._diagnosis.findings()
