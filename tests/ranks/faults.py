@@ -1,6 +1,6 @@
-"""Two processes that train side by side without talking to each other, the second of which stops: faults.py OUT killed|hung
+"""Two processes that train side by side without talking to each other: faults.py OUT killed|hung|shorter|unwatched.
 
-Prints what the first one ends with, and how long its end took.
+The second of them stops. Prints what each ends with, and how long its end took.
 """
 
 from __future__ import annotations
@@ -33,9 +33,13 @@ def train(out: Path | None, fault: str) -> str:
     model = nn.Module()
     model.plain, model.sharded = plain, sharded
     optimizer = torch.optim.SGD([plain, sharded], 0.1)
-    session = seismograd.watch(model, optimizer, out=out) if out is not None else None
+    second = out is not None and dist.get_rank() == 1
+    watched = out is not None and not (second and fault == "unwatched")
+    session = seismograd.watch(model, optimizer, out=out) if watched else None
     for step in range(STEPS):
-        if out is not None and dist.get_rank() == 1 and step == STOPS_AT:
+        if second and step == STOPS_AT:
+            if fault == "shorter":
+                break
             if fault == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             if fault == "hung":

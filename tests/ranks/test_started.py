@@ -57,7 +57,7 @@ def test_torchrun_gives_one_run(tmp_path: Path) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ended = python([*launcher, "-m", "seismograd", "run", "--out", "run", script], tmp_path)
     assert ended.code == 0, ended.err
-    assert sorted(ended.out.splitlines()) == ["rank 0 of 2", "rank 1 of 2"]
+    assert [ended.out.count(f"rank {rank} of 2") for rank in range(2)] == [1, 1]  # the two write at once: lines may run together
     assert ended.err.count("record: run") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     run = seismograd.open_run(tmp_path / "run")
