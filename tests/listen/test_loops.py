@@ -15,7 +15,7 @@ from seismograd.listen.hub import HUB
 from seismograd.listen.session import Session
 from seismograd.measure.reference import Reference
 from seismograd.schema import Note, Row, State, StepFlag
-from tests.listen.loops import LOOPS, Loop
+from tests.listen.loops import LOOPS, Loop, told_nothing
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -117,3 +117,11 @@ def test_a_step_the_scaler_leaves_out_is_recorded_with_its_gradients() -> None:
     assert [bool(int(row.step["flags"]) & StepFlag.SKIPPED) for row in kept.rows] == [False, True, False, False]
     assert (kept.rows[1].state == State.NONFINITE).all()
     assert [int(row.step["step"]) for row in kept.rows] == [0, 1, 1, 2]
+
+
+def test_a_layer_that_was_frozen_before_takes_its_place_in_the_order_of_execution() -> None:
+    loop = next(one for one in LOOPS if "unfrozen" in one.name)
+    with watched() as kept:
+        loop.run(told_nothing)
+    ordered = [p.name for p in sorted((p for p in kept.rows[-1].parameters if p.depth is not None), key=lambda p: p.depth or 0)]
+    assert [name for name in ordered if name.endswith("weight")] == ["0.weight", "2.weight", "4.weight"]

@@ -90,6 +90,7 @@ def read(
     gradients = [p.grad for p in parameters]
     present = [g is not None for g in gradients]
     there = [(g.detach(), p, c) for g, p, c in zip(gradients, parameters, columns, strict=True) if g is not None]
+    roster.thaw([c for _, _, c in there])
     picked = elements.pick({roster.parameters[c].name: g for g, _, c in there}) if len(elements) else []
     pending = [s for s in waiting if s.tensor is not None]
     measured = backend.measure(

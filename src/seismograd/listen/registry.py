@@ -75,9 +75,9 @@ class Registry:
         self._learn(around)
 
     def learn(self, window: Window) -> None:
-        """Take in the parameters of a window that are new, as when a group was added."""
+        """Take in the parameters of a window that are new to it, as when a group was added."""
         held = window.held()
-        if any(p not in self.roster for p in held):
+        if not all(self.roster.owned(p) for p in held):
             self._learn(self._look())
         if held and not window.clearing.parameters:
             look_at(window)

@@ -80,6 +80,17 @@ class Roster:
         """The column of a tensor; `KeyError` when it has none."""
         return self._columns[id(tensor)]
 
+    def owned(self, tensor: torch.Tensor) -> bool:
+        """Whether the tensor has a column, and an optimizer that updates it."""
+        column = self._columns.get(id(tensor))
+        return column is not None and self._entries[column].optimizer is not None
+
+    def thaw(self, columns: Sequence[int]) -> None:
+        """These have gradients: if any was frozen when it was last looked at, look again."""
+        if not all(self.parameters[column].trainable for column in columns):
+            self._walks = 0
+            self._changed()
+
     def model(self, column: int) -> int:
         """Which model holds the parameter of a column; -1: none."""
         return self._entries[column].model
@@ -172,16 +183,19 @@ class Roster:
         return self._walks < MAX_WALKS and any(p.depth is None and p.trainable for p in self.parameters)
 
     def order(self, leaves: Sequence[torch.Tensor]) -> None:
-        """Learn the order of execution from leaves that are in it."""
+        """Learn the order of execution from leaves that are in it. One that was frozen before takes its place among the others."""
         self._walks += 1
         place = {id(leaf): i for i, leaf in enumerate(leaves)}
-        unplaced = ((c, e.tensor()) for c, e in enumerate(self._entries) if e.depth is None)
-        fresh = sorted((place[id(t)], c) for c, t in unplaced if t is not None and id(t) in place)
-        depth = sum(e.depth is not None for e in self._entries)
-        for offset, (_, column) in enumerate(fresh):
-            self._entries[column].depth = depth + offset
-        if fresh:
-            self._changed()
+        reached = sorted((place[id(t)], c) for c, e in enumerate(self._entries) if (t := e.tensor()) is not None and id(t) in place)
+        num_fresh = sum(self._entries[column].depth is None for _, column in reached)
+        if not num_fresh:
+            return
+        taken = [depth for e in self._entries if (depth := e.depth) is not None]
+        own = [depth for _, column in reached if (depth := self._entries[column].depth) is not None]
+        slots = sorted([*own, *range(len(taken), len(taken) + num_fresh)])
+        for slot, (_, column) in zip(slots, reached, strict=True):
+            self._entries[column].depth = slot
+        self._changed()
 
     def _changed(self) -> None:
         before = dict(zip((p.name for p in self.parameters), self.parameters, strict=True))
