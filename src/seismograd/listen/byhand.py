@@ -26,6 +26,10 @@ class ByHand:
         """The parameters, in the order in which the forward pass uses them."""
         return [tensor for reference in self._trained.values() if (tensor := reference()) is not None]
 
+    def held_any(self) -> bool:
+        """Whether there has been any."""
+        return bool(self._trained)
+
     def backward_ended(self, leaves: Sequence[torch.Tensor]) -> None:
         """Take in the leaves that have a gradient now, and remember what they are."""
         for leaf in leaves:

@@ -309,9 +309,12 @@ class Session:
 
     def _step_by_hand(self, lane: Lane, at_the_end: bool = False) -> None:
         """The script has changed weights since the last backward, and no optimizer did: that was a step."""
-        if self._touched or not self._registry.by_hand.stepped(at_the_end=at_the_end):
+        by_hand = self._registry.by_hand
+        if self._touched or not by_hand.held_any():
             return
         window = self._registry.without_optimizer()
+        if not by_hand.stepped(at_the_end=at_the_end and window.num_steps > 0):
+            return
         nothing = np.zeros(0, np.int64)
         step = Stepped(window.index, window.num_steps, Scalar(None), window.num_backwards, StepFlag.BY_HAND, nothing, reading=window.ready)
         lane.iteration.steps.append(step)
