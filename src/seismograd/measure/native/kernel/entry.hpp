@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 
 namespace seismograd {
 
@@ -15,6 +16,30 @@ struct BFloat16 {
 struct Half {
   uint16_t bits;
 };
+
+inline uint32_t bits_of(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+inline float float_of(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+inline float wide(float x) { return x; }
+
+inline float wide(BFloat16 x) { return float_of(static_cast<uint32_t>(x.bits) << 16); }
+
+inline float wide(Half x) {
+  const uint32_t sign = (x.bits & 0x8000u) << 16, rest = (x.bits & 0x7fffu) << 13;
+  if (rest >= 0x7c00u << 13) return float_of(sign | 0x7f800000u | rest);  // NaN and infinities
+  if (rest >= 0x0400u << 13) return float_of(sign | (rest + (112u << 23)));
+  const float denormal = static_cast<float>(x.bits & 0x7fffu) * 0x1p-24f;
+  return sign ? -denormal : denormal;
+}
 
 // Which rows of a gradient have had a number other than zero since the last sample; one byte a row, because two threads may write
 // neighbours. Atomic because the ends of two pieces may lie in one row.

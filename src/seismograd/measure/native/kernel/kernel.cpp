@@ -12,7 +12,7 @@
 
 #include "entry.hpp"
 #include "machine.hpp"
-#include "pool.hpp"
+#include "split.hpp"
 
 #if defined(_WIN32)
 #define SEISMOGRAD_EXPORT extern "C" __declspec(dllexport)
@@ -107,61 +107,6 @@ int choose_set(int set) {
   return best;
 }
 
-constexpr int64_t kPieceNumbers = 64 * 3584;  // whole blocks of every set of instructions, and less than a tenth of a millisecond
-constexpr int64_t kTaskBytes = 1 << 18;       // small tensors are grouped until they are worth the taking
-constexpr int64_t kSerialBytes = 1 << 20;     // below, waking another thread takes as long as the reading
-
-struct Piece {
-  int64_t entry, begin, end;
-};
-
-// All numbers of all entries in pieces that do not depend on the number of threads (so neither do the results), and the pieces in tasks.
-struct Split {
-  std::vector<Piece> pieces;
-  std::vector<int64_t> ends;  // task t is pieces [ends[t - 1], ends[t])
-  int64_t num_bytes = 0;
-
-  Split(const Entry* entries, int64_t num_entries) {
-    pieces.reserve(static_cast<size_t>(num_entries));
-    int64_t task_bytes = 0;
-    for (int64_t i = 0; i < num_entries; ++i) {
-      const int64_t size = item_size(entries[i]);
-      for (int64_t begin = 0; begin < entries[i].count; begin += kPieceNumbers) {
-        const int64_t end = begin + kPieceNumbers < entries[i].count ? begin + kPieceNumbers : entries[i].count;
-        pieces.push_back({i, begin, end});
-        num_bytes += (end - begin) * size;
-        task_bytes += (end - begin) * size;
-        if (task_bytes >= kTaskBytes) {
-          ends.push_back(static_cast<int64_t>(pieces.size()));
-          task_bytes = 0;
-        }
-      }
-    }
-    if (task_bytes > 0) ends.push_back(static_cast<int64_t>(pieces.size()));
-  }
-
-  static int64_t item_size(const Entry& entry) {
-    switch (static_cast<DType>(entry.dtype)) {
-      case DType::kFloat64:
-        return 8;
-      case DType::kFloat32:
-        return 4;
-      default:
-        return 2;
-    }
-  }
-
-  // Calls work(piece number) for every piece.
-  template <class Work>
-  void run(int num_threads, Work work) const {
-    auto do_task = [&](int64_t task) {
-      for (int64_t p = task == 0 ? 0 : ends[task - 1]; p < ends[task]; ++p) work(p);
-    };
-    const int64_t num_tasks = static_cast<int64_t>(ends.size());
-    pool().run(num_bytes < kSerialBytes ? 1 : num_threads, num_tasks, do_task);
-  }
-};
-
 double norm_of(const Partial& partial) {
   if (partial.large_squares != 0) {
     return std::sqrt(partial.large_squares + partial.squares * kLargeScale * kLargeScale) / kLargeScale;
@@ -230,9 +175,9 @@ SEISMOGRAD_EXPORT int32_t seismograd_interface() { return 1; }
 // Whether this processor and this build have a set of instructions, by its number in machine.hpp.
 SEISMOGRAD_EXPORT int32_t seismograd_has(int32_t set) { return set >= 0 && seismograd::choose_set(set) == set; }
 
-// Measures n entries. `numbers`  # (6, n) receives norm, largest, sum, zeros, nonfinite, dead rows; `exponents`  # (n or fewer, 64), null if
-// no entry wants them, a row for each entry up to the last that does. A negative `set` is the best there is. Returns the set that was
-// used, or -1 where nothing could be measured.
+// Measures n entries. `numbers`  # (6, n) receives norm, largest, sum, zeros, nonfinite, dead rows; `exponents`  # (n, 64) the counts of
+// those that want them, null if none does. A negative `set` is the best there is. Returns the set that was used, or -1 where nothing could
+// be measured.
 SEISMOGRAD_EXPORT int32_t seismograd_measure(const seismograd::Entry* entries, int64_t n, int32_t num_threads, int32_t set, double* numbers,
                                              double* exponents) {
   try {

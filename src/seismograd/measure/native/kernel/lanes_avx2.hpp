@@ -1,7 +1,7 @@
 // Vectors of AVX2: eight float32. The words that `measure.inc` is written in.
 
 constexpr int kLanes = 8;
-constexpr int kMaskStride = 1;  // bits per byte in what `outside` returns
+constexpr int kMaskStride = 1;  // bits per byte in what `below` returns
 using Floats = __m256;
 using Doubles = __m256d;  // half as many
 using Integers = __m256i;
@@ -9,6 +9,13 @@ using Bytes = __m256i;  // one byte for each number of four vectors
 
 struct Four {
   Floats a, b, c, d;
+};
+// The magnitudes of their numbers as integers, which are in the same order: of float32, and of 16-bit numbers, two to a lane.
+struct Sizes {
+  Integers a, b, c, d;
+};
+struct ShortSizes {
+  Integers p, q;
 };
 
 SEISMOGRAD_INLINE Floats no_floats() { return _mm256_setzero_ps(); }
@@ -44,14 +51,30 @@ SEISMOGRAD_INLINE Floats eight_halves(const Half* x) { return _mm256_cvtph_ps(_m
 SEISMOGRAD_INLINE Four load(const Half* x) { return {eight_halves(x), eight_halves(x + 8), eight_halves(x + 16), eight_halves(x + 24)}; }
 
 SEISMOGRAD_INLINE Integers no_integers() { return _mm256_setzero_si256(); }
-SEISMOGRAD_INLINE Integers magnitude(Floats x) { return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff)); }
+SEISMOGRAD_INLINE Integers lower_halves(Integers x) { return _mm256_and_si256(x, _mm256_set1_epi32(0xffff)); }
+SEISMOGRAD_INLINE Integers upper_halves(Integers x) { return _mm256_srli_epi32(x, 16); }
 SEISMOGRAD_INLINE Integers largest(Integers x, Integers y) { return _mm256_max_epi32(x, y); }
-SEISMOGRAD_INLINE Integers count_zeros(Integers count, Integers a, Integers b, Integers c, Integers d) {
+
+SEISMOGRAD_INLINE Integers magnitude(Floats x) { return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff)); }
+SEISMOGRAD_INLINE Sizes sizes(const float*, const Four& x) { return {magnitude(x.a), magnitude(x.b), magnitude(x.c), magnitude(x.d)}; }
+SEISMOGRAD_INLINE Integers largest(Integers top, const Sizes& x) { return largest(top, largest(largest(x.a, x.b), largest(x.c, x.d))); }
+SEISMOGRAD_INLINE Integers count_zeros(Integers count, const Sizes& x) {
   const Integers zero = _mm256_setzero_si256();
-  const Integers ab = _mm256_add_epi32(_mm256_cmpeq_epi32(a, zero), _mm256_cmpeq_epi32(b, zero));
-  const Integers cd = _mm256_add_epi32(_mm256_cmpeq_epi32(c, zero), _mm256_cmpeq_epi32(d, zero));
+  const Integers ab = _mm256_add_epi32(_mm256_cmpeq_epi32(x.a, zero), _mm256_cmpeq_epi32(x.b, zero));
+  const Integers cd = _mm256_add_epi32(_mm256_cmpeq_epi32(x.c, zero), _mm256_cmpeq_epi32(x.d, zero));
   return _mm256_sub_epi32(count, _mm256_add_epi32(ab, cd));
 }
+
+SEISMOGRAD_INLINE ShortSizes sizes(const void* x, const Four&) {
+  const Integers p = sixteen_bits(x), q = sixteen_bits(static_cast<const char*>(x) + 32), no_sign = _mm256_set1_epi16(0x7fff);
+  return {_mm256_and_si256(p, no_sign), _mm256_and_si256(q, no_sign)};
+}
+SEISMOGRAD_INLINE Integers largest(Integers top, const ShortSizes& x) { return _mm256_max_epi16(top, _mm256_max_epi16(x.p, x.q)); }
+SEISMOGRAD_INLINE Integers count_zeros(Integers count, const ShortSizes& x) {
+  const Integers zero = _mm256_setzero_si256();
+  return _mm256_sub_epi16(count, _mm256_add_epi16(_mm256_cmpeq_epi16(x.p, zero), _mm256_cmpeq_epi16(x.q, zero)));
+}
+
 SEISMOGRAD_INLINE uint32_t largest_of(Integers x) {
   __m128i y = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
   y = _mm_max_epi32(y, _mm_shuffle_epi32(y, 0x4e));
@@ -87,9 +110,9 @@ SEISMOGRAD_INLINE int64_t total_of_bytes(Bytes x) {
   const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
   return _mm_cvtsi128_si64(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)));
 }
-// Which bytes are neither in [first, first + width) nor zero.
-SEISMOGRAD_INLINE uint64_t outside(Bytes x, Bytes first, Bytes width_less_one) {
-  const Bytes place = _mm256_sub_epi8(x, first), is_zero = _mm256_cmpeq_epi8(x, _mm256_setzero_si256());
-  const Bytes is_inside = _mm256_or_si256(is_zero, _mm256_cmpeq_epi8(_mm256_min_epu8(place, width_less_one), place));
-  return ~static_cast<uint32_t>(_mm256_movemask_epi8(is_inside));
+// Which bytes are less than `first`, but not zero.
+SEISMOGRAD_INLINE uint64_t below(Bytes x, Bytes first) {
+  const Bytes one = _mm256_set1_epi8(1);  // for every other byte, (x - 1) < (first - 1) as unsigned
+  const Bytes place = _mm256_sub_epi8(x, one), limit = _mm256_sub_epi8(first, one);
+  return ~static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(place, limit), place)));
 }

@@ -1,7 +1,7 @@
 // Vectors of AVX-512 (F, BW, DQ, VL): sixteen float32. The words that `measure.inc` is written in.
 
 constexpr int kLanes = 16;
-constexpr int kMaskStride = 1;  // bits per byte in what `outside` returns
+constexpr int kMaskStride = 1;  // bits per byte in what `below` returns
 using Floats = __m512;
 using Doubles = __m512d;  // half as many
 using Integers = __m512i;
@@ -9,6 +9,13 @@ using Bytes = __m512i;  // one byte for each number of four vectors
 
 struct Four {
   Floats a, b, c, d;
+};
+// The magnitudes of their numbers as integers, which are in the same order: of float32, and of 16-bit numbers, two to a lane.
+struct Sizes {
+  Integers a, b, c, d;
+};
+struct ShortSizes {
+  Integers p, q;
 };
 
 SEISMOGRAD_INLINE Floats no_floats() { return _mm512_setzero_ps(); }
@@ -43,14 +50,32 @@ SEISMOGRAD_INLINE Four load(const Half* x) {
 }
 
 SEISMOGRAD_INLINE Integers no_integers() { return _mm512_setzero_si512(); }
-SEISMOGRAD_INLINE Integers magnitude(Floats x) { return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)); }
+SEISMOGRAD_INLINE Integers lower_halves(Integers x) { return _mm512_and_si512(x, _mm512_set1_epi32(0xffff)); }
+SEISMOGRAD_INLINE Integers upper_halves(Integers x) { return _mm512_srli_epi32(x, 16); }
 SEISMOGRAD_INLINE Integers largest(Integers x, Integers y) { return _mm512_max_epi32(x, y); }
+
+SEISMOGRAD_INLINE Integers magnitude(Floats x) { return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)); }
+SEISMOGRAD_INLINE Sizes sizes(const float*, const Four& x) { return {magnitude(x.a), magnitude(x.b), magnitude(x.c), magnitude(x.d)}; }
+SEISMOGRAD_INLINE Integers largest(Integers top, const Sizes& x) { return largest(top, largest(largest(x.a, x.b), largest(x.c, x.d))); }
 SEISMOGRAD_INLINE Integers count_zero(Integers count, Integers x) {
   return _mm512_mask_sub_epi32(count, _mm512_testn_epi32_mask(x, x), count, _mm512_set1_epi32(-1));
 }
-SEISMOGRAD_INLINE Integers count_zeros(Integers count, Integers a, Integers b, Integers c, Integers d) {
-  return count_zero(count_zero(count_zero(count_zero(count, a), b), c), d);
+SEISMOGRAD_INLINE Integers count_zeros(Integers count, const Sizes& x) {
+  return count_zero(count_zero(count_zero(count_zero(count, x.a), x.b), x.c), x.d);
 }
+
+SEISMOGRAD_INLINE ShortSizes sizes(const void* x, const Four&) {
+  const Integers p = sixteen_bits(x), q = sixteen_bits(static_cast<const char*>(x) + 64), no_sign = _mm512_set1_epi16(0x7fff);
+  return {_mm512_and_si512(p, no_sign), _mm512_and_si512(q, no_sign)};
+}
+SEISMOGRAD_INLINE Integers largest(Integers top, const ShortSizes& x) { return _mm512_max_epi16(top, _mm512_max_epi16(x.p, x.q)); }
+SEISMOGRAD_INLINE Integers count_short_zero(Integers count, Integers x) {
+  return _mm512_mask_sub_epi16(count, _mm512_testn_epi16_mask(x, x), count, _mm512_set1_epi16(-1));
+}
+SEISMOGRAD_INLINE Integers count_zeros(Integers count, const ShortSizes& x) {
+  return count_short_zero(count_short_zero(count, x.p), x.q);
+}
+
 SEISMOGRAD_INLINE uint32_t largest_of(Integers x) { return static_cast<uint32_t>(_mm512_reduce_max_epi32(x)); }
 SEISMOGRAD_INLINE int64_t total_of(Integers x) { return _mm512_reduce_add_epi32(x); }
 
@@ -74,7 +99,5 @@ SEISMOGRAD_INLINE Bytes count_equal(Bytes count, Bytes x, Bytes value) {
   return _mm512_mask_sub_epi8(count, _mm512_cmpeq_epi8_mask(x, value), count, _mm512_set1_epi8(-1));
 }
 SEISMOGRAD_INLINE int64_t total_of_bytes(Bytes x) { return _mm512_reduce_add_epi64(_mm512_sad_epu8(x, _mm512_setzero_si512())); }
-// Which bytes are neither in [first, first + width) nor zero.
-SEISMOGRAD_INLINE uint64_t outside(Bytes x, Bytes first, Bytes width_less_one) {
-  return _mm512_cmpgt_epu8_mask(_mm512_sub_epi8(x, first), width_less_one) & _mm512_test_epi8_mask(x, x);
-}
+// Which bytes are less than `first`, but not zero.
+SEISMOGRAD_INLINE uint64_t below(Bytes x, Bytes first) { return _mm512_cmplt_epu8_mask(x, first) & _mm512_test_epi8_mask(x, x); }

@@ -1,7 +1,7 @@
 // Vectors of NEON: four float32. The words that `measure.inc` is written in.
 
 constexpr int kLanes = 4;
-constexpr int kMaskStride = 4;  // bits per byte in what `outside` returns
+constexpr int kMaskStride = 4;  // bits per byte in what `below` returns
 using Floats = float32x4_t;
 using Doubles = float64x2_t;  // half as many
 using Integers = uint32x4_t;
@@ -9,6 +9,13 @@ using Bytes = uint8x16_t;  // one byte for each number of four vectors
 
 struct Four {
   Floats a, b, c, d;
+};
+// The magnitudes of their numbers as integers, which are in the same order: of float32, and of 16-bit numbers, two to a lane.
+struct Sizes {
+  Integers a, b, c, d;
+};
+struct ShortSizes {
+  uint16x8_t p, q;
 };
 
 SEISMOGRAD_INLINE Floats no_floats() { return vdupq_n_f32(0); }
@@ -41,11 +48,28 @@ SEISMOGRAD_INLINE Four load(const Half* x) {
 }
 
 SEISMOGRAD_INLINE Integers no_integers() { return vdupq_n_u32(0); }
-SEISMOGRAD_INLINE Integers magnitude(Floats x) { return vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x7fffffff)); }
+SEISMOGRAD_INLINE Integers lower_halves(Integers x) { return vandq_u32(x, vdupq_n_u32(0xffff)); }
+SEISMOGRAD_INLINE Integers upper_halves(Integers x) { return vshrq_n_u32(x, 16); }
 SEISMOGRAD_INLINE Integers largest(Integers x, Integers y) { return vmaxq_u32(x, y); }
-SEISMOGRAD_INLINE Integers count_zeros(Integers count, Integers a, Integers b, Integers c, Integers d) {
-  return vsubq_u32(count, vaddq_u32(vaddq_u32(vceqzq_u32(a), vceqzq_u32(b)), vaddq_u32(vceqzq_u32(c), vceqzq_u32(d))));
+
+SEISMOGRAD_INLINE Integers magnitude(Floats x) { return vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x7fffffff)); }
+SEISMOGRAD_INLINE Sizes sizes(const float*, const Four& x) { return {magnitude(x.a), magnitude(x.b), magnitude(x.c), magnitude(x.d)}; }
+SEISMOGRAD_INLINE Integers largest(Integers top, const Sizes& x) { return largest(top, largest(largest(x.a, x.b), largest(x.c, x.d))); }
+SEISMOGRAD_INLINE Integers count_zeros(Integers count, const Sizes& x) {
+  return vsubq_u32(count, vaddq_u32(vaddq_u32(vceqzq_u32(x.a), vceqzq_u32(x.b)), vaddq_u32(vceqzq_u32(x.c), vceqzq_u32(x.d))));
 }
+
+SEISMOGRAD_INLINE ShortSizes sizes(const void* x, const Four&) {
+  const uint16x8_t p = eight_words(x), q = eight_words(static_cast<const char*>(x) + 16), no_sign = vdupq_n_u16(0x7fff);
+  return {vandq_u16(p, no_sign), vandq_u16(q, no_sign)};
+}
+SEISMOGRAD_INLINE Integers largest(Integers top, const ShortSizes& x) {
+  return vreinterpretq_u32_u16(vmaxq_u16(vreinterpretq_u16_u32(top), vmaxq_u16(x.p, x.q)));
+}
+SEISMOGRAD_INLINE Integers count_zeros(Integers count, const ShortSizes& x) {
+  return vreinterpretq_u32_u16(vsubq_u16(vreinterpretq_u16_u32(count), vaddq_u16(vceqzq_u16(x.p), vceqzq_u16(x.q))));
+}
+
 SEISMOGRAD_INLINE uint32_t largest_of(Integers x) { return vmaxvq_u32(x); }
 SEISMOGRAD_INLINE int64_t total_of(Integers x) { return vaddvq_u32(x); }
 
@@ -65,9 +89,9 @@ SEISMOGRAD_INLINE Bytes load_bytes(const uint8_t* x) { return vld1q_u8(x); }
 SEISMOGRAD_INLINE void store_bytes(uint8_t* to, Bytes x) { vst1q_u8(to, x); }
 SEISMOGRAD_INLINE Bytes count_equal(Bytes count, Bytes x, Bytes value) { return vsubq_u8(count, vceqq_u8(x, value)); }
 SEISMOGRAD_INLINE int64_t total_of_bytes(Bytes x) { return vaddlvq_u8(x); }
-// Which bytes are neither in [first, first + width) nor zero.
-SEISMOGRAD_INLINE uint64_t outside(Bytes x, Bytes first, Bytes width_less_one) {
+// Which bytes are less than `first`, but not zero.
+SEISMOGRAD_INLINE uint64_t below(Bytes x, Bytes first) {
   // NEON has no mask of bytes; narrowing leaves four bits of each (Arm, Porting x86 vector bitmask optimizations to Arm NEON, 2022).
-  const Bytes is_outside = vandq_u8(vcgtq_u8(vsubq_u8(x, first), width_less_one), vtstq_u8(x, x));
-  return vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(is_outside), 4)), 0) & 0x8888888888888888ull;
+  const Bytes is_below = vandq_u8(vcltq_u8(x, first), vtstq_u8(x, x));
+  return vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(is_below), 4)), 0) & 0x8888888888888888ull;
 }

@@ -1,7 +1,7 @@
 // Vectors of plain C++: four float32. The words that `measure.inc` is written in.
 
 constexpr int kLanes = 4;
-constexpr int kMaskStride = 1;  // bits per byte in what `outside` returns
+constexpr int kMaskStride = 1;  // bits per byte in what `below` returns
 
 struct Floats {
   float lane[kLanes];
@@ -18,17 +18,13 @@ struct Bytes {
 struct Four {
   Floats a, b, c, d;
 };
-
-SEISMOGRAD_INLINE uint32_t bits_of(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-SEISMOGRAD_INLINE float float_of(uint32_t bits) {
-  float x;
-  std::memcpy(&x, &bits, sizeof x);
-  return x;
-}
+// The magnitudes of their numbers as integers, which are in the same order: of float32, and of 16-bit numbers.
+struct Sizes {
+  uint32_t lane[4 * kLanes];
+};
+struct ShortSizes {
+  uint32_t lane[4 * kLanes];
+};
 
 SEISMOGRAD_INLINE Floats no_floats() { return {}; }
 SEISMOGRAD_INLINE Floats add(Floats x, const Floats& y) {
@@ -58,15 +54,6 @@ SEISMOGRAD_INLINE Doubles add_square(const Doubles& sum, const Doubles& x) {
 }
 SEISMOGRAD_INLINE double total(const Doubles& x) { return x.lane[0] + x.lane[1]; }
 
-SEISMOGRAD_INLINE float wide(float x) { return x; }
-SEISMOGRAD_INLINE float wide(BFloat16 x) { return float_of(static_cast<uint32_t>(x.bits) << 16); }
-SEISMOGRAD_INLINE float wide(Half x) {
-  const uint32_t sign = (x.bits & 0x8000u) << 16, rest = (x.bits & 0x7fffu) << 13;
-  if (rest >= 0x7c00u << 13) return float_of(sign | 0x7f800000u | rest);  // NaN and infinities
-  if (rest >= 0x0400u << 13) return float_of(sign | (rest + (112u << 23)));
-  const float denormal = static_cast<float>(x.bits & 0x7fffu) * 0x1p-24f;
-  return sign ? -denormal : denormal;
-}
 template <class Number>
 SEISMOGRAD_INLINE Floats load_one(const Number* x) {
   Floats loaded;
@@ -79,17 +66,41 @@ SEISMOGRAD_INLINE Four load(const Number* x) {
 }
 
 SEISMOGRAD_INLINE Integers no_integers() { return {}; }
-SEISMOGRAD_INLINE Integers magnitude(const Floats& x) {
-  Integers bits;
-  for (int j = 0; j < kLanes; ++j) bits.lane[j] = bits_of(x.lane[j]) & 0x7fffffffu;
-  return bits;
+SEISMOGRAD_INLINE Integers lower_halves(Integers x) {
+  for (uint32_t& lane : x.lane) lane &= 0xffff;
+  return x;
+}
+SEISMOGRAD_INLINE Integers upper_halves(Integers x) {
+  for (uint32_t& lane : x.lane) lane >>= 16;
+  return x;
 }
 SEISMOGRAD_INLINE Integers largest(Integers x, const Integers& y) {
   for (int j = 0; j < kLanes; ++j) x.lane[j] = x.lane[j] < y.lane[j] ? y.lane[j] : x.lane[j];
   return x;
 }
-SEISMOGRAD_INLINE Integers count_zeros(Integers count, const Integers& a, const Integers& b, const Integers& c, const Integers& d) {
-  for (int j = 0; j < kLanes; ++j) count.lane[j] += (a.lane[j] == 0) + (b.lane[j] == 0) + (c.lane[j] == 0) + (d.lane[j] == 0);
+
+SEISMOGRAD_INLINE Sizes sizes(const float*, const Four& x) {
+  Sizes sizes;
+  const Floats* vectors[] = {&x.a, &x.b, &x.c, &x.d};
+  for (int i = 0; i < 4; ++i) {
+    for (int j = 0; j < kLanes; ++j) sizes.lane[i * kLanes + j] = bits_of(vectors[i]->lane[j]) & 0x7fffffffu;
+  }
+  return sizes;
+}
+template <class Number>
+SEISMOGRAD_INLINE ShortSizes sizes(const Number* x, const Four&) {
+  ShortSizes sizes;
+  for (int j = 0; j < 4 * kLanes; ++j) sizes.lane[j] = x[j].bits & 0x7fffu;
+  return sizes;
+}
+template <class AnySizes>
+SEISMOGRAD_INLINE Integers largest(Integers top, const AnySizes& x) {
+  for (int j = 0; j < 4 * kLanes; ++j) top.lane[j % kLanes] = top.lane[j % kLanes] < x.lane[j] ? x.lane[j] : top.lane[j % kLanes];
+  return top;
+}
+template <class AnySizes>
+SEISMOGRAD_INLINE Integers count_zeros(Integers count, const AnySizes& x) {
+  for (int j = 0; j < 4 * kLanes; ++j) count.lane[j % kLanes] += x.lane[j] == 0;
   return count;
 }
 SEISMOGRAD_INLINE uint32_t largest_of(const Integers& x) {
@@ -133,12 +144,9 @@ SEISMOGRAD_INLINE int64_t total_of_bytes(const Bytes& x) {
   for (const uint8_t lane : x.lane) sum += lane;
   return sum;
 }
-// Which bytes are neither in [first, first + width) nor zero.
-SEISMOGRAD_INLINE uint64_t outside(const Bytes& x, const Bytes& first, const Bytes& width_less_one) {
+// Which bytes are less than `first`, but not zero.
+SEISMOGRAD_INLINE uint64_t below(const Bytes& x, const Bytes& first) {
   uint64_t mask = 0;
-  for (int j = 0; j < 4 * kLanes; ++j) {
-    const bool is_outside = static_cast<uint8_t>(x.lane[j] - first.lane[j]) > width_less_one.lane[j] && x.lane[j] != 0;
-    mask |= static_cast<uint64_t>(is_outside) << j;
-  }
+  for (int j = 0; j < 4 * kLanes; ++j) mask |= static_cast<uint64_t>(x.lane[j] < first.lane[j] && x.lane[j] != 0) << j;
   return mask;
 }
