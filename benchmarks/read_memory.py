@@ -17,28 +17,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from shapes import GPT2_SMALL
 from torch import Tensor
 
 from seismograd.measure.native.library import EXPONENTS, INSTRUCTION_SETS, NUMBERS, WANTED, load
 from seismograd.measure.native.table import make_table
 from seismograd.schema import HISTOGRAM_BINS, FloatArray
 
-WIDTH, LAYERS, VOCABULARY, CONTEXT = 768, 12, 50257, 1024
 BEST = -1
-
-
-def gpt2_small() -> list[tuple[int, ...]]:
-    """The shapes of its 148 parameters."""
-    norm = [(WIDTH,), (WIDTH,)]
-    attention = [(WIDTH, 3 * WIDTH), (3 * WIDTH,), (WIDTH, WIDTH), (WIDTH,)]
-    mlp = [(WIDTH, 4 * WIDTH), (4 * WIDTH,), (4 * WIDTH, WIDTH), (WIDTH,)]
-    return [(VOCABULARY, WIDTH), (CONTEXT, WIDTH), *LAYERS * [*norm, *attention, *norm, *mlp], *norm]
 
 
 def gradients(spread: float) -> list[Tensor]:
     """Normal numbers; `spread` is the standard deviation of the logarithm of their rows' sizes."""
     generator = torch.Generator().manual_seed(0)
-    made = [torch.randn(shape, generator=generator).mul_(1e-3) for shape in gpt2_small()]
+    made = [torch.randn(shape, generator=generator).mul_(1e-3) for shape in GPT2_SMALL]
     for gradient in made:
         gradient *= torch.exp(spread * torch.randn(gradient.shape[0], *[1] * (gradient.dim() - 1), generator=generator))
     return made

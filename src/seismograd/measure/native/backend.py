@@ -23,8 +23,10 @@ from seismograd.measure.quiet import quietly
 from seismograd.measure.reference import Reference
 from seismograd.schema import HISTOGRAM_BINS, FloatArray, IntArray
 
-NORM, LARGEST, SUM, ZEROS, NONFINITE, DEAD_ROWS = range(len(NUMBERS))
-VALUES = {"grad_norm": NORM, "grad_max": LARGEST, "grad_sum": SUM, "zeros": ZEROS, "nonfinite": NONFINITE}
+NORM, SUM, DEAD_ROWS = NUMBERS.index("norm"), NUMBERS.index("sum"), NUMBERS.index("dead_rows")
+VALUES = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")  # the first of NUMBERS, as the record calls them
+NO_SCALARS: FloatArray = np.empty(0)
+NONE_LENT: frozenset[int] = frozenset()
 MOST_TABLES = 64  # one for each set of parameters that get gradients together; where chance draws the sets, the old ones go
 
 
@@ -71,19 +73,20 @@ class Native:
             tables, entries = self._look_up(gradients, list(keys))
             numbers, exponents = self._call(entries, sample)
             samples: dict[str, FloatArray] = {}
-            if sample:
+            if exponents is not None:
                 samples = {"weight_norm": self._weight_norms(tables, weights), "dead_rows": numbers[DEAD_ROWS], "exponents": exponents}
-            brought = self._bring(scalars) if scalars else np.empty(0)
-        measured = Measured({name: numbers[row] for name, row in VALUES.items()}, samples, brought)
+            brought = self._bring(scalars) if scalars else NO_SCALARS
+        measured = Measured(dict(zip(VALUES, numbers, strict=False)), samples, brought)
         others = tables.gradients.others
         return self._with_others(measured, tables.gradients, gradients, weights, keys, sample) if others else measured
 
-    def _call(self, entries: IntArray, sample: bool = False) -> tuple[FloatArray, FloatArray]:
-        """What the kernel makes of entries  # (m, ENTRY_WORDS) -> (NUMBERS, m) and, if `sample`, (m, W), else empty."""
+    def _call(self, entries: IntArray, sample: bool = False) -> tuple[FloatArray, FloatArray | None]:
+        """What the kernel makes of entries  # (m, ENTRY_WORDS) -> (NUMBERS, m) and, if `sample`, (m, W)."""
+        exponents = None
         if sample:
             entries[:, WANTED] = EXPONENTS | REPORT_ROWS
+            exponents = np.empty((len(entries), HISTOGRAM_BINS))
         numbers = np.empty((len(NUMBERS), len(entries)))
-        exponents = np.empty((len(entries) if sample else 0, HISTOGRAM_BINS))
         used = self._library.seismograd_measure(
             _address(entries),
             len(entries),
@@ -98,7 +101,7 @@ class Native:
 
     def _look_up(self, gradients: Sequence[Tensor], keys: list[int]) -> tuple[Tables, IntArray]:
         """The tables of these parameters, and the entries of their gradients  # (m, ENTRY_WORDS)."""
-        lent = {place for place, key in enumerate(keys) if key in self._with_reference} if self._with_reference else frozenset[int]()
+        lent = {place for place, key in enumerate(keys) if key in self._with_reference} if self._with_reference else NONE_LENT
         name = _name(keys)
         tables = self._tables.get(name)
         if tables is not None and tables.keys == keys and lent.issubset(tables.gradients.others):
@@ -179,7 +182,7 @@ class Native:
 
 def _address(array: Any) -> Any:
     """Where an array lies, as a pointer argument: in a third of the time that `array.ctypes` takes."""
-    return ctypes.byref(ctypes.c_char.from_buffer(array)) if array.size else None
+    return ctypes.byref(ctypes.c_char.from_buffer(array)) if array is not None and array.size else None
 
 
 def _name(keys: Sequence[int]) -> tuple[int, ...]:

@@ -44,7 +44,7 @@ class Table:
             return None
         entries = self.entries.copy()
         pointers = entries[:, POINTER] = np.fromiter(map(Tensor.data_ptr, mine), np.int64, len(mine))
-        if len(mine) > 0 and pointers.min() < LOWEST_ADDRESS:
+        if len(mine) > 0 and np.minimum.reduce(pointers) < LOWEST_ADDRESS:
             for i in np.flatnonzero(pointers < LOWEST_ADDRESS).tolist():
                 if mine[i].numel() > 0 and not has_memory(mine[i]):
                     return None

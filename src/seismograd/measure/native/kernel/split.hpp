@@ -11,7 +11,7 @@ namespace seismograd {
 
 constexpr int64_t kPieceNumbers = 64 * 3584;  // whole blocks of every set of instructions, and less than a tenth of a millisecond
 constexpr int64_t kTaskBytes = 1 << 18;       // small tensors are grouped until they are worth the taking
-constexpr int64_t kSerialBytes = 1 << 20;     // below, waking another thread takes as long as the reading
+constexpr int64_t kSerialBytes = 1 << 22;       // below, it is read before another thread is awake
 
 struct Piece {
   int64_t entry, begin, end;
