@@ -33,6 +33,7 @@ from seismograd.schema import (
     RunInfo,
     Site,
     State,
+    no_pairs,
     no_ranks,
 )
 
@@ -71,8 +72,9 @@ def make_parameters(
 
 
 def event(kind: EventKind, iteration: int, *, value: float = np.nan, limit: float = np.nan, **fields: float) -> AnyArray:
-    """One event, 0-d; `fields` are `time_s`, `site`, `optimizer`, `detail`."""
+    """One event, 0-d; `fields` are `time_s`, `site`, `optimizer`, `detail`, `scale`, `count`, `weight`, `touched`, `flags`."""
     made = np.zeros((), EVENT_DTYPE)
+    made["scale"], made["count"], made["weight"] = 1, np.nan, np.nan
     made["kind"], made["iteration"], made["value"], made["limit"] = kind, iteration, value, limit
     for name, given in fields.items():
         made[name] = given
@@ -85,9 +87,9 @@ def ordinary_events(num_steps: int, *, first_iteration: int = 0, loss: float = 1
         made
         for iteration in range(first_iteration, first_iteration + num_steps)
         for made in (
-            event(EventKind.ZERO_GRAD, iteration, site=0, optimizer=0, detail=1),
-            event(EventKind.BACKWARD, iteration, value=loss, site=1, optimizer=-1),
-            event(EventKind.STEP, iteration, value=lr, site=2, optimizer=0),
+            event(EventKind.ZERO_GRAD, iteration, site=0, optimizer=0, detail=1, touched=1),
+            event(EventKind.BACKWARD, iteration, value=loss, site=1, optimizer=-1, touched=1),
+            event(EventKind.STEP, iteration, value=lr, limit=lr, site=2, optimizer=0, touched=1),
         )
     ]
 
@@ -137,6 +139,7 @@ def block(
     sites: Sequence[Site] = SITES,
     optimizers: Sequence[Optimizer] = OPTIMIZERS,
     ranks: AnyArray | None = None,
+    pairs: AnyArray | None = None,
     **columns: npt.ArrayLike,
 ) -> Block:
     """A block from the norms  # (B, P).
@@ -159,6 +162,8 @@ def block(
         "nonfinite": np.where(state_of == State.NONFINITE, 1, 0),
         "applied_norm": norm,
         "carried": np.zeros_like(norm),
+        "update_ratio": np.full_like(norm, 1e-3),
+        "unmoved": np.zeros_like(norm),
     }
     measured.update(values or {})
     sampled: dict[str, npt.ArrayLike] = {
@@ -188,6 +193,7 @@ def block(
         sites=sites,
         optimizers=optimizers,
         ranks=no_ranks() if ranks is None else ranks,
+        pairs=no_pairs() if pairs is None else pairs,
     )
 
 
@@ -222,6 +228,7 @@ def rows(block: Block) -> Iterator[Row]:
             events=block.events[block.events["iteration"] == step["iteration"]],
             elements=block.elements[index],
             ranks=block.ranks[block.ranks["iteration"] == step["iteration"]],
+            pairs=block.pairs[block.pairs["iteration"] == step["iteration"]],
         )
 
 

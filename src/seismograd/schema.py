@@ -60,6 +60,8 @@ STATISTICS = (
     Statistic("nonfinite", "<u4", "scalars", "scalars that are NaN or infinite"),
     Statistic("applied_norm", "<f4", "1", "L2 norm of what the optimizer consumed: after unscale, clip and anything done by hand"),
     Statistic("carried", "<u1", "0/1", "1 where the gradient still held what an earlier step had already used"),
+    Statistic("update_ratio", "<f4", "1", "norm of the update / norm of the weights, over the probed scalars; NaN where it was not probed"),
+    Statistic("unmoved", "<f4", "share", "probed scalars with a gradient that the update did not change / those with one; NaN: not probed"),
     Statistic("weight_norm", "<f8", "1", "L2 norm of the weights before the update", sampled=True),
     Statistic("dead_rows", "<u4", "rows", "rows whose gradient was zero at every iteration since the last sample", sampled=True),
     Statistic(
@@ -86,16 +88,44 @@ class EventKind(IntEnum):
     SCALER_UPDATE = 6
 
 
+class EventFlag(IntFlag):
+    """What was special about an event."""
+
+    NONE = 0
+    CLOSURE = 1  # BACKWARD, STEP: within a step that evaluates the loss itself
+    SHARED = 2  # BACKWARD: its graph shares operations with that of an earlier backward of the window: another loss of the same forward
+    USED = 4  # CLIP, ZERO_GRAD: no backward has added to these gradients since a step used them
+    EMPTY = 8  # CLIP, ZERO_GRAD: there were no gradients
+    SUMMED = 16  # BACKWARD: the loss is a sum over samples, or over several terms, not a mean
+    RESCALED = 32  # BACKWARD: the script multiplied or divided the loss by a number
+    FUSED = 64  # STEP: the optimizer divides by the scale itself
+
+
+class Origin(IntEnum):
+    """Where a loss that is not finite came from, as far as the operations behind it show."""
+
+    UNKNOWN = 0
+    INPUT = 1  # what the model was given
+    WEIGHT = 2
+    ACTIVATION = 3  # an operation whose operands were finite
+    LOSS = 4  # the last operation
+
+
 EVENT_DTYPE = np.dtype(
     [
         ("iteration", "<i8"),  # the iteration it happened in
         ("time_s", "<f8"),  # seconds since the run began
         ("value", "<f8"),  # BACKWARD: the loss, unscaled; CLIP: total norm before; STEP: learning rate; UNSCALE, SCALER_UPDATE: scale
-        ("limit", "<f8"),  # CLIP: the limit
+        ("limit", "<f8"),  # CLIP: the limit; STEP: the lowest learning rate of any group
+        ("scale", "<f8"),  # BACKWARD: what the loss was multiplied by; CLIP, STEP: what the gradients still are; 1: nothing
+        ("count", "<f8"),  # BACKWARD: how many scalars (samples, tokens) the loss is a mean or a sum over; NaN: the graph does not show it
+        ("weight", "<f8"),  # BACKWARD: what each of them counts in the loss, 1/count in a plain mean; NaN likewise
+        ("touched", "<u8"),  # bit i: BACKWARD added to, CLIP changed, ZERO_GRAD cleared gradients of optimizer i (of the first 64)
         ("site", "<i4"),  # index into the run's sites
         ("optimizer", "<i2"),  # index into the run's optimizers, -1 when it concerns none or all
+        ("flags", "<u2"),  # EventFlag
         ("kind", "u1"),  # EventKind
-        ("detail", "u1"),  # CLIP: 1 norm, 2 value; ZERO_GRAD: 1 optimizer, 2 module
+        ("detail", "u1"),  # CLIP: 1 norm, 2 value; ZERO_GRAD: 1 optimizer, 2 module; BACKWARD: Origin of a loss that is not finite
     ]
 )
 
@@ -160,12 +190,28 @@ RANK_DTYPE = np.dtype(
 )
 
 
+PAIR_DTYPE = np.dtype(
+    [
+        ("iteration", "<i8"),
+        ("parameter", "<i4"),  # column; -1: over all parameters that both losses reach
+        ("first", "<i4"),  # index into the run's sites: where this loss is backpropagated, or a loss that the script names
+        ("second", "<i4"),
+        ("first_norm", "<f8"),  # L2 norm of the gradient of this loss alone
+        ("second_norm", "<f8"),
+        ("cosine", "<f8"),  # between the two; NaN where one is zero or not finite
+    ]
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One column of the record.
 
     `depth` is its place in the order of execution (0 is nearest the input), `None` when the graph did not show it. `module` is the class
-    name of the module that holds it, `optimizer` and `group` index what updates it.
+    name of the module that holds it, `optimizer` and `group` index what updates it. `activation` is the function that its output goes
+    through next (`"relu"`, `"sigmoid"`, as the graph calls it), empty when none was seen. `compute_dtype` is the dtype of the operation
+    that reads it, where autocast made that another one. `registered`: a module has it among its parameters; else only the graph of a loss
+    showed it. `frozen_in_name`: `requires_grad = False` was set on a module that holds it, which does nothing.
     """
 
     name: str
@@ -178,6 +224,10 @@ class Parameter:
     trainable: bool = True
     optimizer: int | None = None
     group: int | None = None
+    activation: str = ""
+    compute_dtype: str = ""
+    registered: bool = True
+    frozen_in_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +241,12 @@ class Optimizer:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place in the user's code."""
+    """A place in the user's code. `label` is what the script calls the loss that is backpropagated there, when it says so."""
 
     file: str
     line: int
     function: str
+    label: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
@@ -204,6 +255,11 @@ class Site:
 def no_ranks() -> AnyArray:
     """What there is to say of several processes when there is one."""
     return np.empty(0, RANK_DTYPE)
+
+
+def no_pairs() -> AnyArray:
+    """What there is to say of pairs of losses when they were not compared."""
+    return np.empty(0, PAIR_DTYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +282,7 @@ class Block:
     sites: Sequence[Site]
     optimizers: Sequence[Optimizer]
     ranks: AnyArray = field(default_factory=no_ranks)  # RANK_DTYPE, in the order of iterations; empty for a single process
+    pairs: AnyArray = field(default_factory=no_pairs)  # PAIR_DTYPE, in the order of iterations
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -246,15 +303,22 @@ class Row:
     events: AnyArray
     elements: FloatArray
     ranks: AnyArray = field(default_factory=no_ranks)
+    pairs: AnyArray = field(default_factory=no_pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that happened once and has words: a failure of ours, thinning, an element that does not exist, the end."""
+    """Something that happened once and has words: a failure of ours, thinning, an element that does not exist, the end.
+
+    Rules read notes of kind `"tail"`: `count` backwards at the end that `optimizer` never used, the last of them at `where`.
+    """
 
     kind: str
     iteration: int
     message: Message
+    count: int = 0
+    optimizer: int = -1
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)

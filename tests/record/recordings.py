@@ -16,6 +16,7 @@ from seismograd.record.reader import Run
 from seismograd.record.writer import Writer
 from seismograd.schema import (
     EVENT_DTYPE,
+    PAIR_DTYPE,
     RANK_DTYPE,
     STATISTICS,
     STEP_DTYPE,
@@ -81,6 +82,8 @@ def _row(rng: np.random.Generator, parameters: tuple[Parameter, ...], iteration:
     ranks = np.zeros(rng.choice([0, 0, 2, 3]), RANK_DTYPE)
     ranks["iteration"], ranks["rank"], ranks["loss"] = iteration, np.arange(len(ranks)), numbers(len(ranks))
     ranks["weight_checksum"] = rng.integers(0, 2**64, len(ranks), np.uint64)
+    pairs = np.zeros(rng.choice([0, 0, 1, 4]), PAIR_DTYPE)
+    pairs["iteration"], pairs["parameter"], pairs["cosine"] = iteration, -1, numbers(len(pairs))
     return Row(
         parameters=parameters,
         step=step,
@@ -90,6 +93,7 @@ def _row(rng: np.random.Generator, parameters: tuple[Parameter, ...], iteration:
         events=events,
         elements=numbers(num_elements),
         ranks=ranks,
+        pairs=pairs,
     )
 
 

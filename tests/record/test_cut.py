@@ -15,7 +15,7 @@ from seismograd import Run, open_run
 from seismograd.record import layout
 from seismograd.record.documents import SegmentInfo, segment_from_json
 from seismograd.record.strict_json import loads
-from seismograd.schema import EVENT_DTYPE, RANK_DTYPE, STATISTICS, STEP_DTYPE, Row, Site
+from seismograd.schema import EVENT_DTYPE, PAIR_DTYPE, RANK_DTYPE, STATISTICS, STEP_DTYPE, Row, Site
 from tests import synthetic
 from tests.record.recordings import SITES, Training, assert_reads_back, trainings, write
 
@@ -96,6 +96,8 @@ def test_what_lies_beyond_the_last_step_is_left_out_and_said(tmp_path: Path, num
         "event_ends.i64",
         "ranks.bin",
         "rank_ends.i64",
+        "pairs.bin",
+        "pair_ends.i64",
         "elements.f64",
         "segments/0000/state.u8",
         "segments/0000/zeros.u32",
@@ -106,20 +108,23 @@ def test_what_lies_beyond_the_last_step_is_left_out_and_said(tmp_path: Path, num
         assert run.torn is not None, name
         assert run.steps.tobytes() == whole.steps.tobytes()
         assert run.events.tobytes() == whole.events.tobytes()
-        assert len(run.ranks) == 0
+        assert len(run.ranks) == len(run.pairs) == 0
         (path / name).write_bytes(text)
     assert open_run(path).torn is None
 
 
 def rows_left_by_run_file(training: Training, name: str, keep: int) -> int:
     """How many rows are whole when this file of the run keeps its first `keep` bytes."""
-    row_bytes = {layout.STEPS: STEP_DTYPE.itemsize, layout.EVENT_ENDS: 8, layout.RANK_ENDS: 8, layout.ELEMENTS: 8 * training.num_elements}
+    row_bytes = {layout.STEPS: STEP_DTYPE.itemsize, layout.EVENT_ENDS: 8, layout.RANK_ENDS: 8, layout.PAIR_ENDS: 8}
+    row_bytes[layout.ELEMENTS] = 8 * training.num_elements
     if name in row_bytes:
         return keep // row_bytes[name]
     if name == layout.EVENTS:
         return int(np.sum(np.cumsum([len(row.events) for row in training.rows]) <= keep // EVENT_DTYPE.itemsize))
     if name == layout.RANKS:
         return int(np.sum(np.cumsum([len(row.ranks) for row in training.rows]) <= keep // RANK_DTYPE.itemsize))
+    if name == layout.PAIRS:
+        return int(np.sum(np.cumsum([len(row.pairs) for row in training.rows]) <= keep // PAIR_DTYPE.itemsize))
     return len(training.rows)
 
 

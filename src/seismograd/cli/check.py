@@ -24,7 +24,7 @@ def check(
     view = forms.find_view(forms.DIAGNOSIS_VIEWS, form)
     recorded = open_run(run)
     output.tell_condition(recorded)
-    diagnosis = diagnose(recorded.blocks())
+    diagnosis = diagnose(recorded.blocks(), notes=recorded.notes)
     found = verdict(recorded, diagnosis.findings(), diagnosis.statuses())
     output.answer(view.render(found))
     output.suggest(f"seismograd explain {found.findings[0].code}" if found.findings else f"seismograd show {short_path(recorded.path)}")

@@ -185,5 +185,5 @@ class Watcher:
         for note in recording.failures:
             if note not in run.notes:
                 print(translate("seismograd: {line}").format(line=note.message.render()), file=sys.__stderr__)
-        diagnosis = diagnose(run.blocks())
+        diagnosis = diagnose(run.blocks(), notes=run.notes)
         print_summary(run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__))

@@ -17,6 +17,7 @@ from seismograd.schema import (
     STATISTICS,
     STEP_DTYPE,
     AnyArray,
+    EventKind,
     FloatArray,
     IntArray,
     Parameter,
@@ -38,9 +39,32 @@ class Heard:
     site: int
     optimizer: int = -1
     value: Scalar = field(default_factory=lambda: Scalar(math.nan))
-    scale: Scalar | None = None  # what `value` is multiplied by
+    scale: Scalar | None = None  # what the loss or the gradients are multiplied by
     limit: Scalar = field(default_factory=lambda: Scalar(math.nan))
     detail: int = 0
+    count: Scalar | None = None
+    weight: Scalar | None = None
+    touched: int = 0
+    flags: int = 0
+
+    def record(self, iteration: int) -> tuple[object, ...]:
+        """As an entry of EVENT_DTYPE; numbers still on a device are waited for."""
+        scale = 1.0 if self.scale is None else self.scale.read()
+        return (
+            iteration,
+            self.time_s,
+            self.value.read() / scale if self.kind == EventKind.BACKWARD else self.value.read(),
+            self.limit.read(),
+            scale,
+            math.nan if self.count is None else self.count.read(),
+            math.nan if self.weight is None else self.weight.read() / scale,
+            self.touched,
+            self.site,
+            self.optimizer,
+            self.flags,
+            self.kind,
+            self.detail,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,22 +195,7 @@ class Iteration:
         return math.nan if not losses else sum(losses.values())
 
     def _events(self, number: int) -> AnyArray:
-        return np.array(
-            [
-                (
-                    number,
-                    e.time_s,
-                    e.value.read() / (1.0 if e.scale is None else e.scale.read()),
-                    e.limit.read(),
-                    e.site,
-                    e.optimizer,
-                    e.kind,
-                    e.detail,
-                )
-                for e in self.events
-            ],
-            EVENT_DTYPE,
-        )
+        return np.array([event.record(number) for event in self.events], EVENT_DTYPE)
 
 
 def _blank(name: str, num_parameters: int, width: int) -> FloatArray:

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 import numpy as np
 
 from seismograd.record import layout
-from seismograd.schema import EVENT_DTYPE, RANK_DTYPE, STATISTICS, STEP_DTYPE, AnyArray, Block, Note, Optimizer, Row, Site
+from seismograd.schema import EVENT_DTYPE, PAIR_DTYPE, RANK_DTYPE, STATISTICS, STEP_DTYPE, AnyArray, Block, Note, Optimizer, Row, Site
 
 _STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
 _OBJECT_BYTES = 128  # of an array or another small object, beside its numbers
@@ -17,8 +17,8 @@ _OBJECT_BYTES = 128  # of an array or another small object, beside its numbers
 
 def row_bytes(row: Row) -> int:
     """Memory that a waiting row takes, roughly, not less than its numbers do: 8 bytes each, for this is asked at every step."""
-    num_arrays = 8 + len(row.values)
-    num = 8 * row.state.size * (1 + len(row.values)) + row.events.nbytes + row.ranks.nbytes + row.elements.nbytes
+    num_arrays = 9 + len(row.values)
+    num = 8 * row.state.size * (1 + len(row.values)) + row.events.nbytes + row.ranks.nbytes + row.pairs.nbytes + row.elements.nbytes
     for values in row.samples.values():
         num_arrays += 1
         num += values.nbytes
@@ -60,6 +60,7 @@ def block_of(rows: Sequence[Row], sites: Sequence[Site], optimizers: Sequence[Op
         sites=sites,
         optimizers=optimizers,
         ranks=np.concatenate([row.ranks for row in rows], dtype=RANK_DTYPE),
+        pairs=np.concatenate([row.pairs for row in rows], dtype=PAIR_DTYPE),
     )
 
 

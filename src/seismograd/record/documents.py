@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 
 from seismograd.record.findings import message_from_json, message_to_json
-from seismograd.record.layout import EVENTS, FORMAT, RANKS, STEPS
+from seismograd.record.layout import EVENTS, FORMAT, PAIRS, RANKS, STEPS
 from seismograd.schema import (
     EVENT_DTYPE,
+    PAIR_DTYPE,
     RANK_DTYPE,
     SCHEMA_VERSION,
     STATISTICS,
     STEP_DTYPE,
+    EventFlag,
     EventKind,
     Note,
     Optimizer,
+    Origin,
     Parameter,
     RankFlag,
     RunInfo,
@@ -28,7 +31,7 @@ from seismograd.schema import (
     StepFlag,
 )
 
-_DTYPE_KEYS = {STEPS: "step_dtype", EVENTS: "event_dtype", RANKS: "rank_dtype"}
+_DTYPE_KEYS = {STEPS: "step_dtype", EVENTS: "event_dtype", RANKS: "rank_dtype", PAIRS: "pair_dtype"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,11 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
         "step_dtype": STEP_DTYPE.descr,
         "event_dtype": EVENT_DTYPE.descr,
         "rank_dtype": RANK_DTYPE.descr,
+        "pair_dtype": PAIR_DTYPE.descr,
         "states": {str(int(state)): state.name for state in State},
         "event_kinds": {str(int(kind)): kind.name for kind in EventKind},
+        "event_flags": {str(int(flag)): flag.name for flag in EventFlag if flag},
+        "origins": {str(int(origin)): origin.name for origin in Origin},
         "step_flags": {str(int(flag)): flag.name for flag in StepFlag if flag},
         "rank_flags": {str(int(flag)): flag.name for flag in RankFlag if flag},
     }
@@ -125,12 +131,12 @@ def optimizer_from_json(data: Any) -> Optimizer:
 
 def note_to_json(note: Note) -> dict[str, object]:
     """A line of `notes.jsonl`."""
-    return {"kind": note.kind, "iteration": note.iteration, "message": message_to_json(note.message)}
+    return asdict(note) | {"message": message_to_json(note.message)}
 
 
 def note_from_json(data: Any) -> Note:
     """The note that `note_to_json` wrote."""
-    return Note(str(data["kind"]), int(data["iteration"]), message_from_json(data["message"]))
+    return Note(**_known(Note, data) | {"message": message_from_json(data["message"])})
 
 
 def _dtype(fields_of: Any) -> np.dtype[Any]:

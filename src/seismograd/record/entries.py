@@ -1,4 +1,4 @@
-"""Reading the files with one entry per row, event or rank: steps, events, ranks, their counts, elements."""
+"""Reading the files with one entry per row, event, rank or pair of losses, their counts, and the elements."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seismograd.schema import EVENT_DTYPE, RANK_DTYPE, STEP_DTYPE, AnyArray, Statistic
+from seismograd.schema import EVENT_DTYPE, PAIR_DTYPE, RANK_DTYPE, STEP_DTYPE, AnyArray, Statistic
 
 FORMAT = "seismograd run"
 
@@ -26,6 +26,8 @@ EVENTS = "events.bin"  # EVENT_DTYPE
 EVENT_ENDS = "event_ends.i64"  # (T,) number of events up to and with this row
 RANKS = "ranks.bin"  # RANK_DTYPE
 RANK_ENDS = "rank_ends.i64"  # (T,) likewise
+PAIRS = "pairs.bin"  # PAIR_DTYPE
+PAIR_ENDS = "pair_ends.i64"  # (T,) likewise
 ELEMENTS = "elements.f64"  # (T, E)
 
 SITES = "sites.jsonl"
@@ -45,9 +47,11 @@ ENTRY_DTYPES: dict[str, np.dtype[Any]] = {
     EVENT_ENDS: np.dtype("<i8"),
     RANKS: RANK_DTYPE,
     RANK_ENDS: np.dtype("<i8"),
+    PAIRS: PAIR_DTYPE,
+    PAIR_ENDS: np.dtype("<i8"),
     ELEMENTS: np.dtype("<f8"),
 }
-ENDS = {EVENTS: EVENT_ENDS, RANKS: RANK_ENDS}  # files with any number of entries a row, and where each row's end
+ENDS = {EVENTS: EVENT_ENDS, RANKS: RANK_ENDS, PAIRS: PAIR_ENDS}  # files with any number of entries a row, and where each row's end
 
 _SUFFIXES = {"f8": "f64", "f4": "f32", "u4": "u32", "u1": "u8", "i8": "i64"}
 

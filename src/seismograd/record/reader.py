@@ -175,6 +175,11 @@ class Run:
         """What is known of each of several processes that trained together, RANK_DTYPE; empty for a single one."""
         return self._entries.read(layout.RANKS, 0, self._whole.num_entries[layout.RANKS])
 
+    @cached_property
+    def pairs(self) -> npt.NDArray[Any]:
+        """How the gradients of two losses compare, PAIR_DTYPE; empty where they were not compared."""
+        return self._entries.read(layout.PAIRS, 0, self._whole.num_entries[layout.PAIRS])
+
     @property
     def elements(self) -> tuple[tuple[str, ...], FloatArray]:
         """The names of the single scalars that were asked for  # (E,), and their gradients, NaN: not measured  # (T, E)."""

@@ -59,6 +59,7 @@ class Replay:
             sites=self.sites,
             optimizers=self.optimizers,
             ranks=self._listed(layout.RANKS, start, stop),
+            pairs=self._listed(layout.PAIRS, start, stop),
         )
 
     def _listed(self, name: str, start: int, stop: int) -> AnyArray:
@@ -83,6 +84,7 @@ def _piece(block: Block, start: int, stop: int, ends: Mapping[str, IntArray]) ->
         sites=block.sites,
         optimizers=block.optimizers,
         ranks=_of_rows(block.ranks, ends[layout.RANKS], start, stop),
+        pairs=_of_rows(block.pairs, ends[layout.PAIRS], start, stop),
     )
 
 

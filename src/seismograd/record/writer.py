@@ -108,6 +108,7 @@ class Writer:
             self._append(layout.ELEMENTS, block.elements.reshape(num_rows, self._num_elements))
         self._append_list(layout.EVENTS, block.events, block)
         self._append_list(layout.RANKS, block.ranks, block)
+        self._append_list(layout.PAIRS, block.pairs, block)
         steps: npt.NDArray[Any] = block.steps.copy()
         steps["sampled"] = 0
         steps["sampled"][block.sample_rows] = 1

@@ -50,6 +50,11 @@ class Diagnosis:
                 self._take(rule, lambda rule=rule: rule.observe(block))
         return frozenset(self._found) - known if len(self._found) > len(known) else frozenset()
 
+    def note(self, note: Note) -> None:
+        """Read a note."""
+        for rule in self._rules:
+            self._take(rule, lambda rule=rule: rule.hear(note))
+
     def close(self) -> None:
         """The record ends here."""
         for rule in self._rules:
@@ -114,7 +119,8 @@ class LiveRules:
                     self._publish(finding)
 
     def note(self, note: Note) -> None:
-        """Rules read numbers only."""
+        """Read a note."""
+        self._diagnosis.note(note)
 
     def close(self) -> None:
         """Judge what is only known at the end."""
@@ -137,10 +143,12 @@ class LiveRules:
         return self._diagnosis.statuses()
 
 
-def diagnose(blocks: Iterable[Block], rules: Sequence[Callable[[], Rule]] = RULES) -> Diagnosis:
+def diagnose(blocks: Iterable[Block], rules: Sequence[Callable[[], Rule]] = RULES, notes: Iterable[Note] = ()) -> Diagnosis:
     """Judge a whole record."""
     diagnosis = Diagnosis(rules)
     for block in blocks:
         diagnosis.observe(block)
+    for note in notes:
+        diagnosis.note(note)
     diagnosis.close()
     return diagnosis

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from seismograd.i18n import Message
-from seismograd.schema import Block, Finding
+from seismograd.schema import Block, Finding, Note
 
 
 @dataclass
@@ -31,6 +31,10 @@ class Rule(ABC):
     @abstractmethod
     def observe(self, block: Block) -> Iterable[Finding]:
         """Read the next iterations; yield what is new or has grown."""
+
+    def hear(self, note: Note) -> Iterable[Finding]:
+        """Read a note; only of kind "tail" there is one in every record that tells of something to find."""
+        return ()
 
     def finish(self) -> Iterable[Finding]:
         """The record ends here; yield what is only known now."""
