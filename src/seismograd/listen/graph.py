@@ -1,25 +1,83 @@
-"""The order in which the parameters were used in the forward pass, read from the autograd graph of a loss."""
+"""What the autograd graph of a loss shows of the forward pass: the order in which parameters were used, and what was done with them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 MAX_NODES = 200_000
+MAX_HOPS = 8  # from the operation that reads a parameter to the activation behind it
 LEAF = (1 << 64) - 1  # the sequence number of AccumulateGrad
 
+ACTIVATIONS = {
+    "ReluBackward0": "relu",
+    "LeakyReluBackward0": "leaky_relu",
+    "SigmoidBackward0": "sigmoid",
+    "TanhBackward0": "tanh",
+    "GeluBackward0": "gelu",
+    "SiluBackward0": "silu",
+    "EluBackward0": "elu",
+    "MishBackward0": "mish",
+    "SoftplusBackward0": "softplus",
+    "HardtanhBackward0": "hardtanh",
+    "HardsigmoidBackward0": "hardsigmoid",
+    "HardswishBackward0": "hardswish",
+    "ThresholdBackward0": "relu",
+    "SoftmaxBackward0": "softmax",
+    "LogSoftmaxBackward0": "log_softmax",
+    "LogSigmoidBackward0": "log_sigmoid",
+}
+SAME_VALUES = frozenset(
+    {
+        "CloneBackward0",
+        "ExpandBackward0",
+        "PermuteBackward0",
+        "ReshapeAliasBackward0",
+        "SqueezeBackward1",
+        "TBackward0",
+        "ToCopyBackward0",
+        "TransposeBackward0",
+        "UnsafeViewBackward0",
+        "UnsqueezeBackward0",
+        "ViewBackward0",
+    }
+)
+ON_THE_WAY = SAME_VALUES | {  # between an operation and its activation
+    "AddBackward0",
+    "CudnnBatchNormBackward0",
+    "FusedDropoutBackward0",
+    "MaxPool2DWithIndicesBackward0",
+    "AvgPool2DBackward0",
+    "MulBackward0",
+    "NativeBatchNormBackward0",
+    "NativeDropoutBackward0",
+    "NativeGroupNormBackward0",
+    "NativeLayerNormBackward0",
+}
 
-def leaves_in_order(tops: list[Any]) -> list[torch.Tensor]:
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A leaf tensor of a graph; what its operation's output goes through next, and the dtype of that operation where it is another."""
+
+    tensor: torch.Tensor
+    activation: str = ""
+    compute_dtype: str = ""
+
+
+def leaves_in_order(tops: list[Any]) -> list[Leaf]:
     """Every leaf tensor that the graph below these nodes reaches, in the order of first use in the forward pass.
 
     Autograd numbers its nodes in the order in which the forward pass makes them (`Node._sequence_nr`), so the smallest number among the
     nodes that read a leaf is when it was first used; inputs of the same node keep their order. Empty for a graph of more than
     `MAX_NODES` nodes.
     """
-    found: dict[int, tuple[tuple[int, int], torch.Tensor]] = {}
+    found: dict[int, tuple[tuple[int, int], torch.Tensor, Any]] = {}
     stack: list[Any] = [top for top in tops if top is not None]
     seen: set[Any] = set(stack)
+    read_by: dict[Any, Any] = {}  # a node -> one that reads its output
     while stack:
         node = stack.pop()
         number: int = node._sequence_nr()
@@ -29,10 +87,54 @@ def leaves_in_order(tops: list[Any]) -> list[torch.Tensor]:
             leaf = getattr(source, "variable", None) if source._sequence_nr() == LEAF else None
             if leaf is not None:
                 key = (number, position)
-                found[id(leaf)] = (min(found[id(leaf)][0], key) if id(leaf) in found else key, leaf)
+                if id(leaf) not in found or key < found[id(leaf)][0]:
+                    found[id(leaf)] = (key, leaf, node)
             elif source not in seen:
                 seen.add(source)
+                read_by[source] = node
                 stack.append(source)
                 if len(seen) > MAX_NODES:
                     return []
-    return [leaf for _, leaf in sorted(found.values(), key=lambda pair: pair[0])]
+    return [_leaf(leaf, node, read_by) for _, leaf, node in sorted(found.values(), key=lambda entry: entry[0])]
+
+
+def shares_operations(tops: list[Any], last: int) -> bool:
+    """Whether the graph below these nodes has operations that were made before the one with number `last` was, or with it."""
+    stack: list[Any] = [top for top in tops if top is not None]
+    seen: set[Any] = set(stack)
+    while stack:
+        node = stack.pop()
+        if node._sequence_nr() <= last:
+            return True
+        for source, _ in node.next_functions:
+            if source is not None and source not in seen and source._sequence_nr() != LEAF:
+                seen.add(source)
+                stack.append(source)
+        if len(seen) > MAX_NODES:
+            return False
+    return False
+
+
+def last_number(tops: list[Any]) -> int:
+    """The number of the last operation of these graphs; -1 when there is none."""
+    return max((top._sequence_nr() for top in tops if top is not None and top._sequence_nr() != LEAF), default=-1)
+
+
+def _leaf(leaf: torch.Tensor, node: Any, read_by: dict[Any, Any]) -> Leaf:
+    while node is not None and node.name() in SAME_VALUES:
+        node = read_by.get(node)
+    if node is None:
+        return Leaf(leaf)
+    metadata = getattr(node, "_input_metadata", None)
+    dtype = metadata[0].dtype if metadata else leaf.dtype
+    compute_dtype = str(dtype).removeprefix("torch.") if dtype != leaf.dtype and dtype.is_floating_point else ""
+    for _ in range(MAX_HOPS):
+        node = read_by.get(node)
+        if node is None:
+            break
+        name: str = node.name()
+        if name in ACTIVATIONS:
+            return Leaf(leaf, ACTIVATIONS[name], compute_dtype)
+        if name not in ON_THE_WAY:
+            break
+    return Leaf(leaf, "", compute_dtype)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seismograd.listen.applied import Clip, after_clips
+from seismograd.listen.probe import UNMOVED, UPDATE_RATIO, Probed
+from seismograd.listen.loss import Reduction
 from seismograd.listen.scalars import Scalar
 from seismograd.schema import (
     EVENT_DTYPE,
@@ -42,8 +44,7 @@ class Heard:
     scale: Scalar | None = None  # what the loss or the gradients are multiplied by
     limit: Scalar = field(default_factory=lambda: Scalar(math.nan))
     detail: int = 0
-    count: Scalar | None = None
-    weight: Scalar | None = None
+    reduction: Reduction | None = None
     touched: int = 0
     flags: int = 0
 
@@ -56,12 +57,12 @@ class Heard:
             self.value.read() / scale if self.kind == EventKind.BACKWARD else self.value.read(),
             self.limit.read(),
             scale,
-            math.nan if self.count is None else self.count.read(),
-            math.nan if self.weight is None else self.weight.read() / scale,
+            math.nan if self.reduction is None else self.reduction.count.read(),
+            math.nan if self.reduction is None else self.reduction.weight.read() / scale,
             self.touched,
             self.site,
             self.optimizer,
-            self.flags,
+            self.flags | (0 if self.reduction is None else self.reduction.flags),
             self.kind,
             self.detail,
         )
@@ -94,6 +95,7 @@ class Stepped:
     clips: tuple[Clip, ...] = ()
     reading: Reading | None = None
     applied: Reading | None = None  # read again, where the clips do not tell what was consumed
+    probed: Probed | None = None
 
     def applied_norm(self) -> FloatArray:
         """The norms of what was consumed, for the columns of `reading`  # (n,); NaN when nothing was."""
@@ -147,6 +149,8 @@ class Iteration:
             if step.reading is not None:
                 _place(step, step.reading, state, values, samples, elements)
             values["carried"][step.carried] = 1
+            if step.probed is not None and not step.flags & StepFlag.SKIPPED:
+                _place_probed(step.probed, values)
         record = self._step(number, state, values, bool(samples), epoch)
         return Row(parameters, record, state, values, samples, self._events(number), elements)
 
@@ -230,6 +234,15 @@ def _place(
     scale = 1.0 if reading.scale is None else reading.scale.read()
     fresh = np.isnan(elements)
     elements[fresh] = (reading.elements / scale)[fresh]
+
+
+def _place_probed(probed: Probed, values: dict[str, FloatArray]) -> None:
+    """What a step changed, into its columns; what the step of another optimizer of the iteration put there stays."""
+    numbers = probed.settled()
+    for place, column in enumerate(probed.columns):
+        if column >= 0 and np.isnan(values["update_ratio"][column]):
+            values["update_ratio"][column] = numbers[UPDATE_RATIO, place]
+            values["unmoved"][column] = numbers[UNMOVED, place]
 
 
 def states(values: Values, present: Sequence[bool], numels: IntArray) -> StateArray:

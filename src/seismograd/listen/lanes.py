@@ -7,8 +7,18 @@ from dataclasses import dataclass, field
 
 import torch
 
-from seismograd.listen.iteration import Iteration
+from seismograd.listen.iteration import Heard, Iteration
 from seismograd.listen.scalars import Scalar
+from seismograd.schema import EventFlag
+
+
+@dataclass(frozen=True, slots=True)
+class Clipping:
+    """A clip that is running: the ids of its parameters, what is special about it, what the gradients are still multiplied by."""
+
+    ids: frozenset[int] = frozenset()
+    flags: EventFlag = EventFlag.NONE
+    scale: Scalar | None = None
 
 
 @dataclass(slots=True)
@@ -17,8 +27,10 @@ class Lane:
 
     iteration: Iteration = field(default_factory=Iteration)
     loss: Scalar | None = None  # of the backward that is running
+    heard: Heard | None = None  # its event
+    last_operation: int = -1  # number of the last operation of its graph
     loss_scale: Scalar | None = None  # told by GradScaler.scale, for the next backward
-    clipped: frozenset[int] = frozenset()  # ids of the parameters that are being clipped
+    clipping: Clipping = field(default_factory=lambda: Clipping())  # the clip that is running
 
 
 class Lanes:

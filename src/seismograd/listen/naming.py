@@ -36,6 +36,31 @@ def walk(module: torch.nn.Module, prefix: str = "", seen: frozenset[int] = froze
         yield from walk(child, prefix if is_wrapper(module) else f"{prefix}{name}.", seen)
 
 
+def hidden(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.Tensor, str]]:
+    """What `walk` does not see: the parameters of modules in plain lists, tuples and dicts that hang on a module or one below it."""
+    for name, value in list(vars(module).items()):
+        if name in ("_parameters", "_modules", "_buffers"):
+            continue
+        items = enumerate(value) if isinstance(value, list | tuple) else value.items() if isinstance(value, dict) else ()  # pyright: ignore
+        for key, part in items:  # pyright: ignore
+            if isinstance(part, torch.nn.Module):
+                yield from walk(part, f"{prefix}{name}.{key}.")
+                yield from hidden(part, f"{prefix}{name}.{key}.")
+            elif isinstance(part, torch.nn.Parameter):
+                yield f"{prefix}{name}.{key}", part, type(module).__name__
+    for name, child in children(module).items():
+        yield from hidden(child, prefix if is_wrapper(module) else f"{prefix}{name}.")
+
+
+def frozen_in_name(module: torch.nn.Module) -> set[int]:
+    """The ids of parameters that train though `requires_grad = False` was set on a module that holds them, which does nothing."""
+    found: set[int] = set()
+    for each in module.modules():
+        if vars(each).get("requires_grad") is False:
+            found.update(id(p) for p in each.parameters() if p.requires_grad)
+    return found
+
+
 def named(module: torch.nn.Module, prefix: str = "") -> list[Named]:
     """The parameters below a module, each once."""
     names: dict[int, list[str]] = {}

@@ -11,6 +11,7 @@ import torch
 
 from seismograd.listen import discovery
 from seismograd.listen.byhand import ByHand
+from seismograd.listen.graph import Leaf
 from seismograd.listen.naming import unique
 from seismograd.listen.reading import look_at
 from seismograd.listen.roster import Roster
@@ -81,6 +82,12 @@ class Registry:
             self._learn(self._look())
         if held and not window.clearing.parameters:
             look_at(window)
+
+    def take_in(self, leaves: Sequence[Leaf]) -> None:
+        """Take in the parameters that a graph shows and that have no column yet, as far as they are watched."""
+        strangers = self.roster.strangers(leaves)
+        if strangers:
+            self.roster.take_in(strangers, self._look())
 
     def clear(self) -> None:
         """Forget every window."""

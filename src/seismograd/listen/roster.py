@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from seismograd.listen.discovery import Found, roots
-from seismograd.listen.naming import Named, loose_name, model_name, named, unique
+from seismograd.listen.graph import Leaf
+from seismograd.listen.naming import Named, frozen_in_name, hidden, loose_name, model_name, named, unique
 from seismograd.schema import Parameter
 
 MAX_WALKS = 8  # backwards whose graph is read for the order of execution, after each change of the roster
@@ -31,6 +32,10 @@ class Entry:
     depth: int | None = None
     optimizer: int | None = None
     group: int | None = None
+    activation: str = ""
+    compute_dtype: str = ""
+    registered: bool = True
+    frozen_in_name: bool = False
 
     def described(self, before: Parameter | None) -> Parameter:
         """The column as it is now; as it was when the tensor is gone."""
@@ -49,6 +54,10 @@ class Entry:
             trainable=bool(tensor.requires_grad) if tensor is not None else False,
             optimizer=self.optimizer,
             group=self.group,
+            activation=self.activation,
+            compute_dtype=self.compute_dtype,
+            registered=self.registered,
+            frozen_in_name=self.frozen_in_name,
         )
 
 
@@ -96,10 +105,11 @@ class Roster:
         return self._entries[column].model
 
     def unowned(self, models: set[int]) -> list[tuple[torch.Tensor, int]]:
-        """The trainable parameters of these models that no optimizer holds, with their columns."""
+        """The trainable parameters that no optimizer holds, with their columns: of these models, and of what no optimizer holds any of."""
         found: list[tuple[torch.Tensor, int]] = []
+        trained = {entry.model for entry in self._entries if entry.optimizer is not None}
         for column, entry in enumerate(self._entries):
-            if entry.optimizer is None and entry.model in models:
+            if entry.optimizer is None and (entry.model in models or entry.model not in trained or entry.model == -1):
                 tensor = entry.tensor()
                 if tensor is not None and tensor.requires_grad:
                     found.append((tensor, column))
@@ -125,8 +135,12 @@ class Roster:
         for number, model in enumerate(self._models):
             module = model.module()
             if module is not None:
+                in_name = frozen_in_name(module)
                 for one in named(module, model.prefix):
                     self._add(one, number)
+                    column = self._columns.get(id(one.tensor))
+                    if column is not None:
+                        self._entries[column].frozen_in_name = id(one.tensor) in in_name
 
     def _place(self, model: Model) -> None:
         """A model that comes where a dead one of its name was takes over from it (a copy made anew for each task, say)."""
@@ -182,14 +196,41 @@ class Roster:
         """Whether there are parameters whose place in the order of execution is not known, and hope to learn it."""
         return self._walks < MAX_WALKS and any(p.depth is None and p.trainable for p in self.parameters)
 
-    def order(self, leaves: Sequence[torch.Tensor]) -> None:
+    def strangers(self, leaves: Sequence[Leaf]) -> list[torch.Tensor]:
+        """Those of these leaves that are parameters and have no column."""
+        return [each.tensor for each in leaves if isinstance(each.tensor, torch.nn.Parameter) and id(each.tensor) not in self._columns]
+
+    def take_in(self, strangers: list[torch.Tensor], around: Found) -> None:
+        """Give columns to parameters that only the graph of a loss has shown: those of other models, and those that no module registers."""
+        if not self._given:
+            self._take_models(strangers, around)
+        left = {id(tensor): tensor for tensor in strangers if id(tensor) not in self._columns}
+        for number, model in enumerate(self._models):
+            module = model.module()
+            if module is None:
+                continue
+            for name, tensor, kind in hidden(module, model.prefix):
+                if left.pop(id(tensor), None) is not None:
+                    self._add(Named(tensor, name, kind), number)
+                    self._entries[self._columns[id(tensor)]].registered = False
+        if not self._given:
+            for position, tensor in enumerate(left.values()):
+                name = around.names.get(id(tensor)) or f"unregistered.{position}"
+                self._add(Named(tensor, name, ""), -1)
+                self._entries[self._columns[id(tensor)]].registered = False
+        self._changed()
+
+    def order(self, leaves: Sequence[Leaf]) -> None:
         """Learn the order of execution from leaves that are in it. One that was frozen before takes its place among the others."""
         self._walks += 1
-        place = {id(leaf): i for i, leaf in enumerate(leaves)}
+        place = {id(leaf.tensor): i for i, leaf in enumerate(leaves)}
         reached = sorted((place[id(t)], c) for c, e in enumerate(self._entries) if (t := e.tensor()) is not None and id(t) in place)
         num_fresh = sum(self._entries[column].depth is None for _, column in reached)
         if not num_fresh:
             return
+        for position, column in reached:
+            entry = self._entries[column]
+            entry.activation, entry.compute_dtype = leaves[position].activation, leaves[position].compute_dtype
         taken = [depth for e in self._entries if (depth := e.depth) is not None]
         own = [depth for _, column in reached if (depth := self._entries[column].depth) is not None]
         slots = sorted([*own, *range(len(taken), len(taken) + num_fresh)])

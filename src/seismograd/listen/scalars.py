@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 
@@ -31,6 +32,13 @@ class Scalar:
             self.known = True
             self.value = float(source)
 
+    @classmethod
+    def on_device(cls, tensor: torch.Tensor) -> Scalar:
+        """A number that has just been worked out on a device; nobody else has the tensor."""
+        scalar = cls(None)
+        scalar.known, scalar.tensor = True, tensor
+        return scalar
+
     def settle(self, value: float) -> None:
         """The number has come over."""
         self.value = value
@@ -41,6 +49,38 @@ class Scalar:
         if self.tensor is not None:
             self.settle(float(self.tensor))
         return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A product of numbers, some of which may still be on a device."""
+
+    factors: tuple[Scalar, ...] = ()
+    divisors: tuple[Scalar, ...] = ()
+
+    def times(self, number: torch.Tensor | float) -> Product:
+        """Multiplied by one more."""
+        return Product((*self.factors, Scalar(number)), self.divisors)
+
+    def over(self, number: torch.Tensor | float) -> Product:
+        """Divided by one more."""
+        return Product(self.factors, (*self.divisors, Scalar(number)))
+
+    def __mul__(self, other: Product) -> Product:
+        return Product((*self.factors, *other.factors), (*self.divisors, *other.divisors))
+
+    def over_all(self, other: Product) -> Product:
+        """Divided by all of the other."""
+        return Product((*self.factors, *other.divisors), (*self.divisors, *other.factors))
+
+    def pending(self) -> list[Scalar]:
+        """Those that somebody has to bring over."""
+        return [scalar for scalar in (*self.factors, *self.divisors) if scalar.tensor is not None]
+
+    def read(self) -> float:
+        """The number, waiting for the device where it must; NaN where it divides by zero."""
+        below = math.prod(scalar.read() for scalar in self.divisors)
+        return math.prod(scalar.read() for scalar in self.factors) / below if below else math.nan
 
 
 def total_of(tensors: tuple[object, ...]) -> object:

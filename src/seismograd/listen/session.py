@@ -5,6 +5,7 @@ The ready gradient is read at the first of {unscale, clip, step} after the last 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,20 +19,30 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.listen.applied import Clip
 from seismograd.listen.callsite import CallSites
-from seismograd.listen.graph import leaves_in_order
+from seismograd.listen.graph import Leaf, last_number, leaves_in_order
 from seismograd.listen.guard import Guard
 from seismograd.listen.iteration import Heard, Iteration, Reading, Stepped
-from seismograd.listen.lanes import Lane, Lanes
+from seismograd.listen.lanes import Clipping, Lane, Lanes
+from seismograd.listen.loss import reduction_of
+from seismograd.listen.origin import origin_of
 from seismograd.listen.patches.clip import NORM
+from seismograd.listen.probe import Probed
 from seismograd.listen.reading import Elements, columns_of, look_at, plan, read
 from seismograd.listen.registry import Registry
 from seismograd.listen.scalars import Scalar, total_of
+from seismograd.listen.sharing import Sharing
 from seismograd.listen.windows import Window
 from seismograd.measure.backend import Backend
-from seismograd.schema import SAMPLE_EVERY, EventKind, IntArray, Note, Optimizer, Row, StepFlag
+from seismograd.schema import SAMPLE_EVERY, EventFlag, EventKind, IntArray, Note, Optimizer, Row, StepFlag
 
 MAX_EVENTS_WITHOUT_STEP = 4096
 BY_OPTIMIZER, BY_MODULE = 1, 2
+MAX_ORIGINS = 4  # losses that are not finite whose origin is looked for
+
+
+def bit_of(window: Window) -> int:
+    """The optimizer's bit in `touched` of an event; only the first 64 have one."""
+    return 1 << window.index if window.index < 64 else 0
 
 
 class Session:
@@ -63,7 +74,9 @@ class Session:
         self._num_rows = 0
         self._num_backwards_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer
-        self._leaves: list[torch.Tensor] = []  # of the backward that is running, while nothing has been touched
+        self._sharing = Sharing()
+        self._num_origins = 0
+        self._leaves: list[Leaf] = []  # of the backward that is running, while nothing has been touched
         self._waiting: list[Scalar] = []
         self._lock = threading.RLock()
         self._start_s = time.perf_counter()
@@ -92,32 +105,40 @@ class Session:
         listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
         if self._num_backwards_heard == 1 and self._registry.all_of_the_process:
             self._registry.discover()
+        tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
         roster = self._registry.roster
         if roster.wants_order() or not self._touched:
-            self._leaves = leaves_in_order([t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed])
+            self._leaves = leaves_in_order(tops)
+            if any(True for _ in self._registry):
+                self._registry.take_in(self._leaves)
             roster.order(self._leaves)
         lane.loss = self._scalar(total_of(listed))
-        self._heard(lane, EventKind.BACKWARD, value=lane.loss, scale=lane.loss_scale)
+        lane.heard = self._heard(lane, EventKind.BACKWARD, value=lane.loss, scale=lane.loss_scale)
         for window in self._of(lane):
             window.clearing.backward_begins()
+        self.guard.call("graph", self._look_at_loss, lane, lane.heard, listed, tops)
 
     def on_backward_ends(self, lane: Lane) -> None:
         """Its gradients are in. Under a closure this is the moment to read them."""
         loss, lane.loss = lane.loss, None
         scale, lane.loss_scale = lane.loss_scale, None
         leaves, self._leaves = self._leaves, []
+        heard, lane.heard = lane.heard, None
         if loss is None:
             return
         for window in self._of(lane):
             if not window.clearing.backward_ends():
                 continue
             self._touched = True
+            if heard is not None:
+                heard.touched |= bit_of(window)
+            window.last_operation = max(window.last_operation, lane.last_operation)
             if window.ready is None or not window.stepping:  # a closure may evaluate again: the first time counts
                 window.backward_ended(loss, scale)
                 if window.stepping or window.eager:
                     self._read(lane, window)
         if not self._touched and self._registry.all_of_the_process and leaves:
-            self._registry.by_hand.backward_ended(leaves)
+            self._registry.by_hand.backward_ended([leaf.tensor for leaf in leaves])
             if self._registry.by_hand.held():
                 window = self._registry.without_optimizer()
                 window.backward_ended(loss, scale)
@@ -125,21 +146,30 @@ class Session:
 
     def on_clip_begins(self, lane: Lane, parameters: list[Any]) -> None:
         """Read before the clip: one NaN in it would make every gradient NaN."""
-        lane.clipped = frozenset(id(p) for p in parameters)
-        for window in self._registry.holding(lane.clipped):
-            if window.ready is None:
+        ids = frozenset(id(p) for p in parameters)
+        concerned = self._registry.holding(ids)
+        flags, scales = EventFlag.NONE, [w.grad_scale for w in concerned if w.grad_scale is not None]
+        if all(getattr(p, "grad", None) is None for p in parameters):
+            flags = EventFlag.EMPTY
+        elif concerned and all(w.clearing.used() for w in concerned):
+            flags = EventFlag.USED
+        lane.clipping = Clipping(ids, flags, scales[0] if scales else None)
+        for window in concerned:
+            if window.ready is None and not flags:
                 self._read(lane, window)
 
     def on_clip_ends(self, lane: Lane, kind: int, limit: object, total: object) -> None:
         """Note the norm it found and its limit."""
         norm, bound = self._scalar(total), self._scalar(limit)
-        ids, lane.clipped = lane.clipped, frozenset()
+        clipping, lane.clipping = lane.clipping, Clipping()
+        ids = clipping.ids
         concerned = self._registry.holding(ids)
-        for window in concerned:
+        for window in () if clipping.flags else concerned:
             window.clips.append(Clip(columns_of(ids, window, self._registry.roster), norm, bound, kind == NORM))
             window.clearing.known()
         index = concerned[0].index if len(concerned) == 1 else -1
-        self._heard(lane, EventKind.CLIP, index, value=norm, limit=bound, detail=kind)
+        heard = self._heard(lane, EventKind.CLIP, index, value=norm, limit=bound, detail=kind, scale=clipping.scale)
+        heard.flags, heard.touched = int(clipping.flags), sum(map(bit_of, concerned))
 
     def on_zero_grad_ends(self, lane: Lane, owner: Any) -> None:
         """Gradients were cleared by an optimizer or a module."""
@@ -151,11 +181,17 @@ class Session:
             ids = {id(p) for p in owner.parameters()}
             cleared = [w for w in self._registry if (held := w.held()) and all(id(p) in ids for p in held)]
             detail = BY_MODULE
+        flags = EventFlag.NONE
+        if all(w.clearing.empty() for w in cleared):
+            flags |= EventFlag.EMPTY
+        elif all(w.clearing.used() for w in cleared):
+            flags |= EventFlag.USED
         for window in cleared:
             window.lane = lane
             window.cleared()
         if cleared or (detail == BY_MODULE and self._registry.all_of_the_process):
-            self._heard(lane, EventKind.ZERO_GRAD, cleared[0].index if len(cleared) == 1 else -1, detail=detail)
+            heard = self._heard(lane, EventKind.ZERO_GRAD, cleared[0].index if len(cleared) == 1 else -1, detail=detail)
+            heard.flags, heard.touched = int(flags), sum(map(bit_of, cleared))
 
     def on_step_begins(self, lane: Lane, optimizer: Any, closure: bool) -> None:
         """An optimizer is about to consume its gradients."""
@@ -179,7 +215,9 @@ class Session:
             self._read(lane, window)
         elif not closure and (flags & StepFlag.CHANGED or not all(clip.by_norm for clip in window.clips)):
             applied = self._reading(lane, window, sample=False)
-        self._step(lane, window, optimizer, flags, applied)
+        self._step(lane, window, optimizer, flags, applied, closure)
+        if self._sampling:
+            self.guard.call("probe", window.probe.step_begins, window.held(), closure)
 
     def on_step_ends(self, lane: Lane, optimizer: Any) -> None:
         """The step is done: its window is used up."""
@@ -188,8 +226,10 @@ class Session:
             return
         if window.ready is None:  # a closure that did not call backward
             self._read(lane, window)
+        probed = self._probed(window, optimizer) if self._sampling else None
         for step in lane.iteration.steps:
             if step.optimizer == window.index:
+                step.probed = probed
                 step.reading = window.ready
                 step.num_backwards = max(step.num_backwards, window.num_backwards)
         window.step_ended()
@@ -241,15 +281,16 @@ class Session:
         """Hand on the last iterations, and say what no step has used."""
         with self._lock:
             self.guard.call("step_by_hand", self._step_by_hand, self._lanes.here(), True)
-            left = max((w.num_backwards for w in self._registry), default=0)
+            left = max(self._registry, key=lambda w: len(w.losses), default=None)
             for lane in self._lanes.all():
                 if lane.iteration.steps:
                     self.guard.call("turn", self._turn, lane)
             if not self._num_rows:
                 self._tell(Note("no_step", -1, self._why_no_step()))
-            elif left:
-                message = say("{count} backwards after the last step were never used by one", count=left)
-                self._tell(Note("tail", self._num_rows, message))
+            elif left is not None and left.losses:
+                count = len(left.losses)
+                message = say("{count} backwards after the last step were never used by one", count=count)
+                self._tell(Note("tail", self._num_rows, message, count, left.index, self._last_backward()))
             self._registry.clear()
 
     # How it is done -----------------------------------------------------------------------------------------------------
@@ -272,7 +313,7 @@ class Session:
         limit: Scalar | None = None,
         detail: int = 0,
         scale: Scalar | None = None,
-    ) -> None:
+    ) -> Heard:
         events = lane.iteration.events
         heard = Heard(int(kind), time.perf_counter() - self._start_s, self.call_sites.here(), optimizer, detail=detail, scale=scale)
         heard.value = value or heard.value
@@ -280,6 +321,29 @@ class Session:
         events.append(heard)
         if len(events) > MAX_EVENTS_WITHOUT_STEP and not lane.iteration.steps:
             del events[: MAX_EVENTS_WITHOUT_STEP // 2]
+        return heard
+
+    def _look_at_loss(self, lane: Lane, heard: Heard, listed: tuple[Any, ...], tops: list[Any]) -> None:
+        """What the graph shows of the loss that is about to be backpropagated."""
+        heard.reduction = reduction_of(listed[0]) if len(listed) == 1 else None
+        if heard.reduction is not None:
+            self._waiting = [*self._waiting, *heard.reduction.count.pending(), *heard.reduction.weight.pending()]
+        windows = self._of(lane)
+        if any(w.stepping for w in windows):
+            heard.flags |= EventFlag.CLOSURE
+        before = max((w.last_operation for w in windows if w.losses and not w.stepping), default=-1)
+        if before >= 0 and self._sharing.shared(heard.site, tops, before):
+            heard.flags |= EventFlag.SHARED
+        lane.last_operation = last_number(tops)
+        known = heard.value.known and heard.value.tensor is None
+        if known and not math.isfinite(heard.value.value) and self._num_origins < MAX_ORIGINS and tops[0] is not None:
+            self._num_origins += 1
+            heard.detail = int(origin_of(tops[0]))
+
+    def _last_backward(self) -> str:
+        """The user's line of the last backward."""
+        heard = [e for lane in self._lanes.all() for e in lane.iteration.events if e.kind == EventKind.BACKWARD and e.site >= 0]
+        return str(self.call_sites.sites[heard[-1].site]) if heard else ""
 
     def _scalar(self, source: object) -> Scalar:
         scalar = Scalar(source)
@@ -299,9 +363,24 @@ class Session:
             window.grad_scale = window.loss_scale = lane.loss_scale
         return read(window, self._registry.roster, self._backend, self._elements, waiting, running, sample)
 
-    def _step(self, lane: Lane, window: Window, optimizer: torch.optim.Optimizer, flags: StepFlag, applied: Reading | None) -> None:
+    def _step(
+        self,
+        lane: Lane,
+        window: Window,
+        optimizer: torch.optim.Optimizer,
+        flags: StepFlag,
+        applied: Reading | None,
+        closure: bool = False,
+    ) -> None:
         lr = self._scalar(optimizer.param_groups[0].get("lr") if optimizer.param_groups else None)
-        self._heard(lane, EventKind.STEP, window.index, value=lr)
+        rates = [rate for group in optimizer.param_groups if isinstance(rate := group.get("lr"), int | float)]
+        lowest = self._scalar(min(rates)) if rates else lr
+        heard = self._heard(lane, EventKind.STEP, window.index, value=lr, limit=lowest, scale=window.grad_scale)
+        heard.touched = bit_of(window)
+        if getattr(optimizer, "grad_scale", None) is not None:
+            heard.flags |= EventFlag.FUSED
+        if lane.loss is not None or closure:
+            heard.flags |= EventFlag.CLOSURE
         backwards = window.num_backwards + (lane.loss is not None)
         carried = np.zeros(0, np.int64) if flags & (StepFlag.NO_BACKWARD | StepFlag.SKIPPED) else self._carried(window)
         step = Stepped(window.index, window.num_steps, lr, backwards, flags, carried, tuple(window.clips), window.ready, applied)
@@ -320,6 +399,14 @@ class Session:
         lane.iteration.steps.append(step)
         window.step_ended()
         look_at(window)
+
+    def _probed(self, window: Window, optimizer: Any) -> Probed | None:
+        """What the step has changed of the weights that were copied before it; on a device the numbers come with the next transfer."""
+        left_out = getattr(optimizer, "found_inf", None)  # a fused optimizer is stepped even where the scaler found infinities
+        probed = self.guard.call("probe", window.probe.step_ends, self._registry.roster, left_out)
+        if probed is not None and probed.waiting:
+            self._waiting = [*self._waiting, *(scalar for _, _, scalar in probed.waiting)]
+        return probed
 
     def _carried(self, window: Window) -> IntArray:
         """The columns whose gradient holds what an earlier step had used; all of them when all that were looked at do."""

@@ -11,6 +11,7 @@ import torch
 from seismograd.listen.applied import Clip
 from seismograd.listen.iteration import Reading
 from seismograd.listen.lanes import Lane
+from seismograd.listen.probe import Probe
 from seismograd.listen.ranks.pieces import held_part
 from seismograd.listen.scalars import Scalar
 
@@ -95,6 +96,14 @@ class Clearing:
         """Whether anything that was not heard of has changed a gradient since the last thing that was."""
         return self._signatures() != self._last
 
+    def used(self) -> bool:
+        """Whether a step has used what is there, and no backward has added to it since."""
+        return self._used
+
+    def empty(self) -> bool:
+        """Whether there was no gradient when it was last looked at."""
+        return all(mark is None for mark in self._last)
+
     def carried_over(self) -> list[bool]:
         """For each parameter looked at: does its gradient hold both what an earlier step had used and something newer?"""
         return [False] * len(self.carried) if self._used else self.carried
@@ -131,6 +140,7 @@ class Window:
         self.eager = False  # read after every backward: something unknown has changed gradients before
         self.lane: Lane | None = None  # the thread that trains it, once that is known
         self.steps_before_scaler = 0
+        self.probe = Probe()
         self.restart()
 
     def restart(self) -> None:
@@ -142,6 +152,7 @@ class Window:
         self.loss_scale: Scalar | None = None  # what the loss was multiplied by
         self.clips: list[Clip] = []
         self.stepping = False
+        self.last_operation = -1  # number of the last operation of the graphs that were backpropagated into the window
 
     def backward_ended(self, loss: Scalar, scale: Scalar | None) -> None:
         """A backward added into these gradients, so what was read of them before is no longer what they are."""

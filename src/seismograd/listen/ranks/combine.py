@@ -21,6 +21,7 @@ BoolArray = npt.NDArray[np.bool_]
 EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
 NORMS = frozenset({"grad_norm", "applied_norm", "weight_norm"})
 LARGEST = frozenset({"grad_max", "carried"})
+MEANS = frozenset({"update_ratio", "unmoved"})  # of what each process probed of it
 ROWS = "dead_rows"
 
 
@@ -141,7 +142,7 @@ def combine(plan: Plan, reports: tuple[Report, ...], own: Row, ranks: AnyArray) 
     for report in reports[1:]:
         missing = np.isnan(elements)
         elements[missing] = report.elements[missing]
-    return Row(plan.parameters, step, state, values, samples, own.events, elements, ranks)
+    return Row(plan.parameters, step, state, values, samples, own.events, elements, ranks, own.pairs)
 
 
 def _spread(plan: Plan, given: list[npt.NDArray[Any]], num: int, blank: float) -> npt.NDArray[Any]:
@@ -168,6 +169,9 @@ def _state(states: npt.NDArray[Any], counts: BoolArray, plan: Plan) -> npt.NDArr
 def _join(name: str, given: list[FloatArray], plan: Plan, counts: BoolArray, num: int) -> FloatArray:
     """One statistic over the processes that count  # (P,) or (P, W)."""
     values = _spread(plan, given, num, 0.0)
+    if name in MEANS:
+        there = counts & ~np.isnan(values)
+        return np.where(there.any(0), np.where(there, values, 0).sum(0) / np.maximum(there.sum(0), 1), np.nan)
     values[~counts] = 0
     if name in NORMS:
         return norms(values)

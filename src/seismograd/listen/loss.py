@@ -1,0 +1,200 @@
+"""What the autograd graph shows of a loss: over how many samples or tokens it is a mean or a sum, and what each of them counts in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+import torch
+
+from seismograd.listen.scalars import Product
+from seismograd.schema import EventFlag
+
+MAX_OPERATIONS = 48  # looked at behind a loss
+
+MEAN, SUM = 1, 2  # torch's numbers for `reduction`
+
+SAME_NUMBER = frozenset(
+    {
+        "AliasBackward0",
+        "CloneBackward0",
+        "NegBackward0",
+        "ReshapeAliasBackward0",
+        "SelectBackward0",
+        "SqueezeBackward0",
+        "SqueezeBackward1",
+        "ToCopyBackward0",
+        "UnsafeViewBackward0",
+        "UnsqueezeBackward0",
+        "ViewBackward0",
+    }
+)
+OF_EACH = frozenset({"MeanBackward0", "MeanBackward1", "SumBackward0", "SumBackward1"})
+WITH_REDUCTION = frozenset(
+    {
+        "BinaryCrossEntropyBackward0",
+        "BinaryCrossEntropyWithLogitsBackward0",
+        "HuberLossBackward0",
+        "MseLossBackward0",
+        "MultiMarginLossBackward0",
+        "MultilabelMarginLossBackward0",
+        "NllLoss2DBackward0",
+        "NllLossBackward0",
+        "SmoothL1LossBackward0",
+        "SoftMarginLossBackward0",
+    }
+)
+NLL = frozenset({"NllLossBackward0", "NllLoss2DBackward0"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """`count` scalars, each of which counts `weight` in the loss: 1/count in a plain mean, 1 in a sum. Both may still be on a device."""
+
+    count: Product = field(default_factory=Product)
+    weight: Product = field(default_factory=Product)
+    flags: EventFlag = EventFlag.NONE
+
+
+def reduction_of(loss: object) -> Reduction | None:
+    """How a loss was put together, read from the last operations of its graph; `None` when they do not show it.
+
+    Nothing is computed that the script has not, but for counting a mask or the targets that count; saved tensors that are not at hand
+    (checkpointing, offloading) are left alone.
+    """
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or loss.grad_fn is None:
+        return None
+    return _reduction(loss.grad_fn, MAX_OPERATIONS)
+
+
+def _reduction(top: Any, budget: int) -> Reduction | None:
+    factors, divisors = Product(), list[Any]()
+    rescaled = EventFlag.NONE
+    node = top
+    while node is not None and budget > 0:
+        budget -= 1
+        name: str = node.name()
+        if name in OF_EACH or name in WITH_REDUCTION:
+            found = _reduced(node, name, divisors)
+            return None if found is None else replace(found, weight=found.weight * factors, flags=found.flags | rescaled)
+        if name in SAME_NUMBER:
+            node = _source(node)
+        elif name in ("MulBackward0", "DivBackward0"):
+            place, other = _constant(node, name)
+            if other is None:
+                return None
+            factors = factors.times(other) if name == "MulBackward0" else factors.over(other)
+            if name == "DivBackward0":
+                divisors.append(other)
+            rescaled = EventFlag.RESCALED
+            node = _source(node, place)
+        elif name in ("AddBackward0", "SubBackward0"):
+            first = _source(node)
+            if first is not None and first.name() == "MulBackward1":  # label smoothing: the main term of one and the same loss
+                first = _source(first)
+            terms = (None if each is None else _reduction(each, budget // 2) for each in (first, _source(node, 1)))
+            main = next((term for term in terms if term is not None), None)
+            return None if main is None else replace(main, weight=main.weight * factors, flags=main.flags | rescaled)
+        else:
+            return None
+    return None
+
+
+def _source(node: Any, place: int = 0) -> Any:
+    sources = node.next_functions
+    return sources[place][0] if place < len(sources) else None
+
+
+def _constant(node: Any, name: str) -> tuple[int, torch.Tensor | None]:
+    """Which operand leads on, and the other one, when that is a single number without a gradient of its own."""
+    sources = node.next_functions
+    if sources[0][0] is not None and (len(sources) < 2 or sources[1][0] is None):
+        other = _saved(node, "other")
+        return 0, other if other is not None and other.numel() == 1 else None
+    if name == "MulBackward0" and len(sources) > 1 and sources[0][0] is None:
+        other = _saved(node, "self")
+        return 1, other if other is not None and other.numel() == 1 else None
+    return 0, None
+
+
+def _saved(node: Any, name: str) -> torch.Tensor | None:
+    """A tensor that a node keeps, as it is: nothing that a hook packed away is unpacked."""
+    data = getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
+    return data.detach() if isinstance(data, torch.Tensor) else None
+
+
+def _shape_of_source(node: Any) -> tuple[int, ...] | None:
+    """The shape of what a node was given: its source says it of its own result."""
+    source, place = node.next_functions[0] if node.next_functions else (None, 0)
+    if source is None or source.name().endswith("AccumulateGrad"):
+        leaf = None if source is None else source.variable
+        return None if leaf is None else tuple(leaf.shape)
+    metadata = getattr(source, "_input_metadata", None)
+    return None if metadata is None or place >= len(metadata) else tuple(int(size) for size in metadata[place].shape)
+
+
+def _reduced(node: Any, name: str, divisors: list[Any]) -> Reduction | None:
+    shape = _shape_of_source(node)
+    if shape is None:
+        return None
+    numel = prod(shape)
+    if name in WITH_REDUCTION:
+        if name in NLL:
+            counted = _counted_targets(node)
+        else:
+            counted = Product().times(float(numel))
+        reduction = node._saved_reduction
+        if counted is None or reduction not in (MEAN, SUM):
+            return None
+        if reduction == MEAN:
+            return Reduction(counted, Product().over_all(counted))
+        return _summed(counted, shape, divisors)
+    if name.startswith("Mean"):
+        numel = int(node._saved_self_sym_numel)
+        return Reduction(Product().times(float(numel)), Product().over(float(numel)))
+    masked = _masked(_source(node), shape)
+    return _summed(masked if masked is not None else Product().times(float(numel)), shape, divisors)
+
+
+def _summed(counted: Product, shape: tuple[int, ...], divisors: list[Any]) -> Reduction:
+    """A sum; divided by the number of samples it is their mean, so that they are what counts."""
+    samples = float(shape[0]) if shape else 1.0
+    by_samples = any(each.device.type == "cpu" and float(each) == samples for each in divisors if not each.is_complex())
+    if by_samples and len(shape) > 1:
+        return Reduction(Product().times(samples), Product())
+    return Reduction(counted, Product(), EventFlag.NONE if divisors else EventFlag.SUMMED)
+
+
+def _counted_targets(node: Any) -> Product | None:
+    """How many targets are not `ignore_index`. For a mean torch has counted them (by their class weights, if there are any)."""
+    if node._saved_reduction == MEAN:
+        total = _saved(node, "total_weight")
+        return None if total is None else Product().times(total)
+    target = _saved(node, "target")
+    if target is None:
+        return None
+    ignored: int = node._saved_ignore_index
+    ignored -= (1 << 64) if ignored >= 1 << 63 else 0
+    return Product().times((target != ignored).sum())
+
+
+def _masked(node: Any, shape: tuple[int, ...]) -> Product | None:
+    """The number of scalars that a mask lets through, where what is summed was multiplied by one, or comes from a loss that ignores some."""
+    for _ in range(4):
+        if node is None:
+            return None
+        name = node.name()
+        if name == "MulBackward0":
+            for operand in ("other", "self"):
+                mask = _saved(node, operand)
+                if mask is not None and _source(node, 1 if operand == "other" else 0) is None and mask.numel() > 1:
+                    times = prod(shape) // max(mask.numel(), 1)  # it may have been broadcast
+                    return Product().times(torch.count_nonzero(mask)).times(float(max(times, 1)))
+            return None
+        if name in NLL:
+            return _counted_targets(node)
+        if name not in SAME_NUMBER:
+            return None
+        node = _source(node)
+    return None
