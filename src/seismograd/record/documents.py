@@ -10,6 +10,8 @@ import numpy as np
 
 from seismograd.record.findings import message_from_json, message_to_json
 from seismograd.record.layout import EVENTS, FORMAT, PAIRS, RANKS, STEPS
+from seismograd.record.pyramid.cells import FACTOR, PYRAMID_STATISTICS
+from seismograd.record.pyramid.steps import STEP_SCALARS
 from seismograd.schema import (
     EVENT_DTYPE,
     PAIR_DTYPE,
@@ -45,11 +47,15 @@ class SegmentInfo:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What a run says of itself and of its files: the statistics by name, and the dtypes of the files with entries."""
+    """What a run says of itself and of its files: the statistics by name, and the dtypes of the files with entries.
+
+    `has_levels`: its pyramid, if there is one, is of the form that this version reads.
+    """
 
     info: RunInfo
     statistics: Mapping[str, Statistic]
     dtypes: Mapping[str, np.dtype[Any]]
+    has_levels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
         "how_to_read": "README.txt",
         "run": asdict(info),
         "statistics": [asdict(statistic) for statistic in STATISTICS],
+        "levels": _levels_to_json(),
         "step_dtype": STEP_DTYPE.descr,
         "event_dtype": EVENT_DTYPE.descr,
         "rank_dtype": RANK_DTYPE.descr,
@@ -87,7 +94,12 @@ def meta_from_json(data: Any) -> Meta:
         RunInfo(**_known(RunInfo, data["run"], "elements")),
         {each["name"]: Statistic(**_known(Statistic, each)) for each in data["statistics"]},
         {name: _dtype(data[key]) for name, key in _DTYPE_KEYS.items() if key in data},
+        data.get("levels") == _levels_to_json(),
     )
+
+
+def _levels_to_json() -> dict[str, object]:
+    return {"factor": FACTOR, "statistics": list(PYRAMID_STATISTICS), "steps": list(STEP_SCALARS)}
 
 
 def segment_to_json(segment: SegmentInfo) -> dict[str, object]:

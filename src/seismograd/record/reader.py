@@ -18,6 +18,7 @@ from seismograd.record.documents import EndCounts, note_from_json, optimizer_fro
 from seismograd.record.entries import Entries
 from seismograd.record.findings import finding_line_from_json, findings_from_lines
 from seismograd.record.opening import read_end, read_meta
+from seismograd.record.pyramid.levels import Levels
 from seismograd.record.replay import Replay
 from seismograd.record.segment import Segment
 from seismograd.record.tail import read_lines, torn_message, whole_part
@@ -79,6 +80,7 @@ class Run:
         self.info = meta.info
         self.statistics = tuple(meta.statistics.values())
         self._by_name = meta.statistics
+        self._has_levels = meta.has_levels
         self._entries = Entries(path, meta.dtypes, len(meta.info.elements))
         self._end, self._end_is_torn = read_end(path)
         counted = self._end or EndCounts(0, {})
@@ -104,6 +106,17 @@ class Run:
         for segment in self._whole.segments:
             union.update((parameter.name, parameter) for parameter in segment.info.parameters)
         return tuple(union.values())
+
+    @property
+    def num_rows(self) -> int:
+        """Recorded iterations, T."""
+        return self._whole.num_rows
+
+    @cached_property
+    def levels(self) -> Levels:
+        """Any stretch of the run, summed up in as many columns as one wants, from a bounded number of bytes."""
+        path = self.path if self._has_levels else None
+        return Levels(path, self._entries, self._whole, self._by_name, self._columns, len(self.parameters))
 
     @cached_property
     def steps(self) -> npt.NDArray[Any]:

@@ -16,6 +16,10 @@ from seismograd.i18n import say, translate
 from seismograd.record import layout
 from seismograd.record.documents import EndCounts, SegmentInfo, end_to_json, lines_to_json, meta_to_json, note_to_json, segment_to_json
 from seismograd.record.findings import finding_to_json
+from seismograd.record.pyramid.builder import PyramidBuilder
+from seismograd.record.pyramid.levels import pyramid_statistics
+from seismograd.record.pyramid.steps import STATISTICS as STEP_STATISTICS
+from seismograd.record.pyramid.steps import STEP_SCALARS, STEPS, step_states, step_values
 from seismograd.record.readme import HOW_TO_READ
 from seismograd.record.strict_json import dumps
 from seismograd.schema import STATISTICS, AnyArray, Block, Finding, IntArray, Note, RunInfo
@@ -43,6 +47,7 @@ class Writer:
         self._num_segments = 0
         self._segment: _Segment | None = None
         self._files: dict[str, FileIO] = {}
+        self._levels = PyramidBuilder(path, len(STEP_SCALARS), STEP_STATISTICS, _write)
         self._closed = False
         self._failure: BaseException | None = None
         try:
@@ -112,6 +117,7 @@ class Writer:
         steps: npt.NDArray[Any] = block.steps.copy()
         steps["sampled"] = 0
         steps["sampled"][block.sample_rows] = 1
+        self._levels.append(step_states(block.steps, block.state), {STEPS: step_values(block.steps)})
         self._append(layout.STEPS, steps)
         self._num_rows += num_rows
 
@@ -158,6 +164,7 @@ class Writer:
     def _close_files(self) -> None:
         for file in self._files.values():
             file.close()
+        self._levels.close()
         if self._segment is not None:
             self._segment.close()
 
@@ -176,6 +183,8 @@ class _Segment:
             self._files[name] = _create(path / name)
         info = SegmentInfo(first_row, self._names, block.parameters)
         _replace(path / layout.PARAMETERS, dumps(segment_to_json(info)) + b"\n")
+        self._summed = pyramid_statistics(self._names, _STATISTICS)
+        self._levels = PyramidBuilder(path, len(block.parameters), self._summed, _write)
 
     def fits(self, block: Block) -> bool:
         """Whether the block has the columns that this segment's files have."""
@@ -191,6 +200,8 @@ class _Segment:
         _write(self._files[layout.STATE], np.ascontiguousarray(block.state, np.uint8).reshape(num_rows * num_parameters).tobytes())
         if len(block.sample_rows):
             self._append_samples(block, first_row)
+        summed = {name: layout.recorded(block.values[name], dtype) for name, dtype in self._summed.items()}
+        self._levels.append(np.asarray(block.state, np.uint8), summed)
 
     def _append_samples(self, block: Block, first_row: int) -> None:
         if self._sampled_names is None:
@@ -210,6 +221,7 @@ class _Segment:
         """Close the files."""
         for file in self._files.values():
             file.close()
+        self._levels.close()
 
 
 def _ends(listed: npt.NDArray[Any], block: Block) -> IntArray:

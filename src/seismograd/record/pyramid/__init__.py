@@ -1,0 +1,1 @@
+"""A pyramid over the rows of a record: each level sums up eight cells of the one below, so that any view reads few bytes."""

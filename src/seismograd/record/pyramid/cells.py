@@ -1,0 +1,101 @@
+"""What a cell of the pyramid says of its rows, and how eight of them become one of the next level.
+
+Shapes: R rows, C cells, P columns (parameters, or the scalars of a step), N states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from seismograd.schema import AnyArray, FloatArray, IntArray, State, StateArray
+
+CountArray = npt.NDArray[np.int32]
+FACTOR = 8  # cells of a level that become one of the next
+PYRAMID_STATISTICS = ("grad_norm", "applied_norm", "update_ratio")
+NUM_STATES = len(State)
+LOW, HIGH, LAST = 0, 1, 2
+NUM_EXTREMES = 3
+STATES = "states"
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Cells in order: how often each state occurs in them, and of each statistic the smallest, largest and last finite number.
+
+    `counts` is (C, N, P), `extremes` by the name of a statistic (C, 3, P): NaN where no row of the cell has a finite number.
+    """
+
+    counts: CountArray
+    extremes: Mapping[str, FloatArray]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+
+def cell_rows(level: int) -> int:
+    """How many rows a cell of this level sums up; level 0 is the rows themselves."""
+    return FACTOR**level
+
+
+def record_dtype(level: int, num_columns: int, statistics: Mapping[str, str]) -> np.dtype[np.void]:
+    """A cell as it lies in the file of its level; `statistics` are the dtypes by name."""
+    counter = "<u1" if cell_rows(level) < 2**8 else "<u2" if cell_rows(level) < 2**16 else "<u4"
+    extremes = [(name, dtype, (NUM_EXTREMES, num_columns)) for name, dtype in statistics.items()]
+    return np.dtype([(STATES, counter, (NUM_STATES, num_columns)), *extremes])
+
+
+def cells_of_rows(states: StateArray, values: Mapping[str, AnyArray]) -> Cells:
+    """Each row as a cell of its own  # states (R, P), values (R, P) each."""
+    counts = (states[:, None, :] == np.arange(NUM_STATES, dtype=np.uint8)[:, None]).astype(np.int32)
+    there = states > State.ABSENT
+    extremes: dict[str, FloatArray] = {}
+    for name, numbers in values.items():
+        finite = np.where(there & np.isfinite(numbers), numbers, np.nan).astype(np.float64)
+        extremes[name] = np.repeat(finite[:, None, :], NUM_EXTREMES, axis=1)
+    return Cells(counts, extremes)
+
+
+def merge(cells: Cells, size: int = FACTOR) -> Cells:
+    """Every `size` cells in one; the last one may have fewer."""
+    if len(cells) == 0 or size == 1:
+        return cells
+    starts = np.arange(0, len(cells), size)
+    return Cells(
+        np.add.reduceat(cells.counts, starts, axis=0, dtype=np.int32),
+        {name: _merged(extremes, starts, size) for name, extremes in cells.extremes.items()},
+    )
+
+
+def _merged(extremes: FloatArray, starts: IntArray, size: int) -> FloatArray:
+    merged = np.empty((len(starts), *extremes.shape[1:]))
+    merged[:, LOW] = np.fmin.reduceat(extremes[:, LOW], starts, axis=0)
+    merged[:, HIGH] = np.fmax.reduceat(extremes[:, HIGH], starts, axis=0)
+    last = extremes[:, LAST]
+    merged[:, LAST] = last[starts]
+    for offset in range(1, min(size, len(extremes))):
+        later = last[starts[starts + offset < len(last)] + offset]
+        np.copyto(merged[: len(later), LAST], later, where=~np.isnan(later))
+    return merged
+
+
+def join(parts: Sequence[Cells]) -> Cells:
+    """Cells that follow each other; there is at least one part."""
+    if len(parts) == 1:
+        return parts[0]
+    return Cells(
+        np.concatenate([part.counts for part in parts]),
+        {name: np.concatenate([part.extremes[name] for part in parts]) for name in parts[0].extremes},
+    )
+
+
+def to_records(cells: Cells, dtype: np.dtype[np.void]) -> AnyArray:
+    """The cells as they lie in a file  # (C,)."""
+    records: AnyArray = np.zeros(len(cells), dtype)
+    records[STATES] = cells.counts
+    for name, extremes in cells.extremes.items():
+        records[name] = extremes
+    return records

@@ -1,0 +1,196 @@
+"""Any stretch of a run in about as many columns as a picture has, from whatever level is the coarsest that is fine enough.
+
+Shapes: C columns of the picture, N states, P parameters of the run or scalars of a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seismograd.record import layout
+from seismograd.record.entries import Entries
+from seismograd.record.pyramid.cells import HIGH, LAST, LOW, NUM_EXTREMES, NUM_STATES, PYRAMID_STATISTICS, CountArray, cell_rows, merge
+from seismograd.record.pyramid.steps import STATISTICS as STEP_STATISTICS
+from seismograd.record.pyramid.steps import STEP_SCALARS, STEPS, step_states, step_values
+from seismograd.record.pyramid.tower import ALL, Columns, Tower
+from seismograd.record.segment import Segment
+from seismograd.record.tail import Whole
+from seismograd.schema import AnyArray, FloatArray, IntArray, State, StateArray, Statistic
+
+_MAX_NUMBERS = 2**22  # cells times parameters that one view reads
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Rows `starts[c]` to `stops[c]` of the run as column c: how often each state occurs, and the extremes of the finite numbers.
+
+    `counts` is (C, N, P); `low`, `high` and `last` are (C, P), NaN where there is no finite number.
+    """
+
+    starts: IntArray
+    stops: IntArray
+    counts: CountArray
+    low: FloatArray
+    high: FloatArray
+    last: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A segment's pyramid and where it lies in the run: its first row, its columns among those of the run."""
+
+    tower: Tower
+    first: int
+    stop: int
+    places: IntArray
+
+
+class Levels:
+    """Views of the run in a directory, `None` when it has no pyramid; `columns` gives a segment's places among the run's parameters.
+
+    A run without a pyramid, or one that was cut, gives the same views: what no file holds is summed up from the rows.
+    """
+
+    def __init__(
+        self,
+        run: Path | None,
+        entries: Entries,
+        whole: Whole,
+        statistics: Mapping[str, Statistic],
+        columns: Callable[[Segment], Sequence[int]],
+        num_parameters: int,
+    ) -> None:
+        self._entries = entries
+        self._num_rows = whole.num_rows
+        self._num_parameters = num_parameters
+        spans = list(whole.spans())
+        self._parts = [
+            _Part(_segment_tower(segment, stop - first, statistics, run is not None), first, stop, np.array(columns(segment), np.int64))
+            for segment, first, stop in spans
+        ]
+        self._spans = spans
+        tower = Tower(run, whole.num_rows, len(STEP_SCALARS), STEP_STATISTICS, self._read_steps)
+        self._steps = _Part(tower, 0, whole.num_rows, np.arange(len(STEP_SCALARS)))
+
+    def parameters(self, name: str, start: int, stop: int, num_columns: int, only: Sequence[int] | None = None) -> View:
+        """A statistic of rows `start` to `stop` of all parameters, or `only` of some, in about `num_columns` columns.
+
+        The first and the last column may hold a few rows more than was asked for: they are cells of the pyramid.
+        """
+        places = np.arange(self._num_parameters) if only is None else np.array(only, np.int64)
+        level, size = _scale(stop - start, num_columns, len(places))
+        views = [_view(part, name, start, stop, level, size, places) for part in self._parts if part.first < stop and start < part.stop]
+        return _joined(views, len(places))
+
+    def steps(self, start: int, stop: int, num_columns: int) -> View:
+        """The scalars of the steps, STEP_SCALARS, likewise."""
+        level, size = _scale(stop - start, num_columns, len(STEP_SCALARS))
+        return _joined([_view(self._steps, STEPS, start, stop, level, size, self._steps.places)] if stop > start else [], len(STEP_SCALARS))
+
+    def _read_steps(self, start: int, stop: int, columns: Columns, _: Sequence[str]) -> tuple[StateArray, Mapping[str, AnyArray]]:
+        steps = self._entries.read(layout.STEPS, start, stop)
+        bad = np.zeros((len(steps), 1), np.uint8)
+        unclear = np.flatnonzero(np.isnan(steps["grad_norm"]))
+        if len(unclear):
+            bad[self._with_nonfinite(start, unclear)] = State.NONFINITE
+        return step_states(steps, bad)[:, columns], {STEPS: step_values(steps)[:, columns]}
+
+    def _with_nonfinite(self, start: int, rows: IntArray) -> IntArray:
+        """Which of these rows, counted from `start`, have a gradient that is not finite."""
+        found: list[int] = []
+        for segment, first, stop in self._spans:
+            inside = rows[(rows + start >= first) & (rows + start < stop)]
+            if len(inside):
+                low, high = int(inside[0]) + start - first, int(inside[-1]) + start - first + 1
+                bad = (segment.state(low, high) == State.NONFINITE).any(axis=1)
+                found += [int(row) for row in inside if bad[row + start - first - low]]
+        return np.array(found, np.int64)
+
+
+def pyramid_statistics(names: Sequence[str], statistics: Mapping[str, Statistic]) -> dict[str, str]:
+    """Those statistics of a segment that its pyramid has, and their dtypes."""
+    return {name: statistics[name].dtype for name in PYRAMID_STATISTICS if name in names and name in statistics}
+
+
+def _segment_tower(segment: Segment, num_rows: int, statistics: Mapping[str, Statistic], in_files: bool) -> Tower:
+    def read_rows(start: int, stop: int, columns: Columns, names: Sequence[str]) -> tuple[StateArray, Mapping[str, AnyArray]]:
+        states = _rows(segment.path / layout.STATE, "u1", segment.num_parameters, start, stop)[:, columns]
+        values = {
+            name: _rows(
+                segment.path / layout.statistic_file(statistics[name]), statistics[name].dtype, segment.num_parameters, start, stop
+            )[:, columns]
+            for name in names
+        }
+        return np.asarray(states, np.uint8), {name: np.asarray(each) for name, each in values.items()}
+
+    own = pyramid_statistics(segment.info.statistics, statistics)
+    return Tower(segment.path if in_files else None, num_rows, segment.num_parameters, own, read_rows)
+
+
+def _rows(path: Path, dtype: str, width: int, start: int, stop: int) -> AnyArray:
+    if stop <= start or not width:
+        return np.empty((max(stop - start, 0), width), dtype)
+    return np.memmap(path, dtype, "r", start * width * np.dtype(dtype).itemsize, (stop - start, width))
+
+
+def _scale(num_rows: int, num_columns: int, num_parameters: int) -> tuple[int, int]:
+    """The level, and how many of its cells make a column."""
+    wanted = max(1, num_rows // max(1, num_columns))  # rows a column
+    level = 0
+    while cell_rows(level + 1) <= wanted or (num_rows // cell_rows(level) + 2) * num_parameters > _MAX_NUMBERS:
+        level += 1
+    return level, max(1, round(wanted / cell_rows(level)))
+
+
+def _view(part: _Part, name: str, start: int, stop: int, level: int, size: int, places: IntArray) -> View:
+    rows = cell_rows(level)
+    low = max(start - part.first, 0) // rows * rows
+    high = min(-(-max(stop - part.first, 0) // rows) * rows, part.stop - part.first)
+    columns = _positions(part.places, places)
+    there = np.flatnonzero(columns >= 0)
+    num = math.ceil((high - low) / (rows * size))
+    starts = part.first + low + np.arange(num, dtype=np.int64) * rows * size
+    stops = np.minimum(starts + rows * size, part.first + high)
+    counts = np.zeros((num, NUM_STATES, len(places)), np.int32)
+    counts[:, State.NOT_MEASURED] = (stops - starts)[:, None]
+    extremes = np.full((num, NUM_EXTREMES, len(places)), np.nan)
+    if len(there):
+        known = name in part.tower.statistics
+        in_order = len(columns) == part.tower.num_columns and np.array_equal(columns, np.arange(len(columns)))
+        chosen: Columns = ALL if in_order else columns[there].tolist()
+        cells = merge(part.tower.cells(level, low, high, [name] if known else [], chosen), size)
+        counts[:, :, there] = cells.counts
+        if known:
+            extremes[:, :, there] = cells.extremes[name]
+    return View(starts, stops, counts, extremes[:, LOW], extremes[:, HIGH], extremes[:, LAST])
+
+
+def _positions(have: IntArray, wanted: IntArray) -> IntArray:
+    """Where in `have` each of `wanted` is, -1: nowhere."""
+    place = {int(each): index for index, each in enumerate(have)}
+    return np.array([place.get(int(each), -1) for each in wanted], np.int64)
+
+
+def _joined(views: Sequence[View], num_columns: int) -> View:
+    if not views:
+        none = np.empty(0, np.int64)
+        empty = np.empty((0, num_columns))
+        return View(none, none, np.empty((0, NUM_STATES, num_columns), np.int32), empty, empty, empty)
+    if len(views) == 1:
+        return views[0]
+    return View(
+        np.concatenate([view.starts for view in views]),
+        np.concatenate([view.stops for view in views]),
+        np.concatenate([view.counts for view in views]),
+        np.concatenate([view.low for view in views]),
+        np.concatenate([view.high for view in views]),
+        np.concatenate([view.last for view in views]),
+    )
