@@ -83,18 +83,18 @@ def test_every_level_has_the_extremes_and_the_states_of_the_rows(
         assert_every_view_is_true(run, 0, len(training.rows), 1)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.data())
 def test_a_pyramid_cut_at_any_byte_is_still_true(data: st.DataObject) -> None:
     with TemporaryDirectory() as directory:
-        norms = np.random.default_rng(0).normal(size=(150, 3)) ** 2
+        norms = np.random.default_rng(0).normal(size=(100, 2)) ** 2
         path = synthetic.write_run(Path(directory) / "run", [synthetic.block(norms, events=NO_EVENTS)], ended=data.draw(st.booleans()))
         for file in sorted(path.rglob("*.bin")):
             if file.parent.name == LEVELS:
                 file.write_bytes(file.read_bytes()[: data.draw(st.integers(0, file.stat().st_size), label=str(file.relative_to(path)))])
         run = open_run(path)
         assert run.torn is None
-        assert_every_view_is_true(run, 0, 150, data.draw(st.integers(1, 160)))
+        assert_every_view_is_true(run, 0, 100, data.draw(st.integers(1, 110)))
 
 
 def test_a_killed_run_has_true_views(tmp_path: Path) -> None:

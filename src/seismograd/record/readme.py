@@ -29,6 +29,7 @@ sample_rows.i64 the row numbers of the statistics that meta.json calls sampled
 events.bin      the calls heard, in order; event_ends.i64 is their number up to and with each row
 ranks.bin       what is known of each of several processes; rank_ends.i64 likewise
 elements.f64    single scalars, as named in meta.json: one row per step
+levels/N.bin    the same summed up for fast views, 8^N rows a cell; nothing that the rows themselves do not say
 *.jsonl         one JSON object a line; NaN and the infinities are the strings "nan", "inf", "-inf"
 
 A run that was killed may end in an incomplete row: rows beyond the last entry of steps.bin do not count.

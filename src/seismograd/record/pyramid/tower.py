@@ -22,7 +22,10 @@ ReadRows = Callable[[int, int, Columns, Sequence[str]], tuple[StateArray, Mappin
 
 @dataclass(frozen=True)
 class Tower:
-    """The pyramid in a directory (`None`: in none), over the first `num_rows` rows; `read_rows` reads rows themselves: start, stop, columns, statistics."""
+    """The pyramid in a directory (`None`: in none), over the first `num_rows` rows.
+
+    `read_rows` reads rows themselves: start, stop, columns, statistics.
+    """
 
     directory: Path | None
     num_rows: int
@@ -63,7 +66,7 @@ class Tower:
         )
 
     def _from_below(self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns) -> list[Cells]:
-        if level == _REMEMBERED_LEVEL + 1 and self._num_in_file(_REMEMBERED_LEVEL) == 0 and stop - start > cell_rows(level):
+        if names and level == _REMEMBERED_LEVEL + 1 and self._num_in_file(_REMEMBERED_LEVEL) == 0 and stop - start > cell_rows(level):
             rows = cell_rows(_REMEMBERED_LEVEL)
             return [merge(self._remembered(names, columns, start // rows, -(-stop // rows)))]
         at_once = max(cell_rows(level), _CHUNK_NUMBERS // max(1, self.num_columns) // cell_rows(level) * cell_rows(level))
