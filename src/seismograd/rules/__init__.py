@@ -7,12 +7,14 @@ from seismograd.rules.sg101_vanishing_gradient import VanishingGradient
 from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg301_missing_zero_grad import MissingZeroGrad
+from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
     ExplodingGradient,
     NonfiniteGradient,
     MissingZeroGrad,
+    ZeroGradBeforeStep,
 )
 
 __all__ = ["RULES", "Rule"]

@@ -1,0 +1,60 @@
+"""A fault of single steps: when it has shown often enough to be said, and how the finding goes on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from seismograd.rules.windows import Window
+from seismograd.schema import Finding
+
+
+@dataclass(slots=True)
+class Shown:
+    """The steps of one optimizer that showed it: how many, how many in a row up to the last one, and the first and last iteration."""
+
+    num: int = 0
+    in_a_row: int = 0
+    first: int = -1
+    last: int = -1
+    last_index: int = -2
+
+    def add(self, index: int, iteration: int) -> None:
+        """Another one, the optimizer's step number `index`."""
+        self.in_a_row = self.in_a_row + 1 if index == self.last_index + 1 else 1
+        self.num += 1
+        self.first = iteration if self.first < 0 else self.first
+        self.last, self.last_index = iteration, index
+
+
+@dataclass(slots=True)
+class Repeated:
+    """Found when `in_a_row` steps in a row show it, or `scattered` of them that are at least `share` of the optimizer's steps."""
+
+    in_a_row: int
+    scattered: int
+    share: float
+    shown: dict[int, Shown] = field(default_factory=dict[int, Shown])
+    _found: dict[int, Finding] = field(default_factory=dict[int, Finding])
+    _news: dict[int, None] = field(default_factory=dict[int, None])
+
+    def add(self, window: Window, describe: Callable[[Shown], Finding]) -> None:
+        """This window shows it. `describe` makes the finding when it is first known."""
+        shown = self.shown.setdefault(window.optimizer, Shown())
+        shown.add(window.index, window.iteration)
+        if window.optimizer not in self._found:
+            enough = shown.num >= self.scattered and shown.num >= self.share * (window.index + 1)
+            if shown.in_a_row < self.in_a_row and not enough:
+                return
+            finding = describe(shown)
+            if any(each.where == finding.where != "" for each in self._found.values()):
+                return  # another optimizer at the same line: one finding is enough
+            self._found[window.optimizer] = finding
+        self._news[window.optimizer] = None
+
+    def take(self) -> list[Finding]:
+        """The findings that are new or have grown since this was last asked."""
+        for optimizer in self._news:
+            self._found[optimizer] = replace(self._found[optimizer], last_step=self.shown[optimizer].last)
+        taken, self._news = list(self._news), {}
+        return [self._found[optimizer] for optimizer in taken]

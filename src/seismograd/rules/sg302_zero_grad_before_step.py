@@ -1,0 +1,181 @@
+"""SG302 zero-grad-before-step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.rules.repeated import Repeated, Shown
+from seismograd.rules.rows import statistic
+from seismograd.rules.rule import Rule
+from seismograd.rules.windows import Call, Window, Windows
+from seismograd.rules.wording import at_line, line_of, optimizer_name
+from seismograd.schema import Block, Evidence, Finding, State, StepFlag
+
+
+@final
+@dataclass
+class ZeroGradBeforeStep(Rule):
+    """Gradients are cleared after backward has computed them and before the step could use them.
+
+    What it finds
+        Loops in which `zero_grad` stands between `backward` and `step`, so that the optimizer finds nothing to do. Also accumulation in
+        which it is called for each micro-batch instead of once for each step, so that only the last micro-batch counts.
+
+    Why it hurts
+        `backward` writes into `.grad` and `step` reads from there. What is cleared in between is lost: the forward and backward passes were
+        computed for nothing. Plain SGD leaves the weights alone, and the loss stays where it began, up to the noise of the batches. With
+        `set_to_none=False` it is worse to see: momentum and weight decay still move the weights, but no data does.
+
+    How it decides
+        A step counts when backward passes added to the gradients of its optimizer, and all of that had been cleared again when it was
+        called: by the optimizer, by a module, or by hand. It is found when {in_a_row} steps in a row show it, or {scattered} that are at
+        least {share:.0%} of all. In accumulation a step counts when micro-batches from the same line were cleared before it, and those
+        losses are divided by a number of micro-batches or there are at least {min_same} of them.
+
+    False alarms
+        Clearing after a loss or a norm that was not finite does not count, since that is how a bad batch is left out. Backward passes that
+        are made for something else and cleared on purpose (adversarial examples, sharpness-aware minimisation) are followed by another
+        backward pass before the step, from another line or undivided, and do not count either.
+
+    What to try
+        - Keep the order `zero_grad`, `backward`, `step`; or `backward`, `step`, `zero_grad`.
+        - With gradient accumulation, call `zero_grad` where `step` is called, not where `backward` is.
+        - With several optimizers, look at which one is cleared: `model.zero_grad()` clears all that the model holds.
+
+    References
+        - PyTorch documentation, Optimizing model parameters: zero_grad, backward, step.
+        - PyTorch documentation, torch.optim.Optimizer.zero_grad.
+    """
+
+    code: ClassVar[str] = "SG302"
+    name: ClassVar[str] = "zero-grad-before-step"
+    severity: ClassVar[str] = "error"
+    needs: ClassVar[tuple[str, ...]] = ()
+    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG104", "SG105", "SG106", "SG108", "SG303", "SG304", "SG308", "SG309", "SG402")
+
+    in_a_row: int = 2  # steps
+    scattered: int = 4  # steps
+    share: float = 0.25  # of the optimizer's steps
+    min_same: int = 3  # micro-batches of one line
+
+    _windows: Windows = field(default_factory=Windows, init=False, repr=False)
+    _repeated: Repeated = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._repeated = Repeated(self.in_a_row, self.scattered, self.share)
+
+    def observe(self, block: Block) -> Iterable[Finding]:
+        for window in self._windows.read(block):
+            if window.is_closure or window.flags & StepFlag.SKIPPED:
+                continue
+            if _is_emptied(window) or _is_emptied_by_hand(block, window):
+                self._repeated.add(window, lambda shown, window=window: self._emptied(block, window, shown))
+            elif self._is_last_only(window):
+                self._repeated.add(window, lambda shown, window=window: self._last_only(block, window, shown))
+        return self._repeated.take()
+
+    def shortfall(self) -> Message | None:
+        steps = self._windows.total_steps()
+        return None if steps >= self.in_a_row else say("needs {needed} steps, has {has}", needed=self.in_a_row, has=steps)
+
+    def _is_last_only(self, window: Window) -> bool:
+        """Whether micro-batches of the line that the last one came from were cleared before it."""
+        if len(window.backwards) != 1 or not window.thrown:
+            return False
+        last = window.backwards[0]
+        thrown = [each for group in window.thrown for each in group.backwards]
+        if any(each.site != last.site or not _is_usable(each) for each in thrown):
+            return False
+        num = len(thrown) + 1
+        return num >= self.min_same or math.isclose(last.total * num, 1.0, rel_tol=0.02)
+
+    def _emptied(self, block: Block, window: Window, shown: Shown) -> Finding:
+        optimizer, step = optimizer_name(block, window.optimizer), at_line(block, window.step)
+        num = max(sum(len(group.backwards) for group in window.thrown), len(window.backwards), 1)
+        if window.thrown:
+            by = window.thrown[-1].by
+            where, clear = line_of(block, by), at_line(block, by)
+            backward = at_line(block, window.thrown[-1].backwards[-1])
+            cause = say(
+                "zero_grad at {clear} clears what backward at {backward} has just computed, so {optimizer}.step() at {step} finds no "
+                "gradient",
+                clear=clear,
+                backward=backward,
+                optimizer=optimizer,
+                step=step,
+            )
+            advice = say("move zero_grad from {clear} to before the backward pass, or to after the step", clear=clear)
+        else:
+            where = line_of(block, window.step)
+            cause = say(
+                "the gradients that backward at {backward} computed were cleared by hand before {optimizer}.step() at {step} could use "
+                "them",
+                backward=at_line(block, window.backwards[-1]),
+                optimizer=optimizer,
+                step=step,
+            )
+            advice = say("clear the gradients before the backward pass, or after the step")
+        return self._finding(window, shown, num, where, cause, advice, f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()")
+
+    def _last_only(self, block: Block, window: Window, shown: Shown) -> Finding:
+        optimizer, by = optimizer_name(block, window.optimizer), window.thrown[-1].by
+        num = sum(len(group.backwards) for group in window.thrown)
+        cause = say(
+            "zero_grad at {clear} is called for each micro-batch: {num} of the {all} backward passes before a step of {optimizer} are "
+            "thrown away, and only the last one counts",
+            clear=at_line(block, by),
+            num=num,
+            all=num + 1,
+            optimizer=optimizer,
+        )
+        advice = say("call zero_grad once for each step, right after it, and not for each micro-batch")
+        excerpt = f"if (i + 1) % {num + 1} == 0:\n    {optimizer}.step()\n    {optimizer}.zero_grad()"
+        return self._finding(window, shown, num, line_of(block, by), cause, advice, excerpt)
+
+    def _finding(self, window: Window, shown: Shown, num: int, where: str, cause: Message, advice: Message, excerpt: str) -> Finding:
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity,
+            optimizer=window.optimizer,
+            first_step=shown.first,
+            last_step=window.iteration,
+            parameters=(),
+            evidence=(Evidence("cleared_backwards", "", window.iteration, float(num), 0.0),),
+            cause=cause,
+            advice=advice,
+            where=where,
+            excerpt=excerpt,
+        )
+
+
+def _is_usable(backward: Call) -> bool:
+    """Whether its loss gave no reason to throw it away."""
+    return math.isfinite(backward.value)
+
+
+def _is_emptied(window: Window) -> bool:
+    """Whether all that was computed for this step had been cleared, without a reason to."""
+    thrown = [each for group in window.thrown for each in group.backwards]
+    refused = any(not math.isfinite(clip.call.value) for clip in window.clips)
+    return not window.backwards and bool(thrown) and not refused and all(_is_usable(each) for each in thrown)
+
+
+def _is_emptied_by_hand(block: Block, window: Window) -> bool:
+    """Whether backwards added to the gradients, and nothing was left of them at the step though no `zero_grad` was heard."""
+    if not window.backwards or not window.flags & (StepFlag.NO_BACKWARD | StepFlag.CHANGED) or not all(map(_is_usable, window.backwards)):
+        return False
+    own = np.array([parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_)
+    state = block.state[window.row][own]
+    if window.flags & StepFlag.NO_BACKWARD:
+        return bool(len(state)) and bool((state == State.ABSENT).all())
+    there = state >= State.ZERO
+    if not there.any() or "applied_norm" not in block.values or (state == State.NONFINITE).any():
+        return False
+    return bool((statistic(block, "applied_norm")[window.row][own][there] == 0).all()) and bool((state[there] == State.FINITE).any())
