@@ -271,6 +271,17 @@ class Session:
         if scaler.is_enabled():
             self._heard(lane, EventKind.SCALER_UPDATE, value=self._scalar(scaler._scale))
 
+    def on_weighted(self, lane: Lane, scale: Scalar) -> None:
+        """The next backward is of a loss that was multiplied by its weight; `scale` will be the total weight, when that is known."""
+        lane.loss_scale = scale
+
+    def on_normalised(self, _: Lane, parameters: list[Any], scale: Scalar | None) -> None:
+        """The gradients of a window were divided by the total weight, over all processes: these are the ready ones, but for `scale`."""
+        for window in self._registry.holding(frozenset(id(p) for p in parameters)):
+            window.clearing.backward_ends()  # a process without a micro-batch has them from the others
+            window.clearing.known()
+            window.grad_scale = scale
+
     # What the owner calls -----------------------------------------------------------------------------------------------
 
     def epoch(self, number: int) -> None:
