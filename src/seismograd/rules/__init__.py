@@ -8,6 +8,7 @@ from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg301_missing_zero_grad import MissingZeroGrad
 from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
+from seismograd.rules.sg303_step_without_backward import StepWithoutBackward
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -15,6 +16,7 @@ RULES: tuple[type[Rule], ...] = (
     NonfiniteGradient,
     MissingZeroGrad,
     ZeroGradBeforeStep,
+    StepWithoutBackward,
 )
 
 __all__ = ["RULES", "Rule"]

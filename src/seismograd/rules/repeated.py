@@ -52,6 +52,10 @@ class Repeated:
             self._found[window.optimizer] = finding
         self._news[window.optimizer] = None
 
+    def has_found(self, optimizer: int) -> bool:
+        """Whether there is a finding about this optimizer."""
+        return optimizer in self._found
+
     def take(self) -> list[Finding]:
         """The findings that are new or have grown since this was last asked."""
         for optimizer in self._news:

@@ -100,6 +100,7 @@ class Windows:
     """
 
     num_steps: dict[int, int] = field(default_factory=dict[int, int])  # of each optimizer
+    first_sites: dict[int, int] = field(default_factory=dict[int, int])  # where each optimizer stepped for the first time
     _open: dict[int, _Open] = field(default_factory=dict[int, _Open])
     _stray: list[Call] = field(default_factory=list[Call])  # clips of gradients that no optimizer holds
     _several: bool = False  # another optimizer than the first was heard of
@@ -109,6 +110,8 @@ class Windows:
         if not len(block):
             return []
         if not self._several and self._is_plain(block):
+            if 0 not in self.num_steps:
+                self.first_sites[0] = int(block.events["site"][block.events["kind"] == EventKind.STEP][0])
             self.num_steps[0] = self.num_steps.get(0, 0) + len(block)
             return []
         return list(self._read(block))
@@ -182,6 +185,7 @@ class Windows:
         optimizer = call.optimizer
         window, index = self._of(optimizer), self.num_steps.get(optimizer, 0)
         self.num_steps[optimizer] = index + 1
+        self.first_sites.setdefault(optimizer, call.site)
         bit = 1 << optimizer if 0 <= optimizer < 64 else 0
         for backward in window.backwards:
             backward.used |= bit
