@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
 
-from seismograd.listen.hub import HUB
-from seismograd.listen.session import Session
-from seismograd.measure.reference import Reference
-from seismograd.schema import Note, Row, State, StepFlag
+from seismograd.schema import Row, State, StepFlag
 from tests.listen.loops import LOOPS, Loop, told_nothing
+from tests.listen.watched import watched
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -39,29 +35,6 @@ def norm(grad: torch.Tensor | None) -> float:
     dense = grad.detach().to_dense()
     real = torch.view_as_real(dense) if dense.is_complex() else dense
     return math.sqrt(float(real.to(torch.float64).square().sum()))
-
-
-class Watched:
-    """A session that keeps what it hands on."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.notes: list[Note] = []
-        self.session = Session(Reference(), self.rows.append, self.notes.append)
-
-
-@contextmanager
-def watched() -> Iterator[Watched]:
-    gc.collect()
-    gc.freeze()  # what other tests left behind is not of this program
-    kept = Watched()
-    HUB.attach(kept.session)
-    try:
-        yield kept
-    finally:
-        HUB.detach(kept.session)
-        gc.unfreeze()
-        kept.session.finish()
 
 
 def by_name(row: Row, statistic: str = "grad_norm") -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -42,6 +43,16 @@ class CallSites:
                 library = frame
             frame = frame.f_back
         return -1 if library is None else self._number(library)
+
+    def labelled(self, label: str) -> int:
+        """The index of the calling line as the place of the loss that the script calls `label`."""
+        index = self.here()
+        place = self.sites[index] if index >= 0 else Site("", 0, "")
+        key = (f"{place.file}\0{label}", place.line)
+        if key not in self._index:
+            self._index[key] = len(self.sites)
+            self.sites.append(replace(place, label=label))
+        return self._index[key]
 
     def _classify(self, filename: str) -> int:
         if filename.startswith(("<frozen", "<string>", *self._hidden)):

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seismograd.listen.applied import Clip, after_clips
-from seismograd.listen.probe import UNMOVED, UPDATE_RATIO, Probed
 from seismograd.listen.loss import Reduction
+from seismograd.listen.pairs import Compared
+from seismograd.listen.probe import UNMOVED, UPDATE_RATIO, Probed
 from seismograd.listen.scalars import Scalar
 from seismograd.schema import (
     EVENT_DTYPE,
@@ -27,6 +28,7 @@ from seismograd.schema import (
     State,
     StateArray,
     StepFlag,
+    no_pairs,
 )
 
 Values = Mapping[str, FloatArray]
@@ -133,6 +135,7 @@ class Iteration:
 
     events: list[Heard] = field(default_factory=list[Heard])
     steps: list[Stepped] = field(default_factory=list[Stepped])
+    compared: list[Compared] = field(default_factory=list[Compared])
     overhead_s: float = 0.0
 
     def has_stepped(self, optimizer: int) -> bool:
@@ -152,7 +155,7 @@ class Iteration:
             if step.probed is not None and not step.flags & StepFlag.SKIPPED:
                 _place_probed(step.probed, values)
         record = self._step(number, state, values, bool(samples), epoch)
-        return Row(parameters, record, state, values, samples, self._events(number), elements)
+        return Row(parameters, record, state, values, samples, self._events(number), elements, pairs=self._pairs(number))
 
     def _step(self, number: int, state: StateArray, values: dict[str, FloatArray], sampled: bool, epoch: int) -> AnyArray:
         step = np.zeros((), STEP_DTYPE)
@@ -197,6 +200,9 @@ class Iteration:
                 scale = 1.0 if step.reading.loss_scale is None else step.reading.loss_scale.read()
                 losses.update({id(loss): loss.read() / scale for loss in step.reading.losses})
         return math.nan if not losses else sum(losses.values())
+
+    def _pairs(self, number: int) -> AnyArray:
+        return np.concatenate([compared.record(number) for compared in self.compared]) if self.compared else no_pairs()
 
     def _events(self, number: int) -> AnyArray:
         return np.array([event.record(number) for event in self.events], EVENT_DTYPE)

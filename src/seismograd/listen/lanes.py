@@ -30,7 +30,7 @@ class Lane:
     heard: Heard | None = None  # its event
     last_operation: int = -1  # number of the last operation of its graph
     loss_scale: Scalar | None = None  # told by GradScaler.scale, for the next backward
-    clipping: Clipping = field(default_factory=lambda: Clipping())  # the clip that is running
+    clipping: Clipping = field(default_factory=Clipping)  # the clip that is running
 
 
 class Lanes:

@@ -180,7 +180,7 @@ def _counted_targets(node: Any) -> Product | None:
 
 
 def _masked(node: Any, shape: tuple[int, ...]) -> Product | None:
-    """The number of scalars that a mask lets through, where what is summed was multiplied by one, or comes from a loss that ignores some."""
+    """How many scalars a mask lets through, where what is summed was multiplied by one or comes from a loss that ignores some."""
     for _ in range(4):
         if node is None:
             return None

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from seismograd.listen.graph import LEAF, MAX_NODES
+from seismograd.listen.graph import LEAF, MAX_NODES, SAME_VALUES
 from seismograd.schema import Origin
 
 MADE_BY_ITSELF = ("result", "output")  # what a node keeps of its own output
@@ -26,9 +26,18 @@ def origin_of(top: Any) -> Origin:
                 continue
             if name in MADE_BY_ITSELF:
                 return Origin.LOSS if node is top else Origin.ACTIVATION
-            computed = [source for source, _ in node.next_functions if source is not None and source._sequence_nr() != LEAF]
+            computed = any(_is_computed(source) for source, _ in node.next_functions)
             return Origin.ACTIVATION if computed and name != "target" else Origin.INPUT
     return Origin.LOSS
+
+
+def _is_computed(source: Any) -> bool:
+    """Whether this operand is more than a parameter, or a view of one."""
+    while source is not None and source._sequence_nr() != LEAF:
+        if source.name() not in SAME_VALUES:
+            return True
+        source = source.next_functions[0][0]
+    return False
 
 
 def _below(top: Any) -> tuple[list[Any], list[torch.Tensor]]:

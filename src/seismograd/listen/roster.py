@@ -202,23 +202,22 @@ class Roster:
 
     def take_in(self, strangers: list[torch.Tensor], around: Found) -> None:
         """Give columns to parameters that only the graph of a loss has shown: those of other models, and those that no module registers."""
-        if not self._given:
-            self._take_models(strangers, around)
-        left = {id(tensor): tensor for tensor in strangers if id(tensor) not in self._columns}
+        left = {id(tensor): tensor for tensor in strangers}
         for number, model in enumerate(self._models):
             module = model.module()
-            if module is None:
-                continue
-            for name, tensor, kind in hidden(module, model.prefix):
+            for name, tensor, kind in () if module is None else hidden(module, model.prefix):
                 if left.pop(id(tensor), None) is not None:
-                    self._add(Named(tensor, name, kind), number)
-                    self._entries[self._columns[id(tensor)]].registered = False
-        if not self._given:
-            for position, tensor in enumerate(left.values()):
-                name = around.names.get(id(tensor)) or f"unregistered.{position}"
-                self._add(Named(tensor, name, ""), -1)
-                self._entries[self._columns[id(tensor)]].registered = False
+                    self._add_unregistered(Named(tensor, name, kind), number)
+        if left and not self._given:
+            self._take_models(list(left.values()), around)
+            for position, (key, tensor) in enumerate(left.items()):
+                if key not in self._columns:
+                    self._add_unregistered(Named(tensor, around.names.get(key) or f"unregistered.{position}", ""), -1)
         self._changed()
+
+    def _add_unregistered(self, one: Named, model: int) -> None:
+        self._add(one, model)
+        self._entries[self._columns[id(one.tensor)]].registered = False
 
     def order(self, leaves: Sequence[Leaf]) -> None:
         """Learn the order of execution from leaves that are in it. One that was frozen before takes its place among the others."""

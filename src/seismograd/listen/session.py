@@ -25,6 +25,7 @@ from seismograd.listen.iteration import Heard, Iteration, Reading, Stepped
 from seismograd.listen.lanes import Clipping, Lane, Lanes
 from seismograd.listen.loss import reduction_of
 from seismograd.listen.origin import origin_of
+from seismograd.listen.pairs import Compared
 from seismograd.listen.patches.clip import NORM
 from seismograd.listen.probe import Probed
 from seismograd.listen.reading import Elements, columns_of, look_at, plan, read
@@ -49,6 +50,7 @@ class Session:
     """Serves `watch` (some models and optimizers) and `run` (all that the script makes).
 
     `emit(row)` takes each finished iteration, `tell(note)` what has words; both are called on the training thread and must be quick.
+    `beside()` gives the seconds that what listens beside it took of the training since the last call.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class Session:
         elements: Sequence[ElementSpec] = (),
         sampling: bool = True,
         abandon: Callable[[], None] = lambda: None,
+        beside: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.abandon = abandon
+        self._beside = beside
         self.call_sites = CallSites()
         self.guard = Guard(self._report)
         self._backend, self._emit, self._tell = backend, emit, tell
@@ -116,6 +120,8 @@ class Session:
         lane.heard = self._heard(lane, EventKind.BACKWARD, value=lane.loss, scale=lane.loss_scale)
         for window in self._of(lane):
             window.clearing.backward_begins()
+            if self._sampling and not window.stepping:
+                self.guard.call("pairs", window.apart.backward_begins, window.held)
         self.guard.call("graph", self._look_at_loss, lane, lane.heard, listed, tops)
 
     def on_backward_ends(self, lane: Lane) -> None:
@@ -132,6 +138,8 @@ class Session:
             self._touched = True
             if heard is not None:
                 heard.touched |= bit_of(window)
+                if not window.stepping:
+                    self.guard.call("pairs", window.apart.backward_ends, heard.site)
             window.last_operation = max(window.last_operation, lane.last_operation)
             if window.ready is None or not window.stepping:  # a closure may evaluate again: the first time counts
                 window.backward_ended(loss, scale)
@@ -232,7 +240,18 @@ class Session:
                 step.probed = probed
                 step.reading = window.ready
                 step.num_backwards = max(step.num_backwards, window.num_backwards)
+        if self._sampling:
+            compared = self.guard.call("pairs", window.apart.step_ends, self._registry.roster.column, window.loss_scale)
+            if compared is not None:
+                lane.iteration.compared.append(compared)
         window.step_ended()
+
+    def on_compared(self, lane: Lane, labels: Sequence[str], parameters: Sequence[torch.Tensor], products: Any, reached: Any) -> None:
+        """The script compared losses that it names: inner products of their gradients  # (L, L, P), and which reaches which  # (L, P)."""
+        known = [i for i, p in enumerate(parameters) if p in self._registry.roster]
+        columns = np.array([self._registry.roster.column(parameters[i]) for i in known], np.int64)
+        sites = tuple(self.call_sites.labelled(label) for label in labels)
+        lane.iteration.compared.append(Compared(sites, columns, products[..., known], reached[..., known]))
 
     def on_scaled(self, lane: Lane, scaler: Any) -> None:
         """The next backward is of a loss that was multiplied by the scale."""
@@ -433,6 +452,7 @@ class Session:
     def _turn(self, lane: Lane) -> None:
         """The iteration is over: hand it on and begin the next."""
         done, lane.iteration = lane.iteration, Iteration()
+        done.overhead_s += self._beside()
         number, self._num_rows = self._num_rows, self._num_rows + 1
         row = done.row(number, self._registry.roster.parameters, len(self._elements), self._epoch)
         self.guard.call("emit", self._emit, row)

@@ -11,6 +11,7 @@ import torch
 from seismograd.listen.applied import Clip
 from seismograd.listen.iteration import Reading
 from seismograd.listen.lanes import Lane
+from seismograd.listen.pairs import Apart
 from seismograd.listen.probe import Probe
 from seismograd.listen.ranks.pieces import held_part
 from seismograd.listen.scalars import Scalar
@@ -141,6 +142,7 @@ class Window:
         self.lane: Lane | None = None  # the thread that trains it, once that is known
         self.steps_before_scaler = 0
         self.probe = Probe()
+        self.apart = Apart()
         self.restart()
 
     def restart(self) -> None:
@@ -152,6 +154,7 @@ class Window:
         self.loss_scale: Scalar | None = None  # what the loss was multiplied by
         self.clips: list[Clip] = []
         self.stepping = False
+        self.apart.clear()
         self.last_operation = -1  # number of the last operation of the graphs that were backpropagated into the window
 
     def backward_ended(self, loss: Scalar, scale: Scalar | None) -> None:
@@ -167,6 +170,7 @@ class Window:
         self.losses = []
         if not self.stepping:
             self.ready = None
+            self.apart.clear()
         self.clearing.cleared()
 
     def step_ended(self) -> None:

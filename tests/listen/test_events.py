@@ -1,0 +1,265 @@
+"""What is recorded of each call that the loop makes: which optimizers it touched, in what state the gradients were, how much they weigh."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seismograd.schema import EventFlag, EventKind, Origin
+from tests.listen.watched import watched
+
+NONE, USED, EMPTY, SHARED, SUMMED, RESCALED = (
+    EventFlag.NONE,
+    EventFlag.USED,
+    EventFlag.EMPTY,
+    EventFlag.SHARED,
+    EventFlag.SUMMED,
+    EventFlag.RESCALED,
+)
+
+
+def model() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def data(num: int = 4) -> tuple[Tensor, Tensor]:
+    return torch.randn(num, 6, generator=torch.Generator().manual_seed(num)), torch.arange(num) % 3
+
+
+def loss_of(net: nn.Module, num: int = 4) -> Tensor:
+    x, y = data(num)
+    return F.cross_entropy(net(x), y)
+
+
+def sgd(net: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(net.parameters(), lr=0.1)
+
+
+def test_an_ordinary_clear_is_of_used_gradients_and_the_first_of_none() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss_of(net).backward()
+            optimizer.step()
+    assert kept.heard(EventKind.ZERO_GRAD) == [(EMPTY, 1), (USED, 1), (USED, 1)]
+    assert kept.heard(EventKind.BACKWARD) == [(NONE, 1)] * 3
+    assert kept.heard(EventKind.STEP) == [(NONE, 1)] * 3
+
+
+def test_clearing_between_backward_and_step_throws_fresh_gradients_away() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        for _ in range(3):
+            loss_of(net).backward()
+            net.zero_grad()
+            optimizer.step()
+    assert kept.heard(EventKind.ZERO_GRAD) == [(NONE, 1)] * 3
+
+
+def test_a_clip_after_the_step_is_of_used_gradients_and_before_the_backward_of_none() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        for _ in range(2):
+            optimizer.zero_grad()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            loss_of(net).backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    assert kept.heard(EventKind.CLIP) == [(EMPTY, 1), (NONE, 1), (USED, 1)] * 2
+    assert [float(row.step["clip_limit"]) for row in kept.rows] == [1.0, 1.0]
+
+
+def test_what_the_gradients_are_still_multiplied_by_is_told_at_the_clip_and_at_the_step() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+        for unscaled in (True, False):
+            optimizer.zero_grad()
+            scaler.scale(loss_of(net)).backward()
+            if unscaled:
+                scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+        optimizer.zero_grad()
+        scaler.scale(loss_of(net)).backward()
+        optimizer.step()
+    assert kept.column(EventKind.BACKWARD, "scale") == [8, 8, 8]
+    assert kept.column(EventKind.CLIP, "scale") == [1, 8]
+    assert kept.column(EventKind.STEP, "scale") == [1, 1, 8]
+    weights = kept.column(EventKind.BACKWARD, "weight")
+    assert weights == [0.25] * 3  # of each of 4 samples, the scale left out
+
+
+def test_micro_batches_are_told_with_their_sizes_and_weights() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        for _ in range(2):
+            optimizer.zero_grad()
+            for num in (4, 4, 3):
+                (loss_of(net, num) / 3).backward()
+            optimizer.step()
+    assert kept.heard(EventKind.BACKWARD) == [(RESCALED, 1)] * 6
+    counts, weights = (kept.column(EventKind.BACKWARD, name) for name in ("count", "weight"))
+    assert counts == [4, 4, 3] * 2
+    assert [c * w for c, w in zip(counts, weights, strict=True)] == pytest.approx([1 / 3] * 6)
+
+
+def test_another_loss_of_the_same_forward_is_told_from_another_batch() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        for _ in range(12):
+            optimizer.zero_grad()
+            out = net(data()[0])
+            F.cross_entropy(out, data()[1]).backward(retain_graph=True)
+            out.square().sum().backward()
+            loss_of(net).backward()
+            optimizer.step()
+    assert kept.heard(EventKind.BACKWARD) == [(NONE, 1), (SHARED | SUMMED, 1), (NONE, 1)] * 12
+
+
+def test_a_backward_names_every_optimizer_that_it_adds_to() -> None:
+    with watched() as kept:
+        generator, critic = nn.Linear(6, 6), nn.Linear(6, 1)
+        first, second = sgd(generator), sgd(critic)
+        for _ in range(2):
+            second.zero_grad()
+            critic(data()[0]).mean().backward()
+            second.step()
+            first.zero_grad()
+            critic(generator(data()[0])).mean().backward()
+            first.step()
+    touched = [bits for _, bits in kept.heard(EventKind.BACKWARD)]
+    assert touched == [0b01, 0b11, 0b01, 0b11]  # the critic steps first
+    assert [bits for _, bits in kept.heard(EventKind.ZERO_GRAD)] == [0b01, 0b10] * 2
+    assert [flags for flags, _ in kept.heard(EventKind.ZERO_GRAD)] == [EMPTY, EMPTY, NONE, USED]  # the third throws away what G left
+
+
+def test_the_tail_that_no_step_used_is_told_with_its_line() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        for number in range(5):
+            loss_of(net).backward()
+            if number % 3 == 2:
+                optimizer.step()
+                optimizer.zero_grad()
+    (note,) = [note for note in kept.notes if note.kind == "tail"]
+    assert (note.count, note.optimizer) == (2, 0)
+    assert note.where.split(":")[0].endswith("test_events.py")
+
+
+def test_a_tail_that_was_thrown_away_is_not_told() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        for _ in range(2):
+            loss_of(net).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        loss_of(net).backward()
+        optimizer.zero_grad()
+    assert [note for note in kept.notes if note.kind == "tail"] == []
+
+
+@pytest.mark.parametrize("where", list(Origin))
+def test_where_a_loss_that_is_not_finite_came_from(where: Origin) -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        for broken in (False, True):
+            x, y = data()
+            if broken and where == Origin.INPUT:
+                x[0, 0] = math.inf
+            if broken and where == Origin.WEIGHT:
+                with torch.no_grad():
+                    net[2].weight[0, 0] = math.nan
+            out = net(x)
+            if broken and where == Origin.ACTIVATION:
+                out = torch.sqrt(out - 100)
+            loss = F.mse_loss(out, F.one_hot(y, 3).float())
+            if broken and where == Origin.LOSS:
+                loss = torch.log(loss - loss - 1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    expected = [Origin.UNKNOWN, where]
+    assert kept.column(EventKind.BACKWARD, "detail") == expected
+
+
+def test_parameters_in_a_plain_list_are_found_through_the_loss() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = [nn.Linear(6, 6), nn.Linear(6, 6)]
+            self.out = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.hidden:
+                x = torch.sigmoid(layer(x))
+            return self.out(x)
+
+    with watched() as kept:
+        net = Net()
+        optimizer = sgd(net)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss_of(net).backward()
+            optimizer.step()
+    described = {p.name: (p.registered, p.optimizer, p.activation) for p in kept.rows[-1].parameters}
+    assert described["out.weight"] == (True, 0, "log_softmax")
+    assert described["hidden.0.weight"] == (False, None, "sigmoid")
+    assert set(described) == {"out.weight", "out.bias", *(f"hidden.{i}.{part}" for i in (0, 1) for part in ("weight", "bias"))}
+    norms = kept.rows[-1].values["grad_norm"]
+    assert all(norm > 0 for norm in norms)
+
+
+def test_a_model_that_no_optimizer_holds_is_named_when_the_loss_reaches_it() -> None:
+    with watched() as kept:
+        encoder, head = nn.Linear(6, 6), nn.Linear(6, 3)
+        optimizer = sgd(head)
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss_of(nn.Sequential(encoder, head)).backward()
+            optimizer.step()
+    described = {p.name: (p.registered, p.optimizer) for p in kept.rows[-1].parameters}
+    assert (True, None) in {described[name] for name in described if "encoder" in name or "0." in name}, described
+
+
+def test_requires_grad_set_on_a_module_is_told() -> None:
+    with watched() as kept:
+        net = model()
+        net[0].requires_grad = False  # type: ignore[assignment]  # the fault: it has no effect
+        optimizer = sgd(net)
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss_of(net).backward()
+            optimizer.step()
+    assert [p.frozen_in_name for p in kept.rows[-1].parameters] == [True, True, False, False]
+
+
+def test_the_dtype_that_autocast_computes_in_is_told() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        for _ in range(2):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = loss_of(net)
+            loss.backward()
+            optimizer.step()
+    assert {p.compute_dtype for p in kept.rows[-1].parameters} == {"bfloat16"}
+    assert [p.activation for p in kept.rows[-1].parameters][:2] == ["relu", "relu"]
