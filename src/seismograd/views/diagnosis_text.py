@@ -12,6 +12,7 @@ from rich.text import Text
 from seismograd.i18n import translate
 from seismograd.prose import wrap
 from seismograd.schema import Evidence, Finding
+from seismograd.views.cost import watching_cost
 from seismograd.views.diagnosis import Verdict
 from seismograd.views.values import SEVERITY_STYLES, count, number, sentences, severity_word, some, steps
 
@@ -34,6 +35,10 @@ class VerdictText:
             yield from finding_block(finding, width)
             yield Text()
         yield from _rest(self.verdict, width)
+        cost = watching_cost(self.verdict.run)
+        if cost is not None:
+            yield Text()
+            yield from (Text(line, style="dim") for line in wrap(cost, width))
 
 
 def render(verdict: Verdict) -> RenderableType:

@@ -11,6 +11,7 @@ from seismograd.i18n import translate
 from seismograd.record.reader import Run
 from seismograd.rules.engine import RuleStatus
 from seismograd.schema import Finding, State
+from seismograd.views.cost import watching_cost
 from seismograd.views.diagnosis import Verdict, verdict
 from seismograd.views.diagnosis_text import finding_block, headline
 from seismograd.views.output import condition, next_line
@@ -46,6 +47,10 @@ def print_summary(run: Run, findings: Sequence[Finding], statuses: Sequence[Rule
             Text(translate("No optimizer step was recorded: the script never called optimizer.step() after a backward()."), style="yellow")
         )
     _print_condition(run, console)
+    cost = watching_cost(run)
+    if cost is not None:
+        console.print()
+        console.print(Text(cost, style="dim"))
     console.print()
     console.print(next_line(_next_command(found)), soft_wrap=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class BeforeReduction:
         self._counts: list[torch.Tensor] = []
         self._all = False
         self._broken = False
+        self._overhead_s = 0.0
 
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
         """Look at this optimizer's parameters from the next backward on."""
@@ -76,8 +78,14 @@ class BeforeReduction:
         norm = cast(torch.Tensor, torch.linalg.vector_norm(by_backward))
         return Local(float(norm), nonfinite, self._all)
 
+    def take_overhead(self) -> float:
+        """Seconds spent in the hooks since the last call."""
+        spent_s, self._overhead_s = self._overhead_s, 0.0
+        return spent_s
+
     def _look(self, gradient: torch.Tensor) -> None:
         """Runs inside the backward: whatever goes wrong here must not reach it."""
+        began = time.perf_counter()
         try:
             if is_capturing():
                 return
@@ -91,6 +99,7 @@ class BeforeReduction:
                     self._counts.append((~torch.isfinite(values)).sum())
         except Exception:
             self._broken = True
+        self._overhead_s += time.perf_counter() - began
 
     def _remove(self) -> None:
         for handle in self._handles:

@@ -53,6 +53,7 @@ class Ranks:
         self._link: Collector | Sender | None = None
         self._before = BeforeReduction()
         self._num_rows = 0  # since the link
+        self._overhead_s = 0.0
         self._warned = False
         self._columns: Columns | None = None
         self._described: tuple[tuple[Parameter, ...], int] = ((), -1)
@@ -72,7 +73,14 @@ class Ranks:
         """One call from a patch, after the session has heard it. Nothing that goes wrong in here comes out."""
         on = self._parts.get(part)
         if on is not None:
+            began = time.perf_counter()
             self.guard.call(f"ranks.{part}", on, *args)
+            self._overhead_s += time.perf_counter() - began
+
+    def take_overhead(self) -> float:
+        """Seconds spent here on the training thread since the last call."""
+        spent_s, self._overhead_s = self._overhead_s + self._before.take_overhead(), 0.0
+        return spent_s
 
     def put(self, row: Row) -> None:
         """Take a finished iteration."""
