@@ -79,6 +79,7 @@ class Recording:
             elements=elements,
             sampling=level != LIGHT,
             abandon=self._abandon,
+            beside=self._ranks.take_overhead,
         )
         self._pump = Pump(sinks, self._session.call_sites.sites, self._session.optimizers, self._session.guard.failed)
         self.failures: list[Note] = []  # also those that could not be written, as when the disk is full
