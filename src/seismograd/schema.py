@@ -94,8 +94,8 @@ class EventFlag(IntFlag):
     NONE = 0
     CLOSURE = 1  # BACKWARD, STEP: within a step that evaluates the loss itself
     SHARED = 2  # BACKWARD: its graph shares operations with that of an earlier backward of the window: another loss of the same forward
-    USED = 4  # CLIP, ZERO_GRAD: no backward has added to these gradients since a step used them
-    EMPTY = 8  # CLIP, ZERO_GRAD: there were no gradients
+    USED = 4  # CLIP, ZERO_GRAD, STEP: no backward has added to these gradients since a step used them
+    EMPTY = 8  # CLIP, ZERO_GRAD, STEP: there were no gradients
     SUMMED = 16  # BACKWARD: the loss is a sum over samples, or over several terms, not a mean
     RESCALED = 32  # BACKWARD: the script multiplied or divided the loss by a number
     FUSED = 64  # STEP: the optimizer divides by the scale itself

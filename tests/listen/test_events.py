@@ -263,3 +263,15 @@ def test_the_dtype_that_autocast_computes_in_is_told() -> None:
             optimizer.step()
     assert {p.compute_dtype for p in kept.rows[-1].parameters} == {"bfloat16"}
     assert [p.activation for p in kept.rows[-1].parameters][:2] == ["relu", "relu"]
+
+
+def test_a_step_on_old_gradients_is_told_from_one_on_none() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        loss_of(net).backward()
+        optimizer.step()
+        optimizer.step()
+        optimizer.zero_grad()
+        optimizer.step()
+    assert kept.heard(EventKind.STEP) == [(NONE, 1), (USED, 1), (EMPTY, 1)]

@@ -411,6 +411,8 @@ class Session:
             heard.flags |= EventFlag.FUSED
         if lane.loss is not None or closure:
             heard.flags |= EventFlag.CLOSURE
+        if flags & StepFlag.NO_BACKWARD:
+            heard.flags |= EventFlag.EMPTY if all(p.grad is None for p in window.held()) else EventFlag.USED
         backwards = window.num_backwards + (lane.loss is not None)
         carried = np.zeros(0, np.int64) if flags & (StepFlag.NO_BACKWARD | StepFlag.SKIPPED) else self._carried(window)
         step = Stepped(window.index, window.num_steps, lr, backwards, flags, carried, tuple(window.clips), window.ready, applied)
