@@ -9,6 +9,7 @@ from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg301_missing_zero_grad import MissingZeroGrad
 from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
 from seismograd.rules.sg303_step_without_backward import StepWithoutBackward
+from seismograd.rules.sg304_clip_without_effect import ClipWithoutEffect
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -17,6 +18,7 @@ RULES: tuple[type[Rule], ...] = (
     MissingZeroGrad,
     ZeroGradBeforeStep,
     StepWithoutBackward,
+    ClipWithoutEffect,
 )
 
 __all__ = ["RULES", "Rule"]

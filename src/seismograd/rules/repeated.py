@@ -40,17 +40,21 @@ class Repeated:
 
     def add(self, window: Window, describe: Callable[[Shown], Finding]) -> None:
         """This window shows it. `describe` makes the finding when it is first known."""
-        shown = self.shown.setdefault(window.optimizer, Shown())
-        shown.add(window.index, window.iteration)
-        if window.optimizer not in self._found:
-            enough = shown.num >= self.scattered and shown.num >= self.share * (window.index + 1)
+        self.add_at(window.optimizer, window.index, window.iteration, describe)
+
+    def add_at(self, optimizer: int, index: int, iteration: int, describe: Callable[[Shown], Finding]) -> None:
+        """The same for number `index` of what is counted, in this iteration."""
+        shown = self.shown.setdefault(optimizer, Shown())
+        shown.add(index, iteration)
+        if optimizer not in self._found:
+            enough = shown.num >= self.scattered and shown.num >= self.share * (index + 1)
             if shown.in_a_row < self.in_a_row and not enough:
                 return
             finding = describe(shown)
             if any(each.where == finding.where != "" for each in self._found.values()):
                 return  # another optimizer at the same line: one finding is enough
-            self._found[window.optimizer] = finding
-        self._news[window.optimizer] = None
+            self._found[optimizer] = finding
+        self._news[optimizer] = None
 
     def has_found(self, optimizer: int) -> bool:
         """Whether there is a finding about this optimizer."""

@@ -44,10 +44,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A clip of a window; `late`: it came after the step that used these gradients, or before there were any."""
+    """A clip of a window, after this many of its backwards; `late`: it came after the step that used these gradients, or before any."""
 
     call: Call
     late: bool
+    num_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,9 @@ class Windows:
             self._stray = [*self._stray, call][-MAX_THROWN:]
         for optimizer in _bits(call.touched):
             window = self._of(optimizer)
-            window.clips = [*window.clips, Clip(call, late or (not window.backwards and call.value == 0))][-MAX_THROWN:]
+            window.clips = [*window.clips, Clip(call, late or (not window.backwards and call.value == 0), len(window.backwards))][
+                -MAX_THROWN:
+            ]
 
     def _stepped(self, call: Call, row: int, flags: int) -> Window | None:
         optimizer = call.optimizer
