@@ -10,6 +10,7 @@ from seismograd.rules.sg301_missing_zero_grad import MissingZeroGrad
 from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
 from seismograd.rules.sg303_step_without_backward import StepWithoutBackward
 from seismograd.rules.sg304_clip_without_effect import ClipWithoutEffect
+from seismograd.rules.sg305_clip_before_unscale import ClipBeforeUnscale
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -19,6 +20,7 @@ RULES: tuple[type[Rule], ...] = (
     ZeroGradBeforeStep,
     StepWithoutBackward,
     ClipWithoutEffect,
+    ClipBeforeUnscale,
 )
 
 __all__ = ["RULES", "Rule"]

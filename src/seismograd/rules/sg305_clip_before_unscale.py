@@ -1,0 +1,115 @@
+"""SG305 clip-before-unscale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.rules.repeated import Repeated, Shown
+from seismograd.rules.rows import as_list, integers, numbers
+from seismograd.rules.rule import Rule
+from seismograd.rules.wording import optimizer_name
+from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding
+
+
+@final
+@dataclass
+class ClipBeforeUnscale(Rule):
+    """Gradients are clipped while they are still multiplied by the loss scale of mixed precision.
+
+    What it finds
+        Mixed-precision loops that clip between `scaler.scale(loss).backward()` and `scaler.step(optimizer)` without `scaler.unscale_`.
+
+    Why it hurts
+        The clip compares its limit with a norm that is as many times too large as the scale says, 65,536 times at the usual start. So it
+        binds at every step, and after `scaler.step` has divided by the scale, next to nothing is left: a limit of 1 has become one of
+        0.00002. Training crawls, with no error and with gradients that look healthy wherever else they are measured.
+
+    How it decides
+        A clip counts when the gradients of the optimizer were multiplied by a scale at that moment, and its limit is meant for gradients
+        that are not: at most {max_limit:g}, or less than {max_share:g} of the scale. It is found when {num_clips} clips were such.
+
+    False alarms
+        A limit that the script multiplies by the scale itself is right, and passes unless both are very small.
+
+    What to try
+        - Call `scaler.unscale_(optimizer)` once, right before the clip; `scaler.step` knows that it was done.
+        - With gradient accumulation, call it once for each step, after the last backward pass.
+
+    References
+        - PyTorch documentation, Automatic mixed precision examples: working with unscaled gradients.
+        - Micikevicius et al. (2018), Mixed precision training.
+    """
+
+    code: ClassVar[str] = "SG305"
+    name: ClassVar[str] = "clip-before-unscale"
+    severity: ClassVar[str] = "error"
+    needs: ClassVar[tuple[str, ...]] = ()
+    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG105", "SG106", "SG108", "SG501")
+
+    max_limit: float = 10.0
+    max_share: float = 0.01  # of the scale
+    num_clips: int = 2
+
+    _num_clips: int = field(default=0, init=False, repr=False)
+    _num_rows: int = field(default=0, init=False, repr=False)
+    _counted: dict[int, int] = field(default_factory=dict[int, int], init=False, repr=False)  # such clips of each optimizer
+    _repeated: Repeated = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._repeated = Repeated(self.num_clips, self.num_clips, 0.0)
+
+    def observe(self, block: Block) -> Iterable[Finding]:
+        self._num_rows += len(block)
+        scale, limit = numbers(block.events, "scale"), numbers(block.events, "limit")
+        over = integers(block.events, "flags") & int(EventFlag.USED | EventFlag.EMPTY)
+        scaled = (integers(block.events, "kind") == EventKind.CLIP) & (scale > 1) & np.isfinite(scale) & (over == 0)
+        for place in as_list(np.flatnonzero(scaled & ((limit <= self.max_limit) | (limit < self.max_share * scale)))):
+            optimizer = int(block.events["optimizer"][place])
+            index = self._counted[optimizer] = self._counted.get(optimizer, -1) + 1
+            iteration = int(block.events["iteration"][place])
+            self._repeated.add_at(optimizer, index, iteration, lambda shown, place=place: self._finding(block, place, shown))
+        return self._repeated.take()
+
+    def shortfall(self) -> Message | None:
+        return (
+            None if self._num_rows >= self.num_clips else say("needs {needed} steps, has {has}", needed=self.num_clips, has=self._num_rows)
+        )
+
+    def _finding(self, block: Block, place: int, shown: Shown) -> Finding:
+        clip = block.events[place]
+        number, iteration, site = int(clip["optimizer"]), int(clip["iteration"]), int(clip["site"])
+        scale, limit, norm = (float(clip[name]) for name in ("scale", "limit", "value"))
+        optimizer = optimizer_name(block, number)
+        where = str(block.sites[site]) if 0 <= site < len(block.sites) else ""
+        evidence = [Evidence("scale", "", iteration, scale, 1.0)]
+        if math.isfinite(norm):
+            evidence.append(Evidence("clip_norm", "", iteration, norm / scale, limit))
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity,
+            optimizer=number,
+            first_step=shown.first,
+            last_step=iteration,
+            parameters=(),
+            evidence=tuple(evidence),
+            cause=say(
+                "the clip at {clip} sees gradients that are still multiplied by the loss scale, {scale:g}: a norm of {scaled} where the "
+                "gradient's is {norm}; divided by the scale, its limit of {limit:g} is one of {effective}",
+                clip=where or "?",
+                scale=scale,
+                scaled=f"{norm:.3g}",
+                norm=f"{norm / scale:.3g}",
+                limit=limit,
+                effective=f"{limit / scale:.2g}",
+            ),
+            advice=say("call scaler.unscale_({optimizer}) right before the clip", optimizer=optimizer),
+            where=where,
+            excerpt=f"scaler.unscale_({optimizer})  # insert this\ntorch.nn.utils.clip_grad_norm_(model.parameters(), {limit:g})",
+        )
