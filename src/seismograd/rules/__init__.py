@@ -11,6 +11,7 @@ from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
 from seismograd.rules.sg303_step_without_backward import StepWithoutBackward
 from seismograd.rules.sg304_clip_without_effect import ClipWithoutEffect
 from seismograd.rules.sg305_clip_before_unscale import ClipBeforeUnscale
+from seismograd.rules.sg306_step_without_unscale import StepWithoutUnscale
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -21,6 +22,7 @@ RULES: tuple[type[Rule], ...] = (
     StepWithoutBackward,
     ClipWithoutEffect,
     ClipBeforeUnscale,
+    StepWithoutUnscale,
 )
 
 __all__ = ["RULES", "Rule"]

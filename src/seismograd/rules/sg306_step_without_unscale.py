@@ -1,0 +1,109 @@
+"""SG306 step-without-unscale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.rules.repeated import Repeated, Shown
+from seismograd.rules.rows import as_list, integers, numbers
+from seismograd.rules.rule import Rule
+from seismograd.rules.wording import optimizer_name
+from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding, StepFlag
+
+
+@final
+@dataclass
+class StepWithoutUnscale(Rule):
+    """The optimizer steps on gradients that are still multiplied by the loss scale of mixed precision.
+
+    What it finds
+        Loops that scale the loss with a `GradScaler` and then call `optimizer.step()` themselves instead of `scaler.step(optimizer)`.
+
+    Why it hurts
+        The gradients are as many times too large as the scale says, 65,536 times at the usual start. Plain SGD throws the weights away at
+        the first step. Adam hides it, because it divides by the size of the gradients, but clipping, weight decay and its epsilon no longer
+        mean what they say; and no step is left out when a gradient is infinite, so the first overflow ends in NaN.
+
+    How it decides
+        {num_steps} step is enough, in which the gradients of the optimizer had been multiplied by a scale and nothing had divided them
+        again: no `scaler.step`, no `scaler.unscale_`, no fused optimizer that does it itself, and no change by hand.
+
+    False alarms
+        None known. A scale of one changes nothing and does not count.
+
+    What to try
+        - Replace `optimizer.step()` by `scaler.step(optimizer)` and `scaler.update()`.
+        - If the step has to be called directly, call `scaler.unscale_(optimizer)` before it, and look for infinities yourself.
+        - With bfloat16 no scale is needed: remove the scaler.
+
+    References
+        - PyTorch documentation, torch.amp: gradient scaling.
+        - Micikevicius et al. (2018), Mixed precision training.
+    """
+
+    code: ClassVar[str] = "SG306"
+    name: ClassVar[str] = "step-without-unscale"
+    severity: ClassVar[str] = "error"
+    needs: ClassVar[tuple[str, ...]] = ()
+    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG102", "SG103", "SG104", "SG107", "SG201", "SG202", "SG305", "SG501")
+
+    num_steps: int = 1
+
+    _num_rows: int = field(default=0, init=False, repr=False)
+    _counted: dict[int, int] = field(default_factory=dict[int, int], init=False, repr=False)  # such steps of each optimizer
+    _repeated: Repeated = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._repeated = Repeated(self.num_steps, self.num_steps, 0.0)
+
+    def observe(self, block: Block) -> Iterable[Finding]:
+        self._num_rows += len(block)
+        scale, flags = numbers(block.events, "scale"), integers(block.events, "flags")
+        itself = (flags & int(EventFlag.FUSED | EventFlag.CLOSURE)) != 0
+        scaled = (integers(block.events, "kind") == EventKind.STEP) & (scale != 1) & np.isfinite(scale) & ~itself
+        places = np.flatnonzero(scaled)
+        if len(places):
+            rows = np.searchsorted(integers(block.steps, "iteration"), integers(block.events, "iteration")[places])
+            row_flags = integers(block.steps, "flags")[np.minimum(rows, len(block) - 1)]
+            for place in as_list(places[(row_flags & int(StepFlag.SKIPPED | StepFlag.CHANGED | StepFlag.NO_BACKWARD)) == 0]):
+                optimizer = int(block.events["optimizer"][place])
+                index = self._counted[optimizer] = self._counted.get(optimizer, -1) + 1
+                iteration = int(block.events["iteration"][place])
+                self._repeated.add_at(optimizer, index, iteration, lambda shown, place=place: self._finding(block, place, shown))
+        return self._repeated.take()
+
+    def shortfall(self) -> Message | None:
+        return (
+            None if self._num_rows >= self.num_steps else say("needs {needed} step, has {has}", needed=self.num_steps, has=self._num_rows)
+        )
+
+    def _finding(self, block: Block, place: int, shown: Shown) -> Finding:
+        step = block.events[place]
+        number, iteration, site, scale = int(step["optimizer"]), int(step["iteration"]), int(step["site"]), float(step["scale"])
+        optimizer = optimizer_name(block, number)
+        where = str(block.sites[site]) if 0 <= site < len(block.sites) else ""
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity,
+            optimizer=number,
+            first_step=shown.first,
+            last_step=iteration,
+            parameters=(),
+            evidence=(Evidence("scale", "", iteration, scale, 1.0),),
+            cause=say(
+                "{optimizer}.step() at {step} uses gradients that are still multiplied by the loss scale, {scale:g}: nothing has divided "
+                "them by it since the backward pass",
+                optimizer=optimizer,
+                step=where or "?",
+                scale=scale,
+            ),
+            advice=say("let the scaler make the step: it divides, and leaves the step out when a gradient is not finite"),
+            where=where,
+            excerpt=f"scaler.step({optimizer})  # instead of {optimizer}.step()\nscaler.update()",
+        )
