@@ -93,6 +93,7 @@ def stream(
         flags=flags_of,
         num_backwards=backwards,
         scale=scale,
+        applied_norm=norm * (1.0 if changed is None else changed),
     )
 
 

@@ -12,6 +12,7 @@ from seismograd.rules.sg303_step_without_backward import StepWithoutBackward
 from seismograd.rules.sg304_clip_without_effect import ClipWithoutEffect
 from seismograd.rules.sg305_clip_before_unscale import ClipBeforeUnscale
 from seismograd.rules.sg306_step_without_unscale import StepWithoutUnscale
+from seismograd.rules.sg307_accumulation_not_scaled import AccumulationNotScaled
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -23,6 +24,7 @@ RULES: tuple[type[Rule], ...] = (
     ClipWithoutEffect,
     ClipBeforeUnscale,
     StepWithoutUnscale,
+    AccumulationNotScaled,
 )
 
 __all__ = ["RULES", "Rule"]

@@ -77,6 +77,13 @@ class Window:
         """The iteration of the step."""
         return self.step.iteration
 
+    def micro_batches(self) -> tuple[Call, ...]:
+        """The backwards of the line that has most of them, without those that are other losses of the same forward pass."""
+        own = [each for each in self.backwards if not each.flags & EventFlag.SHARED]
+        sites = [each.site for each in own]
+        site = max(dict.fromkeys(sites), key=sites.count, default=-1)
+        return tuple(each for each in own if each.site == site)
+
     @property
     def is_closure(self) -> bool:
         """The step evaluates the loss itself, so its backwards come after it."""
@@ -101,16 +108,16 @@ class Windows:
     """
 
     num_steps: dict[int, int] = field(default_factory=dict[int, int])  # of each optimizer
+    several: bool = False  # another optimizer than the first was heard of
     first_sites: dict[int, int] = field(default_factory=dict[int, int])  # where each optimizer stepped for the first time
     _open: dict[int, _Open] = field(default_factory=dict[int, _Open])
     _stray: list[Call] = field(default_factory=list[Call])  # clips of gradients that no optimizer holds
-    _several: bool = False  # another optimizer than the first was heard of
 
     def read(self, block: Block) -> list[Window]:
         """The windows that end in this block, in order."""
         if not len(block):
             return []
-        if not self._several and self._is_plain(block):
+        if not self.several and self._is_plain(block):
             if 0 not in self.num_steps:
                 self.first_sites[0] = int(block.events["site"][block.events["kind"] == EventKind.STEP][0])
             self.num_steps[0] = self.num_steps.get(0, 0) + len(block)
@@ -143,7 +150,7 @@ class Windows:
         iterations, row_flags = integers(block.steps, "iteration"), integers(block.steps, "flags")
         for fields in zip(*(block.events[name].tolist() for name in _FIELDS), strict=True):
             call = Call(*fields)
-            self._several |= call.touched > 1 or call.optimizer > 0
+            self.several |= call.touched > 1 or call.optimizer > 0
             if call.kind == EventKind.BACKWARD:
                 self._added(call)
             elif call.kind == EventKind.ZERO_GRAD:

@@ -1,0 +1,171 @@
+"""SG307 accumulation-not-scaled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.rules.repeated import Repeated, Shown
+from seismograd.rules.rows import numbers
+from seismograd.rules.rule import Rule
+from seismograd.rules.windows import Call, Window, Windows
+from seismograd.rules.wording import at_line, line_of, optimizer_name
+from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
+
+MAX_WINDOWS = 16  # whose losses are remembered
+
+
+@final
+@dataclass
+class AccumulationNotScaled(Rule):
+    """The mean losses of several micro-batches are added up, and nothing divides by their number.
+
+    What it finds
+        Gradient accumulation in which each micro-batch is backpropagated with its full mean loss. The gradient of the step is then the sum
+        of the micro-batches' gradients, and not their mean.
+
+    Why it hurts
+        With k micro-batches the gradient is k times as large as that of one large batch. Under SGD this is a learning rate that is k times
+        as high; changing the number of micro-batches changes it again. Adam hides the factor, but not from clipping, weight decay and its
+        epsilon. Logged gradient norms cannot be compared between runs.
+
+    How it decides
+        From the graph of each loss: over how many samples it is a mean, and by what it is divided. A step counts when two or more backward
+        passes at the same line each have a weight of one in all (within {tolerance:.0%}), and the gradient was not divided afterwards. It
+        is found when {in_a_row} steps in a row show it. Losses of the same forward pass are several losses, and fine; so are sums over
+        samples. When the losses at each place of the window keep to levels of their own, the largest at least {min_ratio:g} times the
+        smallest and {min_distinctness:g} times as distinct as they scatter, they are taken for different tasks. Where the graph does not
+        show the weight, or a micro-batch is a single sample, it is a note and no warning.
+
+    False alarms
+        A learning rate that was chosen for the sum makes it right. So does a hook on the parameters that divides, which the graph of the
+        loss does not show.
+
+    What to try
+        - Divide the loss: `(loss / num_micro_batches).backward()`.
+        - Where micro-batches differ in size, use `reduction="sum"` and divide by the number of samples or tokens in the whole window.
+        - With several optimizers or `accelerate`, see that only one place divides.
+
+    References
+        - Hugging Face, Fixing gradient accumulation (2024); huggingface/transformers#34191.
+        - PyTorch documentation, Automatic mixed precision examples: gradient accumulation.
+    """
+
+    code: ClassVar[str] = "SG307"
+    name: ClassVar[str] = "accumulation-not-scaled"
+    severity: ClassVar[str] = "warning"
+    needs: ClassVar[tuple[str, ...]] = ()
+    absorbs: ClassVar[tuple[str, ...]] = ("SG102", "SG103", "SG104", "SG107", "SG201", "SG202", "SG309", "SG501")
+
+    in_a_row: int = 3  # steps
+    tolerance: float = 0.05
+    min_ratio: float = 2.0  # of the mean losses of two places
+    min_distinctness: float = 10.0  # an F statistic
+
+    _windows: Windows = field(default_factory=Windows, init=False, repr=False)
+    _repeated: Repeated = field(init=False, repr=False)
+    _losses: dict[int, list[tuple[float, ...]]] = field(default_factory=dict[int, list[tuple[float, ...]]], init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._repeated = Repeated(self.in_a_row, 1 << 62, 0.0)
+
+    def observe(self, block: Block) -> Iterable[Finding]:
+        for window in self._windows.read(block):
+            if window.is_closure or window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD):
+                continue
+            micro_batches = window.micro_batches()
+            if not self._is_undivided(block, window, micro_batches):
+                continue
+            losses = self._losses.setdefault(window.optimizer, [])
+            losses.append(tuple(each.value for each in micro_batches))
+            del losses[:-MAX_WINDOWS]
+            if self._repeated.has_found(window.optimizer) or not self._are_different_tasks(losses):
+                self._repeated.add(window, lambda shown, window=window: self._finding(block, window, shown))
+        return self._repeated.take()
+
+    def shortfall(self) -> Message | None:
+        steps = self._windows.total_steps()
+        return None if steps >= self.in_a_row else say("needs {needed} steps, has {has}", needed=self.in_a_row, has=steps)
+
+    def _is_undivided(self, block: Block, window: Window, micro_batches: Sequence[Call]) -> bool:
+        """Whether these are several means, each of which counts in full."""
+        num = len(micro_batches)
+        if num < 2 or (num == 2 and self._windows.several) or any(each.flags & EventFlag.SUMMED for each in micro_batches):
+            return False
+        if not all(self._counts_in_full(each) for each in micro_batches):
+            return False
+        if window.flags & StepFlag.CHANGED:
+            ready, applied = (float(numbers(block.steps, name)[window.row]) for name in ("grad_norm", "applied_norm"))
+            return not (ready > 0 and math.isclose(applied * num, ready, rel_tol=self.tolerance))
+        return True
+
+    def _counts_in_full(self, backward: Call) -> bool:
+        if math.isnan(backward.total):
+            return not backward.flags & EventFlag.RESCALED
+        return math.isclose(backward.total, 1.0, rel_tol=self.tolerance)
+
+    def _are_different_tasks(self, losses: Sequence[tuple[float, ...]]) -> bool:
+        """Whether the losses of each place in the window lie at a level of their own: a two-way analysis of variance."""
+        alike = [each for each in losses if len(each) == len(losses[-1])]
+        table = np.array(alike, np.float64)  # (windows, micro-batches)
+        if len(table) < 2 or not np.isfinite(table).all():
+            return False
+        levels = np.abs(table.mean(axis=0))
+        if levels.max() < self.min_ratio * levels.min():
+            return False
+        places = table.mean(axis=0) - table.mean()
+        rest = table - table.mean(axis=1, keepdims=True) - places
+        freedom = len(table) - 1
+        scatter = float((rest**2).sum()) / (freedom * (table.shape[1] - 1))
+        between = len(table) * float((places**2).sum()) / (table.shape[1] - 1)
+        return between >= self.min_distinctness * scatter
+
+    def _finding(self, block: Block, window: Window, shown: Shown) -> Finding:
+        micro_batches = window.micro_batches()
+        num, first = len(micro_batches), micro_batches[0]
+        values: dict[str, str | int | float] = {
+            "num": num,
+            "backward": at_line(block, first),
+            "optimizer": optimizer_name(block, window.optimizer),
+        }
+        evidence = [Evidence("num_backwards", "", window.iteration, float(num), 1.0)]
+        sure = not math.isnan(first.total) and first.count > 1
+        if not math.isnan(first.total):
+            evidence.append(Evidence("loss_weight", "", window.iteration, sum(each.total for each in micro_batches), 1.0))
+        if sure:
+            cause = say(
+                "backward at {backward} adds the mean losses of {num} micro-batches before each step of {optimizer}, and nothing divides "
+                "them: the gradient is {num} times that of one batch, as if the learning rate were {num} times as high",
+                **values,
+            )
+        elif math.isnan(first.total):
+            cause = say(
+                "backward at {backward} is called {num} times before each step of {optimizer}, and the loss is not divided by {num}; "
+                "whether it is a mean the graph does not show, so this may be as it should",
+                **values,
+            )
+        else:
+            cause = say(
+                "backward at {backward} adds the losses of {num} single samples before each step of {optimizer}: the gradient is that of "
+                "their sum, not of their mean",
+                **values,
+            )
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity if sure else "info",
+            optimizer=window.optimizer,
+            first_step=shown.first,
+            last_step=window.iteration,
+            parameters=(),
+            evidence=tuple(evidence),
+            cause=cause,
+            advice=say("divide each loss by the number of micro-batches of the step", **values),
+            where=line_of(block, first),
+            excerpt=f"(loss / {num}).backward()",
+        )
