@@ -5,6 +5,7 @@ from __future__ import annotations
 from seismograd.rules.rule import Rule
 from seismograd.rules.sg101_vanishing_gradient import VanishingGradient
 from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
+from seismograd.rules.sg107_update_too_large import UpdateTooLarge
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg301_missing_zero_grad import MissingZeroGrad
 from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
@@ -17,6 +18,7 @@ from seismograd.rules.sg307_accumulation_not_scaled import AccumulationNotScaled
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
     ExplodingGradient,
+    UpdateTooLarge,
     NonfiniteGradient,
     MissingZeroGrad,
     ZeroGradBeforeStep,

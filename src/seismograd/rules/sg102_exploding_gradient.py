@@ -60,7 +60,7 @@ class ExplodingGradient(Rule):
     name: ClassVar[str] = "exploding-gradient"
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG107", "SG201", "SG202")
+    absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG201", "SG202", "SG203")
 
     min_gain: float = 1.1  # per layer, of weights and biases together
     min_total_gain: float = 1e4  # over all layers

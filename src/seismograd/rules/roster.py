@@ -1,0 +1,28 @@
+"""Numbers for parameters that stay the same while columns move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from seismograd.schema import IntArray, Parameter
+
+
+@dataclass(slots=True)
+class Roster:
+    """Parameters by name, in the order in which they were first seen."""
+
+    parameters: list[Parameter] = field(default_factory=list[Parameter])
+    _places: dict[str, int] = field(default_factory=dict[str, int])
+
+    def places(self, parameters: Sequence[Parameter]) -> IntArray:
+        """The number of each; new names get the next ones."""
+        for parameter in parameters:
+            if parameter.name not in self._places:
+                self._places[parameter.name] = len(self.parameters)
+                self.parameters.append(parameter)
+            else:
+                self.parameters[self._places[parameter.name]] = parameter
+        return np.array([self._places[parameter.name] for parameter in parameters], np.int64)
