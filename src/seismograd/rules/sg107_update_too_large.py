@@ -36,8 +36,8 @@ class UpdateTooLarge(Rule):
         even when the loss seems to settle: it settles at what one gets by guessing.
 
     How it decides
-        For each weight of two or more dimensions it takes the norm of the update over the norm of the weight. About 1e-3 is usual; the
-        median over the weights is taken in groups of ten steps, and for the first step as the learning rate gives it. It is held against
+        For each weight of two or more dimensions it takes the norm of the update over the norm of the weight. About a thousandth is usual;
+        the median over the weights is taken in groups of ten steps, and for the first step as the learning rate gives it. It is held against
         the loss of the first step, which was computed with the weights as they were initialised.
         Thrown up: the ratio is at least {min_ratio:g} and the loss of the group at least {thrown_up:g} times the first; or the ratio is at
         least {high_ratio:g} and the loss {raised:g} times the first, at its highest {peak:g} times.
@@ -46,7 +46,7 @@ class UpdateTooLarge(Rule):
         scatter by more than {usual_noise:.0%}. Where already the first update was {wrecking_ratio:g} times the weight, a loss of
         {wrecked_share:g} of the first will do.
         Ratios count only while the gradient norm is below {max_growth:g} times the first: where the gradient exploded before, and where it
-        grows from layer to layer at the start, that is the cause (SG102).
+        grows from layer to layer at the start, that is the cause (exploding-gradient).
         A loss that is negative somewhere says little of progress and is not judged.
 
     False alarms
@@ -137,8 +137,9 @@ class UpdateTooLarge(Rule):
         track.recent = max(track.group, previous)
         track.largest_group = max(track.largest_group, track.group)
         track.num_lasting = track.num_lasting + 1 if ratio >= self.lasting_ratio else 0
-        if track.recent >= self.lasting_ratio and track.since < 0:
-            track.since = int(ten.steps[0])
+        if track.since < 0:
+            large = np.flatnonzero((np.where(calm[:, None], ten.ratio, 0) >= self.lasting_ratio).any(axis=1))
+            track.since = track.at_first.step if previous >= self.lasting_ratio else int(ten.steps[large[0]]) if len(large) else -1
         if track.group > track.shown.ratio:
             column = int(np.nanargmin(np.abs(np.where(np.isfinite(ratios), ratios, np.nan) - ratio)))
             row = int(np.flatnonzero(calm & np.isfinite(ten.ratio[:, column]))[0])

@@ -53,7 +53,7 @@ class NonfiniteGradient(Rule):
     name: ClassVar[str] = "nonfinite-gradient"
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ("nonfinite",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG107", "SG202")
+    absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG202", "SG203")
 
     max_skips: int = 20  # steps of an optimizer in a row
 
