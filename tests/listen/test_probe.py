@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.listen.hub import HUB
-from seismograd.listen.probe import MAX_SLICE, Probe, box
+from seismograd.listen.probe import EVERY, NUM_DENSE, Probe, box, flat
 from seismograd.listen.roster import Roster
 from seismograd.listen.session import Session
-from seismograd.measure.choose import best_backend
+from seismograd.measure.choose import best_backend, best_copies
+from seismograd.measure.updates import compare, keep
 from seismograd.schema import Note, Row, State, StepFlag
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -118,20 +119,37 @@ def test_each_of_many_parameters_comes_every_tenth_step() -> None:
         assert len(names) == len(set(names)) == 40
 
 
-def test_of_a_large_tensor_a_slice_is_compared_and_another_one_the_next_time() -> None:
-    weight = torch.nn.Parameter(torch.ones(200, 1000))
-    probe, roster = Probe(), Roster()
-    rooms = [box((200, 1000), 16384, turn) for turn in (0, 1)]
-    assert rooms[0] != rooms[1]
-    for turn, within in enumerate(rooms):
-        weight.grad = torch.zeros_like(weight)
-        weight.grad[within] = 1
+@pytest.mark.parametrize("transposed", [False, True])
+def test_of_a_large_tensor_a_slice_is_compared_and_another_one_the_next_time(transposed: bool) -> None:
+    weight = torch.nn.Parameter(torch.ones(1000, 200).t() if transposed else torch.ones(200, 1000))
+    weight.grad = torch.zeros_like(weight)
+    probe, room, numbers = Probe(), 16384, np.arange(200_000).reshape(200, 1000)
+    slices = [numbers[box((200, 1000), room, turn)] if transposed else numbers.ravel()[slice_of(200_000, room, turn)] for turn in (0, 1)]
+    assert slices[0].ravel()[0] != slices[1].ravel()[0]
+    for turn, chosen in enumerate(slices):
+        marks = torch.from_numpy(np.isin(numbers, chosen))
+        weight.grad.copy_(marks)
         probe.step_begins([weight], closure=False)
         with torch.no_grad():
-            weight[within] *= 1 + 2.0**-turn  # exact; elsewhere nothing moves
-        probed = probe.step_ends(roster, None)
+            weight[marks] *= 1 + 2.0**-turn  # exact; elsewhere nothing moves
+        probed = probe.step_ends(Roster(), None)
         assert probed is not None
         np.testing.assert_array_equal(probed.settled()[:, 0], [2.0**-turn, 0.0])
+
+
+def slice_of(count: int, room: int, turn: int) -> slice:
+    start, length = flat(count, room, turn)
+    return slice(start, start + length)
+
+
+@given(st.integers(1, 500), st.integers(1, 300))
+def test_the_turns_go_through_all_of_a_contiguous_tensor_in_pieces_that_fit(count: int, room: int) -> None:
+    seen = set[int]()
+    for turn in range(-(-count // room)):
+        piece = range(count)[slice_of(count, room, turn)]
+        assert 1 <= len(piece) <= room
+        seen.update(piece)
+    assert len(seen) == count
 
 
 @given(st.lists(st.integers(1, 6), max_size=4), st.integers(1, 300))
@@ -153,8 +171,45 @@ def test_the_scalars_copied_in_a_step_are_bounded() -> None:
     probe = Probe()
     probe.step_begins(parameters, closure=False)
     assert probe._pending is not None
-    copied = sum(group.numbers.numel() for group in probe._pending.kept)
-    assert 0 < copied <= max(MAX_SLICE, 30 * 500 * 400 / 50)
+    copied = sum(count for *_, count in probe._pending.slices) + sum(group.numbers.numel() for group in probe._pending.kept)
+    assert 0 < copied <= 30 * 500 * 400 / 50
+
+
+def test_after_the_first_steps_each_of_few_parameters_comes_every_tenth_step_too() -> None:
+    parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(4)]
+    for p in parameters:
+        p.grad = torch.ones_like(p)
+    probe, num_probed = Probe(), list[int]()
+    for _ in range(NUM_DENSE + 100):
+        probe.step_begins(parameters, closure=False)
+        probed = probe.step_ends(Roster(), None)
+        num_probed.append(0 if probed is None else len(probed.columns))
+    assert num_probed[:NUM_DENSE] == [1] * NUM_DENSE
+    assert sum(num_probed[NUM_DENSE:]) == 4 * 100 / EVERY
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 40))
+def test_the_kernel_and_torch_say_the_same(dtype: torch.dtype, seed: int, count: int) -> None:
+    copies = best_copies()
+    if copies is None:
+        pytest.skip("the kernel was not built: pip install -e .")
+    generator = torch.Generator().manual_seed(seed)
+
+    def numbers() -> torch.Tensor:
+        drawn = torch.randn(count, generator=generator)
+        drawn[torch.rand(count, generator=generator) < 0.3] = 0
+        drawn[torch.rand(count, generator=generator) < 0.02] = math.nan
+        drawn[torch.rand(count, generator=generator) < 0.1] = 1e-42
+        return drawn.to(dtype)
+
+    weight, gradient, other = numbers(), numbers(), numbers()
+    after = torch.where(torch.rand(count, generator=generator) < 0.5, weight, other)
+    kept = keep([weight], [gradient])
+    copies.keep([(weight, gradient, 0, count)])
+    weight.copy_(after)
+    (expected,) = compare(kept, [weight], None)
+    np.testing.assert_allclose(copies.compare([(weight, None, 0, count)]), expected.numbers.numpy(), rtol=1e-12)
 
 
 def test_a_closure_is_probed_around_the_whole_step() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,17 +13,21 @@ import torch
 from seismograd.listen.ranks.pieces import held_part, num_held
 from seismograd.listen.roster import Roster
 from seismograd.listen.scalars import Scalar
+from seismograd.measure.choose import best_copies
+from seismograd.measure.native.updates import Copies, Slice
 from seismograd.measure.quiet import is_capturing
 from seismograd.measure.updates import Group, compare, keep
 from seismograd.schema import FloatArray
 
-EVERY = 10  # steps of its optimizer after which a parameter's turn comes again, where there are as many parameters
+EVERY = 10  # steps of its optimizer after which a parameter's turn comes again
+NUM_DENSE = 100  # the first steps, each of which probes at least one parameter
 MAX_SLICE = 1 << 16  # scalars of one parameter
 MIN_SLICE = 1 << 8
 MIN_COPIED = 1 << 14  # scalars in a step that may always be copied; beyond, a fiftieth of all
 MAX_SHARE_COPIED = 1 / 50
 
 UPDATE_RATIO, UNMOVED = 0, 1
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +45,14 @@ class Probed:
         return self.numbers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pending:
-    """What was copied before a step that is not over. `slices` index the held parts of `parameters`."""
+    """What was copied before a step that is not over: by the kernel (`slices`), and by torch (`others`, each with what was cut out)."""
 
-    parameters: list[torch.Tensor]
-    slices: list[tuple[slice, ...]]
-    kept: list[Group]
-    with_gradients: bool
+    closure: bool
+    slices: list[Slice] = field(default_factory=list[Slice])
+    others: list[tuple[torch.Tensor, Box]] = field(default_factory=list[tuple[torch.Tensor, Box]])
+    kept: list[Group] = field(default_factory=list[Group])
 
 
 class Probe:
@@ -61,65 +66,95 @@ class Probe:
     def __init__(self) -> None:
         self._next = 0  # the place of the parameter whose turn comes
         self._round = 0
+        self._num_steps = 0
+        self._due = 0.0  # turns that are due
         self._known: tuple[list[int], int] = ([], 0)
+        self._copies = best_copies()
         self._pending: Pending | None = None
 
     def step_begins(self, held: Sequence[torch.Tensor], closure: bool) -> None:
-        """Copy before the step. A closure makes its gradients in the step: then every parameter counts that has none yet."""
+        """Copy before the step. A closure makes its gradients in the step: then parameters count that have none yet."""
         self._pending = None
-        if not held or is_capturing():
+        num_wanted = self._num_wanted(len(held))
+        if num_wanted == 0 or is_capturing():
             return
-        num_wanted = math.ceil(len(held) / EVERY)
         room = min(MAX_SLICE, max(MIN_SLICE, int(max(MIN_COPIED, MAX_SHARE_COPIED * self._num_scalars(held)) // num_wanted)))
-        chosen: list[torch.Tensor] = []
-        slices: list[tuple[slice, ...]] = []
-        weights: list[torch.Tensor] = []
-        gradients: list[torch.Tensor] = []
+        pending = Pending(closure)
         for _ in range(len(held)):
             parameter, turn = held[self._next % len(held)], self._round
             self._next += 1
             if self._next >= len(held):
                 self._next, self._round = 0, self._round + 1
-            weight = _weight(parameter)
-            gradient = None if weight is None else _gradient(parameter, weight)
-            if weight is None or (gradient is None and not closure):
-                continue
-            within = box(weight.shape, room, turn)
-            chosen.append(parameter)
-            slices.append(within)
-            weights.append(weight[within])
-            if gradient is not None:
-                gradients.append(gradient[within])
-            if len(chosen) == num_wanted:
-                break
-        if chosen:
-            self._pending = Pending(chosen, slices, keep(weights, None if closure else gradients), not closure)
+            if self._take(pending, parameter, turn, room):
+                num_wanted -= 1
+                if num_wanted == 0:
+                    break
+        if pending.slices and self._copies is not None:
+            self._copies.keep(pending.slices)
+        if pending.others:
+            weights = [held_part(p)[box] for p, box in pending.others]
+            pending.kept = keep(weights, None if closure else [_gradient_of(p)[box] for p, box in pending.others])
+        self._pending = pending
 
     def step_ends(self, roster: Roster, left_out: object) -> Probed | None:
         """Compare after it. `left_out`: a tensor that is not zero when the optimizer made no step after all (a fused one with a scaler)."""
         pending, self._pending = self._pending, None
         if pending is None:
             return None
-        weights = [held_part(p)[within] for p, within in zip(pending.parameters, pending.slices, strict=True)]
-        gradients: list[torch.Tensor] | None = None
-        if not pending.with_gradients:
-            gradients = []
-            for parameter, within, weight in zip(pending.parameters, pending.slices, weights, strict=True):
-                gradient = _gradient(parameter, held_part(parameter))
-                gradients.append(torch.zeros_like(weight) if gradient is None else gradient[within])
-        probed = Probed([roster.column(p) if p in roster else -1 for p in pending.parameters], np.full((2, len(weights)), math.nan))
+        parameters = [s[0] for s in pending.slices] + [p for p, _ in pending.others]
+        probed = Probed([roster.column(p) if p in roster else -1 for p in parameters], np.full((2, len(parameters)), math.nan))
+        if pending.slices and self._copies is not None and not (isinstance(left_out, torch.Tensor) and bool(left_out.any())):
+            after = [_after(s, pending.closure) for s in pending.slices]
+            if None not in after:
+                probed.numbers[:, : len(after)] = self._copies.compare([s for s in after if s is not None])
+        if pending.others:
+            self._compare_others(pending, probed, left_out)
+        return probed
+
+    def _take(self, pending: Pending, parameter: torch.Tensor, turn: int, room: int) -> bool:
+        """Put a slice of the parameter among those of this step, if it can be compared."""
+        gradient = parameter.grad
+        copies = self._copies
+        if copies is not None and copies.takes(parameter):
+            if gradient is None and not pending.closure:
+                return False
+            count = parameter.numel()
+            if gradient is None or (copies.takes(gradient) and gradient.numel() == count):
+                if count:
+                    pending.slices.append((parameter, None if pending.closure else gradient, *flat(count, room, turn)))
+                return count > 0
+        weight = _weight(parameter)
+        if weight is None or not (pending.closure or _beside(gradient, weight)):
+            return False
+        pending.others.append((parameter, box(weight.shape, room, turn)))
+        return True
+
+    def _compare_others(self, pending: Pending, probed: Probed, left_out: object) -> None:
+        weights = [held_part(p)[box] for p, box in pending.others]
+        gradients = None
+        if pending.closure:
+            gradients = [_gradient_of(p)[box] for p, box in pending.others]
         for updates in compare(pending.kept, weights, gradients):
-            numbers = updates.numbers
+            numbers, places = updates.numbers, [len(pending.slices) + place for place in updates.places]
             if isinstance(left_out, torch.Tensor):
                 numbers = torch.where(held_part(left_out).to(numbers.device) != 0, math.nan, numbers)
             if numbers.device.type == "cpu":
-                probed.numbers[:, updates.places] = numbers.numpy()
+                probed.numbers[:, places] = numbers.numpy()
             else:
-                probed.waiting.extend((n, at, Scalar.on_device(numbers[n, i])) for n in (0, 1) for i, at in enumerate(updates.places))
-        return probed
+                probed.waiting.extend((n, at, Scalar.on_device(numbers[n, i])) for n in (0, 1) for i, at in enumerate(places))
+
+    def _num_wanted(self, num_parameters: int) -> int:
+        """How many parameters have their turn in this step."""
+        self._num_steps += 1
+        if self._num_steps <= NUM_DENSE:
+            return math.ceil(num_parameters / EVERY)
+        self._due += num_parameters / EVERY
+        num_wanted = int(self._due)
+        self._due -= num_wanted
+        return num_wanted
 
     def _num_scalars(self, held: Sequence[torch.Tensor]) -> int:
-        ids = [id(p) for p in held]
+        ids = list(map(id, held))
         if self._known[0] != ids:
             self._known = (ids, sum(num_held(p) for p in held))
         return self._known[1]
@@ -134,17 +169,40 @@ def _weight(parameter: torch.Tensor) -> torch.Tensor | None:
     return held if held.is_floating_point() and held.element_size() > 1 and held.untyped_storage().nbytes() > 0 else None
 
 
-def _gradient(parameter: torch.Tensor, weight: torch.Tensor) -> torch.Tensor | None:
-    """Its gradient, if it lies beside the weight scalar by scalar."""
-    gradient = parameter.grad
+def _beside(gradient: torch.Tensor | None, weight: torch.Tensor) -> bool:
+    """Whether the gradient lies beside the weight, scalar by scalar."""
     held = None if gradient is None else held_part(gradient)
-    if held is None or held.layout is not torch.strided or held.shape != weight.shape or held.device != weight.device:
+    return held is not None and held.layout is torch.strided and held.shape == weight.shape and held.device == weight.device
+
+
+def _gradient_of(parameter: torch.Tensor) -> torch.Tensor:
+    """What this process holds of the gradient; zeros where there is none that lies beside the weight."""
+    weight, gradient = held_part(parameter), parameter.grad
+    return held_part(gradient) if gradient is not None and _beside(gradient, weight) else torch.zeros_like(weight)
+
+
+def _after(before: Slice, closure: bool) -> Slice | None:
+    """The slice as it is after the step; `None` where the weight has become something else."""
+    parameter, _, start, count = before
+    if not Copies.takes(parameter) or parameter.numel() < start + count:
         return None
-    return held
+    if not closure:
+        return parameter, None, start, count
+    gradient = parameter.grad
+    if gradient is None or not Copies.takes(gradient) or gradient.numel() != parameter.numel():
+        gradient = torch.zeros(parameter.shape, dtype=parameter.dtype, device="cpu")
+    return parameter, gradient, start, count
 
 
-def box(shape: Sequence[int], room: int, turn: int) -> tuple[slice, ...]:
-    """At most `room` scalars that follow each other in a contiguous tensor of that shape, which has some; others in the next turns.
+def flat(count: int, room: int, turn: int) -> tuple[int, int]:
+    """Where this turn's slice of a contiguous tensor begins, and how many scalars it has; see `box`."""
+    if count <= room:
+        return 0, count
+    return min(_leap(turn, -(-count // room)) * room, count - room), room
+
+
+def box(shape: Sequence[int], room: int, turn: int) -> Box:
+    """At most `room` scalars of a tensor of that shape, which has some; others in the next turns.
 
     The turns go through the tensor in leaps, so that a few of them have seen its beginning, its middle and its end.
     """
@@ -163,7 +221,12 @@ def box(shape: Sequence[int], room: int, turn: int) -> tuple[slice, ...]:
 
 def _leap(turn: int, num_places: int) -> int:
     """The place of a turn: each comes once in `num_places` turns, in leaps of about the golden section."""
-    step = max(1, round(num_places * 0.618))
-    while math.gcd(step, num_places) > 1:
-        step += 1
-    return turn * step % num_places
+    return turn * _leap_length(num_places) % num_places
+
+
+@lru_cache(maxsize=4096)
+def _leap_length(num_places: int) -> int:
+    length = max(1, round(num_places * 0.618))
+    while math.gcd(length, num_places) > 1:
+        length += 1
+    return length

@@ -10,16 +10,18 @@ import ctypes
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import torch
 
-INTERFACE = 1  # `seismograd_interface` in kernel/kernel.cpp; a library of another is not called
+INTERFACE = 2  # `seismograd_interface` in kernel/kernel.cpp; a library of another is not called
 
 # A table of tensors is an array of int64  # (n, ENTRY_WORDS), each row an `Entry` of kernel/entry.hpp with these words.
 POINTER, COUNT, ROWS, NUM_ROWS, RUN, DTYPE, WANTED = range(7)
 ENTRY_WORDS = 7
 EXPONENTS, REPORT_ROWS = 1, 2  # `Wanted`
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # `DType`
+SLICE_WORDS = 7  # `Slice` of kernel/updates.hpp: weights, gradients, kept, marks, count, dtype, dtype of the gradients
 ROWS_HEADER_BYTES = 8  # `Rows`: the number of dead rows (int64) is followed by one byte per row
 NUMBERS = ("norm", "largest", "sum", "zeros", "nonfinite", "dead_rows")  # what `seismograd_measure` gives, in its order
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "neon")  # `InstructionSet` of kernel/machine.hpp
@@ -44,6 +46,10 @@ def load() -> ctypes.CDLL | None:
     pointer = ctypes.c_void_p
     library.seismograd_measure.argtypes = (pointer, ctypes.c_int64, ctypes.c_int32, ctypes.c_int32, pointer, pointer)
     library.seismograd_measure.restype = ctypes.c_int32
+    library.seismograd_keep.argtypes = (pointer, ctypes.c_int64)
+    library.seismograd_keep.restype = None
+    library.seismograd_compare.argtypes = (pointer, ctypes.c_int64, pointer)
+    library.seismograd_compare.restype = None
     library.seismograd_read.argtypes = (pointer, ctypes.c_int64, ctypes.c_int32)
     library.seismograd_read.restype = ctypes.c_uint64
     atexit.register(library.seismograd_stop)
@@ -53,3 +59,8 @@ def load() -> ctypes.CDLL | None:
 def has_instruction_set(library: ctypes.CDLL, name: str) -> bool:
     """Whether this machine has one of `INSTRUCTION_SETS`."""
     return bool(library.seismograd_has(INSTRUCTION_SETS.index(name)))
+
+
+def address_of(array: Any) -> Any:
+    """Where an array lies, as a pointer argument: in a third of the time that `array.ctypes` takes. `None` for no array, and an empty one."""
+    return ctypes.byref(ctypes.c_char.from_buffer(array)) if array is not None and array.size else None

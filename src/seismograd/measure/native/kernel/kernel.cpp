@@ -13,6 +13,7 @@
 #include "entry.hpp"
 #include "machine.hpp"
 #include "split.hpp"
+#include "updates.hpp"
 
 #if defined(_WIN32)
 #define SEISMOGRAD_EXPORT extern "C" __declspec(dllexport)
@@ -170,7 +171,7 @@ void measure_all(const Entry* entries, int64_t n, int num_threads, MeasurePiece 
 }  // namespace seismograd
 
 // Grows whenever something in this interface changes, so that `library.py` never calls a library of another day.
-SEISMOGRAD_EXPORT int32_t seismograd_interface() { return 1; }
+SEISMOGRAD_EXPORT int32_t seismograd_interface() { return 2; }
 
 // Whether this processor and this build have a set of instructions, by its number in machine.hpp.
 SEISMOGRAD_EXPORT int32_t seismograd_has(int32_t set) { return set >= 0 && seismograd::choose_set(set) == set; }
@@ -188,6 +189,15 @@ SEISMOGRAD_EXPORT int32_t seismograd_measure(const seismograd::Entry* entries, i
   } catch (...) {
     return -1;  // no memory
   }
+}
+
+// Copies n slices of weights, and marks where their gradients are not zero.
+SEISMOGRAD_EXPORT void seismograd_keep(const seismograd::Slice* slices, int64_t n) { seismograd::keep_all(slices, n); }
+
+// What has become of slices that were kept. `numbers`  # (2, n) receives the norm of the update over that of the weights before it, and
+// the share of the marked numbers that did not move.
+SEISMOGRAD_EXPORT void seismograd_compare(const seismograd::Slice* slices, int64_t n, double* numbers) {
+  seismograd::compare_all(slices, n, numbers);
 }
 
 // Reads the same memory on the same threads and does nothing with it: what benchmarks compare with.
