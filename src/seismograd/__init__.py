@@ -9,6 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from seismograd.control.accumulate import Accumulation as Accumulation
+    from seismograd.control.accumulate import accumulate as accumulate
+    from seismograd.control.clip import clip_grad_norm_ as clip_grad_norm_
+    from seismograd.control.clip import clip_grad_value_ as clip_grad_value_
+    from seismograd.control.nonfinite import NonFiniteGradientError as NonFiniteGradientError
+    from seismograd.control.nonfinite import Skips as Skips
     from seismograd.errors import SeismogradError as SeismogradError
     from seismograd.record.reader import Run as Run
     from seismograd.record.reader import open_run as open_run
@@ -17,13 +23,31 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Accumulation": "seismograd.control.accumulate",
+    "NonFiniteGradientError": "seismograd.control.nonfinite",
+    "Skips": "seismograd.control.nonfinite",
+    "accumulate": "seismograd.control.accumulate",
+    "clip_grad_norm_": "seismograd.control.clip",
+    "clip_grad_value_": "seismograd.control.clip",
     "SeismogradError": "seismograd.errors",
     "Run": "seismograd.record.reader",
     "open_run": "seismograd.record.reader",
     "watch": "seismograd.wiring",
 }
 
-__all__ = ["Run", "SeismogradError", "__version__", "open_run", "watch"]
+__all__ = [
+    "Accumulation",
+    "NonFiniteGradientError",
+    "Run",
+    "SeismogradError",
+    "Skips",
+    "__version__",
+    "accumulate",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "open_run",
+    "watch",
+]
 
 
 def __getattr__(name: str) -> object:

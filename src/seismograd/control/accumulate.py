@@ -1,0 +1,264 @@
+"""Accumulation whose gradient is that of one big batch, however the micro-batches are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
+from itertools import islice
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from seismograd.control.adding import Adding
+from seismograd.control.limit import Clip, Limit
+from seismograd.control.nonfinite import Policy
+from seismograd.control.replicas import replicas_of
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say
+
+T = TypeVar("T")
+
+
+class Source(Generic[T]):
+    """An iterator that knows whether anything is left in it."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+        self._next = list[T]()
+        self._look()
+
+    def __bool__(self) -> bool:
+        return bool(self._next)
+
+    def take(self) -> T:
+        """The next one."""
+        item = self._next.pop()
+        self._look()
+        return item
+
+    def _look(self) -> None:
+        self._next.extend(islice(self._items, 1))
+
+
+class Window(Generic[T]):
+    """Up to `num` micro-batches whose gradients make one step. Iterate over it, call `backward` once for each, then `step`."""
+
+    def __init__(self, adding: Adding, source: Source[T], num: int) -> None:
+        self._adding, self._source, self._num = adding, source, num
+        self._together = adding.alive == adding.size  # every process has a micro-batch
+        self._waiting = False  # a micro-batch was handed out and has had no backward
+        self._last = False  # it is the last one
+        self._synced = False
+        self.stepped = False
+
+    def __iter__(self) -> Iterator[T]:
+        """The micro-batches.
+
+        Raises:
+            SeismogradError: one had no backward, and other processes wait for it.
+        """
+        for number in range(self._num):
+            if self._waiting and self._adding.size > 1:
+                raise SeismogradError(
+                    say("a micro-batch had no backward, and the other processes wait for it"),
+                    say("call window.backward(loss, weight=0) for one that is to be left out"),
+                )
+            if not self._source or self.stepped:
+                return
+            item = self._source.take()
+            self._last = number == self._num - 1 or not self._source
+            self._waiting = True
+            self._adding.prepare(self._last and self._together)
+            yield item
+
+    def backward(self, loss: Tensor, weight: float = 1.0) -> None:
+        """Backpropagate the loss of the micro-batch in hand: a mean over what it holds.
+
+        Args:
+            loss: one number.
+            weight: how much it counts: how many samples, tokens or the like it is a mean over. Zero: not at all, even if it is NaN.
+
+        Raises:
+            SeismogradError: there is no micro-batch in hand, or it has had its backward.
+        """
+        if not self._waiting:
+            raise SeismogradError(
+                say("backward was called without a micro-batch in hand"),
+                say("call it once for each micro-batch of the window, before its step; add several losses up first"),
+            )
+        self._waiting = False
+        self._adding.add(loss, weight, together=self._together)
+        self._synced |= self._last and self._together
+
+    def step(
+        self, max_norm: float | None = None, *, norm_type: float = 2.0, clip: Clip | None = None, nonfinite: Policy = "torch"
+    ) -> Tensor | None:
+        """Divide by the total weight, clip, step and clear the gradients.
+
+        Args:
+            max_norm: clip to this total norm, as `clip_grad_norm_` does.
+            norm_type: the order of that norm.
+            clip: in its place a function of the list of parameters, such as a `seismograd.ZClip`.
+            nonfinite: as for `clip_grad_norm_`; a step that is skipped is counted in `num_skipped`. With a GradScaler, which leaves such
+                steps out by itself, nothing is said or raised.
+
+        Returns:
+            The total norm before the clip; `None` when none was measured.
+
+        Raises:
+            SeismogradError: nothing was backpropagated, or the window has been stepped already.
+            NonFiniteGradientError: a gradient is not finite and `nonfinite` is `"raise"`.
+        """
+        if self.stepped:
+            raise SeismogradError(say("the window was stepped twice"), say("call window.step() once, after its micro-batches"))
+        if self._adding.size > 1 and self._together and not self._synced:
+            raise SeismogradError(
+                say("the window has micro-batches left, and the other processes wait for them"),
+                say("iterate over the whole window before window.step()"),
+            )
+        limit = Limit(max_norm, norm_type, clip, nonfinite)
+        limit.check()
+        norm = self._adding.step(limit, synced=self._synced or self._adding.size == 1, more=bool(self._source))
+        self.stepped = True
+        return norm
+
+
+class Accumulation(Generic[T]):
+    """What `accumulate` gives: windows to iterate over or, without a loader, one window after another as an object.
+
+    with seismograd.accumulate(model=model, optimizer=optimizer) as window:
+        window.backward(loss, weight=len(targets))     # as often as you like
+        window.step(max_norm=1.0)                      # whenever you like
+    """
+
+    def __init__(self, loader: Iterable[T] | None, num: int, adding: Adding) -> None:
+        self._loader, self._num, self._adding = loader, num, adding
+        if loader is None:
+            adding.prepare(adding.reduces_each)
+            if not adding.reduces_each:
+                adding.part()
+
+    @property
+    def num_skipped(self) -> int:
+        """How many steps were left out because a gradient was not finite."""
+        return self._adding.num_skipped
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the model as it was found: with DistributedDataParallel, its backwards reduce again."""
+        self._adding.restore()
+
+    def __iter__(self) -> Generator[Window[T]]:
+        """The windows of one pass over the loader.
+
+        Raises:
+            SeismogradError: a window was not stepped, there is no loader, or processes that must keep in step cannot.
+        """
+        if self._loader is None:
+            raise SeismogradError(say("there is nothing to iterate over"), say("give a loader: accumulate(loader, 4, …)"))
+        adding = self._adding
+        source = Source(self._loader)
+        try:
+            self._agree(source)
+            while adding.alive:
+                if adding.alive < adding.size:
+                    adding.part()
+                window = Window(adding, source, self._num)
+                adding.prepare(False)
+                yield window
+                if not window.stepped:
+                    raise SeismogradError(say("the window was not stepped"), say("call window.step() after its micro-batches"))
+        finally:
+            adding.restore()
+
+    def backward(self, loss: Tensor, weight: float = 1.0) -> None:
+        """Backpropagate a loss that counts `weight`; see `Window.backward`.
+
+        Raises:
+            SeismogradError: there is a loader, whose windows have a `backward` of their own.
+        """
+        self._refuse_with_loader()
+        self._adding.add(loss, weight)
+
+    def step(
+        self, max_norm: float | None = None, *, norm_type: float = 2.0, clip: Clip | None = None, nonfinite: Policy = "torch"
+    ) -> Tensor | None:
+        """Divide by the total weight since the last step, clip, step and clear; see `Window.step`.
+
+        Raises:
+            SeismogradError: nothing was backpropagated, or there is a loader.
+            NonFiniteGradientError: a gradient is not finite and `nonfinite` is `"raise"`.
+        """
+        self._refuse_with_loader()
+        limit = Limit(max_norm, norm_type, clip, nonfinite)
+        limit.check()
+        return self._adding.step(limit, synced=self._adding.size == 1 or self._adding.reduces_each)
+
+    def _agree(self, source: Source[T]) -> None:
+        """Which processes have anything, and whether they have as much."""
+        length = len(self._loader) if isinstance(self._loader, Sized) else 0
+        alive, total, squares = self._adding.total(float(bool(source)), float(length), float(length) ** 2)
+        self._adding.alive = int(alive)
+        if self._adding.always_together and squares * self._adding.size != total**2:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        raise SeismogradError(
+            say("the processes have different numbers of micro-batches, and FSDP2 needs all in every forward pass"),
+            say("give each as many, or accumulate(…, keep_unsharded=True) if only the last window differs"),
+        )
+
+    def _refuse_with_loader(self) -> None:
+        if self._loader is not None:
+            raise SeismogradError(
+                say("backward and step are of the windows"), say("for window in accumulate(…): …; window.backward(loss); window.step()")
+            )
+
+
+def accumulate(
+    loader: Iterable[T] | None = None,
+    num: int = 1,
+    *,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+    model: torch.nn.Module | Sequence[torch.nn.Module] | None = None,
+    scaler: Any = None,
+    keep_unsharded: bool = False,
+) -> Accumulation[T]:
+    """Gradients of several micro-batches in one step, equal to rounding to those of one batch that holds them all.
+
+        for window in seismograd.accumulate(loader, 4, model=model, optimizer=optimizer):
+            for inputs, targets in window:
+                loss = criterion(model(inputs), targets)          # a mean over what this micro-batch holds
+                window.backward(loss, weight=targets.numel())     # what the mean is over: samples, tokens; equal unless given
+            window.step(max_norm=1.0)                             # divide, clip, step, zero_grad
+
+    Weights are added up and divided by once, at the step: uneven micro-batches and a short last window need nothing else. Under
+    DistributedDataParallel and fully_shard gradients are reduced once per window, and the total weight is that of all processes, so
+    that they need not have the same number of micro-batches.
+
+    Args:
+        loader: what the micro-batches come from, gone through anew by each iteration; `None` for a loop of another shape, which calls
+            `backward` and `step` of the result itself.
+        num: how many micro-batches make a window. The last one may have fewer.
+        optimizer: the optimizer, or several; all of them step.
+        model: the model, or several. Needed where other processes train it too.
+        scaler: a `torch.amp.GradScaler`; it scales, unscales, steps and is updated once per window.
+        keep_unsharded: fully_shard only: gather the weights once per window, not in every pass. It takes the memory of all of them, and
+            lets the processes have different numbers of micro-batches in a window.
+
+    Raises:
+        SeismogradError: `num` is not a whole number of at least 1, or the model is wrapped in something that is not known.
+    """
+    if not isinstance(num, int) or num < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SeismogradError(say("a window cannot have {num} micro-batches", num=repr(num)), say("give a whole number of at least 1"))
+    models = [] if model is None else [model] if isinstance(model, torch.nn.Module) else list(model)
+    optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
+    found = [each for one in models or [None] for each in replicas_of(one, keep_unsharded)]
+    found.sort(key=lambda each: -each.size)  # a model of several processes decides for all
+    return Accumulation(loader, num, Adding(models, optimizers, scaler, found))
