@@ -14,6 +14,7 @@ from seismograd.rules.sg304_clip_without_effect import ClipWithoutEffect
 from seismograd.rules.sg305_clip_before_unscale import ClipBeforeUnscale
 from seismograd.rules.sg306_step_without_unscale import StepWithoutUnscale
 from seismograd.rules.sg307_accumulation_not_scaled import AccumulationNotScaled
+from seismograd.rules.sg308_partial_window import PartialWindow
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -27,6 +28,7 @@ RULES: tuple[type[Rule], ...] = (
     ClipBeforeUnscale,
     StepWithoutUnscale,
     AccumulationNotScaled,
+    PartialWindow,
 )
 
 __all__ = ["RULES", "Rule"]
