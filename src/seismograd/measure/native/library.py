@@ -62,5 +62,5 @@ def has_instruction_set(library: ctypes.CDLL, name: str) -> bool:
 
 
 def address_of(array: Any) -> Any:
-    """Where an array lies, as a pointer argument: in a third of the time that `array.ctypes` takes. `None` for no array, and an empty one."""
+    """Where an array lies, as an argument: in a third of the time that `array.ctypes` takes. `None` for no array and for an empty one."""
     return ctypes.byref(ctypes.c_char.from_buffer(array)) if array is not None and array.size else None
