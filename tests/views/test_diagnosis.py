@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -14,7 +16,7 @@ from seismograd.prose import cell_width
 from seismograd.record.reader import Run
 from seismograd.rules.engine import RuleStatus
 from seismograd.schema import Finding
-from seismograd.views import diagnosis_json, diagnosis_text
+from seismograd.views import diagnosis_github, diagnosis_json, diagnosis_junit, diagnosis_sarif, diagnosis_text
 from seismograd.views.diagnosis import verdict
 from seismograd.views.summary import print_summary
 from tests.views.golden import assert_golden, rendered
@@ -112,3 +114,45 @@ def test_a_summary_shows_what_is_not_finite_among_many(tmp_path: Path) -> None:
     assert "net.0.weight" in summary(run, "en")
     assert "net.11.bias" in summary(run, "en")
     assert "net.5.weight" not in summary(run, "en")
+
+
+def test_github_gets_one_annotation_for_each_finding_at_its_line(tmp_path: Path) -> None:
+    found = replace(findings()[0], where="src/train.py:42", cause=Message("50% of it,\nand more"))
+    said = verdict(small_net(tmp_path / "run"), (found, replace(found, code="SG999", where="", severity="info")), STATUSES)
+    first, second = diagnosis_github.render(said).splitlines()
+    assert first.startswith(f"::warning file=src/train.py,line=42,title={found.code} {found.name}::step")
+    assert "50%25 of it,%0Aand more" in first
+    assert second.startswith("::notice title=SG999 ")
+    assert diagnosis_github.render(verdict(said.run, (), STATUSES)) == ""
+
+
+def test_sarif_has_the_rules_that_looked_and_a_result_for_each_finding(tmp_path: Path) -> None:
+    found = [replace(each, where=where) for each, where in zip(findings(), ("my train.py:7", ""), strict=True)]
+    content = json.loads(diagnosis_sarif.render(verdict(small_net(tmp_path / "run"), found, STATUSES)), parse_constant=pytest.fail)
+    assert content["version"] == "2.1.0"
+    (run,) = content["runs"]
+    rules = run["tool"]["driver"]["rules"]
+    assert [rule["id"] for rule in rules] == ["SG101", "SG102", "SG301"]
+    assert all(rule["shortDescription"]["text"] and rule["help"]["text"] for rule in rules)
+    assert {result["level"] for result in run["results"]} == {"error", "warning"}
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]]["id"] == result["ruleId"] if "ruleIndex" in result else result["ruleId"] not in {"SG101"}
+    (located,) = [result for result in run["results"] if "locations" in result]
+    location = located["locations"][0]["physicalLocation"]
+    assert location == {"artifactLocation": {"uri": "my%20train.py"}, "region": {"startLine": 7}}
+
+
+def test_junit_fails_what_was_found_and_skips_what_could_not_look(tmp_path: Path) -> None:
+    found = replace(findings()[0], code="SG101", cause=Message("a \x00 <cause> & more"))
+    suite = ElementTree.fromstring(diagnosis_junit.render(verdict(small_net(tmp_path / "run"), (found,), STATUSES)).encode())[0]
+    assert {name: suite.attrib[name] for name in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "3",
+        "failures": "1",
+        "errors": "0",
+        "skipped": "1",
+    }
+    failed, clear, skipped = suite
+    assert failed[0].tag == "failure"
+    assert failed[0].attrib["message"] == "a  <cause> & more"
+    assert len(clear) == 0
+    assert "a bug of ours" in skipped[0].attrib["message"]

@@ -46,7 +46,10 @@ COMMANDS = (
         "check",
         check.check,
         mark("Say what is wrong in a recorded run: where, since when, why, and what to change. Exits with 1 when that is an error."),
-        ("seismograd check runs/20260101T120000Z-train", "seismograd check runs/20260101T120000Z-train --format json"),
+        (
+            "seismograd check runs/20260101T120000Z-train",
+            "seismograd check runs/20260101T120000Z-train --select SG3,vanishing-gradient --format github",
+        ),
     ),
     Entry(
         "explain",

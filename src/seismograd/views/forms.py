@@ -10,7 +10,17 @@ from rich.console import RenderableType
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
-from seismograd.views import diagnosis_json, diagnosis_text, element, plain, step_json, table
+from seismograd.views import (
+    diagnosis_github,
+    diagnosis_json,
+    diagnosis_junit,
+    diagnosis_sarif,
+    diagnosis_text,
+    element,
+    plain,
+    step_json,
+    table,
+)
 from seismograd.views.diagnosis import Verdict
 from seismograd.views.element import Elements
 from seismograd.views.step import Step
@@ -39,6 +49,9 @@ ELEMENT_VIEWS: tuple[View[Elements], ...] = (
 DIAGNOSIS_VIEWS: tuple[View[Verdict], ...] = (
     View("text", diagnosis_text.render),
     View("json", diagnosis_json.render),
+    View("github", diagnosis_github.render),
+    View("sarif", diagnosis_sarif.render),
+    View("junit", diagnosis_junit.render),
 )
 VIEWS = (*STEP_VIEWS, *ELEMENT_VIEWS, *DIAGNOSIS_VIEWS)
 

@@ -31,7 +31,7 @@ def console(stream: TextIO | None = None) -> Console:
 def answer(result: RenderableType) -> None:
     """Print a result on stdout; a string exactly as it is."""
     if isinstance(result, str):
-        print(result)
+        print(result, end="\n" if result else "")
     else:
         console().print(result)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from seismograd.i18n import mark, translate
-from seismograd.schema import State
+from seismograd.schema import Finding, State
 
 NOTHING = "–"
 
@@ -91,6 +91,12 @@ def steps(first: int, last: int) -> str:
 def sentences(parts: Iterable[str]) -> str:
     """Short statements side by side."""
     return " · ".join(part for part in parts if part)
+
+
+def place_of(finding: Finding) -> tuple[str, int]:
+    """The user's file and line that a finding points to; `("", 0)` when it points nowhere."""
+    file, colon, line = finding.where.rpartition(":")
+    return (file, int(line)) if colon and line.isdecimal() else ("", 0)
 
 
 def short_path(path: Path) -> str:

@@ -1,0 +1,91 @@
+"""Which rules look, and with which thresholds: what may be said, and what is refused with a mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seismograd.choice import Choice, choose, known_rules, threshold_fields
+from seismograd.cli.settings import read_settings
+from seismograd.errors import SeismogradError
+from seismograd.rules import RULES
+from seismograd.rules.chosen import chosen
+
+
+def codes(choice: Choice) -> list[str]:
+    return [make().code for make in chosen(choice)]
+
+
+def test_the_rules_are_known_without_loading_them() -> None:
+    assert known_rules() == {rule.code: rule.name for rule in RULES}
+    for rule in RULES:
+        assert set(threshold_fields(rule.code)) == set(rule().thresholds()), rule.code
+
+
+def test_codes_their_beginnings_and_names_select_and_ignore() -> None:
+    everything = [rule.code for rule in RULES]
+    assert codes(choose()) == everything
+    assert codes(choose(["sg3"], ["SG301"])) == [code for code in everything if code.startswith("SG3") and code != "SG301"]
+    assert codes(choose(["vanishing-gradient, SG201"])) == ["SG101", "SG201"]
+    assert codes(choose(ignore=["SG1,SG2"])) == [code for code in everything if code[:3] not in ("SG1", "SG2")]
+
+
+def test_a_threshold_reaches_its_rule_and_no_other() -> None:
+    field = threshold_fields("SG301")[0]
+    made = {rule.code: rule for rule in (make() for make in chosen(choose(thresholds={"missing-zero-grad": {field: 7}})))}
+    assert made["SG301"].thresholds()[field] == 7
+    assert made["SG101"].thresholds() == RULES[0]().thresholds()
+
+
+@pytest.mark.parametrize(
+    ("select", "ignore", "thresholds", "said"),
+    [
+        (["SG999"], [], {}, "no rule 'SG999'"),
+        (["vanishing"], [], {}, "vanishing-gradient"),
+        ([], ["SG"], {}, "no rule is left"),
+        ([], [], {"SG301": {"nonsense": 1}}, "no threshold 'nonsense'"),
+        ([], [], {"SG301": {"min_scattered": "many"}}, "not a number"),
+        ([], [], {"SG301": {"min_scattered": True}}, "not a number"),
+        ([], [], {"SG000": {}}, "no rule 'SG000'"),
+    ],
+)
+def test_what_does_not_exist_is_refused(select: list[str], ignore: list[str], thresholds: dict[str, dict[str, float]], said: str) -> None:
+    with pytest.raises(SeismogradError) as raised:
+        choose(select, ignore, thresholds)
+    assert said in raised.value.line()
+    assert raised.value.exit_code == 2
+    assert raised.value.hint is not None
+
+
+def test_the_settings_of_the_nearest_project_hold_in_its_folders(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    (tmp_path / "a" / "pyproject.toml").write_text('[project]\nname = "other"\n')
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.seismograd]\nselect = ["SG3"]\nignore = "SG301"\nhalt-on = ["error"]\n'
+        "[tool.seismograd.thresholds.SG301]\nmin_scattered = 9\n"
+    )
+    settings = read_settings(inner)
+    assert (settings.select, settings.ignore, settings.halting) == (("SG3",), ("SG301",), ("error",))
+    choice = settings.choice(["SG1", "SG301"], None)
+    assert codes(choice) == [rule.code for rule in RULES if rule.code.startswith("SG1")]
+    assert choice.of("SG301") == {"min_scattered": 9}
+    assert choice.halts("SG999", "error")
+    assert not choice.halts("SG301", "warning")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[tool.seismograd]\nslect = []\n", "'slect'"),
+        ("[tool.seismograd]\nselect = 3\n", "list of rules"),
+        ("[tool.seismograd]\nthresholds = 3\n", "tables of numbers"),
+        ("[tool.seismograd\n", "not TOML"),
+    ],
+)
+def test_a_setting_that_cannot_be_understood_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(SeismogradError, match="pyproject") as raised:
+        read_settings(tmp_path)
+    assert said in raised.value.line()
