@@ -6,6 +6,7 @@ from seismograd.rules.rule import Rule
 from seismograd.rules.sg101_vanishing_gradient import VanishingGradient
 from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
 from seismograd.rules.sg107_update_too_large import UpdateTooLarge
+from seismograd.rules.sg108_update_too_small import UpdateTooSmall
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg301_missing_zero_grad import MissingZeroGrad
 from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
@@ -20,6 +21,7 @@ RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
     ExplodingGradient,
     UpdateTooLarge,
+    UpdateTooSmall,
     NonfiniteGradient,
     MissingZeroGrad,
     ZeroGradBeforeStep,

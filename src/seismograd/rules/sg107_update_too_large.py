@@ -37,8 +37,8 @@ class UpdateTooLarge(Rule):
 
     How it decides
         For each weight of two or more dimensions it takes the norm of the update over the norm of the weight. About a thousandth is usual;
-        the median over the weights is taken in groups of ten steps, and for the first step as the learning rate gives it. It is held against
-        the loss of the first step, which was computed with the weights as they were initialised.
+        the median over the weights is taken in groups of ten steps, and for the first step as the learning rate gives it. It is held
+        against the loss of the first step, which was computed with the weights as they were initialised.
         Thrown up: the ratio is at least {min_ratio:g} and the loss of the group at least {thrown_up:g} times the first; or the ratio is at
         least {high_ratio:g} and the loss {raised:g} times the first, at its highest {peak:g} times.
         Stuck: the ratio was at least {high_ratio:g} in a group, or {lasting_ratio:g} in each of {lasting:g} groups in a row, and the loss

@@ -1,0 +1,262 @@
+"""SG108 update-too-small."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, final
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.rules.rows import BoolArray, as_list
+from seismograd.rules.rule import Rule
+from seismograd.rules.tens import Ten, Tens, median
+from seismograd.schema import Block, Evidence, Finding, FloatArray
+
+PLAIN = ("SGD",)  # optimizers whose update shrinks with the gradient
+
+
+@final
+@dataclass
+class UpdateTooSmall(Rule):
+    """The learning rate is too low: the weights hardly move, although they get a gradient.
+
+    What it finds
+        A learning rate that is orders of magnitude too low, such as 1e-7 where 1e-3 was meant; a schedule that begins at zero and stays
+        there, or that has fallen to nothing long before the end; a parameter group whose rate is zero or next to it.
+
+    Why it hurts
+        Nothing breaks, and nothing is learned: the loss stays where it began, and it looks as if the model were too weak or the task too
+        hard. When it is one group, the rest of the model learns around layers that stay as they were initialised.
+
+    How it decides
+        It takes the norm of the update over the norm of the weight, for weights of two or more dimensions, in groups of ten steps. About a
+        thousandth is usual.
+        All of them: in the first {num_groups:g} groups of an optimizer (in a run that ends earlier, in each group) the weights move by less
+        than {max_ratio:g}, the loss has not fallen by {min_fall:.0%}, the learning rate is below {max_lr:g} and not on its way up. That
+        is the median over the weights. Updates of SGD shrink with the gradient as well: there it is the weight that moves most, the
+        learning rate must be below {max_plain_lr:g}, and the update above {min_slope:g} times that, or else the gradient is what is small.
+        A loss that is negative somewhere is not judged.
+        A parameter group: its weights stay below {max_ratio:g} while another group of the optimizer moves {min_contrast:g} times as far
+        and the gradients are not that different.
+        From some step on: the updates were larger once, the learning rate fell to {max_decay:g} of its highest value or less, and the
+        last {min_share:.0%} of the run went by with updates below {max_ratio:g}, though the loss is still above {min_loss:.0%} of what it
+        was and the gradient has not shrunk as far. That is known at the end.
+
+    False alarms
+        A rate that is meant to be that low, as in the last touches to a model that is trained already. A run that is cut off during a long
+        warm-up is not reported, nor is the end of a schedule that goes down to zero.
+
+    What to try
+        - Adam and AdamW: begin at 1e-3, or at 1e-5 to 5e-5 to fine-tune. SGD: begin at 0.1 with normalised inputs, and go down from there.
+        - Print `optimizer.param_groups` after some steps: it shows the rate of every group, as the schedule has set it.
+        - See how often `scheduler.step()` is called: per batch or per epoch, as the numbers in the schedule were meant.
+
+    References
+        - Stanford CS231n, Neural networks 3: the ratio of weights to updates.
+        - Smith (2017), Cyclical learning rates: the learning rate range test.
+    """
+
+    code: ClassVar[str] = "SG108"
+    name: ClassVar[str] = "update-too-small"
+    severity: ClassVar[str] = "warning"
+    needs: ClassVar[tuple[str, ...]] = ("update_ratio",)
+
+    max_ratio: float = 3e-5
+    num_groups: int = 2
+    min_fall: float = 0.05  # of the first loss
+    max_lr: float = 2e-6
+    max_plain_lr: float = 1e-3
+    min_slope: float = 5e-3  # update ratio / learning rate
+    min_contrast: float = 1e3
+    max_decay: float = 0.01  # of the highest learning rate
+    min_share: float = 0.5  # of the run
+    min_loss: float = 0.3  # of the first
+    min_evaluated: int = 10  # steps
+
+    _tens: Tens = field(default_factory=Tens, init=False, repr=False)
+    _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
+
+    def observe(self, block: Block) -> Iterator[Finding]:
+        for ten in self._tens.add(block):
+            yield from self._judge(ten, at_end=False)
+
+    def finish(self) -> Iterator[Finding]:
+        for ten in self._tens.rest(self.min_evaluated // 2):
+            yield from self._judge(ten, at_end=True)
+        for track in self._tracks.values():
+            if track.finding is None and track.ten is not None:
+                track.finding = self._from_the_start(track, track.ten, 1) or self._since(track, track.ten)
+                if track.finding is not None:
+                    yield track.finding
+
+    def shortfall(self) -> Message | None:
+        steps = self._tens.num_steps
+        if steps < self.min_evaluated:
+            return say("needs {needed} steps with an update, has {has}", needed=self.min_evaluated, has=steps)
+        return None
+
+    def _judge(self, ten: Ten, at_end: bool) -> Iterator[Finding]:
+        track = self._tracks.setdefault(ten.optimizer, _Track(int(ten.steps[0]), ten.loss_level, float(ten.lr[0]), median(ten.grad_norm)))
+        if at_end and ten.number == 0 and len(ten.steps) < self.min_evaluated:
+            return
+        self._take(track, ten)
+        if track.finding is None:
+            track.finding = self._from_the_start(track, ten, self.num_groups)
+            if track.finding is not None:
+                yield track.finding
+        elif track.is_still or track.slow_group is not None:
+            track.finding = replace(track.finding, last_step=int(ten.steps[-1]))
+            yield track.finding
+
+    def _take(self, track: _Track, ten: Ten) -> None:
+        ratios = np.where((ten.norm > 0).any(axis=0), ten.ratios(), np.nan)
+        known = np.isfinite(ratios)
+        track.ten, track.num = ten, track.num + 1
+        track.is_judged &= not bool((ten.loss < 0).any())
+        track.highest_lr = max(track.highest_lr, float(ten.lr.max()))
+        if not known.any():
+            return
+        ratio = float(np.max(ratios[known]) if ten.kind in PLAIN else np.median(ratios[known]))
+        track.is_still, track.steepest = ratio < self.max_ratio, max(track.steepest, ratio)
+        if track.is_still:
+            track.since = int(ten.steps[0]) if track.num_still == 0 else track.since
+            track.num_still += 1
+        else:
+            track.num_still, track.has_moved = 0, True
+        if track.num_still <= 1:
+            track.lr_at_first = float(ten.lr[0])
+        group = self._slow_group(ten, ratios, known)
+        track.num_slow = track.num_slow + 1 if group is not None and group in (track.slow_group, None) else int(group is not None)
+        track.slow_group = group
+
+    def _slow_group(self, ten: Ten, ratios: FloatArray, known: BoolArray) -> int | None:
+        """The parameter group that stays behind the others."""
+        of = np.array([-1 if each.group is None else each.group for each in ten.weights])
+        groups = [group for group in as_list(np.unique(of[known])) if group >= 0]
+        if len(groups) < 2:
+            return None
+        largest = {group: float(ratios[known & (of == group)].max()) for group in groups}
+        fastest = max(groups, key=lambda group: largest[group])
+        for group in groups:
+            if largest[group] < self.max_ratio and largest[group] * self.min_contrast <= largest[fastest]:
+                norms = [median(np.nanmax(ten.norm[:, known & (of == each)], axis=1, initial=0)) for each in (group, fastest)]
+                if ten.kind not in PLAIN or norms[0] * self.min_contrast > norms[1] * 10:
+                    return group
+        return None
+
+    def _from_the_start(self, track: _Track, ten: Ten, needed: int) -> Finding | None:
+        if track.slow_group is not None and track.num_slow >= needed and track.num_slow == track.num:
+            return self._finding(track, ten, track.first_step, track.slow_group)
+        if not track.is_judged or track.has_moved or track.num_still < needed or track.has_fallen(ten, self.min_fall):
+            return None
+        lr = float(ten.lr[-1])
+        rising = lr > 1.001 * track.lr_at_first
+        low = lr < self.max_plain_lr and track.steepest >= self.min_slope * lr if ten.kind in PLAIN else lr < self.max_lr
+        return None if rising or not low else self._finding(track, ten, track.first_step, None)
+
+    def _since(self, track: _Track, ten: Ten) -> Finding | None:
+        """Whether the schedule fell to nothing too early."""
+        long = track.num_still >= max(self.num_groups, self.min_share * track.num)
+        if not track.has_moved or not long or float(ten.lr[-1]) > self.max_decay * track.highest_lr:
+            return None
+        low = (
+            not track.is_judged
+            or not ten.loss_level > self.min_loss * track.first_loss
+            or not median(ten.grad_norm) > self.min_loss * track.first_norm
+        )
+        return None if low else self._finding(track, ten, track.since, None)
+
+    def _finding(self, track: _Track, ten: Ten, first: int, group: int | None) -> Finding:
+        chosen = [column for column, each in enumerate(ten.weights) if group is None or each.group == group]
+        ratios = np.where(np.isfinite(ten.ratio[:, chosen]), ten.ratio[:, chosen], -1)
+        row, place = (int(each) for each in np.unravel_index(int(np.argmax(ratios)), ratios.shape))
+        names = tuple(ten.weights[column].name for column in chosen)
+        values: dict[str, str | int | float] = {
+            "parameter": names[place],
+            "ratio": float(ratios[row, place]),
+            "step": int(ten.steps[row]),
+            "loss": ten.loss_level,
+            "first_loss": track.first_loss,
+            "lr": float(ten.lr[-1]),
+            "since": first,
+            "highest": track.highest_lr,
+            "group": -1 if group is None else group,
+        }
+        evidence = [Evidence("update_ratio", names[place], int(ten.steps[row]), float(ratios[row, place]), self.max_ratio)]
+        if not math.isnan(ten.loss_level):
+            evidence.append(Evidence("loss", "", int(ten.steps[-1]), ten.loss_level, track.first_loss))
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity,
+            optimizer=ten.optimizer,
+            first_step=first,
+            last_step=int(ten.steps[-1]),
+            parameters=names,
+            evidence=tuple(evidence),
+            cause=_cause(values, group is not None, track.has_moved),
+            advice=_advice(values, group is not None, track.has_moved, ten.kind),
+            where=ten.where,
+            excerpt="print([(group['lr'], len(group['params'])) for group in optimizer.param_groups])",
+        )
+
+
+@dataclass(slots=True)
+class _Track:
+    """What is remembered of one optimizer."""
+
+    first_step: int
+    first_loss: float  # median of its first group
+    lr_at_first: float  # where the weights began to stand still
+    first_norm: float  # of the gradient
+    highest_lr: float = 0.0
+    num: int = 0  # groups
+    num_still: int = 0  # groups in a row until now in which no weight moved
+    num_slow: int = 0  # the same in which a parameter group stayed behind
+    since: int = -1  # the iteration in which `num_still` began
+    steepest: float = 0.0  # ratio
+    is_still: bool = False
+    is_judged: bool = True
+    has_moved: bool = False
+    slow_group: int | None = None
+    ten: Ten | None = None  # the last
+    finding: Finding | None = None
+
+    def has_fallen(self, ten: Ten, share: float) -> bool:
+        """Whether the loss has fallen by more than this share, and by more than it scatters."""
+        return self.first_loss - ten.loss_level > (share + ten.loss_noise) * abs(self.first_loss)
+
+
+def _cause(values: dict[str, str | int | float], of_group: bool, has_moved: bool) -> Message:
+    if of_group:
+        return say(
+            "parameter group {group} hardly moves: at step {step} the update of {parameter} is {ratio:.2g} of its size, thousands of times "
+            "less than in other groups, although its gradient is no smaller: the learning rate of this group is zero or far too low",
+            **values,
+        )
+    if has_moved:
+        return say(
+            "since step {since} the weights stand still: the learning rate has fallen from {highest:.2g} to {lr:.2g}, so that an update is "
+            "at most {ratio:.2g} of a weight, while the loss is still {loss:.3g}",
+            **values,
+        )
+    return say(
+        "the learning rate is too low: at {lr:.2g} an update is at most {ratio:.2g} of a weight ({parameter}, step {step}), where a "
+        "thousandth is usual, and the loss has not moved from {first_loss:.3g}",
+        **values,
+    )
+
+
+def _advice(values: dict[str, str | int | float], of_group: bool, has_moved: bool, kind: str) -> Message:
+    if of_group:
+        return say("give parameter group {group} the learning rate that it should have, or leave its parameters out", **values)
+    if has_moved:
+        return say("let the schedule last as long as the run: see whether scheduler.step() is called per batch or per epoch")
+    if values["lr"] == 0:
+        return say("the schedule begins at zero and stays there: look at its first values, and at how often scheduler.step() is called")
+    if kind in PLAIN:
+        return say("raise the learning rate a hundredfold and look at the updates again; SGD often begins at 0.1 or 0.01")
+    return say("raise the learning rate a hundredfold and look at the updates again; {kind} often begins at 1e-3", kind=kind)
