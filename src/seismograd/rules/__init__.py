@@ -16,6 +16,7 @@ from seismograd.rules.sg305_clip_before_unscale import ClipBeforeUnscale
 from seismograd.rules.sg306_step_without_unscale import StepWithoutUnscale
 from seismograd.rules.sg307_accumulation_not_scaled import AccumulationNotScaled
 from seismograd.rules.sg308_partial_window import PartialWindow
+from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -31,6 +32,7 @@ RULES: tuple[type[Rule], ...] = (
     StepWithoutUnscale,
     AccumulationNotScaled,
     PartialWindow,
+    UnevenAccumulation,
 )
 
 __all__ = ["RULES", "Rule"]

@@ -11,10 +11,11 @@ from seismograd.schema import Finding
 
 @dataclass(slots=True)
 class Shown:
-    """The steps of one optimizer that showed it: how many, how many in a row up to the last one, and the first and last iteration."""
+    """The steps of one optimizer that showed it: how many, how many in a row up to the last one, and since which iteration."""
 
     num: int = 0
     in_a_row: int = 0
+    since: int = -1  # those in a row
     first: int = -1
     last: int = -1
     last_index: int = -2
@@ -22,6 +23,7 @@ class Shown:
     def add(self, index: int, iteration: int) -> None:
         """Another one, the optimizer's step number `index`."""
         self.in_a_row = self.in_a_row + 1 if index == self.last_index + 1 else 1
+        self.since = iteration if self.in_a_row == 1 else self.since
         self.num += 1
         self.first = iteration if self.first < 0 else self.first
         self.last, self.last_index = iteration, index
@@ -55,6 +57,11 @@ class Repeated:
                 return  # another optimizer at the same line: one finding is enough
             self._found[optimizer] = finding
         self._news[optimizer] = None
+
+    def interrupt(self, optimizer: int) -> None:
+        """What comes next is of another kind, and not in a row with what was."""
+        if optimizer in self.shown:
+            self.shown[optimizer].last_index = -2
 
     def has_found(self, optimizer: int) -> bool:
         """Whether there is a finding about this optimizer."""

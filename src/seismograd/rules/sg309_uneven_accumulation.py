@@ -1,0 +1,131 @@
+"""SG309 uneven-accumulation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+from seismograd.i18n import Message, say
+from seismograd.rules.repeated import Repeated, Shown
+from seismograd.rules.rule import Rule
+from seismograd.rules.windows import Call, Window, Windows
+from seismograd.rules.wording import at_line, line_of, optimizer_name
+from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
+
+
+@final
+@dataclass
+class UnevenAccumulation(Rule):
+    """Micro-batches of very different sizes count the same, so that samples or tokens in small ones count more than those in large ones.
+
+    What it finds
+        Gradient accumulation over the means of micro-batches that do not hold equally many samples or tokens: language models with padding
+        or `ignore_index`, batches packed by length, masks.
+
+    Why it hurts
+        A mean of means is not the mean. A token in a micro-batch of 8 counts thirty times as much as one in a micro-batch of 240. The loss
+        is another one than that of a large batch, short sequences are learned at the cost of long ones, and results change with the number
+        of micro-batches although it should make no difference.
+
+    How it decides
+        From the graph of each loss: over how many scalars it is a mean, without those that `ignore_index` or a mask leaves out. A step
+        counts when its micro-batches, from one line, weigh the same (within {tolerance:.0%}) and the largest holds at least {min_ratio:g}
+        times as many as the smallest. It is found when {in_a_row} steps in a row show it, or {scattered} that are at least {share:.0%} of
+        all. Where only the last micro-batch is smaller than the others, which are all of one size, it does not count.
+
+    False alarms
+        A loss that is meant to weigh sequences the same whatever their length.
+
+    What to try
+        - Take `reduction="sum"`, and divide by the number of tokens in the whole window, which must be known before its first backward
+          pass.
+        - With several processes, add up that number over all of them.
+        - Sort by length, so that micro-batches of one window are about equally large.
+
+    References
+        - Hugging Face, Fixing gradient accumulation (2024); huggingface/transformers#34191.
+        - Unsloth, Bugs in LLM training: gradient accumulation fix (2024).
+    """
+
+    code: ClassVar[str] = "SG309"
+    name: ClassVar[str] = "uneven-accumulation"
+    severity: ClassVar[str] = "warning"
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    in_a_row: int = 3  # steps
+    scattered: int = 6  # steps
+    share: float = 0.5  # of the optimizer's steps
+    min_ratio: float = 2.0  # of the counts
+    tolerance: float = 0.05
+
+    _windows: Windows = field(default_factory=Windows, init=False, repr=False)
+    _repeated: Repeated = field(init=False, repr=False)
+    _num_known: int = field(default=0, init=False, repr=False)  # windows of several micro-batches whose counts are known
+    _num_unknown: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._repeated = Repeated(self.in_a_row, self.scattered, self.share)
+
+    def observe(self, block: Block) -> Iterable[Finding]:
+        for window in self._windows.read(block):
+            micro_batches = window.micro_batches()
+            if window.is_closure or window.flags & StepFlag.NO_BACKWARD or len(micro_batches) < 2:
+                continue
+            if any(math.isnan(each.total) for each in micro_batches):
+                self._num_unknown += 1
+                continue
+            self._num_known += 1
+            if self._is_uneven(micro_batches):
+                self._repeated.add(window, lambda shown, window=window: self._finding(block, window, shown))
+        return self._repeated.take()
+
+    def shortfall(self) -> Message | None:
+        if self._num_unknown and not self._num_known:
+            return say("the graphs of {count} windows do not show over how many samples a loss is a mean", count=self._num_unknown)
+        steps = self._windows.total_steps()
+        return None if steps >= self.in_a_row else say("needs {needed} steps, has {has}", needed=self.in_a_row, has=steps)
+
+    def _is_uneven(self, micro_batches: tuple[Call, ...]) -> bool:
+        totals, counts = [each.total for each in micro_batches], [each.count for each in micro_batches]
+        if any(each.flags & EventFlag.SUMMED or not math.isfinite(each.value) for each in micro_batches):
+            return False
+        if not math.isclose(max(totals) * len(totals), 1.0, rel_tol=self.tolerance):  # a mean of means
+            return False
+        if max(totals) > min(totals) * (1 + self.tolerance) or max(counts) < self.min_ratio * max(min(counts), 1):
+            return False
+        only_last = len(counts) > 2 and counts[-1] < counts[0] and len(set(counts[:-1])) == 1
+        return not only_last
+
+    def _finding(self, block: Block, window: Window, shown: Shown) -> Finding:
+        micro_batches = window.micro_batches()
+        counts = [each.count for each in micro_batches]
+        ratio = max(counts) / max(min(counts), 1)
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity,
+            optimizer=window.optimizer,
+            first_step=shown.first,
+            last_step=window.iteration,
+            parameters=(),
+            evidence=(Evidence("loss_count", "", window.iteration, max(counts), min(counts)),),
+            cause=say(
+                "the {num} micro-batches of a step of {optimizer} are means over {counts} samples or tokens, and count the same: one in "
+                "the smallest weighs {ratio} times as much as one in the largest",
+                num=len(counts),
+                optimizer=optimizer_name(block, window.optimizer),
+                counts=", ".join(f"{count:g}" for count in counts[:8]) + (", …" if len(counts) > 8 else ""),
+                ratio=f"{ratio:.3g}",
+            ),
+            advice=say(
+                "at {backward} backpropagate the sum over the samples or tokens, divided by their number in the whole window",
+                backward=at_line(block, micro_batches[-1]),
+            ),
+            where=line_of(block, micro_batches[-1]),
+            excerpt=(
+                "num_tokens = sum((labels != -100).sum() for _, labels in window)\n"
+                'loss = F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum") / num_tokens'
+            ),
+        )
