@@ -17,6 +17,7 @@ from seismograd.rules.sg306_step_without_unscale import StepWithoutUnscale
 from seismograd.rules.sg307_accumulation_not_scaled import AccumulationNotScaled
 from seismograd.rules.sg308_partial_window import PartialWindow
 from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
+from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -33,6 +34,7 @@ RULES: tuple[type[Rule], ...] = (
     AccumulationNotScaled,
     PartialWindow,
     UnevenAccumulation,
+    GradientRescaled,
 )
 
 __all__ = ["RULES", "Rule"]

@@ -1,0 +1,175 @@
+"""SG310 gradient-rescaled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.rules.repeated import Repeated, Shown
+from seismograd.rules.rows import numbers, statistic
+from seismograd.rules.rule import Rule
+from seismograd.rules.windows import Window, Windows
+from seismograd.rules.wording import at_line, line_of, optimizer_name
+from seismograd.schema import Block, EventFlag, Evidence, Finding, State, StepFlag
+
+
+@final
+@dataclass
+class GradientRescaled(Rule):
+    """Gradients are divided or multiplied by hand although the loss is a mean already, or the loss is divided twice.
+
+    What it finds
+        Two places that scale: the loss is divided by the number of micro-batches, and the gradients once more; a mean is divided by the
+        batch size; gradients are unscaled by hand, and again by `GradScaler`.
+
+    Why it hurts
+        The step is too small or too large by a factor that nobody chose. Under SGD it is a change of the learning rate; under Adam it
+        hides, except from clipping, weight decay and its epsilon.
+
+    How it decides
+        Either the gradient that the optimizer used is the same multiple of the one that backward computed, for all parameters (within
+        {tolerance:.1%}) and in {in_a_row} steps in a row, while the losses of the window are one mean in all. A clip that was heard of is
+        taken into account. Or the losses of several micro-batches are each divided by the square of their number; or a mean over at least
+        {min_count} samples is divided by their number again: each in {in_a_row} steps in a row.
+
+    False alarms
+        Gradients of a sum, of an undivided accumulation or of a loss that was scaled by hand have to be divided, and do not count. Nor does
+        clipping by hand, whose factor changes, or a factor for some of the parameters only. A factor for all of them that is meant, instead
+        of a learning rate, is reported.
+
+    What to try
+        - Divide in one place: the loss, not the gradients.
+        - Look for a trainer, a wrapper or a hook that divides as well.
+        - With `GradScaler` let `scaler.unscale_` and `scaler.step` divide.
+
+    References
+        - PyTorch documentation, Automatic mixed precision examples: gradient accumulation.
+    """
+
+    code: ClassVar[str] = "SG310"
+    name: ClassVar[str] = "gradient-rescaled"
+    severity: ClassVar[str] = "warning"
+    needs: ClassVar[tuple[str, ...]] = ("grad_norm", "applied_norm")
+    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG105", "SG106", "SG107", "SG108")
+
+    in_a_row: int = 3  # steps
+    tolerance: float = 0.005
+    min_count: int = 4  # samples
+
+    _windows: Windows = field(default_factory=Windows, init=False, repr=False)
+    _repeated: Repeated = field(init=False, repr=False)
+    _last: dict[int, tuple[str, float]] = field(default_factory=dict[int, tuple[str, float]], init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._repeated = Repeated(self.in_a_row, 1 << 62, 0.0)
+
+    def observe(self, block: Block) -> Iterable[Finding]:
+        for window in self._windows.read(block):
+            if window.is_closure or window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
+                continue
+            kind, factor = "gradient", self._by_hand(block, window)
+            if factor is None:
+                kind, factor = "loss", self._twice(window)
+            if factor is None:
+                continue
+            before = self._last.get(window.optimizer, (kind, factor))
+            if before[0] != kind or not math.isclose(before[1], factor, rel_tol=self.tolerance):
+                self._repeated.interrupt(window.optimizer)
+            self._last[window.optimizer] = kind, factor
+            self._repeated.add(window, lambda shown, window=window, factor=factor: self._finding(block, window, factor, shown))
+        return self._repeated.take()
+
+    def shortfall(self) -> Message | None:
+        steps = self._windows.total_steps()
+        return None if steps >= self.in_a_row else say("needs {needed} steps, has {has}", needed=self.in_a_row, has=steps)
+
+    def _by_hand(self, block: Block, window: Window) -> float | None:
+        """What all gradients were multiplied by between backward and step, where they were those of one mean; `None`: by nothing alike."""
+        total = sum(each.total for each in window.backwards)
+        if not window.flags & StepFlag.CHANGED or not math.isclose(total, 1.0, rel_tol=0.05):
+            return None
+        own = np.array([parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_)
+        own &= block.state[window.row] == State.FINITE
+        ready, applied = (statistic(block, name)[window.row][own] for name in ("grad_norm", "applied_norm"))
+        coefficient = float(numbers(block.steps, "clip_coefficient")[window.row])
+        factors = applied / ready / (coefficient if coefficient > 0 else 1.0)
+        if not len(factors) or not np.isfinite(factors).all() or factors.min() <= 0:
+            return None
+        factor = float(np.median(factors))
+        if factors.max() > factors.min() * (1 + self.tolerance) or math.isclose(factor, 1.0, rel_tol=2 * self.tolerance):
+            return None
+        unscaled = window.step.scale != 1 and math.isclose(factor * window.step.scale, 1.0, rel_tol=self.tolerance)
+        return None if unscaled else factor
+
+    def _twice(self, window: Window) -> float | None:
+        """What is left of the weight of the loss when it is divided once more than it should be."""
+        micro_batches = window.micro_batches()
+        num = len(micro_batches)
+        if not num or any(each.flags & EventFlag.SUMMED or not each.flags & EventFlag.RESCALED for each in micro_batches):
+            return None
+        total = sum(each.total for each in micro_batches)
+        if num >= 2:
+            return total if math.isclose(total * num, 1.0, rel_tol=self.tolerance) else None
+        count = micro_batches[0].count
+        return total if count >= self.min_count and math.isclose(total * count, 1.0, rel_tol=self.tolerance) else None
+
+    def _finding(self, block: Block, window: Window, factor: float, shown: Shown) -> Finding:
+        backward, optimizer = window.backwards[-1], optimizer_name(block, window.optimizer)
+        kind, num = self._last[window.optimizer][0], len(window.micro_batches())
+        values: dict[str, str | int | float] = {
+            "optimizer": optimizer,
+            "factor": f"{factor:.4g}",
+            "backward": at_line(block, backward),
+            "step": at_line(block, window.step),
+            "num": num,
+            "count": backward.count,
+        }
+        own = next((p.name for p, state in zip(block.parameters, block.state[window.row], strict=True) if state == State.FINITE), "")
+        if kind == "gradient":
+            column = [parameter.name for parameter in block.parameters].index(own)
+            applied, ready = (float(statistic(block, name)[window.row, column]) for name in ("applied_norm", "grad_norm"))
+            evidence = Evidence("applied_norm", own, window.iteration, applied, ready)
+            where = line_of(block, window.step)
+            cause = say(
+                "between backward at {backward} and {optimizer}.step() at {step} every gradient is multiplied by {factor}, though the "
+                "losses of the step are one mean already",
+                **values,
+            )
+            advice = say("remove the line that scales the gradients by hand, or the division of the loss: one of the two is too many")
+            excerpt = "# p.grad /= …"
+        else:
+            evidence = Evidence("loss_weight", "", window.iteration, factor, 1.0)
+            where = line_of(block, backward)
+            if num >= 2:
+                cause = say(
+                    "the losses of {num} micro-batches at {backward} are divided by {num} twice, so the gradient of a step of "
+                    "{optimizer} is {factor} of what it should be",
+                    **values,
+                )
+                advice, excerpt = say("divide each loss by the number of micro-batches once"), f"(loss / {num}).backward()"
+            else:
+                cause = say(
+                    "the loss at {backward} is a mean over {count:g} samples, and is divided by {count:g} again: the gradient of a step of "
+                    "{optimizer} is {factor} of what it should be",
+                    **values,
+                )
+                advice, excerpt = say("backpropagate the mean as it is"), "loss.backward()"
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity,
+            optimizer=window.optimizer,
+            first_step=shown.since,
+            last_step=window.iteration,
+            parameters=(),
+            evidence=(evidence,),
+            cause=cause,
+            advice=advice,
+            where=where,
+            excerpt=excerpt,
+        )
