@@ -5,6 +5,7 @@ from __future__ import annotations
 from seismograd.rules.rule import Rule
 from seismograd.rules.sg101_vanishing_gradient import VanishingGradient
 from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
+from seismograd.rules.sg106_lost_updates import LostUpdates
 from seismograd.rules.sg107_update_too_large import UpdateTooLarge
 from seismograd.rules.sg108_update_too_small import UpdateTooSmall
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
@@ -22,6 +23,7 @@ from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
     ExplodingGradient,
+    LostUpdates,
     UpdateTooLarge,
     UpdateTooSmall,
     NonfiniteGradient,
