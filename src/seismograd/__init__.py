@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from seismograd.control.nonfinite import NonFiniteGradientError as NonFiniteGradientError
     from seismograd.control.nonfinite import Skips as Skips
     from seismograd.errors import SeismogradError as SeismogradError
+    from seismograd.errors import TrainingHalted as TrainingHalted
     from seismograd.record.reader import Run as Run
     from seismograd.record.reader import open_run as open_run
     from seismograd.wiring import watch as watch
@@ -30,6 +31,7 @@ _HOMES = {
     "clip_grad_norm_": "seismograd.control.clip",
     "clip_grad_value_": "seismograd.control.clip",
     "SeismogradError": "seismograd.errors",
+    "TrainingHalted": "seismograd.errors",
     "Run": "seismograd.record.reader",
     "open_run": "seismograd.record.reader",
     "watch": "seismograd.wiring",
@@ -41,6 +43,7 @@ __all__ = [
     "Run",
     "SeismogradError",
     "Skips",
+    "TrainingHalted",
     "__version__",
     "accumulate",
     "clip_grad_norm_",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from seismograd.choice import Choice
 from seismograd.imports import when_imported
 
 
@@ -17,6 +18,7 @@ class Child:
     script: str
     elements: tuple[str, ...]
     level: str
+    choice: Choice = field(default_factory=Choice)
 
     def __call__(self) -> Callable[[], None]:
         """Listen as soon as torch is there. Returns what ends it."""
@@ -27,7 +29,7 @@ class Child:
             from seismograd.wiring import Recording
 
             elements = tuple(map(parse_element, self.elements))
-            ends.append(Recording(self.path, self.script, elements=elements, level=self.level, child=True).close)
+            ends.append(Recording(self.path, self.script, elements=elements, level=self.level, child=True, choice=self.choice).close)
 
         def end() -> None:
             for each in ends:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from seismograd.i18n import Message
 
 
@@ -25,3 +27,19 @@ class SeismogradError(Exception):
         if self.hint is None:
             return self.message.render()
         return f"{self.message.render()} · {self.hint.render()}"
+
+
+class TrainingHalted(BaseException):
+    """The training is to end, as it was asked to at a finding like this one. Like `KeyboardInterrupt` it passes `except Exception`.
+
+    Args:
+        message: which finding, and when.
+        code: of the rule.
+        snapshot: the file with the gradients of the update that was not made; `None` when there is none.
+    """
+
+    def __init__(self, message: Message, code: str, snapshot: Path | None = None) -> None:
+        super().__init__(message.render())
+        self.message = message
+        self.code = code
+        self.snapshot = snapshot

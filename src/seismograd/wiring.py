@@ -5,22 +5,25 @@ from __future__ import annotations
 import atexit
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import seismograd
+from seismograd.choice import Choice, choose
 from seismograd.elements import ElementSpec, parse_element
 from seismograd.errors import SeismogradError
+from seismograd.halting import Brake
 from seismograd.i18n import say
 from seismograd.levels import LIGHT, NORMAL, check_level
 from seismograd.record.late_writer import LateWriter
 from seismograd.record.place import create_run_directory
 from seismograd.record.pump import Pump
 from seismograd.record.writer import Writer
-from seismograd.rules.engine import LiveRules
+from seismograd.rules.chosen import chosen
+from seismograd.rules.engine import Diagnosis, LiveRules
 from seismograd.schema import Finding, Note, Row, RunInfo, Sink
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ class Recording:
         elements: Sequence[ElementSpec] = (),
         level: str = NORMAL,
         child: bool = False,
+        choice: Choice | None = None,
     ) -> None:
         import torch
 
@@ -52,6 +56,8 @@ class Recording:
         from seismograd.measure.choose import best_backend
 
         self.path = path
+        self._choice = Choice() if choice is None else choice
+        self._brake: Brake | None = None
         self._hub = HUB
         info = RunInfo(
             script=script,
@@ -67,12 +73,12 @@ class Recording:
         self._rules: LiveRules | None = None
         if path is not None:
             writer = LateWriter(path, lambda: Writer(path, info), leave=child)
-            self._rules = LiveRules(writer.finding, writer.conclude)
+            self._rules = LiveRules(self._publish(writer), writer.conclude, Diagnosis(chosen(self._choice)))
             sinks = [self._rules, writer]
         self._ranks = Ranks(best_backend(), deliver=self._deliver, tell=self._tell)
         self._session = Session(
             self._ranks.backend,
-            emit=self._ranks.put,
+            emit=self._emit,
             tell=self._ranks.note,
             models=models,
             optimizers=optimizers,
@@ -85,6 +91,11 @@ class Recording:
         self.failures: list[Note] = []  # also those that could not be written, as when the disk is full
         self._open = True
         self._hub.attach(self._session)
+        if path is not None and self._choice.halting:
+            session, pump = self._session, self._pump
+            sites, made = session.call_sites.sites, session.optimizers
+            self._brake = Brake(self._choice, path, session.so_far, session.gradients, pump.note, sites, made)
+            self._hub.attach(self._brake)
         self._hub.attach(self._ranks)  # behind it, so that a row is on its way before the next iteration begins
         atexit.register(self.close)
 
@@ -110,6 +121,8 @@ class Recording:
         self._open = False
         atexit.unregister(self.close)
         self._hub.detach(self._session)
+        if self._brake is not None:
+            self._hub.detach(self._brake)
         self._session.guard.call("finish", self._session.finish)
         self._hub.detach(self._ranks)
         self._session.guard.call("ranks", self._ranks.finish)
@@ -117,6 +130,19 @@ class Recording:
             count = self._pump.dropped
             self._pump.note(Note("thinned", -1, say("{count} iterations were not recorded: the disk could not keep up", count=count)))
         self._pump.close()
+
+    def _publish(self, writer: LateWriter) -> Callable[[Finding], None]:
+        def publish(finding: Finding) -> None:
+            writer.finding(finding)
+            if self._brake is not None:
+                self._brake.take(finding)
+
+        return publish
+
+    def _emit(self, row: Row) -> None:
+        if self._brake is not None:
+            self._brake.observe(row)
+        self._ranks.put(row)
 
     def _deliver(self, row: Row) -> None:
         self._pump.put(row)
@@ -137,6 +163,9 @@ def watch(
     out: str | Path | None = None,
     elements: Sequence[str] = (),
     level: str = NORMAL,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    halt_on: Sequence[str] = (),
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the `with` block, or of the process).
 
@@ -149,6 +178,10 @@ def watch(
             rank 0 writes it; each of them calls this.
         elements: single scalars to record at every step, such as `"fc1.weight[0,0]"`.
         level: `"normal"`, or `"light"` to leave out the sampled statistics (histogram, dead rows, weight norms).
+        select: only these rules: codes, beginnings of codes, or names.
+        ignore: leave these rules out.
+        halt_on: stop the training with `TrainingHalted` at a finding of these rules, or at any that is an `"error"`; before the update is
+            made where the rule knows it in time, leaving the gradients in the record.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not well formed, or torch is missing.
@@ -159,6 +192,7 @@ def watch(
     except ModuleNotFoundError as missing:
         raise SeismogradError(say("watching needs PyTorch, which is not installed"), say("pip install torch")) from missing
     check_level(level)
+    choice = choose(select, ignore, halting=halt_on)
     specs = tuple(parse_element(text) for text in elements)
     models = [w for w in watched if isinstance(w, torch.nn.Module)]
     optimizers = [w for w in watched if isinstance(w, torch.optim.Optimizer)]
@@ -169,4 +203,4 @@ def watch(
 
     script = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     path = create_run_directory(None if out is None else Path(out), script) if rank_of_this_process() == 0 else None
-    return Recording(path, script, models, optimizers, specs, level)
+    return Recording(path, script, models, optimizers, specs, level, choice=choice)

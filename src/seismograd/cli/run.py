@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seismograd.children import Child
+from seismograd.choice import Choice
 from seismograd.cli import launch
 from seismograd.cli.entry import Plan
+from seismograd.cli.settings import IgnoreOption, SelectOption, read_settings
 from seismograd.elements import parse_element
-from seismograd.errors import SeismogradError
+from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import Message, language, mark, say, translate, use_language
 from seismograd.imports import when_imported
 from seismograd.levels import LEVELS, NORMAL, check_level
@@ -52,6 +54,16 @@ def run(
     level: Annotated[
         str, typer.Option("--level", metavar="|".join(LEVELS), help=mark("light leaves out the sampled statistics."))
     ] = NORMAL,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    halt_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--halt-on",
+            metavar="error|RULES",
+            help=mark("Stop the training at such a finding, before the update where that is known in time, and keep its gradients."),
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help=mark("Print nothing of seismograd's own."))] = False,
 ) -> Plan:
     """Run a training script, watched; its output, exit code and numbers are its own."""
@@ -61,9 +73,10 @@ def run(
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(say("running a training script needs PyTorch, which is not installed"), say("pip install torch"))
     elements = tuple(str(parse_element(text)) for text in element or ())
+    choice = read_settings().choice(select, ignore, halt_on)
     program = None if module else launch.load_script(script)
     path = create_run_directory(_again(out), script) if rank_of_this_process() == 0 else None
-    return Run(script, tuple(arguments or ()), program, path, elements, level, quiet, language())
+    return Run(script, tuple(arguments or ()), program, path, elements, level, choice, quiet, language())
 
 
 def _again(out: Path | None) -> Path | None:
@@ -82,6 +95,7 @@ class Run:
     path: Path | None
     elements: Sequence[str]
     level: str
+    choice: Choice
     quiet: bool
     lang: str
 
@@ -106,6 +120,12 @@ class Run:
             with use_language(self.lang):
                 print(translate("seismograd: {line}").format(line=error.line()), file=sys.stderr)
             return error.exit_code
+        except TrainingHalted as halted:
+            watcher.stop()
+            watcher.summarise()
+            with use_language(self.lang):
+                print(translate("seismograd: {line}").format(line=halted.message.render()), file=sys.__stderr__)
+            return 1
         except SystemExit:
             watcher.stop()
             watcher.summarise()
@@ -136,9 +156,9 @@ class Watcher:
 
             name = self._run.target if self._run.program is None else Path(self._run.target).name
             elements = tuple(parse_element(text) for text in self._run.elements)
-            self._recording = Recording(self._run.path, name, elements=elements, level=self._run.level)
+            self._recording = Recording(self._run.path, name, elements=elements, level=self._run.level, choice=self._run.choice)
             if self._run.path is not None:
-                self._unfollow = follow(Child(self._run.path, name, tuple(self._run.elements), self._run.level))
+                self._unfollow = follow(Child(self._run.path, name, tuple(self._run.elements), self._run.level, self._run.choice))
         except Exception as error:
             self._problem = say("could not listen, so nothing was recorded: {error}", error=f"{type(error).__name__}: {error}")
 
@@ -177,6 +197,7 @@ class Watcher:
         from rich.console import Console
 
         from seismograd.record.reader import open_run
+        from seismograd.rules.chosen import chosen
         from seismograd.rules.engine import diagnose
         from seismograd.views.summary import print_summary
 
@@ -185,5 +206,5 @@ class Watcher:
         for note in recording.failures:
             if note not in run.notes:
                 print(translate("seismograd: {line}").format(line=note.message.render()), file=sys.__stderr__)
-        diagnosis = diagnose(run.blocks(), notes=run.notes)
+        diagnosis = diagnose(run.blocks(), chosen(self._run.choice), run.notes)
         print_summary(run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__))

@@ -28,8 +28,9 @@ from seismograd.listen.origin import origin_of
 from seismograd.listen.pairs import Compared
 from seismograd.listen.patches.clip import NORM
 from seismograd.listen.probe import Probed
-from seismograd.listen.reading import Elements, columns_of, look_at, plan, read
+from seismograd.listen.reading import Elements, columns_of, is_planned, look_at, plan, read
 from seismograd.listen.registry import Registry
+from seismograd.listen.rows import row_of
 from seismograd.listen.scalars import Scalar, total_of
 from seismograd.listen.sharing import Sharing
 from seismograd.listen.windows import Window
@@ -311,7 +312,7 @@ class Session:
         """Hand on the last iterations, and say what no step has used."""
         with self._lock:
             self.guard.call("step_by_hand", self._step_by_hand, self._lanes.here(), True)
-            left = max(self._registry, key=lambda w: len(w.losses), default=None)
+            left = max((w for w in self._registry if not w.stepping), key=lambda w: len(w.losses), default=None)
             for lane in self._lanes.all():
                 if lane.iteration.steps:
                     self.guard.call("turn", self._turn, lane)
@@ -322,6 +323,21 @@ class Session:
                 message = say("{count} backwards after the last step were never used by one", count=count)
                 self._tell(Note("tail", self._num_rows, message, count, left.index, self._last_backward()))
             self._registry.clear()
+
+    def so_far(self) -> Row | None:
+        """The iteration in the making of this thread as a row, numbered as it will be; `None` before its first step."""
+        with self._lock:
+            iteration = self._lanes.here().iteration
+            if not iteration.steps:
+                return None
+            return row_of(iteration, self._num_rows, self._registry.roster.parameters, len(self._elements), self._epoch)
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """The gradients as they are now, by the names of their parameters."""
+        with self._lock:
+            roster = self._registry.roster
+            held = [p for window in self._registry for p in window.held() if p in roster and p.grad is not None]
+            return {roster.parameters[roster.column(p)].name: p.grad for p in held if p.grad is not None}
 
     # How it is done -----------------------------------------------------------------------------------------------------
 
@@ -386,7 +402,8 @@ class Session:
         window.ready = self._reading(lane, window, self._sampling and self._num_rows % SAMPLE_EVERY == 0)
 
     def _reading(self, lane: Lane, window: Window, sample: bool) -> Reading:
-        self._registry.learn(window)
+        if not (window.clearing.parameters and is_planned(window, self._registry.roster)):
+            self._registry.learn(window)
         waiting, self._waiting = self._waiting, []
         running = [] if lane.loss is None or any(loss is lane.loss for loss in window.losses) else [lane.loss]
         if running and window.loss_scale is None:
@@ -456,7 +473,7 @@ class Session:
         done, lane.iteration = lane.iteration, Iteration()
         done.overhead_s += self._beside()
         number, self._num_rows = self._num_rows, self._num_rows + 1
-        row = done.row(number, self._registry.roster.parameters, len(self._elements), self._epoch)
+        row = row_of(done, number, self._registry.roster.parameters, len(self._elements), self._epoch)
         self.guard.call("emit", self._emit, row)
 
     def _report(self, part: str, error: BaseException) -> None:

@@ -26,6 +26,7 @@ class Rule(ABC):
     name: ClassVar[str]
     severity: ClassVar[str]  # of what it usually finds
     needs: ClassVar[tuple[str, ...]]  # names of the statistics that it cannot do without
+    early: ClassVar[bool] = False  # its verdict on an iteration needs nothing of what comes after the step has begun
     absorbs: ClassVar[tuple[str, ...]] = ()  # codes of what it explains when that begins at the same step or later
 
     @abstractmethod

@@ -59,6 +59,7 @@ class ExplodingGradient(Rule):
     code: ClassVar[str] = "SG102"
     name: ClassVar[str] = "exploding-gradient"
     severity: ClassVar[str] = "error"
+    early: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
     absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG201", "SG202", "SG203")
 

@@ -52,6 +52,7 @@ class NonfiniteGradient(Rule):
     code: ClassVar[str] = "SG201"
     name: ClassVar[str] = "nonfinite-gradient"
     severity: ClassVar[str] = "error"
+    early: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("nonfinite",)
     absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG202", "SG203")
 

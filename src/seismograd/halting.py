@@ -1,0 +1,127 @@
+"""Stops a training at a finding: before the update where a rule knows it in time, else at the next call that is heard."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seismograd.choice import Choice
+from seismograd.errors import TrainingHalted
+from seismograd.i18n import Message, say
+from seismograd.record.batch import block_of
+from seismograd.rules.chosen import chosen
+from seismograd.rules.engine import Diagnosis
+from seismograd.schema import Finding, Note, Optimizer, Row, Site
+
+if TYPE_CHECKING:
+    import torch
+
+SNAPSHOTS = "snapshots"
+
+
+class Brake:
+    """Listens behind a session.
+
+    Args:
+        choice: which rules look, and which findings stop the training.
+        path: the run's directory; a snapshot of the gradients is left in it.
+        so_far: the iteration in the making as a row, `None` when it has no step.
+        gradients: the gradients as they are now, by name.
+        tell: takes the note that says why it ended.
+    """
+
+    def __init__(
+        self,
+        choice: Choice,
+        path: Path,
+        so_far: Callable[[], Row | None],
+        gradients: Callable[[], Mapping[str, torch.Tensor]],
+        tell: Callable[[Note], None],
+        sites: Sequence[Site],
+        optimizers: Sequence[Optimizer],
+    ) -> None:
+        self._choice, self._path, self._tell = choice, path, tell
+        self._so_far, self._gradients = so_far, gradients
+        self._sites, self._optimizers = sites, optimizers
+        early = [make for make in chosen(choice) if (rule := make()).early and self._may_halt(rule.code, rule.severity)]
+        self._early = Diagnosis(early) if early else None
+        self._finding: Finding | None = None
+        self._halted: TrainingHalted | None = None
+
+    def take(self, finding: Finding) -> None:
+        """A rule has found something; on any thread."""
+        if self._finding is None and self._choice.halts(finding.code, finding.severity):
+            self._finding = finding
+
+    def observe(self, row: Row) -> None:
+        """An iteration is over."""
+        if self._early is not None:
+            self._early.observe(block_of([row], self._sites, self._optimizers))
+
+    def hear(self, part: str, *_: object) -> None:
+        """A call that a patch has heard, after the session has dealt with it. Raises `TrainingHalted` where the training is to end."""
+        if part == "step_begins" and self._early is not None and self._finding is None:
+            with suppress(Exception):  # a failure of ours stops nothing
+                self._look_ahead(self._early)
+        if part in ("backward_begins", "step_begins") and self._finding is not None:
+            raise self._halt(self._finding, before_update=part == "step_begins")
+
+    def abandon(self) -> None:
+        """In a forked child: it is not watched."""
+        self._early = self._finding = None
+
+    def _may_halt(self, code: str, severity: str) -> bool:
+        return self._choice.halts(code, severity)
+
+    def _look_ahead(self, early: Diagnosis) -> None:
+        """What the rules would say if the iteration were over now."""
+        row = self._so_far()
+        if row is None:
+            return
+        ahead = copy.deepcopy(early)
+        if ahead.observe(block_of([row], self._sites, self._optimizers)):
+            for finding in ahead.findings():
+                self.take(finding)
+
+    def _halt(self, finding: Finding, *, before_update: bool) -> TrainingHalted:
+        if self._halted is None:
+            snapshot = self._snapshot() if before_update else None
+            self._halted = TrainingHalted(_message(finding, snapshot), finding.code, snapshot)
+            self._tell(Note("halted", finding.last_step, self._halted.message))
+        return self._halted
+
+    def _snapshot(self) -> Path | None:
+        """The gradients of this moment in one safetensors file; `None` where that was not possible."""
+        try:
+            from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
+
+            row = self._so_far()
+            step = 0 if row is None else int(row.step["iteration"])
+            folder = self._path / SNAPSHOTS
+            folder.mkdir(exist_ok=True)
+            path = folder / f"step-{step:08d}.safetensors"
+            save_file({name: whole(gradient) for name, gradient in self._gradients().items()}, path)
+        except Exception:
+            return None
+        return path
+
+
+def whole(gradient: torch.Tensor) -> torch.Tensor:
+    """A dense copy in memory of its own, as a file takes it."""
+    return gradient.detach().to_dense().cpu().contiguous().clone()
+
+
+def _message(finding: Finding, snapshot: Path | None) -> Message:
+    if snapshot is None:
+        since = finding.first_step
+        return say("the training was stopped: {code} {name} since step {step}", code=finding.code, name=finding.name, step=since)
+    return say(
+        "the training was stopped before the update of step {step}: {code} {name}; its gradients are in {path}",
+        code=finding.code,
+        name=finding.name,
+        step=finding.last_step,
+        path=str(snapshot),
+    )
