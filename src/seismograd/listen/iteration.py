@@ -11,27 +11,22 @@ import numpy as np
 from seismograd.listen.applied import Clip, after_clips
 from seismograd.listen.loss import Reduction
 from seismograd.listen.pairs import Compared
-from seismograd.listen.probe import UNMOVED, UPDATE_RATIO, Probed
+from seismograd.listen.probe import Probed
 from seismograd.listen.scalars import Scalar
 from seismograd.schema import (
-    EVENT_DTYPE,
     HISTOGRAM_BINS,
     HISTOGRAM_EXPONENTS_PER_BIN,
-    STATISTICS,
-    STEP_DTYPE,
-    AnyArray,
     EventKind,
     FloatArray,
     IntArray,
-    Parameter,
-    Row,
     State,
     StateArray,
     StepFlag,
-    no_pairs,
 )
 
 Values = Mapping[str, FloatArray]
+SKIPPED = int(StepFlag.SKIPPED)
+NOT_KNOWN = Scalar(math.nan)
 
 
 @dataclass(slots=True)
@@ -42,9 +37,9 @@ class Heard:
     time_s: float
     site: int
     optimizer: int = -1
-    value: Scalar = field(default_factory=lambda: Scalar(math.nan))
+    value: Scalar = NOT_KNOWN
     scale: Scalar | None = None  # what the loss or the gradients are multiplied by
-    limit: Scalar = field(default_factory=lambda: Scalar(math.nan))
+    limit: Scalar = NOT_KNOWN
     detail: int = 0
     reduction: Reduction | None = None
     touched: int = 0
@@ -82,6 +77,7 @@ class Reading:
     scale: Scalar | None
     losses: tuple[Scalar, ...]
     loss_scale: Scalar | None
+    whole: bool = False  # of all columns there were, in their order
 
 
 @dataclass(slots=True)
@@ -103,11 +99,12 @@ class Stepped:
         """The norms of what was consumed, for the columns of `reading`  # (n,); NaN when nothing was."""
         assert self.reading is not None
         columns = self.reading.columns
-        if self.flags & StepFlag.SKIPPED:
+        if int(self.flags) & SKIPPED:
             return np.full(len(columns), np.nan)
         if self.applied is not None and np.array_equal(self.applied.columns, columns):
             return unscaled(self.applied.values, self.applied.scale)["grad_norm"]
-        return after_clips(unscaled(self.reading.values, self.reading.scale)["grad_norm"], columns, self.clips)
+        ready = unscaled(self.reading.values, self.reading.scale)["grad_norm"]
+        return after_clips(ready, columns, self.clips) if self.clips else ready
 
 
 def divided(values: Values, scale: float) -> dict[str, FloatArray]:
@@ -142,117 +139,14 @@ class Iteration:
         """Whether this optimizer has made its step in this iteration."""
         return any(step.optimizer == optimizer for step in self.steps)
 
-    def row(self, number: int, parameters: tuple[Parameter, ...], num_elements: int, epoch: int) -> Row:
-        """The iteration as it is recorded, as number `number`; numbers still on a device are waited for."""
-        state = np.full(len(parameters), State.NOT_MEASURED, np.uint8)
-        values = {s.name: _blank(s.name, len(parameters), s.width) for s in STATISTICS if not s.sampled}
-        samples: dict[str, FloatArray] = {}
-        elements = np.full(num_elements, np.nan)
-        for step in self.steps:
-            if step.reading is not None:
-                _place(step, step.reading, state, values, samples, elements)
-            values["carried"][step.carried] = 1
-            if step.probed is not None and not step.flags & StepFlag.SKIPPED:
-                _place_probed(step.probed, values)
-        record = self._step(number, state, values, bool(samples), epoch)
-        return Row(parameters, record, state, values, samples, self._events(number), elements, pairs=self._pairs(number))
 
-    def _step(self, number: int, state: StateArray, values: dict[str, FloatArray], sampled: bool, epoch: int) -> AnyArray:
-        step = np.zeros((), STEP_DTYPE)
-        first = self.steps[0]
-        step["iteration"], step["step"], step["optimizer"] = number, first.number, first.optimizer
-        step["time_s"] = self.events[-1].time_s if self.events else math.nan
-        step["loss"] = self._loss()
-        step["lr"] = first.lr.read()
-        step["grad_norm"] = total(values["grad_norm"], state >= State.ZERO)
-        step["applied_norm"] = total(values["applied_norm"], ~np.isnan(values["applied_norm"]) | (state == State.NONFINITE))
-        scale = next((s.reading.loss_scale for s in self.steps if s.reading is not None and s.reading.loss_scale is not None), None)
-        step["scale"] = 1.0 if scale is None else scale.read()
-        clip = next((s.clips[0] for s in self.steps if s.clips), None)
-        step["clip_norm"] = math.nan if clip is None else clip.norm.read()
-        step["clip_limit"] = math.nan if clip is None else clip.limit.read()
-        step["clip_coefficient"] = clip.coefficient() if clip is not None and clip.by_norm else math.nan
-        step["overhead_s"] = self.overhead_s
-        step["num_steps"] = len(self.steps)
-        step["num_backwards"] = max(s.num_backwards for s in self.steps)
-        step["epoch"] = epoch
-        step["flags"] = self._flags()
-        step["sampled"] = sampled
-        return step
-
-    def _flags(self) -> int:
-        """`SKIPPED` when no optimizer of the iteration stepped; the others when they hold for any."""
-        flags = StepFlag.NONE
-        if all(step.flags & StepFlag.SKIPPED for step in self.steps):
-            flags |= StepFlag.SKIPPED
-        for step in self.steps:
-            flags |= step.flags & ~StepFlag.SKIPPED
-        losses = [loss for step in self.steps if step.reading is not None for loss in step.reading.losses]
-        if not losses or not all(loss.known for loss in losses):
-            flags |= StepFlag.NO_LOSS
-        return int(flags)
-
-    def _loss(self) -> float:
-        """Sum of the losses behind the gradients, each once, though several optimizers may share it."""
-        losses: dict[int, float] = {}
-        for step in self.steps:
-            if step.reading is not None:
-                scale = 1.0 if step.reading.loss_scale is None else step.reading.loss_scale.read()
-                losses.update({id(loss): loss.read() / scale for loss in step.reading.losses})
-        return math.nan if not losses else sum(losses.values())
-
-    def _pairs(self, number: int) -> AnyArray:
-        return np.concatenate([compared.record(number) for compared in self.compared]) if self.compared else no_pairs()
-
-    def _events(self, number: int) -> AnyArray:
-        return np.array([event.record(number) for event in self.events], EVENT_DTYPE)
-
-
-def _blank(name: str, num_parameters: int, width: int) -> FloatArray:
-    shape = (num_parameters,) if width == 1 else (num_parameters, width)
-    return np.zeros(shape) if name == "carried" else np.full(shape, np.nan)
-
-
-def total(norms: FloatArray, which: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
-    """The L2 norm over several gradients from the norm of each; NaN when there is none, or one is not finite."""
-    chosen = norms[which]
-    return math.hypot(*chosen.tolist()) if len(chosen) and np.isfinite(chosen).all() else math.nan
-
-
-def _place(
-    step: Stepped,
-    reading: Reading,
-    state: StateArray,
-    values: dict[str, FloatArray],
-    samples: dict[str, FloatArray],
-    elements: FloatArray,
-) -> None:
-    """Put a reading into its columns; what another optimizer of the iteration already put there stays."""
-    free = state[reading.columns] == State.NOT_MEASURED
-    columns = reading.columns[free]
-    state[columns] = reading.state[free]
-    for name, value in unscaled(reading.values, reading.scale).items():
-        values[name][columns] = value[free]
-    values["applied_norm"][columns] = step.applied_norm()[free]
-    for name, value in unscaled(reading.samples, reading.scale).items():
-        target = samples.setdefault(name, np.full((len(state), *value.shape[1:]), np.nan))
-        target[columns] = value[free]
-    scale = 1.0 if reading.scale is None else reading.scale.read()
-    fresh = np.isnan(elements)
-    elements[fresh] = (reading.elements / scale)[fresh]
-
-
-def _place_probed(probed: Probed, values: dict[str, FloatArray]) -> None:
-    """What a step changed, into its columns; what the step of another optimizer of the iteration put there stays."""
-    numbers = probed.settled()
-    for place, column in enumerate(probed.columns):
-        if column >= 0 and np.isnan(values["update_ratio"][column]):
-            values["update_ratio"][column] = numbers[UPDATE_RATIO, place]
-            values["unmoved"][column] = numbers[UNMOVED, place]
-
-
-def states(values: Values, present: Sequence[bool], numels: IntArray) -> StateArray:
-    """The state of each gradient from its statistics; NaN where it could not be measured."""
+def states(values: Values, present: Sequence[bool] | None, numels: IntArray) -> StateArray:
+    """The state of each gradient from its statistics; NaN where it could not be measured. `present` is `None` where all are there."""
+    if present is None:
+        # What every step of a healthy training is: a NaN among the counts is true, too.
+        if not values["nonfinite"].any() and not (values["zeros"] == numels).any():
+            return np.full(len(numels), State.FINITE, np.uint8)
+        present = [True] * len(numels)
     state = np.full(len(present), State.ABSENT, np.uint8)
     there = np.asarray(present, bool)
     measured = there & ~np.isnan(values["nonfinite"])

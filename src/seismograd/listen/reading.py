@@ -15,10 +15,11 @@ from seismograd.listen.ranks.pieces import held_element, num_held
 from seismograd.listen.roster import Roster
 from seismograd.listen.scalars import Scalar
 from seismograd.listen.windows import Clearing, Plan, Window
-from seismograd.measure.backend import Backend
+from seismograd.measure.backend import Backend, Measured
 from seismograd.schema import FloatArray, IntArray
 
 Refuse = Callable[[SeismogradError], None]
+PLAIN = {torch.Tensor}
 
 
 class Elements:
@@ -50,15 +51,33 @@ class Elements:
         return picked
 
 
+def is_planned(window: Window, roster: Roster) -> bool:
+    """Whether what `plan` worked out is of the parameters that the optimizer has now."""
+    return window.plan is not None and window.plan.key == _key(window.held(), roster)
+
+
 def plan(window: Window, roster: Roster) -> tuple[Plan, list[torch.Tensor]]:
     """The optimizer's parameters and their columns, worked out anew only when either has changed."""
     held = window.held()
-    key = (roster.version, [id(p) for p in held])
+    key = _key(held, roster)
     if window.plan is None or window.plan.key != key:
         columns = [roster.column(p) for p in held]
         unowned = roster.unowned({roster.model(c) for c in columns} - {-1})
-        window.plan = Plan(key, columns, [(weakref.ref(p), c) for p, c in unowned])
+        window.plan = Plan(
+            key,
+            columns,
+            np.asarray(columns, np.int64),
+            np.asarray([_numel(p) for p in held], np.int64),
+            columns == list(range(len(roster.parameters))),
+            not all(roster.parameters[c].trainable for c in columns),
+            [(weakref.ref(p), c) for p, c in unowned],
+        )
     return window.plan, held
+
+
+def _key(held: list[torch.Tensor], roster: Roster) -> tuple[int, int, list[int]]:
+    """Ids tell tensors apart as long as none of them is gone."""
+    return roster.version, roster.num_gone, list(map(id, held))
 
 
 def look_at(window: Window) -> None:
@@ -80,43 +99,70 @@ def read(
     `waiting` scalars on a device come over in the same transfer. `extra_losses` are of a backward that has not ended yet.
     """
     planned, held = plan(window, roster)
-    parameters = list(held)
-    columns = list(planned.columns)
+    gradients = [p.grad for p in held]
+    if not planned.unowned and not planned.frozen and set(map(type, gradients)) <= PLAIN:
+        picking = dict(zip(planned.columns, gradients, strict=True)) if len(elements) else {}
+        measured, scalars = _measure(gradients, held, planned.columns, picking, roster, backend, elements, waiting, sample)  # pyright: ignore[reportArgumentType]
+        values, samples, columns = measured.values, measured.samples, planned.places
+        state = states(values, None, planned.numels)
+    else:
+        parameters, numbers = _with_unowned(held, planned)
+        gradients = [p.grad for p in parameters]
+        there = [(g, p, c) for g, p, c in zip(gradients, parameters, numbers, strict=True) if g is not None]
+        roster.thaw([c for _, _, c in there])
+        picking = {c: g for g, _, c in there} if len(elements) else {}
+        listed = [g for g, _, _ in there], [p for _, p, _ in there], [c for _, _, c in there]
+        measured, scalars = _measure(*listed, picking, roster, backend, elements, waiting, sample)
+        mask = np.asarray([g is not None for g in gradients], bool)
+        values = {name: _spread(value, mask) for name, value in measured.values.items()}
+        samples = {name: _spread(value, mask) for name, value in measured.samples.items()}
+        state = states(values, mask.tolist(), np.asarray([0 if g is None else _numel(g) for g in gradients], np.int64))
+        columns = np.asarray(numbers, np.int64)
+    return Reading(
+        columns=columns,
+        state=state,
+        values=values,
+        samples=samples,
+        elements=scalars,
+        scale=window.grad_scale,
+        losses=(*window.losses, *extra_losses),
+        loss_scale=window.loss_scale,
+        whole=planned.whole and columns is planned.places,
+    )
+
+
+def _with_unowned(held: list[torch.Tensor], planned: Plan) -> tuple[list[torch.Tensor], list[int]]:
+    """The parameters and columns of the plan, and of those that no optimizer holds but that have a gradient."""
+    parameters, columns = list(held), list(planned.columns)
     for reference, column in planned.unowned:
         tensor = reference()
         if tensor is not None and tensor.grad is not None:
             parameters.append(tensor)
             columns.append(column)
-    gradients = [p.grad for p in parameters]
-    present = [g is not None for g in gradients]
-    there = [(g.detach(), p, c) for g, p, c in zip(gradients, parameters, columns, strict=True) if g is not None]
-    roster.thaw([c for _, _, c in there])
-    picked = elements.pick({roster.parameters[c].name: g for g, _, c in there}) if len(elements) else []
-    pending = [s for s in waiting if s.tensor is not None]
-    measured = backend.measure(
-        [g for g, _, _ in there],
-        [p.detach() for _, p, _ in there],
-        [c for _, _, c in there],
-        [t for _, t in picked] + [s.tensor for s in pending if s.tensor is not None],
-        sample,
-    )
-    for scalar, value in zip(pending, measured.scalars[len(picked) :], strict=True):
+    return parameters, columns
+
+
+def _measure(
+    gradients: list[torch.Tensor],
+    parameters: list[torch.Tensor],
+    columns: list[int],
+    picking: dict[int, torch.Tensor],
+    roster: Roster,
+    backend: Backend,
+    elements: Elements,
+    waiting: list[Scalar],
+    sample: bool,
+) -> tuple[Measured, FloatArray]:
+    """The gradients measured, and the elements that were asked for  # (E,); scalars that wait come over in the same transfer."""
+    picked = elements.pick({roster.parameters[c].name: g for c, g in picking.items()}) if picking else []
+    pending = [(s, s.tensor) for s in waiting if s.tensor is not None] if waiting else []
+    measured = backend.measure(gradients, parameters, columns, [t for _, t in picked] + [t for _, t in pending], sample)
+    for (scalar, _), value in zip(pending, measured.scalars[len(picked) :], strict=True):
         scalar.settle(float(value))
     scalars = np.full(len(elements), np.nan)
     for (place, _), value in zip(picked, measured.scalars, strict=False):
         scalars[place] = value
-    mask = np.asarray(present, bool)
-    values = {name: _spread(value, mask) for name, value in measured.values.items()}
-    return Reading(
-        columns=np.asarray(columns, np.int64),
-        state=states(values, present, np.asarray([0 if g is None else _numel(g) for g in gradients], np.int64)),
-        values=values,
-        samples={name: _spread(value, mask) for name, value in measured.samples.items()},
-        elements=scalars,
-        scale=window.grad_scale,
-        losses=(*window.losses, *extra_losses),
-        loss_scale=window.loss_scale,
-    )
+    return measured, scalars
 
 
 def columns_of(ids: frozenset[int], window: Window, roster: Roster) -> IntArray:

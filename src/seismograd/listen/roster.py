@@ -80,6 +80,7 @@ class Roster:
         self._by_name: dict[str, int] = {}
         self._walks = 0
         self.version = 0  # grows with every change
+        self.num_gone = 0
         self.parameters: tuple[Parameter, ...] = ()
 
     def __contains__(self, tensor: torch.Tensor) -> bool:
@@ -180,7 +181,7 @@ class Roster:
         if id(one.tensor) in self._columns or torch.nn.parameter.is_lazy(one.tensor):
             return
         key = id(one.tensor)
-        reference = weakref.ref(one.tensor, lambda _, key=key: self._columns.pop(key, None))
+        reference = weakref.ref(one.tensor, lambda _, key=key: self._gone(key))
         column = self._by_name.get(one.name)
         if column is not None and self._entries[column].model == model:  # a module that was replaced: its column goes on
             entry = self._entries[column]
@@ -191,6 +192,11 @@ class Roster:
             self._entries.append(Entry(name, reference, one.module, one.aliases, model))
             self._by_name[name] = column
         self._columns[key] = column
+
+    def _gone(self, key: int) -> None:
+        """The tensor is no more, and another one may come to have its id."""
+        self.num_gone += 1
+        self._columns.pop(key, None)
 
     def wants_order(self) -> bool:
         """Whether there are parameters whose place in the order of execution is not known, and hope to learn it."""

@@ -15,6 +15,7 @@ from seismograd.listen.pairs import Apart
 from seismograd.listen.probe import Probe
 from seismograd.listen.ranks.pieces import held_part
 from seismograd.listen.scalars import Scalar
+from seismograd.schema import IntArray
 
 MAX_LOOKED_AT = 64  # parameters of an optimizer whose gradients are looked at in every backward
 
@@ -118,10 +119,17 @@ class Clearing:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where the gradients of an optimizer go: a column for each of its parameters, and what else is measured with them."""
+    """Where the gradients of an optimizer go: a column for each of its parameters, and what else is measured with them.
 
-    key: tuple[int, list[int]]
+    `numels` are the scalars that this process holds of each, a complex one being two. `frozen`: one of the columns was not trainable.
+    """
+
+    key: tuple[int, int, list[int]]
     columns: list[int]
+    places: IntArray  # (n,) the same
+    numels: IntArray  # (n,)
+    whole: bool  # they are all columns, in their order
+    frozen: bool
     unowned: list[tuple[weakref.ref[torch.Tensor], int]]
 
 

@@ -11,6 +11,8 @@ from seismograd.listen.ranks.pieces import Pieces, any_distributed, held_part
 from seismograd.measure.backend import Backend, Measured
 from seismograd.measure.quiet import is_capturing
 
+PLAIN = {Tensor}
+
 
 class LocalBackend:
     """A backend that is given the local parts of DTensors, so that counts are of what is there."""
@@ -28,13 +30,14 @@ class LocalBackend:
         self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
     ) -> Measured:
         """Measure; see `Backend.measure`."""
-        if any_distributed():
+        if any_distributed() and not set(map(type, gradients)) <= PLAIN:
             for column, gradient in zip(keys, gradients, strict=True):
                 self._pieces.see(column, gradient)
             gradients, scalars = [held_part(g) for g in gradients], [held_part(s) for s in scalars]
             if sample or self.checksum is not None:
                 weights = [held_part(w) for w in weights]
         else:
+            scalars = [held_part(s) for s in scalars]
             self._pieces.see_plain(keys)
         if self.checksum is not None and not is_capturing():
             self.checksum.add(keys, weights)

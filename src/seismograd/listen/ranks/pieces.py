@@ -126,18 +126,22 @@ class Pieces:
         self.summands: dict[int, list[tuple[float, torch.Tensor]]] = {}  # by column: the norm of each and a copy of it
         self._by_column: dict[int, Piece] = {}
         self._specs: dict[int, object] = {}
+        self._plain: Sequence[int] = ()  # seen last, and nothing else since
 
     def see(self, column: int, gradient: torch.Tensor) -> None:
         """Take in the piece of a column; quick when it is as it was."""
         spec: object = getattr(gradient, "_spec", None)
         if column in self._by_column and self._specs.get(column) == spec:
             return
-        self._specs[column] = spec
+        self._specs[column], self._plain = spec, ()
         piece = piece_of(gradient)
         self._set(column, piece)
 
     def see_plain(self, columns: Sequence[int]) -> None:
-        """Take in that these columns are of ordinary tensors."""
+        """Take in that these columns are of ordinary tensors; quick for the very list of the last time."""
+        if columns is self._plain:
+            return
+        self._plain = columns
         for column in columns:
             if self._by_column.get(column) is not PLAIN:
                 self._specs[column] = None

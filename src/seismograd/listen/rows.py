@@ -1,0 +1,193 @@
+"""An iteration as it is recorded: its readings, steps and calls put into a `Row`.
+
+Shapes: P parameters, E elements.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seismograd.listen.iteration import Iteration, Reading, Stepped, unscaled
+from seismograd.listen.probe import UNMOVED, UPDATE_RATIO, Probed
+from seismograd.schema import (
+    EVENT_DTYPE,
+    STATISTICS,
+    STEP_DTYPE,
+    AnyArray,
+    FloatArray,
+    Parameter,
+    Row,
+    State,
+    StateArray,
+    StepFlag,
+    no_pairs,
+    no_ranks,
+)
+
+BoolArray = npt.NDArray[np.bool_]
+NO_RANKS, NO_PAIRS = no_ranks(), no_pairs()
+STEP_NAMES = STEP_DTYPE.names or ()
+SKIPPED, NO_LOSS = int(StepFlag.SKIPPED), int(StepFlag.NO_LOSS)  # arithmetic on flags takes a microsecond, on numbers none
+
+
+def row_of(iteration: Iteration, number: int, parameters: tuple[Parameter, ...], num_elements: int, epoch: int) -> Row:
+    """The iteration as number `number`; numbers still on a device are waited for."""
+    done = _one_reading(iteration, len(parameters)) or _put_together(iteration, len(parameters), num_elements)
+    state, values, samples, elements = done
+    for step in iteration.steps:
+        if len(step.carried):
+            values["carried"] = _own(values["carried"])
+            values["carried"][step.carried] = 1
+        if step.probed is not None and not int(step.flags) & SKIPPED:
+            _place_probed(step.probed, values)
+    record = _step(iteration, number, state, values, bool(samples), epoch)
+    pairs = np.concatenate([compared.record(number) for compared in iteration.compared]) if iteration.compared else NO_PAIRS
+    events = np.array([event.record(number) for event in iteration.events], EVENT_DTYPE)
+    return Row(parameters, record, state, values, samples, events, elements, NO_RANKS, pairs)
+
+
+Parts = tuple[StateArray, dict[str, FloatArray], dict[str, FloatArray], FloatArray]
+
+
+def _one_reading(iteration: Iteration, num_parameters: int) -> Parts | None:
+    """The parts of a row that is one reading of all columns, as most are; nothing is copied. `None` where it is not."""
+    reading = iteration.steps[0].reading
+    if len(iteration.steps) > 1 or reading is None or not reading.whole or len(reading.columns) != num_parameters:
+        return None
+    if reading.scale is not None and reading.scale.read() != 1:
+        return None
+    blank = _blank(num_parameters)
+    values = {**blank, **reading.values, "applied_norm": iteration.steps[0].applied_norm()}
+    return reading.state, values, dict(reading.samples), reading.elements
+
+
+@lru_cache(maxsize=8)
+def _blank(num_parameters: int) -> dict[str, FloatArray]:
+    """What is recorded of every iteration where nothing was measured. Nobody may write into it."""
+    shared: dict[str, FloatArray] = {}
+    for statistic in STATISTICS:
+        if not statistic.sampled:
+            shape = (num_parameters,) if statistic.width == 1 else (num_parameters, statistic.width)
+            shared[statistic.name] = np.zeros(shape) if statistic.name == "carried" else np.full(shape, np.nan)
+            shared[statistic.name].flags.writeable = False
+    return shared
+
+
+def _own(numbers: FloatArray) -> FloatArray:
+    """The array itself, or a copy where it is shared."""
+    return numbers if numbers.flags.writeable else numbers.copy()
+
+
+def _put_together(iteration: Iteration, num_parameters: int, num_elements: int) -> Parts:
+    """The parts of a row from any number of readings, each of some columns."""
+    state = np.full(num_parameters, State.NOT_MEASURED, np.uint8)
+    values = {name: blank.copy() for name, blank in _blank(num_parameters).items()}
+    samples: dict[str, FloatArray] = {}
+    elements = np.full(num_elements, np.nan)
+    for step in iteration.steps:
+        if step.reading is not None:
+            _place(step, step.reading, state, values, samples, elements)
+    return state, values, samples, elements
+
+
+def _step(iteration: Iteration, number: int, state: StateArray, values: dict[str, FloatArray], sampled: bool, epoch: int) -> AnyArray:
+    first = iteration.steps[0]
+    scale = next((s.reading.loss_scale for s in iteration.steps if s.reading is not None and s.reading.loss_scale is not None), None)
+    clip = next((s.clips[0] for s in iteration.steps if s.clips), None)
+    ready, applied = values["grad_norm"], values["applied_norm"]
+    grad_norm = total(ready, state >= State.ZERO)
+    record = {
+        "iteration": number,
+        "step": first.number,
+        "time_s": iteration.events[-1].time_s if iteration.events else math.nan,
+        "loss": _loss(iteration),
+        "lr": first.lr.read(),
+        "grad_norm": grad_norm,
+        "scale": 1.0 if scale is None else scale.read(),
+        "clip_norm": math.nan if clip is None else clip.norm.read(),
+        "clip_limit": math.nan if clip is None else clip.limit.read(),
+        "clip_coefficient": clip.coefficient() if clip is not None and clip.by_norm else math.nan,
+        "applied_norm": grad_norm if applied is ready else total(applied, ~np.isnan(applied) | (state == State.NONFINITE)),
+        "overhead_s": iteration.overhead_s,
+        "optimizer": first.optimizer,
+        "num_steps": len(iteration.steps),
+        "num_backwards": max(step.num_backwards for step in iteration.steps),
+        "epoch": epoch,
+        "flags": _flags(iteration),
+        "sampled": sampled,
+    }
+    return _entry(record)
+
+
+def _entry(record: dict[str, Any]) -> AnyArray:
+    """As an entry of STEP_DTYPE  # 0-d; at once, for setting one field after the other takes ten times as long."""
+    return np.array(tuple(record[name] for name in STEP_NAMES), STEP_DTYPE)
+
+
+def _flags(iteration: Iteration) -> int:
+    """`SKIPPED` when no optimizer of the iteration stepped; the others when they hold for any."""
+    flags, skipped, known = 0, SKIPPED, False
+    for step in iteration.steps:
+        flags |= int(step.flags) & ~SKIPPED
+        skipped &= int(step.flags)
+        if step.reading is not None:
+            for loss in step.reading.losses:
+                known = True
+                if not loss.known:
+                    flags |= NO_LOSS
+    return flags | skipped | (0 if known else NO_LOSS)
+
+
+def _loss(iteration: Iteration) -> float:
+    """Sum of the losses behind the gradients, each once, though several optimizers may share it."""
+    losses: dict[int, float] = {}
+    for step in iteration.steps:
+        if step.reading is not None:
+            scale = 1.0 if step.reading.loss_scale is None else step.reading.loss_scale.read()
+            losses.update({id(loss): loss.read() / scale for loss in step.reading.losses})
+    return math.nan if not losses else sum(losses.values())
+
+
+def total(norms: FloatArray, which: BoolArray) -> float:
+    """The L2 norm over several gradients from the norm of each; NaN when there is none, or one is not finite."""
+    chosen = norms if which.all() else norms[which]
+    return math.hypot(*chosen.tolist()) if len(chosen) and np.isfinite(chosen).all() else math.nan
+
+
+def _place(
+    step: Stepped,
+    reading: Reading,
+    state: StateArray,
+    values: dict[str, FloatArray],
+    samples: dict[str, FloatArray],
+    elements: FloatArray,
+) -> None:
+    """Put a reading into its columns; what another optimizer of the iteration already put there stays."""
+    free = state[reading.columns] == State.NOT_MEASURED
+    columns = reading.columns[free]
+    state[columns] = reading.state[free]
+    for name, value in unscaled(reading.values, reading.scale).items():
+        values[name][columns] = value[free]
+    values["applied_norm"][columns] = step.applied_norm()[free]
+    for name, value in unscaled(reading.samples, reading.scale).items():
+        target = samples.setdefault(name, np.full((len(state), *value.shape[1:]), np.nan))
+        target[columns] = value[free]
+    scale = 1.0 if reading.scale is None else reading.scale.read()
+    fresh = np.isnan(elements)
+    elements[fresh] = (reading.elements / scale)[fresh]
+
+
+def _place_probed(probed: Probed, values: dict[str, FloatArray]) -> None:
+    """What a step changed, into its columns; what the step of another optimizer of the iteration put there stays."""
+    numbers = probed.settled()
+    for name in ("update_ratio", "unmoved"):
+        values[name] = _own(values[name])
+    for place, column in enumerate(probed.columns):
+        if column >= 0 and np.isnan(values["update_ratio"][column]):
+            values["update_ratio"][column] = numbers[UPDATE_RATIO, place]
+            values["unmoved"][column] = numbers[UNMOVED, place]
