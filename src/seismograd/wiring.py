@@ -53,7 +53,7 @@ class Recording:
         from seismograd.listen.hub import HUB
         from seismograd.listen.ranks.ranks import Ranks
         from seismograd.listen.session import Session
-        from seismograd.measure.choose import best_backend
+        from seismograd.measure.choose import best_backend, why_slow
 
         self.path = path
         self._choice = Choice() if choice is None else choice
@@ -90,6 +90,9 @@ class Recording:
         self._pump = Pump(sinks, self._session.call_sites.sites, self._session.optimizers, self._session.guard.failed)
         self.failures: list[Note] = []  # also those that could not be written, as when the disk is full
         self._open = True
+        slow = why_slow()
+        if slow is not None:
+            self._ranks.note(Note("slow", -1, slow))
         self._hub.attach(self._session)
         if path is not None and self._choice.halting:
             session, pump = self._session, self._pump

@@ -78,6 +78,18 @@ def test_a_norm_beyond_every_double_is_infinite_and_its_largest_is_not() -> None
     assert measured.values["nonfinite"][0] == 0
 
 
+@pytest.mark.parametrize("chunk", [2, 7, 1 << 18])
+@pytest.mark.parametrize("infinities", [(math.inf,), (-math.inf,), (math.inf, -math.inf), (-math.inf, math.nan)])
+def test_the_sum_with_infinities_is_theirs_however_the_others_overflow(chunk: int, infinities: tuple[float, ...]) -> None:
+    gradient = torch.tensor([1.7e308] * 9 + [-1.7e308] * 3, dtype=torch.float64)
+    for place in range(len(gradient) - len(infinities)):
+        changed = gradient.clone()
+        changed[place : place + len(infinities)] = torch.tensor(infinities, dtype=torch.float64)
+        with mock.patch.object(formula, "CHUNK", chunk):
+            found = measure(changed).values["grad_sum"][0]
+        np.testing.assert_equal(found, sum(infinities))
+
+
 def test_implied_zeros_of_a_large_sparse_gradient_are_counted_and_never_looked_at() -> None:
     gradient = torch.sparse_coo_tensor(
         torch.tensor([[2, 2, 5], [0, 0, 9]]), torch.tensor([1.0, 2.0, 4.0]), (8, 10**12), check_invariants=True
@@ -131,9 +143,9 @@ def test_scalars_come_along() -> None:
 
 def test_sampled_statistics_are_measured_only_when_asked_for() -> None:
     measured = Reference().measure([torch.ones(2, 2)], [torch.ones(2, 2)], [0], [], sample=False)
-    assert set(measured.values) == {s.name for s in STATISTICS if not s.sampled} - {"carried", "applied_norm"}
+    assert set(measured.values) == {s.name for s in STATISTICS if not s.sampled} - {"carried", "applied_norm", "update_ratio", "unmoved"}
     assert not measured.samples
 
 
 def test_every_recorded_statistic_has_a_formula() -> None:
-    assert {f.name for f in FORMULAS} | {"dead_rows", "carried", "applied_norm"} == {s.name for s in STATISTICS}
+    assert {f.name for f in FORMULAS} | {"dead_rows", "carried", "applied_norm", "update_ratio", "unmoved"} == {s.name for s in STATISTICS}

@@ -399,7 +399,7 @@ class Session:
 
     def _read(self, lane: Lane, window: Window) -> None:
         """Read the ready gradients of a window."""
-        window.ready = self._reading(lane, window, self._sampling and self._num_rows % SAMPLE_EVERY == 0)
+        window.ready = self._reading(lane, window, self._sampling and window.num_steps % SAMPLE_EVERY == 0)
 
     def _reading(self, lane: Lane, window: Window, sample: bool) -> Reading:
         if not (window.clearing.parameters and is_planned(window, self._registry.roster)):

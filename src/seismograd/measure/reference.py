@@ -61,6 +61,11 @@ class Reference:
         samples = {name: out.pop(name) for name in SAMPLED & out.keys()}
         return Measured(out, samples, brought)
 
+    def take_over_rows(self, key: int, alive: Tensor) -> None:
+        """Remember of a parameter which rows another backend has seen alive since the last sample  # (R,) bool."""
+        with quietly():
+            self._dead_rows.observe(key, alive)
+
     def _observe_rows(self, batch: Batch, places: Sequence[int], keys: Sequence[int]) -> None:
         """Remember the rows of the gradients at `places`, those of the batch that have rows."""
         if places:

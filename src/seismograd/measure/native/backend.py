@@ -18,7 +18,6 @@ from seismograd.measure.native.layout import Layout
 from seismograd.measure.native.library import BEST_INSTRUCTION_SET, EXPONENTS, INSTRUCTION_SETS, NUMBERS, REPORT_ROWS, WANTED, address_of
 from seismograd.measure.native.rows import Memory, Rows
 from seismograd.measure.native.table import Table, make_table, refill
-from seismograd.measure.quiet import quietly
 from seismograd.measure.reference import Reference
 from seismograd.schema import HISTOGRAM_BINS, FloatArray, IntArray
 
@@ -173,8 +172,7 @@ class Native:
         for key in keys:
             alive = self._rows.forget(key)
             if alive is not None:
-                with quietly():
-                    self._reference._dead_rows.observe(key, torch.from_numpy(alive))
+                self._reference.take_over_rows(key, torch.from_numpy(alive))
                 self._tables.clear()  # they point into the memory that is gone
         self._with_reference.update(keys)
 
