@@ -5,6 +5,7 @@ from __future__ import annotations
 from seismograd.rules.rule import Rule
 from seismograd.rules.sg101_vanishing_gradient import VanishingGradient
 from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
+from seismograd.rules.sg104_dead_units import DeadUnits
 from seismograd.rules.sg106_lost_updates import LostUpdates
 from seismograd.rules.sg107_update_too_large import UpdateTooLarge
 from seismograd.rules.sg108_update_too_small import UpdateTooSmall
@@ -19,10 +20,12 @@ from seismograd.rules.sg307_accumulation_not_scaled import AccumulationNotScaled
 from seismograd.rules.sg308_partial_window import PartialWindow
 from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
 from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
+from seismograd.rules.sg401_parameter_not_optimized import ParameterNotOptimized
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
     ExplodingGradient,
+    DeadUnits,
     LostUpdates,
     UpdateTooLarge,
     UpdateTooSmall,
@@ -37,6 +40,7 @@ RULES: tuple[type[Rule], ...] = (
     PartialWindow,
     UnevenAccumulation,
     GradientRescaled,
+    ParameterNotOptimized,
 )
 
 __all__ = ["RULES", "Rule"]
