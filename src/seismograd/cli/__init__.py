@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from seismograd import __version__
-from seismograd.cli import check, explain, rules, run, runs, show
+from seismograd.cli import check, explain, lab, rules, run, runs, show
 from seismograd.cli.entry import Entry, Plan
 from seismograd.cli.help import Command, Group
 from seismograd.cli.language import split_language
@@ -63,6 +63,12 @@ COMMANDS = (
         runs.runs,
         mark("List the recorded runs of a directory, the newest first."),
         ("seismograd runs", "seismograd runs experiments/"),
+    ),
+    Entry(
+        "lab",
+        lab.lab,
+        mark("Run an experiment that shows what gradients do: its numbers are measured there and then."),
+        ("seismograd lab", "seismograd lab gradients", "seismograd lab chain --out chain.html"),
     ),
 )
 

@@ -1,0 +1,46 @@
+"""`seismograd lab`: experiments that answer by measuring."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import mark, say
+
+
+def lab(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help=mark("The experiment; without one, or with list, they are listed."))
+    ] = "list",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help=mark("Write it to a file: the page as .html, its charts as .svg or .png.")),
+    ] = None,
+) -> None:
+    """Run an experiment that shows what gradients do; its numbers are measured there and then."""
+    from seismograd.lab import output as files
+    from seismograd.lab import terminal
+    from seismograd.lab.experiments import EXPERIMENTS, find_experiment
+    from seismograd.views import output
+
+    if name.lower() == "list":
+        output.answer(terminal.listing(EXPERIMENTS))
+        output.suggest(f"seismograd lab {EXPERIMENTS[0].name}")
+        return
+    experiment = find_experiment(name)
+    if out is not None:
+        files.check(out)
+    if importlib.util.find_spec("torch") is None:
+        raise SeismogradError(say("an experiment needs PyTorch, which is not installed"), say("pip install torch"))
+    page = experiment.run()
+    if out is None:
+        output.answer(terminal.render(page))
+    else:
+        files.write(page, out)
+        output.answer(str(out))
+    following = EXPERIMENTS[(EXPERIMENTS.index(experiment) + 1) % len(EXPERIMENTS)]
+    output.suggest(f"seismograd lab {following.name}")

@@ -1,0 +1,151 @@
+"""A page shows the numbers of its run, on the terminal and in files that need nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from seismograd.cli import main
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say, use_language
+from seismograd.lab import html, output, svg, terminal
+from seismograd.lab.experiments import EXPERIMENTS, find_experiment
+from seismograd.lab.page import Chart, Page, Paragraph, Series, Table
+from seismograd.lab.scale import Axis, axes
+
+numbers = st.floats(-1e12, 1e12) | st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1e-300])
+
+
+def page(charts: tuple[Chart, ...] = ()) -> Page:
+    return Page(
+        say("A title <with> marks"),
+        (Paragraph(say("{count} scalars & more", count=3)), Table((say("name"), "n"), (("a<b", "1"),)), *charts),
+        ((say("Do:"), "seismograd lab chain"),),
+    )
+
+
+@st.composite
+def charts(draw: st.DrawFn) -> Chart:
+    log, count = draw(st.booleans()), draw(st.integers(1, 6))
+    values = st.lists(numbers, min_size=count, max_size=count)
+    if draw(st.booleans()):
+        return Chart(say("bars"), "x", (Series("one", range(count), draw(values)),), "bars", log, tuple(f"label {i}" for i in range(count)))
+    xs = sorted(draw(st.lists(st.floats(-1e6, 1e6), min_size=count, max_size=count)))
+    return Chart(say("lines"), "x", tuple(Series(f"s{i}", xs, draw(values)) for i in range(draw(st.integers(1, 3)))), "lines", log)
+
+
+class Tags(HTMLParser):
+    """Every tag, and whether those that must be closed are."""
+
+    VOID = frozenset({"meta", "path", "rect", "circle", "polyline"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+@given(st.lists(charts(), max_size=2).map(tuple))
+def test_every_chart_can_be_drawn_whatever_its_numbers(drawn: tuple[Chart, ...]) -> None:
+    shown = page(drawn)
+    content = html.render(shown)
+    tags = Tags()
+    tags.feed(content)
+    assert tags.open == []
+    assert tags.links == []
+    assert "script" not in tags.seen
+    assert "A title &lt;with&gt; marks" in content
+    ET.fromstring(svg.stack(list(drawn)))
+    console = Console(width=100, file=None, record=True, quiet=False)
+    with console.capture() as captured:
+        console.print(terminal.render(shown))
+    assert "3 scalars & more" in captured.get()
+    assert not re.search(r"[\d\"]nan|=\"-?inf", svg.stack(list(drawn)))
+
+
+@given(st.floats(1e-12, 1e12), st.floats(1e-12, 1e12), st.booleans())
+def test_the_marks_of_an_axis_lie_on_it_in_order(a: float, b: float, log: bool) -> None:
+    low, high = sorted((a, b))
+    if high <= low * (1 + 1e-6):
+        high = low * 2
+    axis = Axis(low, high, log)
+    places = [axis.place(value) for value, _ in axis.marks()]
+    assert all(place is not None and -1e-6 <= place <= 1 + 1e-6 for place in places)
+    assert places == sorted(places, key=lambda place: place or 0.0)
+    assert axis.place(low) == pytest.approx(0, abs=1e-9)
+    assert axis.place(high) == pytest.approx(1)
+
+
+def test_a_chart_without_any_usable_number_has_axes() -> None:
+    across, up = axes(Chart(say("empty"), "x", (Series("s", [1.0], [math.nan]),), log=True))
+    assert across.place(1.0) is not None
+    assert up.place(math.nan) is None
+
+
+@pytest.mark.parametrize("name", ["gradients", "chain", "accumulation", "zero-grad"])
+def test_a_page_shows_its_own_numbers_in_every_form(name: str, tmp_path: Path) -> None:
+    shown = find_experiment(name).run()
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(terminal.render(shown))
+    assert {"gradients": "200,704", "chain": "13,78", "accumulation": "4.0000", "zero-grad": "8,396,800"}[name] in captured.get()
+    for suffix in (".html", ".svg"):
+        output.write(shown, tmp_path / f"x{suffix}")
+    assert (tmp_path / "x.html").read_text(encoding="utf-8").count("<svg") == sum(isinstance(block, Chart) for block in shown.blocks)
+    ET.parse(tmp_path / "x.svg")
+    assert shown.following
+
+
+def test_the_command_lists_and_writes_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--lang", "en", "lab"]) == 0
+    listed = capsys.readouterr().out
+    assert [line.split()[0] for line in listed.splitlines()] == [e.name for e in EXPERIMENTS]
+    assert main(["--lang", "en", "lab", "accumulation", "--out", str(tmp_path / "x.html")]) == 0
+    assert 'lang="en"' in (tmp_path / "x.html").read_text(encoding="utf-8")
+    for arguments, words in (
+        (["lab", "nothing"], "no experiment"),
+        (["lab", "chain", "--out", "x.pdf"], ".svg"),
+        (["lab", "chain", "--out", str(tmp_path / "nowhere" / "x.svg")], "no folder"),
+    ):
+        assert main(["--lang", "en", *arguments]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_without_matplotlib_a_png_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SeismogradError) as raised:
+        output.check(Path("x.png"))
+    assert "seismograd[plot]" in raised.value.line()
+
+
+def test_with_matplotlib_a_png_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    chart = Chart(say("lines"), "x", (Series("s", [1, 2, 3], [1.0, math.nan, 3.0]),))
+    bars = Chart(say("bars"), "x", (Series("s", [1, 2], [1.0, 3.0]),), "bars", labels=("a", "b"))
+    output.write(page((chart, bars)), tmp_path / "x.png")
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_language_of_a_page_is_the_one_in_force() -> None:
+    with use_language("zh"):
+        assert '<html lang="zh">' in html.render(page())
