@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from seismograd.measure.backend import Measured
@@ -61,10 +63,10 @@ class Reference:
         samples = {name: out.pop(name) for name in SAMPLED & out.keys()}
         return Measured(out, samples, brought)
 
-    def take_over_rows(self, key: int, alive: Tensor) -> None:
+    def take_over_rows(self, key: int, alive: npt.NDArray[np.bool_]) -> None:
         """Remember of a parameter which rows another backend has seen alive since the last sample  # (R,) bool."""
         with quietly():
-            self._dead_rows.observe(key, alive)
+            self._dead_rows.observe(key, torch.from_numpy(alive))
 
     def _observe_rows(self, batch: Batch, places: Sequence[int], keys: Sequence[int]) -> None:
         """Remember the rows of the gradients at `places`, those of the batch that have rows."""

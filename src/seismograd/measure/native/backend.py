@@ -172,7 +172,7 @@ class Native:
         for key in keys:
             alive = self._rows.forget(key)
             if alive is not None:
-                self._reference.take_over_rows(key, torch.from_numpy(alive))
+                self._reference.take_over_rows(key, alive)
                 self._tables.clear()  # they point into the memory that is gone
         self._with_reference.update(keys)
 
