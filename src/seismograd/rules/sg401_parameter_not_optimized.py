@@ -1,0 +1,289 @@
+"""SG401 parameter-not-optimized."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.rules.rows import as_list, integers, site_of, statistic, weight_norms
+from seismograd.rules.rule import Rule
+from seismograd.rules.wording import optimizer_name
+from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray, Parameter, State, StepFlag
+
+
+@final
+@dataclass
+class ParameterNotOptimized(Rule):
+    """Parameters get gradients that no optimizer uses: their weights stay as they were initialised.
+
+    What it finds
+        Trainable parameters that the loss reaches and no optimizer holds. Layers in a plain Python list or dict, which a module does not
+        register; a part of the model that was left out of the optimizer; a layer that was replaced, or a model that was made anew or
+        copied, after the optimizer had been made.
+
+    Why it hurts
+        These layers keep their random weights. The others can learn around them, so the loss falls, and the model is worse than it could
+        be with no sign of it. What is not registered is also not saved by `state_dict`, not moved by `.to(device)` and not cleared by
+        `zero_grad`.
+
+    How it decides
+        A parameter counts when it has had a gradient in more than {min_steps} steps, is trainable, belongs to no optimizer, and its
+        weights, where they were sampled, have not moved. A run that ends before counts with {min_evaluated} steps. When none of them is
+        unregistered, and all are used after the last parameter that is trained and are larger than all of those together, they are taken
+        for a network that only judges (a perceptual loss), and it is a note and no warning.
+
+    False alarms
+        Features of a network that is not to be trained: freeze it with `requires_grad_(False)`, which also saves the time for its
+        gradients. Weights that the script updates itself move, and do not count.
+
+    What to try
+        - Hold layers in `nn.ModuleList`, `nn.ModuleDict` or `nn.Sequential`, single tensors in `nn.ParameterList`.
+        - Make the optimizer after the model is complete, from `model.parameters()`.
+        - Add what comes later with `optimizer.add_param_group`.
+
+    References
+        - PyTorch documentation, torch.nn.ModuleList; torch.optim.Optimizer.add_param_group.
+    """
+
+    code: ClassVar[str] = "SG401"
+    name: ClassVar[str] = "parameter-not-optimized"
+    severity: ClassVar[str] = "error"
+    needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
+    absorbs: ClassVar[tuple[str, ...]] = ("SG108", "SG301", "SG303", "SG402")
+
+    min_steps: int = 10
+    min_evaluated: int = 3  # steps
+
+    _num_rows: int = field(default=0, init=False, repr=False)
+    _known: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
+    _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # that no optimizer holds
+    _owned: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
+    _owned_gets_some: bool = field(default=False, init=False, repr=False)
+    _tallies: dict[str, _Tally] = field(default_factory=dict[str, "_Tally"], init=False, repr=False)
+    _case: _Case | None = field(default=None, init=False, repr=False)
+    _latest: _Place = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._latest = _Place("", "optimizer", -1)
+
+    def observe(self, block: Block) -> Iterable[Finding]:
+        self._num_rows += len(block)
+        if block.parameters is not self._known:
+            self._known = block.parameters
+            owned = np.array([parameter.optimizer is not None for parameter in block.parameters], np.bool_)
+            trainable = np.array([parameter.trainable for parameter in block.parameters], np.bool_)
+            self._columns, self._owned = np.flatnonzero(~owned & trainable), np.flatnonzero(owned)
+        if not len(self._columns):
+            return []
+        finite = block.state[:, self._columns] == State.FINITE
+        by_hand = (integers(block.steps, "flags") & int(StepFlag.BY_HAND)) != 0
+        rows, changed = as_list(np.flatnonzero(finite.any(axis=1) & ~by_hand)), False
+        if rows and self._case is not None and self._case.names.issuperset(block.parameters[each].name for each in as_list(self._columns)):
+            self._case.last_step, rows, changed = int(integers(block.steps, "iteration")[rows[-1]]), [], True  # all is known of them
+        for row in rows:
+            changed |= self._count(block, row, self._columns[finite[row]])
+        return [self._finding(self._case)] if changed and self._case is not None else []
+
+    def finish(self) -> Iterable[Finding]:
+        fresh = [name for name, tally in self._tallies.items() if self.min_evaluated <= tally.num <= self.min_steps and not tally.moved]
+        if self._known is None or not fresh:
+            return []
+        if self._case is None or not self._case.names.issuperset(fresh):
+            self._accuse(self._known, fresh)
+        return [] if self._case is None else [self._finding(self._case)]
+
+    def shortfall(self) -> Message | None:
+        if self._num_rows < self.min_evaluated:
+            return say("needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows)
+        return None
+
+    def _count(self, block: Block, row: int, columns: IntArray) -> bool:
+        """Take in a row in which these columns have gradients; whether that changes what is to be said."""
+        iteration = int(integers(block.steps, "iteration")[row])
+        stepped = int(integers(block.steps, "optimizer")[row])
+        self._latest = _Place(site_of(block, EventKind.STEP, iteration), optimizer_name(block, stepped), stepped)
+        self._owned_gets_some |= bool((block.state[row, self._owned] >= State.ZERO).any())
+        norms, weights = statistic(block, "grad_norm")[row], weight_norms(block, row)
+        fresh: list[str] = []
+        for column in as_list(columns):
+            name = block.parameters[column].name
+            tally = self._tallies.setdefault(name, _Tally(iteration))
+            tally.add(iteration, float(norms[column]), math.nan if weights is None else float(weights[column]))
+            if tally.is_enough(self.min_steps) and (self._case is None or name not in self._case.names):
+                fresh.append(name)
+        if fresh:
+            self._accuse(block.parameters, fresh)
+        if self._case is None:
+            return False
+        again = any(block.parameters[column].name in self._case.names for column in as_list(columns))
+        self._case.last_step = iteration if again else self._case.last_step
+        return again
+
+    def _accuse(self, parameters: Sequence[Parameter], fresh: Sequence[str]) -> None:
+        """Make these part of what is found."""
+        by_name = {parameter.name: parameter for parameter in parameters}
+        fresh = [name for name in fresh if name in by_name]
+        if not fresh:
+            return
+        if self._case is None:
+            first = min(self._tallies[name].first for name in fresh)
+            last = max(self._tallies[name].last for name in fresh)
+            kind = _kind([by_name[name] for name in fresh], parameters, self._owned_gets_some)
+            trained = [each for each in parameters if each.optimizer is not None]
+            self._case = _Case(kind, self._latest, first, last, len(trained))
+        case = self._case
+        case.names.update(fresh)
+        order = {each.name: (math.inf if each.depth is None else each.depth, place) for place, each in enumerate(parameters)}
+        case.ordered = tuple(sorted(case.names & order.keys(), key=lambda name: order[name]))
+        if case.ordered[0] in fresh:
+            case.evidence = self._tallies[case.ordered[0]].evidence(case.ordered[0])
+
+    def _finding(self, case: _Case) -> Finding:
+        first = case.ordered[0]
+        values: dict[str, str | int | float] = {
+            "num": len(case.ordered),
+            "first": first,
+            "optimizer": case.place.optimizer,
+            "list": _holder(first),
+            "held": case.num_trained,
+        }
+        cause, advice, excerpt = _words(case.kind, values)
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity="info" if case.kind == JUDGES else self.severity,
+            optimizer=case.place.index,
+            first_step=case.first_step,
+            last_step=case.last_step,
+            parameters=case.ordered,
+            evidence=case.evidence,
+            cause=cause,
+            advice=advice,
+            where=case.place.where,
+            excerpt=excerpt,
+        )
+
+
+LEFT_OUT, UNREGISTERED, OTHER_MODEL, JUDGES = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the trained parameters are stepped, and by which optimizer."""
+
+    where: str
+    optimizer: str
+    index: int
+
+
+@dataclass(slots=True)
+class _Case:
+    """What is said of all of them."""
+
+    kind: int
+    place: _Place
+    first_step: int
+    last_step: int
+    num_trained: int
+    names: set[str] = field(default_factory=set[str])
+    ordered: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is known of one parameter that no optimizer holds."""
+
+    first: int
+    num: int = 0  # steps with a gradient
+    last: int = -1
+    norm: float = math.nan
+    weight: float = math.nan  # norm, where it was first sampled
+    sampled: int = -1
+    num_samples: int = 0
+    moved: bool = False
+
+    def add(self, iteration: int, norm: float, weight: float) -> None:
+        """Another step."""
+        self.num, self.last, self.norm = self.num + 1, iteration, norm
+        if not math.isnan(weight):
+            self.moved |= self.num_samples > 0 and not math.isclose(weight, self.weight, rel_tol=1e-9)
+            self.num_samples += 1
+            self.weight, self.sampled = weight, iteration
+
+    def evidence(self, name: str) -> tuple[Evidence, ...]:
+        """Its gradient, and its weights as they were and are."""
+        gradient = Evidence("grad_norm", name, self.last, self.norm, 0.0)
+        return (gradient,) if math.isnan(self.weight) else (gradient, Evidence("weight_norm", name, self.sampled, self.weight, self.weight))
+
+    def is_enough(self, min_steps: int) -> bool:
+        """Whether it is known that nothing updates it; without samples of the weights that takes twice as long."""
+        return not self.moved and self.num > min_steps and (self.num_samples >= 2 or self.num > 2 * min_steps)
+
+
+def _kind(fresh: Sequence[Parameter], parameters: Sequence[Parameter], owned_gets_some: bool) -> int:
+    """What seems to have happened."""
+    if not owned_gets_some:
+        return OTHER_MODEL
+    if not all(parameter.registered for parameter in fresh):
+        return UNREGISTERED
+    trained = [parameter for parameter in parameters if parameter.optimizer is not None]
+    depths, last = [each.depth for each in fresh if each.depth is not None], max((each.depth or 0 for each in trained), default=0)
+    after = len(depths) == len(fresh) and min(depths, default=0) > last
+    return JUDGES if after and sum(each.numel for each in fresh) > sum(each.numel for each in trained) else LEFT_OUT
+
+
+def _holder(name: str) -> str:
+    """The attribute that holds the layers: `hidden` of `net.hidden.0.weight`, `head` of `head.weight`."""
+    parts = name.split(".")
+    numbered = next((place for place, part in enumerate(parts) if part.isdigit()), max(len(parts) - 1, 1))
+    return parts[numbered - 1] if numbered else "model"
+
+
+def _words(kind: int, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
+    """Cause, advice and excerpt."""
+    optimizer = values["optimizer"]
+    if kind == UNREGISTERED:
+        return (
+            say(
+                "{num} parameters, first {first}, get gradients and are never updated: the module does not register what it holds in the "
+                "plain list or dict `{list}`, so `parameters()` leaves it out and {optimizer} does not know it",
+                **values,
+            ),
+            say("hold the layers in nn.ModuleList (or nn.ModuleDict), before the optimizer is made", **values),
+            f"self.{values['list']} = nn.ModuleList(self.{values['list']})",
+        )
+    if kind == OTHER_MODEL:
+        return (
+            say(
+                "the {num} parameters that get gradients, first {first}, are not those that {optimizer} holds, and none of its {held} ever "
+                "gets one: it was made for another model, or for this one before it was replaced",
+                **values,
+            ),
+            say("make the optimizer after the model that is trained, from its parameters"),
+            f"{optimizer} = torch.optim.SGD(model.parameters(), lr=…)  # after the last change to the model",
+        )
+    if kind == JUDGES:
+        return (
+            say(
+                "{num} parameters, first {first}, get gradients that no optimizer uses; they are used after all that {optimizer} trains, "
+                "so they seem to belong to a network that only judges",
+                **values,
+            ),
+            say("freeze it, which saves the time for these gradients"),
+            "judge.requires_grad_(False)",
+        )
+    return (
+        say(
+            "{num} trainable parameters, first {first}, get a gradient at each step, but no optimizer holds them: their weights have not "
+            "moved, while {optimizer} updates {held} others",
+            **values,
+        ),
+        say("give these parameters to the optimizer; if they are meant to stay as they are, freeze them with requires_grad_(False)"),
+        f'{optimizer}.add_param_group({{"params": {values["list"]}.parameters()}})',
+    )
