@@ -10,6 +10,7 @@ from seismograd.rules.sg106_lost_updates import LostUpdates
 from seismograd.rules.sg107_update_too_large import UpdateTooLarge
 from seismograd.rules.sg108_update_too_small import UpdateTooSmall
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
+from seismograd.rules.sg202_nonfinite_loss import NonfiniteLoss
 from seismograd.rules.sg301_missing_zero_grad import MissingZeroGrad
 from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
 from seismograd.rules.sg303_step_without_backward import StepWithoutBackward
@@ -30,6 +31,7 @@ RULES: tuple[type[Rule], ...] = (
     UpdateTooLarge,
     UpdateTooSmall,
     NonfiniteGradient,
+    NonfiniteLoss,
     MissingZeroGrad,
     ZeroGradBeforeStep,
     StepWithoutBackward,

@@ -34,9 +34,9 @@ class DeadUnits(Rule):
 
     How it decides
         At each tenth step it counts the rows of a weight whose gradient was exactly zero in every step since the last count. When they
-        are at least {min_share:.0%} of the rows of a layer (of at least {min_rows:g}) in {num_samples:g} counts in a row, over at least {min_seen:g} samples each, the
-        layer is dead. The loss must still be above {min_loss:.0%} of the first: a network that has learned its data by heart gets zeros,
-        too.
+        are at least {min_share:.0%} of the rows of a layer (of at least {min_rows:g}) in {num_samples:g} counts in a row, over at least
+        {min_seen:g} samples each, the layer is dead. The loss must still be above {min_loss:.0%} of the first: a network that has learned
+        its data by heart gets zeros, too.
         A layer without any gradient counts only when the layers before it get none either, and one after it does: an expert that no
         input was sent to is idle, not dead.
 

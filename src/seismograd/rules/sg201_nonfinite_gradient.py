@@ -10,9 +10,10 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
+from seismograd.rules.origins import Values, origin_of, site_of_loss, what_made_it
 from seismograd.rules.rows import BoolArray, as_list, by_optimizer, integers, numbers, site_of, statistic, weight_norms
 from seismograd.rules.rule import Rule
-from seismograd.schema import Block, EventKind, Evidence, Finding, State, StepFlag
+from seismograd.schema import Block, EventKind, Evidence, Finding, Origin, State, StepFlag
 
 
 @final
@@ -32,7 +33,7 @@ class NonfiniteGradient(Rule):
         One non-finite scalar is enough. Steps that `GradScaler` skipped do not count, since it looks for its scale that way, unless it
         skipped more than {max_skips} in a row: so many halvings of the scale would have helped, if the scale was what was wrong.
         The loss tells where it was born. When the loss is finite, a derivative without a value made it in the backward pass. When it is
-        not, the forward pass did, or the data.
+        not, the operations behind it tell: what the model was given, its weights, an operation whose operands were finite, or the loss.
 
     False alarms
         None known. A program that puts NaN into gradients on purpose, and takes it out before the step, is reported.
@@ -119,7 +120,7 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int) -> Finding:
     ]
     if loss is not None and not math.isnan(loss):
         evidence.append(Evidence("loss", "", step, loss, math.inf))
-    values: dict[str, str | int | float] = {
+    values: Values = {
         "step": step,
         "loss": "" if loss is None else f"{loss:.4g}",
         "parameter": first.name,
@@ -128,7 +129,7 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int) -> Finding:
         "affected": len(columns),
         "measured": int((block.state[row] >= State.ZERO).sum()),
     }
-    cause, advice, excerpt = _origin(_weights_are_finite(block, row), loss, values)
+    cause, advice, excerpt = _cause(_weights_are_finite(block, row), loss, origin_of(block, row), values)
     return Finding(
         code=rule.code,
         name=rule.name,
@@ -140,7 +141,7 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int) -> Finding:
         evidence=tuple(evidence),
         cause=cause,
         advice=advice,
-        where=site_of(block, EventKind.BACKWARD, step),
+        where=site_of_loss(block, row) or site_of(block, EventKind.BACKWARD, step),
         excerpt=excerpt,
     )
 
@@ -159,7 +160,7 @@ def _weights_are_finite(block: Block, row: int) -> bool:
     return sampled is None or not bool((~np.isfinite(sampled) & (block.state[row] >= State.ZERO)).any())
 
 
-def _origin(weights_are_finite: bool, loss: float | None, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
+def _cause(weights_are_finite: bool, loss: float | None, origin: Origin, values: Values) -> tuple[Message, Message, str]:
     """Cause, advice and excerpt."""
     if not weights_are_finite:
         return (
@@ -186,18 +187,7 @@ def _origin(weights_are_finite: bool, loss: float | None, values: dict[str, str 
             "torch.autograd.set_detect_anomaly(True)",
         )
     if loss is not None:
-        return (
-            say(
-                "the loss itself was {loss} at step {step}, so its gradient is not finite either, in {affected} of {measured} parameters, "
-                "first {parameter}: the forward pass or the data made it",
-                **values,
-            ),
-            say(
-                "check inputs and targets with torch.isfinite, and logarithms, divisions and exponentials in the loss; if the steps before "
-                "had growing gradients, lower the learning rate or clip"
-            ),
-            "assert torch.isfinite(loss), loss",
-        )
+        return what_made_it(origin, values)
     return (
         say(
             "at step {step} the gradient of {parameter} has {count} of {numel} scalars that are NaN or infinite, as have {affected} of "
