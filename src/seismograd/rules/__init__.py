@@ -22,6 +22,7 @@ from seismograd.rules.sg308_partial_window import PartialWindow
 from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
 from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
 from seismograd.rules.sg401_parameter_not_optimized import ParameterNotOptimized
+from seismograd.rules.sg402_no_gradient import NoGradient
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -43,6 +44,7 @@ RULES: tuple[type[Rule], ...] = (
     UnevenAccumulation,
     GradientRescaled,
     ParameterNotOptimized,
+    NoGradient,
 )
 
 __all__ = ["RULES", "Rule"]
