@@ -19,6 +19,7 @@ class Child:
     elements: tuple[str, ...]
     level: str
     choice: Choice = field(default_factory=Choice)
+    budget: float | None = None
 
     def __call__(self) -> Callable[[], None]:
         """Listen as soon as torch is there. Returns what ends it."""
@@ -29,7 +30,10 @@ class Child:
             from seismograd.wiring import Recording
 
             elements = tuple(map(parse_element, self.elements))
-            ends.append(Recording(self.path, self.script, elements=elements, level=self.level, child=True, choice=self.choice).close)
+            made = Recording(
+                self.path, self.script, elements=elements, level=self.level, child=True, choice=self.choice, budget=self.budget
+            )
+            ends.append(made.close)
 
         def end() -> None:
             for each in ends:

@@ -18,3 +18,14 @@ def check_level(level: str) -> str:
     if level not in LEVELS:
         raise SeismogradError(say("{level} is not a level", level=repr(level)), say("use one of {levels}", levels=", ".join(LEVELS)))
     return level
+
+
+def check_budget(share: float | None) -> float | None:
+    """The share of wall time, if it is one; `None` is the default.
+
+    Raises:
+        SeismogradError: it is not between 0 and 1.
+    """
+    if share is not None and not 0 < share <= 1:
+        raise SeismogradError(say("{share} is not a share of the time", share=share), say("between 0 and 1, such as 0.02"))
+    return share

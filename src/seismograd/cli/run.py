@@ -20,7 +20,7 @@ from seismograd.elements import parse_element
 from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import Message, language, mark, say, translate, use_language
 from seismograd.imports import when_imported
-from seismograd.levels import LEVELS, NORMAL, check_level
+from seismograd.levels import LEVELS, NORMAL, check_budget, check_level
 from seismograd.listen.ranks.world import num_restarts, rank_of_this_process
 from seismograd.record.place import create_run_directory
 
@@ -64,19 +64,38 @@ def run(
             help=mark("Stop the training at such a finding, before the update where that is known in time, and keep its gradients."),
         ),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="PERCENT",
+            help=mark("Measure less before watching takes more of the time. Default 2, with half a millisecond a step free."),
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help=mark("Print nothing of seismograd's own."))] = False,
 ) -> Plan:
     """Run a training script, watched; its output, exit code and numbers are its own."""
     if script is None:
         raise SeismogradError(say("there is no script to run"), say("seismograd run train.py"))
     check_level(level)
+    share = _share(budget)
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(say("running a training script needs PyTorch, which is not installed"), say("pip install torch"))
     elements = tuple(str(parse_element(text)) for text in element or ())
     choice = read_settings().choice(select, ignore, halt_on)
     program = None if module else launch.load_script(script)
     path = create_run_directory(_again(out), script) if rank_of_this_process() == 0 else None
-    return Run(script, tuple(arguments or ()), program, path, elements, level, choice, quiet, language())
+    return Run(script, tuple(arguments or ()), program, path, elements, level, choice, quiet, language(), share)
+
+
+def _share(percent: str | None) -> float | None:
+    """What `--budget` says, as a share of the time."""
+    if percent is None:
+        return None
+    try:
+        return check_budget(float(percent.removesuffix("%")) / 100)
+    except ValueError:
+        raise SeismogradError(say("--budget needs a number of per cent, not {text}", text=repr(percent)), say("such as 2")) from None
 
 
 def _again(out: Path | None) -> Path | None:
@@ -98,6 +117,7 @@ class Run:
     choice: Choice
     quiet: bool
     lang: str
+    budget: float | None = None
 
     def execute(self) -> int:
         """Run it. What it raises goes on to the interpreter, after the record was closed."""
@@ -156,9 +176,10 @@ class Watcher:
 
             name = self._run.target if self._run.program is None else Path(self._run.target).name
             elements = tuple(parse_element(text) for text in self._run.elements)
-            self._recording = Recording(self._run.path, name, elements=elements, level=self._run.level, choice=self._run.choice)
-            if self._run.path is not None:
-                self._unfollow = follow(Child(self._run.path, name, tuple(self._run.elements), self._run.level, self._run.choice))
+            run = self._run
+            self._recording = Recording(run.path, name, elements=elements, level=run.level, choice=run.choice, budget=run.budget)
+            if run.path is not None:
+                self._unfollow = follow(Child(run.path, name, tuple(run.elements), run.level, run.choice, run.budget))
         except Exception as error:
             self._problem = say("could not listen, so nothing was recorded: {error}", error=f"{type(error).__name__}: {error}")
 

@@ -16,10 +16,12 @@ from seismograd.listen.roster import Roster
 from seismograd.listen.scalars import Scalar
 from seismograd.listen.windows import Clearing, Plan, Window
 from seismograd.measure.backend import Backend, Measured
-from seismograd.schema import FloatArray, IntArray
+from seismograd.measure.finite import all_finite
+from seismograd.schema import FloatArray, IntArray, State
 
 Refuse = Callable[[SeismogradError], None]
 PLAIN = {torch.Tensor}
+MEASURED_EVERY_TIME = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")
 
 
 class Elements:
@@ -93,13 +95,17 @@ def read(
     waiting: list[Scalar],
     extra_losses: Sequence[Scalar],
     sample: bool,
+    full: bool = True,
 ) -> Reading:
     """Read the gradients of the optimizer and of the parameters of its models that nobody updates.
 
-    `waiting` scalars on a device come over in the same transfer. `extra_losses` are of a backward that has not ended yet.
+    `waiting` scalars on a device come over in the same transfer. `extra_losses` are of a backward that has not ended yet. Unless `full`,
+    gradients that are all finite are not measured.
     """
     planned, held = plan(window, roster)
     gradients = [p.grad for p in held]
+    if not full and all_finite([g for g in gradients if g is not None]):
+        return _not_measured(window, planned, gradients, len(elements), extra_losses)
     if not planned.unowned and not planned.frozen and set(map(type, gradients)) <= PLAIN:
         picking = dict(zip(planned.columns, gradients, strict=True)) if len(elements) else {}
         measured, scalars = _measure(gradients, held, planned.columns, picking, roster, backend, elements, waiting, sample)  # pyright: ignore[reportArgumentType]
@@ -128,6 +134,23 @@ def read(
         losses=(*window.losses, *extra_losses),
         loss_scale=window.loss_scale,
         whole=planned.whole and columns is planned.places,
+    )
+
+
+def _not_measured(
+    window: Window, planned: Plan, gradients: Sequence[torch.Tensor | None], num_elements: int, extra_losses: Sequence[Scalar]
+) -> Reading:
+    """What is known of gradients that were only looked at: which are there."""
+    return Reading(
+        columns=planned.places,
+        state=np.asarray([State.ABSENT if g is None else State.NOT_MEASURED for g in gradients], np.uint8),
+        values={name: np.full(len(gradients), np.nan) for name in MEASURED_EVERY_TIME},
+        samples={},
+        elements=np.full(num_elements, np.nan),
+        scale=window.grad_scale,
+        losses=(*window.losses, *extra_losses),
+        loss_scale=window.loss_scale,
+        whole=planned.whole,
     )
 
 

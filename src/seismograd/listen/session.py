@@ -18,6 +18,7 @@ from seismograd.elements import ElementSpec
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.listen.applied import Clip
+from seismograd.listen.budget import WHOLE, Budget
 from seismograd.listen.callsite import CallSites
 from seismograd.listen.graph import Leaf, last_number, leaves_in_order
 from seismograd.listen.guard import Guard
@@ -35,7 +36,7 @@ from seismograd.listen.scalars import Scalar, total_of
 from seismograd.listen.sharing import Sharing
 from seismograd.listen.windows import Window
 from seismograd.measure.backend import Backend
-from seismograd.schema import SAMPLE_EVERY, EventFlag, EventKind, IntArray, Note, Optimizer, Row, StepFlag
+from seismograd.schema import EventFlag, EventKind, IntArray, Note, Optimizer, Row, StepFlag
 
 MAX_EVENTS_WITHOUT_STEP = 4096
 BY_OPTIMIZER, BY_MODULE = 1, 2
@@ -51,7 +52,8 @@ class Session:
     """Serves `watch` (some models and optimizers) and `run` (all that the script makes).
 
     `emit(row)` takes each finished iteration, `tell(note)` what has words; both are called on the training thread and must be quick.
-    `beside()` gives the seconds that what listens beside it took of the training since the last call.
+    `beside()` gives the seconds that what listens beside it took of the training since the last call. `budget` says when to leave
+    something out; nothing is without one.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Session:
         sampling: bool = True,
         abandon: Callable[[], None] = lambda: None,
         beside: Callable[[], float] = lambda: 0.0,
+        budget: Budget | None = None,
     ) -> None:
         self.abandon = abandon
         self._beside = beside
@@ -73,6 +76,8 @@ class Session:
         self._backend, self._emit, self._tell = backend, emit, tell
         self._elements = Elements(elements, self._refuse_element)
         self._sampling = sampling
+        self._budget = budget
+        self._thinning = WHOLE
         self._registry = Registry(models, optimizers)
         self._lanes = Lanes()
         self._epoch = -1
@@ -121,7 +126,7 @@ class Session:
         lane.heard = self._heard(lane, EventKind.BACKWARD, value=lane.loss, scale=lane.loss_scale)
         for window in self._of(lane):
             window.clearing.backward_begins()
-            if self._sampling and not window.stepping:
+            if self._sampling and self._thinning.extras and not window.stepping:
                 self.guard.call("pairs", window.apart.backward_begins, window.held)
         self.guard.call("graph", self._look_at_loss, lane, lane.heard, listed, tops)
 
@@ -225,7 +230,7 @@ class Session:
         elif not closure and (flags & StepFlag.CHANGED or not all(clip.by_norm for clip in window.clips)):
             applied = self._reading(lane, window, sample=False)
         self._step(lane, window, optimizer, flags, applied, closure)
-        if self._sampling:
+        if self._sampling and self._thinning.extras:
             self.guard.call("probe", window.probe.step_begins, window.held(), closure)
 
     def on_step_ends(self, lane: Lane, optimizer: Any) -> None:
@@ -371,7 +376,7 @@ class Session:
 
     def _look_at_loss(self, lane: Lane, heard: Heard, listed: tuple[Any, ...], tops: list[Any]) -> None:
         """What the graph shows of the loss that is about to be backpropagated."""
-        heard.reduction = reduction_of(listed[0]) if len(listed) == 1 else None
+        heard.reduction = reduction_of(listed[0]) if len(listed) == 1 and self._thinning.extras else None
         if heard.reduction is not None:
             self._waiting = [*self._waiting, *heard.reduction.count.pending(), *heard.reduction.weight.pending()]
         windows = self._of(lane)
@@ -399,16 +404,17 @@ class Session:
 
     def _read(self, lane: Lane, window: Window) -> None:
         """Read the ready gradients of a window."""
-        window.ready = self._reading(lane, window, self._sampling and window.num_steps % SAMPLE_EVERY == 0)
+        sample = self._sampling and window.num_steps % self._thinning.sample_every == 0
+        window.ready = self._reading(lane, window, sample, full=window.num_steps % self._thinning.full_every == 0)
 
-    def _reading(self, lane: Lane, window: Window, sample: bool) -> Reading:
+    def _reading(self, lane: Lane, window: Window, sample: bool, full: bool = True) -> Reading:
         if not (window.clearing.parameters and is_planned(window, self._registry.roster)):
             self._registry.learn(window)
         waiting, self._waiting = self._waiting, []
         running = [] if lane.loss is None or any(loss is lane.loss for loss in window.losses) else [lane.loss]
         if running and window.loss_scale is None:
             window.grad_scale = window.loss_scale = lane.loss_scale
-        return read(window, self._registry.roster, self._backend, self._elements, waiting, running, sample)
+        return read(window, self._registry.roster, self._backend, self._elements, waiting, running, sample, full)
 
     def _step(
         self,
@@ -472,6 +478,11 @@ class Session:
         """The iteration is over: hand it on and begin the next."""
         done, lane.iteration = lane.iteration, Iteration()
         done.overhead_s += self._beside()
+        if self._budget is not None:
+            said = self._budget.step_ended(time.perf_counter(), done.overhead_s)
+            self._thinning = self._budget.thinning
+            if said is not None:
+                self._tell(Note("thinned", self._num_rows, said))
         number, self._num_rows = self._num_rows, self._num_rows + 1
         row = row_of(done, number, self._registry.roster.parameters, len(self._elements), self._epoch)
         self.guard.call("emit", self._emit, row)

@@ -1,0 +1,32 @@
+"""Whether gradients are finite, and nothing else: where measuring them costs much more than that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from seismograd.measure.layout import readable
+from seismograd.measure.quiet import is_capturing, quietly
+
+
+def all_finite(gradients: Sequence[Tensor]) -> bool:
+    """Whether every scalar is finite; false where that cannot be told, as when a norm overflows. One transfer per device.
+
+    A NaN or an infinity comes through every norm, so false alarms are possible, misses are not.
+    """
+    if is_capturing():
+        return False
+    with quietly():
+        contents = [readable(gradient) for gradient in gradients]
+        listed = [c.values() if c.is_sparse else c for c in contents if c is not None]
+        if len(listed) < len(gradients):
+            return False
+        filled = [part for part in listed if part.numel() > 0]
+        norms: Sequence[Tensor] = torch._foreach_norm(filled) if filled else ()  # pyright: ignore[reportPrivateImportUsage]
+        totals: dict[torch.device, list[Tensor]] = {}
+        for norm in norms:
+            totals.setdefault(norm.device, []).append(norm.float())
+        return all(math.isfinite(float(torch.stack(parts).sum())) for parts in totals.values())
