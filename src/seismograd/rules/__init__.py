@@ -5,6 +5,7 @@ from __future__ import annotations
 from seismograd.rules.rule import Rule
 from seismograd.rules.sg101_vanishing_gradient import VanishingGradient
 from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
+from seismograd.rules.sg103_gradient_spike import GradientSpike
 from seismograd.rules.sg104_dead_units import DeadUnits
 from seismograd.rules.sg106_lost_updates import LostUpdates
 from seismograd.rules.sg107_update_too_large import UpdateTooLarge
@@ -23,10 +24,12 @@ from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
 from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
 from seismograd.rules.sg401_parameter_not_optimized import ParameterNotOptimized
 from seismograd.rules.sg402_no_gradient import NoGradient
+from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
     ExplodingGradient,
+    GradientSpike,
     DeadUnits,
     LostUpdates,
     UpdateTooLarge,
@@ -45,6 +48,7 @@ RULES: tuple[type[Rule], ...] = (
     GradientRescaled,
     ParameterNotOptimized,
     NoGradient,
+    ClippingSaturated,
 )
 
 __all__ = ["RULES", "Rule"]

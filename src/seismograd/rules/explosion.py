@@ -192,7 +192,7 @@ def from_step_to_step(track: Track, look: Look) -> Found | None:
         step=grown.step,
         times=grown.norm / grown.baseline,
     )
-    largest = _largest(look.block, int(look.rows[position]))
+    largest = largest_parameters(look.block, int(look.rows[position]))
     return Found(position, look.finding(grown.first_step, position, largest, tuple(evidence), cause, _slow_down()), limit)
 
 
@@ -226,7 +226,7 @@ def _torn_apart(look: Look, position: int, lr: float, update: float, largest: fl
         lr=lr,
         times=update / largest * look.rule.min_update,
     )
-    parameters = _largest(look.block, int(look.rows[position]))
+    parameters = largest_parameters(look.block, int(look.rows[position]))
     return Found(position, look.finding(step, position, parameters, evidence, cause, _initialise()), limit)
 
 
@@ -237,7 +237,7 @@ def _all_plain(block: Block, measured: BoolArray) -> bool:
     return all(kinds.get(owner) in PLAIN for owner in owners if owner is not None)
 
 
-def _largest(block: Block, row: int) -> tuple[str, ...]:
+def largest_parameters(block: Block, row: int) -> tuple[str, ...]:
     """The parameters that make nine tenths of the squared norm, in the order of the columns."""
     norm = np.where(block.state[row] == State.FINITE, statistic(block, "grad_norm")[row], 0.0)
     square = (norm / norm.max()) ** 2

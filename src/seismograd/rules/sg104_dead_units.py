@@ -37,6 +37,8 @@ class DeadUnits(Rule):
         are at least {min_share:.0%} of the rows of a layer (of at least {min_rows:g}) in {num_samples:g} counts in a row, over at least
         {min_seen:g} samples each, the layer is dead. The loss must still be above {min_loss:.0%} of the first: a network that has learned
         its data by heart gets zeros, too.
+        Where the loss is still at least {stuck_loss:.0%} of the first, a share of {min_stuck_share:.0%} is enough, when it is reached in
+        the mean over all layers in front of such an activation.
         A layer without any gradient counts only when the layers before it get none either, and one after it does: an expert that no
         input was sent to is idle, not dead.
 
@@ -62,6 +64,8 @@ class DeadUnits(Rule):
     absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG402")
 
     min_share: float = 0.93  # of the rows of a layer
+    stuck_loss: float = 0.9  # of the first
+    min_stuck_share: float = 0.75
     num_samples: int = 2  # counts in a row
     min_seen: int = 60  # samples
     min_loss: float = 0.2  # of the first
@@ -70,6 +74,7 @@ class DeadUnits(Rule):
 
     _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
     _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
+    _num_rows: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
     _places: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
     _roster: Roster = field(default_factory=Roster, init=False, repr=False)
     _layers: dict[int, _Layer] = field(default_factory=dict[int, "_Layer"], init=False, repr=False)
@@ -84,6 +89,7 @@ class DeadUnits(Rule):
             self._parameters = block.parameters
             found = [column for column, each in enumerate(block.parameters) if self._can_die(each)]
             self._columns, self._places = np.array(found, np.int64), self._roster.places([block.parameters[each] for each in found])
+            self._num_rows = np.array([block.parameters[each].shape[0] for each in found], np.int64)
         loss = np.where(integers(block.steps, "flags") & int(StepFlag.NO_LOSS), np.nan, numbers(block.steps, "loss"))
         for optimizer in {int(each) for each in np.unique(block.steps["optimizer"])} - self._first_loss.keys():
             own = loss[block.steps["optimizer"] == optimizer]
@@ -118,13 +124,17 @@ class DeadUnits(Rule):
         iteration, optimizer = int(block.steps["iteration"][row]), int(block.steps["optimizer"][row])
         first_loss = self._first_loss.get(optimizer, math.nan)
         learned = loss < self.min_loss * first_loss
+        measured = np.isin(block.state[row, self._columns], (State.ZERO, State.FINITE))
+        share = (dead[self._columns] / self._num_rows)[measured]
+        stuck = loss >= self.stuck_loss * first_loss and len(share) > 0 and float(share.mean()) >= self.min_stuck_share
+        min_share = self.min_stuck_share if stuck else self.min_share
         grown: set[int] = set()
         for column, place in zip(as_list(self._columns), as_list(self._places), strict=True):
             if block.state[row, column] not in (State.ZERO, State.FINITE):
                 continue
             layer, parameter = self._layers.setdefault(place, _Layer()), block.parameters[column]
             num_rows, num_dead = parameter.shape[0], int(dead[column])
-            is_dead = num_dead >= self.min_share * num_rows and seen >= self.min_seen and not learned
+            is_dead = num_dead >= min_share * num_rows and seen >= self.min_seen and not learned
             if is_dead and num_dead == num_rows:
                 is_dead = _is_cut_off(block, row, column)
             if not is_dead:
@@ -132,7 +142,7 @@ class DeadUnits(Rule):
                 continue
             layer.num += 1
             layer.first = max(self._since, 0) if layer.num == 1 else layer.first
-            layer.dead, layer.last = num_dead, iteration
+            layer.dead, layer.last, layer.limit = num_dead, iteration, min_share * num_rows
             if layer.num >= self.num_samples:
                 grown.add(-1 if parameter.optimizer is None else parameter.optimizer)
         for owner in sorted(grown):
@@ -166,11 +176,10 @@ class DeadUnits(Rule):
             last_step=iteration,
             parameters=names,
             evidence=tuple(
-                Evidence("dead_rows", self._roster.parameters[each].name, found.last, found.dead, self.min_share * self._rows(each))
-                for each, found in now
+                Evidence("dead_rows", self._roster.parameters[each].name, found.last, found.dead, found.limit) for each, found in now
             ),
             cause=say(
-                "{dead} of the {rows} units of {parameter} are dead: since step {first} no input has given them a gradient, because "
+                "{dead} of the {rows} units of {parameter} are dead: since step {first} no input gives them a gradient, because "
                 "{activation} is flat wherever they are",
                 dead=layer.dead,
                 rows=parameter.shape[0],
@@ -186,9 +195,6 @@ class DeadUnits(Rule):
             excerpt="nn.LeakyReLU(0.01)  # in place of nn.ReLU()" if parameter.activation == "relu" else "",
         )
 
-    def _rows(self, place: int) -> int:
-        return self._roster.parameters[place].shape[0]
-
 
 @dataclass(slots=True)
 class _Layer:
@@ -198,6 +204,7 @@ class _Layer:
     first: int = -1  # the iteration in which that began
     last: int = -1
     dead: int = 0  # rows
+    limit: float = 0.0
 
 
 def _depth(parameter: Parameter) -> int:

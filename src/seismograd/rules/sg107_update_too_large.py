@@ -45,8 +45,8 @@ class UpdateTooLarge(Rule):
         of {stuck_groups:g} groups in a row, the first of all left out, is still at least {stuck_share:g} of the first, or more where losses
         scatter by more than {usual_noise:.0%}. Where already the first update was {wrecking_ratio:g} times the weight, a loss of
         {wrecked_share:g} of the first will do.
-        Ratios count only while the gradient norm is below {max_growth:g} times the first: where the gradient exploded before, and where it
-        grows from layer to layer at the start, that is the cause (exploding-gradient).
+        Ratios count only while the gradient norm is below {max_growth:g} times the first: where a gradient explodes after the loss has
+        fallen, and where it grows from layer to layer at the start, that is the cause (gradient-spike, exploding-gradient).
         A loss that is negative somewhere says little of progress and is not judged.
 
     False alarms
@@ -109,6 +109,11 @@ class UpdateTooLarge(Rule):
         track, level = self._tracks[ten.optimizer], ten.loss_level
         track.is_judged &= not bool((ten.loss < 0).any())
         self._take(track, ten)
+        track.lowest = min(track.lowest, level)
+        exploded = not bool((ten.grad_norm <= self.max_growth * track.first_norm).all())
+        fell = track.lowest < self.wrecked_share * track.first_loss and track.largest_group < self.high_ratio / 2
+        if exploded and fell and ten.number > 0 and track.finding is None:
+            track.is_judged = False
         if not track.is_judged or not track.first_loss > 0 or math.isnan(level):
             return
         peak = float(np.max(ten.loss, where=np.isfinite(ten.loss), initial=0))
@@ -211,6 +216,7 @@ class _Track:
     recent: float = 0.0  # the larger of the last two
     largest_group: float = 0.0
     since: int = -1  # iteration
+    lowest: float = math.inf  # loss of a group
     num_lasting: int = 0  # groups
     num_stuck: int = 0  # groups
     is_judged: bool = True

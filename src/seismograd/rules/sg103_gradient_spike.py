@@ -1,0 +1,206 @@
+"""SG103 gradient-spike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, final
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.rules.explosion import largest_parameters
+from seismograd.rules.rows import by_optimizer, integers, numbers, site_of, updates
+from seismograd.rules.rule import Rule
+from seismograd.schema import Block, EventKind, Evidence, Finding, FloatArray, IntArray, StepFlag
+
+NORMAL = 1.4826  # standard deviation of a normal distribution / median distance from its median
+
+
+@final
+@dataclass
+class GradientSpike(Rule):
+    """One step, or a few, with a gradient far above all others, and a loss to match.
+
+    What it finds
+        A batch that does not belong with the others (wrong labels, a sample that is not normalised, a corrupt file), a sudden rise of the
+        learning rate, or a loss that is weighted a thousandfold by mistake: whatever throws training out of its track for a moment.
+
+    Why it hurts
+        The update is as much larger as the gradient. It can undo thousands of good steps, and with Adam the second moment stays inflated
+        for hundreds of steps more, in which hardly anything is learned.
+
+    How it decides
+        The gradient norm over all parameters is held against the {window:g} steps before, in logarithms. It is a spike when it is at least
+        {min_factor:g} times their median, {min_deviations:g} times as far from it as they usually are (median distance), and
+        {above_largest:g} times the largest of them; and when the loss is higher than all of theirs, and than their median by half of it.
+        Where the loss did not rise, is not known, or was not always positive, it takes {min_alone:g} times the median. Where the loss is
+        {leap:g} times as large as any of theirs, and larger than any of the first, {min_with_leap:g} times the median is enough. The first
+        {first_steps:g} steps of an optimizer are no spikes, nor is a norm below the median of those. Spikes do not enter the median.
+
+    False alarms
+        A rare batch that is truly harder than all others. Noisy gradients, as in reinforcement learning, lie far from their median all the
+        time, and are not reported.
+
+    What to try
+        - Look at the batch of that step. Make the data loader return the indices, or run with a fixed seed, so that it can be found.
+        - Clip: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` between `backward` and `step`.
+        - After a warm restart of the learning rate, let it grow over some steps.
+
+    References
+        - Chowdhery et al. (2022), PaLM: loss spikes, and batches that were skipped.
+        - Takase, Kiyono, Kobayashi, Suzuki (2023), Spike no more.
+    """
+
+    code: ClassVar[str] = "SG103"
+    name: ClassVar[str] = "gradient-spike"
+    severity: ClassVar[str] = "warning"
+    needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
+    absorbs: ClassVar[tuple[str, ...]] = ("SG104",)
+
+    window: int = 32  # steps
+    first_steps: int = 10
+    min_factor: float = 10.0
+    min_deviations: float = 6.0
+    above_largest: float = 3.0
+    min_alone: float = 100.0
+    leap: float = 5.0  # of the loss
+    min_with_leap: float = 4.0
+
+    _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
+
+    def observe(self, block: Block) -> Iterator[Finding]:
+        for optimizer, rows in by_optimizer(block, updates(block)):
+            norm = numbers(block.steps, "grad_norm")[rows]
+            finite = np.isfinite(norm) & (norm > 0)
+            track = self._tracks.setdefault(optimizer, _Track())
+            if finite.any():
+                spikes = self._spikes(track, block, rows[finite])
+                for row, usual in spikes:
+                    track.found(self._finding(block, row, usual, optimizer))
+                if spikes and track.finding is not None:
+                    yield track.finding
+
+    def shortfall(self) -> Message | None:
+        steps = max((track.count for track in self._tracks.values()), default=0)
+        if steps <= self.first_steps:
+            return say("needs {needed} steps with finite gradients, has {has}", needed=self.first_steps + 1, has=steps)
+        return None
+
+    def _spikes(self, track: _Track, block: Block, rows: IntArray) -> list[tuple[int, _Usual]]:
+        """The rows with a spike, and what was usual before each."""
+        unknown = (integers(block.steps, "flags")[rows] & int(StepFlag.NO_LOSS)) != 0
+        height = np.log10(numbers(block.steps, "grad_norm")[rows])
+        loss = np.where(unknown, np.nan, numbers(block.steps, "loss")[rows])
+        track.begin(height, loss, self.first_steps)
+        lowest = min(float(height.min()), float(track.height.min(initial=math.inf)))
+        if float(height.max()) < lowest + math.log10(min(self.min_factor, self.min_with_leap)):
+            track.add(height, loss, self.window)
+            return []
+        found: list[tuple[int, _Usual]] = []
+        for place, row in enumerate(rows):
+            usual = self._usual_before(track, float(height[place]), float(loss[place]))
+            if usual is None:
+                track.add(height[place : place + 1], loss[place : place + 1], self.window)
+            else:
+                found.append((int(row), usual))
+                track.count += 1
+        return found
+
+    def _usual_before(self, track: _Track, height: float, loss: float) -> _Usual | None:
+        """What was usual, when this norm stands out from it."""
+        if track.count < self.first_steps:
+            return None
+        middle, largest = float(np.median(track.height)), float(track.height.max())
+        spread = NORMAL * float(np.median(np.abs(track.height - middle)))
+        above = height - middle
+        known = track.loss[np.isfinite(track.loss)]
+        usual_loss, largest_loss = (float(np.median(known)), float(known.max())) if len(known) else (math.nan, math.nan)
+        positive = len(known) > 0 and bool((known > 0).all())
+        rises = positive and loss > max(usual_loss + abs(usual_loss) / 2, largest_loss)
+        leaps = positive and loss >= self.leap * largest_loss and loss > track.first_loss and above >= math.log10(self.min_with_leap)
+        far = above >= max(math.log10(self.min_factor), self.min_deviations * spread) and (rises or above >= math.log10(self.min_alone))
+        stands_out = far and height >= largest + math.log10(self.above_largest) and height >= float(np.median(track.first))
+        return _Usual(10**middle, usual_loss, rises) if stands_out or (leaps and height > largest) else None
+
+    def _finding(self, block: Block, row: int, usual: _Usual, optimizer: int) -> Finding:
+        step, norm = int(block.steps["iteration"][row]), float(block.steps["grad_norm"][row])
+        loss, lr = float(block.steps["loss"][row]), float(block.steps["lr"][row])
+        values: dict[str, str | int | float] = {
+            "step": step,
+            "norm": norm,
+            "times": norm / usual.norm,
+            "usual": usual.norm,
+            "loss": loss,
+            "usual_loss": usual.loss,
+        }
+        evidence = [Evidence("grad_norm", "", step, norm, self.min_factor * usual.norm)]
+        if usual.rises:
+            evidence.append(Evidence("loss", "", step, loss, usual.loss))
+            cause = say(
+                "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times what it usually was, and the loss from "
+                "{usual_loss:.3g} to {loss:.3g}: this batch is unlike the others, or the update before it was too large",
+                **values,
+            )
+        else:
+            cause = say(
+                "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times what it usually was, though the loss does not",
+                **values,
+            )
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity,
+            optimizer=optimizer,
+            first_step=step,
+            last_step=step,
+            parameters=largest_parameters(block, row),
+            evidence=tuple(evidence),
+            cause=cause,
+            advice=say(
+                "look at the batch of step {step} (and, if the learning rate has just been raised to {lr:.2g}, at the schedule); clip the "
+                "gradient between backward and step, so that no batch can do much harm",
+                step=step,
+                lr=lr,
+            ),
+            where=site_of(block, EventKind.BACKWARD, step),
+            excerpt="torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)\noptimizer.step()",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """What was usual before a spike; whether the loss rises with it."""
+
+    norm: float
+    loss: float
+    rises: bool
+
+
+@dataclass(slots=True)
+class _Track:
+    """What is remembered of one optimizer."""
+
+    count: int = 0  # steps
+    height: FloatArray = field(default_factory=lambda: np.zeros(0))  # logarithms of the last norms
+    loss: FloatArray = field(default_factory=lambda: np.zeros(0))
+    first: FloatArray = field(default_factory=lambda: np.zeros(0))  # logarithms of the first norms
+    first_loss: float = -math.inf  # the largest of those steps
+    finding: Finding | None = None
+
+    def begin(self, height: FloatArray, loss: FloatArray, num: int) -> None:
+        """Keep the first steps."""
+        fresh = max(num - len(self.first), 0)
+        self.first = np.concatenate([self.first, height[:fresh]])
+        self.first_loss = float(np.max(loss[:fresh], where=np.isfinite(loss[:fresh]), initial=self.first_loss))
+
+    def add(self, height: FloatArray, loss: FloatArray, window: int) -> None:
+        """Take in steps that are no spikes."""
+        self.count += len(height)
+        self.height = np.concatenate([self.height, height])[-window:]
+        self.loss = np.concatenate([self.loss, loss])[-window:]
+
+    def found(self, finding: Finding) -> None:
+        """Take in a spike: the first one is told, the last one ends it."""
+        self.finding = finding if self.finding is None else replace(self.finding, last_step=finding.last_step)
