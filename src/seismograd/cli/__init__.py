@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from seismograd import __version__
-from seismograd.cli import check, explain, lab, rules, run, runs, show
+from seismograd.cli import check, explain, lab, report, rules, run, runs, show
 from seismograd.cli.entry import Entry, Plan
 from seismograd.cli.help import Command, Group
 from seismograd.cli.language import split_language
@@ -63,6 +63,12 @@ COMMANDS = (
         runs.runs,
         mark("List the recorded runs of a directory, the newest first."),
         ("seismograd runs", "seismograd runs experiments/"),
+    ),
+    Entry(
+        "report",
+        report.report,
+        mark("Write a run into one file: a page that opens without a network, Markdown or JSON."),
+        ("seismograd report runs/20260101T120000Z-train", "seismograd report runs/20260101T120000Z-train -o report.md"),
     ),
     Entry(
         "lab",

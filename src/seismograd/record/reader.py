@@ -17,6 +17,7 @@ from seismograd.record import layout
 from seismograd.record.documents import EndCounts, note_from_json, optimizer_from_json, site_from_json
 from seismograd.record.entries import Entries
 from seismograd.record.findings import finding_line_from_json, findings_from_lines
+from seismograd.record.near import Near
 from seismograd.record.opening import read_end, read_meta
 from seismograd.record.pyramid.levels import Levels
 from seismograd.record.replay import Replay
@@ -117,6 +118,12 @@ class Run:
         """Any stretch of the run, summed up in as many columns as one wants, from a bounded number of bytes."""
         path = self.path if self._has_levels else None
         return Levels(path, self._entries, self._whole, self._by_name, self._columns, len(self.parameters))
+
+    @cached_property
+    def near(self) -> Near:
+        """Single rows and short stretches, read without the rest of the run."""
+        sites, optimizers = self._lines[layout.SITES].values, self._lines[layout.OPTIMIZERS].values
+        return Near(self._entries, self._whole, self.statistics, self._columns, sites, optimizers)
 
     @cached_property
     def steps(self) -> npt.NDArray[Any]:

@@ -1,0 +1,32 @@
+"""`seismograd report`: a run in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seismograd.i18n import mark, translate
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FILE", help=mark("The file to write: its end, .html, .md or .json, says the form.")),
+    ] = Path("report.html"),
+) -> None:
+    """Write a run into one file that opens without a network."""
+    from seismograd.record.reader import open_run
+    from seismograd.views import output
+    from seismograd.views.report.forms import find_form, write_report
+    from seismograd.views.source.source import open_source
+    from seismograd.views.values import count, short_path
+
+    find_form(out)
+    recorded = open_run(run)
+    output.tell_condition(recorded)
+    size = write_report(open_source(recorded), out)
+    output.answer(translate("wrote {path} ({size} kB)").format(path=short_path(out.resolve()), size=count(max(1, round(size / 1000)))))
+    output.suggest(f"seismograd view {short_path(recorded.path)}")

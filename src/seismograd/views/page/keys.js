@@ -1,0 +1,70 @@
+// Everything by keyboard; `?` shows the list.
+
+const KEYS = [
+  ["← →", "key_step"], ["Shift ← →", "key_far"], ["Home End", "key_ends"], ["↑ ↓", "key_parameter"], ["[ ]", "key_zoom"], ["0", "key_whole"],
+  ["n p", "key_finding"], ["/", "key_filter"], ["s", "key_sort"], ["g", "key_group"], ["t", "key_table"], ["l", "key_language"], ["d", "key_dark"], ["?", "key_help"], ["Esc", "key_escape"],
+];
+
+function moveParameter(direction) {
+  const columns = state.rows.flatMap((row) => (row.group ? [row.columns[0]] : row.columns));
+  const now = state.rows.findIndex((row) => row.columns.includes(state.column));
+  if (columns.length) setCursor(state.row, columns[clamp(now + direction, 0, columns.length - 1)]);
+}
+
+function cycle(name) {
+  const select = document.querySelector(`#filters select[data-name="${name}"]`);
+  if (!select) return;
+  select.selectedIndex = (select.selectedIndex + 1) % select.options.length;
+  select.dispatchEvent(new Event("change"));
+  tell(select.options[select.selectedIndex].textContent);
+}
+
+const far = () => Math.max(1, Math.round((state.stop - state.start) / 20));
+
+const ACTIONS = {
+  ArrowLeft: (event) => setCursor(state.row - (event.shiftKey ? far() : 1)),
+  ArrowRight: (event) => setCursor(state.row + (event.shiftKey ? far() : 1)),
+  ArrowUp: () => moveParameter(-1),
+  ArrowDown: () => moveParameter(1),
+  Home: () => setCursor(0),
+  End: () => setCursor(state.meta.rows - 1),
+  "[": () => zoom(2),
+  "]": () => zoom(0.5),
+  0: () => setWindow(0, state.meta.rows),
+  n: () => nextFinding(1),
+  p: () => nextFinding(-1),
+  "/": () => document.getElementById("filter").focus(),
+  s: () => cycle("sort"),
+  g: () => cycle("group"),
+  t: () => { const all = [...panels.values()]; const on = !all.every((each) => each.asTable); for (const each of all) each.asTable = on; emit("tables"); },
+  l: () => setLanguage(LANGUAGES[(LANGUAGES.indexOf(look.lang) + 1) % LANGUAGES.length]),
+  d: () => setTheme(look.theme === "dark" ? "light" : "dark"),
+  "?": () => showHelp(),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const field = event.target.closest("input, select, textarea, dialog");
+  if (field) {
+    if (event.key === "Escape" && field.id === "filter") { event.preventDefault(); field.blur(); }
+    return;
+  }
+  if (event.target.closest(".scroll") && event.key.startsWith("Arrow")) return; // a table scrolls
+  const action = ACTIONS[event.key];
+  if (!action || (!state.meta && !["l", "d", "?"].includes(event.key))) return;
+  event.preventDefault();
+  action(event);
+});
+
+function showHelp() {
+  const help = document.getElementById("help");
+  help.setAttribute("aria-label", T("keys"));
+  help.replaceChildren(
+    el("h2", {}, T("keys")),
+    el("table", {}, el("tbody", {}, ...KEYS.map(([keys, text]) => el("tr", {}, el("td", {}, ...keys.split(" ").flatMap((key) => [el("kbd", {}, key), " "])), el("td", {}, T(text)))))),
+    el("p", { class: "dim" }, T("help_mouse")),
+    el("p", { class: "dim" }, T("help_honest")),
+    el("form", { method: "dialog" }, el("button", {}, T("close"))),
+  );
+  help.showModal();
+}

@@ -1,0 +1,113 @@
+// What did the loop do? The calls around the cursor in their order; equal distances, for the times are those of the calls, not how long.
+
+const LANES = ["BACKWARD", "UNSCALE", "CLIP", "STEP", "SCALER_UPDATE", "ZERO_GRAD"];
+const FAULT_LANES = { SG301: "ZERO_GRAD", SG302: "ZERO_GRAD", SG303: "STEP", SG304: "CLIP", SG305: "CLIP", SG306: "UNSCALE", SG307: "BACKWARD", SG308: "BACKWARD", SG309: "BACKWARD", SG310: "BACKWARD" };
+
+const lanesCanvas = el("canvas", { role: "img" });
+const lanesTip = el("div", { class: "tip", hidden: true });
+const lanesBox = el("div", { class: "canvas" }, lanesCanvas, lanesTip);
+let laneBoxes = [];
+
+const lanesPanel = panel("lanes", {
+  title: "lanes",
+  sub: () => (state.lanes && state.lanes.left_out ? T("events_left_out", { number: state.lanes.left_out }) : T("lanes_sub")),
+  on: "meta lanes step",
+  draw: drawLanes,
+  table: () => ({
+    head: ["step", "call", "where", "value", "limit", "scale", "optimizer", "flags"].map((key) => T(`column_${key}`)),
+    rows: state.lanes ? state.lanes.events.map((each) => [each.step, T(`kind_${each.kind}`), siteOf(each), dash(each.value), dash(each.limit), dash(each.scale), each.optimizer < 0 ? "" : state.meta.optimizers[each.optimizer]?.name ?? "", flagsOf(each)]) : [],
+  }),
+});
+
+const dash = (value) => (Number.isNaN(number(value)) ? "–" : number(value));
+
+function siteOf(event) {
+  const site = state.meta.sites[event.site];
+  return site ? sentences(site.where, site.label) : "";
+}
+
+const flagsOf = (event) => Object.entries(state.meta.event_flags).filter(([, bit]) => event.flags & bit).map(([name]) => name.toLowerCase()).join(" ");
+
+function faultsOf(step) {
+  return state.meta.findings.filter((each) => FAULT_LANES[each.code] && each.first_step <= step && step <= each.last_step);
+}
+
+function drawLanes(body) {
+  if (!state.meta.rows) return nothing(body, T("no_steps"));
+  if (!state.lanes) return nothing(body, T(state.source.live ? "loading" : "not_in_report"));
+  if (lanesBox.parentNode !== body) body.replaceChildren(lanesBox);
+  const { events, steps } = state.lanes;
+  const width = body.clientWidth || 800, left = 104, high = 19, top = 20, height = top + LANES.length * high + 8;
+  const pen = fit(lanesCanvas, width, height);
+  lanesCanvas.setAttribute("aria-label", T("lanes_label", { number: events.length, first: steps[0], last: steps[steps.length - 1] }));
+  const slots = [];
+  for (const step of steps) {
+    const own = events.filter((each) => each.step === step);
+    slots.push(...own.map((event) => ({ step, event })), ...faultsOf(step).map((finding) => ({ step, finding })), { step, gap: true });
+  }
+  const wide = (width - left - 6) / Math.max(1, slots.length);
+  laneBoxes = [];
+  drawLaneNames(pen, left, top, high, width);
+  let start = 0;
+  for (const step of steps) {
+    const num = slots.filter((slot) => slot.step === step).length;
+    drawLaneStep(pen, step, left + start * wide, num * wide, top, height);
+    start += num;
+  }
+  slots.forEach((slot, index) => {
+    const x = left + index * wide;
+    if (slot.event) {
+      const y = top + LANES.indexOf(slot.event.kind) * high + 3;
+      pen.fillStyle = { BACKWARD: shades.before, UNSCALE: shades.other, CLIP: shades.warning, STEP: shades.good, SCALER_UPDATE: shades.other, ZERO_GRAD: shades.dim }[slot.event.kind];
+      pen.fillRect(x, y, Math.max(2, wide - 2), high - 6);
+      if (slot.event.kind === "BACKWARD" && !Number.isFinite(number(slot.event.value)) && number(slot.event.value) !== null) triangle(pen, x + wide / 2, y + 5, 5, shades.nan);
+      laneBoxes.push([x, y, wide, high, slot]);
+    } else if (slot.finding) {
+      const y = top + LANES.indexOf(FAULT_LANES[slot.finding.code]) * high + 3;
+      pen.strokeStyle = shades.error;
+      pen.lineWidth = 2;
+      pen.strokeRect(x + 1, y, Math.max(6, wide - 3), high - 6);
+      pen.lineWidth = 1;
+      laneBoxes.push([x, y, Math.max(8, wide), high, slot]);
+    }
+  });
+}
+
+function drawLaneNames(pen, left, top, high, width) {
+  pen.textAlign = "right";
+  pen.textBaseline = "middle";
+  LANES.forEach((name, lane) => {
+    pen.fillStyle = shades.dim;
+    pen.fillText(T(`kind_${name}`), left - 8, top + (lane + 0.5) * high);
+    pen.strokeStyle = shades.grid;
+    pen.beginPath(); pen.moveTo(left, top + (lane + 1) * high - 0.5); pen.lineTo(width, top + (lane + 1) * high - 0.5); pen.stroke();
+  });
+}
+
+function drawLaneStep(pen, step, x, wide, top, height) {
+  const current = state.step && step === state.step.step;
+  if (current) { pen.fillStyle = shades.shade; pen.fillRect(x - 2, 0, wide, height); }
+  pen.fillStyle = current ? shades.cursor : shades.dim;
+  pen.textAlign = "left";
+  pen.textBaseline = "top";
+  const faults = faultsOf(step).map((each) => each.code).join(" ");
+  pen.save();
+  pen.beginPath(); pen.rect(x, 0, wide - 2, top); pen.clip();
+  pen.fillText(sentences(T("step", { step }), faults), x, 3);
+  if (state.lanes.nonfinite?.includes(step)) triangle(pen, x + wide - 12, 9, 5, shades.nan);
+  pen.restore();
+}
+
+lanesBox.addEventListener("pointermove", (event) => {
+  const box = lanesCanvas.getBoundingClientRect();
+  const x = event.clientX - box.left, y = event.clientY - box.top;
+  const found = laneBoxes.find(([left, top, wide, high]) => x >= left && x < left + wide && y >= top && y < top + high);
+  lanesTip.hidden = !found;
+  if (!found) return;
+  const { event: call, finding, step } = found[4];
+  lanesTip.textContent = finding ? `${finding.code} ${finding.name}\n${inLanguage(finding.cause)}`
+    : [T(`kind_${call.kind}`), T("step", { step }), siteOf(call), Number.isNaN(number(call.value)) ? "" : `${T("column_value")} ${fmt(call.value)}`, flagsOf(call)].filter((each) => each).join("\n");
+  lanesTip.style.left = `${Math.min(x + 12, Math.max(0, box.width - 240))}px`;
+  lanesTip.style.top = `${y + 12}px`;
+});
+lanesBox.addEventListener("pointerleave", () => { lanesTip.hidden = true; });

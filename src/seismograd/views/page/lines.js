@@ -1,0 +1,141 @@
+// Lines over the steps with uPlot. It bridges NaN, so what is not a number is given as null: a gap.
+
+class Lines {
+  constructor(label) {
+    this.root = el("div", { class: "canvas" });
+    this.label = label;
+    this.plot = null;
+    this.shape = "";
+    this.marks = [];
+  }
+
+  // `lines`: {label, values, colour, dash?, width?, scale?, fill?}; `pairs`: [high, low] numbers of lines with a band between.
+  draw(body, height, rows, lines, { log = {}, pairs = [], marks = [], axes = ["y"] } = {}) {
+    if (this.root.parentNode !== body) body.append(this.root);
+    const width = Math.max(200, body.clientWidth || 400);
+    this.marks = marks;
+    const data = [rows, ...lines.map((line) => Array.from(line.values, (value) => (Number.isFinite(value) && (!log[line.scale ?? "y"] || value > 0) ? value : null)))];
+    const shape = JSON.stringify([lines.map((line) => [line.label, line.colour, line.scale]), log, width, look.theme, look.lang, height]);
+    this.root.setAttribute("role", "img");
+    this.root.setAttribute("aria-label", this.label());
+    if (this.plot && shape === this.shape) {
+      this.plot.setData(data, false);
+      this.plot.batch(() => {
+        this.plot.setScale("x", { min: state.start, max: Math.max(state.start + 1, state.stop - 1) });
+        for (const scale of axes) this.plot.setScale(scale, this.range(scale, lines, log[scale]));
+      });
+      return;
+    }
+    this.plot?.destroy();
+    this.shape = shape;
+    this.lines = lines;
+    this.plot = new uPlot(this.options(width, height, lines, log, pairs, axes), data, this.root);
+  }
+
+  range(scale, lines, log) {
+    let low = Infinity, high = -Infinity;
+    for (const line of lines) {
+      if ((line.scale ?? "y") !== scale) continue;
+      for (const value of line.values) {
+        if (!Number.isFinite(value) || (log && value <= 0)) continue;
+        if (value < low) low = value;
+        if (value > high) high = value;
+      }
+    }
+    if (low === Infinity) return log ? { min: 0.1, max: 1 } : { min: 0, max: 1 };
+    if (log) return { min: low / 1.3, max: high === low ? high * 3 : high * 1.3 };
+    const room = (high - low || Math.abs(high) || 1) * 0.06;
+    return { min: low - room, max: high + room };
+  }
+
+  options(width, height, lines, log, pairs, axes) {
+    const scales = { x: { time: false, range: (_, low, high) => [low, high] } };
+    for (const scale of axes) {
+      const range = this.range(scale, lines, log[scale]);
+      scales[scale] = { distr: log[scale] ? 3 : 1, auto: false, min: range.min, max: range.max };
+    }
+    scales.x.auto = false;
+    scales.x.min = state.start;
+    scales.x.max = Math.max(state.start + 1, state.stop - 1);
+    const axis = (scale, side) => ({
+      scale, side, stroke: shades.dim, size: 58, font: "11px system-ui, sans-serif", grid: { show: side === 3, stroke: shades.grid, width: 1 }, ticks: { stroke: shades.line },
+      values: (_, splits) => splits.map((value) => (value === null || value === undefined ? "" : fmt(value, 2))),
+    });
+    return {
+      width, height, scales,
+      legend: { show: false },
+      cursor: { drag: { x: true, y: false, setScale: false }, focus: { prox: -1 }, points: { size: 5 } },
+      axes: [
+        { stroke: shades.dim, size: 26, font: "11px system-ui, sans-serif", grid: { show: false }, ticks: { stroke: shades.line }, values: (_, splits) => splits.map((row) => (Number.isInteger(row) ? count(stepOf(row)) : "")) },
+        ...axes.map((scale, index) => axis(scale, index ? 1 : 3)),
+      ],
+      series: [{}, ...lines.map((line) => ({
+        label: line.label, scale: line.scale ?? "y", stroke: line.colour, width: line.width ?? 1.5, dash: line.dash, spanGaps: false,
+        points: { show: line.values.length < 3 ? true : undefined, size: 5, stroke: line.colour, fill: line.colour },
+      }))],
+      bands: pairs.map(([high, low]) => ({ series: [high + 1, low + 1], fill: fade(lines[high].colour, 0.22) })),
+      hooks: {
+        draw: [(plot) => this.over(plot)],
+        setSelect: [(plot) => {
+          if (plot.select.width < 4) return;
+          const low = plot.posToVal(plot.select.left, "x"), high = plot.posToVal(plot.select.left + plot.select.width, "x");
+          plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+          setWindow(low, high + 1);
+        }],
+        ready: [(plot) => {
+          plot.over.addEventListener("click", (event) => {
+            const box = plot.over.getBoundingClientRect();
+            setCursor(plot.posToVal(event.clientX - box.left, "x"));
+          });
+          plot.over.addEventListener("dblclick", () => zoom(4));
+        }],
+      },
+    };
+  }
+
+  // Where a step was not finite, and the cursor.
+  over(plot) {
+    const pen = plot.ctx, ratio = window.devicePixelRatio || 1;
+    pen.save();
+    for (const row of this.marks) {
+      const x = plot.valToPos(row, "x", true);
+      if (x >= plot.bbox.left - 2 && x <= plot.bbox.left + plot.bbox.width + 2) triangle(pen, x, plot.bbox.top + 6 * ratio, 5 * ratio, shades.nan);
+    }
+    if (state.row >= state.start && state.row < state.stop) {
+      const x = plot.valToPos(state.row, "x", true);
+      pen.strokeStyle = shades.cursor;
+      pen.lineWidth = 1.5 * ratio;
+      pen.setLineDash([]);
+      pen.beginPath(); pen.moveTo(x, plot.bbox.top); pen.lineTo(x, plot.bbox.top + plot.bbox.height); pen.stroke();
+    }
+    pen.restore();
+  }
+
+  redraw() { this.plot?.redraw(false); }
+}
+
+// The middles of columns, cut to the window.
+const middles = (answer) => Array.from(answer.starts, (start, index) => (start + answer.stops[index] - 1) / 2);
+
+function inWindow(answer, names) {
+  const keep = [];
+  for (let index = 0; index < answer.starts.length; index += 1) {
+    if (answer.stops[index] > state.start - 1 && answer.starts[index] < state.stop + 1) keep.push(index);
+  }
+  const take = (values) => keep.map((index) => values[index]);
+  const all = middles(answer);
+  return { rows: keep.map((index) => all[index]), take, keep, ...Object.fromEntries(names.map((name) => [name, take(answer[name])])) };
+}
+
+function colourKey(entries) {
+  return el("div", { class: "legend" }, ...entries.filter((each) => each).map(([label, colour, dash, mark]) => {
+    const canvas = el("canvas", { width: "26", height: "12", "aria-hidden": "true" });
+    const pen = canvas.getContext("2d");
+    pen.strokeStyle = colour;
+    pen.lineWidth = 2.5;
+    pen.setLineDash(dash ?? []);
+    if (mark) triangle(pen, 13, 6, 5, colour);
+    else { pen.beginPath(); pen.moveTo(0, 6); pen.lineTo(26, 6); pen.stroke(); }
+    return el("span", {}, canvas, label);
+  }));
+}

@@ -1,0 +1,109 @@
+"""What a report holds of a run: chosen answers of its source, packed and compressed, of a size that does not follow its length."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Iterator
+
+import numpy as np
+
+from seismograd.record.layout import recorded
+from seismograd.schema import AnyArray
+from seismograd.views.source.packing import pack, unpack
+from seismograd.views.source.source import RunSource
+
+_MOST_CELLS = 700_000
+_MOST_COLUMNS = 540
+_ROOM_FOR_MORE = 25_000  # cells up to which the other statistics go in as well
+_SCALAR_COLUMNS = 540
+_LINE_COLUMNS = 270
+_SAMPLES = 60
+_MOST_LINES = 4
+_MOST_HISTOGRAMS = 8
+_FEW = 16  # parameters, up to which the report holds the histograms of all
+_MOST_ROWS = 36
+
+
+def bundle(source: RunSource) -> str:
+    """The answers as base64 of gzip, as the page's `ReportSource` reads them."""
+    answers = dict(_answers(source))
+    places: dict[str, list[int]] = {}
+    offset = 0
+    for name, answer in answers.items():
+        places[name] = [offset, len(answer)]
+        offset += len(answer)
+    whole = np.frombuffer(b"".join(answers.values()), np.uint8)
+    packed = pack({"answers": places, "step_rows": chosen_rows(source)}, {"bytes": whole})
+    return base64.b64encode(gzip.compress(packed, 9, mtime=0)).decode()
+
+
+def _answers(source: RunSource) -> Iterator[tuple[str, bytes]]:
+    run = source.run
+    rows, num_parameters = run.num_rows, len(run.parameters)
+    yield "meta", source.meta()
+    if not rows:
+        return
+    width = max(1, min(_MOST_COLUMNS, _MOST_CELLS // max(1, num_parameters)))
+    yield "heat/grad_norm/high", _planes(source.heat(0, rows, width))
+    if width * num_parameters <= _ROOM_FOR_MORE:
+        yield "heat/grad_norm/low", _planes(source.heat(0, rows, width, "grad_norm", "low"))
+        for statistic in ("applied_norm", "update_ratio"):
+            yield f"heat/{statistic}/high", _planes(source.heat(0, rows, width, statistic))
+    yield "scalars", _narrow(source.scalars(0, rows, _SCALAR_COLUMNS))
+    for row in chosen_rows(source):
+        yield f"step/{row}", _narrow(source.step(row))
+        yield f"lanes/{row}", source.lanes(row)
+    yield "histogram/-1", source.histogram(-1, 0, rows, _SAMPLES)
+    chosen = _chosen_columns(source)
+    for column in chosen:
+        yield f"histogram/{column}", source.histogram(column, 0, rows, _SAMPLES)
+    for column in chosen[:_MOST_LINES]:  # of the others the heat map tells the norm
+        yield f"line/{column}", _narrow(source.line(column, 0, rows, _LINE_COLUMNS))
+    for index in range(len(run.info.elements)):
+        yield f"element/{index}", _narrow(source.element(index, 0, rows, _LINE_COLUMNS))
+
+
+def chosen_rows(source: RunSource) -> list[int]:
+    """Rows whose every number the report holds: the ends, those around the findings, and some at equal distances."""
+    last = source.run.num_rows - 1
+    if last < 0:
+        return []
+    wanted = [last, 0]
+    for finding in source.judged.findings:
+        first = source.run.near.row_of(finding.first_step)
+        wanted += [first, max(0, first - 1), min(last, first + 1), source.run.near.row_of(finding.last_step)]
+    chosen = list(dict.fromkeys(wanted))[: _MOST_ROWS // 2]
+    num_even = max(6, min(_MOST_ROWS - len(chosen), 2500 // max(1, len(source.run.parameters))))
+    return sorted({*chosen, *(index * last // max(1, num_even - 1) for index in range(num_even))} & set(range(last + 1)))
+
+
+def _chosen_columns(source: RunSource) -> list[int]:
+    """Parameters whose histogram, and of the first whose line, the report holds: those of findings, then some at equal distances."""
+    names = {each.name: column for column, each in enumerate(source.run.parameters)}
+    found = [names[name] for finding in source.judged.findings for name in finding.parameters[:3] if name in names]
+    large = [column for column, each in enumerate(source.run.parameters) if sum(size > 1 for size in each.shape) > 1]
+    pool = large or list(range(len(names)))
+    even = [pool[index * (len(pool) - 1) // (_MOST_HISTOGRAMS - 1)] for index in range(_MOST_HISTOGRAMS)] if pool else []
+    if len(names) <= _FEW:
+        return list(dict.fromkeys([*found, *range(len(names))]))
+    return list(dict.fromkeys([*found, *even]))[:_MOST_HISTOGRAMS]
+
+
+def _narrow(answer: bytes) -> bytes:
+    """The answer with its numbers in single precision; finite ones stay finite."""
+    header, arrays = unpack(answer)
+    return pack(header, {name: _single(array) for name, array in arrays.items()})
+
+
+def _planes(answer: bytes) -> bytes:
+    """A heat map with the low bytes of its codes before the high ones, which compresses a quarter better."""
+    header, arrays = unpack(answer)
+    codes = arrays.pop("codes")
+    num_rows, num_columns = codes.shape
+    both = codes.view(np.uint8).reshape(num_rows, num_columns, 2)
+    return pack(header, {**arrays, "low_bytes": both[:, :, 0], "high_bytes": both[:, :, 1]})
+
+
+def _single(array: AnyArray) -> AnyArray:
+    return recorded(array, "<f4") if array.dtype == np.float64 else array

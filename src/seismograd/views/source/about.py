@@ -1,0 +1,114 @@
+"""What the page says of a run as a whole: its name and circumstances, its parameters, its findings in every language."""
+
+from __future__ import annotations
+
+from seismograd.record.findings import finding_to_json
+from seismograd.record.pyramid.levels import PYRAMID_STATISTICS
+from seismograd.record.pyramid.steps import STEP_SCALARS
+from seismograd.record.reader import Run
+from seismograd.rules.profile import layers_of
+from seismograd.rules.sg101_vanishing_gradient import VanishingGradient
+from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
+from seismograd.schema import (
+    HISTOGRAM_BINS,
+    HISTOGRAM_EXPONENTS_PER_BIN,
+    HISTOGRAM_FIRST_EXPONENT,
+    SCHEMA_VERSION,
+    EventFlag,
+    EventKind,
+    Finding,
+    Parameter,
+    StepFlag,
+)
+from seismograd.views.output import QUIET_NOTES
+from seismograd.views.source.codes import SENTINELS
+from seismograd.views.source.judged import Judged
+from seismograd.views.source.words import rendered
+
+_ROW_LABELS = 512  # rows whose step is told, where steps were left out
+
+
+def about(run: Run, judged: Judged, going_on: bool) -> dict[str, object]:
+    """The header of all: no path, no argument, no environment, no host name."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "run": {
+            "name": run.path.name,
+            "script": run.info.script,
+            "created": run.info.created_utc,
+            "seismograd": run.info.seismograd_version,
+            "torch": run.info.torch_version,
+            "python": run.info.python_version,
+            "level": run.info.level,
+            "state": "live" if going_on else "ended" if run.ended else "broken",
+            "torn": None if run.torn is None else rendered(run.torn),
+        },
+        "rows": run.num_rows,
+        "steps": _steps(run),
+        "parameters": [_parameter(each) for each in run.parameters],
+        "layers": _layers(run),
+        "statistics": [name for name in PYRAMID_STATISTICS if any(each.name == name for each in run.statistics)],
+        "scalars": list(STEP_SCALARS),
+        "gain_band": [VanishingGradient().max_gain, ExplodingGradient().min_gain],
+        "optimizers": [{"kind": each.kind, "name": each.name} for each in run.near.optimizers],
+        "sites": [{"where": str(each), "label": each.label} for each in run.near.sites],
+        "elements": list(run.info.elements),
+        "findings": [_finding(run, each) for each in judged.findings],
+        "rules": [
+            {"code": each.code, "name": each.name, "status": each.status, "reason": rendered(each.reason)} for each in judged.statuses
+        ],
+        "judged_now": judged.now,
+        "notes": [
+            {"kind": each.kind, "step": each.iteration, "text": rendered(each.message)}
+            for each in run.notes
+            if each.kind not in QUIET_NOTES
+        ],
+        "codes": SENTINELS,
+        "histogram": {"bins": HISTOGRAM_BINS, "first": HISTOGRAM_FIRST_EXPONENT, "per_bin": HISTOGRAM_EXPONENTS_PER_BIN},
+        "kinds": {kind.name: int(kind) for kind in EventKind},
+        "event_flags": {str(flag.name): int(flag) for flag in EventFlag if flag},
+        "step_flags": {str(flag.name): int(flag) for flag in StepFlag if flag},
+    }
+
+
+def _steps(run: Run) -> dict[str, object]:
+    """The steps that rows are: all from the first on, or, where some were left out, those of some rows to read between."""
+    if run.num_rows == 0:
+        return {"first": 0, "last": -1, "rows": []}
+    first, last = (int(run.near.steps(row, row + 1)["iteration"][0]) for row in (0, run.num_rows - 1))
+    if last - first == run.num_rows - 1:
+        return {"first": first, "last": last, "rows": []}
+    rows = sorted({index * (run.num_rows - 1) // (_ROW_LABELS - 1) for index in range(_ROW_LABELS)})
+    return {"first": first, "last": last, "rows": [[row, int(run.near.steps(row, row + 1)["iteration"][0])] for row in rows]}
+
+
+def _parameter(parameter: Parameter) -> dict[str, object]:
+    return {
+        "name": parameter.name,
+        "shape": list(parameter.shape),
+        "dtype": parameter.dtype,
+        "numel": parameter.numel,
+        "module": parameter.module,
+        "depth": parameter.depth,
+        "aliases": list(parameter.aliases),
+        "optimizer": parameter.optimizer,
+        "group": parameter.group,
+        "trainable": parameter.trainable,
+        "compute_dtype": parameter.compute_dtype,
+    }
+
+
+def _layers(run: Run) -> list[int]:
+    """The columns of the weights that pass a signal on, nearest the input first."""
+    layers = layers_of(run.parameters)
+    return [int(column) for column in layers.columns[: len(layers)]]
+
+
+def _finding(run: Run, finding: Finding) -> dict[str, object]:
+    columns = {each.name: column for column, each in enumerate(run.parameters)}
+    return {
+        **finding_to_json(finding, text=rendered),
+        "columns": [columns[name] for name in finding.parameters if name in columns],
+        "first_row": run.near.row_of(finding.first_step) if run.num_rows else 0,
+        "last_row": run.near.row_of(finding.last_step) if run.num_rows else 0,
+    }

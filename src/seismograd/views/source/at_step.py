@@ -1,0 +1,95 @@
+"""One row of a run for the page: every parameter's numbers, and the line through the norms over depth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from seismograd.record.reader import Run
+from seismograd.rules.profile import fit_line, layers_of
+from seismograd.schema import AnyArray, FloatArray, State, StepFlag
+from seismograd.views.source.packing import pack
+
+_STATISTICS = ("grad_norm", "grad_max", "zeros", "nonfinite", "applied_norm", "update_ratio", "unmoved", "carried")
+_SCALARS = ("loss", "lr", "scale", "clip_norm", "clip_limit", "clip_coefficient")
+_MIN_LAYERS = 4
+_MOSTLY = 2 / 3
+
+
+def answer_step(run: Run, row: int) -> bytes:
+    """The numbers of all parameters (P,) each, NaN: not measured or no gradient; the scalars of the step; the fitted profile."""
+    if run.num_rows == 0:
+        return pack({"row": -1, "step": -1})
+    states, values = row_values(run, row)
+    numbers = run.near.steps(row, row + 1)[0]
+    header: dict[str, object] = {name: float(numbers[name]) for name in _SCALARS}
+    header |= {name: int(numbers[name]) for name in ("epoch", "flags", "num_backwards", "optimizer")}
+    header["loss_measured"] = not int(numbers["flags"]) & StepFlag.NO_LOSS
+    header |= {"total_norm": float(numbers["grad_norm"]), "total_applied": float(numbers["applied_norm"])}
+    header |= {"row": row, "step": int(numbers["iteration"]), "time_s": float(numbers["time_s"]), "fit": _fit(run, row)}
+    return pack(header, {"states": states, **values})
+
+
+def row_values(run: Run, row: int) -> tuple[AnyArray, dict[str, AnyArray]]:
+    """The states (P,) and the statistics (P,) of one row, in the columns of the run."""
+    num = len(run.parameters)
+    states = np.full(num, State.NOT_MEASURED, np.uint8)
+    values: dict[str, AnyArray] = {name: np.full(num, np.nan) for name in _STATISTICS}
+    place_of = {each.name: place for place, each in enumerate(run.parameters)}
+    for block in run.near.blocks(row, row + 1):
+        places = [place_of[each.name] for each in block.parameters]
+        states[places] = block.state[0]
+        there = block.state[0] > State.ABSENT
+        for name in _STATISTICS:
+            if name in block.values:
+                values[name][places] = np.where(there, block.values[name][0], np.nan)
+    return states, values
+
+
+def _fit(run: Run, row: int) -> dict[str, object] | None:
+    """The line through the norms of the weights over depth, at the last row up to this one where most of them are finite."""
+    layers = layers_of(run.parameters)
+    columns = [int(column) for column in layers.columns[: len(layers)]]
+    if len(columns) < _MIN_LAYERS:
+        return None
+    fitted = _last_mostly_finite(run, row, columns)
+    if fitted is None:
+        return None
+    states, values = row_values(run, fitted)
+    norm = values["grad_norm"][columns]
+    usable = np.flatnonzero((states[columns] == State.FINITE) & (norm > 0) & np.isfinite(norm))
+    height: FloatArray = np.log10(norm[usable])
+    slope, goodness = fit_line(height[None, :])
+    middle = float(np.median(height - float(slope[0]) * np.arange(len(height))))
+    return {
+        "row": fitted,
+        "step": int(run.near.steps(fitted, fitted + 1)["iteration"][0]),
+        "gain": _power(-float(slope[0])),
+        "total": _power(-float(slope[0]) * (len(usable) - 1)),
+        "slope": float(slope[0]),
+        "intercept": middle,
+        "goodness": float(goodness[0]),
+        "columns": [columns[index] for index in usable],
+    }
+
+
+def _last_mostly_finite(run: Run, row: int, columns: list[int]) -> int | None:
+    """Searched from the coarse to the fine, so that it reads little however far back that is; it may miss one in a mixed stretch."""
+    start, stop = 0, row + 1
+    while True:
+        view = run.levels.parameters("grad_norm", start, stop, 64, columns)
+        enough = ((view.counts[:, State.FINITE] > 0) & (view.high > 0)).sum(axis=1) >= max(_MIN_LAYERS, math.ceil(_MOSTLY * len(columns)))
+        found = np.flatnonzero(enough & (view.starts < row + 1))
+        if not len(found):
+            return None
+        first, end = int(view.starts[found[-1]]), min(int(view.stops[found[-1]]), row + 1)
+        if end - first <= 1:
+            return first
+        if (first, end) == (start, stop):
+            return None
+        start, stop = first, end
+
+
+def _power(decades: float) -> float:
+    return 10.0 ** max(-300.0, min(300.0, decades))

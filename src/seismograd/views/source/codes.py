@@ -1,0 +1,40 @@
+"""A cell of a heat map as an int16: thousandths of a decade, and four sentinels for what is not a positive number."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from seismograd.record.pyramid.levels import View
+from seismograd.schema import FloatArray, State
+
+NONFINITE = 32767
+NOT_MEASURED = 32766
+ZERO = -32767
+ABSENT = -32768
+LIMIT = 32000  # thousandths of a decade; beyond 1e±32 a value is drawn as that
+
+SENTINELS = {"nonfinite": NONFINITE, "not_measured": NOT_MEASURED, "zero": ZERO, "absent": ABSENT, "limit": LIMIT}
+
+Codes = npt.NDArray[np.int16]
+
+
+def encode(view: View, which: str) -> Codes:
+    """The codes of a view, parameter by parameter  # (P, C); `which` is "low", "high" or "last".
+
+    A column with any non-finite step is NONFINITE, else the number, else what its steps have in common: ZERO before ABSENT before
+    NOT_MEASURED.
+    """
+    values: FloatArray = {"low": view.low, "high": view.high, "last": view.last}[which]
+    codes = np.full(values.shape, NOT_MEASURED, np.int16)
+    codes[view.counts[:, State.ABSENT] > 0] = ABSENT
+    codes[(view.counts[:, State.ZERO] > 0) | (values == 0)] = ZERO
+    positive = values > 0
+    codes[positive] = milli_decades(values[positive])
+    codes[view.counts[:, State.NONFINITE] > 0] = NONFINITE
+    return np.ascontiguousarray(codes.T)
+
+
+def milli_decades(values: FloatArray) -> Codes:
+    """Positive finite numbers as thousandths of a decade."""
+    return np.clip(np.rint(1000 * np.log10(values)), -LIMIT, LIMIT).astype(np.int16)

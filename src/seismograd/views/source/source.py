@@ -1,0 +1,147 @@
+"""One run as a source of answers: each method is a question of the page, each answer is `packing.pack`ed.
+
+A view of any stretch reads a bounded number of bytes. Rows are those of the record, columns of arrays (P) the parameters of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from seismograd.record.pyramid.steps import STEP_SCALARS
+from seismograd.record.reader import Run
+from seismograd.schema import AnyArray, State
+from seismograd.views.source.about import about
+from seismograd.views.source.at_step import answer_step
+from seismograd.views.source.codes import encode
+from seismograd.views.source.histograms import answer_histogram
+from seismograd.views.source.judged import Judged, judge
+from seismograd.views.source.lanes import answer_lanes
+from seismograd.views.source.packing import pack
+
+_MOST_COLUMNS = 4000
+_EXTREMES = ("high", "low", "last")
+
+
+@dataclass(frozen=True)
+class RunSource:
+    """The answers of one run, as it was when it was opened. `going_on`: it is still being recorded."""
+
+    run: Run
+    judged: Judged
+    going_on: bool = False
+
+    def meta(self) -> bytes:
+        """What is known of the run as a whole: names, parameters, findings."""
+        return pack(about(self.run, self.judged, self.going_on))
+
+    def heat(self, start: int, stop: int, width: int, statistic: str = "grad_norm", which: str = "high") -> bytes:
+        """A statistic of all parameters over rows `start` to `stop`: `codes` (P, C), and the rows of each column."""
+        start, stop, width = self._clip(start, stop, width)
+        view = self.run.levels.parameters(statistic, start, stop, width)
+        arrays = {"starts": view.starts.astype(np.int32), "stops": view.stops.astype(np.int32), "codes": encode(view, which)}
+        return pack({"statistic": statistic, "which": which}, arrays)
+
+    def scalars(self, start: int, stop: int, width: int) -> bytes:
+        """The scalars of the steps: `low`, `high`, `last` (F, C), and in how many steps each was not finite."""
+        start, stop, width = self._clip(start, stop, width)
+        view = self.run.levels.steps(start, stop, width)
+        arrays: dict[str, AnyArray] = {"starts": view.starts.astype(np.int32), "stops": view.stops.astype(np.int32)}
+        for name, values in zip(("low", "high", "last"), (view.low, view.high, view.last), strict=True):
+            arrays[name] = np.ascontiguousarray(values.T)
+        arrays["nonfinite"] = np.ascontiguousarray(view.counts[:, State.NONFINITE].T).astype(np.int32)
+        return pack({"scalars": list(STEP_SCALARS)}, arrays)
+
+    def line(self, column: int, start: int, stop: int, width: int) -> bytes:
+        """One parameter: of each statistic `NAME.low` and `NAME.high` (C,), and `counts` of its states (N, C)."""
+        start, stop, width = self._clip(start, stop, width)
+        column = self._column(column)
+        arrays: dict[str, AnyArray] = {}
+        names = [each.name for each in self.run.statistics]
+        for name in ("grad_norm", "applied_norm", "update_ratio"):
+            if name not in names or column < 0:
+                continue
+            view = self.run.levels.parameters(name, start, stop, width, [column])
+            arrays[f"{name}.low"], arrays[f"{name}.high"] = view.low[:, 0], view.high[:, 0]
+            arrays |= {"starts": view.starts.astype(np.int32), "stops": view.stops.astype(np.int32)}
+            arrays["counts"] = np.ascontiguousarray(view.counts[:, :, 0].T)
+        return pack({"column": column}, arrays)
+
+    def step(self, row: int) -> bytes:
+        """Everything about one row, and the line through its depth profile."""
+        return answer_step(self.run, max(0, min(row, self.run.num_rows - 1)))
+
+    def histogram(self, column: int, start: int, stop: int, width: int) -> bytes:
+        """The spread of one parameter's scalars (`-1`: of all) over sampled rows."""
+        start, stop, width = self._clip(start, stop, width)
+        return answer_histogram(self.run, self._column(column), start, stop, width)
+
+    def lanes(self, row: int) -> bytes:
+        """The calls that were heard around a row."""
+        return answer_lanes(self.run, max(0, min(row, self.run.num_rows - 1)))
+
+    def element(self, index: int, start: int, stop: int, width: int) -> bytes:
+        """A single scalar: smallest and largest finite value of each column, and whether any was not finite."""
+        start, stop, width = self._clip(start, stop, width)
+        num = max(1, min(width, stop - start))
+        edges = start + np.arange(num + 1) * (stop - start) // num
+        low, high, bad = np.full(num, np.nan), np.full(num, np.nan), np.zeros(num, np.uint8)
+        if 0 <= index < len(self.run.info.elements):
+            for first, values in self.run.near.elements(start, stop):
+                places = np.searchsorted(edges, first + np.arange(len(values)), "right") - 1
+                _sum_up(values[:, index], np.clip(places, 0, num - 1), low, high, bad)
+        arrays = {"starts": edges[:-1].astype(np.int32), "stops": edges[1:].astype(np.int32), "low": low, "high": high, "nonfinite": bad}
+        return pack({"index": index}, arrays)
+
+    def answer(self, question: str, given: Mapping[str, str]) -> bytes:
+        """The answer to a question by name, its numbers as text.
+
+        Raises:
+            ValueError: there is no such question, or a number is missing or not one.
+        """
+        number = {name: int(given[name]) for name in ("column", "row", "start", "stop", "width", "index") if name in given}
+        stretch = (number.get("start", 0), number.get("stop", self.run.num_rows), number.get("width", 1000))
+        match question:
+            case "meta":
+                return self.meta()
+            case "heat":
+                statistic, which = given.get("statistic", "grad_norm"), given.get("which", "high")
+                if which not in _EXTREMES or statistic not in ("grad_norm", "applied_norm", "update_ratio"):
+                    raise ValueError(f"no such question: {statistic} {which}")
+                return self.heat(*stretch, statistic, which)
+            case "scalars":
+                return self.scalars(*stretch)
+            case "line":
+                return self.line(number.get("column", -1), *stretch)
+            case "step":
+                return self.step(number.get("row", self.run.num_rows - 1))
+            case "histogram":
+                return self.histogram(number.get("column", -1), *stretch)
+            case "lanes":
+                return self.lanes(number.get("row", self.run.num_rows - 1))
+            case "element":
+                return self.element(number.get("index", 0), *stretch)
+            case _:
+                raise ValueError(f"no such question: {question}")
+
+    def _clip(self, start: int, stop: int, width: int) -> tuple[int, int, int]:
+        start = max(0, min(start, self.run.num_rows))
+        return start, max(start, min(stop, self.run.num_rows)), max(1, min(width, _MOST_COLUMNS))
+
+    def _column(self, column: int) -> int:
+        return column if 0 <= column < len(self.run.parameters) else -1
+
+
+def open_source(run: Run, going_on: bool = False) -> RunSource:
+    """The source of a run."""
+    return RunSource(run, judge(run, going_on), going_on)
+
+
+def _sum_up(values: AnyArray, places: AnyArray, low: AnyArray, high: AnyArray, bad: AnyArray) -> None:
+    infinite = np.isinf(values)
+    finite = np.where(infinite, np.nan, values)
+    np.fmin.at(low, places, finite)
+    np.fmax.at(high, places, finite)
+    bad[places[infinite]] = 1

@@ -1,0 +1,158 @@
+"""The report as a page: it opens from disk, alone, and shows what there is, however little or bad that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seismograd.record.reader import open_run
+from seismograd.views.report.forms import write_report
+from seismograd.views.source.source import open_source
+from tests.synthetic import block, write_run
+from tests.views.page import made
+from tests.views.page.browsing import Browsing
+
+pytestmark = pytest.mark.browser
+
+Browse = Callable[..., Browsing]
+
+
+def report(run: Path) -> Path:
+    path = run.with_suffix(".html")
+    write_report(open_source(open_run(run)), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report(made.troubled(tmp_path_factory.mktemp("report") / "troubled"))
+
+
+RUNS: dict[str, Callable[[Path], Path]] = {
+    "empty": lambda path: write_run(path, []),
+    "one step": lambda path: made.simple(path, [[1.0, 0.5, 0.2, 3.0]]),
+    "one parameter": lambda path: made.simple(path, np.ones((40, 1))),
+    "all NaN": lambda path: made.simple(path, np.full((40, 4), np.nan), loss=np.nan),
+    "without parameters": lambda path: write_run(path, [block(np.empty((3, 0)))]),
+    "hostile": made.hostile,
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_run_has_a_page_without_an_error(name: str, tmp_path: Path, browse: Browse) -> None:
+    page = browse(report(RUNS[name](tmp_path / "run")), width=700)
+    page.press("d", "l", "t", "t", "s", "g", "ArrowLeft", "ArrowUp", "]", "[", "0", "n", "End", "?", "Escape")
+    page.ready()
+    assert page.page.locator("#verdict").count() == 1
+    assert page.page.locator("img, b").count() == 0
+
+
+def test_a_nan_is_seen_in_every_panel_and_in_the_table(troubled: Path, browse: Browse) -> None:
+    for theme in ("light", "dark"):
+        page = browse(troubled, theme=theme)
+        page.wait_said(f"step {made.BAD_STEP}")
+        for panel in ("heat", "profile", "scalars", "spread", "parameter", "lanes"):
+            page.wait_pixels(panel)
+    page.press("t")
+    assert "non-finite" in str(page.page.text_content("#heat .scroll"))
+    assert page.page.locator("#parameter td.nonfinite, #heat td.nonfinite").count() > 0
+
+
+def test_the_cursor_links_everything(troubled: Path, browse: Browse) -> None:
+    page = browse(troubled)
+    page.press("End")
+    page.wait_said("step 99")
+    assert "step 99" in str(page.page.text_content("#profile header"))
+    page.press("Home")
+    page.wait_said("step 0 · ")
+    page.page.click("#heat canvas", position={"x": 60, "y": 16})  # a name beside the picture
+    page.wait_said("net.5.bias")
+    page.press("ArrowDown")
+    page.wait_said("step 0 · ")
+    page.wait_said("net.5.weight")
+    assert "net.5.weight" in str(page.page.text_content("#parameter header"))
+    page.press("n")  # the first finding behind this step
+    page.page.wait_for_function("() => !document.getElementById('say').textContent.startsWith('step 0 ')")
+    page.press("Home")
+    page.wait_said("step 0 · ")
+    page.page.click("#heat canvas", position={"x": 500, "y": 100})
+    page.page.wait_for_function("() => !document.getElementById('say').textContent.startsWith('step 0 ')")
+
+
+def test_parameters_are_filtered_sorted_and_grouped(troubled: Path, browse: Browse) -> None:
+    page = browse(troubled)
+    listed = page.page.locator("#listed")
+    page.press("/")
+    page.page.keyboard.type("net.[0].* net.3.bias")
+    page.press("Escape")
+    page.page.wait_for_function("() => document.getElementById('listed').textContent.startsWith('3 of 12')")
+    page.page.fill("#filter", "/net\\.[0-4]\\.weight$/")
+    page.page.wait_for_function("() => document.getElementById('listed').textContent.startsWith('5 of 12')")
+    page.page.fill("#filter", "")
+    page.page.select_option("select[data-name=group]", "2")
+    page.page.wait_for_function(
+        "() => document.getElementById('heat').querySelector('canvas').getAttribute('aria-label').includes('6 rows')"
+    )
+    page.page.select_option("select[data-name=group]", "0")
+    page.page.select_option("select[data-name=sort]", "trouble")
+    page.page.click("#heat [data-name=table]")
+    page.page.wait_for_selector("#heat tbody tr")
+    assert page.page.locator("#heat tbody tr").count() == 12
+    assert "net.2.weight" in str(page.page.locator("#heat tbody tr").first.text_content())
+    assert str(listed.text_content()).startswith("12 of 12")
+
+
+def test_both_languages_are_in_one_file(troubled: Path, browse: Browse) -> None:
+    page = browse(troubled)
+    page.press("l")
+    page.page.wait_for_function("() => document.documentElement.lang === 'zh'")
+    assert "错误" in str(page.page.text_content("#findings"))
+    page.press("l")
+    page.page.wait_for_function("() => document.documentElement.lang === 'en'")
+    assert "error" in str(page.page.text_content("#findings"))
+
+
+@pytest.mark.parametrize("width", [360, 2400])
+def test_nothing_sticks_out_of_a_narrow_or_a_wide_window(troubled: Path, browse: Browse, width: int) -> None:
+    page = browse(troubled, width=width)
+    assert page.page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    page.press("t")
+    assert page.page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_table_is_copied_as_csv_that_no_spreadsheet_takes_for_a_formula(tmp_path: Path, browse: Browse) -> None:
+    page = browse(report(made.hostile(tmp_path / "run")))
+    page.page.evaluate("() => { navigator.clipboard.writeText = async (text) => { window.copied = text; }; }")
+    page.page.select_option("select[data-name=kind]", "all")
+    page.page.click("#heat [data-name=table]")
+    page.page.click("#heat [data-name=copy]")
+    page.page.wait_for_function("() => window.copied")
+    lines = str(page.page.evaluate("() => window.copied")).splitlines()
+    assert len(lines) == 5
+    assert any(line.startswith("'=cmd") for line in lines)
+    assert any("nan" in line for line in lines)
+
+
+def test_a_thousand_parameters_are_drawn_and_print_without_the_controls(tmp_path: Path, browse: Browse) -> None:
+    page = browse(report(made.large(tmp_path / "run", 1000, 300)), width=1400)
+    page.page.select_option("select[data-name=kind]", "all")
+    page.page.wait_for_function("() => document.getElementById('listed').textContent.startsWith('1000 of 1000')")
+    assert page.pixels("heat") == 0
+    page.page.emulate_media(media="print")
+    assert not page.page.is_visible("#filters")
+    assert page.page.is_visible("#heat canvas")
+
+
+def test_what_was_damaged_is_said(tmp_path: Path, chromium: object) -> None:
+    path = report(made.simple(tmp_path / "run", np.ones((10, 2))))
+    text = path.read_text("utf-8")
+    at = text.index('id="data">') + 200
+    path.write_text(text[:at] + text[at + 400 :], "utf-8")
+    page = chromium.new_page()  # type: ignore[attr-defined]
+    page.goto(path.resolve().as_uri())
+    page.wait_for_selector("#trouble:not([hidden])")
+    assert "cannot be read" in str(page.text_content("#trouble"))
+    page.close()
