@@ -4,6 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
+from seismograd.rules.sg303_step_without_backward import StepWithoutBackward
+from seismograd.rules.sg304_clip_without_effect import ClipWithoutEffect
+from seismograd.rules.sg308_partial_window import PartialWindow
 from seismograd.schema import Finding
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.rules.stream import at, stream
@@ -59,9 +63,10 @@ def test_now_and_then_is_found_when_it_is_often() -> None:
 @given(alphabet, st.lists(st.integers(1, 30), max_size=6), st.sampled_from([1.0, 0.25]))
 def test_any_loop_comes_to_the_same_however_it_is_cut(calls: str, places: list[int], total: float) -> None:
     made = stream(calls, total=total)
-    whole = result([made])
-    assert result(cut(made, places)) == whole
-    assert result(row_by_row([made])) == whole
+    for rules in ((ZeroGradBeforeStep,), (StepWithoutBackward, ClipWithoutEffect, PartialWindow)):
+        whole = result([made], rules=rules)
+        assert result(cut(made, places), rules=rules) == whole
+        assert result(row_by_row([made]), rules=rules) == whole
 
 
 def test_too_few_steps_are_not_evaluated() -> None:

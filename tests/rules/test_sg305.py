@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seismograd.rules.sg305_clip_before_unscale import ClipBeforeUnscale
 from seismograd.schema import EventKind
 from tests.rules.cutting import codes, cut, result, row_by_row
 from tests.rules.stream import at, stream
@@ -29,7 +30,7 @@ def test_a_clip_of_scaled_gradients_is_found_in_the_second_step_whatever_the_sca
     assert finding.where == at("c")
     assert [(each.statistic, each.value) for each in finding.evidence] == [("scale", scale), ("clip_norm", 0.5)]
     assert codes(cut(made, [2])[0]) == ["SG305"]
-    assert result(row_by_row([made])) == result([made])
+    assert result(row_by_row([made]), rules=(ClipBeforeUnscale,)) == result([made], rules=(ClipBeforeUnscale,))
 
 
 def test_it_says_what_to_insert() -> None:

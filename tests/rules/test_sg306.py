@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seismograd.rules.sg306_step_without_unscale import StepWithoutUnscale
 from seismograd.schema import Block, EventFlag, EventKind, StepFlag
 from tests.rules.cutting import codes, cut, result, row_by_row
 from tests.rules.stream import at, stream
@@ -28,7 +29,7 @@ def test_a_step_on_scaled_gradients_is_found_at_once(scale: float, num_steps: in
     assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG306", "error", 0, num_steps - 1)
     assert (finding.where, finding.evidence[0].value) == (at("s"), scale)
     assert codes(cut(made, [1])[0]) == ["SG306"]
-    assert result(row_by_row([made])) == result([made])
+    assert result(row_by_row([made]), rules=(StepWithoutUnscale,)) == result([made], rules=(StepWithoutUnscale,))
 
 
 def test_it_says_what_to_call_instead() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seismograd.rules.sg308_partial_window import PartialWindow
 from seismograd.schema import Block, Finding
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.rules.stream import at, stream
@@ -29,7 +30,7 @@ def test_what_is_thrown_away_is_found_in_the_first_window_of_the_next_epoch(whol
     assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG308", "warning", 4, 8)
     assert (finding.where, finding.evidence[0].value) == (at("z"), left)
     assert f"if (i + 1) % {whole} == 0 or i + 1 == len(loader):" in finding.excerpt
-    assert result(row_by_row([made])) == result([made])
+    assert result(row_by_row([made]), rules=(PartialWindow,)) == result([made], rules=(PartialWindow,))
     assert codes(cut(made, [5])[0]) == ["SG308"]
 
 
@@ -40,7 +41,7 @@ def test_what_leaks_into_the_next_epoch_is_found(whole: int, data: st.DataObject
     finding = next(each for each in result([made])[0] if each.code == "SG308")
     assert (finding.first_step, finding.where) == (4, at("s"))
     assert f"{left} were left over" in finding.cause.render()
-    assert result(row_by_row([made])) == result([made])
+    assert result(row_by_row([made]), rules=(PartialWindow,)) == result([made], rules=(PartialWindow,))
 
 
 @given(wholes, st.data())

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
 from seismograd.schema import Block, EventFlag, Finding
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.rules.stream import at, stream
@@ -28,7 +29,7 @@ def test_a_mean_of_unequal_means_is_found_in_the_third_window(counts: list[float
     assert (finding.where, finding.evidence[0].value, finding.evidence[0].limit) == (at("b"), 240, 8)
     assert "weighs 30 times" in finding.cause.render()
     assert codes(cut(made, [3])[0]) == ["SG309"]
-    assert result(row_by_row([made])) == result([made])
+    assert result(row_by_row([made]), rules=(UnevenAccumulation,)) == result([made], rules=(UnevenAccumulation,))
 
 
 @given(st.lists(st.floats(100, 190), min_size=2, max_size=6))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
 from seismograd.schema import Block, EventFlag, Finding
 from tests.rules.cutting import codes, cut, result, row_by_row
 from tests.rules.stream import at, stream
@@ -27,7 +28,7 @@ def test_dividing_the_gradient_of_a_mean_is_found_in_the_third_step(factor: floa
     assert finding.evidence[0].value == pytest.approx(factor * finding.evidence[0].limit, rel=1e-6)
     assert finding.where == at("s")
     assert codes(cut(made, [3])[0]) == ["SG310"]
-    assert result(row_by_row([made])) == result([made])
+    assert result(row_by_row([made]), rules=(GradientRescaled,)) == result([made], rules=(GradientRescaled,))
 
 
 @given(st.integers(2, 8))

@@ -1,0 +1,185 @@
+"""SG501 clipping-saturated."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, final
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.rules.rows import as_list, numbers, site_of, statistic, updates
+from seismograd.rules.rule import Rule
+from seismograd.rules.wording import optimizer_kind, optimizer_name
+from seismograd.schema import Block, EventKind, Evidence, Finding
+
+
+@final
+@dataclass
+class ClippingSaturated(Rule):
+    """Nearly every step is clipped by far: the limit, and not the gradient, sets the size of the step.
+
+    What it finds
+        A clip by norm whose limit lies far below what gradients usually are, so that it binds all the time.
+
+    Why it hurts
+        Clipping is there for the rare large gradient. When it always binds, every step has the same length, learning rate times limit,
+        whatever the gradient says: steps do not become smaller near a minimum, and under SGD the learning rate is really as many times
+        lower as the limit is below the norm. Training crawls. Adam divides by the size of the gradients and hides the factor, until what
+        is left of them comes near its epsilon.
+
+    How it decides
+        From the last {window} steps with a clip: at least {min_share:.0%} of them were clipped, and the median norm was at least
+        {min_ratio:g} times the limit for SGD, with updates of less than {max_update:g} of the weights in the median, where that was
+        measured. For optimizers that divide by the size of the gradients it takes {min_adaptive_ratio:g} times, and is a note, unless what
+        is left per scalar is less than {max_scalar:g}.
+
+    False alarms
+        A clip that binds often but not by far, as in reinforcement learning, is not reported, nor a low limit with a high learning rate.
+        Normalising every gradient on purpose looks the same.
+
+    What to try
+        - Set the limit above the usual norm: a high percentile of what `seismograd show` lists for the first steps.
+        - Check its unit: a limit for a mean loss does not fit a summed one, nor one for single values a norm.
+        - With mixed precision see that `scaler.unscale_` comes before the clip.
+        - If every step is to have one length, say so with an optimizer that normalises.
+
+    References
+        - Pascanu, Mikolov, Bengio (2013), On the difficulty of training recurrent neural networks.
+        - Zhang, He, Sra, Jadbabaie (2020), Why gradient clipping accelerates training.
+    """
+
+    code: ClassVar[str] = "SG501"
+    name: ClassVar[str] = "clipping-saturated"
+    severity: ClassVar[str] = "warning"
+    needs: ClassVar[tuple[str, ...]] = ()
+    absorbs: ClassVar[tuple[str, ...]] = ("SG106", "SG108")
+
+    window: int = 30  # steps
+    min_share: float = 0.95
+    min_ratio: float = 20.0  # median norm / limit
+    max_update: float = 1e-3  # norm of the update / norm of the weights
+    min_adaptive_ratio: float = 100.0
+    max_scalar: float = 1e-6
+
+    _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
+    _num_rows: int = field(default=0, init=False, repr=False)
+
+    def observe(self, block: Block) -> Iterable[Finding]:
+        self._num_rows += len(block)
+        norm, limit = numbers(block.steps, "clip_norm"), numbers(block.steps, "clip_limit")
+        coefficient = numbers(block.steps, "clip_coefficient")
+        rows = as_list(np.flatnonzero(np.isfinite(coefficient) & np.isfinite(norm) & (limit > 0) & updates(block)))
+        changed: dict[int, Finding] = {}
+        for row in rows:
+            optimizer = int(block.steps["optimizer"][row])
+            track = self._tracks.setdefault(optimizer, _Track(deque(maxlen=self.window)))
+            clipped = bool(coefficient[row] < 1)
+            if track.finding is not None:
+                if clipped:
+                    track.finding = changed[optimizer] = replace(track.finding, last_step=int(block.steps["iteration"][row]))
+                continue
+            update = statistic(block, "update_ratio")[row] if "update_ratio" in block.values else np.full(1, np.nan)
+            known = update[np.isfinite(update)]
+            track.steps.append(
+                _Step(
+                    int(block.steps["iteration"][row]),
+                    clipped,
+                    float(norm[row] / limit[row]),
+                    float(coefficient[row]),
+                    float(np.median(known)) if len(known) else float("nan"),
+                    float(block.steps["applied_norm"][row]),
+                )
+            )
+            if len(track.steps) == self.window and clipped:
+                track.finding = self._judge(block, row, optimizer, track)
+                if track.finding is not None:
+                    changed[optimizer] = track.finding
+        return changed.values()
+
+    def shortfall(self) -> Message | None:
+        if self._num_rows < self.window:
+            return say("needs {needed} steps, has {has}", needed=self.window, has=self._num_rows)
+        return None
+
+    def _judge(self, block: Block, row: int, optimizer: int, track: _Track) -> Finding | None:
+        steps = list(track.steps)
+        share = sum(step.clipped for step in steps) / len(steps)
+        ratio = float(np.median([step.ratio for step in steps]))
+        if share < self.min_share or ratio < min(self.min_ratio, self.min_adaptive_ratio):
+            return None
+        kind = optimizer_kind(block, optimizer)
+        severity = self._severity(block, steps, ratio, kind.upper().endswith("SGD"))
+        if severity is None:
+            return None
+        iteration, lr = int(block.steps["iteration"][row]), float(block.steps["lr"][row])
+        norm, limit = float(block.steps["clip_norm"][row]), float(block.steps["clip_limit"][row])
+        values: dict[str, str | int | float] = {
+            "optimizer": optimizer_name(block, optimizer),
+            "percent": f"{share:.0%}",
+            "ratio": f"{ratio:.3g}",
+            "limit": limit,
+            "lr": lr,
+            "effective": f"{lr * float(np.median([step.coefficient for step in steps])):.2g}",
+        }
+        if kind.upper().endswith("SGD"):
+            cause = say(
+                "{percent} of the steps of {optimizer} are clipped, and the norm is {ratio} times the limit of {limit:g} in the median: "
+                "the learning rate of {lr:g} is really one of {effective}",
+                **values,
+            )
+        else:
+            cause = say(
+                "{percent} of the steps of {optimizer} are clipped, and the norm is {ratio} times the limit of {limit:g} in the median: "
+                "the limit, and not the gradient, sets what it is given",
+                **values,
+            )
+        usual = float(f"{1.5 * ratio * limit:.1g}")
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=severity,
+            optimizer=optimizer,
+            first_step=next(step.iteration for step in steps if step.clipped),
+            last_step=iteration,
+            parameters=(),
+            evidence=(Evidence("clipped_share", "", iteration, share, self.min_share), Evidence("clip_norm", "", iteration, norm, limit)),
+            cause=cause,
+            advice=say("set the limit above the usual norm, so that only unusual gradients are clipped"),
+            where=site_of(block, EventKind.CLIP, iteration),
+            excerpt=f"torch.nn.utils.clip_grad_norm_(model.parameters(), {usual:g})",
+        )
+
+    def _severity(self, block: Block, steps: list[_Step], ratio: float, is_sgd: bool) -> str | None:
+        """How bad it is for this optimizer; `None`: not at all."""
+        if is_sgd:
+            known = [step.update for step in steps if step.update == step.update]
+            slow = not known or float(np.median(known)) < self.max_update
+            return self.severity if ratio >= self.min_ratio and slow else None
+        if ratio < self.min_adaptive_ratio:
+            return None
+        numel = sum(parameter.numel for parameter in block.parameters if parameter.optimizer is not None)
+        scalar = float(np.median([step.applied for step in steps])) / max(numel, 1) ** 0.5
+        return self.severity if scalar < self.max_scalar else "info"
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step with a clip; `update` is NaN where it was not measured."""
+
+    iteration: int
+    clipped: bool
+    ratio: float  # norm / limit
+    coefficient: float
+    update: float
+    applied: float
+
+
+@dataclass(slots=True)
+class _Track:
+    """The last steps of one optimizer."""
+
+    steps: deque[_Step]
+    finding: Finding | None = None
