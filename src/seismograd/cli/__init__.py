@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from seismograd import __version__
-from seismograd.cli import check, explain, lab, report, rules, run, runs, show
+from seismograd.cli import bench, check, explain, lab, report, rules, run, runs, show
 from seismograd.cli.entry import Entry, Plan
 from seismograd.cli.help import Command, Group
 from seismograd.cli.language import split_language
@@ -69,6 +69,12 @@ COMMANDS = (
         report.report,
         mark("Write a run into one file: a page that opens without a network, Markdown or JSON."),
         ("seismograd report runs/20260101T120000Z-train", "seismograd report runs/20260101T120000Z-train -o report.md"),
+    ),
+    Entry(
+        "bench",
+        bench.bench,
+        mark("Measure what watching costs on this machine, next to other ways of looking at gradients."),
+        ("seismograd bench --quick", "seismograd bench --model my_package.models:small --json"),
     ),
     Entry(
         "lab",

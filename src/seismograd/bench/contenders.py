@@ -1,0 +1,172 @@
+"""Ways of looking at gradients, each beside the same training: ours at each level, and what others do."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seismograd.bench.models import Workload
+from seismograd.levels import LEVELS
+from seismograd.wiring import Recording
+
+WHOLE_BUDGET = 1.0  # nothing is left out
+
+
+class Contender:
+    """Something that may look at the gradients between backward and step. This one does not: the bare step."""
+
+    name = "bare"
+
+    def __init__(self, workload: Workload) -> None:
+        self.parameters: Sequence[torch.nn.Parameter] = [p for p in workload.model.parameters() if p.requires_grad]
+
+    def begin(self) -> None:
+        """Its turn comes."""
+
+    def look(self) -> None:
+        """The gradients are ready."""
+
+    def end(self) -> None:
+        """Its turn is over."""
+
+    def close(self) -> None:
+        """It has no more turns."""
+
+
+class Looking(Contender):
+    """Looks with a function of the parameters."""
+
+    def __init__(self, workload: Workload, name: str, function: Callable[[Sequence[torch.nn.Parameter]], object]) -> None:
+        super().__init__(workload)
+        self.name = name
+        self._function = function
+
+    def look(self) -> None:
+        """Call it."""
+        self._function(self.parameters)
+
+
+class Watched(Contender):
+    """Ours: the whole of it, recording and rules too. It listens only while it is its turn."""
+
+    def __init__(self, workload: Workload, level: str, folder: Path) -> None:
+        super().__init__(workload)
+        self.name = f"seismograd, {level}"
+        self._recording = Recording(folder / level, "bench", [workload.model], [workload.optimizer], level=level, budget=WHOLE_BUDGET)
+        self.end()
+
+    def begin(self) -> None:
+        """Put the patches in."""
+        self._recording._hub.attach(self._recording._session)
+        self._recording._hub.attach(self._recording._ranks)
+
+    def end(self) -> None:
+        """Take them out."""
+        self._recording._hub.detach(self._recording._session)
+        self._recording._hub.detach(self._recording._ranks)
+
+    def close(self) -> None:
+        """Finish the record."""
+        self._recording.close()
+
+
+class Histograms(Contender):
+    """TensorBoard's `add_histogram` of every gradient."""
+
+    name = "TensorBoard add_histogram"
+
+    def __init__(self, workload: Workload, folder: Path) -> None:
+        super().__init__(workload)
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
+        self._names = [name for name, p in workload.model.named_parameters() if p.requires_grad]
+        self._step = 0
+
+    def look(self) -> None:
+        """Add them."""
+        self._step += 1
+        for name, parameter in zip(self._names, self.parameters, strict=True):
+            if parameter.grad is not None:
+                self._writer.add_histogram(name, parameter.grad, self._step)
+
+    def close(self) -> None:
+        """Finish its file."""
+        self._writer.close()
+
+
+class Wandb(Contender):
+    """`wandb.watch(log="gradients")` at every step, offline."""
+
+    name = "wandb.watch"
+
+    def __init__(self, workload: Workload, folder: Path) -> None:
+        super().__init__(workload)
+        self._wandb: Any = importlib.import_module("wandb")
+        self._model = workload.model
+        self._run: Any = self._wandb.init(mode="offline", dir=str(folder), settings=self._wandb.Settings(silent=True))
+
+    def begin(self) -> None:
+        """Hook the gradients."""
+        self._run.watch(self._model, log="gradients", log_freq=1)
+
+    def look(self) -> None:
+        """Log what the hooks saw."""
+        self._run.log({})
+
+    def end(self) -> None:
+        """Take the hooks out."""
+        self._run.unwatch(self._model)
+
+    def close(self) -> None:
+        """Finish its run."""
+        self._run.finish()
+
+
+def norm_of_each(parameters: Sequence[torch.nn.Parameter]) -> object:
+    """`p.grad.norm().item()` for each."""
+    return [float(p.grad.norm()) for p in parameters if p.grad is not None]  # what .item() does
+
+
+def foreach_norm(parameters: Sequence[torch.nn.Parameter]) -> object:
+    """All norms in one call, and one transfer."""
+    norms: Any = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])  # pyright: ignore
+    told: object = torch.stack(list(norms)).tolist()
+    return told
+
+
+def clip(parameters: Sequence[torch.nn.Parameter]) -> object:
+    """A clip that does not bind."""
+    return torch.nn.utils.clip_grad_norm_(parameters, 1e9)
+
+
+def contenders(workload: Workload, closing: ExitStack) -> tuple[list[Contender], list[str]]:
+    """The bare step first, then all that this installation has; and the names of those that could not begin. They end with `closing`."""
+    folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="seismograd-bench-")))
+    listed: list[Callable[[], Contender]] = [lambda: Contender(workload)]
+    listed += [lambda level=level: Watched(workload, level, folder) for level in LEVELS]
+    for name, function in (("norm().item() of each", norm_of_each), ("_foreach_norm", foreach_norm), ("clip_grad_norm_", clip)):
+        listed.append(lambda name=name, function=function: Looking(workload, name, function))
+    if _installed("tensorboard"):
+        listed.append(lambda: Histograms(workload, folder))
+    if _installed("wandb"):
+        listed.append(lambda: Wandb(workload, folder))
+    found: list[Contender] = []
+    failed: list[str] = []
+    for make in listed:
+        try:
+            found.append(make())
+            closing.callback(found[-1].close)
+        except Exception as error:
+            failed.append(f"{type(error).__name__}: {error}")
+    return found, failed
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None

@@ -1,0 +1,105 @@
+"""Times each contender's steps in turn with those of all others, so that what else the machine does falls on all alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+
+from seismograd.bench.contenders import Contender, contenders
+from seismograd.bench.models import Workload
+
+STEPS = 10  # of each turn: of sampled statistics every tenth step has its share
+ROUNDS, QUICK_ROUNDS = 15, 3
+MIN_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of several rounds, and the quartiles around it."""
+
+    low: float
+    median: float
+    high: float
+
+    @staticmethod
+    def of(values: list[float]) -> Spread:
+        """Of at least one."""
+        if len(values) == 1:
+            return Spread(values[0], values[0], values[0])
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        return Spread(low, median, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a step takes with one contender (seconds), and what that is over the bare step of the same round, as its share."""
+
+    name: str
+    step_s: Spread
+    share: Spread
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The costs of all contenders beside one model; the bare step is the first. `failed` are those that could not begin."""
+
+    model: str
+    num_tensors: int
+    num_scalars: int
+    num_rounds: int
+    costs: tuple[Cost, ...]
+    failed: tuple[str, ...]
+
+
+def measure(workload: Workload, quick: bool, tick: Callable[[str, int, int], None]) -> Result:
+    """Time all contenders beside this model; `tick(model, done, of)` is told of each turn."""
+    num_rounds = max(MIN_ROUNDS, round((QUICK_ROUNDS if quick else ROUNDS) * workload.size))
+    with ExitStack() as closing:
+        found, failed = contenders(workload, closing)
+        times: dict[str, list[float]] = {contender.name: [] for contender in found}
+        num_turns = (num_rounds + 1) * len(found)
+        for number in range(num_turns):
+            turn, place = divmod(number, len(found))
+            contender = found[(place + turn) % len(found)]  # each round begins with another one
+            taken_s = _turn(workload, contender)
+            if turn > 0:  # the first is to warm up
+                times[contender.name].append(taken_s)
+            tick(workload.name, number + 1, num_turns)
+    bare = times[found[0].name]
+    costs = tuple(
+        Cost(name, Spread.of(taken), Spread.of([one / base - 1 for one, base in zip(taken, bare, strict=True)]))
+        for name, taken in times.items()
+    )
+    return Result(workload.name, workload.num_tensors, workload.num_scalars, num_rounds, costs, tuple(failed))
+
+
+def _turn(workload: Workload, contender: Contender) -> float:
+    """Seconds a step, over `STEPS` steps after one to warm up."""
+    contender.begin()
+    try:
+        _step(workload, contender)
+        _wait()
+        began = time.perf_counter()
+        for _ in range(STEPS):
+            _step(workload, contender)
+        _wait()
+        return (time.perf_counter() - began) / STEPS
+    finally:
+        contender.end()
+
+
+def _step(workload: Workload, contender: Contender) -> None:
+    workload.optimizer.zero_grad()
+    workload.loss().backward()
+    contender.look()
+    workload.optimizer.step()
+
+
+def _wait() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -1,0 +1,67 @@
+"""`seismograd bench`: what watching costs on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import Annotated
+
+import typer
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import mark, say, translate
+
+
+def bench(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="mlp|many|gpt|MODULE:FUNCTION",
+            help=mark("What to train meanwhile; repeatable. A function of yours returns (model, loss), loss() giving that of a batch."),
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help=mark("Fewer rounds, and without the GPT."))] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=mark("Answer in JSON."))] = False,
+) -> None:
+    """Measure what watching a training costs on this machine, next to other ways of looking at gradients."""
+    if importlib.util.find_spec("torch") is None:
+        raise SeismogradError(say("measuring needs PyTorch, which is not installed"), say("pip install torch"))
+    from seismograd.bench import report
+    from seismograd.bench.models import MODELS, user_model
+    from seismograd.bench.timing import Result, measure
+    from seismograd.views import output
+
+    results: list[Result] = []
+    names = model or [name for name in MODELS if not (quick and name == "gpt")]
+    for name in names:
+        if name not in MODELS and ":" not in name:
+            raise SeismogradError(
+                say("{option} does not take {value}", option="--model", value=repr(name)),
+                say("give one of {choices}", choices=", ".join((*MODELS, "MODULE:FUNCTION"))),
+            )
+    with _Progress() as progress:
+        for name in names:
+            workload = MODELS[name]() if name in MODELS else user_model(name)
+            results.append(measure(workload, quick, progress.tick))
+    output.answer(report.to_json(results) if as_json else report.table(results))
+
+
+class _Progress:
+    """A line on stderr that says how far it is, where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def tick(self, name: str, done: int, of: int) -> None:
+        """So many turns are done."""
+        if self._shown:
+            line = translate("measuring {model}: {percent}%").format(model=name, percent=100 * done // of)
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)

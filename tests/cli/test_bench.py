@@ -1,0 +1,107 @@
+"""`seismograd bench` measures beside a model of ours or the user's, and says so in a table or in JSON."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+
+from seismograd.bench.contenders import Watched, contenders
+from seismograd.bench.models import MODELS, Workload, user_model
+from seismograd.bench.timing import STEPS, Spread, measure
+from seismograd.errors import SeismogradError
+from seismograd.levels import LEVELS
+from seismograd.record.reader import open_run
+from tests.cli.test_commands import seismograd
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+TINY = """
+import torch
+
+def tiny():
+    model = torch.nn.Linear(3, 2)
+    return model, lambda: model(torch.ones(4, 3)).square().mean()
+
+def wrong():
+    return 3
+"""
+
+
+def tiny() -> Workload:
+    model = torch.nn.Linear(3, 2)
+    return Workload("tiny", model, torch.optim.SGD(model.parameters(), 0.1), lambda: model(torch.ones(4, 3)).square().mean())
+
+
+def test_all_contenders_are_measured_in_turn_beside_the_bare_step() -> None:
+    ticks: list[tuple[int, int]] = []
+    result = measure(tiny(), True, lambda _, done, of: ticks.append((done, of)))
+    names = [cost.name for cost in result.costs]
+    assert names[: 1 + len(LEVELS)] == ["bare", *(f"seismograd, {level}" for level in LEVELS)]
+    assert {"norm().item() of each", "_foreach_norm", "clip_grad_norm_"} <= set(names)
+    assert all(0 < cost.step_s.low <= cost.step_s.median <= cost.step_s.high for cost in result.costs)
+    assert result.costs[0].share == Spread(0.0, 0.0, 0.0)
+    assert [done for done, _ in ticks] == list(range(1, ticks[0][1] + 1))
+
+
+def test_ours_records_in_its_own_turns_only(tmp_path: Path) -> None:
+    workload = tiny()
+    ours = Watched(workload, "normal", tmp_path)
+    for listening in (True, False, True):
+        if listening:
+            ours.begin()
+        for _ in range(STEPS):
+            workload.optimizer.zero_grad()
+            workload.loss().backward()
+            workload.optimizer.step()
+        if listening:
+            ours.end()
+    ours.close()
+    assert len(open_run(tmp_path / "normal").steps) == 2 * STEPS
+
+
+def test_what_cannot_begin_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr("seismograd.bench.contenders.Watched.__init__", broken)
+    with ExitStack() as closing:
+        found, failed = contenders(tiny(), closing)
+    assert found[0].name == "bare"
+    assert failed == ["OSError: no room"] * len(LEVELS)
+
+
+@pytest.mark.parametrize(("name", "tensors", "millions"), [("mlp", 4, 0.2), ("many", 1000, 2.1), ("gpt", 100, 17.4)])
+def test_the_models_have_the_sizes_that_are_said(name: str, tensors: int, millions: float) -> None:
+    workload = MODELS[name]()
+    assert workload.num_tensors == tensors
+    assert workload.num_scalars / 1e6 == pytest.approx(millions, abs=0.05)
+    if name != "many":
+        workload.loss().backward()
+        assert all(p.grad is not None for p in workload.model.parameters())
+
+
+@pytest.mark.parametrize("target", ["nothing", "no_such_module:f", "math:no_such_function", "math:pi", "os:getcwd"])
+def test_a_model_that_is_none_is_refused(target: str) -> None:
+    with pytest.raises(SeismogradError):
+        user_model(target)
+
+
+def test_the_command_answers_for_a_model_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    done = seismograd("bench", "--model", "mine:tiny", "--quick", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert [model["model"] for model in told["models"]] == ["mine:tiny"]
+    assert told["models"][0]["costs"][0]["name"] == "bare"
+    shown = seismograd("bench", "--model", "mine:tiny", "--quick")
+    assert "seismograd, normal" in shown.stdout
+    assert list(tmp_path.glob("runs*")) == []
+    refused = seismograd("bench", "--model", "mine:wrong", "--quick")
+    assert refused.returncode == 2
+    assert "mine:wrong" in refused.stderr
+    assert seismograd("bench", "--model", "no-such").returncode == 2
