@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from seismograd.control.accumulate import Accumulation as Accumulation
     from seismograd.control.accumulate import accumulate as accumulate
+    from seismograd.control.adaptive import AutoClip as AutoClip
+    from seismograd.control.adaptive import ZClip as ZClip
     from seismograd.control.clip import clip_grad_norm_ as clip_grad_norm_
     from seismograd.control.clip import clip_grad_value_ as clip_grad_value_
     from seismograd.control.nonfinite import NonFiniteGradientError as NonFiniteGradientError
     from seismograd.control.nonfinite import Skips as Skips
+    from seismograd.control.units import clip_grad_unit_ as clip_grad_unit_
     from seismograd.errors import SeismogradError as SeismogradError
     from seismograd.errors import TrainingHalted as TrainingHalted
     from seismograd.record.reader import Run as Run
@@ -25,10 +28,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Accumulation": "seismograd.control.accumulate",
+    "AutoClip": "seismograd.control.adaptive",
     "NonFiniteGradientError": "seismograd.control.nonfinite",
     "Skips": "seismograd.control.nonfinite",
+    "ZClip": "seismograd.control.adaptive",
     "accumulate": "seismograd.control.accumulate",
     "clip_grad_norm_": "seismograd.control.clip",
+    "clip_grad_unit_": "seismograd.control.units",
     "clip_grad_value_": "seismograd.control.clip",
     "SeismogradError": "seismograd.errors",
     "TrainingHalted": "seismograd.errors",
@@ -39,6 +45,7 @@ _HOMES = {
 
 __all__ = [
     "Accumulation",
+    "AutoClip",
     "NonFiniteGradientError",
     "Run",
     "SeismogradError",
@@ -47,6 +54,7 @@ __all__ = [
     "__version__",
     "accumulate",
     "clip_grad_norm_",
+    "clip_grad_unit_",
     "clip_grad_value_",
     "open_run",
     "watch",

@@ -63,7 +63,13 @@ STATISTICS = (
     Statistic("update_ratio", "<f4", "1", "norm of the update / norm of the weights, over the probed scalars; NaN where it was not probed"),
     Statistic("unmoved", "<f4", "share", "probed scalars with a gradient that the update did not change / those with one; NaN: not probed"),
     Statistic("weight_norm", "<f8", "1", "L2 norm of the weights before the update", sampled=True),
-    Statistic("dead_rows", "<u4", "rows", "rows whose gradient was zero at every iteration since the last sample", sampled=True),
+    Statistic(
+        "dead_rows",
+        "<f4",
+        "rows",
+        "rows whose gradient was zero at every iteration since the last sample; NaN where rows are split over processes",
+        sampled=True,
+    ),
     Statistic(
         "exponents",
         "<u4",
@@ -125,7 +131,7 @@ EVENT_DTYPE = np.dtype(
         ("optimizer", "<i2"),  # index into the run's optimizers, -1 when it concerns none or all
         ("flags", "<u2"),  # EventFlag
         ("kind", "u1"),  # EventKind
-        ("detail", "u1"),  # CLIP: 1 norm, 2 value; ZERO_GRAD: 1 optimizer, 2 module; BACKWARD: Origin of a loss that is not finite
+        ("detail", "u1"),  # CLIP: 1 norm, 2 value, 3 unit; ZERO_GRAD: 1 optimizer, 2 module; BACKWARD: Origin of a loss that is not finite
     ]
 )
 

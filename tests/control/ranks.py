@@ -138,7 +138,16 @@ def clipped(model: nn.Module) -> dict[str, Any]:
     seismograd.clip_grad_norm_(model.parameters(), 0.01)
     after = float(torch.stack([whole(g).square().sum() for g in gradients(model)]).sum().sqrt())
     model.zero_grad()
-    return {"error": max(errors), "after": after}
+    return {"error": max(errors), "after": after, "units": units_error(model)}
+
+
+def units_error(model: nn.Module) -> float:
+    """A sharded gradient is clipped by unit as a whole one is."""
+    twin = net()
+    for one in (model, twin):
+        mean_loss(one, parts(EVEN, 0)[0]).backward()
+        seismograd.clip_grad_unit_(one.parameters(), 0.05)
+    return max(float((whole(a) - b).norm() / b.norm()) for a, b in zip(gradients(model), gradients(twin), strict=True))
 
 
 def gradient_norm(order: float) -> float:

@@ -40,6 +40,7 @@ def test_ddp_and_fsdp2_accumulate_as_one_process_would(tmp_path: Path) -> None:
     for rank in range(2):
         assert "different numbers of micro-batches" in by_case["fsdp refused", rank]["refused"]
         assert by_case["fsdp clip", rank]["error"] < 1e-12
+        assert by_case["fsdp clip", rank]["units"] < 1e-12
         assert by_case["fsdp clip", rank]["after"] == pytest.approx(0.01, rel=1e-4)
     for name, sizes in (("even", EVEN), ("empty", EMPTY)):
         run = seismograd.open_run(tmp_path / name)

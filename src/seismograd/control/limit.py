@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from seismograd.control.adaptive import Clipper
 from seismograd.control.clip import as_tensor, limit_norm
 from seismograd.control.gradients import Holders
 from seismograd.control.nonfinite import Policy, act, check_policy
@@ -46,10 +47,14 @@ class Limit:
         policy: Policy | None = None if quiet else self.nonfinite
         if self.max_norm is not None:
             return limit_norm(held, self.max_norm, self.norm_type, policy)
-        if policy is not None and policy != "torch":
+        if policy is not None and policy != "torch" and not isinstance(self.clip, Clipper):
             concerned = held.with_gradient()
             norms = norms_of(concerned.gradients())
             if not math.isfinite(total_of(norms)):
                 HUB.tell("clip_begins", list(held.tensors))  # so that they are read before they are cleared
                 return as_tensor(total_of(norms), concerned.gradients()), act(policy, concerned, norms)
-        return (None if self.clip is None else self.clip(list(held.tensors))), False
+        if self.clip is None:
+            return None, False
+        if isinstance(self.clip, Clipper):
+            return self.clip.apply(held, None if quiet else self.clip.nonfinite)
+        return self.clip(list(held.tensors)), False
