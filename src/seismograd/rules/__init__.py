@@ -7,6 +7,7 @@ from seismograd.rules.sg101_vanishing_gradient import VanishingGradient
 from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
 from seismograd.rules.sg103_gradient_spike import GradientSpike
 from seismograd.rules.sg104_dead_units import DeadUnits
+from seismograd.rules.sg105_gradient_underflow import GradientUnderflow
 from seismograd.rules.sg106_lost_updates import LostUpdates
 from seismograd.rules.sg107_update_too_large import UpdateTooLarge
 from seismograd.rules.sg108_update_too_small import UpdateTooSmall
@@ -24,6 +25,7 @@ from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
 from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
 from seismograd.rules.sg401_parameter_not_optimized import ParameterNotOptimized
 from seismograd.rules.sg402_no_gradient import NoGradient
+from seismograd.rules.sg403_frozen_parameter import FrozenParameter
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
 
 RULES: tuple[type[Rule], ...] = (
@@ -31,6 +33,7 @@ RULES: tuple[type[Rule], ...] = (
     ExplodingGradient,
     GradientSpike,
     DeadUnits,
+    GradientUnderflow,
     LostUpdates,
     UpdateTooLarge,
     UpdateTooSmall,
@@ -48,6 +51,7 @@ RULES: tuple[type[Rule], ...] = (
     GradientRescaled,
     ParameterNotOptimized,
     NoGradient,
+    FrozenParameter,
     ClippingSaturated,
 )
 
