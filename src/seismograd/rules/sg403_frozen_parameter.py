@@ -1,0 +1,212 @@
+"""SG403 frozen-parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, final
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.rules.rows import BoolArray, as_list, integers
+from seismograd.rules.rule import Rule
+from seismograd.schema import Block, Evidence, Finding, IntArray, Parameter, State
+
+LAYERS = ("Linear", "Bilinear", "Conv", "LSTM", "GRU", "RNN", "MultiheadAttention")  # beginnings or ends of class names
+
+
+@final
+@dataclass
+class FrozenParameter(Rule):
+    """Parameters are frozen where it seems to be a mistake, or are not although the script tried to.
+
+    What it finds
+        `module.requires_grad = False`, which sets an attribute that nothing reads, so that the module trains all the same. And the other
+        way round: a head, or a layer among others of its kind, that is frozen while what comes before it trains.
+
+    Why it hurts
+        A frozen head with random weights keeps the model from using what it learns: the layers below have to fit an output that means
+        nothing. A backbone that was to stay as it was loses what it had been trained for, at the first large steps of a new head.
+
+    How it decides
+        After {min_steps} steps (at the end of a run {min_evaluated} are enough), from the parameters and their order in the modules. Frozen
+        layers count when they come after a layer that trains, as the last ones or between numbered layers of one parent, hold no more than
+        {max_share:.0%} of the model, and at least as large a part of it trains. Layers are linear, convolutional, recurrent and attention
+        ones; a layer that once got a gradient is not frozen.
+
+    False alarms
+        A frozen backbone, the input side of a model, frozen embeddings and normalisation layers, adapters on a frozen model, and frozen
+        copies of trained layers (target networks, averaged models) do not count. A fixed classifier that is meant is reported.
+
+    What to try
+        - Call the method with the underscore, `module.requires_grad_(False)`, or set `requires_grad` on each parameter.
+        - After freezing a whole model, unfreeze the head: `model.head.requires_grad_(True)`; or replace it after freezing, since new layers
+          are trainable.
+        - See that the optimizer holds what was unfrozen later.
+
+    References
+        - PyTorch documentation, torch.nn.Module.requires_grad_; Autograd mechanics: setting requires_grad.
+    """
+
+    code: ClassVar[str] = "SG403"
+    name: ClassVar[str] = "frozen-parameter"
+    severity: ClassVar[str] = "warning"
+    needs: ClassVar[tuple[str, ...]] = ()
+    absorbs: ClassVar[tuple[str, ...]] = ("SG108",)
+
+    min_steps: int = 10
+    min_evaluated: int = 3  # steps
+    max_share: float = 0.5  # of the scalars of all layers
+
+    _num_rows: int = field(default=0, init=False, repr=False)
+    _first_step: int = field(default=-1, init=False, repr=False)
+    _last_step: int = field(default=-1, init=False, repr=False)
+    _known: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
+    _suspects: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # columns
+    _got_some: set[str] = field(default_factory=set[str], init=False, repr=False)  # suspects that had a gradient
+    _finding: Finding | None = field(default=None, init=False, repr=False)
+
+    def observe(self, block: Block) -> Iterable[Finding]:
+        if not len(block):
+            return []
+        iterations = integers(block.steps, "iteration")
+        self._first_step = int(iterations[0]) if self._first_step < 0 else self._first_step
+        if block.parameters is not self._known:
+            self._known = block.parameters
+            self._suspects = np.flatnonzero([each.frozen_in_name or not each.trainable for each in block.parameters])
+        before, self._num_rows, self._last_step = self._num_rows, self._num_rows + len(block), int(iterations[-1])
+        if not len(self._suspects):
+            return []
+        there = block.state[:, self._suspects] >= State.ZERO
+        if before < self.min_steps <= self._num_rows:
+            until = self.min_steps - before
+            self._note(there[:until])
+            self._finding = self._judge(int(iterations[until - 1]))
+        self._note(there)
+        if self._finding is None or self._num_rows < self.min_steps:
+            return []
+        self._finding = replace(self._finding, last_step=self._last_step)
+        return [self._finding]
+
+    def finish(self) -> Iterable[Finding]:
+        if self.min_evaluated <= self._num_rows < self.min_steps:
+            self._finding = self._judge(self._last_step)
+            return [] if self._finding is None else [self._finding]
+        return []
+
+    def shortfall(self) -> Message | None:
+        if self._num_rows < self.min_evaluated:
+            return say("needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows)
+        return None
+
+    def _note(self, there: BoolArray) -> None:
+        """Remember which suspects had a gradient  # (B, S)."""
+        assert self._known is not None
+        self._got_some.update(self._known[column].name for column in as_list(self._suspects[there.any(axis=0)]))
+
+    def _judge(self, step: int) -> Finding | None:
+        parameters = self._known or ()
+        in_name = [each.name for each in parameters if each.frozen_in_name and each.name in self._got_some]
+        if in_name:
+            return self._finding_of(in_name, step, *_trains_all_the_same(in_name))
+        layers = _layers(parameters, self._got_some)
+        frozen = self._misplaced(layers)
+        names = [parameter.name for layer in frozen for parameter in layer.parameters]
+        if not names:
+            return None
+        before = next(layer for layer in reversed(layers[: layers.index(frozen[0])]) if not layer.is_frozen)
+        return self._finding_of(names, step, *_is_frozen(frozen, before))
+
+    def _misplaced(self, layers: Sequence[_Layer]) -> list[_Layer]:
+        """Frozen layers behind trained ones, where that is unusual."""
+        trained = [place for place, layer in enumerate(layers) if not layer.is_frozen]
+        if not trained:
+            return []
+        behind = [layer for place, layer in enumerate(layers) if layer.is_frozen and place > trained[0]]
+        found = [each for each in behind if layers.index(each) > trained[-1] or any(_is_beside(each, layers[place]) for place in trained)]
+        originals = [parameter for place in trained for parameter in layers[place].parameters]
+        found = [each for each in found if not all(any(_is_copy(p, other) for other in originals) for p in each.parameters)]
+        total = sum(layer.numel for layer in layers)
+        moving = sum(layers[place].numel for place in trained)
+        small = sum(layer.numel for layer in found) <= self.max_share * total and moving >= self.max_share * total
+        return found if small else []
+
+    def _finding_of(self, names: Sequence[str], step: int, cause: Message, advice: Message, excerpt: str) -> Finding:
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity,
+            optimizer=-1,
+            first_step=self._first_step,
+            last_step=step,
+            parameters=tuple(names),
+            evidence=(Evidence("frozen_parameters", names[0], step, float(len(names)), 0.0),),
+            cause=cause,
+            advice=advice,
+            excerpt=excerpt,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A module with weights of two or more dimensions; frozen when none of its parameters trains."""
+
+    path: str
+    parameters: tuple[Parameter, ...]
+    is_frozen: bool
+    numel: int
+
+
+def _layers(parameters: Sequence[Parameter], got_some: set[str]) -> list[_Layer]:
+    """Those of the usual kinds, in the order of registration."""
+    by_path: dict[str, list[Parameter]] = {}
+    for parameter in parameters:
+        if parameter.module.startswith(LAYERS) or parameter.module.endswith(LAYERS):
+            by_path.setdefault(parameter.name.rpartition(".")[0], []).append(parameter)
+    found: list[_Layer] = []
+    for path, held in by_path.items():
+        if any(len(parameter.shape) >= 2 for parameter in held):
+            is_frozen = not any(parameter.trainable or parameter.name in got_some for parameter in held)
+            found.append(_Layer(path, tuple(held), is_frozen, sum(parameter.numel for parameter in held)))
+    return found
+
+
+def _is_copy(one: Parameter, other: Parameter) -> bool:
+    """Whether both are the same part of two networks: `target.0.weight` and `online.0.weight`."""
+    root, _, rest = one.name.partition(".")
+    other_root, _, other_rest = other.name.partition(".")
+    return rest == other_rest and one.shape == other.shape and root != other_root and not root.isdigit()
+
+
+def _is_beside(one: _Layer, other: _Layer) -> bool:
+    """Whether both are numbered children of one parent."""
+    parent, _, number = one.path.rpartition(".")
+    other_parent, _, other_number = other.path.rpartition(".")
+    return parent == other_parent and number.isdigit() and other_number.isdigit() and int(other_number) < int(number)
+
+
+def _trains_all_the_same(names: Sequence[str]) -> tuple[Message, Message, str]:
+    module = names[0].rpartition(".")[0] or "module"
+    return (
+        say(
+            "`requires_grad = False` was set on a module that holds {first} and {more} other parameters; a module has no such switch, so "
+            "they train all the same",
+            first=names[0],
+            more=len(names) - 1,
+        ),
+        say("call the method, with the underscore: it sets the flag of each parameter"),
+        f"{module}.requires_grad_(False)  # instead of .requires_grad = False",
+    )
+
+
+def _is_frozen(frozen: Sequence[_Layer], before: _Layer) -> tuple[Message, Message, str]:
+    return (
+        say(
+            "{first} is frozen, while {before}, which comes before it, trains: what is learned there has to fit weights that never change",
+            first=frozen[0].path or frozen[0].parameters[0].name,
+            before=before.path or before.parameters[0].name,
+        ),
+        say("unfreeze it, and see that the optimizer holds it; if it is meant, this finding can be ignored"),
+        f"model.{frozen[0].path}.requires_grad_(True)" if frozen[0].path else "model.requires_grad_(True)",
+    )
