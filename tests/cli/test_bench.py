@@ -11,11 +11,14 @@ import torch
 
 from seismograd.bench.contenders import Watched, contenders
 from seismograd.bench.models import MODELS, Workload, user_model
-from seismograd.bench.timing import STEPS, Spread, measure
+from seismograd.bench.report import table
+from seismograd.bench.timing import STEPS, Cost, Result, Spread, measure
 from seismograd.errors import SeismogradError
+from seismograd.i18n import use_language
 from seismograd.levels import LEVELS
 from seismograd.record.reader import open_run
 from tests.cli.test_commands import seismograd
+from tests.views.golden import rendered
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -98,10 +101,17 @@ def test_the_command_answers_for_a_model_of_the_users(tmp_path: Path, monkeypatc
     told = json.loads(done.stdout)
     assert [model["model"] for model in told["models"]] == ["mine:tiny"]
     assert told["models"][0]["costs"][0]["name"] == "bare"
-    shown = seismograd("bench", "--model", "mine:tiny", "--quick")
-    assert "seismograd, normal" in shown.stdout
     assert list(tmp_path.glob("runs*")) == []
     refused = seismograd("bench", "--model", "mine:wrong", "--quick")
     assert refused.returncode == 2
     assert "mine:wrong" in refused.stderr
-    assert seismograd("bench", "--model", "no-such").returncode == 2
+
+
+def test_the_table_says_what_is_over_the_bare_step() -> None:
+    spread = Spread(0.001, 0.002, 0.003)
+    costs = (Cost("bare", spread, Spread(0, 0, 0)), Cost("seismograd, normal", spread, Spread(0.01, 0.0234, 0.05)))
+    with use_language("en"):
+        said = rendered(table([Result("mine", 2, 1_500_000, 5, costs, ("OSError: no room",))]), width=100)
+    assert "mine: 1.5 M in 2 tensors" in said
+    assert "seismograd, normal 2.000 +2.3% (+1.0 … +5.0)" in " ".join(said.split())
+    assert "left out: OSError: no room" in said

@@ -131,14 +131,15 @@ class Wandb(Contender):
 
 def norm_of_each(parameters: Sequence[torch.nn.Parameter]) -> object:
     """`p.grad.norm().item()` for each."""
-    return [float(p.grad.norm()) for p in parameters if p.grad is not None]  # what .item() does
+    norms: list[Any] = [p.grad.norm() for p in parameters if p.grad is not None]
+    return [norm.item() for norm in norms]
 
 
 def foreach_norm(parameters: Sequence[torch.nn.Parameter]) -> object:
     """All norms in one call, and one transfer."""
     norms: Any = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])  # pyright: ignore
-    told: object = torch.stack(list(norms)).tolist()
-    return told
+    stacked: Any = torch.stack(list(norms))
+    return stacked.tolist()
 
 
 def clip(parameters: Sequence[torch.nn.Parameter]) -> object:
