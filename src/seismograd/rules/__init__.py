@@ -13,6 +13,7 @@ from seismograd.rules.sg107_update_too_large import UpdateTooLarge
 from seismograd.rules.sg108_update_too_small import UpdateTooSmall
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg202_nonfinite_loss import NonfiniteLoss
+from seismograd.rules.sg203_skipped_steps import SkippedSteps
 from seismograd.rules.sg301_missing_zero_grad import MissingZeroGrad
 from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
 from seismograd.rules.sg303_step_without_backward import StepWithoutBackward
@@ -27,6 +28,8 @@ from seismograd.rules.sg401_parameter_not_optimized import ParameterNotOptimized
 from seismograd.rules.sg402_no_gradient import NoGradient
 from seismograd.rules.sg403_frozen_parameter import FrozenParameter
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
+from seismograd.rules.sg601_task_conflict import TaskConflict
+from seismograd.rules.sg602_task_dominance import TaskDominance
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -39,6 +42,7 @@ RULES: tuple[type[Rule], ...] = (
     UpdateTooSmall,
     NonfiniteGradient,
     NonfiniteLoss,
+    SkippedSteps,
     MissingZeroGrad,
     ZeroGradBeforeStep,
     StepWithoutBackward,
@@ -53,6 +57,8 @@ RULES: tuple[type[Rule], ...] = (
     NoGradient,
     FrozenParameter,
     ClippingSaturated,
+    TaskConflict,
+    TaskDominance,
 )
 
 __all__ = ["RULES", "Rule"]
