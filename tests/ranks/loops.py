@@ -57,8 +57,13 @@ Backward = Callable[[nn.Module, int, int], Any]  # model, step, rank: loss
 
 @dataclass(frozen=True)
 class Case:
-    """`make` builds the distributed model; `step` runs its backwards; `alone` those of a single process that has all batches."""
+    """`make` builds the distributed model; `step` runs its backwards; `alone` those of a single process that has all batches.
 
+    `loop` and `measured` are its row in docs/loops.md.
+    """
+
+    loop: str
+    measured: str
     make: Callable[[], nn.Module]
     step: Callable[[nn.Module, int], None]
     alone: Callable[[nn.Module, int], None]
@@ -177,16 +182,55 @@ def batches_of_data_ranks(model: nn.Module, step: int) -> None:
 
 
 CASES = {
-    "ddp": Case(ddp, own_batch, all_batches, elements=("first.weight[1,2]",)),
-    "ddp_no_sync": Case(ddp, two_parts, two_parts_of_all),
-    "ddp_clip": Case(ddp, own_batch, all_batches, clip=0.05),
-    "ddp_nan": Case(ddp, nan_on_rank_1, nan_alone),
-    "fsdp": Case(fsdp, own_batch, all_batches, elements=("first.weight[6,2]", "second.weight[0,6]")),
-    "fsdp_clip": Case(fsdp, own_batch, all_batches, clip=0.05),
-    "tensor_parallel": Case(tensor_parallel, same_batch, same_batch, hidden=8, elements=("first.weight[7,2]", "second.weight[2,7]")),
-    "sequence_parallel": Case(sequence_parallel, sequence, same_batch, hidden=8),
-    "hsdp": Case(hsdp, own_batch, all_batches),
-    "fsdp_and_tensor_parallel": Case(fsdp_and_tensor_parallel, batch_of_data_rank, batches_of_data_ranks, hidden=8),
+    "ddp": Case("DDP", "before step; the reduced gradient, of rank 0", ddp, own_batch, all_batches, elements=("first.weight[1,2]",)),
+    "ddp_no_sync": Case(
+        "DDP, accumulation under no_sync", "before step; reduced with the last micro-batch", ddp, two_parts, two_parts_of_all
+    ),
+    "ddp_clip": Case("DDP and clip_grad_norm_", "before the clip", ddp, own_batch, all_batches, clip=0.05),
+    "ddp_nan": Case(
+        "DDP, one rank's batch is NaN",
+        "before step; the rank is named by its own gradients before the reduction",
+        ddp,
+        nan_on_rank_1,
+        nan_alone,
+    ),
+    "fsdp": Case(
+        "fully_shard (FSDP2), uneven shards",
+        "before step, each rank its shards; put together off the training's path",
+        fsdp,
+        own_batch,
+        all_batches,
+        elements=("first.weight[6,2]", "second.weight[0,6]"),
+    ),
+    "fsdp_clip": Case(
+        "fully_shard and clip_grad_norm_",
+        "before the clip, likewise; the norm of the clip is that of the whole",
+        fsdp,
+        own_batch,
+        all_batches,
+        clip=0.05,
+    ),
+    "tensor_parallel": Case(
+        "tensor parallel (column- and row-wise)",
+        "before step; shards add up, what is replicated counts once",
+        tensor_parallel,
+        same_batch,
+        same_batch,
+        hidden=8,
+        elements=("first.weight[7,2]", "second.weight[2,7]"),
+    ),
+    "sequence_parallel": Case(
+        "sequence parallel", "before step; summands of a normalisation are added", sequence_parallel, sequence, same_batch, hidden=8
+    ),
+    "hsdp": Case("HSDP, 2 × 2 processes", "before step; each replica once", hsdp, own_batch, all_batches),
+    "fsdp_and_tensor_parallel": Case(
+        "fully_shard and tensor parallel, 2 × 2 processes",
+        "before step; shards of shards",
+        fsdp_and_tensor_parallel,
+        batch_of_data_rank,
+        batches_of_data_ranks,
+        hidden=8,
+    ),
 }
 
 

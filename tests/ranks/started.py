@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -18,14 +19,17 @@ def train(rank: int, file: str, failing: bool = False) -> None:
     model = DistributedDataParallel(nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)))
     optimizer = torch.optim.AdamW(model.parameters(), 0.01)
     loader = torch.utils.data.DataLoader(torch.randn(12, 5), batch_size=2, num_workers=1)
+    norms: list[list[float]] = []
     for step, x in enumerate(loader):
         optimizer.zero_grad()
         loss = (model(x + rank) - step).square().mean()
         loss.backward()
+        norms.append([p.grad.double().norm().item() for p in model.parameters() if p.grad is not None])
         optimizer.step()
     weights = [p.detach().double().sum().item().hex() for p in model.parameters()]
     if rank == 0:
         Path(f"{file}.weights").write_text(" ".join(weights))
+        Path(f"{file}.norms").write_text(json.dumps(norms))
     if failing:
         raise RuntimeError("this rank fails")
     dist.destroy_process_group()

@@ -33,6 +33,8 @@ def measured(part: FloatArray) -> dict[str, FloatArray]:
             "zeros": np.count_nonzero(part == 0),
             "nonfinite": np.count_nonzero(~np.isfinite(part)),
             "carried": 0.0,
+            "update_ratio": 0.5,
+            "unmoved": 0.25,
         }
         found["applied_norm"] = found["grad_norm"]
     return {name: np.array([float(value)]) for name, value in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,11 @@ from tests.ranks.processes import HERE, Ended, environment
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
 LIMIT_S = 180
+LOOPS = (  # their rows in docs/loops.md
+    ("torchrun", "before step; rank 0 records what all of them hold"),
+    ("torch.multiprocessing.spawn, of a script", "before step; likewise"),
+    ("multiprocessing.Process, forked", "before step; likewise"),
+)
 
 
 def python(arguments: list[str], cwd: Path) -> Ended:
@@ -33,6 +39,7 @@ def test_processes_that_a_script_starts_are_followed(method: str, tmp_path: Path
     run = seismograd.open_run(tmp_path / "run")
     assert (len(run.steps), run.ended, run.notes) == (6, True, ())
     assert [p.name for p in run.parameters] == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    np.testing.assert_allclose(run.series("grad_norm"), json.loads((tmp_path / "watched.norms").read_text()), 1e-9)
     assert run.ranks["rank"].tolist() == [0, 1] * 6
     assert (run.ranks["flags"] & 1).all()
     losses = run.ranks["loss"].reshape(6, 2)
