@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from seismograd.control.adaptive import ZClip as ZClip
     from seismograd.control.clip import clip_grad_norm_ as clip_grad_norm_
     from seismograd.control.clip import clip_grad_value_ as clip_grad_value_
+    from seismograd.control.losses import losses as losses
     from seismograd.control.nonfinite import NonFiniteGradientError as NonFiniteGradientError
     from seismograd.control.nonfinite import Skips as Skips
     from seismograd.control.units import clip_grad_unit_ as clip_grad_unit_
@@ -36,6 +37,7 @@ _HOMES = {
     "clip_grad_norm_": "seismograd.control.clip",
     "clip_grad_unit_": "seismograd.control.units",
     "clip_grad_value_": "seismograd.control.clip",
+    "losses": "seismograd.control.losses",
     "SeismogradError": "seismograd.errors",
     "TrainingHalted": "seismograd.errors",
     "Run": "seismograd.record.reader",
@@ -56,6 +58,7 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_unit_",
     "clip_grad_value_",
+    "losses",
     "open_run",
     "watch",
 ]

@@ -122,6 +122,15 @@ class Recording:
         """Say that the steps from here on belong to epoch `number`; views then show epochs."""
         self._session.epoch(number)
 
+    @property
+    def num_iterations(self) -> int:
+        """How many iterations have made their step."""
+        return self._session.num_stepped
+
+    def failed(self, part: str, error: BaseException) -> None:
+        """Count and tell a failure of a part that works beside the session."""
+        self._session.guard.failed(part, error)
+
     def close(self) -> None:
         """Stop listening, put torch back as it was, and finish the record. Calling it again does nothing."""
         if not self._open:

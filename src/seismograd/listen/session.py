@@ -96,6 +96,11 @@ class Session:
         """The optimizers of the run; it only grows."""
         return self._registry.optimizers
 
+    @property
+    def num_stepped(self) -> int:
+        """How many iterations have made their step."""
+        return self._num_rows + sum(bool(lane.iteration.steps) for lane in self._lanes.all())
+
     # What the hub calls -------------------------------------------------------------------------------------------------
 
     def hear(self, part: str, *args: object) -> None:
@@ -254,6 +259,8 @@ class Session:
 
     def on_compared(self, lane: Lane, labels: Sequence[str], parameters: Sequence[torch.Tensor], products: Any, reached: Any) -> None:
         """The script compared losses that it names: inner products of their gradients  # (L, L, P), and which reaches which  # (L, P)."""
+        for window in self._registry:
+            self._registry.learn(window)  # before the first step nothing was read, so no parameter has a column
         known = [i for i, p in enumerate(parameters) if p in self._registry.roster]
         columns = np.array([self._registry.roster.column(parameters[i]) for i in known], np.int64)
         sites = tuple(self.call_sites.labelled(label) for label in labels)
