@@ -39,7 +39,7 @@ def test_processes_that_a_script_starts_are_followed(method: str, tmp_path: Path
     run = seismograd.open_run(tmp_path / "run")
     assert (len(run.steps), run.ended, run.notes) == (6, True, ())
     assert [p.name for p in run.parameters] == ["0.weight", "0.bias", "2.weight", "2.bias"]
-    np.testing.assert_allclose(run.series("grad_norm"), json.loads((tmp_path / "watched.norms").read_text()), 1e-9)
+    np.testing.assert_allclose(run.series("grad_norm"), json.loads((tmp_path / "watched.norms").read_text()), 1e-6)
     assert run.ranks["rank"].tolist() == [0, 1] * 6
     assert (run.ranks["flags"] & 1).all()
     losses = run.ranks["loss"].reshape(6, 2)
