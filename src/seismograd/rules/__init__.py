@@ -30,6 +30,8 @@ from seismograd.rules.sg403_frozen_parameter import FrozenParameter
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
 from seismograd.rules.sg601_task_conflict import TaskConflict
 from seismograd.rules.sg602_task_dominance import TaskDominance
+from seismograd.rules.sg701_replica_drift import ReplicaDrift
+from seismograd.rules.sg702_rank_outlier import RankOutlier
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -59,6 +61,8 @@ RULES: tuple[type[Rule], ...] = (
     ClippingSaturated,
     TaskConflict,
     TaskDominance,
+    ReplicaDrift,
+    RankOutlier,
 )
 
 __all__ = ["RULES", "Rule"]
