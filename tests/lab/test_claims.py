@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from seismograd.lab import accumulation, chain, gradients, zero_grad
+from seismograd.lab import accumulation, chain, gradients, losses, zero_grad
 from seismograd.lab.digits import digits
 
 
@@ -134,10 +134,27 @@ def test_set_to_none_holds_nothing_and_is_the_default(of_clearing: zero_grad.Mea
         assert clearing.backward_s > 0
 
 
+def test_the_gradient_of_a_sum_is_the_sum_and_the_larger_one_decides() -> None:
+    found = losses.measure()
+    assert found.sum_error < 1e-5
+    assert found.apart_error < 1e-5
+    by_name = {p.name: p for p in found.parameters}
+    for name, parameter in by_name.items():
+        assert math.isnan(parameter.cosine) == (not name.startswith("shared"))
+        assert [norm > 0 for norm in parameter.norms] == [not name.startswith("ink"), not name.startswith("digit")]
+        assert math.isnan(parameter.cosine) or -1 <= parameter.cosine <= 1
+    for place in range(2):
+        assert math.hypot(*(p.norms[place] for p in found.parameters)) == pytest.approx(found.norms[place])
+    assert list(found.combined) == sorted(found.combined, reverse=True)
+    assert found.combined[0] > 0.99
+    assert found.combined[-1] < 0.1
+
+
 def test_an_experiment_draws_no_random_numbers_of_the_programs() -> None:
     torch.manual_seed(7)
     before = torch.get_rng_state()
     gradients.measure()
     assert torch.equal(torch.get_rng_state(), before)
     chain.measure()
+    losses.measure()
     assert torch.equal(torch.get_rng_state(), before)

@@ -43,6 +43,12 @@ def _zero_grad() -> Page:
     return zero_grad.tell(zero_grad.measure())
 
 
+def _losses() -> Page:
+    from seismograd.lab import losses
+
+    return losses.tell(losses.measure())
+
+
 EXPERIMENTS = (
     Experiment("gradients", mark("What a gradient is: one number for each weight, checked against the slope of the loss."), _gradients),
     Experiment("chain", mark("Why gradients vanish and explode, all scalars together, and what changes it."), _chain),
@@ -50,6 +56,7 @@ EXPERIMENTS = (
         "accumulation", mark("Four small batches instead of a large one: when it is the same, and how wrong it is else."), _accumulation
     ),
     Experiment("zero-grad", mark("Why gradients are cleared, and what happens without it or in the wrong place."), _zero_grad),
+    Experiment("losses", mark("Two losses, backward apart and together: how large each pulls, and which way."), _losses),
 )
 
 
