@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     import torch
 
 
+ROWS_TOGETHER = 16  # where nobody waits for each
+
+
 class Recording:
     """A run that is being recorded. Use it as a context manager, or call `close`; at the exit of the process it closes by itself.
 
@@ -91,8 +94,10 @@ class Recording:
             sampling=level != LIGHT,
             abandon=self._abandon,
             beside=self._ranks.take_overhead,
+            together=lambda: 1 if self._brake is not None or self._ranks.linked else ROWS_TOGETHER,
             budget=Budget(budget, FEWER_MEASURED if slow is not None and alone else FEWER_SAMPLES),
         )
+        self._ranks.before_join = self._session.flush
         self._pump = Pump(sinks, self._session.call_sites.sites, self._session.optimizers, self._session.guard.failed)
         self.failures: list[Note] = []  # also those that could not be written, as when the disk is full
         self._open = True

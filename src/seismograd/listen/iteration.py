@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from seismograd.listen.loss import Reduction
 from seismograd.listen.pairs import Compared
 from seismograd.listen.probe import Probed
 from seismograd.listen.scalars import Scalar
+from seismograd.measure.backend import Pending
 from seismograd.schema import (
     HISTOGRAM_BINS,
     HISTOGRAM_EXPONENTS_PER_BIN,
@@ -78,6 +79,31 @@ class Reading:
     losses: tuple[Scalar, ...]
     loss_scale: Scalar | None
     whole: bool = False  # of all columns there were, in their order
+    arrival: Arrival | None = None  # of the numbers, where they were not there at once
+
+    def settle(self) -> None:
+        """Wait for the numbers where that must be."""
+        if self.arrival is not None:
+            self.arrival.finish()
+
+
+class Arrival:
+    """Numbers on their way from a device, and what is to be done with them when they are there."""
+
+    def __init__(self, pending: Pending, complete: Callable[[], None]) -> None:
+        self._pending: Pending | None = pending
+        self._complete = complete
+
+    def is_done(self) -> bool:
+        """Whether they are there; does not wait."""
+        return self._pending is None or self._pending.is_done()
+
+    def finish(self) -> None:
+        """Wait for them where that must be, and use them."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.finish()
+            self._complete()
 
 
 @dataclass(slots=True)
@@ -134,6 +160,30 @@ class Iteration:
     steps: list[Stepped] = field(default_factory=list[Stepped])
     compared: list[Compared] = field(default_factory=list[Compared])
     overhead_s: float = 0.0
+
+    def is_ready(self) -> bool:
+        """Whether all its numbers have come from where they were worked out; does not wait."""
+        arrivals = [r.arrival for s in self.steps for r in (s.reading, s.applied) if r is not None and r.arrival is not None]
+        if not arrivals:
+            return True
+        if not all(arrival.is_done() for arrival in arrivals):
+            return False
+        for arrival in arrivals:
+            arrival.finish()
+        return not any(scalar.tensor is not None for scalar in self._scalars())
+
+    def _scalars(self) -> Iterator[Scalar]:
+        for event in self.events:
+            yield from (event.value, event.limit, *(() if event.scale is None else (event.scale,)))
+            if event.reduction is not None:
+                yield from (*event.reduction.count.pending(), *event.reduction.weight.pending())
+        for step in self.steps:
+            yield step.lr
+            yield from (scalar for clip in step.clips for scalar in (clip.norm, clip.limit))
+            if step.reading is not None:
+                yield from step.reading.losses
+            if step.probed is not None:
+                yield from (scalar for _, _, scalar in step.probed.waiting)
 
     def has_stepped(self, optimizer: int) -> bool:
         """Whether this optimizer has made its step in this iteration."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from seismograd.elements import ElementSpec
 from seismograd.errors import SeismogradError
-from seismograd.listen.iteration import Reading, states
+from seismograd.listen.iteration import Arrival, Reading, states
 from seismograd.listen.ranks.pieces import held_element, num_held
 from seismograd.listen.roster import Roster
 from seismograd.listen.scalars import Scalar
@@ -19,6 +22,7 @@ from seismograd.measure.backend import Backend, Measured
 from seismograd.measure.finite import all_finite
 from seismograd.schema import FloatArray, IntArray, State
 
+BoolArray = npt.NDArray[np.bool_]
 Refuse = Callable[[SeismogradError], None]
 PLAIN = {torch.Tensor}
 MEASURED_EVERY_TIME = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")
@@ -106,30 +110,64 @@ def read(
     gradients = [p.grad for p in held]
     if not full and all_finite([g for g in gradients if g is not None]):
         return _not_measured(window, planned, gradients, len(elements), extra_losses)
+    mask: BoolArray | None = None
     if not planned.unowned and not planned.frozen and set(map(type, gradients)) <= PLAIN:
-        picking = dict(zip(planned.columns, gradients, strict=True)) if len(elements) else {}
-        measured, scalars = _measure(gradients, held, planned.columns, picking, roster, backend, elements, waiting, sample)  # pyright: ignore[reportArgumentType]
-        values, samples, columns = measured.values, measured.samples, planned.places
-        state = states(values, None, planned.numels)
+        listed, owners, keys = gradients, held, planned.columns
+        columns, numels = planned.places, planned.numels
     else:
         parameters, numbers = _with_unowned(held, planned)
         gradients = [p.grad for p in parameters]
-        there = [(g, p, c) for g, p, c in zip(gradients, parameters, numbers, strict=True) if g is not None]
-        roster.thaw([c for _, _, c in there])
-        picking = {c: g for g, _, c in there} if len(elements) else {}
-        listed = [g for g, _, _ in there], [p for _, p, _ in there], [c for _, _, c in there]
-        measured, scalars = _measure(*listed, picking, roster, backend, elements, waiting, sample)
         mask = np.asarray([g is not None for g in gradients], bool)
-        values = {name: _spread(value, mask) for name, value in measured.values.items()}
-        samples = {name: _spread(value, mask) for name, value in measured.samples.items()}
-        state = states(values, mask.tolist(), np.asarray([0 if g is None else _numel(g) for g in gradients], np.int64))
-        columns = np.asarray(numbers, np.int64)
+        present = [(g, p, c) for g, p, c in zip(gradients, parameters, numbers, strict=True) if g is not None]
+        listed, owners, keys = [g for g, _, _ in present], [p for _, p, _ in present], [c for _, _, c in present]
+        roster.thaw(keys)
+        columns, numels = np.asarray(numbers, np.int64), np.asarray([0 if g is None else _numel(g) for g in gradients], np.int64)
+    picked = (
+        elements.pick({roster.parameters[c].name: g for g, c in zip(listed, keys, strict=True) if g is not None}) if len(elements) else []
+    )
+    pending = [(s, s.tensor) for s in waiting if s.tensor is not None] if waiting else []
+    measured = backend.measure(cast(list[torch.Tensor], listed), owners, keys, [t for _, t in picked] + [t for _, t in pending], sample)
+    reading = _blank_reading(window, planned, columns, measured, mask, len(elements), extra_losses)
+
+    def complete() -> None:
+        """Use the numbers, which are there."""
+        for (scalar, _), value in zip(pending, measured.scalars[len(picked) :], strict=True):
+            scalar.settle(float(value))
+        for (place, _), value in zip(picked, measured.scalars, strict=False):
+            reading.elements[place] = value
+        if mask is not None:
+            for spread, numbers in ((reading.values, measured.values), (reading.samples, measured.samples)):
+                for name, value in numbers.items():
+                    spread[name][mask] = value
+        reading.state[:] = states(reading.values, None if mask is None else mask.tolist(), numels)
+
+    if measured.pending is None or measured.pending.is_done():
+        if measured.pending is not None:
+            measured.pending.finish()
+        complete()
+        return reading
+    return replace(reading, arrival=Arrival(measured.pending, complete))
+
+
+def _blank_reading(
+    window: Window,
+    planned: Plan,
+    columns: IntArray,
+    measured: Measured,
+    mask: BoolArray | None,
+    num_elements: int,
+    extra_losses: Sequence[Scalar],
+) -> Reading:
+    """A reading whose numbers are those of `measured` where all gradients are there, and else NaN, as yet."""
+    values, samples = measured.values, measured.samples
+    if mask is not None:
+        values, samples = ({name: _spread(v.shape[1:], len(mask)) for name, v in numbers.items()} for numbers in (values, samples))
     return Reading(
         columns=columns,
-        state=state,
+        state=np.full(len(columns), State.NOT_MEASURED, np.uint8),
         values=values,
         samples=samples,
-        elements=scalars,
+        elements=np.full(num_elements, np.nan),
         scale=window.grad_scale,
         losses=(*window.losses, *extra_losses),
         loss_scale=window.loss_scale,
@@ -165,29 +203,6 @@ def _with_unowned(held: list[torch.Tensor], planned: Plan) -> tuple[list[torch.T
     return parameters, columns
 
 
-def _measure(
-    gradients: list[torch.Tensor],
-    parameters: list[torch.Tensor],
-    columns: list[int],
-    picking: dict[int, torch.Tensor],
-    roster: Roster,
-    backend: Backend,
-    elements: Elements,
-    waiting: list[Scalar],
-    sample: bool,
-) -> tuple[Measured, FloatArray]:
-    """The gradients measured, and the elements that were asked for  # (E,); scalars that wait come over in the same transfer."""
-    picked = elements.pick({roster.parameters[c].name: g for c, g in picking.items()}) if picking else []
-    pending = [(s, s.tensor) for s in waiting if s.tensor is not None] if waiting else []
-    measured = backend.measure(gradients, parameters, columns, [t for _, t in picked] + [t for _, t in pending], sample)
-    for (scalar, _), value in zip(pending, measured.scalars[len(picked) :], strict=True):
-        scalar.settle(float(value))
-    scalars = np.full(len(elements), np.nan)
-    for (place, _), value in zip(picked, measured.scalars, strict=False):
-        scalars[place] = value
-    return measured, scalars
-
-
 def columns_of(ids: frozenset[int], window: Window, roster: Roster) -> IntArray:
     """The columns of those of the window's parameters whose ids these are."""
     return np.asarray([roster.column(p) for p in window.held() if id(p) in ids and p in roster], np.int64)
@@ -198,8 +213,6 @@ def _numel(gradient: torch.Tensor) -> int:
     return num_held(gradient) * (2 if gradient.is_complex() else 1)
 
 
-def _spread(value: FloatArray, present: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> FloatArray:
-    """The statistics of the gradients that are there at their places among all; NaN elsewhere."""
-    spread = np.full((len(present), *value.shape[1:]), np.nan)
-    spread[present] = value
-    return spread
+def _spread(shape: tuple[int, ...], num: int) -> FloatArray:
+    """NaN for each of so many gradients."""
+    return np.full((num, *shape), np.nan)

@@ -37,6 +37,10 @@ SKIPPED, NO_LOSS = int(StepFlag.SKIPPED), int(StepFlag.NO_LOSS)  # arithmetic on
 
 def row_of(iteration: Iteration, number: int, parameters: tuple[Parameter, ...], num_elements: int, epoch: int) -> Row:
     """The iteration as number `number`; numbers still on a device are waited for."""
+    for step in iteration.steps:
+        for reading in (step.reading, step.applied):
+            if reading is not None and reading.arrival is not None:
+                reading.settle()
     done = _one_reading(iteration, len(parameters)) or _put_together(iteration, len(parameters), num_elements)
     state, values, samples, elements = done
     for step in iteration.steps:

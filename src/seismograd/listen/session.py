@@ -18,6 +18,7 @@ from seismograd.elements import ElementSpec
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.listen.applied import Clip
+from seismograd.listen.backlog import Backlog, Finished
 from seismograd.listen.budget import WHOLE, Budget
 from seismograd.listen.callsite import CallSites
 from seismograd.listen.graph import Leaf, last_number, leaves_in_order
@@ -53,7 +54,7 @@ class Session:
 
     `emit(row)` takes each finished iteration, `tell(note)` what has words; both are called on the training thread and must be quick.
     `beside()` gives the seconds that what listens beside it took of the training since the last call. `budget` says when to leave
-    something out; nothing is without one.
+    something out; nothing is without one. `together()` says how many rows to make at once.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Session:
         abandon: Callable[[], None] = lambda: None,
         beside: Callable[[], float] = lambda: 0.0,
         budget: Budget | None = None,
+        together: Callable[[], int] = lambda: 1,
     ) -> None:
         self.abandon = abandon
         self._beside = beside
@@ -77,6 +79,8 @@ class Session:
         self._elements = Elements(elements, self._refuse_element)
         self._sampling = sampling
         self._budget = budget
+        self._together = together
+        self._backlog = Backlog()
         self._thinning = WHOLE
         self._registry = Registry(models, optimizers)
         self._lanes = Lanes()
@@ -328,6 +332,7 @@ class Session:
             for lane in self._lanes.all():
                 if lane.iteration.steps:
                     self.guard.call("turn", self._turn, lane)
+            self.flush()
             if not self._num_rows:
                 self._tell(Note("no_step", -1, self._why_no_step()))
             elif left is not None and left.losses:
@@ -335,6 +340,11 @@ class Session:
                 message = say("{count} backwards after the last step were never used by one", count=count)
                 self._tell(Note("tail", self._num_rows, message, count, left.index, self._last_backward()))
             self._registry.clear()
+
+    def flush(self) -> None:
+        """Hand on the iterations that are over, waiting for a device where that must be."""
+        with self._lock:
+            self._hand_on(self._backlog.take_all())
 
     def so_far(self) -> Row | None:
         """The iteration in the making of this thread as a row, numbered as it will be; `None` before its first step."""
@@ -491,8 +501,16 @@ class Session:
             if said is not None:
                 self._tell(Note("thinned", self._num_rows, said))
         number, self._num_rows = self._num_rows, self._num_rows + 1
-        row = row_of(done, number, self._registry.roster.parameters, len(self._elements), self._epoch)
-        self.guard.call("emit", self._emit, row)
+        now_s = time.perf_counter()
+        self._backlog.add(Finished(done, number, self._registry.roster.parameters, self._epoch, now_s))
+        self._hand_on(self._backlog.take(now_s, self._together()))
+
+    def _hand_on(self, finished: Sequence[Finished]) -> None:
+        """Make rows of iterations, and emit them."""
+        for each in finished:
+            row = self.guard.call("row", row_of, each.iteration, each.number, each.parameters, len(self._elements), each.epoch)
+            if row is not None:
+                self.guard.call("emit", self._emit, row)
 
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"

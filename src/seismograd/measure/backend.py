@@ -14,6 +14,18 @@ from torch import Tensor
 from seismograd.schema import FloatArray
 
 
+class Pending(Protocol):
+    """Numbers that are on their way from a device."""
+
+    def is_done(self) -> bool:
+        """Whether they have come; does not wait."""
+        ...
+
+    def finish(self) -> None:
+        """Wait for them where that must be, and put them where they belong. A second call does nothing."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """The statistics of `seismograd.schema.STATISTICS` by name, except those that only the session can know: `carried`, `applied_norm`.
@@ -21,12 +33,13 @@ class Measured:
     `values` holds those of every iteration  # (n,), `samples` the sampled ones  # (n,) or (n, W), empty when they were not asked for;
     `scalars` the scalars brought along  # (k,). NaN in `nonfinite` means that the gradient was not measured (then all its statistics are
     NaN), NaN in `weight_norm` next to a measured gradient that the weight was not finite or not measured. The two numbers of a complex
-    scalar count as two.
+    scalar count as two. With `pending` the arrays are filled only when that has finished.
     """
 
     values: Mapping[str, FloatArray]
     samples: Mapping[str, FloatArray]
     scalars: FloatArray
+    pending: Pending | None = None
 
 
 class Backend(Protocol):
@@ -43,7 +56,7 @@ class Backend(Protocol):
     def measure(
         self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
     ) -> Measured:
-        """Measure each gradient as it is now; one transfer to the host per device.
+        """Measure each gradient as it is now; one transfer to the host per device, which may still be under way (`Measured.pending`).
 
         Args:
             gradients: one per parameter that has one, of any dtype, layout and device  # n tensors.

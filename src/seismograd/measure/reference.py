@@ -28,11 +28,12 @@ OF_GRADIENTS_EVERY_TIME = tuple(formula for formula in OF_GRADIENTS if formula.n
 
 
 class Reference:
-    """The backend that the others are held against; see `backend.Backend`."""
+    """The backend that the others are held against; see `backend.Backend`. `waiting`: for the numbers, which else come when they come."""
 
     name = "reference"
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: bool = True) -> None:
+        self._waiting = waiting
         self._dead_rows = DeadRows()
 
     def measure(
@@ -59,9 +60,11 @@ class Reference:
                     _apply(OF_WEIGHTS, batch, out, parcel)
             for batch in batches(item for item in _readable(enumerate(scalars)) if item[1].numel() == 1):
                 parcel.add(batch.scalars().squeeze(1), brought, batch.places)
-            parcel.deliver()
+            delivery = parcel.send()
+            if self._waiting or delivery.is_done():
+                delivery.finish()
         samples = {name: out.pop(name) for name in SAMPLED & out.keys()}
-        return Measured(out, samples, brought)
+        return Measured(out, samples, brought, None if self._waiting else delivery)
 
     def take_over_rows(self, key: int, alive: npt.NDArray[np.bool_]) -> None:
         """Remember of a parameter which rows another backend has seen alive since the last sample  # (R,) bool."""

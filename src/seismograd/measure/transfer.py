@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,15 +30,55 @@ class Parcel:
         """Have `destination[places]`  # (n, ...) filled with a tensor  # (k, ...) on delivery."""
         self._contents[tensor.device].append((tensor, destination, places))
 
-    def deliver(self) -> None:
-        """Bring everything over."""
-        for device, contents in self._contents.items():
-            numbers = _to_host(torch.cat([tensor.reshape(-1).to(wide_dtype(device)) for tensor, _, _ in contents]))
-            start = 0
+    def send(self) -> Delivery:
+        """Send everything over."""
+        return Delivery(
+            [
+                (Package(torch.cat([tensor.reshape(-1).to(wide_dtype(device)) for tensor, _, _ in contents])), contents)
+                for device, contents in self._contents.items()
+            ]
+        )
+
+
+class Package:
+    """One tensor on its way to the host: from CUDA without blocking, from elsewhere at once."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._event: Any = None
+        if tensor.is_cuda:
+            self._arrived = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True, device="cpu")
+            self._arrived.copy_(tensor, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record(torch.cuda.current_stream(tensor.device))
+        else:
+            self._arrived = tensor.cpu()
+
+    def is_done(self) -> bool:
+        """Whether it has come."""
+        return self._event is None or bool(self._event.query())
+
+    def numbers(self) -> FloatArray:
+        """What was in it, waiting where that must be."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._arrived.to(torch.float64).numpy()
+
+
+class Delivery:
+    """The packages of a `Parcel`, one per device."""
+
+    def __init__(self, packages: list[tuple[Package, list[tuple[Tensor, FloatArray, Sequence[int]]]]]) -> None:
+        self._packages = packages
+
+    def is_done(self) -> bool:
+        """Whether all have come."""
+        return all(package.is_done() for package, _ in self._packages)
+
+    def finish(self) -> None:
+        """Put all numbers where they belong, waiting where that must be."""
+        packages, self._packages = self._packages, []
+        for package, contents in packages:
+            numbers, start = package.numbers(), 0
             for tensor, destination, places in contents:
                 destination[places] = numbers[start : start + tensor.numel()].reshape(tensor.shape)
                 start += tensor.numel()
-
-
-def _to_host(packed: Tensor) -> FloatArray:
-    return packed.cpu().to(torch.float64).numpy()

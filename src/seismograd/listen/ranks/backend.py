@@ -43,6 +43,8 @@ class LocalBackend:
             self.checksum.add(keys, weights)
         measured = self._backend.measure(gradients, weights, keys, scalars, sample)
         if self._pieces.has_summands:
+            if measured.pending is not None:
+                measured.pending.finish()
             for column, gradient, norm in zip(keys, gradients, measured.values["grad_norm"], strict=True):
                 self._pieces.keep_summand(column, gradient, float(norm))
         return measured

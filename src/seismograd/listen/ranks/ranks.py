@@ -46,6 +46,7 @@ class Ranks:
         self._pieces = Pieces()
         self.backend = LocalBackend(backend, self._pieces)
         self.guard = Guard(self._report)
+        self.before_join: Callable[[], None] = lambda: None  # what was measured alone goes out alone
         self._deliver, self._tell = deliver, tell
         self._limits = limits or Limits.from_environment()
         self._worlds = Worlds()
@@ -76,6 +77,11 @@ class Ranks:
             began = time.perf_counter()
             self.guard.call(f"ranks.{part}", on, *args)
             self._overhead_s += time.perf_counter() - began
+
+    @property
+    def linked(self) -> bool:
+        """Whether the process has joined others: then each row goes out before the next iteration begins."""
+        return self._link is not None
 
     def take_overhead(self) -> float:
         """Seconds spent here on the training thread since the last call."""
@@ -116,6 +122,7 @@ class Ranks:
         world = self._worlds.joined()
         if world is None:
             return
+        self.before_join()
         self._join(world)
         self.backend.checksum = Checksum()
         self._num_rows = 0
