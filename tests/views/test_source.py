@@ -59,7 +59,7 @@ def test_no_number_in_a_question_breaks_the_answer(source: RunSource, question: 
     [("nothing", {}), ("heat", {"which": "x"}), ("heat", {"statistic": "../x"}), ("step", {"row": "1e3"}), ("step", {"row": ""})],
 )
 def test_a_question_that_does_not_exist_is_an_error(source: RunSource, question: str, given: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="no such question|invalid literal"):
+    with pytest.raises(ValueError, match=r"no such question|invalid literal"):
         source.answer(question, given)
 
 

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from seismograd import __version__
-from seismograd.cli import bench, check, explain, lab, report, rules, run, runs, show
+from seismograd.cli import bench, check, explain, lab, report, rules, run, runs, show, view
 from seismograd.cli.entry import Entry, Plan
 from seismograd.cli.help import Command, Group
 from seismograd.cli.language import split_language
@@ -75,6 +75,12 @@ COMMANDS = (
         bench.bench,
         mark("Measure what watching costs on this machine, next to other ways of looking at gradients."),
         ("seismograd bench --quick", "seismograd bench --model my_package.models:small --json"),
+    ),
+    Entry(
+        "view",
+        view.view,
+        mark("Show runs in a browser, live: all that is recorded of one, a list of them, two compared."),
+        ("seismograd view", "seismograd view runs/20260101T120000Z-train", "seismograd view --port 8000 --no-open"),
     ),
     Entry(
         "lab",

@@ -55,15 +55,16 @@ def list_runs(directory: str | os.PathLike[str]) -> tuple[RunSummary, ...]:
 
 
 def _summary(path: Path) -> RunSummary:
-    quiet_s = _quiet_s(path)
+    quiet = quiet_s(path)
     try:
         run = open_run(path)
     except SeismogradError as error:
-        return RunSummary(path, "", "", 0, False, quiet_s, {}, error.message)
+        return RunSummary(path, "", "", 0, False, quiet, {}, error.message)
     found = Counter(finding.severity for finding in run.findings)
-    return RunSummary(path, run.info.script, run.info.created_utc, len(run.steps), run.ended, quiet_s, found)
+    return RunSummary(path, run.info.script, run.info.created_utc, len(run.steps), run.ended, quiet, found)
 
 
-def _quiet_s(path: Path) -> float:
+def quiet_s(path: Path) -> float:
+    """Seconds since something was last written to a run."""
     written = [(path / name).stat().st_mtime for name in (layout.STEPS, layout.META, *layout.LINE_FILES) if (path / name).exists()]
     return max(0.0, time.time() - max(written))

@@ -74,7 +74,7 @@ class Browsing:
         self._context.close()
 
     def _console(self, message: Any) -> None:
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and "willReadFrequently" not in message.text:  # that is what `pixels` does
             self.problems.append(f"console: {message.text}")
 
     def _request(self, request: Any) -> None:

@@ -137,7 +137,7 @@ def test_a_table_is_copied_as_csv_that_no_spreadsheet_takes_for_a_formula(tmp_pa
 
 
 def test_a_thousand_parameters_are_drawn_and_print_without_the_controls(tmp_path: Path, browse: Browse) -> None:
-    page = browse(report(made.large(tmp_path / "run", 1000, 300)), width=1400)
+    page = browse(report(made.large(tmp_path / "run", 1000, 60)), width=1400)
     page.page.select_option("select[data-name=kind]", "all")
     page.page.wait_for_function("() => document.getElementById('listed').textContent.startsWith('1000 of 1000')")
     assert page.pixels("heat") == 0

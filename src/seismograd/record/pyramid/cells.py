@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from seismograd.schema import AnyArray, FloatArray, IntArray, State, StateArray
 
-CountArray = npt.NDArray[np.int32]
+CountArray = npt.NDArray[Any]  # unsigned or int32: whatever holds the counts
 FACTOR = 8  # cells of a level that become one of the next
 PYRAMID_STATISTICS = ("grad_norm", "applied_norm", "update_ratio")
 NUM_STATES = len(State)
@@ -50,12 +51,12 @@ def record_dtype(level: int, num_columns: int, statistics: Mapping[str, str]) ->
 
 def cells_of_rows(states: StateArray, values: Mapping[str, AnyArray]) -> Cells:
     """Each row as a cell of its own  # states (R, P), values (R, P) each."""
-    counts = (states[:, None, :] == np.arange(NUM_STATES, dtype=np.uint8)[:, None]).astype(np.int32)
+    counts = (states[:, None, :] == np.arange(NUM_STATES, dtype=np.uint8)[:, None]).view(np.uint8)
     there = states > State.ABSENT
     extremes: dict[str, FloatArray] = {}
     for name, numbers in values.items():
         finite = np.where(there & np.isfinite(numbers), numbers, np.nan).astype(np.float64)
-        extremes[name] = np.repeat(finite[:, None, :], NUM_EXTREMES, axis=1)
+        extremes[name] = np.broadcast_to(finite[:, None, :], (len(finite), NUM_EXTREMES, finite.shape[1]))
     return Cells(counts, extremes)
 
 

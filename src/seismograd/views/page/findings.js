@@ -24,7 +24,8 @@ function verdictText() {
   if (!rows) return T("verdict_nothing");
   if (!findings.length) {
     const looked = rules.filter((each) => each.status !== "not evaluated").length;
-    return state.meta.judged_now && !looked ? T("verdict_unjudged") : T("verdict_healthy", { number: looked || T("all_rules") });
+    if (!state.meta.judged_now) return T("verdict_quiet");
+    return looked ? T("verdict_healthy", { number: looked }) : T("verdict_unjudged");
   }
   return T("verdict_found", { list: Object.keys(SEVERITY_MARKS).map((severity) => {
     const found = findings.filter((each) => each.severity === severity).length;

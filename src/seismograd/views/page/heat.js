@@ -221,6 +221,7 @@ function paintHeat(pen, heat, difference) {
   pen.strokeRect(heatStage.left - 0.5, heatStage.top - 0.5, heatStage.inner + 1, geometry.height + 1);
   colourBar(pen, low, top, difference);
   drawnHeat = { heat, low, top, difference };
+  heatStage.canvas.dataset.shows = heat.window;
 }
 
 function colourBar(pen, low, top, difference) {

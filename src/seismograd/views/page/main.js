@@ -115,16 +115,21 @@ function takeMeta(meta) {
     state.stop = meta.rows;
     state.row = Math.max(0, meta.rows - 1);
     const worst = meta.findings[0];
-    if (worst && meta.run.state !== "live") { state.row = worst.first_row; state.follow = false; if (worst.columns.length) state.column = worst.columns[0]; }
+    const wanted = new URLSearchParams(location.search);
+    const step = Number(wanted.get("step") ?? NaN);
+    if (wanted.has("param")) state.column = meta.parameters.findIndex((each) => each.name === wanted.get("param"));
+    if (Number.isFinite(step) && meta.rows) { state.row = rowOf(step); state.follow = false; }
+    else if (worst && meta.run.state !== "live") { state.row = worst.first_row; state.follow = false; if (worst.columns.length) state.column = worst.columns[0]; }
   } else if (state.stop >= before.rows) {
     const grown = meta.rows - before.rows;
     if (state.start > 0) state.start += grown;
     state.stop = meta.rows;
   }
   if (state.follow) state.row = Math.max(0, meta.rows - 1);
-  const wanted = state.column;
+  const column = state.column;
   listRows();
-  if (wanted >= 0 && wanted < meta.parameters.length) state.column = wanted;
+  if (column >= 0 && column < meta.parameters.length) state.column = column;
+  document.body.dataset.window = `${state.start}-${state.stop}`;
   drawBar();
   drawFilters();
   emit("meta");

@@ -26,6 +26,16 @@ function stepOf(row) {
   return next[0] === first ? step : Math.round(step + ((row - first) * (next[1] - step)) / (next[0] - first));
 }
 
+function rowOf(step) {
+  const { steps, rows } = state.meta;
+  if (!steps.rows.length) return clamp(step - steps.first, 0, rows - 1);
+  let low = 0;
+  while (low + 1 < steps.rows.length && steps.rows[low + 1][1] <= step) low += 1;
+  const [row, first] = steps.rows[low];
+  const [next, last] = steps.rows[Math.min(low + 1, steps.rows.length - 1)];
+  return next === row ? row : Math.floor(row + ((step - first) * (next - row)) / (last - first));
+}
+
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 
 function setCursor(row, column) {
@@ -42,6 +52,7 @@ function setWindow(start, stop) {
   const size = clamp(Math.round(stop - start), Math.min(8, rows), rows);
   state.start = clamp(Math.round(start), 0, rows - size);
   state.stop = state.start + size;
+  document.body.dataset.window = `${state.start}-${state.stop}`;
   emit("window");
 }
 
@@ -159,8 +170,8 @@ const widthOf = () => Math.max(200, Math.min(2000, Math.round(document.documentE
 function askWindow() {
   const { source, other, start, stop } = state;
   if (!state.meta.rows) return;
-  const width = state.meta.parameters.length * widthOf() > 2e6 ? Math.max(200, Math.round(2e6 / state.meta.parameters.length)) : widthOf();
-  ask("heat", () => source.heat(start, stop, width, state.statistic, state.which));
+  const width = Math.min(widthOf(), Math.max(200, Math.round(1e6 / state.meta.parameters.length)));
+  ask("heat", async () => ({ ...(await source.heat(start, stop, width, state.statistic, state.which)), window: `${start}-${stop}` }));
   ask("scalars", () => source.scalars(start, stop, widthOf()));
   if (other) {
     ask("otherHeat", () => other.heat(start, stop, width, state.statistic, state.which));

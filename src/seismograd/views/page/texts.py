@@ -58,7 +58,7 @@ TEXTS: dict[str, str] = {
     "verdict_nothing": mark("Nothing was recorded yet."),
     "verdict_unjudged": mark("No rule could look at this run."),
     "verdict_healthy": mark("Nothing found by the {number} rules that could look."),
-    "all_rules": mark("live"),
+    "verdict_quiet": mark("Nothing was found while it ran."),
     "verdict_found": mark("Found: {list}"),
     "severity_error": mark("error"),
     "severity_warning": mark("warning"),

@@ -76,6 +76,10 @@ def _fit(run: Run, row: int) -> dict[str, object] | None:
 
 def _last_mostly_finite(run: Run, row: int, columns: list[int]) -> int | None:
     """Searched from the coarse to the fine, so that it reads little however far back that is; it may miss one in a mixed stretch."""
+    states, values = row_values(run, row)
+    usable = (states[columns] == State.FINITE) & (values["grad_norm"][columns] > 0)
+    if usable.sum() >= max(_MIN_LAYERS, math.ceil(_MOSTLY * len(columns))):
+        return row
     start, stop = 0, row + 1
     while True:
         view = run.levels.parameters("grad_norm", start, stop, 64, columns)

@@ -24,10 +24,11 @@ class Judged:
 def judge(run: Run, going_on: bool = False) -> Judged:
     """What the rules say of a run; of one that goes on, or is long, what they said while it was recorded."""
     if going_on or run.num_rows > _MOST_ROWS or run.num_rows * len(run.parameters) > _MOST_NUMBERS:
-        return Judged(_in_order(run.findings), (), False)
+        return Judged(in_order(run.findings), (), False)
     diagnosis = diagnose(run.blocks(), notes=run.notes)
-    return Judged(_in_order(diagnosis.findings()), diagnosis.statuses(), True)
+    return Judged(in_order(diagnosis.findings()), diagnosis.statuses(), True)
 
 
-def _in_order(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+def in_order(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Findings in reading order: the most severe first, then the earliest."""
     return tuple(sorted(findings, key=lambda each: (SEVERITIES.index(each.severity), each.first_step, each.code)))

@@ -1,0 +1,101 @@
+"""The server's routes: the page, the list of runs, the answers of a run, and what is new of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from typing import Any
+
+from sse_starlette.sse import EventSourceResponse
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from seismograd.errors import SeismogradError
+from seismograd.record import strict_json
+from seismograd.views.page.document import content_policy, document
+from seismograd.views.web.book import Book
+from seismograd.views.web.guard import Guard
+
+QUESTIONS = ("meta", "heat", "scalars", "line", "step", "histogram", "lanes", "element")
+_INTERVAL_S = 1.0
+
+
+def create_app(book: Book, token: str, host: str, names: tuple[str, ...] = (), port: int = 0) -> Starlette:
+    """The server of a book of runs. It holds no state but the book's, and needs no lifespan."""
+    headers = {
+        "Content-Security-Policy": f"{content_policy('view')}; frame-ancestors 'none'",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Cache-Control": "no-store",
+    }
+    answers = [Route(f"/run/{{index:int}}/{question}", _answering(book, question), methods=["GET"]) for question in QUESTIONS]
+    routes = [
+        Route("/", _page, methods=["GET"]),
+        Route("/runs", _listing(book), methods=["GET"]),
+        Route("/run/{index:int}/live", _living(book), methods=["GET"]),
+        *answers,
+    ]
+    guard = Middleware(Guard, token=token, host=host, names=names, cookie=f"seismograd-{port}", headers=headers)
+    app = Starlette(routes=routes, middleware=[guard])
+    app.router.redirect_slashes = False  # a route is exactly its path
+    return app
+
+
+def _page(_: Request) -> Response:
+    return HTMLResponse(document("view", "seismograd"))
+
+
+def _listing(book: Book) -> Callable[[Request], Response]:
+    def runs(_: Request) -> Response:
+        listed = book.list()
+        return Response(strict_json.dumps({"runs": listed, "only": 0 if book.is_single else None}), media_type="application/json")
+
+    return runs
+
+
+def _answering(book: Book, question: str) -> Callable[[Request], Response]:
+    def answer(request: Request) -> Response:
+        try:
+            data = book.source(request.path_params["index"]).answer(question, dict(request.query_params))
+        except (LookupError, SeismogradError):
+            return PlainTextResponse("no such run\n", 404)
+        except ValueError:
+            return PlainTextResponse("no such question\n", 400)
+        return Response(data, media_type="application/octet-stream")
+
+    return answer
+
+
+def _living(book: Book) -> Callable[[Request], Any]:
+    async def live(request: Request) -> Response:
+        index = request.path_params["index"]
+        try:
+            await run_in_threadpool(book.news, index)
+        except (LookupError, SeismogradError):
+            return PlainTextResponse("no such run\n", 404)
+        return EventSourceResponse(_news(book, index), ping=15)
+
+    return live
+
+
+async def _news(book: Book, index: int) -> AsyncIterator[dict[str, str]]:
+    """An event at once, and one whenever there is more of the run."""
+    before = None
+    while True:
+        try:
+            news = await run_in_threadpool(book.news, index)
+        except (LookupError, SeismogradError):
+            return  # it was removed
+        if news != before:
+            before = news
+            yield {"data": json.dumps(asdict(news))}
+        await asyncio.sleep(_INTERVAL_S)

@@ -1,0 +1,155 @@
+"""The runs that are shown, by index: the index of a run stays while the server runs, and a run is read again when it has grown."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from seismograd.errors import SeismogradError
+from seismograd.record import layout
+from seismograd.record.opening import is_run
+from seismograd.record.reader import Run, open_run
+from seismograd.record.runs import quiet_s
+from seismograd.views.source.judged import Judged, in_order, judge
+from seismograd.views.source.source import RunSource
+from seismograd.views.source.words import rendered
+
+QUIET_S = 60.0  # a run that has not ended and wrote nothing for so long is no longer called live
+_MOST_OPEN = 4
+
+Signature = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What the page is told while it is open; another `version` means that there is more to ask for."""
+
+    version: str
+    rows: int
+    state: str
+
+
+class Book:
+    """The runs in a directory, or a single one. Every method may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.is_single = is_run(path)
+        self._directory = path
+        self._paths: list[Path] = []
+        self._open: OrderedDict[int, tuple[Signature, RunSource]] = OrderedDict()
+        self._listed: dict[int, tuple[Signature, dict[str, object]]] = {}
+        self._judged: dict[int, tuple[Signature, Judged]] = {}
+        self._judging: set[int] = set()
+        self._lock = threading.RLock()
+        self.look()
+
+    def look(self) -> None:
+        """Take in runs that have begun since."""
+        with self._lock:
+            found = [self._directory] if self.is_single else sorted(child for child in self._directory.iterdir() if is_run(child))
+            self._paths += [path for path in found if path not in self._paths]
+
+    def list(self) -> list[dict[str, object]]:
+        """What the list says of each run, the latest first."""
+        self.look()
+        with self._lock:
+            listed = [self._entry(index) for index in range(len(self._paths)) if is_run(self._paths[index])]
+        return sorted(listed, key=lambda each: (str(each["created"]), str(each["name"])), reverse=True)
+
+    def source(self, index: int) -> RunSource:
+        """A run as it is now.
+
+        Raises:
+            LookupError: there is no run of that index.
+            SeismogradError: it cannot be read.
+        """
+        with self._lock:
+            path = self._path(index)
+            signature = self._signature(index)
+            known = self._open.get(index)
+            if known is None or known[0] != signature:
+                self._open[index] = signature, self._read(index, path, signature)
+            self._open.move_to_end(index)
+            while len(self._open) > _MOST_OPEN:
+                self._open.popitem(last=False)
+            return self._open[index][1]
+
+    def news(self, index: int) -> News:
+        """What is new of a run; raises as `source`."""
+        source = self.source(index)
+        with self._lock:
+            version = f"{hash(self._signature(index)) & 0xFFFFFFFF:x}"
+        return News(version, source.run.num_rows, _state(source.run, source.going_on))
+
+    def _path(self, index: int) -> Path:
+        if not 0 <= index < len(self._paths):
+            raise LookupError(index)
+        return self._paths[index]
+
+    def _signature(self, index: int) -> Signature:
+        """What changes when something is written, when it grows quiet, and when it has been judged."""
+        path = self._paths[index]
+        sizes = tuple(_size(path / name) for name in (layout.STEPS, layout.FINDINGS, layout.NOTES, layout.END))
+        judged = self._judged.get(index)
+        return (*sizes, _going_on(path), judged is not None and judged[0] == sizes)
+
+    def _read(self, index: int, path: Path, signature: Signature) -> RunSource:
+        run, going_on, sizes = open_run(path), _going_on(path), signature[:4]
+        known = self._judged.get(index)
+        if known is not None and known[0] == sizes:
+            return RunSource(run, known[1], going_on)
+        if not going_on and index not in self._judging:
+            self._judging.add(index)
+            threading.Thread(target=self._judge, args=(index, run, sizes), name="seismograd-judge", daemon=True).start()
+        return RunSource(run, Judged(in_order(run.findings), (), False), going_on)
+
+    def _judge(self, index: int, run: Run, sizes: Signature) -> None:
+        """Run the rules beside the server; the page is told when they are done."""
+        try:
+            judged = judge(run)
+            with self._lock:
+                self._judged[index] = sizes, judged
+        finally:
+            with self._lock:
+                self._judging.discard(index)
+
+    def _entry(self, index: int) -> dict[str, object]:
+        signature = self._signature(index)
+        known = self._listed.get(index)
+        if known is None or known[0] != signature:
+            known = self._listed[index] = signature, _entry(index, self._paths[index])
+        return known[1]
+
+
+def _entry(index: int, path: Path) -> dict[str, object]:
+    entry: dict[str, object] = {"index": index, "name": path.name, "problem": None}
+    try:
+        run = open_run(path)
+    except SeismogradError as error:
+        return {**entry, "script": "", "created": "", "rows": 0, "state": "broken", "findings": {}, "problem": rendered(error.message)}
+    found = Counter(finding.severity for finding in run.findings)
+    return {
+        **entry,
+        "script": run.info.script,
+        "created": run.info.created_utc,
+        "rows": run.num_rows,
+        "state": _state(run, _going_on(path)),
+        "findings": dict(found),
+    }
+
+
+def _going_on(path: Path) -> bool:
+    return not (path / layout.END).exists() and quiet_s(path) < QUIET_S
+
+
+def _state(run: Run, going_on: bool) -> str:
+    return "live" if going_on and not run.ended else "ended" if run.ended else "broken"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
