@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from seismograd.control.adaptive import ZClip as ZClip
     from seismograd.control.clip import clip_grad_norm_ as clip_grad_norm_
     from seismograd.control.clip import clip_grad_value_ as clip_grad_value_
+    from seismograd.control.compare import AccumulationComparison as AccumulationComparison
+    from seismograd.control.compare import compare_accumulation as compare_accumulation
     from seismograd.control.losses import losses as losses
     from seismograd.control.nonfinite import NonFiniteGradientError as NonFiniteGradientError
     from seismograd.control.nonfinite import Skips as Skips
@@ -29,6 +31,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Accumulation": "seismograd.control.accumulate",
+    "AccumulationComparison": "seismograd.control.compare",
     "AutoClip": "seismograd.control.adaptive",
     "NonFiniteGradientError": "seismograd.control.nonfinite",
     "Skips": "seismograd.control.nonfinite",
@@ -37,6 +40,7 @@ _HOMES = {
     "clip_grad_norm_": "seismograd.control.clip",
     "clip_grad_unit_": "seismograd.control.units",
     "clip_grad_value_": "seismograd.control.clip",
+    "compare_accumulation": "seismograd.control.compare",
     "losses": "seismograd.control.losses",
     "SeismogradError": "seismograd.errors",
     "TrainingHalted": "seismograd.errors",
@@ -47,6 +51,7 @@ _HOMES = {
 
 __all__ = [
     "Accumulation",
+    "AccumulationComparison",
     "AutoClip",
     "NonFiniteGradientError",
     "Run",
@@ -58,6 +63,7 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_unit_",
     "clip_grad_value_",
+    "compare_accumulation",
     "losses",
     "open_run",
     "watch",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +23,7 @@ from seismograd.measure.layout import readable
 from seismograd.measure.quiet import quietly
 from seismograd.measure.statistics.largest import GRAD_MAX
 from seismograd.measure.statistics.norm import GRAD_NORM
-from seismograd.measure.transfer import Parcel
+from seismograd.measure.transfer import wide_dtype
 from seismograd.schema import FloatArray
 
 
@@ -54,12 +55,15 @@ def _of_parts(parts: Sequence[Tensor], norm_type: float, backend: Backend | None
         measured = (backend or best_backend()).measure(parts, parts, range(len(parts)), (), sample=False)
         return measured.values["grad_norm" if norm_type == 2.0 else "grad_max"]
     formula = GRAD_NORM if norm_type == 2.0 else GRAD_MAX
-    out, parcel = np.zeros(len(parts)), Parcel()
+    out = np.zeros(len(parts))
+    found: defaultdict[torch.device, list[tuple[Tensor, list[int]]]] = defaultdict(list)
     with quietly():
         for batch in batches((place, content) for place, part in enumerate(parts) if (content := readable(part)) is not None):
             if batch.scalars().shape[1]:
-                parcel.add(formula(batch.scalars()), out, batch.places)
-        parcel.deliver()
+                found[batch.numbers.device].append((formula(batch.scalars()), batch.places))
+        for device, results in found.items():
+            packed = torch.cat([result.to(wide_dtype(device)) for result, _ in results])
+            out[list(chain.from_iterable(places for _, places in results))] = packed.cpu().double().numpy()
     return out
 
 
