@@ -43,7 +43,7 @@ def layers_of(parameters: Sequence[Parameter]) -> Layers:
     placed = [column for column in found if parameters[column].depth is not None]
     order = sorted(placed, key=lambda column: parameters[column].depth or 0) if placed else found
     names = tuple(parameters[column].name for column in order)
-    bias_names = tuple(name if (name := _bias_name(weight)) in column_of else "" for weight in names)
+    bias_names = tuple(name if (name := bias_name(weight)) in column_of else "" for weight in names)
     biases = [column_of.get(name, -1) for name in bias_names]
     columns = np.array([*order, *biases], np.int64)
     return Layers(names, bias_names, columns, np.flatnonzero(columns < 0))
@@ -53,8 +53,8 @@ def _passes_a_signal_on(parameter: Parameter) -> bool:
     return parameter.trainable and sum(size > 1 for size in parameter.shape) >= 2 and "Embedding" not in parameter.module
 
 
-def _bias_name(weight: str) -> str:
-    """`net.0.weight` -> `net.0.bias`, `rnn.weight_hh_l0` -> `rnn.bias_hh_l0`; empty where the name does not tell."""
+def bias_name(weight: str) -> str:
+    """The bias beside a weight: `net.0.weight` -> `net.0.bias`, `rnn.weight_hh_l0` -> `rnn.bias_hh_l0`; empty where no name tells."""
     owner, dot, name = weight.rpartition(".")
     return f"{owner}{dot}{name.replace('weight', 'bias')}" if "weight" in name else ""
 

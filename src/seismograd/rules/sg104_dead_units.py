@@ -10,6 +10,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
+from seismograd.rules.profile import bias_name
 from seismograd.rules.roster import Roster
 from seismograd.rules.rows import BoolArray, as_list, integers, numbers, site_of
 from seismograd.rules.rule import Rule
@@ -39,8 +40,8 @@ class DeadUnits(Rule):
         its data by heart gets zeros, too.
         Where the loss is still at least {stuck_loss:.0%} of the first, a share of {min_stuck_share:.0%} is enough, when it is reached in
         the mean over all layers in front of such an activation.
-        A layer without any gradient counts only when the layers before it get none either, and one after it does: an expert that no
-        input was sent to is idle, not dead.
+        A layer without any gradient counts only when its bias and the layers before it get none either, and one after it does: an expert
+        that no input was sent to is idle, not dead.
 
     False alarms
         A narrow layer with very small batches. Up to half of the units of a ReLU layer are often dead in networks that work, and are not
@@ -104,7 +105,7 @@ class DeadUnits(Rule):
             seen, begin, self._num_seen = self._num_seen + float(count[begin:end].sum()), end, 0
             self._num_samples += 1
             if len(self._columns):
-                dead = np.asarray(block.samples["dead_rows"][sample], np.int64)
+                dead = np.nan_to_num(np.asarray(block.samples["dead_rows"][sample], np.float64)).astype(np.int64)
                 yield from self._count(block, row, dead, seen, float(loss[row]))
             self._since = iteration + 1
         self._num_seen += float(count[begin:].sum())
@@ -150,20 +151,29 @@ class DeadUnits(Rule):
 
     def _report(self, block: Block, owner: int, iteration: int) -> Finding:
         known = self._findings.get(owner)
-        now = [
-            (place, layer)
-            for place, layer in self._layers.items()
-            if layer.num >= self.num_samples and self._roster.parameters[place].optimizer in (owner, None if owner == -1 else owner)
-        ]
-        names = [self._roster.parameters[place].name for place, _ in sorted(now, key=lambda each: _depth(self._roster.parameters[each[0]]))]
+        now = self._dead_now(owner)
         if known is None:
-            self._findings[owner] = self._finding(block, owner, iteration, now, tuple(names))
+            self._findings[owner] = self._finding(block, owner, iteration, now)
         else:
+            names = (self._roster.parameters[place].name for place, _ in now)
             parameters = tuple(dict.fromkeys((*known.parameters, *names)))
             self._findings[owner] = replace(known, parameters=parameters, last_step=max(known.last_step, iteration))
         return self._findings[owner]
 
-    def _finding(self, block: Block, owner: int, iteration: int, now: list[tuple[int, _Layer]], names: tuple[str, ...]) -> Finding:
+    def _dead_now(self, owner: int) -> list[tuple[int, _Layer]]:
+        """The layers of an optimizer that are dead, without those that are so because one after them is dead as a whole."""
+        parameters = self._roster.parameters
+        now = [
+            (place, layer)
+            for place, layer in self._layers.items()
+            if layer.num >= self.num_samples and parameters[place].optimizer == (None if owner == -1 else owner)
+        ]
+        whole = [_depth(parameters[place]) for place, layer in now if layer.dead == parameters[place].shape[0]]
+        deepest = max(whole, default=-1)
+        now = [each for each in now if _depth(parameters[each[0]]) >= deepest or each[1].dead < parameters[each[0]].shape[0]]
+        return sorted(now, key=lambda each: (_depth(parameters[each[0]]), each[0]))
+
+    def _finding(self, block: Block, owner: int, iteration: int, now: list[tuple[int, _Layer]]) -> Finding:
         place, layer = max(now, key=lambda each: (each[1].dead / self._roster.parameters[each[0]].shape[0], -each[0]))
         parameter = self._roster.parameters[place]
         first = min(each.first for _, each in now)
@@ -174,7 +184,7 @@ class DeadUnits(Rule):
             optimizer=owner,
             first_step=first,
             last_step=iteration,
-            parameters=names,
+            parameters=tuple(self._roster.parameters[place].name for place, _ in now),
             evidence=tuple(
                 Evidence("dead_rows", self._roster.parameters[each].name, found.last, found.dead, found.limit) for each, found in now
             ),
@@ -214,6 +224,9 @@ def _depth(parameter: Parameter) -> int:
 def _is_cut_off(block: Block, row: int, column: int) -> bool:
     """Whether a layer without any gradient, and all before it, are cut off from a loss that does reach the layers after them."""
     here = block.parameters[column]
+    bias = bias_name(here.name)
+    if any(each.name == bias and block.state[row, place] == State.FINITE for place, each in enumerate(block.parameters)):
+        return False  # its units get a gradient: it is their input that is zero
     others = [place for place, each in enumerate(block.parameters) if each.optimizer == here.optimizer and each.trainable]
     depth: FloatArray = np.array([_depth(block.parameters[place]) for place in others], np.float64)
     weight: BoolArray = np.array([is_weight(block.parameters[place]) for place in others], np.bool_)
