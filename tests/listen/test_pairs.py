@@ -85,6 +85,25 @@ def test_micro_batches_of_one_line_are_not_taken_for_several_losses() -> None:
     assert [len(row.pairs) for row in kept.rows] == [0, 0, 0, 0]
 
 
+def test_losses_of_one_line_are_told_apart_by_their_turn() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            for loss in losses_of_one_forward(net):
+                loss.backward(retain_graph=True)
+            optimizer.step()
+    total = kept.rows[-1].pairs[0]
+    assert [kept.sites[total[which]].label.split()[-1] for which in ("first", "second")] == ["#1", "#2"]
+    assert total["cosine"] == pytest.approx(1)
+
+
+def losses_of_one_forward(net: nn.Sequential) -> tuple[Tensor, Tensor]:
+    out = net(X).square().mean()
+    return out, 3 * out
+
+
 def test_a_loss_that_pulls_nowhere_has_no_cosine() -> None:
     with watched() as kept:
         net = model()

@@ -47,7 +47,13 @@ class CallSites:
     def labelled(self, label: str) -> int:
         """The index of the calling line as the place of the loss that the script calls `label`."""
         index = self.here()
-        place = self.sites[index] if index >= 0 else Site("", 0, "")
+        return self._labelled(self.sites[index] if index >= 0 else Site("", 0, ""), label)
+
+    def numbered(self, index: int, turn: int) -> int:
+        """The index of a site as the place of the loss that is backpropagated there at this turn, from 0."""
+        return index if index < 0 else self._labelled(self.sites[index], f"{self.sites[index]} #{turn + 1}")
+
+    def _labelled(self, place: Site, label: str) -> int:
         key = (f"{place.file}\0{label}", place.line)
         if key not in self._index:
             self._index[key] = len(self.sites)

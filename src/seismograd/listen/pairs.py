@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -37,6 +37,12 @@ class Compared:
     products: torch.Tensor | FloatArray  # (L, L, P)
     reached: npt.NDArray[np.bool_]  # (L, P)
     scale: Scalar | None = None
+
+    def told_apart(self, numbered: Callable[[int, int], int]) -> Compared:
+        """With sites of their own for losses of one line: `numbered` has one for a site and a turn."""
+        if len(set(self.sites)) == len(self.sites):
+            return self
+        return replace(self, sites=tuple(numbered(site, turn) for turn, site in enumerate(self.sites)))
 
     def record(self, iteration: int) -> AnyArray:
         """As entries of PAIR_DTYPE: for each pair of losses one over all parameters that both reach, then one for each of these."""
@@ -87,11 +93,13 @@ class Before:
 class Apart:
     """Takes apart what the backwards of one optimizer's window add, on some of the windows that have several losses.
 
-    Losses are told apart by the line that backpropagates them. That a window has several is known once one has gone by.
+    Losses are told apart by the line that backpropagates them, or, on one line, by their turn, if they are of the same forward pass. That a
+    window has several is known once one has gone by.
     """
 
     _parameters: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
     _sites: list[int] = field(default_factory=list[int])  # of this window's backwards
+    _same_forward: bool = True  # all but the first of them
     _parts: list[Part] = field(default_factory=list[Part])
     _before: list[Before] = field(default_factory=list["Before"])
     _several: bool = False
@@ -106,8 +114,9 @@ class Apart:
         if self._taking:
             self._before = [Before.of(p) for p in self._parameters]
 
-    def backward_ends(self, site: int) -> None:
-        """Take what was added."""
+    def backward_ends(self, site: int, shared: bool) -> None:
+        """Take what was added. `shared`: it is another loss of the same forward pass."""
+        self._same_forward &= shared or not self._sites
         self._sites.append(site)
         if not self._taking:
             return
@@ -120,7 +129,7 @@ class Apart:
     def step_ends(self, column: Callable[[torch.Tensor], int], scale: Scalar | None) -> Compared | None:
         """The window is over: how its losses compare, if it was taken apart."""
         sites, parts, parameters, taking = tuple(self._sites), self._parts, self._parameters, self._taking
-        self._several = 2 <= len(set(sites)) == len(sites) <= MAX_LOSSES
+        self._several = 2 <= len(sites) <= MAX_LOSSES and (self._same_forward or len(set(sites)) == len(sites))
         self._num_several += self._several
         self.clear()
         if not (taking and self._several and len(parts) == len(sites)):
@@ -130,7 +139,8 @@ class Apart:
 
     def clear(self) -> None:
         """Forget the window: it was thrown away, or is over."""
-        self._sites, self._parts, self._before, self._parameters, self._taking = [], [], [], [], False
+        self._sites, self._parts, self._before, self._parameters = [], [], [], []
+        self._taking, self._same_forward = False, True
 
 
 def _can_be_copied(held: list[torch.Tensor]) -> bool:

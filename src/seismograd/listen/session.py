@@ -154,7 +154,7 @@ class Session:
             if heard is not None:
                 heard.touched |= bit_of(window)
                 if not window.stepping:
-                    self.guard.call("pairs", window.apart.backward_ends, heard.site)
+                    self.guard.call("pairs", window.apart.backward_ends, heard.site, bool(heard.flags & EventFlag.SHARED))
             window.last_operation = max(window.last_operation, lane.last_operation)
             if window.ready is None or not window.stepping:  # a closure may evaluate again: the first time counts
                 window.backward_ended(loss, scale)
@@ -258,7 +258,7 @@ class Session:
         if self._sampling:
             compared = self.guard.call("pairs", window.apart.step_ends, self._registry.roster.column, window.loss_scale)
             if compared is not None:
-                lane.iteration.compared.append(compared)
+                lane.iteration.compared.append(compared.told_apart(self.call_sites.numbered))
         window.step_ended()
 
     def on_compared(self, lane: Lane, labels: Sequence[str], parameters: Sequence[torch.Tensor], products: Any, reached: Any) -> None:
