@@ -40,7 +40,7 @@ def test_what_leaks_into_the_next_epoch_is_found(whole: int, data: st.DataObject
     made = stream(epochs(whole, "b " * left), total=1 / whole if known else float("nan"))
     finding = next(each for each in result([made])[0] if each.code == "SG308")
     assert (finding.first_step, finding.where) == (4, at("s"))
-    assert f"{left} were left over" in finding.cause.render()
+    assert f"{left} of them, leaked into it" in finding.cause.render()
     assert result(row_by_row([made]), rules=(PartialWindow,)) == result([made], rules=(PartialWindow,))
 
 
@@ -93,7 +93,7 @@ def test_what_is_left_at_the_end_is_a_note() -> None:
     made = stream(epochs(4, ""), total=1 / 4)
     finding = only(made, (note(kind="tail", iteration=12, count=3, optimizer=0, where="train.py:12"),))
     assert (finding.code, finding.severity, finding.where) == ("SG308", "info", "train.py:12")
-    assert result([made], notes=(note(kind="tail", iteration=12, count=4, optimizer=0),))[0] == ()
+    assert result([made], notes=(note(kind="tail", iteration=12, count=4, optimizer=0, where=at("b")),))[0] == ()
 
 
 def test_two_steps_are_not_evaluated() -> None:

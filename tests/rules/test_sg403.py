@@ -79,7 +79,7 @@ def test_a_flag_on_a_module_that_does_nothing_is_found() -> None:
     parameters = tuple(replace(p, frozen_in_name=p.name.startswith("body")) for p in given_.parameters)
     finding = only(replace(given_, parameters=parameters))
     assert (finding.code, len(finding.parameters)) == ("SG403", 6)
-    assert finding.excerpt == "body.0.requires_grad_(False)  # instead of .requires_grad = False"
+    assert finding.excerpt == "body.requires_grad_(False)  # instead of .requires_grad = False"
 
 
 def test_a_short_run_is_judged_at_its_end() -> None:

@@ -57,7 +57,7 @@ class ZeroGradBeforeStep(Rule):
     name: ClassVar[str] = "zero-grad-before-step"
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ()
-    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG104", "SG105", "SG106", "SG108", "SG303", "SG304", "SG308", "SG309", "SG402")
+    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG104", "SG105", "SG106", "SG108", "SG301", "SG303", "SG304", "SG308", "SG309", "SG402")
 
     in_a_row: int = 2  # steps
     scattered: int = 4  # steps
@@ -89,8 +89,8 @@ class ZeroGradBeforeStep(Rule):
         if len(window.backwards) != 1 or not window.thrown:
             return False
         last = window.backwards[0]
-        thrown = [each for group in window.thrown for each in group.backwards]
-        if any(each.site != last.site or not _is_usable(each) for each in thrown):
+        thrown = [each for group in window.thrown for each in group.unused]
+        if not thrown or any(each.site != last.site or not _is_usable(each) for each in thrown):
             return False
         num = len(thrown) + 1
         return num >= self.min_same or math.isclose(last.total * num, 1.0, rel_tol=0.02)
@@ -125,7 +125,7 @@ class ZeroGradBeforeStep(Rule):
 
     def _last_only(self, block: Block, window: Window, shown: Shown) -> Finding:
         optimizer, by = optimizer_name(block, window.optimizer), window.thrown[-1].by
-        num = sum(len(group.backwards) for group in window.thrown)
+        num = sum(len(group.unused) for group in window.thrown)
         cause = say(
             "zero_grad at {clear} is called for each micro-batch: {num} of the {all} backward passes before a step of {optimizer} are "
             "thrown away, and only the last one counts",
@@ -178,4 +178,5 @@ def _is_emptied_by_hand(block: Block, window: Window) -> bool:
     there = state >= State.ZERO
     if not there.any() or "applied_norm" not in block.values or (state == State.NONFINITE).any():
         return False
-    return bool((statistic(block, "applied_norm")[window.row][own][there] == 0).all()) and bool((state[there] == State.FINITE).any())
+    is_zero = statistic(block, "applied_norm")[window.row][own][there] == 0
+    return bool(is_zero.all()) and all(each.value != 0 for each in window.backwards)

@@ -11,7 +11,7 @@ from seismograd.rules.repeated import Repeated, Shown
 from seismograd.rules.rows import numbers
 from seismograd.rules.rule import Rule
 from seismograd.rules.windows import Clip, Window, Windows
-from seismograd.rules.wording import at_line, line_of, optimizer_name
+from seismograd.rules.wording import at_line, clip_of, line_of, optimizer_name
 from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
 
 
@@ -123,5 +123,5 @@ class ClipWithoutEffect(Rule):
             cause=cause,
             advice=advice,
             where=line_of(block, call),
-            excerpt=f"loss.backward()\ntorch.nn.utils.clip_grad_norm_(model.parameters(), {call.limit:g})\n{optimizer}.step()",
+            excerpt=f"loss.backward()\n{clip_of(call.detail, call.limit)}\n{optimizer}.step()",
         )

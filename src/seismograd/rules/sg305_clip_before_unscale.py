@@ -13,7 +13,7 @@ from seismograd.i18n import Message, say
 from seismograd.rules.repeated import Repeated, Shown
 from seismograd.rules.rows import as_list, integers, numbers
 from seismograd.rules.rule import Rule
-from seismograd.rules.wording import optimizer_name
+from seismograd.rules.wording import clip_of, optimizer_name
 from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding
 
 
@@ -87,6 +87,14 @@ class ClipBeforeUnscale(Rule):
         scale, limit, norm = (float(clip[name]) for name in ("scale", "limit", "value"))
         optimizer = optimizer_name(block, number)
         where = str(block.sites[site]) if 0 <= site < len(block.sites) else ""
+        values: dict[str, str | int | float] = {
+            "clip": where or "?",
+            "scale": scale,
+            "scaled": f"{norm:.3g}",
+            "norm": f"{norm / scale:.3g}",
+            "limit": limit,
+            "effective": f"{limit / scale:.2g}",
+        }
         evidence = [Evidence("scale", "", iteration, scale, 1.0)]
         if math.isfinite(norm):
             evidence.append(Evidence("clip_norm", "", iteration, norm / scale, limit))
@@ -102,14 +110,15 @@ class ClipBeforeUnscale(Rule):
             cause=say(
                 "the clip at {clip} sees gradients that are still multiplied by the loss scale, {scale:g}: a norm of {scaled} where the "
                 "gradient's is {norm}; divided by the scale, its limit of {limit:g} is one of {effective}",
-                clip=where or "?",
-                scale=scale,
-                scaled=f"{norm:.3g}",
-                norm=f"{norm / scale:.3g}",
-                limit=limit,
-                effective=f"{limit / scale:.2g}",
+                **values,
+            )
+            if math.isfinite(norm)
+            else say(
+                "the clip at {clip} sees gradients that are still multiplied by the loss scale, {scale:g}: divided by it, the limit of "
+                "{limit:g} is one of {effective}",
+                **values,
             ),
             advice=say("call scaler.unscale_({optimizer}) right before the clip", optimizer=optimizer),
             where=where,
-            excerpt=f"scaler.unscale_({optimizer})  # insert this\ntorch.nn.utils.clip_grad_norm_(model.parameters(), {limit:g})",
+            excerpt=f"scaler.unscale_({optimizer})  # insert this\n{clip_of(int(clip['detail']), limit)}",
         )

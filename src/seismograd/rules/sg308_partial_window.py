@@ -73,11 +73,14 @@ class PartialWindow(Rule):
             self._confirm(window.optimizer, loop, len(micro_batches))
             self._look(block, window, loop, micro_batches)
             loop.add(len(micro_batches), self.min_whole)
+            loop.where = line_of(block, micro_batches[0])
         return self._repeated.take()
 
     def hear(self, note: Note) -> Iterable[Finding]:
         loop = self._loops.get(note.optimizer)
-        if note.kind != "tail" or loop is None or not 0 < note.count < loop.whole or self._repeated.has_found(note.optimizer):
+        if note.kind != "tail" or loop is None or self._repeated.has_found(note.optimizer):
+            return []
+        if note.where != loop.where or not 0 < note.count < loop.whole:
             return []
         return [self._left_at_the_end(note, loop)]
 
@@ -120,15 +123,15 @@ class PartialWindow(Rule):
 
     def _left_over(self, window: Window, site: int) -> int:
         """How many micro-batches of this line were cleared unused before the window, for no reason that shows."""
-        thrown = [each for group in window.thrown for each in group.backwards]
+        thrown = [each for group in window.thrown for each in group.unused]
         refused = any(not math.isfinite(clip.call.value) for clip in window.clips) or any(not math.isfinite(each.value) for each in thrown)
         return 0 if refused else sum(each.site == site for each in thrown)
 
     def _thrown_away(self, block: Block, window: Window, loop: _Loop, left: int, shown: Shown) -> Finding:
         by = window.thrown[-1].by
         cause = say(
-            "zero_grad at {clear} threw away what {left} micro-batches had added since the step before: a step of {optimizer} is made "
-            "after every {whole}, and these were left over",
+            "zero_grad at {clear} threw away gradients that no step had used: {left} of the {whole} micro-batches that make a step of "
+            "{optimizer} were left over",
             clear=at_line(block, by),
             left=left,
             whole=loop.whole,
@@ -139,8 +142,8 @@ class PartialWindow(Rule):
     def _leaked(self, block: Block, window: Window, micro_batches: tuple[Call, ...], whole: int, weight: float | None) -> Finding:
         num = len(micro_batches)
         cause = say(
-            "the step of {optimizer} at {step} used {num} micro-batches where all others use {whole}: {left} were left over from before "
-            "and leaked into it",
+            "the step of {optimizer} at {step} used {num} micro-batches where all others use {whole}: what was left over from before, "
+            "{left} of them, leaked into it",
             optimizer=optimizer_name(block, window.optimizer),
             step=at_line(block, window.step),
             num=num,
@@ -182,8 +185,8 @@ class PartialWindow(Rule):
             parameters=(),
             evidence=(Evidence("loss_weight", "", window.iteration, num / divisor, 1.0),),
             cause=say(
-                "the step of {optimizer} at {step} used only {num} micro-batches, but backward at {backward} divides each loss by "
-                "{divisor}: this step is {num}/{divisor} of what it should be",
+                "the step of {optimizer} at {step} used {num} of {divisor} micro-batches, but backward at {backward} divides each loss by "
+                "{divisor} all the same: this step is {num}/{divisor} of what it should be",
                 optimizer=optimizer_name(block, window.optimizer),
                 step=at_line(block, window.step),
                 num=num,
@@ -206,8 +209,8 @@ class PartialWindow(Rule):
             parameters=(),
             evidence=(Evidence("num_backwards", "", max(note.iteration - 1, 0), float(note.count), float(loop.whole)),),
             cause=say(
-                "when the program ended, what the last {count} micro-batches had added was not used by any step: a step is made after "
-                "every {whole}",
+                "when the program ended, {count} of the {whole} micro-batches that make a step had been backpropagated, and no step used "
+                "them",
                 count=note.count,
                 whole=loop.whole,
             ),
@@ -231,6 +234,7 @@ class _Loop:
     """How one optimizer accumulates: `whole` micro-batches a step, 0 while that is not known."""
 
     whole: int = 0
+    where: str = ""  # its backward
     num_windows: int = 0
     num_whole: int = 0
     num_cleared: int = 0  # windows before which something was thrown away

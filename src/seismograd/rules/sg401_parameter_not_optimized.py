@@ -12,7 +12,7 @@ import numpy as np
 from seismograd.i18n import Message, say
 from seismograd.rules.rows import as_list, integers, site_of, statistic, weight_norms
 from seismograd.rules.rule import Rule
-from seismograd.rules.wording import optimizer_name
+from seismograd.rules.wording import holder_of, optimizer_name
 from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray, Parameter, State, StepFlag
 
 
@@ -149,7 +149,7 @@ class ParameterNotOptimized(Rule):
             "num": len(case.ordered),
             "first": first,
             "optimizer": case.place.optimizer,
-            "list": _holder(first),
+            "list": _holder(case.ordered),
             "held": case.num_trained,
         }
         cause, advice, excerpt = _words(case.kind, values)
@@ -238,11 +238,11 @@ def _kind(fresh: Sequence[Parameter], parameters: Sequence[Parameter], owned_get
     return JUDGES if after and sum(each.numel for each in fresh) > sum(each.numel for each in trained) else LEFT_OUT
 
 
-def _holder(name: str) -> str:
-    """The attribute that holds the layers: `hidden` of `net.hidden.0.weight`, `head` of `head.weight`."""
-    parts = name.split(".")
-    numbered = next((place for place, part in enumerate(parts) if part.isdigit()), max(len(parts) - 1, 1))
-    return parts[numbered - 1] if numbered else "model"
+def _holder(names: Sequence[str]) -> str:
+    """The attribute that holds the layers: `hidden` of `net.hidden.0.weight` and `net.hidden.0.bias`, `head` of `head.weight`."""
+    parts = holder_of(names).split(".")
+    numbered = next((place for place, part in enumerate(parts) if part.isdigit()), len(parts))
+    return parts[numbered - 1] or "model" if numbered else "model"
 
 
 def _words(kind: int, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
@@ -256,7 +256,7 @@ def _words(kind: int, values: dict[str, str | int | float]) -> tuple[Message, Me
                 **values,
             ),
             say("hold the layers in nn.ModuleList (or nn.ModuleDict), before the optimizer is made", **values),
-            f"self.{values['list']} = nn.ModuleList(self.{values['list']})",
+            f"self.{values['list']} = nn.ModuleList(self.{values['list']})  # a dict: nn.ModuleDict",
         )
     if kind == OTHER_MODEL:
         return (

@@ -11,6 +11,7 @@ import numpy as np
 from seismograd.i18n import Message, say
 from seismograd.rules.rows import BoolArray, as_list, integers
 from seismograd.rules.rule import Rule
+from seismograd.rules.wording import holder_of
 from seismograd.schema import Block, Evidence, Finding, IntArray, Parameter, State
 
 LAYERS = ("Linear", "Bilinear", "Conv", "LSTM", "GRU", "RNN", "MultiheadAttention")  # beginnings or ends of class names
@@ -187,7 +188,7 @@ def _is_beside(one: _Layer, other: _Layer) -> bool:
 
 
 def _trains_all_the_same(names: Sequence[str]) -> tuple[Message, Message, str]:
-    module = names[0].rpartition(".")[0] or "module"
+    module = holder_of(names) or "model"
     return (
         say(
             "`requires_grad = False` was set on a module that holds {first} and {more} other parameters; a module has no such switch, so "

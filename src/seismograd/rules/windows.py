@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -53,10 +53,11 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Thrown:
-    """Backwards that nothing has used when a call cleared their gradients."""
+    """Backwards that this optimizer had not used when a call cleared their gradients; no other one has used those that are `unused`."""
 
     by: Call
     backwards: tuple[Call, ...]
+    unused: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +200,7 @@ class Windows:
         bit = 1 << optimizer if 0 <= optimizer < 64 else 0
         for backward in window.backwards:
             backward.used |= bit
-        unused = ((each.by, tuple(b for b in each.backwards if not b.used & ~bit)) for each in window.thrown)
-        thrown = tuple(Thrown(by, backwards) for by, backwards in unused if backwards)
+        thrown = tuple(replace(each, unused=tuple(b for b in each.backwards if not b.used & ~bit)) for each in window.thrown)
         clips = (*window.clips, *(Clip(each, True) for each in self._stray))
         self._open[optimizer], self._stray = _Open(in_step=bool(call.flags & EventFlag.CLOSURE)), []
         odd = thrown or flags & _ODD_ROW or any(clip.late for clip in clips)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from seismograd.rules.windows import Call
 from seismograd.schema import Block
+
+BY_VALUE = 2  # `detail` of a clip
 
 
 def optimizer_name(block: Block, index: int) -> str:
@@ -25,3 +29,20 @@ def line_of(block: Block, call: Call) -> str:
 def at_line(block: Block, call: Call) -> str:
     """`train.py:42` to name a call by; where it is not known, the words for that."""
     return line_of(block, call) or "?"
+
+
+def clip_of(detail: int, limit: float) -> str:
+    """The call of a clip, by norm or by value."""
+    name = "clip_grad_value_" if detail == BY_VALUE else "clip_grad_norm_"
+    return f"torch.nn.utils.{name}(model.parameters(), {limit:g})"
+
+
+def holder_of(names: Iterable[str]) -> str:
+    """The module that holds all of these parameters: `net.body` of `net.body.0.weight` and `net.body.2.bias`; empty: the model itself."""
+    paths = [name.split(".")[:-1] for name in names]
+    common: list[str] = []
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common)
