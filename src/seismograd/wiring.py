@@ -39,6 +39,7 @@ class Recording:
 
     Of several processes that train together (`torch.distributed`) rank 0 records; `path` is `None` in a process that is known from the
     start not to be it. `child`: a process that another one, which records in the same directory if this one does not, has started.
+    `beside`: sinks that get what the rules and the record get, after them.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Recording:
         child: bool = False,
         choice: Choice | None = None,
         budget: float | None = None,
+        beside: Sequence[Sink] = (),
     ) -> None:
         import torch
 
@@ -80,7 +82,7 @@ class Recording:
         if path is not None:
             writer = LateWriter(path, lambda: Writer(path, info), leave=child)
             self._rules = LiveRules(self._publish(writer), writer.conclude, Diagnosis(chosen(self._choice)))
-            sinks = [self._rules, writer]
+            sinks = [self._rules, writer, *beside]
         # Several processes compare what each measures, so all of them measure at the same steps.
         slow, alone = why_slow(), not child and os.environ.get("WORLD_SIZE", "1") == "1"
         self._ranks = Ranks(best_backend(), deliver=self._deliver, tell=self._tell)

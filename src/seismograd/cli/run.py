@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from seismograd.listen.ranks.world import num_restarts, rank_of_this_process
 from seismograd.record.place import create_run_directory
 
 if TYPE_CHECKING:
+    from seismograd.schema import Finding, Sink
     from seismograd.wiring import Recording
 
 CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
@@ -177,11 +179,24 @@ class Watcher:
             name = self._run.target if self._run.program is None else Path(self._run.target).name
             elements = tuple(parse_element(text) for text in self._run.elements)
             run = self._run
-            self._recording = Recording(run.path, name, elements=elements, level=run.level, choice=run.choice, budget=run.budget)
+            self._recording = Recording(
+                run.path, name, elements=elements, level=run.level, choice=run.choice, budget=run.budget, beside=self._progress()
+            )
             if run.path is not None:
                 self._unfollow = follow(Child(run.path, name, tuple(run.elements), run.level, run.choice, run.budget))
         except Exception as error:
             self._problem = say("could not listen, so nothing was recorded: {error}", error=f"{type(error).__name__}: {error}")
+
+    def _progress(self) -> tuple[Sink, ...]:
+        """The line at the bottom of the terminal, where there is a terminal and nobody asked for quiet."""
+        from seismograd.views.progress import ProgressLine, may_show
+
+        if self._run.quiet or self._run.path is None or sys.__stderr__ is None or not may_show(os.environ):
+            return ()
+        return (ProgressLine(sys.__stderr__.fileno(), self._run.lang, self._findings),)
+
+    def _findings(self) -> tuple[Finding, ...]:
+        return () if self._recording is None else self._recording.findings
 
     def stop(self) -> None:
         """Close the record; one that torch never came to says so."""
