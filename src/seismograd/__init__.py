@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from seismograd.control.compare import AccumulationComparison as AccumulationComparison
     from seismograd.control.compare import compare_accumulation as compare_accumulation
     from seismograd.control.losses import losses as losses
+    from seismograd.control.micro_batch import MicroBatch as MicroBatch
+    from seismograd.control.micro_batch import find_micro_batch as find_micro_batch
     from seismograd.control.nonfinite import NonFiniteGradientError as NonFiniteGradientError
     from seismograd.control.nonfinite import Skips as Skips
     from seismograd.control.units import clip_grad_unit_ as clip_grad_unit_
@@ -33,6 +35,7 @@ _HOMES = {
     "Accumulation": "seismograd.control.accumulate",
     "AccumulationComparison": "seismograd.control.compare",
     "AutoClip": "seismograd.control.adaptive",
+    "MicroBatch": "seismograd.control.micro_batch",
     "NonFiniteGradientError": "seismograd.control.nonfinite",
     "Skips": "seismograd.control.nonfinite",
     "ZClip": "seismograd.control.adaptive",
@@ -41,6 +44,7 @@ _HOMES = {
     "clip_grad_unit_": "seismograd.control.units",
     "clip_grad_value_": "seismograd.control.clip",
     "compare_accumulation": "seismograd.control.compare",
+    "find_micro_batch": "seismograd.control.micro_batch",
     "losses": "seismograd.control.losses",
     "SeismogradError": "seismograd.errors",
     "TrainingHalted": "seismograd.errors",
@@ -53,6 +57,7 @@ __all__ = [
     "Accumulation",
     "AccumulationComparison",
     "AutoClip",
+    "MicroBatch",
     "NonFiniteGradientError",
     "Run",
     "SeismogradError",
@@ -64,6 +69,7 @@ __all__ = [
     "clip_grad_unit_",
     "clip_grad_value_",
     "compare_accumulation",
+    "find_micro_batch",
     "losses",
     "open_run",
     "watch",
