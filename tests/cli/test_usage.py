@@ -18,6 +18,7 @@ BAD_LINES = (
     (["xyzzy"], "there is no command 'xyzzy' · the commands are run, show, check, explain, rules, runs"),
     (["--vresion"], "seismograd has no option --vresion · did you mean --version?"),
     (["show"], "RUN is missing · see seismograd show --help"),
+    (["run", "--quite", "x.py"], "seismograd run has no option --quite · did you mean --quiet?"),
     (["show", "RUN", "--stp", "3"], "seismograd show has no option --stp · did you mean --step?"),
     (["show", "RUN", "--step"], "--step needs a value"),
     (["show", "RUN", "--step", "last"], "--step does not take 'last' · give a whole number"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from seismograd.errors import SeismogradError
@@ -25,7 +26,7 @@ def usage_error(error: TyperException) -> SeismogradError:
     mend = say("see {command} --help", command=path)
     match type(error).__name__:
         case "NoSuchOption":
-            near = sorted(given.possibilities or ())
+            near = get_close_matches(given.option_name, sorted(given.possibilities or ()), n=1, cutoff=0)
             if near:
                 mend = say("did you mean {name}?", name=near[0])
             return SeismogradError(say("{command} has no option {option}", command=path, option=given.option_name), mend)

@@ -50,6 +50,7 @@ class NonfiniteLoss(Rule):
     code: ClassVar[str] = "SG202"
     name: ClassVar[str] = "nonfinite-loss"
     severity: ClassVar[str] = "error"
+    early: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
     absorbs: ClassVar[tuple[str, ...]] = ("SG203",)
 
@@ -89,7 +90,9 @@ class NonfiniteLoss(Rule):
             first_step=step,
             last_step=step,
             parameters=(),
-            evidence=(Evidence("loss", "", step, loss, math.inf),),
+            evidence=(
+                Evidence("nonfinite_losses", "", step, 1.0, 0.0) if math.isnan(loss) else Evidence("loss", "", step, loss, math.inf),
+            ),
             cause=cause,
             advice=advice,
             where=site_of_loss(block, row) or site_of(block, EventKind.BACKWARD, step),
