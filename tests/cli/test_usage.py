@@ -33,7 +33,7 @@ BAD_LINES = (
     (["show", "EMPTY"], "EMPTY"),
     (["show", "A_FILE"], "A_FILE"),
     (["show", "WITHOUT_STEPS"], "no optimizer step was recorded in "),
-    (["check", "RUN", "--format", "sarif"], "there is no format 'sarif' · the formats are text, json"),
+    (["check", "RUN", "--format", "xml"], "there is no format 'xml' · the formats are text, json, github, sarif, junit"),
     (["check", "NOWHERE"], "NOWHERE"),
     (["explain"], "RULE is missing"),
     (["explain", "SG999"], "there is no rule 'SG999'"),

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from seismograd import __version__
-from seismograd.cli import bench, check, explain, lab, report, rules, run, runs, show, view
+from seismograd.cli import bench, check, explain, lab, report, rules, run, runs, show, top, view
 from seismograd.cli.entry import Entry, Plan
 from seismograd.cli.help import Command, Group
 from seismograd.cli.language import split_language
@@ -48,7 +48,7 @@ COMMANDS = (
         mark("Say what is wrong in a recorded run: where, since when, why, and what to change. Exits with 1 when that is an error."),
         (
             "seismograd check runs/20260101T120000Z-train",
-            "seismograd check runs/20260101T120000Z-train --select SG3,vanishing-gradient --format github",
+            "seismograd check runs/20260101T120000Z-train --select SG3 --format github",
         ),
     ),
     Entry(
@@ -81,6 +81,12 @@ COMMANDS = (
         view.view,
         mark("Show runs in a browser, live: all that is recorded of one, a list of them, two compared."),
         ("seismograd view", "seismograd view runs/20260101T120000Z-train", "seismograd view --port 8000 --no-open"),
+    ),
+    Entry(
+        "top",
+        top.top,
+        mark("Follow a run in the terminal, from another one than the training's: what is found, the worst layers."),
+        ("seismograd top", "seismograd top runs/20260101T120000Z-train"),
     ),
     Entry(
         "lab",
