@@ -63,8 +63,20 @@ class Compared(torch.optim.SGD):
         super().step(closure)
 
 
-def ddp() -> nn.Module:
-    return DistributedDataParallel(net())
+def ddp(**options: Any) -> nn.Module:
+    return DistributedDataParallel(net(), **options)
+
+
+class Buffered(nn.Sequential):
+    """The same network with a buffer, which DistributedDataParallel broadcasts before a forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__(*net())
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x)
+        return super().forward(x)
 
 
 def fsdp() -> nn.Module:
@@ -164,6 +176,10 @@ def main() -> None:
         "ddp empty": lambda: windows(ddp(), EMPTY, out / "empty"),
         "ddp plain": lambda: plain_object(ddp(), EVEN),
         "ddp zero": lambda: weight_zero(ddp()),
+        "ddp buckets": lambda: windows(ddp(gradient_as_bucket_view=True), EMPTY),
+        "ddp unused": lambda: windows(ddp(find_unused_parameters=True), SHORT),
+        "ddp buffers": lambda: windows(DistributedDataParallel(Buffered()), EMPTY),
+        "ddp zero, unused": lambda: weight_zero(ddp(find_unused_parameters=True)),
         "fsdp even": lambda: windows(fsdp(), EVEN),
         "fsdp plain": lambda: plain_object(fsdp(), EVEN),
         "fsdp short": lambda: windows(fsdp(), SHORT, keep_unsharded=True),

@@ -16,7 +16,20 @@ from tests.ranks.processes import environment
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
 LIMIT_S = 180
-WINDOWS = {"ddp even": 2, "ddp short": 2, "ddp empty": 2, "ddp plain": 2, "ddp zero": 1, "fsdp even": 2, "fsdp plain": 2, "fsdp short": 2}
+WINDOWS = {
+    "ddp even": 2,
+    "ddp short": 2,
+    "ddp empty": 2,
+    "ddp plain": 2,
+    "ddp zero": 1,
+    "ddp buckets": 2,
+    "ddp unused": 2,
+    "ddp buffers": 2,
+    "ddp zero, unused": 1,
+    "fsdp even": 2,
+    "fsdp plain": 2,
+    "fsdp short": 2,
+}
 
 
 def test_ddp_and_fsdp2_accumulate_as_one_process_would(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seismograd.i18n import mark, say
+from seismograd.i18n import say
 from seismograd.lab.digits import digits, small_net
 from seismograd.lab.page import Chart, Page, Paragraph, Series, Table, number
 from seismograd.lab.tensors import gradient_of, norm_of, quantiles
@@ -173,8 +173,8 @@ def tell(found: Measured) -> Page:
             ),
             Chart(
                 say("fc1.weight: how many scalars of which magnitude"),
-                mark("scalars with 10^k ≤ |g| < 10^(k+1)"),
-                (Series(mark("scalars"), list(found.exponents), list(found.exponents.values())),),
+                say("scalars with 10^k ≤ |g| < 10^(k+1)"),
+                (Series(say("scalars"), list(found.exponents), list(found.exponents.values())),),
                 "bars",
                 log=True,
                 labels=tuple(f"1e{k:+03d}" for k in found.exponents),
