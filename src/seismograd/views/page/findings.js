@@ -45,9 +45,10 @@ function drawFindings(body) {
   if (now !== drawnFindings || !body.childNodes.length) {
     drawnFindings = now;
     const worst = worstSeverity();
+    const judged = state.meta.rows > 0 && state.meta.judged_now && rules.some((each) => each.status !== "not evaluated");
     const opened = new Set([...body.querySelectorAll("details[open]")].map((each) => each.dataset.key));
     body.replaceChildren(
-      el("p", { class: `verdict ${worst ?? (state.meta.rows ? "good" : "")}`, id: "verdict" }, `${worst ? SEVERITY_MARKS[worst] : state.meta.rows ? "✓" : "–"} ${verdictText()}`),
+      el("p", { class: `verdict ${worst ?? (judged ? "good" : "")}`, id: "verdict" }, `${worst ? SEVERITY_MARKS[worst] : judged ? "✓" : "–"} ${verdictText()}`),
       findings.length || state.meta.rows ? timeline.root : "",
       el("div", { class: "cards" }, ...findings.map((each, index) => card(each, index, opened))),
       ruleList(rules),

@@ -1,0 +1,184 @@
+"""The screen of `top`: a snapshot and the state of the keys as something that rich draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from seismograd.i18n import mark, translate
+from seismograd.prose import wrap
+from seismograd.schema import SEVERITIES, Finding, FloatArray, State
+from seismograd.views.sparkline import sparkline
+from seismograd.views.top.control import Control, listed
+from seismograd.views.top.snapshot import Layer, Snapshot
+from seismograd.views.values import (
+    NOTHING,
+    SEVERITY_STYLES,
+    STATE_STYLES,
+    count,
+    number,
+    sentences,
+    severity_word,
+    shape,
+    share,
+    some,
+    state_word,
+    steps,
+)
+
+_MOST_FINDINGS = 4
+_MOST_PRINTED = 40  # parameters, where nobody can scroll
+_SPARK = 24
+_STATES = {
+    "live": (mark("live"), "bold green"),
+    "ended": (mark("ended"), "bold"),
+    "broken": (mark("not ended: killed, or quiet"), "yellow"),
+}
+_SORT_WORDS = {"trouble": mark("trouble"), "norm": mark("norm"), "depth": mark("depth"), "name": mark("name")}
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What fits the terminal: verdict, scalars, findings, then as many parameters as there is room for. `keys`: name the keys below."""
+
+    snapshot: Snapshot
+    control: Control
+    keys: bool = True
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        width = options.max_width
+        head = [*_head(self.snapshot, width), *_findings(self.snapshot.findings, width)]
+        foot = [_keys(self.control, width)] if self.keys else []
+        layers = listed(self.snapshot, self.control)
+        room = max(1, (options.height or _MOST_PRINTED) - len(head) - len(foot) - 3) if self.keys else _MOST_PRINTED
+        yield from head
+        if self.control.inspecting and layers:
+            yield from _inspected(next((each for each in layers if each.parameter.name == self.control.chosen), layers[0]), width)
+        else:
+            yield from _list(layers, self.snapshot, self.control, room, width)
+        yield from foot
+
+
+def _head(snapshot: Snapshot, width: int) -> Iterator[Text]:
+    word, style = _STATES[snapshot.state]
+    yield _line(
+        Text.assemble(
+            ("seismograd  ", "bold cyan"),
+            sentences((snapshot.script, snapshot.name)),
+            "  ",
+            (translate(word), style),
+            "  ",
+            translate("steps: {number}").format(number=count(snapshot.num_rows)),
+        ),
+        width,
+    )
+    worst = next((each for each in SEVERITIES if any(finding.severity == each for finding in snapshot.findings)), None)
+    style = SEVERITY_STYLES[worst or "error"] if worst or _num_nonfinite(snapshot) else "green" if snapshot.num_rows else "dim"
+    yield _line(Text(_verdict(snapshot), style), width)
+    if snapshot.num_rows == 0:
+        return
+    loss = translate("not measured") if snapshot.loss is None else number(snapshot.loss, 6)
+    yield _course(translate("loss"), loss, snapshot.losses, width)
+    yield _course(translate("norm"), number(snapshot.norm, 6), _log(snapshot.norms), width)
+
+
+def _course(name: str, value: str, course: FloatArray, width: int) -> Text:
+    spark = sparkline(course, np.ones(len(course)), max(8, min(40, width // 2 - 30)))
+    return _line(Text.assemble((f"{name} ", "dim"), f"{value:<12} ", (spark, "cyan")), width)
+
+
+def _verdict(snapshot: Snapshot) -> str:
+    if not snapshot.num_rows:
+        return translate("Nothing was recorded yet.")
+    severities = [finding.severity for finding in snapshot.findings]
+    if not severities and _num_nonfinite(snapshot):
+        said = translate("{number} parameters have a gradient that is not finite").format(number=count(_num_nonfinite(snapshot)))
+        return sentences((said, steps(snapshot.step, snapshot.step)))
+    if not severities:
+        return sentences((translate("Nothing was found so far."), steps(snapshot.step, snapshot.step)))
+    counted = ", ".join(f"{severity_word(each)} × {severities.count(each)}" for each in SEVERITIES if each in severities)
+    return sentences((translate("Found: {list}").format(list=counted), steps(snapshot.step, snapshot.step)))
+
+
+def _num_nonfinite(snapshot: Snapshot) -> int:
+    return sum(layer.state == State.NONFINITE for layer in snapshot.layers)
+
+
+def _findings(findings: tuple[Finding, ...], width: int) -> Iterator[Text]:
+    for finding in findings[:_MOST_FINDINGS]:
+        said = sentences((f"{finding.code} {finding.name}", steps(finding.first_step, finding.last_step), finding.cause.render()))
+        yield _line(Text.assemble((f"{severity_word(finding.severity)} ", SEVERITY_STYLES[finding.severity]), said), width)
+    if len(findings) > _MOST_FINDINGS:
+        yield Text(translate("… and {number} findings more").format(number=len(findings) - _MOST_FINDINGS), "dim")
+
+
+def _list(layers: tuple[Layer, ...], snapshot: Snapshot, control: Control, room: int, width: int) -> Iterator[RenderableType]:
+    title = translate("{shown} of {all} parameters, by {sort}").format(
+        shown=len(layers), all=len(snapshot.layers), sort=translate(_SORT_WORDS[control.sort])
+    )
+    yield Text(sentences((title, translate("filter: {filter}").format(filter=control.filter) if control.filter else "")), "dim")
+    names = [layer.parameter.name for layer in layers]
+    chosen = names.index(control.chosen) if control.chosen in names else -1
+    first = max(0, min(chosen - room // 2, len(layers) - room)) if chosen >= 0 else 0
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", width=width)
+    table.add_column(translate("parameter"), no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(translate("norm"), justify="right", no_wrap=True)
+    if width >= 60:
+        table.add_column(translate("recent"), no_wrap=True)
+    table.add_column(translate("state"), no_wrap=True)
+    for layer in layers[first : first + room]:
+        cells = [Text(layer.parameter.name), Text(number(layer.norm) if layer.state > State.ABSENT else NOTHING)]
+        if width >= 60:
+            cells.append(Text(sparkline(_log(layer.course), layer.seen, _SPARK if width >= 90 else 12), "cyan"))
+        cells.append(Text(state_word(layer.state), STATE_STYLES[layer.state]))
+        table.add_row(*cells, style="reverse" if layer.parameter.name == control.chosen else "")
+    yield table
+
+
+def _inspected(layer: Layer, width: int) -> Iterator[Text]:
+    parameter = layer.parameter
+    measured = layer.state > State.ABSENT
+    yield Text(parameter.name, "bold")
+    facts = [
+        (translate("shape"), sentences((shape(parameter.shape), parameter.dtype, count(parameter.numel)))),
+        (translate("module"), parameter.module or NOTHING),
+        (translate("state"), state_word(layer.state)),
+        (translate("norm"), number(layer.norm, 6) if measured else NOTHING),
+        (translate("RMS"), number(layer.norm / math.sqrt(max(parameter.numel, 1))) if measured else NOTHING),
+        (translate("max |g|"), number(layer.maximum) if measured else NOTHING),
+        (translate("zeros"), share(int(layer.zeros), parameter.numel) if measured else NOTHING),
+        (translate("NaN/Inf"), count(int(layer.nonfinite)) if measured else NOTHING),
+        (translate("update / weights"), NOTHING if math.isnan(layer.update_ratio) else number(layer.update_ratio)),
+    ]
+    if parameter.aliases:
+        facts.append((translate("also called"), some(parameter.aliases)))
+    for name, value in facts:
+        yield _line(Text.assemble((f"  {name}: ", "dim"), value), width)
+    yield Text("  " + sparkline(_log(layer.course), layer.seen, min(32, width - 4)), "cyan")
+
+
+def _keys(control: Control, width: int) -> Text:
+    if control.typing:
+        return Text(translate("filter: {filter}").format(filter=control.filter) + "▏", "bold")
+    help_text = translate("q quit · s order · r reverse · / filter · ↑ ↓ choose · Enter inspect · Esc back")
+    return Text(next(iter(wrap(help_text, width)), ""), "dim")
+
+
+def _line(text: Text, width: int) -> Text:
+    text.truncate(width, overflow="ellipsis")
+    text.no_wrap = True
+    return text
+
+
+def _log(values: FloatArray) -> FloatArray:
+    """Logarithms for a sparkline; zero lies below all else."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log10(values)
+    logs[np.isneginf(logs)] = -45
+    return logs

@@ -1,0 +1,124 @@
+"""What `top` shows of a run at one moment, read from the end of its record whatever its length.
+
+Shapes: P parameters, C columns of a sparkline.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from seismograd.record.reader import Run
+from seismograd.schema import AnyArray, Finding, FloatArray, Parameter, State, StateArray, StepFlag
+from seismograd.views.source.at_step import row_values
+from seismograd.views.source.judged import in_order
+
+_RECENT = 256  # steps that a sparkline spans
+_COLUMNS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One parameter: its state and numbers at the last step, its recent course (C,), and how bad it looks (`trouble`, 0: not at all)."""
+
+    parameter: Parameter
+    state: State
+    norm: float
+    maximum: float
+    zeros: float
+    nonfinite: float
+    update_ratio: float
+    course: FloatArray
+    seen: FloatArray
+    trouble: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The run as it was read: the last step's scalars, every parameter, what was found."""
+
+    name: str
+    script: str
+    state: str  # live, ended or broken
+    num_rows: int
+    step: int
+    time_s: float
+    loss: float | None
+    lr: float
+    norm: float
+    findings: tuple[Finding, ...]
+    losses: FloatArray
+    norms: FloatArray
+    layers: tuple[Layer, ...]
+
+
+def read_snapshot(run: Run, going_on: bool) -> Snapshot:
+    """Read the run as it is now."""
+    state = "ended" if run.ended else "live" if going_on else "broken"
+    none = np.empty(0)
+    if run.num_rows == 0:
+        return Snapshot(run.path.name, run.info.script, state, 0, -1, 0, None, math.nan, math.nan, in_order(run.findings), none, none, ())
+    row = run.num_rows - 1
+    step = run.near.steps(row, row + 1)[0]
+    recent = run.near.steps(max(0, row + 1 - _RECENT), row + 1)
+    return Snapshot(
+        name=run.path.name,
+        script=run.info.script,
+        state=state,
+        num_rows=run.num_rows,
+        step=int(step["iteration"]),
+        time_s=float(step["time_s"]),
+        loss=None if int(step["flags"]) & StepFlag.NO_LOSS else float(step["loss"]),
+        lr=float(step["lr"]),
+        norm=float(step["grad_norm"]),
+        findings=in_order(run.findings),
+        losses=np.asarray(recent["loss"], np.float64),
+        norms=np.asarray(recent["grad_norm"], np.float64),
+        layers=_layers(run, row),
+    )
+
+
+def _layers(run: Run, row: int) -> tuple[Layer, ...]:
+    states, values = row_values(run, row)
+    view = run.levels.parameters("grad_norm", max(0, row + 1 - _RECENT), row + 1, _COLUMNS)
+    bad = view.counts[:, State.NONFINITE] > 0
+    course = np.where(bad, np.nan, view.high)  # (C, P)
+    seen = (view.counts[:, State.ZERO :].sum(axis=1) > 0).astype(np.float64)
+    found = {name for finding in run.findings for name in finding.parameters}
+    trouble = _trouble(states, values, course, bad)
+    return tuple(
+        Layer(
+            parameter=parameter,
+            state=State(int(states[column])),
+            norm=float(values["grad_norm"][column]),
+            maximum=float(values["grad_max"][column]),
+            zeros=float(values["zeros"][column]),
+            nonfinite=float(values["nonfinite"][column]),
+            update_ratio=float(values["update_ratio"][column]),
+            course=course[:, column],
+            seen=seen[:, column],
+            trouble=float(trouble[column]) + (100.0 if parameter.name in found else 0.0),
+        )
+        for column, parameter in enumerate(run.parameters)
+    )
+
+
+def _trouble(states: StateArray, values: dict[str, AnyArray], course: FloatArray, bad: AnyArray) -> FloatArray:
+    """Non-finite now before non-finite lately, before zero or absent, before decades away from its own recent median  # (P,)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        away = np.abs(np.log10(values["grad_norm"]) - np.log10(_median(course)))
+    trouble = np.where(np.isfinite(away), np.minimum(away, 50), 0)
+    trouble[states == State.ABSENT] += 200
+    trouble[states == State.ZERO] += 300
+    trouble += 1e3 * bad.any(axis=0)
+    trouble[states == State.NONFINITE] += 1e4
+    return trouble
+
+
+def _median(course: FloatArray) -> FloatArray:
+    """The median of what is known of each parameter, NaN where nothing is  # (C, P) -> (P,)."""
+    ordered = np.sort(course, axis=0)  # NaN last
+    known = (~np.isnan(course)).sum(axis=0)
+    return np.where(known > 0, ordered[np.maximum(known - 1, 0) // 2, np.arange(course.shape[1])], np.nan)

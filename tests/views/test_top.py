@@ -1,0 +1,147 @@
+"""`top`: whatever the keys and the size of the terminal, what is shown is of the run and fits; the terminal is given back as it was."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from seismograd.cli import main
+from seismograd.i18n import use_language
+from seismograd.record.reader import open_run
+from seismograd.record.writer import Writer
+from seismograd.schema import State
+from seismograd.views.top.control import SORTS, Control, listed, press
+from seismograd.views.top.keyboard import split_keys
+from seismograd.views.top.screen import Screen
+from seismograd.views.top.snapshot import Snapshot, read_snapshot
+from tests import synthetic
+from tests.record.processes import ENVIRONMENT
+from tests.views.page import made
+
+KEYS = ["up", "down", "page up", "end", "j", "k", "q", "s", "r", "/", "\r", "i", "\x1b", "\x7f", "a", "*", "[", "权", "\x03", "home"]
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    run = open_run(made.troubled(tmp_path_factory.mktemp("top") / "run", made.BAD_STEP + 1))
+    return read_snapshot(run, going_on=False)
+
+
+def drawn(snapshot: Snapshot, control: Control, width: int, height: int, lang: str = "en") -> list[str]:
+    out = io.StringIO()
+    with use_language(lang):
+        console = Console(file=out, width=width, height=height, color_system=None, force_terminal=True, legacy_windows=False)
+        console.print(Screen(snapshot, control))
+    return out.getvalue().splitlines()
+
+
+def test_a_snapshot_is_the_last_step_of_the_record(troubled: Snapshot) -> None:
+    assert (troubled.step, troubled.num_rows, troubled.state) == (made.BAD_STEP, made.BAD_STEP + 1, "ended")
+    assert np.isnan(troubled.norm)
+    states = {layer.parameter.name: layer.state for layer in troubled.layers}
+    assert states["net.0.weight"] == State.NONFINITE
+    assert states["net.5.weight"] == State.FINITE
+
+
+def test_the_worst_come_first(troubled: Snapshot) -> None:
+    states = [layer.state for layer in listed(troubled, Control())]
+    assert states == sorted(states, reverse=True)
+    norms = [layer.norm for layer in listed(troubled, Control(sort="norm")) if layer.norm == layer.norm]
+    assert norms == sorted(norms, reverse=True)
+    assert [layer.parameter.depth for layer in listed(troubled, Control(sort="depth"))] == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"), [("net.1", 2), ("net.[01].*", 4), ("*.bias", 6), ("net.1 net.2", 4), ("[", 0), ("NET.5.BIAS", 1)]
+)
+def test_the_filter_takes_parts_and_globs(troubled: Snapshot, text: str, names: int) -> None:
+    assert len(listed(troubled, Control(filter=text))) == names
+
+
+@given(st.lists(st.sampled_from(KEYS), max_size=30), st.integers(10, 160), st.integers(4, 50), st.sampled_from(["en", "zh"]))
+def test_no_keys_and_no_size_break_the_screen(troubled: Snapshot, keys: list[str], width: int, height: int, lang: str) -> None:
+    control = Control()
+    for key in keys:
+        control = press(control, key, listed(troubled, control))
+        assert control.sort in SORTS
+    lines = drawn(troubled, control, width, height, lang)
+    assert any("seismograd"[: width - 1] in line for line in lines)
+
+
+def test_the_screen_says_what_is_not_finite_and_what_was_found(troubled: Snapshot) -> None:
+    text = "\n".join(drawn(troubled, Control(), 120, 40))
+    for words in ("SG201", "error × 1", "non-finite", "loss nan", "!"):
+        assert words in text
+    inspected = "\n".join(drawn(troubled, Control(inspecting=True, chosen="net.0.weight"), 120, 40))
+    assert "NaN/Inf: 1" in inspected
+
+
+def test_not_finite_is_never_said_to_be_well(tmp_path: Path) -> None:
+    run = open_run(made.simple(tmp_path / "run", np.full((5, 2), np.nan)))
+    text = "\n".join(drawn(read_snapshot(run, going_on=True), Control(), 100, 20))
+    assert "Nothing was found" not in text
+    assert "not finite" in text
+
+
+@given(st.text(max_size=20))
+def test_every_key_is_read_once(text: str) -> None:
+    assert len(split_keys(text)) <= len(text)
+    assert split_keys("\x1b[A" + "q" + "\x1b[6~") == ["up", "q", "page down"]
+
+
+def test_where_there_is_no_terminal_it_is_printed_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGUAGE", "en")
+    made.troubled(tmp_path / "runs" / "it")
+    monkeypatch.chdir(tmp_path)
+    assert main(["top"]) == 0
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "net.5.weight" in said
+    made.simple(tmp_path / "runs" / "empty", np.empty((0, 2)))
+    assert main(["top", "runs/empty"]) == 0
+    assert "Nothing was recorded yet" in capsys.readouterr().out
+
+
+def test_it_follows_a_run_and_gives_the_terminal_back(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "run", synthetic.info())
+    writer.observe(synthetic.block([[1.0, 2.0]] * 5))
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 100))
+    before = termios.tcgetattr(slave)
+    command = [sys.executable, "-m", "seismograd", "top", str(tmp_path / "run")]
+    environment = {**ENVIRONMENT, "TERM": "xterm", "LANGUAGE": "en"}
+    with subprocess.Popen(command, env=environment, stdin=slave, stdout=slave, stderr=slave) as process:
+        try:
+            read_until(master, rb"step 4\b")
+            writer.observe(synthetic.block([[1.0, 2.0]] * 3, first_iteration=5))
+            read_until(master, rb"step 7\b")
+            os.write(master, b"/bias\r\r")
+            read_until(master, rb"shape: ")
+            os.write(master, b"q")
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            writer.close()
+    assert termios.tcgetattr(slave) == before
+    os.close(master)
+    os.close(slave)
+
+
+def read_until(terminal: int, pattern: bytes) -> None:
+    got = b""
+    while not re.search(pattern, re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", got)):
+        got += os.read(terminal, 65536)
