@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+import numpy as np
+
 from seismograd.rules.engine import Diagnosis, RuleStatus, diagnose
 from seismograd.schema import Block, Finding
 
@@ -26,6 +28,8 @@ def piece(block: Block, start: int, stop: int) -> Block:
         elements=block.elements[start:stop],
         sites=block.sites,
         optimizers=block.optimizers,
+        ranks=block.ranks[np.isin(block.ranks["iteration"], iterations)],
+        pairs=block.pairs[np.isin(block.pairs["iteration"], iterations)],
     )
 
 

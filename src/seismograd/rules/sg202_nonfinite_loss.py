@@ -82,6 +82,8 @@ class NonfiniteLoss(Rule):
 
     def _found(self, block: Block, row: int, step: int, loss: float) -> Finding:
         cause, advice, excerpt = what_made_it(origin_of(block, row), {"step": step, "loss": f"{loss:.4g}"})
+        is_nan = math.isnan(loss)
+        evidence = Evidence("nonfinite_losses", "", step, 1.0, 0.0) if is_nan else Evidence("loss", "", step, loss, math.inf)
         return Finding(
             code=self.code,
             name=self.name,
@@ -90,9 +92,7 @@ class NonfiniteLoss(Rule):
             first_step=step,
             last_step=step,
             parameters=(),
-            evidence=(
-                Evidence("nonfinite_losses", "", step, 1.0, 0.0) if math.isnan(loss) else Evidence("loss", "", step, loss, math.inf),
-            ),
+            evidence=(evidence,),
             cause=cause,
             advice=advice,
             where=site_of_loss(block, row) or site_of(block, EventKind.BACKWARD, step),
