@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+from typing import Any
+
+import torch
+
 from seismograd.i18n import Message, say
 from seismograd.measure.backend import Backend
+from seismograd.measure.devices import Devices
 from seismograd.measure.native.backend import Native
 from seismograd.measure.native.library import load
 from seismograd.measure.native.updates import Copies
@@ -11,9 +18,32 @@ from seismograd.measure.reference import Reference
 
 
 def best_backend() -> Backend:
-    """The kernel where it was built, which leaves to the reference what it cannot read; else the reference."""
+    """The kernel where it was built, which leaves to the reference what it cannot read; else the reference.
+
+    Beside it, where torch was built for CUDA, what measures there without waiting.
+    """
     library = load()
-    return Reference() if library is None else Native(library)
+    host = Reference() if library is None else Native(library)
+    # Whether there is a GPU is not asked: the question alone may make a later fork fail.
+    return host if torch.version.cuda is None else Devices(host, cuda_backend())
+
+
+def cuda_backend() -> Backend:
+    """The kernel in Triton where that is installed, as with torch for Linux; else torch's operations, and a transfer that nobody awaits."""
+    if importlib.util.find_spec("triton") is None:
+        return Reference(waiting=False)
+    from seismograd.measure.cuda.backend import Cuda
+
+    return Cuda(LazyKernel())
+
+
+class LazyKernel:
+    """The kernel, imported with Triton when it is first launched: a process without a GPU never needs it."""
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        """The launcher for a grid, as of the kernel itself."""
+        kernel: Any = importlib.import_module("seismograd.measure.cuda.kernel")
+        return kernel.measure_pieces[grid]
 
 
 def best_copies() -> Copies | None:

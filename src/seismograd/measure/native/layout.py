@@ -30,7 +30,7 @@ def layout_of(tensor: Tensor) -> Layout | None:
     dtype, count = DTYPES.index(tensor.dtype), tensor.numel()
     if count == 0:
         return Layout(dtype, 0)
-    if tensor.is_neg() or not (tensor.is_contiguous() or _is_dense(tensor)) or not has_memory(tensor):
+    if tensor.is_neg() or not (tensor.is_contiguous() or is_dense(tensor)) or not has_memory(tensor):
         return None
     if tensor.dim() < 2:
         return Layout(dtype, count)
@@ -38,7 +38,7 @@ def layout_of(tensor: Tensor) -> Layout | None:
     return Layout(dtype, count, num_rows, tensor.stride(0) if num_rows > 1 else count)
 
 
-def _is_dense(tensor: Tensor) -> bool:
+def is_dense(tensor: Tensor) -> bool:
     """Whether the numbers fill their memory, each in a place of its own, as they do when transposed or channels-last."""
     expected = 1
     for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1):

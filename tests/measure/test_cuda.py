@@ -1,0 +1,234 @@
+"""The kernel for CUDA gives what the reference gives: on a GPU where there is one, else in Triton's interpreter, on the CPU."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from seismograd.listen.hub import HUB
+from seismograd.listen.session import Session
+from seismograd.measure.backend import Backend, Measured
+from seismograd.measure.cuda.backend import Cuda
+from seismograd.measure.devices import Devices
+from seismograd.measure.joined import joined
+from seismograd.measure.reference import Reference
+from seismograd.schema import Note, Row
+from tests.measure.tensors import REAL_DTYPES, strided
+from tests.measure.test_native import assert_agrees
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental"),
+    pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning"),  # the interpreter computes with NumPy
+]
+HAS_GPU = torch.cuda.is_available()
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install triton")
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        if not HAS_GPU:
+            patch.setenv("TRITON_INTERPRET", "1")
+        yield importlib.import_module("seismograd.measure.cuda.kernel").measure_pieces
+
+
+def device() -> str:
+    return "cuda" if HAS_GPU else "cpu"
+
+
+def measure(backend: Backend, tensors: list[Tensor], sample: bool = True, keys: range | None = None) -> Measured:
+    measured = backend.measure(tensors, tensors, list(keys or range(len(tensors))), (), sample)
+    if measured.pending is not None:
+        measured.pending.finish()
+        assert measured.pending.is_done()
+    return measured
+
+
+@needs_triton
+@settings(max_examples=15)
+@given(tensors=st.lists(strided(REAL_DTYPES), min_size=1, max_size=3), sample=st.booleans())
+def test_tensors_of_every_kind(kernel: Any, tensors: list[Tensor], sample: bool) -> None:
+    tensors = [tensor.to(device()) for tensor in tensors]
+    assert_agrees(measure(Cuda(kernel, device()), tensors, sample), measure(Reference(), tensors, sample), tensors)
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", REAL_DTYPES)
+def test_tensors_of_several_pieces(kernel: Any, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    numbers = (torch.randn(70, 1000, generator=generator) * 1e-3).to(dtype)
+    numbers[3:9] = 0
+    numbers[20, 5] = math.inf
+    tensors = [numbers.to(device()), numbers[:40].t().to(device())]
+    assert_agrees(measure(Cuda(kernel, device()), tensors), measure(Reference(), tensors), tensors)
+
+
+@needs_triton
+@pytest.mark.parametrize("value", [1e200, 1e-200, 5e-324, 1.7e308])
+def test_a_norm_neither_overflows_nor_underflows(kernel: Any, value: float) -> None:
+    tensor = torch.full((1,), value, dtype=torch.float64, device=device())
+    assert measure(Cuda(kernel, device()), [tensor]).values["grad_norm"][0] == pytest.approx(value, rel=1e-12, abs=0)
+
+
+@needs_triton
+def test_rows_are_remembered_between_samples_and_not_known_where_they_were_forgotten(kernel: Any) -> None:
+    backend = Cuda(kernel, device())
+    first, second = torch.zeros(4, 3, device=device()), torch.zeros(4, 3, device=device())
+    first[0, 1], second[2] = 1, math.nan
+    measure(backend, [first], sample=False)
+    assert measure(backend, [second]).samples["dead_rows"].tolist() == [2]
+    measure(backend, [first], sample=False)
+    measure(backend, [first.clone().t().contiguous().t()], sample=False)  # lies otherwise: another table
+    assert math.isnan(measure(backend, [first]).samples["dead_rows"][0])
+    assert measure(backend, [first]).samples["dead_rows"].tolist() == [3]
+
+
+@needs_triton
+def test_what_the_kernel_cannot_read_comes_beside_it_and_scalars_come_along(kernel: Any) -> None:
+    tensors = [torch.ones(2, 2), torch.eye(3).to_sparse(), torch.ones(3, dtype=torch.complex64)]
+    tensors = [tensor.to(device()) for tensor in tensors]
+    scalars = [torch.tensor(2.5, device=device())]
+    measured = Cuda(kernel, device()).measure(tensors, tensors, [0, 1, 2], scalars, True)
+    if measured.pending is not None:
+        measured.pending.finish()
+    assert measured.values["grad_norm"].tolist() == pytest.approx([2.0, math.sqrt(3), math.sqrt(3)])
+    assert measured.samples["weight_norm"].tolist() == pytest.approx([2.0, math.sqrt(3), math.sqrt(3)])
+    assert measured.scalars.tolist() == [2.5]
+
+
+class Late:
+    """A backend whose numbers come only when they are asked for, or when `arrived` is set."""
+
+    name = "late"
+
+    def __init__(self) -> None:
+        self.arrived = False
+        self.waited = 0
+
+    def measure(self, gradients: Any, weights: Any, keys: Any, scalars: Any, sample: bool) -> Measured:
+        exact = Reference().measure(gradients, weights, keys, scalars, sample)
+        blank = Measured(
+            {name: np.full_like(v, np.nan) for name, v in exact.values.items()},
+            {name: np.full_like(v, np.nan) for name, v in exact.samples.items()},
+            np.full_like(exact.scalars, np.nan),
+        )
+        late = self
+
+        class Pending:
+            def is_done(self) -> bool:
+                return late.arrived
+
+            def finish(self) -> None:
+                late.waited += not late.arrived
+                for mine, theirs in ((blank.values, exact.values), (blank.samples, exact.samples)):
+                    for name in mine:
+                        mine[name][:] = theirs[name]
+                blank.scalars[:] = exact.scalars
+
+        return Measured(blank.values, blank.samples, blank.scalars, Pending())
+
+
+def train(backend: Backend, num_steps: int, after_step: Any = lambda _: None) -> tuple[list[Row], list[int]]:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    rows, notes, num_rows = list[Row](), list[Note](), list[int]()
+    session = Session(backend, rows.append, notes.append, [model], [optimizer])
+    HUB.attach(session)
+    try:
+        for number in range(num_steps):
+            optimizer.zero_grad()
+            model(torch.ones(4, 3)).square().mean().backward()
+            optimizer.step()
+            after_step(number)
+            num_rows.append(len(rows))
+    finally:
+        HUB.detach(session)
+        session.finish()
+    assert session.guard.failures == {}, notes
+    return rows, num_rows
+
+
+def test_no_step_waits_for_numbers_and_rows_come_in_order_when_they_have_come() -> None:
+    backend = Late()
+
+    def arrive(number: int) -> None:
+        backend.arrived = number == 7
+
+    rows, num_rows = train(backend, 12, arrive)
+    assert num_rows[:8] == [0] * 8
+    assert num_rows[8] >= 8
+    assert backend.waited > 0  # at the end, and only there
+    expected, _ = train(Reference(), 12)
+    for row, exact in zip(rows, expected, strict=True):
+        assert row.step["iteration"] == exact.step["iteration"]
+        np.testing.assert_array_equal(row.state, exact.state)
+        for name, value in exact.values.items():
+            np.testing.assert_array_equal(row.values[name], value, name)
+        assert row.step["grad_norm"] == exact.step["grad_norm"]
+
+
+def test_parts_of_several_backends_are_put_together_when_all_have_come() -> None:
+    late = Late()
+    tensors = [torch.full((2, 2), float(i)) for i in range(4)]
+    parts = [
+        ([1, 3], late.measure([tensors[1], tensors[3]], [tensors[1], tensors[3]], [1, 3], [torch.tensor(7.0)], True)),
+        ([0, 2], Reference().measure([tensors[0], tensors[2]], [tensors[0], tensors[2]], [0, 2], (), True)),
+    ]
+    whole = joined(4, parts, parts[0][1])
+    assert whole.pending is not None
+    assert np.isnan(whole.values["grad_norm"]).all()
+    late.arrived = True
+    assert whole.pending.is_done()
+    whole.pending.finish()
+    assert whole.values["grad_norm"].tolist() == [0.0, 2.0, 4.0, 6.0]
+    assert whole.samples["exponents"].shape == (4, 64)
+    assert whole.scalars.tolist() == [7.0]
+
+
+@pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
+def test_without_a_gpu_in_use_everything_goes_to_the_host() -> None:
+    class Never:
+        name = "never"
+
+        def measure(self, *_: object) -> Measured:
+            raise AssertionError
+
+    backend = Devices(Reference(), Never())
+    assert backend.name == "reference"
+    assert measure(backend, [torch.ones(4)]).values["grad_norm"].tolist() == [2.0]
+
+
+@needs_triton
+@pytest.mark.skipif(not HAS_GPU, reason="there is no GPU")
+def test_no_step_on_a_gpu_synchronises() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(300, 200).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    session = Session(
+        Devices(Reference(), Cuda(importlib.import_module("seismograd.measure.cuda.kernel").measure_pieces)), lambda _: None, print
+    )
+    inputs = torch.ones(4, 300, device="cuda")
+    HUB.attach(session)
+    try:
+        for number in range(30):
+            torch.cuda.set_sync_debug_mode("error" if number > 2 else "default")
+            optimizer.zero_grad()
+            model(inputs).square().mean().backward()
+            optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        HUB.detach(session)
+        session.finish()
+    assert session.guard.failures == {}
