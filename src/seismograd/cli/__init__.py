@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from seismograd import __version__
-from seismograd.cli import bench, check, explain, lab, report, rules, run, runs, show, top, view
+from seismograd.cli import bench, check, compare, explain, lab, report, rules, run, runs, show, top, view
 from seismograd.cli.entry import Entry, Plan
 from seismograd.cli.help import Command, Group
 from seismograd.cli.language import split_language
@@ -87,6 +87,12 @@ COMMANDS = (
         top.top,
         mark("Follow a run in the terminal, from another one than the training's: what is found, the worst layers."),
         ("seismograd top", "seismograd top runs/20260101T120000Z-train"),
+    ),
+    Entry(
+        "compare",
+        compare.compare,
+        mark("Compare two recorded runs: what was found in one only, and whose gradients differ the most."),
+        ("seismograd compare runs/first runs/second",),
     ),
     Entry(
         "lab",

@@ -1,0 +1,27 @@
+"""`seismograd compare`: two runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seismograd.cli.usage import one_of
+from seismograd.i18n import mark
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))],
+    second: Annotated[Path, typer.Argument(metavar="OTHER", help=mark("The run that it is compared with."))],
+    form: Annotated[str, typer.Option("--format", metavar="text|json", help=mark("The form of the answer; text unless given."))] = "text",
+) -> None:
+    """Compare two recorded runs."""
+    from seismograd.record.reader import open_run
+    from seismograd.views import comparison, output
+    from seismograd.views.values import short_path
+
+    one_of("--format", form, ("text", "json"))
+    found = comparison.compare(open_run(first), open_run(second))
+    output.answer(comparison.as_json(found) if form == "json" else comparison.ComparisonText(found))
+    output.suggest(f"seismograd view {short_path(found.first.run.path.parent)}")
