@@ -66,6 +66,8 @@ class ClipBeforeUnscale(Rule):
 
     def observe(self, block: Block) -> Iterable[Finding]:
         self._num_rows += len(block)
+        if not (block.events["scale"] != 1).any():
+            return ()
         scale, limit = numbers(block.events, "scale"), numbers(block.events, "limit")
         over = integers(block.events, "flags") & int(EventFlag.USED | EventFlag.EMPTY)
         scaled = (integers(block.events, "kind") == EventKind.CLIP) & (scale > 1) & np.isfinite(scale) & (over == 0)

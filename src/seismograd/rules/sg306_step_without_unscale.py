@@ -63,6 +63,8 @@ class StepWithoutUnscale(Rule):
 
     def observe(self, block: Block) -> Iterable[Finding]:
         self._num_rows += len(block)
+        if not (block.events["scale"] != 1).any():
+            return ()
         scale, flags = numbers(block.events, "scale"), integers(block.events, "flags")
         itself = (flags & int(EventFlag.FUSED | EventFlag.CLOSURE)) != 0
         scaled = (integers(block.events, "kind") == EventKind.STEP) & (scale != 1) & np.isfinite(scale) & ~itself

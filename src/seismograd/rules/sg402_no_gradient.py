@@ -68,6 +68,7 @@ class NoGradient(Rule):
     _roster: Roster = field(default_factory=Roster, init=False, repr=False)
     _present: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # steps with a gradient
     _absent: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # steps without
+    _all_present: bool = field(default=False, init=False, repr=False)  # all of them have had a gradient
     _found: dict[int, Finding] = field(default_factory=dict[int, Finding], init=False, repr=False)
     _where: str = field(default="", init=False, repr=False)
     _first_step: int = field(default=-1, init=False, repr=False)
@@ -76,6 +77,8 @@ class NoGradient(Rule):
     def observe(self, block: Block) -> Iterable[Finding]:
         if block.parameters is not self._known:
             self._take_in(block.parameters)
+        if self._all_present and self._num_rows >= self.min_evaluated and not (block.state == State.ABSENT).any():
+            return
         useful = self._useful(block)
         self._num_rows += int(useful.sum())
         if not len(self._columns) or not useful.any():
@@ -93,6 +96,7 @@ class NoGradient(Rule):
         if ((before < self.min_steps) & (before + absent.sum(axis=0) >= self.min_steps)).any():
             self._judge_rows(block, absent, there, before, present)
         self._present[self._places] = present + there.sum(axis=0)
+        self._all_present = bool((self._present[self._places] > 0).all())
         for optimizer, found in self._found.items():
             own = [place for place, column in enumerate(as_list(self._columns)) if block.parameters[column].name in found.parameters]
             rows = np.flatnonzero(absent[:, own].any(axis=1))
@@ -124,6 +128,7 @@ class NoGradient(Rule):
         self._absent = np.concatenate([self._absent, np.zeros(more, np.int64)])
         self._columns = np.flatnonzero([p.optimizer is not None and p.trainable for p in parameters])
         self._places = places[self._columns]
+        self._all_present = len(self._places) > 0 and bool((self._present[self._places] > 0).all())
 
     def _useful(self, block: Block) -> BoolArray:
         """Rows in which something was backpropagated and stepped on  # (B,)."""

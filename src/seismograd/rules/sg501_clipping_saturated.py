@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,8 @@ class ClippingSaturated(Rule):
 
     def observe(self, block: Block) -> Iterable[Finding]:
         self._num_rows += len(block)
+        if np.isnan(block.steps["clip_coefficient"]).all():
+            return ()
         norm, limit = numbers(block.steps, "clip_norm"), numbers(block.steps, "clip_limit")
         coefficient = numbers(block.steps, "clip_coefficient")
         rows = as_list(np.flatnonzero(np.isfinite(coefficient) & np.isfinite(norm) & (limit > 0) & updates(block)))
@@ -81,15 +84,15 @@ class ClippingSaturated(Rule):
                 if clipped:
                     track.finding = changed[optimizer] = replace(track.finding, last_step=int(block.steps["iteration"][row]))
                 continue
-            update = statistic(block, "update_ratio")[row] if "update_ratio" in block.values else np.full(1, np.nan)
-            known = update[np.isfinite(update)]
+            ratio = float(norm[row] / limit[row])
+            update = self._update(block, row) if clipped and ratio >= self.min_ratio else math.nan
             track.steps.append(
                 _Step(
                     int(block.steps["iteration"][row]),
                     clipped,
-                    float(norm[row] / limit[row]),
+                    ratio,
                     float(coefficient[row]),
-                    float(np.median(known)) if len(known) else float("nan"),
+                    update,
                     float(block.steps["applied_norm"][row]),
                 )
             )
@@ -103,6 +106,14 @@ class ClippingSaturated(Rule):
         if self._num_rows < self.window:
             return say("needs {needed} steps, has {has}", needed=self.window, has=self._num_rows)
         return None
+
+    def _update(self, block: Block, row: int) -> float:
+        """The median of the update ratios of a row, NaN where none was measured."""
+        if "update_ratio" not in block.values:
+            return math.nan
+        update = statistic(block, "update_ratio")[row]
+        known = update[np.isfinite(update)]
+        return float(np.median(known)) if len(known) else math.nan
 
     def _judge(self, block: Block, row: int, optimizer: int, track: _Track) -> Finding | None:
         steps = list(track.steps)
@@ -155,7 +166,7 @@ class ClippingSaturated(Rule):
     def _severity(self, block: Block, steps: list[_Step], ratio: float, is_sgd: bool) -> str | None:
         """How bad it is for this optimizer; `None`: not at all."""
         if is_sgd:
-            known = [step.update for step in steps if step.update == step.update]
+            known = [step.update for step in steps if not math.isnan(step.update)]
             slow = not known or float(np.median(known)) < self.max_update
             return self.severity if ratio >= self.min_ratio and slow else None
         if ratio < self.min_adaptive_ratio:
@@ -167,7 +178,7 @@ class ClippingSaturated(Rule):
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step with a clip; `update` is NaN where it was not measured."""
+    """A step with a clip; `update` is NaN where it was not measured or does not matter."""
 
     iteration: int
     clipped: bool

@@ -8,22 +8,25 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from seismograd.rules.rows import integers
-from seismograd.schema import Block, EventFlag, EventKind, StepFlag
+from seismograd.schema import STEP_DTYPE, Block, EventFlag, EventKind, StepFlag
 
 MAX_HELD = 4096  # backwards of a window that are remembered
 MAX_THROWN = 16  # times that a window was cleared
 
 _ODD_ROW = int(StepFlag.SKIPPED | StepFlag.NO_BACKWARD | StepFlag.BY_HAND | StepFlag.CHANGED)
 _OVER = int(EventFlag.USED | EventFlag.EMPTY)
-_FIELDS = ("kind", "iteration", "value", "limit", "scale", "count", "weight", "touched", "site", "optimizer", "flags", "detail")
+_RESCALED = int(EventFlag.RESCALED)
+_BACKWARD, _CLIP, _ZERO_GRAD, _STEP = int(EventKind.BACKWARD), int(EventKind.CLIP), int(EventKind.ZERO_GRAD), int(EventKind.STEP)
+_NUM_BACKWARDS, _NUM_STEPS, _FLAGS = (list(STEP_DTYPE.names or ()).index(name) for name in ("num_backwards", "num_steps", "flags"))
+_FEW = 8  # rows of a block that are read one by one: NumPy takes as long for one as for a hundred
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """An event. `used`: bits of the optimizers whose steps have used what this backward added."""
+    """An event, its fields in the order of EVENT_DTYPE. `used`: bits of the optimizers whose steps have used what this backward added."""
 
-    kind: int
     iteration: int
+    time_s: float
     value: float
     limit: float
     scale: float
@@ -33,6 +36,7 @@ class Call:
     site: int
     optimizer: int
     flags: int
+    kind: int
     detail: int
     used: int = 0
 
@@ -118,47 +122,35 @@ class Windows:
         """The windows that end in this block, in order."""
         if not len(block):
             return []
-        if not self.several and self._is_plain(block):
-            if 0 not in self.num_steps:
-                self.first_sites[0] = int(block.events["site"][block.events["kind"] == EventKind.STEP][0])
-            self.num_steps[0] = self.num_steps.get(0, 0) + len(block)
-            return []
+        if not self.several and not self._is_open():
+            site = _site_if_plain(block) if len(block) > _FEW else _site_if_plain_few(block)
+            if site is not None:
+                self.first_sites.setdefault(0, site)
+                self.num_steps[0] = self.num_steps.get(0, 0) + len(block)
+                return []
         return list(self._read(block))
 
     def total_steps(self) -> int:
         """Of all optimizers."""
         return sum(self.num_steps.values())
 
-    def _is_plain(self, block: Block) -> bool:
-        """Whether each row is one backward and one step of the first optimizer, and nothing else."""
-        steps, events = block.steps, block.events
-        if (steps["num_backwards"] != 1).any() or (steps["num_steps"] != 1).any() or (steps["flags"] & _ODD_ROW).any():
-            return False
+    def _is_open(self) -> bool:
+        """Whether anything waits for the next step of the first optimizer."""
         opened = self._open.get(0)
-        if self._stray or (opened is not None and (opened.backwards or opened.thrown or opened.clips)):
-            return False
-        kind, flags = events["kind"], events["flags"]
-        is_step = kind == EventKind.STEP
-        if int(is_step.sum()) != len(block) or (events["optimizer"][is_step] != 0).any() or (events["touched"] > 1).any():
-            return False
-        over = (flags & _OVER) != 0
-        odd = (kind == EventKind.BACKWARD) & ((flags & int(EventFlag.RESCALED)) != 0)
-        odd |= (kind == EventKind.CLIP) & (over | (events["touched"] == 0))
-        odd |= (kind == EventKind.ZERO_GRAD) & ~over
-        return not odd.any()
+        return bool(self._stray) or (opened is not None and bool(opened.backwards or opened.thrown or opened.clips))
 
     def _read(self, block: Block) -> Iterator[Window]:
         iterations, row_flags = integers(block.steps, "iteration"), integers(block.steps, "flags")
-        for fields in zip(*(block.events[name].tolist() for name in _FIELDS), strict=True):
+        for fields in block.events.tolist():
             call = Call(*fields)
             self.several |= call.touched > 1 or call.optimizer > 0
-            if call.kind == EventKind.BACKWARD:
+            if call.kind == _BACKWARD:
                 self._added(call)
-            elif call.kind == EventKind.ZERO_GRAD:
+            elif call.kind == _ZERO_GRAD:
                 self._cleared(call)
-            elif call.kind == EventKind.CLIP:
+            elif call.kind == _CLIP:
                 self._clipped(call)
-            elif call.kind == EventKind.STEP:
+            elif call.kind == _STEP:
                 row = int(np.searchsorted(iterations, call.iteration))
                 if row < len(iterations) and iterations[row] == call.iteration:
                     window = self._stepped(call, row, int(row_flags[row]))
@@ -224,3 +216,41 @@ def _bits(touched: int) -> Iterator[int]:
             yield optimizer
         touched >>= 1
         optimizer += 1
+
+
+def _site_if_plain(block: Block) -> int | None:
+    """Where the first step was, if each row is one backward and one step of the first optimizer, and nothing else."""
+    steps, events = block.steps, block.events
+    if (steps["num_backwards"] != 1).any() or (steps["num_steps"] != 1).any() or (steps["flags"] & _ODD_ROW).any():
+        return None
+    kind, flags = events["kind"], events["flags"]
+    is_step = kind == _STEP
+    if int(is_step.sum()) != len(block) or (events["optimizer"][is_step] != 0).any() or (events["touched"] > 1).any():
+        return None
+    over = (flags & _OVER) != 0
+    odd = (kind == _BACKWARD) & ((flags & _RESCALED) != 0)
+    odd |= (kind == _CLIP) & (over | (events["touched"] == 0))
+    odd |= (kind == _ZERO_GRAD) & ~over
+    return None if odd.any() else int(events["site"][is_step][0])
+
+
+def _site_if_plain_few(block: Block) -> int | None:
+    """The same for few rows."""
+    for row in block.steps.tolist():
+        if row[_NUM_BACKWARDS] != 1 or row[_NUM_STEPS] != 1 or row[_FLAGS] & _ODD_ROW:
+            return None
+    first, num_steps = None, 0
+    for _, _, _, _, _, _, _, touched, site, optimizer, flags, kind, _ in block.events.tolist():
+        if touched > 1:
+            return None
+        if kind == _STEP:
+            num_steps += 1
+            first = site if first is None else first
+            if optimizer != 0:
+                return None
+        elif kind == _BACKWARD:
+            if flags & _RESCALED:
+                return None
+        elif (kind == _CLIP and (flags & _OVER or not touched)) or (kind == _ZERO_GRAD and not flags & _OVER):
+            return None
+    return first if num_steps == len(block) else None
