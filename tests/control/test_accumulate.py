@@ -316,6 +316,7 @@ class TestWatched:
             assert step["loss"] == pytest.approx(loss.item(), rel=1e-9)
             assert step["grad_norm"] == pytest.approx(norm, rel=1e-6)
             assert step["flags"] == 0
+            assert step["scale"] == (256.0 if scaler else 1.0)
             assert step["num_backwards"] == len(window)
             if max_norm is not None:
                 assert step["clip_norm"] == pytest.approx(norm, rel=1e-6)

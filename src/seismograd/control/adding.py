@@ -17,7 +17,7 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.listen.hub import HUB
 from seismograd.listen.ranks.pieces import held_part
-from seismograd.listen.scalars import Scalar
+from seismograd.listen.scalars import Scalar, TotalWeight
 
 
 class Left:
@@ -44,7 +44,7 @@ class Adding:
         self.alive = self.size  # processes that have more micro-batches
         self._shares = 0.0  # their weights, in units
         self._unit: float | None = None
-        self._scale = Scalar(1.0)  # what a session has to divide the losses by: known at the end
+        self._scale = TotalWeight()  # what a session has to divide the losses by: known at the end
         self._is_first = True
 
     @property
@@ -124,12 +124,13 @@ class Adding:
         norm = self._apply(limit)
         # The next unit is one that every process knows.
         self._unit = None if self.size == 1 else (self._unit or 1.0) * shares / count
-        self._shares, self.count, self.alive, self._scale, self._is_first = 0.0, 0, int(alive), Scalar(1.0), False
+        self._shares, self.count, self.alive, self._scale, self._is_first = 0.0, 0, int(alive), TotalWeight(), False
         return norm
 
     def _normalise(self, shares: float, synced: bool) -> None:
         scaled_by = 1.0 if self.scaler is None else float(self.scaler.get_scale())
         self._scale.settle(shares / self.size * scaled_by)
+        self._scale.loss_scale = scaled_by
         parameters = self._all_parameters()
         multiply_([p.grad for p in parameters if p.grad is not None], (self.size if synced else 1.0) / shares)
         HUB.tell("normalised", parameters, None if self.scaler is None else Scalar(scaled_by))

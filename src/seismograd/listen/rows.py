@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from seismograd.listen.iteration import Iteration, Reading, Stepped, unscaled
 from seismograd.listen.probe import UNMOVED, UPDATE_RATIO, Probed
+from seismograd.listen.scalars import TotalWeight
 from seismograd.schema import (
     EVENT_DTYPE,
     STATISTICS,
@@ -112,7 +113,7 @@ def _step(iteration: Iteration, number: int, state: StateArray, values: dict[str
         "loss": _loss(iteration),
         "lr": first.lr.read(),
         "grad_norm": grad_norm,
-        "scale": 1.0 if scale is None else scale.read(),
+        "scale": 1.0 if scale is None else scale.loss_scale if isinstance(scale, TotalWeight) else scale.read(),
         "clip_norm": math.nan if clip is None else clip.norm.read(),
         "clip_limit": math.nan if clip is None else clip.limit.read(),
         "clip_coefficient": clip.coefficient() if clip is not None and clip.by_norm else math.nan,

@@ -51,6 +51,16 @@ class Scalar:
         return self.value
 
 
+class TotalWeight(Scalar):
+    """What weighted losses are divided by at the end of their window: their total weight, times the loss scale if there is one."""
+
+    __slots__ = ("loss_scale",)
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.loss_scale = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Product:
     """A product of numbers, some of which may still be on a device."""
