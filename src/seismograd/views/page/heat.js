@@ -45,9 +45,8 @@ const subsample = (values) => (values.length > 5000 ? values.filter((_, index) =
 
 const rank = (code) => (code === 32766 ? LOWEST : code);
 
-// The worse of two codes; for the smallest values the smaller of two numbers.
-function worse(one, two, lowest) {
-  if (!lowest) return one > two ? one : two;
+// The smaller of two numbers; what is not a number is worse than either.
+function worse(one, two) {
   const special = Math.abs(one) > 32000 || Math.abs(two) > 32000;
   return special ? (one > two ? one : two) : Math.min(one, two);
 }
@@ -78,15 +77,19 @@ function columnsUnder(heat, pixels) {
 }
 
 function reduceRow(heat, columns, first, last, line) {
-  const width = heat.codes.shape[1];
+  const { codes } = heat;
+  const width = codes.shape[1], pixels = line.length;
   const lowest = heat.which === "low";
   line.fill(LOWEST);
   for (const parameter of columns) {
     const base = parameter * width;
-    for (let x = 0; x < line.length; x += 1) {
-      for (let column = first[x]; column <= last[x]; column += 1) {
-        const code = heat.codes[base + column];
-        if (code !== 32766) line[x] = line[x] === LOWEST ? code : worse(line[x], code, lowest);
+    for (let x = 0; x < pixels; x += 1) {
+      const end = base + last[x];
+      for (let at = base + first[x]; at <= end; at += 1) {
+        const code = codes[at];
+        if (code === 32766) continue;
+        if (lowest) line[x] = line[x] === LOWEST ? code : worse(line[x], code);
+        else if (code > line[x]) line[x] = code;
       }
     }
   }
@@ -94,29 +97,37 @@ function reduceRow(heat, columns, first, last, line) {
 
 // The scale: from the smallest of all but half a per cent to the largest, which may stand out by three decades before it is cut.
 function scaleOf(heat, difference) {
-  const codes = [];
-  const step = Math.max(1, Math.floor(heat.codes.length / 200000));
-  let largest = -Infinity;
-  for (let index = 0; index < heat.codes.length; index += 1) {
-    const code = heat.codes[index];
-    if (Math.abs(code) > 32000) continue;
+  const counts = new Uint32Array(64001);
+  let total = 0, largest = -Infinity;
+  const { codes } = heat;
+  for (let place = 0; place < codes.length; place += 1) {
+    const code = codes[place];
+    if (code > 32000 || code < -32000) continue;
+    counts[code + 32000] += 1;
+    total += 1;
     if (code > largest) largest = code;
-    if (index % step === 0) codes.push(code);
   }
-  if (!codes.length) return [-3000, 0];
-  codes.sort((one, two) => one - two);
-  const at = (share) => codes[Math.min(codes.length - 1, Math.floor(share * codes.length))];
+  if (!total) return [-3000, 0];
+  const at = (share) => {
+    let code = 0;
+    for (let seen = counts[0]; seen <= share * total && code < 64000; seen += counts[code]) code += 1;
+    return code - 32000;
+  };
   let low = at(0.005), high = Math.min(largest, at(0.995) + 3000);
   if (difference) { const far = Math.max(300, Math.min(3000, Math.max(-low, high))); return [-far, far]; }
   if (high - low < 1000) { const middle = (low + high) / 2; low = middle - 500; high = middle + 500; }
   return [low, high];
 }
 
-function table256(low, high, colours) {
-  const found = new Int32Array(256);
-  for (let index = 0; index < 256; index += 1) found[index] = packed(along(colours, index / 255));
-  const colour = (code) => found[code <= low ? 0 : code >= high ? 255 : Math.round(((code - low) / (high - low)) * 255)];
-  return colour;
+// The colour of every code there is, so that a pixel is one look-up.
+function lookUp(low, high, colours) {
+  const shown = Int32Array.from({ length: 256 }, (_, index) => packed(along(colours, index / 255)));
+  const found = new Int32Array(65536);
+  const scale = 255 / (high - low);
+  for (let code = -32000; code <= 32000; code += 1) {
+    found[code + 32768] = shown[code <= low ? 0 : code >= high ? 255 : Math.round((code - low) * scale)];
+  }
+  return found;
 }
 
 // Not by colour alone: hatched, dotted, striped.
@@ -168,6 +179,13 @@ function columnsOver(heat, base) {
 }
 
 let drawnHeat = null;
+let lastDifference = { key: [], heat: null };
+
+function cachedDifference() {
+  const key = [state.heat, state.otherHeat];
+  if (key.some((each, index) => each !== lastDifference.key[index])) lastDifference = { key, heat: differenceHeat() };
+  return lastDifference.heat;
+}
 
 function drawHeat(body) {
   if (!state.meta.rows || !state.rows.length) return nothing(body, T(state.meta.rows ? "no_match" : "no_steps"));
@@ -180,7 +198,7 @@ function drawHeat(body) {
   const pen = heatStage.begin(body, plot + heatStage.top + heatStage.bottom);
   geometry = layoutRows(plot);
   const difference = state.difference && state.other;
-  const heat = state.heat && (difference ? differenceHeat() : state.heat);
+  const heat = state.heat && (difference ? cachedDifference() : state.heat);
   if (heat && heat.codes.shape[0] === state.meta.parameters.length) paintHeat(pen, heat, difference);
   else { pen.fillStyle = shades.dim; pen.fillText(T("loading"), heatStage.left + 10, 40); }
   rowLabels(pen);
@@ -189,30 +207,15 @@ function drawHeat(body) {
   heatLegend(body);
 }
 
+const scales = new WeakMap(); // by heat map
+let painted = { key: [] }; // what was painted last: moving the cursor does not change it
+
 function paintHeat(pen, heat, difference) {
   const ratio = window.devicePixelRatio || 1;
   const wide = Math.max(1, Math.round(heatStage.inner * ratio)), high = Math.max(1, Math.round(geometry.height * ratio));
-  const [low, top] = scaleOf(heat, difference);
-  const colour = table256(low, top, difference ? DIVERGING : VIRIDIS);
-  const image = new ImageData(wide, high);
-  const pixels = new Int32Array(image.data.buffer);
-  const [first, last] = columnsUnder(heat, wide);
-  const line = new Int32Array(wide);
-  const marks = new Uint8Array(wide);
-  const paint = paints();
-  for (let bin = 0; bin < geometry.bins; bin += 1) {
-    const [from, to] = geometry.of(bin);
-    reduceRow(heat, state.rows.slice(from, to).flatMap((row) => row.columns), first, last, line);
-    const start = Math.round((bin * high) / geometry.bins), end = Math.round(((bin + 1) * high) / geometry.bins);
-    for (let x = 0; x < wide; x += 1) {
-      const code = line[x];
-      if (code === LOWEST) continue;
-      const plain = Math.abs(code) <= 32000;
-      const value = plain ? colour(code) : 0;
-      if (code === 32767) marks[x] = 1;
-      for (let y = start; y < end; y += 1) pixels[y * wide + x] = plain ? value : special(code, x, y, paint);
-    }
-  }
+  const key = [state.heat, difference ? state.otherHeat : null, state.rows, state.start, state.stop, wide, high, look.theme];
+  if (key.some((each, index) => each !== painted.key[index])) painted = { key, ...paint(heat, difference, wide, high) };
+  const { image, marks, low, top } = painted;
   pen.putImageData(image, Math.round(heatStage.left * ratio), Math.round(heatStage.top * ratio));
   for (let x = 0; x < wide; x += 1) {
     if (marks[x] && (x === 0 || !marks[x - 1] || x % 12 === 0)) triangle(pen, heatStage.left + x / ratio, heatStage.top - 6, 5, shades.nan);
@@ -222,6 +225,35 @@ function paintHeat(pen, heat, difference) {
   colourBar(pen, low, top, difference);
   drawnHeat = { heat, low, top, difference };
   heatStage.canvas.dataset.shows = heat.window;
+}
+
+function paint(heat, difference, wide, high) {
+  if (!scales.has(heat)) scales.set(heat, scaleOf(heat, difference));
+  const [low, top] = scales.get(heat);
+  const colours = lookUp(low, top, difference ? DIVERGING : VIRIDIS);
+  const image = new ImageData(wide, high);
+  const pixels = new Int32Array(image.data.buffer);
+  const [first, last] = columnsUnder(heat, wide);
+  const line = new Int32Array(wide);
+  const marks = new Uint8Array(wide);
+  const patterns = paints();
+  for (let bin = 0; bin < geometry.bins; bin += 1) {
+    const [from, to] = geometry.of(bin);
+    reduceRow(heat, state.rows.slice(from, to).flatMap((row) => row.columns), first, last, line);
+    const start = Math.round((bin * high) / geometry.bins), end = Math.round(((bin + 1) * high) / geometry.bins);
+    for (let x = 0; x < wide; x += 1) {
+      const code = line[x];
+      if (code === LOWEST) continue;
+      if (code >= -32000 && code <= 32000) {
+        const colour = colours[code + 32768];
+        for (let at = start * wide + x; at < end * wide; at += wide) pixels[at] = colour;
+        continue;
+      }
+      if (code === 32767) marks[x] = 1;
+      for (let y = start; y < end; y += 1) pixels[y * wide + x] = special(code, x, y, patterns);
+    }
+  }
+  return { image, marks, low, top };
 }
 
 function colourBar(pen, low, top, difference) {

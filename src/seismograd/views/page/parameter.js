@@ -64,10 +64,10 @@ function drawParameter(body) {
   if (!below.hidden) {
     const element = inWindow(state.elementLine, []);
     const values = (name) => element.take(state.elementLine[name]);
-    const high = values("high"), low = values("low");
+    const high = values("high"), low = values("low"), nonfinite = values("nonfinite");
     elementLines.draw(below, 120, element.rows, [
       { label: state.meta.elements[index], values: high, colour: shades.accent }, { label: state.meta.elements[index], values: low, colour: shades.accent, width: 0.5 },
-    ], { pairs: [[0, 1]], marks: element.rows.filter((_, at) => values("nonfinite")[at]) });
+    ], { pairs: [[0, 1]], marks: element.rows.filter((_, at) => nonfinite[at]) });
   }
   parameterKey.replaceChildren(colourKey([
     [T("statistic_grad_norm"), shades.before], line["applied_norm.high"] ? [T("statistic_applied_norm"), shades.after, [6, 4]] : null,

@@ -33,7 +33,7 @@ function drawScalars(body) {
   const [above, below] = body.querySelector(".split").children;
   const cut = inWindow(state.scalars, []);
   const of = (which, name) => cut.take(scalarOf(state.scalars, which, name));
-  const bad = (name) => cut.rows.filter((_, index) => of("nonfinite", name)[index] > 0);
+  const bad = (name) => { const counts = of("nonfinite", name); return cut.rows.filter((_, index) => counts[index] > 0); };
   const norms = [
     { label: T("before_clip"), values: of("high", "grad_norm"), colour: shades.before },
     { label: T("before_clip"), values: of("low", "grad_norm"), colour: shades.before, width: 0.5 },
