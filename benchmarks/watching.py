@@ -1,0 +1,62 @@
+"""What watching a training costs: `seismograd bench`, and beside it what a run says of itself.
+
+    python benchmarks/watching.py            # as the tables of docs/cost.md
+    python benchmarks/watching.py --threads 1 --model mlp
+
+The first figure is the step with it over the bare step of the same round, which everything counts in that slows the training: also
+the thread that records and judges, and caches that others' code has emptied. The second is the time inside seismograd, as it is recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from seismograd.bench import report
+from seismograd.bench.contenders import Watched
+from seismograd.bench.models import MODELS
+from seismograd.bench.timing import STEPS, measure
+from seismograd.levels import LEVELS
+from seismograd.record.reader import open_run
+
+
+def inside(name: str, level: str, num_steps: int) -> tuple[float, float]:
+    """Milliseconds a step inside seismograd, and their share of the time, in a training that is watched throughout."""
+    workload = MODELS[name]()
+    with tempfile.TemporaryDirectory() as folder:
+        watched = Watched(workload, level, Path(folder))
+        watched.begin()
+        for _ in range(num_steps):
+            workload.optimizer.zero_grad()
+            workload.loss().backward()
+            workload.optimizer.step()
+        watched.end()
+        watched.close()
+        steps = open_run(Path(folder) / level).steps[num_steps // 4 :]
+        spent, wall = steps["overhead_s"][1:].sum(), steps["time_s"][-1] - steps["time_s"][0]
+        return 1e3 * spent / (len(steps) - 1), spent / (wall - spent)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--model", choices=tuple(MODELS), action="append")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    names = options.model or list(MODELS)
+    console = Console(file=sys.stdout, width=120, highlight=False, markup=False)
+    for name in names:
+        console.print(report.table([measure(MODELS[name](), options.quick, lambda *_: None)]))
+        for level in LEVELS:
+            spent_ms, share = inside(name, level, {"mlp": 40, "many": 12, "gpt": 5}[name] * STEPS)
+            console.print(f"{name}, {level}: inside seismograd {spent_ms:.3f} ms a step, {100 * share:.1f}% of the rest")
+
+
+if __name__ == "__main__":
+    main()
