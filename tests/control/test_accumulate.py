@@ -248,6 +248,10 @@ class TestWrongUse:
         with pytest.raises(seismograd.SeismogradError, match="micro-batches"):
             seismograd.accumulate([], num, optimizer=torch.optim.SGD(model.parameters(), 0.1))
 
+    def test_an_optimizer_that_needs_a_closure(self, model: nn.Sequential) -> None:
+        with pytest.raises(seismograd.SeismogradError, match="closure"):
+            seismograd.accumulate([], 2, optimizer=torch.optim.LBFGS(model.parameters()))
+
     def test_the_plain_object_and_the_windows_mixed_up(self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]) -> None:
         with pytest.raises(seismograd.SeismogradError):
             loop.backward(mean_loss(model, batches([2])[0]))

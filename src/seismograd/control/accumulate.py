@@ -253,12 +253,15 @@ def accumulate(
             lets the processes have different numbers of micro-batches in a window.
 
     Raises:
-        SeismogradError: `num` is not a whole number of at least 1, or the model is wrapped in something that is not known.
+        SeismogradError: `num` is not a whole number of at least 1, the model is wrapped in something that is not known, or an optimizer
+            needs a closure.
     """
     if not isinstance(num, int) or num < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SeismogradError(say("a window cannot have {num} micro-batches", num=repr(num)), say("give a whole number of at least 1"))
     models = [] if model is None else [model] if isinstance(model, torch.nn.Module) else list(model)
     optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
+    if any(isinstance(each, torch.optim.LBFGS) for each in optimizers):
+        raise SeismogradError(say("LBFGS evaluates the loss several times a step, from a closure"), say("use an optimizer that needs none"))
     found = [each for one in models or [None] for each in replicas_of(one, keep_unsharded)]
     found.sort(key=lambda each: -each.size)  # a model of several processes decides for all
     return Accumulation(loader, num, Adding(models, optimizers, scaler, found))
