@@ -25,7 +25,7 @@ def only(made: Block) -> Finding:
 @given(
     num_layers=st.integers(6, 40),
     scale=st.integers(-25, 25),
-    noise=st.floats(0, 0.2),
+    noise=st.floats(0, 0.15),
     seed=st.integers(0, 2**32),
     steps=st.integers(10, 60),
 )

@@ -75,8 +75,6 @@ def signals(draw: st.DrawFn) -> Made:
     ratio[(np.arange(num_steps)[:, None] + np.arange(num)) % choose(2, 10) != 0] = np.nan
     share = (0.98 if fault == "lost" else choose(0.0, 0.5)) + rng.normal(0, 0.01, ratio.shape)
     unmoved = np.where(np.isnan(ratio), np.nan, np.clip(share, 0, 1))
-        np.isnan(ratio), np.nan, np.clip((0.98 if fault == "lost" else choose(0.0, 0.5)) + rng.normal(0, 0.01, ratio.shape), 0, 1)
-    )
     norm = (1e-6 if fault == "underflow" else 10.0 ** choose(-20, 0, 10)) * rng.lognormal(0, 0.2, (num_steps, num))
     loss = np.linspace(1, 8.0 if fault == "large" else choose(1.0, 0.1), num_steps) * rng.lognormal(0, choose(0.01, 0.3), num_steps)
     for _ in range(draw(st.integers(0, 2))):

@@ -65,6 +65,7 @@ class VanishingGradient(Rule):
     name: ClassVar[str] = "vanishing-gradient"
     severity: ClassVar[str] = "warning"
     needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
+    absorbs: ClassVar[tuple[str, ...]] = ("SG105", "SG106", "SG108")
 
     max_total_gain: float = 2e-4  # of the gradient at the last layer that is left at the first
     max_visible_gain: float = 1e-3  # the same, up to the last layer that is not exactly zero

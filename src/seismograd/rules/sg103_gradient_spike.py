@@ -38,6 +38,7 @@ class GradientSpike(Rule):
         Where the loss did not rise, is not known, or was not always positive, it takes {min_alone:g} times the median. Where the loss is
         {leap:g} times as large as any of theirs, and larger than any of the first, {min_with_leap:g} times the median is enough. The first
         {first_steps:g} steps of an optimizer are no spikes, nor is a norm below the median of those. Spikes do not enter the median.
+        The norm must come back within {longest:g} steps: what stays, or ends in NaN after {short:g} steps or more, is an explosion.
 
     False alarms
         A rare batch that is truly harder than all others. Noisy gradients, as in reinforcement learning, lie far from their median all the
@@ -67,20 +68,21 @@ class GradientSpike(Rule):
     min_alone: float = 100.0
     leap: float = 5.0  # of the loss
     min_with_leap: float = 4.0
+    longest: int = 10  # steps
+    short: int = 3  # steps
 
     _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
 
     def observe(self, block: Block) -> Iterator[Finding]:
         for optimizer, rows in by_optimizer(block, updates(block)):
-            norm = numbers(block.steps, "grad_norm")[rows]
-            finite = np.isfinite(norm) & (norm > 0)
             track = self._tracks.setdefault(optimizer, _Track())
-            if finite.any():
-                spikes = self._spikes(track, block, rows[finite])
-                for row, usual in spikes:
-                    track.found(self._finding(block, row, usual, optimizer))
-                if spikes and track.finding is not None:
-                    yield track.finding
+            if self._follow(track, block, rows, optimizer) and track.finding is not None:
+                yield track.finding
+
+    def finish(self) -> Iterator[Finding]:
+        for track in self._tracks.values():
+            if track.pending is not None and track.num_pending < self.short and track.settle() and track.finding is not None:
+                yield track.finding
 
     def shortfall(self) -> Message | None:
         steps = max((track.count for track in self._tracks.values()), default=0)
@@ -88,29 +90,34 @@ class GradientSpike(Rule):
             return say("needs {needed} steps with finite gradients, has {has}", needed=self.first_steps + 1, has=steps)
         return None
 
-    def _spikes(self, track: _Track, block: Block, rows: IntArray) -> list[tuple[int, _Usual]]:
-        """The rows with a spike, and what was usual before each."""
+    def _follow(self, track: _Track, block: Block, rows: IntArray, optimizer: int) -> bool:
+        """Take in the rows of one optimizer; whether a spike has come to its end in them."""
+        norm = numbers(block.steps, "grad_norm")[rows]
+        finite = np.isfinite(norm) & (norm > 0)
         unknown = (integers(block.steps, "flags")[rows] & int(StepFlag.NO_LOSS)) != 0
-        height = np.log10(numbers(block.steps, "grad_norm")[rows])
+        height = np.log10(norm, where=finite, out=np.full(len(rows), np.nan))
         loss = np.where(unknown, np.nan, numbers(block.steps, "loss")[rows])
-        track.begin(height, loss, self.first_steps)
-        lowest = min(float(height.min()), float(track.height.min(initial=math.inf)))
-        if float(height.max()) < lowest + math.log10(min(self.min_factor, self.min_with_leap)):
-            track.add(height, loss, self.window)
-            return []
-        found: list[tuple[int, _Usual]] = []
+        track.begin(height[finite], loss[finite], self.first_steps)
+        lowest = min(float(np.min(height, where=finite, initial=math.inf)), float(track.height.min(initial=math.inf)))
+        highest = float(np.max(height, where=finite, initial=-math.inf))
+        if track.pending is None and highest < lowest + math.log10(min(self.min_factor, self.min_with_leap)):
+            track.add(height[finite], loss[finite], self.window)
+            return False
+        ended = False
         for place, row in enumerate(rows):
-            usual = self._usual_before(track, float(height[place]), float(loss[place]))
-            if usual is None:
+            usual = self._usual_before(track, float(height[place]), float(loss[place])) if finite[place] else None
+            if usual is not None:
+                track.rise(self._finding(block, int(row), usual, optimizer), self.longest)
+                continue
+            broken = not finite[place] and track.num_pending >= self.short
+            ended |= track.settle() if not broken else track.drop()
+            if finite[place]:
                 track.add(height[place : place + 1], loss[place : place + 1], self.window)
-            else:
-                found.append((int(row), usual))
-                track.count += 1
-        return found
+        return ended
 
     def _usual_before(self, track: _Track, height: float, loss: float) -> _Usual | None:
         """What was usual, when this norm stands out from it."""
-        if track.count < self.first_steps:
+        if len(track.height) < self.first_steps:
             return None
         middle, largest = float(np.median(track.height)), float(track.height.max())
         spread = NORMAL * float(np.median(np.abs(track.height - middle)))
@@ -188,6 +195,8 @@ class _Track:
     first: FloatArray = field(default_factory=lambda: np.zeros(0))  # logarithms of the first norms
     first_loss: float = -math.inf  # the largest of those steps
     finding: Finding | None = None
+    pending: Finding | None = None  # a spike that has not come to its end
+    num_pending: int = 0  # its steps so far
 
     def begin(self, height: FloatArray, loss: FloatArray, num: int) -> None:
         """Keep the first steps."""
@@ -201,6 +210,25 @@ class _Track:
         self.height = np.concatenate([self.height, height])[-window:]
         self.loss = np.concatenate([self.loss, loss])[-window:]
 
-    def found(self, finding: Finding) -> None:
-        """Take in a spike: the first one is told, the last one ends it."""
-        self.finding = finding if self.finding is None else replace(self.finding, last_step=finding.last_step)
+    def rise(self, finding: Finding, longest: int) -> None:
+        """Take in a step that stands out; what stands out for long is no spike but a new level."""
+        self.count += 1
+        self.num_pending += 1
+        self.pending = finding if self.pending is None else replace(self.pending, last_step=finding.last_step)
+        if self.num_pending > longest:
+            self.drop()
+            self.height, self.loss = np.zeros(0), np.zeros(0)
+
+    def settle(self) -> bool:
+        """The gradient is back: it was a spike, if there was one. The first one is told, the last one ends it."""
+        if self.pending is None:
+            return False
+        last = self.pending.last_step
+        self.finding = self.pending if self.finding is None else replace(self.finding, last_step=last)
+        self.drop()
+        return True
+
+    def drop(self) -> bool:
+        """It was no spike."""
+        self.pending, self.num_pending = None, 0
+        return False
