@@ -105,11 +105,13 @@ def _evidence(evidence: Sequence[Evidence]) -> Iterator[RenderableType]:
 
 
 def _rest(verdict: Verdict, width: int) -> Iterator[RenderableType]:
-    clear = [f"{each.code} {each.name}" for each in verdict.statuses if each.status == "clear"]
+    clear = [each.code for each in verdict.statuses if each.status == "clear"]
     if clear:
         yield from (Text(line) for line in wrap(translate("{label}: ").format(label=translate("Clear")) + ", ".join(clear), width))
+    reasons: dict[str, list[str]] = {}
     for each in verdict.statuses:
         if each.status == "not evaluated":
-            label = translate("{label}: ").format(label=translate("Not evaluated"))
-            said = sentences((f"{each.code} {each.name}", each.reason.render()))
-            yield from (Text(line, style="dim") for line in wrap(label + said, width))
+            reasons.setdefault(each.reason.render(), []).append(each.code)
+    for reason, codes in reasons.items():
+        label = translate("{label}: ").format(label=translate("Not evaluated"))
+        yield from (Text(line, style="dim") for line in wrap(label + sentences((", ".join(codes), reason)), width))
