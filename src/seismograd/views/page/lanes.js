@@ -10,7 +10,7 @@ let laneBoxes = [];
 
 const lanesPanel = panel("lanes", {
   title: "lanes",
-  sub: () => (state.lanes && state.lanes.left_out ? T("events_left_out", { number: state.lanes.left_out }) : T("lanes_sub")),
+  sub: () => (state.lanes && state.lanes.row !== state.row ? T("nearest_step", { wanted: stepOf(state.row) }) : state.lanes && state.lanes.left_out ? T("events_left_out", { number: state.lanes.left_out }) : T("lanes_sub")),
   on: "meta lanes step",
   draw: drawLanes,
   table: () => ({

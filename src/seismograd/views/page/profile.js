@@ -42,7 +42,7 @@ function drawProfile(body) {
   if (!state.step || !state.step.states) return nothing(body, T("loading"));
   if (profileBox.parentNode !== body) body.replaceChildren(profileText, profileBox);
   const { step } = state, fitted = step.fit;
-  profileText.replaceChildren(...(fitted ? [el("strong", {}, T("gain", { gain: fmt(fitted.gain, 3) })), ` ${T("gain_rest", { layers: fitted.columns.length - 1, left: fmt(fitted.total, 2), goodness: fitted.goodness.toFixed(2) })}`,
+  profileText.replaceChildren(...(fitted ? [el(fitted.goodness < 0.5 ? "span" : "strong", {}, T("gain", { gain: fmt(fitted.gain, 3) })), ` ${T("gain_rest", { layers: fitted.columns.length - 1, left: fmt(fitted.total, 2), goodness: fitted.goodness.toFixed(2) })}`,
     fitted.row !== step.row ? ` ${T("gain_at", { step: fitted.step })}` : ""] : [el("span", { class: "dim" }, T("gain_none"))]));
   const width = body.clientWidth || 400, height = 340, left = 56, right = 10, top = 22, bottom = 34;
   const pen = fit(profileCanvas, width, height);

@@ -62,6 +62,7 @@ class ReportSource {
       this.answers.set(name, [buffer, start, length]);
     }
     this.rows = outer.step_rows;
+    this.laneRows = outer.lane_rows;
     this.unpacked = new Map();
   }
 
@@ -74,8 +75,8 @@ class ReportSource {
     return this.unpacked.get(name);
   }
 
-  nearest(row) {
-    return this.rows.reduce((best, each) => (Math.abs(each - row) < Math.abs(best - row) ? each : best), this.rows[0] ?? 0);
+  nearest(row, rows = this.rows) {
+    return rows.reduce((best, each) => (Math.abs(each - row) < Math.abs(best - row) ? each : best), rows[0] ?? 0);
   }
 
   meta() { return this.ask("meta"); }
@@ -84,7 +85,7 @@ class ReportSource {
   async line(column) { return (await this.ask(`line/${column}`)) ?? fromHeat(await this.ask("heat/grad_norm/high"), column); }
   step(row) { return this.ask(`step/${this.nearest(row)}`); }
   async histogram(column) { return (await this.ask(`histogram/${column}`)) ?? this.ask("histogram/-1"); }
-  lanes(row) { return this.ask(`lanes/${this.nearest(row)}`); }
+  lanes(row) { return this.ask(`lanes/${this.nearest(row, this.laneRows)}`); }
   element(index) { return this.ask(`element/${index}`); }
   has(name) { return [...this.answers.keys()].some((each) => each.startsWith(name)); }
 }

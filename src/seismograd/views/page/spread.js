@@ -100,9 +100,12 @@ function drawLimits(pen, y, limits, dtype, low, high) {
   limits.forEach((exponent, index) => {
     const bin = binOf(exponent);
     if (bin <= low || bin >= high) return;
-    pen.strokeStyle = shades.error;
-    pen.setLineDash([5, 4]);
-    pen.beginPath(); pen.moveTo(spreadStage.left, y(bin)); pen.lineTo(spreadStage.left + spreadStage.inner, y(bin)); pen.stroke();
+    for (const [colour, wide, pattern] of [[shades.panel, 4, []], [shades.error, 1.5, [5, 4]]]) {
+      pen.strokeStyle = colour;
+      pen.lineWidth = wide;
+      pen.setLineDash(pattern);
+      pen.beginPath(); pen.moveTo(spreadStage.left, y(bin)); pen.lineTo(spreadStage.left + spreadStage.inner, y(bin)); pen.stroke();
+    }
     pen.setLineDash([]);
     const text = T(["limit_subnormal", "limit_normal", "limit_largest"][index], { dtype, exponent });
     const wide = pen.measureText(text).width;

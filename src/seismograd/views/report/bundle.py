@@ -23,6 +23,9 @@ _MOST_LINES = 4
 _MOST_HISTOGRAMS = 8
 _FEW = 16  # parameters, up to which the report holds the histograms of all
 _MOST_ROWS = 36
+_MOST_STEP_NUMBERS = 2600  # rows times parameters
+_MOST_LANES = 8
+_MOST_ELEMENTS = 8
 
 
 def bundle(source: RunSource) -> str:
@@ -34,7 +37,7 @@ def bundle(source: RunSource) -> str:
         places[name] = [offset, len(answer)]
         offset += len(answer)
     whole = np.frombuffer(b"".join(answers.values()), np.uint8)
-    packed = pack({"answers": places, "step_rows": chosen_rows(source)}, {"bytes": whole})
+    packed = pack({"answers": places, "step_rows": chosen_rows(source), "lane_rows": _lane_rows(source)}, {"bytes": whole})
     return base64.b64encode(gzip.compress(packed, 9, mtime=0)).decode()
 
 
@@ -53,6 +56,7 @@ def _answers(source: RunSource) -> Iterator[tuple[str, bytes]]:
     yield "scalars", _narrow(source.scalars(0, rows, _SCALAR_COLUMNS))
     for row in chosen_rows(source):
         yield f"step/{row}", _narrow(source.step(row))
+    for row in _lane_rows(source):
         yield f"lanes/{row}", source.lanes(row)
     yield "histogram/-1", source.histogram(-1, 0, rows, _SAMPLES)
     chosen = _chosen_columns(source)
@@ -60,7 +64,7 @@ def _answers(source: RunSource) -> Iterator[tuple[str, bytes]]:
         yield f"histogram/{column}", source.histogram(column, 0, rows, _SAMPLES)
     for column in chosen[:_MOST_LINES]:  # of the others the heat map tells the norm
         yield f"line/{column}", _narrow(source.line(column, 0, rows, _LINE_COLUMNS))
-    for index in range(len(run.info.elements)):
+    for index in range(min(_MOST_ELEMENTS, len(run.info.elements))):
         yield f"element/{index}", _narrow(source.element(index, 0, rows, _LINE_COLUMNS))
 
 
@@ -69,13 +73,24 @@ def chosen_rows(source: RunSource) -> list[int]:
     last = source.run.num_rows - 1
     if last < 0:
         return []
-    wanted = [last, 0]
-    for finding in source.judged.findings:
-        first = source.run.near.row_of(finding.first_step)
-        wanted += [first, max(0, first - 1), min(last, first + 1), source.run.near.row_of(finding.last_step)]
-    chosen = list(dict.fromkeys(wanted))[: _MOST_ROWS // 2]
-    num_even = max(6, min(_MOST_ROWS - len(chosen), 2500 // max(1, len(source.run.parameters))))
-    return sorted({*chosen, *(index * last // max(1, num_even - 1) for index in range(num_even))} & set(range(last + 1)))
+    most = min(_MOST_ROWS, max(8, _MOST_STEP_NUMBERS // max(1, len(source.run.parameters))))
+    chosen = _telling_rows(source)[: most * 2 // 3]
+    num_even = most - len(chosen)
+    return sorted({*chosen, *(index * last // max(1, num_even - 1) for index in range(num_even))})
+
+
+def _telling_rows(source: RunSource) -> list[int]:
+    """The ends, then the rows at which each finding begins, those before, after, and the last of it."""
+    last = source.run.num_rows - 1
+    first_rows = [source.run.near.row_of(finding.first_step) for finding in source.judged.findings]
+    last_rows = [source.run.near.row_of(finding.last_step) for finding in source.judged.findings]
+    around = [row for first in first_rows for row in (max(0, first - 1), min(last, first + 1))]
+    return list(dict.fromkeys([last, 0, *first_rows, *around, *last_rows]))
+
+
+def _lane_rows(source: RunSource) -> list[int]:
+    """Rows around which the report holds what the loop did."""
+    return sorted(_telling_rows(source)[:_MOST_LANES]) if source.run.num_rows else []
 
 
 def _chosen_columns(source: RunSource) -> list[int]:
