@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from torch.nn import utils
 
 import seismograd
+from seismograd.control import norms
 from seismograd.control.norms import norms_of, total_of
+from seismograd.measure.choose import best_backend
+from seismograd.measure.reference import Reference
 from seismograd.schema import EventKind
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -186,3 +189,43 @@ def test_a_session_records_the_clip_as_it_records_torchs(home: Any, tmp_path: Pa
     clips = run.events[run.events["kind"] == EventKind.CLIP]
     assert clips["value"].tolist() == pytest.approx(norms, rel=1e-6)
     assert clips["detail"].tolist() == [1] * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_what_a_session_has_just_read_is_not_read_again_and_has_the_same_bits(
+    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(best_backend(), Reference):
+        pytest.skip("the kernel was not built")
+    reads: list[int] = []
+
+    def counted(parts: list[Tensor], norm_type: float) -> Any:
+        reads.append(len(parts))
+        return measured(parts, norm_type)
+
+    def train(session: bool) -> tuple[list[float], list[Tensor]]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(300, 70), nn.Tanh(), nn.Linear(70, 3)).to(dtype)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        recording = seismograd.watch(model, optimizer, out=tmp_path / f"{dtype}") if session else None
+        found = []
+        for step in range(4):
+            model(torch.full((5, 300), step + 1.0, dtype=dtype)).float().square().mean().backward()
+            if step == 2:
+                model[0].weight.grad = model[0].weight.grad * 1.0  # type: ignore[operator]
+            found.append(seismograd.clip_grad_norm_(model.parameters(), 0.5).item())
+            found.append(seismograd.clip_grad_norm_(model.parameters(), 0.25).item())  # what was read is no longer so
+            optimizer.step()
+            optimizer.zero_grad()
+        if recording is not None:
+            recording.close()
+        return found, [p.detach().clone() for p in model.parameters()]
+
+    measured = norms._of_parts
+    monkeypatch.setattr(norms, "_of_parts", counted)
+    watched, weights_watched = train(session=True)
+    assert len(reads) == 4  # the second clip of each step
+    alone, weights_alone = train(session=False)
+    assert len(reads) == 4 + 8
+    assert watched == alone
+    assert all(torch.equal(a, b) for a, b in zip(weights_watched, weights_alone, strict=True))

@@ -19,6 +19,7 @@ from seismograd.control.clip import as_tensor
 from seismograd.control.gradients import Holders, Parameters, holders, multiply_
 from seismograd.control.nonfinite import Policy, act, check_policy
 from seismograd.control.norms import norms_of, total_of
+from seismograd.control.reuse import just_read
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.listen.hub import HUB
@@ -59,7 +60,7 @@ class Clipper(ABC):
         HUB.tell("clip_begins", list(given.tensors))
         concerned = given.with_gradient()
         gradients = concerned.gradients()
-        norms = norms_of(gradients)
+        norms = norms_of(gradients, known=just_read(concerned.tensors))
         total = total_of(norms)
         skipped = False
         if math.isfinite(total):

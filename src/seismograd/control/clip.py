@@ -10,6 +10,7 @@ from torch import Tensor
 from seismograd.control.gradients import Holders, Parameters, holders, multiply_
 from seismograd.control.nonfinite import Policy, act, check_policy
 from seismograd.control.norms import norms_of, total_of
+from seismograd.control.reuse import just_read
 from seismograd.listen.hub import HUB
 from seismograd.listen.patches.clip import NORM
 from seismograd.measure.transfer import wide_dtype
@@ -62,7 +63,7 @@ def limit_norm(given: Holders, max_norm: float, norm_type: float = 2.0, policy: 
     HUB.tell("clip_begins", list(given.tensors))
     concerned = given.with_gradient()
     gradients = concerned.gradients()
-    norms = norms_of(gradients, norm_type)
+    norms = norms_of(gradients, norm_type, just_read(concerned.tensors) if norm_type == 2.0 else None)
     total = total_of(norms, norm_type)
     skipped = policy is not None and not math.isfinite(total) and act(policy, concerned, norms)
     if not skipped:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from seismograd.listen.ranks.pieces import distributed_tensor, held_part
-from seismograd.measure.backend import Backend
 from seismograd.measure.batch import batches
 from seismograd.measure.choose import best_backend
 from seismograd.measure.layout import readable
@@ -27,13 +26,13 @@ from seismograd.measure.transfer import wide_dtype
 from seismograd.schema import FloatArray
 
 
-def norms_of(gradients: Sequence[Tensor], norm_type: float = 2.0, backend: Backend | None = None) -> FloatArray:
+def norms_of(gradients: Sequence[Tensor], norm_type: float = 2.0, known: FloatArray | None = None) -> FloatArray:
     """The norm of order `norm_type` of each gradient  # (n,); NaN or infinite only where a scalar is, or where float64 overflows.
 
+    `known` are the norms of what this process holds, where somebody has just measured them.
     One transfer to the host per device; of gradients that several processes hold parts of (DTensor), one reduction per mesh.
     """
-    parts = [held_part(_summed(gradient)) for gradient in gradients]
-    each = _of_parts(parts, norm_type, backend)
+    each = _of_parts([held_part(_summed(gradient)) for gradient in gradients], norm_type) if known is None else known
     return _over_ranks(gradients, each, norm_type)
 
 
@@ -48,11 +47,11 @@ def total_of(norms: FloatArray, norm_type: float = 2.0) -> float:
     return float(_scaled_norm(torch.from_numpy(norms), norm_type))
 
 
-def _of_parts(parts: Sequence[Tensor], norm_type: float, backend: Backend | None) -> FloatArray:
+def _of_parts(parts: Sequence[Tensor], norm_type: float) -> FloatArray:
     if norm_type not in (2.0, math.inf):
         return np.array([_general_norm(part, norm_type) for part in parts])
     if parts and all(part.device.type == "cpu" for part in parts):
-        measured = (backend or best_backend()).measure(parts, parts, range(len(parts)), (), sample=False)
+        measured = best_backend().measure(parts, parts, range(len(parts)), (), sample=False)
         return measured.values["grad_norm" if norm_type == 2.0 else "grad_max"]
     formula = GRAD_NORM if norm_type == 2.0 else GRAD_MAX
     out = np.zeros(len(parts))

@@ -65,6 +65,11 @@ class Hub:
             session.hear(part, *args)
 
     @property
+    def sessions(self) -> tuple[Listener, ...]:
+        """What is open in this process."""
+        return self._sessions
+
+    @property
     def listening(self) -> bool:
         """Whether any session is open in this process."""
         return bool(self._sessions)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from seismograd.listen.iteration import Heard, Iteration
+from seismograd.listen.iteration import Heard, Iteration, Reading
 from seismograd.listen.scalars import Scalar
 from seismograd.schema import EventFlag
 
@@ -19,6 +19,7 @@ class Clipping:
     ids: frozenset[int] = frozenset()
     flags: EventFlag = EventFlag.NONE
     scale: Scalar | None = None
+    readings: list[Reading] = field(default_factory=list[Reading])  # made just now, before it changes anything
 
 
 @dataclass(slots=True)

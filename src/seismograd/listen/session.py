@@ -180,6 +180,8 @@ class Session:
         for window in concerned:
             if window.ready is None and not flags:
                 self._read(lane, window)
+                if window.ready is not None:
+                    lane.clipping.readings.append(window.ready)
 
     def on_clip_ends(self, lane: Lane, kind: int, limit: object, total: object) -> None:
         """Note the norm it found and its limit."""
@@ -360,6 +362,16 @@ class Session:
             roster = self._registry.roster
             held = [p for window in self._registry for p in window.held() if p in roster and p.grad is not None]
             return {roster.parameters[roster.column(p)].name: p.grad for p in held if p.grad is not None}
+
+    def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None]:
+        """The norms of these gradients as the clip that is running has just read them, still scaled; `None` where it has not."""
+        with self._lock:
+            roster, norms = self._registry.roster, dict[int, float]()
+            for reading in self._lanes.here().clipping.readings:
+                reading.settle()
+                measured = ~np.isnan(reading.values["nonfinite"])
+                norms.update(zip(reading.columns[measured].tolist(), reading.values["grad_norm"][measured].tolist(), strict=True))
+            return [norms.get(roster.column(p)) if p in roster else None for p in parameters]
 
     # How it is done -----------------------------------------------------------------------------------------------------
 
