@@ -86,7 +86,8 @@ class Levels:
         The first and the last column may hold a few rows more than was asked for: they are cells of the pyramid.
         """
         places = np.arange(self._num_parameters) if only is None else np.array(only, np.int64)
-        level, size = _scale(stop - start, num_columns, len(places))
+        # A few parameters of many cost about a page of the file a cell each, so they count as half of all.
+        level, size = _scale(stop - start, num_columns, max(len(places), self._num_parameters // 2))
         views = [_view(part, name, start, stop, level, size, places) for part in self._parts if part.first < stop and start < part.stop]
         return _joined(views, len(places))
 

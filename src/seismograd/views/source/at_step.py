@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def answer_step(run: Run, row: int) -> bytes:
     header |= {name: int(numbers[name]) for name in ("epoch", "flags", "num_backwards", "optimizer")}
     header["loss_measured"] = not int(numbers["flags"]) & StepFlag.NO_LOSS
     header |= {"total_norm": float(numbers["grad_norm"]), "total_applied": float(numbers["applied_norm"])}
-    header |= {"row": row, "step": int(numbers["iteration"]), "time_s": float(numbers["time_s"]), "fit": _fit(run, row)}
+    header |= {"row": row, "step": int(numbers["iteration"]), "time_s": float(numbers["time_s"]), "fit": _fit(run, row, states, values)}
     return pack(header, {"states": states, **values})
 
 
@@ -47,16 +48,18 @@ def row_values(run: Run, row: int) -> tuple[AnyArray, dict[str, AnyArray]]:
     return states, values
 
 
-def _fit(run: Run, row: int) -> dict[str, object] | None:
+def _fit(run: Run, row: int, states: AnyArray, values: Mapping[str, AnyArray]) -> dict[str, object] | None:
     """The line through the norms of the weights over depth, at the last row up to this one where most of them are finite."""
     layers = layers_of(run.parameters)
     columns = [int(column) for column in layers.columns[: len(layers)]]
     if len(columns) < _MIN_LAYERS:
         return None
-    fitted = _last_mostly_finite(run, row, columns)
-    if fitted is None:
-        return None
-    states, values = row_values(run, fitted)
+    fitted: int | None = row
+    if not _mostly_finite(states[columns], values["grad_norm"][columns]):
+        fitted = _last_mostly_finite(run, row, columns)
+        if fitted is None:
+            return None
+        states, values = row_values(run, fitted)
     norm = values["grad_norm"][columns]
     usable = np.flatnonzero((states[columns] == State.FINITE) & (norm > 0) & np.isfinite(norm))
     height: FloatArray = np.log10(norm[usable])
@@ -74,12 +77,13 @@ def _fit(run: Run, row: int) -> dict[str, object] | None:
     }
 
 
+def _mostly_finite(states: AnyArray, norm: AnyArray) -> bool:
+    usable = (states == State.FINITE) & (norm > 0)
+    return int(usable.sum()) >= max(_MIN_LAYERS, math.ceil(_MOSTLY * len(states)))
+
+
 def _last_mostly_finite(run: Run, row: int, columns: list[int]) -> int | None:
     """Searched from the coarse to the fine, so that it reads little however far back that is; it may miss one in a mixed stretch."""
-    states, values = row_values(run, row)
-    usable = (states[columns] == State.FINITE) & (values["grad_norm"][columns] > 0)
-    if usable.sum() >= max(_MIN_LAYERS, math.ceil(_MOSTLY * len(columns))):
-        return row
     start, stop = 0, row + 1
     while True:
         view = run.levels.parameters("grad_norm", start, stop, 64, columns)
