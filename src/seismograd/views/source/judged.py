@@ -9,7 +9,7 @@ from seismograd.rules.engine import RuleStatus, diagnose
 from seismograd.schema import SEVERITIES, Finding
 
 _MOST_ROWS = 20_000
-_MOST_NUMBERS = 4_000_000  # rows times parameters
+_MOST_NUMBERS = 1_500_000  # rows times parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,14 +119,16 @@ class Book:
         signature = self._signature(index)
         known = self._listed.get(index)
         if known is None or known[0] != signature:
-            known = self._listed[index] = signature, _entry(index, self._paths[index])
+            opened = self._open.get(index)
+            run = opened[1].run if opened is not None and opened[0] == signature else None
+            known = self._listed[index] = signature, _entry(index, self._paths[index], run)
         return known[1]
 
 
-def _entry(index: int, path: Path) -> dict[str, object]:
+def _entry(index: int, path: Path, run: Run | None) -> dict[str, object]:
     entry: dict[str, object] = {"index": index, "name": path.name, "problem": None}
     try:
-        run = open_run(path)
+        run = run or open_run(path)
     except SeismogradError as error:
         return {**entry, "script": "", "created": "", "rows": 0, "state": "broken", "findings": {}, "problem": rendered(error.message)}
     found = Counter(finding.severity for finding in run.findings)
