@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seismograd.i18n import Message, say
+from seismograd.rules.chance import guessing, plain_loss
 from seismograd.rules.growth import NormSeries
 from seismograd.rules.profile import LayerNorms, Layers, Profiles, layer_norms, profiles
 from seismograd.rules.recent import Recent
@@ -29,6 +30,8 @@ class Track:
     series: NormSeries
     num_rows: int = 0
     weight_norm: float = np.nan  # of all weights, when last sampled
+    first_loss: float = np.nan  # of the first step, where it is a plain mean
+    first_step: int = -1
     finding: Finding | None = None  # as it was first found
     limit: float | None = None  # norms from which it goes on; None: it goes on where it grows towards the input
     last: int = -1
@@ -197,7 +200,7 @@ def from_step_to_step(track: Track, look: Look) -> Found | None:
 
 
 def from_the_start(track: Track, look: Look) -> Found | None:
-    """A first update would be larger than the weights."""
+    """A first update would be larger than the weights, or the first loss is far beyond that of a guess."""
     rule, block = look.rule, look.block
     for position in range(min(max(rule.first_steps - track.num_rows, 0), len(look.rows))):
         row, norm = int(look.rows[position]), float(look.norm[position])
@@ -208,10 +211,29 @@ def from_the_start(track: Track, look: Look) -> Found | None:
         lr, applied = float(numbers(block.steps, "lr")[row]), float(numbers(block.steps, "applied_norm")[row])
         if not math.isfinite(applied):  # not measured, or cut by a clip
             applied = norm if math.isnan(numbers(block.steps, "clip_limit")[row]) else 0.0
+        if track.num_rows + position == 0:
+            track.first_loss, track.first_step = plain_loss(block, row), int(look.steps[position])
+        times = track.first_loss / guessing(block.parameters)
+        if times >= rule.min_first_loss:
+            return _beyond_guessing(look, position, track, times)
         largest = rule.min_update * track.weight_norm
         if norm >= rule.min_norm and lr * applied >= largest > 0 and _all_plain(block, measured):
             return _torn_apart(look, position, lr, lr * applied, largest)
     return None
+
+
+def _beyond_guessing(look: Look, position: int, track: Track, times: float) -> Found:
+    step, rule = track.first_step, look.rule
+    evidence = (Evidence("loss", "", step, track.first_loss, track.first_loss / times * rule.min_first_loss),)
+    cause = say(
+        "before the first update the loss is {loss:.3g}, {times:.2g} times that of a mere guess: the signal grows from layer to layer on "
+        "its way forward, and the gradient with it",
+        loss=track.first_loss,
+        times=times,
+    )
+    parameters = largest_parameters(look.block, int(look.rows[position]))
+    found = look.finding(step, position, parameters, evidence, cause, _initialise())
+    return Found(position, found, math.inf)
 
 
 def _torn_apart(look: Look, position: int, lr: float, update: float, largest: float) -> Found:

@@ -10,6 +10,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
+from seismograd.rules.chance import Flat, guessing
 from seismograd.rules.profile import LayerNorms, Layers, Profiles, layer_norms, layers_of, profiles
 from seismograd.rules.recent import Recent
 from seismograd.rules.rows import BoolArray, as_list, by_optimizer, integers, updates
@@ -40,6 +41,9 @@ class VanishingGradient(Rule):
         One step says little, since a network may begin like this and grow out of it: it takes {min_steps} of {window} steps where a layer
         passes on less than ×{steep_gain:g}, as sigmoid does, and {min_slow_steps} of {slow_window} where it passes on more. A run of
         fewer than {window} steps needs {min_steps_at_end} of the first kind, and half of all.
+        Layers of equal weights without biases all get a gradient of the same size, however small. So it looks at the first step as well:
+        when a change of any weight by its own size would change the loss of a classifier by {max_leverage:g} of itself at most, and the
+        loss of the first {flat_steps:g} steps stays within {guess_distance:.0%} of that of a mere guess, nothing comes through at all.
         It is an error when layers get exactly nothing, otherwise a warning, and a mere information when fewer than
         {recovered_share:.0%} of the last {window} steps show it.
 
@@ -79,13 +83,18 @@ class VanishingGradient(Rule):
     slow_window: int = 60  # steps
     min_steps_at_end: int = 5
     recovered_share: float = 0.25  # of the last steps
+    flat_steps: int = 10
+    max_leverage: float = 1e-4
+    guess_distance: float = 0.05  # of the loss of a uniform guess
 
     _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
     _layers: Layers = field(default_factory=lambda: layers_of(()), init=False, repr=False)
     _most_layers: int = field(default=0, init=False, repr=False)
     _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
+    _flats: dict[int, Flat] = field(default_factory=dict[int, Flat], init=False, repr=False)
 
     def observe(self, block: Block) -> Iterator[Finding]:
+        yield from self._begin(block)
         if block.parameters is not self._parameters:
             self._parameters, self._layers = block.parameters, layers_of(block.parameters)
         self._most_layers = max(self._most_layers, len(self._layers))
@@ -97,12 +106,12 @@ class VanishingGradient(Rule):
         for optimizer, rows in by_optimizer(block, profile.evaluated & updates(block)):
             track = self._tracks.setdefault(optimizer, _Track(Recent(self.window), Recent(self.slow_window)))
             looked = _Looked(rows, integers(block.steps, "iteration")[rows], shown[rows], norm, profile, self._layers)
-            if self._follow(track, looked):
+            if self._follow(track, looked) and not self._is_flat(optimizer):
                 yield self._finding(track, optimizer)
 
     def finish(self) -> Iterator[Finding]:
         for optimizer, track in self._tracks.items():
-            if track.first is None and track.steep.count < self.window:
+            if track.first is None and not self._is_flat(optimizer) and track.steep.count < self.window:
                 hits = track.steep.num_hits(self.window)
                 if hits >= self.min_steps_at_end and 2 * hits >= track.steep.count:
                     track.first = int(track.steep.steps[0])
@@ -120,6 +129,47 @@ class VanishingGradient(Rule):
                 has=steps,
             )
         return None
+
+    def _begin(self, block: Block) -> Iterator[Finding]:
+        """Look at the first steps of each optimizer."""
+        for optimizer, rows in by_optimizer(block, updates(block)):
+            flat = self._flats.setdefault(optimizer, Flat())
+            for row in as_list(rows[: max(self.flat_steps - flat.num, 0)]):
+                flat.add(block, row)
+                if flat.num == self.flat_steps:
+                    if not (flat.leverage <= self.max_leverage and flat.is_guess(guessing(block.parameters), self.guess_distance)):
+                        flat.leverage = math.nan
+                    else:
+                        yield self._flat_finding(flat, block, row, optimizer)
+
+    def _is_flat(self, optimizer: int) -> bool:
+        flat = self._flats[optimizer]
+        return flat.num >= self.flat_steps and flat.leverage <= self.max_leverage
+
+    def _flat_finding(self, flat: Flat, block: Block, row: int, optimizer: int) -> Finding:
+        step, loss = int(block.steps["iteration"][row]), float(block.steps["loss"][row])
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity,
+            optimizer=optimizer,
+            first_step=flat.first_step,
+            last_step=step,
+            parameters=layers_of(block.parameters).names,
+            evidence=(
+                Evidence("leverage", "", flat.first_step, flat.leverage, self.max_leverage),
+                Evidence("loss", "", step, loss, guessing(block.parameters)),
+            ),
+            cause=say(
+                "the weights are so small that the outputs do not depend on the input: a change of a weight by its own size would change "
+                "the loss by {leverage:.1g} of itself, and by step {step} it is still that of a mere guess, {loss:.3g}",
+                leverage=flat.leverage,
+                step=step,
+                loss=loss,
+            ),
+            advice=say("initialise the weights for their activation: nn.init.kaiming_normal_ for ReLU, nn.init.xavier_normal_ for tanh"),
+            excerpt='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
+        )
 
     def _shown(self, profile: Profiles) -> BoolArray:
         """Where the gradient vanishes  # (B,)."""

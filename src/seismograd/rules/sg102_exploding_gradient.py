@@ -38,7 +38,8 @@ class ExplodingGradient(Rule):
         as much along a line (R² at least {min_rising_goodness:g}) in the last {rising_steps} steps, or since the start, but in no fewer
         than {min_rising_steps}. The loss must not be below what it was, and where the norm has risen along a line, it must have doubled.
         From the start: within the first {first_steps} steps the norm is at least {min_norm:g}, and the learning rate times what is applied
-        of it is at least {min_update:g} times the norm of the weights. That needs plain SGD and the sampled weight norms.
+        of it is at least {min_update:g} times the norm of the weights. That needs plain SGD and the sampled weight norms. Or the very
+        first loss of a classifier, a mean cross entropy, is {min_first_loss:g} times that of a mere guess.
 
     False alarms
         A loss that is summed over a large batch has large gradients and is fine: size alone never counts, nor does one high step. Very deep
@@ -80,6 +81,7 @@ class ExplodingGradient(Rule):
     min_rising_goodness: float = 0.9  # R²
     min_norm: float = 1e6
     min_update: float = 1.0  # learning rate x gradient norm, against the norm of the weights
+    min_first_loss: float = 100.0  # of the loss of a uniform guess
     min_finite_steps: int = 5
 
     _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)

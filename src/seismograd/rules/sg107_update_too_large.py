@@ -10,6 +10,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
+from seismograd.rules.chance import guessing, plain_loss
 from seismograd.rules.explosion import depth_of
 from seismograd.rules.profile import layers_of
 from seismograd.rules.rows import by_optimizer, statistic, updates, weight_norms
@@ -107,7 +108,8 @@ class UpdateTooLarge(Rule):
 
     def _judge(self, ten: Ten) -> Iterator[Finding]:
         track, level = self._tracks[ten.optimizer], ten.loss_level
-        track.is_judged &= not bool((ten.loss < 0).any())
+        explodes = track.plain_loss >= ExplodingGradient.min_first_loss * guessing(ten.weights)
+        track.is_judged &= not explodes and not bool((ten.loss < 0).any())
         self._take(track, ten)
         track.lowest = min(track.lowest, level)
         exploded = not bool((ten.grad_norm <= self.max_growth * track.first_norm).all())
@@ -212,6 +214,7 @@ class _Track:
     first_norm: float  # of the gradient
     at_first: _Moved
     shown: _Moved
+    plain_loss: float  # the first loss, where it is a plain mean
     group: float = 0.0  # ratio of the last group
     recent: float = 0.0  # the larger of the last two
     largest_group: float = 0.0
@@ -239,7 +242,7 @@ def _first_step(block: Block, row: int, optimizer: int) -> _Track:
             nearest = int(np.nanargmin(np.abs(ratios - middle)))
             moved = replace(moved, ratio=middle, parameter=block.parameters[columns[nearest]].name, value=float(ratios[nearest]))
     known = not int(step["flags"]) & int(StepFlag.NO_LOSS) and not _explodes(block, row)
-    return _Track(float(step["loss"]) if known else math.nan, float(step["grad_norm"]), moved, moved)
+    return _Track(float(step["loss"]) if known else math.nan, float(step["grad_norm"]), moved, moved, plain_loss(block, row))
 
 
 def _explodes(block: Block, row: int) -> bool:

@@ -1,0 +1,75 @@
+"""What a classifier that only guesses would lose: the yardstick for the loss of the first step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from seismograd.rules.rows import as_list, integers, statistic, weight_norms
+from seismograd.rules.tens import is_weight
+from seismograd.schema import Block, EventFlag, EventKind, Parameter, State, StepFlag
+
+OUTPUTS = "log_softmax"  # the activation behind the last layer of a classifier
+RESHAPED = EventFlag.SUMMED | EventFlag.RESCALED
+
+
+@dataclass(slots=True)
+class Flat:
+    """The first steps of an optimizer: whether the outputs of a classifier hardly depend on its weights, and its loss stays a guess."""
+
+    leverage: float = math.nan
+    first_step: int = -1
+    num: int = 0  # steps
+    lowest: float = math.inf  # loss
+    highest: float = -math.inf
+
+    def add(self, block: Block, row: int) -> None:
+        """Take in one more step."""
+        if self.num == 0:
+            self.leverage, self.first_step = leverage(block, row), int(block.steps["iteration"][row])
+        loss = plain_loss(block, row)
+        self.num += 1
+        self.lowest, self.highest = min(self.lowest, loss), max(self.highest, loss)
+        if math.isnan(loss):
+            self.leverage = math.nan
+
+    def is_guess(self, guess: float, distance: float) -> bool:
+        """Whether all losses were so near to that of a guess; `distance` is a share of it."""
+        return abs(self.lowest / guess - 1) <= distance and abs(self.highest / guess - 1) <= distance
+
+
+def guessing(parameters: Sequence[Parameter]) -> float:
+    """The cross entropy of a uniform guess; NaN when the graph does not show one classifier."""
+    heads = [each for each in parameters if each.activation == OUTPUTS and is_weight(each)]
+    return math.log(heads[0].shape[0]) if len(heads) == 1 and heads[0].shape[0] > 1 else math.nan
+
+
+def plain_loss(block: Block, row: int) -> float:
+    """The loss of an iteration with one backward of a plain mean over samples; NaN otherwise."""
+    step = block.steps[row]
+    if int(step["num_backwards"]) != 1 or int(step["flags"]) & int(StepFlag.NO_LOSS):
+        return math.nan
+    mine = integers(block.events, "iteration") == int(step["iteration"])
+    for at in as_list(np.flatnonzero(mine & (integers(block.events, "kind") == EventKind.BACKWARD))):
+        event = block.events[at]
+        is_mean = abs(float(event["weight"]) * float(event["count"]) - 1) < 0.01  # false where one is NaN
+        return float(step["loss"]) if is_mean and not int(event["flags"]) & int(RESHAPED) else math.nan
+    return math.nan
+
+
+def leverage(block: Block, row: int) -> float:
+    """By what share the loss would change if a weight changed by its own size along its gradient: the largest over the weights.
+
+    About 0.1 to 10 in a network that is initialised for its activation, whatever the units of loss and weights; NaN when not sampled.
+    """
+    sampled, loss = weight_norms(block, row), float(block.steps["loss"][row])
+    columns = [column for column, each in enumerate(block.parameters) if is_weight(each) and "Embedding" not in each.module]
+    if sampled is None or not columns or not (math.isfinite(loss) and loss > 0):
+        return math.nan
+    known = (block.state[row, columns] >= State.ZERO) & np.isfinite(sampled[columns]) & (sampled[columns] > 0)
+    if not known.all():
+        return math.nan
+    return float((statistic(block, "grad_norm")[row, columns] * sampled[columns]).max()) / loss
