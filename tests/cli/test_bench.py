@@ -109,9 +109,12 @@ def test_the_command_answers_for_a_model_of_the_users(tmp_path: Path, monkeypatc
 
 def test_the_table_says_what_is_over_the_bare_step() -> None:
     spread = Spread(0.001, 0.002, 0.003)
-    costs = (Cost("bare", spread, Spread(0, 0, 0)), Cost("seismograd, normal", spread, Spread(0.01, 0.0234, 0.05)))
+    costs = (
+        Cost("bare", spread, Spread(0, 0, 0), Spread(0, 0, 0)),
+        Cost("seismograd, normal", spread, Spread(0.01, 0.0234, 0.05), Spread(0.01, 0.02, 0.03)),
+    )
     with use_language("en"):
         said = rendered(table([Result("mine", 2, 1_500_000, 5, costs, ("OSError: no room",))]), width=100)
     assert "mine: 1.5 M in 2 tensors" in said
-    assert "seismograd, normal 2.000 +2.3% (+1.0 … +5.0)" in " ".join(said.split())
+    assert "seismograd, normal 2.000 +2.3% (+1.0 … +5.0) +2.0% (+1.0 … +3.0)" in " ".join(said.split())
     assert "left out: OSError: no room" in said

@@ -51,9 +51,10 @@ def _costs(result: Result) -> Table:
     costs.add_column(translate("beside the training"))
     costs.add_column(translate("ms a step"), justify="right")
     costs.add_column(translate("over the bare step"), justify="right")
+    costs.add_column(translate("in processor time"), justify="right")
     for number, cost in enumerate(result.costs):
-        over = "" if number == 0 else _share(cost.share)
-        costs.add_row(cost.name, f"{1e3 * cost.step_s.median:.3f}", over, style="bold" if cost.name.startswith("seismograd") else "")
+        over = ("", "") if number == 0 else (_share(cost.share), _share(cost.processor_share))
+        costs.add_row(cost.name, f"{1e3 * cost.step_s.median:.3f}", *over, style="bold" if cost.name.startswith("seismograd") else "")
     return costs
 
 

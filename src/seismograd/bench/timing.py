@@ -18,6 +18,9 @@ ROUNDS, QUICK_ROUNDS = 15, 3
 MIN_ROUNDS = 3
 
 
+Times = tuple[float, float]  # wall, processor: seconds a step
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """The median of several rounds, and the quartiles around it."""
@@ -37,11 +40,15 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a step takes with one contender (seconds), and what that is over the bare step of the same round, as its share."""
+    """What a step takes with one contender (seconds), and what that is over the bare step of the same round, as its share.
+
+    `processor_share` is that of the processor time of all threads, which other programs disturb less.
+    """
 
     name: str
     step_s: Spread
     share: Spread
+    processor_share: Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +68,38 @@ def measure(workload: Workload, quick: bool, tick: Callable[[str, int, int], Non
     num_rounds = max(MIN_ROUNDS, round((QUICK_ROUNDS if quick else ROUNDS) * workload.size))
     with ExitStack() as closing:
         found, failed = contenders(workload, closing)
-        times: dict[str, list[float]] = {contender.name: [] for contender in found}
+        times: dict[str, list[Times]] = {contender.name: [] for contender in found}
         num_turns = (num_rounds + 1) * len(found)
         for number in range(num_turns):
             turn, place = divmod(number, len(found))
             contender = found[(place + turn) % len(found)]  # each round begins with another one
-            taken_s = _turn(workload, contender)
+            taken = _turn(workload, contender)
             if turn > 0:  # the first is to warm up
-                times[contender.name].append(taken_s)
+                times[contender.name].append(taken)
             tick(workload.name, number + 1, num_turns)
     bare = times[found[0].name]
     costs = tuple(
-        Cost(name, Spread.of(taken), Spread.of([one / base - 1 for one, base in zip(taken, bare, strict=True)]))
+        Cost(name, Spread.of([wall_s for wall_s, _ in taken]), _over(taken, bare, 0), _over(taken, bare, 1))
         for name, taken in times.items()
     )
     return Result(workload.name, workload.num_tensors, workload.num_scalars, num_rounds, costs, tuple(failed))
 
 
-def _turn(workload: Workload, contender: Contender) -> float:
-    """Seconds a step, over `STEPS` steps after one to warm up."""
+def _over(taken: list[Times], bare: list[Times], which: int) -> Spread:
+    return Spread.of([one[which] / base[which] - 1 for one, base in zip(taken, bare, strict=True)])
+
+
+def _turn(workload: Workload, contender: Contender) -> Times:
+    """Seconds a step of wall and of processor time, over `STEPS` steps after one to warm up."""
     contender.begin()
     try:
         _step(workload, contender)
         _wait()
-        began = time.perf_counter()
+        began, processor = time.perf_counter(), time.process_time()
         for _ in range(STEPS):
             _step(workload, contender)
         _wait()
-        return (time.perf_counter() - began) / STEPS
+        return (time.perf_counter() - began) / STEPS, (time.process_time() - processor) / STEPS
     finally:
         contender.end()
 
