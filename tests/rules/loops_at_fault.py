@@ -362,6 +362,14 @@ def clipped(limit: float, steps: int = 50) -> Loop:
     return body
 
 
+def clipped_by_value(model: nn.Module, optimizer: Optimizer) -> None:
+    for step in range(50):
+        optimizer.zero_grad()
+        classify(model, step).backward()
+        nn.utils.clip_grad_value_(model.parameters(), 1e-5)
+        optimizer.step()
+
+
 def quarter(model: nn.Module, step: int) -> Tensor:
     return classify(model, step) / 4
 
@@ -417,5 +425,6 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "frozen in name only": ("SG403", loop(plain, frozen_in_name)),
     "a limit of a thousandth": ("SG501", loop(clipped(1e-3), optimize=lambda m: sgd(m, 0.1, 0))),
     "a limit of a thousandth with momentum": ("SG501", loop(clipped(1e-3))),
+    "values clipped far below": ("SG501", loop(clipped_by_value)),
     "a limit of a ten-thousandth of a small rate": ("SG501", loop(clipped(1e-4), optimize=lambda m: sgd(m, 0.01))),
 }

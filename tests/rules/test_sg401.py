@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.rules.sg401_parameter_not_optimized import ParameterNotOptimized
-from seismograd.schema import Block, EventKind, Finding, Parameter, State, StepFlag
+from seismograd.schema import Block, EventKind, Finding, Optimizer, Parameter, State, StepFlag
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.synthetic import block, make_parameters
 
@@ -58,6 +58,25 @@ def test_an_optimizer_of_another_model_is_said() -> None:
     finding = only(replace(stepping, events=events))
     assert finding.code == "SG401"
     assert "it was made for another model" in finding.cause.render()
+
+
+def astray(num_steps: int = 30, flags: int = StepFlag.NO_BACKWARD) -> Block:
+    """An optimizer that steps on nothing, and a model that only the script itself may update."""
+    held = make_parameters(names=["optimizer.0", "optimizer.1"])
+    listed = (*(replace(each, optimizer=1) for each in parameters()), *(replace(each, depth=None) for each in held))
+    state = np.where(np.array([each.optimizer == 1 for each in listed]), State.NOT_MEASURED, State.ABSENT)
+    stepping = made(listed, num_steps, state=np.tile(state, (num_steps, 1)), flags=flags)
+    events = stepping.events.copy()
+    events["touched"][events["kind"] == EventKind.BACKWARD] = 0
+    return replace(stepping, events=events, optimizers=(Optimizer(0, "SGD", "optimizer"), Optimizer(1, "", "by hand")))
+
+
+def test_a_model_that_no_optimizer_has_ever_heard_of_is_found() -> None:
+    finding = only(astray())
+    assert (finding.code, finding.related, finding.parameters) == ("SG401", ("SG402",), tuple(NAMES))
+    assert result(row_by_row([astray()]), rules=(ParameterNotOptimized,)) == result([astray()], rules=(ParameterNotOptimized,))
+    assert codes(astray(5)) == ["SG401"]
+    assert "SG401" not in codes(astray(flags=StepFlag.NO_BACKWARD | StepFlag.BY_HAND))
 
 
 def test_a_short_run_is_judged_at_its_end() -> None:

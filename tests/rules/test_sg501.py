@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -80,3 +82,18 @@ def test_adam_minds_what_is_near_its_epsilon() -> None:
 
 def test_too_few_steps_are_not_evaluated() -> None:
     assert status(clipped(1000 * noise[:20]), "SG501").reason.render() == "needs 30 steps, has 20"
+
+
+def test_values_that_are_nearly_all_at_the_limit_are_found() -> None:
+    made = clipped(200 * noise[:40])
+    finding = only(replace(made, steps=_without_norm(made)))
+    assert finding.severity == "warning"
+    assert "values are clipped at 1" in finding.cause.render()
+    assert finding.excerpt.startswith("torch.nn.utils.clip_grad_value_")
+    assert codes(replace(clipped(2 * noise[:40]), steps=_without_norm(clipped(2 * noise[:40])))) == []
+
+
+def _without_norm(made: Block) -> np.ndarray:
+    steps = made.steps.copy()
+    steps["clip_coefficient"], steps["clip_norm"] = np.nan, np.nan
+    return steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
@@ -64,6 +64,11 @@ class ParameterNotOptimized(Rule):
     _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # that no optimizer holds
     _owned: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
     _owned_gets_some: bool = field(default=False, init=False, repr=False)
+    _astray: tuple[str, ...] = field(default=(), init=False, repr=False)  # graphs show them, and no optimizer steps on them
+    _num_astray: int = field(default=0, init=False, repr=False)  # steps on nothing while backwards reach these
+    _astray_since: int = field(default=-1, init=False, repr=False)
+    _last_astray: int = field(default=-1, init=False, repr=False)
+    _by_hand: bool = field(default=False, init=False, repr=False)
     _tallies: dict[str, _Tally] = field(default_factory=dict[str, "_Tally"], init=False, repr=False)
     _case: _Case | None = field(default=None, init=False, repr=False)
     _latest: _Place = field(init=False, repr=False)
@@ -78,8 +83,14 @@ class ParameterNotOptimized(Rule):
             owned = np.array([parameter.optimizer is not None for parameter in block.parameters], np.bool_)
             trainable = np.array([parameter.trainable for parameter in block.parameters], np.bool_)
             self._columns, self._owned = np.flatnonzero(~owned & trainable), np.flatnonzero(owned)
+            kinds = {each.index: each.kind for each in block.optimizers}
+            self._astray = tuple(p.name for p in block.parameters if _is_astray(p, kinds))
+        if self._astray and self._case is None:
+            self._look_astray(block)
+            if self._case is not None:
+                return [self._finding(self._case)]
         if not len(self._columns):
-            return []
+            return self._go_on_astray(block)
         finite = block.state[:, self._columns] == State.FINITE
         by_hand = (integers(block.steps, "flags") & int(StepFlag.BY_HAND)) != 0
         rows, changed = as_list(np.flatnonzero(finite.any(axis=1) & ~by_hand)), False
@@ -90,12 +101,55 @@ class ParameterNotOptimized(Rule):
         return [self._finding(self._case)] if changed and self._case is not None else []
 
     def finish(self) -> Iterable[Finding]:
+        if self._case is None and not self._by_hand and self.min_evaluated <= self._num_astray <= self.min_steps:
+            self._accuse_astray()
+            return [] if self._case is None else [self._finding(self._case)]
         fresh = [name for name, tally in self._tallies.items() if self.min_evaluated <= tally.num <= self.min_steps and not tally.moved]
         if self._known is None or not fresh:
             return []
         if self._case is None or not self._case.names.issuperset(fresh):
             self._accuse(self._known, fresh)
         return [] if self._case is None else [self._finding(self._case)]
+
+    def _look_astray(self, block: Block) -> None:
+        """Count steps on nothing, whose backwards reached other parameters than any that an optimizer steps on."""
+        flags = integers(block.steps, "flags")
+        odd = np.flatnonzero(flags & int(StepFlag.NO_BACKWARD | StepFlag.BY_HAND))
+        if self._by_hand or not len(odd):
+            return
+        backward = block.events[block.events["kind"] == EventKind.BACKWARD]
+        elsewhere = set(backward["iteration"].tolist()) - set(backward["iteration"][backward["touched"] != 0].tolist())
+        for row in as_list(odd):
+            if flags[row] & StepFlag.BY_HAND:
+                self._by_hand = True
+                return
+            iteration = int(integers(block.steps, "iteration")[row])
+            if iteration not in elsewhere or (block.state[row] >= State.ZERO).any():
+                continue
+            self._num_astray += 1
+            self._astray_since = iteration if self._astray_since < 0 else self._astray_since
+            stepped = int(integers(block.steps, "optimizer")[row])
+            self._latest = _Place(site_of(block, EventKind.STEP, iteration), optimizer_name(block, stepped), stepped)
+            self._last_astray = iteration
+            if self._num_astray > self.min_steps and self._case is None:
+                self._accuse_astray()
+            if self._case is not None:
+                self._case.last_step = iteration
+
+    def _accuse_astray(self) -> None:
+        assert self._known is not None
+        trained = [each for each in self._known if each.optimizer == self._latest.index]
+        case = self._case = _Case(OTHER_MODEL, self._latest, self._astray_since, self._last_astray, len(trained))
+        case.names, case.ordered = set(self._astray), self._astray
+        case.evidence = (Evidence("num_backwards", "", self._last_astray, 0.0, 1.0),)
+
+    def _go_on_astray(self, block: Block) -> list[Finding]:
+        """Steps on nothing after it was found."""
+        rows = np.flatnonzero(integers(block.steps, "flags") & int(StepFlag.NO_BACKWARD))
+        if self._case is None or not len(rows):
+            return []
+        self._case.last_step = max(self._case.last_step, int(integers(block.steps, "iteration")[rows[-1]]))
+        return [self._finding(self._case)]
 
     def shortfall(self) -> Message | None:
         if self._num_rows < self.min_evaluated:
@@ -224,6 +278,12 @@ class _Tally:
     def is_enough(self, min_steps: int) -> bool:
         """Whether it is known that nothing updates it; without samples of the weights that takes twice as long."""
         return not self.moved and self.num > min_steps and (self.num_samples >= 2 or self.num > 2 * min_steps)
+
+
+def _is_astray(parameter: Parameter, kinds: Mapping[int, str]) -> bool:
+    """Whether the graph of a loss shows it, and no real optimizer holds it (one without a class is the script itself)."""
+    held = parameter.optimizer is not None and bool(kinds.get(parameter.optimizer, ""))
+    return parameter.trainable and parameter.depth is not None and not held
 
 
 def _kind(fresh: Sequence[Parameter], parameters: Sequence[Parameter], owned_gets_some: bool) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from seismograd.i18n import Message, say
 from seismograd.rules.rows import as_list, numbers, site_of, statistic, updates
 from seismograd.rules.rule import Rule
-from seismograd.rules.wording import optimizer_kind, optimizer_name
+from seismograd.rules.wording import BY_VALUE, clip_of, optimizer_kind, optimizer_name
 from seismograd.schema import Block, EventKind, Evidence, Finding
 
 
@@ -23,7 +23,7 @@ class ClippingSaturated(Rule):
     """Nearly every step is clipped by far: the limit, and not the gradient, sets the size of the step.
 
     What it finds
-        A clip by norm whose limit lies far below what gradients usually are, so that it binds all the time.
+        A clip, by norm or by value, whose limit lies far below what gradients usually are, so that it binds all the time.
 
     Why it hurts
         Clipping is there for the rare large gradient. When it always binds, every step has the same length, learning rate times limit,
@@ -33,9 +33,9 @@ class ClippingSaturated(Rule):
 
     How it decides
         From the last {window} steps with a clip: at least {min_share:.0%} of them were clipped, and the median norm was at least
-        {min_ratio:g} times the limit for SGD, with updates of less than {max_update:g} of the weights in the median, where that was
-        measured. For optimizers that divide by the size of the gradients it takes {min_adaptive_ratio:g} times, and is a note, unless what
-        is left per scalar is less than {max_scalar:g}.
+        {min_ratio:g} times the limit (or, where values are clipped, times the norm of what is left) for SGD, with updates of less than
+        {max_update:g} of the weights in the median, where that was measured. For optimizers that divide by the size of the gradients it
+        takes {min_adaptive_ratio:g} times, and is a note, unless what is left per scalar is less than {max_scalar:g}.
 
     False alarms
         A clip that binds often but not by far, as in reinforcement learning, is not reported, nor a low limit with a high learning rate.
@@ -70,11 +70,18 @@ class ClippingSaturated(Rule):
 
     def observe(self, block: Block) -> Iterable[Finding]:
         self._num_rows += len(block)
-        if np.isnan(block.steps["clip_coefficient"]).all():
+        limit = numbers(block.steps, "clip_limit")
+        if np.isnan(limit).all():
             return ()
-        norm, limit = numbers(block.steps, "clip_norm"), numbers(block.steps, "clip_limit")
-        coefficient = numbers(block.steps, "clip_coefficient")
-        rows = as_list(np.flatnonzero(np.isfinite(coefficient) & np.isfinite(norm) & (limit > 0) & updates(block)))
+        norm, coefficient = numbers(block.steps, "clip_norm"), numbers(block.steps, "clip_coefficient")
+        by_value = np.isnan(coefficient) & np.isfinite(limit)
+        if by_value.any():
+            ready, applied = numbers(block.steps, "grad_norm"), numbers(block.steps, "applied_norm")
+            with np.errstate(divide="ignore", invalid="ignore"):
+                coefficient = np.where(by_value, np.where(applied < (1 - 1e-6) * ready, applied / ready, 1.0), coefficient)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = np.where(by_value, 1 / coefficient, norm / limit)
+        rows = as_list(np.flatnonzero(np.isfinite(coefficient) & np.isfinite(ratios) & (limit > 0) & updates(block)))
         changed: dict[int, Finding] = {}
         for row in rows:
             optimizer = int(block.steps["optimizer"][row])
@@ -84,7 +91,7 @@ class ClippingSaturated(Rule):
                 if clipped:
                     track.finding = changed[optimizer] = replace(track.finding, last_step=int(block.steps["iteration"][row]))
                 continue
-            ratio = float(norm[row] / limit[row])
+            ratio = float(ratios[row])
             update = self._update(block, row) if clipped and ratio >= self.min_ratio else math.nan
             track.steps.append(
                 _Step(
@@ -97,7 +104,7 @@ class ClippingSaturated(Rule):
                 )
             )
             if len(track.steps) == self.window and clipped:
-                track.finding = self._judge(block, row, optimizer, track)
+                track.finding = self._judge(block, row, optimizer, track, bool(by_value[row]))
                 if track.finding is not None:
                     changed[optimizer] = track.finding
         return changed.values()
@@ -115,7 +122,7 @@ class ClippingSaturated(Rule):
         known = update[np.isfinite(update)]
         return float(np.median(known)) if len(known) else math.nan
 
-    def _judge(self, block: Block, row: int, optimizer: int, track: _Track) -> Finding | None:
+    def _judge(self, block: Block, row: int, optimizer: int, track: _Track, by_value: bool) -> Finding | None:
         steps = list(track.steps)
         share = sum(step.clipped for step in steps) / len(steps)
         ratio = float(np.median([step.ratio for step in steps]))
@@ -135,7 +142,13 @@ class ClippingSaturated(Rule):
             "lr": lr,
             "effective": f"{lr * float(np.median([step.coefficient for step in steps])):.2g}",
         }
-        if kind.upper().endswith("SGD"):
+        if by_value:
+            cause = say(
+                "in {percent} of the steps of {optimizer} values are clipped at {limit:g}, and the norm of the gradient is {ratio} times "
+                "that of what is left in the median: nearly all values are at the limit",
+                **values,
+            )
+        elif kind.upper().endswith("SGD"):
             cause = say(
                 "{percent} of the steps of {optimizer} are clipped, and the norm is {ratio} times the limit of {limit:g} in the median: "
                 "the learning rate of {lr:g} is really one of {effective}",
@@ -148,6 +161,10 @@ class ClippingSaturated(Rule):
                 **values,
             )
         usual = float(f"{1.5 * ratio * limit:.1g}")
+        clipped_norm = Evidence("clip_norm", "", iteration, norm, limit)
+        if by_value:
+            applied, ready = (float(block.steps[name][row]) for name in ("applied_norm", "grad_norm"))
+            clipped_norm = Evidence("applied_norm", "", iteration, applied, ready)
         return Finding(
             code=self.code,
             name=self.name,
@@ -156,11 +173,11 @@ class ClippingSaturated(Rule):
             first_step=next(step.iteration for step in steps if step.clipped),
             last_step=iteration,
             parameters=(),
-            evidence=(Evidence("clipped_share", "", iteration, share, self.min_share), Evidence("clip_norm", "", iteration, norm, limit)),
+            evidence=(Evidence("clipped_share", "", iteration, share, self.min_share), clipped_norm),
             cause=cause,
             advice=say("set the limit above the usual norm, so that only unusual gradients are clipped"),
             where=site_of(block, EventKind.CLIP, iteration),
-            excerpt=f"torch.nn.utils.clip_grad_norm_(model.parameters(), {usual:g})",
+            excerpt=clip_of(BY_VALUE if by_value else 0, usual),
         )
 
     def _severity(self, block: Block, steps: list[_Step], ratio: float, is_sgd: bool) -> str | None:
