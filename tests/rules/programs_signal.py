@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -94,6 +95,21 @@ def one_silent_layer() -> nn.Sequential:
     assert isinstance(model[4], nn.Linear)
     nn.init.constant_(model[4].bias, -50.0)
     return model
+
+
+def without_biases(activation: type[nn.Module], std: float) -> Callable[[], nn.Module]:
+    """Equal layers, whose gradients are all of one size."""
+
+    def make() -> nn.Module:
+        torch.manual_seed(0)
+        sizes = [WIDTH, 48, 48, 48, 48]
+        hidden = [part for i, o in pairwise(sizes) for part in (nn.Linear(i, o, bias=False), activation())]
+        model = nn.Sequential(*hidden, nn.Linear(48, NUM_CLASSES, bias=False))
+        for weight in model.parameters():
+            nn.init.normal_(weight, std=std)
+        return model
+
+    return make
 
 
 def saturated() -> nn.Sequential:
@@ -282,6 +298,8 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "an infinite term without a gradient": ("SG202", run(net, adam, infinite_but_masked, steps=20)),
     "a NaN in a step that is skipped": ("SG202", run(net, adam, nan_input, steps=15, scaler=scale_of(8.0))),
     "gradients that overflow at any scale": ("SG203", run(net, adam, overflows(3), steps=60, scaler=scale_of(2.0**10))),
+    "N(0, 1) without biases under Adam": ("SG102", run(without_biases(nn.ReLU, 1.0), lambda m: adam(m, 1e-3), steps=15)),
+    "N(0, 0.01) without biases under Adam": ("SG101", run(without_biases(nn.Tanh, 0.005), lambda m: adam(m, 1e-3), steps=15)),
     "opposed tasks": ("SG601", tasks(opposed=True)),
     "a task in another unit": ("SG602", tasks(opposed=False, weight=1000.0)),
 }
