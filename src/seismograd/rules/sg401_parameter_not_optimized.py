@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
@@ -12,7 +12,8 @@ import numpy as np
 from seismograd.i18n import Message, say
 from seismograd.rules.rows import as_list, integers, site_of, statistic, weight_norms
 from seismograd.rules.rule import Rule
-from seismograd.rules.wording import holder_of, optimizer_name
+from seismograd.rules.unoptimized import JUDGES, OTHER_MODEL, Case, Place, Tally, attribute_of, is_astray, kind_of, words
+from seismograd.rules.wording import optimizer_name
 from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray, Parameter, State, StepFlag
 
 
@@ -69,12 +70,12 @@ class ParameterNotOptimized(Rule):
     _astray_since: int = field(default=-1, init=False, repr=False)
     _last_astray: int = field(default=-1, init=False, repr=False)
     _by_hand: bool = field(default=False, init=False, repr=False)
-    _tallies: dict[str, _Tally] = field(default_factory=dict[str, "_Tally"], init=False, repr=False)
-    _case: _Case | None = field(default=None, init=False, repr=False)
-    _latest: _Place = field(init=False, repr=False)
+    _tallies: dict[str, Tally] = field(default_factory=dict[str, "Tally"], init=False, repr=False)
+    _case: Case | None = field(default=None, init=False, repr=False)
+    _latest: Place = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._latest = _Place("", "optimizer", -1)
+        self._latest = Place("", "optimizer", -1)
 
     def observe(self, block: Block) -> Iterable[Finding]:
         self._num_rows += len(block)
@@ -84,7 +85,7 @@ class ParameterNotOptimized(Rule):
             trainable = np.array([parameter.trainable for parameter in block.parameters], np.bool_)
             self._columns, self._owned = np.flatnonzero(~owned & trainable), np.flatnonzero(owned)
             kinds = {each.index: each.kind for each in block.optimizers}
-            self._astray = tuple(p.name for p in block.parameters if _is_astray(p, kinds))
+            self._astray = tuple(p.name for p in block.parameters if is_astray(p, kinds))
         if self._astray and self._case is None:
             self._look_astray(block)
             if self._case is not None:
@@ -129,7 +130,7 @@ class ParameterNotOptimized(Rule):
             self._num_astray += 1
             self._astray_since = iteration if self._astray_since < 0 else self._astray_since
             stepped = int(integers(block.steps, "optimizer")[row])
-            self._latest = _Place(site_of(block, EventKind.STEP, iteration), optimizer_name(block, stepped), stepped)
+            self._latest = Place(site_of(block, EventKind.STEP, iteration), optimizer_name(block, stepped), stepped)
             self._last_astray = iteration
             if self._num_astray > self.min_steps and self._case is None:
                 self._accuse_astray()
@@ -139,7 +140,7 @@ class ParameterNotOptimized(Rule):
     def _accuse_astray(self) -> None:
         assert self._known is not None
         trained = [each for each in self._known if each.optimizer == self._latest.index]
-        case = self._case = _Case(OTHER_MODEL, self._latest, self._astray_since, self._last_astray, len(trained))
+        case = self._case = Case(OTHER_MODEL, self._latest, self._astray_since, self._last_astray, len(trained))
         case.names, case.ordered = set(self._astray), self._astray
         case.evidence = (Evidence("num_backwards", "", self._last_astray, 0.0, 1.0),)
 
@@ -160,13 +161,13 @@ class ParameterNotOptimized(Rule):
         """Take in a row in which these columns have gradients; whether that changes what is to be said."""
         iteration = int(integers(block.steps, "iteration")[row])
         stepped = int(integers(block.steps, "optimizer")[row])
-        self._latest = _Place(site_of(block, EventKind.STEP, iteration), optimizer_name(block, stepped), stepped)
+        self._latest = Place(site_of(block, EventKind.STEP, iteration), optimizer_name(block, stepped), stepped)
         self._owned_gets_some |= bool((block.state[row, self._owned] >= State.ZERO).any())
         norms, weights = statistic(block, "grad_norm")[row], weight_norms(block, row)
         fresh: list[str] = []
         for column in as_list(columns):
             name = block.parameters[column].name
-            tally = self._tallies.setdefault(name, _Tally(iteration))
+            tally = self._tallies.setdefault(name, Tally(iteration))
             tally.add(iteration, float(norms[column]), math.nan if weights is None else float(weights[column]))
             if tally.is_enough(self.min_steps) and (self._case is None or name not in self._case.names):
                 fresh.append(name)
@@ -187,9 +188,9 @@ class ParameterNotOptimized(Rule):
         if self._case is None:
             first = min(self._tallies[name].first for name in fresh)
             last = max(self._tallies[name].last for name in fresh)
-            kind = _kind([by_name[name] for name in fresh], parameters, self._owned_gets_some)
+            kind = kind_of([by_name[name] for name in fresh], parameters, self._owned_gets_some)
             trained = [each for each in parameters if each.optimizer is not None]
-            self._case = _Case(kind, self._latest, first, last, len(trained))
+            self._case = Case(kind, self._latest, first, last, len(trained))
         case = self._case
         case.names.update(fresh)
         order = {each.name: (math.inf if each.depth is None else each.depth, place) for place, each in enumerate(parameters)}
@@ -197,16 +198,16 @@ class ParameterNotOptimized(Rule):
         if case.ordered[0] in fresh:
             case.evidence = self._tallies[case.ordered[0]].evidence(case.ordered[0])
 
-    def _finding(self, case: _Case) -> Finding:
+    def _finding(self, case: Case) -> Finding:
         first = case.ordered[0]
         values: dict[str, str | int | float] = {
             "num": len(case.ordered),
             "first": first,
             "optimizer": case.place.optimizer,
-            "list": _holder(case.ordered),
+            "list": attribute_of(case.ordered),
             "held": case.num_trained,
         }
-        cause, advice, excerpt = _words(case.kind, values)
+        cause, advice, excerpt = words(case.kind, values)
         return Finding(
             code=self.code,
             name=self.name,
@@ -221,129 +222,3 @@ class ParameterNotOptimized(Rule):
             where=case.place.where,
             excerpt=excerpt,
         )
-
-
-LEFT_OUT, UNREGISTERED, OTHER_MODEL, JUDGES = range(4)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the trained parameters are stepped, and by which optimizer."""
-
-    where: str
-    optimizer: str
-    index: int
-
-
-@dataclass(slots=True)
-class _Case:
-    """What is said of all of them."""
-
-    kind: int
-    place: _Place
-    first_step: int
-    last_step: int
-    num_trained: int
-    names: set[str] = field(default_factory=set[str])
-    ordered: tuple[str, ...] = ()
-    evidence: tuple[Evidence, ...] = ()
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What is known of one parameter that no optimizer holds."""
-
-    first: int
-    num: int = 0  # steps with a gradient
-    last: int = -1
-    norm: float = math.nan
-    weight: float = math.nan  # norm, where it was first sampled
-    sampled: int = -1
-    num_samples: int = 0
-    moved: bool = False
-
-    def add(self, iteration: int, norm: float, weight: float) -> None:
-        """Another step."""
-        self.num, self.last, self.norm = self.num + 1, iteration, norm
-        if not math.isnan(weight):
-            self.moved |= self.num_samples > 0 and not math.isclose(weight, self.weight, rel_tol=1e-9)
-            self.num_samples += 1
-            self.weight, self.sampled = weight, iteration
-
-    def evidence(self, name: str) -> tuple[Evidence, ...]:
-        """Its gradient, and its weights as they were and are."""
-        gradient = Evidence("grad_norm", name, self.last, self.norm, 0.0)
-        return (gradient,) if math.isnan(self.weight) else (gradient, Evidence("weight_norm", name, self.sampled, self.weight, self.weight))
-
-    def is_enough(self, min_steps: int) -> bool:
-        """Whether it is known that nothing updates it; without samples of the weights that takes twice as long."""
-        return not self.moved and self.num > min_steps and (self.num_samples >= 2 or self.num > 2 * min_steps)
-
-
-def _is_astray(parameter: Parameter, kinds: Mapping[int, str]) -> bool:
-    """Whether the graph of a loss shows it, and no real optimizer holds it (one without a class is the script itself)."""
-    held = parameter.optimizer is not None and bool(kinds.get(parameter.optimizer, ""))
-    return parameter.trainable and parameter.depth is not None and not held
-
-
-def _kind(fresh: Sequence[Parameter], parameters: Sequence[Parameter], owned_gets_some: bool) -> int:
-    """What seems to have happened."""
-    if not owned_gets_some:
-        return OTHER_MODEL
-    if not all(parameter.registered for parameter in fresh):
-        return UNREGISTERED
-    trained = [parameter for parameter in parameters if parameter.optimizer is not None]
-    depths, last = [each.depth for each in fresh if each.depth is not None], max((each.depth or 0 for each in trained), default=0)
-    after = len(depths) == len(fresh) and min(depths, default=0) > last
-    return JUDGES if after and sum(each.numel for each in fresh) > sum(each.numel for each in trained) else LEFT_OUT
-
-
-def _holder(names: Sequence[str]) -> str:
-    """The attribute that holds the layers: `hidden` of `net.hidden.0.weight` and `net.hidden.0.bias`, `head` of `head.weight`."""
-    parts = holder_of(names).split(".")
-    numbered = next((place for place, part in enumerate(parts) if part.isdigit()), len(parts))
-    return parts[numbered - 1] or "model" if numbered else "model"
-
-
-def _words(kind: int, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
-    """Cause, advice and excerpt."""
-    optimizer = values["optimizer"]
-    if kind == UNREGISTERED:
-        return (
-            say(
-                "{num} parameters, first {first}, get gradients and are never updated: the module does not register what it holds in the "
-                "plain list or dict `{list}`, so `parameters()` leaves it out and {optimizer} does not know it",
-                **values,
-            ),
-            say("hold the layers in nn.ModuleList (or nn.ModuleDict), before the optimizer is made", **values),
-            f"self.{values['list']} = nn.ModuleList(self.{values['list']})  # a dict: nn.ModuleDict",
-        )
-    if kind == OTHER_MODEL:
-        return (
-            say(
-                "the {num} parameters that get gradients, first {first}, are not those that {optimizer} holds, and none of its {held} ever "
-                "gets one: it was made for another model, or for this one before it was replaced",
-                **values,
-            ),
-            say("make the optimizer after the model that is trained, from its parameters"),
-            f"{optimizer} = torch.optim.SGD(model.parameters(), lr=…)  # after the last change to the model",
-        )
-    if kind == JUDGES:
-        return (
-            say(
-                "{num} parameters, first {first}, get gradients that no optimizer uses; they are used after all that {optimizer} trains, "
-                "so they seem to belong to a network that only judges",
-                **values,
-            ),
-            say("freeze it, which saves the time for these gradients"),
-            "judge.requires_grad_(False)",
-        )
-    return (
-        say(
-            "{num} trainable parameters, first {first}, get a gradient at each step, but no optimizer holds them: their weights have not "
-            "moved, while {optimizer} updates {held} others",
-            **values,
-        ),
-        say("give these parameters to the optimizer; if they are meant to stay as they are, freeze them with requires_grad_(False)"),
-        f'{optimizer}.add_param_group({{"params": {values["list"]}.parameters()}})',
-    )
