@@ -1,7 +1,10 @@
-"""Texts in English; the browser of the page's tests."""
+"""These tests read English, wherever they run."""
 
 from __future__ import annotations
 
-from tests.views.page.conftest import browse, chromium, english
+import pytest
 
-__all__ = ["browse", "chromium", "english"]
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGUAGE", "en")

@@ -76,22 +76,27 @@ function columnsUnder(heat, pixels) {
   return [first, last];
 }
 
+// The worst of some parameters in each column first, then of the columns under each pixel.
 function reduceRow(heat, columns, first, last, line) {
   const { codes } = heat;
-  const width = codes.shape[1], pixels = line.length;
-  const lowest = heat.which === "low";
-  line.fill(LOWEST);
+  const width = codes.shape[1], pixels = line.length, lowest = heat.which === "low";
+  const merged = new Int32Array(width).fill(LOWEST);
   for (const parameter of columns) {
     const base = parameter * width;
-    for (let x = 0; x < pixels; x += 1) {
-      const end = base + last[x];
-      for (let at = base + first[x]; at <= end; at += 1) {
-        const code = codes[at];
-        if (code === 32766) continue;
-        if (lowest) line[x] = line[x] === LOWEST ? code : worse(line[x], code);
-        else if (code > line[x]) line[x] = code;
-      }
+    for (let column = 0; column < width; column += 1) {
+      const code = codes[base + column];
+      if (code === 32766) continue;
+      if (lowest) merged[column] = merged[column] === LOWEST ? code : worse(merged[column], code);
+      else if (code > merged[column]) merged[column] = code;
     }
+  }
+  for (let x = 0; x < pixels; x += 1) {
+    let found = LOWEST;
+    for (let column = first[x]; column <= last[x]; column += 1) {
+      const code = merged[column];
+      if (code !== LOWEST) found = found === LOWEST ? code : lowest ? worse(found, code) : Math.max(found, code);
+    }
+    line[x] = found;
   }
 }
 
