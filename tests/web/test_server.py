@@ -181,3 +181,41 @@ def test_a_run_that_grows_is_read_again(tmp_path: Path) -> None:
     assert [each.state for each in (first, second, third)] == ["live", "live", "ended"]
     assert len({each.version for each in (first, second, third)}) == 3
     assert book.news(0).state == "ended"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "no directory"),
+        ([".", "--port", "x"], "whole number"),
+        ([".", "--port", "70000"], "no port"),
+        ([".", "--host", "203.0.113.9"], "cannot listen"),
+        (["torn"], "meta.json"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    from seismograd.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "meta.json").write_text("{", "utf-8")
+    assert main(["view", *arguments, "--no-open"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert words in said
+
+
+def test_without_the_packages_it_says_how_to_install_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sys
+
+    from seismograd.cli import main
+
+    for name in [name for name in sys.modules if name.startswith("seismograd.views.web.serve")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["view", str(tmp_path), "--no-open"]) == 2
+    assert "pip install 'seismograd[view]'" in capsys.readouterr().err

@@ -54,9 +54,10 @@ class ProgressLine:
             return
         with use_language(self._lang):
             text = progress_text(block, self._findings(), columns - 1)
-        begin = "" if rows == self._rows else f"{_MAKE_ROOM}{_SAVE}\x1b[1;{rows - 1}r{_RESTORE}"
+        room = "" if rows == self._rows else _MAKE_ROOM
         self._rows = rows
-        self._write(f"{begin}{_SAVE}\x1b[{rows};1H\x1b[2K{text}{_PLAIN}{_RESTORE}")
+        # Set apart anew each time: a program that took the whole screen meanwhile has given all of it back.
+        self._write(f"{room}{_SAVE}\x1b[1;{rows - 1}r\x1b[{rows};1H\x1b[2K{text}{_PLAIN}{_RESTORE}")
 
     def note(self, note: Note) -> None:
         """Notes are told at the end."""
