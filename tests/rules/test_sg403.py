@@ -85,3 +85,10 @@ def test_a_flag_on_a_module_that_does_nothing_is_found() -> None:
 def test_a_short_run_is_judged_at_its_end() -> None:
     assert codes(made(("head",), 3)) == ["SG403"]
     assert status(made(("head",), 2), "SG403").reason.render() == "needs 3 steps, has 2"
+
+
+def test_an_encoder_before_a_frozen_decoder_is_healthy() -> None:
+    names = [f"{part}.{layer}.weight" for part in ("encoder", "decoder") for layer in (0, 2)]
+    shapes = [(32, 64), (16, 32), (32, 16), (64, 32)]
+    parameters = tuple(replace(p, trainable=p.name.startswith("encoder")) for p in make_parameters(names=names, shapes=shapes))
+    assert codes(made((), names=names, parameters=parameters)) == []

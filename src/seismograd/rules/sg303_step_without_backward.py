@@ -14,7 +14,7 @@ from seismograd.rules.rows import integers
 from seismograd.rules.rule import Rule
 from seismograd.rules.windows import Window, Windows
 from seismograd.rules.wording import at_line, line_of, optimizer_name
-from seismograd.schema import Block, EventKind, Evidence, Finding, State, StepFlag
+from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding, State, StepFlag
 
 
 @final
@@ -70,7 +70,7 @@ class StepWithoutBackward(Rule):
 
     def observe(self, block: Block) -> Iterable[Finding]:
         for window in self._windows.read(block):
-            if not _has_nothing_new(window):
+            if not _has_nothing_new(block, window):
                 continue
             own = np.array([parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_)
             state = block.state[window.row][own]
@@ -139,11 +139,12 @@ class StepWithoutBackward(Rule):
         )
 
 
-def _has_nothing_new(window: Window) -> bool:
+def _has_nothing_new(block: Block, window: Window) -> bool:
     """Whether no backward has added to these gradients since the step before, nor anything that was not heard of."""
     if window.is_closure or window.flags & StepFlag.SKIPPED or window.backwards or window.thrown:
         return False
-    return bool(window.flags & StepFlag.NO_BACKWARD)
+    alone = int(block.steps["num_steps"][window.row]) == 1  # else the row does not say which of its steps it is
+    return bool(window.flags & StepFlag.NO_BACKWARD) and (alone or bool(window.step.flags & (EventFlag.USED | EventFlag.EMPTY)))
 
 
 def _is_in_a_row_with_backwards(block: Block, window: Window) -> bool:

@@ -58,7 +58,7 @@ class FrozenParameter(Rule):
 
     min_steps: int = 10
     min_evaluated: int = 3  # steps
-    max_share: float = 0.5  # of the scalars of all layers
+    max_share: float = 1 / 3  # of the scalars of all layers
 
     _num_rows: int = field(default=0, init=False, repr=False)
     _first_step: int = field(default=-1, init=False, repr=False)

@@ -18,6 +18,7 @@ _OVER = int(EventFlag.USED | EventFlag.EMPTY)
 _RESCALED = int(EventFlag.RESCALED)
 _BACKWARD, _CLIP, _ZERO_GRAD, _STEP = int(EventKind.BACKWARD), int(EventKind.CLIP), int(EventKind.ZERO_GRAD), int(EventKind.STEP)
 _NUM_BACKWARDS, _NUM_STEPS, _FLAGS = (list(STEP_DTYPE.names or ()).index(name) for name in ("num_backwards", "num_steps", "flags"))
+_NEARLY = 1e-3
 _FEW = 8  # rows of a block that are read one by one: NumPy takes as long for one as for a hundred
 
 
@@ -109,7 +110,7 @@ class _Open:
 class Windows:
     """Reads blocks and gives the windows in which there was anything but one backward and one step; the others it only counts.
 
-    A backward of a rescaled loss, a skipped step and gradients that were changed by hand are something.
+    A backward of a loss that is a part or a multiple of a mean, a skipped step and gradients that were changed by hand are something.
     """
 
     num_steps: dict[int, int] = field(default_factory=dict[int, int])  # of each optimizer
@@ -196,8 +197,7 @@ class Windows:
         clips = (*window.clips, *(Clip(each, True) for each in self._stray))
         self._open[optimizer], self._stray = _Open(in_step=bool(call.flags & EventFlag.CLOSURE)), []
         odd = thrown or flags & _ODD_ROW or any(clip.late for clip in clips)
-        rescaled = any(each.flags & EventFlag.RESCALED for each in window.backwards)
-        if not odd and len(window.backwards) == 1 and not rescaled:
+        if not odd and len(window.backwards) == 1 and not _is_rescaled(window.backwards[0].flags, window.backwards[0].total):
             return None
         return Window(optimizer, index, row, flags, call, tuple(window.backwards), thrown, clips)
 
@@ -218,6 +218,11 @@ def _bits(touched: int) -> Iterator[int]:
         optimizer += 1
 
 
+def _is_rescaled(flags: int, total: float) -> bool:
+    """Whether a loss was multiplied or divided by a number, and is no mean after that as far as is known."""
+    return bool(flags & _RESCALED) and abs(total - 1) > _NEARLY
+
+
 def _site_if_plain(block: Block) -> int | None:
     """Where the first step was, if each row is one backward and one step of the first optimizer, and nothing else."""
     steps, events = block.steps, block.events
@@ -228,7 +233,8 @@ def _site_if_plain(block: Block) -> int | None:
     if int(is_step.sum()) != len(block) or (events["optimizer"][is_step] != 0).any() or (events["touched"] > 1).any():
         return None
     over = (flags & _OVER) != 0
-    odd = (kind == _BACKWARD) & ((flags & _RESCALED) != 0)
+    rescaled = np.abs(events["count"] * events["weight"] - 1) > _NEARLY
+    odd = (kind == _BACKWARD) & ((flags & _RESCALED) != 0) & rescaled
     odd |= (kind == _CLIP) & (over | (events["touched"] == 0))
     odd |= (kind == _ZERO_GRAD) & ~over
     return None if odd.any() else int(events["site"][is_step][0])
@@ -240,7 +246,7 @@ def _site_if_plain_few(block: Block) -> int | None:
         if row[_NUM_BACKWARDS] != 1 or row[_NUM_STEPS] != 1 or row[_FLAGS] & _ODD_ROW:
             return None
     first, num_steps = None, 0
-    for _, _, _, _, _, _, _, touched, site, optimizer, flags, kind, _ in block.events.tolist():
+    for _, _, _, _, _, count, weight, touched, site, optimizer, flags, kind, _ in block.events.tolist():
         if touched > 1:
             return None
         if kind == _STEP:
@@ -249,7 +255,7 @@ def _site_if_plain_few(block: Block) -> int | None:
             if optimizer != 0:
                 return None
         elif kind == _BACKWARD:
-            if flags & _RESCALED:
+            if _is_rescaled(flags, count * weight):
                 return None
         elif (kind == _CLIP and (flags & _OVER or not touched)) or (kind == _ZERO_GRAD and not flags & _OVER):
             return None
