@@ -69,6 +69,10 @@ def test_a_difference_in_the_only_check_is_told_at_the_end() -> None:
     made["flags"][1:] = int(RankFlag.REPORTED)
     made["weight_checksum"][0, 2] += 1
     assert [each.severity for each in found(made, ReplicaDrift)] == ["error"]
+    made["flags"][4] = EVERYTHING
+    made["weight_checksum"][0, 2] -= 1
+    made["weight_checksum"][4, 2] += 1
+    assert [each.severity for each in found(made, ReplicaDrift)] == ["warning"]
 
 
 @given(rank=st.integers(0, 3), step=st.integers(0, 29))

@@ -30,7 +30,7 @@ class ReplicaDrift(Rule):
 
     How it decides
         Each process adds up the bits of its weights. Processes that hold the same parameters must come to the same sum, exactly; it is
-        drift when they do not in {num_checks:g} checks in a row, or in all there are. When they agree again later, as replicas that are
+        drift when they do not in {num_checks:g} checks in a row, or in the last there is. When they agree again later, as replicas that are
         averaged now and then do, it becomes a mere information.
 
     False alarms
@@ -70,8 +70,9 @@ class ReplicaDrift(Rule):
             yield self._finding
 
     def finish(self) -> Iterator[Finding]:
-        if self._finding is None and self._first is not None and self._num == self._num_checked:
-            self._finding = self._first.finding(self, self._had_agreed)
+        if self._finding is None and self._first is not None:
+            found = self._first.finding(self, self._had_agreed)
+            self._finding = replace(found, severity="warning") if self._had_agreed else found
             yield self._finding
 
     def shortfall(self) -> Message | None:
