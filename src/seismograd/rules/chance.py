@@ -63,13 +63,13 @@ def plain_loss(block: Block, row: int) -> float:
 def leverage(block: Block, row: int) -> float:
     """By what share the loss would change if a weight changed by its own size along its gradient: the largest over the weights.
 
-    About 0.1 to 10 in a network that is initialised for its activation, whatever the units of loss and weights; NaN when not sampled.
+    About 0.1 to 10 in a network that is initialised for its activation, whatever the units of loss and weights; NaN when not sampled, or when one is exactly zero.
     """
     sampled, loss = weight_norms(block, row), float(block.steps["loss"][row])
     columns = [column for column, each in enumerate(block.parameters) if is_weight(each) and "Embedding" not in each.module]
     if sampled is None or not columns or not (math.isfinite(loss) and loss > 0):
         return math.nan
-    known = (block.state[row, columns] >= State.ZERO) & np.isfinite(sampled[columns]) & (sampled[columns] > 0)
+    known = (block.state[row, columns] == State.FINITE) & np.isfinite(sampled[columns]) & (sampled[columns] > 0)
     if not known.all():
         return math.nan
     return float((statistic(block, "grad_norm")[row, columns] * sampled[columns]).max()) / loss

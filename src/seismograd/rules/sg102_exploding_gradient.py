@@ -62,7 +62,7 @@ class ExplodingGradient(Rule):
     severity: ClassVar[str] = "error"
     early: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG201", "SG202", "SG203")
+    absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG104", "SG201", "SG202", "SG203")
 
     min_gain: float = 1.1  # per layer, of weights and biases together
     min_total_gain: float = 1e4  # over all layers
