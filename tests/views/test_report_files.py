@@ -96,3 +96,20 @@ def test_what_is_vendored_is_as_it_came() -> None:
     for line in (PAGE / "vendor" / "CHECKSUMS").read_text("utf-8").splitlines()[1:]:
         kind, wanted, name = line.split()
         assert hashlib.new(kind, (PAGE / "vendor" / name).read_bytes()).hexdigest() == wanted
+
+
+def test_a_report_of_a_run_that_goes_on_says_so(tmp_path: Path) -> None:
+    import base64
+    import gzip
+
+    from seismograd.views.source.packing import unpack
+    from tests.synthetic import block, write_run
+
+    write_run(tmp_path / "run", [block([[1.0]] * 3)], ended=False)
+    assert main(["report", str(tmp_path / "run"), "-o", str(tmp_path / "x.html")]) == 0
+    found = re.search(r'id="data">([^<]+)<', (tmp_path / "x.html").read_text("utf-8"))
+    assert found
+    header, arrays = unpack(gzip.decompress(base64.b64decode(found[1])))
+    offset, length = header["answers"]["meta"]  # type: ignore[index]
+    meta, _ = unpack(arrays["bytes"][offset : offset + length].tobytes())
+    assert meta["run"]["state"] == "live"  # type: ignore[index]

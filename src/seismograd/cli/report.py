@@ -18,7 +18,10 @@ def report(
     ] = Path("report.html"),
 ) -> None:
     """Write a run into one file that opens without a network."""
+    from dataclasses import replace
+
     from seismograd.record.reader import open_run
+    from seismograd.record.runs import is_going_on
     from seismograd.views import output
     from seismograd.views.report.forms import find_form, write_report
     from seismograd.views.source.source import open_source
@@ -27,6 +30,6 @@ def report(
     find_form(out)
     recorded = open_run(run)
     output.tell_condition(recorded)
-    size = write_report(open_source(recorded), out)
+    size = write_report(replace(open_source(recorded), going_on=is_going_on(run)), out)
     output.answer(translate("wrote {path} ({size} kB)").format(path=short_path(out.resolve()), size=count(max(1, round(size / 1000)))))
     output.suggest(f"seismograd view {short_path(recorded.path)}")

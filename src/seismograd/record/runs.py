@@ -15,6 +15,8 @@ from seismograd.record import layout
 from seismograd.record.opening import is_run
 from seismograd.record.reader import open_run
 
+QUIET_S = 60.0  # a run that has not ended and wrote nothing for so long is no longer called live
+
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
@@ -62,6 +64,11 @@ def _summary(path: Path) -> RunSummary:
         return RunSummary(path, "", "", 0, False, quiet, {}, error.message)
     found = Counter(finding.severity for finding in run.findings)
     return RunSummary(path, run.info.script, run.info.created_utc, len(run.steps), run.ended, quiet, found)
+
+
+def is_going_on(path: Path) -> bool:
+    """Whether a run has not ended and something was written to it lately."""
+    return not (path / layout.END).exists() and quiet_s(path) < QUIET_S
 
 
 def quiet_s(path: Path) -> float:

@@ -20,7 +20,7 @@ function drawBar() {
   document.getElementById("bar").replaceChildren(
     el("h1", {}, "seismograd"),
     run ? el("span", { class: "about" }, sentences(run.script, run.name, `PyTorch ${run.torch}`, state.otherMeta ? T("against", { run: otherName() }) : "")) : "",
-    run ? el("span", { class: `badge ${run.state}`, id: "state" }, `${{ live: "●", ended: "■", broken: "▲" }[run.state]} ${T(`run_${run.state}`)}`) : "",
+    run ? el("span", { class: `badge ${run.state}`, id: "state" }, `${{ live: "●", ended: "■", broken: "▲" }[run.state]} ${T(run.state === "live" && CONFIG.mode === "report" ? "run_was_live" : `run_${run.state}`)}`) : "",
     run && meta.rows ? el("span", {}, T("steps_seen", { number: count(meta.rows), last: count(meta.steps.last) })) : "",
     run && worst ? el("span", { class: `badge ${worst}` }, verdictText()) : "",
     el("span", { class: "tools" },
@@ -119,7 +119,7 @@ function takeMeta(meta) {
     const step = Number(wanted.get("step") ?? NaN);
     if (wanted.has("param")) state.column = meta.parameters.findIndex((each) => each.name === wanted.get("param"));
     if (Number.isFinite(step) && meta.rows) { state.row = rowOf(step); state.follow = false; }
-    else if (worst && meta.run.state !== "live") { state.row = worst.first_row; state.follow = false; if (worst.columns.length) state.column = worst.columns[0]; }
+    else if (worst && (CONFIG.mode === "report" || meta.run.state !== "live")) { state.row = worst.first_row; state.follow = false; if (worst.columns.length) state.column = worst.columns[0]; }
   } else if (state.stop >= before.rows) {
     const grown = meta.rows - before.rows;
     if (state.start > 0) state.start += grown;

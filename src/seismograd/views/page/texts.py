@@ -14,6 +14,7 @@ TEXTS: dict[str, str] = {
     "choose_run": mark("a run"),
     "against": mark("against {run}"),
     "run_live": mark("live"),
+    "run_was_live": mark("still going on when this was written"),
     "run_ended": mark("ended"),
     "run_broken": mark("not ended: killed, or quiet"),
     "steps_seen": mark("{number} steps, the last is {last}"),

@@ -12,19 +12,18 @@ from rich.live import Live
 
 from seismograd.record import layout
 from seismograd.record.reader import open_run
-from seismograd.record.runs import quiet_s
+from seismograd.record.runs import is_going_on
 from seismograd.views.top.control import Control, listed, press
 from seismograd.views.top.screen import Screen
 from seismograd.views.top.snapshot import Snapshot, read_snapshot
 
 _INTERVAL_S = 1.0
-_QUIET_S = 60.0  # as in `view`
 
 
 def look(path: Path) -> Snapshot:
     """The run as it is now; raises `SeismogradError` when it cannot be read."""
     run = open_run(path)
-    return read_snapshot(run, not run.ended and quiet_s(path) < _QUIET_S)
+    return read_snapshot(run, not run.ended and is_going_on(path))
 
 
 def print_once(path: Path, console: Console) -> None:

@@ -11,12 +11,11 @@ from seismograd.errors import SeismogradError
 from seismograd.record import layout
 from seismograd.record.opening import is_run
 from seismograd.record.reader import Run, open_run
-from seismograd.record.runs import quiet_s
+from seismograd.record.runs import is_going_on
 from seismograd.views.source.judged import Judged, in_order, judge
 from seismograd.views.source.source import RunSource
 from seismograd.views.source.words import rendered
 
-QUIET_S = 60.0  # a run that has not ended and wrote nothing for so long is no longer called live
 _MOST_OPEN = 4
 
 Signature = tuple[object, ...]
@@ -93,10 +92,10 @@ class Book:
         path = self._paths[index]
         sizes = tuple(_size(path / name) for name in (layout.STEPS, layout.FINDINGS, layout.NOTES, layout.END))
         judged = self._judged.get(index)
-        return (*sizes, _going_on(path), judged is not None and judged[0] == sizes)
+        return (*sizes, is_going_on(path), judged is not None and judged[0] == sizes)
 
     def _read(self, index: int, path: Path, signature: Signature) -> RunSource:
-        run, going_on, sizes = open_run(path), _going_on(path), signature[:4]
+        run, going_on, sizes = open_run(path), is_going_on(path), signature[:4]
         known = self._judged.get(index)
         if known is not None and known[0] == sizes:
             return RunSource(run, known[1], going_on)
@@ -137,13 +136,9 @@ def _entry(index: int, path: Path, run: Run | None) -> dict[str, object]:
         "script": run.info.script,
         "created": run.info.created_utc,
         "rows": run.num_rows,
-        "state": _state(run, _going_on(path)),
+        "state": _state(run, is_going_on(path)),
         "findings": dict(found),
     }
-
-
-def _going_on(path: Path) -> bool:
-    return not (path / layout.END).exists() and quiet_s(path) < QUIET_S
 
 
 def _state(run: Run, going_on: bool) -> str:
