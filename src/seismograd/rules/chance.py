@@ -63,7 +63,8 @@ def plain_loss(block: Block, row: int) -> float:
 def leverage(block: Block, row: int) -> float:
     """By what share the loss would change if a weight changed by its own size along its gradient: the largest over the weights.
 
-    About 0.1 to 10 in a network that is initialised for its activation, whatever the units of loss and weights; NaN when not sampled, or when one is exactly zero.
+    About 0.1 to 10 in a network that is initialised for its activation, whatever the units of loss and weights. NaN when not sampled, or
+    when a gradient is exactly zero.
     """
     sampled, loss = weight_norms(block, row), float(block.steps["loss"][row])
     columns = [column for column, each in enumerate(block.parameters) if is_weight(each) and "Embedding" not in each.module]
