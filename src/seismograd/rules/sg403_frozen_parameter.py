@@ -32,9 +32,10 @@ class FrozenParameter(Rule):
 
     How it decides
         After {min_steps} steps (at the end of a run {min_evaluated} are enough), from the parameters and their order in the modules. Frozen
-        layers count when they come after a layer that trains, as the last ones or between numbered layers of one parent, hold no more than
-        {max_share:.0%} of the model, and at least as large a part of it trains. Layers are linear, convolutional, recurrent and attention
-        ones; a layer that once got a gradient is not frozen.
+        layers count when they come after a layer that trains: between numbered layers of one parent, where they hold no more than
+        {max_share:.0%} of the model, or as the last ones, where they hold no more than {max_tail_share:.0%}; at least {max_tail_share:.0%}
+        of the model must train. Layers are linear, convolutional, recurrent and attention ones; a layer that once got a gradient is not
+        frozen.
 
     False alarms
         A frozen backbone, the input side of a model, frozen embeddings and normalisation layers, adapters on a frozen model, and frozen
@@ -58,7 +59,8 @@ class FrozenParameter(Rule):
 
     min_steps: int = 10
     min_evaluated: int = 3  # steps
-    max_share: float = 1 / 3  # of the scalars of all layers
+    max_share: float = 0.5  # of the scalars of all layers, between layers of one parent
+    max_tail_share: float = 1 / 3  # of the scalars of all layers, at the end
 
     _num_rows: int = field(default=0, init=False, repr=False)
     _first_step: int = field(default=-1, init=False, repr=False)
@@ -124,14 +126,22 @@ class FrozenParameter(Rule):
         trained = [place for place, layer in enumerate(layers) if not layer.is_frozen]
         if not trained:
             return []
-        behind = [layer for place, layer in enumerate(layers) if layer.is_frozen and place > trained[0]]
-        found = [each for each in behind if layers.index(each) > trained[-1] or any(_is_beside(each, layers[place]) for place in trained)]
         originals = [parameter for place in trained for parameter in layers[place].parameters]
-        found = [each for each in found if not all(any(_is_copy(p, other) for other in originals) for p in each.parameters)]
+        between: list[_Layer] = []
+        tail: list[_Layer] = []
+        for place, layer in enumerate(layers):
+            if not layer.is_frozen or place < trained[0] or all(any(_is_copy(p, other) for other in originals) for p in layer.parameters):
+                continue
+            if any(_is_beside(layer, layers[other]) for other in trained):
+                between.append(layer)
+            elif place > trained[-1]:
+                tail.append(layer)
         total = sum(layer.numel for layer in layers)
-        moving = sum(layers[place].numel for place in trained)
-        small = sum(layer.numel for layer in found) <= self.max_share * total and moving >= self.max_share * total
-        return found if small else []
+        if sum(layers[place].numel for place in trained) < self.max_tail_share * total:
+            return []
+        few = sum(layer.numel for layer in between) <= self.max_share * total
+        short = sum(layer.numel for layer in tail) <= self.max_tail_share * total
+        return [*(between if few else ()), *(tail if short else ())]
 
     def _finding_of(self, names: Sequence[str], step: int, cause: Message, advice: Message, excerpt: str) -> Finding:
         return Finding(
