@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,31 +13,6 @@ from seismograd.schema import Block, EventFlag, EventKind, Parameter, State, Ste
 
 OUTPUTS = "log_softmax"  # the activation behind the last layer of a classifier
 RESHAPED = EventFlag.SUMMED | EventFlag.RESCALED
-
-
-@dataclass(slots=True)
-class Flat:
-    """The first steps of an optimizer: whether the outputs of a classifier hardly depend on its weights, and its loss stays a guess."""
-
-    leverage: float = math.nan
-    first_step: int = -1
-    num: int = 0  # steps
-    lowest: float = math.inf  # loss
-    highest: float = -math.inf
-
-    def add(self, block: Block, row: int) -> None:
-        """Take in one more step."""
-        if self.num == 0:
-            self.leverage, self.first_step = leverage(block, row), int(block.steps["iteration"][row])
-        loss = plain_loss(block, row)
-        self.num += 1
-        self.lowest, self.highest = min(self.lowest, loss), max(self.highest, loss)
-        if math.isnan(loss):
-            self.leverage = math.nan
-
-    def is_guess(self, guess: float, distance: float) -> bool:
-        """Whether all losses were so near to that of a guess; `distance` is a share of it."""
-        return abs(self.lowest / guess - 1) <= distance and abs(self.highest / guess - 1) <= distance
 
 
 def guessing(parameters: Sequence[Parameter]) -> float:

@@ -10,7 +10,8 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.chance import Flat, guessing
+from seismograd.rules.chance import guessing
+from seismograd.rules.flat import Flat, flat_finding
 from seismograd.rules.profile import LayerNorms, Layers, Profiles, layer_norms, layers_of, profiles
 from seismograd.rules.recent import Recent
 from seismograd.rules.rows import BoolArray, as_list, by_optimizer, integers, updates
@@ -140,36 +141,11 @@ class VanishingGradient(Rule):
                     if not (flat.leverage <= self.max_leverage and flat.is_guess(guessing(block.parameters), self.guess_distance)):
                         flat.leverage = math.nan
                     else:
-                        yield self._flat_finding(flat, block, row, optimizer)
+                        yield flat_finding(self, flat, block, row, optimizer)
 
     def _is_flat(self, optimizer: int) -> bool:
         flat = self._flats[optimizer]
         return flat.num >= self.flat_steps and flat.leverage <= self.max_leverage
-
-    def _flat_finding(self, flat: Flat, block: Block, row: int, optimizer: int) -> Finding:
-        step, loss = int(block.steps["iteration"][row]), float(block.steps["loss"][row])
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=optimizer,
-            first_step=flat.first_step,
-            last_step=step,
-            parameters=layers_of(block.parameters).names,
-            evidence=(
-                Evidence("leverage", "", flat.first_step, flat.leverage, self.max_leverage),
-                Evidence("loss", "", step, loss, guessing(block.parameters)),
-            ),
-            cause=say(
-                "the weights are so small that the outputs do not depend on the input: a change of a weight by its own size would change "
-                "the loss by {leverage:.1g} of itself, and by step {step} it is still that of a mere guess, {loss:.3g}",
-                leverage=flat.leverage,
-                step=step,
-                loss=loss,
-            ),
-            advice=say("initialise the weights for their activation: nn.init.kaiming_normal_ for ReLU, nn.init.xavier_normal_ for tanh"),
-            excerpt='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
-        )
 
     def _shown(self, profile: Profiles) -> BoolArray:
         """Where the gradient vanishes  # (B,)."""
