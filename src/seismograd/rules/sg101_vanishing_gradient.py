@@ -14,9 +14,9 @@ from seismograd.rules.chance import guessing
 from seismograd.rules.flat import Flat, flat_finding
 from seismograd.rules.profile import LayerNorms, Layers, Profiles, layer_norms, layers_of, profiles
 from seismograd.rules.recent import Recent
-from seismograd.rules.rows import BoolArray, as_list, by_optimizer, integers, updates
+from seismograd.rules.rows import BoolArray, as_list, by_optimizer, integers, site_of, updates
 from seismograd.rules.rule import Rule
-from seismograd.schema import Block, Evidence, Finding, IntArray, Parameter
+from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray, Parameter
 
 
 @final
@@ -106,7 +106,7 @@ class VanishingGradient(Rule):
         shown = self._shown(profile)
         for optimizer, rows in by_optimizer(block, profile.evaluated & updates(block)):
             track = self._tracks.setdefault(optimizer, _Track(Recent(self.window), Recent(self.slow_window)))
-            looked = _Looked(rows, integers(block.steps, "iteration")[rows], shown[rows], norm, profile, self._layers)
+            looked = _Looked(rows, integers(block.steps, "iteration")[rows], shown[rows], norm, profile, self._layers, block)
             if self._follow(track, looked) and not self._is_flat(optimizer):
                 yield self._finding(track, optimizer)
 
@@ -200,6 +200,7 @@ class VanishingGradient(Rule):
                 "normalisation after each layer; or residual connections, x = x + block(x). A larger learning rate does not help the "
                 "first layers"
             ),
+            where=seen.where,
             excerpt="nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU()",
         )
 
@@ -219,6 +220,7 @@ class _Witness:
     num_passed: int  # layers between the last and the first that is not zero
     num_zero: int
     starved: tuple[str, ...]
+    where: str  # the step of the optimizer
 
 
 @dataclass(slots=True)
@@ -243,6 +245,7 @@ class _Looked:
     norm: LayerNorms  # of all rows
     profile: Profiles
     layers: Layers
+    block: Block
 
 
 def _witness(looked: _Looked, index: int, starved_below: float) -> _Witness:
@@ -264,6 +267,7 @@ def _witness(looked: _Looked, index: int, starved_below: float) -> _Witness:
         num_passed=int(profile.num_layers[row]) - 1,
         num_zero=int(profile.leading_zeros[row]),
         starved=tuple(looked.layers.names[layer] for layer in as_list(starved)),
+        where=site_of(looked.block, EventKind.STEP, int(looked.steps[index])),
     )
 
 
