@@ -148,7 +148,9 @@ def note_to_json(note: Note) -> dict[str, object]:
 
 def note_from_json(data: Any) -> Note:
     """The note that `note_to_json` wrote."""
-    return Note(**_known(Note, data) | {"message": message_from_json(data["message"])})
+    known = _known(Note, data)
+    known["message"] = message_from_json(data["message"])
+    return Note(**known)
 
 
 def _dtype(fields_of: Any) -> np.dtype[Any]:

@@ -33,7 +33,7 @@ class Rule(ABC):
     def observe(self, block: Block) -> Iterable[Finding]:
         """Read the next iterations; yield what is new or has grown."""
 
-    def hear(self, note: Note) -> Iterable[Finding]:
+    def hear(self, note: Note) -> Iterable[Finding]:  # noqa: ARG002  what it is given, not what it does with it
         """Read a note; only of kind "tail" there is one in every record that tells of something to find."""
         return ()
 
