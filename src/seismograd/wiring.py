@@ -208,7 +208,7 @@ def watch(
         halt_on: stop the training with `TrainingHalted` at a finding of these rules, or at any that is an `"error"`; before the update is
             made where the rule knows it in time, leaving the gradients in the record.
         budget: the share of wall time that watching may take before it measures less, such as `0.01`; whether gradients are finite is
-            checked at every step all the same. Default 0.02, with half a millisecond a step and the first ten seconds free.
+            checked at every step all the same. Default 0.02, with half a millisecond a step and the first half minute free.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not well formed, or torch is missing.

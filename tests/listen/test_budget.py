@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from seismograd.cli.run import _share as share_of
 from seismograd.errors import SeismogradError
 from seismograd.levels import check_budget
 from seismograd.listen.budget import FEWER_MEASURED, FEWER_SAMPLES, MIN_TIME_S, WHOLE, WINDOW, Budget, Thinning
@@ -149,6 +150,17 @@ def test_a_check_misses_nothing(value: float, dtype: torch.dtype) -> None:
         assert all_finite(gradients)
         gradients[place].view(-1)[1] = value
         assert not all_finite(gradients)
+
+
+@pytest.mark.parametrize(("said", "share"), [(None, None), ("2", 0.02), ("0.5%", 0.005), ("100", 1.0)])
+def test_the_command_takes_per_cent(said: str | None, share: float | None) -> None:
+    assert share_of(said) == share
+
+
+@pytest.mark.parametrize("said", ["much", "", "0", "-1", "101", "nan"])
+def test_the_command_refuses_what_is_no_share(said: str) -> None:
+    with pytest.raises(SeismogradError):
+        share_of(said)
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.1, math.nan])

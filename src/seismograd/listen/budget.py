@@ -11,7 +11,7 @@ from seismograd.schema import SAMPLE_EVERY
 
 SHARE = 0.02  # of wall time, unless told
 FREE_STEP_S = 5e-4  # of a step, which nobody grudges when no budget was asked for: steps of a tiny model are as short as listening to them
-MIN_STEPS, MIN_TIME_S = 200, 10.0  # since the first step, before anything is left out: what a rule needs comes early
+MIN_STEPS, MIN_TIME_S = 1000, 30.0  # since the first step, before anything is left out: what a rule needs comes early
 WINDOW = 50  # steps that are judged together
 MAX_PATIENCE = 64  # windows
 WELL_BELOW = 0.4  # of the budget, before something is taken up again
