@@ -43,6 +43,7 @@ SHOWN: dict[str, tuple[Callable[[], Tensor], float, float]] = {
     "each, then a sum over the valid": (lambda: each(SOME).sum() / (SOME != -100).sum(), NUM - IGNORED, 1),
     "a mask": (lambda: (x().square() * MASK).sum() / MASK.sum(), LEFT, 1),
     "a mask, divided by four": (lambda: (MASK * x().square()).sum() / MASK.sum() / 4, LEFT, 0.25),
+    "a mask, divided by as many as there are samples": (lambda: (MASK * x().square()).sum() / MASK.sum() / NUM, LEFT, 1 / NUM),
     "a selection": (lambda: torch.mean(x()[MASK > 0]), LEFT, 1),
     "label smoothing": (lambda: F.cross_entropy(x(), TARGETS, label_smoothing=0.1), NUM, 1),
     "of a leaf": (lambda: F.mse_loss(LEAF, MASK), ALL, 1),

@@ -160,8 +160,9 @@ def _reduced(node: Any, name: str, divisors: list[Any]) -> Reduction | None:
 def _summed(counted: Product, shape: tuple[int, ...], divisors: list[Any]) -> Reduction:
     """A sum; divided by the number of samples it is their mean, so that they are what counts."""
     samples = float(shape[0]) if shape else 1.0
-    by_samples = any(each.device.type == "cpu" and float(each) == samples for each in divisors if not each.is_complex())
-    if by_samples and len(shape) > 1:
+    numbers = [float(each) for each in divisors if each.device.type == "cpu" and not each.is_complex()]
+    by_count = not counted.pending() and counted.read() in numbers  # a mean by hand: what else divides is something else
+    if samples in numbers and not by_count and len(shape) > 1:
         return Reduction(Product().times(samples), Product())
     return Reduction(counted, Product(), EventFlag.NONE if divisors else EventFlag.SUMMED)
 

@@ -25,7 +25,8 @@ from seismograd.listen.ranks.world import World, Worlds
 from seismograd.measure.backend import Backend
 from seismograd.schema import RANK_DTYPE, AnyArray, Note, Parameter, RankFlag, Row
 
-CHECKSUM_EVERY = 100
+CHECKSUM_EVERY = 100  # steps
+EARLY_CHECKSUMS = frozenset({2, 5, *range(10, CHECKSUM_EVERY, 10)})  # replicas that nothing holds together part at once
 
 
 class Ranks:
@@ -96,7 +97,12 @@ class Ranks:
         else:
             self._link.put(self._item(row))
             self._num_rows += 1
-            self.backend.checksum = Checksum() if self._num_rows % CHECKSUM_EVERY == 0 else None
+            self.backend.checksum = Checksum() if self._sums(self._num_rows) else None
+
+    @staticmethod
+    def _sums(step: int) -> bool:
+        """Whether the weights are summed in this step, counted since the processes found each other."""
+        return step % CHECKSUM_EVERY == 0 or step in EARLY_CHECKSUMS
 
     def note(self, note: Note) -> None:
         """Take a note: a process that does not record tells rank 0 of its failures."""
