@@ -143,7 +143,7 @@ def optimizer_from_json(data: Any) -> Optimizer:
 
 def note_to_json(note: Note) -> dict[str, object]:
     """A line of `notes.jsonl`."""
-    return asdict(note) | {"message": message_to_json(note.message)}
+    return {**asdict(note), "message": message_to_json(note.message)}
 
 
 def note_from_json(data: Any) -> Note:
