@@ -124,7 +124,7 @@ EVENT_DTYPE = np.dtype(
         ("value", "<f8"),  # BACKWARD: the loss, unscaled; CLIP: total norm before; STEP: learning rate; UNSCALE, SCALER_UPDATE: scale
         ("limit", "<f8"),  # CLIP: the limit; STEP: the lowest learning rate of any group
         ("scale", "<f8"),  # BACKWARD: what the loss was multiplied by; CLIP, STEP: what the gradients still are; 1: nothing
-        ("count", "<f8"),  # BACKWARD: how many scalars (samples, tokens) the loss is a mean or a sum over; NaN: the graph does not show it
+        ("count", "<f8"),  # BACKWARD: how many scalars (samples, tokens) the loss is a mean or a sum over; NaN: not shown, or not looked at
         ("weight", "<f8"),  # BACKWARD: what each of them counts in the loss, 1/count in a plain mean; NaN likewise
         ("touched", "<u8"),  # bit i: BACKWARD added to, CLIP changed, ZERO_GRAD cleared gradients of optimizer i (of the first 64)
         ("site", "<i4"),  # index into the run's sites

@@ -200,6 +200,21 @@ def test_where_a_loss_that_is_not_finite_came_from(where: Origin) -> None:
     assert kept.column(EventKind.BACKWARD, "detail") == expected
 
 
+def test_what_a_mask_hides_is_not_where_a_loss_came_from() -> None:
+    """A mask of -inf, and a class that a mask makes impossible, are as they should be."""
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        x, _ = data()
+        out = net(x)
+        mask = torch.full((len(out), len(out)), -math.inf).triu(1)
+        attended = F.scaled_dot_product_attention(*[out.expand(1, 1, -1, -1)] * 3, attn_mask=mask)
+        likely = F.log_softmax(attended.masked_fill(torch.tensor([True, False, False]), -math.inf), dim=-1)
+        torch.log(0 * likely[..., 1].mean() - 1).backward()
+        optimizer.step()
+    assert kept.column(EventKind.BACKWARD, "detail") == [Origin.LOSS]
+
+
 def test_parameters_in_a_plain_list_are_found_through_the_loss() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -275,3 +290,22 @@ def test_a_step_on_old_gradients_is_told_from_one_on_none() -> None:
         optimizer.zero_grad()
         optimizer.step()
     assert kept.heard(EventKind.STEP) == [(NONE, 1), (USED, 1), (EMPTY, 1)]
+
+
+def test_the_losses_of_a_plain_loop_are_looked_at_now_and_then_and_those_of_accumulation_always() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss_of(net).backward()
+            optimizer.step()
+    looked_at = [not math.isnan(count) for count in kept.column(EventKind.BACKWARD, "count")]
+    assert looked_at == [number <= 32 or number % 10 == 0 for number in range(1, 61)]
+    with watched() as kept:
+        for _ in range(40):
+            optimizer.zero_grad()
+            for _ in range(2):
+                (loss_of(net) / 2).backward()
+            optimizer.step()
+    assert kept.column(EventKind.BACKWARD, "count") == [4] * 80

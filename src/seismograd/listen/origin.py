@@ -10,6 +10,7 @@ from seismograd.listen.graph import LEAF, MAX_NODES, SAME_VALUES
 from seismograd.schema import Origin
 
 MADE_BY_ITSELF = ("result", "output")  # what a node keeps of its own output
+MASKS = ("attn_mask", "attn_bias")  # -inf is what hides a position
 
 
 def origin_of(top: Any) -> Origin:
@@ -21,8 +22,9 @@ def origin_of(top: Any) -> Origin:
     if any(not _finite(leaf) for leaf in leaves):
         return Origin.WEIGHT
     for node in sorted(nodes, key=lambda node: node._sequence_nr()):
+        masked = node.name() == "LogSoftmaxBackward0"  # the logarithm of what a mask has made impossible is -inf
         for name, tensor in _kept(node):
-            if _finite(tensor):
+            if name in MASKS or _finite(tensor, masked):
                 continue
             if name in MADE_BY_ITSELF:
                 return Origin.LOSS if node is top else Origin.ACTIVATION
@@ -73,7 +75,10 @@ def _kept(node: Any) -> list[tuple[str, torch.Tensor]]:
     return found
 
 
-def _finite(tensor: torch.Tensor) -> bool:
+def _finite(tensor: torch.Tensor, masked: bool = False) -> bool:
     with torch.no_grad():
         plain = tensor.detach()
-        return not plain.is_floating_point() or plain.layout is not torch.strided or bool(torch.isfinite(plain).all())
+        if not plain.is_floating_point() or plain.layout is not torch.strided:
+            return True
+        finite = torch.isfinite(plain)
+        return bool((finite | torch.isneginf(plain) if masked else finite).all())

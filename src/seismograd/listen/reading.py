@@ -203,6 +203,17 @@ def _with_unowned(held: list[torch.Tensor], planned: Plan) -> tuple[list[torch.T
     return parameters, columns
 
 
+def carried_columns(window: Window, roster: Roster) -> IntArray:
+    """The columns whose gradient holds what an earlier step had used; all of them when all that were looked at do."""
+    marks = window.clearing.carried_over()
+    if True not in marks:
+        return np.zeros(0, np.int64)
+    seen = [p for ref, mark in zip(window.clearing.parameters, marks, strict=True) if mark and (p := ref()) is not None]
+    looked_at = [p for ref in window.clearing.parameters if (p := ref()) is not None and p.grad is not None]
+    columns = plan(window, roster)[0].columns if len(seen) == len(looked_at) else [roster.column(p) for p in seen]
+    return np.asarray(columns, np.int64)
+
+
 def columns_of(ids: frozenset[int], window: Window, roster: Roster) -> IntArray:
     """The columns of those of the window's parameters whose ids these are."""
     return np.asarray([roster.column(p) for p in window.held() if id(p) in ids and p in roster], np.int64)

@@ -5,7 +5,6 @@ The ready gradient is read at the first of {unscale, clip, step} after the last 
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,27 +20,24 @@ from seismograd.listen.applied import Clip
 from seismograd.listen.backlog import Backlog, Finished
 from seismograd.listen.budget import WHOLE, Budget
 from seismograd.listen.callsite import CallSites
-from seismograd.listen.graph import Leaf, last_number, leaves_in_order
+from seismograd.listen.graph import Leaf, leaves_in_order
 from seismograd.listen.guard import Guard
-from seismograd.listen.iteration import Heard, Iteration, Reading, Stepped
+from seismograd.listen.iteration import Iteration, Reading, Stepped
 from seismograd.listen.lanes import Clipping, Lane, Lanes
-from seismograd.listen.loss import reduction_of
-from seismograd.listen.origin import origin_of
+from seismograd.listen.log import Log
+from seismograd.listen.losses import Losses
 from seismograd.listen.pairs import Compared
 from seismograd.listen.patches.clip import NORM
 from seismograd.listen.probe import Probed
-from seismograd.listen.reading import Elements, columns_of, is_planned, look_at, plan, read
+from seismograd.listen.reading import Elements, carried_columns, columns_of, is_planned, look_at, read
 from seismograd.listen.registry import Registry
 from seismograd.listen.rows import row_of
 from seismograd.listen.scalars import Scalar, total_of
-from seismograd.listen.sharing import Sharing
 from seismograd.listen.windows import Window
 from seismograd.measure.backend import Backend
-from seismograd.schema import EventFlag, EventKind, IntArray, Note, Optimizer, Row, StepFlag
+from seismograd.schema import EventFlag, EventKind, Note, Optimizer, Row, StepFlag
 
-MAX_EVENTS_WITHOUT_STEP = 4096
 BY_OPTIMIZER, BY_MODULE = 1, 2
-MAX_ORIGINS = 4  # losses that are not finite whose origin is looked for
 
 
 def bit_of(window: Window) -> int:
@@ -73,7 +69,8 @@ class Session:
     ) -> None:
         self.abandon = abandon
         self._beside = beside
-        self.call_sites = CallSites()
+        self._log = Log()
+        self._losses = Losses(self._log)
         self.guard = Guard(self._report)
         self._backend, self._emit, self._tell = backend, emit, tell
         self._elements = Elements(elements, self._refuse_element)
@@ -88,12 +85,13 @@ class Session:
         self._num_rows = 0
         self._num_backwards_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer
-        self._sharing = Sharing()
-        self._num_origins = 0
         self._leaves: list[Leaf] = []  # of the backward that is running, while nothing has been touched
-        self._waiting: list[Scalar] = []
         self._lock = threading.RLock()
-        self._start_s = time.perf_counter()
+
+    @property
+    def call_sites(self) -> CallSites:
+        """The lines of the script that calls came from."""
+        return self._log.call_sites
 
     @property
     def optimizers(self) -> list[Optimizer]:
@@ -131,13 +129,13 @@ class Session:
             if any(True for _ in self._registry):
                 self._registry.take_in(self._leaves)
             roster.order(self._leaves)
-        lane.loss = self._scalar(total_of(listed))
-        lane.heard = self._heard(lane, EventKind.BACKWARD, value=lane.loss, scale=lane.loss_scale)
+        lane.loss = self._log.scalar(total_of(listed))
+        lane.heard = self._log.heard(lane, EventKind.BACKWARD, value=lane.loss, scale=lane.loss_scale)
         for window in self._of(lane):
             window.clearing.backward_begins()
             if self._sampling and self._thinning.extras and not window.stepping:
                 self.guard.call("pairs", window.apart.backward_begins, window.held)
-        self.guard.call("graph", self._look_at_loss, lane, lane.heard, listed, tops)
+        self.guard.call("graph", self._losses.look, lane, lane.heard, listed, tops, self._of(lane), self._thinning.extras)
 
     def on_backward_ends(self, lane: Lane) -> None:
         """Its gradients are in. Under a closure this is the moment to read them."""
@@ -185,7 +183,7 @@ class Session:
 
     def on_clip_ends(self, lane: Lane, kind: int, limit: object, total: object) -> None:
         """Note the norm it found and its limit."""
-        norm, bound = self._scalar(total), self._scalar(limit)
+        norm, bound = self._log.scalar(total), self._log.scalar(limit)
         clipping, lane.clipping = lane.clipping, Clipping()
         ids = clipping.ids
         concerned = self._registry.holding(ids)
@@ -193,7 +191,7 @@ class Session:
             window.clips.append(Clip(columns_of(ids, window, self._registry.roster), norm, bound, kind == NORM))
             window.clearing.known()
         index = concerned[0].index if len(concerned) == 1 else -1
-        heard = self._heard(lane, EventKind.CLIP, index, value=norm, limit=bound, detail=kind, scale=clipping.scale)
+        heard = self._log.heard(lane, EventKind.CLIP, index, value=norm, limit=bound, detail=kind, scale=clipping.scale)
         heard.flags, heard.touched = int(clipping.flags), sum(map(bit_of, concerned))
 
     def on_zero_grad_ends(self, lane: Lane, owner: Any) -> None:
@@ -215,7 +213,7 @@ class Session:
             window.lane = lane
             window.cleared()
         if cleared or (detail == BY_MODULE and self._registry.all_of_the_process):
-            heard = self._heard(lane, EventKind.ZERO_GRAD, cleared[0].index if len(cleared) == 1 else -1, detail=detail)
+            heard = self._log.heard(lane, EventKind.ZERO_GRAD, cleared[0].index if len(cleared) == 1 else -1, detail=detail)
             heard.flags, heard.touched = int(flags), sum(map(bit_of, cleared))
 
     def on_step_begins(self, lane: Lane, optimizer: Any, closure: bool) -> None:
@@ -228,7 +226,7 @@ class Session:
             self._turn(lane)
         fused = getattr(optimizer, "grad_scale", None)  # a fused optimizer divides by the scale itself
         if isinstance(fused, torch.Tensor):
-            window.grad_scale = window.loss_scale = self._scalar(fused)
+            window.grad_scale = window.loss_scale = self._log.scalar(fused)
         window.stepping = True
         flags, applied = StepFlag.NONE, None
         if not closure and lane.loss is None:
@@ -275,7 +273,7 @@ class Session:
     def on_scaled(self, lane: Lane, scaler: Any) -> None:
         """The next backward is of a loss that was multiplied by the scale."""
         if scaler.is_enabled():
-            lane.loss_scale = self._scalar(scaler._scale)
+            lane.loss_scale = self._log.scalar(scaler._scale)
 
     def on_unscale_ends(self, lane: Lane, scaler: Any, optimizer: Any) -> None:
         """The scale has been divided out: these are the ready gradients."""
@@ -284,7 +282,7 @@ class Session:
             return
         window.grad_scale = None
         window.clearing.known()
-        self._heard(lane, EventKind.UNSCALE, window.index, value=self._scalar(scaler._scale))
+        self._log.heard(lane, EventKind.UNSCALE, window.index, value=self._log.scalar(scaler._scale))
         if window.ready is None:
             self._read(lane, window)
 
@@ -307,7 +305,7 @@ class Session:
     def on_scaler_updated(self, lane: Lane, scaler: Any) -> None:
         """The scale may have changed."""
         if scaler.is_enabled():
-            self._heard(lane, EventKind.SCALER_UPDATE, value=self._scalar(scaler._scale))
+            self._log.heard(lane, EventKind.SCALER_UPDATE, value=self._log.scalar(scaler._scale))
 
     def on_weighted(self, lane: Lane, scale: Scalar) -> None:
         """The next backward is of a loss that was multiplied by its weight; `scale` will be the total weight, when that is known."""
@@ -340,7 +338,7 @@ class Session:
             elif left is not None and left.losses:
                 count = len(left.losses)
                 message = say("{count} backwards after the last step were never used by one", count=count)
-                self._tell(Note("tail", self._num_rows, message, count, left.index, self._last_backward()))
+                self._tell(Note("tail", self._num_rows, message, count, left.index, self._log.last_backward(self._lanes.all())))
             self._registry.clear()
 
     def flush(self) -> None:
@@ -384,53 +382,6 @@ class Session:
             return say("no optimizer step happened: {count} backwards were heard and no step", count=self._num_backwards_heard)
         return say("no optimizer step happened: neither a backward nor a step was heard")
 
-    def _heard(
-        self,
-        lane: Lane,
-        kind: EventKind,
-        optimizer: int = -1,
-        value: Scalar | None = None,
-        limit: Scalar | None = None,
-        detail: int = 0,
-        scale: Scalar | None = None,
-    ) -> Heard:
-        events = lane.iteration.events
-        heard = Heard(int(kind), time.perf_counter() - self._start_s, self.call_sites.here(), optimizer, detail=detail, scale=scale)
-        heard.value = value or heard.value
-        heard.limit = limit or heard.limit
-        events.append(heard)
-        if len(events) > MAX_EVENTS_WITHOUT_STEP and not lane.iteration.steps:
-            del events[: MAX_EVENTS_WITHOUT_STEP // 2]
-        return heard
-
-    def _look_at_loss(self, lane: Lane, heard: Heard, listed: tuple[Any, ...], tops: list[Any]) -> None:
-        """What the graph shows of the loss that is about to be backpropagated."""
-        heard.reduction = reduction_of(listed[0]) if len(listed) == 1 and self._thinning.extras else None
-        if heard.reduction is not None:
-            self._waiting = [*self._waiting, *heard.reduction.count.pending(), *heard.reduction.weight.pending()]
-        windows = self._of(lane)
-        if any(w.stepping for w in windows):
-            heard.flags |= EventFlag.CLOSURE
-        before = max((w.last_operation for w in windows if w.losses and not w.stepping), default=-1)
-        if before >= 0 and self._sharing.shared(heard.site, tops, before):
-            heard.flags |= EventFlag.SHARED
-        lane.last_operation = last_number(tops)
-        known = heard.value.known and heard.value.tensor is None
-        if known and not math.isfinite(heard.value.value) and self._num_origins < MAX_ORIGINS and tops[0] is not None:
-            self._num_origins += 1
-            heard.detail = int(origin_of(tops[0]))
-
-    def _last_backward(self) -> str:
-        """The user's line of the last backward."""
-        heard = [e for lane in self._lanes.all() for e in lane.iteration.events if e.kind == EventKind.BACKWARD and e.site >= 0]
-        return str(self.call_sites.sites[heard[-1].site]) if heard else ""
-
-    def _scalar(self, source: object) -> Scalar:
-        scalar = Scalar(source)
-        if scalar.tensor is not None:
-            self._waiting = [*self._waiting[-MAX_EVENTS_WITHOUT_STEP:], scalar]
-        return scalar
-
     def _read(self, lane: Lane, window: Window) -> None:
         """Read the ready gradients of a window."""
         sample = self._sampling and window.num_steps % self._thinning.sample_every == 0
@@ -439,11 +390,10 @@ class Session:
     def _reading(self, lane: Lane, window: Window, sample: bool, full: bool = True) -> Reading:
         if not (window.clearing.parameters and is_planned(window, self._registry.roster)):
             self._registry.learn(window)
-        waiting, self._waiting = self._waiting, []
         running = [] if lane.loss is None or any(loss is lane.loss for loss in window.losses) else [lane.loss]
         if running and window.loss_scale is None:
             window.grad_scale = window.loss_scale = lane.loss_scale
-        return read(window, self._registry.roster, self._backend, self._elements, waiting, running, sample, full)
+        return read(window, self._registry.roster, self._backend, self._elements, self._log.take_waiting(), running, sample, full)
 
     def _step(
         self,
@@ -454,10 +404,10 @@ class Session:
         applied: Reading | None,
         closure: bool = False,
     ) -> None:
-        lr = self._scalar(optimizer.param_groups[0].get("lr") if optimizer.param_groups else None)
+        lr = self._log.scalar(optimizer.param_groups[0].get("lr") if optimizer.param_groups else None)
         rates = [rate for group in optimizer.param_groups if isinstance(rate := group.get("lr"), int | float)]
-        lowest = self._scalar(min(rates)) if rates else lr
-        heard = self._heard(lane, EventKind.STEP, window.index, value=lr, limit=lowest, scale=window.grad_scale)
+        lowest = self._log.scalar(min(rates)) if rates else lr
+        heard = self._log.heard(lane, EventKind.STEP, window.index, value=lr, limit=lowest, scale=window.grad_scale)
         heard.touched = bit_of(window)
         if getattr(optimizer, "grad_scale", None) is not None:
             heard.flags |= EventFlag.FUSED
@@ -466,7 +416,9 @@ class Session:
         if flags & StepFlag.NO_BACKWARD:
             heard.flags |= EventFlag.EMPTY if all(p.grad is None for p in window.held()) else EventFlag.USED
         backwards = window.num_backwards + (lane.loss is not None)
-        carried = np.zeros(0, np.int64) if flags & (StepFlag.NO_BACKWARD | StepFlag.SKIPPED) else self._carried(window)
+        carried = (
+            np.zeros(0, np.int64) if flags & (StepFlag.NO_BACKWARD | StepFlag.SKIPPED) else carried_columns(window, self._registry.roster)
+        )
         step = Stepped(window.index, window.num_steps, lr, backwards, flags, carried, tuple(window.clips), window.ready, applied)
         lane.iteration.steps.append(step)
 
@@ -489,19 +441,8 @@ class Session:
         left_out = getattr(optimizer, "found_inf", None)  # a fused optimizer is stepped even where the scaler found infinities
         probed = self.guard.call("probe", window.probe.step_ends, self._registry.roster, left_out)
         if probed is not None and probed.waiting:
-            self._waiting = [*self._waiting, *(scalar for _, _, scalar in probed.waiting)]
+            self._log.wait_for(scalar for _, _, scalar in probed.waiting)
         return probed
-
-    def _carried(self, window: Window) -> IntArray:
-        """The columns whose gradient holds what an earlier step had used; all of them when all that were looked at do."""
-        marks = window.clearing.carried_over()
-        if True not in marks:
-            return np.zeros(0, np.int64)
-        seen = [p for ref, mark in zip(window.clearing.parameters, marks, strict=True) if mark and (p := ref()) is not None]
-        looked_at = [p for ref in window.clearing.parameters if (p := ref()) is not None and p.grad is not None]
-        roster = self._registry.roster
-        columns = plan(window, roster)[0].columns if len(seen) == len(looked_at) else [roster.column(p) for p in seen]
-        return np.asarray(columns, np.int64)
 
     def _turn(self, lane: Lane) -> None:
         """The iteration is over: hand it on and begin the next."""

@@ -144,6 +144,7 @@ class Window:
         self.index = index
         self.name = name
         self.num_steps = 0
+        self.num_backwards_before = 0  # of the window before
         self.plan: Plan | None = None
         self.clearing = Clearing([])
         self.eager = False  # read after every backward: something unknown has changed gradients before
@@ -184,5 +185,6 @@ class Window:
     def step_ended(self) -> None:
         """The step has used the window; a new one begins."""
         self.num_steps += 1
+        self.num_backwards_before = self.num_backwards
         self.clearing.step_ends()
         self.restart()
