@@ -352,3 +352,32 @@ def test_the_copy_is_of_the_model_and_not_of_the_optimizer() -> None:
     gradient_of_all(model, batches([3]))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_after_a_gradient_that_raised_the_next_window_begins_at_zero() -> None:
+    """What the window had counted does not dilute the next one; its gradients are refused until they are cleared."""
+    parts, model = batches([4, 6]), net()
+    optimizer = Keeper(model)
+    with seismograd.accumulate(model=model, optimizer=optimizer) as window:
+        window.backward(mean_loss(model, parts[0]) * math.nan, weight=4)
+        with pytest.raises(seismograd.NonFiniteGradientError):
+            window.step(nonfinite="raise")
+        with pytest.raises(seismograd.SeismogradError, match="from before"):
+            window.backward(mean_loss(model, parts[1]), weight=6)
+        optimizer.zero_grad()
+        window.backward(mean_loss(model, parts[1]), weight=6)
+        window.step()
+    assert_as_one_batch(optimizer.consumed, parts[1:], 1)
+
+
+def test_a_loop_that_catches_what_was_raised_goes_on() -> None:
+    parts, model = batches([4, 4, 5]), net()
+    optimizer = Keeper(model)
+    for number, window in enumerate(seismograd.accumulate(parts, 1, model=model, optimizer=optimizer)):
+        for batch in window:
+            window.backward(mean_loss(model, batch) * (math.nan if number == 0 else 1.0), weight=len(batch[1]))
+        try:
+            window.step(nonfinite="raise")
+        except seismograd.NonFiniteGradientError:
+            optimizer.zero_grad()
+    assert_as_one_batch(optimizer.consumed, parts[1:], 1)

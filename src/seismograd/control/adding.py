@@ -121,10 +121,12 @@ class Adding:
             for each in self.replicas:
                 each.reduce()
         self._normalise(shares, synced)
-        norm = self._apply(limit)
         # The next unit is one that every process knows.
         self._unit = None if self.size == 1 else (self._unit or 1.0) * shares / count
-        self._shares, self.count, self.alive, self._scale, self._is_first = 0.0, 0, int(alive), TotalWeight(), False
+        self._shares, self.count, self.alive, self._scale = 0.0, 0, int(alive), TotalWeight()
+        self._is_first = True  # where the limit raises, gradients are left over
+        norm = self._apply(limit)
+        self._is_first = False
         return norm
 
     def _normalise(self, shares: float, synced: bool) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seismograd.control.adding import Adding
 from seismograd.control.limit import Clip, Limit
-from seismograd.control.nonfinite import Policy
+from seismograd.control.nonfinite import NonFiniteGradientError, Policy
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 
@@ -116,6 +116,10 @@ class Window(Generic[T]):
             )
         limit = Limit(max_norm, norm_type, clip, nonfinite)
         limit.check()
-        norm = self._adding.step(limit, synced=self._synced or self._adding.size == 1, more=bool(self._source))
+        try:
+            norm = self._adding.step(limit, synced=self._synced or self._adding.size == 1, more=bool(self._source))
+        except NonFiniteGradientError:
+            self.stepped = True  # whoever catches it and clears the gradients may go on
+            raise
         self.stepped = True
         return norm
