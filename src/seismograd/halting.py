@@ -88,18 +88,24 @@ class Brake:
 
     def _halt(self, finding: Finding, *, before_update: bool) -> TrainingHalted:
         if self._halted is None:
-            snapshot = self._snapshot() if before_update else None
-            self._halted = TrainingHalted(_message(finding, snapshot), finding.code, snapshot)
-            self._tell(Note("halted", finding.last_step, self._halted.message))
+            step = self._step_now() if before_update else finding.last_step
+            snapshot = self._snapshot(step) if before_update else None
+            self._halted = TrainingHalted(_message(finding, snapshot, step), finding.code, snapshot)
+            self._tell(Note("halted", step, self._halted.message))
         return self._halted
 
-    def _snapshot(self) -> Path | None:
+    def _step_now(self) -> int:
+        """The step that is about to be made, which need not be one of the finding."""
+        row = None
+        with suppress(Exception):
+            row = self._so_far()
+        return 0 if row is None else int(row.step["iteration"])
+
+    def _snapshot(self, step: int) -> Path | None:
         """The gradients of this moment in one safetensors file; `None` where that was not possible."""
         try:
             from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 
-            row = self._so_far()
-            step = 0 if row is None else int(row.step["iteration"])
             folder = self._path / SNAPSHOTS
             folder.mkdir(exist_ok=True)
             path = folder / f"step-{step:08d}.safetensors"
@@ -114,7 +120,7 @@ def whole(gradient: torch.Tensor) -> torch.Tensor:
     return gradient.detach().to_dense().cpu().contiguous().clone()
 
 
-def _message(finding: Finding, snapshot: Path | None) -> Message:
+def _message(finding: Finding, snapshot: Path | None, step: int) -> Message:
     if snapshot is None:
         since = finding.first_step
         return say("the training was stopped: {code} {name} since step {step}", code=finding.code, name=finding.name, step=since)
@@ -122,6 +128,6 @@ def _message(finding: Finding, snapshot: Path | None) -> Message:
         "the training was stopped before the update of step {step}: {code} {name}; its gradients are in {path}",
         code=finding.code,
         name=finding.name,
-        step=finding.last_step,
+        step=step,
         path=str(snapshot),
     )

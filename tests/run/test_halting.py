@@ -12,6 +12,8 @@ from torch import nn
 
 import seismograd
 from seismograd.errors import TrainingHalted
+from seismograd.i18n import say
+from seismograd.schema import Finding
 
 BROKEN_AT = 5
 
@@ -61,6 +63,28 @@ def test_halting_changes_nothing_in_a_healthy_training(tmp_path: Path) -> None:
 
 def test_only_the_rules_that_were_named_stop_a_training(tmp_path: Path) -> None:
     assert len(train(tmp_path, halt_on=("SG301",))) == 12
+
+
+def test_a_finding_of_earlier_steps_names_the_update_that_it_stops(tmp_path: Path) -> None:
+    """The rules may have looked between the backward and the step of a later iteration."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with seismograd.watch(model, optimizer, out=tmp_path / "run", halt_on=("SG307",)) as recording:
+        brake = recording._brake
+        assert brake is not None
+        for step in range(6):
+            optimizer.zero_grad()
+            model(torch.ones(2, 4)).mean().backward()
+            if step < 5:
+                optimizer.step()
+        brake.take(Finding("SG307", "accumulation-not-scaled", "warning", 0, 0, 3, (), (), say("why"), say("change")))
+        with pytest.raises(TrainingHalted, match="before the update of step 5: SG307") as halted:
+            optimizer.step()
+    snapshot = halted.value.snapshot
+    assert snapshot is not None
+    assert snapshot == tmp_path / "run" / "snapshots" / "step-00000005.safetensors"
+    assert snapshot.is_file()
 
 
 SCRIPT = """
