@@ -47,6 +47,7 @@ def test_a_threshold_reaches_its_rule_and_no_other() -> None:
         ([], [], {"SG301": {"nonsense": 1}}, "no threshold 'nonsense'"),
         ([], [], {"SG301": {"min_scattered": "many"}}, "not a number"),
         ([], [], {"SG301": {"min_scattered": True}}, "not a number"),
+        ([], [], {"SG301": {"min_scattered": float("nan")}}, "not a number"),
         ([], [], {"SG000": {}}, "no rule 'SG000'"),
     ],
 )
@@ -75,6 +76,13 @@ def test_the_settings_of_the_nearest_project_hold_in_its_folders(tmp_path: Path)
     assert not choice.halts("SG301", "warning")
 
 
+def test_the_beginning_of_codes_halts_as_it_selects() -> None:
+    choice = choose(halting=["SG30,nonfinite-loss"])
+    assert choice.halts("SG301", "warning")
+    assert choice.halts("SG202", "warning")
+    assert not choice.halts("SG201", "error")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -82,6 +90,7 @@ def test_the_settings_of_the_nearest_project_hold_in_its_folders(tmp_path: Path)
         ("[tool.seismograd]\nselect = 3\n", "list of rules"),
         ("[tool.seismograd]\nthresholds = 3\n", "tables of numbers"),
         ("[tool.seismograd\n", "not TOML"),
+        ('[tool]\nseismograd = "SG1"\n', "is a table"),
     ],
 )
 def test_a_setting_that_cannot_be_understood_is_refused(tmp_path: Path, text: str, said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -58,7 +59,7 @@ def choose(
         tuple(_checked(word, known) for word in _words(select)),
         tuple(_checked(word, known) for word in _words(ignore)),
         tuple(each for rule, given in (thresholds or {}).items() for each in _thresholds(_code(rule, known), given)),
-        tuple(word if word == ERROR else _code(word, known) for word in _words(halting)),
+        tuple(each for word in _words(halting) for each in ((ERROR,) if word == ERROR else _codes(word, known))),
     )
     if not any(choice.takes(code, name) for code, name in known.items()):
         raise SeismogradError(say("no rule is left to look"), say("select more, or ignore fewer: `seismograd rules` lists all"))
@@ -106,6 +107,11 @@ def _checked(word: str, known: Mapping[str, str]) -> str:
     raise _no_such_rule(word, known)
 
 
+def _codes(word: str, known: Mapping[str, str]) -> list[str]:
+    meant = _checked(word, known)
+    return [code for code, name in known.items() if _means(meant, code, name)]
+
+
 def _code(word: str, known: Mapping[str, str]) -> str:
     for code, name in known.items():
         if word.upper() == code or word.lower() == name:
@@ -130,7 +136,7 @@ def _thresholds(code: str, given: Mapping[str, float]) -> Iterable[tuple[str, st
                 say("{code} has no threshold {name}", code=code, name=repr(field)),
                 say("it has {names}", names=", ".join(fields)) if fields else say("it has none"),
             )
-        if isinstance(value, bool) or not isinstance(value, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise SeismogradError(
                 say("{name} of {code} is not a number: {value}", code=code, name=field, value=repr(value)), say("give a number")
             )

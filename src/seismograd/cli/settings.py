@@ -68,7 +68,9 @@ def _table(path: Path) -> dict[str, Any] | None:
         raise SeismogradError(say("{path} is not TOML: {reason}", path=str(path), reason=str(error)), say("mend it")) from error
     tool = document.get("tool", {})
     table: Any = tool.get("seismograd") if isinstance(tool, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return table if isinstance(table, dict) else None  # pyright: ignore[reportUnknownVariableType]
+    if table is not None and not isinstance(table, dict):
+        raise SeismogradError(say("{path}: seismograd is a table", path=str(path)), say("write [tool.seismograd]"))
+    return table  # pyright: ignore[reportUnknownVariableType]
 
 
 def _settings(path: Path, table: dict[str, Any]) -> Settings:

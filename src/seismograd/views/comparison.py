@@ -211,8 +211,8 @@ FINDINGS = Column[Side](
 SIDES = (NAME, SCRIPT, STEPS, LOSS, LR, FINDINGS)
 
 PARAMETER = Column[Difference](mark("parameter"), "left", lambda each: each.name)
-FIRST = Column[Difference](mark("first"), "right", lambda each: _known(each.first))
-SECOND = Column[Difference](mark("second"), "right", lambda each: _known(each.second))
+FIRST = Column[Difference](mark("norm, first"), "right", lambda each: _known(each.first))
+SECOND = Column[Difference](mark("norm, second"), "right", lambda each: _known(each.second))
 RATIO = Column[Difference](mark("first / second"), "right", lambda each: NOTHING if math.isnan(each.ratio) else f"×{number(each.ratio, 3)}")
 FIRST_NONFINITE = Column[Difference](
     mark("non-finite steps, first"), "right", lambda each: count(each.first_nonfinite), lambda each: _alarm(each.first_nonfinite)

@@ -51,10 +51,10 @@ def _finding(finding: Finding) -> Iterator[str]:
     yield ""
     if finding.parameters:
         yield f"- {_plain(some(finding.parameters))}"
-    yield f"- {_plain(translate('{label}: ').format(label=translate('Cause')))}{_plain(finding.cause.render())}"
-    yield f"- {_plain(translate('{label}: ').format(label=translate('Change')))}{_plain(finding.advice.render())}"
+    yield f"- {_plain(translate('{label}: ').format(label=translate('Cause')) + finding.cause.render())}"
+    yield f"- {_plain(translate('{label}: ').format(label=translate('Change')) + finding.advice.render())}"
     if finding.where:
-        yield f"- {_plain(translate('{label}: ').format(label=translate('Where')))}`{finding.where.replace('`', '')}`"
+        yield f"- {translate('{label}: ').format(label=translate('Where'))}`{finding.where.replace('`', '')}`"
     if finding.excerpt:
         yield ""
         yield from (f"      {line}" for line in finding.excerpt.splitlines())
