@@ -164,6 +164,10 @@ def test_an_index_stays_when_runs_come_and_go(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "m")
     assert {each["name"]: each["index"] for each in book.list()} == {"a": 1}
     assert book.source(1).run.num_rows == 2
+    with pytest.raises(LookupError):
+        book.source(0)
+    shutil.rmtree(tmp_path)
+    assert book.list() == []
 
 
 def test_a_run_that_grows_is_read_again(tmp_path: Path) -> None:

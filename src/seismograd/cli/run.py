@@ -96,7 +96,7 @@ def _share(percent: str | None) -> float | None:
         return None
     try:
         return check_budget(float(percent.removesuffix("%")) / 100)
-    except ValueError:
+    except (ValueError, SeismogradError):
         raise SeismogradError(say("--budget needs a number of per cent, not {text}", text=repr(percent)), say("such as 2")) from None
 
 

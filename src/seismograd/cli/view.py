@@ -32,14 +32,14 @@ def view(
     number = whole_number("--port", port)
     if number is not None and not 0 <= number <= 65535:
         raise SeismogradError(say("there is no port {port}", port=number), say("ports go from 0, any, to 65535"))
+    if path.is_file() or (not is_run(path) and (path / "meta.json").exists()):
+        from seismograd.record.reader import open_run
+
+        open_run(path)  # says what is wrong with it
     if not path.is_dir():
         raise SeismogradError(
             say("there is no directory {directory}", directory=str(path)), say("record a run with: seismograd run train.py")
         )
-    if not is_run(path) and (path / "meta.json").exists():
-        from seismograd.record.reader import open_run
-
-        open_run(path)  # says what is wrong with it
     try:
         from seismograd.views.web.serve import serve
     except ModuleNotFoundError as missing:

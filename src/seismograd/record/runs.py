@@ -74,4 +74,4 @@ def is_going_on(path: Path) -> bool:
 def quiet_s(path: Path) -> float:
     """Seconds since something was last written to a run."""
     written = [(path / name).stat().st_mtime for name in (layout.STEPS, layout.META, *layout.LINE_FILES) if (path / name).exists()]
-    return max(0.0, time.time() - max(written))
+    return max(0.0, time.time() - max(written, default=0.0))  # none: it was removed

@@ -66,7 +66,7 @@ def _answering(book: Book, question: str) -> Callable[[Request], Response]:
     def answer(request: Request) -> Response:
         try:
             data = book.source(request.path_params["index"]).answer(question, dict(request.query_params))
-        except (LookupError, SeismogradError):
+        except (LookupError, SeismogradError, FileNotFoundError):  # also one that is being removed
             return PlainTextResponse("no such run\n", 404)
         except ValueError:
             return PlainTextResponse("no such question\n", 400)

@@ -47,7 +47,7 @@ class Book:
     def look(self) -> None:
         """Take in runs that have begun since."""
         with self._lock:
-            found = [self._directory] if self.is_single else sorted(child for child in self._directory.iterdir() if is_run(child))
+            found = [self._directory] if self.is_single else _runs_in(self._directory)
             self._paths += [path for path in found if path not in self._paths]
 
     def list(self) -> list[dict[str, object]]:
@@ -61,7 +61,7 @@ class Book:
         """A run as it is now.
 
         Raises:
-            LookupError: there is no run of that index.
+            LookupError: there is no run of that index, or it was removed.
             SeismogradError: it cannot be read.
         """
         with self._lock:
@@ -83,7 +83,7 @@ class Book:
         return News(version, source.run.num_rows, _state(source.run, source.going_on))
 
     def _path(self, index: int) -> Path:
-        if not 0 <= index < len(self._paths):
+        if not 0 <= index < len(self._paths) or not is_run(self._paths[index]):
             raise LookupError(index)
         return self._paths[index]
 
@@ -110,6 +110,8 @@ class Book:
             judged = judge(run)
             with self._lock:
                 self._judged[index] = sizes, judged
+        except FileNotFoundError:
+            return  # it was removed meanwhile
         finally:
             with self._lock:
                 self._judging.discard(index)
@@ -122,6 +124,14 @@ class Book:
             run = opened[1].run if opened is not None and opened[0] == signature else None
             known = self._listed[index] = signature, _entry(index, self._paths[index], run)
         return known[1]
+
+
+def _runs_in(directory: Path) -> list[Path]:
+    """None where the directory was removed."""
+    try:
+        return sorted(child for child in directory.iterdir() if is_run(child))
+    except FileNotFoundError:
+        return []
 
 
 def _entry(index: int, path: Path, run: Run | None) -> dict[str, object]:
