@@ -216,6 +216,13 @@ def test_the_default_place_is_below_runs_with_the_time_and_the_name(tmp_path: Pa
     assert (made / "meta.json").is_file()
 
 
+def test_the_next_command_is_for_the_folder_that_the_user_is_in(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    write(tmp_path, "import os, torch\nos.chdir('elsewhere')\n")
+    said = python("-m", "seismograd", "run", "script.py", cwd=tmp_path)
+    assert "seismograd  record: runs/" in said.stderr
+
+
 def test_a_script_without_a_step_keeps_its_exit_code_and_the_record_says_so(tmp_path: Path) -> None:
     from seismograd import open_run
 

@@ -166,6 +166,7 @@ class Watcher:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._home = Path.cwd()  # the script may go elsewhere
         self._recording: Recording | None = None
         self._problem: Message | None = None
         self._unfollow: Callable[[], None] = lambda: None
@@ -243,4 +244,4 @@ class Watcher:
             if note not in run.notes:
                 print(translate("seismograd: {line}").format(line=note.message.render()), file=sys.__stderr__)
         diagnosis = diagnose(run.blocks(), chosen(self._run.choice), run.notes)
-        print_summary(run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__))
+        print_summary(run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__), self._home)

@@ -188,7 +188,7 @@ def _only_one(comparison: Comparison) -> Iterator[Text]:
                     (severity_word(finding.severity), SEVERITY_STYLES[finding.severity]),
                     f" {said}",
                 )
-    if codes[0] or codes[1]:
+    if codes[0] != codes[1]:
         yield Text()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -24,12 +25,14 @@ _MOST_FINDINGS = 3
 _WIDEST = 100
 
 
-def print_summary(run: Run, findings: Sequence[Finding], statuses: Sequence[RuleStatus], console: Console) -> None:
-    """Print where the record is, the table of the last step, the findings and the next command to type."""
+def print_summary(
+    run: Run, findings: Sequence[Finding], statuses: Sequence[RuleStatus], console: Console, home: Path | None = None
+) -> None:
+    """Print where the record is, the table of the last step, the findings and the next command to type, in the folder `home`."""
     width = min(console.width, _WIDEST)
     found = verdict(run, findings, statuses)
     console.print()
-    console.print(_where(run), soft_wrap=True)
+    console.print(_where(run, home), soft_wrap=True)
     if len(run.steps):
         _print_last_step(run, console)
         console.print()
@@ -52,12 +55,12 @@ def print_summary(run: Run, findings: Sequence[Finding], statuses: Sequence[Rule
         console.print()
         console.print(Text(cost, style="dim"))
     console.print()
-    console.print(next_line(_next_command(found)), soft_wrap=True)
+    console.print(next_line(_next_command(found, home)), soft_wrap=True)
 
 
-def _where(run: Run) -> Text:
+def _where(run: Run, home: Path | None) -> Text:
     text = translate("record: {path} (steps: {steps}, parameters: {parameters})").format(
-        path=short_path(run.path), steps=count(len(run.steps)), parameters=count(len(run.parameters))
+        path=short_path(run.path, home), steps=count(len(run.steps)), parameters=count(len(run.parameters))
     )
     return Text.assemble(("seismograd  ", "bold cyan"), text)
 
@@ -97,8 +100,8 @@ def _print_condition(run: Run, console: Console) -> None:
         console.print(line)
 
 
-def _next_command(found: Verdict) -> str:
-    path = short_path(found.run.path)
+def _next_command(found: Verdict, home: Path | None) -> str:
+    path = short_path(found.run.path, home)
     if len(found.run.steps) == 0:
         return "seismograd run --help"
     if len(found.findings) > _MOST_FINDINGS or any(finding.evidence for finding in found.findings):

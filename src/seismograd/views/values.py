@@ -99,7 +99,7 @@ def place_of(finding: Finding) -> tuple[str, int]:
     return (file, int(line)) if colon and line.isdecimal() else ("", 0)
 
 
-def short_path(path: Path) -> str:
-    """The path as one would type it here, quoted for a shell."""
-    inside = path.is_relative_to(Path.cwd())
-    return shlex.quote(os.path.relpath(path) if inside else str(path))
+def short_path(path: Path, home: Path | None = None) -> str:
+    """The path as one would type it here, or in the folder `home`, quoted for a shell."""
+    here = Path.cwd() if home is None else home
+    return shlex.quote(os.path.relpath(path, here) if path.is_relative_to(here) else str(path))

@@ -84,12 +84,12 @@ def _head(snapshot: Snapshot, width: int) -> Iterator[Text]:
     if snapshot.num_rows == 0:
         return
     loss = translate("not measured") if snapshot.loss is None else number(snapshot.loss, 6)
-    yield _course(translate("loss"), loss, snapshot.losses, width)
-    yield _course(translate("norm"), number(snapshot.norm, 6), _log(snapshot.norms), width)
+    yield _course(translate("loss"), loss, snapshot.losses, snapshot.losses_seen, width)
+    yield _course(translate("norm"), number(snapshot.norm, 6), _log(snapshot.norms), np.ones(len(snapshot.norms)), width)
 
 
-def _course(name: str, value: str, course: FloatArray, width: int) -> Text:
-    spark = sparkline(course, np.ones(len(course)), max(8, min(40, width // 2 - 30)))
+def _course(name: str, value: str, course: FloatArray, seen: FloatArray, width: int) -> Text:
+    spark = sparkline(course, seen, max(8, min(40, width // 2 - 30)))
     return _line(Text.assemble((f"{name} ", "dim"), f"{value:<12} ", (spark, "cyan")), width)
 
 

@@ -50,6 +50,7 @@ class Snapshot:
     norm: float
     findings: tuple[Finding, ...]
     losses: FloatArray
+    losses_seen: FloatArray  # true where it was measured
     norms: FloatArray
     layers: tuple[Layer, ...]
 
@@ -59,7 +60,9 @@ def read_snapshot(run: Run, going_on: bool) -> Snapshot:
     state = "ended" if run.ended else "live" if going_on else "broken"
     none = np.empty(0)
     if run.num_rows == 0:
-        return Snapshot(run.path.name, run.info.script, state, 0, -1, 0, None, math.nan, math.nan, in_order(run.findings), none, none, ())
+        return Snapshot(
+            run.path.name, run.info.script, state, 0, -1, 0, None, math.nan, math.nan, in_order(run.findings), none, none, none, ()
+        )
     row = run.num_rows - 1
     step = run.near.steps(row, row + 1)[0]
     recent = run.near.steps(max(0, row + 1 - _RECENT), row + 1)
@@ -75,6 +78,7 @@ def read_snapshot(run: Run, going_on: bool) -> Snapshot:
         norm=float(step["grad_norm"]),
         findings=in_order(run.findings),
         losses=np.asarray(recent["loss"], np.float64),
+        losses_seen=np.asarray(recent["flags"] & StepFlag.NO_LOSS == 0, np.float64),
         norms=np.asarray(recent["grad_norm"], np.float64),
         layers=_layers(run, row),
     )
