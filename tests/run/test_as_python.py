@@ -147,6 +147,14 @@ def test_a_module_behaves_as_under_python_m(tmp_path: Path) -> None:
         assert "seismograd" not in ours.stderr
 
 
+# Where the tests themselves run in the background of a shell, what they start would ignore Ctrl-C.
+LET_INTERRUPT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_ends_it_as_python_ends_and_the_record_reads_back(tmp_path: Path) -> None:
     from seismograd import open_run
@@ -154,7 +162,8 @@ def test_ctrl_c_ends_it_as_python_ends_and_the_record_reads_back(tmp_path: Path)
     write(tmp_path, TRAIN + "\nimport signal\nprint('ready', flush=True), signal.pause()\n")
     results: list[tuple[int, str]] = []
     for words in (["script.py"], ["-m", "seismograd", "run", "--quiet", "--out", "record", "script.py"]):
-        with subprocess.Popen([sys.executable, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        command = [sys.executable, "-c", LET_INTERRUPT, *words]
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             while "ready" not in process.stdout.readline():
