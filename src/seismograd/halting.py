@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -50,6 +51,7 @@ class Brake:
         self._early = Diagnosis(early) if early else None
         self._finding: Finding | None = None
         self._halted: TrainingHalted | None = None
+        self._overhead_s = 0.0
 
     def take(self, finding: Finding) -> None:
         """A rule has found something; on any thread."""
@@ -64,14 +66,21 @@ class Brake:
     def hear(self, part: str, *_: object) -> None:
         """A call that a patch has heard, after the session has dealt with it. Raises `TrainingHalted` where the training is to end."""
         if part == "step_begins" and self._early is not None and self._finding is None:
+            began_s = time.perf_counter()
             with suppress(Exception):  # a failure of ours stops nothing
                 self._look_ahead(self._early)
+            self._overhead_s += time.perf_counter() - began_s
         if part in ("backward_begins", "step_begins") and self._finding is not None:
             raise self._halt(self._finding, before_update=part == "step_begins")
 
     def abandon(self) -> None:
         """In a forked child: it is not watched."""
         self._early = self._finding = None
+
+    def take_overhead(self) -> float:
+        """Seconds spent looking ahead since the last call."""
+        spent_s, self._overhead_s = self._overhead_s, 0.0
+        return spent_s
 
     def _may_halt(self, code: str, severity: str) -> bool:
         return self._choice.halts(code, severity)
@@ -81,7 +90,7 @@ class Brake:
         row = self._so_far()
         if row is None:
             return
-        ahead = copy.deepcopy(early)
+        ahead = copy.deepcopy(early, {id(each): each for each in row.parameters})  # these never change, and are many
         if ahead.observe(block_of([row], self._sites, self._optimizers)):
             for finding in ahead.findings():
                 self.take(finding)

@@ -95,7 +95,7 @@ class Recording:
             elements=elements,
             sampling=level != LIGHT,
             abandon=self._abandon,
-            beside=self._ranks.take_overhead,
+            beside=self._take_overhead,
             together=lambda: 1 if self._brake is not None or self._ranks.linked else ROWS_TOGETHER,
             budget=Budget(budget, FEWER_MEASURED if slow is not None and alone else FEWER_SAMPLES),
         )
@@ -162,6 +162,9 @@ class Recording:
                 self._brake.take(finding)
 
         return publish
+
+    def _take_overhead(self) -> float:
+        return self._ranks.take_overhead() + (0.0 if self._brake is None else self._brake.take_overhead())
 
     def _emit(self, row: Row) -> None:
         if self._brake is not None:

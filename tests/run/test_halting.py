@@ -61,6 +61,18 @@ def test_halting_changes_nothing_in_a_healthy_training(tmp_path: Path) -> None:
     assert all(torch.equal(one, other) for one, other in zip(ready, plain, strict=True))
 
 
+def test_looking_ahead_is_counted_as_watching(tmp_path: Path) -> None:
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with seismograd.watch(model, optimizer, out=tmp_path / "run", halt_on=("error",)) as recording:
+        model(torch.ones(2, 4)).mean().backward()
+        optimizer.step()
+        brake = recording._brake
+        assert brake is not None
+        assert brake.take_overhead() > 0
+        assert brake.take_overhead() == 0
+
+
 def test_only_the_rules_that_were_named_stop_a_training(tmp_path: Path) -> None:
     assert len(train(tmp_path, halt_on=("SG301",))) == 12
 
