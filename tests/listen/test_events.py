@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -309,3 +310,26 @@ def test_the_losses_of_a_plain_loop_are_looked_at_now_and_then_and_those_of_accu
                 (loss_of(net) / 2).backward()
             optimizer.step()
     assert kept.column(EventKind.BACKWARD, "count") == [4] * 80
+
+
+def test_the_step_of_a_base_class_within_that_of_a_subclass_is_one_step() -> None:
+    class Mine(torch.optim.SGD):
+        def step(self, closure: None = None) -> None:  # type: ignore[override]
+            self.param_groups[0]["lr"] = 0.05
+            super().step(closure)
+            if failing:
+                raise RuntimeError("after the step")
+
+    failing = False
+    with watched() as kept:
+        net = model()
+        sgd(net)  # torch announces the steps of a class once it has made one
+        optimizer = Mine(net.parameters(), lr=0.1)
+        for number in range(4):
+            optimizer.zero_grad()
+            loss_of(net).backward()
+            failing = number == 1
+            with pytest.raises(RuntimeError) if failing else nullcontext():
+                optimizer.step()
+    assert kept.heard(EventKind.STEP) == [(NONE, 1)] * 4
+    assert [int(row.step["num_backwards"]) for row in kept.rows] == [1] * 4

@@ -28,6 +28,7 @@ from seismograd.listen.log import Log
 from seismograd.listen.losses import Losses
 from seismograd.listen.pairs import Compared
 from seismograd.listen.patches.clip import NORM
+from seismograd.listen.patches.step import is_within_a_step
 from seismograd.listen.probe import Probed
 from seismograd.listen.reading import Elements, carried_columns, columns_of, is_planned, look_at, read
 from seismograd.listen.registry import Registry
@@ -221,6 +222,10 @@ class Session:
         window = self._registry.window(optimizer)
         if window is None:
             return
+        if window.stepping and is_within_a_step():  # a subclass calls the step of its base, and torch announces both
+            window.steps_within += 1
+            return
+        window.steps_within = 0
         window.lane = lane
         if lane.iteration.has_stepped(window.index):
             self._turn(lane)
@@ -246,6 +251,9 @@ class Session:
         """The step is done: its window is used up."""
         window = self._registry.known(optimizer)
         if window is None or not window.stepping:
+            return
+        if window.steps_within:
+            window.steps_within -= 1
             return
         if window.ready is None:  # a closure that did not call backward
             self._read(lane, window)

@@ -150,6 +150,7 @@ class Window:
         self.eager = False  # read after every backward: something unknown has changed gradients before
         self.lane: Lane | None = None  # the thread that trains it, once that is known
         self.steps_before_scaler = 0
+        self.steps_within = 0  # steps of its base classes that run within its own
         self.probe = Probe()
         self.apart = Apart()
         self.restart()

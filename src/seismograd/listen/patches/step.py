@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch._compile import _disable_dynamo  # pyright: ignore  # torch.compiler.disable would load dynamo at once
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from seismograd.listen.hub import Hub, Undo
+
+_OPTIMIZER_FILE = sys.modules["torch.optim.optimizer"].__file__
+
+
+def is_within_a_step() -> bool:
+    """Whether the step that is announced on this thread runs within another one: torch's own frames on the stack tell."""
+    frame, num = sys._getframe(), 0
+    while frame is not None and num < 2:
+        num += frame.f_code.co_name == "wrapper" and frame.f_code.co_filename == _OPTIMIZER_FILE
+        frame = frame.f_back
+    return num >= 2
 
 
 def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
