@@ -117,7 +117,10 @@ def test_a_page_shows_its_own_numbers_in_every_form(name: str, tmp_path: Path) -
     assert shown.following
 
 
-def test_the_command_lists_and_writes_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_lists_and_writes_and_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     assert main(["--lang", "en", "lab"]) == 0
     listed = capsys.readouterr().out
     assert [line.split()[0] for line in listed.splitlines()] == [e.name for e in EXPERIMENTS]

@@ -117,7 +117,7 @@ def test_inputs_and_random_state_are_untouched() -> None:
 @pytest.mark.parametrize("sample", [False, True])
 def test_one_transfer_brings_everything(sample: bool) -> None:
     gradients = some_gradients()
-    with mock.patch.object(transfer, "_to_host", wraps=transfer._to_host) as to_host, torch.profiler.profile() as profile:
+    with mock.patch.object(transfer, "Package", wraps=transfer.Package) as to_host, torch.profiler.profile() as profile:
         measure(gradients, sample)
     assert to_host.call_count == 1
     assert "aten::_local_scalar_dense" not in {event.key for event in profile.key_averages()}  # `.item()` and its like
@@ -146,7 +146,7 @@ def test_nothing_is_read_while_a_cuda_graph_is_captured() -> None:
     with (
         mock.patch.object(torch.cuda, "is_initialized", return_value=True),
         mock.patch.object(torch.cuda, "is_current_stream_capturing", return_value=True),
-        mock.patch.object(transfer, "_to_host", wraps=transfer._to_host) as to_host,
+        mock.patch.object(transfer, "Package", wraps=transfer.Package) as to_host,
     ):
         measured = measure(gradients)
     assert to_host.call_count == 0

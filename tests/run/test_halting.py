@@ -130,6 +130,14 @@ def test_run_stops_the_script_with_1_and_says_why_and_where(tmp_path: Path) -> N
     assert (tmp_path / "it" / "snapshots" / "step-00000003.safetensors").is_file()
 
 
+def test_a_training_that_ended_before_the_rules_had_looked_exits_with_1_as_well(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT.replace("optimizer.zero_grad()", "pass").replace("step < 3", "True"))
+    for halting, code in ((["--halt-on", "missing-zero-grad"], 1), ([], 0)):
+        command = [sys.executable, "-m", "seismograd", "run", "--out", f"it{code}", *halting, "train.py"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+        assert done.returncode == code, done.stderr
+
+
 def test_a_rule_that_does_not_exist_is_refused_before_the_script_runs(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("print('ran')")
     command = [sys.executable, "-m", "seismograd", "run", "--halt-on", "SG777", "train.py"]

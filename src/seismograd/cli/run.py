@@ -158,7 +158,7 @@ class Run:
             raise
         watcher.stop()
         watcher.summarise()
-        return 0
+        return 1 if watcher.would_have_halted() else 0
 
 
 class Watcher:
@@ -211,6 +211,11 @@ class Watcher:
         """Nothing was run: leave no empty directory behind."""
         if self._run.path is not None and self._recording is None:
             self._run.path.rmdir()
+
+    def would_have_halted(self) -> bool:
+        """Whether something was found that was to stop the training, though it ended before the rules had looked."""
+        found = () if self._recording is None else self._recording.findings
+        return any(self._run.choice.halts(finding.code, finding.severity) for finding in found)
 
     def summarise(self) -> None:
         """Where the record is, the last step, the findings and the next command, on stderr."""
