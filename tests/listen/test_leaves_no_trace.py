@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,7 @@ def test_no_thread_and_no_open_file_is_left(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == files
 
 
-FAULTS = ["_heard", "_read", "_turn", "_step", "_scalar", "_reading", "_carried"]
+FAULTS = ["_log.heard", "_log.scalar", "_losses.look", "_registry.learn", "_read", "_turn", "_step", "_reading"]
 
 
 @pytest.mark.parametrize("part", FAULTS)
@@ -162,7 +163,8 @@ def test_a_fault_in_any_part_of_ours_never_reaches_the_training(part: str, monke
 
     notes: list[Note] = []
     one = session(tell=notes.append)
-    monkeypatch.setattr(one, part, fails)
+    *owners, name = part.split(".")
+    monkeypatch.setattr(reduce(getattr, owners, one), name, fails)
     HUB.attach(one)
     seen = plain(told_nothing)
     HUB.detach(one)
