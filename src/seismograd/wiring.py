@@ -55,8 +55,6 @@ class Recording:
         budget: float | None = None,
         beside: Sequence[Sink] = (),
     ) -> None:
-        import torch
-
         from seismograd.listen.budget import FEWER_MEASURED, FEWER_SAMPLES, Budget
         from seismograd.listen.hub import HUB
         from seismograd.listen.ranks.ranks import Ranks
@@ -67,16 +65,7 @@ class Recording:
         self._choice = Choice() if choice is None else choice
         self._brake: Brake | None = None
         self._hub = HUB
-        info = RunInfo(
-            script=script,
-            created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-            seismograd_version=seismograd.__version__,
-            torch_version=torch.__version__,
-            python_version=platform.python_version(),
-            level=level,
-            every=1,
-            elements=tuple(map(str, elements)),
-        )
+        info = _about(script, level, elements)
         sinks: list[Sink] = []
         self._rules: LiveRules | None = None
         if path is not None:
@@ -107,9 +96,7 @@ class Recording:
             self._ranks.note(Note("slow", -1, slow))
         self._hub.attach(self._session)
         if path is not None and self._choice.halting:
-            session, pump = self._session, self._pump
-            sites, made = session.call_sites.sites, session.optimizers
-            self._brake = Brake(self._choice, path, session.so_far, session.gradients, pump.note, sites, made)
+            self._brake = self._make_brake(path)
             self._hub.attach(self._brake)
         self._hub.attach(self._ranks)  # behind it, so that a row is on its way before the next iteration begins
         atexit.register(self.close)
@@ -155,6 +142,11 @@ class Recording:
             self._pump.note(Note("thinned", -1, say("{count} iterations were not recorded: the disk could not keep up", count=count)))
         self._pump.close()
 
+    def _make_brake(self, path: Path) -> Brake:
+        session, pump = self._session, self._pump
+        sites, made = session.call_sites.sites, session.optimizers
+        return Brake(self._choice, path, session.so_far, session.gradients, pump.note, sites, made)
+
     def _publish(self, writer: LateWriter) -> Callable[[Finding], None]:
         def publish(finding: Finding) -> None:
             writer.finding(finding)
@@ -183,6 +175,22 @@ class Recording:
         self._open = False
         atexit.unregister(self.close)
         self._pump.abandon()
+
+
+def _about(script: str, level: str, elements: Sequence[ElementSpec]) -> RunInfo:
+    """What is known of a run before its first step."""
+    import torch
+
+    return RunInfo(
+        script=script,
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        seismograd_version=seismograd.__version__,
+        torch_version=torch.__version__,
+        python_version=platform.python_version(),
+        level=level,
+        every=1,
+        elements=tuple(map(str, elements)),
+    )
 
 
 def watch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import as_list, integers, numbers
+from seismograd.rules.rows import integers, line_at, numbers
 from seismograd.schema import Block, EventKind, Origin
 
 Values = dict[str, str | int | float]
@@ -13,20 +13,22 @@ Values = dict[str, str | int | float]
 
 def origin_of(block: Block, row: int) -> Origin:
     """Where the first loss of an iteration that is not finite came from."""
-    events = block.events
-    wanted = (integers(events, "iteration") == int(block.steps["iteration"][row])) & (integers(events, "kind") == EventKind.BACKWARD)
-    at = np.flatnonzero(wanted & ~np.isfinite(numbers(events, "value")))
-    return Origin(int(events["detail"][at[0]])) if len(at) else Origin.UNKNOWN
+    at = _first_loss(block, row)
+    return Origin.UNKNOWN if at is None else Origin(int(block.events["detail"][at]))
 
 
 def site_of_loss(block: Block, row: int) -> str:
     """`file:line` of the backward of the first loss of an iteration that is not finite, empty when there is none."""
+    at = _first_loss(block, row)
+    return "" if at is None else line_at(block, int(block.events["site"][at]))
+
+
+def _first_loss(block: Block, row: int) -> int | None:
+    """The place among the events of the first loss of an iteration that is not finite."""
     events = block.events
     wanted = (integers(events, "iteration") == int(block.steps["iteration"][row])) & (integers(events, "kind") == EventKind.BACKWARD)
-    for at in as_list(np.flatnonzero(wanted & ~np.isfinite(numbers(events, "value")))):
-        site = int(events["site"][at])
-        return str(block.sites[site]) if 0 <= site < len(block.sites) else ""
-    return ""
+    at = np.flatnonzero(wanted & ~np.isfinite(numbers(events, "value")))
+    return int(at[0]) if len(at) else None
 
 
 def what_made_it(origin: Origin, values: Values) -> tuple[Message, Message, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from seismograd.rules.windows import Window
-from seismograd.schema import Finding
+from seismograd.schema import Block, Finding
 
 
 @dataclass(slots=True)
@@ -39,6 +39,7 @@ class Repeated:
     shown: dict[int, Shown] = field(default_factory=dict[int, Shown])
     _found: dict[int, Finding] = field(default_factory=dict[int, Finding])
     _news: dict[int, None] = field(default_factory=dict[int, None])
+    _num_events: dict[int, int] = field(default_factory=dict[int, int])
 
     def add(self, window: Window, describe: Callable[[Shown], Finding]) -> None:
         """This window shows it. `describe` makes the finding when it is first known."""
@@ -57,6 +58,12 @@ class Repeated:
                 return  # another optimizer at the same line: one finding is enough
             self._found[optimizer] = finding
         self._news[optimizer] = None
+
+    def add_event(self, block: Block, place: int, describe: Callable[[Shown], Finding]) -> None:
+        """The event at this place of the block shows it; those of one optimizer are counted among themselves."""
+        optimizer, iteration = int(block.events["optimizer"][place]), int(block.events["iteration"][place])
+        self._num_events[optimizer] = self._num_events.get(optimizer, 0) + 1
+        self.add_at(optimizer, self._num_events[optimizer] - 1, iteration, describe)
 
     def interrupt(self, optimizer: int) -> None:
         """What comes next is of another kind, and not in a row with what was."""

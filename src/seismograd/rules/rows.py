@@ -57,11 +57,15 @@ def by_optimizer(block: Block, wanted: BoolArray) -> list[tuple[int, IntArray]]:
     return [(int(each), rows[optimizer[rows] == each]) for each in np.unique(optimizer[rows])]
 
 
+def line_at(block: Block, site: int) -> str:
+    """`file:line` of a site by its index, empty when there is none."""
+    return str(block.sites[site]) if 0 <= site < len(block.sites) else ""
+
+
 def site_of(block: Block, kind: EventKind, iteration: int, optimizer: int | None = None) -> str:
     """`file:line` of the first event of this kind in an iteration (of this optimizer), empty when there is none."""
     wanted = (integers(block.events, "iteration") == iteration) & (integers(block.events, "kind") == kind)
     if optimizer is not None:
         wanted &= integers(block.events, "optimizer") == optimizer
     at = np.flatnonzero(wanted)
-    site = int(integers(block.events, "site")[at[0]]) if len(at) else -1
-    return str(block.sites[site]) if 0 <= site < len(block.sites) else ""
+    return line_at(block, int(integers(block.events, "site")[at[0]]) if len(at) else -1)

@@ -81,8 +81,7 @@ class ZeroGradBeforeStep(Rule):
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
-        steps = self._windows.total_steps()
-        return None if steps >= self.in_a_row else say("needs {needed} steps, has {has}", needed=self.in_a_row, has=steps)
+        return self._windows.shortfall(self.in_a_row)
 
     def _is_last_only(self, window: Window) -> bool:
         """Whether micro-batches of the line that the last one came from were cleared before it."""

@@ -82,8 +82,7 @@ class StepWithoutBackward(Rule):
         return [*self._again.take(), *self._empty.take()]
 
     def shortfall(self) -> Message | None:
-        steps = self._windows.total_steps()
-        return None if steps >= self.min_evaluated else say("needs {needed} steps, has {has}", needed=self.min_evaluated, has=steps)
+        return self._windows.shortfall(self.min_evaluated)
 
     def _used_again(self, block: Block, window: Window, shown: Shown) -> Finding:
         optimizer, step = optimizer_name(block, window.optimizer), at_line(block, window.step)

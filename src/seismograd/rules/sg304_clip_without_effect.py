@@ -76,8 +76,7 @@ class ClipWithoutEffect(Rule):
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
-        steps = self._windows.total_steps()
-        return None if steps >= self.in_a_row else say("needs {needed} steps, has {has}", needed=self.in_a_row, has=steps)
+        return self._windows.shortfall(self.in_a_row)
 
     def _finding(self, block: Block, window: Window, clip: Clip, shown: Shown) -> Finding:
         optimizer, call = optimizer_name(block, window.optimizer), clip.call

@@ -11,7 +11,7 @@ import numpy as np
 
 from seismograd.i18n import Message, say
 from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rows import as_list, integers, numbers
+from seismograd.rules.rows import as_list, integers, line_at, numbers
 from seismograd.rules.rule import Rule
 from seismograd.rules.wording import clip_of, optimizer_name
 from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding
@@ -58,7 +58,6 @@ class ClipBeforeUnscale(Rule):
 
     _num_clips: int = field(default=0, init=False, repr=False)
     _num_rows: int = field(default=0, init=False, repr=False)
-    _counted: dict[int, int] = field(default_factory=dict[int, int], init=False, repr=False)  # such clips of each optimizer
     _repeated: Repeated = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -72,10 +71,7 @@ class ClipBeforeUnscale(Rule):
         over = integers(block.events, "flags") & int(EventFlag.USED | EventFlag.EMPTY)
         scaled = (integers(block.events, "kind") == EventKind.CLIP) & (scale > 1) & np.isfinite(scale) & (over == 0)
         for place in as_list(np.flatnonzero(scaled & ((limit <= self.max_limit) | (limit < self.max_share * scale)))):
-            optimizer = int(block.events["optimizer"][place])
-            index = self._counted[optimizer] = self._counted.get(optimizer, -1) + 1
-            iteration = int(block.events["iteration"][place])
-            self._repeated.add_at(optimizer, index, iteration, lambda shown, place=place: self._finding(block, place, shown))
+            self._repeated.add_event(block, place, lambda shown, place=place: self._finding(block, place, shown))
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
@@ -88,7 +84,7 @@ class ClipBeforeUnscale(Rule):
         number, iteration, site = int(clip["optimizer"]), int(clip["iteration"]), int(clip["site"])
         scale, limit, norm = (float(clip[name]) for name in ("scale", "limit", "value"))
         optimizer = optimizer_name(block, number)
-        where = str(block.sites[site]) if 0 <= site < len(block.sites) else ""
+        where = line_at(block, site)
         values: dict[str, str | int | float] = {
             "clip": where or "?",
             "scale": scale,

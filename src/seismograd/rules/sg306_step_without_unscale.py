@@ -10,7 +10,7 @@ import numpy as np
 
 from seismograd.i18n import Message, say
 from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rows import as_list, integers, numbers
+from seismograd.rules.rows import as_list, integers, line_at, numbers
 from seismograd.rules.rule import Rule
 from seismograd.rules.wording import optimizer_name
 from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding, StepFlag
@@ -55,7 +55,6 @@ class StepWithoutUnscale(Rule):
     num_steps: int = 1
 
     _num_rows: int = field(default=0, init=False, repr=False)
-    _counted: dict[int, int] = field(default_factory=dict[int, int], init=False, repr=False)  # such steps of each optimizer
     _repeated: Repeated = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -73,10 +72,7 @@ class StepWithoutUnscale(Rule):
             rows = np.searchsorted(integers(block.steps, "iteration"), integers(block.events, "iteration")[places])
             row_flags = integers(block.steps, "flags")[np.minimum(rows, len(block) - 1)]
             for place in as_list(places[(row_flags & int(StepFlag.SKIPPED | StepFlag.CHANGED | StepFlag.NO_BACKWARD)) == 0]):
-                optimizer = int(block.events["optimizer"][place])
-                index = self._counted[optimizer] = self._counted.get(optimizer, -1) + 1
-                iteration = int(block.events["iteration"][place])
-                self._repeated.add_at(optimizer, index, iteration, lambda shown, place=place: self._finding(block, place, shown))
+                self._repeated.add_event(block, place, lambda shown, place=place: self._finding(block, place, shown))
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
@@ -88,7 +84,7 @@ class StepWithoutUnscale(Rule):
         step = block.events[place]
         number, iteration, site, scale = int(step["optimizer"]), int(step["iteration"]), int(step["site"]), float(step["scale"])
         optimizer = optimizer_name(block, number)
-        where = str(block.sites[site]) if 0 <= site < len(block.sites) else ""
+        where = line_at(block, site)
         return Finding(
             code=self.code,
             name=self.name,

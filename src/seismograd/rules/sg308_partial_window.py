@@ -85,8 +85,7 @@ class PartialWindow(Rule):
         return [self._left_at_the_end(note, loop)]
 
     def shortfall(self) -> Message | None:
-        steps = self._windows.total_steps()
-        return None if steps > self.min_whole else say("needs {needed} steps, has {has}", needed=self.min_whole + 1, has=steps)
+        return self._windows.shortfall(self.min_whole + 1)
 
     def _confirm(self, optimizer: int, loop: _Loop, num: int) -> None:
         """Say what waited to see how the training goes on."""

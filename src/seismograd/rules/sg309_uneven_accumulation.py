@@ -84,8 +84,7 @@ class UnevenAccumulation(Rule):
     def shortfall(self) -> Message | None:
         if self._num_unknown and not self._num_known:
             return say("the graphs of {count} windows do not show over how many samples a loss is a mean", count=self._num_unknown)
-        steps = self._windows.total_steps()
-        return None if steps >= self.in_a_row else say("needs {needed} steps, has {has}", needed=self.in_a_row, has=steps)
+        return self._windows.shortfall(self.in_a_row)
 
     def _is_uneven(self, micro_batches: tuple[Call, ...]) -> bool:
         totals, counts = [each.total for each in micro_batches], [each.count for each in micro_batches]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from seismograd.i18n import Message, say
 from seismograd.rules.rows import integers
 from seismograd.schema import STEP_DTYPE, Block, EventFlag, EventKind, StepFlag
 
@@ -130,6 +131,11 @@ class Windows:
                 self.num_steps[0] = self.num_steps.get(0, 0) + len(block)
                 return []
         return list(self._read(block))
+
+    def shortfall(self, needed: int) -> Message | None:
+        """What was missing to judge `needed` steps; `None` when there were as many."""
+        has = self.total_steps()
+        return None if has >= needed else say("needs {needed} steps, has {has}", needed=needed, has=has)
 
     def total_steps(self) -> int:
         """Of all optimizers."""

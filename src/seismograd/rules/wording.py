@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from seismograd.rules.rows import line_at
 from seismograd.rules.windows import Call
 from seismograd.schema import Block
 
@@ -23,7 +24,7 @@ def optimizer_kind(block: Block, index: int) -> str:
 
 def line_of(block: Block, call: Call) -> str:
     """`file:line` of a call, empty where it is not known."""
-    return str(block.sites[call.site]) if 0 <= call.site < len(block.sites) else ""
+    return line_at(block, call.site)
 
 
 def at_line(block: Block, call: Call) -> str:
