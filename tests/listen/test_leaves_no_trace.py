@@ -151,7 +151,7 @@ def test_no_thread_and_no_open_file_is_left(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == files
 
 
-FAULTS = ["_log.heard", "_log.scalar", "_losses.look", "_registry.learn", "_read", "_turn", "_step", "_reading"]
+FAULTS = ["_log.heard", "_log.scalar", "_losses.look", "_registry.learn", "_read", "_turns.turn", "_step", "_reading"]
 
 
 @pytest.mark.parametrize("part", FAULTS)

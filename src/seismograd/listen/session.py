@@ -17,12 +17,11 @@ from seismograd.elements import ElementSpec
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.listen.applied import Clip
-from seismograd.listen.backlog import Backlog, Finished
-from seismograd.listen.budget import WHOLE, Budget
+from seismograd.listen.budget import Budget
 from seismograd.listen.callsite import CallSites
 from seismograd.listen.graph import Leaf, leaves_in_order
 from seismograd.listen.guard import Guard
-from seismograd.listen.iteration import Iteration, Reading, Stepped
+from seismograd.listen.iteration import Reading, Stepped
 from seismograd.listen.lanes import Clipping, Lane, Lanes
 from seismograd.listen.log import Log
 from seismograd.listen.losses import Losses
@@ -32,8 +31,8 @@ from seismograd.listen.patches.step import is_within_a_step
 from seismograd.listen.probe import Probed
 from seismograd.listen.reading import Elements, carried_columns, columns_of, is_planned, look_at, read
 from seismograd.listen.registry import Registry
-from seismograd.listen.rows import row_of
 from seismograd.listen.scalars import Scalar, total_of
+from seismograd.listen.turns import Turns
 from seismograd.listen.windows import Window
 from seismograd.measure.backend import Backend
 from seismograd.schema import EventFlag, EventKind, Note, Optimizer, Row, StepFlag
@@ -69,21 +68,15 @@ class Session:
         together: Callable[[], int] = lambda: 1,
     ) -> None:
         self.abandon = abandon
-        self._beside = beside
         self._log = Log()
         self._losses = Losses(self._log)
         self.guard = Guard(self._report)
-        self._backend, self._emit, self._tell = backend, emit, tell
+        self._backend, self._tell = backend, tell
         self._elements = Elements(elements, self._refuse_element)
         self._sampling = sampling
-        self._budget = budget
-        self._together = together
-        self._backlog = Backlog()
-        self._thinning = WHOLE
         self._registry = Registry(models, optimizers)
         self._lanes = Lanes()
-        self._epoch = -1
-        self._num_rows = 0
+        self._turns = Turns(self.guard, self._registry.roster, len(self._elements), emit, tell, beside, budget, together)
         self._num_backwards_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer
         self._leaves: list[Leaf] = []  # of the backward that is running, while nothing has been touched
@@ -102,7 +95,7 @@ class Session:
     @property
     def num_stepped(self) -> int:
         """How many iterations have made their step."""
-        return self._num_rows + sum(bool(lane.iteration.steps) for lane in self._lanes.all())
+        return self._turns.num_rows + sum(bool(lane.iteration.steps) for lane in self._lanes.all())
 
     # What the hub calls -------------------------------------------------------------------------------------------------
 
@@ -119,7 +112,7 @@ class Session:
         self._num_backwards_heard += 1
         self._step_by_hand(lane)
         if lane.iteration.steps and not any(w.stepping and w.lane is lane for w in self._registry):
-            self._turn(lane)
+            self._turns.turn(lane)
         listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
         if self._num_backwards_heard == 1 and self._registry.all_of_the_process:
             self._registry.discover()
@@ -134,9 +127,9 @@ class Session:
         lane.heard = self._log.heard(lane, EventKind.BACKWARD, value=lane.loss, scale=lane.loss_scale)
         for window in self._of(lane):
             window.clearing.backward_begins()
-            if self._sampling and self._thinning.extras and not window.stepping:
+            if self._sampling and self._turns.thinning.extras and not window.stepping:
                 self.guard.call("pairs", window.apart.backward_begins, window.held)
-        self.guard.call("graph", self._losses.look, lane, lane.heard, listed, tops, self._of(lane), self._thinning.extras)
+        self.guard.call("graph", self._losses.look, lane, lane.heard, listed, tops, self._of(lane), self._turns.thinning.extras)
 
     def on_backward_ends(self, lane: Lane) -> None:
         """Its gradients are in. Under a closure this is the moment to read them."""
@@ -228,7 +221,7 @@ class Session:
         window.steps_within = 0
         window.lane = lane
         if lane.iteration.has_stepped(window.index):
-            self._turn(lane)
+            self._turns.turn(lane)
         fused = getattr(optimizer, "grad_scale", None)  # a fused optimizer divides by the scale itself
         if isinstance(fused, torch.Tensor):
             window.grad_scale = window.loss_scale = self._log.scalar(fused)
@@ -244,7 +237,7 @@ class Session:
         elif not closure and (flags & StepFlag.CHANGED or not all(clip.by_norm for clip in window.clips)):
             applied = self._reading(lane, window, sample=False)
         self._step(lane, window, optimizer, flags, applied, closure)
-        if self._sampling and self._thinning.extras:
+        if self._sampling and self._turns.thinning.extras:
             self.guard.call("probe", window.probe.step_begins, window.held(), closure)
 
     def on_step_ends(self, lane: Lane, optimizer: Any) -> None:
@@ -306,7 +299,7 @@ class Session:
         if window is None or not scaler.is_enabled() or window.num_steps != window.steps_before_scaler:
             return
         if lane.iteration.has_stepped(window.index):
-            self._turn(lane)
+            self._turns.turn(lane)
         self._step(lane, window, optimizer, StepFlag.SKIPPED, None)
         window.restart()
 
@@ -330,7 +323,7 @@ class Session:
 
     def epoch(self, number: int) -> None:
         """From here on the iterations belong to this epoch."""
-        self._epoch = number
+        self._turns.epoch = number
 
     def finish(self) -> None:
         """Hand on the last iterations, and say what no step has used."""
@@ -339,28 +332,25 @@ class Session:
             left = max((w for w in self._registry if not w.stepping), key=lambda w: len(w.losses), default=None)
             for lane in self._lanes.all():
                 if lane.iteration.steps:
-                    self.guard.call("turn", self._turn, lane)
+                    self.guard.call("turn", self._turns.turn, lane)
             self.flush()
-            if not self._num_rows:
+            if not self._turns.num_rows:
                 self._tell(Note("no_step", -1, self._why_no_step()))
             elif left is not None and left.losses:
                 count = len(left.losses)
                 message = say("{count} backwards after the last step were never used by one", count=count)
-                self._tell(Note("tail", self._num_rows, message, count, left.index, self._log.last_backward(self._lanes.all())))
+                self._tell(Note("tail", self._turns.num_rows, message, count, left.index, self._log.last_backward(self._lanes.all())))
             self._registry.clear()
 
     def flush(self) -> None:
         """Hand on the iterations that are over, waiting for a device where that must be."""
         with self._lock:
-            self._hand_on(self._backlog.take_all())
+            self._turns.flush()
 
     def so_far(self) -> Row | None:
         """The iteration in the making of this thread as a row, numbered as it will be; `None` before its first step."""
         with self._lock:
-            iteration = self._lanes.here().iteration
-            if not iteration.steps:
-                return None
-            return row_of(iteration, self._num_rows, self._registry.roster.parameters, len(self._elements), self._epoch)
+            return self._turns.so_far(self._lanes.here())
 
     def gradients(self) -> dict[str, torch.Tensor]:
         """The gradients as they are now, by the names of their parameters."""
@@ -392,8 +382,8 @@ class Session:
 
     def _read(self, lane: Lane, window: Window) -> None:
         """Read the ready gradients of a window."""
-        sample = self._sampling and window.num_steps % self._thinning.sample_every == 0
-        window.ready = self._reading(lane, window, sample, full=window.num_steps % self._thinning.full_every == 0)
+        sample = self._sampling and window.num_steps % self._turns.thinning.sample_every == 0
+        window.ready = self._reading(lane, window, sample, full=window.num_steps % self._turns.thinning.full_every == 0)
 
     def _reading(self, lane: Lane, window: Window, sample: bool, full: bool = True) -> Reading:
         if not (window.clearing.parameters and is_planned(window, self._registry.roster)):
@@ -452,31 +442,10 @@ class Session:
             self._log.wait_for(scalar for _, _, scalar in probed.waiting)
         return probed
 
-    def _turn(self, lane: Lane) -> None:
-        """The iteration is over: hand it on and begin the next."""
-        done, lane.iteration = lane.iteration, Iteration()
-        done.overhead_s += self._beside()
-        if self._budget is not None:
-            said = self._budget.step_ended(time.perf_counter(), done.overhead_s)
-            self._thinning = self._budget.thinning
-            if said is not None:
-                self._tell(Note("thinned", self._num_rows, said))
-        number, self._num_rows = self._num_rows, self._num_rows + 1
-        now_s = time.perf_counter()
-        self._backlog.add(Finished(done, number, self._registry.roster.parameters, self._epoch, now_s))
-        self._hand_on(self._backlog.take(now_s, self._together()))
-
-    def _hand_on(self, finished: Sequence[Finished]) -> None:
-        """Make rows of iterations, and emit them."""
-        for each in finished:
-            row = self.guard.call("row", row_of, each.iteration, each.number, each.parameters, len(self._elements), each.epoch)
-            if row is not None:
-                self.guard.call("emit", self._emit, row)
-
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"
         message = say("a part of seismograd failed and was left out: {part}: {error}", part=part, error=text)
-        self._tell(Note("failure", self._num_rows, message))
+        self._tell(Note("failure", self._turns.num_rows, message))
 
     def _refuse_element(self, error: SeismogradError) -> None:
-        self._tell(Note("element", self._num_rows, error.message))
+        self._tell(Note("element", self._turns.num_rows, error.message))

@@ -1,0 +1,69 @@
+"""The end of an iteration: its number, what the budget says of it, and when it becomes a row and is handed on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from seismograd.listen.backlog import Backlog, Finished
+from seismograd.listen.budget import WHOLE, Budget
+from seismograd.listen.guard import Guard
+from seismograd.listen.iteration import Iteration
+from seismograd.listen.lanes import Lane
+from seismograd.listen.roster import Roster
+from seismograd.listen.rows import row_of
+from seismograd.schema import Note, Row
+
+
+class Turns:
+    """Numbers the iterations of all lanes in the order in which they end. `thinning` says what the next ones may leave out."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        roster: Roster,
+        num_elements: int,
+        emit: Callable[[Row], None],
+        tell: Callable[[Note], None],
+        beside: Callable[[], float],
+        budget: Budget | None,
+        together: Callable[[], int],
+    ) -> None:
+        self.thinning = WHOLE
+        self.num_rows = 0
+        self.epoch = -1
+        self._guard, self._roster, self._num_elements = guard, roster, num_elements
+        self._emit, self._tell = emit, tell
+        self._beside, self._budget, self._together = beside, budget, together
+        self._backlog = Backlog()
+
+    def turn(self, lane: Lane) -> None:
+        """The iteration is over: hand it on and begin the next."""
+        done, lane.iteration = lane.iteration, Iteration()
+        done.overhead_s += self._beside()
+        if self._budget is not None:
+            said = self._budget.step_ended(time.perf_counter(), done.overhead_s)
+            self.thinning = self._budget.thinning
+            if said is not None:
+                self._tell(Note("thinned", self.num_rows, said))
+        number, self.num_rows = self.num_rows, self.num_rows + 1
+        now_s = time.perf_counter()
+        self._backlog.add(Finished(done, number, self._roster.parameters, self.epoch, now_s))
+        self._hand_on(self._backlog.take(now_s, self._together()))
+
+    def flush(self) -> None:
+        """Hand on the iterations that are over, waiting for a device where that must be."""
+        self._hand_on(self._backlog.take_all())
+
+    def so_far(self, lane: Lane) -> Row | None:
+        """The iteration in the making as a row, numbered as it will be; `None` before its first step."""
+        if not lane.iteration.steps:
+            return None
+        return row_of(lane.iteration, self.num_rows, self._roster.parameters, self._num_elements, self.epoch)
+
+    def _hand_on(self, finished: Sequence[Finished]) -> None:
+        """Make rows of iterations, and emit them."""
+        for each in finished:
+            row = self._guard.call("row", row_of, each.iteration, each.number, each.parameters, self._num_elements, each.epoch)
+            if row is not None:
+                self._guard.call("emit", self._emit, row)
