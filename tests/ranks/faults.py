@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,14 @@ import seismograd
 
 STEPS = 12
 STOPS_AT = 5
+
+
+def wait_until_heard(session: Any) -> None:
+    """Only a process that rank 0 has heard of can be gone; one that dies before is merely late."""
+    sender = session._ranks._link
+    while sender is None or sender._version < 0:
+        time.sleep(0.01)
+        sender = session._ranks._link
 
 
 def train(out: Path | None, fault: str) -> str:
@@ -41,6 +50,7 @@ def train(out: Path | None, fault: str) -> str:
             if fault == "shorter":
                 break
             if fault == "killed":
+                wait_until_heard(session)
                 os.kill(os.getpid(), signal.SIGKILL)
             if fault == "hung":
                 signal.pause()
