@@ -120,6 +120,17 @@ def test_a_norm_neither_overflows_nor_underflows(instruction_set: str, value: fl
 
 
 @every_set
+@pytest.mark.parametrize("infinities", [(math.inf,), (-math.inf,), (math.inf, -math.inf), (-math.inf, math.nan), ()])
+def test_a_float64_sum_is_infinite_only_where_a_number_is(instruction_set: str, infinities: tuple[float, ...]) -> None:
+    gradient = torch.tensor([1.7e308] * 4001 + [-1.7e308] * 4000, dtype=torch.float64)
+    for places in ([0, 1], [3999, 2000], [8000, 5000]):
+        changed = gradient.clone()
+        changed[places[: len(infinities)]] = torch.tensor(infinities, dtype=torch.float64)
+        found = measure(native(instruction_set), [changed]).values["grad_sum"][0]
+        assert found == pytest.approx(sum(infinities) if infinities else 1.7e308, rel=TOLERANCE, nan_ok=True)
+
+
+@every_set
 @given(value=st.floats(1e-3, 1e3), count=st.integers(1, 20_000))
 def test_the_rounding_of_equal_numbers_does_not_add_up(instruction_set: str, value: float, count: int) -> None:
     gradient = torch.full((count,), value)

@@ -68,9 +68,11 @@ constexpr int kNumCounts = 128;
 constexpr int kFirstBin = 16;
 
 // What is known of a piece of a tensor. Squares are summed apart where they would underflow, as they are, and where they would overflow
-// (Blue, A Portable Fortran Program to Find the Euclidean Norm of a Vector, 1978): of float64 only; narrower ones are all usual.
+// (Blue, A Portable Fortran Program to Find the Euclidean Norm of a Vector, 1978): of float64 only; narrower ones are all usual. So are the
+// numbers themselves where their sum may overflow, for a finite number that became infinite and an infinity of the other sign make NaN.
 struct Partial {
   double sum = 0;
+  double large_sum = 0;  // times kLargeScale
   double small_squares = 0, squares = 0, large_squares = 0;
   uint64_t largest_bits = 0;  // of the largest magnitude as a float64; as integers they are in the same order, and NaN is above all
   int64_t zeros = 0;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -116,8 +117,16 @@ double norm_of(const Partial& partial) {
   return std::sqrt(partial.small_squares) / kSmallScale;
 }
 
+// Infinite only where a number is.
+double sum_of(const Partial& partial) {
+  constexpr double kMost = std::numeric_limits<double>::max();
+  if (!std::isfinite(partial.large_sum)) return partial.sum + partial.large_sum;
+  return partial.sum + std::fmax(-kMost, std::fmin(kMost, partial.large_sum / kLargeScale));
+}
+
 void join(Partial& whole, const Partial& part) {
   whole.sum += part.sum;
+  whole.large_sum += part.large_sum;
   whole.small_squares += part.small_squares;
   whole.squares += part.squares;
   whole.large_squares += part.large_squares;
@@ -159,7 +168,7 @@ void measure_all(const Entry* entries, int64_t n, int num_threads, MeasurePiece 
     }
     numbers[kNorm * n + i] = norm_of(whole);
     std::memcpy(&numbers[kLargest * n + i], &whole.largest_bits, sizeof(double));
-    numbers[kSum * n + i] = whole.sum;
+    numbers[kSum * n + i] = sum_of(whole);
     numbers[kZeros * n + i] = static_cast<double>(whole.zeros);
     numbers[kNonfinite * n + i] = static_cast<double>(whole.nonfinite);
     numbers[kDeadRows * n + i] = entry.rows && (entry.wanted & kReportRows) ? static_cast<double>(take_dead_rows(entry)) : 0;
