@@ -82,6 +82,24 @@ def test_a_norm_neither_overflows_nor_underflows(kernel: Any, value: float) -> N
 
 
 @needs_triton
+@pytest.mark.parametrize("infinities", [(math.inf,), (-math.inf,), (math.inf, -math.inf), (-math.inf, math.nan), ()])
+def test_a_float64_sum_is_infinite_only_where_a_number_is(kernel: Any, infinities: tuple[float, ...]) -> None:
+    tensor = torch.tensor([1.7e308] * 4001 + [-1.7e308] * 4000, dtype=torch.float64)
+    tensor[2000 : 2000 + len(infinities)] = torch.tensor(infinities, dtype=torch.float64)
+    found = measure(Cuda(kernel, device()), [tensor.to(device())]).values["grad_sum"][0]
+    assert found == pytest.approx(sum(infinities) if infinities else 1.7e308, nan_ok=True)
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_every_finite_number_of_sixteen_bits_is_read_as_it_is(kernel: Any, dtype: torch.dtype) -> None:
+    numbers = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)
+    numbers = numbers[numbers.isfinite()].to(device())
+    tensors = [numbers, numbers[numbers.abs() < torch.finfo(dtype).tiny]]
+    assert_agrees(measure(Cuda(kernel, device()), tensors), measure(Reference(), tensors), tensors)
+
+
+@needs_triton
 def test_rows_are_remembered_between_samples_and_not_known_where_they_were_forgotten(kernel: Any) -> None:
     backend = Cuda(kernel, device())
     first, second = torch.zeros(4, 3, device=device()), torch.zeros(4, 3, device=device())
@@ -177,6 +195,18 @@ def test_no_step_waits_for_numbers_and_rows_come_in_order_when_they_have_come() 
         for name, value in exact.values.items():
             np.testing.assert_array_equal(row.values[name], value, name)
         assert row.step["grad_norm"] == exact.step["grad_norm"]
+
+
+@needs_triton
+@pytest.mark.skipif(HAS_GPU, reason="there is a GPU, and this training is on the CPU")
+def test_a_training_has_the_rows_that_the_reference_gives_it(kernel: Any) -> None:
+    rows, _ = train(Cuda(kernel, "cpu"), 12)
+    expected, _ = train(Reference(), 12)
+    for row, exact in zip(rows, expected, strict=True):
+        assert row.values.keys() == exact.values.keys()
+        for name, value in exact.values.items():
+            np.testing.assert_allclose(row.values[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+        assert row.step["grad_norm"] == pytest.approx(exact.step["grad_norm"], rel=1e-6)
 
 
 def test_parts_of_several_backends_are_put_together_when_all_have_come() -> None:
