@@ -41,7 +41,10 @@ def test_a_threshold_reaches_its_rule_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("select", "ignore", "thresholds", "said"),
     [
-        (["SG999"], [], {}, "no rule 'SG999'"),
+        (["SG999"], [], {}, "no rule 'SG999' · `seismograd rules` lists all"),
+        (["SG2011"], [], {}, "did you mean SG201?"),
+        (["zero-grad"], [], {}, "did you mean missing-zero-grad?"),
+        (["learning"], [], {}, "no rule 'learning' · `seismograd rules` lists all"),
         (["vanishing"], [], {}, "vanishing-gradient"),
         ([], ["SG"], {}, "no rule is left"),
         ([], [], {"SG301": {"nonsense": 1}}, "no threshold 'nonsense'"),
@@ -91,6 +94,13 @@ def test_the_beginning_of_codes_halts_as_it_selects() -> None:
         ("[tool.seismograd]\nthresholds = 3\n", "tables of numbers"),
         ("[tool.seismograd\n", "not TOML"),
         ('[tool]\nseismograd = "SG1"\n', "is a table"),
+        ('[tool.seismograd]\nselect = ["SG301", "SG999"]\n', "pyproject.toml: tool.seismograd.select: there is no rule 'SG999'"),
+        ('[tool.seismograd]\nignore = "nothing"\n', "tool.seismograd.ignore: there is no rule 'nothing'"),
+        ('[tool.seismograd]\nselect = "SG3"\nignore = "SG3"\n', "tool.seismograd.select, ignore: no rule is left"),
+        ('[tool.seismograd]\nhalt-on = ["eror"]\n', "tool.seismograd.halt-on: there is no rule 'eror'"),
+        ("[tool.seismograd.thresholds.SG999]\n", "tool.seismograd.thresholds.SG999: there is no rule 'SG999'"),
+        ("[tool.seismograd.thresholds.SG301]\nmin_scattered = nan\n", "tool.seismograd.thresholds.SG301: min_scattered"),
+        ("[tool.seismograd.thresholds.SG301]\nmin = 3\n", "tool.seismograd.thresholds.SG301: SG301 has no threshold 'min'"),
     ],
 )
 def test_a_setting_that_cannot_be_understood_is_refused(tmp_path: Path, text: str, said: str) -> None:

@@ -119,13 +119,25 @@ def _code(word: str, known: Mapping[str, str]) -> str:
     raise _no_such_rule(word, known)
 
 
+def nearest_rule(word: str, known: Mapping[str, str]) -> str | None:
+    """The code or the name that a word was perhaps meant to be; `None` where none is close.
+
+    Every two codes share half their signs, so that only one that differs in a single sign is close to another.
+    """
+    wanted = word.strip().lower()
+    codes = get_close_matches(wanted, [code.lower() for code in known], n=1, cutoff=0.8)
+    if codes:
+        return codes[0].upper()
+    names = get_close_matches(wanted, known.values(), n=1, cutoff=0.6)
+    return names[0] if names else None
+
+
 def _no_such_rule(word: str, known: Mapping[str, str]) -> SeismogradError:
-    near = get_close_matches(word.lower(), [*(code.lower() for code in known), *known.values()], n=1, cutoff=0.5)
+    near = nearest_rule(word, known)
     problem = say("there is no rule {rule}", rule=repr(word))
-    if not near:
+    if near is None:
         return SeismogradError(problem, say("`seismograd rules` lists all"))
-    name = near[0].upper() if near[0].startswith("sg") else near[0]
-    return SeismogradError(problem, say("did you mean {name}? `seismograd rules` lists all", name=name))
+    return SeismogradError(problem, say("did you mean {name}? `seismograd rules` lists all", name=near))
 
 
 def _thresholds(code: str, given: Mapping[str, float]) -> Iterable[tuple[str, str, float]]:

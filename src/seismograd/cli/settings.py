@@ -12,7 +12,7 @@ import typer
 
 from seismograd.choice import Choice, choose
 from seismograd.errors import SeismogradError
-from seismograd.i18n import mark, say
+from seismograd.i18n import Message, mark, say
 
 SelectOption = Annotated[
     list[str] | None,
@@ -47,7 +47,7 @@ def read_settings(folder: Path | None = None) -> Settings:
     """Those of the nearest pyproject.toml with a `[tool.seismograd]`, from this folder (the current one) upwards.
 
     Raises:
-        SeismogradError: the file is no TOML, or says what there is not.
+        SeismogradError: the file is no TOML, or says what there is not; with the file and the key.
     """
     start = Path.cwd() if folder is None else folder
     for place in (start, *start.parents):
@@ -86,7 +86,26 @@ def _settings(path: Path, table: dict[str, Any]) -> Settings:
             say("{path}: thresholds are tables of numbers, one for each rule", path=str(path)),
             say("write [tool.seismograd.thresholds.SG101]"),
         )
-    return Settings(*(_listed(path, table, key) for key in KEYS[:3]), thresholds=thresholds)  # pyright: ignore[reportUnknownArgumentType]
+    settings = Settings(*(_listed(path, table, key) for key in KEYS[:3]), thresholds=thresholds)  # pyright: ignore[reportUnknownArgumentType]
+    _check(path, settings)
+    return settings
+
+
+def _check(path: Path, settings: Settings) -> None:
+    """Refuse what no run could use, and say where it is written: the command line may hold the same words."""
+    parts: list[tuple[str, dict[str, Any]]] = [
+        ("select", {"select": settings.select}),
+        ("ignore", {"ignore": settings.ignore}),
+        ("select, ignore", {"select": settings.select, "ignore": settings.ignore}),
+        ("halt-on", {"halting": settings.halting}),
+        *((f"thresholds.{rule}", {"thresholds": {rule: given}}) for rule, given in settings.thresholds.items()),
+    ]
+    for key, part in parts:
+        try:
+            choose(**part)
+        except SeismogradError as error:
+            where = {"path": str(path), "key": f"tool.seismograd.{key}", "problem": error.message.render()}
+            raise SeismogradError(Message("{path}: {key}: {problem}", where), error.hint) from error
 
 
 def _listed(path: Path, table: dict[str, Any], key: str) -> tuple[str, ...]:

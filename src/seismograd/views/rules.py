@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.text import Text
 
+from seismograd.choice import nearest_rule
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
 from seismograd.prose import wrap
@@ -30,12 +30,12 @@ def find_rule(wanted: str) -> type[Rule]:
     by_word = {word: rule for rule in RULES for word in (rule.code.lower(), rule.name)}
     rule = by_word.get(wanted.strip().lower())
     if rule is None:
-        near = get_close_matches(wanted.strip().lower(), by_word, n=1, cutoff=0.4)
-        nearest = by_word[near[0]] if near else RULES[0]
+        near = nearest_rule(wanted, {each.code: each.name for each in RULES})
+        nearest = by_word[near.lower()] if near else None
         raise SeismogradError(
             say("there is no rule {rule}", rule=repr(wanted)),
             say("did you mean {code} {name}? `seismograd rules` lists all", code=nearest.code, name=nearest.name)
-            if near
+            if nearest
             else say("`seismograd rules` lists all"),
         )
     return rule
