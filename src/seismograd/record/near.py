@@ -68,16 +68,22 @@ class Near:
             place_of = {place: column for column, place in enumerate(self.columns(segment))}
             there = [(at, place_of[place]) for at, place in enumerate(places) if place in place_of]
             at, columns = [at for at, _ in there], [column for _, column in there]
+            if not columns:
+                continue
             sampled = segment.sample_rows(end)
             file = segment.path / layout.statistic_file(statistic)
-            whole = (segment.num_samples(), segment.num_parameters, statistic.width)[: 2 + (statistic.width > 1)]
-            held: AnyArray = np.memmap(file, statistic.dtype, "r", 0, whole)
-            for index in inside:
-                sample = int(np.searchsorted(sampled, int(rows[index])))
-                row = held[sample, columns].astype(np.float64)
-                state = segment.state(int(rows[index]) - first, int(rows[index]) - first + 1)[0][columns]
-                row[state <= State.ABSENT] = np.nan
-                values[index, at] = row
+            first_column, last_column = min(columns), max(columns)
+            width = np.dtype(statistic.dtype).itemsize * statistic.width
+            with file.open("rb", buffering=0) as held:  # a memory map would keep other threads waiting for the disk
+                for index in inside:
+                    sample = int(np.searchsorted(sampled, int(rows[index])))
+                    held.seek((sample * segment.num_parameters + first_column) * width)
+                    data = held.read((last_column + 1 - first_column) * width)
+                    numbers: AnyArray = np.frombuffer(data, statistic.dtype).reshape(-1, *shape[2:])
+                    row = numbers[np.array(columns) - first_column].astype(np.float64)
+                    state = segment.state(int(rows[index]) - first, int(rows[index]) - first + 1)[0][columns]
+                    row[state <= State.ABSENT] = np.nan
+                    values[index, at] = row
         return values
 
     def elements(self, start: int, stop: int) -> Iterator[tuple[int, FloatArray]]:

@@ -207,8 +207,14 @@ class Run:
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """What the rules found while the run went on."""
+        """What the rules found while the run went on; of one that `is_concluded`, their final list."""
         return findings_from_lines(self._lines[layout.FINDINGS].values)
+
+    @property
+    def is_concluded(self) -> bool:
+        """Whether the rules that ran beside it saw all of it and gave their final list."""
+        lines = self._lines[layout.FINDINGS].values
+        return self.ended and bool(lines) and isinstance(lines[-1], tuple)
 
     @property
     def notes(self) -> tuple[Note, ...]:

@@ -6,7 +6,7 @@ Shapes: C columns of the picture, N states, P parameters of the run or scalars o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from seismograd.record.entries import Entries
 from seismograd.record.pyramid.cells import HIGH, LAST, LOW, NUM_EXTREMES, NUM_STATES, PYRAMID_STATISTICS, CountArray, cell_rows, merge
 from seismograd.record.pyramid.steps import STATISTICS as STEP_STATISTICS
 from seismograd.record.pyramid.steps import STEP_SCALARS, STEPS, step_states, step_values
-from seismograd.record.pyramid.tower import ALL, Columns, Tower
+from seismograd.record.pyramid.tower import Columns, Tower
 from seismograd.record.segment import Segment
 from seismograd.record.tail import Whole
 from seismograd.schema import AnyArray, FloatArray, IntArray, State, StateArray, Statistic
@@ -85,16 +85,25 @@ class Levels:
 
         The first and the last column may hold a few rows more than was asked for: they are cells of the pyramid.
         """
+        return _joined(list(self.stretches(name, start, stop, num_columns, only)), self._num_parameters if only is None else len(only))
+
+    def stretches(
+        self, name: str, start: int, stop: int, num_columns: int, only: Sequence[int] | None = None, at_once: int | None = None
+    ) -> Iterator[View]:
+        """The same view, at most about `at_once` numbers of it at a time, so that who only looks at it needs little memory and time."""
         places = np.arange(self._num_parameters) if only is None else np.array(only, np.int64)
         # A few parameters of many cost about a page of the file a cell each, so they count as half of all.
         level, size = _scale(stop - start, num_columns, max(len(places), self._num_parameters // 2))
-        views = [_view(part, name, start, stop, level, size, places) for part in self._parts if part.first < stop and start < part.stop]
-        return _joined(views, len(places))
+        most = None if at_once is None else max(1, at_once // max(1, len(places) * size))
+        for part in self._parts:
+            if part.first < stop and start < part.stop:
+                yield from _views(part, name, start, stop, level, size, places, most)
 
     def steps(self, start: int, stop: int, num_columns: int) -> View:
         """The scalars of the steps, STEP_SCALARS, likewise."""
         level, size = _scale(stop - start, num_columns, len(STEP_SCALARS))
-        return _joined([_view(self._steps, STEPS, start, stop, level, size, self._steps.places)] if stop > start else [], len(STEP_SCALARS))
+        views = list(_views(self._steps, STEPS, start, stop, level, size, self._steps.places)) if stop > start else []
+        return _joined(views, len(STEP_SCALARS))
 
     def _read_steps(self, start: int, stop: int, columns: Columns, _: Sequence[str]) -> tuple[StateArray, Mapping[str, AnyArray]]:
         steps = self._entries.read(layout.STEPS, start, stop)
@@ -151,26 +160,39 @@ def _scale(num_rows: int, num_columns: int, num_parameters: int) -> tuple[int, i
     return level, max(1, round(wanted / cell_rows(level)))
 
 
-def _view(part: _Part, name: str, start: int, stop: int, level: int, size: int, places: IntArray) -> View:
+def _views(
+    part: _Part, name: str, start: int, stop: int, level: int, size: int, places: IntArray, most: int | None = None
+) -> Iterator[View]:
+    """The view of a part, `most` columns at a time."""
     rows = cell_rows(level)
     low = max(start - part.first, 0) // rows * rows
     high = min(-(-max(stop - part.first, 0) // rows) * rows, part.stop - part.first)
     columns = _positions(part.places, places)
-    there = np.flatnonzero(columns >= 0)
-    num = math.ceil((high - low) / (rows * size))
-    starts = part.first + low + np.arange(num, dtype=np.int64) * rows * size
-    stops = np.minimum(starts + rows * size, part.first + high)
-    counts = np.zeros((num, NUM_STATES, len(places)), np.int32)
-    counts[:, State.NOT_MEASURED] = (stops - starts)[:, None]
-    extremes = np.full((num, NUM_EXTREMES, len(places)), np.nan)
-    if len(there):
-        known = name in part.tower.statistics
-        in_order = len(columns) == part.tower.num_columns and np.array_equal(columns, np.arange(len(columns)))
-        chosen: Columns = ALL if in_order else columns[there].tolist()
-        cells = merge(part.tower.cells(level, low, high, [name] if known else [], chosen), size)
-        counts[:, :, there] = cells.counts
-        if known:
-            extremes[:, :, there] = cells.extremes[name]
+    stretch = (high - low if most is None else most * rows * size) or 1
+    for first in range(low, high, stretch):
+        yield _view(part, name, first, min(first + stretch, high), level, size, columns)
+
+
+def _view(part: _Part, name: str, low: int, high: int, level: int, size: int, columns: IntArray) -> View:
+    """Rows of a part, whole cells of the level; `columns` are the places of the parameters in it, -1: it has them not."""
+    rows = cell_rows(level) * size
+    num = math.ceil((high - low) / rows)
+    starts = part.first + low + np.arange(num, dtype=np.int64) * rows
+    stops = np.minimum(starts + rows, part.first + high)
+    known = [name] if name in part.tower.statistics else []
+    if len(columns) == part.tower.num_columns and known and np.array_equal(columns, np.arange(len(columns))):
+        cells = merge(part.tower.cells(level, low, high, known), size)
+        counts, extremes = cells.counts, cells.extremes[name]
+    else:
+        there = np.flatnonzero(columns >= 0)
+        counts = np.zeros((num, NUM_STATES, len(columns)), np.int32)
+        counts[:, State.NOT_MEASURED] = (stops - starts)[:, None]
+        extremes = np.full((num, NUM_EXTREMES, len(columns)), np.nan)
+        if len(there):
+            cells = merge(part.tower.cells(level, low, high, known, columns[there].tolist()), size)
+            counts[:, :, there] = cells.counts
+            if known:
+                extremes[:, :, there] = cells.extremes[name]
     return View(starts, stops, counts, extremes[:, LOW], extremes[:, HIGH], extremes[:, LAST])
 
 

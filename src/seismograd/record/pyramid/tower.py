@@ -60,9 +60,10 @@ class Tower:
         assert self.directory is not None
         dtype = record_dtype(level, self.num_columns, self.statistics)
         cells: AnyArray = np.memmap(level_path(self.directory, level), dtype, "r", start * dtype.itemsize, (stop - start,))
+        # Of all columns these are views of the file: only what is looked at is read.
         return Cells(
-            np.asarray(cells[STATES][:, :, columns], np.int32),
-            {name: np.asarray(cells[name][:, :, columns], np.float64) for name in names},
+            np.asarray(cells[STATES][:, :, columns]),
+            {name: np.asarray(cells[name][:, :, columns]) for name in names},
         )
 
     def _from_below(self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns) -> list[Cells]:

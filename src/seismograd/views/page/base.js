@@ -93,8 +93,9 @@ const packed = ([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8)
 // A canvas as sharp as the screen; drawing is in CSS pixels.
 function fit(canvas, width, height) {
   const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.max(1, Math.round(width * ratio));
-  canvas.height = Math.max(1, Math.round(height * ratio));
+  const wide = Math.max(1, Math.round(width * ratio)), high = Math.max(1, Math.round(height * ratio));
+  if (canvas.width !== wide) canvas.width = wide;
+  if (canvas.height !== high) canvas.height = high;
   canvas.style.height = `${height}px`;
   const pen = canvas.getContext("2d");
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -127,6 +128,28 @@ function ticks(start, stop, most) {
   const found = [];
   for (let at = Math.ceil(start / size) * size; at <= stop; at += size) found.push(at);
   return found;
+}
+
+// Resolves once what was drawn is on the screen. A page in the background has no frames.
+function afterFrame() {
+  return new Promise((done) => {
+    if (document.visibilityState === "hidden") setTimeout(done, 0);
+    else requestAnimationFrame(() => setTimeout(done, 0));
+  });
+}
+
+// Tells the browser's own measurements when something was first seen.
+const seen = new Set();
+function painted(what) {
+  if (seen.has(what)) return;
+  seen.add(what);
+  afterFrame().then(() => performance.mark(`seismograd ${what}`));
+}
+
+// How long something took, the last time that it was done.
+function timed(what, start) {
+  performance.clearMeasures(`seismograd ${what}`);
+  performance.measure(`seismograd ${what}`, { start });
 }
 
 function later(call, wait) {

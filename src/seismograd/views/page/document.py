@@ -23,6 +23,7 @@ SCRIPTS = (
     "state.js",
     "panel.js",
     "findings.js",
+    "cells.js",
     "heat.js",
     "profile.js",
     "lines.js",
@@ -36,12 +37,12 @@ SCRIPTS = (
 )
 
 
-def document(mode: str, title: str, data: str = "") -> str:
-    """The page; `mode` is "view" (it asks a server) or "report" (`data`, base64 of gzip, is all it has)."""
+def document(mode: str, title: str, data: str = "", only: int | None = None) -> str:
+    """The page; `mode` is "view" (it asks a server, which has `only` one run) or "report" (`data`, base64 of gzip, is all it has)."""
     style, script = _style(), _script()
     parts = [
         _block("texts", "application/json", json.dumps(catalogue(TEXTS), ensure_ascii=False, separators=(",", ":"))),
-        _block("config", "application/json", json.dumps({"mode": mode, "lang": language()})),
+        _block("config", "application/json", json.dumps({"mode": mode, "lang": language(), "only": only})),
     ]
     if data:
         parts.append(_block("data", "application/octet-stream", data))

@@ -2,8 +2,8 @@
 
 const findingsPanel = panel("findings", {
   title: "diagnosis",
-  sub: () => sentences(T(state.meta.judged_now ? "judged_now" : "judged_recorded"), state.meta.rows ? "" : T("no_steps")),
-  on: "meta window cursor",
+  sub: () => sentences(T(`judged_${state.meta.judged}`), state.meta.rows ? "" : T("no_steps")),
+  on: "meta window",
   draw: drawFindings,
   table: () => ({
     head: ["severity", "code", "name", "first_step", "last_step", "parameters", "cause", "advice", "where"].map((key) => T(`column_${key}`)),
@@ -11,6 +11,8 @@ const findingsPanel = panel("findings", {
       inLanguage(each.cause), inLanguage(each.advice), each.where]),
   }),
 });
+
+on("cursor", () => { if (!findingsPanel.asTable && state.meta.rows && drawnFindings) drawTimeline(); });
 
 const timeline = { canvas: el("canvas", { role: "img" }), root: el("div", { class: "canvas" }) };
 timeline.root.append(timeline.canvas);
@@ -24,7 +26,7 @@ function verdictText() {
   if (!rows) return T("verdict_nothing");
   if (!findings.length) {
     const looked = rules.filter((each) => each.status !== "not evaluated").length;
-    if (!state.meta.judged_now) return T("verdict_quiet");
+    if (state.meta.judged !== "now") return T("verdict_quiet");
     return looked ? T("verdict_healthy", { number: looked }) : T("verdict_unjudged");
   }
   return T("verdict_found", { list: Object.keys(SEVERITY_MARKS).map((severity) => {
@@ -38,14 +40,17 @@ function worstSeverity() {
 }
 
 let drawnFindings = "";
+let drawnOf = [];
 
 function drawFindings(body) {
   const { findings, rules, notes, run } = state.meta;
-  const now = JSON.stringify([findings, rules, notes, run.torn, look.lang, state.meta.rows > 0, state.meta.judged_now]);
+  const isOld = drawnOf[0] === state.meta && drawnOf[1] === look.lang && body.childNodes.length > 0;
+  const now = isOld ? drawnFindings : JSON.stringify([findings, rules, notes, run.torn, look.lang, state.meta.rows > 0, state.meta.judged]);
+  drawnOf = [state.meta, look.lang];
   if (now !== drawnFindings || !body.childNodes.length) {
     drawnFindings = now;
     const worst = worstSeverity();
-    const judged = state.meta.rows > 0 && state.meta.judged_now && rules.some((each) => each.status !== "not evaluated");
+    const judged = state.meta.rows > 0 && state.meta.judged === "now" && rules.some((each) => each.status !== "not evaluated");
     const opened = new Set([...body.querySelectorAll("details[open]")].map((each) => each.dataset.key));
     body.replaceChildren(
       el("p", { class: `verdict ${worst ?? (judged ? "good" : "")}`, id: "verdict" }, `${worst ? SEVERITY_MARKS[worst] : judged ? "✓" : "–"} ${verdictText()}`),
@@ -57,6 +62,7 @@ function drawFindings(body) {
     );
   }
   if (state.meta.rows) drawTimeline();
+  painted("verdict");
 }
 
 function stepsText(finding) {

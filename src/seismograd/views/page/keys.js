@@ -2,7 +2,7 @@
 
 const KEYS = [
   ["← →", "key_step"], ["Shift ← →", "key_far"], ["Home End", "key_ends"], ["↑ ↓", "key_parameter"], ["[ ]", "key_zoom"], ["0", "key_whole"],
-  ["n p", "key_finding"], ["/", "key_filter"], ["s", "key_sort"], ["g", "key_group"], ["t", "key_table"], ["l", "key_language"], ["d", "key_dark"], ["?", "key_help"], ["Esc", "key_escape"],
+  ["n p", "key_finding"], ["/", "key_filter"], ["s", "key_sort"], ["g", "key_group"], ["c", "key_scale"], ["t", "key_table"], ["l", "key_language"], ["d", "key_dark"], ["?", "key_help"], ["Esc", "key_escape"],
 ];
 
 function moveParameter(direction) {
@@ -12,7 +12,7 @@ function moveParameter(direction) {
 }
 
 function cycle(name) {
-  const select = document.querySelector(`#filters select[data-name="${name}"]`);
+  const select = document.querySelector(`select[data-name="${name}"]`);
   if (!select) return;
   select.selectedIndex = (select.selectedIndex + 1) % select.options.length;
   select.dispatchEvent(new Event("change"));
@@ -36,6 +36,7 @@ const ACTIONS = {
   "/": () => document.getElementById("filter").focus(),
   s: () => cycle("sort"),
   g: () => cycle("group"),
+  c: () => cycle("scale"),
   t: () => { const all = [...panels.values()]; const on = !all.every((each) => each.asTable); for (const each of all) each.asTable = on; emit("tables"); },
   l: () => setLanguage(LANGUAGES[(LANGUAGES.indexOf(look.lang) + 1) % LANGUAGES.length]),
   d: () => setTheme(look.theme === "dark" ? "light" : "dark"),

@@ -37,7 +37,7 @@ function drawLanes(body) {
   if (!state.lanes) return nothing(body, T(state.source.live ? "loading" : "not_in_report"));
   if (lanesBox.parentNode !== body) body.replaceChildren(lanesBox);
   const { events, steps } = state.lanes;
-  const width = body.clientWidth || 800, left = 104, high = 19, top = 20, height = top + LANES.length * high + 8;
+  const width = body.room || 800, left = 104, high = 19, top = 20, height = top + LANES.length * high + 8;
   const pen = fit(lanesCanvas, width, height);
   lanesCanvas.setAttribute("aria-label", T("lanes_label", { number: events.length, first: steps[0], last: steps[steps.length - 1] }));
   const slots = [];

@@ -128,14 +128,12 @@ function inWindow(answer, names) {
 }
 
 function colourKey(entries) {
-  return el("div", { class: "legend" }, ...entries.filter((each) => each).map(([label, colour, dash, mark]) => {
-    const canvas = el("canvas", { width: "26", height: "12", "aria-hidden": "true" });
-    const pen = canvas.getContext("2d");
-    pen.strokeStyle = colour;
-    pen.lineWidth = 2.5;
-    pen.setLineDash(dash ?? []);
-    if (mark) triangle(pen, 13, 6, 5, colour);
-    else { pen.beginPath(); pen.moveTo(0, 6); pen.lineTo(26, 6); pen.stroke(); }
-    return el("span", {}, canvas, label);
-  }));
+  return el("div", { class: "legend" }, ...entries.filter((each) => each).map(([label, colour, dash, mark]) => el("span", {}, swatch(colour, dash ?? [], mark), label)));
+}
+
+function swatch(colour, dash, mark) {
+  const made = el("span", { class: mark ? "mark" : "swatch", "aria-hidden": "true" }, mark ? "▼" : "");
+  made.style.color = colour;
+  if (dash.length) made.style.borderTopStyle = dash[0] < 4 ? "dotted" : "dashed";
+  return made;
 }

@@ -104,7 +104,7 @@ function sayStep() {
     `${T("scalar_lr")} ${fmt(step.lr)}`, own, ...special));
 }
 on("step cursor look", () => sayStep());
-on("meta rows heat", () => { if (state.meta) drawBar(); });
+on("meta rows", () => { if (state.meta) drawBar(); });
 on("heat step", () => { if (state.sort === "trouble" || state.sort === "norm") { const before = state.rows.map((row) => row.label).join(); listRows(); if (state.rows.map((row) => row.label).join() !== before) emit("rows"); } });
 
 function takeMeta(meta) {
@@ -130,11 +130,10 @@ function takeMeta(meta) {
   listRows();
   if (column >= 0 && column < meta.parameters.length) state.column = column;
   document.body.dataset.window = `${state.start}-${state.stop}`;
-  drawBar();
   drawFilters();
   emit("meta");
+  if (state.heat) askStep(); // else behind the heat map
   askWindow();
-  askStep();
 }
 
 const ORDER = ["findings", "heat", "profile", "scalars", "spread", "parameter", "lanes"];
@@ -182,11 +181,11 @@ async function start() {
   try {
     if (CONFIG.mode === "report") return await showRun(await ReportSource.open(), null);
     const wanted = new URLSearchParams(location.search);
-    const answer = await loadRuns();
-    state.runs = answer.runs;
-    const run = wanted.get("run") ?? (answer.only === null ? null : String(answer.only));
+    const run = wanted.get("run") ?? CONFIG.only;
     if (run === null) return await showRuns();
-    return await showRun(new ServerSource(Number(run)), wanted.has("with") ? new ServerSource(Number(wanted.get("with"))) : null);
+    const source = new ServerSource(Number(run));
+    source.lookAhead(widthOf(), state.statistic, state.which);
+    return await showRun(source, wanted.has("with") ? new ServerSource(Number(wanted.get("with"))) : null);
   } catch (error) {
     connected(false, error);
     throw error;

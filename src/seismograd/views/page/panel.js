@@ -9,14 +9,26 @@ function panel(id, { title, sub, draw, table, own, on: names }) {
   made.body = el("div", { class: "body" });
   made.tableBody = el("div", { class: "scroll", tabindex: "0", hidden: true });
   made.root.append(made.head, made.body, made.tableBody);
-  made.refresh = later(() => refresh(made), 0);
+  made.refresh = () => { waiting.add(made); drawSoon(); };
   panels.set(id, made);
   on(`${names} look tables`, made.refresh);
   return made;
 }
 
-function refresh(made) {
-  if (!state.meta || !made.root.isConnected) return;
+// All panels that have something new, in one go: what is read of the layout is read between what is written, once.
+const waiting = new Set();
+const drawSoon = later(() => {
+  const now = [...waiting].filter((made) => state.meta && made.root.isConnected);
+  waiting.clear();
+  now.forEach(drawHead);
+  for (const made of now) made.body.room = made.body.clientWidth;
+  for (const made of now) {
+    if (made.asTable) fillTable(made);
+    else made.draw(made.body);
+  }
+}, 0);
+
+function drawHead(made) {
   const focused = made.head.contains(document.activeElement) ? document.activeElement.getAttribute("data-name") : null;
   made.head.replaceChildren(
     el("h2", { id: `${made.id}-title` }, T(made.title)),
@@ -26,8 +38,6 @@ function refresh(made) {
   if (focused) made.head.querySelector(`[data-name="${focused}"]`)?.focus();
   made.body.hidden = made.asTable;
   made.tableBody.hidden = !made.asTable;
-  if (made.asTable) fillTable(made);
-  else made.draw(made.body);
 }
 
 function tableButton(made) {
@@ -107,7 +117,7 @@ class Stage {
 
   begin(body, height) {
     if (this.root.parentNode !== body) body.replaceChildren(this.root);
-    this.width = body.clientWidth || 600;
+    this.width = body.room || 600;
     this.height = height;
     this.canvas.setAttribute("aria-label", this.label());
     return fit(this.canvas, this.width, height);

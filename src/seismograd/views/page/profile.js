@@ -44,7 +44,7 @@ function drawProfile(body) {
   const { step } = state, fitted = step.fit;
   profileText.replaceChildren(...(fitted ? [el(fitted.goodness < 0.5 ? "span" : "strong", {}, T("gain", { gain: fmt(fitted.gain, 3) })), ` ${T("gain_rest", { layers: fitted.columns.length - 1, left: fmt(fitted.total, 2), goodness: fitted.goodness.toFixed(2) })}`,
     fitted.row !== step.row ? ` ${T("gain_at", { step: fitted.step })}` : ""] : [el("span", { class: "dim" }, T("gain_none"))]));
-  const width = body.clientWidth || 400, height = 340, left = 56, right = 10, top = 22, bottom = 34;
+  const width = body.room || 400, height = 340, left = 56, right = 10, top = 22, bottom = 34;
   const pen = fit(profileCanvas, width, height);
   profileCanvas.setAttribute("aria-label", T("profile_label", { layers: layers.length, step: step.step }));
   const values = layers.map((column) => ({ column, state: step.states[column], norm: step.grad_norm[column] }));

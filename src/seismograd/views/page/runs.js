@@ -38,11 +38,11 @@ function drawRuns(body) {
 async function loadRuns() {
   const response = await fetch("runs", { credentials: "same-origin" });
   if (!response.ok) throw new Error(String(response.status));
-  const answer = await response.json();
-  return answer;
+  return await response.json();
 }
 
 async function showRuns() {
+  state.runs = (await loadRuns()).runs;
   document.getElementById("main").replaceChildren(runsPanel.root);
   state.meta = { rows: 0, steps: { rows: [], first: 0 }, parameters: [], findings: [] };
   drawBar();

@@ -12,6 +12,15 @@ function unpack(buffer) {
   return header;
 }
 
+// What is known of a run: its parameters as objects, which the answer holds as names and what they have in common.
+function asMeta(answer) {
+  if (!answer.parameters) {
+    answer.parameters = answer.names.map((name, column) => ({ ...answer.alike[answer.kind[column]], name, depth: answer.depth[column] < 0 ? null : answer.depth[column] }));
+    answer.layers = Array.from(answer.layers);
+  }
+  return answer;
+}
+
 class ServerSource {
   constructor(index) {
     this.index = index;
@@ -35,8 +44,24 @@ class ServerSource {
     return this.kept.get(key);
   }
 
-  meta() { return this.ask("meta"); }
-  heat(start, stop, width, statistic, which) { return this.ask("heat", { start, stop, width, statistic, which }); }
+  async meta() { return asMeta(await this.ask("meta")); }
+
+  // What every page needs, before it is known how long the run is: both at once, and the heat map of the whole run.
+  lookAhead(width, statistic, which) {
+    this.meta().catch(() => {});
+    this.whole = this.ask("heat", { width, statistic, which });
+  }
+
+  async heat(start, stop, width, statistic, which) {
+    const whole = this.whole;
+    this.whole = null;
+    if (whole && start === 0) {
+      const answer = await whole;
+      if (answer.statistic === statistic && answer.which === which && answer.stops[answer.stops.length - 1] === stop) return answer;
+    }
+    return this.ask("heat", { start, stop, width, statistic, which });
+  }
+
   scalars(start, stop, width) { return this.ask("scalars", { start, stop, width }); }
   line(column, start, stop, width) { return this.ask("line", { column, start, stop, width }); }
   step(row) { return this.ask("step", { row }); }
@@ -79,7 +104,7 @@ class ReportSource {
     return rows.reduce((best, each) => (Math.abs(each - row) < Math.abs(best - row) ? each : best), rows[0] ?? 0);
   }
 
-  meta() { return this.ask("meta"); }
+  async meta() { return asMeta(await this.ask("meta")); }
   heat(start, stop, width, statistic, which) { return this.ask(`heat/${statistic}/${which}`); }
   scalars() { return this.ask("scalars"); }
   async line(column) { return (await this.ask(`line/${column}`)) ?? fromHeat(await this.ask("heat/grad_norm/high"), column); }

@@ -3,7 +3,7 @@
 const state = {
   source: null, meta: null, other: null, otherMeta: null,
   row: 0, column: -1, start: 0, stop: 0, follow: true,
-  filter: "", sort: "depth", group: 0, kind: "auto", statistic: "grad_norm", which: "high", difference: false,
+  filter: "", sort: "depth", group: 0, kind: "auto", statistic: "grad_norm", which: "high", scale: "all", difference: false,
   heat: null, otherHeat: null, scalars: null, otherScalars: null, step: null, line: null, otherLine: null, histogram: null, lanes: null,
   rows: [],
 };
@@ -165,19 +165,23 @@ async function ask(what, question) {
   emit(what);
 }
 
-const widthOf = () => Math.max(200, Math.min(2000, Math.round(document.documentElement.clientWidth * 0.75)));
+const widthOf = () => Math.max(200, Math.min(2000, Math.round(window.innerWidth * 0.75)));
 
+// The heat map first: while it is not there, nothing else takes the server's time.
 function askWindow() {
-  const { source, other, start, stop } = state;
   if (!state.meta.rows) return;
-  const width = Math.min(widthOf(), Math.max(200, Math.round(1e6 / state.meta.parameters.length)));
-  ask("heat", async () => ({ ...(await source.heat(start, stop, width, state.statistic, state.which)), window: `${start}-${stop}` }));
-  ask("scalars", () => source.scalars(start, stop, widthOf()));
-  if (other) {
-    ask("otherHeat", () => other.heat(start, stop, width, state.statistic, state.which));
-    ask("otherScalars", () => other.scalars(start, stop, widthOf()));
-  }
-  askParameter();
+  const { source, other, start, stop } = state;
+  const first = ask("heat", async () => ({ ...(await source.heat(start, stop, widthOf(), state.statistic, state.which)), window: `${start}-${stop}` }));
+  const rest = () => {
+    ask("scalars", () => source.scalars(start, stop, widthOf()));
+    if (other) {
+      ask("otherHeat", () => other.heat(start, stop, widthOf(), state.statistic, state.which));
+      ask("otherScalars", () => other.scalars(start, stop, widthOf()));
+    }
+    askParameter();
+  };
+  if (state.heat) rest();
+  else first.then(afterFrame).then(() => { askStep(); rest(); });
 }
 
 function askParameter() {

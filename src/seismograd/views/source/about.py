@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
 from seismograd.record.findings import finding_to_json
 from seismograd.record.pyramid.levels import PYRAMID_STATISTICS
 from seismograd.record.pyramid.steps import STEP_SCALARS
@@ -14,6 +18,7 @@ from seismograd.schema import (
     HISTOGRAM_EXPONENTS_PER_BIN,
     HISTOGRAM_FIRST_EXPONENT,
     SCHEMA_VERSION,
+    AnyArray,
     EventFlag,
     EventKind,
     Finding,
@@ -28,8 +33,15 @@ from seismograd.views.source.words import rendered
 _ROW_LABELS = 512  # rows whose step is told, where steps were left out
 
 
-def about(run: Run, judged: Judged, going_on: bool) -> dict[str, object]:
-    """The header of all: no path, no argument, no environment, no host name."""
+def about(run: Run, judged: Judged, going_on: bool) -> tuple[dict[str, object], dict[str, AnyArray]]:
+    """The header of all, and its arrays: no path, no argument, no environment, no host name.
+
+    Parameters that are alike but for their name and depth are described once: `alike[kind[p]]` is what is known of parameter `names[p]`.
+    """
+    columns = {each.name: column for column, each in enumerate(run.parameters)}
+    alike, kind = _alike(run.parameters)
+    depths = [-1 if each.depth is None else each.depth for each in run.parameters]
+    arrays: dict[str, AnyArray] = {"kind": np.array(kind, np.int32), "depth": np.array(depths, np.int32), "layers": _layers(run)}
     return {
         "schema": SCHEMA_VERSION,
         "run": {
@@ -45,19 +57,19 @@ def about(run: Run, judged: Judged, going_on: bool) -> dict[str, object]:
         },
         "rows": run.num_rows,
         "steps": _steps(run),
-        "parameters": [_parameter(each) for each in run.parameters],
-        "layers": _layers(run),
+        "names": [each.name for each in run.parameters],
+        "alike": alike,
         "statistics": [name for name in PYRAMID_STATISTICS if any(each.name == name for each in run.statistics)],
         "scalars": list(STEP_SCALARS),
         "gain_band": [VanishingGradient().max_gain, ExplodingGradient().min_gain],
         "optimizers": [{"kind": each.kind, "name": each.name} for each in run.near.optimizers],
         "sites": [{"where": str(each), "label": each.label} for each in run.near.sites],
         "elements": list(run.info.elements),
-        "findings": [_finding(run, each) for each in judged.findings],
+        "findings": [_finding(run, each, columns) for each in judged.findings],
         "rules": [
             {"code": each.code, "name": each.name, "status": each.status, "reason": rendered(each.reason)} for each in judged.statuses
         ],
-        "judged_now": judged.now,
+        "judged": judged.how,
         "notes": [
             {"kind": each.kind, "step": each.iteration, "text": rendered(each.message)}
             for each in run.notes
@@ -68,7 +80,7 @@ def about(run: Run, judged: Judged, going_on: bool) -> dict[str, object]:
         "kinds": {kind.name: int(kind) for kind in EventKind},
         "event_flags": {str(flag.name): int(flag) for flag in EventFlag if flag},
         "step_flags": {str(flag.name): int(flag) for flag in StepFlag if flag},
-    }
+    }, arrays
 
 
 def _steps(run: Run) -> dict[str, object]:
@@ -82,30 +94,27 @@ def _steps(run: Run) -> dict[str, object]:
     return {"first": first, "last": last, "rows": [[row, int(run.near.steps(row, row + 1)["iteration"][0])] for row in rows]}
 
 
-def _parameter(parameter: Parameter) -> dict[str, object]:
-    return {
-        "name": parameter.name,
-        "shape": list(parameter.shape),
-        "dtype": parameter.dtype,
-        "numel": parameter.numel,
-        "module": parameter.module,
-        "depth": parameter.depth,
-        "aliases": list(parameter.aliases),
-        "optimizer": parameter.optimizer,
-        "group": parameter.group,
-        "trainable": parameter.trainable,
-        "compute_dtype": parameter.compute_dtype,
-    }
+def _alike(parameters: Sequence[Parameter]) -> tuple[list[dict[str, object]], list[int]]:
+    """The descriptions that occur, and which of them each parameter has."""
+    places: dict[tuple[object, ...], int] = {}
+    kind = [
+        places.setdefault(
+            (each.shape, each.dtype, each.numel, each.module, each.aliases, each.optimizer, each.group, each.trainable, each.compute_dtype),
+            len(places),
+        )
+        for each in parameters
+    ]
+    names = ("shape", "dtype", "numel", "module", "aliases", "optimizer", "group", "trainable", "compute_dtype")
+    return [dict(zip(names, values, strict=True)) for values in places], kind
 
 
-def _layers(run: Run) -> list[int]:
+def _layers(run: Run) -> AnyArray:
     """The columns of the weights that pass a signal on, nearest the input first."""
     layers = layers_of(run.parameters)
-    return [int(column) for column in layers.columns[: len(layers)]]
+    return layers.columns[: len(layers)].astype(np.int32)
 
 
-def _finding(run: Run, finding: Finding) -> dict[str, object]:
-    columns = {each.name: column for column, each in enumerate(run.parameters)}
+def _finding(run: Run, finding: Finding, columns: Mapping[str, int]) -> dict[str, object]:
     return {
         **finding_to_json(finding, text=rendered),
         "columns": [columns[name] for name in finding.parameters if name in columns],

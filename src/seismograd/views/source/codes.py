@@ -25,13 +25,13 @@ def encode(view: View, which: str) -> Codes:
     A column with any non-finite step is NONFINITE, else the number, else what its steps have in common: ZERO before ABSENT before
     NOT_MEASURED.
     """
-    values: FloatArray = {"low": view.low, "high": view.high, "last": view.last}[which]
-    codes = np.full(values.shape, NOT_MEASURED, np.int16)
-    codes[view.counts[:, State.ABSENT] > 0] = ABSENT
-    codes[(view.counts[:, State.ZERO] > 0) | (values == 0)] = ZERO
+    values: FloatArray = {"low": view.low, "high": view.high, "last": view.last}[which].astype(np.float64)
     positive = values > 0
-    codes[positive] = milli_decades(values[positive])
-    codes[view.counts[:, State.NONFINITE] > 0] = NONFINITE
+    codes = milli_decades(np.where(positive, values, 1))
+    np.copyto(codes, NOT_MEASURED, where=~positive)
+    np.copyto(codes, ABSENT, where=~positive & (view.counts[:, State.ABSENT] > 0))
+    np.copyto(codes, ZERO, where=~positive & ((view.counts[:, State.ZERO] > 0) | (values == 0)))
+    np.copyto(codes, NONFINITE, where=view.counts[:, State.NONFINITE] > 0)
     return np.ascontiguousarray(codes.T)
 
 

@@ -10,23 +10,43 @@ from seismograd.schema import SEVERITIES, Finding
 
 _MOST_ROWS = 20_000
 _MOST_NUMBERS = 1_500_000  # rows times parameters
+_QUICK_NUMBERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Findings in reading order, what each rule came to, and whether the rules were run for it now (`statuses` is empty otherwise)."""
+    """Findings in reading order, and what each rule came to.
+
+    `how`: the rules were run for it "now"; else, without `statuses`, it is what those beside the training said at its "end", or so far
+    ("running").
+    """
 
     findings: tuple[Finding, ...]
     statuses: tuple[RuleStatus, ...]
-    now: bool
+    how: str
 
 
 def judge(run: Run, going_on: bool = False) -> Judged:
     """What the rules say of a run; of one that goes on, or is long, what they said while it was recorded."""
-    if going_on or run.num_rows > _MOST_ROWS or run.num_rows * len(run.parameters) > _MOST_NUMBERS:
-        return Judged(in_order(run.findings), (), False)
+    if going_on or is_long(run):
+        return as_recorded(run)
     diagnosis = diagnose(run.blocks(), notes=run.notes)
-    return Judged(in_order(diagnosis.findings()), diagnosis.statuses(), True)
+    return Judged(in_order(diagnosis.findings()), diagnosis.statuses(), "now")
+
+
+def as_recorded(run: Run) -> Judged:
+    """What the rules beside the training said."""
+    return Judged(in_order(run.findings), (), "end" if run.is_concluded else "running")
+
+
+def is_long(run: Run) -> bool:
+    """Whether running the rules anew would take too long for a page."""
+    return run.num_rows > _MOST_ROWS or run.num_rows * len(run.parameters) > _MOST_NUMBERS
+
+
+def is_quickly_judged(run: Run) -> bool:
+    """Whether nobody would wait for it."""
+    return run.num_rows * max(1, len(run.parameters)) <= _QUICK_NUMBERS
 
 
 def in_order(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

@@ -22,6 +22,9 @@ from seismograd.views.source.lanes import answer_lanes
 from seismograd.views.source.packing import pack
 
 _MOST_COLUMNS = 4000
+_MOST_CODES = 1_000_000
+_FEWEST_COLUMNS = 200
+_NUMBERS_AT_ONCE = 2**17  # of a heat map, that are read and encoded while they are in the cache
 _EXTREMES = ("high", "low", "last")
 
 
@@ -35,13 +38,21 @@ class RunSource:
 
     def meta(self) -> bytes:
         """What is known of the run as a whole: names, parameters, findings."""
-        return pack(about(self.run, self.judged, self.going_on))
+        return pack(*about(self.run, self.judged, self.going_on))
 
     def heat(self, start: int, stop: int, width: int, statistic: str = "grad_norm", which: str = "high") -> bytes:
-        """A statistic of all parameters over rows `start` to `stop`: `codes` (P, C), and the rows of each column."""
+        """A statistic of all parameters over rows `start` to `stop`: `codes` (P, C), and the rows of each column.
+
+        Of very many parameters there are fewer columns than `width`, so that the answer does not grow with them.
+        """
+        width = min(width, max(_FEWEST_COLUMNS, _MOST_CODES // max(1, len(self.run.parameters))))
         start, stop, width = self._clip(start, stop, width)
-        view = self.run.levels.parameters(statistic, start, stop, width)
-        arrays = {"starts": view.starts.astype(np.int32), "stops": view.stops.astype(np.int32), "codes": encode(view, which)}
+        starts, stops, codes = [np.empty(0, np.int32)], [np.empty(0, np.int32)], [np.empty((len(self.run.parameters), 0), np.int16)]
+        for view in self.run.levels.stretches(statistic, start, stop, width, at_once=_NUMBERS_AT_ONCE):
+            starts.append(view.starts.astype(np.int32))
+            stops.append(view.stops.astype(np.int32))
+            codes.append(encode(view, which))
+        arrays = {"starts": np.concatenate(starts), "stops": np.concatenate(stops), "codes": np.concatenate(codes, axis=1)}
         return pack({"statistic": statistic, "which": which}, arrays)
 
     def scalars(self, start: int, stop: int, width: int) -> bytes:

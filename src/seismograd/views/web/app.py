@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any
@@ -39,7 +40,7 @@ def create_app(book: Book, token: str, host: str, names: tuple[str, ...] = (), p
     }
     answers = [Route(f"/run/{{index:int}}/{question}", _answering(book, question), methods=["GET"]) for question in QUESTIONS]
     routes = [
-        Route("/", _page, methods=["GET"]),
+        Route("/", _page(book), methods=["GET"]),
         Route("/runs", _listing(book), methods=["GET"]),
         Route("/run/{index:int}/live", _living(book), methods=["GET"]),
         *answers,
@@ -50,8 +51,11 @@ def create_app(book: Book, token: str, host: str, names: tuple[str, ...] = (), p
     return app
 
 
-def _page(_: Request) -> Response:
-    return HTMLResponse(document("view", "seismograd"))
+def _page(book: Book) -> Callable[[Request], Response]:
+    def page(_: Request) -> Response:
+        return HTMLResponse(document("view", "seismograd", only=0 if book.is_single else None))
+
+    return page
 
 
 def _listing(book: Book) -> Callable[[Request], Response]:
@@ -64,13 +68,15 @@ def _listing(book: Book) -> Callable[[Request], Response]:
 
 def _answering(book: Book, question: str) -> Callable[[Request], Response]:
     def answer(request: Request) -> Response:
+        begun, used = time.perf_counter(), time.thread_time()
         try:
-            data = book.source(request.path_params["index"]).answer(question, dict(request.query_params))
+            data = book.answer(request.path_params["index"], question, dict(request.query_params))
         except (LookupError, SeismogradError, FileNotFoundError):  # also one that is being removed
             return PlainTextResponse("no such run\n", 404)
         except ValueError:
             return PlainTextResponse("no such question\n", 400)
-        return Response(data, media_type="application/octet-stream")
+        took = f"answer;dur={1e3 * (time.perf_counter() - begun):.1f}, processor;dur={1e3 * (time.thread_time() - used):.1f}"
+        return Response(data, media_type="application/octet-stream", headers={"Server-Timing": took})
 
     return answer
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from seismograd.errors import SeismogradError
@@ -12,11 +14,14 @@ from seismograd.record import layout
 from seismograd.record.opening import is_run
 from seismograd.record.reader import Run, open_run
 from seismograd.record.runs import is_going_on
-from seismograd.views.source.judged import Judged, in_order, judge
+from seismograd.views.source.judged import Judged, as_recorded, is_long, is_quickly_judged, judge
 from seismograd.views.source.source import RunSource
 from seismograd.views.source.words import rendered
 
 _MOST_OPEN = 4
+_JUDGED_AFTER_S = 1.5  # the page is drawn first
+_AT_ONCE = 2  # answers: more threads wait longer for each other than they gain
+_MOST_KEPT = 2**25  # bytes of answers
 
 Signature = tuple[object, ...]
 
@@ -30,6 +35,15 @@ class News:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A run as it was at a signature, and answers that were given of it."""
+
+    signature: Signature
+    source: RunSource
+    kept: dict[object, bytes] = field(default_factory=dict[object, bytes])
+
+
 class Book:
     """The runs in a directory, or a single one. Every method may be called from any thread."""
 
@@ -37,11 +51,12 @@ class Book:
         self.is_single = is_run(path)
         self._directory = path
         self._paths: list[Path] = []
-        self._open: OrderedDict[int, tuple[Signature, RunSource]] = OrderedDict()
+        self._open: OrderedDict[int, _Opened] = OrderedDict()
         self._listed: dict[int, tuple[Signature, dict[str, object]]] = {}
         self._judged: dict[int, tuple[Signature, Judged]] = {}
         self._judging: set[int] = set()
         self._lock = threading.RLock()
+        self._answering = threading.BoundedSemaphore(_AT_ONCE)
         self.look()
 
     def look(self) -> None:
@@ -58,22 +73,46 @@ class Book:
         return sorted(listed, key=lambda each: (str(each["created"]), str(each["name"])), reverse=True)
 
     def source(self, index: int) -> RunSource:
-        """A run as it is now.
+        """A run as it is now; raises as `answer`."""
+        return self._opened(index).source
+
+    def answer(self, index: int, question: str, given: Mapping[str, str]) -> bytes:
+        """The answer of a run as it is now.
 
         Raises:
             LookupError: there is no run of that index, or it was removed.
             SeismogradError: it cannot be read.
+            ValueError: there is no such question.
         """
+        opened = self._opened(index)
+        key = question, *sorted(given.items())
+        answer = opened.kept.get(key)
+        if answer is None:
+            with self._answering:
+                answer = opened.source.answer(question, given)
+            if sum(map(len, list(opened.kept.values()))) + len(answer) > _MOST_KEPT:
+                opened.kept.clear()
+            opened.kept[key] = answer
+        return answer
+
+    def _opened(self, index: int) -> _Opened:
         with self._lock:
             path = self._path(index)
             signature = self._signature(index)
             known = self._open.get(index)
-            if known is None or known[0] != signature:
-                self._open[index] = signature, self._read(index, path, signature)
+            if known is None or known.signature != signature:
+                known = self._open[index] = _Opened(signature, self._read(index, path, signature))
             self._open.move_to_end(index)
             while len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
-            return self._open[index][1]
+            return known
+
+    def look_ahead(self) -> None:
+        """Read what a page asks first, while the browser is still starting; what goes wrong is said to the page."""
+        if self.is_single:
+            with suppress(LookupError, SeismogradError, OSError):
+                self.answer(0, "meta", {})
+                self.source(0).answer("heat", {"width": "1000"})
 
     def news(self, index: int) -> News:
         """What is new of a run; raises as `source`."""
@@ -99,10 +138,16 @@ class Book:
         known = self._judged.get(index)
         if known is not None and known[0] == sizes:
             return RunSource(run, known[1], going_on)
-        if not going_on and index not in self._judging:
+        if going_on or is_long(run):
+            return RunSource(run, as_recorded(run), going_on)
+        if is_quickly_judged(run):
+            return RunSource(run, judge(run), going_on)
+        if index not in self._judging:
             self._judging.add(index)
-            threading.Thread(target=self._judge, args=(index, run, sizes), name="seismograd-judge", daemon=True).start()
-        return RunSource(run, Judged(in_order(run.findings), (), False), going_on)
+            begin = threading.Timer(_JUDGED_AFTER_S, self._judge, args=(index, run, sizes))
+            begin.daemon = True
+            begin.start()
+        return RunSource(run, as_recorded(run), going_on)
 
     def _judge(self, index: int, run: Run, sizes: Signature) -> None:
         """Run the rules beside the server; the page is told when they are done."""
@@ -121,7 +166,7 @@ class Book:
         known = self._listed.get(index)
         if known is None or known[0] != signature:
             opened = self._open.get(index)
-            run = opened[1].run if opened is not None and opened[0] == signature else None
+            run = opened.source.run if opened is not None and opened.signature == signature else None
             known = self._listed[index] = signature, _entry(index, self._paths[index], run)
         return known[1]
 
