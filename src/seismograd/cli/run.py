@@ -144,7 +144,7 @@ class Run:
             return error.exit_code
         except TrainingHalted as halted:
             watcher.stop()
-            watcher.summarise()
+            watcher.summarise(told=("halted",))
             with use_language(self.lang):
                 print(translate("seismograd: {line}").format(line=halted.message.render()), file=sys.__stderr__)
             return 1
@@ -217,8 +217,8 @@ class Watcher:
         found = () if self._recording is None else self._recording.findings
         return any(self._run.choice.halts(finding.code, finding.severity) for finding in found)
 
-    def summarise(self) -> None:
-        """Where the record is, the last step, the findings and the next command, on stderr."""
+    def summarise(self, told: Sequence[str] = ()) -> None:
+        """Where the record is, the last step, the findings and the next command, on stderr; no notes of kinds `told` after it."""
         if self._run.quiet or self._run.path is None:
             return
         for stream in (sys.stdout, sys.stderr):
@@ -230,12 +230,12 @@ class Watcher:
                     print(translate("seismograd: {line}").format(line=self._problem.render()), file=sys.__stderr__)
                 return
             try:
-                self._print_summary(self._recording)
+                self._print_summary(self._recording, told)
             except Exception as error:
                 text = f"{type(error).__name__}: {error}"
                 print(translate("seismograd: the summary could not be shown: {error}").format(error=text), file=sys.__stderr__)
 
-    def _print_summary(self, recording: Recording) -> None:
+    def _print_summary(self, recording: Recording, told: Sequence[str]) -> None:
         from rich.console import Console
 
         from seismograd.record.reader import open_run
@@ -249,4 +249,4 @@ class Watcher:
             if note not in run.notes:
                 print(translate("seismograd: {line}").format(line=note.message.render()), file=sys.__stderr__)
         diagnosis = diagnose(run.blocks(), chosen(self._run.choice), run.notes)
-        print_summary(run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__), self._home)
+        print_summary(run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__), self._home, told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TextIO
 
 from rich.console import Console, RenderableType
@@ -19,6 +19,9 @@ _FILE_WIDTH = 160
 
 QUIET_NOTES = ("end",)
 """Kinds of notes that are no news."""
+
+DATED_NOTES = ("halted",)
+"""Kinds of notes whose message says at which step."""
 
 
 def console(stream: TextIO | None = None) -> Console:
@@ -47,19 +50,23 @@ def tell(text: str) -> None:
     console(sys.stderr).print(_note(text))
 
 
-def condition(run: Run) -> Iterator[Text]:
-    """A line for each thing to know of the record: it goes on or was cut off, something is torn, something of ours failed."""
-    return (_note(text) for text in _conditions(run))
+def condition(run: Run, told: Collection[str] = ()) -> Iterator[Text]:
+    """A line for each thing to know of the record: it goes on or was cut off, something is torn, something of ours failed.
+
+    Not for notes of the kinds that are `told` elsewhere.
+    """
+    return (_note(text) for text in _conditions(run, told))
 
 
-def _conditions(run: Run) -> Iterator[str]:
+def _conditions(run: Run, told: Collection[str] = ()) -> Iterator[str]:
     if not run.ended:
         yield translate("the run has not ended: it is still going on, or it was killed")
     if run.torn is not None:
         yield run.torn.render()
     for note in run.notes:
-        if note.kind not in QUIET_NOTES:
-            yield sentences((note.message.render(), steps(note.iteration, note.iteration) if note.iteration >= 0 else ""))
+        if note.kind not in QUIET_NOTES and note.kind not in told:
+            is_dated = note.iteration < 0 or note.kind in DATED_NOTES
+            yield sentences((note.message.render(), "" if is_dated else steps(note.iteration, note.iteration)))
 
 
 def _note(text: str) -> Text:

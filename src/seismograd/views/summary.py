@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -26,9 +26,17 @@ _WIDEST = 100
 
 
 def print_summary(
-    run: Run, findings: Sequence[Finding], statuses: Sequence[RuleStatus], console: Console, home: Path | None = None
+    run: Run,
+    findings: Sequence[Finding],
+    statuses: Sequence[RuleStatus],
+    console: Console,
+    home: Path | None = None,
+    told: Collection[str] = (),
 ) -> None:
-    """Print where the record is, the table of the last step, the findings and the next command to type, in the folder `home`."""
+    """Print where the record is, the table of the last step, the findings and the next command to type, in the folder `home`.
+
+    Notes of the kinds that are `told` elsewhere are left out.
+    """
     width = min(console.width, _WIDEST)
     found = verdict(run, findings, statuses)
     console.print()
@@ -49,7 +57,7 @@ def print_summary(
         console.print(
             Text(translate("No optimizer step was recorded: the script never called optimizer.step() after a backward()."), style="yellow")
         )
-    _print_condition(run, console)
+    _print_condition(run, console, told)
     cost = watching_cost(run)
     if cost is not None:
         console.print()
@@ -92,8 +100,8 @@ def telling(step: Step) -> tuple[Gradient, ...]:
     return tuple(each for each in step.gradients if each.parameter.name in names)
 
 
-def _print_condition(run: Run, console: Console) -> None:
-    lines = list(condition(run))
+def _print_condition(run: Run, console: Console, told: Collection[str]) -> None:
+    lines = list(condition(run, told))
     if lines:
         console.print()
     for line in lines:
