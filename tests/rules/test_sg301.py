@@ -37,7 +37,7 @@ def test_gradients_that_are_never_cleared_are_found_in_the_third_step(num_steps:
 def test_it_says_where_and_what_to_insert() -> None:
     finding = only(with_carried(np.arange(5) > 0, optimizers=(Optimizer(0, "SGD", "opt"),)))
     assert finding.where == "train.py:12"
-    assert finding.excerpt == "opt.zero_grad()  # before loss.backward()"
+    assert finding.excerpt == "opt.zero_grad()\nloss.backward()"
     assert "call opt.zero_grad()" in finding.advice.render()
     assert "since step 1 each step of opt uses gradients" in finding.cause.render()
 
@@ -92,7 +92,7 @@ def two_optimizers(carried: tuple[bool, bool], same_iteration: bool, same_line: 
 @pytest.mark.parametrize("same_iteration", [True, False])
 def test_the_optimizer_that_is_not_cleared_is_named(same_iteration: bool) -> None:
     finding = only(two_optimizers((False, True), same_iteration))
-    assert (finding.optimizer, finding.excerpt) == (1, "opt_g.zero_grad()  # before loss.backward()")
+    assert (finding.optimizer, finding.excerpt) == (1, "opt_g.zero_grad()\nloss.backward()")
     assert finding.parameters == ("net.1.weight", "net.1.bias")
     assert finding.where == "train.py:11"
 

@@ -35,7 +35,7 @@ def test_a_clip_of_scaled_gradients_is_found_in_the_second_step_whatever_the_sca
 
 def test_it_says_what_to_insert() -> None:
     (finding,), _ = result([scaled("z b c s ")])
-    assert finding.excerpt.splitlines()[0] == "scaler.unscale_(optimizer)  # insert this"
+    assert finding.excerpt.splitlines()[0] == "scaler.unscale_(optimizer)"
     assert "a norm of 3.28e+04 where the gradient's is 0.5" in finding.cause.render()
 
 

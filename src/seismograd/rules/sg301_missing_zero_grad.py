@@ -149,7 +149,7 @@ class MissingZeroGrad(Rule):
             ),
             advice=say("clear the gradients once for each step, before backward: call {optimizer}.zero_grad()", optimizer=fault.name),
             where=fault.where,
-            excerpt=f"{fault.name}.zero_grad()  # before loss.backward()",
+            excerpt=f"{fault.name}.zero_grad()\nloss.backward()",
         )
 
 

@@ -118,5 +118,5 @@ class ClipBeforeUnscale(Rule):
             ),
             advice=say("call scaler.unscale_({optimizer}) right before the clip", optimizer=optimizer),
             where=where,
-            excerpt=f"scaler.unscale_({optimizer})  # insert this\n{clip_of(int(clip['detail']), limit)}",
+            excerpt=f"scaler.unscale_({optimizer})\n{clip_of(int(clip['detail']), limit)}",
         )

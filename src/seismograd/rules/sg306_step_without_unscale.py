@@ -103,5 +103,5 @@ class StepWithoutUnscale(Rule):
             ),
             advice=say("let the scaler make the step: it divides, and leaves the step out when a gradient is not finite"),
             where=where,
-            excerpt=f"scaler.step({optimizer})  # instead of {optimizer}.step()\nscaler.update()",
+            excerpt=f"scaler.step({optimizer})\nscaler.update()",
         )
