@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from seismograd.rules.roster import is_weight
 from seismograd.rules.rows import as_list, integers, statistic, weight_norms
-from seismograd.rules.tens import is_weight
 from seismograd.schema import Block, EventFlag, EventKind, Parameter, State, StepFlag
 
 OUTPUTS = "log_softmax"  # the activation behind the last layer of a classifier

@@ -9,6 +9,7 @@ from seismograd.i18n import Message, mark, say
 from seismograd.rules import RULES
 from seismograd.rules.causes import by_cause
 from seismograd.rules.rule import Rule
+from seismograd.rules.shared import SharedBlock, read_together
 from seismograd.schema import STATISTICS, Block, Finding, Note
 
 FOUND, CLEAR, NOT_EVALUATED = mark("found"), mark("clear"), mark("not evaluated")
@@ -34,6 +35,7 @@ class Diagnosis:
 
     def __init__(self, rules: Sequence[Callable[[], Rule]] = RULES) -> None:
         self._rules = tuple(make() for make in rules)
+        read_together(self._rules)
         self._absorbs = {rule.code: rule.absorbs for rule in self._rules}
         self._found: dict[Key, Finding] = {}
         self._failures: dict[str, Message] = {}
@@ -45,9 +47,10 @@ class Diagnosis:
             return frozenset()
         known = frozenset(self._found)
         self._seen.update(block.values, block.samples if len(block.sample_rows) else ())
+        shared = SharedBlock.of(block)
         for rule in self._rules:
             if all(name in block.values or name in _SAMPLED for name in rule.needs):
-                self._take(rule, lambda rule=rule: rule.observe(block))
+                self._take(rule, lambda rule=rule: rule.observe(shared))
         return frozenset(self._found) - known if len(self._found) > len(known) else frozenset()
 
     def note(self, note: Note) -> None:

@@ -1,4 +1,4 @@
-"""Numbers for parameters that stay the same while columns move."""
+"""Parameters by themselves: which are weights, and numbers for them that stay the same while columns move."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seismograd.schema import IntArray, Parameter
+
+
+def is_weight(parameter: Parameter) -> bool:
+    """Whether it has two dimensions or more: a bias that begins at zero moves by many times its own norm, which says nothing."""
+    return sum(size > 1 for size in parameter.shape) >= 2
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from seismograd.i18n import Message
-from seismograd.schema import Block, Finding, Note
+from seismograd.rules.shared import Readers, SharedBlock
+from seismograd.schema import Finding, Note
 
 
 @dataclass
@@ -29,8 +30,11 @@ class Rule(ABC):
     early: ClassVar[bool] = False  # its verdict on an iteration needs nothing of what comes after the step has begun
     absorbs: ClassVar[tuple[str, ...]] = ()  # codes of what it explains when that begins at the same step or later
 
+    def read_with(self, readers: Readers) -> None:  # noqa: B027  most read alone
+        """Before the first block: read with these, which other rules read with too, in place of own ones."""
+
     @abstractmethod
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
         """Read the next iterations; yield what is new or has grown."""
 
     def hear(self, note: Note) -> Iterable[Finding]:  # noqa: ARG002  what it is given, not what it does with it

@@ -11,10 +11,9 @@ import numpy as np
 
 from seismograd.i18n import Message, say
 from seismograd.rules.profile import bias_name
-from seismograd.rules.roster import Roster
+from seismograd.rules.roster import Roster, is_weight
 from seismograd.rules.rows import BoolArray, as_list, integers, numbers, site_of
 from seismograd.rules.rule import Rule
-from seismograd.rules.tens import is_weight
 from seismograd.schema import Block, EventKind, Evidence, Finding, FloatArray, IntArray, Parameter, State, StepFlag
 
 NEVER_ZERO = ("", "leaky_relu", "softmax", "log_softmax", "log_sigmoid")  # activations behind which no unit is dead

@@ -10,9 +10,9 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
+from seismograd.rules.roster import is_weight
 from seismograd.rules.rows import BoolArray, as_list, site_of, updates
 from seismograd.rules.rule import Rule
-from seismograd.rules.tens import is_weight
 from seismograd.schema import (
     HISTOGRAM_EXPONENTS_PER_BIN,
     HISTOGRAM_FIRST_EXPONENT,

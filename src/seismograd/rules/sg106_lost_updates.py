@@ -12,10 +12,10 @@ import numpy as np
 from seismograd.i18n import Message, say
 from seismograd.rules.rows import as_list
 from seismograd.rules.rule import Rule
-from seismograd.rules.tens import Ten, Tens, column_medians
-from seismograd.schema import Block, Evidence, Finding, FloatArray, IntArray
-
-EPSILON = {"bfloat16": 2.0**-8, "float16": 2.0**-11}  # half the distance from 1 to the next number
+from seismograd.rules.shared import Readers, SharedBlock
+from seismograd.rules.ten import EPSILON, Ten
+from seismograd.rules.tens import Tens
+from seismograd.schema import Evidence, Finding, FloatArray, IntArray
 
 
 @final
@@ -65,8 +65,11 @@ class LostUpdates(Rule):
     _tens: Tens = field(default_factory=Tens, init=False, repr=False)
     _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
-        for ten in self._tens.add(block):
+    def read_with(self, readers: Readers) -> None:
+        self._tens = readers.tens
+
+    def observe(self, block: SharedBlock) -> Iterator[Finding]:
+        for ten in block.read_by(self._tens):
             yield from self._judge(ten, self.num_groups)
 
     def finish(self) -> Iterator[Finding]:
@@ -83,23 +86,28 @@ class LostUpdates(Rule):
         return None
 
     def _judge(self, ten: Ten, needed: int) -> Iterator[Finding]:
-        track = self._tracks.setdefault(ten.optimizer, _Track(int(ten.steps[0]), ten.loss_level, float(ten.lr[0])))
-        short = np.array([place for place, each in enumerate(ten.weights) if each.dtype in EPSILON], np.int64)
-        unmoved = column_medians(ten.unmoved[:, short])
+        track = self._tracks.get(ten.optimizer)
+        if track is None:
+            track = self._tracks[ten.optimizer] = _Track(ten.first_step, ten.loss_level, ten.first_lr)
+        track.ten, track.lost = ten, False
+        short = ten.batch.weights.in_few_digits
+        if not len(short):
+            return
+        unmoved = ten.batch.unmoved_shares[ten.index, short]
         known = np.isfinite(unmoved)
-        track.ten, track.lost = ten, bool(known.any()) and float(np.median(unmoved[known])) >= self.min_unmoved
+        track.lost = bool(known.any()) and float(np.median(unmoved[known])) >= self.min_unmoved
         track.num = track.num + 1 if track.lost and track.num == ten.number else track.num
         if track.lost:
             track.places, track.unmoved = short[known], unmoved[known]
         if track.finding is None:
             yield from self._decide(track, ten, needed)
         elif track.lost:
-            track.finding = replace(track.finding, last_step=int(ten.steps[-1]))
+            track.finding = replace(track.finding, last_step=ten.last_step)
             yield track.finding
 
     def _decide(self, track: _Track, ten: Ten, needed: int) -> Iterator[Finding]:
         fallen = track.first_loss - ten.loss_level > self.min_fall * abs(track.first_loss)
-        lr = float(ten.lr[-1])
+        lr = ten.last_lr
         if track.lost and track.num >= needed and not fallen and 0 < lr <= 1.001 * track.first_lr:
             track.finding = self._finding(track, ten)
             yield track.finding
@@ -111,14 +119,14 @@ class LostUpdates(Rule):
         weight, step, share = ten.weights[column], int(ten.steps[row]), float(ten.unmoved[row, column])
         evidence = [Evidence("unmoved", weight.name, step, share, self.min_unmoved)]
         if not math.isnan(ten.loss_level):
-            evidence.append(Evidence("loss", "", int(ten.steps[-1]), ten.loss_level, track.first_loss))
+            evidence.append(Evidence("loss", "", ten.last_step, ten.loss_level, track.first_loss))
         return Finding(
             code=self.code,
             name=self.name,
             severity=self.severity,
             optimizer=ten.optimizer,
             first_step=track.first_step,
-            last_step=int(ten.steps[-1]),
+            last_step=ten.last_step,
             parameters=tuple(ten.weights[place].name for place in as_list(track.places[track.unmoved >= self.min_unmoved])),
             evidence=tuple(evidence),
             cause=say(

@@ -10,13 +10,17 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.chance import guessing, plain_loss
+from seismograd.rules.chance import plain_loss
 from seismograd.rules.explosion import depth_of
+from seismograd.rules.medians import column_medians, median
 from seismograd.rules.profile import layers_of
-from seismograd.rules.rows import by_optimizer, statistic, updates, weight_norms
+from seismograd.rules.roster import is_weight
+from seismograd.rules.rows import statistic, weight_norms
 from seismograd.rules.rule import Rule
 from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
-from seismograd.rules.tens import Ten, Tens, column_medians, is_weight, median
+from seismograd.rules.shared import Readers, SharedBlock
+from seismograd.rules.ten import Ten
+from seismograd.rules.tens import Tens
 from seismograd.schema import Block, Evidence, Finding, FloatArray, State, StepFlag
 
 PLAIN = ("SGD",)  # whose first update is the learning rate times the gradient
@@ -89,11 +93,14 @@ class UpdateTooLarge(Rule):
     _tens: Tens = field(default_factory=Tens, init=False, repr=False)
     _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
-        for optimizer, rows in by_optimizer(block, updates(block)):
+    def read_with(self, readers: Readers) -> None:
+        self._tens = readers.tens
+
+    def observe(self, block: SharedBlock) -> Iterator[Finding]:
+        for optimizer, rows in block.updated:
             if optimizer not in self._tracks:
                 self._tracks[optimizer] = _first_step(block, int(rows[0]), optimizer)
-        for ten in self._tens.add(block):
+        for ten in block.read_by(self._tens):
             yield from self._judge(ten)
 
     def finish(self) -> Iterator[Finding]:
@@ -108,17 +115,17 @@ class UpdateTooLarge(Rule):
 
     def _judge(self, ten: Ten) -> Iterator[Finding]:
         track, level = self._tracks[ten.optimizer], ten.loss_level
-        explodes = track.plain_loss >= ExplodingGradient.min_first_loss * guessing(ten.weights)
-        track.is_judged &= not explodes and not bool((ten.loss < 0).any())
+        explodes = track.plain_loss >= ExplodingGradient.min_first_loss * ten.batch.weights.guess
+        track.is_judged &= not explodes and not ten.batch.below_zero[ten.index]
         self._take(track, ten)
         track.lowest = min(track.lowest, level)
-        exploded = not bool((ten.grad_norm <= self.max_growth * track.first_norm).all())
+        exploded = not self._is_calm(track, ten)
         fell = track.lowest < self.wrecked_share * track.first_loss and track.largest_group < self.high_ratio / 2
         if exploded and fell and ten.number > 0 and track.finding is None:
             track.is_judged = False
         if not track.is_judged or not track.first_loss > 0 or math.isnan(level):
             return
-        peak = float(np.max(ten.loss, where=np.isfinite(ten.loss), initial=0))
+        peak = ten.batch.peaks[ten.index]
         relative, margin = level / track.first_loss, 3 * max(ten.loss_noise - self.usual_noise, 0)
         thrown_up = (track.recent >= self.min_ratio and relative >= self.thrown_up) or (
             track.recent >= self.high_ratio and relative >= self.raised and peak >= self.peak * track.first_loss
@@ -131,20 +138,23 @@ class UpdateTooLarge(Rule):
             track.finding = self._finding(track, ten, thrown_up)
             yield track.finding
         elif track.finding is not None and relative >= self.wrecked_share:
-            track.finding = replace(track.finding, last_step=int(ten.steps[-1]))
+            track.finding = replace(track.finding, last_step=ten.last_step)
             yield track.finding
 
     def _take(self, track: _Track, ten: Ten) -> None:
         """Take in how far the weights moved while the gradient was still of its first size."""
         calm = ten.grad_norm <= self.max_growth * track.first_norm
-        ratios = column_medians(np.where(calm[:, None], ten.ratio, np.nan))
-        ratio = median(ratios)
+        if self._is_calm(track, ten):
+            ratios, ratio = ten.batch.ratios[ten.index], ten.batch.ratio_levels[ten.index]
+        else:
+            ratios = column_medians(np.where(calm[:, None], ten.ratio, np.nan))
+            ratio = median(ratios)
         previous = track.group if ten.number > 0 else track.at_first.ratio
         track.group = 0.0 if math.isnan(ratio) else ratio
         track.recent = max(track.group, previous)
         track.largest_group = max(track.largest_group, track.group)
         track.num_lasting = track.num_lasting + 1 if ratio >= self.lasting_ratio else 0
-        if track.since < 0:
+        if track.since < 0 and max(previous, ten.batch.largest_ratios[ten.index]) >= self.lasting_ratio:
             large = np.flatnonzero((np.where(calm[:, None], ten.ratio, 0) >= self.lasting_ratio).any(axis=1))
             track.since = track.at_first.step if previous >= self.lasting_ratio else int(ten.steps[large[0]]) if len(large) else -1
         if track.group > track.shown.ratio:
@@ -152,8 +162,12 @@ class UpdateTooLarge(Rule):
             row = int(np.flatnonzero(calm & np.isfinite(ten.ratio[:, column]))[0])
             track.shown = _Moved(ratio, int(ten.steps[row]), ten.weights[column].name, float(ten.ratio[row, column]))
 
+    def _is_calm(self, track: _Track, ten: Ten) -> bool:
+        """Whether all norms are still of the size of the first."""
+        return ten.batch.highest_norms[ten.index] <= self.max_growth * track.first_norm
+
     def _finding(self, track: _Track, ten: Ten, thrown_up: bool) -> Finding:
-        shown, step = track.shown, int(ten.steps[-1])
+        shown, step = track.shown, ten.last_step
         values: dict[str, str | int | float] = {
             "percent": shown.value * 100,
             "parameter": shown.parameter,

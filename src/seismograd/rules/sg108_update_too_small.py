@@ -10,10 +10,12 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import BoolArray, as_list
+from seismograd.rules.medians import median
 from seismograd.rules.rule import Rule
-from seismograd.rules.tens import Ten, Tens, median
-from seismograd.schema import Block, Evidence, Finding, FloatArray
+from seismograd.rules.shared import Readers, SharedBlock
+from seismograd.rules.ten import Ten
+from seismograd.rules.tens import Tens
+from seismograd.schema import Evidence, Finding
 
 PLAIN = ("SGD",)  # optimizers whose update shrinks with the gradient
 
@@ -79,8 +81,11 @@ class UpdateTooSmall(Rule):
     _tens: Tens = field(default_factory=Tens, init=False, repr=False)
     _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
-        for ten in self._tens.add(block):
+    def read_with(self, readers: Readers) -> None:
+        self._tens = readers.tens
+
+    def observe(self, block: SharedBlock) -> Iterator[Finding]:
+        for ten in block.read_by(self._tens):
             yield from self._judge(ten, at_end=False)
 
     def finish(self) -> Iterator[Finding]:
@@ -99,8 +104,10 @@ class UpdateTooSmall(Rule):
         return None
 
     def _judge(self, ten: Ten, at_end: bool) -> Iterator[Finding]:
-        track = self._tracks.setdefault(ten.optimizer, _Track(int(ten.steps[0]), ten.loss_level, float(ten.lr[0]), median(ten.grad_norm)))
-        if at_end and ten.number == 0 and len(ten.steps) < self.min_evaluated:
+        track = self._tracks.get(ten.optimizer)
+        if track is None:
+            track = self._tracks[ten.optimizer] = _Track(ten.first_step, ten.loss_level, ten.first_lr, median(ten.grad_norm))
+        if at_end and ten.number == 0 and ten.num_steps < self.min_evaluated:
             return
         self._take(track, ten)
         if track.finding is None:
@@ -108,43 +115,42 @@ class UpdateTooSmall(Rule):
             if track.finding is not None:
                 yield track.finding
         elif track.is_still or track.slow_group is not None:
-            track.finding = replace(track.finding, last_step=int(ten.steps[-1]))
+            track.finding = replace(track.finding, last_step=ten.last_step)
             yield track.finding
 
     def _take(self, track: _Track, ten: Ten) -> None:
-        ratios = np.where((ten.norm > 0).any(axis=0), ten.ratios(), np.nan)
-        known = np.isfinite(ratios)
         track.ten, track.num = ten, track.num + 1
-        track.is_judged &= not bool((ten.loss < 0).any())
-        track.highest_lr = max(track.highest_lr, float(ten.lr.max()))
-        if not known.any():
+        track.is_judged &= not ten.batch.below_zero[ten.index]
+        track.highest_lr = max(track.highest_lr, ten.batch.highest_lrs[ten.index])
+        ratio = (ten.batch.largest_moves if ten.kind in PLAIN else ten.batch.usual_moves)[ten.index]
+        if math.isnan(ratio):
             return
-        ratio = float(np.max(ratios[known]) if ten.kind in PLAIN else np.median(ratios[known]))
         track.is_still, track.steepest = ratio < self.max_ratio, max(track.steepest, ratio)
         if track.is_still:
-            track.since = int(ten.steps[0]) if track.num_still == 0 else track.since
+            track.since = ten.first_step if track.num_still == 0 else track.since
             track.num_still += 1
         else:
             track.num_still, track.has_moved = 0, True
         if track.num_still <= 1:
-            track.lr_at_first = float(ten.lr[0])
-        group = self._slow_group(ten, ratios, known)
+            track.lr_at_first = ten.first_lr
+        group = self._slow_group(ten) if ten.batch.weights.has_several_groups else None
         track.num_slow = track.num_slow + 1 if group is not None and group in (track.slow_group, None) else int(group is not None)
         track.slow_group = group
 
-    def _slow_group(self, ten: Ten, ratios: FloatArray, known: BoolArray) -> int | None:
+    def _slow_group(self, ten: Ten) -> int | None:
         """The parameter group that stays behind the others."""
-        of = np.array([-1 if each.group is None else each.group for each in ten.weights])
-        groups = [group for group in as_list(np.unique(of[known])) if group >= 0]
+        of, ratios = ten.batch.weights.groups, ten.batch.moves[ten.index]
+        known = np.isfinite(ratios)
+        groups, place = np.unique(of[known & (of >= 0)], return_inverse=True)
         if len(groups) < 2:
             return None
-        largest = {group: float(ratios[known & (of == group)].max()) for group in groups}
-        fastest = max(groups, key=lambda group: largest[group])
-        for group in groups:
-            if largest[group] < self.max_ratio and largest[group] * self.min_contrast <= largest[fastest]:
-                norms = [median(np.nanmax(ten.norm[:, known & (of == each)], axis=1, initial=0)) for each in (group, fastest)]
-                if ten.kind not in PLAIN or norms[0] * self.min_contrast > norms[1] * 10:
-                    return group
+        largest = np.full(len(groups), -np.inf)
+        np.maximum.at(largest, place, ratios[known & (of >= 0)])
+        fastest = int(np.argmax(largest))
+        for slow in np.flatnonzero((largest < self.max_ratio) & (largest * self.min_contrast <= largest[fastest])):
+            norms = [median(np.nanmax(ten.norm[:, known & (of == groups[each])], axis=1, initial=0)) for each in (slow, fastest)]
+            if ten.kind not in PLAIN or norms[0] * self.min_contrast > norms[1] * 10:
+                return int(groups[slow])
         return None
 
     def _from_the_start(self, track: _Track, ten: Ten, needed: int) -> Finding | None:
@@ -152,7 +158,7 @@ class UpdateTooSmall(Rule):
             return self._finding(track, ten, track.first_step, track.slow_group)
         if not track.is_judged or track.has_moved or track.num_still < needed or track.has_fallen(ten, self.min_fall):
             return None
-        lr = float(ten.lr[-1])
+        lr = ten.last_lr
         rising = lr > 1.001 * track.lr_at_first
         low = lr < self.max_plain_lr and track.steepest >= self.min_slope * lr if ten.kind in PLAIN else lr < self.max_lr
         return None if rising or not low else self._finding(track, ten, track.first_step, None)
@@ -160,7 +166,7 @@ class UpdateTooSmall(Rule):
     def _since(self, track: _Track, ten: Ten) -> Finding | None:
         """Whether the schedule fell to nothing too early."""
         long = track.num_still >= max(self.num_groups, self.min_share * track.num)
-        if not track.has_moved or not long or float(ten.lr[-1]) > self.max_decay * track.highest_lr:
+        if not track.has_moved or not long or ten.last_lr > self.max_decay * track.highest_lr:
             return None
         low = (
             not track.is_judged
@@ -180,21 +186,21 @@ class UpdateTooSmall(Rule):
             "step": int(ten.steps[row]),
             "loss": ten.loss_level,
             "first_loss": track.first_loss,
-            "lr": float(ten.lr[-1]),
+            "lr": ten.last_lr,
             "since": first,
             "highest": track.highest_lr,
             "group": -1 if group is None else group,
         }
         evidence = [Evidence("update_ratio", names[place], int(ten.steps[row]), float(ratios[row, place]), self.max_ratio)]
         if not math.isnan(ten.loss_level):
-            evidence.append(Evidence("loss", "", int(ten.steps[-1]), ten.loss_level, track.first_loss))
+            evidence.append(Evidence("loss", "", ten.last_step, ten.loss_level, track.first_loss))
         return Finding(
             code=self.code,
             name=self.name,
             severity=self.severity,
             optimizer=ten.optimizer,
             first_step=first,
-            last_step=int(ten.steps[-1]),
+            last_step=ten.last_step,
             parameters=names,
             evidence=tuple(evidence),
             cause=_cause(values, group is not None, track.has_moved),

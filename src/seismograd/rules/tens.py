@@ -1,76 +1,45 @@
-"""Steps of one optimizer in groups of equal size, however blocks are cut: how far each weight moved, and what the loss did.
-
-Shapes: n steps of a group, M weights.
-"""
+"""Steps of one optimizer in groups of equal size, however blocks are cut: how far each weight moved, and what the loss did."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from seismograd.rules.roster import Roster
-from seismograd.rules.rows import as_list, by_optimizer, integers, numbers, site_of, statistic, updates
-from seismograd.schema import Block, EventKind, FloatArray, IntArray, Parameter, State, StateArray, StepFlag
+from seismograd.rules.roster import Roster, is_weight
+from seismograd.rules.rows import as_list, by_optimizer, integers, numbers, updates
+from seismograd.rules.ten import Batch, Ten, Weights
+from seismograd.schema import AnyArray, Block, EventKind, FloatArray, IntArray, Parameter, Site, State, StepFlag
 
 SIZE = 10  # steps; the rotating probe comes to each parameter about once in so many
-
-
-def is_weight(parameter: Parameter) -> bool:
-    """Whether it has two dimensions or more: a bias that begins at zero moves by many times its own norm, which says nothing."""
-    return sum(size > 1 for size in parameter.shape) >= 2
+_OF_STEP = ("loss", "lr", "grad_norm")
+_OF_WEIGHT = ("ratio", "unmoved", "norm")
 
 
 @dataclass(frozen=True, slots=True)
-class Ten:
-    """Consecutive steps of one optimizer with a new gradient, none of them skipped."""
+class _Part:
+    """Some steps of a block, or of several."""
 
-    optimizer: int
-    kind: str  # class of the optimizer
-    number: int  # how many came before it
-    steps: IntArray  # iterations  # (n,)
-    loss: FloatArray  # NaN: not known, or not a number  # (n,)
-    lr: FloatArray  # (n,)
-    grad_norm: FloatArray  # (n,)
-    weights: tuple[Parameter, ...]  # (M,)
-    ratio: FloatArray  # norm of the update / norm of the weight; NaN: not probed  # (n, M)
-    unmoved: FloatArray  # (n, M)
-    norm: FloatArray  # of the gradient; NaN: none  # (n, M)
-    where: str  # file:line of the first step
+    weights: Weights
+    steps: IntArray  # (n,)
+    columns: dict[str, FloatArray]  # (n,)
+    values: dict[str, FloatArray]  # (n, M)
 
-    @property
-    def loss_level(self) -> float:
-        """Median of the finite losses, NaN without any."""
-        return median(self.loss)
+    def __len__(self) -> int:
+        return len(self.steps)
 
-    @property
-    def loss_noise(self) -> float:
-        """How far losses lie from their median, as a share of it: that of a normal distribution with the same quartiles."""
-        known = self.loss[np.isfinite(self.loss)]
-        if not len(known):
-            return 0.0
-        level = float(np.median(known))
-        return 1.4826 * float(np.median(np.abs(known - level))) / abs(level) if level else 0.0
+    def batch(self, size: int) -> Batch:
+        """As many tens as it has."""
+        num, stop = len(self) // size, len(self) // size * size
+        of_step = [self.columns[name][:stop].reshape(num, size) for name in _OF_STEP]
+        of_weight = [self.values[name][:stop].reshape(num, size, -1) for name in _OF_WEIGHT]
+        return Batch(self.weights, self.steps[:stop].reshape(num, size), *of_step, *of_weight)
 
-    def ratios(self) -> FloatArray:
-        """The median ratio of each weight over its probes; NaN: none  # (M,)."""
-        return column_medians(self.ratio)
-
-
-def median(values: FloatArray) -> float:
-    """The median of the finite ones, NaN without any."""
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else float("nan")
-
-
-def column_medians(values: FloatArray) -> FloatArray:
-    """The median of the finite values in each column, NaN where there is none."""
-    finite = np.isfinite(values)
-    num = finite.sum(axis=0)
-    ordered = np.sort(np.where(finite, values, np.nan), axis=0)  # NaN comes last
-    column: IntArray = np.arange(values.shape[1], dtype=np.int64)
-    return (ordered[np.maximum((num - 1) // 2, 0), column] + ordered[np.minimum(num // 2, len(values) - 1), column]) / 2
+    def after(self, start: int) -> _Part:
+        """What comes from this step on, as a copy that holds no others in memory."""
+        columns = {name: values[start:].copy() for name, values in self.columns.items()}
+        return _Part(self.weights, self.steps[start:].copy(), columns, {name: each[start:].copy() for name, each in self.values.items()})
 
 
 @dataclass(slots=True)
@@ -78,21 +47,13 @@ class _Open:
     """A group that is not full yet."""
 
     number: int = 0
-    where: str = ""
     kind: str = ""
-    parts: list[_Part] = field(default_factory=list["_Part"])
+    site: Site | None = None
+    parts: list[_Part] = field(default_factory=list[_Part])
 
     @property
     def length(self) -> int:
-        return sum(len(part.steps) for part in self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    steps: IntArray
-    columns: dict[str, FloatArray]  # (n,)
-    places: IntArray  # numbers of the weights in the roster
-    values: dict[str, FloatArray]  # (n, M of this block)
+        return sum(map(len, self.parts))
 
 
 @dataclass(slots=True)
@@ -102,8 +63,8 @@ class Tens:
     size: int = SIZE
     _roster: Roster = field(default_factory=Roster)
     _parameters: tuple[Parameter, ...] | None = None
-    _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
-    _places: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # of the weights below
+    _weights: Weights = field(default_factory=lambda: Weights((), np.zeros(0, np.int64)))
     _open: dict[int, _Open] = field(default_factory=dict[int, _Open])
 
     @property
@@ -111,77 +72,119 @@ class Tens:
         """Steps of the optimizer that has most."""
         return max((each.number * self.size + each.length for each in self._open.values()), default=0)
 
-    def add(self, block: Block) -> list[Ten]:
+    def read(self, block: Block) -> list[Ten]:
         """Take in the next iterations; the groups that are full now, in the order in which they became so."""
         if block.parameters is not self._parameters:
-            self._parameters = block.parameters
-            self._columns = np.array([column for column, each in enumerate(block.parameters) if is_weight(each)], np.int64)
-            self._places = self._roster.places([block.parameters[column] for column in as_list(self._columns)])
+            self._take_in(block.parameters)
         full = [ten for optimizer, rows in by_optimizer(block, updates(block)) for ten in self._take(block, optimizer, rows)]
-        return sorted(full, key=lambda ten: int(ten.steps[-1]))
+        return full if len(self._open) == 1 else sorted(full, key=lambda ten: ten.last_step)
 
     def rest(self, least: int) -> list[Ten]:
         """The groups that will not become full, of at least so many steps."""
-        return [self._close(optimizer, group) for optimizer, group in self._open.items() if group.length >= least]
+        return [
+            Ten(optimizer, group.kind, group.number, group.site, self._described(self._joined(group.parts)).batch(group.length), 0)
+            for optimizer, group in self._open.items()
+            if group.length >= least
+        ]
 
-    def _take(self, block: Block, optimizer: int, rows: IntArray) -> Iterator[Ten]:
+    def _take_in(self, parameters: tuple[Parameter, ...]) -> None:
+        self._parameters = parameters
+        columns = np.array([column for column, each in enumerate(parameters) if is_weight(each)], np.int64)
+        places = self._roster.places([parameters[column] for column in as_list(columns)])
+        order = np.argsort(places, kind="stable")
+        self._columns, self._weights = columns[order], self._weights_at(places[order])
+
+    def _weights_at(self, places: IntArray) -> Weights:
+        return Weights(tuple(self._roster.parameters[place] for place in as_list(places)), places)
+
+    def _described(self, part: _Part) -> _Part:
+        """The same, with its weights as they were described last."""
+        return replace(part, weights=self._weights_at(part.weights.places))
+
+    def _take(self, block: Block, optimizer: int, rows: IntArray) -> list[Ten]:
         group = self._open.setdefault(optimizer, _Open())
-        while len(rows):
-            if not group.parts:
-                group.where = site_of(block, EventKind.STEP, int(integers(block.steps, "iteration")[rows[0]]), optimizer)
-                group.kind = next((each.kind for each in block.optimizers if each.index == optimizer), "")
-            now, rows = rows[: self.size - group.length], rows[self.size - group.length :]
-            group.parts.append(self._part(block, now))
-            if group.length == self.size:
-                yield self._close(optimizer, group)
-                group.number, group.parts = group.number + 1, []
+        missing = self.size - group.length
+        if len(rows) > missing and any(part.weights is not self._weights for part in group.parts):
+            return [*self._fill(group, block, optimizer, rows[:missing]), *self._fill(group, block, optimizer, rows[missing:])]
+        return self._fill(group, block, optimizer, rows)
+
+    def _fill(self, group: _Open, block: Block, optimizer: int, rows: IntArray) -> list[Ten]:
+        """Take in rows, which do not go beyond a group that has parts of several sets of columns."""
+        begun = rows[-group.length % self.size :: self.size]
+        sites = _sites(block, integers(block.steps, "iteration")[begun], optimizer) if len(begun) else []
+        kind = next((each.kind for each in block.optimizers if each.index == optimizer), "") if sites else ""
+        starts = [*([(group.kind, group.site)] if group.parts else []), *((kind, site) for site in sites)]
+        group.parts.append(self._part(block, rows))
+        full: list[Ten] = []
+        if group.length >= self.size:
+            whole = self._joined(group.parts)
+            batch = whole.batch(self.size)
+            num = len(batch.steps)
+            begins = zip(range(num), starts, strict=False)
+            full = [Ten(optimizer, kind, group.number + index, site, batch, index) for index, (kind, site) in begins]
+            group.number += num
+            group.parts = [whole.after(num * self.size)] if len(whole) > num * self.size else []
+        if group.parts:
+            group.kind, group.site = starts[-1]
+        return full
 
     def _part(self, block: Block, rows: IntArray) -> _Part:
-        steps = block.steps[rows]
+        whole = slice(int(rows[0]), int(rows[-1]) + 1)
+        chosen = whole if whole.stop - whole.start == len(rows) else rows
+        steps = block.steps[chosen]
+
+        def of_weights(values: AnyArray) -> AnyArray:
+            return values[chosen][:, self._columns]
+
         unknown = (integers(steps, "flags") & int(StepFlag.NO_LOSS)) != 0
-        norm = _known(statistic(block, "grad_norm")[rows][:, self._columns], block.state[rows][:, self._columns])
+        norm = np.asarray(of_weights(block.values["grad_norm"]), np.float64)
         return _Part(
+            self._weights,
             integers(steps, "iteration"),
-            {"loss": np.where(unknown, np.nan, numbers(steps, "loss")), "lr": numbers(steps, "lr"), "norm": numbers(steps, "grad_norm")},
-            self._places,
             {
-                "ratio": statistic(block, "update_ratio")[rows][:, self._columns],
-                "unmoved": statistic(block, "unmoved")[rows][:, self._columns],
-                "norm": norm,
+                "loss": np.where(unknown, np.nan, numbers(steps, "loss")),
+                "lr": numbers(steps, "lr"),
+                "grad_norm": numbers(steps, "grad_norm"),
+            },
+            {
+                "ratio": np.asarray(of_weights(block.values["update_ratio"]), np.float64),
+                "unmoved": np.asarray(of_weights(block.values["unmoved"]), np.float64),
+                "norm": np.where(of_weights(block.state) >= State.ZERO, norm, np.nan),
             },
         )
 
-    def _close(self, optimizer: int, group: _Open) -> Ten:
-        width = len(self._roster.parameters)
-        used = np.unique(np.concatenate([part.places for part in group.parts]))
-
-        def column(name: str) -> FloatArray:
-            return np.concatenate([part.columns[name] for part in group.parts])
-
-        def values(name: str) -> FloatArray:
-            made = np.full((group.length, width), np.nan)
-            row = 0
-            for part in group.parts:
-                made[row : row + len(part.steps), part.places] = part.values[name]
-                row += len(part.steps)
-            return made[:, used]
-
-        return Ten(
-            optimizer,
-            group.kind,
-            group.number,
-            np.concatenate([part.steps for part in group.parts]),
-            column("loss"),
-            column("lr"),
-            column("norm"),
-            tuple(self._roster.parameters[place] for place in as_list(used)),
-            values("ratio"),
-            values("unmoved"),
-            values("norm"),
-            group.where,
+    def _joined(self, parts: Sequence[_Part]) -> _Part:
+        """Parts that follow each other as one, of all the weights that any of them has."""
+        if len(parts) == 1:
+            return parts[0]
+        weights, first = parts[0].weights, parts[0]
+        values = {name: [part.values[name] for part in parts] for name in _OF_WEIGHT}
+        if any(part.weights is not weights for part in parts):
+            places = np.unique(np.concatenate([part.weights.places for part in parts]))
+            weights = self._weights_at(places)
+            values = {name: [_spread(part.values[name], part.weights.places, places) for part in parts] for name in _OF_WEIGHT}
+        return _Part(
+            weights,
+            np.concatenate([part.steps for part in parts]),
+            {name: np.concatenate([part.columns[name] for part in parts]) for name in first.columns},
+            {name: np.concatenate(each) for name, each in values.items()},
         )
 
 
-def _known(norm: FloatArray, state: StateArray) -> FloatArray:
-    """The norms with NaN where there is no gradient."""
-    return np.where(state >= State.ZERO, norm, np.nan)
+def _spread(values: FloatArray, places: IntArray, all_places: IntArray) -> FloatArray:
+    """The columns where they lie among all, NaN elsewhere."""
+    made = np.full((len(values), len(all_places)), np.nan)
+    made[:, np.searchsorted(all_places, places)] = values
+    return made
+
+
+def _sites(block: Block, iterations: IntArray, optimizer: int) -> list[Site | None]:
+    """The place of this optimizer's first step in each of these iterations, `None` where it is not known."""
+    events = block.events
+    mine = (events["kind"] == EventKind.STEP) & (events["optimizer"] == optimizer)
+    at, sites = integers(events, "iteration")[mine], integers(events, "site")[mine]
+    found = np.searchsorted(at, iterations)
+    return [
+        block.sites[site] if place < len(at) and at[place] == iteration and 0 <= (site := int(sites[place])) < len(block.sites) else None
+        for place, iteration in zip(as_list(found), as_list(iterations), strict=True)
+    ]
