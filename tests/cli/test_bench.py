@@ -31,6 +31,18 @@ def tiny():
 
 def wrong():
     return 3
+
+def without_gradient():
+    model = torch.nn.Linear(3, 2)
+    return model, lambda: model(torch.ones(4, 3)).detach().mean()
+
+def without_optimizer():
+    model = torch.nn.Linear(3, 2)
+    return model, lambda: model(torch.ones(4, 3)).mean(), 0.1
+
+def failing():
+    model = torch.nn.Linear(3, 2)
+    return model, lambda: model(torch.ones(4, 7)).mean()
 """
 
 
@@ -87,10 +99,23 @@ def test_the_models_have_the_sizes_that_are_said(name: str, tensors: int, millio
         assert all(p.grad is not None for p in workload.model.parameters())
 
 
-@pytest.mark.parametrize("target", ["nothing", "no_such_module:f", "math:no_such_function", "math:pi", "os:getcwd"])
-def test_a_model_that_is_none_is_refused(target: str) -> None:
-    with pytest.raises(SeismogradError):
+OF_THE_USERS = ("wrong", "without_gradient", "without_optimizer", "failing")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["nothing", "no_such_module:f", ".:f", "math:no_such_function", "math:pi", "os:getcwd", "json:dumps", "half_written:f",
+     *(f"models_of_mine:{name}" for name in OF_THE_USERS)],
+)  # fmt: skip
+def test_a_model_that_is_none_is_refused_with_a_mend(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_written.py").write_text("def f(:\n")
+    (tmp_path / "models_of_mine.py").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SeismogradError) as raised:
         user_model(target)
+    assert target in raised.value.line()
+    assert raised.value.hint is not None
+    assert len(raised.value.line().splitlines()) == 1
 
 
 def test_the_command_answers_for_a_model_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,9 +127,9 @@ def test_the_command_answers_for_a_model_of_the_users(tmp_path: Path, monkeypatc
     assert [model["model"] for model in told["models"]] == ["mine:tiny"]
     assert told["models"][0]["costs"][0]["name"] == "bare"
     assert list(tmp_path.glob("runs*")) == []
-    refused = seismograd("bench", "--model", "mine:wrong", "--quick")
+    refused = seismograd("bench", "--model", "json:dumps", "--quick")
     assert refused.returncode == 2
-    assert "mine:wrong" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_the_table_says_what_is_over_the_bare_step() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seismograd.errors import SeismogradError
-from seismograd.i18n import say
+from seismograd.i18n import Message, say
 
 LEARNING_RATE = 1e-4
 
@@ -108,7 +108,7 @@ def user_model(target: str) -> Workload:
     `loss()` gives the loss of a new batch, ready for `backward`; without an optimizer AdamW trains all parameters.
 
     Raises:
-        SeismogradError: the module cannot be imported, or what the function returns is something else.
+        SeismogradError: the module cannot be imported, the function cannot be called, or what it returns is something else.
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
@@ -116,15 +116,38 @@ def user_model(target: str) -> Workload:
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  # as `python -m` has it
     try:
         function: object = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise SeismogradError(say("{target} cannot be imported: {error}", target=target, error=str(error))) from error
+    except Exception as error:
+        problem = say("{target} cannot be imported: {error}", target=target, error=_one_line(error))
+        raise SeismogradError(problem, say("such as my_package.models:small")) from error
     finally:
         sys.path.pop(0)
-    made: object = function() if callable(function) else None
+    made = _called(target, function) if callable(function) else None
     parts: tuple[Any, ...] = cast("tuple[Any, ...]", made) if isinstance(made, tuple) else ()
     if len(parts) not in (2, 3) or not isinstance(parts[0], nn.Module) or not callable(parts[1]):
-        raise SeismogradError(
-            say("{target} does not return what is needed", target=target), say("return (model, loss), where loss() gives that of a batch")
-        )
-    loss: Any = parts[1]
-    return _workload(target, parts[0], loss) if len(parts) == 2 else Workload(target, parts[0], parts[2], loss)
+        raise _refused(target)
+    model, loss = parts[0], cast("Callable[[], Any]", parts[1])
+    first: object = _called(target, loss)
+    if not isinstance(first, Tensor) or first.numel() != 1 or not first.requires_grad:
+        raise _refused(target)
+    if len(parts) == 3 and not isinstance(parts[2], torch.optim.Optimizer):
+        raise _refused(target)
+    return _workload(target, model, loss) if len(parts) == 2 else Workload(target, model, parts[2], loss)
+
+
+def _called(target: str, function: Callable[[], object]) -> object:
+    try:
+        return function()
+    except Exception as error:
+        raise SeismogradError(say("{target} cannot be called: {error}", target=target, error=_one_line(error)), _mend()) from error
+
+
+def _refused(target: str) -> SeismogradError:
+    return SeismogradError(say("{target} does not return what is needed", target=target), _mend())
+
+
+def _mend() -> Message:
+    return say("return (model, loss), where loss() gives that of a batch")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
