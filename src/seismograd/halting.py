@@ -63,6 +63,10 @@ class Brake:
         if self._early is not None:
             self._early.observe(block_of([row], self._sites, self._optimizers))
 
+    def wants(self, part: str) -> bool:
+        """Whether it listens to this call at all."""
+        return part in ("backward_begins", "step_begins")
+
     def hear(self, part: str, *_: object) -> None:
         """A call that a patch has heard, after the session has dealt with it. Raises `TrainingHalted` where the training is to end."""
         if part == "step_begins" and self._early is not None and self._finding is None:
@@ -70,7 +74,7 @@ class Brake:
             with suppress(Exception):  # a failure of ours stops nothing
                 self._look_ahead(self._early)
             self._overhead_s += time.perf_counter() - began_s
-        if part in ("backward_begins", "step_begins") and self._finding is not None:
+        if self._finding is not None:
             raise self._halt(self._finding, before_update=part == "step_begins")
 
     def abandon(self) -> None:

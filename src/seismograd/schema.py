@@ -313,6 +313,41 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Several iterations with the same parameters, as the session hands them over together: the arrays of a `Block`, as of `Row`s."""
+
+    parameters: tuple[Parameter, ...]
+    steps: AnyArray  # (B,), STEP_DTYPE
+    state: StateArray  # (B, P)
+    values: Mapping[str, AnyArray]  # (B, P) each
+    sample_rows: IntArray  # (S,)
+    samples: Mapping[str, AnyArray]  # (S, P) or (S, P, W); empty where none was sampled
+    events: AnyArray
+    elements: FloatArray  # (B, E)
+    ranks: AnyArray = field(default_factory=no_ranks)
+    pairs: AnyArray = field(default_factory=no_pairs)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @classmethod
+    def of(cls, row: Row) -> Rows:
+        """A single one."""
+        return cls(
+            row.parameters,
+            row.step.reshape(1),
+            row.state[None],
+            {name: value[None] for name, value in row.values.items()},
+            np.zeros(1 if row.samples else 0, np.int64),
+            {name: value[None] for name, value in row.samples.items()},
+            row.events,
+            row.elements[None],
+            row.ranks,
+            row.pairs,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something that happened once and has words: a failure of ours, thinning, an element that does not exist, the end.
 

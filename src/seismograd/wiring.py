@@ -25,13 +25,13 @@ from seismograd.record.pump import Pump
 from seismograd.record.writer import Writer
 from seismograd.rules.chosen import chosen
 from seismograd.rules.engine import Diagnosis, LiveRules
-from seismograd.schema import Finding, Note, Row, RunInfo, Sink
+from seismograd.schema import Finding, Note, Row, Rows, RunInfo, Sink
 
 if TYPE_CHECKING:
     import torch
 
 
-ROWS_TOGETHER = 16  # where nobody waits for each
+ROWS_TOGETHER = 64  # where nobody waits for each
 
 
 class Recording:
@@ -158,12 +158,12 @@ class Recording:
     def _take_overhead(self) -> float:
         return self._ranks.take_overhead() + (0.0 if self._brake is None else self._brake.take_overhead())
 
-    def _emit(self, row: Row) -> None:
-        if self._brake is not None:
+    def _emit(self, row: Row | Rows) -> None:
+        if self._brake is not None and isinstance(row, Row):  # with a brake they come one by one
             self._brake.observe(row)
         self._ranks.put(row)
 
-    def _deliver(self, row: Row) -> None:
+    def _deliver(self, row: Row | Rows) -> None:
         self._pump.put(row)
 
     def _tell(self, note: Note) -> None:

@@ -12,7 +12,7 @@ MAX_AGE_S = 0.5
 MAX_WAITING = 64  # iterations whose numbers have not come; the next one waits for the device
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finished:
     """An iteration with what it will be recorded as: its number, the columns there were, the epoch."""
 

@@ -117,7 +117,12 @@ def shares_operations(tops: list[Any], last: int) -> bool:
 
 def last_number(tops: list[Any]) -> int:
     """The number of the last operation of these graphs; -1 when there is none."""
-    return max((top._sequence_nr() for top in tops if top is not None and top._sequence_nr() != LEAF), default=-1)
+    last = -1
+    for top in tops:
+        number = -1 if top is None else top._sequence_nr()
+        if last < number != LEAF:
+            last = number
+    return last
 
 
 def _leaf(leaf: torch.Tensor, node: Any, read_by: dict[Any, Any]) -> Leaf:

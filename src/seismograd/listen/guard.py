@@ -29,9 +29,13 @@ class Guard:
             except Exception:
                 self.failures["report"] = self.failures.get("report", 0) + 1
 
+    def leaves_out(self, part: str) -> bool:
+        """Whether it has failed too often."""
+        return bool(self.failures) and self.failures.get(part, 0) >= MAX_FAILURES
+
     def call(self, part: str, function: Callable[..., T], *args: object) -> T | None:
         """`function(*args)`, or `None` when it failed or has failed too often."""
-        if self.failures and self.failures.get(part, 0) >= MAX_FAILURES:
+        if self.leaves_out(part):
             return None
         try:
             return function(*args)

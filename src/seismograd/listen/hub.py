@@ -16,6 +16,10 @@ Undo = Callable[[], None]
 class Listener(Protocol):
     """A session, or what listens beside one."""
 
+    def wants(self, part: str, /) -> bool:
+        """Whether it listens to this call at all; the answer stays the same."""
+        ...
+
     def hear(self, part: str, *args: object) -> None:
         """A call that a patch has heard; nothing may come out of it."""
         ...
@@ -31,6 +35,7 @@ class Hub:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._sessions: tuple[Listener, ...] = ()
+        self._by_part: dict[str, tuple[Callable[..., None], ...]] = {}  # who listens to a call, of those that were heard so far
         self._undo: list[Undo] = []
         self._owner = os.getpid()
         os.register_at_fork(after_in_child=self._forked)
@@ -48,21 +53,25 @@ class Hub:
                 except BaseException:
                     self._restore()
                     raise
-            self._sessions = (*self._sessions, session)
+            self._take((*self._sessions, session))
 
     def detach(self, session: Listener) -> None:
         """Let the session hear no more; the last one to go puts torch back as it was."""
         with self._lock:
             if session not in self._sessions:
                 return
-            self._sessions = tuple(s for s in self._sessions if s is not session)
+            self._take(tuple(s for s in self._sessions if s is not session))
             if not self._sessions:
                 self._restore()
 
     def tell(self, part: str, *args: object) -> None:
-        """Call the method named `part` of every session."""
-        for session in self._sessions:
-            session.hear(part, *args)
+        """Let everybody hear who listens to this call."""
+        by_part = self._by_part
+        listeners = by_part.get(part)
+        if listeners is None:
+            listeners = by_part[part] = tuple(session.hear for session in self._sessions if session.wants(part))
+        for hear in listeners:
+            hear(part, *args)
 
     @property
     def sessions(self) -> tuple[Listener, ...]:
@@ -74,13 +83,18 @@ class Hub:
         """Whether any session is open in this process."""
         return bool(self._sessions)
 
+    def _take(self, sessions: tuple[Listener, ...]) -> None:
+        self._sessions = sessions
+        self._by_part = {}
+
     def _restore(self) -> None:
         while self._undo:
             self._undo.pop()()
 
     def _forked(self) -> None:
         """A forked child (a DataLoader worker, mostly) trains nothing of ours: it must neither record nor touch the parent's files."""
-        sessions, self._sessions = self._sessions, ()
+        sessions = self._sessions
+        self._take(())
         self._lock = threading.RLock()
         for session in sessions:
             session.abandon()

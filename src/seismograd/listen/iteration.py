@@ -66,12 +66,16 @@ class Heard:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reading:
-    """The ready gradients of one optimizer as they were read  # (n,) each, still multiplied by `scale`."""
+    """The ready gradients of one optimizer as they were read  # (n,) each, still multiplied by `scale`.
+
+    `numels` are the scalars of each. `present` says which gradients there are, and is `None` where all are.
+    """
 
     columns: IntArray
-    state: StateArray
+    numels: IntArray
+    present: Sequence[bool] | None
     values: Values
     samples: Values
     elements: FloatArray  # (E,)
@@ -80,6 +84,11 @@ class Reading:
     loss_scale: Scalar | None
     whole: bool = False  # of all columns there were, in their order
     arrival: Arrival | None = None  # of the numbers, where they were not there at once
+
+    @property
+    def state(self) -> StateArray:
+        """The state of each gradient, once the numbers are there."""
+        return states(self.values, self.present, self.numels)
 
     def settle(self) -> None:
         """Wait for the numbers where that must be."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 from seismograd.listen.callsite import CallSites
-from seismograd.listen.iteration import Heard
+from seismograd.listen.iteration import NOT_KNOWN, Heard
 from seismograd.listen.lanes import Lane
 from seismograd.listen.scalars import Scalar
 from seismograd.schema import EventKind
@@ -34,9 +34,8 @@ class Log:
     ) -> Heard:
         """A call on this lane, at the user's line that is on the stack."""
         events = lane.iteration.events
-        heard = Heard(int(kind), time.perf_counter() - self._start_s, self.call_sites.here(), optimizer, detail=detail, scale=scale)
-        heard.value = value or heard.value
-        heard.limit = limit or heard.limit
+        time_s, site = time.perf_counter() - self._start_s, self.call_sites.here()
+        heard = Heard(kind, time_s, site, optimizer, value or NOT_KNOWN, scale, limit or NOT_KNOWN, detail)
         events.append(heard)
         if len(events) > MAX_WITHOUT_STEP and not lane.iteration.steps:
             del events[: MAX_WITHOUT_STEP // 2]
@@ -55,7 +54,9 @@ class Log:
 
     def take_waiting(self) -> list[Scalar]:
         """Those that are still on a device, for whoever brings them over."""
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting
+        if waiting:
+            self._waiting = []
         return waiting
 
     def last_backward(self, lanes: Iterable[Lane]) -> str:

@@ -35,9 +35,12 @@ class Losses:
             heard.reduction = reduction_of(listed[0])
             if heard.reduction is not None:
                 self._log.wait_for([*heard.reduction.count.pending(), *heard.reduction.weight.pending()])
-        if any(w.stepping for w in windows):
-            heard.flags |= EventFlag.CLOSURE
-        before = max((w.last_operation for w in windows if w.losses and not w.stepping), default=-1)
+        before = -1
+        for window in windows:
+            if window.stepping:
+                heard.flags |= EventFlag.CLOSURE
+            elif window.losses:
+                before = max(before, window.last_operation)
         if before >= 0 and self._sharing.shared(heard.site, tops, before):
             heard.flags |= EventFlag.SHARED
         lane.last_operation = last_number(tops)

@@ -102,13 +102,13 @@ class Apart:
     _same_forward: bool = True  # all but the first of them
     _parts: list[Part] = field(default_factory=list[Part])
     _before: list[Before] = field(default_factory=list["Before"])
-    _several: bool = False
+    several: bool = False  # whether the window before had several losses
     _num_several: int = 0
     _taking: bool = False
 
     def backward_begins(self, held: Callable[[], list[torch.Tensor]]) -> None:
         """Keep what is there, so that what is added can be told."""
-        if not self._sites and self._several and (self._num_several < FIRST or self._num_several % SAMPLE_EVERY == 0):
+        if not self._sites and self.several and (self._num_several < FIRST or self._num_several % SAMPLE_EVERY == 0):
             self._parameters = held()
             self._taking = _can_be_copied(self._parameters)
         if self._taking:
@@ -129,10 +129,10 @@ class Apart:
     def step_ends(self, column: Callable[[torch.Tensor], int], scale: Scalar | None) -> Compared | None:
         """The window is over: how its losses compare, if it was taken apart."""
         sites, parts, parameters, taking = tuple(self._sites), self._parts, self._parameters, self._taking
-        self._several = 2 <= len(sites) <= MAX_LOSSES and (self._same_forward or len(set(sites)) == len(sites))
-        self._num_several += self._several
+        self.several = 2 <= len(sites) <= MAX_LOSSES and (self._same_forward or len(set(sites)) == len(sites))
+        self._num_several += self.several
         self.clear()
-        if not (taking and self._several and len(parts) == len(sites)):
+        if not (taking and self.several and len(parts) == len(sites)):
             return None
         reached = np.array([[gradient is not None for gradient in part] for part in parts])
         return Compared(sites, np.array([column(p) for p in parameters], np.int64), _products(parts), reached, scale)

@@ -19,7 +19,9 @@ from seismograd.measure.quiet import is_capturing
 from seismograd.measure.updates import Group, compare, keep
 from seismograd.schema import FloatArray
 
-EVERY = 10  # steps of its optimizer after which a parameter's turn comes again
+EVERY = 10  # steps of its optimizer after which a parameter's turn comes again, where there are few
+FEWEST_TURNS = 8  # in a step: several together take half as long as one by one
+MOST_TURNS = 16  # in a step
 NUM_DENSE = 100  # the first steps, each of which probes at least one parameter
 MAX_SLICE = 1 << 16  # scalars of one parameter
 MIN_SLICE = 1 << 8
@@ -58,16 +60,17 @@ class Pending:
 class Probe:
     """Of one optimizer.
 
-    Each step a tenth of its parameters have their turn, each with a slice of its own scalars that begins elsewhere every time. In all at
-    most `MIN_COPIED` scalars are copied, or a fiftieth of all, if that is more. Left out are parameters without a gradient, and those that
-    are sparse, complex, without memory, or of a subclass that is not a DTensor; of a DTensor the local part is looked at.
+    A tenth of its parameters have their turn in each step, `MOST_TURNS` at most, each with a slice of its own scalars that begins elsewhere
+    every time; of a few parameters several have it together every so many steps. In all at most `MIN_COPIED` scalars are copied in a step,
+    or a fiftieth of all, if that is more. Left out are parameters without a gradient, and those that are sparse, complex, without memory,
+    or of a subclass that is not a DTensor; of a DTensor the local part is looked at.
     """
 
     def __init__(self) -> None:
         self._next = 0  # the place of the parameter whose turn comes
         self._round = 0
         self._num_steps = 0
-        self._due = 0.0  # turns that are due
+        self._due = 0  # turns that are due, times EVERY
         self._known: tuple[list[int], int] = ([], 0)
         self._copies = best_copies()
         self._pending: Pending | None = None
@@ -147,10 +150,11 @@ class Probe:
         """How many parameters have their turn in this step."""
         self._num_steps += 1
         if self._num_steps <= NUM_DENSE:
-            return math.ceil(num_parameters / EVERY)
-        self._due += num_parameters / EVERY
-        num_wanted = int(self._due)
-        self._due -= num_wanted
+            return min(math.ceil(num_parameters / EVERY), MOST_TURNS)
+        self._due = min(self._due + num_parameters, MOST_TURNS * EVERY)
+        if self._due < min(num_parameters, FEWEST_TURNS) * EVERY:
+            return 0
+        num_wanted, self._due = divmod(self._due, EVERY)
         return num_wanted
 
     def _num_scalars(self, held: Sequence[torch.Tensor]) -> int:

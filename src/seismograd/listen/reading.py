@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -13,18 +12,19 @@ import torch
 
 from seismograd.elements import ElementSpec
 from seismograd.errors import SeismogradError
-from seismograd.listen.iteration import Arrival, Reading, states
+from seismograd.listen.iteration import Arrival, Reading
 from seismograd.listen.ranks.pieces import held_element, num_held
 from seismograd.listen.roster import Roster
 from seismograd.listen.scalars import Scalar
 from seismograd.listen.windows import Clearing, Plan, Window
 from seismograd.measure.backend import Backend, Measured
 from seismograd.measure.finite import all_finite
-from seismograd.schema import FloatArray, IntArray, State
+from seismograd.schema import FloatArray, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
 Refuse = Callable[[SeismogradError], None]
 PLAIN = {torch.Tensor}
+NO_COLUMNS, NO_ELEMENTS = np.zeros(0, np.int64), np.zeros(0)  # nobody writes into them
 MEASURED_EVERY_TIME = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")
 
 
@@ -57,33 +57,34 @@ class Elements:
         return picked
 
 
-def is_planned(window: Window, roster: Roster) -> bool:
-    """Whether what `plan` worked out is of the parameters that the optimizer has now."""
-    return window.plan is not None and window.plan.key == _key(window.held(), roster)
+def known_plan(window: Window, roster: Roster, held: list[torch.Tensor]) -> Plan | None:
+    """The plan of the window if it is of the parameters that the optimizer has now."""
+    known = window.plan
+    # Ids tell tensors apart as long as none of them is gone.
+    if known is None or known.version != roster.version or known.num_gone != roster.num_gone or known.ids != list(map(id, held)):
+        return None
+    return known
 
 
-def plan(window: Window, roster: Roster) -> tuple[Plan, list[torch.Tensor]]:
+def plan(window: Window, roster: Roster, held: list[torch.Tensor]) -> Plan:
     """The optimizer's parameters and their columns, worked out anew only when either has changed."""
-    held = window.held()
-    key = _key(held, roster)
-    if window.plan is None or window.plan.key != key:
-        columns = [roster.column(p) for p in held]
-        unowned = roster.unowned({roster.model(c) for c in columns} - {-1})
-        window.plan = Plan(
-            key,
-            columns,
-            np.asarray(columns, np.int64),
-            np.asarray([_numel(p) for p in held], np.int64),
-            columns == list(range(len(roster.parameters))),
-            not all(roster.parameters[c].trainable for c in columns),
-            [(weakref.ref(p), c) for p, c in unowned],
-        )
-    return window.plan, held
-
-
-def _key(held: list[torch.Tensor], roster: Roster) -> tuple[int, int, list[int]]:
-    """Ids tell tensors apart as long as none of them is gone."""
-    return roster.version, roster.num_gone, list(map(id, held))
+    known = known_plan(window, roster, held)
+    if known is not None:
+        return known
+    columns = tuple(roster.column(p) for p in held)
+    unowned = roster.unowned({roster.model(c) for c in columns} - {-1})
+    window.plan = Plan(
+        roster.version,
+        roster.num_gone,
+        list(map(id, held)),
+        columns,
+        np.asarray(columns, np.int64),
+        np.asarray([_numel(p) for p in held], np.int64),
+        columns == tuple(range(len(roster.parameters))),
+        not all(roster.parameters[c].trainable for c in columns),
+        [(weakref.ref(p), c) for p, c in unowned],
+    )
+    return window.plan
 
 
 def look_at(window: Window) -> None:
@@ -93,6 +94,8 @@ def look_at(window: Window) -> None:
 
 def read(
     window: Window,
+    planned: Plan,
+    held: list[torch.Tensor],
     roster: Roster,
     backend: Backend,
     elements: Elements,
@@ -103,15 +106,22 @@ def read(
 ) -> Reading:
     """Read the gradients of the optimizer and of the parameters of its models that nobody updates.
 
-    `waiting` scalars on a device come over in the same transfer. `extra_losses` are of a backward that has not ended yet. Unless `full`,
-    gradients that are all finite are not measured.
+    `held` are its parameters and `planned` is their plan. `waiting` scalars on a device come over in the same transfer. `extra_losses` are
+    of a backward that has not ended yet. Unless `full`, gradients that are all finite are not measured.
     """
-    planned, held = plan(window, roster)
     gradients = [p.grad for p in held]
     if not full and all_finite([g for g in gradients if g is not None]):
         return _not_measured(window, planned, gradients, len(elements), extra_losses)
+    losses = (*window.losses, *extra_losses)
     mask: BoolArray | None = None
     if not planned.unowned and not planned.frozen and set(map(type, gradients)) <= PLAIN:
+        if not waiting and not len(elements):
+            measured = backend.measure(cast(list[torch.Tensor], gradients), held, planned.columns, (), sample)
+            if measured.pending is None:
+                values, samples = measured.values, measured.samples
+                scale, loss_scale, whole = window.grad_scale, window.loss_scale, planned.whole
+                return Reading(planned.places, planned.numels, None, values, samples, NO_ELEMENTS, scale, losses, loss_scale, whole)
+            return _arriving(window, planned, planned.places, planned.numels, measured, None, [], [], 0, losses)
         listed, owners, keys = gradients, held, planned.columns
         columns, numels = planned.places, planned.numels
     else:
@@ -119,60 +129,66 @@ def read(
         gradients = [p.grad for p in parameters]
         mask = np.asarray([g is not None for g in gradients], bool)
         present = [(g, p, c) for g, p, c in zip(gradients, parameters, numbers, strict=True) if g is not None]
-        listed, owners, keys = [g for g, _, _ in present], [p for _, p, _ in present], [c for _, _, c in present]
+        listed, owners, keys = [g for g, _, _ in present], [p for _, p, _ in present], tuple(c for _, _, c in present)
         roster.thaw(keys)
         columns, numels = np.asarray(numbers, np.int64), np.asarray([0 if g is None else _numel(g) for g in gradients], np.int64)
     picked = (
         elements.pick({roster.parameters[c].name: g for g, c in zip(listed, keys, strict=True) if g is not None}) if len(elements) else []
     )
-    pending = [(s, s.tensor) for s in waiting if s.tensor is not None] if waiting else []
-    measured = backend.measure(cast(list[torch.Tensor], listed), owners, keys, [t for _, t in picked] + [t for _, t in pending], sample)
-    reading = _blank_reading(window, planned, columns, measured, mask, len(elements), extra_losses)
+    pending = [(s, s.tensor) for s in waiting if s.tensor is not None]
+    brought = [t for _, t in picked] + [t for _, t in pending]
+    measured = backend.measure(cast(list[torch.Tensor], listed), owners, keys, brought, sample)
+    scalars = [s for s, _ in pending]
+    return _arriving(window, planned, columns, numels, measured, mask, [place for place, _ in picked], scalars, len(elements), losses)
+
+
+def _arriving(
+    window: Window,
+    planned: Plan,
+    columns: IntArray,
+    numels: IntArray,
+    measured: Measured,
+    mask: BoolArray | None,
+    picked: Sequence[int],
+    pending: Sequence[Scalar],
+    num_elements: int,
+    losses: tuple[Scalar, ...],
+) -> Reading:
+    """A reading of `measured`, whose numbers are used when they are there. `mask`: which gradients there are, `None` where all are."""
+    values, samples = measured.values, measured.samples
+    if mask is not None:
+        values, samples = ({name: _spread(v.shape[1:], len(mask)) for name, v in numbers.items()} for numbers in (values, samples))
+    reading = Reading(
+        columns=columns,
+        numels=numels,
+        present=None if mask is None else mask.tolist(),
+        values=values,
+        samples=samples,
+        elements=np.full(num_elements, np.nan),
+        scale=window.grad_scale,
+        losses=losses,
+        loss_scale=window.loss_scale,
+        whole=planned.whole and columns is planned.places,
+    )
 
     def complete() -> None:
         """Use the numbers, which are there."""
-        for (scalar, _), value in zip(pending, measured.scalars[len(picked) :], strict=True):
+        for scalar, value in zip(pending, measured.scalars[len(picked) :], strict=True):
             scalar.settle(float(value))
-        for (place, _), value in zip(picked, measured.scalars, strict=False):
+        for place, value in zip(picked, measured.scalars, strict=False):
             reading.elements[place] = value
         if mask is not None:
             for spread, numbers in ((reading.values, measured.values), (reading.samples, measured.samples)):
                 for name, value in numbers.items():
                     spread[name][mask] = value
-        reading.state[:] = states(reading.values, None if mask is None else mask.tolist(), numels)
 
     if measured.pending is None or measured.pending.is_done():
         if measured.pending is not None:
             measured.pending.finish()
         complete()
-        return reading
-    return replace(reading, arrival=Arrival(measured.pending, complete))
-
-
-def _blank_reading(
-    window: Window,
-    planned: Plan,
-    columns: IntArray,
-    measured: Measured,
-    mask: BoolArray | None,
-    num_elements: int,
-    extra_losses: Sequence[Scalar],
-) -> Reading:
-    """A reading whose numbers are those of `measured` where all gradients are there, and else NaN, as yet."""
-    values, samples = measured.values, measured.samples
-    if mask is not None:
-        values, samples = ({name: _spread(v.shape[1:], len(mask)) for name, v in numbers.items()} for numbers in (values, samples))
-    return Reading(
-        columns=columns,
-        state=np.full(len(columns), State.NOT_MEASURED, np.uint8),
-        values=values,
-        samples=samples,
-        elements=np.full(num_elements, np.nan),
-        scale=window.grad_scale,
-        losses=(*window.losses, *extra_losses),
-        loss_scale=window.loss_scale,
-        whole=planned.whole and columns is planned.places,
-    )
+    else:
+        reading.arrival = Arrival(measured.pending, complete)
+    return reading
 
 
 def _not_measured(
@@ -181,7 +197,8 @@ def _not_measured(
     """What is known of gradients that were only looked at: which are there."""
     return Reading(
         columns=planned.places,
-        state=np.asarray([State.ABSENT if g is None else State.NOT_MEASURED for g in gradients], np.uint8),
+        numels=planned.numels,
+        present=[g is not None for g in gradients],
         values={name: np.full(len(gradients), np.nan) for name in MEASURED_EVERY_TIME},
         samples={},
         elements=np.full(num_elements, np.nan),
@@ -207,10 +224,10 @@ def carried_columns(window: Window, roster: Roster) -> IntArray:
     """The columns whose gradient holds what an earlier step had used; all of them when all that were looked at do."""
     marks = window.clearing.carried_over()
     if True not in marks:
-        return np.zeros(0, np.int64)
+        return NO_COLUMNS
     seen = [p for ref, mark in zip(window.clearing.parameters, marks, strict=True) if mark and (p := ref()) is not None]
     looked_at = [p for ref in window.clearing.parameters if (p := ref()) is not None and p.grad is not None]
-    columns = plan(window, roster)[0].columns if len(seen) == len(looked_at) else [roster.column(p) for p in seen]
+    columns = plan(window, roster, window.held()).columns if len(seen) == len(looked_at) else [roster.column(p) for p in seen]
     return np.asarray(columns, np.int64)
 
 

@@ -32,6 +32,7 @@ class Registry:
         self.all_of_the_process = not (models or optimizers)
         self._given = {id(o) for o in optimizers}
         self._windows: dict[int, Window] = {}
+        self.windows: tuple[Window, ...] = ()  # of the optimizers
         self._living: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
         self._without_optimizer: Window | None = None
         self._start_s = time.perf_counter()
@@ -41,7 +42,7 @@ class Registry:
 
     def __iter__(self) -> Iterator[Window]:
         """The windows of the optimizers."""
-        return iter(list(self._windows.values()))
+        return iter(self.windows)
 
     def known(self, optimizer: torch.optim.Optimizer) -> Window | None:
         """The window of an optimizer that was heard of before."""
@@ -92,6 +93,7 @@ class Registry:
     def clear(self) -> None:
         """Forget every window."""
         self._windows.clear()
+        self.windows = ()
         self._living.clear()
 
     def _concerns(self, optimizer: torch.optim.Optimizer) -> bool:
@@ -112,10 +114,12 @@ class Registry:
             return [] if alive is None else list(chain.from_iterable(group["params"] for group in alive.param_groups))
 
         window = self._windows[key] = Window(held, index, name)
+        self.windows = tuple(self._windows.values())
         look_at(window)
 
     def _close(self, key: int) -> None:
-        self._windows.pop(key, None)
+        if self._windows.pop(key, None) is not None:
+            self.windows = tuple(w for w in self.windows if w in self._windows.values())
         self._living.pop(key, None)
 
     def _learn(self, around: discovery.Found) -> None:

@@ -79,6 +79,7 @@ class Roster:
         self._columns: dict[int, int] = {}
         self._by_name: dict[str, int] = {}
         self._walks = 0
+        self._unordered = False  # whether there are trainable parameters whose place in the order of execution is not known
         self.version = 0  # grows with every change
         self.num_gone = 0
         self.parameters: tuple[Parameter, ...] = ()
@@ -200,7 +201,7 @@ class Roster:
 
     def wants_order(self) -> bool:
         """Whether there are parameters whose place in the order of execution is not known, and hope to learn it."""
-        return self._walks < MAX_WALKS and any(p.depth is None and p.trainable for p in self.parameters)
+        return self._unordered and self._walks < MAX_WALKS
 
     def strangers(self, leaves: Sequence[Leaf]) -> list[torch.Tensor]:
         """Those of these leaves that are parameters and have no column."""
@@ -248,4 +249,5 @@ class Roster:
         described = tuple(e.described(before.get(e.name)) for e in self._entries)
         if described != self.parameters:
             self.parameters = described
+            self._unordered = any(p.depth is None and p.trainable for p in described)
             self.version += 1

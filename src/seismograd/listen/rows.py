@@ -19,7 +19,6 @@ from seismograd.schema import (
     EVENT_DTYPE,
     STATISTICS,
     STEP_DTYPE,
-    AnyArray,
     FloatArray,
     Parameter,
     Row,
@@ -32,7 +31,6 @@ from seismograd.schema import (
 
 BoolArray = npt.NDArray[np.bool_]
 NO_RANKS, NO_PAIRS = no_ranks(), no_pairs()
-STEP_NAMES = STEP_DTYPE.names or ()
 SKIPPED, NO_LOSS = int(StepFlag.SKIPPED), int(StepFlag.NO_LOSS)  # arithmetic on flags takes a microsecond, on numbers none
 
 
@@ -42,15 +40,20 @@ def row_of(iteration: Iteration, number: int, parameters: tuple[Parameter, ...],
         for reading in (step.reading, step.applied):
             if reading is not None and reading.arrival is not None:
                 reading.settle()
-    done = _one_reading(iteration, len(parameters)) or _put_together(iteration, len(parameters), num_elements)
-    state, values, samples, elements = done
+    num = len(parameters)
+    parts = _one_reading(iteration, num) if is_one_reading(iteration, num) else _put_together(iteration, num, num_elements)
+    state, values, samples, elements = parts
     for step in iteration.steps:
         if len(step.carried):
             values["carried"] = _own(values["carried"])
             values["carried"][step.carried] = 1
         if step.probed is not None and not int(step.flags) & SKIPPED:
             _place_probed(step.probed, values)
-    record = _step(iteration, number, state, values, bool(samples), epoch)
+    ready, applied = values["grad_norm"], values["applied_norm"]
+    grad_norm = total(ready, state >= State.ZERO)
+    applied_norm = grad_norm if applied is ready else total(applied, ~np.isnan(applied) | (state == State.NONFINITE))
+    # As a tuple and at once: setting one field after the other takes ten times as long.
+    record = np.array(numbers_of_step(iteration, number, grad_norm, applied_norm, bool(samples), epoch), STEP_DTYPE)
     pairs = np.concatenate([compared.record(number) for compared in iteration.compared]) if iteration.compared else NO_PAIRS
     events = np.array([event.record(number) for event in iteration.events], EVENT_DTYPE)
     return Row(parameters, record, state, values, samples, events, elements, NO_RANKS, pairs)
@@ -59,20 +62,24 @@ def row_of(iteration: Iteration, number: int, parameters: tuple[Parameter, ...],
 Parts = tuple[StateArray, dict[str, FloatArray], dict[str, FloatArray], FloatArray]
 
 
-def _one_reading(iteration: Iteration, num_parameters: int) -> Parts | None:
-    """The parts of a row that is one reading of all columns, as most are; nothing is copied. `None` where it is not."""
+def is_one_reading(iteration: Iteration, num_parameters: int) -> bool:
+    """Whether the iteration is one step of one optimizer whose reading is of all columns, as most are."""
     reading = iteration.steps[0].reading
     if len(iteration.steps) > 1 or reading is None or not reading.whole or len(reading.columns) != num_parameters:
-        return None
-    if reading.scale is not None and reading.scale.read() != 1:
-        return None
-    blank = _blank(num_parameters)
-    values = {**blank, **reading.values, "applied_norm": iteration.steps[0].applied_norm()}
+        return False
+    return reading.scale is None or reading.scale.read() == 1
+
+
+def _one_reading(iteration: Iteration, num_parameters: int) -> Parts:
+    """The parts of a row that is one reading; nothing is copied."""
+    reading = iteration.steps[0].reading
+    assert reading is not None
+    values = {**blank(num_parameters), **reading.values, "applied_norm": iteration.steps[0].applied_norm()}
     return reading.state, values, dict(reading.samples), reading.elements
 
 
 @lru_cache(maxsize=8)
-def _blank(num_parameters: int) -> dict[str, FloatArray]:
+def blank(num_parameters: int) -> dict[str, FloatArray]:
     """What is recorded of every iteration where nothing was measured. Nobody may write into it."""
     shared: dict[str, FloatArray] = {}
     for statistic in STATISTICS:
@@ -91,7 +98,7 @@ def _own(numbers: FloatArray) -> FloatArray:
 def _put_together(iteration: Iteration, num_parameters: int, num_elements: int) -> Parts:
     """The parts of a row from any number of readings, each of some columns."""
     state = np.full(num_parameters, State.NOT_MEASURED, np.uint8)
-    values = {name: blank.copy() for name, blank in _blank(num_parameters).items()}
+    values = {name: blank.copy() for name, blank in blank(num_parameters).items()}
     samples: dict[str, FloatArray] = {}
     elements = np.full(num_elements, np.nan)
     for step in iteration.steps:
@@ -100,38 +107,31 @@ def _put_together(iteration: Iteration, num_parameters: int, num_elements: int) 
     return state, values, samples, elements
 
 
-def _step(iteration: Iteration, number: int, state: StateArray, values: dict[str, FloatArray], sampled: bool, epoch: int) -> AnyArray:
+def numbers_of_step(iteration: Iteration, number: int, grad_norm: float, applied_norm: float, sampled: bool, epoch: int) -> tuple[Any, ...]:
+    """What is recorded of the iteration as a whole, as an entry of STEP_DTYPE."""
     first = iteration.steps[0]
     scale = next((s.reading.loss_scale for s in iteration.steps if s.reading is not None and s.reading.loss_scale is not None), None)
     clip = next((s.clips[0] for s in iteration.steps if s.clips), None)
-    ready, applied = values["grad_norm"], values["applied_norm"]
-    grad_norm = total(ready, state >= State.ZERO)
-    record = {
-        "iteration": number,
-        "step": first.number,
-        "time_s": iteration.events[-1].time_s if iteration.events else math.nan,
-        "loss": _loss(iteration),
-        "lr": first.lr.read(),
-        "grad_norm": grad_norm,
-        "scale": 1.0 if scale is None else scale.loss_scale if isinstance(scale, TotalWeight) else scale.read(),
-        "clip_norm": math.nan if clip is None else clip.norm.read(),
-        "clip_limit": math.nan if clip is None else clip.limit.read(),
-        "clip_coefficient": clip.coefficient() if clip is not None and clip.by_norm else math.nan,
-        "applied_norm": grad_norm if applied is ready else total(applied, ~np.isnan(applied) | (state == State.NONFINITE)),
-        "overhead_s": iteration.overhead_s,
-        "optimizer": first.optimizer,
-        "num_steps": len(iteration.steps),
-        "num_backwards": max(step.num_backwards for step in iteration.steps),
-        "epoch": epoch,
-        "flags": _flags(iteration),
-        "sampled": sampled,
-    }
-    return _entry(record)
-
-
-def _entry(record: dict[str, Any]) -> AnyArray:
-    """As an entry of STEP_DTYPE  # 0-d; at once, for setting one field after the other takes ten times as long."""
-    return np.array(tuple(record[name] for name in STEP_NAMES), STEP_DTYPE)
+    return (
+        number,
+        first.number,
+        iteration.events[-1].time_s if iteration.events else math.nan,
+        _loss(iteration),
+        first.lr.read(),
+        grad_norm,
+        1.0 if scale is None else scale.loss_scale if isinstance(scale, TotalWeight) else scale.read(),
+        math.nan if clip is None else clip.norm.read(),
+        math.nan if clip is None else clip.limit.read(),
+        clip.coefficient() if clip is not None and clip.by_norm else math.nan,
+        applied_norm,
+        iteration.overhead_s,
+        first.optimizer,
+        len(iteration.steps),
+        max(step.num_backwards for step in iteration.steps),
+        epoch,
+        _flags(iteration),
+        sampled,
+    )
 
 
 def _flags(iteration: Iteration) -> int:

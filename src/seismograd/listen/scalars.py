@@ -19,10 +19,15 @@ class Scalar:
         self.known = False  # else `value` is NaN for want of a number
         self.value = math.nan
         self.tensor: torch.Tensor | None = None
-        if isinstance(source, torch.Tensor):
+        if type(source) is float:
+            self.known, self.value = True, source
+        elif isinstance(source, torch.Tensor):
             if source.numel() != 1 or source.is_complex() or source.is_meta:
                 return
             self.known = True
+            if type(source) is torch.Tensor and source.is_cpu:
+                self.value = float(source.item())
+                return
             held = held_part(source)
             if held.device.type == "cpu":
                 self.value = float(held)

@@ -29,15 +29,18 @@ from seismograd.listen.pairs import Compared
 from seismograd.listen.patches.clip import NORM
 from seismograd.listen.patches.step import is_within_a_step
 from seismograd.listen.probe import Probed
-from seismograd.listen.reading import Elements, carried_columns, columns_of, is_planned, look_at, read
+from seismograd.listen.reading import NO_COLUMNS, Elements, carried_columns, columns_of, known_plan, look_at, plan, read
 from seismograd.listen.registry import Registry
 from seismograd.listen.scalars import Scalar, total_of
 from seismograd.listen.turns import Turns
 from seismograd.listen.windows import Window
 from seismograd.measure.backend import Backend
-from seismograd.schema import EventFlag, EventKind, Note, Optimizer, Row, StepFlag
+from seismograd.schema import EventFlag, EventKind, Note, Optimizer, Row, Rows, StepFlag
 
 BY_OPTIMIZER, BY_MODULE = 1, 2
+# Arithmetic on flags takes a microsecond, on numbers none.
+NO_BACKWARD, SKIPPED = int(StepFlag.NO_BACKWARD), int(StepFlag.SKIPPED)
+SHARED, USED, EMPTY = int(EventFlag.SHARED), int(EventFlag.USED), int(EventFlag.EMPTY)
 
 
 def bit_of(window: Window) -> int:
@@ -48,7 +51,8 @@ def bit_of(window: Window) -> int:
 class Session:
     """Serves `watch` (some models and optimizers) and `run` (all that the script makes).
 
-    `emit(row)` takes each finished iteration, `tell(note)` what has words; both are called on the training thread and must be quick.
+    `emit(row)` takes each finished iteration, or several as `Rows`; `tell(note)` what has words; both are called on the training thread
+    and must be quick.
     `beside()` gives the seconds that what listens beside it took of the training since the last call. `budget` says when to leave
     something out; nothing is without one. `together()` says how many rows to make at once.
     """
@@ -56,7 +60,7 @@ class Session:
     def __init__(
         self,
         backend: Backend,
-        emit: Callable[[Row], None],
+        emit: Callable[[Row | Rows], None],
         tell: Callable[[Note], None],
         models: Sequence[torch.nn.Module] = (),
         optimizers: Sequence[torch.optim.Optimizer] = (),
@@ -81,6 +85,7 @@ class Session:
         self._touched = False  # whether any backward has reached a parameter of any optimizer
         self._leaves: list[Leaf] = []  # of the backward that is running, while nothing has been touched
         self._lock = threading.RLock()
+        self._on: dict[str, Callable[..., None]] = {}  # the methods that were called so far
 
     @property
     def call_sites(self) -> CallSites:
@@ -102,34 +107,45 @@ class Session:
     def hear(self, part: str, *args: object) -> None:
         """One call from a patch. Nothing that goes wrong in here comes out."""
         began = time.perf_counter()
+        on = self._on.get(part) or self._on.setdefault(part, getattr(self, f"on_{part}"))
         with self._lock:
             lane = self._lanes.here()
-            self.guard.call(part, getattr(self, f"on_{part}"), lane, *args)
+            if not self.guard.leaves_out(part):
+                try:
+                    on(lane, *args)
+                except Exception as error:
+                    self.guard.failed(part, error)
             lane.iteration.overhead_s += time.perf_counter() - began
+
+    def wants(self, _: str, /) -> bool:
+        """Whether it listens to this call at all: it does to every one."""
+        return True
 
     def on_backward_begins(self, lane: Lane, tensors: Any) -> None:
         """The outermost backward begins: a new iteration, if the one before has stepped."""
         self._num_backwards_heard += 1
-        self._step_by_hand(lane)
-        if lane.iteration.steps and not any(w.stepping and w.lane is lane for w in self._registry):
+        registry = self._registry
+        if not self._touched:
+            self._step_by_hand(lane)
+        if lane.iteration.steps and not any(w.stepping and w.lane is lane for w in registry.windows):
             self._turns.turn(lane)
         listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
-        if self._num_backwards_heard == 1 and self._registry.all_of_the_process:
-            self._registry.discover()
+        if self._num_backwards_heard == 1 and registry.all_of_the_process:
+            registry.discover()
         tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
-        roster = self._registry.roster
-        if roster.wants_order() or not self._touched:
+        if not self._touched or registry.roster.wants_order():
             self._leaves = leaves_in_order(tops)
-            if any(True for _ in self._registry):
-                self._registry.take_in(self._leaves)
-            roster.order(self._leaves)
+            if registry.windows:
+                registry.take_in(self._leaves)
+            registry.roster.order(self._leaves)
         lane.loss = self._log.scalar(total_of(listed))
         lane.heard = self._log.heard(lane, EventKind.BACKWARD, value=lane.loss, scale=lane.loss_scale)
-        for window in self._of(lane):
+        windows, extras = self._of(lane), self._turns.thinning.extras
+        for window in windows:
             window.clearing.backward_begins()
-            if self._sampling and self._turns.thinning.extras and not window.stepping:
+            if window.apart.several and self._sampling and extras and not window.stepping:
                 self.guard.call("pairs", window.apart.backward_begins, window.held)
-        self.guard.call("graph", self._losses.look, lane, lane.heard, listed, tops, self._of(lane), self._turns.thinning.extras)
+        self.guard.call("graph", self._losses.look, lane, lane.heard, listed, tops, windows, extras)
 
     def on_backward_ends(self, lane: Lane) -> None:
         """Its gradients are in. Under a closure this is the moment to read them."""
@@ -146,8 +162,9 @@ class Session:
             if heard is not None:
                 heard.touched |= bit_of(window)
                 if not window.stepping:
-                    self.guard.call("pairs", window.apart.backward_ends, heard.site, bool(heard.flags & EventFlag.SHARED))
-            window.last_operation = max(window.last_operation, lane.last_operation)
+                    self.guard.call("pairs", window.apart.backward_ends, heard.site, bool(heard.flags & SHARED))
+            if window.last_operation < lane.last_operation:
+                window.last_operation = lane.last_operation
             if window.ready is None or not window.stepping:  # a closure may evaluate again: the first time counts
                 window.backward_ended(loss, scale)
                 if window.stepping or window.eager:
@@ -198,17 +215,17 @@ class Session:
             ids = {id(p) for p in owner.parameters()}
             cleared = [w for w in self._registry if (held := w.held()) and all(id(p) in ids for p in held)]
             detail = BY_MODULE
-        flags = EventFlag.NONE
+        flags = 0
         if all(w.clearing.empty() for w in cleared):
-            flags |= EventFlag.EMPTY
+            flags = EMPTY
         elif all(w.clearing.used() for w in cleared):
-            flags |= EventFlag.USED
+            flags = USED
         for window in cleared:
             window.lane = lane
             window.cleared()
         if cleared or (detail == BY_MODULE and self._registry.all_of_the_process):
             heard = self._log.heard(lane, EventKind.ZERO_GRAD, cleared[0].index if len(cleared) == 1 else -1, detail=detail)
-            heard.flags, heard.touched = int(flags), sum(map(bit_of, cleared))
+            heard.flags, heard.touched = flags, sum(map(bit_of, cleared))
 
     def on_step_begins(self, lane: Lane, optimizer: Any, closure: bool) -> None:
         """An optimizer is about to consume its gradients."""
@@ -228,13 +245,14 @@ class Session:
         window.stepping = True
         flags, applied = StepFlag.NONE, None
         if not closure and lane.loss is None:
-            if window.clearing.stale():
+            stale, changed = window.clearing.at_step()
+            if stale:
                 flags = StepFlag.NO_BACKWARD
-            elif window.num_backwards and window.clearing.changed():
+            elif changed and window.num_backwards:
                 flags, window.eager = StepFlag.CHANGED, True
         if window.ready is None and not closure:
             self._read(lane, window)
-        elif not closure and (flags & StepFlag.CHANGED or not all(clip.by_norm for clip in window.clips)):
+        elif not closure and (flags is StepFlag.CHANGED or not all(clip.by_norm for clip in window.clips)):
             applied = self._reading(lane, window, sample=False)
         self._step(lane, window, optimizer, flags, applied, closure)
         if self._sampling and self._turns.thinning.extras:
@@ -373,7 +391,7 @@ class Session:
 
     def _of(self, lane: Lane) -> list[Window]:
         """The windows that a backward of this thread may concern: those of no other one."""
-        return [w for w in self._registry if w.lane is None or w.lane is lane]
+        return [w for w in self._registry.windows if w.lane is None or w.lane is lane]
 
     def _why_no_step(self) -> Message:
         if self._num_backwards_heard:
@@ -386,12 +404,16 @@ class Session:
         window.ready = self._reading(lane, window, sample, full=window.num_steps % self._turns.thinning.full_every == 0)
 
     def _reading(self, lane: Lane, window: Window, sample: bool, full: bool = True) -> Reading:
-        if not (window.clearing.parameters and is_planned(window, self._registry.roster)):
+        roster, held = self._registry.roster, window.held()
+        planned = known_plan(window, roster, held) if window.clearing.parameters else None
+        if planned is None:
             self._registry.learn(window)
+            planned = plan(window, roster, held)
         running = [] if lane.loss is None or any(loss is lane.loss for loss in window.losses) else [lane.loss]
         if running and window.loss_scale is None:
             window.grad_scale = window.loss_scale = lane.loss_scale
-        return read(window, self._registry.roster, self._backend, self._elements, self._log.take_waiting(), running, sample, full)
+        waiting = self._log.take_waiting()
+        return read(window, planned, held, roster, self._backend, self._elements, waiting, running, sample, full)
 
     def _step(
         self,
@@ -402,21 +424,22 @@ class Session:
         applied: Reading | None,
         closure: bool = False,
     ) -> None:
-        lr = self._log.scalar(optimizer.param_groups[0].get("lr") if optimizer.param_groups else None)
-        rates = [rate for group in optimizer.param_groups if isinstance(rate := group.get("lr"), int | float)]
-        lowest = self._log.scalar(min(rates)) if rates else lr
+        groups = optimizer.param_groups
+        lr = lowest = self._log.scalar(groups[0].get("lr") if groups else None)
+        if len(groups) > 1:
+            rates = [rate for group in groups if isinstance(rate := group.get("lr"), int | float)]
+            lowest = self._log.scalar(min(rates)) if rates else lr
         heard = self._log.heard(lane, EventKind.STEP, window.index, value=lr, limit=lowest, scale=window.grad_scale)
         heard.touched = bit_of(window)
         if getattr(optimizer, "grad_scale", None) is not None:
             heard.flags |= EventFlag.FUSED
         if lane.loss is not None or closure:
             heard.flags |= EventFlag.CLOSURE
-        if flags & StepFlag.NO_BACKWARD:
-            heard.flags |= EventFlag.EMPTY if all(p.grad is None for p in window.held()) else EventFlag.USED
+        number = int(flags)
+        if number & NO_BACKWARD:
+            heard.flags |= EMPTY if all(p.grad is None for p in window.held()) else USED
         backwards = window.num_backwards + (lane.loss is not None)
-        carried = (
-            np.zeros(0, np.int64) if flags & (StepFlag.NO_BACKWARD | StepFlag.SKIPPED) else carried_columns(window, self._registry.roster)
-        )
+        carried = NO_COLUMNS if number & (NO_BACKWARD | SKIPPED) else carried_columns(window, self._registry.roster)
         step = Stepped(window.index, window.num_steps, lr, backwards, flags, carried, tuple(window.clips), window.ready, applied)
         lane.iteration.steps.append(step)
 
@@ -428,8 +451,8 @@ class Session:
         window = self._registry.without_optimizer()
         if not by_hand.stepped(at_the_end=at_the_end and window.num_steps > 0):
             return
-        nothing = np.zeros(0, np.int64)
-        step = Stepped(window.index, window.num_steps, Scalar(None), window.num_backwards, StepFlag.BY_HAND, nothing, reading=window.ready)
+        number, ready = window.num_steps, window.ready
+        step = Stepped(window.index, number, Scalar(None), window.num_backwards, StepFlag.BY_HAND, NO_COLUMNS, reading=ready)
         lane.iteration.steps.append(step)
         window.step_ended()
         look_at(window)

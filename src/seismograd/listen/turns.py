@@ -12,7 +12,10 @@ from seismograd.listen.iteration import Iteration
 from seismograd.listen.lanes import Lane
 from seismograd.listen.roster import Roster
 from seismograd.listen.rows import row_of
-from seismograd.schema import Note, Row
+from seismograd.listen.together import rows_of, runs_of
+from seismograd.schema import Note, Row, Rows
+
+MAX_SCALARS_TOGETHER = 1 << 18  # columns times rows that are made at once
 
 
 class Turns:
@@ -23,7 +26,7 @@ class Turns:
         guard: Guard,
         roster: Roster,
         num_elements: int,
-        emit: Callable[[Row], None],
+        emit: Callable[[Row | Rows], None],
         tell: Callable[[Note], None],
         beside: Callable[[], float],
         budget: Budget | None,
@@ -41,19 +44,23 @@ class Turns:
         """The iteration is over: hand it on and begin the next."""
         done, lane.iteration = lane.iteration, Iteration()
         done.overhead_s += self._beside()
+        now_s = time.perf_counter()
         if self._budget is not None:
-            said = self._budget.step_ended(time.perf_counter(), done.overhead_s)
+            said = self._budget.step_ended(now_s, done.overhead_s)
             self.thinning = self._budget.thinning
             if said is not None:
                 self._tell(Note("thinned", self.num_rows, said))
         number, self.num_rows = self.num_rows, self.num_rows + 1
-        now_s = time.perf_counter()
-        self._backlog.add(Finished(done, number, self._roster.parameters, self.epoch, now_s))
-        self._hand_on(self._backlog.take(now_s, self._together()))
+        parameters = self._roster.parameters
+        together = min(self._together(), MAX_SCALARS_TOGETHER // max(1, len(parameters)))
+        self._backlog.add(Finished(done, number, parameters, self.epoch, now_s))
+        finished = self._backlog.take(now_s, together)
+        if finished:
+            self._hand_on(finished, together)
 
     def flush(self) -> None:
         """Hand on the iterations that are over, waiting for a device where that must be."""
-        self._hand_on(self._backlog.take_all())
+        self._hand_on(self._backlog.take_all(), self._together())
 
     def so_far(self, lane: Lane) -> Row | None:
         """The iteration in the making as a row, numbered as it will be; `None` before its first step."""
@@ -61,9 +68,17 @@ class Turns:
             return None
         return row_of(lane.iteration, self.num_rows, self._roster.parameters, self._num_elements, self.epoch)
 
-    def _hand_on(self, finished: Sequence[Finished]) -> None:
+    def _hand_on(self, finished: Sequence[Finished], together: int) -> None:
         """Make rows of iterations, and emit them."""
-        for each in finished:
-            row = self._guard.call("row", row_of, each.iteration, each.number, each.parameters, self._num_elements, each.epoch)
-            if row is not None:
-                self._guard.call("emit", self._emit, row)
+        for run in runs_of(finished) if together > 1 else [[each] for each in finished]:
+            if len(run) > 1:
+                rows = self._guard.call("row", rows_of, run)
+                if rows is not None:
+                    self._guard.call("emit", self._emit, rows)
+            else:
+                self._hand_on_one(run[0])
+
+    def _hand_on_one(self, each: Finished) -> None:
+        row = self._guard.call("row", row_of, each.iteration, each.number, each.parameters, self._num_elements, each.epoch)
+        if row is not None:
+            self._guard.call("emit", self._emit, row)

@@ -19,13 +19,7 @@ from seismograd.schema import IntArray
 
 MAX_LOOKED_AT = 64  # parameters of an optimizer whose gradients are looked at in every backward
 
-Signature = tuple[int, int] | None
-
-
-def signature(parameter: torch.Tensor) -> Signature:
-    """Which tensor the gradient is and how often it was changed in place; `None` when there is none."""
-    grad = parameter.grad
-    return None if grad is None else (id(grad), grad._version)
+Signature = tuple[int, int] | None  # which tensor the gradient is and how often it was changed in place; `None`: there is none
 
 
 def is_zero(parameter: torch.Tensor) -> bool:
@@ -45,29 +39,30 @@ class Clearing:
     def __init__(self, parameters: list[torch.Tensor]) -> None:
         stride = max(1, -(-len(parameters) // MAX_LOOKED_AT))
         self.parameters = [weakref.ref(p) for p in parameters[::stride]]
-        self.carried = [False] * len(self.parameters)
+        self._none: list[Signature] = [None] * len(self.parameters)
+        self._not_carried = [False] * len(self.parameters)  # nobody writes into these two
+        self.carried = self._not_carried
         self._used = False
-        self._last: list[Signature] = [None] * len(self.parameters)
-        self._before: list[Signature] = [None] * len(self.parameters)
+        self._last = self._before = self._none
 
     def _signatures(self) -> list[Signature]:
-        return [None if (p := ref()) is None else signature(p) for ref in self.parameters]
+        return [None if (p := ref()) is None or (g := p.grad) is None else (id(g), g._version) for ref in self.parameters]
 
     def backward_begins(self) -> None:
         """Anything that was used and is still there will be added to."""
         now = self._signatures()
-        if self._used or True in self.carried:
-            for i, (mark, last) in enumerate(zip(now, self._last, strict=True)):
-                if not (self._used or self.carried[i]):
-                    continue
-                parameter = self.parameters[i]()
-                if mark is None or last is None or parameter is None or mark[0] != last[0]:
-                    self.carried[i] = False
-                elif mark == last:
-                    self.carried[i] = True
-                else:  # changed in place: by zeroing it, or by something that keeps it
-                    self.carried[i] = not is_zero(parameter)
+        if (self._used and now != self._none) or True in self.carried:
+            self.carried = [self._is_carried(i, now[i]) for i in range(len(now))]
         self._before = now
+
+    def _is_carried(self, i: int, mark: Signature) -> bool:
+        """Whether a gradient, now with this mark, holds what an earlier step had used."""
+        if not (self._used or self.carried[i]):
+            return False
+        last, parameter = self._last[i], self.parameters[i]()
+        if mark is None or last is None or parameter is None or mark[0] != last[0]:
+            return False
+        return mark == last or not is_zero(parameter)  # changed in place: by zeroing it, or by something that keeps it
 
     def backward_ends(self) -> bool:
         """Whether the backward added to any of these gradients."""
@@ -81,22 +76,21 @@ class Clearing:
 
     def cleared(self) -> None:
         """The optimizer's own `zero_grad` cleared them all."""
-        self.carried = [False] * len(self.parameters)
+        self.carried = self._not_carried
         self._used = False
         self._last = self._signatures()
 
-    def stale(self) -> bool:
-        """Whether a step now would use no gradient, or the very one that the step before had used."""
+    def at_step(self) -> tuple[bool, bool]:
+        """Whether a step now would use no gradient, or the very one that the step before had used; and whether anything that was not
+        heard of has changed a gradient since the last thing that was.
+        """
         now = self._signatures()
-        return all(mark is None for mark in now) or (self._used and now == self._last)
+        same = now == self._last
+        return (self._used and same) or now == self._none, not same
 
     def known(self) -> None:
         """A change that was heard of (a clip, an unscale) has been made."""
         self._last = self._signatures()
-
-    def changed(self) -> bool:
-        """Whether anything that was not heard of has changed a gradient since the last thing that was."""
-        return self._signatures() != self._last
 
     def used(self) -> bool:
         """Whether a step has used what is there, and no backward has added to it since."""
@@ -104,15 +98,15 @@ class Clearing:
 
     def empty(self) -> bool:
         """Whether there was no gradient when it was last looked at."""
-        return all(mark is None for mark in self._last)
+        return self._last == self._none
 
     def carried_over(self) -> list[bool]:
         """For each parameter looked at: does its gradient hold both what an earlier step had used and something newer?"""
-        return [False] * len(self.carried) if self._used else self.carried
+        return self._not_carried if self._used else self.carried
 
     def step_ends(self) -> None:
         """The step has used what is there."""
-        self.carried = [False] * len(self.parameters)
+        self.carried = self._not_carried
         self._used = True
         self._last = self._signatures()
 
@@ -124,8 +118,10 @@ class Plan:
     `numels` are the scalars that this process holds of each, a complex one being two. `frozen`: one of the columns was not trainable.
     """
 
-    key: tuple[int, int, list[int]]
-    columns: list[int]
+    version: int  # of the roster
+    num_gone: int
+    ids: list[int]  # of the parameters
+    columns: tuple[int, ...]
     places: IntArray  # (n,) the same
     numels: IntArray  # (n,)
     whole: bool  # they are all columns, in their order

@@ -26,7 +26,7 @@ class Pending(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Measured:
     """The statistics of `seismograd.schema.STATISTICS` by name, except those that only the session can know: `carried`, `applied_norm`.
 

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from seismograd.record.batch import block_of, row_bytes, take_batch
-from seismograd.schema import Note, Optimizer, Row, Sink, Site
+from seismograd.record.batch import block_of, num_rows, row_bytes, take_batch
+from seismograd.schema import Note, Optimizer, Row, Rows, Sink, Site
 
 _NOTE_BYTES = 1024
 _PATIENCE_S = 60.0
@@ -50,7 +50,7 @@ class Pump:
         # Between callers of `put` only. The pump's thread never takes it, and it is reentrant: a signal handler may close the run in the
         # middle of a put.
         self._lock = threading.RLock()
-        self._queue: deque[Row | Note] = deque()
+        self._queue: deque[Row | Rows | Note] = deque()
         self._bytes_in = 0  # written under the lock
         self._bytes_out = 0  # written by the pump's thread alone, as is the next
         self._num_not_made = 0
@@ -65,15 +65,15 @@ class Pump:
         """Rows that no sink got because the queue was full."""
         return self._num_refused + self._num_not_made
 
-    def put(self, row: Row) -> None:
-        """Take a row, or leave it out when the queue is full. Does nothing after `close`."""
+    def put(self, row: Row | Rows) -> None:
+        """Take a row or several, or leave them out when the queue is full. Does nothing after `close`."""
         num_bytes = row_bytes(row)
         with self._lock:
             if self._closed:
                 return
             waiting = self._bytes_in - self._bytes_out
             if waiting and waiting + num_bytes > self._max_bytes:
-                self._num_refused += 1
+                self._num_refused += num_rows(row)
                 return
             self._enqueue(row, num_bytes)
 
@@ -104,7 +104,7 @@ class Pump:
         self._queue = deque()
         self._thread = None
 
-    def _enqueue(self, item: Row | Note, num_bytes: int) -> None:
+    def _enqueue(self, item: Row | Rows | Note, num_bytes: int) -> None:
         self._queue.append(item)
         self._bytes_in += num_bytes
         if self._synchronous:
@@ -157,11 +157,11 @@ class Pump:
         self._bytes_out += sum(map(row_bytes, rows))
         return len(rows)
 
-    def _observe(self, rows: list[Row]) -> None:
+    def _observe(self, rows: list[Row | Rows]) -> None:
         try:
             block = block_of(rows, self._sites, self._optimizers)
         except Exception as error:
-            self._num_not_made += len(rows)
+            self._num_not_made += sum(map(num_rows, rows))
             self._on_failure(type(self).__name__, error)
         else:
             self._each(lambda sink: sink.observe(block))

@@ -23,8 +23,9 @@ from seismograd.listen.ranks.report import Columns
 from seismograd.listen.ranks.sender import Sender
 from seismograd.listen.ranks.world import World, Worlds
 from seismograd.measure.backend import Backend
-from seismograd.schema import RANK_DTYPE, AnyArray, Note, Parameter, RankFlag, Row
+from seismograd.schema import RANK_DTYPE, AnyArray, Note, Parameter, RankFlag, Row, Rows
 
+LOOKS = frozenset({"backward_begins", "step_begins"})  # when it is seen whether the process has joined others
 CHECKSUM_EVERY = 100  # steps
 EARLY_CHECKSUMS = frozenset({2, 5, *range(10, CHECKSUM_EVERY, 10)})  # replicas that nothing holds together part at once
 
@@ -42,7 +43,7 @@ class Ranks:
     """
 
     def __init__(
-        self, backend: Backend, deliver: Callable[[Row], None], tell: Callable[[Note], None], limits: Limits | None = None
+        self, backend: Backend, deliver: Callable[[Row | Rows], None], tell: Callable[[Note], None], limits: Limits | None = None
     ) -> None:
         self._pieces = Pieces()
         self.backend = LocalBackend(backend, self._pieces)
@@ -71,13 +72,17 @@ class Ranks:
         """Whether this process is the one that records."""
         return self._rank == 0
 
+    def wants(self, part: str) -> bool:
+        """Whether it listens to this call at all."""
+        return part in self._parts
+
     def hear(self, part: str, *args: object) -> None:
         """One call from a patch, after the session has heard it. Nothing that goes wrong in here comes out."""
-        on = self._parts.get(part)
-        if on is not None:
-            began = time.perf_counter()
-            self.guard.call(f"ranks.{part}", on, *args)
-            self._overhead_s += time.perf_counter() - began
+        if self._link is None and (part not in LOOKS or not self._worlds.may_have_joined()):
+            return
+        began = time.perf_counter()
+        self.guard.call(f"ranks.{part}", self._parts[part], *args)
+        self._overhead_s += time.perf_counter() - began
 
     @property
     def linked(self) -> bool:
@@ -86,12 +91,14 @@ class Ranks:
 
     def take_overhead(self) -> float:
         """Seconds spent here on the training thread since the last call."""
+        if self._link is None:
+            return 0.0
         spent_s, self._overhead_s = self._overhead_s + self._before.take_overhead(), 0.0
         return spent_s
 
-    def put(self, row: Row) -> None:
-        """Take a finished iteration."""
-        if self._link is None:
+    def put(self, row: Row | Rows) -> None:
+        """Take a finished iteration, or several; while linked they come one by one."""
+        if self._link is None or isinstance(row, Rows):
             self._pieces.take_summands()
             self._deliver(row)
         else:

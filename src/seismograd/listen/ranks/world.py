@@ -69,6 +69,11 @@ class Worlds:
     def __init__(self) -> None:
         self._group: Callable[[], object] = lambda: None  # a weak reference: a group that was destroyed must be free to go
 
+    def may_have_joined(self) -> bool:
+        """Whether there is anything to ask `joined` for: most processes are alone."""
+        distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
+        return distributed is not None and distributed.GroupMember.WORLD is not None
+
     def joined(self) -> World | None:
         """The world this process is in, the first time that this is asked there; `None` in a world of one, and outside of any."""
         distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from seismograd.measure.native.layout import Layout, has_memory, layout_check, layout_of
-from seismograd.measure.native.library import ENTRY_WORDS, POINTER
+from seismograd.measure.native.library import ENTRY_WORDS, POINTER, address_of
 from seismograd.measure.native.rows import Memory
 from seismograd.schema import IntArray
 
@@ -24,10 +25,12 @@ LOWEST_ADDRESS = 1 << 36
 class Table:
     """What the kernel has to know of n tensors besides their pointers  # (m, ENTRY_WORDS).
 
-    `places` are those of the m among the n, `others` those of the rest. `memories` are what the entries point into.
+    `places` are those of the m among the n, `others` those of the rest. `memories` are what the entries point into. `address` is where the
+    entries lie, as an argument.
     """
 
-    entries: IntArray
+    entries: IntArray  # filled anew by each `fill`
+    address: Any
     places: list[int]
     others: list[int]
     is_still_so: Callable[..., bool]
@@ -37,24 +40,22 @@ class Table:
         """The tensors that the table is of  # n -> m."""
         return [tensors[place] for place in self.places] if self.others else tensors
 
-    def fill(self, tensors: Sequence[Tensor]) -> IntArray | None:
-        """The entries with the pointers of the tensors  # n -> (m, ENTRY_WORDS), or `None` if they lie otherwise than the table says."""
+    def fill(self, tensors: Sequence[Tensor]) -> bool:
+        """Put the pointers of the tensors  # n  into the entries; `False` if they lie otherwise than the table says."""
         mine = self.mine(tensors)
         if not self.is_still_so(*mine):
-            return None
-        entries = self.entries.copy()
-        pointers = entries[:, POINTER] = np.fromiter(map(Tensor.data_ptr, mine), np.int64, len(mine))
-        if len(mine) > 0 and np.minimum.reduce(pointers) < LOWEST_ADDRESS:
-            for i in np.flatnonzero(pointers < LOWEST_ADDRESS).tolist():
-                if mine[i].numel() > 0 and not has_memory(mine[i]):
-                    return None
-        return entries
+            return False
+        pointers = list(map(Tensor.data_ptr, mine))
+        self.entries[:, POINTER] = pointers
+        if min(pointers, default=LOWEST_ADDRESS) < LOWEST_ADDRESS:
+            for tensor, pointer in zip(mine, pointers, strict=True):
+                if pointer < LOWEST_ADDRESS and tensor.numel() > 0 and not has_memory(tensor):
+                    return False
+        return True
 
 
-def make_table(
-    tensors: Sequence[Tensor], excluded: Container[int] = (), memory_of: Callable[[int, Layout], Memory] | None = None
-) -> tuple[Table, IntArray]:
-    """The table of tensors as they lie now, but for those at `excluded` places, and its entries with their pointers.
+def make_table(tensors: Sequence[Tensor], excluded: Container[int] = (), memory_of: Callable[[int, Layout], Memory] | None = None) -> Table:
+    """The table of tensors as they lie now, but for those at `excluded` places, with their pointers.
 
     `memory_of(place, layout)` is the memory for the rows of one.
     """
@@ -75,10 +76,9 @@ def make_table(
         entries.append((tensor.data_ptr(), layout.count, address, layout.num_rows, layout.run, layout.dtype, 0))
     filled = np.array(entries, np.int64).reshape(-1, ENTRY_WORDS)
     check = layout_check([tensors[place] for place in places])
-    return Table(filled.copy(), places, others, check, tuple(memories)), filled
+    return Table(filled, address_of(filled), places, others, check, tuple(memories))
 
 
-def refill(table: Table | None, tensors: Sequence[Tensor]) -> tuple[Table, IntArray]:
-    """The table if it is still true of the tensors, else a new one, and its entries with their pointers."""
-    entries = None if table is None else table.fill(tensors)
-    return make_table(tensors) if table is None or entries is None else (table, entries)
+def refill(table: Table | None, tensors: Sequence[Tensor]) -> Table:
+    """The table if it is still true of the tensors, else a new one, with their pointers."""
+    return table if table is not None and table.fill(tensors) else make_table(tensors)

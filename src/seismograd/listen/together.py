@@ -1,0 +1,119 @@
+"""Several iterations made into rows at once, where each is one reading of all columns: for NumPy many are hardly more work than one.
+
+What comes out is what `rows.row_of` makes of each. Shapes: B iterations, S of them sampled, P parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from seismograd.listen.backlog import Finished
+from seismograd.listen.iteration import Reading, Stepped, states
+from seismograd.listen.rows import NO_PAIRS, NO_RANKS, SKIPPED, blank, is_one_reading, numbers_of_step, total
+from seismograd.schema import EVENT_DTYPE, STEP_DTYPE, AnyArray, FloatArray, Rows, State, StateArray
+
+ALWAYS = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")
+
+
+def runs_of(finished: Sequence[Finished]) -> list[list[Finished]]:
+    """Cut where one iteration cannot go with the one before it."""
+    runs: list[list[Finished]] = []
+    for each in finished:
+        if runs and _is_simple(each) and _is_simple(runs[-1][-1]) and _go_together(runs[-1][-1], each):
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+    return runs
+
+
+def _is_simple(finished: Finished) -> bool:
+    iteration = finished.iteration
+    step = iteration.steps[0]
+    if iteration.compared or step.applied is not None or not is_one_reading(iteration, len(finished.parameters)):
+        return False
+    return step.reading is not None and step.reading.present is None and (step.probed is None or not step.probed.waiting)
+
+
+def _go_together(one: Finished, other: Finished) -> bool:
+    first, second = one.iteration.steps[0].reading, other.iteration.steps[0].reading
+    assert first is not None
+    assert second is not None
+    return one.parameters is other.parameters and first.numels is second.numels and _same_samples(first, second)
+
+
+def _same_samples(one: Reading, other: Reading) -> bool:
+    return not one.samples or not other.samples or one.samples.keys() == other.samples.keys()
+
+
+def rows_of(finished: Sequence[Finished]) -> Rows:
+    """The rows of a run, which is longer than one."""
+    steps = [each.iteration.steps[0] for each in finished]
+    readings = [step.reading for step in steps if step.reading is not None]
+    for reading in readings:
+        reading.settle()
+    parameters = finished[0].parameters
+    values = {**_blanks(len(finished), len(parameters)), **{name: np.array([r.values[name] for r in readings]) for name in ALWAYS}}
+    state = _states(readings, values)
+    ready = values["grad_norm"]
+    plain = not any(step.clips or int(step.flags) & SKIPPED for step in steps)
+    values["applied_norm"] = ready if plain else np.array([step.applied_norm() for step in steps])
+    for row, step in enumerate(steps):
+        if len(step.carried):
+            values["carried"][row, step.carried] = 1
+        _place_probed(step, row, values)
+    sampled = [row for row, reading in enumerate(readings) if reading.samples]
+    records = _records(finished, readings, state, ready, values["applied_norm"], plain)
+    return Rows(
+        parameters,
+        np.array(records, STEP_DTYPE),
+        state,
+        values,
+        np.array(sampled, np.int64),
+        {name: np.array([readings[row].samples[name] for row in sampled]) for name in readings[sampled[0]].samples} if sampled else {},
+        np.array([event.record(each.number) for each in finished for event in each.iteration.events], EVENT_DTYPE),
+        np.array([reading.elements for reading in readings]),
+        NO_RANKS,
+        NO_PAIRS,
+    )
+
+
+def _blanks(num_rows: int, num_parameters: int) -> dict[str, FloatArray]:
+    """What is recorded where nothing was measured."""
+    return {name: np.array(np.broadcast_to(b, (num_rows, *b.shape))) for name, b in blank(num_parameters).items() if name not in ALWAYS}
+
+
+def _states(readings: Sequence[Reading], values: Mapping[str, FloatArray]) -> StateArray:
+    # A NaN among the counts, of what was not measured, is true, too.
+    if not values["nonfinite"].any() and not (values["zeros"] == readings[0].numels).any():
+        return np.full(values["nonfinite"].shape, State.FINITE, np.uint8)
+    return np.array([states({name: values[name][row] for name in ALWAYS}, None, r.numels) for row, r in enumerate(readings)])
+
+
+def _records(
+    finished: Sequence[Finished], readings: Sequence[Reading], state: StateArray, ready: FloatArray, applied: FloatArray, plain: bool
+) -> list[tuple[Any, ...]]:
+    """The numbers of each iteration as a whole, as entries of STEP_DTYPE."""
+    there, every = state >= State.ZERO, bool((state >= State.ZERO).all()) and bool(np.isfinite(ready).all())
+    norms = [math.hypot(*row) for row in ready.tolist()] if every else [total(*row) for row in zip(ready, there, strict=True)]
+    used = norms
+    if not plain:
+        known = ~np.isnan(applied) | (state == State.NONFINITE)
+        used = [total(*row) for row in zip(applied, known, strict=True)]
+    return [
+        numbers_of_step(each.iteration, each.number, norms[row], used[row], bool(readings[row].samples), each.epoch)
+        for row, each in enumerate(finished)
+    ]
+
+
+def _place_probed(step: Stepped, row: int, values: Mapping[str, AnyArray]) -> None:
+    """What the step changed, into its columns."""
+    if step.probed is None or int(step.flags) & SKIPPED:
+        return
+    known = [place for place, column in reversed(list(enumerate(step.probed.columns))) if column >= 0]  # the first of a column stays
+    columns = [step.probed.columns[place] for place in known]
+    for name, numbers in zip(("update_ratio", "unmoved"), step.probed.numbers, strict=True):
+        values[name][row, columns] = numbers[known]
