@@ -108,7 +108,7 @@ function drawTimeline() {
   const { findings, rows } = state.meta;
   const lanes = Math.max(1, Math.min(findings.length, 8));
   const width = timeline.root.clientWidth || 800;
-  const height = 12 + lanes * 12;
+  const height = 10 + lanes * 15;
   const pen = fit(timeline.canvas, width, height);
   timeline.canvas.setAttribute("aria-label", T("timeline_label", { number: findings.length, first: stepOf(0), last: stepOf(rows - 1) }));
   pen.fillStyle = shades.grid;
@@ -119,15 +119,15 @@ function drawTimeline() {
     const left = (finding.first_row / rows) * width;
     const wide = Math.max(3, ((finding.last_row + 1 - finding.first_row) / rows) * width);
     pen.fillStyle = shades[finding.severity];
-    pen.fillRect(left, 7 + lane * 12, wide, 8);
+    pen.fillRect(left, 6 + lane * 15, wide, 13);
     pen.fillStyle = shades.text;
     const label = `${SEVERITY_MARKS[finding.severity]} ${finding.code}`;
     pen.textBaseline = "middle";
     pen.font = "11px system-ui, sans-serif";
     const size = pen.measureText(label).width + 4;
     const after = left + wide + 4;
-    if (wide > size + 8) { pen.fillStyle = shades.panel; pen.fillText(label, left + 4, 11.5 + lane * 12); }
-    else pen.fillText(label, after + size < width ? after : Math.max(0, left - size), 11.5 + lane * 12);
+    if (wide > size + 8) { pen.fillStyle = shades.panel; pen.fillText(label, left + 4, 13 + lane * 15); }
+    else pen.fillText(label, after + size < width ? after : Math.max(0, left - size), 13 + lane * 15);
   });
   pen.strokeStyle = shades.cursor;
   pen.lineWidth = 1.5;

@@ -75,7 +75,7 @@ function drawHeat(body) {
   heatStage.right = 64;
   heatStage.top = 14;
   const rows = state.rows.length;
-  const plot = Math.round(Math.min(560, rows * clamp(320 / rows, 14, 48)));
+  const plot = Math.round(Math.min(560, rows * clamp(320 / rows, 14, 120)));
   const pen = heatStage.begin(body, plot + heatStage.top + heatStage.bottom);
   geometry = layoutRows(plot);
   const heat = shownHeat();
@@ -211,7 +211,7 @@ function moveHeatCursor() {
 function drawHeatCursor() {
   const index = state.rows.findIndex((row) => row.columns.includes(state.column));
   const high = geometry.height / geometry.num;
-  heatStage.cursor(index < 0 ? [0, 0] : [heatStage.top + index * high + Math.min(0, (high - 8) / 2), Math.max(8, high)]);
+  heatStage.cursor(index < 0 ? null : [heatStage.top + index * high + Math.min(0, (high - 8) / 2), Math.max(8, high)]);
 }
 
 const patches = new Map([32767, -32767, -32768].map((code) => [code, el("canvas", { width: "18", height: "12", "aria-hidden": "true" })]));

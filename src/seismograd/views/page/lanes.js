@@ -1,6 +1,7 @@
 // What did the loop do? The calls around the cursor in their order; equal distances, for the times are those of the calls, not how long.
+// Forward is no call that is heard: what lies before a backward is drawn as an outline in its lane.
 
-const LANES = ["BACKWARD", "UNSCALE", "CLIP", "STEP", "SCALER_UPDATE", "ZERO_GRAD"];
+const LANES = ["FORWARD", "BACKWARD", "UNSCALE", "CLIP", "STEP", "SCALER_UPDATE", "ZERO_GRAD"];
 const FAULT_LANES = { SG301: "ZERO_GRAD", SG302: "ZERO_GRAD", SG303: "STEP", SG304: "CLIP", SG305: "CLIP", SG306: "UNSCALE", SG307: "BACKWARD", SG308: "BACKWARD", SG309: "BACKWARD", SG310: "BACKWARD" };
 
 const lanesCanvas = el("canvas", { role: "img" });
@@ -14,12 +15,21 @@ const lanesPanel = panel("lanes", {
   on: "meta lanes step",
   draw: drawLanes,
   table: () => ({
-    head: ["step", "call", "where", "value", "limit", "scale", "optimizer", "flags"].map((key) => T(`column_${key}`)),
-    rows: state.lanes ? state.lanes.events.map((each) => [each.step, T(`kind_${each.kind}`), siteOf(each), dash(each.value), dash(each.limit), dash(each.scale), each.optimizer < 0 ? "" : state.meta.optimizers[each.optimizer]?.name ?? "", flagsOf(each)]) : [],
+    head: ["step", "call", "since", "where", "value", "limit", "scale", "optimizer", "flags"].map((key) => T(`column_${key}`)),
+    rows: state.lanes ? state.lanes.events.map((each, index) => [each.step, T(`kind_${each.kind}`), dash(since(index)), siteOf(each), dash(each.value), dash(each.limit), dash(each.scale), each.optimizer < 0 ? "" : state.meta.optimizers[each.optimizer]?.name ?? "", flagsOf(each)]) : [],
   }),
 });
 
 const dash = (value) => (Number.isNaN(number(value)) ? "–" : number(value));
+
+// Milliseconds between a call and the one before it, NaN where that is not here. A backward is heard when it begins, the others when they end.
+function since(index) {
+  const { events } = state.lanes;
+  return index > 0 ? Number((1e3 * (number(events[index].time_s) - number(events[index - 1].time_s))).toPrecision(3)) : NaN;
+}
+
+// Another loss of the same forward has none of its own before it.
+const hasForward = (event) => event.kind === "BACKWARD" && !(event.flags & state.meta.event_flags.SHARED);
 
 function siteOf(event) {
   const site = state.meta.sites[event.site];
@@ -42,8 +52,12 @@ function drawLanes(body) {
   lanesCanvas.setAttribute("aria-label", T("lanes_label", { number: events.length, first: steps[0], last: steps[steps.length - 1] }));
   const slots = [];
   for (const step of steps) {
-    const own = events.filter((each) => each.step === step);
-    slots.push(...own.map((event) => ({ step, event })), ...faultsOf(step).map((finding) => ({ step, finding })), { step, gap: true });
+    events.forEach((event, index) => {
+      if (event.step !== step) return;
+      if (hasForward(event)) slots.push({ step, forward: since(index) });
+      slots.push({ step, event });
+    });
+    slots.push(...faultsOf(step).map((finding) => ({ step, finding })), { step, gap: true });
   }
   const wide = (width - left - 6) / Math.max(1, slots.length);
   laneBoxes = [];
@@ -56,7 +70,10 @@ function drawLanes(body) {
   }
   slots.forEach((slot, index) => {
     const x = left + index * wide;
-    if (slot.event) {
+    if (slot.forward !== undefined) {
+      drawForward(pen, x, top + 3, Math.max(3, wide - 2), high - 6);
+      laneBoxes.push([x, top, wide, high, slot]);
+    } else if (slot.event) {
       const y = top + LANES.indexOf(slot.event.kind) * high + 3;
       pen.fillStyle = { BACKWARD: shades.before, UNSCALE: shades.other, CLIP: shades.warning, STEP: shades.good, SCALER_UPDATE: shades.other, ZERO_GRAD: shades.dim }[slot.event.kind];
       pen.fillRect(x, y, Math.max(2, wide - 2), high - 6);
@@ -71,6 +88,13 @@ function drawLanes(body) {
       laneBoxes.push([x, y, Math.max(8, wide), high, slot]);
     }
   });
+}
+
+function drawForward(pen, x, y, wide, high) {
+  pen.strokeStyle = shades.dim;
+  pen.setLineDash(wide < 10 ? [] : [3, 3]);
+  pen.strokeRect(x + 0.5, y + 0.5, wide - 1, high - 1);
+  pen.setLineDash([]);
 }
 
 function drawLaneNames(pen, left, top, high, width) {
@@ -92,7 +116,7 @@ function drawLaneStep(pen, step, x, wide, top, height) {
   pen.textBaseline = "top";
   const faults = faultsOf(step).map((each) => each.code).join(" ");
   pen.save();
-  pen.beginPath(); pen.rect(x, 0, wide - 2, top); pen.clip();
+  pen.beginPath(); pen.rect(x, 0, wide - 6, top); pen.clip();
   pen.fillText(sentences(T("step", { step }), faults), x, 3);
   if (state.lanes.nonfinite?.includes(step)) triangle(pen, x + wide - 12, 9, 5, shades.nan);
   pen.restore();
@@ -104,8 +128,8 @@ lanesBox.addEventListener("pointermove", (event) => {
   const found = laneBoxes.find(([left, top, wide, high]) => x >= left && x < left + wide && y >= top && y < top + high);
   lanesTip.hidden = !found;
   if (!found) return;
-  const { event: call, finding, step } = found[4];
-  lanesTip.textContent = finding ? `${finding.code} ${finding.name}\n${inLanguage(finding.cause)}`
+  const { event: call, forward, finding, step } = found[4];
+  lanesTip.textContent = forward !== undefined ? [T("forward_what"), T("step", { step }), Number.isNaN(forward) ? "" : T("forward_took", { time: fmt(forward, 3) })].filter((each) => each).join("\n") : finding ? `${finding.code} ${finding.name}\n${inLanguage(finding.cause)}`
     : [T(`kind_${call.kind}`), T("step", { step }), siteOf(call), Number.isNaN(number(call.value)) ? "" : `${T("column_value")} ${fmt(call.value)}`, flagsOf(call)].filter((each) => each).join("\n");
   lanesTip.style.left = `${Math.min(x + 12, Math.max(0, box.width - 240))}px`;
   lanesTip.style.top = `${y + 12}px`;

@@ -58,8 +58,8 @@ class Lines {
     scales.x.min = state.start;
     scales.x.max = Math.max(state.start + 1, state.stop - 1);
     const axis = (scale, side) => ({
-      scale, side, stroke: shades.dim, size: 58, font: "11px system-ui, sans-serif", grid: { show: side === 3, stroke: shades.grid, width: 1 }, ticks: { stroke: shades.line },
-      values: (_, splits) => splits.map((value) => (value === null || value === undefined ? "" : fmt(value, 2))),
+      scale, side, stroke: shades.dim, size: 58, font: "11px system-ui, sans-serif", grid: { show: side === 3, stroke: shades.grid, width: 1, filter: marked(log[scale]) }, ticks: { stroke: shades.line, filter: marked(log[scale]) },
+      values: (_, splits) => distinct(splits),
     });
     return {
       width, height, scales,
@@ -112,6 +112,19 @@ class Lines {
   }
 
   redraw() { this.plot?.redraw(false); }
+}
+
+// Which places of an axis get a line: of a logarithmic one over more than a decade the powers of ten.
+const marked = (log) => (_, splits) => {
+  const powers = splits.filter((value) => value > 0 && Number.isInteger(Math.round(1e9 * Math.log10(value)) / 1e9));
+  return log && powers.length > 1 ? splits.map((value) => (powers.includes(value) ? value : null)) : splits;
+};
+
+// The numbers of an axis, with as many digits as tell them apart.
+function distinct(values) {
+  const known = values.filter((value) => value !== null && value !== undefined);
+  const digits = [2, 3, 4, 5, 6].find((each) => new Set(known.map((value) => fmt(value, each))).size === known.length) ?? 2;
+  return values.map((value) => (value === null || value === undefined ? "" : fmt(value, digits)));
 }
 
 // The middles of columns, cut to the window.

@@ -77,13 +77,15 @@ const MOST_TABLE_ROWS = 1000;
 function fillTable(made) {
   const { head, rows } = made.table();
   const shown = rows.slice(0, MOST_TABLE_ROWS);
-  const cell = (value) => {
+  const looked = shown.slice(0, 50);
+  const words = head.map((_, column) => !looked.some((row) => typeof row[column] === "number") && looked.some((row) => !["", "–"].includes(row[column] ?? "")));
+  const cell = (value, column) => {
     const text = typeof value === "number" ? fmt(value, 6) : String(value ?? "");
     const bad = text === "nan" || text === "inf" || text === "-inf" || text === T("state_4");
-    return el("td", { class: bad ? "nonfinite" : text.length > 60 ? "long" : null }, text);
+    return el("td", { class: `${bad ? "nonfinite" : text.length > 60 ? "long" : ""} ${words[column] ? "words" : ""}`.trim() || null }, text);
   };
   made.tableBody.replaceChildren(
-    el("table", {}, el("caption", { class: "skip" }, T(made.title)), el("thead", {}, el("tr", {}, ...head.map((each) => el("th", { scope: "col" }, each)))),
+    el("table", {}, el("caption", { class: "skip" }, T(made.title)), el("thead", {}, el("tr", {}, ...head.map((each, column) => el("th", { scope: "col", class: words[column] ? "words" : null }, each)))),
       el("tbody", {}, ...shown.map((row) => el("tr", {}, ...row.map(cell))))),
     rows.length > shown.length ? el("p", { class: "dim" }, T("table_cut", { number: count(rows.length) })) : "",
   );
@@ -174,7 +176,7 @@ class Stage {
     pen.textBaseline = "top";
     const base = this.height - this.bottom;
     const first = stepOf(state.start);
-    for (const step of ticks(first, stepOf(state.stop - 1), this.inner / 90)) {
+    for (const step of ticks(first, stepOf(state.stop - 1), Math.max(2, this.inner / 90))) {
       const x = this.x(state.start + step - first + 0.5);
       if (x > this.left + this.inner) continue;
       pen.beginPath(); pen.moveTo(x, base); pen.lineTo(x, base + 4); pen.stroke();
@@ -182,8 +184,9 @@ class Stage {
     }
   }
 
+  // The cursor, and a box around the parameter it is on: where it begins and how high it is; none where that is null.
   cursor(box) {
-    if (box) this.box = box;
+    if (box !== undefined) this.box = box;
     const pen = fit(this.over, this.width, this.height);
     if (this.selected) {
       pen.fillStyle = shades.shade;

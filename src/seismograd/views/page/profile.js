@@ -3,6 +3,7 @@
 const profileCanvas = el("canvas", { role: "img" });
 const profileBox = el("div", { class: "canvas" }, profileCanvas);
 const profileText = el("p", {});
+const profileSlot = el("p", { class: "slot" }); // signals per module are measured by no version yet
 
 const profilePanel = panel("profile", {
   title: "profile",
@@ -40,11 +41,13 @@ function drawProfile(body) {
   const layers = state.meta.rows ? layersNow() : [];
   if (!layers.length) return nothing(body, T(state.meta.rows ? "no_layers" : "no_steps"));
   if (!state.step || !state.step.states) return nothing(body, T("loading"));
-  if (profileBox.parentNode !== body) body.replaceChildren(profileText, profileBox);
+  if (profileBox.parentNode !== body) body.replaceChildren(profileText, profileBox, profileSlot);
+  profileSlot.textContent = T("profile_slot");
   const { step } = state, fitted = step.fit;
   profileText.replaceChildren(...(fitted ? [el(fitted.goodness < 0.5 ? "span" : "strong", {}, T("gain", { gain: fmt(fitted.gain, 3) })), ` ${T("gain_rest", { layers: fitted.columns.length - 1, left: fmt(fitted.total, 2), goodness: fitted.goodness.toFixed(2) })}`,
     fitted.row !== step.row ? ` ${T("gain_at", { step: fitted.step })}` : ""] : [el("span", { class: "dim" }, T("gain_none"))]));
-  const width = body.room || 400, height = 340, left = 56, right = 10, top = 22, bottom = 34;
+  const beside = geometry && window.innerWidth >= 1000 ? geometry.height - 90 : 0; // as high as the heat map that it is beside
+  const width = body.room || 400, height = Math.max(340, beside), left = 56, right = 10, top = 22, bottom = 34;
   const pen = fit(profileCanvas, width, height);
   profileCanvas.setAttribute("aria-label", T("profile_label", { layers: layers.length, step: step.step }));
   const values = layers.map((column) => ({ column, state: step.states[column], norm: step.grad_norm[column] }));
@@ -68,11 +71,15 @@ function drawProfile(body) {
     pen.strokeStyle = shades.error;
     pen.lineWidth = 2;
     pen.beginPath();
-    fitted.columns.forEach((column, place) => pen.lineTo(x(layers.indexOf(column)), y(fitted.intercept + fitted.slope * place)));
+    const placeOf = new Map(layers.map((column, place) => [column, place]));
+    fitted.columns.forEach((column, place) => pen.lineTo(x(placeOf.get(column)), y(fitted.intercept + fitted.slope * place)));
     pen.stroke();
     pen.lineWidth = 1;
   }
-  values.forEach((each, place) => drawPoint(pen, each, x(place), y, top, height - bottom));
+  const size = clamp(1000 / layers.length, 1.2, 3.5);
+  for (const isChosen of [false, true]) { // the chosen one above all others
+    values.forEach((each, place) => { if ((each.column === state.column) === isChosen) drawPoint(pen, each, x(place), y, top, height - bottom, size); });
+  }
   depthLabels(pen, layers, x, height - bottom + 5);
 }
 
@@ -95,13 +102,13 @@ function drawBand(pen, fitted, layers, x, y, [left, top, wide, high]) {
   pen.restore();
 }
 
-function drawPoint(pen, { column, state: kind, norm }, x, y, top, base) {
+function drawPoint(pen, { column, state: kind, norm }, x, y, top, base, size) {
   const chosen = column === state.column;
   if (kind === 4) { triangle(pen, x, top - 4, chosen ? 7 : 5, shades.nan); pen.fillStyle = shades.nan; pen.textAlign = "center"; pen.textBaseline = "bottom"; if (chosen) pen.fillText("NaN/Inf", clamp(x, 80, 1e4), top - 8); return; }
   if (kind === 2) { pen.fillStyle = shades.text; pen.fillRect(x - 4, base - 4, 8, 4); return; }
   if (kind < 2) { pen.strokeStyle = shades["absent-line"]; pen.strokeRect(x - 3, base - 3, 6, 6); return; }
   pen.fillStyle = chosen ? shades.cursor : shades.before;
-  pen.beginPath(); pen.arc(x, y(Math.log10(Math.max(norm, 1e-300))), chosen ? 6 : 3.5, 0, 7); pen.fill();
+  pen.beginPath(); pen.arc(x, y(Math.log10(Math.max(norm, 1e-300))), chosen ? 6 : size, 0, 7); pen.fill();
 }
 
 function depthLabels(pen, layers, x, y) {
@@ -115,6 +122,7 @@ function depthLabels(pen, layers, x, y) {
     const name = state.meta.parameters[layers[place]].name.split(".").slice(0, -1).slice(0, 2).join(".") || state.meta.parameters[layers[place]].name;
     pen.fillText(shortened(pen, name, 66), clamp(x(place), 40, x(0) + room - 10), y);
   }
+  if (layers.length < 2) return;
   pen.textAlign = "left"; pen.fillText(`← ${T("input")}`, x(0) - 4, y + 14);
   pen.textAlign = "right"; pen.fillText(`${T("output")} →`, x(layers.length - 1), y + 14);
 }

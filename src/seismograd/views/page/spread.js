@@ -8,7 +8,7 @@ const chosenName = () => (state.column >= 0 ? state.meta.parameters[state.column
 const spreadPanel = panel("spread", {
   title: "spread",
   sub: () => sentences(state.histogram && state.histogram.column < 0 ? T("spread_all", { parameter: chosenName() }) : chosenName(), state.histogram && state.histogram.every > 1 ? T("every_sample", { number: state.histogram.every }) : ""),
-  on: "meta window cursor histogram heat",
+  on: "meta window histogram heat",
   draw: drawSpread,
   table: () => {
     const found = state.histogram;
@@ -19,6 +19,8 @@ const spreadPanel = panel("spread", {
     return { head: [T("column_step"), ...bins.map((bin) => `2^${exponentOf(bin)}`)], rows: Array.from(found.rows, (row, index) => [stepOf(row), ...bins.map((bin) => countAt(found, index, bin))]) };
   },
 });
+
+on("cursor", () => { if (!spreadPanel.asTable && spreadStage.root.isConnected && spreadStage.width) spreadStage.cursor(); });
 
 const exponentOf = (bin) => state.meta.histogram.first + bin * state.meta.histogram.per_bin;
 const binOf = (exponent) => (exponent - state.meta.histogram.first) / state.meta.histogram.per_bin;
@@ -72,7 +74,7 @@ function drawSpread(body) {
   drawExponents(pen, y, low, high);
   drawLimits(pen, y, limits, dtype, low, high);
   spreadStage.axis(pen);
-  spreadStage.cursor([0, 0]);
+  spreadStage.cursor();
 }
 
 function nonfiniteTicks(pen) {
