@@ -50,6 +50,10 @@ def assert_every_view_is_true(run: Run, start: int, stop: int, num_columns: int)
     for name in PYRAMID_STATISTICS:
         view = run.levels.parameters(name, start, stop, num_columns)
         assert_sums_up(view, run.states, run.series(name), start, stop)
+    pieces = list(run.levels.stretches(PYRAMID_STATISTICS[0], start, stop, num_columns, at_once=3 * len(run.parameters)))
+    whole = run.levels.parameters(PYRAMID_STATISTICS[0], start, stop, num_columns)
+    for name in ("starts", "stops", "counts", "low", "high", "last"):
+        np.testing.assert_array_equal(np.concatenate([getattr(piece, name) for piece in pieces]), getattr(whole, name))
     some = list(range(0, len(run.parameters), 2))
     view = run.levels.parameters("grad_norm", start, stop, num_columns, some)
     assert_sums_up(view, run.states[:, some], run.series("grad_norm")[:, some], start, stop)

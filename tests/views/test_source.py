@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from seismograd.record.reader import open_run
+from seismograd.record.writer import Writer
 from seismograd.schema import State
 from seismograd.views.source.codes import ABSENT, LIMIT, NONFINITE, NOT_MEASURED, ZERO
+from seismograd.views.source.judged import as_recorded
 from seismograd.views.source.packing import pack, unpack
 from seismograd.views.source.source import RunSource, open_source
+from tests.synthetic import block, finding, info
 from tests.views.page import made
 
 NUMBERS = ("start", "stop", "width", "column", "row", "index")
@@ -106,6 +109,36 @@ def test_a_histogram_has_the_counts_of_the_record(source: RunSource) -> None:
     assert header["every"] == 3
     np.testing.assert_array_equal(arrays["rows"], rows[::3])
     np.testing.assert_array_equal(arrays["bins"], np.nansum(exponents, axis=1)[::3])
+
+
+def test_what_parameters_have_in_common_is_told_once(source: RunSource) -> None:
+    header, arrays = unpack(source.meta())
+    told: Any = [{**header["alike"][kind], "name": name} for name, kind in zip(header["names"], arrays["kind"], strict=True)]  # type: ignore
+    assert [(each["name"], tuple(each["shape"]), each["numel"]) for each in told] == [
+        (each.name, each.shape, each.numel) for each in source.run.parameters
+    ]
+    assert len(header["alike"]) == 2  # type: ignore[arg-type]
+    assert arrays["depth"].tolist() == [each.depth for each in source.run.parameters]
+
+
+@pytest.mark.parametrize(("concludes", "ends", "how"), [(True, True, "end"), (False, True, "running"), (True, False, "running")])
+def test_a_long_run_says_whether_its_findings_are_final(tmp_path: Path, concludes: bool, ends: bool, how: str) -> None:
+    writer = Writer(tmp_path / "run", info())
+    writer.observe(block(np.ones((2, 2))))
+    if concludes:
+        writer.conclude([finding()])
+    else:
+        writer.finding(finding())
+    (writer.close if ends else writer.abandon)()
+    judged = as_recorded(open_run(tmp_path / "run"))
+    assert (judged.how, len(judged.findings)) == (how, 1)
+
+
+def test_a_heat_map_of_very_many_parameters_has_fewer_columns(tmp_path: Path) -> None:
+    run = open_run(made.simple(tmp_path / "run", np.ones((400, 5000)), sample_rows=[]))
+    _, arrays = unpack(open_source(run, going_on=True).heat(0, 400, 400))
+    assert arrays["codes"].shape == (5000, 200)
+    assert (arrays["codes"] == 0).all()
 
 
 def test_what_is_told_of_a_run_names_no_folder(tmp_path: Path) -> None:

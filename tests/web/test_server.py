@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,29 @@ def test_a_run_that_grows_is_read_again(tmp_path: Path) -> None:
     assert [each.state for each in (first, second, third)] == ["live", "live", "ended"]
     assert len({each.version for each in (first, second, third)}) == 3
     assert book.news(0).state == "ended"
+
+
+def test_an_answer_is_given_again_until_the_run_grows(tmp_path: Path) -> None:
+    from seismograd.record.writer import Writer
+    from tests import synthetic
+
+    writer = Writer(tmp_path / "run", synthetic.info())
+    book = Book(tmp_path / "run")
+    writer.observe(block([[1.0]] * 3))
+    first = book.answer(0, "heat", {"width": "9"})
+    assert book.answer(0, "heat", {"width": "9"}) is first
+    writer.observe(block([[1.0]] * 2, first_iteration=3))
+    _, arrays = unpack(book.answer(0, "heat", {"width": "9"}))
+    assert arrays["codes"].shape == (1, 5)
+    writer.close()
+
+
+def test_small_answers_are_not_held_back_by_the_network() -> None:
+    pytest.importorskip("uvicorn", reason="the extra `view` is not installed")
+    from seismograd.views.web.serve import listen
+
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP  # asyncio sets TCP_NODELAY on what such a socket accepts, and on no other
 
 
 @pytest.mark.parametrize(

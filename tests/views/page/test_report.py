@@ -44,7 +44,7 @@ RUNS: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("name", RUNS)
 def test_every_run_has_a_page_without_an_error(name: str, tmp_path: Path, browse: Browse) -> None:
     page = browse(report(RUNS[name](tmp_path / "run")), width=700)
-    page.press("d", "l", "t", "t", "s", "g", "ArrowLeft", "ArrowUp", "]", "[", "0", "n", "End", "?", "Escape")
+    page.press("d", "l", "t", "t", "s", "g", "c", "ArrowLeft", "ArrowUp", "]", "[", "0", "n", "End", "?", "Escape")
     page.ready()
     assert page.page.locator("#verdict").count() == 1
     assert page.page.locator("img, b").count() == 0
@@ -56,7 +56,12 @@ def test_a_nan_is_seen_in_every_panel_and_in_the_table(troubled: Path, browse: B
         page.wait_said(f"step {made.BAD_STEP}")
         for panel in ("heat", "profile", "scalars", "spread", "parameter", "lanes"):
             page.wait_pixels(panel)
+    page.press("c")  # each parameter by its own median
+    page.page.wait_for_function("() => document.querySelector('#heat header').textContent.includes('median')")
+    page.wait_pixels("heat")
+    assert "nothing of them was measured" in str(page.page.text_content("#profile .slot"))
     page.press("t")
+    assert "since the call before" in str(page.page.text_content("#lanes .scroll"))
     assert "non-finite" in str(page.page.text_content("#heat .scroll"))
     assert page.page.locator("#parameter td.nonfinite, #heat td.nonfinite").count() > 0
 

@@ -29,7 +29,7 @@ def serve(path: Path, host: str, port: int | None, names: tuple[str, ...], open_
         SeismogradError: the address cannot be had.
     """
     book = Book(path)
-    listener = _listen(host, port)
+    listener = listen(host, port)
     actual = int(listener.getsockname()[1])
     token = secrets.token_urlsafe(24)
     app = create_app(book, token, host, names, actual)
@@ -54,7 +54,7 @@ def serve(path: Path, host: str, port: int | None, names: tuple[str, ...], open_
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _listen(host: str, port: int | None) -> socket.socket:
+def listen(host: str, port: int | None) -> socket.socket:
     """A listening socket; without a port the usual one, or any when that is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for each in (DEFAULT_PORT, 0) if port is None else (port,):
