@@ -110,6 +110,31 @@ def test_a_finding_is_in_the_line_as_soon_as_there_is_one() -> None:
     os.close(slave)
 
 
+KILLED = """
+import os, signal, sys
+from seismograd.views.progress import ProgressLine
+from tests import synthetic
+line = ProgressLine(2, "en", lambda: [])
+line.observe(synthetic.block([[1.0]]))
+if sys.argv[1] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+line.close()
+try:
+    os.wait()
+except ChildProcessError:
+    print("no child")
+"""
+
+
+def test_a_script_that_is_killed_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
+    """Reading ends when nobody holds the terminal any more: nothing of ours outlives the script either."""
+    got = in_terminal([sys.executable, "-c", KILLED, "killed"], tmp_path)
+    assert got.endswith(b"\x1b7\x1b[r\x1b[999;1H\x1b[2K\x1b8")
+    got = in_terminal([sys.executable, "-c", KILLED, "ended"], tmp_path)
+    assert b"999" not in got
+    assert got.endswith(b"\x1b7\x1b[r\x1b[24;1H\x1b[2K\x1b8no child\r\n")
+
+
 @pytest.mark.parametrize("width", [5, 20, 40, 79, 200])
 def test_the_line_fits_the_terminal(width: int) -> None:
     from seismograd.prose import cell_width

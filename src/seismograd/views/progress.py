@@ -1,7 +1,7 @@
 """One quiet line at the bottom of the terminal while a script runs: its step, loss and norm, and what was found.
 
 The last row of the terminal is taken out of what scrolls (DECSTBM, as apt does), so the line never mixes with what the script prints: that
-scrolls above it, and the cursor stays where the script left it.
+scrolls above it, and the cursor stays where the script left it. `giving_back` gives the row back when the process is killed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from seismograd.i18n import translate, use_language
 from seismograd.prose import cell_width
 from seismograd.schema import Block, Finding, Note, StepFlag
+from seismograd.views.giving_back import release, watch_over
 from seismograd.views.values import number, sentences, steps
 
 _FEWEST_ROWS = 6
@@ -46,6 +47,7 @@ class ProgressLine:
         self._lang = lang
         self._findings = findings
         self._rows = 0  # of the terminal when the last one was set apart; 0: it is not
+        self._watched: int | None = None
 
     def observe(self, block: Block) -> None:
         """Draw the line anew."""
@@ -54,6 +56,8 @@ class ProgressLine:
             return
         with use_language(self._lang):
             text = progress_text(block, self._findings(), columns - 1)
+        if not self._rows:
+            self._watched = watch_over(self._fd)
         room = "" if rows == self._rows else _MAKE_ROOM
         self._rows = rows
         # Set apart anew each time: a program that took the whole screen meanwhile has given all of it back.
@@ -67,6 +71,8 @@ class ProgressLine:
         if self._rows:
             self._write(f"{_SAVE}\x1b[r\x1b[{self._rows};1H\x1b[2K{_RESTORE}")
             self._rows = 0
+            if self._watched is not None:
+                release(self._watched)
 
     def abandon(self) -> None:
         """Give the row back."""
