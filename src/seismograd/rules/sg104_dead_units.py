@@ -10,11 +10,12 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.profile import bias_name
+from seismograd.rules.dying import Layer, Layers, Network, depth_number
 from seismograd.rules.roster import Roster, is_weight
 from seismograd.rules.rows import BoolArray, as_list, integers, numbers, site_of
 from seismograd.rules.rule import Rule
-from seismograd.schema import Block, EventKind, Evidence, Finding, FloatArray, IntArray, Parameter, State, StepFlag
+from seismograd.rules.shared import SharedBlock
+from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray, Parameter, State, StepFlag
 
 NEVER_ZERO = ("", "leaky_relu", "softmax", "log_softmax", "log_sigmoid")  # activations behind which no unit is dead
 
@@ -73,41 +74,47 @@ class DeadUnits(Rule):
     min_evaluated: int = 2  # counts
 
     _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
-    _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
+    _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # that can die
     _num_rows: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
     _places: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
+    _network: Network = field(default_factory=lambda: Network(()), init=False, repr=False)
     _roster: Roster = field(default_factory=Roster, init=False, repr=False)
-    _layers: dict[int, _Layer] = field(default_factory=dict[int, "_Layer"], init=False, repr=False)
+    _layers: Layers = field(default_factory=Layers, init=False, repr=False)
     _findings: dict[int, Finding] = field(default_factory=dict[int, Finding], init=False, repr=False)
     _first_loss: dict[int, float] = field(default_factory=dict[int, float], init=False, repr=False)
     _num_seen: float = field(default=0, init=False, repr=False)  # samples since the last count
     _num_samples: int = field(default=0, init=False, repr=False)
     _since: int = field(default=-1, init=False, repr=False)  # iteration after the last count
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: SharedBlock) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
-            self._parameters = block.parameters
-            found = [column for column, each in enumerate(block.parameters) if self._can_die(each)]
-            self._columns, self._places = np.array(found, np.int64), self._roster.places([block.parameters[each] for each in found])
-            self._num_rows = np.array([block.parameters[each].shape[0] for each in found], np.int64)
+            self._take_in(block.parameters)
         loss = np.where(integers(block.steps, "flags") & int(StepFlag.NO_LOSS), np.nan, numbers(block.steps, "loss"))
-        for optimizer in {int(each) for each in np.unique(block.steps["optimizer"])} - self._first_loss.keys():
+        for optimizer in set(block.optimizers_of_rows) - self._first_loss.keys():
             own = loss[block.steps["optimizer"] == optimizer]
             if np.isfinite(own).any():
                 self._first_loss[optimizer] = float(own[np.isfinite(own)][0])
         backwards = block.events[block.events["kind"] == EventKind.BACKWARD]
-        at, count = integers(backwards, "iteration"), np.nan_to_num(numbers(backwards, "count"), nan=1e9)
-        begin = 0
-        for sample, row in enumerate(as_list(block.sample_rows)):
-            iteration = int(block.steps["iteration"][row])
-            end = int(np.searchsorted(at, iteration, side="right"))
-            seen, begin, self._num_seen = self._num_seen + float(count[begin:end].sum()), end, 0
-            self._num_samples += 1
-            if len(self._columns):
-                dead = np.nan_to_num(np.asarray(block.samples["dead_rows"][sample], np.float64)).astype(np.int64)
-                yield from self._count(block, row, dead, seen, float(loss[row]))
-            self._since = iteration + 1
-        self._num_seen += float(count[begin:].sum())
+        count = np.nan_to_num(numbers(backwards, "count"), nan=1e9)
+        if not len(block.sample_rows):
+            self._num_seen += float(count.sum())
+            return
+        self._num_samples += len(block.sample_rows)
+        iterations = integers(block.steps, "iteration")[block.sample_rows]
+        ends = as_list(np.searchsorted(integers(backwards, "iteration"), iterations, side="right"))
+        state = block.state[block.sample_rows][:, self._columns]
+        measured = (state == State.ZERO) | (state == State.FINITE)
+        dead = np.nan_to_num(np.asarray(block.samples["dead_rows"][:, self._columns], np.float64)).astype(np.int64)
+        if not (measured & (dead >= min(self.min_share, self.min_stuck_share) * self._num_rows)).any():
+            self._layers.revive(self._places[measured.any(axis=0)])
+        else:
+            for sample, row in enumerate(as_list(block.sample_rows)):
+                seen = float(count[ends[sample - 1] if sample else 0 : ends[sample]].sum())
+                seen, self._num_seen = self._num_seen + seen, 0
+                yield from self._count(block, row, dead[sample], measured[sample], seen, float(loss[row]))
+                self._since = int(iterations[sample]) + 1
+        self._since = int(iterations[-1]) + 1
+        self._num_seen = float(count[ends[-1] :].sum())
 
     def shortfall(self) -> Message | None:
         if self._num_samples < self.min_evaluated:
@@ -119,33 +126,31 @@ class DeadUnits(Rule):
             return False
         return is_weight(parameter) and parameter.trainable and parameter.shape[0] >= self.min_rows
 
-    def _count(self, block: Block, row: int, dead: IntArray, seen: float, loss: float) -> Iterator[Finding]:
-        """Take in the dead rows of one sampled iteration."""
+    def _take_in(self, parameters: tuple[Parameter, ...]) -> None:
+        found = [column for column, each in enumerate(parameters) if self._can_die(each)]
+        self._parameters, self._network, self._columns = parameters, Network(parameters), np.array(found, np.int64)
+        self._num_rows = np.array([parameters[each].shape[0] for each in found], np.int64)
+        self._places = self._roster.places([parameters[each] for each in found])
+        self._layers.grow(len(self._roster.parameters))
+
+    def _count(self, block: Block, row: int, dead: IntArray, measured: BoolArray, seen: float, loss: float) -> Iterator[Finding]:
+        """Take in the dead rows of one sampled iteration, and where they were counted  # each (columns,)."""
         iteration, optimizer = int(block.steps["iteration"][row]), int(block.steps["optimizer"][row])
         first_loss = self._first_loss.get(optimizer, math.nan)
         learned = loss < self.min_loss * first_loss
-        measured = np.isin(block.state[row, self._columns], (State.ZERO, State.FINITE))
-        share = (dead[self._columns] / self._num_rows)[measured]
+        share = (dead / self._num_rows)[measured]
         stuck = loss >= self.stuck_loss * first_loss and len(share) > 0 and float(share.mean()) >= self.min_stuck_share
-        min_share = self.min_stuck_share if stuck else self.min_share
-        grown: set[int] = set()
-        for column, place in zip(as_list(self._columns), as_list(self._places), strict=True):
-            if block.state[row, column] not in (State.ZERO, State.FINITE):
-                continue
-            layer, parameter = self._layers.setdefault(place, _Layer()), block.parameters[column]
-            num_rows, num_dead = parameter.shape[0], int(dead[column])
-            is_dead = num_dead >= min_share * num_rows and seen >= self.min_seen and not learned
-            if is_dead and num_dead == num_rows:
-                is_dead = _is_cut_off(block, row, column)
-            if not is_dead:
-                layer.num, layer.first = 0, -1
-                continue
-            layer.num += 1
-            layer.first = max(self._since, 0) if layer.num == 1 else layer.first
-            layer.dead, layer.last, layer.limit = num_dead, iteration, min_share * num_rows
-            if layer.num >= self.num_samples:
-                grown.add(-1 if parameter.optimizer is None else parameter.optimizer)
-        for owner in sorted(grown):
+        limit = np.multiply(self._num_rows, self.min_stuck_share if stuck else self.min_share, dtype=np.float64)
+        is_dead = measured & (dead >= limit) & (seen >= self.min_seen and not learned)
+        whole = np.flatnonzero(is_dead & (dead == self._num_rows))
+        if len(whole):
+            is_dead[whole] = self._network.is_cut_off(block.state[row], self._columns[whole])
+        self._layers.revive(self._places[measured & ~is_dead])
+        if not is_dead.any():
+            return
+        num = self._layers.kill(self._places[is_dead], max(self._since, 0), iteration, dead[is_dead], limit[is_dead])
+        grown = self._columns[is_dead][num >= self.num_samples]
+        for owner in sorted({-1 if (each := block.parameters[column].optimizer) is None else each for column in as_list(grown)}):
             yield self._report(block, owner, iteration)
 
     def _report(self, block: Block, owner: int, iteration: int) -> Finding:
@@ -159,20 +164,20 @@ class DeadUnits(Rule):
             self._findings[owner] = replace(known, parameters=parameters, last_step=max(known.last_step, iteration))
         return self._findings[owner]
 
-    def _dead_now(self, owner: int) -> list[tuple[int, _Layer]]:
+    def _dead_now(self, owner: int) -> list[tuple[int, Layer]]:
         """The layers of an optimizer that are dead, without those that are so because one after them is dead as a whole."""
         parameters = self._roster.parameters
         now = [
-            (place, layer)
-            for place, layer in self._layers.items()
-            if layer.num >= self.num_samples and parameters[place].optimizer == (None if owner == -1 else owner)
+            (place, self._layers.at(place))
+            for place in as_list(np.flatnonzero(self._layers.num >= self.num_samples))
+            if parameters[place].optimizer == (None if owner == -1 else owner)
         ]
-        whole = [_depth(parameters[place]) for place, layer in now if layer.dead == parameters[place].shape[0]]
+        whole = [depth_number(parameters[place]) for place, layer in now if layer.dead == parameters[place].shape[0]]
         deepest = max(whole, default=-1)
-        now = [each for each in now if _depth(parameters[each[0]]) >= deepest or each[1].dead < parameters[each[0]].shape[0]]
-        return sorted(now, key=lambda each: (_depth(parameters[each[0]]), each[0]))
+        now = [each for each in now if depth_number(parameters[each[0]]) >= deepest or each[1].dead < parameters[each[0]].shape[0]]
+        return sorted(now, key=lambda each: (depth_number(parameters[each[0]]), each[0]))
 
-    def _finding(self, block: Block, owner: int, iteration: int, now: list[tuple[int, _Layer]]) -> Finding:
+    def _finding(self, block: Block, owner: int, iteration: int, now: list[tuple[int, Layer]]) -> Finding:
         place, layer = max(now, key=lambda each: (each[1].dead / self._roster.parameters[each[0]].shape[0], -each[0]))
         parameter = self._roster.parameters[place]
         first = min(each.first for _, each in now)
@@ -203,31 +208,3 @@ class DeadUnits(Rule):
             where=site_of(block, EventKind.STEP, iteration),
             excerpt="nn.LeakyReLU(0.01)  # in place of nn.ReLU()" if parameter.activation == "relu" else "",
         )
-
-
-@dataclass(slots=True)
-class _Layer:
-    """What is remembered of one weight."""
-
-    num: int = 0  # counts in a row in which it was dead
-    first: int = -1  # the iteration in which that began
-    last: int = -1
-    dead: int = 0  # rows
-    limit: float = 0.0
-
-
-def _depth(parameter: Parameter) -> int:
-    return -1 if parameter.depth is None else parameter.depth
-
-
-def _is_cut_off(block: Block, row: int, column: int) -> bool:
-    """Whether a layer without any gradient, and all before it, are cut off from a loss that does reach the layers after them."""
-    here = block.parameters[column]
-    bias = bias_name(here.name)
-    if any(each.name == bias and block.state[row, place] == State.FINITE for place, each in enumerate(block.parameters)):
-        return False  # its units get a gradient: it is their input that is zero
-    others = [place for place, each in enumerate(block.parameters) if each.optimizer == here.optimizer and each.trainable]
-    depth: FloatArray = np.array([_depth(block.parameters[place]) for place in others], np.float64)
-    weight: BoolArray = np.array([is_weight(block.parameters[place]) for place in others], np.bool_)
-    alive: BoolArray = block.state[row, others] == State.FINITE
-    return not (alive & weight & (depth < _depth(here))).any() and bool((alive & (depth > _depth(here))).any())

@@ -12,6 +12,7 @@ from seismograd.i18n import Message, say
 from seismograd.rules.repeated import Repeated, Shown
 from seismograd.rules.rows import integers
 from seismograd.rules.rule import Rule
+from seismograd.rules.shared import Readers, SharedBlock
 from seismograd.rules.windows import Window, Windows
 from seismograd.rules.wording import at_line, line_of, optimizer_name
 from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding, State, StepFlag
@@ -68,8 +69,11 @@ class StepWithoutBackward(Rule):
     def __post_init__(self) -> None:
         self._empty = Repeated(self.in_a_row, self.scattered, self.share)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
-        for window in self._windows.read(block):
+    def read_with(self, readers: Readers) -> None:
+        self._windows = readers.windows
+
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
+        for window in block.read_by(self._windows):
             if not _has_nothing_new(block, window):
                 continue
             own = np.array([parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_)

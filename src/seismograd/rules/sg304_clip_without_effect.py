@@ -10,6 +10,7 @@ from seismograd.i18n import Message, say
 from seismograd.rules.repeated import Repeated, Shown
 from seismograd.rules.rows import numbers
 from seismograd.rules.rule import Rule
+from seismograd.rules.shared import Readers, SharedBlock
 from seismograd.rules.windows import Clip, Window, Windows
 from seismograd.rules.wording import at_line, clip_of, line_of, optimizer_name
 from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
@@ -65,8 +66,11 @@ class ClipWithoutEffect(Rule):
     def __post_init__(self) -> None:
         self._repeated = Repeated(self.in_a_row, self.scattered, self.share)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
-        for window in self._windows.read(block):
+    def read_with(self, readers: Readers) -> None:
+        self._windows = readers.windows
+
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
+        for window in block.read_by(self._windows):
             if window.is_closure or window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
                 continue
             late = [clip for clip in window.clips if clip.late and clip.call.limit < self.max_limit]

@@ -10,6 +10,7 @@ from typing import ClassVar, final
 from seismograd.i18n import Message, say
 from seismograd.rules.repeated import Repeated, Shown
 from seismograd.rules.rule import Rule
+from seismograd.rules.shared import Readers, SharedBlock
 from seismograd.rules.windows import Call, Window, Windows
 from seismograd.rules.wording import at_line, line_of, optimizer_name
 from seismograd.schema import Block, Evidence, Finding, Note
@@ -64,8 +65,11 @@ class PartialWindow(Rule):
     _loops: dict[int, _Loop] = field(default_factory=dict[int, "_Loop"], init=False, repr=False)
     _repeated: Repeated = field(default_factory=lambda: Repeated(1, 1, 0.0), init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
-        for window in self._windows.read(block):
+    def read_with(self, readers: Readers) -> None:
+        self._windows = readers.windows
+
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
+        for window in block.read_by(self._windows):
             micro_batches = window.micro_batches()
             if window.is_closure or not micro_batches or not all(math.isfinite(each.value) for each in micro_batches):
                 continue

@@ -10,6 +10,7 @@ from typing import ClassVar, final
 from seismograd.i18n import Message, say
 from seismograd.rules.repeated import Repeated, Shown
 from seismograd.rules.rule import Rule
+from seismograd.rules.shared import Readers, SharedBlock
 from seismograd.rules.windows import Call, Window, Windows
 from seismograd.rules.wording import at_line, line_of, optimizer_name
 from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
@@ -68,8 +69,11 @@ class UnevenAccumulation(Rule):
     def __post_init__(self) -> None:
         self._repeated = Repeated(self.in_a_row, self.scattered, self.share)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
-        for window in self._windows.read(block):
+    def read_with(self, readers: Readers) -> None:
+        self._windows = readers.windows
+
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
+        for window in block.read_by(self._windows):
             micro_batches = window.micro_batches()
             if window.is_closure or window.flags & StepFlag.NO_BACKWARD or len(micro_batches) < 2:
                 continue

@@ -13,6 +13,7 @@ from seismograd.i18n import Message, say
 from seismograd.rules.repeated import Repeated, Shown
 from seismograd.rules.rows import numbers, statistic
 from seismograd.rules.rule import Rule
+from seismograd.rules.shared import Readers, SharedBlock
 from seismograd.rules.windows import Window, Windows
 from seismograd.rules.wording import at_line, line_of, optimizer_name
 from seismograd.schema import Block, EventFlag, Evidence, Finding, State, StepFlag
@@ -68,8 +69,11 @@ class GradientRescaled(Rule):
     def __post_init__(self) -> None:
         self._repeated = Repeated(self.in_a_row, 1 << 62, 0.0)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
-        for window in self._windows.read(block):
+    def read_with(self, readers: Readers) -> None:
+        self._windows = readers.windows
+
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
+        for window in block.read_by(self._windows):
             if window.is_closure or window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
                 continue
             kind, factor = "gradient", self._by_hand(block, window)
