@@ -39,6 +39,7 @@ def test_each_run_is_summed_up_and_the_rest_passed_over(tmp_path: Path) -> None:
     assert [run.path.name for run in runs] == ["newer", "torn", "b", "a", "cut"]
     assert [run.num_rows for run in runs] == [0, 0, 7, 14, 6]
     assert [run.problem is None for run in runs] == [False, False, True, True, True]
+    assert [run.torn is None for run in runs] == [True, True, True, True, False]
     assert dict(runs[2].num_findings) == {"error": 1, "warning": 2}
     assert (runs[2].ended, runs[3].ended) == (True, False)
     assert (runs[2].script, runs[3].script) == ("train.py", "gan.py")

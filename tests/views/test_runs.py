@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from seismograd.errors import SeismogradError
+from seismograd.i18n import say
+from seismograd.schema import Note
 from seismograd.views.runs import find_runs, render
 from tests.synthetic import block, finding, info, write_run
 from tests.views.golden import rendered
@@ -38,6 +40,16 @@ def test_a_damaged_run_is_listed_with_its_damage_and_hides_no_other(tmp_path: Pa
     assert "whole" in text
     assert "torn or damaged" in text
     assert "something-else" not in text
+
+
+@pytest.mark.parametrize("name", ["steps.bin", "segments/0000/grad_norm.f64", "notes.jsonl"])
+def test_a_run_that_ended_and_lost_something_since_is_not_complete(tmp_path: Path, name: str) -> None:
+    run = tmp_path / "short"
+    write_run(run, [block([[1.0], [1.0]])], notes=[Note("hook", 1, say("a hook failed"))])
+    assert rendered(render(find_runs(tmp_path)), width=120).split()[-1] == "complete"
+    with (run / name).open("r+b") as file:
+        file.truncate((run / name).stat().st_size // 2)
+    assert rendered(render(find_runs(tmp_path)), width=120).split()[-1] == "damaged"
 
 
 @pytest.mark.parametrize("name", ["empty", "missing"])

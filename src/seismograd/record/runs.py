@@ -23,7 +23,8 @@ class RunSummary:
     """What a list of runs says of one.
 
     `quiet_s` is the time in seconds since something was last written to it: a run that has not ended and is quiet was killed.
-    `num_findings` counts by severity what was found while it ran. `problem` says why a run cannot be read; the rest is then empty.
+    `num_findings` counts by severity what was found while it ran. `problem` says why a run cannot be read; the rest is then empty. `torn`
+    says what was begun and is not whole: of a run that has ended it was lost since.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class RunSummary:
     quiet_s: float
     num_findings: Mapping[str, int]
     problem: Message | None = None
+    torn: Message | None = None
 
 
 def list_runs(directory: str | os.PathLike[str]) -> tuple[RunSummary, ...]:
@@ -63,7 +65,7 @@ def _summary(path: Path) -> RunSummary:
     except SeismogradError as error:
         return RunSummary(path, "", "", 0, False, quiet, {}, error.message)
     found = Counter(finding.severity for finding in run.findings)
-    return RunSummary(path, run.info.script, run.info.created_utc, len(run.steps), run.ended, quiet, found)
+    return RunSummary(path, run.info.script, run.info.created_utc, len(run.steps), run.ended, quiet, found, torn=run.torn)
 
 
 def is_going_on(path: Path) -> bool:

@@ -77,18 +77,23 @@ def _worst(run: Run) -> str:
     return next((SEVERITY_STYLES[severity] for severity in SEVERITIES if severity in found), "dim")
 
 
+def _is_complete(run: Run) -> bool:
+    return run.ended and run.torn is None
+
+
+def _end(run: Run) -> str:
+    if _is_complete(run):
+        return translate("complete")
+    return translate("damaged") if run.ended else translate("not ended")
+
+
 RUN = Column[Run](mark("run"), "left", lambda run: run.path.name)
 BEGAN = Column[Run](mark("began (UTC)"), "left", lambda run: run.info.created_utc.replace("T", " ")[:16])
 STEPS = Column[Run](mark("steps"), "right", lambda run: count(len(run.steps)))
 PARAMETERS = Column[Run](mark("parameters"), "right", lambda run: count(len(run.parameters)))
 LAST_LOSS = Column[Run](mark("last loss"), "right", _last_loss)
 FINDINGS = Column[Run](mark("findings"), "left", _findings, _worst)
-END = Column[Run](
-    mark("end"),
-    "left",
-    lambda run: translate("complete") if run.ended else translate("not ended"),
-    lambda run: "" if run.ended else "yellow",
-)
+END = Column[Run](mark("end"), "left", _end, lambda run: "" if _is_complete(run) else "yellow")
 
 COLUMNS = (RUN, BEGAN, STEPS, PARAMETERS, LAST_LOSS, FINDINGS, END)
 LEFT_OUT_FIRST = (BEGAN, PARAMETERS, LAST_LOSS)
