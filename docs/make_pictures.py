@@ -1,6 +1,6 @@
-"""Make what the README shows from real runs: the terminal as a picture, and the texts between its markers.
+"""Make what the README and docs/page.md show from real runs: the terminal as a picture, the texts between its markers, the page.
 
-make pictures
+make pictures        (the page's need Chromium; without it they stay as they are)
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -70,8 +71,27 @@ def put(document: str, name: str, command: str, output: str) -> str:
     return changed
 
 
+def pictures_of_the_page(report: Path) -> None:
+    """The upper part of a report, light and dark."""
+    chromium = os.environ.get("SEISMOGRAD_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        print("no Chromium: the pictures of the page stay as they are")
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        for theme in ("light", "dark"):
+            page = browser.new_page(viewport={"width": 1280, "height": 1240}, color_scheme=theme, locale="en-US")
+            page.goto(report.as_uri())
+            page.wait_for_selector("#heat canvas[data-shows]")
+            page.wait_for_timeout(500)  # the other panels
+            page.screenshot(path=ROOT / "docs" / "img" / f"page_{theme}.png")
+        browser.close()
+
+
 def main() -> None:
-    """Record the two examples, then write the picture and the README."""
+    """Record the two examples, then write the pictures and the README."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as name:
@@ -81,6 +101,8 @@ def main() -> None:
         broken = run(folder, command)
         before, _, after = broken.plain.partition("\n\n")
         text = put(text, "broken_net", command, f"{before}\n…\n{after[after.index('Found:') :]}")
+        run(folder, "seismograd report runs/{} -o report.html".format(next((folder / "runs").iterdir()).name))
+        pictures_of_the_page(folder / "report.html")
         run(folder, "seismograd run examples/small_net.py --epochs 1")
         (small,) = (folder / "runs").glob("*-small_net")
         show = "seismograd show {run} --step 0 --lang zh"

@@ -57,6 +57,12 @@ def test_runs_without_anything_in_common_are_compared_too(tmp_path: Path, capsys
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--format", "xml"]) == 2
 
 
+def test_a_run_that_is_compared_with_itself_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made.simple(tmp_path / "a", np.ones((3, 2)))
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "." / "a")]) == 0
+    assert "both are the same run" in capsys.readouterr().err
+
+
 def test_the_table_names_the_most_different(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made.troubled(tmp_path / "a")
     made.troubled(tmp_path / "b", 90)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from seismograd.cli import main
 from seismograd.i18n import use_language
+from seismograd.prose import cell_width
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
 from seismograd.schema import STEP_DTYPE, State, StepFlag
@@ -125,6 +126,10 @@ def test_where_there_is_no_terminal_it_is_printed_once(
     made.simple(tmp_path / "runs" / "empty", np.empty((0, 2)))
     assert main(["top", "runs/empty"]) == 0
     assert "Nothing was recorded yet" in capsys.readouterr().out
+    for width in (70, 110):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert main(["top", "runs/it"]) == 0
+        assert max(map(cell_width, capsys.readouterr().out.splitlines())) in range(60, width + 1)
 
 
 def test_it_follows_a_run_and_gives_the_terminal_back(tmp_path: Path) -> None:

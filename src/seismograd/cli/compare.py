@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seismograd.cli.usage import one_of
-from seismograd.i18n import mark
+from seismograd.i18n import mark, translate
 
 
 def compare(
@@ -22,6 +22,8 @@ def compare(
     from seismograd.views.values import short_path
 
     one_of("--format", form, ("text", "json"))
+    if first.resolve() == second.resolve():
+        output.tell(translate("both are the same run"))
     found = comparison.compare(open_run(first), open_run(second))
     output.answer(comparison.as_json(found) if form == "json" else comparison.ComparisonText(found))
     output.suggest(f"seismograd view {short_path(found.first.run.path.parent)}")

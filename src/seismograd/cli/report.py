@@ -14,7 +14,12 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="FILE", help=mark("The file to write: its end, .html, .md or .json, says the form.")),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help=mark("The file to write, report.html unless given: its end, .html, .md or .json, says the form."),
+        ),
     ] = Path("report.html"),
 ) -> None:
     """Write a run into one file that opens without a network."""

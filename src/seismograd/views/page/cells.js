@@ -61,11 +61,12 @@ function reduceHeat(heat, wide, bins, rowsOf) {
   return codes;
 }
 
-// The picture of such codes, `high` pixels high, and above which pixels there is a mark.
-function colourCodes(codes, wide, high, bins, [low, top], palette) {
+// The picture of such codes, `high` pixels high, and above which pixels there is a mark. One of that size from before is used again.
+function colourCodes(codes, wide, high, bins, [low, top], palette, before) {
   const colours = lookUp(low, top, palette);
-  const image = new ImageData(wide, high);
+  const image = before?.width === wide && before.height === high ? before : new ImageData(wide, high);
   const pixels = new Int32Array(image.data.buffer);
+  if (image === before) pixels.fill(0);
   const marks = new Uint8Array(wide);
   const patterns = paints();
   for (let bin = 0; bin < bins; bin += 1) {
@@ -116,14 +117,15 @@ function scaleOf(heat, isRelative) {
 }
 
 // The colour of every code there is, so that a pixel is one look-up.
+const colourOf = new Int32Array(65536);
+
 function lookUp(low, high, colours) {
   const shown = Int32Array.from({ length: 256 }, (_, index) => packed(along(colours, index / 255)));
-  const found = new Int32Array(65536);
   const scale = 255 / (high - low);
   for (let code = -32000; code <= 32000; code += 1) {
-    found[code + 32768] = shown[code <= low ? 0 : code >= high ? 255 : Math.round((code - low) * scale)];
+    colourOf[code + 32768] = shown[code <= low ? 0 : code >= high ? 255 : Math.round((code - low) * scale)];
   }
-  return found;
+  return colourOf;
 }
 
 // Not by colour alone: hatched, dotted, striped.

@@ -103,7 +103,7 @@ function paintHeat(pen, heat) {
   }
   const begun = performance.now();
   const isNew = renewed(coloured, [reduced.codes, high, look.theme]);
-  if (isNew) Object.assign(coloured, colourCodes(reduced.codes, wide, high, bins, [low, top], isRelative ? DIVERGING : VIRIDIS));
+  if (isNew) Object.assign(coloured, colourCodes(reduced.codes, wide, high, bins, [low, top], isRelative ? DIVERGING : VIRIDIS, coloured.image));
   pen.putImageData(coloured.image, Math.round(heatStage.left * ratio), Math.round(heatStage.top * ratio));
   if (isNew) timed("colours", begun);
   for (let x = 0; x < wide; x += 1) {

@@ -3,6 +3,7 @@
 class Lines {
   constructor(label) {
     this.root = el("div", { class: "canvas" });
+    this.at = el("div", { class: "at" }); // the cursor: an element, for moving it draws no line anew
     this.label = label;
     this.plot = null;
     this.shape = "";
@@ -83,6 +84,8 @@ class Lines {
           setWindow(low, high + 1);
         }],
         ready: [(plot) => {
+          plot.over.append(this.at);
+          this.place(plot);
           plot.over.addEventListener("click", (event) => {
             const box = plot.over.getBoundingClientRect();
             setCursor(plot.posToVal(event.clientX - box.left, "x"));
@@ -93,7 +96,7 @@ class Lines {
     };
   }
 
-  // Where a step was not finite, and the cursor.
+  // Where a step was not finite.
   over(plot) {
     const pen = plot.ctx, ratio = window.devicePixelRatio || 1;
     pen.save();
@@ -101,17 +104,16 @@ class Lines {
       const x = plot.valToPos(row, "x", true);
       if (x >= plot.bbox.left - 2 && x <= plot.bbox.left + plot.bbox.width + 2) triangle(pen, x, plot.bbox.top + 6 * ratio, 5 * ratio, shades.nan);
     }
-    if (state.row >= state.start && state.row < state.stop) {
-      const x = plot.valToPos(state.row, "x", true);
-      pen.strokeStyle = shades.cursor;
-      pen.lineWidth = 1.5 * ratio;
-      pen.setLineDash([]);
-      pen.beginPath(); pen.moveTo(x, plot.bbox.top); pen.lineTo(x, plot.bbox.top + plot.bbox.height); pen.stroke();
-    }
     pen.restore();
+    this.place(plot);
   }
 
-  redraw() { this.plot?.redraw(false); }
+  place(plot) {
+    this.at.hidden = state.row < state.start || state.row >= state.stop;
+    this.at.style.left = `${plot.valToPos(state.row, "x")}px`;
+  }
+
+  move() { if (this.plot) this.place(this.plot); }
 }
 
 // Which places of an axis get a line: of a logarithmic one over more than a decade the powers of ten.

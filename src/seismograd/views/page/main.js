@@ -5,9 +5,11 @@ const GROUPS = [0, 1, 2, 3];
 const KINDS = ["auto", "matrix", "vector", "all"];
 
 function relist() {
+  const before = state.column;
   listRows();
   drawFilters();
   emit("rows");
+  if (state.column !== before) { emit("cursor"); emit("column"); } // the one before is not listed any more
 }
 
 function drawBar() {

@@ -9,7 +9,7 @@ const parameterPlots = el("div", { class: "split" }, el("div"), el("div"));
 const parameterPanel = panel("parameter", {
   title: "parameter",
   sub: () => chosenName(),
-  on: "meta window cursor step line otherLine elementLine",
+  on: "meta window column step line otherLine elementLine",
   draw: drawParameter,
   table: () => {
     const { line } = state;
@@ -24,7 +24,7 @@ const parameterPanel = panel("parameter", {
     };
   },
 });
-on("cursor", () => { parameterLines.redraw(); elementLines.redraw(); });
+on("cursor", () => { parameterLines.move(); elementLines.move(); });
 on("window cursor meta", later(askElement, 60));
 
 function elementOf(column) {

@@ -8,7 +8,7 @@ const profileSlot = el("p", { class: "slot" }); // signals per module are measur
 const profilePanel = panel("profile", {
   title: "profile",
   sub: () => (state.step && state.step.row >= 0 ? sentences(T("step", { step: state.step.step }), nearestText()) : ""),
-  on: "meta step cursor rows",
+  on: "meta step column rows",
   draw: drawProfile,
   table: () => ({
     head: ["parameter", "depth", "state", "norm", "fitted"].map((key) => T(`column_${key}`)),

@@ -19,7 +19,7 @@ const scalarsPanel = panel("scalars", {
     };
   },
 });
-on("cursor", () => { normLines.redraw(); lossLines.redraw(); });
+on("cursor", () => { normLines.move(); lossLines.move(); });
 
 function scalarOf(scalars, which, name) {
   const place = scalars.scalars.indexOf(name), width = scalars.starts.length;

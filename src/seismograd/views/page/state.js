@@ -42,9 +42,11 @@ function setCursor(row, column) {
   if (!state.meta || !state.meta.rows) return;
   state.row = clamp(Math.round(row), 0, state.meta.rows - 1);
   state.follow = state.row === state.meta.rows - 1;
-  if (column !== undefined && column >= 0) state.column = column;
+  const isOther = column !== undefined && column >= 0 && column !== state.column;
+  if (isOther) state.column = column;
   if (state.row < state.start || state.row >= state.stop) pan(state.row);
   emit("cursor");
+  if (isOther) emit("column");
 }
 
 function setWindow(start, stop) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -27,7 +28,9 @@ def look(path: Path) -> Snapshot:
 
 
 def print_once(path: Path, console: Console) -> None:
-    """One picture, with every parameter."""
+    """One picture, with every parameter; where no terminal says how wide, COLUMNS does, or it is 80."""
+    if not console.is_terminal:
+        console.width = shutil.get_terminal_size().columns
     console.print(Screen(look(path), Control(), keys=False))
 
 
