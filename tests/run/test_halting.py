@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,25 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(tmp_path: Path)
     assert set(kept) == {"weight", "bias"}
     assert kept["weight"].isnan().all()
     assert kept["bias"].isfinite().all()
+
+
+def steps(model: nn.Module, optimizer: torch.optim.Optimizer, *inputs: float) -> None:
+    for value in inputs:
+        optimizer.zero_grad()
+        model(torch.full((8, 4), value)).square().mean().backward()
+        optimizer.step()
+
+
+def test_every_thread_that_trains_is_stopped(tmp_path: Path) -> None:
+    sound, broken = nn.Linear(4, 1), nn.Linear(4, 1)
+    first, second = (torch.optim.SGD(model.parameters(), lr=0.01) for model in (broken, sound))
+    with seismograd.watch(sound, broken, first, second, out=tmp_path / "run", halt_on=["error"]), ThreadPoolExecutor(1) as thread:
+        with pytest.raises(TrainingHalted) as halted:
+            steps(broken, first, 1.0, math.nan)
+        with pytest.raises(TrainingHalted) as elsewhere:
+            thread.submit(steps, sound, second, 1.0).result(60)
+    assert elsewhere.value is halted.value
+    assert all(p.isfinite().all() for p in (*sound.parameters(), *broken.parameters()))
 
 
 def test_halting_changes_nothing_in_a_healthy_training(tmp_path: Path) -> None:
