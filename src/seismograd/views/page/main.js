@@ -26,7 +26,7 @@ function drawBar() {
     run && meta.rows ? el("span", {}, T("steps_seen", { number: count(meta.rows), last: count(meta.steps.last) })) : "",
     run && worst ? el("span", { class: `badge ${worst}` }, verdictText()) : "",
     el("span", { class: "tools" },
-      CONFIG.mode === "view" && run ? el("a", { href: "?", class: "badge" }, T("runs")) : "",
+      CONFIG.mode === "view" && run && CONFIG.only === null ? el("a", { href: "?", class: "badge" }, T("runs")) : "",
       tool("language", look.lang === "en" ? "中文" : "English", T("key_language"), ACTIONS.l),
       tool("theme", look.theme === "dark" ? "☀" : "◐", T("key_dark"), ACTIONS.d),
       run ? tool("tables", T("tables"), T("key_table"), ACTIONS.t) : "",

@@ -10,6 +10,9 @@ const runsPanel = panel("runs", {
 
 const RUN_COLUMNS = ["run", "script", "began", "steps", "findings", "end"];
 
+// A narrow page leaves out what matters less; the table has it.
+const runClass = (key) => (key === "steps" ? null : key === "script" || key === "began" ? "words less" : "words");
+
 function runRow(run) {
   return [run.name, run.script, run.created.replace("T", " ").slice(0, 16), run.problem ? inLanguage(run.problem) : run.rows,
     Object.keys(SEVERITY_MARKS).filter((severity) => run.findings[severity]).map((severity) => `${SEVERITY_MARKS[severity]} ${T(`severity_${severity}`)} × ${run.findings[severity]}`).join(", ") || T("none"),
@@ -24,14 +27,14 @@ function drawRuns(body) {
   if (!state.runs.length) return nothing(body, T("no_runs"));
   const line = (run) => {
     const [name, ...rest] = runRow(run);
-    return el("tr", {}, el("td", {}, run.problem ? name : el("a", { href: address(run.index) }, name)), ...rest.map((text) => el("td", {}, String(text))));
+    return el("tr", {}, el("td", {}, run.problem ? name : el("a", { href: address(run.index) }, name)), ...rest.map((value, index) => el("td", { class: runClass(RUN_COLUMNS[index + 1]) }, String(value))));
   };
   const usable = state.runs.filter((run) => !run.problem);
   const pick = (chosen) => el("select", { "aria-label": T("choose_run") }, ...usable.map((run) => el("option", { value: String(run.index), selected: run.index === chosen }, run.name)));
   const one = pick(usable[1]?.index), two = pick(usable[0]?.index);
   body.replaceChildren(
-    el("div", { class: "scroll" }, el("table", { class: "runs" }, el("thead", {}, el("tr", {}, ...RUN_COLUMNS.map((key) => el("th", { scope: "col" }, T(`column_${key}`))))), el("tbody", {}, ...state.runs.map(line)))),
-    usable.length > 1 ? el("p", {}, `${T("compare")} `, one, " ↔ ", two, " ", el("button", { type: "button", onclick: () => { location.search = address(one.value, two.value); } }, T("compare"))) : "",
+    el("div", { class: "scroll" }, el("table", { class: "runs" }, el("thead", {}, el("tr", {}, ...RUN_COLUMNS.map((key) => el("th", { scope: "col", class: runClass(key) }, T(`column_${key}`))))), el("tbody", {}, ...state.runs.map(line)))),
+    usable.length > 1 ? el("p", { class: "compare" }, `${T("compare")} `, one, " ↔ ", two, " ", el("button", { type: "button", onclick: () => { location.search = address(one.value, two.value); } }, T("compare"))) : "",
   );
 }
 
