@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -72,8 +72,8 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
         "format": FORMAT,
         "schema": SCHEMA_VERSION,
         "how_to_read": "README.txt",
-        "run": asdict(info),
-        "statistics": [asdict(statistic) for statistic in STATISTICS],
+        "run": _flat(info),
+        "statistics": [_flat(statistic) for statistic in STATISTICS],
         "levels": _levels_to_json(),
         "step_dtype": STEP_DTYPE.descr,
         "event_dtype": EVENT_DTYPE.descr,
@@ -107,7 +107,7 @@ def segment_to_json(segment: SegmentInfo) -> dict[str, object]:
     return {
         "first_row": segment.first_row,
         "statistics": list(segment.statistics),
-        "parameters": [asdict(parameter) for parameter in segment.parameters],
+        "parameters": [_flat(parameter) for parameter in segment.parameters],
     }
 
 
@@ -128,7 +128,7 @@ def end_from_json(data: Any) -> EndCounts:
 
 def lines_to_json(values: Sequence[Site] | Sequence[Optimizer]) -> list[object]:
     """One object per site or optimizer."""
-    return [asdict(value) for value in values]
+    return [_flat(value) for value in values]
 
 
 def site_from_json(data: Any) -> Site:
@@ -143,7 +143,7 @@ def optimizer_from_json(data: Any) -> Optimizer:
 
 def note_to_json(note: Note) -> dict[str, object]:
     """A line of `notes.jsonl`."""
-    return {**asdict(note), "message": message_to_json(note.message)}
+    return {**_flat(note), "message": message_to_json(note.message)}
 
 
 def note_from_json(data: Any) -> Note:
@@ -151,6 +151,11 @@ def note_from_json(data: Any) -> Note:
     known = _known(Note, data)
     known["message"] = message_from_json(data["message"])
     return Note(**known)
+
+
+def _flat(value: RunInfo | Statistic | Parameter | Site | Optimizer | Note) -> dict[str, object]:
+    """The fields by name, as they are: `dataclasses.asdict` copies each number, for a thousand parameters it takes 20 ms."""
+    return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
 
 
 def _dtype(fields_of: Any) -> np.dtype[Any]:

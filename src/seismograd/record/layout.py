@@ -91,6 +91,11 @@ def recorded(values: AnyArray, dtype: str) -> AnyArray:
     return narrow
 
 
+def raw(values: AnyArray) -> memoryview:
+    """The numbers as they lie in a file, not copied where they lie so in memory."""
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+
+
 def _as_unsigned(values: AnyArray, target: np.dtype[np.generic]) -> AnyArray:
     if values.dtype.kind == "f":
         values = np.rint(np.where(np.isnan(values), 0, values).astype(np.float64))  # float32 has no 2^32 - 1

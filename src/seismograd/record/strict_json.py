@@ -12,9 +12,16 @@ import numpy as np
 
 def dumps(value: object, indent: int | None = None) -> bytes:
     """The value as UTF-8 JSON; file names that are not valid text are written with escapes."""
-    plain = _plain(value)
     try:
-        return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=indent).encode()
+        return _encoded(value, indent)
+    except (TypeError, ValueError):  # a NumPy scalar or another mapping; NaN or an infinity
+        return _encoded(_plain(value), indent)
+
+
+def _encoded(plain: object, indent: int | None) -> bytes:
+    text = json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=indent)
+    try:
+        return text.encode()
     except UnicodeEncodeError:
         return json.dumps(plain, allow_nan=False, indent=indent).encode()
 

@@ -19,7 +19,7 @@ from seismograd.record.findings import finding_to_json
 from seismograd.record.pyramid.builder import PyramidBuilder
 from seismograd.record.pyramid.levels import pyramid_statistics
 from seismograd.record.pyramid.steps import STATISTICS as STEP_STATISTICS
-from seismograd.record.pyramid.steps import STEP_SCALARS, STEPS, step_states, step_values
+from seismograd.record.pyramid.steps import STEP_SCALARS, STEPS, states_of_values, step_values
 from seismograd.record.readme import HOW_TO_READ
 from seismograd.record.strict_json import dumps
 from seismograd.schema import STATISTICS, AnyArray, Block, Finding, IntArray, Note, RunInfo
@@ -117,7 +117,8 @@ class Writer:
         steps: npt.NDArray[Any] = block.steps.copy()
         steps["sampled"] = 0
         steps["sampled"][block.sample_rows] = 1
-        self._levels.append(step_states(block.steps, block.state), {STEPS: step_values(block.steps)})
+        values = step_values(block.steps)
+        self._levels.append(states_of_values(values, block.steps, block.state), {STEPS: values})
         self._append(layout.STEPS, steps)
         self._num_rows += num_rows
 
@@ -133,7 +134,7 @@ class Writer:
         self._num_segments += 1
 
     def _append(self, name: str, values: AnyArray) -> None:
-        _write(self._files[name], np.ascontiguousarray(values, layout.ENTRY_DTYPES[name]).tobytes())
+        _write(self._files[name], layout.raw(np.asarray(values, layout.ENTRY_DTYPES[name])))
 
     def _append_lines(self, name: str, lines: Sequence[object]) -> None:
         if lines:
@@ -177,10 +178,12 @@ class _Segment:
         self._names = tuple(block.values)
         self._sampled_names: tuple[str, ...] | None = None
         self._path = path
-        self._files: dict[str, FileIO] = {}
+        self._files: dict[str, FileIO] = {}  # by file name, those of statistics by the name of the statistic
         path.mkdir(parents=True)
-        for name in (layout.STATE, layout.SAMPLE_ROWS, *(layout.statistic_file(_STATISTICS[each]) for each in self._names)):
+        for name in (layout.STATE, layout.SAMPLE_ROWS):
             self._files[name] = _create(path / name)
+        for name in self._names:
+            self._create(name)
         info = SegmentInfo(first_row, self._names, block.parameters)
         _replace(path / layout.PARAMETERS, dumps(segment_to_json(info)) + b"\n")
         self._summed = pyramid_statistics(self._names, _STATISTICS)
@@ -194,28 +197,31 @@ class _Segment:
 
     def append(self, block: Block, first_row: int) -> None:
         """Append the block's values, states and samples; `first_row` is its first row's number in the run."""
-        num_rows, num_parameters = len(block), len(block.parameters)
-        for name, values in block.values.items():
-            self._append_statistic(name, values, num_rows * num_parameters)
-        _write(self._files[layout.STATE], np.ascontiguousarray(block.state, np.uint8).reshape(num_rows * num_parameters).tobytes())
+        shape = len(block), len(block.parameters)
+        recorded = {name: self._append_statistic(name, values, shape) for name, values in block.values.items()}
+        state = np.asarray(block.state, np.uint8)
+        _write(self._files[layout.STATE], layout.raw(state.reshape(shape)))
         if len(block.sample_rows):
             self._append_samples(block, first_row)
-        summed = {name: layout.recorded(block.values[name], dtype) for name, dtype in self._summed.items()}
-        self._levels.append(np.asarray(block.state, np.uint8), summed)
+        self._levels.append(state, {name: recorded[name] for name in self._summed})
 
     def _append_samples(self, block: Block, first_row: int) -> None:
         if self._sampled_names is None:
             self._sampled_names = tuple(block.samples)
             for name in self._sampled_names:
-                file = layout.statistic_file(_STATISTICS[name])
-                self._files[file] = _create(self._path / file)
+                self._create(name)
         for name, values in block.samples.items():
-            self._append_statistic(name, values, len(block.sample_rows) * len(block.parameters) * _STATISTICS[name].width)
-        _write(self._files[layout.SAMPLE_ROWS], (block.sample_rows + first_row).astype("<i8").tobytes())
+            self._append_statistic(name, values, (len(block.sample_rows), len(block.parameters), _STATISTICS[name].width))
+        _write(self._files[layout.SAMPLE_ROWS], layout.raw(np.asarray(block.sample_rows + first_row, "<i8")))
 
-    def _append_statistic(self, name: str, values: AnyArray, num: int) -> None:
-        statistic = _STATISTICS[name]
-        _write(self._files[layout.statistic_file(statistic)], layout.recorded(values, statistic.dtype).reshape(num).tobytes())
+    def _append_statistic(self, name: str, values: AnyArray, shape: tuple[int, ...]) -> AnyArray:
+        """Append the values as they are recorded, and return them so."""
+        recorded = layout.recorded(values, _STATISTICS[name].dtype).reshape(shape)
+        _write(self._files[name], layout.raw(recorded))
+        return recorded
+
+    def _create(self, statistic: str) -> None:
+        self._files[statistic] = _create(self._path / layout.statistic_file(_STATISTICS[statistic]))
 
     def close(self) -> None:
         """Close the files."""
@@ -227,6 +233,8 @@ class _Segment:
 def _ends(listed: npt.NDArray[Any], block: Block) -> IntArray:
     """Number of the block's entries up to and with each row  # (B,); an entry belongs to the first row that is not before it."""
     steps: npt.NDArray[Any] = block.steps
+    if not len(listed):
+        return np.zeros(len(steps), np.int64)
     ends = np.searchsorted(listed["iteration"], steps["iteration"], side="right")
     ends[-1] = len(listed)
     return np.maximum.accumulate(ends)
@@ -236,7 +244,7 @@ def _create(path: Path) -> FileIO:
     return path.open("xb", buffering=0)
 
 
-def _write(file: FileIO, data: bytes) -> None:
+def _write(file: FileIO, data: bytes | memoryview) -> None:
     """Write all of it: an unbuffered file may take a part, as it does when the disk is nearly full."""
     view = memoryview(data)
     while view:

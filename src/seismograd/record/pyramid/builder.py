@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seismograd.record.pyramid.cells import FACTOR, Cells, cells_of_rows, join, merge, record_dtype, to_records
+from seismograd.record.pyramid.cells import FACTOR, Cells, cells_of_eights, join, merge, record_dtype, to_records
 from seismograd.schema import AnyArray, StateArray
 
 LEVELS = "levels"
@@ -36,13 +36,24 @@ class PyramidBuilder:
         self._num_columns = num_columns
         self._statistics = statistics
         self._write = write
-        self._waiting: list[Cells | None] = [None]  # by level, those of 0 are rows
-        self._files: list[FileIO] = []  # by level, from 1
+        self._rows: tuple[StateArray, Mapping[str, AnyArray]] | None = None  # that wait
+        self._waiting: list[Cells | None] = []  # by level, from 1
+        self._dtypes: list[np.dtype[np.void]] = []  # by level, from 1, as is the next
+        self._files: list[FileIO] = []
 
     def append(self, states: StateArray, values: Mapping[str, AnyArray]) -> None:
         """Take the next rows  # states (R, P), values by name (R, P)."""
-        if self._num_columns and len(states):
-            self._take(0, cells_of_rows(states, values))
+        if not self._num_columns or not len(states):
+            return
+        if self._rows is not None:
+            waiting_states, waiting_values = self._rows
+            states = np.concatenate([waiting_states, states])
+            values = {name: np.concatenate([waiting_values[name], each]) for name, each in values.items()}
+        num_whole = len(states) // FACTOR * FACTOR
+        if num_whole:
+            self._take(1, cells_of_eights(states[:num_whole], {name: each[:num_whole] for name, each in values.items()}))
+        rest = states[num_whole:].copy(), {name: each[num_whole:].copy() for name, each in values.items()}
+        self._rows = rest if len(states) > num_whole else None
 
     def close(self) -> None:
         """Close the files."""
@@ -50,27 +61,23 @@ class PyramidBuilder:
             file.close()
 
     def _take(self, level: int, cells: Cells) -> None:
-        if level:
-            self._write(self._file(level), to_records(cells, self._dtype(level)).tobytes())
-        if level == len(self._waiting):
-            self._waiting.append(None)
-        waiting = self._waiting[level]
+        if level > len(self._files):
+            self._begin_level(level)
+        self._write(self._files[level - 1], to_records(cells, self._dtypes[level - 1]).tobytes())
+        waiting = self._waiting[level - 1]
         all_cells = cells if waiting is None else join((waiting, cells))
         num_whole = len(all_cells) // FACTOR * FACTOR
-        rest = part(all_cells, num_whole, len(all_cells))
-        self._waiting[level] = rest if len(rest) else None
+        self._waiting[level - 1] = part(all_cells, num_whole, len(all_cells)) if len(all_cells) > num_whole else None
         if num_whole:
-            self._take(level + 1, merge(part(all_cells, 0, num_whole)))
+            whole = all_cells.counts[:num_whole], {name: each[:num_whole] for name, each in all_cells.extremes.items()}
+            self._take(level + 1, merge(Cells(*whole)))
 
-    def _dtype(self, level: int) -> np.dtype[np.void]:
-        return record_dtype(level, self._num_columns, self._statistics)
-
-    def _file(self, level: int) -> FileIO:
-        if level > len(self._files):
-            path = level_path(self._directory, level)
-            path.parent.mkdir(exist_ok=True)
-            self._files.append(path.open("xb", buffering=0))
-        return self._files[level - 1]
+    def _begin_level(self, level: int) -> None:
+        path = level_path(self._directory, level)
+        path.parent.mkdir(exist_ok=True)
+        self._files.append(path.open("xb", buffering=0))
+        self._dtypes.append(record_dtype(level, self._num_columns, self._statistics))
+        self._waiting.append(None)
 
 
 def part(cells: Cells, start: int, stop: int) -> Cells:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seismograd.schema import AnyArray, FloatArray, IntArray, State, StateArray
+from seismograd.schema import AnyArray, FloatArray, State, StateArray
 
 CountArray = npt.NDArray[Any]  # unsigned or int32: whatever holds the counts
 FACTOR = 8  # cells of a level that become one of the next
@@ -60,26 +60,52 @@ def cells_of_rows(states: StateArray, values: Mapping[str, AnyArray]) -> Cells:
     return Cells(counts, extremes)
 
 
+def cells_of_eights(states: StateArray, values: Mapping[str, AnyArray]) -> Cells:
+    """Every eight rows, of a multiple of eight, as a cell of level 1  # states (R, P), values (R, P) each."""
+    shape = (len(states) // FACTOR, FACTOR, states.shape[1])
+    counts = np.empty((shape[0], NUM_STATES, shape[2]), np.uint8)
+    for state in range(NUM_STATES):
+        np.add.reduce((states == state).view(np.uint8).reshape(shape), axis=1, out=counts[:, state])
+    there = states > State.ABSENT
+    extremes: dict[str, FloatArray] = {}
+    for name, numbers in values.items():
+        finite = np.where(there & np.isfinite(numbers), numbers, np.nan).reshape(shape)
+        extremes[name] = _merged(finite, finite, finite)
+    return Cells(counts, extremes)
+
+
 def merge(cells: Cells, size: int = FACTOR) -> Cells:
     """Every `size` cells in one; the last one may have fewer."""
     if len(cells) == 0 or size == 1:
         return cells
-    starts = np.arange(0, len(cells), size)
-    return Cells(
-        np.add.reduceat(cells.counts, starts, axis=0, dtype=np.int32),
-        {name: _merged(extremes, starts, size) for name, extremes in cells.extremes.items()},
-    )
+    stop = len(cells) // size * size
+    parts = [_merge_evenly(cells, start, end, min(size, end - start)) for start, end in ((0, stop), (stop, len(cells))) if start < end]
+    return join(parts)
 
 
-def _merged(extremes: FloatArray, starts: IntArray, size: int) -> FloatArray:
-    merged = np.empty((len(starts), *extremes.shape[1:]))
-    merged[:, LOW] = np.fmin.reduceat(extremes[:, LOW], starts, axis=0)
-    merged[:, HIGH] = np.fmax.reduceat(extremes[:, HIGH], starts, axis=0)
-    last = extremes[:, LAST]
-    merged[:, LAST] = last[starts]
-    for offset in range(1, min(size, len(extremes))):
-        later = last[starts[starts + offset < len(last)] + offset]
-        np.copyto(merged[: len(later), LAST], later, where=~np.isnan(later))
+def _merge_evenly(cells: Cells, start: int, stop: int, size: int) -> Cells:
+    """Every `size` of the cells `start` to `stop` in one."""
+
+    def grouped(values: AnyArray) -> AnyArray:
+        return values[start:stop].reshape(-1, size, *values.shape[1:])
+
+    counts = np.add.reduce(grouped(cells.counts), axis=1, dtype=np.int32)
+    grouped_extremes = {name: grouped(extremes) for name, extremes in cells.extremes.items()}
+    return Cells(counts, {name: _merged(each[:, :, LOW], each[:, :, HIGH], each[:, :, LAST]) for name, each in grouped_extremes.items()})
+
+
+def _merged(low: AnyArray, high: AnyArray, last: AnyArray) -> FloatArray:
+    """The extremes over the second axis; NaN is no number  # each (C, cells, P) -> (C, 3, P)."""
+    merged = np.empty((len(low), NUM_EXTREMES, low.shape[2]))
+    np.fmin.reduce(low, axis=1, out=merged[:, LOW])
+    np.fmax.reduce(high, axis=1, out=merged[:, HIGH])
+    latest = merged[:, LAST]
+    latest[...] = last[:, -1]
+    for place in range(last.shape[1] - 2, -1, -1):
+        missing = np.isnan(latest)
+        if not missing.any():
+            break
+        np.copyto(latest, last[:, place], where=missing)
     return merged
 
 

@@ -21,7 +21,11 @@ def step_states(steps: AnyArray, states: StateArray) -> StateArray:
 
     A NaN means "not measured" but for a loss without NO_LOSS and for the norm of gradients one of which is not finite.
     """
-    values = step_values(steps)
+    return states_of_values(step_values(steps), steps, states)
+
+
+def states_of_values(values: FloatArray, steps: AnyArray, states: StateArray) -> StateArray:
+    """The same where the scalars, `step_values`, are at hand."""
     found = np.where(values == 0, State.ZERO, State.FINITE).astype(np.uint8)
     found[~np.isfinite(values)] = State.NONFINITE
     unknown = np.isnan(values)
