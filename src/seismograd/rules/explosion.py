@@ -11,7 +11,7 @@ import numpy as np
 from seismograd.i18n import Message, say
 from seismograd.rules.chance import guessing, plain_loss
 from seismograd.rules.growth import NormSeries
-from seismograd.rules.profile import LayerNorms, Layers, Profiles, layer_norms, profiles
+from seismograd.rules.profile import Layered, LayerNorms, Layers, Profiles, profiles
 from seismograd.rules.recent import Recent
 from seismograd.rules.rows import BoolArray, as_list, integers, numbers, site_of, statistic, weight_norms
 from seismograd.schema import Block, EventKind, Evidence, Finding, FloatArray, IntArray, State
@@ -118,17 +118,17 @@ def _slow_down() -> Cure:
     )
 
 
-def depth_of(rule: ExplodingGradient, block: Block, layers: Layers, signal_too: bool) -> Depth | None:
+def depth_of(rule: ExplodingGradient, layered: Layered, signal_too: bool) -> Depth | None:
     """Both profiles of every row of a block; `None` when there are too few layers. Without `signal_too` that of the signal is flat."""
-    if len(layers) < rule.min_layers:
+    if len(layered.layers) < rule.min_layers:
         return None
-    norm = layer_norms(block, layers)
+    norm = layered.norms
     whole = profiles(norm.together, rule.min_layers, decays=False, min_range=math.log10(rule.min_total_gain) - 1)
     bias = norm.bias if signal_too else norm.bias[:, :0]
     signal = profiles(bias, rule.min_layers, decays=False, min_range=math.log10(rule.min_total_signal_gain) - 1)
     by_whole = whole.exceeds(rule.min_goodness, rule.min_gain, rule.min_total_gain)
     by_signal = signal.exceeds(rule.min_goodness, rule.min_signal_gain, rule.min_total_signal_gain)
-    return Depth(norm, layers, whole, signal, by_whole, by_signal)
+    return Depth(norm, layered.layers, whole, signal, by_whole, by_signal)
 
 
 def towards_the_input(track: Track, look: Look) -> Found | None:

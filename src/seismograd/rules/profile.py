@@ -6,8 +6,8 @@ Shapes: B iterations, P parameters, L layers, R rows of one kind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -59,14 +59,14 @@ def bias_name(weight: str) -> str:
     return f"{owner}{dot}{name.replace('weight', 'bias')}" if "weight" in name else ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class LayerNorms:
     """Norms of the gradients of each layer; 0: exactly zero, inf: non-finite, NaN: none  # each (B, L)."""
 
     weight: FloatArray
     bias: FloatArray
 
-    @property
+    @cached_property
     def together(self) -> FloatArray:
         """Norm of weights and biases together."""
         together = np.hypot(self.weight, self.bias)
@@ -91,6 +91,33 @@ def layer_norms(block: Block, layers: Layers) -> LayerNorms:
     if len(layers.without):
         norm[:, layers.without] = np.nan
     return LayerNorms(norm[:, : len(layers)], norm[:, len(layers) :])
+
+
+@dataclass(frozen=True, eq=False)
+class Layered:
+    """A block by its layers."""
+
+    block: Block
+    layers: Layers
+
+    @cached_property
+    def norms(self) -> LayerNorms:
+        """Of their gradients."""
+        return layer_norms(self.block, self.layers)
+
+
+@dataclass(slots=True)
+class LayerReader:
+    """Reads blocks by their layers, which it looks for where the parameters are others than before."""
+
+    _parameters: tuple[Parameter, ...] | None = None
+    _layers: Layers = field(default_factory=lambda: layers_of(()))
+
+    def read(self, block: Block) -> Layered:
+        """The layers of this block."""
+        if block.parameters is not self._parameters:
+            self._parameters, self._layers = block.parameters, layers_of(block.parameters)
+        return Layered(block, self._layers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ import numpy as np
 from seismograd.i18n import Message, say
 from seismograd.rules.chance import guessing
 from seismograd.rules.flat import Flat, flat_finding
-from seismograd.rules.profile import LayerNorms, Layers, Profiles, layer_norms, layers_of, profiles
+from seismograd.rules.profile import LayerNorms, LayerReader, Layers, Profiles, profiles
 from seismograd.rules.recent import Recent
-from seismograd.rules.rows import BoolArray, as_list, by_optimizer, integers, site_of, updates
+from seismograd.rules.rows import BoolArray, as_list, by_optimizer, integers, site_of
 from seismograd.rules.rule import Rule
-from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray, Parameter
+from seismograd.rules.shared import Readers, SharedBlock
+from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray
 
 
 @final
@@ -88,25 +89,26 @@ class VanishingGradient(Rule):
     max_leverage: float = 1e-4
     guess_distance: float = 0.05  # of the loss of a uniform guess
 
-    _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
-    _layers: Layers = field(default_factory=lambda: layers_of(()), init=False, repr=False)
+    _layers: LayerReader = field(default_factory=LayerReader, init=False, repr=False)
     _most_layers: int = field(default=0, init=False, repr=False)
     _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
     _flats: dict[int, Flat] = field(default_factory=dict[int, Flat], init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def read_with(self, readers: Readers) -> None:
+        self._layers = readers.layers
+
+    def observe(self, block: SharedBlock) -> Iterator[Finding]:
         yield from self._begin(block)
-        if block.parameters is not self._parameters:
-            self._parameters, self._layers = block.parameters, layers_of(block.parameters)
-        self._most_layers = max(self._most_layers, len(self._layers))
-        if len(self._layers) < self.min_layers:
+        layered = block.read_by(self._layers)
+        self._most_layers = max(self._most_layers, len(layered.layers))
+        if len(layered.layers) < self.min_layers:
             return
-        norm = layer_norms(block, self._layers)
+        norm = layered.norms
         profile = profiles(norm.together, self.min_layers, decays=True, min_range=-math.log10(self.max_visible_gain))
         shown = self._shown(profile)
-        for optimizer, rows in by_optimizer(block, profile.evaluated & updates(block)):
+        for optimizer, rows in by_optimizer(block, profile.evaluated & block.updates):
             track = self._tracks.setdefault(optimizer, _Track(Recent(self.window), Recent(self.slow_window)))
-            looked = _Looked(rows, integers(block.steps, "iteration")[rows], shown[rows], norm, profile, self._layers, block)
+            looked = _Looked(rows, integers(block.steps, "iteration")[rows], shown[rows], norm, profile, layered.layers, block)
             if self._follow(track, looked) and not self._is_flat(optimizer):
                 yield self._finding(track, optimizer)
 
@@ -131,9 +133,9 @@ class VanishingGradient(Rule):
             )
         return None
 
-    def _begin(self, block: Block) -> Iterator[Finding]:
+    def _begin(self, block: SharedBlock) -> Iterator[Finding]:
         """Look at the first steps of each optimizer."""
-        for optimizer, rows in by_optimizer(block, updates(block)):
+        for optimizer, rows in block.updated:
             flat = self._flats.setdefault(optimizer, Flat())
             for row in as_list(rows[: max(self.flat_steps - flat.num, 0)]):
                 flat.add(block, row)

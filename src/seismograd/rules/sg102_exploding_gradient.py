@@ -9,11 +9,12 @@ from typing import ClassVar, final
 from seismograd.i18n import Message, say
 from seismograd.rules.explosion import Look, Track, depth_of, from_step_to_step, from_the_start, towards_the_input
 from seismograd.rules.growth import Baseline, NormSeries
-from seismograd.rules.profile import Layers, layers_of
+from seismograd.rules.profile import LayerReader
 from seismograd.rules.recent import Recent
-from seismograd.rules.rows import by_optimizer, integers, numbers, updates
+from seismograd.rules.rows import numbers
 from seismograd.rules.rule import Rule
-from seismograd.schema import Block, Finding, Parameter
+from seismograd.rules.shared import Readers, SharedBlock
+from seismograd.schema import Finding
 
 
 @final
@@ -84,27 +85,27 @@ class ExplodingGradient(Rule):
     min_first_loss: float = 100.0  # of the loss of a uniform guess
     min_finite_steps: int = 5
 
-    _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
-    _layers: Layers = field(default_factory=lambda: layers_of(()), init=False, repr=False)
+    _layers: LayerReader = field(default_factory=LayerReader, init=False, repr=False)
     _tracks: dict[int, Track] = field(default_factory=dict[int, Track], init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
-        if block.parameters is not self._parameters:
-            self._parameters, self._layers = block.parameters, layers_of(block.parameters)
+    def read_with(self, readers: Readers) -> None:
+        self._layers = readers.layers
+
+    def observe(self, block: SharedBlock) -> Iterator[Finding]:
         against = Baseline(
             self.baseline_steps, self.first_steps, self.high_steps, self.rising_steps, self.min_rising_steps, self.min_rising_goodness
         )
-        depth = depth_of(self, block, self._layers, self._needs_signal(block))
-        for optimizer, rows in by_optimizer(block, updates(block)):
+        depth = depth_of(self, block.read_by(self._layers), self._needs_signal(block))
+        for optimizer, rows in block.updated:
             track = self._tracks.setdefault(optimizer, Track(Recent(self.window), NormSeries(against)))
             look = Look(self, block, optimizer, rows, numbers(block.steps, "grad_norm")[rows], depth)
             if self._follow(track, look):
                 assert track.finding is not None
                 yield replace(track.finding, last_step=track.last)
 
-    def _needs_signal(self, block: Block) -> bool:
+    def _needs_signal(self, block: SharedBlock) -> bool:
         """Whether the biases are still looked at: in the first steps of an optimizer, and where they showed it then."""
-        tracks = [self._tracks.get(optimizer) for optimizer in {int(each) for each in integers(block.steps, "optimizer")}]
+        tracks = [self._tracks.get(optimizer) for optimizer in block.optimizers_of_rows]
         return any(track is None or track.num_rows < self.first_steps or track.goes_on_by_depth for track in tracks)
 
     def shortfall(self) -> Message | None:

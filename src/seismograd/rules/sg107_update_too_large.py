@@ -13,7 +13,7 @@ from seismograd.i18n import Message, say
 from seismograd.rules.chance import plain_loss
 from seismograd.rules.explosion import depth_of
 from seismograd.rules.medians import column_medians, median
-from seismograd.rules.profile import layers_of
+from seismograd.rules.profile import Layered, layers_of
 from seismograd.rules.roster import is_weight
 from seismograd.rules.rows import statistic, weight_norms
 from seismograd.rules.rule import Rule
@@ -262,7 +262,7 @@ def _first_step(block: Block, row: int, optimizer: int) -> _Track:
 def _explodes(block: Block, row: int) -> bool:
     """Whether the gradient is beyond bounds before any update."""
     explosion = ExplodingGradient()
-    depth = depth_of(explosion, block, layers_of(block.parameters), signal_too=True)
+    depth = depth_of(explosion, Layered(block, layers_of(block.parameters)), signal_too=True)
     return float(block.steps["grad_norm"][row]) >= explosion.min_norm or (
         depth is not None and bool(depth.by_whole[row] or depth.by_signal[row])
     )

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar, cast
 
 import numpy as np
 
+from seismograd.rules.profile import LayerReader
 from seismograd.rules.rows import BoolArray, by_optimizer, updates
 from seismograd.rules.tens import Tens
 from seismograd.rules.windows import Windows
@@ -73,6 +74,7 @@ class Readers:
 
     tens: Tens = field(default_factory=Tens)
     windows: Windows = field(default_factory=Windows)
+    layers: LayerReader = field(default_factory=LayerReader)
 
 
 class Sharing(Protocol):
