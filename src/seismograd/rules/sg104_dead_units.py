@@ -206,5 +206,5 @@ class DeadUnits(Rule):
                 "inputs that are not normalised, or take an activation that is never flat, such as LeakyReLU or GELU"
             ),
             where=site_of(block, EventKind.STEP, iteration),
-            excerpt="nn.LeakyReLU(0.01)  # in place of nn.ReLU()" if parameter.activation == "relu" else "",
+            excerpt="nn.LeakyReLU(0.01)" if parameter.activation == "relu" else "",
         )
