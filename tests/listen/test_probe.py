@@ -129,7 +129,7 @@ def test_of_a_large_tensor_a_slice_is_compared_and_another_one_the_next_time(tra
     for turn, chosen in enumerate(slices):
         marks = torch.from_numpy(np.isin(numbers, chosen))
         weight.grad.copy_(marks)
-        probe.step_begins([weight], closure=False)
+        probe.step_begins([weight], closure=False, num_wanted=probe.num_wanted(len([weight])))
         with torch.no_grad():
             weight[marks] *= 1 + 2.0**-turn  # exact; elsewhere nothing moves
         probed = probe.step_ends(Roster(), None)
@@ -169,7 +169,7 @@ def test_the_scalars_copied_in_a_step_are_bounded() -> None:
     for p in parameters:
         p.grad = torch.ones_like(p)
     probe = Probe()
-    probe.step_begins(parameters, closure=False)
+    probe.step_begins(parameters, closure=False, num_wanted=probe.num_wanted(len(parameters)))
     assert probe._pending is not None
     copied = sum(count for *_, count in probe._pending.slices) + sum(group.numbers.numel() for group in probe._pending.kept)
     assert 0 < copied <= 30 * 500 * 400 / 50
@@ -181,7 +181,9 @@ def test_after_the_first_steps_each_of_few_parameters_comes_every_tenth_step_too
         p.grad = torch.ones_like(p)
     probe, num_probed = Probe(), list[int]()
     for _ in range(NUM_DENSE + 100):
-        probe.step_begins(parameters, closure=False)
+        num_wanted = probe.num_wanted(len(parameters))
+        if num_wanted:
+            probe.step_begins(parameters, closure=False, num_wanted=num_wanted)
         probed = probe.step_ends(Roster(), None)
         num_probed.append(0 if probed is None else len(probed.columns))
     assert num_probed[:NUM_DENSE] == [1] * NUM_DENSE
@@ -281,7 +283,7 @@ def test_weights_of_zero_have_an_infinite_ratio_and_no_gradient_has_no_share() -
     zeros.grad, idle.grad = torch.ones(3), torch.zeros(3)
     probe, found = Probe(), list[tuple[float, float]]()
     for _ in range(2):
-        probe.step_begins([zeros, idle], closure=False)
+        probe.step_begins([zeros, idle], closure=False, num_wanted=probe.num_wanted(len([zeros, idle])))
         with torch.no_grad():
             zeros -= 0.1
         probed = probe.step_ends(Roster(), None)

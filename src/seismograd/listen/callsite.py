@@ -28,9 +28,12 @@ class CallSites:
         self._libraries = tuple({f"{paths[k]}/" for k in ("stdlib", "platstdlib", "purelib", "platlib")})
         self._home = Path.cwd()
 
-    def here(self) -> int:
-        """The index of the innermost line of the user's own code on the stack of the calling thread, else of a library's; -1: none."""
-        frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    def here(self, skip: int = 1) -> int:
+        """The index of the innermost line of the user's own code on the stack of the calling thread, else of a library's; -1: none.
+
+        `skip` frames are known to be nobody's.
+        """
+        frame: FrameType | None = sys._getframe(skip)  # pyright: ignore[reportPrivateUsage]
         library: FrameType | None = None
         while frame is not None:
             name = frame.f_code.co_filename

@@ -32,6 +32,7 @@ class Lane:
     last_operation: int = -1  # number of the last operation of its graph
     loss_scale: Scalar | None = None  # told by GradScaler.scale, for the next backward
     clipping: Clipping = field(default_factory=Clipping)  # the clip that is running
+    now_s: float = 0.0  # when the call that is being dealt with was heard, by `time.perf_counter`
 
 
 class Lanes:

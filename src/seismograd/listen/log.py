@@ -11,6 +11,7 @@ from seismograd.listen.lanes import Lane
 from seismograd.listen.scalars import Scalar
 from seismograd.schema import EventKind
 
+OWN_FRAMES = 4  # at least, between the user's line and the look-up of it
 MAX_WITHOUT_STEP = 4096  # calls, and numbers, that are kept while no step comes
 
 
@@ -34,8 +35,16 @@ class Log:
     ) -> Heard:
         """A call on this lane, at the user's line that is on the stack."""
         events = lane.iteration.events
-        time_s, site = time.perf_counter() - self._start_s, self.call_sites.here()
-        heard = Heard(kind, time_s, site, optimizer, value or NOT_KNOWN, scale, limit or NOT_KNOWN, detail)
+        heard = Heard(
+            kind,
+            lane.now_s - self._start_s,
+            self.call_sites.here(OWN_FRAMES),
+            optimizer,
+            value or NOT_KNOWN,
+            scale,
+            limit or NOT_KNOWN,
+            detail,
+        )
         events.append(heard)
         if len(events) > MAX_WITHOUT_STEP and not lane.iteration.steps:
             del events[: MAX_WITHOUT_STEP // 2]

@@ -31,7 +31,8 @@ class Losses:
 
     def look(self, lane: Lane, heard: Heard, listed: tuple[Any, ...], tops: list[Any], windows: Sequence[Window], extras: bool) -> None:
         """Add to what was heard of a backward. `windows` are those that it may concern."""
-        if extras and len(listed) == 1 and self._is_wanted(windows):
+        self._num += 1
+        if extras and len(listed) == 1 and (self._num <= FIRST or self._num % SAMPLE_EVERY == 0 or _has_several(windows)):
             heard.reduction = reduction_of(listed[0])
             if heard.reduction is not None:
                 self._log.wait_for([*heard.reduction.count.pending(), *heard.reduction.weight.pending()])
@@ -49,8 +50,7 @@ class Losses:
             self._num_origins += 1
             heard.detail = int(origin_of(tops[0]))
 
-    def _is_wanted(self, windows: Sequence[Window]) -> bool:
-        self._num += 1
-        if self._num <= FIRST or self._num % SAMPLE_EVERY == 0:
-            return True
-        return any(w.losses or w.num_backwards_before > 1 for w in windows)
+
+def _has_several(windows: Sequence[Window]) -> bool:
+    """Whether any of these windows is one of several backwards."""
+    return any(window.losses or window.num_backwards_before > 1 for window in windows)

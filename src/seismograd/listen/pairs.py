@@ -104,31 +104,37 @@ class Apart:
     _before: list[Before] = field(default_factory=list["Before"])
     several: bool = False  # whether the window before had several losses
     _num_several: int = 0
-    _taking: bool = False
+    taking: bool = False  # whether this window is taken apart
 
     def backward_begins(self, held: Callable[[], list[torch.Tensor]]) -> None:
         """Keep what is there, so that what is added can be told."""
         if not self._sites and self.several and (self._num_several < FIRST or self._num_several % SAMPLE_EVERY == 0):
             self._parameters = held()
-            self._taking = _can_be_copied(self._parameters)
-        if self._taking:
+            self.taking = _can_be_copied(self._parameters)
+        if self.taking:
             self._before = [Before.of(p) for p in self._parameters]
 
-    def backward_ends(self, site: int, shared: bool) -> None:
-        """Take what was added. `shared`: it is another loss of the same forward pass."""
+    @property
+    def is_of_several(self) -> bool:
+        """Whether the window has several losses, or was expected to."""
+        return self.several or len(self._sites) > 1
+
+    def backward_heard(self, site: int, shared: bool) -> None:
+        """A loss of the window, which came from there. `shared`: it is another one of the same forward pass."""
         self._same_forward &= shared or not self._sites
         self._sites.append(site)
-        if not self._taking:
-            return
+
+    def backward_ends(self) -> None:
+        """Take what was added."""
         if len(self._sites) > MAX_LOSSES or len(self._before) != len(self._parameters):
-            self._taking = False
+            self.taking = False
             return
         self._parts.append([before.added(p) for p, before in zip(self._parameters, self._before, strict=True)])
         self._before = []
 
     def step_ends(self, column: Callable[[torch.Tensor], int], scale: Scalar | None) -> Compared | None:
         """The window is over: how its losses compare, if it was taken apart."""
-        sites, parts, parameters, taking = tuple(self._sites), self._parts, self._parameters, self._taking
+        sites, parts, parameters, taking = tuple(self._sites), self._parts, self._parameters, self.taking
         self.several = 2 <= len(sites) <= MAX_LOSSES and (self._same_forward or len(set(sites)) == len(sites))
         self._num_several += self.several
         self.clear()
@@ -140,7 +146,7 @@ class Apart:
     def clear(self) -> None:
         """Forget the window: it was thrown away, or is over."""
         self._sites, self._parts, self._before, self._parameters = [], [], [], []
-        self._taking, self._same_forward = False, True
+        self.taking, self._same_forward = False, True
 
 
 def _can_be_copied(held: list[torch.Tensor]) -> bool:

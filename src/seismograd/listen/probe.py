@@ -75,11 +75,15 @@ class Probe:
         self._copies = best_copies()
         self._pending: Pending | None = None
 
-    def step_begins(self, held: Sequence[torch.Tensor], closure: bool) -> None:
-        """Copy before the step. A closure makes its gradients in the step: then parameters count that have none yet."""
+    @property
+    def is_under_way(self) -> bool:
+        """Whether anything was copied that is to be compared after the step."""
+        return self._pending is not None
+
+    def step_begins(self, held: Sequence[torch.Tensor], closure: bool, num_wanted: int) -> None:
+        """Copy of so many parameters before the step. A closure makes its gradients in the step: then those count that have none yet."""
         self._pending = None
-        num_wanted = self._num_wanted(len(held))
-        if num_wanted == 0 or is_capturing():
+        if is_capturing():
             return
         room = min(MAX_SLICE, max(MIN_SLICE, int(max(MIN_COPIED, MAX_SHARE_COPIED * self._num_scalars(held)) // num_wanted)))
         pending = Pending(closure)
@@ -146,8 +150,8 @@ class Probe:
             else:
                 probed.waiting.extend((n, at, Scalar.on_device(numbers[n, i])) for n in (0, 1) for i, at in enumerate(places))
 
-    def _num_wanted(self, num_parameters: int) -> int:
-        """How many parameters have their turn in this step."""
+    def num_wanted(self, num_parameters: int) -> int:
+        """How many parameters have their turn in the next step; to be asked once a step."""
         self._num_steps += 1
         if self._num_steps <= NUM_DENSE:
             return min(math.ceil(num_parameters / EVERY), MOST_TURNS)

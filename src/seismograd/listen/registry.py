@@ -111,7 +111,10 @@ class Registry:
 
         def held() -> list[torch.Tensor]:
             alive = reference()
-            return [] if alive is None else list(chain.from_iterable(group["params"] for group in alive.param_groups))
+            if alive is None:
+                return []
+            groups = alive.param_groups
+            return list(groups[0]["params"]) if len(groups) == 1 else list(chain.from_iterable([group["params"] for group in groups]))
 
         window = self._windows[key] = Window(held, index, name)
         self.windows = tuple(self._windows.values())

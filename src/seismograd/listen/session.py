@@ -43,11 +43,6 @@ NO_BACKWARD, SKIPPED = int(StepFlag.NO_BACKWARD), int(StepFlag.SKIPPED)
 SHARED, USED, EMPTY = int(EventFlag.SHARED), int(EventFlag.USED), int(EventFlag.EMPTY)
 
 
-def bit_of(window: Window) -> int:
-    """The optimizer's bit in `touched` of an event; only the first 64 have one."""
-    return 1 << window.index if window.index < 64 else 0
-
-
 class Session:
     """Serves `watch` (some models and optimizers) and `run` (all that the script makes).
 
@@ -110,7 +105,8 @@ class Session:
         on = self._on.get(part) or self._on.setdefault(part, getattr(self, f"on_{part}"))
         with self._lock:
             lane = self._lanes.here()
-            if not self.guard.leaves_out(part):
+            lane.now_s = began
+            if not self.guard.failures or not self.guard.leaves_out(part):
                 try:
                     on(lane, *args)
                 except Exception as error:
@@ -127,7 +123,7 @@ class Session:
         registry = self._registry
         if not self._touched:
             self._step_by_hand(lane)
-        if lane.iteration.steps and not any(w.stepping and w.lane is lane for w in registry.windows):
+        if lane.iteration.steps and not self._is_stepping(lane):
             self._turns.turn(lane)
         listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
         if self._num_backwards_heard == 1 and registry.all_of_the_process:
@@ -138,7 +134,7 @@ class Session:
             if registry.windows:
                 registry.take_in(self._leaves)
             registry.roster.order(self._leaves)
-        lane.loss = self._log.scalar(total_of(listed))
+        lane.loss = self._log.scalar(listed[0] if len(listed) == 1 else total_of(listed))
         lane.heard = self._log.heard(lane, EventKind.BACKWARD, value=lane.loss, scale=lane.loss_scale)
         windows, extras = self._of(lane), self._turns.thinning.extras
         for window in windows:
@@ -160,9 +156,11 @@ class Session:
                 continue
             self._touched = True
             if heard is not None:
-                heard.touched |= bit_of(window)
+                heard.touched |= window.bit
                 if not window.stepping:
-                    self.guard.call("pairs", window.apart.backward_ends, heard.site, bool(heard.flags & SHARED))
+                    window.apart.backward_heard(heard.site, heard.flags & SHARED != 0)
+                    if window.apart.taking:
+                        self.guard.call("pairs", window.apart.backward_ends)
             if window.last_operation < lane.last_operation:
                 window.last_operation = lane.last_operation
             if window.ready is None or not window.stepping:  # a closure may evaluate again: the first time counts
@@ -203,7 +201,7 @@ class Session:
             window.clearing.known()
         index = concerned[0].index if len(concerned) == 1 else -1
         heard = self._log.heard(lane, EventKind.CLIP, index, value=norm, limit=bound, detail=kind, scale=clipping.scale)
-        heard.flags, heard.touched = int(clipping.flags), sum(map(bit_of, concerned))
+        heard.flags, heard.touched = int(clipping.flags), sum(w.bit for w in concerned)
 
     def on_zero_grad_ends(self, lane: Lane, owner: Any) -> None:
         """Gradients were cleared by an optimizer or a module."""
@@ -225,7 +223,7 @@ class Session:
             window.cleared()
         if cleared or (detail == BY_MODULE and self._registry.all_of_the_process):
             heard = self._log.heard(lane, EventKind.ZERO_GRAD, cleared[0].index if len(cleared) == 1 else -1, detail=detail)
-            heard.flags, heard.touched = flags, sum(map(bit_of, cleared))
+            heard.flags, heard.touched = flags, sum([w.bit for w in cleared])
 
     def on_step_begins(self, lane: Lane, optimizer: Any, closure: bool) -> None:
         """An optimizer is about to consume its gradients."""
@@ -256,7 +254,9 @@ class Session:
             applied = self._reading(lane, window, sample=False)
         self._step(lane, window, optimizer, flags, applied, closure)
         if self._sampling and self._turns.thinning.extras:
-            self.guard.call("probe", window.probe.step_begins, window.held(), closure)
+            num_wanted = window.probe.num_wanted(window.num_parameters or len(window.held()))
+            if num_wanted:
+                self.guard.call("probe", window.probe.step_begins, window.held(), closure, num_wanted)
 
     def on_step_ends(self, lane: Lane, optimizer: Any) -> None:
         """The step is done: its window is used up."""
@@ -268,13 +268,13 @@ class Session:
             return
         if window.ready is None:  # a closure that did not call backward
             self._read(lane, window)
-        probed = self._probed(window, optimizer) if self._sampling else None
+        probed = self._probed(window, optimizer) if window.probe.is_under_way else None
         for step in lane.iteration.steps:
             if step.optimizer == window.index:
                 step.probed = probed
                 step.reading = window.ready
                 step.num_backwards = max(step.num_backwards, window.num_backwards)
-        if self._sampling:
+        if self._sampling and window.apart.is_of_several:
             compared = self.guard.call("pairs", window.apart.step_ends, self._registry.roster.column, window.loss_scale)
             if compared is not None:
                 lane.iteration.compared.append(compared.told_apart(self.call_sites.numbered))
@@ -393,6 +393,10 @@ class Session:
         """The windows that a backward of this thread may concern: those of no other one."""
         return [w for w in self._registry.windows if w.lane is None or w.lane is lane]
 
+    def _is_stepping(self, lane: Lane) -> bool:
+        """Whether the thread is inside of a step."""
+        return any(window.stepping and window.lane is lane for window in self._registry.windows)
+
     def _why_no_step(self) -> Message:
         if self._num_backwards_heard:
             return say("no optimizer step happened: {count} backwards were heard and no step", count=self._num_backwards_heard)
@@ -409,6 +413,7 @@ class Session:
         if planned is None:
             self._registry.learn(window)
             planned = plan(window, roster, held)
+        window.num_parameters = len(held)
         running = [] if lane.loss is None or any(loss is lane.loss for loss in window.losses) else [lane.loss]
         if running and window.loss_scale is None:
             window.grad_scale = window.loss_scale = lane.loss_scale
@@ -430,7 +435,7 @@ class Session:
             rates = [rate for group in groups if isinstance(rate := group.get("lr"), int | float)]
             lowest = self._log.scalar(min(rates)) if rates else lr
         heard = self._log.heard(lane, EventKind.STEP, window.index, value=lr, limit=lowest, scale=window.grad_scale)
-        heard.touched = bit_of(window)
+        heard.touched = window.bit
         if getattr(optimizer, "grad_scale", None) is not None:
             heard.flags |= EventFlag.FUSED
         if lane.loss is not None or closure:

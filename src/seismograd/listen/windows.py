@@ -138,6 +138,7 @@ class Window:
     def __init__(self, held: Callable[[], list[torch.Tensor]], index: int, name: str) -> None:
         self.held = held
         self.index = index
+        self.bit = 1 << index if index < 64 else 0  # in `touched` of an event; only the first 64 have one
         self.name = name
         self.num_steps = 0
         self.num_backwards_before = 0  # of the window before
@@ -147,6 +148,7 @@ class Window:
         self.lane: Lane | None = None  # the thread that trains it, once that is known
         self.steps_before_scaler = 0
         self.steps_within = 0  # steps of its base classes that run within its own
+        self.num_parameters = 0  # when they were last read
         self.probe = Probe()
         self.apart = Apart()
         self.restart()

@@ -58,6 +58,7 @@ class Ranks:
         self._num_rows = 0  # since the link
         self._overhead_s = 0.0
         self._warned = False
+        self._looked = False  # in the backward just before
         self._columns: Columns | None = None
         self._described: tuple[tuple[Parameter, ...], int] = ((), -1)
         self._parts: dict[str, Callable[..., None]] = {
@@ -78,8 +79,10 @@ class Ranks:
 
     def hear(self, part: str, *args: object) -> None:
         """One call from a patch, after the session has heard it. Nothing that goes wrong in here comes out."""
-        if self._link is None and (part not in LOOKS or not self._worlds.may_have_joined()):
-            return
+        if self._link is None:
+            looked, self._looked = self._looked, part == "backward_begins"
+            if part not in LOOKS or (looked and part == "step_begins") or not self._worlds.may_have_joined():
+                return
         began = time.perf_counter()
         self.guard.call(f"ranks.{part}", self._parts[part], *args)
         self._overhead_s += time.perf_counter() - began
