@@ -159,6 +159,7 @@ async function showRun(source, other) {
     if (news.version === source.version) return;
     const first = source.version === "";
     source.version = news.version;
+    source.kept.clear();
     if (!first || news.rows !== state.meta.rows || news.state !== state.meta.run.state) refetch();
   });
 }

@@ -50,6 +50,7 @@ class ServerSource {
   lookAhead(width, statistic, which) {
     this.meta().catch(() => {});
     this.whole = this.ask("heat", { width, statistic, which });
+    this.whole.catch(() => {}); // who takes it is told
   }
 
   async heat(start, stop, width, statistic, which) {

@@ -22,6 +22,7 @@ from seismograd.views.source.lanes import answer_lanes
 from seismograd.views.source.packing import pack
 
 _MOST_COLUMNS = 4000
+_USUAL_COLUMNS = 1000
 _MOST_CODES = 1_000_000
 _FEWEST_COLUMNS = 200
 _NUMBERS_AT_ONCE = 2**17  # of a heat map, that are read and encoded while they are in the cache
@@ -45,8 +46,7 @@ class RunSource:
 
         Of very many parameters there are fewer columns than `width`, so that the answer does not grow with them.
         """
-        width = min(width, max(_FEWEST_COLUMNS, _MOST_CODES // max(1, len(self.run.parameters))))
-        start, stop, width = self._clip(start, stop, width)
+        start, stop, width = self._clip(start, stop, min(width, self._most_columns))
         starts, stops, codes = [np.empty(0, np.int32)], [np.empty(0, np.int32)], [np.empty((len(self.run.parameters), 0), np.int16)]
         for view in self.run.levels.stretches(statistic, start, stop, width, at_once=_NUMBERS_AT_ONCE):
             starts.append(view.starts.astype(np.int32))
@@ -106,6 +106,13 @@ class RunSource:
         arrays = {"starts": edges[:-1].astype(np.int32), "stops": edges[1:].astype(np.int32), "low": low, "high": high, "nonfinite": bad}
         return pack({"index": index}, arrays)
 
+    def asked(self, question: str, given: Mapping[str, str]) -> tuple[object, ...]:
+        """What tells a question from those that have another answer; raises `ValueError` as `answer`."""
+        if question != "heat":
+            return question, *sorted(given.items())
+        width = min(int(given.get("width", _USUAL_COLUMNS)), self._most_columns)
+        return question, given.get("start"), given.get("stop"), width, given.get("statistic", "grad_norm"), given.get("which", "high")
+
     def answer(self, question: str, given: Mapping[str, str]) -> bytes:
         """The answer to a question by name, its numbers as text.
 
@@ -113,7 +120,7 @@ class RunSource:
             ValueError: there is no such question, or a number is missing or not one.
         """
         number = {name: int(given[name]) for name in ("column", "row", "start", "stop", "width", "index") if name in given}
-        stretch = (number.get("start", 0), number.get("stop", self.run.num_rows), number.get("width", 1000))
+        stretch = (number.get("start", 0), number.get("stop", self.run.num_rows), number.get("width", _USUAL_COLUMNS))
         match question:
             case "meta":
                 return self.meta()
@@ -136,6 +143,11 @@ class RunSource:
                 return self.element(number.get("index", 0), *stretch)
             case _:
                 raise ValueError(f"no such question: {question}")
+
+    @property
+    def _most_columns(self) -> int:
+        """Of a heat map, so that it does not grow with the parameters."""
+        return max(_FEWEST_COLUMNS, _MOST_CODES // max(1, len(self.run.parameters)))
 
     def _clip(self, start: int, stop: int, width: int) -> tuple[int, int, int]:
         start = max(0, min(start, self.run.num_rows))

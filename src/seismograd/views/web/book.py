@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,7 @@ class _Opened:
 
     signature: Signature
     source: RunSource
-    kept: dict[object, bytes] = field(default_factory=dict[object, bytes])
+    kept: dict[object, Future[bytes]] = field(default_factory=dict[object, Future[bytes]])
 
 
 class Book:
@@ -85,15 +86,32 @@ class Book:
             ValueError: there is no such question.
         """
         opened = self._opened(index)
-        key = question, *sorted(given.items())
-        answer = opened.kept.get(key)
-        if answer is None:
+        key = opened.source.asked(question, given)
+        with self._lock:
+            known = opened.kept.get(key)
+            coming = known or opened.kept.setdefault(key, Future[bytes]())
+        if known is None:
+            self._fulfil(coming, opened, key, question, given)
+        return coming.result()
+
+    def _fulfil(self, coming: Future[bytes], opened: _Opened, key: object, question: str, given: Mapping[str, str]) -> None:
+        """Find an answer, for all who ask for it meanwhile. Of those that were given the latest are kept, up to some size."""
+        try:
             with self._answering:
                 answer = opened.source.answer(question, given)
-            if sum(map(len, list(opened.kept.values()))) + len(answer) > _MOST_KEPT:
-                opened.kept.clear()
-            opened.kept[key] = answer
-        return answer
+        except BaseException as error:
+            with self._lock:
+                opened.kept.pop(key, None)
+            coming.set_exception(error)
+            return
+        coming.set_result(answer)
+        with self._lock:
+            done = [each for each, future in opened.kept.items() if future.done() and each != key]
+            size = len(answer) + sum(len(opened.kept[each].result()) for each in done)
+            for each in done:
+                if size <= _MOST_KEPT:
+                    break
+                size -= len(opened.kept.pop(each).result())
 
     def _opened(self, index: int) -> _Opened:
         with self._lock:
@@ -112,7 +130,7 @@ class Book:
         if self.is_single:
             with suppress(LookupError, SeismogradError, OSError):
                 self.answer(0, "meta", {})
-                self.source(0).answer("heat", {"width": "1000"})
+                self.answer(0, "heat", {})
 
     def news(self, index: int) -> News:
         """What is new of a run; raises as `source`."""

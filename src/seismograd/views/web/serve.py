@@ -35,10 +35,6 @@ def serve(path: Path, host: str, port: int | None, names: tuple[str, ...], open_
     app = create_app(book, token, host, names, actual)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{'127.0.0.1' if host == '0.0.0.0' else '[::1]' if host == '::' else shown}:{actual}/?token={token}"
-    threading.Thread(target=book.look_ahead, daemon=True).start()
-    tell(address)
-    if open_browser and _has_screen():
-        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -50,6 +46,11 @@ def serve(path: Path, host: str, port: int | None, names: tuple[str, ...], open_
         limit_concurrency=100,
         timeout_graceful_shutdown=1,
     )
+    config.load()  # what it imports is there before anybody asks
+    threading.Thread(target=book.look_ahead, daemon=True).start()
+    tell(address)
+    if open_browser and _has_screen():
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     uvicorn.Server(config).run(sockets=[listener])
 
