@@ -11,8 +11,9 @@ import numpy as np
 
 from seismograd.i18n import Message, say
 from seismograd.rules.explosion import largest_parameters
-from seismograd.rules.rows import by_optimizer, integers, numbers, site_of, updates
+from seismograd.rules.rows import as_list, integers, numbers, site_of
 from seismograd.rules.rule import Rule
+from seismograd.rules.shared import SharedBlock
 from seismograd.schema import Block, EventKind, Evidence, Finding, FloatArray, IntArray, StepFlag
 
 NORMAL = 1.4826  # standard deviation of a normal distribution / median distance from its median
@@ -73,8 +74,8 @@ class GradientSpike(Rule):
 
     _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
-        for optimizer, rows in by_optimizer(block, updates(block)):
+    def observe(self, block: SharedBlock) -> Iterator[Finding]:
+        for optimizer, rows in block.updated:
             track = self._tracks.setdefault(optimizer, _Track())
             if self._follow(track, block, rows, optimizer) and track.finding is not None:
                 yield track.finding
@@ -103,17 +104,42 @@ class GradientSpike(Rule):
         if track.pending is None and highest < lowest + math.log10(min(self.min_factor, self.min_with_leap)):
             track.add(height[finite], loss[finite], self.window)
             return False
-        ended = False
-        for place, row in enumerate(rows):
+        ended, place, high = False, 0, None
+        while place < len(rows):
+            if track.pending is None:
+                high = self._may_stand_out(track, np.where(finite, height, -math.inf), place) if high is None else high
+                stop = next((each for each in high if each >= place), len(rows))
+                passed = finite[place:stop]
+                track.add(height[place:stop][passed], loss[place:stop][passed], self.window)
+                place = stop
+                if place == len(rows):
+                    break
             usual = self._usual_before(track, float(height[place]), float(loss[place])) if finite[place] else None
             if usual is not None:
-                track.rise(self._finding(block, int(row), usual, optimizer), self.longest)
+                track.rise(self._finding(block, int(rows[place]), usual, optimizer), self.longest)
+                place, high = place + 1, None
                 continue
             broken = not finite[place] and track.num_pending >= self.short
             ended |= track.settle() if not broken else track.drop()
             if finite[place]:
                 track.add(height[place : place + 1], loss[place : place + 1], self.window)
+            place += 1
         return ended
+
+    def _may_stand_out(self, track: _Track, height: FloatArray, start: int) -> list[int]:
+        """The places from `start` on that are high above the lowest before them, and not below the highest, while no spike comes.
+
+        `height` is -inf where there is no norm.
+        """
+        there = np.flatnonzero(height[start:] > -math.inf) + start
+        if not len(there):
+            return []
+        before = np.concatenate([np.full(self.window, math.nan), track.height, height[there]])[len(track.height) : -1]
+        windows = np.lib.stride_tricks.sliding_window_view(before, self.window)  # the heights before each
+        largest, lowest = np.fmax.reduce(windows, axis=1), np.fmin.reduce(windows, axis=1)
+        above = math.log10(min(self.min_factor, self.min_with_leap))
+        may = (height[there] >= largest + min(math.log10(self.above_largest), 0)) & (height[there] - lowest >= above)
+        return as_list(there[may])
 
     def _usual_before(self, track: _Track, height: float, loss: float) -> _Usual | None:
         """What was usual, when this norm stands out from it."""
