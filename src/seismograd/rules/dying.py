@@ -12,7 +12,7 @@ import numpy as np
 
 from seismograd.rules.profile import bias_name
 from seismograd.rules.roster import is_weight
-from seismograd.rules.rows import BoolArray, as_list
+from seismograd.rules.rows import BoolArray, distinct
 from seismograd.schema import FloatArray, IntArray, Parameter, State, StateArray
 
 
@@ -80,7 +80,7 @@ class Network:
         """Whether these layers without any gradient, and all before them, are cut off from a loss that does reach the layers after them."""
         found = np.zeros(len(columns), np.bool_)
         finite = state == State.FINITE
-        for owner in as_list(np.unique(self._owner[columns])):
+        for owner in distinct(self._owner[columns]):
             alive = finite & self._trainable & (self._owner == owner)
             if alive.any():
                 weights = self._depth[alive & self._weight]

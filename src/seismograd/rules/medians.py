@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from seismograd.rules.rows import BoolArray
@@ -10,8 +12,11 @@ from seismograd.schema import FloatArray
 
 def median(values: FloatArray) -> float:
     """The median of the finite ones, NaN without any."""
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else float("nan")
+    known = np.sort(values[np.isfinite(values)])  # not np.median, which imports numpy.ma: 20 ms at the first step
+    half = len(known) // 2
+    if not len(known):
+        return math.nan
+    return float(known[half]) if len(known) % 2 else (float(known[half - 1]) + float(known[half])) / 2
 
 
 def column_medians(values: FloatArray) -> FloatArray:

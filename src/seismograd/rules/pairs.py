@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import as_list, integers
+from seismograd.rules.rows import distinct, integers
 from seismograd.schema import Block, EventFlag, EventKind, FloatArray, Site
 
 KEPT = 64  # comparisons
@@ -62,9 +62,9 @@ class Pairs:
         as those of a discriminator do.
         """
         optimizer = integers(block.steps, "optimizer")
-        for each in as_list(np.unique(optimizer)):
-            if each >= 0:
-                self._optimizers.setdefault(each, int(block.steps["iteration"][np.argmax(optimizer == each)]))
+        for each in distinct(optimizer):
+            if each >= 0 and each not in self._optimizers:
+                self._optimizers[each] = int(block.steps["iteration"][np.argmax(optimizer == each)])
         if not len(block.pairs):
             return
         flags = _flags(block)

@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import as_list, integers, site_of
+from seismograd.rules.rows import distinct, integers, runs, site_of
 from seismograd.rules.rule import Rule
 from seismograd.schema import AnyArray, Block, EventKind, Evidence, Finding, RankFlag
 
@@ -64,8 +64,8 @@ class ReplicaDrift(Rule):
             return
         told = self._finding
         summed = block.ranks[(integers(block.ranks, "flags") & int(RankFlag.CHECKSUM)) != 0]
-        for iteration in as_list(np.unique(integers(summed, "iteration"))):
-            self._check(block, summed[integers(summed, "iteration") == iteration], iteration)
+        for iteration, place in runs(integers(summed, "iteration")):
+            self._check(block, summed[place], iteration)
         if self._finding is not None and self._finding is not told:
             yield self._finding
 
@@ -84,7 +84,7 @@ class ReplicaDrift(Rule):
         """Compare the sums of one iteration."""
         differ: _Differ | None = None
         compared = False
-        for group in as_list(np.unique(integers(ranks, "replica_of"))):
+        for group in distinct(integers(ranks, "replica_of")):
             members = ranks[integers(ranks, "replica_of") == group]
             if group < 0 or len(members) < 2:
                 continue

@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import as_list, integers, numbers, site_of
+from seismograd.rules.rows import as_list, integers, numbers, runs, site_of
 from seismograd.rules.rule import Rule
 from seismograd.schema import AnyArray, Block, EventKind, Evidence, Finding, RankFlag
 
@@ -62,12 +62,17 @@ class RankOutlier(Rule):
             return
         told = self._finding
         looked = block.ranks[(integers(block.ranks, "flags") & int(RankFlag.LOCAL)) != 0]
-        for iteration in as_list(np.unique(integers(looked, "iteration"))):
-            ranks = looked[integers(looked, "iteration") == iteration]
-            if len(ranks) >= 2:
-                self._num_steps += 1
-                self._not_finite(block, ranks, iteration)
-                self._too_large(block, ranks, iteration)
+        norms, bad, names = numbers(looked, "local_norm"), integers(looked, "local_nonfinite"), as_list(integers(looked, "rank"))
+        for iteration, place in runs(integers(looked, "iteration")):
+            if place.stop - place.start < 2:
+                continue
+            self._num_steps += 1
+            if not bad[place].any() and norms[place].max() < self.min_ratio * norms[place].min():  # false where one is NaN
+                for rank in names[place]:
+                    self._count_of(rank).num_steps += 1
+            else:
+                self._not_finite(block, looked[place], iteration)
+                self._too_large(block, looked[place], iteration)
         if self._finding is not None and self._finding is not told:
             yield self._finding
 
@@ -77,6 +82,12 @@ class RankOutlier(Rule):
                 "needs {needed} steps with the own gradients of several processes, has {has}", needed=self.min_steps, has=self._num_steps
             )
         return None
+
+    def _count_of(self, rank: int) -> _Count:
+        count = self._counts.get(rank)
+        if count is None:
+            count = self._counts[rank] = _Count()
+        return count
 
     def _not_finite(self, block: Block, ranks: AnyArray, iteration: int) -> None:
         count = integers(ranks, "local_nonfinite")
@@ -106,7 +117,7 @@ class RankOutlier(Rule):
         for place, rank in enumerate(as_list(integers(ranks, "rank"))):
             usual = float(np.median(np.delete(norm, place)))
             large = usual > 0 and float(norm[place]) >= self.min_ratio * usual
-            count = self._counts.setdefault(rank, _Count())
+            count = self._count_of(rank)
             count.num_steps += 1
             count.num_large += int(large)
             count.first = iteration if large and count.first < 0 else count.first

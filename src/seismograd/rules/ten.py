@@ -38,7 +38,7 @@ class Weights:
     @cached_property
     def has_several_groups(self) -> bool:
         """Whether there are two parameter groups that are known."""
-        return len(np.unique(self.groups[self.groups >= 0])) > 1
+        return len({each.group for each in self.parameters} - {None}) > 1
 
     @cached_property
     def in_few_digits(self) -> IntArray:

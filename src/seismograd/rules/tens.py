@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from seismograd.rules.roster import Roster, is_weight
-from seismograd.rules.rows import as_list, by_optimizer, integers, numbers, updates
+from seismograd.rules.rows import as_list, by_optimizer, distinct, integers, numbers, updates
 from seismograd.rules.ten import Batch, Ten, Weights
 from seismograd.schema import AnyArray, Block, EventKind, FloatArray, IntArray, Parameter, Site, State, StepFlag
 
@@ -160,7 +160,7 @@ class Tens:
         weights, first = parts[0].weights, parts[0]
         values = {name: [part.values[name] for part in parts] for name in _OF_WEIGHT}
         if any(part.weights is not weights for part in parts):
-            places = np.unique(np.concatenate([part.weights.places for part in parts]))
+            places = np.array(distinct(np.concatenate([part.weights.places for part in parts])), np.int64)
             weights = self._weights_at(places)
             values = {name: [_spread(part.values[name], part.weights.places, places) for part in parts] for name in _OF_WEIGHT}
         return _Part(
