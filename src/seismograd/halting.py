@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -51,6 +52,7 @@ class Brake:
         self._early = Diagnosis(early) if early else None
         self._finding: Finding | None = None
         self._halted: TrainingHalted | None = None
+        self._lock = threading.Lock()
         self._overhead_s = 0.0
 
     def take(self, finding: Finding) -> None:
@@ -100,12 +102,13 @@ class Brake:
                 self.take(finding)
 
     def _halt(self, finding: Finding, *, before_update: bool) -> TrainingHalted:
-        if self._halted is None:
-            step = self._step_now() if before_update else finding.last_step
-            snapshot = self._snapshot(step) if before_update else None
-            self._halted = TrainingHalted(_message(finding, snapshot, step), finding.code, snapshot)
-            self._tell(Note("halted", step, self._halted.message))
-        return self._halted
+        with self._lock:  # several threads may train
+            if self._halted is None:
+                step = self._step_now() if before_update else finding.last_step
+                snapshot = self._snapshot(step) if before_update else None
+                self._halted = TrainingHalted(_message(finding, snapshot, step), finding.code, snapshot)
+                self._tell(Note("halted", step, self._halted.message))
+            return self._halted
 
     def _step_now(self) -> int:
         """The step that is about to be made, which need not be one of the finding."""

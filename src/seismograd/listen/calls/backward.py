@@ -1,0 +1,126 @@
+"""`backward`: the loss, its graph, and which optimizers' gradients it added to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from seismograd.listen.graph import Leaf, leaves_in_order
+from seismograd.listen.guard import Guard
+from seismograd.listen.iteration import Stepped
+from seismograd.listen.lanes import Lane
+from seismograd.listen.log import Log
+from seismograd.listen.losses import Losses
+from seismograd.listen.pairs import Compared
+from seismograd.listen.reader import Reader
+from seismograd.listen.reading import NO_COLUMNS, look_at
+from seismograd.listen.registry import Registry
+from seismograd.listen.scalars import Scalar, total_of
+from seismograd.listen.turns import Turns
+from seismograd.listen.windows import Window
+from seismograd.schema import EventFlag, EventKind, StepFlag
+
+SHARED = int(EventFlag.SHARED)
+
+
+class Backwards:
+    """Also of trainings without an optimizer: that the script has changed weights by hand is seen at the next backward."""
+
+    def __init__(self, guard: Guard, log: Log, registry: Registry, turns: Turns, reader: Reader, sampling: bool) -> None:
+        self._guard, self._log, self._registry, self._turns, self._reader = guard, log, registry, turns, reader
+        self._sampling = sampling
+        self._losses = Losses(log)
+        self.num_heard = 0
+        self._touched = False  # whether any backward has reached a parameter of any optimizer
+        self._leaves: list[Leaf] = []  # of the backward that is running, while nothing has been touched
+
+    def backward_begins(self, lane: Lane, tensors: Any) -> None:
+        """The outermost backward begins: a new iteration, if the one before has stepped."""
+        self.num_heard += 1
+        registry = self._registry
+        if not self._touched:
+            self.step_by_hand(lane)
+        if lane.iteration.steps and not self._is_stepping(lane):
+            self._turns.turn(lane)
+        listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
+        if self.num_heard == 1 and registry.all_of_the_process:
+            registry.discover()
+        tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
+        if not self._touched or registry.roster.wants_order():
+            self._leaves = leaves_in_order(tops)
+            if registry.windows:
+                registry.take_in(self._leaves)
+            registry.roster.order(self._leaves)
+        lane.loss = self._log.scalar(listed[0] if len(listed) == 1 else total_of(listed))
+        lane.heard = self._log.heard(lane, EventKind.BACKWARD, value=lane.loss, scale=lane.loss_scale)
+        windows, extras = self._of(lane), self._turns.thinning.extras
+        for window in windows:
+            window.clearing.backward_begins()
+            if window.apart.several and self._sampling and extras and not window.stepping:
+                self._guard.call("pairs", window.apart.backward_begins, window.held)
+        self._guard.call("graph", self._losses.look, lane, lane.heard, listed, tops, windows, extras)
+
+    def backward_ends(self, lane: Lane) -> None:
+        """Its gradients are in. Under a closure this is the moment to read them."""
+        loss, lane.loss = lane.loss, None
+        scale, lane.loss_scale = lane.loss_scale, None
+        leaves, self._leaves = self._leaves, []
+        heard, lane.heard = lane.heard, None
+        if loss is None:
+            return
+        for window in self._of(lane):
+            if not window.clearing.backward_ends():
+                continue
+            self._touched = True
+            if heard is not None:
+                heard.touched |= window.bit
+                if not window.stepping:
+                    window.apart.backward_heard(heard.site, heard.flags & SHARED != 0)
+                    if window.apart.taking:
+                        self._guard.call("pairs", window.apart.backward_ends)
+            if window.last_operation < lane.last_operation:
+                window.last_operation = lane.last_operation
+            if window.ready is None or not window.stepping:  # a closure may evaluate again: the first time counts
+                window.backward_ended(loss, scale)
+                if window.stepping or window.eager:
+                    self._reader.read(lane, window)
+        if not self._touched and self._registry.all_of_the_process and leaves:
+            self._registry.by_hand.backward_ended([leaf.tensor for leaf in leaves])
+            if self._registry.by_hand.held():
+                window = self._registry.without_optimizer()
+                window.backward_ended(loss, scale)
+                self._reader.read(lane, window)
+
+    def compared(self, lane: Lane, labels: Sequence[str], parameters: Sequence[torch.Tensor], products: Any, reached: Any) -> None:
+        """The script compared losses that it names: inner products of their gradients  # (L, L, P), and which reaches which  # (L, P)."""
+        for window in self._registry:
+            self._registry.learn(window)  # before the first step nothing was read, so no parameter has a column
+        known = [i for i, p in enumerate(parameters) if p in self._registry.roster]
+        columns = np.array([self._registry.roster.column(parameters[i]) for i in known], np.int64)
+        sites = tuple(self._log.call_sites.labelled(label) for label in labels)
+        lane.iteration.compared.append(Compared(sites, columns, products[..., known], reached[..., known]))
+
+    def step_by_hand(self, lane: Lane, at_the_end: bool = False) -> None:
+        """The script has changed weights since the last backward, and no optimizer did: that was a step."""
+        by_hand = self._registry.by_hand
+        if self._touched or not by_hand.held_any():
+            return
+        window = self._registry.without_optimizer()
+        if not by_hand.stepped(at_the_end=at_the_end and window.num_steps > 0):
+            return
+        number, ready = window.num_steps, window.ready
+        step = Stepped(window.index, number, Scalar(None), window.num_backwards, StepFlag.BY_HAND, NO_COLUMNS, reading=ready)
+        lane.iteration.steps.append(step)
+        window.step_ended()
+        look_at(window)
+
+    def _of(self, lane: Lane) -> list[Window]:
+        """The windows that a backward of this thread may concern: those of no other one."""
+        return [w for w in self._registry.windows if w.lane is None or w.lane is lane]
+
+    def _is_stepping(self, lane: Lane) -> bool:
+        """Whether the thread is inside of a step."""
+        return any(window.stepping and window.lane is lane for window in self._registry.windows)
