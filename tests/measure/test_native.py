@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -21,14 +20,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from seismograd.measure import choose
 from seismograd.measure.backend import Backend, Measured
 from seismograd.measure.native.backend import Native
 from seismograd.measure.native.library import INSTRUCTION_SETS, load
 from seismograd.measure.reference import OF_GRADIENTS_EVERY_TIME, Reference
+from tests.measure.onlookers import Loud, onlookers
 from tests.measure.tensors import REAL_DTYPES, channels_last, sparse, strided, transposed
 
 LIBRARY = load()
@@ -230,31 +228,12 @@ def test_a_forked_child_measures_and_both_end() -> None:
 
 
 def test_no_mode_and_no_subclass_sees_a_call() -> None:
-    seen: list[object] = []
-
-    class Functions(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen.append(func)
-            return func(*args, **(kwargs or {}))
-
-    class Dispatches(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen.append(func)
-            return func(*args, **(kwargs or {}))
-
-    class Loud(Tensor):
-        @classmethod
-        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen.append(func)
-            return super().__torch_function__(func, types, args, kwargs)
-
     backend = native()
     gradients = [torch.ones(3, 3), torch.ones(2, 3).t(), torch.ones(4, 4).to_sparse(), torch.ones(3, 3).as_subclass(Loud)]
     measure(backend, gradients, sample=False)  # the reference will be handed the rows of what comes as a subclass next
     gradients[0] = gradients[0].as_subclass(Loud)
     scalars = [torch.ones(1), gradients[-1][0, 0]]
-    seen.clear()
-    with Functions(), Dispatches():
+    with onlookers() as seen:
         backend.measure(gradients, gradients, range(len(gradients)), scalars, sample=True)
     assert seen == []
 

@@ -12,13 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate, init_device_mesh
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from seismograd.measure import transfer
 from seismograd.measure.backend import Measured
 from seismograd.measure.reference import Reference
 from seismograd.measure.statistics.formula import CHUNK
+from tests.measure.onlookers import Loud, onlookers
 
 
 def some_gradients() -> list[Tensor]:
@@ -70,28 +69,9 @@ def test_numbers_are_the_same_in_any_surroundings(surroundings: Callable[[], Abs
 
 
 def test_no_mode_and_no_subclass_sees_a_call() -> None:
-    seen: list[object] = []
-
-    class Functions(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen.append(func)
-            return func(*args, **(kwargs or {}))
-
-    class Dispatches(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen.append(func)
-            return func(*args, **(kwargs or {}))
-
-    class Loud(Tensor):
-        @classmethod
-        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen.append(func)
-            return super().__torch_function__(func, types, args, kwargs)
-
     gradients = [*some_gradients(), torch.ones(3, 3).as_subclass(Loud)]
     backend = Reference()
-    seen.clear()
-    with Functions(), Dispatches():
+    with onlookers() as seen:
         backend.measure(gradients, gradients, range(len(gradients)), gradients[-1:], sample=True)
     assert seen == []
 
