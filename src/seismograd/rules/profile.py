@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from seismograd.rules.rows import BoolArray, statistic
+from seismograd.rules.rows import BoolArray, distinct, statistic
 from seismograd.schema import Block, FloatArray, IntArray, Parameter, State
 
 MAX_FITTED = 48  # layers that a line is fitted through; of more, so many at equal distances
@@ -163,8 +163,8 @@ def profiles(norm: FloatArray, min_layers: int, decays: bool, min_range: float) 
     candidates = np.flatnonzero(evaluated & ((smallest <= largest * 10.0**-min_range) | (leading_zeros > 0)))
     if not len(candidates):
         return Profiles(evaluated, slope + 1, slope + 1, goodness, num_layers, leading_zeros)
-    for rows, layers in _by_kind(usable, candidates):
-        height = np.log10(norm[rows][:, layers])
+    for rows, usable_norm in _by_length(norm, usable, num_layers, candidates):
+        height = np.log10(usable_norm)
         half = height.shape[1] // 2
         rises = _sum(height[:, -half:]) > _sum(height[:, :half])
         wanted = rises == decays
@@ -173,12 +173,12 @@ def profiles(norm: FloatArray, min_layers: int, decays: bool, min_range: float) 
     return Profiles(evaluated, _power(-slope), _power(-slope * (num_layers - 1)), goodness, num_layers, leading_zeros)
 
 
-def _by_kind(usable: BoolArray | None, rows: IntArray) -> list[tuple[IntArray, BoolArray | slice]]:
-    """The rows by which of their layers are usable, `None`: all of all."""
+def _by_length(norm: FloatArray, usable: BoolArray | None, num_usable: IntArray, rows: IntArray) -> list[tuple[IntArray, FloatArray]]:
+    """The rows by how many of their norms are usable (`None`: all are), and these without the others."""
     if usable is None:
-        return [(rows, slice(None))]
-    kinds, kind_of = np.unique(usable[rows], axis=0, return_inverse=True)
-    return [(rows[kind_of.reshape(-1) == number], kind) for number, kind in enumerate(kinds)]
+        return [(rows, norm[rows])]
+    alike = [(num, rows[num_usable[rows] == num]) for num in distinct(num_usable[rows])]
+    return [(mine, norm[mine][usable[mine]].reshape(len(mine), num)) for num, mine in alike]
 
 
 def _power(decades: FloatArray) -> FloatArray:
