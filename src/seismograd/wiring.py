@@ -89,7 +89,8 @@ class Recording:
             budget=Budget(budget, FEWER_MEASURED if slow is not None and alone else FEWER_SAMPLES),
         )
         self._ranks.before_join = self._session.flush
-        self._pump = Pump(sinks, self._session.call_sites.sites, self._session.optimizers, self._session.guard.failed)
+        session = self._session
+        self._pump = Pump(sinks, session.call_sites.sites, session.optimizers, session.guard.failed, look=session.hand_on_waiting)
         self.failures: list[Note] = []  # also those that could not be written, as when the disk is full
         self._open = True
         if slow is not None:

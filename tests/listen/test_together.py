@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import seismograd
 from seismograd.elements import parse_element
 from seismograd.listen.hub import HUB
 from seismograd.listen.session import Session
@@ -142,3 +145,18 @@ def assert_same(one: Block, other: Block) -> None:
         assert len(first) == len(second)
         for field in set(first.dtype.names or ()) - MEASURED_TIMES:
             np.testing.assert_array_equal(first[field], second[field], err_msg=field)
+
+
+def test_a_training_that_pauses_has_all_steps_that_are_over_in_its_record(tmp_path: Path) -> None:
+    loop = Loop()
+    with seismograd.watch(loop.model, loop.optimizer, out=tmp_path / "run"):
+        for number in range(20):
+            loop.plain(number)
+        patience = time.monotonic() + 60
+        while num_recorded(tmp_path / "run") < 19 and time.monotonic() < patience:
+            time.sleep(0.05)
+        assert num_recorded(tmp_path / "run") == 19  # the last one is over with the next backward
+
+
+def num_recorded(path: Path) -> int:
+    return len(seismograd.open_run(path).steps) if (path / "meta.json").exists() else 0

@@ -148,6 +148,11 @@ class Session:
         with self._lock:
             self._turns.flush()
 
+    def hand_on_waiting(self) -> None:
+        """Hand on iterations that are over and wait for others, when none has come for a while; on any thread."""
+        with self._lock:
+            self.guard.call("waiting", self._turns.hand_on_old)
+
     def so_far(self) -> Row | None:
         """The iteration in the making of this thread as a row, numbered as it will be; `None` before its first step."""
         with self._lock:

@@ -54,13 +54,19 @@ class Turns:
         parameters = self._roster.parameters
         together = min(self._together(), MAX_SCALARS_TOGETHER // max(1, len(parameters)))
         self._backlog.add(Finished(done, number, parameters, self.epoch, now_s))
-        finished = self._backlog.take(now_s, together)
+        finished = self._backlog.take(now_s, together if number else 1)  # with the first begins all that looks at rows
         if finished:
             self._hand_on(finished, together)
 
     def flush(self) -> None:
         """Hand on the iterations that are over, waiting for a device where that must be."""
         self._hand_on(self._backlog.take_all(), self._together())
+
+    def hand_on_old(self) -> None:
+        """Hand on what has waited for others long enough: a training that pauses shows all its steps."""
+        together = self._together()
+        if together > 1:
+            self._hand_on(self._backlog.take(time.perf_counter(), together), together)
 
     def so_far(self, lane: Lane) -> Row | None:
         """The iteration in the making as a row, numbered as it will be; `None` before its first step."""

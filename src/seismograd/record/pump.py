@@ -28,6 +28,7 @@ class Pump:
         interval_s: seconds between two blocks, unless the queue is half full before.
         max_bytes: memory that waiting rows may take.
         synchronous: hand on each row at once, on the calling thread.
+        look: called on the pump's thread before each block: what waits elsewhere may be put now.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Pump:
         interval_s: float = 1.0,
         max_bytes: int = 32 * 2**20,
         synchronous: bool = False,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._sinks = list(sinks)
         self._sites = sites
@@ -47,6 +49,7 @@ class Pump:
         self._interval_s = interval_s
         self._max_bytes = max_bytes
         self._synchronous = synchronous
+        self._look = look
         # Between callers of `put` only. The pump's thread never takes it, and it is reentrant: a signal handler may close the run in the
         # middle of a put.
         self._lock = threading.RLock()
@@ -127,6 +130,7 @@ class Pump:
         while not self._closed:
             self._wake.wait(self._interval_s)
             self._wake.clear()
+            self._look()
             self._hand_on()
         self._finish()
 
