@@ -1,0 +1,69 @@
+"""The values that everybody shares: what is measured, what happened, what was found."""
+
+from __future__ import annotations
+
+from seismograd.schema.arrays import AnyArray, FloatArray, IntArray, StateArray
+from seismograd.schema.entries import (
+    EVENT_DTYPE,
+    PAIR_DTYPE,
+    RANK_DTYPE,
+    STEP_DTYPE,
+    EventFlag,
+    EventKind,
+    Origin,
+    RankFlag,
+    StepFlag,
+    no_pairs,
+    no_ranks,
+)
+from seismograd.schema.findings import SEVERITIES, Evidence, Finding
+from seismograd.schema.rows import Block, Optimizer, Parameter, Row, Rows, Site
+from seismograd.schema.run import Note, RunInfo, Sink
+from seismograd.schema.statistics import (
+    HISTOGRAM_BINS,
+    HISTOGRAM_EXPONENTS_PER_BIN,
+    HISTOGRAM_FIRST_EXPONENT,
+    SAMPLE_EVERY,
+    SCHEMA_VERSION,
+    STATISTICS,
+    State,
+    Statistic,
+)
+
+__all__ = [
+    "EVENT_DTYPE",
+    "HISTOGRAM_BINS",
+    "HISTOGRAM_EXPONENTS_PER_BIN",
+    "HISTOGRAM_FIRST_EXPONENT",
+    "PAIR_DTYPE",
+    "RANK_DTYPE",
+    "SAMPLE_EVERY",
+    "SCHEMA_VERSION",
+    "SEVERITIES",
+    "STATISTICS",
+    "STEP_DTYPE",
+    "AnyArray",
+    "Block",
+    "EventFlag",
+    "EventKind",
+    "Evidence",
+    "Finding",
+    "FloatArray",
+    "IntArray",
+    "Note",
+    "Optimizer",
+    "Origin",
+    "Parameter",
+    "RankFlag",
+    "Row",
+    "Rows",
+    "RunInfo",
+    "Sink",
+    "Site",
+    "State",
+    "StateArray",
+    "Statistic",
+    "StepFlag",
+    "no_pairs",
+    "no_ranks",
+]

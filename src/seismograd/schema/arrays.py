@@ -1,0 +1,13 @@
+"""Arrays by the type of their numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+StateArray = npt.NDArray[np.uint8]
+AnyArray = npt.NDArray[Any]

@@ -1,0 +1,145 @@
+"""What happened: calls, steps, processes and pairs of losses, as entries of the record."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+import numpy as np
+
+from seismograd.schema.arrays import AnyArray
+
+
+class EventKind(IntEnum):
+    """A call that the session heard."""
+
+    BACKWARD = 1
+    CLIP = 2
+    ZERO_GRAD = 3
+    STEP = 4
+    UNSCALE = 5
+    SCALER_UPDATE = 6
+
+
+class EventFlag(IntFlag):
+    """What was special about an event."""
+
+    NONE = 0
+    CLOSURE = 1  # BACKWARD, STEP: within a step that evaluates the loss itself
+    SHARED = 2  # BACKWARD: its graph shares operations with that of an earlier backward of the window: another loss of the same forward
+    USED = 4  # CLIP, ZERO_GRAD, STEP: no backward has added to these gradients since a step used them
+    EMPTY = 8  # CLIP, ZERO_GRAD, STEP: there were no gradients
+    SUMMED = 16  # BACKWARD: the loss is a sum over samples, or over several terms, not a mean
+    RESCALED = 32  # BACKWARD: the script multiplied or divided the loss by a number
+    FUSED = 64  # STEP: the optimizer divides by the scale itself
+
+
+class Origin(IntEnum):
+    """Where a loss that is not finite came from, as far as the operations behind it show."""
+
+    UNKNOWN = 0
+    INPUT = 1  # what the model was given
+    WEIGHT = 2
+    ACTIVATION = 3  # an operation whose operands were finite
+    LOSS = 4  # the last operation
+
+
+EVENT_DTYPE = np.dtype(
+    [
+        ("iteration", "<i8"),  # the iteration it happened in
+        ("time_s", "<f8"),  # seconds since the run began
+        ("value", "<f8"),  # BACKWARD: the loss, unscaled; CLIP: total norm before; STEP: learning rate; UNSCALE, SCALER_UPDATE: scale
+        ("limit", "<f8"),  # CLIP: the limit; STEP: the lowest learning rate of any group
+        ("scale", "<f8"),  # BACKWARD: what the loss was multiplied by; CLIP, STEP: what the gradients still are; 1: nothing
+        ("count", "<f8"),  # BACKWARD: how many scalars (samples, tokens) the loss is a mean or a sum over; NaN: not shown, or not looked at
+        ("weight", "<f8"),  # BACKWARD: what each of them counts in the loss, 1/count in a plain mean; NaN likewise
+        ("touched", "<u8"),  # bit i: BACKWARD added to, CLIP changed, ZERO_GRAD cleared gradients of optimizer i (of the first 64)
+        ("site", "<i4"),  # index into the run's sites
+        ("optimizer", "<i2"),  # index into the run's optimizers, -1 when it concerns none or all
+        ("flags", "<u2"),  # EventFlag
+        ("kind", "u1"),  # EventKind
+        ("detail", "u1"),  # CLIP: 1 norm, 2 value, 3 unit; ZERO_GRAD: 1 optimizer, 2 module; BACKWARD: Origin of a loss that is not finite
+    ]
+)
+
+
+class StepFlag(IntFlag):
+    """What was special about an iteration."""
+
+    NONE = 0
+    SKIPPED = 1  # the GradScaler skipped the update
+    NO_BACKWARD = 2  # a step on no gradient, or on the very one that the step before had used
+    BY_HAND = 4  # no optimizer: the weights were changed by hand
+    CHANGED = 8  # something unknown changed the gradients between backward and step
+    NO_LOSS = 16  # the loss could not be read: it is NaN for "not measured"
+
+
+STEP_DTYPE = np.dtype(
+    [
+        ("iteration", "<i8"),  # from 0; the axis that all optimizers share, called step wherever a user reads it
+        ("step", "<i8"),  # number of this step of its optimizer, from 0
+        ("time_s", "<f8"),  # seconds since the run began
+        ("loss", "<f8"),  # sum of the losses backpropagated into the gradient, unscaled; NaN: so it was, or NO_LOSS is set
+        ("lr", "<f8"),  # learning rate of the first group
+        ("grad_norm", "<f8"),  # L2 norm over all measured parameters; NaN: non-finite, or nothing measured
+        ("scale", "<f8"),  # loss scale that was divided out (1: none)
+        ("clip_norm", "<f8"),  # total norm that the clip saw, unscaled; NaN: no clip
+        ("clip_limit", "<f8"),  # its limit; NaN: no clip
+        ("clip_coefficient", "<f8"),  # what a clip by norm multiplied the gradients by, 1 where it did not bind; NaN: no clip by norm
+        ("applied_norm", "<f8"),  # L2 norm of what the optimizers consumed; NaN: nothing, or not measured
+        ("overhead_s", "<f8"),  # seconds spent inside seismograd in this iteration
+        ("optimizer", "<i4"),  # the first optimizer that stepped; -1: none
+        ("num_steps", "<i4"),  # optimizers that stepped in this iteration
+        ("num_backwards", "<i4"),  # backwards that added to the gradient
+        ("epoch", "<i4"),  # as told by `session.epoch`; -1: not told
+        ("flags", "<u4"),  # StepFlag
+        ("sampled", "<u4"),  # 1 where the sampled statistics were measured
+    ]
+)
+
+
+class RankFlag(IntFlag):
+    """What is known of one process of several in an iteration."""
+
+    NONE = 0
+    REPORTED = 1  # without it the process was late or gone, and nothing else is known
+    LOCAL = 2  # gradients were looked at before they were averaged with those of the others
+    LOCAL_ALL = 4  # those of all parameters, not only of some
+    CHECKSUM = 8  # the weights were summed
+
+
+RANK_DTYPE = np.dtype(
+    [
+        ("iteration", "<i8"),
+        ("rank", "<i4"),
+        ("replica_of", "<i4"),  # the lowest rank that holds the same parts of the same parameters; -1: not known
+        ("loss", "<f8"),  # its own
+        ("grad_norm", "<f8"),  # L2 norm of what it holds of the ready gradient
+        ("local_norm", "<f8"),  # of its gradients before the reduction, as far as they were looked at; NaN: not, or non-finite
+        ("local_nonfinite", "<i8"),  # scalars in them that are NaN or infinite
+        ("weight_checksum", "<u8"),  # equal for equal weights; 0 where they were not summed
+        ("flags", "<u4"),  # RankFlag
+    ]
+)
+
+
+PAIR_DTYPE = np.dtype(
+    [
+        ("iteration", "<i8"),
+        ("parameter", "<i4"),  # column; -1: over all parameters that both losses reach
+        ("first", "<i4"),  # index into the run's sites: where this loss is backpropagated, or a loss that the script names
+        ("second", "<i4"),
+        ("first_norm", "<f8"),  # L2 norm of the gradient of this loss alone
+        ("second_norm", "<f8"),
+        ("cosine", "<f8"),  # between the two; NaN where one is zero or not finite
+    ]
+)
+
+
+def no_ranks() -> AnyArray:
+    """What there is to say of several processes when there is one."""
+    return np.empty(0, RANK_DTYPE)
+
+
+def no_pairs() -> AnyArray:
+    """What there is to say of pairs of losses when they were not compared."""
+    return np.empty(0, PAIR_DTYPE)
