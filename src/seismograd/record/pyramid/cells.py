@@ -87,7 +87,7 @@ def _merge_evenly(cells: Cells, start: int, stop: int, size: int) -> Cells:
     """Every `size` of the cells `start` to `stop` in one."""
 
     def grouped(values: AnyArray) -> AnyArray:
-        return values[start:stop].reshape(-1, size, *values.shape[1:])
+        return values[start:stop].reshape((stop - start) // size, size, *values.shape[1:])
 
     counts = np.add.reduce(grouped(cells.counts), axis=1, dtype=np.int32)
     grouped_extremes = {name: grouped(extremes) for name, extremes in cells.extremes.items()}
