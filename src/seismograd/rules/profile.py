@@ -190,9 +190,12 @@ def fit_line(height: FloatArray) -> tuple[FloatArray, FloatArray]:
 
     The slope is the median of the slopes between all pairs of points (Theil 1950, Sen 1968), so that a third of them may lie anywhere.
     """
-    place, first, second = _pairs(height.shape[1])
-    height = height[:, place]
-    slope = _median((height[:, second] - height[:, first]) / (place[second] - place[first]))
+    place, first, second, distance = _pairs(height.shape[1])
+    height = height.take(place, axis=1)
+    slopes = height.take(second, axis=1)
+    slopes -= height.take(first, axis=1)
+    slopes /= distance
+    slope = _median(slopes)
     rest = height - slope[:, None] * place
     rest -= _median(rest.copy())[:, None]
     spread = height - (_sum(height) / len(place))[:, None]
@@ -214,9 +217,9 @@ def _median(values: FloatArray) -> FloatArray:
 
 
 @lru_cache(maxsize=64)
-def _pairs(num_layers: int) -> tuple[IntArray, IntArray, IntArray]:
-    """The layers that a line is fitted through, and all pairs of their positions."""
+def _pairs(num_layers: int) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
+    """The layers that a line is fitted through, all pairs of their positions, and how far apart the layers of each are."""
     fitted = min(num_layers, MAX_FITTED)
     place = np.array([layer * (num_layers - 1) // (fitted - 1) for layer in range(fitted)], np.int64)
     first, second = np.triu_indices(fitted, 1)
-    return place, first.astype(np.int64), second.astype(np.int64)
+    return place, first.astype(np.int64), second.astype(np.int64), np.asarray(place[second] - place[first], np.float64)
