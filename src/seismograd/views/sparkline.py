@@ -9,6 +9,7 @@ from seismograd.schema import FloatArray
 _BARS = "▁▂▃▄▅▆▇█"
 _NOT_FINITE = "!"
 _GAP = " "
+_LARGE = 1e300
 
 
 def sparkline(values: FloatArray, seen: FloatArray, width: int = 60) -> str:
@@ -21,7 +22,9 @@ def sparkline(values: FloatArray, seen: FloatArray, width: int = 60) -> str:
         values: the series  # (T,)
         seen: true where it was measured  # (T,)
     """
-    finite = values[np.isfinite(values) & (seen > 0)]
+    known = np.isfinite(values) & (seen > 0)
+    values = values / max(1.0, float(np.abs(values[known]).max(initial=0)) / _LARGE)  # a sum or a difference may not overflow
+    finite = values[known]
     if len(finite) == 0:
         low, span, middle = 0.0, 0.0, 0.0
     else:
