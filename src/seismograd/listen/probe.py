@@ -25,8 +25,8 @@ MOST_TURNS = 16  # in a step
 NUM_DENSE = 100  # the first steps, each of which probes at least one parameter
 MAX_SLICE = 1 << 16  # scalars of one parameter
 MIN_SLICE = 1 << 8
-MIN_COPIED = 1 << 14  # scalars in a step that may always be copied; beyond, a fiftieth of all
-MAX_SHARE_COPIED = 1 / 50
+MIN_COPIED = 1 << 14  # scalars in a step that may always be copied; beyond, one in two hundred
+MAX_SHARE_COPIED = 1 / 200
 
 UPDATE_RATIO, UNMOVED = 0, 1
 Box = tuple[slice, ...]
@@ -62,7 +62,7 @@ class Probe:
 
     A tenth of its parameters have their turn in each step, `MOST_TURNS` at most, each with a slice of its own scalars that begins elsewhere
     every time; of a few parameters several have it together every so many steps. In all at most `MIN_COPIED` scalars are copied in a step,
-    or a fiftieth of all, if that is more. Left out are parameters without a gradient, and those that are sparse, complex, without memory,
+    or one in two hundred, if that is more. Left out are parameters without a gradient, and those that are sparse, complex, without memory,
     or of a subclass that is not a DTensor; of a DTensor the local part is looked at.
     """
 
