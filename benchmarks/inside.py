@@ -137,6 +137,7 @@ def own_parts(workload: Any, watched: Watched, num_turns: int) -> None:
             watched.end()
     print(f"calls of functions a step: {num_bare:.0f} bare, {num_watched:.0f} watched")
     for part in bare:
+        without, with_it = low(bare[part]), low(seen[part])
         print(f"{part:16s} {without:8.0f} µs bare {with_it:8.0f} watched  {100 * (with_it / without - 1):+5.1f}%")
 
 
