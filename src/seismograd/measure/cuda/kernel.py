@@ -5,7 +5,7 @@ With `TRITON_INTERPRET=1` in the environment it runs on the CPU, which is how it
 
 # Triton reads the source of what it compiles: no annotations but its own, and no types.
 # ruff: noqa: N803
-# pyright: basic, reportMissingImports=false, reportUnknownMemberType=false
+# pyright: basic, reportMissingImports=false, reportUnknownMemberType=false, reportArgumentType=false
 
 from __future__ import annotations
 
