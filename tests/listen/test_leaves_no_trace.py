@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from seismograd.listen.calls.step import Steps
 from seismograd.listen.hub import HUB
 from seismograd.listen.log import Log
 from seismograd.listen.losses import Losses
+from seismograd.listen.ranks.world import Worlds
 from seismograd.listen.reader import Reader
 from seismograd.listen.registry import Registry
 from seismograd.listen.session import Session
@@ -247,3 +250,9 @@ def test_a_forked_child_neither_records_nor_touches_the_record(tmp_path: Path) -
         assert os.waitpid(child, 0)[1] == 0
         plain(told_nothing)
     assert len(seismograd.open_run(tmp_path / "run").steps) == 10
+
+
+def test_processes_that_are_being_found_out_about_are_none_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may be in the middle of importing what tells."""
+    monkeypatch.setitem(sys.modules, "torch.distributed.distributed_c10d", ModuleType("half imported"))
+    assert not Worlds().may_have_joined()

@@ -190,6 +190,26 @@ def test_after_the_first_steps_each_of_few_parameters_comes_every_tenth_step_too
     assert sum(num_probed[NUM_DENSE:]) == 4 * 100 / EVERY
 
 
+def test_a_step_that_raised_is_not_taken_for_the_beginning_of_a_later_one() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+
+    def broken() -> float:
+        raise RuntimeError("the script catches it")
+
+    with watched(model, optimizer) as kept:
+        for number in range(NUM_DENSE):
+            train(kept, model, optimizer, 3)  # so that turns come in these steps, and in those that raise
+            if number >= NUM_DENSE // 2:
+                with pytest.raises(RuntimeError):
+                    optimizer.step(broken)
+                with torch.no_grad():
+                    model[0].weight.add_(0.01)  # which no step did
+    seen = [ratio for row in kept.rows for ratio in row.values["update_ratio"][~np.isnan(row.values["update_ratio"])]]
+    assert len(seen) > NUM_DENSE
+    assert set(seen) == {0.0}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 40))
 def test_the_kernel_and_torch_say_the_same(dtype: torch.dtype, seed: int, count: int) -> None:

@@ -82,7 +82,6 @@ class Probe:
 
     def step_begins(self, held: Sequence[torch.Tensor], closure: bool, num_wanted: int) -> None:
         """Copy of so many parameters before the step. A closure makes its gradients in the step: then those count that have none yet."""
-        self._pending = None
         if is_capturing():
             return
         room = min(MAX_SLICE, max(MIN_SLICE, int(max(MIN_COPIED, MAX_SHARE_COPIED * self._num_scalars(held)) // num_wanted)))
@@ -151,7 +150,8 @@ class Probe:
                 probed.waiting.extend((n, at, Scalar.on_device(numbers[n, i])) for n in (0, 1) for i, at in enumerate(places))
 
     def num_wanted(self, num_parameters: int) -> int:
-        """How many parameters have their turn in the next step; to be asked once a step."""
+        """How many parameters have their turn in the next step; to be asked once a step. A step that has not ended is forgotten."""
+        self._pending = None
         self._num_steps += 1
         if self._num_steps <= NUM_DENSE:
             return min(math.ceil(num_parameters / EVERY), MOST_TURNS)

@@ -31,6 +31,7 @@ from seismograd.schema import (
 
 BoolArray = npt.NDArray[np.bool_]
 NO_RANKS, NO_PAIRS = no_ranks(), no_pairs()
+PROBED = ("update_ratio", "unmoved")
 SKIPPED, NO_LOSS = int(StepFlag.SKIPPED), int(StepFlag.NO_LOSS)  # arithmetic on flags takes a microsecond, on numbers none
 
 
@@ -48,7 +49,8 @@ def row_of(iteration: Iteration, number: int, parameters: tuple[Parameter, ...],
             values["carried"] = _own(values["carried"])
             values["carried"][step.carried] = 1
         if step.probed is not None and not int(step.flags) & SKIPPED:
-            _place_probed(step.probed, values)
+            values.update({name: _own(values[name]) for name in PROBED})
+            place_probed(step.probed, values)
     ready, applied = values["grad_norm"], values["applied_norm"]
     grad_norm = total(ready, state >= State.ZERO)
     applied_norm = grad_norm if applied is ready else total(applied, ~np.isnan(applied) | (state == State.NONFINITE))
@@ -187,12 +189,10 @@ def _place(
     elements[fresh] = (reading.elements / scale)[fresh]
 
 
-def _place_probed(probed: Probed, values: dict[str, FloatArray]) -> None:
-    """What a step changed, into its columns; what the step of another optimizer of the iteration put there stays."""
+def place_probed(probed: Probed, row: dict[str, FloatArray]) -> None:
+    """What a step changed, into the columns of PROBED; what the step of another optimizer of the iteration put there stays."""
     numbers = probed.settled()
-    for name in ("update_ratio", "unmoved"):
-        values[name] = _own(values[name])
     for place, column in enumerate(probed.columns):
-        if column >= 0 and np.isnan(values["update_ratio"][column]):
-            values["update_ratio"][column] = numbers[UPDATE_RATIO, place]
-            values["unmoved"][column] = numbers[UNMOVED, place]
+        if column >= 0 and np.isnan(row["update_ratio"][column]):
+            row["update_ratio"][column] = numbers[UPDATE_RATIO, place]
+            row["unmoved"][column] = numbers[UNMOVED, place]

@@ -12,21 +12,23 @@ from typing import Any
 import numpy as np
 
 from seismograd.listen.backlog import Finished
-from seismograd.listen.iteration import Reading, Stepped, states
-from seismograd.listen.rows import NO_PAIRS, NO_RANKS, SKIPPED, blank, is_one_reading, numbers_of_step, total
-from seismograd.schema import EVENT_DTYPE, STEP_DTYPE, AnyArray, FloatArray, Rows, State, StateArray
-
-ALWAYS = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")
+from seismograd.listen.iteration import Reading, states
+from seismograd.listen.reading import MEASURED_EVERY_TIME
+from seismograd.listen.rows import NO_PAIRS, NO_RANKS, PROBED, SKIPPED, blank, is_one_reading, numbers_of_step, place_probed, total
+from seismograd.schema import EVENT_DTYPE, STEP_DTYPE, FloatArray, Rows, State, StateArray
 
 
 def runs_of(finished: Sequence[Finished]) -> list[list[Finished]]:
     """Cut where one iteration cannot go with the one before it."""
     runs: list[list[Finished]] = []
+    simple_before = False
     for each in finished:
-        if runs and _is_simple(each) and _is_simple(runs[-1][-1]) and _go_together(runs[-1][-1], each):
+        simple = _is_simple(each)
+        if simple and simple_before and _go_together(runs[-1][-1], each):
             runs[-1].append(each)
         else:
             runs.append([each])
+        simple_before = simple
     return runs
 
 
@@ -56,7 +58,10 @@ def rows_of(finished: Sequence[Finished]) -> Rows:
     for reading in readings:
         reading.settle()
     parameters = finished[0].parameters
-    values = {**_blanks(len(finished), len(parameters)), **{name: np.array([r.values[name] for r in readings]) for name in ALWAYS}}
+    values = {
+        **_blanks(len(finished), len(parameters)),
+        **{name: np.array([r.values[name] for r in readings]) for name in MEASURED_EVERY_TIME},
+    }
     state = _states(readings, values)
     ready = values["grad_norm"]
     plain = not any(step.clips or int(step.flags) & SKIPPED for step in steps)
@@ -64,7 +69,8 @@ def rows_of(finished: Sequence[Finished]) -> Rows:
     for row, step in enumerate(steps):
         if len(step.carried):
             values["carried"][row, step.carried] = 1
-        _place_probed(step, row, values)
+        if step.probed is not None and not int(step.flags) & SKIPPED:
+            place_probed(step.probed, {name: values[name][row] for name in PROBED})
     sampled = [row for row, reading in enumerate(readings) if reading.samples]
     records = _records(finished, readings, state, ready, values["applied_norm"], plain)
     return Rows(
@@ -83,14 +89,18 @@ def rows_of(finished: Sequence[Finished]) -> Rows:
 
 def _blanks(num_rows: int, num_parameters: int) -> dict[str, FloatArray]:
     """What is recorded where nothing was measured."""
-    return {name: np.array(np.broadcast_to(b, (num_rows, *b.shape))) for name, b in blank(num_parameters).items() if name not in ALWAYS}
+    return {
+        name: np.array(np.broadcast_to(b, (num_rows, *b.shape)))
+        for name, b in blank(num_parameters).items()
+        if name not in MEASURED_EVERY_TIME
+    }
 
 
 def _states(readings: Sequence[Reading], values: Mapping[str, FloatArray]) -> StateArray:
     # A NaN among the counts, of what was not measured, is true, too.
     if not values["nonfinite"].any() and not (values["zeros"] == readings[0].numels).any():
         return np.full(values["nonfinite"].shape, State.FINITE, np.uint8)
-    return np.array([states({name: values[name][row] for name in ALWAYS}, None, r.numels) for row, r in enumerate(readings)])
+    return np.array([states({name: values[name][row] for name in MEASURED_EVERY_TIME}, None, r.numels) for row, r in enumerate(readings)])
 
 
 def _records(
@@ -107,13 +117,3 @@ def _records(
         numbers_of_step(each.iteration, each.number, norms[row], used[row], bool(readings[row].samples), each.epoch)
         for row, each in enumerate(finished)
     ]
-
-
-def _place_probed(step: Stepped, row: int, values: Mapping[str, AnyArray]) -> None:
-    """What the step changed, into its columns."""
-    if step.probed is None or int(step.flags) & SKIPPED:
-        return
-    known = [place for place, column in reversed(list(enumerate(step.probed.columns))) if column >= 0]  # the first of a column stays
-    columns = [step.probed.columns[place] for place in known]
-    for name, numbers in zip(("update_ratio", "unmoved"), step.probed.numbers, strict=True):
-        values[name][row, columns] = numbers[known]

@@ -51,20 +51,17 @@ class Turns:
             if said is not None:
                 self._tell(Note("thinned", self.num_rows, said))
         number, self.num_rows = self.num_rows, self.num_rows + 1
-        parameters = self._roster.parameters
-        together = min(self._together(), MAX_SCALARS_TOGETHER // max(1, len(parameters)))
-        self._backlog.add(Finished(done, number, parameters, self.epoch, now_s))
-        finished = self._backlog.take(now_s, together if number else 1)  # with the first begins all that looks at rows
-        if finished:
-            self._hand_on(finished, together)
+        self._backlog.add(Finished(done, number, self._roster.parameters, self.epoch, now_s))
+        together = self._num_together()
+        self._hand_on(self._backlog.take(now_s, together if number else 1), together)  # with the first begins all that looks at rows
 
     def flush(self) -> None:
         """Hand on the iterations that are over, waiting for a device where that must be."""
-        self._hand_on(self._backlog.take_all(), self._together())
+        self._hand_on(self._backlog.take_all(), self._num_together())
 
     def hand_on_old(self) -> None:
         """Hand on what has waited for others long enough: a training that pauses shows all its steps."""
-        together = self._together()
+        together = self._num_together()
         if together > 1:
             self._hand_on(self._backlog.take(time.perf_counter(), together), together)
 
@@ -73,6 +70,10 @@ class Turns:
         if not lane.iteration.steps:
             return None
         return row_of(lane.iteration, self.num_rows, self._roster.parameters, self._num_elements, self.epoch)
+
+    def _num_together(self) -> int:
+        """How many rows to make at once; of very many parameters fewer, for the memory that they take."""
+        return min(self._together(), max(1, MAX_SCALARS_TOGETHER // max(1, len(self._roster.parameters))))
 
     def _hand_on(self, finished: Sequence[Finished], together: int) -> None:
         """Make rows of iterations, and emit them."""

@@ -12,7 +12,7 @@ from seismograd.rules.rows import as_list, by_optimizer, distinct, integers, num
 from seismograd.rules.ten import Batch, Ten, Weights
 from seismograd.schema import AnyArray, Block, EventKind, FloatArray, IntArray, Parameter, Site, State, StepFlag
 
-SIZE = 10  # steps; the rotating probe comes to each parameter about once in so many
+SIZE = 10  # steps; the rotating probe comes to each of up to 160 parameters once in so many
 _OF_STEP = ("loss", "lr", "grad_norm")
 _OF_WEIGHT = ("ratio", "unmoved", "norm")
 

@@ -41,4 +41,4 @@ class Clearings:
             window.cleared()
         if cleared or (detail == BY_MODULE and self._registry.all_of_the_process):
             heard = self._log.heard(lane, EventKind.ZERO_GRAD, cleared[0].index if len(cleared) == 1 else -1, detail=detail)
-            heard.flags, heard.touched = flags, sum([w.bit for w in cleared])
+            heard.flags, heard.touched = flags, sum(w.bit for w in cleared)

@@ -72,7 +72,7 @@ class Worlds:
     def may_have_joined(self) -> bool:
         """Whether there is anything to ask `joined` for: most processes are alone."""
         distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
-        return distributed is not None and distributed.GroupMember.WORLD is not None
+        return getattr(getattr(distributed, "GroupMember", None), "WORLD", None) is not None  # it may be half imported, on another thread
 
     def joined(self) -> World | None:
         """The world this process is in, the first time that this is asked there; `None` in a world of one, and outside of any."""
