@@ -39,7 +39,7 @@ class Recording:
 
     Of several processes that train together (`torch.distributed`) rank 0 records; `path` is `None` in a process that is known from the
     start not to be it. `child`: a process that another one, which records in the same directory if this one does not, has started.
-    `beside`: sinks that get what the rules and the record get, after them.
+    `beside`: sinks that get what the rules and the record get, after them. `close_at_exit`: who made it does not close it there.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Recording:
         choice: Choice | None = None,
         budget: float | None = None,
         beside: Sequence[Sink] = (),
+        close_at_exit: bool = True,
     ) -> None:
         from seismograd.listen.budget import FEWER_MEASURED, FEWER_SAMPLES, Budget
         from seismograd.listen.hub import HUB
@@ -100,7 +101,8 @@ class Recording:
             self._brake = self._make_brake(path)
             self._hub.attach(self._brake)
         self._hub.attach(self._ranks)  # behind it, so that a row is on its way before the next iteration begins
-        atexit.register(self.close)
+        if close_at_exit:
+            atexit.register(self.close)
 
     def __enter__(self) -> Self:
         return self
