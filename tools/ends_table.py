@@ -26,6 +26,8 @@ def table() -> str:
 
 
 def _code(code: int) -> str:
+    if code == -signal.SIGINT:
+        return "SIGINT (shell: 130), or 1"
     return str(code) if code >= 0 else f"{signal.Signals(-code).name} (shell: {128 - code})"
 
 

@@ -62,7 +62,8 @@ class Recording:
         from seismograd.listen.session import Session
         from seismograd.measure.choose import best_backend, why_slow
 
-        self.path = path
+        self._path = path
+        self._writer: LateWriter | None = None
         self._choice = Choice() if choice is None else choice
         self._brake: Brake | None = None
         self._hub = HUB
@@ -70,7 +71,7 @@ class Recording:
         sinks: list[Sink] = []
         self._rules: LiveRules | None = None
         if path is not None:
-            writer = LateWriter(path, lambda: Writer(path, info), leave=child)
+            writer = self._writer = LateWriter(path, lambda place: Writer(place, info), leave=child)
             self._rules = LiveRules(self._publish(writer), writer.conclude, Diagnosis(chosen(self._choice)))
             sinks = [self._rules, writer, *beside]
         # Several processes compare what each measures, so all of them measure at the same steps.
@@ -109,6 +110,11 @@ class Recording:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    @property
+    def path(self) -> Path | None:
+        """Where it is recorded: beside the directory asked for when another process has taken that."""
+        return self._path if self._writer is None else self._writer.path
 
     @property
     def findings(self) -> tuple[Finding, ...]:

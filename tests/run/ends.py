@@ -26,6 +26,11 @@ def train(steps, pause=0.0):
 """
 
 
+# The interpreter ends itself by SIGINT, or with 1 where something at exit makes a named tuple, as torch
+# does once it has imported its compiler: either is right when `python` does the same.
+INTERRUPTED = -signal.SIGINT
+
+
 @dataclass(frozen=True)
 class End:
     """One program.
@@ -230,8 +235,8 @@ ENDS = (
             time.sleep(0.3)
             print("child ends", flush=True)
         if __name__ == "__main__":
-            multiprocessing.get_context("fork").Process(target=child).start()
             print(train(3), flush=True)
+            multiprocessing.get_context("fork").Process(target=child).start()
         """,
         steps=3,
     ),
@@ -391,7 +396,22 @@ ENDS = (
         steps=2,
     ),
     End("an exception group", "from loop import train\ntrain(2)\nraise ExceptionGroup('two', [ValueError(1), KeyError(2)])", code=1, steps=2),
-    End("KeyboardInterrupt raised by the program", "from loop import train\ntrain(2)\nraise KeyboardInterrupt", code=-signal.SIGINT, steps=2),
+    End("KeyboardInterrupt raised by the program", "from loop import train\ntrain(2)\nraise KeyboardInterrupt", code=INTERRUPTED, steps=2),
+    End(
+        "KeyboardInterrupt before torch has trained",
+        "import torch\nraise KeyboardInterrupt",
+        code=INTERRUPTED,
+    ),
+    End(
+        "KeyboardInterrupt, and a call at exit that makes a named tuple",
+        """
+        import atexit, collections
+        import torch
+        atexit.register(collections.namedtuple, "Point", "x y")
+        raise KeyboardInterrupt
+        """,
+        code=1,
+    ),
     End(
         "a class of its own below KeyboardInterrupt",
         "from loop import train\nclass Stop(KeyboardInterrupt): pass\ntrain(2)\nraise Stop('now')",
@@ -449,7 +469,7 @@ ENDS = (
     ),
     End(
         "Ctrl-C", "from loop import train\ntrain(2)\nprint('ready', flush=True)\ntrain(100_000, 0.01)",
-        code=-signal.SIGINT, steps=None, sent=signal.SIGINT,
+        code=INTERRUPTED, steps=None, sent=signal.SIGINT,
     ),
     End(
         "Ctrl-C that the program catches",
@@ -490,7 +510,7 @@ ENDS = (
         print("ready", flush=True)
         train(100_000, 0.01)
         """,
-        code=-signal.SIGINT,
+        code=INTERRUPTED,
         steps=None,
         sent=signal.SIGINT,
     ),

@@ -48,13 +48,31 @@ def same_random_numbers() -> Generator[None]:
             numpy.set_state(theirs)
 
 
-def ended_by_interrupt() -> None:
-    """Tell the interpreter again that nobody caught a KeyboardInterrupt, so that it ends itself by SIGINT (a shell sees 130).
+class Interrupt:
+    """A KeyboardInterrupt that nobody caught: the interpreter then ends itself by SIGINT, and a shell sees 130.
 
-    It keeps that in one place, which every `exec` of a text clears, and importing dataclasses makes many.
+    It keeps that in one place, which each `exec` of a text clears: what makes a dataclass or a named
+    tuple at exit turns 130 into 1. Where nothing of the script's did so, nothing of ours may.
     """
-    with suppress(KeyboardInterrupt):
-        exec("raise KeyboardInterrupt")
+
+    def __init__(self) -> None:
+        self._forgotten = False
+        sys.addaudithook(self._hear)  # it stays, but the process is about to end
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "exec" and getattr(arguments[0], "co_filename", None) == "<string>":
+            self._forgotten = True
+
+    @contextmanager
+    def kept(self) -> Generator[None]:
+        """Do something after which the interpreter remembers it as well as before."""
+        forgotten = self._forgotten
+        try:
+            yield
+        finally:
+            if not forgotten:
+                with suppress(KeyboardInterrupt):
+                    exec("raise KeyboardInterrupt")
 
 
 def end_with(code: int) -> None:

@@ -139,7 +139,7 @@ class Run:
             watcher.halted = halted
             return 1
         except BaseException as error:
-            watcher.ended_by = error
+            watcher.ended_by(error)
             if not isinstance(error, SystemExit):
                 launch.hide_from_traceback()
             raise

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from seismograd.children import Child
 from seismograd.choice import Choice
 from seismograd.cli import ending
+from seismograd.cli.launched import Launched, PythonCommand, line_to_type, short
 from seismograd.elements import parse_element
 from seismograd.errors import TrainingHalted
 from seismograd.i18n import Message, say, translate, use_language
@@ -34,6 +37,8 @@ class Asked(Protocol):
     @property
     def path(self) -> Path | None: ...
     @property
+    def arguments(self) -> Sequence[str]: ...
+    @property
     def elements(self) -> Sequence[str]: ...
     @property
     def level(self) -> str: ...
@@ -50,7 +55,7 @@ class Asked(Protocol):
 class Watcher:
     """Starts the recording when torch has come, and ends it when the interpreter ends, after all that the script does then.
 
-    `ended_by`: what the script raised and nobody caught, `SystemExit` included; `halted`: what we stopped it with.
+    `halted`: what we stopped the script with.
     """
 
     def __init__(self, run: Asked) -> None:
@@ -60,13 +65,24 @@ class Watcher:
         self._problem: Message | None = None
         self._unfollow: Callable[[], None] = lambda: None
         self._discarded = False
-        self.ended_by: BaseException | None = None
+        self._launched = Launched(self._say_what_it_becomes)
+        self._began_s = time.time()
+        self._interrupt: ending.Interrupt | None = None
+        self._error: BaseException | None = None
+        self._num_steps = 0
         self.halted: TrainingHalted | None = None
 
     def listen(self) -> None:
         """Be there when torch comes, and when the process ends. Nothing of the script may have run before."""
         ending.at_the_very_end(self._end)
+        self._launched.listen()
         when_imported("torch", self._hear_torch)
+
+    def ended_by(self, error: BaseException) -> None:
+        """The script raised this, `SystemExit` included, and did not catch it."""
+        self._error = error
+        if type(error) is KeyboardInterrupt:
+            self._interrupt = ending.Interrupt()
 
     def discard(self) -> None:
         """Nothing was run: leave no empty directory behind, and say nothing at the end."""
@@ -114,13 +130,9 @@ class Watcher:
         return () if self._recording is None else self._recording.findings
 
     def _end(self) -> None:
-        try:
-            with ending.same_random_numbers():
-                self._stop()
-                self._summarise()
-        finally:
-            if type(self.ended_by) is KeyboardInterrupt:
-                ending.ended_by_interrupt()
+        with nullcontext() if self._interrupt is None else self._interrupt.kept(), ending.same_random_numbers():
+            self._stop()
+            self._summarise()
         if self._ended_well() and self._would_have_halted():
             ending.end_with(1)
 
@@ -139,7 +151,7 @@ class Watcher:
     def _ended_well(self) -> bool:
         if self.halted is not None:
             return False
-        return self.ended_by is None or (isinstance(self.ended_by, SystemExit) and self.ended_by.code in (None, 0))
+        return self._error is None or (isinstance(self._error, SystemExit) and self._error.code in (None, 0))
 
     def _would_have_halted(self) -> bool:
         """Whether something was found that was to stop the training, though it ended before the rules had looked."""
@@ -166,6 +178,31 @@ class Watcher:
                 text = f"{type(error).__name__}: {error}"
                 self._print(translate("the summary could not be shown: {error}").format(error=text))
 
+        if not self._num_steps:
+            for command in self._launched.commands:
+                self._print(self._started(command).render())
+
+    def _started(self, command: PythonCommand) -> Message:
+        return say(
+            "{name} was started as a program of its own, which is not recorded; to record it type: {line}",
+            name=short(command),
+            line=self._line(command),
+        )
+
+    def _line(self, command: PythonCommand) -> str:
+        return line_to_type(command, self._run.target, self._run.program is None, self._run.arguments)
+
+    def _say_what_it_becomes(self, command: PythonCommand) -> None:
+        if self._run.quiet or self._run.path is None:
+            return
+        message = say(
+            "the script becomes another program, {name}, which is not recorded; to record it type: {line}",
+            name=short(command),
+            line=self._line(command),
+        )
+        with use_language(self._run.lang):
+            self._print(message.render())
+
     def _print_summary(self, recording: Recording) -> None:
         from rich.console import Console
 
@@ -175,13 +212,30 @@ class Watcher:
         from seismograd.views.summary import print_summary
 
         assert recording.path is not None
-        run = open_run(recording.path)
+        try:
+            run = open_run(recording.path)
+        except Exception:
+            for note in recording.failures:  # why there is nothing to open
+                self._print(note.message.render())
+            raise
+        self._num_steps = len(run.steps)
         for note in recording.failures:
             if note not in run.notes:
                 self._print(note.message.render())
         diagnosis = diagnose(run.blocks(), chosen(self._run.choice), run.notes)
         told = () if self.halted is None else ("halted",)
-        print_summary(run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__), self._home, told)
+        print_summary(run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__), self._home, told, self._others(recording.path))
+
+    def _others(self, path: Path) -> list[Path]:
+        """The runs of other processes of this run; a directory may lie there from an earlier one."""
+        from seismograd.record.late_writer import paths_of_others
+
+        assert self._run.path is not None
+        return [
+            other
+            for other in (self._run.path, *paths_of_others(self._run.path))
+            if other != path and other.stat().st_mtime >= self._began_s
+        ]
 
     @staticmethod
     def _print(line: str) -> None:
