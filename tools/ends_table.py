@@ -16,10 +16,7 @@ def table() -> str:
     sys.path.insert(0, str(ROOT))
     from tests.run.ends import ENDS
 
-    rows = [
-        (end.name, _code(end.code), _code(end.code), _recorded(end.steps, end.record_ends))
-        for end in ENDS
-    ]
+    rows = [(end.name, _code(end.code), _code(end.code), _recorded(end.steps, end.record_ends)) for end in ENDS]
     listed = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     head = "| what was tried | `python` ended with | `seismograd run` ended with | recorded |"
     return f"{BEGIN}\n{head}\n|---|---|---|---|\n{listed}\n{END}"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 LAZY: Any = getattr(importlib.util, "_LazyModule", ())
 _FINDER = "_finder"  # in the specs that tell us; no field of a spec has this name
@@ -86,11 +86,12 @@ class _Finder(importlib.abc.MetaPathFinder):
     def _lend(self, spec: ModuleSpec, loader: Any) -> None:
         """Have the loader tell us. It stays the object that it is, for whoever asked for it."""
         method = "exec_module" if hasattr(loader, "exec_module") else "load_module"
+        is_class = isinstance(loader, type)
         try:
-            fields: dict[str, Any] = {} if isinstance(loader, type) else vars(loader)
+            fields = {} if is_class else cast("dict[str, Any]", vars(loader))
             if isinstance(fields.get(method), _Lent):
                 return
-            if isinstance(loader, type):
+            if is_class:
                 raise TypeError("a class is the loader of many modules")
             setattr(loader, method, _Lent(self, self._name, loader, method))
         except (TypeError, AttributeError):
@@ -112,7 +113,7 @@ class _Lent:
         self._loader, self._method = loader, method
 
     def __call__(self, module: Any) -> Any:
-        own: Any = getattr(type(self._loader), self._method)
+        own: Any = getattr(cast("Any", type(self._loader)), self._method)
         name = module if isinstance(module, str) else getattr(module, "__name__", None)
         if name != self._name:  # a loader of many modules, as that of a zip file
             return own(self._loader, module)
@@ -130,8 +131,8 @@ class _Loader(importlib.abc.Loader):
         return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        make: Any = getattr(self._loader, "create_module", lambda _: None)
-        return make(spec)
+        make: Callable[[ModuleSpec], ModuleType | None] | None = getattr(self._loader, "create_module", None)
+        return None if make is None else make(spec)
 
     def exec_module(self, module: ModuleType) -> None:
         if module.__spec__ is not None:
@@ -152,7 +153,7 @@ class _TellingSpec(ModuleSpec):
         vars(self)["_initializing"] = value
         if not value:
             finder: _Finder | None = vars(self).pop(_FINDER, None)
-            self.__class__ = ModuleSpec
+            cast("Any", self).__class__ = ModuleSpec
             if finder is not None:
                 finder.look()
 

@@ -395,7 +395,12 @@ ENDS = (
         code=1,
         steps=2,
     ),
-    End("an exception group", "from loop import train\ntrain(2)\nraise ExceptionGroup('two', [ValueError(1), KeyError(2)])", code=1, steps=2),
+    End(
+        "an exception group",
+        "from loop import train\ntrain(2)\nraise ExceptionGroup('two', [ValueError(1), KeyError(2)])",
+        code=1,
+        steps=2,
+    ),
     End("KeyboardInterrupt raised by the program", "from loop import train\ntrain(2)\nraise KeyboardInterrupt", code=INTERRUPTED, steps=2),
     End(
         "KeyboardInterrupt before torch has trained",

@@ -107,9 +107,7 @@ def test_the_line_for_a_launcher_records(launcher: str, tmp_path: Path) -> None:
     (line,) = told(ran.stderr)
     words = shlex.split(line)
     assert words[-4:] == ["-m", "seismograd", "run", "train.py"]
-    typed = subprocess.run(
-        [sys.executable, *words[1:]], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    typed = subprocess.run([sys.executable, *words[1:]], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert typed.returncode == 0, typed.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert len(seismograd.open_run(run).steps) == 3

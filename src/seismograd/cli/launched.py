@@ -39,7 +39,7 @@ class PythonCommand:
     def line(self) -> str:
         """Return the command that also records it."""
         before, after = self.words[: self.at], self.words[self.at :]
-        if before == (sys.executable,) or (len(before) == 1 and before[0] == os.path.basename(before[0])):
+        if before == (sys.executable,) or (len(before) == 1 and before[0] == Path(before[0]).name):
             return shlex.join(("seismograd", "run", *after))
         return shlex.join((*before, *OURS, *after))
 
@@ -55,7 +55,7 @@ def python_command(command: object) -> PythonCommand | None:
         return None
     if not words:
         return None
-    first = os.path.basename(words[0])
+    first = Path(words[0]).name
     if first in LAUNCHERS:
         return PythonCommand(words, 0)
     if not first.startswith("python") and words[0] != sys.executable:
@@ -73,7 +73,7 @@ def python_command(command: object) -> PythonCommand | None:
 
 def line_to_type(command: PythonCommand, target: str, is_module: bool, arguments: Sequence[str]) -> str:
     """Return what to type so that a program is recorded that `target`, run with these arguments, has started."""
-    name = os.path.basename(target)
+    name = Path(target).name
     if any(target == each or name == each or target.startswith(f"{each}.") for each in LAUNCHERS) and command.name in arguments:
         at = list(arguments).index(command.name)
         before, after = list(arguments[:at]), list(arguments[at:])
@@ -145,7 +145,7 @@ def hear_popen(heard: Callable[[object], None]) -> None:
         raise AttributeError(name)
 
     def is_there(self: Any) -> bool:
-        return vars(self).get(name, False)
+        return name in vars(self) and vars(self)[name] is True
 
     def note(self: Any, value: bool) -> None:
         vars(self)[name] = value

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from seismograd.choice import Choice
 from seismograd.cli import launch
 from seismograd.cli.entry import Plan
 from seismograd.cli.settings import IgnoreOption, SelectOption, read_settings
-from seismograd.cli.watcher import Watcher
+from seismograd.cli.watcher import Request, Watcher
 from seismograd.elements import parse_element
 from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import language, mark, say, translate, use_language
@@ -81,7 +79,7 @@ def run(
     choice = read_settings().choice(select, ignore, halt_on)
     program = None if module else launch.load_script(script)
     path = create_run_directory(_again(out), script) if rank_of_this_process() == 0 else None
-    return Run(script, tuple(arguments or ()), program, path, elements, level, choice, quiet, language(), share)
+    return Run(Request(script, tuple(arguments or ()), program, path, elements, level, choice, quiet, language(), share))
 
 
 def _share(percent: str | None) -> float | None:
@@ -101,38 +99,29 @@ def _again(out: Path | None) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A script that is ready to run. `program` is None for a module, which is found only when its turn has come; `path` in a
-    process other than rank 0, which does not record but tells rank 0."""
+    """A script that is ready to run."""
 
-    target: str
-    arguments: Sequence[str]
-    program: launch.Program | None
-    path: Path | None
-    elements: Sequence[str]
-    level: str
-    choice: Choice
-    quiet: bool
-    lang: str
-    budget: float | None = None
+    request: Request
 
     def execute(self) -> int:
         """Run it. What it raises goes on to the interpreter; the record is closed at its exit."""
-        if self.program is not None:
-            launch.prepare(self.program, self.program.path_entry, self.arguments, self.target)
+        request = self.request
+        if request.program is not None:
+            launch.prepare(request.program, request.program.path_entry, request.arguments, request.target)
         else:
-            launch.prepare(None, str(Path.cwd()), self.arguments, "-m")
-        watcher = Watcher(self)
+            launch.prepare(None, str(Path.cwd()), request.arguments, "-m")
+        watcher = Watcher(request)
         watcher.listen()
-        program = self.program
+        program = request.program
         if program is None:
             try:
-                program = launch.find_module(self.target)
+                program = launch.find_module(request.target)
             except SeismogradError as error:
                 watcher.discard()
-                with use_language(self.lang):
+                with use_language(request.lang):
                     print(translate("seismograd: {line}").format(line=error.line()), file=sys.stderr)
                 return error.exit_code
-            launch.prepare(program, program.path_entry, self.arguments, self.target)
+            launch.prepare(program, program.path_entry, request.arguments, request.target)
         try:
             launch.run_program(program)
         except TrainingHalted as halted:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from seismograd.children import Child
 from seismograd.choice import Choice
 from seismograd.cli import ending
+from seismograd.cli.launch import Program
 from seismograd.cli.launched import Launched, PythonCommand, line_to_type, short
 from seismograd.elements import parse_element
 from seismograd.errors import TrainingHalted
@@ -20,36 +22,28 @@ from seismograd.i18n import Message, say, translate, use_language
 from seismograd.imports import is_imported, when_imported
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from seismograd.cli import launch
     from seismograd.schema import Finding, Sink
     from seismograd.wiring import Recording
 
 
-class Asked(Protocol):
-    """What the command line asked for; `cli.run.Run`."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asked for.
 
-    @property
-    def target(self) -> str: ...
-    @property
-    def program(self) -> launch.Program | None: ...
-    @property
-    def path(self) -> Path | None: ...
-    @property
-    def arguments(self) -> Sequence[str]: ...
-    @property
-    def elements(self) -> Sequence[str]: ...
-    @property
-    def level(self) -> str: ...
-    @property
-    def choice(self) -> Choice: ...
-    @property
-    def quiet(self) -> bool: ...
-    @property
-    def lang(self) -> str: ...
-    @property
-    def budget(self) -> float | None: ...
+    `program` is None for a module, which is found only when its turn has come; `path` in a process other than rank 0, which does not
+    record but tells rank 0.
+    """
+
+    target: str
+    arguments: Sequence[str]
+    program: Program | None
+    path: Path | None
+    elements: Sequence[str]
+    level: str
+    choice: Choice
+    quiet: bool
+    lang: str
+    budget: float | None = None
 
 
 class Watcher:
@@ -58,7 +52,7 @@ class Watcher:
     `halted`: what we stopped the script with.
     """
 
-    def __init__(self, run: Asked) -> None:
+    def __init__(self, run: Request) -> None:
         self._run = run
         self._home = Path.cwd()  # the script may go elsewhere
         self._recording: Recording | None = None
@@ -224,7 +218,9 @@ class Watcher:
                 self._print(note.message.render())
         diagnosis = diagnose(run.blocks(), chosen(self._run.choice), run.notes)
         told = () if self.halted is None else ("halted",)
-        print_summary(run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__), self._home, told, self._others(recording.path))
+        print_summary(
+            run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__), self._home, told, self._others(recording.path)
+        )
 
     def _others(self, path: Path) -> list[Path]:
         """The runs of other processes of this run; a directory may lie there from an earlier one."""
