@@ -39,7 +39,7 @@ class Recording:
 
     Of several processes that train together (`torch.distributed`) rank 0 records; `path` is `None` in a process that is known from the
     start not to be it. `child`: a process that another one, which records in the same directory if this one does not, has started.
-    `beside`: sinks that get what the rules and the record get, after them.
+    `beside`: sinks that get what the rules and the record get, after them. `close_at_exit`: who made it does not close it there.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Recording:
         choice: Choice | None = None,
         budget: float | None = None,
         beside: Sequence[Sink] = (),
+        close_at_exit: bool = True,
     ) -> None:
         from seismograd.listen.budget import FEWER_MEASURED, FEWER_SAMPLES, Budget
         from seismograd.listen.hub import HUB
@@ -61,7 +62,8 @@ class Recording:
         from seismograd.listen.session import Session
         from seismograd.measure.choose import best_backend, why_slow
 
-        self.path = path
+        self._path = path
+        self._writer: LateWriter | None = None
         self._choice = Choice() if choice is None else choice
         self._brake: Brake | None = None
         self._hub = HUB
@@ -69,7 +71,7 @@ class Recording:
         sinks: list[Sink] = []
         self._rules: LiveRules | None = None
         if path is not None:
-            writer = LateWriter(path, lambda: Writer(path, info), leave=child)
+            writer = self._writer = LateWriter(path, lambda place: Writer(place, info), leave=child)
             self._rules = LiveRules(self._publish(writer), writer.conclude, Diagnosis(chosen(self._choice)))
             sinks = [self._rules, writer, *beside]
         # Several processes compare what each measures, so all of them measure at the same steps.
@@ -100,13 +102,19 @@ class Recording:
             self._brake = self._make_brake(path)
             self._hub.attach(self._brake)
         self._hub.attach(self._ranks)  # behind it, so that a row is on its way before the next iteration begins
-        atexit.register(self.close)
+        if close_at_exit:
+            atexit.register(self.close)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    @property
+    def path(self) -> Path | None:
+        """Where it is recorded: beside the directory asked for when another process has taken that."""
+        return self._path if self._writer is None else self._writer.path
 
     @property
     def findings(self) -> tuple[Finding, ...]:

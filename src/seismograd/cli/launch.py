@@ -11,8 +11,7 @@ import importlib.util
 import io
 import os
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
@@ -112,13 +111,10 @@ def prepare(program: Program | None, path_entry: str, arguments: Sequence[str], 
 
 
 def run_program(program: Program) -> None:
-    """Run it as `__main__`, and wait for the threads it leaves, as the interpreter does. What it raises goes on to the caller."""
+    """Run it as `__main__`. What it raises goes on to the caller; what it leaves, to the interpreter, which knows how to end it."""
     module = main_module(program)
     sys.modules["__main__"] = module
     run_code(program.code, module.__dict__)
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
 
 
 def run_code(code: CodeType, namespace: dict[str, Any]) -> None:
@@ -152,15 +148,13 @@ def clean(error: BaseException) -> None:
         chain = chain.__cause__ or chain.__context__
 
 
-def hide_from_traceback(afterwards: Callable[[], None]) -> None:
+def hide_from_traceback() -> None:
     """When the exception that is on its way reaches the interpreter, it is shown without our frames, by whatever hook the program set."""
     shown_by = sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+        sys.excepthook = shown_by
         clean(error)
-        try:
-            shown_by(kind, error, error.__traceback__)
-        finally:
-            afterwards()
+        shown_by(kind, error, error.__traceback__)
 
     sys.excepthook = show

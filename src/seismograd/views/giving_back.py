@@ -20,7 +20,7 @@ def watch_over(terminal: int) -> int | None:
     reading, writing = os.pipe()  # neither is inherited by programs that the script starts
     try:
         subprocess.run([_SHELL, "-c", _WAIT], stdin=reading, stdout=terminal, stderr=subprocess.DEVNULL, start_new_session=True, check=True)
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: the interpreter is shutting down
         os.close(writing)
         return None
     finally:

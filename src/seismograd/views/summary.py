@@ -22,6 +22,7 @@ from seismograd.views.values import count, short_path
 
 _MOST_GRADIENTS = 12
 _MOST_FINDINGS = 3
+_MOST_OTHERS = 5
 _WIDEST = 100
 
 
@@ -32,10 +33,11 @@ def print_summary(
     console: Console,
     home: Path | None = None,
     told: Collection[str] = (),
+    others: Sequence[Path] = (),
 ) -> None:
     """Print where the record is, the table of the last step, the findings and the next command to type, in the folder `home`.
 
-    Notes of the kinds that are `told` elsewhere are left out.
+    Notes of the kinds that are `told` elsewhere are left out. `others`: the runs of other processes that trained on their own.
     """
     width = min(console.width, _WIDEST)
     found = verdict(run, findings, statuses)
@@ -53,11 +55,14 @@ def print_summary(
         if hidden > 0:
             console.print()
             console.print(Text(translate("… and {number} findings more").format(number=count(hidden)), style="bold"))
-    elif not any(note.kind == NO_STEP for note in run.notes):
+    elif run.ended and not any(note.kind == NO_STEP for note in run.notes):
         console.print(
             Text(translate("No optimizer step was recorded: the script never called optimizer.step() after a backward()."), style="yellow")
         )
     _print_condition(run, console, told)
+    if others:
+        console.print()
+        console.print(_others(others, home), soft_wrap=True)
     cost = watching_cost(run)
     if cost is not None:
         console.print()
@@ -71,6 +76,13 @@ def _where(run: Run, home: Path | None) -> Text:
         path=short_path(run.path, home), steps=count(len(run.steps)), parameters=count(len(run.parameters))
     )
     return Text.assemble(("seismograd  ", "bold cyan"), text)
+
+
+def _others(others: Sequence[Path], home: Path | None) -> Text:
+    named = ", ".join(short_path(path, home) for path in others[:_MOST_OTHERS])
+    if len(others) > _MOST_OTHERS:
+        named = translate("{names} and {number} more").format(names=named, number=count(len(others) - _MOST_OTHERS))
+    return Text(translate("Processes that trained on their own are runs of their own: {names}").format(names=named))
 
 
 def _print_last_step(run: Run, console: Console) -> None:
