@@ -192,8 +192,8 @@ class _Segment:
     def fits(self, block: Block) -> bool:
         """Whether the block has the columns that this segment's files have, in whatever order its statistics come."""
         same_parameters = block.parameters is self._parameters or block.parameters == self._parameters
-        new_samples = len(block.sample_rows) > 0 and self._sampled_names not in (None, block.samples.keys())
-        return same_parameters and block.values.keys() == self._names and not new_samples
+        new_samples = len(block.sample_rows) > 0 and self._sampled_names not in (None, frozenset(block.samples))
+        return same_parameters and frozenset(block.values) == self._names and not new_samples
 
     def append(self, block: Block, first_row: int) -> None:
         """Append the block's values, states and samples; `first_row` is its first row's number in the run."""
