@@ -77,6 +77,7 @@ class Roster:
         self._models: list[Model] = []
         self._entries: list[Entry] = []
         self._columns: dict[int, int] = {}
+        self._held: frozenset[int] = frozenset()  # ids of what the optimizers hold
         self._by_name: dict[str, int] = {}
         self._walks = 0
         self._unordered = False  # whether there are trainable parameters whose place in the order of execution is not known
@@ -120,7 +121,9 @@ class Roster:
     def learn(self, optimizers: Iterable[tuple[int, str, Groups]], around: Found) -> None:
         """Take in the parameters of these (index, name, parameter groups) and of the models that hold them, found around."""
         listed = list(optimizers)
-        self._take_models([p for _, _, groups in listed for group in groups for p in group["params"]], around)
+        held = [p for _, _, groups in listed for group in groups for p in group["params"]]
+        self._held = frozenset(map(id, held))
+        self._take_models(held, around)
         for index, name, groups in listed:
             self._take_groups(index, name, groups, around.names)
         self._walks = 0
@@ -184,8 +187,11 @@ class Roster:
         key = id(one.tensor)
         reference = weakref.ref(one.tensor, lambda _, key=key: self._gone(key))
         column = self._by_name.get(one.name)
-        if column is not None and self._entries[column].model == model:  # a module that was replaced: its column goes on
+        if column is not None and self._is_free(column, model):  # a module that was replaced: its column goes on
             entry = self._entries[column]
+            former = entry.tensor()
+            if former is not None:
+                self._gone(id(former))
             entry.tensor, entry.module, entry.optimizer, entry.group = reference, one.module, None, None
         else:
             name = unique([one.name], self._by_name)[0]
@@ -194,8 +200,14 @@ class Roster:
             self._by_name[name] = column
         self._columns[key] = column
 
+    def _is_free(self, column: int, model: int) -> bool:
+        """Whether another tensor of the same name and model may have the column: nobody trains the one that has it."""
+        entry = self._entries[column]
+        former = entry.tensor()
+        return entry.model == model and (former is None or id(former) not in self._held)
+
     def _gone(self, key: int) -> None:
-        """The tensor is no more, and another one may come to have its id."""
+        """The tensor is no more (and another one may come to have its id), or has lost its column."""
         self.num_gone += 1
         self._columns.pop(key, None)
 
