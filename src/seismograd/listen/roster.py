@@ -36,6 +36,9 @@ class Entry:
     compute_dtype: str = ""
     registered: bool = True
     frozen_in_name: bool = False
+    branch: int = 0
+    walks: int = 0  # bit i: the walk with number i has shown it
+    beside: frozenset[int] = frozenset()  # columns that lie side by side with it
 
     def described(self, before: Parameter | None) -> Parameter:
         """The column as it is now; as it was when the tensor is gone."""
@@ -58,6 +61,7 @@ class Entry:
             compute_dtype=self.compute_dtype,
             registered=self.registered,
             frozen_in_name=self.frozen_in_name,
+            branch=self.branch,
         )
 
 
@@ -80,6 +84,7 @@ class Roster:
         self._held: frozenset[int] = frozenset()  # ids of what the optimizers hold
         self._by_name: dict[str, int] = {}
         self._walks = 0
+        self._num_walks = 0  # ever
         self._unordered = False  # whether there are trainable parameters whose place in the order of execution is not known
         self.version = 0  # grows with every change
         self.num_gone = 0
@@ -193,6 +198,7 @@ class Roster:
             if former is not None:
                 self._gone(id(former))
             entry.tensor, entry.module, entry.optimizer, entry.group = reference, one.module, None, None
+            entry.walks, entry.beside = 0, frozenset()
         else:
             name = unique([one.name], self._by_name)[0]
             column = len(self._entries)
@@ -243,6 +249,12 @@ class Roster:
         self._walks += 1
         place = {id(leaf.tensor): i for i, leaf in enumerate(leaves)}
         reached = sorted((place[id(t)], c) for c, e in enumerate(self._entries) if (t := e.tensor()) is not None and id(t) in place)
+        for position, column in reached:
+            self._entries[column].walks |= 1 << self._num_walks
+            if leaves[position].beside:
+                columns = frozenset(self._columns[each] for each in leaves[position].beside if each in self._columns)
+                self._entries[column].beside |= columns
+        self._num_walks += 1
         num_fresh = sum(self._entries[column].depth is None for _, column in reached)
         if not num_fresh:
             return
@@ -254,7 +266,27 @@ class Roster:
         slots = sorted([*own, *range(len(taken), len(taken) + num_fresh)])
         for slot, (_, column) in zip(slots, reached, strict=True):
             self._entries[column].depth = slot
+        self._branch()
         self._changed()
+
+    def _branch(self) -> None:
+        """Give each weight the first branch in which nothing lies side by side with it: so the graphs say, or none has shown both."""
+        placed = [(e.depth, c) for c, e in enumerate(self._entries) if e.depth is not None and (t := e.tensor()) is not None and t.ndim > 1]
+        members: list[set[int]] = []
+        walks: list[set[int]] = []  # of the members of each
+        for _, column in sorted(placed):
+            entry = self._entries[column]
+            fitting = (
+                branch
+                for branch in range(len(members))
+                if entry.beside.isdisjoint(members[branch]) and all(entry.walks & each for each in walks[branch])
+            )
+            entry.branch = next(fitting, len(members))
+            if entry.branch == len(members):
+                members.append(set())
+                walks.append(set())
+            members[entry.branch].add(column)
+            walks[entry.branch].add(entry.walks)
 
     def _changed(self) -> None:
         before = dict(zip((p.name for p in self.parameters), self.parameters, strict=True))

@@ -89,12 +89,14 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """What a variable holds one level deep. Nothing of the script's is called to see it."""
     kind = cast("type[object]", type(value))
     if issubclass(kind, list | tuple):
-        listed = cast("list[Any]", list(islice((list if issubclass(kind, list) else tuple).__iter__(value), MAX_VISITED)))
+        parts = cast("Iterator[Any]", list.__iter__(value) if issubclass(kind, list) else tuple.__iter__(value))
+        listed = list(islice(parts, MAX_VISITED))
         yield from ((f"{name}[{i}]", part) for i, part in enumerate(_some(listed)))
     elif issubclass(kind, dict):
-        items = list(islice(dict.items(cast("dict[Any, Any]", dict.copy(value))), MAX_VISITED))
-        parts = _some([part for _, part in items])
-        yield from ((f"{name}[{key}]", part) for (key, _), part in zip(items, parts, strict=False) if type(key) in (str, int))
+        if dict.__len__(value) <= MAX_VISITED:
+            items = cast("dict[Any, Any]", dict.copy(value))
+            listed = zip(items, _some(list(items.values())), strict=False)
+            yield from ((f"{name}[{key}]", part) for key, part in listed if type(key) in (str, int))
     elif _is_the_scripts(kind) or issubclass(kind, torch.nn.Module):
         for attribute, part in _attributes(value):
             if attribute == "_modules":
@@ -124,10 +126,11 @@ def _is_the_scripts(kind: type[object]) -> bool:
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:
     try:
-        held = object.__getattribute__(value, "__dict__")
+        held: Any = object.__getattribute__(value, "__dict__")
     except AttributeError:  # a class with slots
         return []
-    return [(name, part) for name, part in dict.copy(held).items() if type(name) is str] if type(held) is dict else []
+    copied = cast("dict[Any, Any]", dict.copy(held) if type(held) is dict else {})
+    return [(name, part) for name, part in copied.items() if type(name) is str]
 
 
 def _variables_of(frame: FrameType) -> Scope:

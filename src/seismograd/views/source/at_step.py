@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from seismograd.record.reader import Run
-from seismograd.rules.profile import fit_line, layers_of
+from seismograd.rules.profile import chains_of, fit_line
 from seismograd.schema import AnyArray, FloatArray, State, StepFlag
 from seismograd.views.source.packing import pack
 
@@ -50,8 +50,11 @@ def row_values(run: Run, row: int) -> tuple[AnyArray, dict[str, AnyArray]]:
 
 
 def _fit(run: Run, row: int, states: AnyArray, values: Mapping[str, AnyArray]) -> dict[str, object] | None:
-    """The line through the norms of the weights over depth, at the last row up to this one where most of them are finite."""
-    layers = layers_of(run.parameters)
+    """The line through the norms of the weights over depth, at the last row up to this one where most of them are finite.
+
+    Of networks side by side it is that of the longest.
+    """
+    layers = chains_of(run.parameters)[0]
     columns = [int(column) for column in layers.columns[: len(layers)]]
     if len(columns) < _MIN_LAYERS:
         return None
