@@ -53,6 +53,7 @@ class Brake:
         self._finding: Finding | None = None
         self._halted: TrainingHalted | None = None
         self._lock = threading.Lock()
+        self._looking = threading.Lock()  # a pause of the training ends an iteration on another thread than that of the training
         self._overhead_s = 0.0
 
     def take(self, finding: Finding) -> None:
@@ -61,9 +62,10 @@ class Brake:
             self._finding = finding
 
     def observe(self, row: Row) -> None:
-        """An iteration is over."""
-        if self._early is not None:
-            self._early.observe(block_of([row], self._sites, self._optimizers))
+        """An iteration is over; on any thread."""
+        with self._looking:
+            if self._early is not None:
+                self._early.observe(block_of([row], self._sites, self._optimizers))
 
     def wants(self, part: str) -> bool:
         """Whether it listens to this call at all."""
@@ -96,7 +98,8 @@ class Brake:
         row = self._so_far()
         if row is None:
             return
-        ahead = copy.deepcopy(early, {id(each): each for each in row.parameters})  # these never change, and are many
+        with self._looking:
+            ahead = copy.deepcopy(early, {id(each): each for each in row.parameters})  # these never change, and are many
         if ahead.observe(block_of([row], self._sites, self._optimizers)):
             for finding in ahead.findings():
                 self.take(finding)

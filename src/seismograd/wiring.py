@@ -88,6 +88,8 @@ class Recording:
             abandon=self._abandon,
             beside=self._take_overhead,
             together=lambda: 1 if self._brake is not None or self._ranks.linked else ROWS_TOGETHER,
+            alone=lambda: not self._ranks.linked,
+            stepped=self._begin,
             budget=Budget(budget, FEWER_MEASURED if slow is not None and alone else FEWER_SAMPLES),
         )
         self._ranks.before_join = self._session.flush
@@ -171,6 +173,10 @@ class Recording:
         if self._brake is not None and isinstance(row, Row):  # with a brake they come one by one
             self._brake.observe(row)
         self._ranks.put(row)
+
+    def _begin(self) -> None:
+        if self.path is not None:
+            self._pump.begin()
 
     def _deliver(self, row: Row | Rows) -> None:
         self._pump.put(row)

@@ -153,10 +153,30 @@ def test_a_training_that_pauses_has_all_steps_that_are_over_in_its_record(tmp_pa
         for number in range(20):
             loop.plain(number)
         patience = time.monotonic() + 60
-        while num_recorded(tmp_path / "run") < 19 and time.monotonic() < patience:
+        while num_recorded(tmp_path / "run") < 20 and time.monotonic() < patience:
             time.sleep(0.05)
-        assert num_recorded(tmp_path / "run") == 19  # the last one is over with the next backward
+        assert num_recorded(tmp_path / "run") == 20
 
 
 def num_recorded(path: Path) -> int:
     return len(seismograd.open_run(path).steps) if (path / "meta.json").exists() else 0
+
+
+def test_a_model_that_never_changes_is_one_segment_however_its_rows_were_made(tmp_path: Path) -> None:
+    loop = Loop()
+    recording = seismograd.watch(loop.model, loop.optimizer, out=tmp_path / "run")
+    with recording:
+        for number in range(24):
+            loop.plain(number)
+            if number % 5 in (0, 1):  # one row alone, then several together
+                recording._session.flush()
+                recording._pump._wake.set()
+                wait_for(tmp_path / "run", number)
+    assert num_recorded(tmp_path / "run") == 24
+    assert len(list((tmp_path / "run" / "segments").iterdir())) == 1
+
+
+def wait_for(path: Path, num_rows: int) -> None:
+    patience = time.monotonic() + 60
+    while num_recorded(path) < num_rows and time.monotonic() < patience:
+        time.sleep(0.01)

@@ -139,3 +139,16 @@ def test_nothing_about_the_machine_is_recorded(tmp_path: Path, monkeypatch: pyte
         "elements",
     }
     assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+
+
+def test_the_order_in_which_statistics_come_makes_no_new_segment(tmp_path: Path) -> None:
+    blocks = [synthetic.block([[1.0, 2.0]] * 3, first_iteration=first, sample_rows=[0]) for first in range(0, 12, 3)]
+    for each in blocks[1::2]:
+        object.__setattr__(each, "values", dict(reversed(each.values.items())))
+        object.__setattr__(each, "samples", dict(reversed(each.samples.items())))
+    path = synthetic.write_run(tmp_path / "run", blocks)
+    assert [each.name for each in (path / "segments").iterdir()] == ["0000"]
+    run = open_run(path)
+    for name in ("grad_norm", "update_ratio", "zeros"):
+        np.testing.assert_array_equal(run.series(name), np.concatenate([each.values[name] for each in blocks]))
+    np.testing.assert_array_equal(run.samples("weight_norm")[1], np.concatenate([each.samples["weight_norm"] for each in blocks]))

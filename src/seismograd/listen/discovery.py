@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gc
-import inspect
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from types import FrameType
 from typing import Any, cast
 
 import torch
+
+from seismograd.listen.variables import variables
 
 # Modules that only wrap another one: the parameter names of the wrapped module are the user's.
 WRAPPERS = frozenset(
@@ -46,13 +45,16 @@ class Found:
     names: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
+FEW = 256  # of the script's things, where a look must be quick
+
+
 def look(everywhere: bool = True) -> Found:
     """Look at the script's variables and, `everywhere`, at all that the garbage collector tracks.
 
     The variables alone are quick but miss what is held elsewhere; the collector takes about 0.1 s and shows nothing that `gc.freeze` was
     called on.
     """
-    named = _variables()
+    named = variables() if everywhere else variables(FEW)
     modules: dict[int, torch.nn.Module] = {}
     optimizers: dict[int, torch.optim.Optimizer] = {}
     things: Iterable[object] = chain((thing for thing, _ in named.values()), gc.get_objects() if everywhere else ())
@@ -78,67 +80,3 @@ def roots(modules: Iterable[torch.nn.Module]) -> list[torch.nn.Module]:
     listed = list(modules)
     held = {id(child) for module in listed for child in children(module).values()}
     return [module for module in listed if id(module) not in held]
-
-
-READS_ITS_OWN_VARIABLES = frozenset({"locals", "vars", "dir", "eval", "exec"})
-
-
-def _variables_of(frame: FrameType) -> Mapping[str, Any]:
-    """The variables of a running frame, leaving the frame as it was.
-
-    Until Python 3.13 `f_locals` of a function is a dictionary that the frame keeps and `locals()` shares: it would hold on to what the
-    function deletes later, and change under a function that keeps its `locals()`. So functions that might are passed over, and in the
-    others it is emptied again.
-    """
-    code = frame.f_code
-    if sys.version_info >= (3, 13) or not code.co_flags & inspect.CO_OPTIMIZED:
-        return dict(frame.f_locals)
-    if READS_ITS_OWN_VARIABLES.intersection(code.co_names):
-        return {}
-    shared = frame.f_locals
-    copied = dict(shared)
-    shared.clear()
-    return copied
-
-
-def _scopes() -> Iterator[Mapping[str, Any]]:
-    """The variables of every function on the stack, innermost first, then those of the main program."""
-    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    own = __package__.split(".")[0] if __package__ else "seismograd"
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", "")).split(".")[0]
-        if module not in ("torch", own):
-            yield _variables_of(frame)
-        frame = frame.f_back
-    main = sys.modules.get("__main__")
-    if main is not None:
-        yield vars(main)
-
-
-INTERESTING = (torch.nn.Module, torch.optim.Optimizer, torch.Tensor)
-MAX_ITEMS = 64
-
-
-def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """A variable and, one level deep, what a list, a dict or the object `self` holds."""
-    yield name, value
-    kind = cast("type[object]", type(value))
-    if name == "self" and not issubclass(kind, torch.nn.Module):
-        yield from dict(getattr(value, "__dict__", {})).items()
-    elif issubclass(kind, list | tuple):
-        yield from ((f"{name}[{i}]", part) for i, part in enumerate(value[:MAX_ITEMS]))
-    elif issubclass(kind, dict) and len(value) <= MAX_ITEMS:
-        yield from ((f"{name}[{key}]", part) for key, part in dict(value).items() if isinstance(key, str))
-
-
-def _variables() -> dict[int, tuple[Any, str]]:
-    """The modules, optimizers and tensors that the script has in variables, innermost first: the id of each to it and its name."""
-    found: dict[int, tuple[Any, str]] = {}
-    for scope in _scopes():
-        for variable, content in list(scope.items()):
-            if variable.startswith("_"):
-                continue
-            for name, value in _inside(variable, content):
-                if issubclass(type(value), INTERESTING):
-                    found.setdefault(id(value), (value, name))
-    return found

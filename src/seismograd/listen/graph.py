@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ ACTIVATIONS = {
     "LogSoftmaxBackward0": "log_softmax",
     "LogSigmoidBackward0": "log_sigmoid",
 }
+LOOK_UPS = frozenset({"EmbeddingBackward0", "EmbeddingBagBackward0", "GatherBackward0", "IndexBackward0", "IndexSelectBackward0"})
 SAME_VALUES = frozenset(
     {
         "CloneBackward0",
@@ -60,11 +62,15 @@ ON_THE_WAY = SAME_VALUES | {  # between an operation and its activation
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A leaf tensor of a graph; what its operation's output goes through next, and the dtype of that operation where it is another."""
+    """A leaf tensor of a graph; what its operation's output goes through next, and the dtype of that operation where it is another.
+
+    `beside`: the ids of the weights that lie on another path, side by side with it (`side_by_side`).
+    """
 
     tensor: torch.Tensor
     activation: str = ""
     compute_dtype: str = ""
+    beside: frozenset[int] = frozenset()
 
 
 def leaves_in_order(tops: list[Any]) -> list[Leaf]:
@@ -95,7 +101,51 @@ def leaves_in_order(tops: list[Any]) -> list[Leaf]:
                 stack.append(source)
                 if len(seen) > MAX_NODES:
                     return []
-    return [_leaf(leaf, node, read_by) for _, leaf, node in sorted(found.values(), key=lambda entry: entry[0])]
+    beside = side_by_side(seen)
+    return [_leaf(leaf, node, read_by, beside) for _, leaf, node in sorted(found.values(), key=lambda entry: entry[0])]
+
+
+def side_by_side(nodes: Iterable[Any]) -> dict[int, frozenset[int]]:
+    """Of the weights of at least two dimensions in this graph, by their ids: which lie on another path, that of another network.
+
+    Two paths are told apart where they meet: an operation, of the loss at the latest, one input of which
+    comes from two weights or more that are not behind the other, and the other way round. A single weight
+    is no path: query and key lie side by side as well. Nor are weights that only meet each other before
+    they are used, as direction and length do in a normalised one: no data has come in between.
+    """
+    weights: dict[int, int] = {}  # the id of each to its bit
+    behind: dict[Any, int] = {}
+    beside: dict[int, int] = {}  # by bit
+    fed: set[Any] = set()  # operations that data has come to: an input that needs no gradient
+    for node in sorted(nodes, key=lambda each: each._sequence_nr()):  # what an operation reads was made before it
+        here, is_fed = 0, node.name() in LOOK_UPS or any(source is None for source, _ in node.next_functions)
+        for source, _ in node.next_functions:
+            if source is None:
+                continue
+            leaf = getattr(source, "variable", None) if source._sequence_nr() == LEAF else None
+            if leaf is not None:
+                one = 1 << weights.setdefault(id(leaf), len(weights)) if leaf.ndim > 1 else 0
+            else:
+                one = behind.get(source, 0)
+            mine, other = here & ~one, one & ~here
+            if mine & (mine - 1) and other & (other - 1) and source in fed:  # two bits at least in each
+                for some, rest in ((mine, other), (other, mine)):
+                    for bit in _bits(some):
+                        beside[bit] = beside.get(bit, 0) | rest
+            here |= one
+            is_fed |= source in fed
+        behind[node] = here
+        if is_fed:
+            fed.add(node)
+    ids = list(weights)
+    return {ids[bit]: frozenset(ids[other] for other in _bits(others)) for bit, others in beside.items()}
+
+
+def _bits(number: int) -> Iterator[int]:
+    while number:
+        lowest = number & -number
+        yield lowest.bit_length() - 1
+        number ^= lowest
 
 
 def shares_operations(tops: list[Any], last: int) -> bool:
@@ -125,11 +175,17 @@ def last_number(tops: list[Any]) -> int:
     return last
 
 
-def _leaf(leaf: torch.Tensor, node: Any, read_by: dict[Any, Any]) -> Leaf:
+def _leaf(leaf: torch.Tensor, node: Any, read_by: dict[Any, Any], beside: Mapping[int, frozenset[int]]) -> Leaf:
+    activation, compute_dtype = _used(leaf, node, read_by)
+    return Leaf(leaf, activation, compute_dtype, beside.get(id(leaf), frozenset()))
+
+
+def _used(leaf: torch.Tensor, node: Any, read_by: dict[Any, Any]) -> tuple[str, str]:
+    """The activation behind the operation that reads a leaf, and the dtype of that operation where it is another."""
     while node is not None and node.name() in SAME_VALUES:
         node = read_by.get(node)
     if node is None:
-        return Leaf(leaf)
+        return "", ""
     metadata = getattr(node, "_input_metadata", None)
     dtype = metadata[0].dtype if metadata else leaf.dtype
     compute_dtype = str(dtype).removeprefix("torch.") if dtype != leaf.dtype and dtype.is_floating_point else ""
@@ -139,7 +195,7 @@ def _leaf(leaf: torch.Tensor, node: Any, read_by: dict[Any, Any]) -> Leaf:
             break
         name: str = node.name()
         if name in ACTIVATIONS:
-            return Leaf(leaf, ACTIVATIONS[name], compute_dtype)
+            return ACTIVATIONS[name], compute_dtype
         if name not in ON_THE_WAY:
             break
-    return Leaf(leaf, "", compute_dtype)
+    return "", compute_dtype

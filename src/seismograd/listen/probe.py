@@ -10,12 +10,14 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from seismograd.listen.intended import Cut, fine_copy, intended_update, is_coarse
+from seismograd.listen.intended import ratio as ratio_of
 from seismograd.listen.ranks.pieces import held_part, num_held
 from seismograd.listen.roster import Roster
 from seismograd.listen.scalars import Scalar
 from seismograd.measure.choose import best_copies
 from seismograd.measure.native.updates import Copies, Slice
-from seismograd.measure.quiet import is_capturing
+from seismograd.measure.quiet import is_capturing, quietly
 from seismograd.measure.updates import Group, compare, keep
 from seismograd.schema import FloatArray
 
@@ -27,6 +29,8 @@ MAX_SLICE = 1 << 16  # scalars of one parameter
 MIN_SLICE = 1 << 8
 MIN_COPIED = 1 << 14  # scalars in a step that may always be copied; beyond, one in two hundred
 MAX_SHARE_COPIED = 1 / 200
+
+MOSTLY_UNMOVED = 0.5
 
 UPDATE_RATIO, UNMOVED = 0, 1
 Box = tuple[slice, ...]
@@ -55,6 +59,20 @@ class Pending:
     slices: list[Slice] = field(default_factory=list[Slice])
     others: list[tuple[torch.Tensor, Box]] = field(default_factory=list[tuple[torch.Tensor, Box]])
     kept: list[Group] = field(default_factory=list[Group])
+    fine: dict[int, torch.Tensor] = field(default_factory=dict[int, torch.Tensor])  # finer copies of the weights, by place
+
+    def cut(self, place: int) -> tuple[torch.Tensor, Cut]:
+        """The parameter in this place, and what takes its probed scalars out of a tensor of its shape."""
+        if place < len(self.slices):
+            parameter, _, start, count = self.slices[place]
+            return parameter, lambda tensor: tensor.reshape(-1)[start : start + count]
+        parameter, box = self.others[place - len(self.slices)]
+        return parameter, lambda tensor: tensor[box].reshape(-1)
+
+    def coarse(self) -> list[int]:
+        """The places of weights whose rounding may be as large as their update."""
+        parameters = [s[0] for s in self.slices] + [p for p, _ in self.others]
+        return [place for place, parameter in enumerate(parameters) if is_coarse(parameter)]
 
 
 class Probe:
@@ -64,6 +82,9 @@ class Probe:
     every time; of a few parameters several have it together every so many steps. In all at most `MIN_COPIED` scalars are copied in a step,
     or one in two hundred, if that is more. Left out are parameters without a gradient, and those that are sparse, complex, without memory,
     or of a subclass that is not a DTensor; of a DTensor the local part is looked at.
+
+    Of weights of sixteen bits the ratio is of the update before it was rounded (`intended`). Where that is not known, it is that of what
+    has moved if most has, else NaN.
     """
 
     def __init__(self) -> None:
@@ -80,7 +101,7 @@ class Probe:
         """Whether anything was copied that is to be compared after the step."""
         return self._pending is not None
 
-    def step_begins(self, held: Sequence[torch.Tensor], closure: bool, num_wanted: int) -> None:
+    def step_begins(self, held: Sequence[torch.Tensor], closure: bool, num_wanted: int, optimizer: object = None) -> None:
         """Copy of so many parameters before the step. A closure makes its gradients in the step: then those count that have none yet."""
         if is_capturing():
             return
@@ -100,9 +121,14 @@ class Probe:
         if pending.others:
             weights = [held_part(p)[box] for p, box in pending.others]
             pending.kept = keep(weights, None if closure else [_gradient_of(p)[box] for p, box in pending.others])
+        with quietly():
+            for place in pending.coarse():
+                copy = fine_copy(optimizer, *pending.cut(place))
+                if copy is not None:
+                    pending.fine[place] = copy.clone()
         self._pending = pending
 
-    def step_ends(self, roster: Roster, left_out: object) -> Probed | None:
+    def step_ends(self, roster: Roster, left_out: object, optimizer: object = None) -> Probed | None:
         """Compare after it. `left_out`: a tensor that is not zero when the optimizer made no step after all (a fused one with a scaler)."""
         pending, self._pending = self._pending, None
         if pending is None:
@@ -115,7 +141,30 @@ class Probe:
                 probed.numbers[:, : len(after)] = self._copies.compare([s for s in after if s is not None])
         if pending.others:
             self._compare_others(pending, probed, left_out)
+        with quietly():
+            for place in pending.coarse():
+                self._before_rounding(pending, place, probed, left_out, optimizer)
         return probed
+
+    def _before_rounding(self, pending: Pending, place: int, probed: Probed, left_out: object, optimizer: object) -> None:
+        """Put in the ratio of the update as it was before it was rounded, or take out that of one which rounding has taken back."""
+        parameter, cut = pending.cut(place)
+        waiting = {which: scalar for which, at, scalar in probed.waiting if at == place}
+        ratio, unmoved = (torch.as_tensor(waiting[n].tensor if n in waiting else probed.numbers[n, place]) for n in (UPDATE_RATIO, UNMOVED))
+        before, now = pending.fine.get(place), fine_copy(optimizer, parameter, cut)
+        if before is not None and now is not None:
+            wanted = ratio_of(now - before, before)
+        else:
+            update = intended_update(optimizer, parameter, cut)
+            wanted = None if update is None else ratio_of(update, cut(held_part(parameter)))
+        if wanted is None:
+            wanted = torch.where(unmoved > MOSTLY_UNMOVED, math.nan, ratio)
+        elif isinstance(left_out, torch.Tensor):
+            wanted = torch.where(held_part(left_out).to(wanted.device).sum() != 0, math.nan, wanted)
+        if UPDATE_RATIO in waiting:
+            waiting[UPDATE_RATIO].tensor = wanted
+        else:
+            probed.numbers[UPDATE_RATIO, place] = float(wanted)
 
     def _take(self, pending: Pending, parameter: torch.Tensor, turn: int, room: int) -> bool:
         """Put a slice of the parameter among those of this step, if it can be compared."""

@@ -36,6 +36,9 @@ class Entry:
     compute_dtype: str = ""
     registered: bool = True
     frozen_in_name: bool = False
+    branch: int = 0
+    walks: int = 0  # bit i: the walk with number i has shown it
+    beside: frozenset[int] = frozenset()  # columns that lie side by side with it
 
     def described(self, before: Parameter | None) -> Parameter:
         """The column as it is now; as it was when the tensor is gone."""
@@ -58,6 +61,7 @@ class Entry:
             compute_dtype=self.compute_dtype,
             registered=self.registered,
             frozen_in_name=self.frozen_in_name,
+            branch=self.branch,
         )
 
 
@@ -77,8 +81,10 @@ class Roster:
         self._models: list[Model] = []
         self._entries: list[Entry] = []
         self._columns: dict[int, int] = {}
+        self._held: frozenset[int] = frozenset()  # ids of what the optimizers hold
         self._by_name: dict[str, int] = {}
         self._walks = 0
+        self._num_walks = 0  # ever
         self._unordered = False  # whether there are trainable parameters whose place in the order of execution is not known
         self.version = 0  # grows with every change
         self.num_gone = 0
@@ -120,7 +126,9 @@ class Roster:
     def learn(self, optimizers: Iterable[tuple[int, str, Groups]], around: Found) -> None:
         """Take in the parameters of these (index, name, parameter groups) and of the models that hold them, found around."""
         listed = list(optimizers)
-        self._take_models([p for _, _, groups in listed for group in groups for p in group["params"]], around)
+        held = [p for _, _, groups in listed for group in groups for p in group["params"]]
+        self._held = frozenset(map(id, held))
+        self._take_models(held, around)
         for index, name, groups in listed:
             self._take_groups(index, name, groups, around.names)
         self._walks = 0
@@ -184,9 +192,13 @@ class Roster:
         key = id(one.tensor)
         reference = weakref.ref(one.tensor, lambda _, key=key: self._gone(key))
         column = self._by_name.get(one.name)
-        if column is not None and self._entries[column].model == model:  # a module that was replaced: its column goes on
+        if column is not None and self._is_free(column, model):  # a module that was replaced: its column goes on
             entry = self._entries[column]
+            former = entry.tensor()
+            if former is not None:
+                self._gone(id(former))
             entry.tensor, entry.module, entry.optimizer, entry.group = reference, one.module, None, None
+            entry.walks, entry.beside = 0, frozenset()
         else:
             name = unique([one.name], self._by_name)[0]
             column = len(self._entries)
@@ -194,8 +206,14 @@ class Roster:
             self._by_name[name] = column
         self._columns[key] = column
 
+    def _is_free(self, column: int, model: int) -> bool:
+        """Whether another tensor of the same name and model may have the column: nobody trains the one that has it."""
+        entry = self._entries[column]
+        former = entry.tensor()
+        return entry.model == model and (former is None or id(former) not in self._held)
+
     def _gone(self, key: int) -> None:
-        """The tensor is no more, and another one may come to have its id."""
+        """The tensor is no more (and another one may come to have its id), or has lost its column."""
         self.num_gone += 1
         self._columns.pop(key, None)
 
@@ -231,6 +249,12 @@ class Roster:
         self._walks += 1
         place = {id(leaf.tensor): i for i, leaf in enumerate(leaves)}
         reached = sorted((place[id(t)], c) for c, e in enumerate(self._entries) if (t := e.tensor()) is not None and id(t) in place)
+        for position, column in reached:
+            self._entries[column].walks |= 1 << self._num_walks
+            if leaves[position].beside:
+                columns = frozenset(self._columns[each] for each in leaves[position].beside if each in self._columns)
+                self._entries[column].beside |= columns
+        self._num_walks += 1
         num_fresh = sum(self._entries[column].depth is None for _, column in reached)
         if not num_fresh:
             return
@@ -242,7 +266,27 @@ class Roster:
         slots = sorted([*own, *range(len(taken), len(taken) + num_fresh)])
         for slot, (_, column) in zip(slots, reached, strict=True):
             self._entries[column].depth = slot
+        self._branch()
         self._changed()
+
+    def _branch(self) -> None:
+        """Give each weight the first branch in which nothing lies side by side with it: so the graphs say, or none has shown both."""
+        placed = [(e.depth, c) for c, e in enumerate(self._entries) if e.depth is not None and (t := e.tensor()) is not None and t.ndim > 1]
+        members: list[set[int]] = []
+        walks: list[set[int]] = []  # of the members of each
+        for _, column in sorted(placed):
+            entry = self._entries[column]
+            fitting = (
+                branch
+                for branch in range(len(members))
+                if entry.beside.isdisjoint(members[branch]) and all(entry.walks & each for each in walks[branch])
+            )
+            entry.branch = next(fitting, len(members))
+            if entry.branch == len(members):
+                members.append(set())
+                walks.append(set())
+            members[entry.branch].add(column)
+            walks[entry.branch].add(entry.walks)
 
     def _changed(self) -> None:
         before = dict(zip((p.name for p in self.parameters), self.parameters, strict=True))

@@ -22,6 +22,7 @@ from seismograd.listen.calls.scaler import Scales
 from seismograd.listen.calls.step import Steps
 from seismograd.listen.calls.zero_grad import Clearings
 from seismograd.listen.callsite import CallSites
+from seismograd.listen.endings import Endings
 from seismograd.listen.guard import Guard
 from seismograd.listen.lanes import Lanes
 from seismograd.listen.log import Log
@@ -38,7 +39,8 @@ class Session:
 
     `emit(row)` takes each finished iteration, or several as `Rows`; `tell(note)` what has words; both are called on the training thread
     and must be quick. `beside()` gives the seconds that what listens beside it took of the training since the last call. `budget` says when
-    to leave something out; nothing is without one. `together()` says how many rows to make at once.
+    to leave something out; nothing is without one. `together()` says how many rows to make at once. Unless `alone()`, an iteration ends
+    only when the next one begins: several processes must all cut theirs alike. `stepped()` is called once, after the first step.
     """
 
     def __init__(
@@ -54,8 +56,11 @@ class Session:
         beside: Callable[[], float] = lambda: 0.0,
         budget: Budget | None = None,
         together: Callable[[], int] = lambda: 1,
+        alone: Callable[[], bool] = lambda: True,
+        stepped: Callable[[], None] = lambda: None,
     ) -> None:
         self.abandon = abandon
+        self._alone, self._stepped, self._has_stepped = alone, stepped, False
         self._tell = tell
         self._lock = threading.RLock()
         self._lanes = Lanes()
@@ -63,7 +68,7 @@ class Session:
         self.guard = guard = Guard(self._report)
         self._registry = registry = Registry(models, optimizers)
         asked_for = Elements(elements, self._refuse_element)
-        self._turns = turns = Turns(guard, registry.roster, len(asked_for), emit, tell, beside, budget, together)
+        self._turns = turns = Turns(guard, registry.roster, len(asked_for), emit, tell, beside, budget, together, Endings(registry))
         reader = Reader(backend, asked_for, registry, log, turns, sampling)
         self._backwards = backwards = Backwards(guard, log, registry, turns, reader, sampling)
         clips, clearings, scales = Clips(log, registry, reader), Clearings(log, registry), Scales(log, registry, reader)
@@ -114,6 +119,9 @@ class Session:
                     self._parts[part](lane, *args)
                 except Exception as error:
                     self.guard.failed(part, error)
+            if not self._has_stepped and lane.iteration.steps:
+                self._has_stepped = True
+                self.guard.call("stepped", self._stepped)
             lane.iteration.overhead_s += time.perf_counter() - began
 
     def wants(self, _: str, /) -> bool:
@@ -149,9 +157,9 @@ class Session:
             self._turns.flush()
 
     def hand_on_waiting(self) -> None:
-        """Hand on iterations that are over and wait for others, when none has come for a while; on any thread."""
+        """Hand on iterations that are over, when nothing has come for a while; on any thread."""
         with self._lock:
-            self.guard.call("waiting", self._turns.hand_on_old)
+            self.guard.call("waiting", self._turns.hand_on_old, self._lanes.all() if self._alone() else [])
 
     def so_far(self) -> Row | None:
         """The iteration in the making of this thread as a row, numbered as it will be; `None` before its first step."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from seismograd.listen.backlog import Backlog, Finished
 from seismograd.listen.budget import WHOLE, Budget
+from seismograd.listen.endings import Endings
 from seismograd.listen.guard import Guard
 from seismograd.listen.iteration import Iteration
 from seismograd.listen.lanes import Lane
@@ -31,6 +32,7 @@ class Turns:
         beside: Callable[[], float],
         budget: Budget | None,
         together: Callable[[], int],
+        endings: Endings,
     ) -> None:
         self.thinning = WHOLE
         self.num_rows = 0
@@ -38,13 +40,14 @@ class Turns:
         self._guard, self._roster, self._num_elements = guard, roster, num_elements
         self._emit, self._tell = emit, tell
         self._beside, self._budget, self._together = beside, budget, together
-        self._backlog = Backlog()
+        self._backlog, self._endings = Backlog(), endings
 
-    def turn(self, lane: Lane) -> None:
-        """The iteration is over: hand it on and begin the next."""
+    def turn(self, lane: Lane, ended_s: float | None = None) -> None:
+        """The iteration is over, since `ended_s` if not just now: hand it on and begin the next."""
         done, lane.iteration = lane.iteration, Iteration()
         done.overhead_s += self._beside()
-        now_s = time.perf_counter()
+        self._endings.ended(done)
+        now_s = time.perf_counter() if ended_s is None else ended_s
         if self._budget is not None:
             said = self._budget.step_ended(now_s, done.overhead_s)
             self.thinning = self._budget.thinning
@@ -59,8 +62,12 @@ class Turns:
         """Hand on the iterations that are over, waiting for a device where that must be."""
         self._hand_on(self._backlog.take_all(), self._num_together())
 
-    def hand_on_old(self) -> None:
-        """Hand on what has waited for others long enough: a training that pauses shows all its steps."""
+    def hand_on_old(self, lanes: Sequence[Lane]) -> None:
+        """Hand on what has waited for others long enough, and what is over on these lanes: a training that pauses shows all its steps."""
+        now_s = time.perf_counter()
+        for lane in lanes:
+            if self._endings.is_over(lane, now_s):
+                self.turn(lane, lane.now_s)
         together = self._num_together()
         if together > 1:
             self._hand_on(self._backlog.take(time.perf_counter(), together), together)

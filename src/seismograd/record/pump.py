@@ -68,6 +68,12 @@ class Pump:
         """Rows that no sink got because the queue was full."""
         return self._num_refused + self._num_not_made
 
+    def begin(self) -> None:
+        """Start looking, with `look`, for what waits elsewhere: a row will come. Otherwise that begins with the first row or note."""
+        with self._lock:
+            if self._thread is None and not self._closed and not self._synchronous:
+                self._start()
+
     def put(self, row: Row | Rows) -> None:
         """Take a row or several, or leave them out when the queue is full. Does nothing after `close`."""
         num_bytes = row_bytes(row)
@@ -118,7 +124,7 @@ class Pump:
             self._wake.set()
 
     def _start(self) -> None:
-        """Start the thread, with the first row: a process that only starts others, which train, then has none."""
+        """Start the thread, not before there is something for it: a process that only starts others, which train, then has none."""
         self._thread = threading.Thread(target=self._run, name="seismograd-pump", daemon=True)
         try:
             self._thread.start()

@@ -175,25 +175,25 @@ class _Segment:
 
     def __init__(self, path: Path, block: Block, first_row: int) -> None:
         self._parameters = block.parameters
-        self._names = tuple(block.values)
-        self._sampled_names: tuple[str, ...] | None = None
+        self._names = frozenset(block.values)
+        self._sampled_names: frozenset[str] | None = None
         self._path = path
         self._files: dict[str, FileIO] = {}  # by file name, those of statistics by the name of the statistic
         path.mkdir(parents=True)
         for name in (layout.STATE, layout.SAMPLE_ROWS):
             self._files[name] = _create(path / name)
-        for name in self._names:
+        for name in block.values:
             self._create(name)
-        info = SegmentInfo(first_row, self._names, block.parameters)
+        info = SegmentInfo(first_row, tuple(block.values), block.parameters)
         _replace(path / layout.PARAMETERS, dumps(segment_to_json(info)) + b"\n")
-        self._summed = pyramid_statistics(self._names, _STATISTICS)
+        self._summed = pyramid_statistics(tuple(block.values), _STATISTICS)
         self._levels = PyramidBuilder(path, len(block.parameters), self._summed, _write)
 
     def fits(self, block: Block) -> bool:
-        """Whether the block has the columns that this segment's files have."""
+        """Whether the block has the columns that this segment's files have, in whatever order its statistics come."""
         same_parameters = block.parameters is self._parameters or block.parameters == self._parameters
-        new_samples = len(block.sample_rows) > 0 and self._sampled_names not in (None, tuple(block.samples))
-        return same_parameters and tuple(block.values) == self._names and not new_samples
+        new_samples = len(block.sample_rows) > 0 and self._sampled_names not in (None, frozenset(block.samples))
+        return same_parameters and frozenset(block.values) == self._names and not new_samples
 
     def append(self, block: Block, first_row: int) -> None:
         """Append the block's values, states and samples; `first_row` is its first row's number in the run."""
@@ -207,8 +207,8 @@ class _Segment:
 
     def _append_samples(self, block: Block, first_row: int) -> None:
         if self._sampled_names is None:
-            self._sampled_names = tuple(block.samples)
-            for name in self._sampled_names:
+            self._sampled_names = frozenset(block.samples)
+            for name in block.samples:
                 self._create(name)
         for name, values in block.samples.items():
             self._append_statistic(name, values, (len(block.sample_rows), len(block.parameters), _STATISTICS[name].width))

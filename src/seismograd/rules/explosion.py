@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ class Look:
     optimizer: int
     rows: IntArray
     norm: FloatArray  # over all parameters, NaN where it is not finite  # (rows,)
-    depth: Depth | None
+    depths: Sequence[Depth]  # of each chain of layers
 
     @property
     def steps(self) -> IntArray:
@@ -81,9 +82,8 @@ class Look:
 
     def shown_by_depth(self) -> BoolArray:
         """Where it grows towards the input  # (rows,)."""
-        if self.depth is None:
-            return np.zeros(len(self.rows), np.bool_)
-        return (self.depth.by_whole | self.depth.by_signal)[self.rows]
+        shown = [(depth.by_whole | depth.by_signal)[self.rows] for depth in self.depths]
+        return np.logical_or.reduce(shown) if shown else np.zeros(len(self.rows), np.bool_)
 
     def finding(
         self, first_step: int, position: int, parameters: tuple[str, ...], evidence: tuple[Evidence, ...], cause: Message, cure: Cure
@@ -118,6 +118,11 @@ def _slow_down() -> Cure:
     )
 
 
+def depths_of(rule: ExplodingGradient, chains: Sequence[Layered], signal_too: bool) -> list[Depth]:
+    """`depth_of` each chain of layers that has enough of them."""
+    return [depth for chain in chains if (depth := depth_of(rule, chain, signal_too)) is not None]
+
+
 def depth_of(rule: ExplodingGradient, layered: Layered, signal_too: bool) -> Depth | None:
     """Both profiles of every row of a block; `None` when there are too few layers. Without `signal_too` that of the signal is flat."""
     if len(layered.layers) < rule.min_layers:
@@ -133,19 +138,23 @@ def depth_of(rule: ExplodingGradient, layered: Layered, signal_too: bool) -> Dep
 
 def towards_the_input(track: Track, look: Look) -> Found | None:
     """Each layer passes on more than it gets."""
-    before, rule, depth = track.num_rows, look.rule, look.depth
+    before, rule = track.num_rows, look.rule
     track.num_rows += len(look.rows)
-    if depth is None:
+    if not look.depths:
         return None
     early = np.arange(before, track.num_rows) < rule.first_steps
-    by_whole = depth.by_whole[look.rows]
-    shown = by_whole | (depth.by_signal[look.rows] & early)
-    evaluated = depth.whole.evaluated[look.rows] | (depth.signal.evaluated[look.rows] & early)
+    grows = [depth.by_whole[look.rows] | (depth.by_signal[look.rows] & early) for depth in look.depths]
+    shown = np.logical_or.reduce(grows)
+    evaluated = np.logical_or.reduce(
+        [depth.whole.evaluated[look.rows] | (depth.signal.evaluated[look.rows] & early) for depth in look.depths]
+    )
     reached = track.recent.add(shown[evaluated], look.steps[evaluated], rule.min_steps)
     if reached is None or track.finding is not None:
         return None
     position = int(np.flatnonzero(evaluated)[reached[0]])
     row = int(look.rows[position])
+    depth = next(each for each, grown in zip(look.depths, grows, strict=True) if grown[position])
+    by_whole = depth.by_whole[look.rows]
     profile, norms, names = (
         (depth.whole, depth.norm.together, depth.layers.names)
         if by_whole[position]

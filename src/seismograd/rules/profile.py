@@ -6,7 +6,7 @@ Shapes: B iterations, P parameters, L layers, R rows of one kind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -36,10 +36,17 @@ class Layers:
         return len(self.names)
 
 
-def layers_of(parameters: Sequence[Parameter]) -> Layers:
-    """The layers among these parameters: by `depth`, or as they are listed when no depth is known."""
+def chains_of(parameters: Sequence[Parameter]) -> tuple[Layers, ...]:
+    """The layers of each branch, longest first: those of an actor and of a critic beside it are two chains. There is always one."""
+    branches = sorted({each.branch for each in parameters if _passes_a_signal_on(each)}) or [0]
+    chains = [layers_of(parameters, branch) for branch in branches]
+    return tuple(sorted(chains, key=len, reverse=True))
+
+
+def layers_of(parameters: Sequence[Parameter], branch: int | None = None) -> Layers:
+    """The layers among these parameters, or of one branch of them: by `depth`, or as they are listed when no depth is known."""
     column_of = {parameter.name: column for column, parameter in enumerate(parameters)}
-    found = [column for column, parameter in enumerate(parameters) if _passes_a_signal_on(parameter)]
+    found = [column for column, parameter in enumerate(parameters) if _passes_a_signal_on(parameter) and branch in (None, parameter.branch)]
     placed = [column for column in found if parameters[column].depth is not None]
     order = sorted(placed, key=lambda column: parameters[column].depth or 0) if placed else found
     names = tuple(parameters[column].name for column in order)
@@ -95,7 +102,7 @@ def layer_norms(block: Block, layers: Layers) -> LayerNorms:
 
 @dataclass(frozen=True, eq=False)
 class Layered:
-    """A block by its layers."""
+    """A block by the layers of one chain."""
 
     block: Block
     layers: Layers
@@ -111,13 +118,13 @@ class LayerReader:
     """Reads blocks by their layers, which it looks for where the parameters are others than before."""
 
     _parameters: tuple[Parameter, ...] | None = None
-    _layers: Layers = field(default_factory=lambda: layers_of(()))
+    _chains: tuple[Layers, ...] = ()
 
-    def read(self, block: Block) -> Layered:
-        """The layers of this block."""
+    def read(self, block: Block) -> tuple[Layered, ...]:
+        """The chains of layers of this block, longest first."""
         if block.parameters is not self._parameters:
-            self._parameters, self._layers = block.parameters, layers_of(block.parameters)
-        return Layered(block, self._layers)
+            self._parameters, self._chains = block.parameters, chains_of(block.parameters)
+        return tuple(Layered(block, layers) for layers in self._chains)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 from seismograd.i18n import Message, say
 from seismograd.rules.chance import guessing
 from seismograd.rules.flat import Flat, flat_finding
-from seismograd.rules.profile import LayerNorms, LayerReader, Layers, Profiles, profiles
+from seismograd.rules.profile import Layered, LayerNorms, LayerReader, Layers, Profiles, profiles
 from seismograd.rules.recent import Recent
 from seismograd.rules.rows import BoolArray, as_list, by_optimizer, integers, site_of
 from seismograd.rules.rule import Rule
@@ -36,7 +36,8 @@ class VanishingGradient(Rule):
 
     How it decides
         At each step it takes the gradient norm of every layer (weights of two or more dimensions, each with its bias, in the order of
-        execution; no embeddings) and lays a robust line through the logarithms. A step counts when the line fits (R² at least
+        execution; no embeddings; networks side by side, as an actor and a critic, each on its own) and lays a robust line through the
+        logarithms. A step counts when the line fits (R² at least
         {min_goodness:g}), each layer passes on less than ×{max_gain:g}, and less than {max_total_gain:g} of the gradient is left at the
         first layer. It also counts when the first layers get exactly zero and the line through the others falls below
         {max_visible_gain:g} before that.
@@ -100,15 +101,14 @@ class VanishingGradient(Rule):
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
         yield from self._begin(block)
         layered = block.read_by(self._layers)
-        self._most_layers = max(self._most_layers, len(layered.layers))
-        if len(layered.layers) < self.min_layers:
+        self._most_layers = max(self._most_layers, len(layered[0].layers))
+        chains = [self._chain(each) for each in layered if len(each.layers) >= self.min_layers]
+        if not chains:
             return
-        norm = layered.norms
-        profile = profiles(norm.together, self.min_layers, decays=True, min_range=-math.log10(self.max_visible_gain))
-        shown = self._shown(profile)
-        for optimizer, rows in by_optimizer(block, profile.evaluated & block.updates):
+        evaluated = np.logical_or.reduce([chain.profile.evaluated for chain in chains])
+        for optimizer, rows in by_optimizer(block, evaluated & block.updates):
             track = self._tracks.setdefault(optimizer, _Track(Recent(self.window), Recent(self.slow_window)))
-            looked = _Looked(rows, integers(block.steps, "iteration")[rows], shown[rows], norm, profile, layered.layers, block)
+            looked = _Looked(rows, integers(block.steps, "iteration")[rows], chains, block)
             if self._follow(track, looked) and not self._is_flat(optimizer):
                 yield self._finding(track, optimizer)
 
@@ -149,6 +149,12 @@ class VanishingGradient(Rule):
         flat = self._flats[optimizer]
         return flat.num >= self.flat_steps and flat.leverage <= self.max_leverage
 
+    def _chain(self, layered: Layered) -> _Chain:
+        norm = layered.norms
+        profile = profiles(norm.together, self.min_layers, decays=True, min_range=-math.log10(self.max_visible_gain))
+        shown = self._shown(profile)
+        return _Chain(norm, profile, layered.layers, shown, shown & (profile.gain <= self.steep_gain))
+
     def _shown(self, profile: Profiles) -> BoolArray:
         """Where the gradient vanishes  # (B,)."""
         gone = (profile.total_gain <= self.max_total_gain) | ((profile.leading_zeros > 0) & (profile.total_gain <= self.max_visible_gain))
@@ -157,12 +163,13 @@ class VanishingGradient(Rule):
     def _follow(self, track: _Track, looked: _Looked) -> bool:
         """Take in the rows of one optimizer; whether what is to be said has changed."""
         was_recovered = track.recovered
-        steep = looked.shown & (looked.profile.gain[looked.rows] <= self.steep_gain)
+        shown = np.logical_or.reduce([chain.shown for chain in looked.chains])[looked.rows]
+        steep = np.logical_or.reduce([chain.steep for chain in looked.chains])[looked.rows]
         reached = [
             track.steep.add(steep, looked.steps, self.min_steps),
-            track.slow.add(looked.shown, looked.steps, self.min_slow_steps),
+            track.slow.add(shown, looked.steps, self.min_slow_steps),
         ]
-        hits = np.flatnonzero(looked.shown)
+        hits = np.flatnonzero(shown)
         if track.first is None:
             found = min((each for each in reached if each is not None), default=None)
             if found is not None:
@@ -238,24 +245,33 @@ class _Track:
 
 
 @dataclass(frozen=True, slots=True)
+class _Chain:
+    """One chain of layers, in all rows of a block: where its gradient vanishes, and where it does so within a few layers."""
+
+    norm: LayerNorms
+    profile: Profiles
+    layers: Layers
+    shown: BoolArray
+    steep: BoolArray
+
+
+@dataclass(frozen=True, slots=True)
 class _Looked:
     """The rows of one optimizer in a block, and what was seen in them."""
 
     rows: IntArray
     steps: IntArray
-    shown: BoolArray
-    norm: LayerNorms  # of all rows
-    profile: Profiles
-    layers: Layers
+    chains: list[_Chain]
     block: Block
 
 
 def _witness(looked: _Looked, index: int, starved_below: float) -> _Witness:
     row = int(looked.rows[index])
-    norm, profile = looked.norm.together[row], looked.profile
+    chain = next((each for each in looked.chains if each.steep[row]), None) or next(each for each in looked.chains if each.shown[row])
+    norm, profile = chain.norm.together[row], chain.profile
     there = np.flatnonzero((norm > 0) | ((norm == 0) & (np.cumsum(norm > 0) == 0)))  # leading zeros count, idle ones in between do not
     first, last = int(there[0]), int(there[-1])
-    first_tensor, last_tensor = (looked.norm.larger(looked.layers, row, layer) for layer in (first, last))
+    first_tensor, last_tensor = (chain.norm.larger(chain.layers, row, layer) for layer in (first, last))
     starved = there[norm[there] <= max(starved_below * float(norm[last]), float(norm[first]))]
     return _Witness(
         step=int(looked.steps[index]),
@@ -268,7 +284,7 @@ def _witness(looked: _Looked, index: int, starved_below: float) -> _Witness:
         goodness=float(profile.goodness[row]),
         num_passed=int(profile.num_layers[row]) - 1,
         num_zero=int(profile.leading_zeros[row]),
-        starved=tuple(looked.layers.names[layer] for layer in as_list(starved)),
+        starved=tuple(chain.layers.names[layer] for layer in as_list(starved)),
         where=site_of(looked.block, EventKind.STEP, int(looked.steps[index])),
     )
 

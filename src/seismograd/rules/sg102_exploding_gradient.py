@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 from seismograd.i18n import Message, say
-from seismograd.rules.explosion import Look, Track, depth_of, from_step_to_step, from_the_start, towards_the_input
+from seismograd.rules.explosion import Look, Track, depths_of, from_step_to_step, from_the_start, towards_the_input
 from seismograd.rules.growth import Baseline, NormSeries
 from seismograd.rules.profile import LayerReader
 from seismograd.rules.recent import Recent
@@ -95,10 +95,10 @@ class ExplodingGradient(Rule):
         against = Baseline(
             self.baseline_steps, self.first_steps, self.high_steps, self.rising_steps, self.min_rising_steps, self.min_rising_goodness
         )
-        depth = depth_of(self, block.read_by(self._layers), self._needs_signal(block))
+        depths = depths_of(self, block.read_by(self._layers), self._needs_signal(block))
         for optimizer, rows in block.updated:
             track = self._tracks.setdefault(optimizer, Track(Recent(self.window), NormSeries(against)))
-            look = Look(self, block, optimizer, rows, numbers(block.steps, "grad_norm")[rows], depth)
+            look = Look(self, block, optimizer, rows, numbers(block.steps, "grad_norm")[rows], depths)
             if self._follow(track, look):
                 assert track.finding is not None
                 yield replace(track.finding, last_step=track.last)

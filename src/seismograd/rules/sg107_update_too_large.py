@@ -11,9 +11,9 @@ import numpy as np
 
 from seismograd.i18n import Message, say
 from seismograd.rules.chance import plain_loss
-from seismograd.rules.explosion import depth_of
+from seismograd.rules.explosion import depths_of
 from seismograd.rules.medians import column_medians, median
-from seismograd.rules.profile import Layered, layers_of
+from seismograd.rules.profile import Layered, chains_of
 from seismograd.rules.roster import is_weight
 from seismograd.rules.rows import statistic, weight_norms
 from seismograd.rules.rule import Rule
@@ -262,9 +262,9 @@ def _first_step(block: Block, row: int, optimizer: int) -> _Track:
 def _explodes(block: Block, row: int) -> bool:
     """Whether the gradient is beyond bounds before any update."""
     explosion = ExplodingGradient()
-    depth = depth_of(explosion, Layered(block, layers_of(block.parameters)), signal_too=True)
+    depths = depths_of(explosion, [Layered(block, layers) for layers in chains_of(block.parameters)], signal_too=True)
     return float(block.steps["grad_norm"][row]) >= explosion.min_norm or (
-        depth is not None and bool(depth.by_whole[row] or depth.by_signal[row])
+        any(bool(depth.by_whole[row] or depth.by_signal[row]) for depth in depths)
     )
 
 

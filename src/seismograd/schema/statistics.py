@@ -45,7 +45,12 @@ STATISTICS = (
     Statistic("nonfinite", "<u4", "scalars", "scalars that are NaN or infinite"),
     Statistic("applied_norm", "<f4", "1", "L2 norm of what the optimizer consumed: after unscale, clip and anything done by hand"),
     Statistic("carried", "<u1", "0/1", "1 where the gradient still held what an earlier step had already used"),
-    Statistic("update_ratio", "<f4", "1", "norm of the update / norm of the weights, over the probed scalars; NaN where it was not probed"),
+    Statistic(
+        "update_ratio",
+        "<f4",
+        "1",
+        "norm of the update, before 16-bit weights are rounded, / norm of the weights, over the probed scalars; NaN: not probed",
+    ),
     Statistic("unmoved", "<f4", "share", "probed scalars with a gradient that the update did not change / those with one; NaN: not probed"),
     Statistic("weight_norm", "<f8", "1", "L2 norm of the weights before the update", sampled=True),
     Statistic(

@@ -46,8 +46,11 @@ class Backwards:
         if lane.iteration.steps and not self._is_stepping(lane):
             self._turns.turn(lane)
         listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
-        if self.num_heard == 1 and registry.all_of_the_process:
-            registry.discover()
+        if self.num_heard == 1:
+            if registry.all_of_the_process:
+                registry.discover()
+            for window in registry.windows:  # now, so that this graph shows their order and the first row has it
+                registry.learn(window)
         tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
         if not self._touched or registry.roster.wants_order():
             self._leaves = leaves_in_order(tops)

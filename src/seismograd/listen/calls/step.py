@@ -62,7 +62,7 @@ class Steps:
         if self._sampling and self._turns.thinning.extras:
             num_wanted = window.probe.num_wanted(window.num_parameters or len(window.held()))
             if num_wanted:
-                self._guard.call("probe", window.probe.step_begins, window.held(), closure, num_wanted)
+                self._guard.call("probe", window.probe.step_begins, window.held(), closure, num_wanted, optimizer)
 
     def step_ends(self, lane: Lane, optimizer: Any) -> None:
         """The step is done: its window is used up."""
@@ -133,7 +133,7 @@ class Steps:
     def _probed(self, window: Window, optimizer: Any) -> Probed | None:
         """What the step has changed of the weights that were copied before it; on a device the numbers come with the next transfer."""
         left_out = getattr(optimizer, "found_inf", None)  # a fused optimizer is stepped even where the scaler found infinities
-        probed = self._guard.call("probe", window.probe.step_ends, self._registry.roster, left_out)
+        probed = self._guard.call("probe", window.probe.step_ends, self._registry.roster, left_out, optimizer)
         if probed is not None and probed.waiting:
             self._log.wait_for(scalar for _, _, scalar in probed.waiting)
         return probed

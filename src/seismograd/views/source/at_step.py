@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from seismograd.record.reader import Run
-from seismograd.rules.profile import fit_line, layers_of
+from seismograd.rules.profile import chains_of, fit_line
 from seismograd.schema import AnyArray, FloatArray, State, StepFlag
 from seismograd.views.source.packing import pack
 
@@ -16,6 +16,7 @@ _STATISTICS = ("grad_norm", "grad_max", "zeros", "nonfinite", "applied_norm", "u
 _SCALARS = ("loss", "lr", "scale", "clip_norm", "clip_limit", "clip_coefficient")
 _MIN_LAYERS = 4
 _MOSTLY = 2 / 3
+_MOST_LOOKS = 256
 
 
 def answer_step(run: Run, row: int) -> bytes:
@@ -49,8 +50,11 @@ def row_values(run: Run, row: int) -> tuple[AnyArray, dict[str, AnyArray]]:
 
 
 def _fit(run: Run, row: int, states: AnyArray, values: Mapping[str, AnyArray]) -> dict[str, object] | None:
-    """The line through the norms of the weights over depth, at the last row up to this one where most of them are finite."""
-    layers = layers_of(run.parameters)
+    """The line through the norms of the weights over depth, at the last row up to this one where most of them are finite.
+
+    Of networks side by side it is that of the longest.
+    """
+    layers = chains_of(run.parameters)[0]
     columns = [int(column) for column in layers.columns[: len(layers)]]
     if len(columns) < _MIN_LAYERS:
         return None
@@ -79,24 +83,35 @@ def _fit(run: Run, row: int, states: AnyArray, values: Mapping[str, AnyArray]) -
 
 def _mostly_finite(states: AnyArray, norm: AnyArray) -> bool:
     usable = (states == State.FINITE) & (norm > 0)
-    return int(usable.sum()) >= max(_MIN_LAYERS, math.ceil(_MOSTLY * len(states)))
+    return int(usable.sum()) >= _num_needed(len(states))
+
+
+def _num_needed(num_layers: int) -> int:
+    return max(_MIN_LAYERS, math.ceil(_MOSTLY * num_layers))
 
 
 def _last_mostly_finite(run: Run, row: int, columns: list[int]) -> int | None:
-    """Searched from the coarse to the fine, so that it reads little however far back that is; it may miss one in a mixed stretch."""
-    start, stop = 0, row + 1
-    while True:
+    """Searched from the coarse to the fine, so that it reads little however far back that is.
+
+    A stretch may look as if it had such a row and have none: where optimizers step in turn, each row holds the layers of one. So every
+    row is looked at before it is taken, and after `_MOST_LOOKS` stretches and rows the search gives up.
+    """
+    stretches, looks = [(0, row + 1)], 0
+    while stretches and looks < _MOST_LOOKS:
+        start, stop = stretches.pop()
+        looks += 1
+        if stop - start == 1:
+            states, values = row_values(run, start)
+            if _mostly_finite(states[columns], values["grad_norm"][columns]):
+                return start
+            continue
         view = run.levels.parameters("grad_norm", start, stop, 64, columns)
-        enough = ((view.counts[:, State.FINITE] > 0) & (view.high > 0)).sum(axis=1) >= max(_MIN_LAYERS, math.ceil(_MOSTLY * len(columns)))
-        found = np.flatnonzero(enough & (view.starts < row + 1))
-        if not len(found):
-            return None
-        first, end = int(view.starts[found[-1]]), min(int(view.stops[found[-1]]), row + 1)
-        if end - first <= 1:
-            return first
-        if (first, end) == (start, stop):
-            return None
-        start, stop = first, end
+        enough = ((view.counts[:, State.FINITE] > 0) & (view.high > 0)).sum(axis=1) >= _num_needed(len(columns))
+        finer = [(max(int(view.starts[i]), start), min(int(view.stops[i]), stop)) for i in np.flatnonzero(enough)]
+        if finer == [(start, stop)]:  # as fine as the levels go
+            finer = [(each, each + 1) for each in range(start, stop)]
+        stretches.extend(each for each in finer if each[0] < each[1])  # the last one is looked at first
+    return None
 
 
 def _power(decades: float) -> float:

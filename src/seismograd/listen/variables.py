@@ -1,0 +1,165 @@
+"""What the script calls its modules, optimizers and tensors: by a variable, or by the path from one, as `net.layers[0]`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from itertools import islice
+from types import FrameType, FunctionType, ModuleType
+from typing import Any, cast
+
+import torch
+
+READS_ITS_OWN_VARIABLES = frozenset({"locals", "vars", "dir", "eval", "exec"})
+INTERESTING = (torch.nn.Module, torch.optim.Optimizer, torch.Tensor)
+NOT_THE_SCRIPTS = frozenset({"torch", "builtins", "numpy", __name__.partition(".")[0]})
+MAX_ITEMS = 64  # of a list or a dictionary; of one that begins with something to name, MAX_VISITED
+MAX_DEPTH = 4  # dots and brackets in a path
+MAX_VISITED = 4096  # things that are looked at
+
+Scope = Mapping[str, Any]
+
+
+def variables(most: int = MAX_VISITED) -> dict[int, tuple[Any, str]]:
+    """The modules, optimizers and tensors that the script's variables lead to: the id of each to it and its name.
+
+    A variable's name is best, that of the innermost function first. What lies in a list or a dictionary
+    beside others is named by its place there unless several of them have variables of their own: one
+    that does alone is that of a loop. `self` is no name: what it holds goes by the attribute, and a
+    module that nothing else leads to by its class. At most `most` things are looked at.
+    """
+    starts: list[tuple[str, Any]] = []
+    modules: list[tuple[str, Any]] = []  # that are `self`, innermost first
+    for scope in _scopes():
+        for variable, content in list(scope.items()):
+            if variable.startswith("_"):
+                continue
+            if variable != "self":
+                starts.append((variable, content))
+            elif issubclass(type(content), torch.nn.Module):
+                modules.append((type(content).__name__, content))
+            else:
+                starts.extend((name, value) for name, value in _attributes(content) if not name.startswith("_"))
+    of_loops = _led_to(starts, modules, most, frozenset())[1]
+    if of_loops:
+        starts = [start for start in starts if id(start[1]) not in of_loops]
+    return _led_to(starts, modules, most, of_loops)[0]
+
+
+def _led_to(
+    starts: Sequence[tuple[str, Any]], modules: Sequence[tuple[str, Any]], most: int, of_loops: Set[int]
+) -> tuple[dict[int, tuple[Any, str]], set[int]]:
+    """The names, and the ids of those that have one of a loop's variable beside their place."""
+    found: dict[int, tuple[Any, str]] = {}
+    for name, value in starts:
+        if issubclass(type(value), INTERESTING):
+            found.setdefault(id(value), (value, name))
+    direct = frozenset(found) | of_loops
+    placed: set[int] = set()
+    _follow(starts, found, direct, placed, most)
+    for start in reversed(modules):
+        _follow([start], found, direct, placed, most)
+    return found, placed
+
+
+def _follow(starts: Iterable[tuple[str, Any]], found: dict[int, tuple[Any, str]], direct: Set[int], placed: set[int], most: int) -> None:
+    """Add what these lead to, short paths first."""
+    waiting = deque((name, value, 0) for name, value in starts)
+    seen: set[int] = set()
+    while waiting and most > 0:
+        name, value, depth = waiting.popleft()
+        most -= 1
+        if depth == MAX_DEPTH or id(value) in seen:
+            continue
+        seen.add(id(value))
+        parts = [(path, part) for path, part in _inside(name, value) if _may_lead_on(part)]
+        named = [part for _, part in parts if issubclass(type(part), INTERESTING)]
+        by_place = _is_collection(value) and len(named) > 1 and sum(id(part) in direct for part in named) <= 1
+        for path, part in parts:
+            if issubclass(type(part), INTERESTING):
+                if by_place and id(part) in direct:
+                    placed.add(id(part))
+                found.setdefault(id(part), (part, path))
+            waiting.append((path, part, depth + 1))
+
+
+def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What a variable holds one level deep. Nothing of the script's is called to see it."""
+    kind = cast("type[object]", type(value))
+    if issubclass(kind, list | tuple):
+        parts = cast("Iterator[Any]", list.__iter__(value) if issubclass(kind, list) else tuple.__iter__(value))
+        listed = list(islice(parts, MAX_VISITED))
+        yield from ((f"{name}[{i}]", part) for i, part in enumerate(_some(listed)))
+    elif issubclass(kind, dict):
+        if dict.__len__(value) <= MAX_VISITED:
+            items = cast("dict[Any, Any]", dict.copy(value))
+            listed = zip(items, _some(list(items.values())), strict=False)
+            yield from ((f"{name}[{key}]", part) for key, part in listed if type(key) in (str, int))
+    elif _is_the_scripts(kind) or issubclass(kind, torch.nn.Module):
+        for attribute, part in _attributes(value):
+            if attribute == "_modules":
+                yield from ((f"{name}.{key}", child) for key, child in dict(part).items() if child is not None)
+            elif not attribute.startswith("_"):
+                yield f"{name}.{attribute}", part
+
+
+def _some(parts: list[Any]) -> list[Any]:
+    """All of them where the first has a name to get, otherwise a few."""
+    return parts if parts and issubclass(type(parts[0]), INTERESTING) else parts[:MAX_ITEMS]
+
+
+def _is_collection(value: Any) -> bool:
+    return issubclass(type(value), list | tuple | dict)
+
+
+def _may_lead_on(value: Any) -> bool:
+    kind = cast("type[object]", type(value))
+    return issubclass(kind, (*INTERESTING, list, tuple, dict)) or _is_the_scripts(kind)
+
+
+def _is_the_scripts(kind: type[object]) -> bool:
+    """Whether it is the class of an object that may hold what the script has made."""
+    return not issubclass(kind, type | ModuleType | FunctionType) and str(kind.__module__).partition(".")[0] not in NOT_THE_SCRIPTS
+
+
+def _attributes(value: Any) -> list[tuple[str, Any]]:
+    try:
+        held: Any = object.__getattribute__(value, "__dict__")
+    except AttributeError:  # a class with slots
+        return []
+    copied = cast("dict[Any, Any]", dict.copy(held) if type(held) is dict else {})
+    return [(name, part) for name, part in copied.items() if type(name) is str]
+
+
+def _variables_of(frame: FrameType) -> Scope:
+    """The variables of a running frame, leaving the frame as it was.
+
+    Until Python 3.13 `f_locals` of a function is a dictionary that the frame keeps and `locals()` shares: it would hold on to what the
+    function deletes later, and change under a function that keeps its `locals()`. So functions that might are passed over, and in the
+    others it is emptied again.
+    """
+    code = frame.f_code
+    if sys.version_info >= (3, 13) or not code.co_flags & inspect.CO_OPTIMIZED:
+        return dict(frame.f_locals)
+    if READS_ITS_OWN_VARIABLES.intersection(code.co_names):
+        return {}
+    shared = frame.f_locals
+    copied = dict(shared)
+    shared.clear()
+    return copied
+
+
+def _scopes() -> Iterator[Scope]:
+    """The variables of every function on the stack, innermost first, then those of the main program."""
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    own = __package__.split(".")[0] if __package__ else "seismograd"
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", "")).split(".")[0]
+        if module not in ("torch", own):
+            yield _variables_of(frame)
+        frame = frame.f_back
+    main = sys.modules.get("__main__")
+    if main is not None:
+        yield vars(main)
