@@ -194,6 +194,13 @@ class Iteration:
             if step.probed is not None:
                 yield from (scalar for _, _, scalar in step.probed.waiting)
 
+    def cut(self, step: int, event: int) -> Iteration:
+        """Take what begins with this step and this event out, as an iteration of its own."""
+        rest = Iteration(self.events[event:], self.steps[step:], self.compared)
+        del self.events[event:], self.steps[step:]
+        self.compared = []
+        return rest
+
     def has_stepped(self, optimizer: int) -> bool:
         """Whether this optimizer has made its step in this iteration."""
         return any(step.optimizer == optimizer for step in self.steps)
