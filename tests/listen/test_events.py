@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seismograd.schema import EventFlag, EventKind, Origin, StepFlag
+from seismograd.listen.hub import HUB
+from seismograd.listen.session import Session
+from seismograd.measure.reference import Reference
+from seismograd.schema import EventFlag, EventKind, Origin, Row, StepFlag
 from tests.listen.loops import by_hand_with_clips, optimizer_of_a_framework, told_nothing
 from tests.listen.watched import watched
 
@@ -475,3 +478,25 @@ def test_updates_by_hand_are_told_from_an_optimizer_of_a_framework() -> None:
     assert all(int(row.step["flags"]) & StepFlag.BY_HAND for row in kept.rows)
     late = [bool(flags & USED) for flags, _ in kept.heard(EventKind.CLIP)]
     assert late == [False, True, False, False, True] * 2
+
+
+def test_the_first_step_of_an_optimizer_that_was_not_known_before_has_its_losses() -> None:
+    net = model()
+    rows: list[Row] = []
+    session = Session(Reference(), rows.append, lambda _: None, models=[net])
+    HUB.attach(session)
+    try:
+        optimizer = sgd(net)
+        losses: list[float] = []
+        for _ in range(3):
+            for num in (4, 3):
+                loss = loss_of(net, num)
+                loss.backward()
+                losses.append(loss.item())
+            optimizer.step()
+            optimizer.zero_grad()
+    finally:
+        HUB.detach(session)
+        session.finish()
+    assert [float(row.step["loss"]) for row in rows] == pytest.approx([a + b for a, b in zip(losses[::2], losses[1::2], strict=True)])
+    assert [int(row.step["num_backwards"]) for row in rows] == [2] * 3

@@ -45,6 +45,7 @@ class Heard:
     reduction: Reduction | None = None
     touched: int = 0
     flags: int = 0
+    unclaimed: bool = False  # a backward that has reached no optimizer that was known then
 
     def record(self, iteration: int) -> tuple[object, ...]:
         """As an entry of EVENT_DTYPE; numbers still on a device are waited for."""

@@ -52,6 +52,9 @@ class Registry:
     def window(self, optimizer: torch.optim.Optimizer) -> Window | None:
         """The window of an optimizer, opened when it is first heard of; `None` for one that is not watched."""
         window = self._windows.get(id(optimizer))
+        if window is None and "param_groups" not in vars(optimizer):
+            optimizer = _wrapped(optimizer)
+            window = self._windows.get(id(optimizer))
         if window is None and (self.all_of_the_process or self._concerns(optimizer)):
             self.discover([optimizer])
             window = self._windows.get(id(optimizer))
@@ -143,3 +146,12 @@ class Registry:
         found = discovery.look(everywhere=self._looking_s < max(1.0, MAX_SHARE_OF_LOOKING * (began - self._start_s)))
         self._looking_s += time.perf_counter() - began
         return found
+
+
+def _wrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """What an object that only passes for an optimizer (as those of Lightning) has inside."""
+    for name in ("_optimizer", "optimizer"):
+        inner = vars(optimizer).get(name)
+        if isinstance(inner, torch.optim.Optimizer):
+            return inner
+    return optimizer

@@ -11,7 +11,7 @@ import torch
 from seismograd.listen.calls.within import stepping
 from seismograd.listen.graph import Leaf, leaves_in_order
 from seismograd.listen.guard import Guard
-from seismograd.listen.iteration import Heard, Stepped
+from seismograd.listen.iteration import Stepped
 from seismograd.listen.lanes import Lane
 from seismograd.listen.log import Log
 from seismograd.listen.losses import Losses
@@ -98,10 +98,12 @@ class Backwards:
                 self._is_of_closure(window)
             if window.stepping or window.eager:
                 self._reader.read(lane, window)
+        if heard is not None and not heard.touched:
+            heard.unclaimed = True
         if not self._touched and self._registry.all_of_the_process and leaves:
             self._registry.by_hand.backward_ended([leaf.tensor for leaf in leaves])
             if self._registry.by_hand.held():
-                self._backward_by_hand(lane, loss, scale, heard)
+                self._backward_by_hand(lane, loss, scale)
 
     def compared(self, lane: Lane, labels: Sequence[str], parameters: Sequence[torch.Tensor], products: Any, reached: Any) -> None:
         """The script compared losses that it names: inner products of their gradients  # (L, L, P), and which reaches which  # (L, P)."""
@@ -127,7 +129,7 @@ class Backwards:
         look_at(window)
         window.step_ended()
 
-    def _backward_by_hand(self, lane: Lane, loss: Scalar, scale: Scalar | None, heard: Heard | None) -> None:
+    def _backward_by_hand(self, lane: Lane, loss: Scalar, scale: Scalar | None) -> None:
         """It added to the gradients of what no optimizer of torch holds. The learning rate is that of now: a scheduler may change it
         before it is known that there was a step.
         """
@@ -135,8 +137,6 @@ class Backwards:
         self._lr = self._log.scalar(None if own is None else own.lr())
         window.clearing.added()
         window.backward_ended(loss, scale)
-        if heard is not None:
-            heard.touched |= window.bit
         self._reader.read(lane, window)
 
     def _of(self, lane: Lane) -> list[Window]:

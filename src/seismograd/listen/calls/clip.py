@@ -55,7 +55,7 @@ class Clips:
                 self._clipped(lane, window, Clip(columns_of(ids, window, self._registry.roster), norm, bound, kind == NORM))
         index = concerned[0].index if len(concerned) == 1 else -1
         heard = self._log.heard(lane, EventKind.CLIP, index, value=norm, limit=bound, detail=kind, scale=clipping.scale)
-        heard.flags, heard.touched = int(clipping.flags) | within, sum(w.bit for w in concerned)
+        heard.flags, heard.touched = int(clipping.flags) | within, sum(w.bit for w in concerned if not w.by_hand)
 
     def _clipped(self, lane: Lane, window: Window, clip: Clip) -> None:
         """The window has been clipped. Of a step that evaluates several times the first one counts, as for what is read."""

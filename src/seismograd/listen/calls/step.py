@@ -39,9 +39,12 @@ class Steps:
 
     def step_begins(self, lane: Lane, optimizer: Any, closure: bool, compiled: bool) -> None:
         """An optimizer is about to consume its gradients. Given a closure it may make them first; whether it does will be seen."""
-        window = self._registry.window(optimizer)
+        window = self._registry.known(optimizer)
         if window is None:
-            return
+            window = self._registry.window(optimizer)
+            if window is None:
+                return
+            _claim(lane, window)
         if window.stepping and is_within_a_step():  # a subclass calls the step of its base, and torch announces both
             window.steps_within += 1
             return
@@ -180,6 +183,16 @@ def _has_compiled() -> bool:
     utils = sys.modules.get("torch._dynamo.utils")
     counters = getattr(utils, "counters", None)
     return bool(counters and counters["frames"]["ok"])
+
+
+def _claim(lane: Lane, window: Window) -> None:
+    """Of an optimizer that is heard of for the first time, when it steps: the backwards before that reached no other one are its own."""
+    if any(p.grad is not None for p in window.held()):
+        for event in lane.iteration.events:
+            if event.kind == EventKind.BACKWARD and event.unclaimed:
+                event.touched |= window.bit
+                window.backward_ended(event.value, event.scale)
+                window.clearing.added()
 
 
 def _is_first_heard(lane: Lane) -> bool:
