@@ -500,3 +500,16 @@ def test_the_first_step_of_an_optimizer_that_was_not_known_before_has_its_losses
         session.finish()
     assert [float(row.step["loss"]) for row in rows] == pytest.approx([a + b for a, b in zip(losses[::2], losses[1::2], strict=True)])
     assert [int(row.step["num_backwards"]) for row in rows] == [2] * 3
+
+
+def test_gradients_that_are_kept_while_their_network_is_frozen_are_still_known_as_used() -> None:
+    with watched() as kept:
+        nets = nn.Linear(6, 6), nn.Linear(6, 1)
+        optimizers = sgd(nets[0]), sgd(nets[1])
+        for step in range(8):
+            for number, net in enumerate(nets):
+                net.requires_grad_(number == step % 2)
+            nets[1](nets[0](data()[0])).square().mean().backward()
+            optimizers[step % 2].step()  # and nobody clears
+    carried = [bool(row.values["carried"].any()) for row in kept.rows]
+    assert carried == [False, False, *[True] * 6]

@@ -23,9 +23,7 @@ def statuses(path: Path) -> dict[str, RuleStatus]:
 
 
 @pytest.mark.parametrize(("code", "program"), FAULTY.values(), ids=FAULTY)
-def test_a_fault_is_the_first_finding_and_hardly_another_is_made(
-    code: str, program: Program, tmp_path: Path
-) -> None:
+def test_a_fault_is_the_first_finding_and_hardly_another_is_made(code: str, program: Program, tmp_path: Path) -> None:
     findings = judged(program, tmp_path / "run")
     assert [finding.code for finding in findings][:1] == [code]
     assert len(findings) <= 2

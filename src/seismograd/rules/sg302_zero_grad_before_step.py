@@ -93,7 +93,9 @@ class ZeroGradBeforeStep(Rule):
 
     def shortfall(self) -> Message | None:
         if self._num_undecided >= self.in_a_row:
-            return say("gradients are cleared within {count} steps, and whether these had used them does not show", count=self._num_undecided)
+            return say(
+                "gradients are cleared within {count} steps, and whether these had used them does not show", count=self._num_undecided
+            )
         return self._windows.shortfall(self.in_a_row)
 
     def _is_last_only(self, window: Window) -> bool:

@@ -17,7 +17,7 @@ from seismograd.listen.log import Log
 from seismograd.listen.losses import Losses
 from seismograd.listen.pairs import Compared
 from seismograd.listen.reader import Reader
-from seismograd.listen.reading import NO_COLUMNS, carried_columns, look_at
+from seismograd.listen.reading import NO_COLUMNS, carried_columns, look_at, look_at_others
 from seismograd.listen.registry import Registry
 from seismograd.listen.scalars import Scalar, total_of
 from seismograd.listen.turns import Turns
@@ -64,7 +64,7 @@ class Backwards:
         windows, extras = self._of(lane), self._turns.thinning.extras
         for window in windows:
             if not window.clearing.follows_any():
-                look_at(window)  # what it updates was frozen before
+                look_at_others(window)
             if window.clearing.backward_begins(bool(window.losses)):
                 window.thrown_away()
             if window.apart.several and self._sampling and extras and not window.stepping:
