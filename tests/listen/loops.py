@@ -312,6 +312,150 @@ def sgd_with_closure(tell: Tell) -> Outcome:
     return state(model)
 
 
+def closure_with_clip(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = loss_of(model, step)  # noqa: B023
+            loss.backward()
+            tell(grads(model))
+            if step % 2:  # noqa: B023
+                nn.utils.clip_grad_value_(model.parameters(), 0.01)
+            nn.utils.clip_grad_norm_(model.parameters(), 0.02)
+            tell.applied(grads(model))
+            return loss
+
+        optimizer.step(closure)
+    return state(model)
+
+
+def lbfgs_with_clip(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=3)
+    for step in range(3):
+        calls = 0
+
+        def closure() -> Tensor:
+            nonlocal calls
+            for p in model.parameters():
+                p.grad = None
+            loss = loss_of(model, step)  # noqa: B023
+            loss.backward()
+            if calls == 0:
+                tell(grads(model))
+            nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+            if calls == 0:
+                tell.applied(grads(model))
+            calls += 1
+            return loss
+
+        optimizer.step(closure)
+    return state(model)
+
+
+def closure_of_last_micro_batch(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for number in range(9):
+
+        def micro(number: int = number) -> Tensor:
+            if number % 3 == 0:
+                optimizer.zero_grad()
+            loss = loss_of(model, number, 8) / 3
+            loss.backward()
+            if number % 3 == 2:
+                tell(grads(model))
+                nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+                tell.applied(grads(model))
+            return loss
+
+        if number % 3 == 2:
+            optimizer.step(micro)
+        else:
+            micro()
+    return state(model)
+
+
+def closure_of_two_losses(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(4):
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            first, second = loss_of(model, 2 * step), loss_of(model, 2 * step + 1)  # noqa: B023
+            first.backward()
+            second.backward()
+            tell(grads(model))
+            return first + second
+
+        optimizer.step(closure)
+    return state(model)
+
+
+def closure_that_only_returns(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(4):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+        tell.applied(grads(model))
+        optimizer.step(lambda: None)
+    return state(model)
+
+
+def optimizers_with_closures(tell: Tell) -> Outcome:
+    """As in a grid search: the columns of the later copies are those of the first."""
+    outcome: Outcome = []
+    for lr in (0.1, 0.2, 0.3):
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+        for step in range(3):
+
+            def closure() -> Tensor:
+                optimizer.zero_grad()  # noqa: B023
+                loss = loss_of(model, step)  # noqa: B023
+                loss.backward()
+                tell(grads(model))  # noqa: B023
+                return loss
+
+            optimizer.step(closure)
+        outcome += state(model)
+    return outcome
+
+
+def gan_with_closures(tell: Tell) -> Outcome:
+    torch.manual_seed(0)
+    generator, critic = nn.Linear(8, 8), nn.Linear(8, 1)
+    first = torch.optim.Adam(generator.parameters(), lr=1e-3)
+    second = torch.optim.Adam(critic.parameters(), lr=1e-3)
+    for step in range(4):
+        x, _ = batch(step)
+
+        def of_critic(x: Tensor = x) -> Tensor:
+            second.zero_grad()
+            loss = critic(generator(x).detach()).mean() - critic(x).mean()
+            loss.backward()
+            tell(grads(critic, "critic."))
+            return loss
+
+        def of_generator(x: Tensor = x) -> Tensor:
+            first.zero_grad()
+            loss = -critic(generator(x)).mean()
+            loss.backward()
+            tell(grads(generator, "generator."))
+            return loss
+
+        second.step(of_critic)
+        first.step(of_generator)
+    return state(generator, critic)
+
+
 def gradient_penalty(tell: Tell) -> Outcome:
     model = mlp(out=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -721,6 +865,58 @@ def by_hand(tell: Tell) -> Outcome:
     return state(model)
 
 
+def by_hand_with_clips(tell: Tell) -> Outcome:
+    """Clipped before the update, and once more after it, which changes nothing."""
+    model = mlp()
+    for step in range(4):
+        model.zero_grad()
+        loss_of(model, step).backward()
+        tell(grads(model))
+        if step % 2:
+            nn.utils.clip_grad_value_(model.parameters(), 0.01)
+        nn.utils.clip_grad_norm_(model.parameters(), 0.02)
+        tell.applied(grads(model))
+        with torch.no_grad():
+            for p in model.parameters():
+                assert p.grad is not None
+                p -= 0.1 * p.grad
+        nn.utils.clip_grad_norm_(model.parameters(), 1e-6)
+    return state(model)
+
+
+class OwnOptimizer:
+    """As a framework makes them: nothing of torch's, groups as lists and rates beside them."""
+
+    def __init__(self, *groups: list[Tensor], lr: float) -> None:
+        self.param_lists = groups
+        self.hypers = [{"lr": lr} for _ in groups]
+
+    def step(self) -> None:
+        with torch.no_grad():
+            for group, rates in zip(self.param_lists, self.hypers, strict=True):
+                for p in group:
+                    if p.grad is not None:
+                        p.sub_(rates["lr"] * p.grad)
+
+    def zero_grad(self) -> None:
+        for p in (p for group in self.param_lists for p in group):
+            p.grad = None
+
+
+def optimizer_of_a_framework(tell: Tell) -> Outcome:
+    model = mlp()
+    optimizer = OwnOptimizer(list(model[0].parameters()), [*model[2].parameters(), *model[4].parameters()], lr=0.1)
+    for step in range(4):
+        optimizer.hypers[0]["lr"] = 0.1 / (1 + step)
+        loss_of(model, step).backward()
+        tell(grads(model))
+        nn.utils.clip_grad_norm_(model.parameters(), 0.02)
+        tell.applied(grads(model))
+        optimizer.step()
+        optimizer.zero_grad()
+    return state(model)
+
+
 def by_hand_through_data(tell: Tell) -> Outcome:
     """As the first tutorials do it: `.data`, and `.grad.zero_()`."""
     model = mlp()
@@ -911,6 +1107,13 @@ LOOPS = (
     Loop("two losses, two backwards, one step", two_losses_one_step, "before step, after both"),
     Loop("LBFGS with a closure", lbfgs, "after the first evaluation of the closure"),
     Loop("SGD with a closure", sgd_with_closure, "after the closure's backward"),
+    Loop("SGD with a closure that clips", closure_with_clip, "after the closure's backward, before its clip"),
+    Loop("LBFGS with a closure that clips", lbfgs_with_clip, "after the first evaluation's backward, before its clip"),
+    Loop("accumulation, the last micro-batch in a closure", closure_of_last_micro_batch, "after the closure's backward, before its clip"),
+    Loop("two losses in a closure", closure_of_two_losses, "after the closure's last backward"),
+    Loop("a closure that only returns", closure_that_only_returns, "before the clip"),
+    Loop("optimizers one after the other, with closures", optimizers_with_closures, "after the closure's backward"),
+    Loop("GAN with closures", gan_with_closures, "after each closure's backward; an iteration each"),
     Loop("gradient penalty (create_graph)", gradient_penalty, "before step"),
     Loop("FGSM (gradients of inputs)", fgsm, "before step, without what zero_grad discarded"),
     Loop("checkpointing, not reentrant", checkpointing_not_reentrant, "before step"),
@@ -944,6 +1147,8 @@ LOOPS = (
     Loop("functional_call with a dictionary of weights", functional, "before step; named by variable and key"),
     Loop("torch.func.grad", torch_func_grad, "before step"),
     Loop("updates by hand, no optimizer", by_hand, "after backward; a step is when the weights have changed"),
+    Loop("updates by hand with a clip", by_hand_with_clips, "before the clip; a step is when the weights have changed"),
+    Loop("an optimizer class of a framework", optimizer_of_a_framework, "before the clip; a step is when the weights have changed"),
     Loop("updates by hand through .data", by_hand_through_data, "after backward; a step is when the weights have changed"),
     Loop("a module replaced in the run", module_replaced, "before step; its columns go on"),
     Loop("inner loops with models of their own", inner_loops, "before each step; a copy takes over the columns of the one before"),

@@ -10,7 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seismograd.schema import EventFlag, EventKind, Origin
+from seismograd.listen.hub import HUB
+from seismograd.listen.session import Session
+from seismograd.measure.reference import Reference
+from seismograd.schema import EventFlag, EventKind, Origin, Row, StepFlag
+from tests.listen.loops import by_hand_with_clips, optimizer_of_a_framework, told_nothing
 from tests.listen.watched import watched
 
 NONE, USED, EMPTY, SHARED, SUMMED, RESCALED = (
@@ -333,3 +337,179 @@ def test_the_step_of_a_base_class_within_that_of_a_subclass_is_one_step() -> Non
                 optimizer.step()
     assert kept.heard(EventKind.STEP) == [(NONE, 1)] * 4
     assert [int(row.step["num_backwards"]) for row in kept.rows] == [1] * 4
+
+
+def gan(steps: int = 3) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
+    """As DCGAN: the discriminator's loss in two halves, the generator's through the discriminator."""
+    generator, critic = nn.Linear(6, 6), nn.Linear(6, 1)
+    of_critic, of_generator = sgd(critic), sgd(generator)
+    for _ in range(steps):
+        critic.zero_grad()
+        critic(data()[0]).mean().backward()
+        fake = generator(data()[0])
+        (-critic(fake.detach()).mean()).backward()
+        of_critic.step()
+        generator.zero_grad()
+        critic(fake).mean().backward()
+        of_generator.step()
+    return critic, [of_critic, of_generator]
+
+
+def test_what_a_clear_threw_away_is_no_backward_of_the_step() -> None:
+    with watched() as kept:
+        made = gan()
+    assert [int(row.step["num_backwards"]) for row in kept.rows] == [2, 1] * 3
+    assert len(made[1]) == len(kept.session.optimizers)
+
+
+def test_a_backward_through_another_network_is_no_tail_of_it() -> None:
+    for more in range(3):
+        with watched() as kept:
+            critic, optimizers = gan()
+            for _ in range(more):
+                critic(data()[0]).mean().backward()
+            kept.session.finish()
+        assert [note.count for note in kept.notes if note.kind == "tail"] == [more][:more]
+        del optimizers
+
+
+def test_losses_that_were_cleared_by_hand_are_not_of_the_step() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+        losses: list[float] = []
+        for number in range(6):
+            for _ in range(2):
+                if number % 2:
+                    optimizer.zero_grad()
+                for p in net.parameters():
+                    if number % 3 == 0:
+                        p.grad = None
+                    elif p.grad is not None:
+                        p.grad.zero_()
+                loss = loss_of(net)
+                loss.backward()
+            losses.append(loss.item())
+            optimizer.step()
+    assert [float(row.step["loss"]) for row in kept.rows] == pytest.approx(losses)
+    assert [int(row.step["num_backwards"]) for row in kept.rows] == [1] * 6
+
+
+def test_the_first_step_of_what_was_frozen_when_it_was_first_seen_has_its_loss() -> None:
+    """As a GAN under Lightning, which freezes what is not being trained."""
+    with watched() as kept:
+        nets = nn.Linear(6, 6), nn.Linear(6, 1)
+        optimizers = sgd(nets[0]), sgd(nets[1])
+        losses: list[float] = []
+        for step in range(6):
+            for number, net in enumerate(nets):
+                net.requires_grad_(number == step % 2)
+            loss = nets[1](nets[0](data()[0])).square().mean()
+            optimizers[step % 2].zero_grad()
+            loss.backward()
+            losses.append(loss.item())
+            optimizers[step % 2].step()
+    assert [float(row.step["loss"]) for row in kept.rows] == pytest.approx(losses)
+    assert [int(row.step["num_backwards"]) for row in kept.rows] == [1] * 6
+
+
+def test_what_happens_within_a_closure_says_so_and_which_evaluation_it_is_of() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=2)
+        calls = 0
+
+        def closure() -> Tensor:
+            nonlocal calls
+            calls += 1
+            optimizer.zero_grad()
+            loss = loss_of(net)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+            return loss
+
+        optimizer.step(closure)
+        optimizer.zero_grad()
+    assert calls == 2
+    within, again = EventFlag.CLOSURE, EventFlag.CLOSURE | EventFlag.AGAIN
+    assert kept.heard(EventKind.STEP) == [(within, 1)]
+    assert kept.heard(EventKind.BACKWARD) == [(within, 1), (again, 1)]
+    assert kept.heard(EventKind.CLIP) == [(within, 1), (again, 1)]
+    assert [flags for flags, _ in kept.heard(EventKind.ZERO_GRAD)][-1] == USED
+
+
+def test_a_closure_that_raises_is_not_taken_for_one_that_goes_on() -> None:
+    with watched() as kept:
+        net = model()
+        optimizer = sgd(net)
+
+        def fails() -> Tensor:
+            optimizer.zero_grad()
+            loss_of(net).backward()
+            raise MemoryError
+
+        with pytest.raises(MemoryError):
+            optimizer.step(fails)  # type: ignore[arg-type]
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss_of(net).backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+            optimizer.step()
+    assert kept.heard(EventKind.BACKWARD) == [(EventFlag.CLOSURE, 1), *[(NONE, 1)] * 3]
+    assert [float(row.step["clip_limit"]) for row in kept.rows[1:]] == [pytest.approx(0.1)] * 3
+    assert [int(row.step["num_backwards"]) for row in kept.rows[1:]] == [1] * 3
+
+
+def test_an_optimizer_of_a_framework_has_a_name_and_its_rates() -> None:
+    with watched() as kept:
+        optimizer_of_a_framework(told_nothing)
+    (known,) = kept.session.optimizers
+    assert known.kind == "OwnOptimizer"
+    assert [float(row.step["lr"]) for row in kept.rows] == pytest.approx([0.1, 0.05, 0.1 / 3, 0.025])
+    assert not any(int(row.step["flags"]) & StepFlag.BY_HAND for row in kept.rows)
+    assert [float(row.step["clip_limit"]) for row in kept.rows] == pytest.approx([0.02] * 4)
+
+
+def test_updates_by_hand_are_told_from_an_optimizer_of_a_framework() -> None:
+    with watched() as kept:
+        by_hand_with_clips(told_nothing)
+    (known,) = kept.session.optimizers
+    assert known.kind == ""
+    assert all(int(row.step["flags"]) & StepFlag.BY_HAND for row in kept.rows)
+    late = [bool(flags & USED) for flags, _ in kept.heard(EventKind.CLIP)]
+    assert late == [False, True, False, False, True] * 2
+
+
+def test_the_first_step_of_an_optimizer_that_was_not_known_before_has_its_losses() -> None:
+    net = model()
+    rows: list[Row] = []
+    session = Session(Reference(), rows.append, lambda _: None, models=[net])
+    HUB.attach(session)
+    try:
+        optimizer = sgd(net)
+        losses: list[float] = []
+        for _ in range(3):
+            for num in (4, 3):
+                loss = loss_of(net, num)
+                loss.backward()
+                losses.append(loss.item())
+            optimizer.step()
+            optimizer.zero_grad()
+    finally:
+        HUB.detach(session)
+        session.finish()
+    assert [float(row.step["loss"]) for row in rows] == pytest.approx([a + b for a, b in zip(losses[::2], losses[1::2], strict=True)])
+    assert [int(row.step["num_backwards"]) for row in rows] == [2] * 3
+
+
+def test_gradients_that_are_kept_while_their_network_is_frozen_are_still_known_as_used() -> None:
+    with watched() as kept:
+        nets = nn.Linear(6, 6), nn.Linear(6, 1)
+        optimizers = sgd(nets[0]), sgd(nets[1])
+        for step in range(8):
+            for number, net in enumerate(nets):
+                net.requires_grad_(number == step % 2)
+            nets[1](nets[0](data()[0])).square().mean().backward()
+            optimizers[step % 2].step()  # and nobody clears
+    carried = [bool(row.values["carried"].any()) for row in kept.rows]
+    assert carried == [False, False, *[True] * 6]

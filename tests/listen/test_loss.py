@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -96,5 +98,30 @@ def test_looking_recomputes_nothing_that_was_checkpointed() -> None:
 
     result = checkpoint(loss, x(), use_reentrant=False)
     assert isinstance(result, Tensor)
-    assert reduction_of(result) is None
+    found = reduction_of(result)
+    assert found is not None
+    assert (math.isnan(found.count.read()), math.isnan(found.weight.read())) == (True, True)
+    assert found.flags == EventFlag.RESCALED  # the division was seen, what is behind it was not
     assert len(calls) == 1
+
+
+class Opaque(torch.autograd.Function):
+    """A loss whose graph shows nothing, as that of a compiled model."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor) -> Tensor:  # type: ignore[override]
+        return given.sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad.expand(NUM, 3)
+
+
+def test_a_division_is_seen_where_what_it_divides_is_not() -> None:
+    opaque: Tensor = Opaque.apply(x())
+    assert reduction_of(opaque) is None
+    for loss in (opaque / 2, 0.5 * opaque, (opaque / 2).clone(), opaque / 2 + x().norm()):
+        found = reduction_of(loss)
+        assert found is not None
+        assert found.flags == EventFlag.RESCALED
+        assert math.isnan(found.weight.read())

@@ -60,3 +60,22 @@ def test_two_threads_give_each_its_own_iterations() -> None:
     for recorded, expected in zip(sorted(found.values()), sorted(norms.values()), strict=True):
         np.testing.assert_allclose(recorded, expected, rtol=1e-6)
     assert {int(row.step["num_backwards"]) for row in rows[2:]} == {2}
+
+
+def test_the_time_of_threads_that_train_side_by_side_is_not_added_up() -> None:
+    rows: list[Row] = []
+    one = Session(Reference(), rows.append, lambda _: None)
+    together = threading.Barrier(4)
+    models = [mlp(seed=seed) for seed in range(4)]
+    HUB.attach(one)
+    threads = [threading.Thread(target=train, args=(model, together, [], 0)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    HUB.detach(one)
+    one.finish()
+    assert len(rows) == 4 * STEPS
+    spent_s = sum(float(row.step["overhead_s"]) for row in rows[4:])
+    wall_s = float(rows[-1].step["time_s"]) - float(rows[3].step["time_s"])
+    assert 0 < spent_s <= 1.1 * wall_s  # each waits for the others, which was counted four times

@@ -1,4 +1,4 @@
-"""Training without an optimizer: the script changes the weights itself, and that they changed is all there is to hear."""
+"""Training without an optimizer of torch: that the weights changed is all there is to hear of a step."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from seismograd.listen.foreign import Foreign
 from seismograd.listen.ranks.pieces import held_part
 
 MAX_LOOKED_AT = 64
@@ -21,6 +22,7 @@ class ByHand:
     def __init__(self) -> None:
         self._seen: dict[int, tuple[weakref.ref[torch.Tensor], float]] = {}
         self._trained: dict[int, weakref.ref[torch.Tensor]] = {}
+        self.optimizer: Foreign | None = None  # of a framework's own class, which makes the steps
 
     def held(self) -> list[torch.Tensor]:
         """The parameters, in the order in which the forward pass uses them."""

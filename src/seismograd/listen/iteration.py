@@ -45,6 +45,7 @@ class Heard:
     reduction: Reduction | None = None
     touched: int = 0
     flags: int = 0
+    unclaimed: bool = False  # a backward that has reached no optimizer that was known then
 
     def record(self, iteration: int) -> tuple[object, ...]:
         """As an entry of EVENT_DTYPE; numbers still on a device are waited for."""
@@ -193,6 +194,13 @@ class Iteration:
                 yield from step.reading.losses
             if step.probed is not None:
                 yield from (scalar for _, _, scalar in step.probed.waiting)
+
+    def cut(self, step: int, event: int) -> Iteration:
+        """Take what begins with this step and this event out, as an iteration of its own."""
+        rest = Iteration(self.events[event:], self.steps[step:], self.compared)
+        del self.events[event:], self.steps[step:]
+        self.compared = []
+        return rest
 
     def has_stepped(self, optimizer: int) -> bool:
         """Whether this optimizer has made its step in this iteration."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 
 import torch
@@ -33,6 +34,7 @@ class Lane:
     loss_scale: Scalar | None = None  # told by GradScaler.scale, for the next backward
     clipping: Clipping = field(default_factory=Clipping)  # the clip that is running
     now_s: float = 0.0  # when the call that is being dealt with was heard, by `time.perf_counter`
+    turned_s: float = 0.0  # when its last iteration was over, by the same
 
 
 class Lanes:
@@ -46,12 +48,17 @@ class Lanes:
         thread = threading.get_ident()
         lane = self._by_thread.get(thread)
         if lane is None:
-            lane = self._running() or self._by_thread.setdefault(thread, Lane())
+            lane = self._running() or self._by_thread.setdefault(thread, Lane(turned_s=time.perf_counter()))
         return lane
 
     def all(self) -> list[Lane]:
         """Every lane there has been."""
         return list(self._by_thread.values())
+
+    def num_at_work(self, lane: Lane) -> int:
+        """How many threads have trained during the iteration of this lane, which is over now: their times run side by side."""
+        since, lane.turned_s = lane.turned_s, lane.now_s
+        return max(1, sum(each.now_s >= since for each in self._by_thread.values()))
 
     def _running(self) -> Lane | None:
         """Inside a backward but on a thread that never called one: autograd's own, so the lane is that of the one backward that runs."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
 import torch
 
-from seismograd.listen.scalars import Product
+from seismograd.listen.scalars import Product, Scalar
 from seismograd.schema import EventFlag
 
 MAX_OPERATIONS = 48  # looked at behind a loss
@@ -55,20 +56,28 @@ class Reduction:
     count: Product = field(default_factory=Product)
     weight: Product = field(default_factory=Product)
     flags: EventFlag = EventFlag.NONE
+    shown: bool = True
+
+
+_NOT_KNOWN = Product((Scalar(math.nan),))
+NOT_SHOWN = Reduction(_NOT_KNOWN, _NOT_KNOWN, shown=False)
 
 
 def reduction_of(loss: object) -> Reduction | None:
     """How a loss was put together, read from the last operations of its graph; `None` when they do not show it.
 
-    Nothing is computed that the script has not, but for counting a mask or the targets that count; saved tensors that are not at hand
-    (checkpointing, offloading) are left alone.
+    Where they show only that it was multiplied or divided by a number, as when all before that was
+    compiled, count and weight are NaN. Nothing is computed that the script has not, but for counting
+    a mask or the targets that count; saved tensors that are not at hand (checkpointing, offloading)
+    are left alone.
     """
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or loss.grad_fn is None:
         return None
-    return _reduction(loss.grad_fn, MAX_OPERATIONS)
+    found = _reduction(loss.grad_fn, MAX_OPERATIONS)
+    return found if found.shown or found.flags else None
 
 
-def _reduction(top: Any, budget: int) -> Reduction | None:
+def _reduction(top: Any, budget: int) -> Reduction:
     factors, divisors = Product(), list[Any]()
     rescaled = EventFlag.NONE
     node = top
@@ -76,14 +85,13 @@ def _reduction(top: Any, budget: int) -> Reduction | None:
         budget -= 1
         name: str = node.name()
         if name in OF_EACH or name in WITH_REDUCTION:
-            found = _reduced(node, name, divisors)
-            return None if found is None else replace(found, weight=found.weight * factors, flags=found.flags | rescaled)
+            return _rescaled(_reduced(node, name, divisors), factors, rescaled)
         if name in SAME_NUMBER:
             node = _source(node)
         elif name in ("MulBackward0", "DivBackward0"):
             place, other = _constant(node, name)
             if other is None:
-                return None
+                break
             factors = factors.times(other) if name == "MulBackward0" else factors.over(other)
             if name == "DivBackward0":
                 divisors.append(other)
@@ -93,12 +101,18 @@ def _reduction(top: Any, budget: int) -> Reduction | None:
             first = _source(node)
             if first is not None and first.name() == "MulBackward1":  # label smoothing: the main term of one and the same loss
                 first = _source(first)
-            terms = (None if each is None else _reduction(each, budget // 2) for each in (first, _source(node, 1)))
-            main = next((term for term in terms if term is not None), None)
-            return None if main is None else replace(main, weight=main.weight * factors, flags=main.flags | rescaled)
+            terms = [_reduction(each, budget // 2) for each in (first, _source(node, 1)) if each is not None]
+            main = next((term for term in terms if term.shown), terms[0] if terms else NOT_SHOWN)
+            return _rescaled(main, factors, rescaled)
         else:
-            return None
-    return None
+            break
+    return replace(NOT_SHOWN, flags=rescaled)
+
+
+def _rescaled(main: Reduction, factors: Product, rescaled: EventFlag) -> Reduction:
+    """The main term of a loss, multiplied by what comes after it."""
+    flags = main.flags | rescaled
+    return replace(main, weight=main.weight * factors, flags=flags) if main.shown else replace(NOT_SHOWN, flags=flags)
 
 
 def _source(node: Any, place: int = 0) -> Any:
@@ -134,10 +148,10 @@ def _shape_of_source(node: Any) -> tuple[int, ...] | None:
     return None if metadata is None or place >= len(metadata) else tuple(int(size) for size in metadata[place].shape)
 
 
-def _reduced(node: Any, name: str, divisors: list[Any]) -> Reduction | None:
+def _reduced(node: Any, name: str, divisors: list[Any]) -> Reduction:
     shape = _shape_of_source(node)
     if shape is None:
-        return None
+        return NOT_SHOWN
     numel = prod(shape)
     if name in WITH_REDUCTION:
         if name in NLL:
@@ -146,7 +160,7 @@ def _reduced(node: Any, name: str, divisors: list[Any]) -> Reduction | None:
             counted = Product().times(float(numel))
         reduction = node._saved_reduction
         if counted is None or reduction not in (MEAN, SUM):
-            return None
+            return NOT_SHOWN
         if reduction == MEAN:
             return Reduction(counted, Product().over_all(counted))
         return _summed(counted, shape, divisors)

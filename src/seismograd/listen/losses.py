@@ -38,9 +38,8 @@ class Losses:
                 self._log.wait_for([*heard.reduction.count.pending(), *heard.reduction.weight.pending()])
         before = -1
         for window in windows:
-            if window.stepping:
-                heard.flags |= EventFlag.CLOSURE
-            elif window.losses:
+            heard.flags |= window.flags_within()
+            if window.losses and not window.evaluates_again:
                 before = max(before, window.last_operation)
         if before >= 0 and self._sharing.shared(heard.site, tops, before):
             heard.flags |= EventFlag.SHARED

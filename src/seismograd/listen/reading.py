@@ -92,6 +92,15 @@ def look_at(window: Window) -> None:
     window.clearing = Clearing([p for p in window.held() if p.requires_grad])
 
 
+def look_at_others(window: Window) -> None:
+    """All that was looked at is frozen: follow what is trained instead, if anything is. What is frozen for a while, as one half of a GAN
+    while the other is trained, stays.
+    """
+    trained = [p for p in window.held() if p.requires_grad]
+    if trained:
+        window.clearing = Clearing(trained)
+
+
 def read(
     window: Window,
     planned: Plan,

@@ -11,6 +11,7 @@ import torch
 
 from seismograd.listen import discovery
 from seismograd.listen.byhand import ByHand
+from seismograd.listen.foreign import find_holder
 from seismograd.listen.graph import Leaf
 from seismograd.listen.naming import unique
 from seismograd.listen.reading import look_at
@@ -51,22 +52,30 @@ class Registry:
     def window(self, optimizer: torch.optim.Optimizer) -> Window | None:
         """The window of an optimizer, opened when it is first heard of; `None` for one that is not watched."""
         window = self._windows.get(id(optimizer))
+        if window is None and "param_groups" not in vars(optimizer):
+            optimizer = _wrapped(optimizer)
+            window = self._windows.get(id(optimizer))
         if window is None and (self.all_of_the_process or self._concerns(optimizer)):
             self.discover([optimizer])
             window = self._windows.get(id(optimizer))
         return window
 
     def without_optimizer(self) -> Window:
-        """The window of what the script updates by hand."""
+        """The window of what the script updates by hand, or a framework by an optimizer of its own class."""
         if self._without_optimizer is None:
-            index = len(self.optimizers)
-            self.optimizers.append(Optimizer(index, "", BY_HAND))
-            self._without_optimizer = Window(self.by_hand.held, index, BY_HAND)
+            index, own = len(self.optimizers), find_holder(self.by_hand.held())
+            name = BY_HAND if own is None else own.kind
+            self.by_hand.optimizer = own
+            self.optimizers.append(Optimizer(index, "" if own is None else own.kind, name))
+            self._without_optimizer = Window(self.by_hand.held, index, name)
+            self._without_optimizer.by_hand = True
+            look_at(self._without_optimizer)
         return self._without_optimizer
 
     def holding(self, ids: frozenset[int]) -> list[Window]:
         """The windows that hold any of the parameters with these ids."""
-        return [w for w in self if any(id(p) in ids for p in w.held())]
+        windows = self.windows if self._without_optimizer is None else (*self.windows, self._without_optimizer)
+        return [w for w in windows if any(id(p) in ids for p in w.held())]
 
     def discover(self, more: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Look for what the script has made, and give names to it."""
@@ -128,7 +137,7 @@ class Registry:
     def _learn(self, around: discovery.Found) -> None:
         taken = [(self._windows[key].index, self._windows[key].name, o.param_groups) for key, r in list(self._living.items()) if (o := r())]
         if self._without_optimizer is not None:
-            taken.append((self._without_optimizer.index, BY_HAND, [{"params": self.by_hand.held()}]))
+            taken.append((self._without_optimizer.index, self._without_optimizer.name, [{"params": self.by_hand.held()}]))
         self.roster.learn(taken, around)
 
     def _look(self) -> discovery.Found:
@@ -137,3 +146,12 @@ class Registry:
         found = discovery.look(everywhere=self._looking_s < max(1.0, MAX_SHARE_OF_LOOKING * (began - self._start_s)))
         self._looking_s += time.perf_counter() - began
         return found
+
+
+def _wrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """What an object that only passes for an optimizer (as those of Lightning) has inside."""
+    for name in ("_optimizer", "optimizer"):
+        inner = vars(optimizer).get(name)
+        if isinstance(inner, torch.optim.Optimizer):
+            return inner
+    return optimizer

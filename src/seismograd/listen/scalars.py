@@ -13,10 +13,11 @@ from seismograd.listen.ranks.pieces import held_part
 class Scalar:
     """A number that is known, or a one-element tensor that holds it until somebody brings it over."""
 
-    __slots__ = ("known", "tensor", "value")
+    __slots__ = ("known", "tensor", "used", "value")
 
     def __init__(self, source: object) -> None:
         self.known = False  # else `value` is NaN for want of a number
+        self.used = False  # of a loss: a step has used its gradient
         self.value = math.nan
         self.tensor: torch.Tensor | None = None
         if type(source) is float:

@@ -68,11 +68,13 @@ class Session:
         self.guard = guard = Guard(self._report)
         self._registry = registry = Registry(models, optimizers)
         asked_for = Elements(elements, self._refuse_element)
-        self._turns = turns = Turns(guard, registry.roster, len(asked_for), emit, tell, beside, budget, together, Endings(registry))
+        lanes, roster = self._lanes, registry.roster
+        self._turns = turns = Turns(guard, lanes, roster, len(asked_for), emit, tell, beside, budget, together, Endings(registry))
         reader = Reader(backend, asked_for, registry, log, turns, sampling)
         self._backwards = backwards = Backwards(guard, log, registry, turns, reader, sampling)
-        clips, clearings, scales = Clips(log, registry, reader), Clearings(log, registry), Scales(log, registry, reader)
-        steps = Steps(guard, log, registry, turns, reader, sampling)
+        clips = Clips(log, registry, reader, backwards.step_by_hand)
+        clearings, scales = Clearings(log, registry), Scales(log, registry, reader)
+        steps = Steps(guard, log, registry, turns, reader, tell, sampling)
         self._parts: dict[str, Callable[..., None]] = {
             "backward_begins": backwards.backward_begins,
             "backward_ends": backwards.backward_ends,
@@ -138,15 +140,15 @@ class Session:
         """Hand on the last iterations, and say what no step has used."""
         with self._lock:
             self.guard.call("step_by_hand", self._backwards.step_by_hand, self._lanes.here(), True)
-            left = max((w for w in self._registry if not w.stepping), key=lambda w: len(w.losses), default=None)
+            left = max((w for w in self._registry if not w.stepping), key=lambda w: w.num_unused(), default=None)
             for lane in self._lanes.all():
                 if lane.iteration.steps:
                     self.guard.call("turn", self._turns.turn, lane)
             self.flush()
             if not self._turns.num_rows:
                 self._tell(Note("no_step", -1, self._why_no_step()))
-            elif left is not None and left.losses:
-                count = len(left.losses)
+            elif left is not None and left.num_unused():
+                count = left.num_unused()
                 message = say("{count} backwards after the last step were never used by one", count=count)
                 self._tell(Note("tail", self._turns.num_rows, message, count, left.index, self._log.last_backward(self._lanes.all())))
             self._registry.clear()

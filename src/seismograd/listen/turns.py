@@ -10,7 +10,7 @@ from seismograd.listen.budget import WHOLE, Budget
 from seismograd.listen.endings import Endings
 from seismograd.listen.guard import Guard
 from seismograd.listen.iteration import Iteration
-from seismograd.listen.lanes import Lane
+from seismograd.listen.lanes import Lane, Lanes
 from seismograd.listen.roster import Roster
 from seismograd.listen.rows import row_of
 from seismograd.listen.together import rows_of, runs_of
@@ -25,6 +25,7 @@ class Turns:
     def __init__(
         self,
         guard: Guard,
+        lanes: Lanes,
         roster: Roster,
         num_elements: int,
         emit: Callable[[Row | Rows], None],
@@ -37,7 +38,7 @@ class Turns:
         self.thinning = WHOLE
         self.num_rows = 0
         self.epoch = -1
-        self._guard, self._roster, self._num_elements = guard, roster, num_elements
+        self._guard, self._lanes, self._roster, self._num_elements = guard, lanes, roster, num_elements
         self._emit, self._tell = emit, tell
         self._beside, self._budget, self._together = beside, budget, together
         self._backlog, self._endings = Backlog(), endings
@@ -45,7 +46,7 @@ class Turns:
     def turn(self, lane: Lane, ended_s: float | None = None) -> None:
         """The iteration is over, since `ended_s` if not just now: hand it on and begin the next."""
         done, lane.iteration = lane.iteration, Iteration()
-        done.overhead_s += self._beside()
+        done.overhead_s = (done.overhead_s + self._beside()) / self._lanes.num_at_work(lane)
         self._endings.ended(done)
         now_s = time.perf_counter() if ended_s is None else ended_s
         if self._budget is not None:

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 import torch
 
 from seismograd.listen.applied import Clip
-from seismograd.listen.iteration import Reading
+from seismograd.listen.iteration import Heard, Reading, Stepped
 from seismograd.listen.lanes import Lane
 from seismograd.listen.pairs import Apart
 from seismograd.listen.probe import Probe
 from seismograd.listen.ranks.pieces import held_part
 from seismograd.listen.scalars import Scalar
-from seismograd.schema import IntArray
+from seismograd.schema import EventFlag, IntArray
 
 MAX_LOOKED_AT = 64  # parameters of an optimizer whose gradients are looked at in every backward
+
+CLOSURE, AGAIN = int(EventFlag.CLOSURE), int(EventFlag.AGAIN)  # arithmetic on flags takes a microsecond, on numbers none
 
 Signature = tuple[int, int] | None  # which tensor the gradient is and how often it was changed in place; `None`: there is none
 
@@ -48,12 +50,23 @@ class Clearing:
     def _signatures(self) -> list[Signature]:
         return [None if (p := ref()) is None or (g := p.grad) is None else (id(g), g._version) for ref in self.parameters]
 
-    def backward_begins(self) -> None:
-        """Anything that was used and is still there will be added to."""
+    def follows_any(self) -> bool:
+        """Whether any of the parameters looked at is being trained: others may have been frozen when it began."""
+        return any((p := ref()) is not None and p.requires_grad for ref in self.parameters)
+
+    def backward_begins(self, looks_for_loss: bool = False) -> bool:
+        """Anything that was used and is still there will be added to. Whether what backwards have added, and no step has used, has been
+        cleared since the last thing that was heard of; it only `looks_for_loss` where it is asked to.
+        """
         now = self._signatures()
+        lost = looks_for_loss and not self._used and now != self._last and self._last != self._none and self._is_cleared(now)
         if (self._used and now != self._none) or True in self.carried:
             self.carried = [self._is_carried(i, now[i]) for i in range(len(now))]
         self._before = now
+        return lost
+
+    def _is_cleared(self, now: list[Signature]) -> bool:
+        return now == self._none or all(is_zero(p) for ref in self.parameters if (p := ref()) is not None)
 
     def _is_carried(self, i: int, mark: Signature) -> bool:
         """Whether a gradient, now with this mark, holds what an earlier step had used."""
@@ -73,6 +86,11 @@ class Clearing:
             self._last = now
         self._before = now
         return touched
+
+    def added(self) -> None:
+        """A backward has added to these gradients."""
+        self._used = False
+        self._last = self._before = self._signatures()
 
     def cleared(self) -> None:
         """The optimizer's own `zero_grad` cleared them all."""
@@ -140,6 +158,7 @@ class Window:
         self.index = index
         self.bit = 1 << index if index < 64 else 0  # in `touched` of an event; only the first 64 have one
         self.name = name
+        self.by_hand = False  # no optimizer of torch holds these parameters, and nothing says when they are updated
         self.num_steps = 0
         self.num_backwards_before = 0  # of the window before
         self.plan: Plan | None = None
@@ -157,33 +176,79 @@ class Window:
         """Begin a new window."""
         self.ready: Reading | None = None
         self.num_backwards = 0
+        self.num_heard = 0  # backwards since its last step, also those whose gradients were cleared
         self.losses: list[Scalar] = []
         self.grad_scale: Scalar | None = None  # what the gradients are still multiplied by
         self.loss_scale: Scalar | None = None  # what the loss was multiplied by
         self.clips: list[Clip] = []
+        self.applied: Reading | None = None  # read after a clip within the step, where the clips do not tell what was consumed
+        self.carried: IntArray | None = None  # columns, as they were when the step evaluated the loss
         self.stepping = False
+        self.step: Stepped | None = None  # the one that is under way, and its event
+        self.step_heard: Heard | None = None
+        self.closure = False  # it was given one
+        self.evaluated = False  # it has called backward
+        self.cleared_within = False  # gradients were cleared within it: before it evaluates the loss, or after it has used them
+        self.evaluates_again = False  # it has cleared what came of a backward: what comes now is a later evaluation, as of LBFGS
         self.apart.clear()
         self.last_operation = -1  # number of the last operation of the graphs that were backpropagated into the window
 
     def backward_ended(self, loss: Scalar, scale: Scalar | None) -> None:
         """A backward added into these gradients, so what was read of them before is no longer what they are."""
         self.num_backwards += 1
+        self.num_heard += 1
         self.losses.append(loss)
         self.grad_scale = self.loss_scale = scale
-        self.ready = None
+        self.ready = self.applied = None
         self.clips = []
 
     def cleared(self) -> None:
-        """What was accumulated so far is gone. Inside a step (a closure that evaluates again) what was read stands."""
-        self.losses = []
-        if not self.stepping:
-            self.ready = None
-            self.apart.clear()
+        """What was accumulated so far is gone. Within a step what was read before, or of its first evaluation, stands."""
+        self.thrown_away()
         self.clearing.cleared()
+
+    def thrown_away(self) -> None:
+        """What was accumulated so far is gone, in whatever way."""
+        if self.stepping:
+            self.cleared_within = True
+            self.evaluates_again = self.evaluated
+            return
+        self._forget()
+
+    def evaluation_begins(self) -> None:
+        """The step that is under way calls backward."""
+        if self.cleared_within and not self.evaluated:
+            self._forget()
+
+    def step_raised(self) -> None:
+        """The step that was under way has ended by an exception; what it was given may still be there."""
+        self.stepping = self.closure = self.evaluated = self.cleared_within = self.evaluates_again = False
+        self.step = self.step_heard = None
+
+    def flags_within(self) -> int:
+        """What an event of this window has for happening now, within a step or not."""
+        return 0 if not self.stepping else CLOSURE | AGAIN if self.evaluates_again else CLOSURE
+
+    def num_unused(self) -> int:
+        """How many backwards no step has used, also none of another optimizer that they added to."""
+        return sum(not loss.used for loss in self.losses)
+
+    def were_used(self) -> None:
+        """A step has used these backwards, or left them out because of what they were."""
+        for loss in self.losses:
+            loss.used = True
+
+    def _forget(self) -> None:
+        self.losses = []
+        self.num_backwards = 0
+        self.ready = self.applied = None
+        self.clips = []
+        self.apart.clear()
 
     def step_ended(self) -> None:
         """The step has used the window; a new one begins."""
         self.num_steps += 1
-        self.num_backwards_before = self.num_backwards
+        self.num_backwards_before = self.num_heard
+        self.were_used()
         self.clearing.step_ends()
         self.restart()

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from seismograd.i18n import Message, say
 from seismograd.schema import AnyArray, Block, EventKind, FloatArray, IntArray, StepFlag
 
 BoolArray = npt.NDArray[np.bool_]
@@ -83,3 +84,13 @@ def site_of(block: Block, kind: EventKind, iteration: int, optimizer: int | None
         wanted &= integers(block.events, "optimizer") == optimizer
     at = np.flatnonzero(wanted)
     return line_at(block, int(integers(block.events, "site")[at[0]]) if len(at) else -1)
+
+
+def num_unheard(block: Block) -> int:
+    """How many rows are of steps whose backwards and clips were compiled."""
+    return int(np.count_nonzero(integers(block.steps, "flags") & int(StepFlag.UNHEARD)))
+
+
+def unheard(count: int) -> Message:
+    """Why a rule could not look at these."""
+    return say("backward was compiled in {count} steps, so neither it nor a clip was heard", count=count)

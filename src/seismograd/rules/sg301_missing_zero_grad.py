@@ -31,8 +31,8 @@ class MissingZeroGrad(Rule):
     How it decides
         It follows the gradients themselves, however they are cleared. A parameter counts when the gradient that a step used still held what
         an earlier step had already used, in two of its steps in a row, or in at least {min_scattered} steps that are at least
-        {min_share:.0%} of all. Several backward passes before one step are accumulation, and fine. So are closures, and steps that
-        `GradScaler` skipped.
+        {min_share:.0%} of all. Several backward passes before one step are accumulation, and fine. So are steps that `GradScaler`
+        skipped. Of a closure that is called several times in a step the first call counts.
 
     False alarms
         A program that keeps a part of the old gradient on purpose, as a momentum of its own.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 import numpy as np
@@ -14,7 +14,7 @@ from seismograd.rules.repeated import Repeated, Shown
 from seismograd.rules.rows import statistic
 from seismograd.rules.rule import Rule
 from seismograd.rules.shared import Readers, SharedBlock
-from seismograd.rules.windows import Call, Window, Windows
+from seismograd.rules.windows import Call, Thrown, Window, Windows
 from seismograd.rules.wording import at_line, line_of, optimizer_name
 from seismograd.schema import Block, Evidence, Finding, State, StepFlag
 
@@ -37,7 +37,8 @@ class ZeroGradBeforeStep(Rule):
         A step counts when backward passes added to the gradients of its optimizer, and all of that had been cleared again when it was
         called: by the optimizer, by a module, or by hand. It is found when {in_a_row} steps in a row show it, or {scattered} that are at
         least {share:.0%} of all. In accumulation a step counts when micro-batches from the same line were cleared before it, and those
-        losses are divided by a number of micro-batches or there are at least {min_same} of them.
+        losses are divided by a number of micro-batches or there are at least {min_same} of them. Where a closure clears what it has
+        computed, a step counts when it has not changed the weights.
 
     False alarms
         Clearing after a loss or a norm that was not finite does not count, since that is how a bad batch is left out. Backward passes that
@@ -67,6 +68,7 @@ class ZeroGradBeforeStep(Rule):
 
     _windows: Windows = field(default_factory=Windows, init=False, repr=False)
     _repeated: Repeated = field(init=False, repr=False)
+    _num_undecided: int = field(default=0, init=False, repr=False)  # steps that clear what their closure has computed
 
     def __post_init__(self) -> None:
         self._repeated = Repeated(self.in_a_row, self.scattered, self.share)
@@ -76,15 +78,24 @@ class ZeroGradBeforeStep(Rule):
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for window in block.read_by(self._windows):
-            if window.is_closure or window.flags & StepFlag.SKIPPED:
+            if window.flags & StepFlag.SKIPPED:
                 continue
-            if _is_emptied(window) or _is_emptied_by_hand(block, window):
+            if window.cleared is not None and not _has_moved(block, window):
+                emptied = replace(window, backwards=(), thrown=(*window.thrown, Thrown(window.cleared, window.backwards)))
+                self._repeated.add(window, lambda shown, window=emptied: self._emptied(block, window, shown))
+            elif window.cleared is not None:
+                self._num_undecided += 1
+            elif _is_emptied(window) or _is_emptied_by_hand(block, window):
                 self._repeated.add(window, lambda shown, window=window: self._emptied(block, window, shown))
             elif self._is_last_only(window):
                 self._repeated.add(window, lambda shown, window=window: self._last_only(block, window, shown))
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
+        if self._num_undecided >= self.in_a_row:
+            return say(
+                "gradients are cleared within {count} steps, and whether these had used them does not show", count=self._num_undecided
+            )
         return self._windows.shortfall(self.in_a_row)
 
     def _is_last_only(self, window: Window) -> bool:
@@ -161,6 +172,16 @@ class ZeroGradBeforeStep(Rule):
 def _is_usable(backward: Call) -> bool:
     """Whether its loss gave no reason to throw it away."""
     return math.isfinite(backward.value)
+
+
+def _has_moved(block: Block, window: Window) -> bool:
+    """Whether the step has changed the weights, as far as that was looked at; it counts as changed where it was not."""
+    if "update_ratio" not in block.values:
+        return True
+    own = np.array([parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_)
+    update = statistic(block, "update_ratio")[window.row][own]
+    known = update[~np.isnan(update)]
+    return not len(known) or bool((known != 0).any())
 
 
 def _is_emptied(window: Window) -> bool:

@@ -35,7 +35,8 @@ class StepWithoutBackward(Rule):
     How it decides
         A gradient that is used again is reported at its first step: that the weights moved is beyond doubt. Steps on no gradient at all do
         little harm, so they count when {in_a_row} in a row are such, or {scattered} that are at least {share:.0%} of all, and only when no
-        backward pass was made in between. Closures, and steps that `GradScaler` left out, do not count.
+        backward pass was made in between. Steps whose closure computes a new gradient, and steps that `GradScaler` left out, do not
+        count.
 
     False alarms
         A method that applies one gradient several times on purpose. The step after the last window of an epoch, made whether or not
@@ -144,7 +145,7 @@ class StepWithoutBackward(Rule):
 
 def _has_nothing_new(block: Block, window: Window) -> bool:
     """Whether no backward has added to these gradients since the step before, nor anything that was not heard of."""
-    if window.is_closure or window.flags & StepFlag.SKIPPED or window.backwards or window.thrown:
+    if window.is_closure or window.flags & StepFlag.SKIPPED or window.backwards or window.thrown:  # a closure evaluates the loss
         return False
     alone = int(block.steps["num_steps"][window.row]) == 1  # else the row does not say which of its steps it is
     return bool(window.flags & StepFlag.NO_BACKWARD) and (alone or bool(window.step.flags & (EventFlag.USED | EventFlag.EMPTY)))

@@ -71,7 +71,7 @@ class ClipWithoutEffect(Rule):
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for window in block.read_by(self._windows):
-            if window.is_closure or window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
+            if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
                 continue
             late = [clip for clip in window.clips if clip.late and clip.call.limit < self.max_limit]
             works = any(not clip.late and clip.num_before == len(window.backwards) for clip in window.clips)

@@ -11,7 +11,7 @@ import numpy as np
 
 from seismograd.i18n import Message, say
 from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rows import as_list, integers, line_at, numbers
+from seismograd.rules.rows import as_list, integers, line_at, num_unheard, numbers, unheard
 from seismograd.rules.rule import Rule
 from seismograd.rules.wording import clip_of, optimizer_name
 from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding
@@ -58,6 +58,7 @@ class ClipBeforeUnscale(Rule):
 
     _num_clips: int = field(default=0, init=False, repr=False)
     _num_rows: int = field(default=0, init=False, repr=False)
+    _num_unheard: int = field(default=0, init=False, repr=False)
     _repeated: Repeated = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +66,7 @@ class ClipBeforeUnscale(Rule):
 
     def observe(self, block: Block) -> Iterable[Finding]:
         self._num_rows += len(block)
+        self._num_unheard += num_unheard(block)
         if not (block.events["scale"] != 1).any():
             return ()
         scale, limit = numbers(block.events, "scale"), numbers(block.events, "limit")
@@ -75,6 +77,8 @@ class ClipBeforeUnscale(Rule):
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
+        if self._num_rows - self._num_unheard < self.num_clips <= self._num_rows:
+            return unheard(self._num_unheard)
         return (
             None if self._num_rows >= self.num_clips else say("needs {needed} steps, has {has}", needed=self.num_clips, has=self._num_rows)
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from seismograd.i18n import Message, say
 from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rows import as_list, integers, line_at, numbers
+from seismograd.rules.rows import as_list, integers, line_at, num_unheard, numbers, unheard
 from seismograd.rules.rule import Rule
 from seismograd.rules.wording import optimizer_name
 from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding, StepFlag
@@ -55,6 +55,7 @@ class StepWithoutUnscale(Rule):
     num_steps: int = 1
 
     _num_rows: int = field(default=0, init=False, repr=False)
+    _num_unheard: int = field(default=0, init=False, repr=False)
     _repeated: Repeated = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +63,7 @@ class StepWithoutUnscale(Rule):
 
     def observe(self, block: Block) -> Iterable[Finding]:
         self._num_rows += len(block)
+        self._num_unheard += num_unheard(block)
         if not (block.events["scale"] != 1).any():
             return ()
         scale, flags = numbers(block.events, "scale"), integers(block.events, "flags")
@@ -76,6 +78,8 @@ class StepWithoutUnscale(Rule):
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
+        if self._num_rows - self._num_unheard < self.num_steps <= self._num_rows:
+            return unheard(self._num_unheard)
         return (
             None if self._num_rows >= self.num_steps else say("needs {needed} step, has {has}", needed=self.num_steps, has=self._num_rows)
         )

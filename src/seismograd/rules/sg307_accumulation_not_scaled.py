@@ -80,7 +80,7 @@ class AccumulationNotScaled(Rule):
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for window in block.read_by(self._windows):
-            if window.is_closure or window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD):
+            if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD):
                 continue
             micro_batches = window.micro_batches()
             if not self._is_undivided(block, window, micro_batches):
@@ -93,8 +93,7 @@ class AccumulationNotScaled(Rule):
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
-        steps = self._windows.total_steps()
-        return None if steps >= self.in_a_row else say("needs {needed} steps, has {has}", needed=self.in_a_row, has=steps)
+        return self._windows.shortfall(self.in_a_row)
 
     def _is_undivided(self, block: Block, window: Window, micro_batches: Sequence[Call]) -> bool:
         """Whether these are several means, each of which counts in full."""

@@ -71,7 +71,7 @@ class PartialWindow(Rule):
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for window in block.read_by(self._windows):
             micro_batches = window.micro_batches()
-            if window.is_closure or not micro_batches or not all(math.isfinite(each.value) for each in micro_batches):
+            if not micro_batches or not all(math.isfinite(each.value) for each in micro_batches):
                 continue
             loop = self._loops.setdefault(window.optimizer, _Loop())
             self._confirm(window.optimizer, loop, len(micro_batches))

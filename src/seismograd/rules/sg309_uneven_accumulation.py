@@ -75,7 +75,7 @@ class UnevenAccumulation(Rule):
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for window in block.read_by(self._windows):
             micro_batches = window.micro_batches()
-            if window.is_closure or window.flags & StepFlag.NO_BACKWARD or len(micro_batches) < 2:
+            if window.flags & StepFlag.NO_BACKWARD or len(micro_batches) < 2:
                 continue
             if any(math.isnan(each.total) for each in micro_batches):
                 self._num_unknown += 1

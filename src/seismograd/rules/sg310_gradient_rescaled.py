@@ -74,7 +74,7 @@ class GradientRescaled(Rule):
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for window in block.read_by(self._windows):
-            if window.is_closure or window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
+            if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
                 continue
             kind, factor = "gradient", self._by_hand(block, window)
             if factor is None:
@@ -89,8 +89,10 @@ class GradientRescaled(Rule):
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
-        steps = self._windows.total_steps()
-        return None if steps >= self.in_a_row else say("needs {needed} steps, has {has}", needed=self.in_a_row, has=steps)
+        windows = self._windows
+        if windows.num_closures and windows.total_steps() - windows.num_closures < self.in_a_row:
+            return say("what a closure does to gradients after backward cannot be heard: {count} steps", count=windows.num_closures)
+        return windows.shortfall(self.in_a_row)
 
     def _by_hand(self, block: Block, window: Window) -> float | None:
         """What all gradients were multiplied by between backward and step, where they were those of one mean; `None`: by nothing alike."""

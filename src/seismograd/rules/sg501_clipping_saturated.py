@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import numbers, site_of, statistic
+from seismograd.rules.rows import num_unheard, numbers, site_of, statistic, unheard
 from seismograd.rules.rule import Rule
 from seismograd.rules.shared import SharedBlock
 from seismograd.rules.wording import BY_VALUE, clip_of, optimizer_kind, optimizer_name
@@ -68,9 +68,11 @@ class ClippingSaturated(Rule):
 
     _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
     _num_rows: int = field(default=0, init=False, repr=False)
+    _num_unheard: int = field(default=0, init=False, repr=False)
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._num_rows += len(block)
+        self._num_unheard += num_unheard(block)
         limit = numbers(block.steps, "clip_limit")
         if np.isnan(limit).all():
             return ()
@@ -104,6 +106,8 @@ class ClippingSaturated(Rule):
         return changed.values()
 
     def shortfall(self) -> Message | None:
+        if self._num_rows - self._num_unheard < self.window <= self._num_rows:
+            return unheard(self._num_unheard)
         if self._num_rows < self.window:
             return say("needs {needed} steps, has {has}", needed=self.window, has=self._num_rows)
         return None

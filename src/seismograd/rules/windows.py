@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import integers
+from seismograd.rules.rows import integers, unheard
 from seismograd.schema import STEP_DTYPE, Block, EventFlag, EventKind, StepFlag
 
 MAX_HELD = 4096  # backwards of a window that are remembered
@@ -16,7 +16,7 @@ MAX_THROWN = 16  # times that a window was cleared
 
 _ODD_ROW = int(StepFlag.SKIPPED | StepFlag.NO_BACKWARD | StepFlag.BY_HAND | StepFlag.CHANGED)
 _OVER = int(EventFlag.USED | EventFlag.EMPTY)
-_RESCALED = int(EventFlag.RESCALED)
+_RESCALED, _CLOSURE, _UNHEARD = int(EventFlag.RESCALED), int(EventFlag.CLOSURE), int(StepFlag.UNHEARD)
 _BACKWARD, _CLIP, _ZERO_GRAD, _STEP = int(EventKind.BACKWARD), int(EventKind.CLIP), int(EventKind.ZERO_GRAD), int(EventKind.STEP)
 _NUM_BACKWARDS, _NUM_STEPS, _FLAGS = (list(STEP_DTYPE.names or ()).index(name) for name in ("num_backwards", "num_steps", "flags"))
 _NEARLY = 1e-3
@@ -78,6 +78,7 @@ class Window:
     backwards: tuple[Call, ...]
     thrown: tuple[Thrown, ...]
     clips: tuple[Clip, ...]
+    cleared: Call | None = None  # a closure's: what has cleared the gradients that it computed, which the step may have used before
 
     @property
     def iteration(self) -> int:
@@ -93,7 +94,7 @@ class Window:
 
     @property
     def is_closure(self) -> bool:
-        """The step evaluates the loss itself, so its backwards come after it."""
+        """The step evaluates the loss itself: its own backwards come after its event, those of its first evaluation are here."""
         return bool(self.step.flags & EventFlag.CLOSURE)
 
 
@@ -104,7 +105,8 @@ class _Open:
     backwards: list[Call] = field(default_factory=list[Call])
     thrown: list[Thrown] = field(default_factory=list[Thrown])
     clips: list[Clip] = field(default_factory=list[Clip])
-    in_step: bool = False  # a step that evaluates the loss itself is under way
+    step: tuple[Call, int, int] | None = None  # one that evaluates the loss itself and is under way, its row and its flags
+    cleared: Call | None = None  # what has cleared the gradients that it computed
 
 
 @dataclass(slots=True)
@@ -115,6 +117,8 @@ class Windows:
     """
 
     num_steps: dict[int, int] = field(default_factory=dict[int, int])  # of each optimizer
+    num_unheard: int = 0  # steps whose backwards and clips were compiled
+    num_closures: int = 0  # steps that evaluate the loss themselves
     several: bool = False  # another optimizer than the first was heard of
     first_sites: dict[int, int] = field(default_factory=dict[int, int])  # where each optimizer stepped for the first time
     _open: dict[int, _Open] = field(default_factory=dict[int, _Open])
@@ -125,9 +129,10 @@ class Windows:
         if not len(block):
             return []
         if not self.several and not self._is_open():
-            site = _site_if_plain(block) if len(block) > _FEW else _site_if_plain_few(block)
-            if site is not None:
-                self.first_sites.setdefault(0, site)
+            plain = _site_if_plain(block) if len(block) > _FEW else _site_if_plain_few(block)
+            if plain is not None:
+                self.first_sites.setdefault(0, plain[0])
+                self.num_closures += plain[1]
                 self.num_steps[0] = self.num_steps.get(0, 0) + len(block)
                 return []
         return list(self._read(block))
@@ -135,6 +140,8 @@ class Windows:
     def shortfall(self, needed: int) -> Message | None:
         """What was missing to judge `needed` steps; `None` when there were as many."""
         has = self.total_steps()
+        if has - self.num_unheard < needed <= has:
+            return unheard(self.num_unheard)
         return None if has >= needed else say("needs {needed} steps, has {has}", needed=needed, has=has)
 
     def total_steps(self) -> int:
@@ -148,9 +155,14 @@ class Windows:
 
     def _read(self, block: Block) -> Iterator[Window]:
         iterations, row_flags = integers(block.steps, "iteration"), integers(block.steps, "flags")
+        within: list[int] = []  # optimizers whose steps evaluate the loss themselves and are under way
         for fields in block.events.tolist():
             call = Call(*fields)
             self.several |= call.touched > 1 or call.optimizer > 0
+            if within:
+                over = [each for each in within if self._is_over(each, call)]
+                within = [each for each in within if each not in over]
+                yield from self._ended(over)
             if call.kind == _BACKWARD:
                 self._added(call)
             elif call.kind == _ZERO_GRAD:
@@ -160,16 +172,39 @@ class Windows:
             elif call.kind == _STEP:
                 row = int(np.searchsorted(iterations, call.iteration))
                 if row < len(iterations) and iterations[row] == call.iteration:
-                    window = self._stepped(call, row, int(row_flags[row]))
-                    if window is not None:
-                        yield window
+                    flags = int(row_flags[row])
+                    self.num_unheard += bool(flags & _UNHEARD)
+                    if call.flags & _CLOSURE:
+                        self.num_closures += 1
+                        self._of(call.optimizer).step = call, row, flags
+                        within.append(call.optimizer)
+                    else:
+                        window = self._stepped(call, row, flags)
+                        if window is not None:
+                            yield window
+        yield from self._ended(within)
+
+    def _is_over(self, optimizer: int, call: Call) -> bool:
+        """Whether the step of this optimizer that is under way was over before this call."""
+        step = self._of(optimizer).step
+        if step is None or call.iteration != step[0].iteration or (call.kind == _STEP and call.optimizer == optimizer):
+            return True
+        return not call.flags & _CLOSURE and bool(call.touched >> optimizer & 1)
+
+    def _ended(self, optimizers: list[int]) -> Iterator[Window]:
+        """The windows of steps that evaluate the loss themselves, once all of that was heard."""
+        for optimizer in optimizers:
+            step = self._of(optimizer).step
+            window = None if step is None else self._stepped(*step)
+            if window is not None:
+                yield window
 
     def _added(self, call: Call) -> None:
         for optimizer in _bits(call.touched):
             window = self._of(optimizer)
-            if call.flags & EventFlag.CLOSURE and window.in_step:
+            if call.flags & EventFlag.CLOSURE and (window.step is None or call.flags & EventFlag.AGAIN):
+                window.cleared = None
                 continue
-            window.in_step = False
             window.backwards.append(call)
             if len(window.backwards) > MAX_HELD:
                 del window.backwards[0]
@@ -177,11 +212,15 @@ class Windows:
     def _cleared(self, call: Call) -> None:
         for optimizer in _bits(call.touched):
             window = self._of(optimizer)
-            if window.backwards:
+            if window.backwards and _is_after_evaluation(window, call):
+                window.cleared = call
+            elif window.backwards:
                 window.thrown = [*window.thrown, Thrown(call, tuple(window.backwards))][-MAX_THROWN:]
                 window.backwards = []
 
     def _clipped(self, call: Call) -> None:
+        if call.flags & EventFlag.AGAIN:
+            return
         late = bool(call.flags & _OVER)
         if not call.touched:
             self._stray = [*self._stray, call][-MAX_THROWN:]
@@ -201,17 +240,22 @@ class Windows:
             backward.used |= bit
         thrown = tuple(replace(each, unused=tuple(b for b in each.backwards if not b.used & ~bit)) for each in window.thrown)
         clips = (*window.clips, *(Clip(each, True) for each in self._stray))
-        self._open[optimizer], self._stray = _Open(in_step=bool(call.flags & EventFlag.CLOSURE)), []
-        odd = thrown or flags & _ODD_ROW or any(clip.late for clip in clips)
+        self._open[optimizer], self._stray = _Open(), []
+        odd = thrown or window.cleared or flags & _ODD_ROW or any(clip.late for clip in clips)
         if not odd and len(window.backwards) == 1 and not _is_rescaled(window.backwards[0].flags, window.backwards[0].total):
             return None
-        return Window(optimizer, index, row, flags, call, tuple(window.backwards), thrown, clips)
+        return Window(optimizer, index, row, flags, call, tuple(window.backwards), thrown, clips, window.cleared)
 
     def _of(self, optimizer: int) -> _Open:
         window = self._open.get(optimizer)
         if window is None:
             window = self._open[optimizer] = _Open()
         return window
+
+
+def _is_after_evaluation(window: _Open, call: Call) -> bool:
+    """Whether a step clears what it has computed itself: it may have used it, or go on to evaluate the loss once more."""
+    return window.step is not None and bool(call.flags & _CLOSURE) and bool(window.backwards[-1].flags & _CLOSURE)
 
 
 def _bits(touched: int) -> Iterator[int]:
@@ -229,8 +273,10 @@ def _is_rescaled(flags: int, total: float) -> bool:
     return bool(flags & _RESCALED) and abs(total - 1) > _NEARLY
 
 
-def _site_if_plain(block: Block) -> int | None:
-    """Where the first step was, if each row is one backward and one step of the first optimizer, and nothing else."""
+def _site_if_plain(block: Block) -> tuple[int, int] | None:
+    """Where the first step was, and how many evaluate the loss themselves, if each row is one backward and one step of the first
+    optimizer, and nothing else.
+    """
     steps, events = block.steps, block.events
     if (steps["num_backwards"] != 1).any() or (steps["num_steps"] != 1).any() or (steps["flags"] & _ODD_ROW).any():
         return None
@@ -243,21 +289,22 @@ def _site_if_plain(block: Block) -> int | None:
     odd = (kind == _BACKWARD) & ((flags & _RESCALED) != 0) & rescaled
     odd |= (kind == _CLIP) & (over | (events["touched"] == 0))
     odd |= (kind == _ZERO_GRAD) & ~over
-    return None if odd.any() else int(events["site"][is_step][0])
+    return None if odd.any() else (int(events["site"][is_step][0]), int(np.count_nonzero(flags[is_step] & _CLOSURE)))
 
 
-def _site_if_plain_few(block: Block) -> int | None:
+def _site_if_plain_few(block: Block) -> tuple[int, int] | None:
     """The same for few rows."""
     for row in block.steps.tolist():
         if row[_NUM_BACKWARDS] != 1 or row[_NUM_STEPS] != 1 or row[_FLAGS] & _ODD_ROW:
             return None
-    first, num_steps = None, 0
+    first, num_steps, num_closures = -1, 0, 0
     for _, _, _, _, _, count, weight, touched, site, optimizer, flags, kind, _ in block.events.tolist():
         if touched > 1:
             return None
         if kind == _STEP:
+            first = site if num_steps == 0 else first
             num_steps += 1
-            first = site if first is None else first
+            num_closures += flags & _CLOSURE
             if optimizer != 0:
                 return None
         elif kind == _BACKWARD:
@@ -265,4 +312,4 @@ def _site_if_plain_few(block: Block) -> int | None:
                 return None
         elif (kind == _CLIP and (flags & _OVER or not touched)) or (kind == _ZERO_GRAD and not flags & _OVER):
             return None
-    return first if num_steps == len(block) else None
+    return (first, num_closures) if num_steps == len(block) else None

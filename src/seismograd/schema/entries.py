@@ -24,13 +24,14 @@ class EventFlag(IntFlag):
     """What was special about an event."""
 
     NONE = 0
-    CLOSURE = 1  # BACKWARD, STEP: within a step that evaluates the loss itself
+    CLOSURE = 1  # within a step that evaluates the loss itself; STEP: it is one
     SHARED = 2  # BACKWARD: its graph shares operations with that of an earlier backward of the window: another loss of the same forward
     USED = 4  # CLIP, ZERO_GRAD, STEP: no backward has added to these gradients since a step used them
     EMPTY = 8  # CLIP, ZERO_GRAD, STEP: there were no gradients
     SUMMED = 16  # BACKWARD: the loss is a sum over samples, or over several terms, not a mean
     RESCALED = 32  # BACKWARD: the script multiplied or divided the loss by a number
     FUSED = 64  # STEP: the optimizer divides by the scale itself
+    AGAIN = 128  # BACKWARD, CLIP, ZERO_GRAD: of a later evaluation within the step than the one that is recorded, which is the first
 
 
 class Origin(IntEnum):
@@ -71,6 +72,7 @@ class StepFlag(IntFlag):
     BY_HAND = 4  # no optimizer: the weights were changed by hand
     CHANGED = 8  # something unknown changed the gradients between backward and step
     NO_LOSS = 16  # the loss could not be read: it is NaN for "not measured"
+    UNHEARD = 32  # backward was compiled: neither it nor a clip that came with it could be heard
 
 
 STEP_DTYPE = np.dtype(
@@ -86,7 +88,7 @@ STEP_DTYPE = np.dtype(
         ("clip_limit", "<f8"),  # its limit; NaN: no clip
         ("clip_coefficient", "<f8"),  # what a clip by norm multiplied the gradients by, 1 where it did not bind; NaN: no clip by norm
         ("applied_norm", "<f8"),  # L2 norm of what the optimizers consumed; NaN: nothing, or not measured
-        ("overhead_s", "<f8"),  # seconds spent inside seismograd in this iteration
+        ("overhead_s", "<f8"),  # seconds spent inside seismograd in this iteration, over the number of threads that train at once
         ("optimizer", "<i4"),  # the first optimizer that stepped; -1: none
         ("num_steps", "<i4"),  # optimizers that stepped in this iteration
         ("num_backwards", "<i4"),  # backwards that added to the gradient

@@ -103,5 +103,7 @@ def remarks(step: Step) -> Iterator[str]:
         yield translate("The optimizer stepped on no gradient, or on the one that the step before had used.")
     if step.flags & StepFlag.BY_HAND:
         yield translate("No optimizer stepped: the script changed the weights by hand.")
+    if step.flags & StepFlag.UNHEARD:
+        yield translate("Backward was compiled: neither it nor a clip was heard, and the norms are of what the step was given.")
     if step.flags & StepFlag.CHANGED:
         yield translate("Something changed the gradients between backward and step, by hand or by a function that is not listened to.")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from seismograd.listen.calls.within import stepping
 from seismograd.listen.graph import Leaf, leaves_in_order
 from seismograd.listen.guard import Guard
 from seismograd.listen.iteration import Stepped
@@ -16,14 +17,14 @@ from seismograd.listen.log import Log
 from seismograd.listen.losses import Losses
 from seismograd.listen.pairs import Compared
 from seismograd.listen.reader import Reader
-from seismograd.listen.reading import NO_COLUMNS, look_at
+from seismograd.listen.reading import NO_COLUMNS, carried_columns, look_at, look_at_others
 from seismograd.listen.registry import Registry
 from seismograd.listen.scalars import Scalar, total_of
 from seismograd.listen.turns import Turns
 from seismograd.listen.windows import Window
 from seismograd.schema import EventFlag, EventKind, StepFlag
 
-SHARED = int(EventFlag.SHARED)
+SHARED, CLOSURE, OVER = int(EventFlag.SHARED), int(EventFlag.CLOSURE), int(EventFlag.USED | EventFlag.EMPTY)
 
 
 class Backwards:
@@ -33,6 +34,7 @@ class Backwards:
         self._guard, self._log, self._registry, self._turns, self._reader = guard, log, registry, turns, reader
         self._sampling = sampling
         self._losses = Losses(log)
+        self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
         self.num_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer
         self._leaves: list[Leaf] = []  # of the backward that is running, while nothing has been touched
@@ -43,7 +45,10 @@ class Backwards:
         registry = self._registry
         if not self._touched:
             self.step_by_hand(lane)
-        if lane.iteration.steps and not self._is_stepping(lane):
+        within = stepping(registry.windows, lane)
+        if within:
+            self._evaluation_begins(lane, within)
+        elif lane.iteration.steps:
             self._turns.turn(lane)
         listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
         if self.num_heard == 1:
@@ -61,7 +66,10 @@ class Backwards:
         lane.heard = self._log.heard(lane, EventKind.BACKWARD, value=lane.loss, scale=lane.loss_scale)
         windows, extras = self._of(lane), self._turns.thinning.extras
         for window in windows:
-            window.clearing.backward_begins()
+            if not window.clearing.follows_any():
+                look_at_others(window)
+            if window.clearing.backward_begins(bool(window.losses)):
+                window.thrown_away()
             if window.apart.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.apart.backward_begins, window.held)
         self._guard.call("graph", self._losses.look, lane, lane.heard, listed, tops, windows, extras)
@@ -86,16 +94,19 @@ class Backwards:
                         self._guard.call("pairs", window.apart.backward_ends)
             if window.last_operation < lane.last_operation:
                 window.last_operation = lane.last_operation
-            if window.ready is None or not window.stepping:  # a closure may evaluate again: the first time counts
-                window.backward_ended(loss, scale)
-                if window.stepping or window.eager:
-                    self._reader.read(lane, window)
+            if window.evaluates_again:
+                continue
+            window.backward_ended(loss, scale)
+            if window.stepping:
+                self._is_of_closure(window)
+            if window.stepping or window.eager:
+                self._reader.read(lane, window)
+        if heard is not None and not heard.touched:
+            heard.unclaimed = True
         if not self._touched and self._registry.all_of_the_process and leaves:
             self._registry.by_hand.backward_ended([leaf.tensor for leaf in leaves])
             if self._registry.by_hand.held():
-                window = self._registry.without_optimizer()
-                window.backward_ended(loss, scale)
-                self._reader.read(lane, window)
+                self._backward_by_hand(lane, loss, scale)
 
     def compared(self, lane: Lane, labels: Sequence[str], parameters: Sequence[torch.Tensor], products: Any, reached: Any) -> None:
         """The script compared losses that it names: inner products of their gradients  # (L, L, P), and which reaches which  # (L, P)."""
@@ -114,16 +125,43 @@ class Backwards:
         window = self._registry.without_optimizer()
         if not by_hand.stepped(at_the_end=at_the_end and window.num_steps > 0):
             return
-        number, ready = window.num_steps, window.ready
-        step = Stepped(window.index, number, Scalar(None), window.num_backwards, StepFlag.BY_HAND, NO_COLUMNS, reading=ready)
+        flags = StepFlag.BY_HAND if by_hand.optimizer is None else StepFlag.NONE
+        number, clips = window.num_steps, tuple(window.clips)
+        step = Stepped(window.index, number, self._lr, window.num_backwards, flags, NO_COLUMNS, clips, window.ready, window.applied)
         lane.iteration.steps.append(step)
-        window.step_ended()
         look_at(window)
+        window.step_ended()
+
+    def _backward_by_hand(self, lane: Lane, loss: Scalar, scale: Scalar | None) -> None:
+        """It added to the gradients of what no optimizer of torch holds. The learning rate is that of now: a scheduler may change it
+        before it is known that there was a step.
+        """
+        window, own = self._registry.without_optimizer(), self._registry.by_hand.optimizer
+        self._lr = self._log.scalar(None if own is None else own.lr())
+        window.clearing.added()
+        window.backward_ended(loss, scale)
+        self._reader.read(lane, window)
 
     def _of(self, lane: Lane) -> list[Window]:
         """The windows that a backward of this thread may concern: those of no other one."""
         return [w for w in self._registry.windows if w.lane is None or w.lane is lane]
 
-    def _is_stepping(self, lane: Lane) -> bool:
-        """Whether the thread is inside of a step."""
-        return any(window.stepping and window.lane is lane for window in self._registry.windows)
+    def _evaluation_begins(self, lane: Lane, within: list[Window]) -> None:
+        """A step evaluates the loss itself. What other optimizers have stepped before is an iteration of its own, as without closures."""
+        for window in within:
+            window.evaluation_begins()
+        own = {id(window.step) for window in within}
+        place = next((i for i, step in enumerate(lane.iteration.steps) if id(step) in own), 0)
+        if place:
+            heard = {id(window.step_heard) for window in within}
+            rest = lane.iteration.cut(place, next(i for i, e in enumerate(lane.iteration.events) if id(e) in heard))
+            self._turns.turn(lane)
+            lane.iteration = rest
+
+    def _is_of_closure(self, window: Window) -> None:
+        """The backward that has just ended was called by the step that is under way."""
+        window.evaluated = True
+        window.carried = carried_columns(window, self._registry.roster)
+        if window.step is not None and window.step_heard is not None:
+            window.step.flags, window.step.applied = StepFlag.NONE, None
+            window.step_heard.flags = window.step_heard.flags & ~OVER | CLOSURE

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from seismograd.listen.calls.within import stepping
 from seismograd.listen.lanes import Lane
 from seismograd.listen.log import Log
 from seismograd.listen.registry import Registry
@@ -36,9 +37,12 @@ class Clearings:
             flags = EMPTY
         elif all(w.clearing.used() for w in cleared):
             flags = USED
+        stepping(cleared, lane)
+        within = 0
         for window in cleared:
+            within |= window.flags_within()
             window.lane = lane
             window.cleared()
         if cleared or (detail == BY_MODULE and self._registry.all_of_the_process):
             heard = self._log.heard(lane, EventKind.ZERO_GRAD, cleared[0].index if len(cleared) == 1 else -1, detail=detail)
-            heard.flags, heard.touched = flags, sum(w.bit for w in cleared)
+            heard.flags, heard.touched = flags | within, sum(w.bit for w in cleared)

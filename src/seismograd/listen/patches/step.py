@@ -23,6 +23,16 @@ def is_within_a_step() -> bool:
     return num >= 2
 
 
+def is_inside_a_step() -> bool:
+    """Whether a step is running on this thread: one that raised never says that it has ended."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename == _OPTIMIZER_FILE:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
 
@@ -34,13 +44,16 @@ def install(hub: Hub) -> Undo:
     """
 
     def step_begins(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hub.tell("step_begins", optimizer, _closure(args, kwargs))
+        hub.tell("step_begins", optimizer, _closure(args, kwargs), False)
+
+    def step_begins_compiled(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hub.tell("step_begins", optimizer, _closure(args, kwargs), True)
 
     def step_ends(optimizer: Any) -> None:
         hub.tell("step_ends", optimizer)
 
     # Each call through these costs ten microseconds, so only a step that is being compiled goes through them.
-    begins_uncompiled, ends_uncompiled = _disable_dynamo(step_begins), _disable_dynamo(step_ends)
+    begins_uncompiled, ends_uncompiled = _disable_dynamo(step_begins_compiled), _disable_dynamo(step_ends)
 
     def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():

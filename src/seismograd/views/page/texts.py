@@ -179,6 +179,7 @@ TEXTS: dict[str, str] = {
     "flag_NO_BACKWARD": mark("step without a new gradient"),
     "flag_BY_HAND": mark("weights changed by hand"),
     "flag_CHANGED": mark("gradients changed by something unknown"),
+    "flag_UNHEARD": mark("backward compiled: neither it nor a clip was heard"),
     "epoch": mark("epoch {epoch}"),
     # the heads of tables
     "column_severity": mark("severity"),
