@@ -248,5 +248,5 @@ class Watcher:
         for note in recording.failures:
             if note not in run.notes:
                 print(translate("seismograd: {line}").format(line=note.message.render()), file=sys.__stderr__)
-        diagnosis = diagnose(run.blocks(), chosen(self._run.choice), run.notes)
+        diagnosis = diagnose(run.blocks(), chosen(self._run.choice), run.notes, run.facts, run.info.fact_kinds)
         print_summary(run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__), self._home, told)

@@ -22,6 +22,7 @@ from seismograd.listen.calls.scaler import Scales
 from seismograd.listen.calls.step import Steps
 from seismograd.listen.calls.zero_grad import Clearings
 from seismograd.listen.callsite import CallSites
+from seismograd.listen.facts import Facts
 from seismograd.listen.guard import Guard
 from seismograd.listen.lanes import Lanes
 from seismograd.listen.log import Log
@@ -30,15 +31,16 @@ from seismograd.listen.reading import Elements
 from seismograd.listen.registry import Registry
 from seismograd.listen.turns import Turns
 from seismograd.measure.backend import Backend
-from seismograd.schema import Note, Optimizer, Row, Rows
+from seismograd.schema import Fact, Note, Optimizer, Row, Rows
 
 
 class Session:
     """Serves `watch` (some models and optimizers) and `run` (all that the script makes).
 
-    `emit(row)` takes each finished iteration, or several as `Rows`; `tell(note)` what has words; both are called on the training thread
-    and must be quick. `beside()` gives the seconds that what listens beside it took of the training since the last call. `budget` says when
-    to leave something out; nothing is without one. `together()` says how many rows to make at once.
+    `emit(row)` takes each finished iteration, or several as `Rows`; `tell(note)` what has words; `learn(fact)` what is known for certain
+    beside the numbers; all are called on the training thread and must be quick. `beside()` gives the seconds that what listens beside it
+    took of the training since the last call. `budget` says when to leave something out; nothing is without one. `together()` says how many
+    rows to make at once. Its parts tell facts through `facts`.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Session:
         beside: Callable[[], float] = lambda: 0.0,
         budget: Budget | None = None,
         together: Callable[[], int] = lambda: 1,
+        learn: Callable[[Fact], None] = lambda _: None,
     ) -> None:
         self.abandon = abandon
         self._tell = tell
@@ -64,8 +67,9 @@ class Session:
         self._registry = registry = Registry(models, optimizers)
         asked_for = Elements(elements, self._refuse_element)
         self._turns = turns = Turns(guard, registry.roster, len(asked_for), emit, tell, beside, budget, together)
+        self.facts = facts = Facts(learn, log.call_sites, lambda: turns.num_rows)
         reader = Reader(backend, asked_for, registry, log, turns, sampling)
-        self._backwards = backwards = Backwards(guard, log, registry, turns, reader, sampling)
+        self._backwards = backwards = Backwards(guard, log, registry, turns, reader, sampling, facts)
         clips, clearings, scales = Clips(log, registry, reader), Clearings(log, registry), Scales(log, registry, reader)
         steps = Steps(guard, log, registry, turns, reader, sampling)
         self._parts: dict[str, Callable[..., None]] = {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from seismograd.listen.facts import Facts
 from seismograd.listen.graph import Leaf, leaves_in_order
 from seismograd.listen.guard import Guard
 from seismograd.listen.iteration import Stepped
@@ -29,9 +30,9 @@ SHARED = int(EventFlag.SHARED)
 class Backwards:
     """Also of trainings without an optimizer: that the script has changed weights by hand is seen at the next backward."""
 
-    def __init__(self, guard: Guard, log: Log, registry: Registry, turns: Turns, reader: Reader, sampling: bool) -> None:
+    def __init__(self, guard: Guard, log: Log, registry: Registry, turns: Turns, reader: Reader, sampling: bool, facts: Facts) -> None:
         self._guard, self._log, self._registry, self._turns, self._reader = guard, log, registry, turns, reader
-        self._sampling = sampling
+        self._sampling, self._facts = sampling, facts
         self._losses = Losses(log)
         self.num_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer

@@ -1,0 +1,44 @@
+"""Facts: what listening knows for certain and what is neither a number of every step nor a call, such as what a loss's graph is made of.
+
+A fact is told when it is new or has changed, never at every step, so that a run has few of them; what tells them bounds their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import nan
+
+
+class FactKind(StrEnum):
+    """What a fact is about. Each kind says which `values` it has; a run says which kinds were listened for."""
+
+    LOSS_INPUT = "loss_input"
+    """What a loss function was given. `loss`: its name; `input`: what made its input (`softmax`, `sigmoid`, …); `rows`, `columns`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact of kind `kind` (a `FactKind`, or one that only a newer version knows), seen in `iteration`.
+
+    `where` is the user's file:line, empty when there is none; `optimizer` indexes the optimizers of the run, -1 for none; `parameters` are
+    names of columns. `values` are the numbers and words of its kind.
+    """
+
+    kind: str
+    iteration: int
+    where: str = ""
+    optimizer: int = -1
+    parameters: tuple[str, ...] = ()
+    values: Mapping[str, float | str] = field(default_factory=dict[str, "float | str"])
+
+    def number(self, name: str) -> float:
+        """A number; NaN when it has none of this name."""
+        value = self.values.get(name, nan)
+        return nan if isinstance(value, str) else float(value)
+
+    def text(self, name: str) -> str:
+        """A word; empty when it has none of this name."""
+        value = self.values.get(name, "")
+        return value if isinstance(value, str) else ""
