@@ -199,6 +199,15 @@ class Roster:
         self.num_gone += 1
         self._columns.pop(key, None)
 
+    def modules_called(self, kinds: Sequence[str]) -> list[str]:
+        """The names of the modules of these classes in the models that are trained, as a script would write them."""
+        found: list[str] = []
+        for model in self._models:
+            module = model.module()
+            if module is not None and kinds:
+                found += [f"{model.prefix}{name}" for name, each in module.named_modules() if type(each).__name__ in kinds]
+        return found
+
     def wants_order(self) -> bool:
         """Whether there are parameters whose place in the order of execution is not known, and hope to learn it."""
         return self._unordered and self._walks < MAX_WALKS

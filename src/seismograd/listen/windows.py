@@ -151,6 +151,7 @@ class Window:
         self.num_parameters = 0  # when they were last read
         self.probe = Probe()
         self.apart = Apart()
+        self.last: Reading | None = None  # what its last step used
         self.restart()
 
     def restart(self) -> None:
@@ -185,5 +186,6 @@ class Window:
         """The step has used the window; a new one begins."""
         self.num_steps += 1
         self.num_backwards_before = self.num_backwards
+        self.last = self.ready
         self.clearing.step_ends()
         self.restart()

@@ -11,6 +11,7 @@ from seismograd.rules.sg105_gradient_underflow import GradientUnderflow
 from seismograd.rules.sg106_lost_updates import LostUpdates
 from seismograd.rules.sg107_update_too_large import UpdateTooLarge
 from seismograd.rules.sg108_update_too_small import UpdateTooSmall
+from seismograd.rules.sg109_zero_gradient import ZeroGradient
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg202_nonfinite_loss import NonfiniteLoss
 from seismograd.rules.sg203_skipped_steps import SkippedSteps
@@ -32,6 +33,7 @@ from seismograd.rules.sg601_task_conflict import TaskConflict
 from seismograd.rules.sg602_task_dominance import TaskDominance
 from seismograd.rules.sg701_replica_drift import ReplicaDrift
 from seismograd.rules.sg702_rank_outlier import RankOutlier
+from seismograd.rules.sg801_wrong_loss_input import WrongLossInput
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -42,6 +44,7 @@ RULES: tuple[type[Rule], ...] = (
     LostUpdates,
     UpdateTooLarge,
     UpdateTooSmall,
+    ZeroGradient,
     NonfiniteGradient,
     NonfiniteLoss,
     SkippedSteps,
@@ -63,6 +66,7 @@ RULES: tuple[type[Rule], ...] = (
     TaskDominance,
     ReplicaDrift,
     RankOutlier,
+    WrongLossInput,
 )
 
 __all__ = ["RULES", "Rule"]

@@ -16,6 +16,24 @@ class FactKind(StrEnum):
 
     LOSS_INPUT = "loss_input"
     """What a loss function was given. `loss`: its name; `input`: what made its input (`softmax`, `sigmoid`, …); `rows`, `columns`."""
+    ZERO_GRADIENT = "zero_gradient"
+    """Why no gradient reaches these parameters, told after steps whose gradients were zero. `cause`: a `ZeroCause`; `operation`: what does
+    it, such as `round`; `weight`: the name of the weight of zeros; `num`: how many parameters there are."""
+
+
+class ZeroCause(StrEnum):
+    """Why gradients are exactly zero."""
+
+    SOFTMAX_OF_ONE = "softmax_of_one"  # over a dimension of one element
+    IGNORED = "ignored"  # every target is `ignore_index`
+    ROUNDING = "rounding"  # or a sign: the derivative is zero everywhere
+    FLAT = "flat"  # an activation or a clamp, where it is flat for all that it gets
+    MASKED = "masked"
+    WITH_ITSELF = "with_itself"  # the ratio or the difference of a thing and itself
+    ZERO_FACTOR = "zero_factor"  # multiplied by a number or a mask of zeros
+    ZERO_WEIGHT = "zero_weight"  # multiplied by a parameter of zeros
+    ZERO_INPUT = "zero_input"  # multiplied by something computed that is zero
+    SOLVED = "solved"  # the loss is at its minimum
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from seismograd.listen.iteration import Stepped
 from seismograd.listen.lanes import Lane
 from seismograd.listen.log import Log
 from seismograd.listen.losses import Losses
+from seismograd.listen.lossinput import LossInputs
 from seismograd.listen.pairs import Compared
 from seismograd.listen.reader import Reader
 from seismograd.listen.reading import NO_COLUMNS, look_at
@@ -22,6 +23,7 @@ from seismograd.listen.registry import Registry
 from seismograd.listen.scalars import Scalar, total_of
 from seismograd.listen.turns import Turns
 from seismograd.listen.windows import Window
+from seismograd.listen.zerogradients import ZeroGradients
 from seismograd.schema import EventFlag, EventKind, StepFlag
 
 SHARED = int(EventFlag.SHARED)
@@ -34,6 +36,8 @@ class Backwards:
         self._guard, self._log, self._registry, self._turns, self._reader = guard, log, registry, turns, reader
         self._sampling, self._facts = sampling, facts
         self._losses = Losses(log)
+        self._zero_gradients = ZeroGradients(facts, registry.roster)
+        self._loss_inputs = LossInputs(facts, registry.roster)
         self.num_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer
         self._leaves: list[Leaf] = []  # of the backward that is running, while nothing has been touched
@@ -63,6 +67,8 @@ class Backwards:
             if window.apart.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.apart.backward_begins, window.held)
         self._guard.call("graph", self._losses.look, lane, lane.heard, listed, tops, windows, extras)
+        self._guard.call("zero gradient", self._zero_gradients.look, lane.heard.site, tops, windows)
+        self._guard.call("loss input", self._loss_inputs.look, lane.heard.site, tops)
 
     def backward_ends(self, lane: Lane) -> None:
         """Its gradients are in. Under a closure this is the moment to read them."""
