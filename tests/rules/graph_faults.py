@@ -216,6 +216,121 @@ ZERO_GRADIENT: dict[str, Program] = {
 }
 
 
+# SG311
+
+
+def condition_never_true(listen: Listen) -> None:
+    model = mlp(3, nn.ReLU)
+    optimizer = adam(model)
+    with listen(model, optimizer):
+        for step in range(12):
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            if step == 1000:
+                optimizer.step()
+
+
+class Trainer:
+    """Two optimizers, of which `fit` steps the first; as with Lightning's manual optimization."""
+
+    def __init__(self) -> None:
+        self.encoder, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, NUM_CLASSES)
+        self.optimizers = [torch.optim.Adam(self.encoder.parameters()), torch.optim.SGD(self.head.parameters(), 0.1)]
+
+    def fit(self, steps: int) -> None:
+        for step in range(steps):
+            x, labels = batch(step)
+            for optimizer in self.optimizers:
+                optimizer.zero_grad()
+            F.cross_entropy(self.head(torch.tanh(self.encoder(x))), labels).backward()
+            self.optimizers[1].step()
+
+
+def one_of_two(listen: Listen) -> None:
+    trainer = Trainer()
+    with listen(trainer.encoder, trainer.head, *trainer.optimizers):
+        trainer.fit(12)
+
+
+def rebound(listen: Listen) -> None:
+    """A model updated by hand through a list of its parameters, of which the loop only changes the names."""
+    torch.manual_seed(0)
+    model = mlp(3, nn.ReLU)
+    with listen():
+        for step in range(24):
+            x, labels = batch(step)
+            model.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            weights = list(model.parameters())
+            for place, weight in enumerate(weights):
+                weights[place] = weight.data - 0.1 * weight.grad
+
+
+def copied(listen: Listen) -> None:
+    """Plain tensors; the update goes into a copy."""
+    torch.manual_seed(0)
+    weight, bias = torch.zeros(WIDTH, NUM_CLASSES, requires_grad=True), torch.zeros(NUM_CLASSES, requires_grad=True)
+    with listen():
+        for step in range(24):
+            x, labels = batch(step)
+            weight.grad = bias.grad = None
+            F.cross_entropy(x @ weight + bias, labels).backward()
+            for each in (weight, bias):
+                each.detach().clone().sub_(0.1 * each.grad)
+
+
+NEVER_STEPPED: dict[str, Program] = {
+    "a condition that is never true": condition_never_true,
+    "one of two": one_of_two,
+    "names rebound": rebound,
+    "copies changed": copied,
+}
+
+
+def saliency(listen: Listen) -> None:
+    """Gradients of inputs, of a model that stays as it is."""
+    model = mlp(3, nn.ReLU)
+    with listen():
+        for step in range(30):
+            x, labels = batch(step)
+            F.cross_entropy(model(x.requires_grad_()), labels).backward()
+
+
+def new_leaves(listen: Listen) -> None:
+    """By hand, with a new tensor for each step, rightly."""
+    weight = torch.zeros(WIDTH, NUM_CLASSES, requires_grad=True)
+    with listen():
+        for step in range(30):
+            x, labels = batch(step)
+            F.cross_entropy(x @ weight, labels).backward()
+            weight = (weight - 0.1 * weight.grad).detach().requires_grad_()
+
+
+def by_hand(listen: Listen) -> None:
+    model = mlp(3, nn.ReLU)
+    with listen():
+        for step in range(30):
+            x, labels = batch(step)
+            model.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter -= 0.1 * parameter.grad
+
+
+def second_over_the_same(listen: Listen) -> None:
+    """A second optimizer over the same parameters that is kept for later and never comes."""
+    model = mlp(3, nn.ReLU)
+    optimizer, later = adam(model), sgd(model)
+    with listen(model, optimizer, later):
+        for step in range(12):
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+
+
 def straight_through(h: Tensor) -> Tensor:
     return h + (torch.sign(h) - h).detach()
 
@@ -277,4 +392,8 @@ HEALTHY: dict[str, Program] = {
     ),
     "kept margin": training(kept_margin, one_output),
     "sometimes alike": sometimes_alike,
+    "saliency": saliency,
+    "new leaves": new_leaves,
+    "by hand": by_hand,
+    "second over the same": second_over_the_same,
 }

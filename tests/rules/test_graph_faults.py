@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.rules.engine import diagnose  # noqa: E402
 from seismograd.schema import FactKind, ZeroCause  # noqa: E402
-from tests.rules.graph_faults import HEALTHY, WRONG_LOSS_INPUT, ZERO_GRADIENT, Program  # noqa: E402
+from tests.rules.graph_faults import HEALTHY, NEVER_STEPPED, WRONG_LOSS_INPUT, ZERO_GRADIENT, Program  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 
 CAUSES = {
@@ -51,10 +51,17 @@ def test_gradients_of_nothing_but_zeros_have_a_cause(kind: str, program: Program
     assert len(told) < 10
 
 
+@pytest.mark.parametrize("program", NEVER_STEPPED.values(), ids=NEVER_STEPPED)
+def test_backwards_that_nothing_uses_are_found(program: Program, tmp_path: Path) -> None:
+    findings = judged(program, tmp_path / "run")
+    assert [(finding.code, finding.severity) for finding in findings] == [("SG311", "error")]
+    assert "graph_faults.py:" in findings[0].where
+
+
 @pytest.mark.parametrize("program", HEALTHY.values(), ids=HEALTHY)
 def test_what_looks_like_it_is_healthy(program: Program, tmp_path: Path) -> None:
     assert judged(program, tmp_path / "run") == ()
     run = open_run(tmp_path / "run")
     statuses = diagnose(run.blocks(), facts=run.facts).statuses()
     assert not [status.reason.render() for status in statuses if status.reason.render().startswith("failed")]
-    assert not run.notes
+    assert not [note for note in run.notes if note.kind == "failure"]

@@ -26,6 +26,7 @@ from seismograd.listen.facts import Facts
 from seismograd.listen.guard import Guard
 from seismograd.listen.lanes import Lanes
 from seismograd.listen.log import Log
+from seismograd.listen.neverstepped import tell_never_stepped
 from seismograd.listen.reader import Reader
 from seismograd.listen.reading import Elements
 from seismograd.listen.registry import Registry
@@ -134,7 +135,10 @@ class Session:
         """Hand on the last iterations, and say what no step has used."""
         with self._lock:
             self.guard.call("step_by_hand", self._backwards.step_by_hand, self._lanes.here(), True)
-            left = max((w for w in self._registry if not w.stepping), key=lambda w: len(w.losses), default=None)
+            self.guard.call(
+                "never stepped", tell_never_stepped, self.facts, self._registry, self._log, self._lanes, self._backwards.num_heard
+            )
+            left = max((w for w in self._registry if not w.stepping and w.was_stepped), key=lambda w: len(w.losses), default=None)
             for lane in self._lanes.all():
                 if lane.iteration.steps:
                     self.guard.call("turn", self._turns.turn, lane)

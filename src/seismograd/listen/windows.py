@@ -147,6 +147,7 @@ class Window:
         self.eager = False  # read after every backward: something unknown has changed gradients before
         self.lane: Lane | None = None  # the thread that trains it, once that is known
         self.steps_before_scaler = 0
+        self.was_stepped = False  # or a GradScaler left its step out
         self.steps_within = 0  # steps of its base classes that run within its own
         self.num_parameters = 0  # when they were last read
         self.probe = Probe()
