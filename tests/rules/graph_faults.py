@@ -331,6 +331,121 @@ def second_over_the_same(listen: Listen) -> None:
             optimizer.step()
 
 
+# SG403
+
+
+def switched_by_name(listen: Listen) -> None:
+    """After some training the body is to be frozen: one letter is missing."""
+    model = mlp(3, nn.ReLU)
+    optimizer = adam(model)
+    with listen(model, optimizer):
+        for step in range(40):
+            if step == 6:
+                for parameter in model[:4].parameters():
+                    parameter.require_grad = False  # type: ignore[attr-defined]
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+
+
+def unfrozen_as_a_module(listen: Listen) -> None:
+    """All is frozen, then the head is to train; `requires_grad` is set on the module."""
+    model = nn.ModuleDict({"body": mlp(3, nn.ReLU, outputs=WIDTH), "scale": nn.LayerNorm(WIDTH), "head": nn.Linear(WIDTH, NUM_CLASSES)})
+    model["body"].requires_grad_(False)
+    model["head"].requires_grad_(False)
+    model["head"].requires_grad = True  # type: ignore[assignment]
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
+    with listen(model, optimizer):
+        for step in range(24):
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model["head"](model["scale"](model["body"](x))), labels).backward()
+            optimizer.step()
+
+
+def frozen_later_as_a_module(listen: Listen) -> None:
+    model = mlp(4, nn.ReLU)
+    optimizer = sgd(model)
+    with listen(model, optimizer):
+        for step in range(40):
+            if step == 12:
+                model[0].requires_grad = False
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+
+
+SWITCHED: dict[str, tuple[Program, tuple[str, ...]]] = {
+    "a letter is missing": (switched_by_name, ("0.weight", "0.bias", "2.weight", "2.bias")),
+    "a module unfrozen": (unfrozen_as_a_module, ("head.weight", "head.bias")),
+    "a module frozen later": (frozen_later_as_a_module, ("0.weight", "0.bias")),
+}
+
+
+# SG401
+
+
+def unfrozen_later(listen: Listen) -> None:
+    """The body is unfrozen when the head has warmed up, and nobody tells the optimizer."""
+    model = mlp(3, nn.ReLU)
+    model[:4].requires_grad_(False)
+    optimizer = torch.optim.Adam(filter(lambda p: p.requires_grad, model.parameters()), 1e-2)
+    with listen(model, optimizer):
+        for step in range(60):
+            if step == 15:
+                model.requires_grad_(True)
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+
+
+class Codec(nn.Module):
+    """A small encoder and a large decoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Sequential(nn.Linear(WIDTH, 4), nn.Tanh())
+        self.decoder = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder(self.encoder(x))
+
+
+def forgotten_decoder(listen: Listen) -> None:
+    model = Codec()
+    optimizer = torch.optim.Adam(model.encoder.parameters(), 1e-2)
+    with listen(model, optimizer):
+        for step in range(24):
+            x, _ = batch(step)
+            optimizer.zero_grad()
+            model.zero_grad()
+            F.mse_loss(model(x), x).backward()
+            optimizer.step()
+
+
+NOT_OPTIMIZED: dict[str, tuple[Program, str]] = {
+    "unfrozen later": (unfrozen_later, "0.weight"),
+    "forgotten decoder": (forgotten_decoder, "decoder.0.weight"),
+}
+
+
+class OwnSwitch(nn.Sequential):
+    """A class with an attribute of that name for itself, whose value is what is so."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.requires_grad = True  # type: ignore[assignment]
+
+
+def frozen_body() -> nn.Sequential:
+    layers = list(mlp(3, nn.ReLU))
+    return nn.Sequential(OwnSwitch(*layers[:4]).requires_grad_(False), layers[4])
+
+
 def straight_through(h: Tensor) -> Tensor:
     return h + (torch.sign(h) - h).detach()
 
@@ -393,6 +508,7 @@ HEALTHY: dict[str, Program] = {
     "kept margin": training(kept_margin, one_output),
     "sometimes alike": sometimes_alike,
     "saliency": saliency,
+    "frozen rightly": training(lambda m, x, y: F.cross_entropy(m(x), y), frozen_body, trainable_adam),
     "new leaves": new_leaves,
     "by hand": by_hand,
     "second over the same": second_over_the_same,

@@ -11,7 +11,15 @@ torch = pytest.importorskip("torch")
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.rules.engine import diagnose  # noqa: E402
 from seismograd.schema import FactKind, ZeroCause  # noqa: E402
-from tests.rules.graph_faults import HEALTHY, NEVER_STEPPED, WRONG_LOSS_INPUT, ZERO_GRADIENT, Program  # noqa: E402
+from tests.rules.graph_faults import (  # noqa: E402
+    HEALTHY,
+    NEVER_STEPPED,
+    NOT_OPTIMIZED,
+    SWITCHED,
+    WRONG_LOSS_INPUT,
+    ZERO_GRADIENT,
+    Program,
+)  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 
 CAUSES = {
@@ -56,6 +64,20 @@ def test_backwards_that_nothing_uses_are_found(program: Program, tmp_path: Path)
     findings = judged(program, tmp_path / "run")
     assert [(finding.code, finding.severity) for finding in findings] == [("SG311", "error")]
     assert "graph_faults.py:" in findings[0].where
+
+
+@pytest.mark.parametrize(("program", "parameters"), SWITCHED.values(), ids=SWITCHED)
+def test_an_attribute_that_nothing_reads_is_found(program: Program, parameters: tuple[str, ...], tmp_path: Path) -> None:
+    findings = judged(program, tmp_path / "run")
+    assert [(finding.code, finding.parameters) for finding in findings] == [("SG403", parameters)]
+    assert "`requir" in findings[0].cause.render()
+
+
+@pytest.mark.parametrize(("program", "first"), NOT_OPTIMIZED.values(), ids=NOT_OPTIMIZED)
+def test_a_part_of_the_model_that_no_optimizer_holds_is_found(program: Program, first: str, tmp_path: Path) -> None:
+    findings = judged(program, tmp_path / "run")
+    assert [(finding.code, finding.severity, finding.parameters[0]) for finding in findings] == [("SG401", "error", first)]
+    assert "add_param_group" in findings[0].excerpt
 
 
 @pytest.mark.parametrize("program", HEALTHY.values(), ids=HEALTHY)

@@ -45,6 +45,16 @@ def tell_never_stepped(facts: Facts, registry: Registry, log: Log, lanes: Lanes,
         )
 
 
+def unused(registry: Registry) -> Window | None:
+    """The window with the most backwards that no step has used, also none of another optimizer over the same parameters."""
+    left = [window for window in registry if window.was_stepped and not window.stepping and window.losses]
+    for window in sorted(left, key=lambda each: -len(each.losses)):
+        later = [other for other in registry if other.was_stepped and len(other.losses) < len(window.losses)]
+        if not _is_covered(window, later):
+            return window
+    return None
+
+
 def _is_covered(window: Window, stepped: list[Window]) -> bool:
     """Whether others step on all that it holds."""
     others = {id(parameter) for other in stepped for parameter in other.held()}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -58,6 +58,7 @@ class Entry:
             compute_dtype=self.compute_dtype,
             registered=self.registered,
             frozen_in_name=self.frozen_in_name,
+            root=self.model,
         )
 
 
@@ -79,6 +80,7 @@ class Roster:
         self._columns: dict[int, int] = {}
         self._by_name: dict[str, int] = {}
         self._walks = 0
+        self._frozen: list[weakref.ref[torch.Tensor]] = []  # and no optimizer holds them
         self._unordered = False  # whether there are trainable parameters whose place in the order of execution is not known
         self.version = 0  # grows with every change
         self.num_gone = 0
@@ -101,6 +103,19 @@ class Roster:
         if not all(self.parameters[column].trainable for column in columns):
             self._walks = 0
             self._changed()
+
+    def look_for_thawed(self) -> None:
+        """Parameters that no optimizer holds may have been frozen when they were last looked at, and be it no more."""
+        if any((tensor := each()) is not None and tensor.requires_grad for each in self._frozen):
+            self._walks = 0
+            self._changed()
+
+    def models(self) -> Iterator[tuple[torch.nn.Module, str]]:
+        """The outermost modules that are trained, and what stands before the names of their parameters."""
+        for model in self._models:
+            module = model.module()
+            if module is not None:
+                yield module, model.prefix
 
     def model(self, column: int) -> int:
         """Which model holds the parameter of a column; -1: none."""
@@ -202,10 +217,9 @@ class Roster:
     def modules_called(self, kinds: Sequence[str]) -> list[str]:
         """The names of the modules of these classes in the models that are trained, as a script would write them."""
         found: list[str] = []
-        for model in self._models:
-            module = model.module()
-            if module is not None and kinds:
-                found += [f"{model.prefix}{name}" for name, each in module.named_modules() if type(each).__name__ in kinds]
+        for module, prefix in self.models() if kinds else ():
+            everything = cast("Iterator[tuple[str, torch.nn.Module]]", module.named_modules())
+            found += [f"{prefix}{name}" for name, each in everything if type(each).__name__ in kinds]
         return found
 
     def wants_order(self) -> bool:
@@ -258,5 +272,6 @@ class Roster:
         described = tuple(e.described(before.get(e.name)) for e in self._entries)
         if described != self.parameters:
             self.parameters = described
+            self._frozen = [e.tensor for e, p in zip(self._entries, described, strict=True) if e.optimizer is None and not p.trainable]
             self._unordered = any(p.depth is None and p.trainable for p in described)
             self.version += 1

@@ -26,7 +26,7 @@ from seismograd.listen.facts import Facts
 from seismograd.listen.guard import Guard
 from seismograd.listen.lanes import Lanes
 from seismograd.listen.log import Log
-from seismograd.listen.neverstepped import tell_never_stepped
+from seismograd.listen.neverstepped import tell_never_stepped, unused
 from seismograd.listen.reader import Reader
 from seismograd.listen.reading import Elements
 from seismograd.listen.registry import Registry
@@ -138,14 +138,14 @@ class Session:
             self.guard.call(
                 "never stepped", tell_never_stepped, self.facts, self._registry, self._log, self._lanes, self._backwards.num_heard
             )
-            left = max((w for w in self._registry if not w.stepping and w.was_stepped), key=lambda w: len(w.losses), default=None)
+            left = unused(self._registry)
             for lane in self._lanes.all():
                 if lane.iteration.steps:
                     self.guard.call("turn", self._turns.turn, lane)
             self.flush()
             if not self._turns.num_rows:
                 self._tell(Note("no_step", -1, self._why_no_step()))
-            elif left is not None and left.losses:
+            elif left is not None:
                 count = len(left.losses)
                 message = say("{count} backwards after the last step were never used by one", count=count)
                 self._tell(Note("tail", self._turns.num_rows, message, count, left.index, self._log.last_backward(self._lanes.all())))

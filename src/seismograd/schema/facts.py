@@ -22,6 +22,9 @@ class FactKind(StrEnum):
     NEVER_STEPPED = "never_stepped"
     """At the end: backwards that no step used. `backwards`: how many; `held_by`: `optimizer` (of the fact), or `nobody` when no optimizer
     holds what they reach; `name`: of the optimizer; `num`: parameters; `stepped`: the optimizers that did step."""
+    SWITCH = "switch"
+    """An attribute was set that nothing reads: `requires_grad` on a module, or one like it on a parameter or module. `attribute`; `value`:
+    `True` or `False`; `on`: `module` or `parameter`; `name` of the module; `num` parameters that are not as it says."""
 
 
 class ZeroCause(StrEnum):

@@ -22,7 +22,8 @@ class Parameter:
     name of the module that holds it, `optimizer` and `group` index what updates it. `activation` is the function that its output goes
     through next (`"relu"`, `"sigmoid"`, as the graph calls it), empty when none was seen. `compute_dtype` is the dtype of the operation
     that reads it, where autocast made that another one. `registered`: a module has it among its parameters; else only the graph of a loss
-    showed it. `frozen_in_name`: `requires_grad = False` was set on a module that holds it, which does nothing.
+    showed it. `frozen_in_name`: `requires_grad = False` was set on a module that holds it, which does nothing. `root` numbers the outermost
+    modules: which of them holds it, -1 for none, or where it is not known.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Parameter:
     compute_dtype: str = ""
     registered: bool = True
     frozen_in_name: bool = False
+    root: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,13 @@ from seismograd.listen.lanes import Lane
 from seismograd.listen.log import Log
 from seismograd.listen.losses import Losses
 from seismograd.listen.lossinput import LossInputs
+from seismograd.listen.often import is_looked_at
 from seismograd.listen.pairs import Compared
 from seismograd.listen.reader import Reader
 from seismograd.listen.reading import NO_COLUMNS, look_at
 from seismograd.listen.registry import Registry
 from seismograd.listen.scalars import Scalar, total_of
+from seismograd.listen.switches import Switches
 from seismograd.listen.turns import Turns
 from seismograd.listen.windows import Window
 from seismograd.listen.zerogradients import ZeroGradients
@@ -37,6 +39,7 @@ class Backwards:
         self._sampling, self._facts = sampling, facts
         self._losses = Losses(log)
         self._zero_gradients = ZeroGradients(facts, registry.roster)
+        self._switches = Switches(facts, registry.roster)
         self._loss_inputs = LossInputs(facts, registry.roster)
         self.num_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer
@@ -68,6 +71,8 @@ class Backwards:
                 self._guard.call("pairs", window.apart.backward_begins, window.held)
         self._guard.call("graph", self._losses.look, lane, lane.heard, listed, tops, windows, extras)
         self._guard.call("zero gradient", self._zero_gradients.look, lane.heard.site, tops, windows)
+        if is_looked_at(self.num_heard):
+            self._guard.call("switches", self._switches.look, lane.heard.site)
         self._guard.call("loss input", self._loss_inputs.look, lane.heard.site, tops)
 
     def backward_ends(self, lane: Lane) -> None:
