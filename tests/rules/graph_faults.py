@@ -433,6 +433,48 @@ NOT_OPTIMIZED: dict[str, tuple[Program, str]] = {
 }
 
 
+# SG802
+
+
+def detached_student(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """Distillation: the soft loss gets a copy of the student's logits."""
+    logits = model(x)
+    soft_loss = F.kl_div(F.log_softmax(logits.detach() / 2, 1), soft(labels), reduction="batchmean")
+    return 0.3 * F.cross_entropy(logits, labels) + 0.7 * 4 * soft_loss
+
+
+def item_of_a_term(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    reconstruction = F.mse_loss(model(x)[:, 0], labels.float())
+    smooth = (model(x + 0.5) - model(x)).pow(2).mean().item()
+    return reconstruction + 2.0 * smooth
+
+
+def penalty_without_graph(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """A gradient penalty without create_graph=True, its loss in a list that is summed."""
+    x = x.clone().requires_grad_()
+    out = model(x)
+    (slope,) = torch.autograd.grad(out.sum(), x, retain_graph=True)
+    terms = [F.binary_cross_entropy_with_logits(out[:, 0], (labels > 1).float()), 10 * ((slope.norm(dim=1) - 1) ** 2).mean()]
+    return sum(terms)  # type: ignore[return-value]
+
+
+CONSTANT_TERM: dict[str, Program] = {
+    "a detached student": training(detached_student),
+    "an item": training(item_of_a_term, one_output),
+    "a penalty without a graph": training(penalty_without_graph, one_output),
+}
+
+
+def with_constants(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """A sum that begins with zeros, a fixed number, a baseline and the entropy of the targets, which are subtracted."""
+    total = torch.zeros(())
+    target = soft(labels) * torch.rand(32, 1) + 0.1
+    target = target / target.sum(1, keepdim=True)
+    total = total + 0.5 * F.cross_entropy(model(x), target) + 0.25
+    entropy = -(target * target.log()).sum(1).mean()
+    return total - 0.5 * entropy - labels.float().mean()
+
+
 class OwnSwitch(nn.Sequential):
     """A class with an attribute of that name for itself, whose value is what is so."""
 
@@ -508,6 +550,7 @@ HEALTHY: dict[str, Program] = {
     "kept margin": training(kept_margin, one_output),
     "sometimes alike": sometimes_alike,
     "saliency": saliency,
+    "constants": training(with_constants),
     "frozen rightly": training(lambda m, x, y: F.cross_entropy(m(x), y), frozen_body, trainable_adam),
     "new leaves": new_leaves,
     "by hand": by_hand,

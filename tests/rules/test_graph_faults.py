@@ -12,6 +12,7 @@ from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.rules.engine import diagnose  # noqa: E402
 from seismograd.schema import FactKind, ZeroCause  # noqa: E402
 from tests.rules.graph_faults import (  # noqa: E402
+    CONSTANT_TERM,
     HEALTHY,
     NEVER_STEPPED,
     NOT_OPTIMIZED,
@@ -19,7 +20,7 @@ from tests.rules.graph_faults import (  # noqa: E402
     WRONG_LOSS_INPUT,
     ZERO_GRADIENT,
     Program,
-)  # noqa: E402
+)
 from tests.rules.test_programs import judged  # noqa: E402
 
 CAUSES = {
@@ -78,6 +79,13 @@ def test_a_part_of_the_model_that_no_optimizer_holds_is_found(program: Program, 
     findings = judged(program, tmp_path / "run")
     assert [(finding.code, finding.severity, finding.parameters[0]) for finding in findings] == [("SG401", "error", first)]
     assert "add_param_group" in findings[0].excerpt
+
+
+@pytest.mark.parametrize("program", CONSTANT_TERM.values(), ids=CONSTANT_TERM)
+def test_a_term_without_a_graph_is_found(program: Program, tmp_path: Path) -> None:
+    findings = judged(program, tmp_path / "run")
+    assert [(finding.code, finding.severity) for finding in findings] == [("SG802", "warning")]
+    assert "graph_faults.py:" in findings[0].where
 
 
 @pytest.mark.parametrize("program", HEALTHY.values(), ids=HEALTHY)

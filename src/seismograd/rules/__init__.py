@@ -35,6 +35,7 @@ from seismograd.rules.sg602_task_dominance import TaskDominance
 from seismograd.rules.sg701_replica_drift import ReplicaDrift
 from seismograd.rules.sg702_rank_outlier import RankOutlier
 from seismograd.rules.sg801_wrong_loss_input import WrongLossInput
+from seismograd.rules.sg802_constant_loss_term import ConstantLossTerm
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -69,6 +70,7 @@ RULES: tuple[type[Rule], ...] = (
     ReplicaDrift,
     RankOutlier,
     WrongLossInput,
+    ConstantLossTerm,
 )
 
 __all__ = ["RULES", "Rule"]

@@ -19,6 +19,8 @@ class FactKind(StrEnum):
     ZERO_GRADIENT = "zero_gradient"
     """Why no gradient reaches these parameters, told after steps whose gradients were zero. `cause`: a `ZeroCause`; `operation`: what does
     it, such as `round`; `weight`: the name of the weight of zeros; `num`: how many parameters there are."""
+    CONSTANT_TERM = "constant_term"
+    """What a loss holds that has no graph, told at the first backwards of a line and ever more rarely: `constant`, and the `loss`."""
     NEVER_STEPPED = "never_stepped"
     """At the end: backwards that no step used. `backwards`: how many; `held_by`: `optimizer` (of the fact), or `nobody` when no optimizer
     holds what they reach; `name`: of the optimizer; `num`: parameters; `stepped`: the optimizers that did step."""

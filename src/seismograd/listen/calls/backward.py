@@ -16,6 +16,7 @@ from seismograd.listen.lanes import Lane
 from seismograd.listen.log import Log
 from seismograd.listen.losses import Losses
 from seismograd.listen.lossinput import LossInputs
+from seismograd.listen.lossterms import LossTerms
 from seismograd.listen.often import is_looked_at
 from seismograd.listen.pairs import Compared
 from seismograd.listen.reader import Reader
@@ -40,6 +41,7 @@ class Backwards:
         self._losses = Losses(log)
         self._zero_gradients = ZeroGradients(facts, registry.roster)
         self._switches = Switches(facts, registry.roster)
+        self._loss_terms = LossTerms(facts)
         self._loss_inputs = LossInputs(facts, registry.roster)
         self.num_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer
@@ -73,6 +75,7 @@ class Backwards:
         self._guard.call("zero gradient", self._zero_gradients.look, lane.heard.site, tops, windows)
         if is_looked_at(self.num_heard):
             self._guard.call("switches", self._switches.look, lane.heard.site)
+        self._guard.call("loss terms", self._loss_terms.look, lane.heard.site, listed[0], lane.loss_scale)
         self._guard.call("loss input", self._loss_inputs.look, lane.heard.site, tops)
 
     def backward_ends(self, lane: Lane) -> None:
