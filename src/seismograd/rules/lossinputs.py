@@ -55,7 +55,7 @@ def _twice(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, M
     function, module = values["function"], fact.text("module")
     if fact.text("loss") == "bce":
         cause = say(
-            "binary_cross_entropy at {line} gets the {input} of a sigmoid: what the network gives is squeezed twice, so that no "
+            "binary_cross_entropy at {line} gets the sigmoid of a {input}: what the network gives is squeezed twice, so that no "
             "probability comes near 0 or 1",
             **values,
         )
