@@ -475,6 +475,48 @@ def with_constants(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return total - 0.5 * entropy - labels.float().mean()
 
 
+# SG310
+
+
+def halved() -> nn.Sequential:
+    """Hooks that divide by the number of processes, of which there is one left."""
+    model = mlp(3, nn.ReLU)
+    for parameter in model.parameters():
+        parameter.register_hook(lambda grad: grad / 4)
+    return model
+
+
+class Scaled(nn.Module):
+    """Hooks made in the model itself, one for all of its parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp(3, nn.Tanh)
+        for parameter in self.parameters():
+            parameter.register_hook(self.scale)
+
+    def scale(self, grad: Tensor) -> Tensor:
+        return 0.1 * grad
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+HOOKED: dict[str, tuple[Program, float]] = {
+    "divided": (training(lambda m, x, y: F.cross_entropy(m(x), y), halved), 0.25),
+    "scaled in the model": (training(lambda m, x, y: F.cross_entropy(m(x), y), Scaled, adam), 0.1),
+}
+
+
+def watched_by_hooks() -> nn.Sequential:
+    """Hooks that look, clamp to what is never reached, and scale one layer only."""
+    model = mlp(3, nn.ReLU)
+    for parameter in model.parameters():
+        parameter.register_hook(lambda grad: grad.clamp(-1e3, 1e3))
+    model[0].weight.register_hook(lambda grad: 0.5 * grad)
+    return model
+
+
 class OwnSwitch(nn.Sequential):
     """A class with an attribute of that name for itself, whose value is what is so."""
 
@@ -550,6 +592,7 @@ HEALTHY: dict[str, Program] = {
     "kept margin": training(kept_margin, one_output),
     "sometimes alike": sometimes_alike,
     "saliency": saliency,
+    "hooks": training(lambda m, x, y: F.cross_entropy(m(x), y), watched_by_hooks),
     "constants": training(with_constants),
     "frozen rightly": training(lambda m, x, y: F.cross_entropy(m(x), y), frozen_body, trainable_adam),
     "new leaves": new_leaves,

@@ -14,6 +14,7 @@ from seismograd.schema import FactKind, ZeroCause  # noqa: E402
 from tests.rules.graph_faults import (  # noqa: E402
     CONSTANT_TERM,
     HEALTHY,
+    HOOKED,
     NEVER_STEPPED,
     NOT_OPTIMIZED,
     SWITCHED,
@@ -86,6 +87,13 @@ def test_a_term_without_a_graph_is_found(program: Program, tmp_path: Path) -> No
     findings = judged(program, tmp_path / "run")
     assert [(finding.code, finding.severity) for finding in findings] == [("SG802", "warning")]
     assert "graph_faults.py:" in findings[0].where
+
+
+@pytest.mark.parametrize(("program", "factor"), HOOKED.values(), ids=HOOKED)
+def test_hooks_that_scale_all_gradients_are_found(program: Program, factor: float, tmp_path: Path) -> None:
+    findings = judged(program, tmp_path / "run")
+    assert [finding.code for finding in findings] == ["SG310"]
+    assert findings[0].evidence[0].value == pytest.approx(factor)
 
 
 @pytest.mark.parametrize("program", HEALTHY.values(), ids=HEALTHY)

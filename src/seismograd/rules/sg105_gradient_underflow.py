@@ -69,7 +69,7 @@ class GradientUnderflow(Rule):
     name: ClassVar[str] = "gradient-underflow"
     severity: ClassVar[str] = "warning"
     needs: ClassVar[tuple[str, ...]] = ("exponents",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG106", "SG108", "SG109", "SG402")
+    absorbs: ClassVar[tuple[str, ...]] = ("SG106", "SG108", "SG402")
 
     min_share: float = 0.2  # of the scalars that are not zero
     max_below: float = 0.01

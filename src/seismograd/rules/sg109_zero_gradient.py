@@ -30,6 +30,7 @@ class Streak:
     names: tuple[str, ...] = ()
     where: str = ""
     optimizer: str = "optimizer"
+    is_half: bool = False  # computed in float16, where small gradients become zero
 
 
 @final
@@ -54,8 +55,9 @@ class ZeroGradient(Rule):
         Of a rounding it is enough that the gradients before it are zero in {in_a_row} steps in a row.
 
     False alarms
-        A loss that is exactly zero because all margins are kept, or the target is met, is at its goal and does not count. One factor of
-        a low-rank adapter begins at zero, which the first step mends.
+        A loss that is exactly zero because all margins are kept, or the target is met, is at its goal and does not count. Nor do gradients
+        in float16 whose graph shows no cause: they underflow, which is another finding. One factor of a low-rank adapter begins at
+        zero, which the first step mends.
 
     What to try
         - Print the loss and what it is made of: one that never changes has no connection with the weights.
@@ -71,7 +73,7 @@ class ZeroGradient(Rule):
     name: ClassVar[str] = "zero-gradient"
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG104", "SG106", "SG107", "SG108", "SG402", "SG403", "SG111", "SG112")
+    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG104", "SG106", "SG107", "SG108", "SG402", "SG403")
 
     in_a_row: int = 8  # steps
     later: int = 50  # steps, after others that had gradients
@@ -140,6 +142,8 @@ class ZeroGradient(Rule):
             streak.names = tuple(block.parameters[column].name for column in as_list(columns))
             streak.where = site_of(block, EventKind.STEP, iteration, optimizer)
             streak.optimizer = optimizer_name(block, optimizer)
+            own = (block.parameters[column] for column in as_list(columns))
+            streak.is_half = any("float16" in (each.dtype, each.compute_dtype) for each in own)
         streak.num, streak.last = streak.num + 1, iteration
         streak.has_loss |= loss != 0 or bool(flags & StepFlag.NO_LOSS)
         if streak.found and optimizer in self._findings:
@@ -153,7 +157,12 @@ class ZeroGradient(Rule):
         facts = [each for each in self._facts.get(optimizer, ()) if streak.since <= each.iteration <= until]
         fact = facts[0] if facts else None
         cause = "" if fact is None else fact.text("cause")
-        if optimizer in self._findings or cause in HEALTHY or (cause in AT_ZERO_LOSS and not streak.has_loss):
+        if (
+            optimizer in self._findings
+            or cause in HEALTHY
+            or (not cause and streak.is_half)
+            or (cause in AT_ZERO_LOSS and not streak.has_loss)
+        ):
             return
         streak.found = True
         severity = "warning" if streak.has_moved else self.severity

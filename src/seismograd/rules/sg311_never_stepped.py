@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from seismograd.i18n import Message, say
@@ -50,12 +50,16 @@ class NeverStepped(Rule):
     min_backwards: int = 5
     min_by_hand: int = 20  # backwards
 
-    def observe(self, block: Block) -> Iterable[Finding]:  # noqa: ARG002  what there is to know is told at the end
+    _saw_any: bool = field(default=False, init=False, repr=False)  # a step, or backwards without one
+
+    def observe(self, block: Block) -> Iterable[Finding]:
+        self._saw_any |= len(block) > 0
         return []
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         if fact.kind != FactKind.NEVER_STEPPED:
             return []
+        self._saw_any = True
         by_hand = fact.text("held_by") == "nobody"
         if fact.number("backwards") < (self.min_by_hand if by_hand else self.min_backwards):
             return []
@@ -79,7 +83,7 @@ class NeverStepped(Rule):
         ]
 
     def shortfall(self) -> Message | None:
-        return None
+        return None if self._saw_any else say("needs {needed} steps, has {has}", needed=1, has=0)
 
 
 def _never(fact: Fact) -> tuple[Message, Message, str]:

@@ -30,7 +30,7 @@ class WrongLossInput(Rule):
     How it decides
         From the graph of the loss, at the first backwards of each line and ever more rarely later: what made the input of each loss
         function, through views, indices, clamps and casts. Whether logarithms of probabilities add up to one is computed where the graph
-        alone does not say it. One look is enough: the graph is what was computed.
+        alone does not say it. One look is enough, from step number {min_evaluated} on: the graph is what was computed.
 
     False alarms
         None are known. A softmax in front of `cross_entropy` that is meant, to keep the loss flat, is reported.

@@ -28,8 +28,9 @@ class ConstantLossTerm(Rule):
 
     How it decides
         From the graph of the loss, at the first backwards of each line and ever more rarely later: a sum one of whose operands has no
-        graph. Its value is what is left of the loss when the terms with a graph are computed again from what they have kept, where that
-        is possible. It counts when it is positive, at least {min_share:.0%} of the loss, and was another one each of {num_looks:g} times.
+        graph. Its value is what is left of the loss when the terms with a graph are computed again from what they have kept, where that is
+        possible. It counts when it is positive, at least {min_share:.0%} of the loss, and was another one each of {num_looks:g} times, by
+        at least {min_change:.1%} of the loss.
 
     False alarms
         A number that never changes, and one that is subtracted (a baseline, the entropy of the targets) do not count. A part that is
@@ -54,10 +55,12 @@ class ConstantLossTerm(Rule):
     num_looks: int = 3
     min_change: float = 0.001  # of the loss
 
+    _num_rows: int = field(default=0, init=False, repr=False)
     _seen: dict[str, list[Fact]] = field(default_factory=dict[str, "list[Fact]"], init=False, repr=False)  # by line
     _finding: Finding | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:  # noqa: ARG002  what there is to know is told
+    def observe(self, block: Block) -> Iterable[Finding]:
+        self._num_rows += len(block)
         return []
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
@@ -107,4 +110,5 @@ class ConstantLossTerm(Rule):
         return [self._finding]
 
     def shortfall(self) -> Message | None:
-        return None
+        has, needed = self._num_rows, self.num_looks
+        return None if has >= needed else say("needs {needed} steps, has {has}", needed=needed, has=has)

@@ -21,6 +21,9 @@ class FactKind(StrEnum):
     it, such as `round`; `weight`: the name of the weight of zeros; `num`: how many parameters there are."""
     CONSTANT_TERM = "constant_term"
     """What a loss holds that has no graph, told at the first backwards of a line and ever more rarely: `constant`, and the `loss`."""
+    HOOK_FACTOR = "hook_factor"
+    """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards and ever more rarely: `factor`, and
+    `num` parameters that it was measured for."""
     NEVER_STEPPED = "never_stepped"
     """At the end: backwards that no step used. `backwards`: how many; `held_by`: `optimizer` (of the fact), or `nobody` when no optimizer
     holds what they reach; `name`: of the optimizer; `num`: parameters; `stepped`: the optimizers that did step."""

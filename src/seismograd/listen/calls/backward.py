@@ -11,6 +11,7 @@ import torch
 from seismograd.listen.facts import Facts
 from seismograd.listen.graph import Leaf, leaves_in_order
 from seismograd.listen.guard import Guard
+from seismograd.listen.hooks import Hooks
 from seismograd.listen.iteration import Stepped
 from seismograd.listen.lanes import Lane
 from seismograd.listen.log import Log
@@ -42,6 +43,7 @@ class Backwards:
         self._zero_gradients = ZeroGradients(facts, registry.roster)
         self._switches = Switches(facts, registry.roster)
         self._loss_terms = LossTerms(facts)
+        self._hooks = Hooks(facts)
         self._loss_inputs = LossInputs(facts, registry.roster)
         self.num_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer
@@ -75,6 +77,7 @@ class Backwards:
         self._guard.call("zero gradient", self._zero_gradients.look, lane.heard.site, tops, windows)
         if is_looked_at(self.num_heard):
             self._guard.call("switches", self._switches.look, lane.heard.site)
+            self._guard.call("hooks", self._hooks.backward_begins, tops, windows)
         self._guard.call("loss terms", self._loss_terms.look, lane.heard.site, listed[0], lane.loss_scale)
         self._guard.call("loss input", self._loss_inputs.look, lane.heard.site, tops)
 
@@ -86,6 +89,8 @@ class Backwards:
         heard, lane.heard = lane.heard, None
         if loss is None:
             return
+        if is_looked_at(self.num_heard) and heard is not None:
+            self._guard.call("hooks", self._hooks.backward_ends, heard.site)
         for window in self._of(lane):
             if not window.clearing.backward_ends():
                 continue
