@@ -25,7 +25,7 @@ from seismograd.record.pump import Pump
 from seismograd.record.writer import Writer
 from seismograd.rules.chosen import chosen
 from seismograd.rules.engine import Diagnosis, LiveRules
-from seismograd.schema import Finding, Note, Row, Rows, RunInfo, Sink
+from seismograd.schema import Fact, FactKind, Finding, Note, Row, Rows, RunInfo, Sink
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +81,7 @@ class Recording:
             self._ranks.backend,
             emit=self._emit,
             tell=self._ranks.note,
+            learn=self._learn,
             models=models,
             optimizers=optimizers,
             elements=elements,
@@ -186,6 +187,9 @@ class Recording:
             self.failures.append(note)
         self._pump.note(note)
 
+    def _learn(self, fact: Fact) -> None:
+        self._pump.learn(fact)
+
     def _abandon(self) -> None:
         self._open = False
         atexit.unregister(self.close)
@@ -205,6 +209,7 @@ def _about(script: str, level: str, elements: Sequence[ElementSpec]) -> RunInfo:
         level=level,
         every=1,
         elements=tuple(map(str, elements)),
+        fact_kinds=tuple(map(str, FactKind)),
     )
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from seismograd import open_run
 from seismograd.record import pump as pump_module
 from seismograd.record.pump import Pump
-from seismograd.schema import STATISTICS, Block, Note, Row
+from seismograd.schema import STATISTICS, Block, Fact, Note, Row
 from tests import synthetic
 from tests.record.processes import run_python
 
@@ -26,7 +26,7 @@ class Collector:
     """A sink that keeps everything, and waits for `gate` first."""
 
     gate: threading.Event = field(default_factory=threading.Event)
-    got: list[Block | Note] = field(default_factory=list)
+    got: list[Block | Note | Fact] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     num_closed: int = 0
 
@@ -37,6 +37,9 @@ class Collector:
 
     def note(self, note: Note) -> None:
         self.got.append(note)
+
+    def learn(self, fact: Fact) -> None:
+        self.got.append(fact)
 
     def close(self) -> None:
         self.num_closed += 1

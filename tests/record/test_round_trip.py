@@ -137,6 +137,7 @@ def test_nothing_about_the_machine_is_recorded(tmp_path: Path, monkeypatch: pyte
         "level",
         "every",
         "elements",
+        "fact_kinds",
     }
     assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
 

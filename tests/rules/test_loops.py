@@ -29,5 +29,5 @@ def test_a_fault_is_the_first_finding_and_hardly_another_is_made(code: str, prog
 def test_nothing_is_found_in_a_loop_that_is_right(program: Program, tmp_path: Path) -> None:
     assert judged(program, tmp_path / "run") == ()
     run = open_run(tmp_path / "run")
-    reasons = [status.reason.render() for status in diagnose(run.blocks(1024), notes=run.notes).statuses()]
+    reasons = [status.reason.render() for status in diagnose(run.blocks(1024), notes=run.notes, facts=run.facts).statuses()]
     assert not [reason for reason in reasons if reason.startswith("failed")]

@@ -26,7 +26,7 @@ def judged(program: Program, path: Path) -> tuple[Finding, ...]:
     program(listen)
     live = sessions[0].findings
     for size in (1024, 7):
-        assert repr(diagnose(open_run(path).blocks(size), notes=open_run(path).notes).findings()) == repr(live)
+        assert repr(diagnose(open_run(path).blocks(size), notes=open_run(path).notes, facts=open_run(path).facts).findings()) == repr(live)
     return tuple(finding for finding in live if finding.severity != "info")
 
 

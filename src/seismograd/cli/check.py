@@ -31,7 +31,7 @@ def check(
     view = forms.find_view(forms.DIAGNOSIS_VIEWS, form)
     recorded = open_run(run)
     output.tell_condition(recorded)
-    diagnosis = diagnose(recorded.blocks(), chosen(choice), recorded.notes)
+    diagnosis = diagnose(recorded.blocks(), chosen(choice), recorded.notes, recorded.facts, recorded.info.fact_kinds)
     found = verdict(recorded, diagnosis.findings(), diagnosis.statuses())
     output.answer(view.render(found))
     output.suggest(f"seismograd explain {found.findings[0].code}" if found.findings else f"seismograd show {short_path(recorded.path)}")

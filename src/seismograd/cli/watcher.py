@@ -216,7 +216,7 @@ class Watcher:
         for note in recording.failures:
             if note not in run.notes:
                 self._print(note.message.render())
-        diagnosis = diagnose(run.blocks(), chosen(self._run.choice), run.notes)
+        diagnosis = diagnose(run.blocks(), chosen(self._run.choice), run.notes, run.facts, run.info.fact_kinds)
         told = () if self.halted is None else ("halted",)
         print_summary(
             run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__), self._home, told, self._others(recording.path)

@@ -23,6 +23,7 @@ class ByHand:
         self._seen: dict[int, tuple[weakref.ref[torch.Tensor], float]] = {}
         self._trained: dict[int, weakref.ref[torch.Tensor]] = {}
         self.optimizer: Foreign | None = None  # of a framework's own class, which makes the steps
+        self._still: dict[int, int] = {}  # leaves of the last backward: how often in a row they were the same and unchanged
 
     def held(self) -> list[torch.Tensor]:
         """The parameters, in the order in which the forward pass uses them."""
@@ -34,6 +35,7 @@ class ByHand:
 
     def backward_ended(self, leaves: Sequence[torch.Tensor]) -> None:
         """Take in the leaves that have a gradient now, and remember what they are."""
+        self._still = {id(leaf): 0 if self._is_new(leaf) or self._moved(leaf) else self._still.get(id(leaf), 0) + 1 for leaf in leaves}
         for leaf in leaves:
             if leaf.grad is not None and (isinstance(leaf, torch.nn.Parameter) or self._moved(leaf)):
                 self._trained[id(leaf)] = weakref.ref(leaf)
@@ -43,6 +45,18 @@ class ByHand:
         """Whether the script has changed any of them since the last backward; `at_the_end` it has if they are gone."""
         leaves = [reference() for key, (reference, _) in self._seen.items() if key in self._trained]
         return any(at_the_end if leaf is None else self._moved(leaf) for leaf in leaves)
+
+    def num_unmoved(self) -> int:
+        """How many backwards have reached the very same leaves with the same values; 0 when any is a new one, as inputs are."""
+        return min(self._still.values(), default=0)
+
+    def num_leaves(self) -> int:
+        """How many leaves the last backward reached."""
+        return len(self._still)
+
+    def _is_new(self, leaf: torch.Tensor) -> bool:
+        before = self._seen.get(id(leaf))
+        return before is None or before[0]() is not leaf
 
     def _moved(self, leaf: torch.Tensor) -> bool:
         before = self._seen.get(id(leaf))

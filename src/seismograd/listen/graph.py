@@ -165,6 +165,24 @@ def shares_operations(tops: list[Any], last: int) -> bool:
     return False
 
 
+def source(node: Any, place: int = 0) -> Any:
+    """What made an operand of a node; `None` where it has no graph."""
+    sources = node.next_functions
+    return sources[place][0] if place < len(sources) else None
+
+
+def saved(node: Any, name: str) -> torch.Tensor | None:
+    """A tensor that a node keeps, as it is: nothing that a hook packed away is unpacked."""
+    data = getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
+    return data.detach() if isinstance(data, torch.Tensor) else None
+
+
+def shape_of(node: Any) -> tuple[int, ...]:
+    """The shape of the first result of a node; empty where it does not say."""
+    metadata = getattr(node, "_input_metadata", None)
+    return tuple(int(size) for size in metadata[0].shape) if metadata else ()
+
+
 def last_number(tops: list[Any]) -> int:
     """The number of the last operation of these graphs; -1 when there is none."""
     last = -1

@@ -70,5 +70,10 @@ class Log:
 
     def last_backward(self, lanes: Iterable[Lane]) -> str:
         """The user's line of the last backward in the iterations that are not over; empty when there is none."""
+        site = self.last_backward_site(lanes)
+        return str(self.call_sites.sites[site]) if site >= 0 else ""
+
+    def last_backward_site(self, lanes: Iterable[Lane]) -> int:
+        """The index of that line; -1 when there is none."""
         heard = [e for lane in lanes for e in lane.iteration.events if e.kind == EventKind.BACKWARD and e.site >= 0]
-        return str(self.call_sites.sites[heard[-1].site]) if heard else ""
+        return heard[-1].site if heard else -1

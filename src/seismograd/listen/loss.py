@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from seismograd.listen.graph import saved, source
 from seismograd.listen.scalars import Product, Scalar
 from seismograd.schema import EventFlag
 
@@ -87,7 +88,7 @@ def _reduction(top: Any, budget: int) -> Reduction:
         if name in OF_EACH or name in WITH_REDUCTION:
             return _rescaled(_reduced(node, name, divisors), factors, rescaled)
         if name in SAME_NUMBER:
-            node = _source(node)
+            node = source(node)
         elif name in ("MulBackward0", "DivBackward0"):
             place, other = _constant(node, name)
             if other is None:
@@ -96,12 +97,12 @@ def _reduction(top: Any, budget: int) -> Reduction:
             if name == "DivBackward0":
                 divisors.append(other)
             rescaled = EventFlag.RESCALED
-            node = _source(node, place)
+            node = source(node, place)
         elif name in ("AddBackward0", "SubBackward0"):
-            first = _source(node)
+            first = source(node)
             if first is not None and first.name() == "MulBackward1":  # label smoothing: the main term of one and the same loss
-                first = _source(first)
-            terms = [_reduction(each, budget // 2) for each in (first, _source(node, 1)) if each is not None]
+                first = source(first)
+            terms = [_reduction(each, budget // 2) for each in (first, source(node, 1)) if each is not None]
             main = next((term for term in terms if term.shown), terms[0] if terms else NOT_SHOWN)
             return _rescaled(main, factors, rescaled)
         else:
@@ -115,27 +116,16 @@ def _rescaled(main: Reduction, factors: Product, rescaled: EventFlag) -> Reducti
     return replace(main, weight=main.weight * factors, flags=flags) if main.shown else replace(NOT_SHOWN, flags=flags)
 
 
-def _source(node: Any, place: int = 0) -> Any:
-    sources = node.next_functions
-    return sources[place][0] if place < len(sources) else None
-
-
 def _constant(node: Any, name: str) -> tuple[int, torch.Tensor | None]:
     """Which operand leads on, and the other one, when that is a single number without a gradient of its own."""
     sources = node.next_functions
     if sources[0][0] is not None and (len(sources) < 2 or sources[1][0] is None):
-        other = _saved(node, "other")
+        other = saved(node, "other")
         return 0, other if other is not None and other.numel() == 1 else None
     if name == "MulBackward0" and len(sources) > 1 and sources[0][0] is None:
-        other = _saved(node, "self")
+        other = saved(node, "self")
         return 1, other if other is not None and other.numel() == 1 else None
     return 0, None
-
-
-def _saved(node: Any, name: str) -> torch.Tensor | None:
-    """A tensor that a node keeps, as it is: nothing that a hook packed away is unpacked."""
-    data = getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
-    return data.detach() if isinstance(data, torch.Tensor) else None
 
 
 def _shape_of_source(node: Any) -> tuple[int, ...] | None:
@@ -167,7 +157,7 @@ def _reduced(node: Any, name: str, divisors: list[Any]) -> Reduction:
     if name.startswith("Mean"):
         numel = int(node._saved_self_sym_numel)
         return Reduction(Product().times(float(numel)), Product().over(float(numel)))
-    masked = _masked(_source(node), shape)
+    masked = _masked(source(node), shape)
     return _summed(masked if masked is not None else Product().times(float(numel)), shape, divisors)
 
 
@@ -184,9 +174,9 @@ def _summed(counted: Product, shape: tuple[int, ...], divisors: list[Any]) -> Re
 def _counted_targets(node: Any) -> Product | None:
     """How many targets are not `ignore_index`. For a mean torch has counted them (by their class weights, if there are any)."""
     if node._saved_reduction == MEAN:
-        total = _saved(node, "total_weight")
+        total = saved(node, "total_weight")
         return None if total is None else Product().times(total)
-    target = _saved(node, "target")
+    target = saved(node, "target")
     if target is None:
         return None
     ignored: int = node._saved_ignore_index
@@ -202,8 +192,8 @@ def _masked(node: Any, shape: tuple[int, ...]) -> Product | None:
         name = node.name()
         if name == "MulBackward0":
             for operand in ("other", "self"):
-                mask = _saved(node, operand)
-                if mask is not None and _source(node, 1 if operand == "other" else 0) is None and mask.numel() > 1:
+                mask = saved(node, operand)
+                if mask is not None and source(node, 1 if operand == "other" else 0) is None and mask.numel() > 1:
                     times = prod(shape) // max(mask.numel(), 1)  # it may have been broadcast
                     return Product().times(torch.count_nonzero(mask)).times(float(max(times, 1)))
             return None
@@ -211,5 +201,5 @@ def _masked(node: Any, shape: tuple[int, ...]) -> Product | None:
             return _counted_targets(node)
         if name not in SAME_NUMBER:
             return None
-        node = _source(node)
+        node = source(node)
     return None

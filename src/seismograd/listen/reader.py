@@ -10,6 +10,7 @@ from seismograd.listen.registry import Registry
 from seismograd.listen.turns import Turns
 from seismograd.listen.windows import Window
 from seismograd.measure.backend import Backend
+from seismograd.schema import SAMPLE_EVERY
 
 
 class Reader:
@@ -28,6 +29,8 @@ class Reader:
     def reading(self, lane: Lane, window: Window, sample: bool, full: bool = True) -> Reading:
         """The gradients of a window as they are now; unless `full`, only whether they are finite."""
         roster, held = self._registry.roster, window.held()
+        if window.num_steps % SAMPLE_EVERY == 1:
+            roster.look_for_thawed()
         planned = known_plan(window, roster, held) if window.clearing.parameters else None
         if planned is None:
             self._registry.learn(window)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -62,6 +62,7 @@ class Entry:
             registered=self.registered,
             frozen_in_name=self.frozen_in_name,
             branch=self.branch,
+            root=self.model,
         )
 
 
@@ -85,6 +86,7 @@ class Roster:
         self._by_name: dict[str, int] = {}
         self._walks = 0
         self._num_walks = 0  # ever
+        self._frozen: list[weakref.ref[torch.Tensor]] = []  # and no optimizer holds them
         self._unordered = False  # whether there are trainable parameters whose place in the order of execution is not known
         self.version = 0  # grows with every change
         self.num_gone = 0
@@ -107,6 +109,19 @@ class Roster:
         if not all(self.parameters[column].trainable for column in columns):
             self._walks = 0
             self._changed()
+
+    def look_for_thawed(self) -> None:
+        """Parameters that no optimizer holds may have been frozen when they were last looked at, and be it no more."""
+        if any((tensor := each()) is not None and tensor.requires_grad for each in self._frozen):
+            self._walks = 0
+            self._changed()
+
+    def models(self) -> Iterator[tuple[torch.nn.Module, str]]:
+        """The outermost modules that are trained, and what stands before the names of their parameters."""
+        for model in self._models:
+            module = model.module()
+            if module is not None:
+                yield module, model.prefix
 
     def model(self, column: int) -> int:
         """Which model holds the parameter of a column; -1: none."""
@@ -217,6 +232,14 @@ class Roster:
         self.num_gone += 1
         self._columns.pop(key, None)
 
+    def modules_called(self, kinds: Sequence[str]) -> list[str]:
+        """The names of the modules of these classes in the models that are trained, as a script would write them."""
+        found: list[str] = []
+        for module, prefix in self.models() if kinds else ():
+            everything = cast("Iterator[tuple[str, torch.nn.Module]]", module.named_modules())
+            found += [f"{prefix}{name}" for name, each in everything if type(each).__name__ in kinds]
+        return found
+
     def wants_order(self) -> bool:
         """Whether there are parameters whose place in the order of execution is not known, and hope to learn it."""
         return self._unordered and self._walks < MAX_WALKS
@@ -293,5 +316,6 @@ class Roster:
         described = tuple(e.described(before.get(e.name)) for e in self._entries)
         if described != self.parameters:
             self.parameters = described
+            self._frozen = [e.tensor for e, p in zip(self._entries, described, strict=True) if e.optimizer is None and not p.trainable]
             self._unordered = any(p.depth is None and p.trainable for p in described)
             self.version += 1

@@ -23,24 +23,27 @@ from seismograd.listen.calls.step import Steps
 from seismograd.listen.calls.zero_grad import Clearings
 from seismograd.listen.callsite import CallSites
 from seismograd.listen.endings import Endings
+from seismograd.listen.facts import Facts
 from seismograd.listen.guard import Guard
 from seismograd.listen.lanes import Lanes
 from seismograd.listen.log import Log
+from seismograd.listen.neverstepped import tell_never_stepped, unused
 from seismograd.listen.reader import Reader
 from seismograd.listen.reading import Elements
 from seismograd.listen.registry import Registry
 from seismograd.listen.turns import Turns
 from seismograd.measure.backend import Backend
-from seismograd.schema import Note, Optimizer, Row, Rows
+from seismograd.schema import Fact, Note, Optimizer, Row, Rows
 
 
 class Session:
     """Serves `watch` (some models and optimizers) and `run` (all that the script makes).
 
-    `emit(row)` takes each finished iteration, or several as `Rows`; `tell(note)` what has words; both are called on the training thread
-    and must be quick. `beside()` gives the seconds that what listens beside it took of the training since the last call. `budget` says when
-    to leave something out; nothing is without one. `together()` says how many rows to make at once. Unless `alone()`, an iteration ends
-    only when the next one begins: several processes must all cut theirs alike. `stepped()` is called once, after the first step.
+    `emit(row)` takes each finished iteration, or several as `Rows`; `tell(note)` what has words; `learn(fact)` what is known for certain
+    beside the numbers; all are called on the training thread and must be quick. `beside()` gives the seconds that what listens beside it
+    took of the training since the last call. `budget` says when to leave something out; nothing is without one. `together()` says how many
+    rows to make at once. Unless `alone()`, an iteration ends only when the next one begins: several processes must all cut theirs alike.
+    `stepped()` is called once, after the first step. Its parts tell facts through `facts`.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Session:
         together: Callable[[], int] = lambda: 1,
         alone: Callable[[], bool] = lambda: True,
         stepped: Callable[[], None] = lambda: None,
+        learn: Callable[[Fact], None] = lambda _: None,
     ) -> None:
         self.abandon = abandon
         self._alone, self._stepped, self._has_stepped = alone, stepped, False
@@ -70,8 +74,9 @@ class Session:
         asked_for = Elements(elements, self._refuse_element)
         lanes, roster = self._lanes, registry.roster
         self._turns = turns = Turns(guard, lanes, roster, len(asked_for), emit, tell, beside, budget, together, Endings(registry))
+        self.facts = facts = Facts(learn, log.call_sites, lambda: turns.num_rows)
         reader = Reader(backend, asked_for, registry, log, turns, sampling)
-        self._backwards = backwards = Backwards(guard, log, registry, turns, reader, sampling)
+        self._backwards = backwards = Backwards(guard, log, registry, turns, reader, sampling, facts)
         clips = Clips(log, registry, reader, backwards.step_by_hand)
         clearings, scales = Clearings(log, registry), Scales(log, registry, reader)
         steps = Steps(guard, log, registry, turns, reader, tell, sampling)
@@ -140,14 +145,17 @@ class Session:
         """Hand on the last iterations, and say what no step has used."""
         with self._lock:
             self.guard.call("step_by_hand", self._backwards.step_by_hand, self._lanes.here(), True)
-            left = max((w for w in self._registry if not w.stepping), key=lambda w: w.num_unused(), default=None)
+            self.guard.call(
+                "never stepped", tell_never_stepped, self.facts, self._registry, self._log, self._lanes, self._backwards.num_heard
+            )
+            left = unused(self._registry)
             for lane in self._lanes.all():
                 if lane.iteration.steps:
                     self.guard.call("turn", self._turns.turn, lane)
             self.flush()
             if not self._turns.num_rows:
                 self._tell(Note("no_step", -1, self._why_no_step()))
-            elif left is not None and left.num_unused():
+            elif left is not None:
                 count = left.num_unused()
                 message = say("{count} backwards after the last step were never used by one", count=count)
                 self._tell(Note("tail", self._turns.num_rows, message, count, left.index, self._log.last_backward(self._lanes.all())))

@@ -166,10 +166,12 @@ class Window:
         self.eager = False  # read after every backward: something unknown has changed gradients before
         self.lane: Lane | None = None  # the thread that trains it, once that is known
         self.steps_before_scaler = 0
+        self.was_stepped = False  # or a GradScaler left its step out
         self.steps_within = 0  # steps of its base classes that run within its own
         self.num_parameters = 0  # when they were last read
         self.probe = Probe()
         self.apart = Apart()
+        self.last: Reading | None = None  # what its last step used
         self.restart()
 
     def restart(self) -> None:
@@ -248,7 +250,9 @@ class Window:
     def step_ended(self) -> None:
         """The step has used the window; a new one begins."""
         self.num_steps += 1
+        self.was_stepped = True
         self.num_backwards_before = self.num_heard
         self.were_used()
+        self.last = self.ready
         self.clearing.step_ends()
         self.restart()

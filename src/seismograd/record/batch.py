@@ -9,7 +9,21 @@ from collections.abc import Set as AbstractSet
 import numpy as np
 
 from seismograd.record import layout
-from seismograd.schema import EVENT_DTYPE, PAIR_DTYPE, RANK_DTYPE, STATISTICS, STEP_DTYPE, AnyArray, Block, Note, Optimizer, Row, Rows, Site
+from seismograd.schema import (
+    EVENT_DTYPE,
+    PAIR_DTYPE,
+    RANK_DTYPE,
+    STATISTICS,
+    STEP_DTYPE,
+    AnyArray,
+    Block,
+    Fact,
+    Note,
+    Optimizer,
+    Row,
+    Rows,
+    Site,
+)
 
 _STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
 _OBJECT_BYTES = 128  # of an array or another small object, beside its numbers
@@ -30,12 +44,14 @@ def row_bytes(item: Row | Rows) -> int:
     return num + _OBJECT_BYTES * num_arrays
 
 
-def take_batch(queue: deque[Row | Rows | Note], max_bytes: int) -> list[Row | Rows]:
-    """Take what makes one block from the front, where there is no note: at least one, and those behind it that have the same columns."""
+def take_batch(queue: deque[Row | Rows | Note | Fact], max_bytes: int) -> list[Row | Rows]:
+    """Take what makes one block from the front, where there is neither a note nor a fact: at least one, and those behind it that have
+    the same columns.
+    """
     batch: list[Row | Rows] = []
     num_bytes = 0
     sampled: AbstractSet[str] = frozenset()
-    while queue and not isinstance(item := queue[0], Note):
+    while queue and not isinstance(item := queue[0], Note | Fact):
         num_bytes += row_bytes(item)
         mixed_samples = bool(item.samples) and bool(sampled) and item.samples.keys() != sampled
         if batch and (num_bytes > max_bytes or mixed_samples or not _same_columns(batch[0], item)):

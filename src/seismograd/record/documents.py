@@ -12,6 +12,7 @@ from seismograd.record.findings import message_from_json, message_to_json
 from seismograd.record.layout import EVENTS, FORMAT, PAIRS, RANKS, STEPS
 from seismograd.record.pyramid.cells import FACTOR, PYRAMID_STATISTICS
 from seismograd.record.pyramid.steps import STEP_SCALARS
+from seismograd.record.strict_json import number
 from seismograd.schema import (
     EVENT_DTYPE,
     PAIR_DTYPE,
@@ -21,6 +22,7 @@ from seismograd.schema import (
     STEP_DTYPE,
     EventFlag,
     EventKind,
+    Fact,
     Note,
     Optimizer,
     Origin,
@@ -91,7 +93,7 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
 def meta_from_json(data: Any) -> Meta:
     """The meta document of this or an earlier version."""
     return Meta(
-        RunInfo(**_known(RunInfo, data["run"], "elements")),
+        RunInfo(**_known(RunInfo, {"fact_kinds": [], **data["run"]}, "elements", "fact_kinds")),
         {each["name"]: Statistic(**_known(Statistic, each)) for each in data["statistics"]},
         {name: _dtype(data[key]) for name, key in _DTYPE_KEYS.items() if key in data},
         data.get("levels") == _levels_to_json(),
@@ -153,7 +155,22 @@ def note_from_json(data: Any) -> Note:
     return Note(**known)
 
 
-def _flat(value: RunInfo | Statistic | Parameter | Site | Optimizer | Note) -> dict[str, object]:
+def fact_to_json(fact: Fact) -> dict[str, object]:
+    """A line of `facts.jsonl`. NaN and infinities, which JSON has not, are kept apart from words."""
+    numbers = {name: value for name, value in fact.values.items() if not isinstance(value, str)}
+    words = {name: value for name, value in fact.values.items() if isinstance(value, str)}
+    flat = _flat(fact)
+    del flat["values"]
+    return {**flat, "numbers": numbers, "words": words}
+
+
+def fact_from_json(data: Any) -> Fact:
+    """The fact that `fact_to_json` wrote."""
+    numbers = {str(name): number(value) for name, value in data["numbers"].items()}
+    return Fact(**_known(Fact, {**data, "values": {**numbers, **data["words"]}}, "parameters"))
+
+
+def _flat(value: RunInfo | Statistic | Parameter | Site | Optimizer | Note | Fact) -> dict[str, object]:
     """The fields by name, as they are: `dataclasses.asdict` copies each number, for a thousand parameters it takes 20 ms."""
     return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from seismograd.errors import SeismogradError
 from seismograd.record.opening import is_run
 from seismograd.record.writer import Writer
-from seismograd.schema import Block, Finding, Note
+from seismograd.schema import Block, Fact, Finding, Note
 
 
 class LateWriter:
@@ -27,7 +27,7 @@ class LateWriter:
     def __init__(self, path: Path, make: Callable[[Path], Writer], leave: bool = False) -> None:
         self._path, self._make, self._leave = path, make, leave
         self._writer: Writer | None = None
-        self._notes: list[Note] = []
+        self._early: list[Note | Fact] = []
 
     @property
     def path(self) -> Path:
@@ -41,9 +41,16 @@ class LateWriter:
     def note(self, note: Note) -> None:
         """Write a note, or keep it until there is somewhere to write it."""
         if self._writer is None:
-            self._notes.append(note)
+            self._early.append(note)
         else:
             self._writer.note(note)
+
+    def learn(self, fact: Fact) -> None:
+        """Write a fact, or keep it likewise."""
+        if self._writer is None:
+            self._early.append(fact)
+        else:
+            self._writer.learn(fact)
 
     def finding(self, finding: Finding) -> None:
         """Write a finding; see `Writer.finding`."""
@@ -68,9 +75,12 @@ class LateWriter:
     def _opened(self) -> Writer:
         if self._writer is None:
             self._writer = self._first_free()
-            for note in self._notes:
-                self._writer.note(note)
-            self._notes.clear()
+            for early in self._early:
+                if isinstance(early, Note):
+                    self._writer.note(early)
+                else:
+                    self._writer.learn(early)
+            self._early.clear()
         return self._writer
 
     def _first_free(self) -> Writer:

@@ -33,8 +33,9 @@ ELEMENTS = "elements.f64"  # (T, E)
 SITES = "sites.jsonl"
 OPTIMIZERS = "optimizers.jsonl"
 NOTES = "notes.jsonl"
+FACTS = "facts.jsonl"
 FINDINGS = "findings.jsonl"
-LINE_FILES = (SITES, OPTIMIZERS, NOTES, FINDINGS)
+LINE_FILES = (SITES, OPTIMIZERS, NOTES, FACTS, FINDINGS)
 
 SEGMENTS = "segments"  # one directory per set of parameters and statistics
 PARAMETERS = "parameters.json"

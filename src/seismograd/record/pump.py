@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from seismograd.record.batch import block_of, num_rows, row_bytes, take_batch
-from seismograd.schema import Note, Optimizer, Row, Rows, Sink, Site
+from seismograd.schema import Fact, Note, Optimizer, Row, Rows, Sink, Site
 
 _NOTE_BYTES = 1024
 _PATIENCE_S = 60.0
 
 
 class Pump:
-    """Hands rows and notes to sinks in the order in which they came, and never makes the training wait for one.
+    """Hands rows, notes and facts to sinks in the order in which they came, and never makes the training wait for one.
 
     A sink that raises is reported once and left out from then on. When the sinks cannot keep up and the queue is full, rows are left out
     and counted in `dropped`. At most `max_bytes` wait or are being handed on, and half as much again is a block under way.
@@ -53,7 +53,7 @@ class Pump:
         # Between callers of `put` only. The pump's thread never takes it, and it is reentrant: a signal handler may close the run in the
         # middle of a put.
         self._lock = threading.RLock()
-        self._queue: deque[Row | Rows | Note] = deque()
+        self._queue: deque[Row | Rows | Note | Fact] = deque()
         self._bytes_in = 0  # written under the lock
         self._bytes_out = 0  # written by the pump's thread alone, as is the next
         self._num_not_made = 0
@@ -92,6 +92,12 @@ class Pump:
             if not self._closed and self._bytes_in - self._bytes_out < 2 * self._max_bytes:
                 self._enqueue(note, _NOTE_BYTES)
 
+    def learn(self, fact: Fact) -> None:
+        """Take a fact; what holds for notes holds for them. Where nobody listens there is nothing to start a thread for."""
+        with self._lock:
+            if self._sinks and not self._closed and self._bytes_in - self._bytes_out < 2 * self._max_bytes:
+                self._enqueue(fact, _NOTE_BYTES)
+
     def close(self) -> None:
         """Hand on what waits, close the sinks and end the thread; a second call does nothing. Call it before the interpreter shuts down.
 
@@ -113,7 +119,7 @@ class Pump:
         self._queue = deque()
         self._thread = None
 
-    def _enqueue(self, item: Row | Rows | Note, num_bytes: int) -> None:
+    def _enqueue(self, item: Row | Rows | Note | Fact, num_bytes: int) -> None:
         self._queue.append(item)
         self._bytes_in += num_bytes
         if self._synchronous:
@@ -155,11 +161,16 @@ class Pump:
             num_items -= self._hand_on_next()
 
     def _hand_on_next(self) -> int:
-        """Hand on the first note, or the rows of the first block; returns how many items that took."""
+        """Hand on the first note or fact, or the rows of the first block; returns how many items that took."""
         first = self._queue[0]
         if isinstance(first, Note):
             self._queue.popleft()
             self._each(lambda sink: sink.note(first))
+            self._bytes_out += _NOTE_BYTES
+            return 1
+        if isinstance(first, Fact):
+            self._queue.popleft()
+            self._each(lambda sink: sink.learn(first))
             self._bytes_out += _NOTE_BYTES
             return 1
         rows = take_batch(self._queue, self._max_bytes // 4)

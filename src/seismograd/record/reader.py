@@ -14,7 +14,7 @@ import numpy.typing as npt
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
-from seismograd.record.documents import EndCounts, note_from_json, optimizer_from_json, site_from_json
+from seismograd.record.documents import EndCounts, fact_from_json, note_from_json, optimizer_from_json, site_from_json
 from seismograd.record.entries import Entries
 from seismograd.record.findings import finding_line_from_json, findings_from_lines
 from seismograd.record.near import Near
@@ -25,6 +25,7 @@ from seismograd.record.segment import Segment
 from seismograd.record.tail import read_lines, torn_message, whole_part
 from seismograd.schema import (
     Block,
+    Fact,
     Finding,
     FloatArray,
     IntArray,
@@ -41,6 +42,7 @@ _LINE_PARSERS: dict[str, Callable[[Any], Any]] = {
     layout.SITES: site_from_json,
     layout.OPTIMIZERS: optimizer_from_json,
     layout.NOTES: note_from_json,
+    layout.FACTS: fact_from_json,
     layout.FINDINGS: finding_line_from_json,
 }
 
@@ -220,6 +222,11 @@ class Run:
     def notes(self) -> tuple[Note, ...]:
         """What happened once and has words."""
         return self._lines[layout.NOTES].values
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """What was known for certain beside the numbers, in the order in which it was told."""
+        return self._lines[layout.FACTS].values
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:

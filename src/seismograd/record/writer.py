@@ -14,7 +14,16 @@ import numpy.typing as npt
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
 from seismograd.record import layout
-from seismograd.record.documents import EndCounts, SegmentInfo, end_to_json, lines_to_json, meta_to_json, note_to_json, segment_to_json
+from seismograd.record.documents import (
+    EndCounts,
+    SegmentInfo,
+    end_to_json,
+    fact_to_json,
+    lines_to_json,
+    meta_to_json,
+    note_to_json,
+    segment_to_json,
+)
 from seismograd.record.findings import finding_to_json
 from seismograd.record.pyramid.builder import PyramidBuilder
 from seismograd.record.pyramid.levels import pyramid_statistics
@@ -22,7 +31,7 @@ from seismograd.record.pyramid.steps import STATISTICS as STEP_STATISTICS
 from seismograd.record.pyramid.steps import STEP_SCALARS, STEPS, states_of_values, step_values
 from seismograd.record.readme import HOW_TO_READ
 from seismograd.record.strict_json import dumps
-from seismograd.schema import STATISTICS, AnyArray, Block, Finding, IntArray, Note, RunInfo
+from seismograd.schema import STATISTICS, AnyArray, Block, Fact, Finding, IntArray, Note, RunInfo
 
 _STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
 
@@ -75,6 +84,11 @@ class Writer:
         """Append a note."""
         with self._giving_up_on_error():
             self._append_lines(layout.NOTES, [note_to_json(note)])
+
+    def learn(self, fact: Fact) -> None:
+        """Append a fact."""
+        with self._giving_up_on_error():
+            self._append_lines(layout.FACTS, [fact_to_json(fact)])
 
     def finding(self, finding: Finding) -> None:
         """Append a finding, or a later version of one (`findings.is_later_version`).

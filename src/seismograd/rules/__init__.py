@@ -11,6 +11,7 @@ from seismograd.rules.sg105_gradient_underflow import GradientUnderflow
 from seismograd.rules.sg106_lost_updates import LostUpdates
 from seismograd.rules.sg107_update_too_large import UpdateTooLarge
 from seismograd.rules.sg108_update_too_small import UpdateTooSmall
+from seismograd.rules.sg109_zero_gradient import ZeroGradient
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg202_nonfinite_loss import NonfiniteLoss
 from seismograd.rules.sg203_skipped_steps import SkippedSteps
@@ -24,6 +25,7 @@ from seismograd.rules.sg307_accumulation_not_scaled import AccumulationNotScaled
 from seismograd.rules.sg308_partial_window import PartialWindow
 from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
 from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
+from seismograd.rules.sg311_never_stepped import NeverStepped
 from seismograd.rules.sg401_parameter_not_optimized import ParameterNotOptimized
 from seismograd.rules.sg402_no_gradient import NoGradient
 from seismograd.rules.sg403_frozen_parameter import FrozenParameter
@@ -32,6 +34,8 @@ from seismograd.rules.sg601_task_conflict import TaskConflict
 from seismograd.rules.sg602_task_dominance import TaskDominance
 from seismograd.rules.sg701_replica_drift import ReplicaDrift
 from seismograd.rules.sg702_rank_outlier import RankOutlier
+from seismograd.rules.sg801_wrong_loss_input import WrongLossInput
+from seismograd.rules.sg802_constant_loss_term import ConstantLossTerm
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -42,6 +46,7 @@ RULES: tuple[type[Rule], ...] = (
     LostUpdates,
     UpdateTooLarge,
     UpdateTooSmall,
+    ZeroGradient,
     NonfiniteGradient,
     NonfiniteLoss,
     SkippedSteps,
@@ -55,6 +60,7 @@ RULES: tuple[type[Rule], ...] = (
     PartialWindow,
     UnevenAccumulation,
     GradientRescaled,
+    NeverStepped,
     ParameterNotOptimized,
     NoGradient,
     FrozenParameter,
@@ -63,6 +69,8 @@ RULES: tuple[type[Rule], ...] = (
     TaskDominance,
     ReplicaDrift,
     RankOutlier,
+    WrongLossInput,
+    ConstantLossTerm,
 )
 
 __all__ = ["RULES", "Rule"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from seismograd.rules import RULES
 from seismograd.rules.causes import by_cause
 from seismograd.rules.rule import Rule
 from seismograd.rules.shared import SharedBlock, read_together
-from seismograd.schema import STATISTICS, Block, Finding, Note
+from seismograd.schema import STATISTICS, Block, Fact, FactKind, Finding, Note
 
 FOUND, CLEAR, NOT_EVALUATED = mark("found"), mark("clear"), mark("not evaluated")
 NO_REASON = Message("")
@@ -31,14 +32,19 @@ class RuleStatus:
 
 
 class Diagnosis:
-    """The rules and what they have found so far. A rule that fails is left out and says so; the others go on."""
+    """The rules and what they have found so far. A rule that fails is left out and says so; the others go on.
 
-    def __init__(self, rules: Sequence[Callable[[], Rule]] = RULES) -> None:
+    `fact_kinds` are those that were listened for.
+    """
+
+    def __init__(self, rules: Sequence[Callable[[], Rule]] = RULES, fact_kinds: Iterable[str] = tuple(FactKind)) -> None:
         self._rules = tuple(make() for make in rules)
         read_together(self._rules)
         self._absorbs = {rule.code: rule.absorbs for rule in self._rules}
         self._found: dict[Key, Finding] = {}
         self._failures: dict[str, Message] = {}
+        self._facts: list[Fact] = []  # of iterations to come, in their order
+        self._fact_kinds = frozenset(fact_kinds)
         self._seen: set[str] = set()  # names of the statistics that there were
 
     def observe(self, block: Block) -> frozenset[Key]:
@@ -47,6 +53,7 @@ class Diagnosis:
             return frozenset()
         known = frozenset(self._found)
         self._seen.update(block.values, block.samples if len(block.sample_rows) else ())
+        self._hand_on_facts(bisect_right(self._facts, int(block.steps["iteration"][-1]), key=_iteration))
         shared = SharedBlock.of(block)
         for rule in self._rules:
             if all(name in block.values or name in _SAMPLED for name in rule.needs):
@@ -58,8 +65,13 @@ class Diagnosis:
         for rule in self._rules:
             self._take(rule, lambda rule=rule: rule.hear(note))
 
+    def learn(self, fact: Fact) -> None:
+        """Take a fact. It is handed on right before the block with its iteration, whether it comes then or with all others at the start."""
+        insort(self._facts, fact, key=_iteration)
+
     def close(self) -> None:
         """The record ends here."""
+        self._hand_on_facts(len(self._facts))
         for rule in self._rules:
             self._take(rule, rule.finish)
 
@@ -70,6 +82,15 @@ class Diagnosis:
     def statuses(self) -> tuple[RuleStatus, ...]:
         """What each rule came to. A finding that a cause took in is still found."""
         return tuple(self._status(rule) for rule in self._rules)
+
+    def _hand_on_facts(self, num: int) -> None:
+        """Hand on the first of those that wait."""
+        if not num:
+            return
+        facts, self._facts = self._facts[:num], self._facts[num:]
+        for rule in self._rules:
+            for fact in facts:
+                self._take(rule, lambda rule=rule, fact=fact: rule.learn(fact))
 
     def _take(self, rule: Rule, look: Callable[[], Iterable[Finding]]) -> None:
         if rule.code in self._failures:
@@ -89,6 +110,9 @@ class Diagnosis:
 
     def _missing(self, rule: Rule) -> Message | None:
         missing = [name for name in rule.needs if name not in self._seen]
+        kinds = [str(kind) for kind in rule.needs_facts if kind not in self._fact_kinds]
+        if kinds:
+            return say("needs facts that were not recorded: {names}", names=", ".join(kinds))
         if not missing or not self._seen:
             return None
         if all(name in _SAMPLED for name in missing):
@@ -125,6 +149,10 @@ class LiveRules:
         """Read a note."""
         self._diagnosis.note(note)
 
+    def learn(self, fact: Fact) -> None:
+        """Take a fact."""
+        self._diagnosis.learn(fact)
+
     def close(self) -> None:
         """Judge what is only known at the end."""
         self._diagnosis.close()
@@ -146,12 +174,24 @@ class LiveRules:
         return self._diagnosis.statuses()
 
 
-def diagnose(blocks: Iterable[Block], rules: Sequence[Callable[[], Rule]] = RULES, notes: Iterable[Note] = ()) -> Diagnosis:
+def diagnose(
+    blocks: Iterable[Block],
+    rules: Sequence[Callable[[], Rule]] = RULES,
+    notes: Iterable[Note] = (),
+    facts: Iterable[Fact] = (),
+    fact_kinds: Iterable[str] = tuple(FactKind),
+) -> Diagnosis:
     """Judge a whole record."""
-    diagnosis = Diagnosis(rules)
+    diagnosis = Diagnosis(rules, fact_kinds)
+    for fact in facts:
+        diagnosis.learn(fact)
     for block in blocks:
         diagnosis.observe(block)
     for note in notes:
         diagnosis.note(note)
     diagnosis.close()
     return diagnosis
+
+
+def _iteration(fact: Fact) -> int:
+    return fact.iteration

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from seismograd.i18n import Message
 from seismograd.rules.shared import Readers, SharedBlock
-from seismograd.schema import Finding, Note
+from seismograd.schema import Fact, FactKind, Finding, Note
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Rule(ABC):
     name: ClassVar[str]
     severity: ClassVar[str]  # of what it usually finds
     needs: ClassVar[tuple[str, ...]]  # names of the statistics that it cannot do without
+    needs_facts: ClassVar[tuple[FactKind, ...]] = ()  # kinds that it cannot do without
     early: ClassVar[bool] = False  # its verdict on an iteration needs nothing of what comes after the step has begun
     absorbs: ClassVar[tuple[str, ...]] = ()  # codes of what it explains when that begins at the same step or later
 
@@ -39,6 +40,12 @@ class Rule(ABC):
 
     def hear(self, note: Note) -> Iterable[Finding]:  # noqa: ARG002  what it is given, not what it does with it
         """Read a note; only of kind "tail" there is one in every record that tells of something to find."""
+        return ()
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:  # noqa: ARG002  as above
+        """Take a fact. It comes before the block with its iteration, however many iterations that has: what is combined with numbers of
+        the block has to go by `fact.iteration`.
+        """
         return ()
 
     def finish(self) -> Iterable[Finding]:

@@ -59,7 +59,20 @@ class ZeroGradBeforeStep(Rule):
     name: ClassVar[str] = "zero-grad-before-step"
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ()
-    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG104", "SG105", "SG106", "SG108", "SG301", "SG303", "SG304", "SG308", "SG309", "SG402")
+    absorbs: ClassVar[tuple[str, ...]] = (
+        "SG101",
+        "SG104",
+        "SG105",
+        "SG106",
+        "SG108",
+        "SG109",
+        "SG301",
+        "SG303",
+        "SG304",
+        "SG308",
+        "SG309",
+        "SG402",
+    )
 
     in_a_row: int = 2  # steps
     scattered: int = 4  # steps

@@ -56,7 +56,7 @@ class StepWithoutBackward(Rule):
     name: ClassVar[str] = "step-without-backward"
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ()
-    absorbs: ClassVar[tuple[str, ...]] = ("SG102", "SG103", "SG107", "SG108", "SG201", "SG202", "SG402")
+    absorbs: ClassVar[tuple[str, ...]] = ("SG102", "SG103", "SG107", "SG108", "SG109", "SG201", "SG202", "SG402")
 
     in_a_row: int = 3  # steps on no gradient
     scattered: int = 6  # steps on no gradient

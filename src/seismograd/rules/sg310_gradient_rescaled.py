@@ -16,7 +16,7 @@ from seismograd.rules.rule import Rule
 from seismograd.rules.shared import Readers, SharedBlock
 from seismograd.rules.windows import Window, Windows
 from seismograd.rules.wording import at_line, line_of, optimizer_name
-from seismograd.schema import Block, EventFlag, Evidence, Finding, State, StepFlag
+from seismograd.schema import Block, EventFlag, Evidence, Fact, FactKind, Finding, State, StepFlag
 
 
 @final
@@ -26,7 +26,7 @@ class GradientRescaled(Rule):
 
     What it finds
         Two places that scale: the loss is divided by the number of micro-batches, and the gradients once more; a mean is divided by the
-        batch size; gradients are unscaled by hand, and again by `GradScaler`.
+        batch size; gradients are unscaled by hand, and again by `GradScaler`; a hook on every parameter multiplies its gradient.
 
     Why it hurts
         The step is too small or too large by a factor that nobody chose. Under SGD it is a change of the learning rate; under Adam it
@@ -36,7 +36,8 @@ class GradientRescaled(Rule):
         Either the gradient that the optimizer used is the same multiple of the one that backward computed, for all parameters (within
         {tolerance:.1%}) and in {in_a_row} steps in a row, while the losses of the window are one mean in all. A clip that was heard of is
         taken into account. Or the losses of several micro-batches are each divided by the square of their number; or a mean over at least
-        {min_count} samples is divided by their number again: each in {in_a_row} steps in a row.
+        {min_count} samples is divided by their number again: each in {in_a_row} steps in a row. Or hooks on all parameters of an
+        optimizer multiply their gradients by one and the same number, measured before and behind them in {in_a_row} backwards.
 
     False alarms
         Gradients of a sum, of an undivided accumulation or of a loss that was scaled by hand have to be divided, and do not count. Nor does
@@ -64,6 +65,7 @@ class GradientRescaled(Rule):
 
     _windows: Windows = field(default_factory=Windows, init=False, repr=False)
     _repeated: Repeated = field(init=False, repr=False)
+    _hooks: dict[int, list[Fact]] = field(default_factory=dict[int, "list[Fact]"], init=False, repr=False)
     _last: dict[int, tuple[str, float]] = field(default_factory=dict[int, tuple[str, float]], init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +89,33 @@ class GradientRescaled(Rule):
             self._last[window.optimizer] = kind, factor
             self._repeated.add(window, lambda shown, window=window, factor=factor: self._finding(block, window, factor, shown))
         return self._repeated.take()
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        if fact.kind != FactKind.HOOK_FACTOR:
+            return []
+        factor, seen = fact.number("factor"), self._hooks.setdefault(fact.optimizer, [])
+        if seen and not math.isclose(seen[-1].number("factor"), factor, rel_tol=self.tolerance):
+            seen.clear()
+        seen.append(fact)
+        if len(seen) < self.in_a_row or math.isclose(factor, 1.0, rel_tol=2 * self.tolerance):
+            return []
+        values: dict[str, str | int | float] = {"factor": f"{factor:.4g}", "backward": fact.where or "?"}
+        return [
+            Finding(
+                code=self.code,
+                name=self.name,
+                severity=self.severity,
+                optimizer=fact.optimizer,
+                first_step=seen[0].iteration,
+                last_step=fact.iteration,
+                parameters=(),
+                evidence=(Evidence("hook_factor", "", fact.iteration, factor, 1.0),),
+                cause=say("hooks on the parameters multiply every gradient of the backward at {backward} by {factor}", **values),
+                advice=say("remove the hooks and choose the learning rate instead; to average over replicas DDP divides by itself"),
+                where=fact.where,
+                excerpt="# parameter.register_hook(lambda grad: …)",
+            )
+        ]
 
     def shortfall(self) -> Message | None:
         windows = self._windows

@@ -35,8 +35,8 @@ class ParameterNotOptimized(Rule):
     How it decides
         A parameter counts when it has had a gradient in more than {min_steps} steps, is trainable, belongs to no optimizer, and its
         weights, where they were sampled, have not moved. A run that ends before counts with {min_evaluated} steps. When none of them is
-        unregistered, and all are used after the last parameter that is trained and are larger than all of those together, they are taken
-        for a network that only judges (a perceptual loss), and it is a note and no warning.
+        unregistered, and all are of another model than what is trained, used after the last parameter of that, and larger than all of it
+        together, they are taken for a network that only judges (a perceptual loss), and it is a note and no warning.
 
     False alarms
         Features of a network that is not to be trained: freeze it with `requires_grad_(False)`, which also saves the time for its

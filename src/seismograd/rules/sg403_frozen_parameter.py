@@ -12,7 +12,7 @@ from seismograd.i18n import Message, say
 from seismograd.rules.rows import BoolArray, as_list, integers
 from seismograd.rules.rule import Rule
 from seismograd.rules.wording import holder_of
-from seismograd.schema import Block, Evidence, Finding, IntArray, Parameter, State
+from seismograd.schema import Block, Evidence, Fact, FactKind, Finding, IntArray, Parameter, State
 
 LAYERS = ("Linear", "Bilinear", "Conv", "LSTM", "GRU", "RNN", "MultiheadAttention")  # beginnings or ends of class names
 
@@ -23,15 +23,17 @@ class FrozenParameter(Rule):
     """Parameters are frozen where it seems to be a mistake, or are not although the script tried to.
 
     What it finds
-        `module.requires_grad = False`, which sets an attribute that nothing reads, so that the module trains all the same. And the other
-        way round: a head, or a layer among others of its kind, that is frozen while what comes before it trains.
+        `module.requires_grad = False` (or `True`), or a slip of the pen such as `parameter.require_grad = False`, which set an attribute
+        that nothing reads, so that all stays as it was. And the other way round: a head, or a layer among others of its kind, that is
+        frozen while what comes before it trains.
 
     Why it hurts
         A frozen head with random weights keeps the model from using what it learns: the layers below have to fit an output that means
         nothing. A backbone that was to stay as it was loses what it had been trained for, at the first large steps of a new head.
 
     How it decides
-        After {min_steps} steps (at the end of a run {min_evaluated} are enough), from the parameters and their order in the modules. Frozen
+        Attributes that nothing reads are seen on the modules and parameters themselves, whenever they were set: that is certain. The rest
+        after {min_steps} steps (at the end of a run {min_evaluated} are enough), from the parameters and their order in the modules. Frozen
         layers count when they come after a layer that trains: between numbered layers of one parent, where they hold no more than
         {max_share:.0%} of the model, or as the last ones, where they hold no more than {max_tail_share:.0%}; at least {max_tail_share:.0%}
         of the model must train. Layers are linear, convolutional, recurrent and attention ones; a layer that once got a gradient is not
@@ -69,6 +71,7 @@ class FrozenParameter(Rule):
     _suspects: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # columns
     _got_some: set[str] = field(default_factory=set[str], init=False, repr=False)  # suspects that had a gradient
     _finding: Finding | None = field(default=None, init=False, repr=False)
+    _is_certain: bool = field(default=False, init=False, repr=False)  # an attribute was seen that nothing reads
 
     def observe(self, block: Block) -> Iterable[Finding]:
         if not len(block):
@@ -79,6 +82,9 @@ class FrozenParameter(Rule):
             self._known = block.parameters
             self._suspects = np.flatnonzero([each.frozen_in_name or not each.trainable for each in block.parameters])
         before, self._num_rows, self._last_step = self._num_rows, self._num_rows + len(block), int(iterations[-1])
+        if self._is_certain and self._finding is not None:
+            self._finding = replace(self._finding, last_step=self._last_step)
+            return [self._finding]
         if not len(self._suspects):
             return []
         there = block.state[:, self._suspects] >= State.ZERO
@@ -92,7 +98,17 @@ class FrozenParameter(Rule):
         self._finding = replace(self._finding, last_step=self._last_step)
         return [self._finding]
 
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        if fact.kind != FactKind.SWITCH or self._is_certain:
+            return []
+        self._is_certain = True
+        finding = self._finding_of(fact.parameters, fact.iteration, *_nothing_reads(fact))
+        self._finding = replace(finding, first_step=fact.iteration, where=fact.where)
+        return [self._finding]
+
     def finish(self) -> Iterable[Finding]:
+        if self._is_certain:
+            return []
         if self.min_evaluated <= self._num_rows < self.min_steps:
             self._finding = self._judge(self._last_step)
             return [] if self._finding is None else [self._finding]
@@ -209,6 +225,43 @@ def _trains_all_the_same(names: Sequence[str]) -> tuple[Message, Message, str]:
         say("call the method, with the underscore: it sets the flag of each parameter"),
         f"{module}.requires_grad_(False)  # instead of .requires_grad = False",
     )
+
+
+def _nothing_reads(fact: Fact) -> tuple[Message, Message, str]:
+    freezes, on_module = fact.text("value") == "False", fact.text("on") == "module"
+    values: dict[str, str | int | float] = {
+        "attribute": fact.text("attribute"),
+        "value": fact.text("value"),
+        "first": fact.parameters[0],
+        "more": int(fact.number("num")) - 1,
+        "module": fact.text("name") or "model",
+    }
+    if on_module:
+        cause = (
+            say(
+                "`{attribute} = {value}` was set on the module {module}, which has no such switch: {first} and {more} other parameters "
+                "train all the same",
+                **values,
+            )
+            if freezes
+            else say(
+                "`{attribute} = {value}` was set on the module {module}, which has no such switch: {first} and {more} other parameters "
+                "stay frozen",
+                **values,
+            )
+        )
+        excerpt = f"{values['module']}.requires_grad_({values['value']})"
+        return cause, say("call the method, with the underscore: it sets the flag of each parameter"), excerpt
+    cause = (
+        say(
+            "`{attribute} = {value}` was set on {first} and {more} other parameters; nothing reads it, and they train all the same",
+            **values,
+        )
+        if freezes
+        else say("`{attribute} = {value}` was set on {first} and {more} other parameters; nothing reads it, and they stay frozen", **values)
+    )
+    excerpt = f"parameter.requires_grad = {values['value']}  # instead of .{values['attribute']}"
+    return cause, say("the attribute is called requires_grad; the method requires_grad_ would have said so"), excerpt
 
 
 def _is_frozen(frozen: Sequence[_Layer], before: _Layer) -> tuple[Message, Message, str]:

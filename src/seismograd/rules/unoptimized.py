@@ -82,7 +82,8 @@ def kind_of(fresh: Sequence[Parameter], parameters: Sequence[Parameter], owned_g
     trained = [parameter for parameter in parameters if parameter.optimizer is not None]
     depths, last = [each.depth for each in fresh if each.depth is not None], max((each.depth or 0 for each in trained), default=0)
     after = len(depths) == len(fresh) and min(depths, default=0) > last
-    return JUDGES if after and sum(each.numel for each in fresh) > sum(each.numel for each in trained) else LEFT_OUT
+    apart = {each.root for each in fresh}.isdisjoint({each.root for each in trained} - {-1})
+    return JUDGES if apart and after and sum(each.numel for each in fresh) > sum(each.numel for each in trained) else LEFT_OUT
 
 
 def attribute_of(names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from seismograd.schema.entries import (
     no_pairs,
     no_ranks,
 )
+from seismograd.schema.facts import Fact, FactKind, ZeroCause
 from seismograd.schema.findings import SEVERITIES, Evidence, Finding
 from seismograd.schema.rows import Block, Optimizer, Parameter, Row, Rows, Site
 from seismograd.schema.run import Note, RunInfo, Sink
@@ -47,6 +48,8 @@ __all__ = [
     "EventFlag",
     "EventKind",
     "Evidence",
+    "Fact",
+    "FactKind",
     "Finding",
     "FloatArray",
     "IntArray",
@@ -64,6 +67,7 @@ __all__ = [
     "StateArray",
     "Statistic",
     "StepFlag",
+    "ZeroCause",
     "no_pairs",
     "no_ranks",
 ]

@@ -24,6 +24,7 @@ class Parameter:
     that reads it, where autocast made that another one. `registered`: a module has it among its parameters; else only the graph of a loss
     showed it. `branch`: weights of different branches lie side by side, as those of an actor and a critic do; what is
     before or behind both is of the first. `frozen_in_name`: `requires_grad = False` was set on a module that holds it, which does nothing.
+    `root` numbers the outermost modules: which of them holds it, -1 for none, or where it is not known.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Parameter:
     registered: bool = True
     frozen_in_name: bool = False
     branch: int = 0
+    root: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from seismograd.i18n import Message
+from seismograd.schema.facts import Fact
 from seismograd.schema.rows import Block
 
 
@@ -26,7 +27,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What is known of a run before its first step."""
+    """What is known of a run before its first step. `fact_kinds`: the kinds of facts that are listened for."""
 
     script: str
     created_utc: str  # ISO 8601
@@ -36,6 +37,7 @@ class RunInfo:
     level: str
     every: int
     elements: tuple[str, ...] = ()
+    fact_kinds: tuple[str, ...] = ()
 
 
 class Sink(Protocol):
@@ -47,6 +49,10 @@ class Sink(Protocol):
 
     def note(self, note: Note) -> None:
         """Take a note."""
+        ...
+
+    def learn(self, fact: Fact) -> None:
+        """Take a fact; it comes before the iteration in which it was seen."""
         ...
 
     def close(self) -> None:

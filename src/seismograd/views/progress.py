@@ -14,7 +14,7 @@ import numpy as np
 
 from seismograd.i18n import translate, use_language
 from seismograd.prose import cell_width
-from seismograd.schema import Block, Finding, Note, StepFlag
+from seismograd.schema import Block, Fact, Finding, Note, StepFlag
 from seismograd.views.giving_back import release, watch_over
 from seismograd.views.values import number, sentences, steps
 
@@ -65,6 +65,9 @@ class ProgressLine:
 
     def note(self, note: Note) -> None:
         """Notes are told at the end."""
+
+    def learn(self, fact: Fact) -> None:
+        """Facts are for the rules."""
 
     def close(self) -> None:
         """Give the row back."""

@@ -45,6 +45,7 @@ def print_summary(
     console.print(_where(run, home), soft_wrap=True)
     if len(run.steps):
         _print_last_step(run, console)
+    if len(run.steps) or found.findings:
         console.print()
         console.print(Text(headline(found), style="bold"))
         for finding in found.findings[:_MOST_FINDINGS]:
@@ -123,7 +124,7 @@ def _print_condition(run: Run, console: Console, told: Collection[str]) -> None:
 def _next_command(found: Verdict, home: Path | None) -> str:
     path = short_path(found.run.path, home)
     if len(found.run.steps) == 0:
-        return "seismograd run --help"
+        return f"seismograd check {path}" if found.findings else "seismograd run --help"
     if len(found.findings) > _MOST_FINDINGS or any(finding.evidence for finding in found.findings):
         return f"seismograd check {path}"
     return f"seismograd show {path} --step 0"

@@ -9,19 +9,26 @@ import numpy as np
 import torch
 
 from seismograd.listen.calls.within import stepping
+from seismograd.listen.facts import Facts
 from seismograd.listen.graph import Leaf, leaves_in_order
 from seismograd.listen.guard import Guard
+from seismograd.listen.hooks import Hooks
 from seismograd.listen.iteration import Stepped
 from seismograd.listen.lanes import Lane
 from seismograd.listen.log import Log
 from seismograd.listen.losses import Losses
+from seismograd.listen.lossinput import LossInputs
+from seismograd.listen.lossterms import LossTerms
+from seismograd.listen.often import is_looked_at
 from seismograd.listen.pairs import Compared
 from seismograd.listen.reader import Reader
 from seismograd.listen.reading import NO_COLUMNS, carried_columns, look_at, look_at_others
 from seismograd.listen.registry import Registry
 from seismograd.listen.scalars import Scalar, total_of
+from seismograd.listen.switches import Switches
 from seismograd.listen.turns import Turns
 from seismograd.listen.windows import Window
+from seismograd.listen.zerogradients import ZeroGradients
 from seismograd.schema import EventFlag, EventKind, StepFlag
 
 SHARED, CLOSURE, OVER = int(EventFlag.SHARED), int(EventFlag.CLOSURE), int(EventFlag.USED | EventFlag.EMPTY)
@@ -30,11 +37,16 @@ SHARED, CLOSURE, OVER = int(EventFlag.SHARED), int(EventFlag.CLOSURE), int(Event
 class Backwards:
     """Also of trainings without an optimizer: that the script has changed weights by hand is seen at the next backward."""
 
-    def __init__(self, guard: Guard, log: Log, registry: Registry, turns: Turns, reader: Reader, sampling: bool) -> None:
+    def __init__(self, guard: Guard, log: Log, registry: Registry, turns: Turns, reader: Reader, sampling: bool, facts: Facts) -> None:
         self._guard, self._log, self._registry, self._turns, self._reader = guard, log, registry, turns, reader
-        self._sampling = sampling
+        self._sampling, self._facts = sampling, facts
         self._losses = Losses(log)
         self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
+        self._zero_gradients = ZeroGradients(facts, registry.roster)
+        self._switches = Switches(facts, registry.roster)
+        self._loss_terms = LossTerms(facts)
+        self._hooks = Hooks(facts)
+        self._loss_inputs = LossInputs(facts, registry.roster)
         self.num_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer
         self._leaves: list[Leaf] = []  # of the backward that is running, while nothing has been touched
@@ -73,6 +85,12 @@ class Backwards:
             if window.apart.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.apart.backward_begins, window.held)
         self._guard.call("graph", self._losses.look, lane, lane.heard, listed, tops, windows, extras)
+        self._guard.call("zero gradient", self._zero_gradients.look, lane.heard.site, tops, windows)
+        if is_looked_at(self.num_heard):
+            self._guard.call("switches", self._switches.look, lane.heard.site)
+            self._guard.call("hooks", self._hooks.backward_begins, tops, windows)
+        self._guard.call("loss terms", self._loss_terms.look, lane.heard.site, listed[0], lane.loss_scale)
+        self._guard.call("loss input", self._loss_inputs.look, lane.heard.site, tops)
 
     def backward_ends(self, lane: Lane) -> None:
         """Its gradients are in. Under a closure this is the moment to read them."""
@@ -82,6 +100,8 @@ class Backwards:
         heard, lane.heard = lane.heard, None
         if loss is None:
             return
+        if is_looked_at(self.num_heard) and heard is not None:
+            self._guard.call("hooks", self._hooks.backward_ends, heard.site)
         for window in self._of(lane):
             if not window.clearing.backward_ends():
                 continue

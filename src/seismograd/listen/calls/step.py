@@ -124,6 +124,7 @@ class Steps:
         applied: Reading | None,
     ) -> None:
         groups = optimizer.param_groups
+        window.was_stepped = True
         lr = lowest = self._log.scalar(groups[0].get("lr") if groups else None)
         if len(groups) > 1:
             rates = [rate for group in groups if isinstance(rate := group.get("lr"), int | float)]

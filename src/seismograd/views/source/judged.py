@@ -30,7 +30,7 @@ def judge(run: Run, going_on: bool = False) -> Judged:
     """What the rules say of a run; of one that goes on, or is long, what they said while it was recorded."""
     if going_on or is_long(run):
         return as_recorded(run)
-    diagnosis = diagnose(run.blocks(), notes=run.notes)
+    diagnosis = diagnose(run.blocks(), notes=run.notes, facts=run.facts, fact_kinds=run.info.fact_kinds)
     return Judged(in_order(diagnosis.findings()), diagnosis.statuses(), "now")
 
 

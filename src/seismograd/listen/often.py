@@ -1,0 +1,10 @@
+"""How often something is looked at that may change and mostly does not: the first times, then ever more rarely."""
+
+from __future__ import annotations
+
+FIRST = 3
+
+
+def is_looked_at(number: int) -> bool:
+    """Whether the time with this number, from 1, is one of the first or a power of two."""
+    return number <= FIRST or number & (number - 1) == 0

@@ -1,0 +1,601 @@
+"""Training programs whose fault the graph of the loss shows, and healthy ones that look like them, in several styles."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.rules.programs import NUM_CLASSES, WIDTH, Listen, Program, adam, batch, mlp, sgd
+
+LossOf = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def training(
+    loss_of: LossOf,
+    make: Callable[[], nn.Module] = lambda: mlp(3, nn.Tanh),
+    optimize: Callable[[nn.Module], torch.optim.Optimizer] = sgd,
+    steps: int = 24,
+) -> Program:
+    """The plain loop over a loss."""
+
+    def program(listen: Listen) -> None:
+        model = make()
+        optimizer = optimize(model)
+        with listen(model, optimizer):
+            for step in range(steps):
+                x, labels = batch(step)
+                optimizer.zero_grad()
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)
+                    loss_of(model, x, labels).backward()
+                optimizer.step()
+
+    return program
+
+
+def one_output() -> nn.Sequential:
+    return mlp(3, nn.Tanh, outputs=1)
+
+
+def soft(labels: Tensor) -> Tensor:
+    """A teacher's probabilities."""
+    return torch.softmax(3 * F.one_hot(labels, NUM_CLASSES).float(), 1)
+
+
+class Tokens(nn.Module):
+    """Four classes for each of three tokens: the sizes of batch, tokens and classes all differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 3 * NUM_CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x).view(-1, 3, NUM_CLASSES)
+
+
+def three(labels: Tensor) -> Tensor:
+    return torch.stack([labels, labels, (labels + 1) % NUM_CLASSES], 1)
+
+
+class WithSoftmax(nn.Module):
+    """A model that ends in probabilities, as one for showing them does."""
+
+    def __init__(self, end: nn.Module, outputs: int = NUM_CLASSES) -> None:
+        super().__init__()
+        self.body, self.end = mlp(3, nn.Tanh, outputs=outputs), end
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self.body(x))
+
+
+def checkpointed(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    from torch.utils.checkpoint import checkpoint
+
+    probabilities = checkpoint(lambda x: torch.softmax(model(x), -1), x, use_reentrant=False)
+    return F.cross_entropy(probabilities, labels)
+
+
+def in_half(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return F.cross_entropy(model(x).softmax(dim=1)[:20], labels[:20], reduction="sum") / 20
+
+
+def compiled(listen: Listen) -> None:
+    """The model is compiled, the softmax is outside of it."""
+    model = mlp(3, nn.Tanh)
+    optimizer = adam(model)
+    fast = torch.compile(model, backend="eager")
+    with listen(model, optimizer):
+        for step in range(12):
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(fast(x).softmax(1), labels).backward()
+            optimizer.step()
+
+
+def mixed_terms(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """The fault is in one of three terms, added up with weights and a penalty."""
+    logits = model(x)
+    kl = F.kl_div(torch.softmax(logits, 1), soft(labels), reduction="batchmean")
+    penalty = sum(p.pow(2).sum() for p in model.parameters())
+    return 0.5 * F.cross_entropy(logits, labels) + 0.5 * kl + 1e-4 * penalty
+
+
+WRONG_LOSS_INPUT: dict[str, Program] = {
+    "softmax in the model": training(lambda m, x, y: nn.CrossEntropyLoss()(m(x), y), lambda: WithSoftmax(nn.Softmax(dim=1))),
+    "softmax, soft targets": training(lambda m, x, y: F.cross_entropy(torch.softmax(m(x), -1), soft(y))),
+    "softmax, smoothed": training(lambda m, x, y: F.cross_entropy(torch.softmax(m(x), -1), y, label_smoothing=0.1)),
+    "softmax in bf16, sliced": training(in_half),
+    "softmax, checkpointed": training(checkpointed),
+    "softmax, compiled model": compiled,
+    "sigmoid before logits": training(
+        lambda m, x, y: F.binary_cross_entropy_with_logits(m(x).sigmoid().squeeze(1), (y > 1).float()), one_output
+    ),
+    "sigmoid twice": training(
+        lambda m, x, y: F.binary_cross_entropy(torch.sigmoid(m(x))[:, 0], (y > 1).float()), lambda: WithSoftmax(nn.Sigmoid(), 1)
+    ),
+    "nll on logits": training(lambda m, x, y: nn.NLLLoss()(m(x), y), optimize=adam),
+    "nll on probabilities": training(lambda m, x, y: F.nll_loss(m(x).softmax(1), y)),
+    "log_softmax over the batch": training(lambda m, x, y: F.nll_loss(F.log_softmax(m(x), dim=0), y)),
+    "kl of probabilities": training(lambda m, x, y: nn.KLDivLoss(reduction="batchmean")(m(x).softmax(1), soft(y))),
+    "kl of probabilities, log target": training(lambda m, x, y: F.kl_div(m(x).softmax(1), soft(y).log(), log_target=True)),
+    "kl among other terms": training(mixed_terms),
+    "mse of a column": training(lambda m, x, y: nn.MSELoss()(m(x), y.float()), one_output),
+    "huber of a row": training(lambda m, x, y: F.huber_loss(m(x)[:, 0], y.float()[:, None]), one_output),
+    "l1 by hand": training(lambda m, x, y: (m(x) - y.float()).abs().mean(), one_output),
+    "rmse by hand": training(lambda m, x, y: ((y.float() - m(x)) ** 2).mean().sqrt(), one_output),
+    "classes by view": training(lambda m, x, y: F.cross_entropy(m(x).view(-1, NUM_CLASSES, 3), three(y)), Tokens),
+}
+
+
+# SG109
+
+
+def with_bias_after(cut: Callable[[Tensor], Tensor]) -> LossOf:
+    """A network with something between its layers that no gradient passes."""
+
+    def loss_of(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        assert isinstance(model, nn.Sequential)
+        return F.cross_entropy(model[2:](cut(model[:2](x))), labels)
+
+    return loss_of
+
+
+def self_ratio(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """PPO's ratio whose old side was not detached."""
+    new = F.log_softmax(model(x), 1).gather(1, labels[:, None])
+    old = F.log_softmax(model(x), 1).gather(1, labels[:, None])
+    return -(torch.exp(new - old) * (labels[:, None] - 1.5)).mean()
+
+
+def masked_labels(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(model(x), torch.full_like(labels, -100), reduction="sum") / 32
+
+
+class Adapter(nn.Module):
+    """A low-rank adapter beside a frozen layer."""
+
+    def __init__(self, a: float, rank: int = 2) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.frozen = nn.Linear(WIDTH, NUM_CLASSES).requires_grad_(False)
+        self.down = nn.Parameter(a * torch.randn(rank, WIDTH))
+        self.up = nn.Parameter(torch.zeros(NUM_CLASSES, rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.frozen(x) + x @ self.down.T @ self.up.T
+
+
+def trainable_adam(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-2, weight_decay=0.0)
+
+
+def silenced() -> nn.Sequential:
+    model = mlp(3, nn.Tanh, outputs=1)
+    nn.init.constant_(model[-1].bias, -50.0)
+    return model.append(nn.ReLU())
+
+
+def all_zeros() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(WIDTH, 8, bias=False), nn.Linear(8, NUM_CLASSES, bias=False))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    return model
+
+
+def alike_rewards(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """GRPO: the rewards of a group are all alike, so its advantages are zero."""
+    rewards = torch.ones(32)
+    advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
+    log_prob = F.log_softmax(model(x), 1).gather(1, labels[:, None])[:, 0]
+    return -(torch.exp(log_prob - log_prob.detach()) * advantages).mean()
+
+
+ZERO_GRADIENT: dict[str, Program] = {
+    "softmax of one": training(
+        lambda m, x, y: F.binary_cross_entropy(torch.softmax(m(x), dim=-1).squeeze(-1), (y > 1).float()), one_output
+    ),
+    "one class": training(lambda m, x, y: F.cross_entropy(m(x), torch.zeros_like(y)), one_output),
+    "ratio of live": training(self_ratio),
+    "labels masked": training(masked_labels),
+    "both factors zero": training(lambda m, x, y: F.cross_entropy(m(x), y), lambda: Adapter(0.0), trainable_adam),
+    "last relu negative": training(lambda m, x, y: F.mse_loss(m(x)[:, 0], y.float()), silenced),
+    "last clamp": training(lambda m, x, y: F.mse_loss((m(x)[:, 0] + 9).clamp(-1, 1), y.float()), one_output),
+    "rounded output": training(lambda m, x, y: F.mse_loss(torch.round(m(x)[:, 0]), y.float()), one_output),
+    "weights of zeros": training(lambda m, x, y: F.cross_entropy(m(x), y), all_zeros),
+    "alike rewards": training(alike_rewards, optimize=adam),
+    "loss times zero": training(lambda m, x, y: 0.0 * F.cross_entropy(m(x), y)),
+    "compared with itself": training(lambda m, x, y: F.mse_loss(m(x), m(x))),
+    "sign inside": training(with_bias_after(torch.sign)),
+    "round inside": training(with_bias_after(lambda h: torch.round(4 * h) / 4), optimize=adam),
+}
+
+
+# SG311
+
+
+def condition_never_true(listen: Listen) -> None:
+    model = mlp(3, nn.ReLU)
+    optimizer = adam(model)
+    with listen(model, optimizer):
+        for step in range(12):
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            if step == 1000:
+                optimizer.step()
+
+
+class Trainer:
+    """Two optimizers, of which `fit` steps the first; as with Lightning's manual optimization."""
+
+    def __init__(self) -> None:
+        self.encoder, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, NUM_CLASSES)
+        self.optimizers = [torch.optim.Adam(self.encoder.parameters()), torch.optim.SGD(self.head.parameters(), 0.1)]
+
+    def fit(self, steps: int) -> None:
+        for step in range(steps):
+            x, labels = batch(step)
+            for optimizer in self.optimizers:
+                optimizer.zero_grad()
+            F.cross_entropy(self.head(torch.tanh(self.encoder(x))), labels).backward()
+            self.optimizers[1].step()
+
+
+def one_of_two(listen: Listen) -> None:
+    trainer = Trainer()
+    with listen(trainer.encoder, trainer.head, *trainer.optimizers):
+        trainer.fit(12)
+
+
+def rebound(listen: Listen) -> None:
+    """A model updated by hand through a list of its parameters, of which the loop only changes the names."""
+    torch.manual_seed(0)
+    model = mlp(3, nn.ReLU)
+    with listen():
+        for step in range(24):
+            x, labels = batch(step)
+            model.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            weights = list(model.parameters())
+            for place, weight in enumerate(weights):
+                weights[place] = weight.data - 0.1 * weight.grad
+
+
+def copied(listen: Listen) -> None:
+    """Plain tensors; the update goes into a copy."""
+    torch.manual_seed(0)
+    weight, bias = torch.zeros(WIDTH, NUM_CLASSES, requires_grad=True), torch.zeros(NUM_CLASSES, requires_grad=True)
+    with listen():
+        for step in range(24):
+            x, labels = batch(step)
+            weight.grad = bias.grad = None
+            F.cross_entropy(x @ weight + bias, labels).backward()
+            for each in (weight, bias):
+                each.detach().clone().sub_(0.1 * each.grad)
+
+
+NEVER_STEPPED: dict[str, Program] = {
+    "a condition that is never true": condition_never_true,
+    "one of two": one_of_two,
+    "names rebound": rebound,
+    "copies changed": copied,
+}
+
+
+def saliency(listen: Listen) -> None:
+    """Gradients of inputs, of a model that stays as it is."""
+    model = mlp(3, nn.ReLU)
+    with listen():
+        for step in range(30):
+            x, labels = batch(step)
+            F.cross_entropy(model(x.requires_grad_()), labels).backward()
+
+
+def new_leaves(listen: Listen) -> None:
+    """By hand, with a new tensor for each step, rightly."""
+    weight = torch.zeros(WIDTH, NUM_CLASSES, requires_grad=True)
+    with listen():
+        for step in range(30):
+            x, labels = batch(step)
+            F.cross_entropy(x @ weight, labels).backward()
+            weight = (weight - 0.1 * weight.grad).detach().requires_grad_()
+
+
+def by_hand(listen: Listen) -> None:
+    model = mlp(3, nn.ReLU)
+    with listen():
+        for step in range(30):
+            x, labels = batch(step)
+            model.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter -= 0.1 * parameter.grad
+
+
+def second_over_the_same(listen: Listen) -> None:
+    """A second optimizer over the same parameters that is kept for later and never comes."""
+    model = mlp(3, nn.ReLU)
+    optimizer, later = adam(model), sgd(model)
+    with listen(model, optimizer, later):
+        for step in range(12):
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+
+
+# SG403
+
+
+def switched_by_name(listen: Listen) -> None:
+    """After some training the body is to be frozen: one letter is missing."""
+    model = mlp(3, nn.ReLU)
+    optimizer = adam(model)
+    with listen(model, optimizer):
+        for step in range(40):
+            if step == 6:
+                for parameter in model[:4].parameters():
+                    parameter.require_grad = False  # type: ignore[attr-defined]
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+
+
+def unfrozen_as_a_module(listen: Listen) -> None:
+    """All is frozen, then the head is to train; `requires_grad` is set on the module."""
+    model = nn.ModuleDict({"body": mlp(3, nn.ReLU, outputs=WIDTH), "scale": nn.LayerNorm(WIDTH), "head": nn.Linear(WIDTH, NUM_CLASSES)})
+    model["body"].requires_grad_(False)
+    model["head"].requires_grad_(False)
+    model["head"].requires_grad = True  # type: ignore[assignment]
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
+    with listen(model, optimizer):
+        for step in range(24):
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model["head"](model["scale"](model["body"](x))), labels).backward()
+            optimizer.step()
+
+
+def frozen_later_as_a_module(listen: Listen) -> None:
+    model = mlp(4, nn.ReLU)
+    optimizer = sgd(model)
+    with listen(model, optimizer):
+        for step in range(40):
+            if step == 12:
+                model[0].requires_grad = False
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+
+
+SWITCHED: dict[str, tuple[Program, tuple[str, ...]]] = {
+    "a letter is missing": (switched_by_name, ("0.weight", "0.bias", "2.weight", "2.bias")),
+    "a module unfrozen": (unfrozen_as_a_module, ("head.weight", "head.bias")),
+    "a module frozen later": (frozen_later_as_a_module, ("0.weight", "0.bias")),
+}
+
+
+# SG401
+
+
+def unfrozen_later(listen: Listen) -> None:
+    """The body is unfrozen when the head has warmed up, and nobody tells the optimizer."""
+    model = mlp(3, nn.ReLU)
+    model[:4].requires_grad_(False)
+    optimizer = torch.optim.Adam(filter(lambda p: p.requires_grad, model.parameters()), 1e-2)
+    with listen(model, optimizer):
+        for step in range(60):
+            if step == 15:
+                model.requires_grad_(True)
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+
+
+class Codec(nn.Module):
+    """A small encoder and a large decoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Sequential(nn.Linear(WIDTH, 4), nn.Tanh())
+        self.decoder = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder(self.encoder(x))
+
+
+def forgotten_decoder(listen: Listen) -> None:
+    model = Codec()
+    optimizer = torch.optim.Adam(model.encoder.parameters(), 1e-2)
+    with listen(model, optimizer):
+        for step in range(24):
+            x, _ = batch(step)
+            optimizer.zero_grad()
+            model.zero_grad()
+            F.mse_loss(model(x), x).backward()
+            optimizer.step()
+
+
+NOT_OPTIMIZED: dict[str, tuple[Program, str]] = {
+    "unfrozen later": (unfrozen_later, "0.weight"),
+    "forgotten decoder": (forgotten_decoder, "decoder.0.weight"),
+}
+
+
+# SG802
+
+
+def detached_student(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """Distillation: the soft loss gets a copy of the student's logits."""
+    logits = model(x)
+    soft_loss = F.kl_div(F.log_softmax(logits.detach() / 2, 1), soft(labels), reduction="batchmean")
+    return 0.3 * F.cross_entropy(logits, labels) + 0.7 * 4 * soft_loss
+
+
+def item_of_a_term(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    reconstruction = F.mse_loss(model(x)[:, 0], labels.float())
+    smooth = (model(x + 0.5) - model(x)).pow(2).mean().item()
+    return reconstruction + 2.0 * smooth
+
+
+def penalty_without_graph(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """A gradient penalty without create_graph=True, its loss in a list that is summed."""
+    x = x.clone().requires_grad_()
+    out = model(x)
+    (slope,) = torch.autograd.grad(out.sum(), x, retain_graph=True)
+    terms = [F.binary_cross_entropy_with_logits(out[:, 0], (labels > 1).float()), 10 * ((slope.norm(dim=1) - 1) ** 2).mean()]
+    return sum(terms)  # type: ignore[return-value]
+
+
+CONSTANT_TERM: dict[str, Program] = {
+    "a detached student": training(detached_student),
+    "an item": training(item_of_a_term, one_output),
+    "a penalty without a graph": training(penalty_without_graph, one_output),
+}
+
+
+def with_constants(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """A sum that begins with zeros, a fixed number, a baseline and the entropy of the targets, which are subtracted."""
+    total = torch.zeros(())
+    target = soft(labels) * torch.rand(32, 1) + 0.1
+    target = target / target.sum(1, keepdim=True)
+    total = total + 0.5 * F.cross_entropy(model(x), target) + 0.25
+    entropy = -(target * target.log()).sum(1).mean()
+    return total - 0.5 * entropy - labels.float().mean()
+
+
+# SG310
+
+
+def halved() -> nn.Sequential:
+    """Hooks that divide by the number of processes, of which there is one left."""
+    model = mlp(3, nn.ReLU)
+    for parameter in model.parameters():
+        parameter.register_hook(lambda grad: grad / 4)
+    return model
+
+
+class Scaled(nn.Module):
+    """Hooks made in the model itself, one for all of its parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp(3, nn.Tanh)
+        for parameter in self.parameters():
+            parameter.register_hook(self.scale)
+
+    def scale(self, grad: Tensor) -> Tensor:
+        return 0.1 * grad
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+HOOKED: dict[str, tuple[Program, float]] = {
+    "divided": (training(lambda m, x, y: F.cross_entropy(m(x), y), halved), 0.25),
+    "scaled in the model": (training(lambda m, x, y: F.cross_entropy(m(x), y), Scaled, adam), 0.1),
+}
+
+
+def watched_by_hooks() -> nn.Sequential:
+    """Hooks that look, clamp to what is never reached, and scale one layer only."""
+    model = mlp(3, nn.ReLU)
+    for parameter in model.parameters():
+        parameter.register_hook(lambda grad: grad.clamp(-1e3, 1e3))
+    model[0].weight.register_hook(lambda grad: 0.5 * grad)
+    return model
+
+
+class OwnSwitch(nn.Sequential):
+    """A class with an attribute of that name for itself, whose value is what is so."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.requires_grad = True  # type: ignore[assignment]
+
+
+def frozen_body() -> nn.Sequential:
+    layers = list(mlp(3, nn.ReLU))
+    return nn.Sequential(OwnSwitch(*layers[:4]).requires_grad_(False), layers[4])
+
+
+def straight_through(h: Tensor) -> Tensor:
+    return h + (torch.sign(h) - h).detach()
+
+
+def kept_margin(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """A hinge that all samples keep from the start: the loss is zero, and there is nothing to learn."""
+    return F.relu(0.0 - (model(x)[:, 0] + 99)).mean()
+
+
+def sometimes_alike(listen: Listen) -> None:
+    """GRPO whose rewards are all alike at three steps of four."""
+    model = mlp(3, nn.Tanh)
+    optimizer = adam(model)
+    with listen(model, optimizer):
+        for step in range(40):
+            x, labels = batch(step)
+            rewards = torch.ones(32) if step % 4 else labels.float()
+            advantages = rewards - rewards.mean()
+            log_prob = F.log_softmax(model(x), 1).gather(1, labels[:, None])[:, 0]
+            optimizer.zero_grad()
+            (-(log_prob * advantages).mean()).backward()
+            optimizer.step()
+
+
+def entropies(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy, its probabilities in a bonus, a focal factor and a dice term: all of them rightly."""
+    logits = model(x)
+    probabilities, log = torch.softmax(logits, 1), F.log_softmax(logits, 1)
+    bonus = -(probabilities * log).sum(1).mean()
+    picked = probabilities.gather(1, labels[:, None])[:, 0]
+    focal = ((1 - picked) ** 2 * -log.gather(1, labels[:, None])[:, 0]).mean()
+    target = F.one_hot(labels, NUM_CLASSES).float()
+    dice = 1 - 2 * (probabilities * target).sum() / (probabilities + target).sum()
+    return F.cross_entropy(logits, labels) + focal + dice - 0.01 * bonus + F.kl_div(log, soft(labels), reduction="batchmean")
+
+
+def pairs(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """Squared differences of all pairs, which are meant: distances, and a variance."""
+    out = model(x)
+    distance = ((out - out.T) ** 2).mean()
+    spread = ((out - out.mean(0)) ** 2).mean()
+    return F.mse_loss(out[:, 0], labels.float()) + 0.01 * distance + 0.01 * spread + 0.01 * (out**2).mean()
+
+
+HEALTHY: dict[str, Program] = {
+    "log_softmax twice": training(lambda m, x, y: F.cross_entropy(F.log_softmax(m(x), 1), y)),
+    "entropies": training(entropies),
+    "bce of probabilities": training(lambda m, x, y: F.binary_cross_entropy(torch.sigmoid(m(x)[:, 0]), (y > 1).float()), one_output),
+    "log of a mixture": training(lambda m, x, y: F.nll_loss(torch.log(0.9 * m(x).softmax(1) + 0.025), y)),
+    "log_softmax of views": training(lambda m, x, y: F.nll_loss(F.log_softmax(m(x), -1).view(-1, NUM_CLASSES), three(y).view(-1)), Tokens),
+    "classes by transpose": training(lambda m, x, y: F.cross_entropy(m(x).transpose(1, 2), three(y)), Tokens),
+    "gated by softmax": training(lambda m, x, y: F.cross_entropy(m(x) * torch.softmax(m(x), 1), y)),
+    "pairs": training(pairs, one_output),
+    "columns": training(lambda m, x, y: F.mse_loss(m(x), y.float()[:, None]), one_output),
+    "one factor zero": training(lambda m, x, y: F.cross_entropy(m(x), y), lambda: Adapter(1.0), trainable_adam),
+    "straight through": training(with_bias_after(straight_through)),
+    "ratio with a constant": training(
+        lambda m, x, y: -(torch.exp((p := F.log_softmax(m(x), 1).gather(1, y[:, None])) - p.detach()) * (y[:, None] - 1.5)).mean()
+    ),
+    "kept margin": training(kept_margin, one_output),
+    "sometimes alike": sometimes_alike,
+    "saliency": saliency,
+    "hooks": training(lambda m, x, y: F.cross_entropy(m(x), y), watched_by_hooks),
+    "constants": training(with_constants),
+    "frozen rightly": training(lambda m, x, y: F.cross_entropy(m(x), y), frozen_body, trainable_adam),
+    "new leaves": new_leaves,
+    "by hand": by_hand,
+    "second over the same": second_over_the_same,
+}
