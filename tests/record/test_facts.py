@@ -23,7 +23,7 @@ FACTS = (
 
 
 def test_facts_read_back_and_say_what_a_number_is_and_what_a_word(tmp_path: Path) -> None:
-    writer = LateWriter(tmp_path, lambda: Writer(tmp_path, info(fact_kinds=("loss_input",))))
+    writer = LateWriter(tmp_path, lambda path: Writer(tmp_path, info(fact_kinds=("loss_input",))))
     writer.learn(FACTS[0])
     assert list(tmp_path.iterdir()) == []
     writer.observe(block(grad_norm=[[1.0, 2.0]]))

@@ -85,8 +85,7 @@ def _listener(norms: list[torch.Tensor], place: int) -> Callable[[Any, Any], Non
 
 def _norm(gradient: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        norm: torch.Tensor = torch.linalg.vector_norm(gradient.detach().double())
-        return norm
+        return gradient.detach().double().norm()
 
 
 def _edges_to(tops: list[Any], wanted: dict[int, _Measured]) -> dict[int, list[tuple[Any, int]]]:
