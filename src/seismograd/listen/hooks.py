@@ -85,7 +85,7 @@ def _listener(norms: list[torch.Tensor], place: int) -> Callable[[Any, Any], Non
 
 def _norm(gradient: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return gradient.detach().double().norm()
+        return gradient.detach().double().square().sum().sqrt()
 
 
 def _edges_to(tops: list[Any], wanted: dict[int, _Measured]) -> dict[int, list[tuple[Any, int]]]:
