@@ -25,46 +25,46 @@ from typing import Any
 import torch
 from torch.optim import adam
 
-from seismograd.bench.contenders import Watched
+from seismograd.bench.contenders import WatchedTraining
 from seismograd.bench.models import MODELS
-from seismograd.levels import NORMAL
-from seismograd.listen.calls.backward import Backwards
-from seismograd.listen.calls.step import Steps
-from seismograd.listen.calls.zero_grad import Clearings
-from seismograd.listen.callsite import CallSites
-from seismograd.listen.hub import Hub
-from seismograd.listen.log import Log
-from seismograd.listen.probe import Probe
-from seismograd.listen.ranks.ranks import Ranks
-from seismograd.listen.reader import Reader
-from seismograd.listen.session import Session
-from seismograd.listen.turns import Turns
-from seismograd.listen.windows import Clearing
-from seismograd.measure.native.backend import Native
+from seismograd.settings.levels import NORMAL
+from seismograd.capture.hooks.backward import BackwardHooks
+from seismograd.capture.hooks.optimizer_step import StepHooks
+from seismograd.capture.hooks.zero_grad import ZeroGradHooks
+from seismograd.capture.loop.call_sites import CallSites
+from seismograd.capture.events import EventHub
+from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.probes.update_probe import UpdateProbe
+from seismograd.distributed.rank_listener import RankListener
+from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.session import Session
+from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.optimizer_window import ClearingTracker
+from seismograd.measure.native.native_backend import NativeBackend
 
 WARM = 130  # steps: in the first hundred the probe comes in each
 TURN = 30
 PARTS: tuple[tuple[type, str], ...] = (
-    (Hub, "tell"),
+    (EventHub, "tell"),
     (Session, "hear"),
-    (Ranks, "hear"),
-    (Backwards, "backward_begins"),
-    (Backwards, "backward_ends"),
-    (Clearings, "zero_grad_ends"),
-    (Steps, "step_begins"),
-    (Steps, "step_ends"),
-    (Clearing, "_signatures"),
+    (RankListener, "hear"),
+    (BackwardHooks, "backward_begins"),
+    (BackwardHooks, "backward_ends"),
+    (ZeroGradHooks, "zero_grad_ends"),
+    (StepHooks, "step_begins"),
+    (StepHooks, "step_ends"),
+    (ClearingTracker, "_signatures"),
     (CallSites, "here"),
-    (Log, "heard"),
-    (Log, "scalar"),
-    (Reader, "reading"),
-    (Native, "measure"),
-    (Native, "_look_up"),
-    (Native, "_call"),
-    (Probe, "step_begins"),
-    (Probe, "step_ends"),
-    (Turns, "turn"),
-    (Turns, "_hand_on"),
+    (EventLog, "record"),
+    (EventLog, "scalar"),
+    (GradientReader, "reading"),
+    (NativeBackend, "measure"),
+    (NativeBackend, "_look_up"),
+    (NativeBackend, "_call"),
+    (UpdateProbe, "step_begins"),
+    (UpdateProbe, "step_ends"),
+    (IterationQueue, "end_iteration"),
+    (IterationQueue, "_hand_on"),
 )
 Times = defaultdict[str, list[float]]
 
@@ -84,7 +84,7 @@ def replaced(owner: Any, name: str, wrapper: Callable[[Any], Any]) -> Iterator[N
         setattr(owner, name, original)
 
 
-def own_parts(workload: Any, watched: Watched, num_turns: int) -> None:
+def own_parts(workload: Any, watched: WatchedTraining, num_turns: int) -> None:
     """Forward, backward and optimizer of the training, bare and watched; how many calls of functions a step is."""
     spent: dict[str, float] = {}
 
@@ -169,7 +169,7 @@ def our_parts(workload: Any, folder: Path, num_steps: int) -> None:
     originals = [(owner, name, getattr(owner, name)) for owner, name in PARTS]
     for owner, name, original in originals:
         setattr(owner, name, timed(f"{owner.__name__}.{name}")(original))
-    watched = Watched(workload, NORMAL, folder)  # after that, as a session holds its parts
+    watched = WatchedTraining(workload, NORMAL, folder)  # after that, as a session holds its parts
     watched.begin()
     for number in range(WARM + num_steps):
         step.clear()
@@ -197,10 +197,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     workload = MODELS[options.model]()
     with tempfile.TemporaryDirectory() as folder:
-        watched = Watched(workload, NORMAL, Path(folder) / "own")
-        own_parts(workload, watched, options.turns)
+        watched = WatchedTraining(workload, NORMAL, Path(folder) / "own")
+        own_parts(workload, watched, options.iteration_queue)
         watched.close()
-        our_parts(workload, Path(folder) / "ours", options.turns * TURN // 2)
+        our_parts(workload, Path(folder) / "ours", options.iteration_queue * TURN // 2)
 
 
 if __name__ == "__main__":

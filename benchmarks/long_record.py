@@ -16,11 +16,20 @@ import numpy as np
 from seismograd.i18n import say
 from seismograd.record import layout
 from seismograd.record.documents import EndCounts, end_to_json
-from seismograd.record.pyramid.builder import PyramidBuilder, level_path
-from seismograd.record.pyramid.cells import FACTOR, NUM_STATES, Cells, cell_rows, join, merge, record_dtype, to_records
-from seismograd.record.pyramid.levels import pyramid_statistics
-from seismograd.record.pyramid.steps import STATISTICS as STEP_STATISTICS
-from seismograd.record.pyramid.steps import STEP_SCALARS, STEPS, step_states, step_values
+from seismograd.record.pyramid.pyramid_builder import PyramidBuilder, level_path
+from seismograd.record.pyramid.cells import (
+    FACTOR,
+    NUM_STATES,
+    PyramidCells,
+    cell_rows,
+    join,
+    merge,
+    record_dtype,
+    to_records,
+)
+from seismograd.record.pyramid.pyramid_levels import pyramid_statistics
+from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
+from seismograd.record.pyramid.step_scalars import STEP_SCALARS, STEPS, step_states, step_values
 from seismograd.record.strict_json import dumps
 from seismograd.record.writer import Writer
 from seismograd.schema import (
@@ -84,7 +93,7 @@ class Course:
         noise = self._random.standard_normal((len(rows), self.num_parameters), np.float32) * np.float32(0.08)
         return 10.0 ** (self._level - 0.8 * np.sqrt(rows / self.num_steps)[:, None] + noise)
 
-    def cells(self, first: int, stop: int) -> Cells:
+    def cells(self, first: int, stop: int) -> PyramidCells:
         """Cells of the finest level."""
         rows = cell_rows(FINEST)
         last = self.norms((np.arange(first, stop) + 1.0) * rows)
@@ -93,7 +102,7 @@ class Course:
         counts[:, State.FINITE] = rows
         for cell in range(first, stop):
             self._trouble(cell, counts[cell - first], extremes[cell - first])
-        return Cells(counts, {"grad_norm": extremes, "applied_norm": extremes, "update_ratio": extremes * 0.05})
+        return PyramidCells(counts, {"grad_norm": extremes, "applied_norm": extremes, "update_ratio": extremes * 0.05})
 
     def _trouble(self, cell: int, counts: AnyArray, extremes: FloatArray) -> None:
         chosen = self._random.integers(0, self.num_parameters, 3)
@@ -234,18 +243,18 @@ def _write_pyramid(segment: Path, course: Course) -> None:
     for level in range(1, FINEST):
         with level_path(segment, level).open("wb") as file:
             file.truncate(course.num_steps // cell_rows(level) * record_dtype(level, course.num_parameters, own).itemsize)
-    waiting: dict[int, Cells] = {}
+    waiting: dict[int, PyramidCells] = {}
 
-    def take(level: int, cells: Cells) -> None:
+    def take(level: int, cells: PyramidCells) -> None:
         """As `PyramidBuilder` does, from a level that is not the rows."""
         with level_path(segment, level).open("ab") as file:
             to_records(cells, record_dtype(level, course.num_parameters, own)).tofile(file)
         cells = join([waiting.pop(level), cells]) if level in waiting else cells
         whole = len(cells) // FACTOR * FACTOR
         if whole < len(cells):
-            waiting[level] = Cells(cells.counts[whole:], {name: each[whole:] for name, each in cells.extremes.items()})
+            waiting[level] = PyramidCells(cells.counts[whole:], {name: each[whole:] for name, each in cells.extremes.items()})
         if whole:
-            take(level + 1, merge(Cells(cells.counts[:whole], {name: each[:whole] for name, each in cells.extremes.items()})))
+            take(level + 1, merge(PyramidCells(cells.counts[:whole], {name: each[:whole] for name, each in cells.extremes.items()})))
 
     num_cells = course.num_steps // cell_rows(FINEST)
     for first in range(0, num_cells, FACTOR):

@@ -21,7 +21,7 @@ from shapes import GPT2_SMALL
 from torch import Tensor
 
 from seismograd.measure.native.library import EXPONENTS, INSTRUCTION_SETS, NUMBERS, WANTED, load
-from seismograd.measure.native.table import make_table
+from seismograd.measure.native.native_table import make_table
 from seismograd.schema import HISTOGRAM_BINS, FloatArray
 
 BEST = -1

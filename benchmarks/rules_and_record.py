@@ -26,11 +26,11 @@ import torch
 from torch import Tensor, nn
 
 import seismograd
-from seismograd.record.pyramid.builder import PyramidBuilder
+from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
 from seismograd.record.writer import Writer
 from seismograd.rules import RULES, Rule
-from seismograd.rules.engine import Diagnosis
-from seismograd.rules.shared import SharedBlock
+from seismograd.diagnosis.engine import Diagnosis
+from seismograd.analysis.shared_block import SharedBlock
 from seismograd.schema import AnyArray, Block, Finding, RunInfo, StateArray
 
 Times = dict[str, list[float]]  # seconds of each part, block by block

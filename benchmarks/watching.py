@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from seismograd.bench import report
-from seismograd.bench.contenders import Watched
+from seismograd.bench import cost_table
+from seismograd.bench.contenders import WatchedTraining
 from seismograd.bench.models import MODELS
 from seismograd.bench.timing import STEPS, measure
-from seismograd.levels import LEVELS
+from seismograd.settings.levels import LEVELS
 from seismograd.record.reader import open_run
 
 
@@ -29,7 +29,7 @@ def inside(name: str, level: str, num_steps: int) -> tuple[float, float]:
     """Milliseconds a step inside seismograd, and their share of the time, in a training that is watched throughout."""
     workload = MODELS[name]()
     with tempfile.TemporaryDirectory() as folder:
-        watched = Watched(workload, level, Path(folder))
+        watched = WatchedTraining(workload, level, Path(folder))
         watched.begin()
         for _ in range(num_steps):
             workload.optimizer.zero_grad()
@@ -52,7 +52,7 @@ def main() -> None:
     names = options.model or list(MODELS)
     console = Console(file=sys.stdout, width=120, highlight=False, markup=False)
     for name in names:
-        console.print(report.table([measure(MODELS[name](), options.quick, lambda *_: None)]))
+        console.print(cost_table.table([measure(MODELS[name](), options.quick, lambda *_: None)]))
         for level in LEVELS:
             spent_ms, share = inside(name, level, {"mlp": 40, "many": 12, "gpt": 5}[name] * STEPS)
             console.print(f"{name}, {level}: inside seismograd {spent_ms:.3f} ms a step, {100 * share:.1f}% of the rest")

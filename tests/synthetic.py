@@ -1,8 +1,8 @@
 """Hand-made iterations, blocks and runs for tests: say what matters, the rest gets a sensible value.
 
-    block(grad_norm=[[1.0, 2.0], [0.5, np.nan]])     # 2 iterations, 2 parameters; states follow from the norms
+    block(grad_norm=[[1.0, 2.0], [0.5, np.nan]])     # 2 iterations, 2 parameters
     block(grad_norm=..., loss=[2.3, 2.2], events=[event(EventKind.STEP, 0), ...])
-    write_run(tmp_path / "run", [block(...), block(..., first_iteration=2)])   # -> a directory for `open_run`
+    write_run(tmp_path / "run", [block(...), block(..., first_iteration=2)])   # -> its directory
 
 The default gradient has scalars of one magnitude: its maximum is norm / sqrt(numel), its sum is 0.
 """

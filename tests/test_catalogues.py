@@ -40,7 +40,7 @@ def chinese() -> Catalog:
         return read_po(file)
 
 
-def places(template: str) -> list[tuple[str | None, str | None, str | None]]:
+def positions(template: str) -> list[tuple[str | None, str | None, str | None]]:
     """The places of a template: name, format, conversion; how often each occurs does not matter."""
     return sorted(
         {(name, form, conversion) for _, name, form, conversion in string.Formatter().parse(template) if name is not None}, key=repr
@@ -61,13 +61,13 @@ def test_every_text_is_translated_and_none_is_doubtful(chinese: Catalog) -> None
 def test_a_translation_has_the_places_of_its_text(chinese: Catalog) -> None:
     for message in chinese:
         if message.id and "python-brace-format" in message.flags:
-            assert places(str(message.string)) == places(str(message.id)), message.id
+            assert positions(str(message.string)) == positions(str(message.id)), message.id
 
 
 def test_a_text_with_places_is_marked_as_one(source: dict[str, str], chinese: Catalog) -> None:
     for message in chinese:
         if message.id and "\n" not in str(message.id):
-            assert bool(places(str(message.id))) == ("python-brace-format" in message.flags), message.id
+            assert bool(positions(str(message.id))) == ("python-brace-format" in message.flags), message.id
 
 
 def test_both_languages_render_every_text(source: dict[str, str]) -> None:
@@ -78,7 +78,7 @@ def test_both_languages_render_every_text(source: dict[str, str]) -> None:
     for lang in ("en", "zh"):
         with use_language(lang):
             for text in source:
-                if places(text):
+                if positions(text):
                     assert translate(text).format_map(Anything())
 
 

@@ -14,7 +14,7 @@ BEGIN, END = "<!-- ends: made by tools/ends_table.py -->", "<!-- end of ends -->
 def table() -> str:
     """The rows, in the order of the tests."""
     sys.path.insert(0, str(ROOT))
-    from tests.run.ends import ENDS
+    from tests.launch.ends import ENDS
 
     rows = [(end.name, _code(end.code), _code(end.code), _recorded(end.steps, end.record_ends)) for end in ENDS]
     listed = "\n".join(f"| {' | '.join(row)} |" for row in rows)

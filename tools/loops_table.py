@@ -14,7 +14,7 @@ BEGIN_RANKS, END_RANKS = "<!-- loops of several processes: made by tools/loops_t
 def table() -> str:
     """The rows, in the order of the tests."""
     sys.path.insert(0, str(ROOT))
-    from tests.listen.loops import LOOPS
+    from tests.capture.loops import LOOPS
 
     return _table(BEGIN, END, [(loop.name, loop.measured) for loop in LOOPS])
 
@@ -22,8 +22,8 @@ def table() -> str:
 def table_of_ranks() -> str:
     """The same for the loops of several processes."""
     sys.path.insert(0, str(ROOT))
-    from tests.ranks.loops import CASES
-    from tests.ranks.test_started import LOOPS
+    from tests.distributed.loops import CASES
+    from tests.distributed.test_started import LOOPS
 
     return _table(BEGIN_RANKS, END_RANKS, [*((case.loop, case.measured) for case in CASES.values()), *LOOPS])
 

@@ -6,8 +6,8 @@ import textwrap
 from pathlib import Path
 
 from seismograd.rules import RULES
-from seismograd.rules.documentation import documentation
-from seismograd.rules.rule import Rule
+from seismograd.diagnosis.documentation import documentation
+from seismograd.diagnosis.rule import Rule
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "rules"
 WIDTH = 140

@@ -9,48 +9,48 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seismograd.control.accumulate import Accumulation as Accumulation
-    from seismograd.control.accumulate import accumulate as accumulate
-    from seismograd.control.adaptive import AutoClip as AutoClip
-    from seismograd.control.adaptive import ZClip as ZClip
-    from seismograd.control.clip import clip_grad_norm_ as clip_grad_norm_
-    from seismograd.control.clip import clip_grad_value_ as clip_grad_value_
-    from seismograd.control.compare import AccumulationComparison as AccumulationComparison
-    from seismograd.control.compare import compare_accumulation as compare_accumulation
-    from seismograd.control.losses import losses as losses
-    from seismograd.control.micro_batch import MicroBatch as MicroBatch
-    from seismograd.control.micro_batch import find_micro_batch as find_micro_batch
-    from seismograd.control.nonfinite import NonFiniteGradientError as NonFiniteGradientError
-    from seismograd.control.nonfinite import Skips as Skips
-    from seismograd.control.units import clip_grad_unit_ as clip_grad_unit_
+    from seismograd.control.accumulate.accumulation import Accumulation as Accumulation
+    from seismograd.control.accumulate.accumulation import accumulate as accumulate
+    from seismograd.control.clip.adaptive_clipping import AutoClip as AutoClip
+    from seismograd.control.clip.adaptive_clipping import ZClip as ZClip
+    from seismograd.control.clip.norm_clipping import clip_grad_norm_ as clip_grad_norm_
+    from seismograd.control.clip.norm_clipping import clip_grad_value_ as clip_grad_value_
+    from seismograd.control.accumulate.accumulation_check import AccumulationComparison as AccumulationComparison
+    from seismograd.control.accumulate.accumulation_check import compare_accumulation as compare_accumulation
+    from seismograd.control.losses.task_losses import losses as losses
+    from seismograd.control.accumulate.micro_batch import MicroBatch as MicroBatch
+    from seismograd.control.accumulate.micro_batch import find_micro_batch as find_micro_batch
+    from seismograd.control.clip.nonfinite_policy import NonFiniteGradientError as NonFiniteGradientError
+    from seismograd.control.clip.nonfinite_policy import Skips as Skips
+    from seismograd.control.clip.unit_clipping import clip_grad_unit_ as clip_grad_unit_
     from seismograd.errors import SeismogradError as SeismogradError
     from seismograd.errors import TrainingHalted as TrainingHalted
     from seismograd.record.reader import Run as Run
     from seismograd.record.reader import open_run as open_run
-    from seismograd.wiring import watch as watch
+    from seismograd.api import watch as watch
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Accumulation": "seismograd.control.accumulate",
-    "AccumulationComparison": "seismograd.control.compare",
-    "AutoClip": "seismograd.control.adaptive",
-    "MicroBatch": "seismograd.control.micro_batch",
-    "NonFiniteGradientError": "seismograd.control.nonfinite",
-    "Skips": "seismograd.control.nonfinite",
-    "ZClip": "seismograd.control.adaptive",
-    "accumulate": "seismograd.control.accumulate",
-    "clip_grad_norm_": "seismograd.control.clip",
-    "clip_grad_unit_": "seismograd.control.units",
-    "clip_grad_value_": "seismograd.control.clip",
-    "compare_accumulation": "seismograd.control.compare",
-    "find_micro_batch": "seismograd.control.micro_batch",
-    "losses": "seismograd.control.losses",
+    "Accumulation": "seismograd.control.accumulate.accumulation",
+    "AccumulationComparison": "seismograd.control.accumulate.accumulation_check",
+    "AutoClip": "seismograd.control.clip.adaptive_clipping",
+    "MicroBatch": "seismograd.control.accumulate.micro_batch",
+    "NonFiniteGradientError": "seismograd.control.clip.nonfinite_policy",
+    "Skips": "seismograd.control.clip.nonfinite_policy",
+    "ZClip": "seismograd.control.clip.adaptive_clipping",
+    "accumulate": "seismograd.control.accumulate.accumulation",
+    "clip_grad_norm_": "seismograd.control.clip.norm_clipping",
+    "clip_grad_unit_": "seismograd.control.clip.unit_clipping",
+    "clip_grad_value_": "seismograd.control.clip.norm_clipping",
+    "compare_accumulation": "seismograd.control.accumulate.accumulation_check",
+    "find_micro_batch": "seismograd.control.accumulate.micro_batch",
+    "losses": "seismograd.control.losses.task_losses",
     "SeismogradError": "seismograd.errors",
     "TrainingHalted": "seismograd.errors",
     "Run": "seismograd.record.reader",
     "open_run": "seismograd.record.reader",
-    "watch": "seismograd.wiring",
+    "watch": "seismograd.api",
 }
 
 __all__ = [

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from seismograd.bench.contenders import Watched, contenders
+from seismograd.bench.contenders import WatchedTraining, contenders
 from seismograd.bench.models import MODELS, Workload, user_model
-from seismograd.bench.report import table
+from seismograd.bench.cost_table import table
 from seismograd.bench.timing import STEPS, Cost, Result, Spread, measure
 from seismograd.errors import SeismogradError
 from seismograd.i18n import use_language
-from seismograd.levels import LEVELS
+from seismograd.settings.levels import LEVELS
 from seismograd.record.reader import open_run
 from tests.cli.test_commands import seismograd
 from tests.views.golden import rendered
@@ -64,7 +64,7 @@ def test_all_contenders_are_measured_in_turn_beside_the_bare_step() -> None:
 
 def test_ours_records_in_its_own_turns_only(tmp_path: Path) -> None:
     workload = tiny()
-    ours = Watched(workload, "normal", tmp_path)
+    ours = WatchedTraining(workload, "normal", tmp_path)
     for listening in (True, False, True):
         if listening:
             ours.begin()
@@ -82,7 +82,7 @@ def test_what_cannot_begin_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch)
     def broken(*_: object) -> None:
         raise OSError("no room")
 
-    monkeypatch.setattr("seismograd.bench.contenders.Watched.__init__", broken)
+    monkeypatch.setattr("seismograd.bench.contenders.WatchedTraining.__init__", broken)
     with ExitStack() as closing:
         found, failed = contenders(tiny(), closing)
     assert found[0].name == "bare"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from seismograd.cli import application
-from seismograd.cli.language import split_language
+from seismograd.cli.terminal.language_option import split_language
 from seismograd.errors import SeismogradError
 
 

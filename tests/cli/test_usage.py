@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from seismograd.cli import COMMANDS, application, main
-from seismograd.prose import cell_width
+from seismograd.views.text_layout import cell_width
 from seismograd.record.layout import META
-from seismograd.views import forms
+from seismograd.views.formats import format_list
 from tests.synthetic import write_run
 from tests.views.samples import small_net
 
@@ -48,7 +48,7 @@ BAD_LINES = (
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def positions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Directories of every kind, by the names they have in `BAD_LINES`."""
     tmp_path = tmp_path_factory.mktemp("places")
     small_net(tmp_path / "RUN")
@@ -61,9 +61,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize(("line", "says"), BAD_LINES, ids=[" ".join(line) for line, _ in BAD_LINES])
 def test_bad_input_is_one_line_with_the_mend(
-    places: dict[str, str], capsys: pytest.CaptureFixture[str], line: list[str], says: str, lang: str
+    positions: dict[str, str], capsys: pytest.CaptureFixture[str], line: list[str], says: str, lang: str
 ) -> None:
-    assert main(["--lang", lang, *(places.get(word, word) for word in line)]) == 2
+    assert main(["--lang", lang, *(positions.get(word, word) for word in line)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
@@ -121,8 +121,8 @@ def test_without_a_command_the_page_of_help_is_shown(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("command", "views"), [("show", forms.STEP_VIEWS), ("show", forms.ELEMENT_VIEWS), ("check", forms.DIAGNOSIS_VIEWS)]
+    ("command", "views"), [("show", format_list.STEP_FORMATS), ("show", format_list.ELEMENT_FORMATS), ("check", format_list.DIAGNOSIS_FORMATS)]
 )
-def test_help_names_the_formats_that_there_are(command: str, views: tuple[forms.View[object], ...]) -> None:
+def test_help_names_the_formats_that_there_are(command: str, views: tuple[format_list.OutputFormat[object], ...]) -> None:
     option = next(param for param in application().commands[command].params if "--format" in param.opts)
     assert option.metavar == "|".join(view.name for view in views)

@@ -21,7 +21,15 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 import seismograd
-from tests.control.models import Batch, batches, gradient_of_all, gradients, joined, mean_loss, net
+from tests.control.models import (
+    Batch,
+    batches,
+    gradient_of_all,
+    gradients,
+    joined,
+    mean_loss,
+    net,
+)
 
 NUM = 2
 

@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 import seismograd
 from seismograd.schema import EventKind, StepFlag
-from tests.control.models import Batch, Keeper, batches, gradient_of_all, gradients, joined, mean_loss, net
+from tests.control.models import (
+    Batch,
+    Keeper,
+    batches,
+    gradient_of_all,
+    gradients,
+    joined,
+    mean_loss,
+    net,
+)
 
 
 def windows_of(parts: Sequence[Batch], num: int) -> list[Sequence[Batch]]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 import seismograd
 from seismograd.lab.digits import cut, digits, small_net
-from seismograd.wiring import Recording
+from seismograd.api import Recording
 
 STEPS = 60
 Loop = Callable[[Path], Recording]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import seismograd
-from seismograd.control.peak import RESET, OfProcess
+from seismograd.control.accumulate.peak_memory import RESET, ProcessPeakMeter
 from tests.control.models import batches, mean_loss, net
 
 MEGABYTE = 1 << 20
@@ -111,7 +111,7 @@ class TestOnThisMachine:
             pytest.skip("the peak cannot be reset here")
 
     def test_a_peak_is_what_was_in_use_at_once(self) -> None:
-        meter = OfProcess()
+        meter = ProcessPeakMeter()
         base = meter.peak_of(lambda: None)
         peaks = [meter.peak_of(lambda size=size: torch.ones(size * MEGABYTE, dtype=torch.uint8).numel()) for size in (64, 128, 32)]
         assert base is not None
@@ -120,7 +120,7 @@ class TestOnThisMachine:
             assert size * MEGABYTE * 0.9 < peak - base < (size + 24) * MEGABYTE  # the one before has been given back
 
     def test_the_size_that_is_found_stays_within_the_limit(self) -> None:
-        model, meter = self.model(), OfProcess()
+        model, meter = self.model(), ProcessPeakMeter()
         batch = torch.ones(64, 16)
         base = meter.peak_of(lambda: None)
         assert base is not None

@@ -11,7 +11,7 @@ import pytest
 
 import seismograd
 from tests.control.ranks import EMPTY, EVEN
-from tests.ranks.processes import environment
+from tests.distributed.processes import environment
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 

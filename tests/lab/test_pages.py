@@ -17,10 +17,10 @@ from rich.console import Console
 from seismograd.cli import main
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, use_language
-from seismograd.lab import html, output, svg, terminal
+from seismograd.lab import page_html, page_output, chart_svg, page_terminal
 from seismograd.lab.experiments import EXPERIMENTS, find_experiment
-from seismograd.lab.page import Chart, Page, Paragraph, Series, Table
-from seismograd.lab.scale import Axis, axes
+from seismograd.lab.lab_page import Chart, Page, Paragraph, ChartSeries, PageTable
+from seismograd.lab.chart_axes import Axis, axes
 
 numbers = st.floats(-1e12, 1e12) | st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1e-300])
 
@@ -28,7 +28,7 @@ numbers = st.floats(-1e12, 1e12) | st.sampled_from([math.nan, math.inf, -math.in
 def page(charts: tuple[Chart, ...] = ()) -> Page:
     return Page(
         say("A title <with> marks"),
-        (Paragraph(say("{count} scalars & more", count=3)), Table((say("name"), "n"), (("a<b", "1"),)), *charts),
+        (Paragraph(say("{count} scalars & more", count=3)), PageTable((say("name"), "n"), (("a<b", "1"),)), *charts),
         ((say("Do:"), "seismograd lab chain"),),
     )
 
@@ -38,9 +38,9 @@ def charts(draw: st.DrawFn) -> Chart:
     log, count = draw(st.booleans()), draw(st.integers(1, 6))
     values = st.lists(numbers, min_size=count, max_size=count)
     if draw(st.booleans()):
-        return Chart(say("bars"), "x", (Series("one", range(count), draw(values)),), "bars", log, tuple(f"label {i}" for i in range(count)))
+        return Chart(say("bars"), "x", (ChartSeries("one", range(count), draw(values)),), "bars", log, tuple(f"label {i}" for i in range(count)))
     xs = sorted(draw(st.lists(st.floats(-1e6, 1e6), min_size=count, max_size=count)))
-    return Chart(say("lines"), "x", tuple(Series(f"s{i}", xs, draw(values)) for i in range(draw(st.integers(1, 3)))), "lines", log)
+    return Chart(say("lines"), "x", tuple(ChartSeries(f"s{i}", xs, draw(values)) for i in range(draw(st.integers(1, 3)))), "lines", log)
 
 
 class Tags(HTMLParser):
@@ -68,19 +68,19 @@ class Tags(HTMLParser):
 @given(st.lists(charts(), max_size=2).map(tuple))
 def test_every_chart_can_be_drawn_whatever_its_numbers(drawn: tuple[Chart, ...]) -> None:
     shown = page(drawn)
-    content = html.render(shown)
+    content = page_html.render(shown)
     tags = Tags()
     tags.feed(content)
     assert tags.open == []
     assert tags.links == []
     assert "script" not in tags.seen
     assert "A title &lt;with&gt; marks" in content
-    ET.fromstring(svg.stack(list(drawn)))
+    ET.fromstring(chart_svg.stack(list(drawn)))
     console = Console(width=100, file=None, record=True, quiet=False)
     with console.capture() as captured:
-        console.print(terminal.render(shown))
+        console.print(page_terminal.render(shown))
     assert "3 scalars & more" in captured.get()
-    assert not re.search(r"[\d\"]nan|=\"-?inf", svg.stack(list(drawn)))
+    assert not re.search(r"[\d\"]nan|=\"-?inf", chart_svg.stack(list(drawn)))
 
 
 @given(st.floats(1e-12, 1e12), st.floats(1e-12, 1e12), st.booleans())
@@ -89,17 +89,17 @@ def test_the_marks_of_an_axis_lie_on_it_in_order(a: float, b: float, log: bool) 
     if high <= low * (1 + 1e-6):
         high = low * 2
     axis = Axis(low, high, log)
-    places = [axis.place(value) for value, _ in axis.marks()]
-    assert all(place is not None and -1e-6 <= place <= 1 + 1e-6 for place in places)
-    assert places == sorted(places, key=lambda place: place or 0.0)
-    assert axis.place(low) == pytest.approx(0, abs=1e-9)
-    assert axis.place(high) == pytest.approx(1)
+    positions = [axis.position(value) for value, _ in axis.marks()]
+    assert all(position is not None and -1e-6 <= position <= 1 + 1e-6 for position in positions)
+    assert positions == sorted(positions, key=lambda position: position or 0.0)
+    assert axis.position(low) == pytest.approx(0, abs=1e-9)
+    assert axis.position(high) == pytest.approx(1)
 
 
 def test_a_chart_without_any_usable_number_has_axes() -> None:
-    across, up = axes(Chart(say("empty"), "x", (Series("s", [1.0], [math.nan]),), log=True))
-    assert across.place(1.0) is not None
-    assert up.place(math.nan) is None
+    across, up = axes(Chart(say("empty"), "x", (ChartSeries("s", [1.0], [math.nan]),), log=True))
+    assert across.position(1.0) is not None
+    assert up.position(math.nan) is None
 
 
 @pytest.mark.parametrize("name", [e.name for e in EXPERIMENTS])
@@ -107,11 +107,11 @@ def test_a_page_shows_its_own_numbers_in_every_form(name: str, tmp_path: Path) -
     shown = find_experiment(name).run()
     console = Console(width=120)
     with console.capture() as captured:
-        console.print(terminal.render(shown))
+        console.print(page_terminal.render(shown))
     known = {"gradients": "200,704", "chain": "13,78", "accumulation": "4.0000", "zero-grad": "8,396,800", "losses": "not reached"}
     assert known[name] in captured.get()
     for suffix in (".html", ".svg"):
-        output.write(shown, tmp_path / f"x{suffix}")
+        page_output.write(shown, tmp_path / f"x{suffix}")
     assert (tmp_path / "x.html").read_text(encoding="utf-8").count("<svg") == sum(isinstance(block, Chart) for block in shown.blocks)
     ET.parse(tmp_path / "x.svg")
     assert shown.following
@@ -138,18 +138,18 @@ def test_the_command_lists_and_writes_and_refuses(
 def test_without_matplotlib_a_png_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SeismogradError) as raised:
-        output.check(Path("x.png"))
+        page_output.check(Path("x.png"))
     assert "seismograd[plot]" in raised.value.line()
 
 
 def test_with_matplotlib_a_png_is_written(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    chart = Chart(say("lines"), "x", (Series("s", [1, 2, 3], [1.0, math.nan, 3.0]),))
-    bars = Chart(say("bars"), "x", (Series("s", [1, 2], [1.0, 3.0]),), "bars", labels=("a", "b"))
-    output.write(page((chart, bars)), tmp_path / "x.png")
+    chart = Chart(say("lines"), "x", (ChartSeries("s", [1, 2, 3], [1.0, math.nan, 3.0]),))
+    bars = Chart(say("bars"), "x", (ChartSeries("s", [1, 2], [1.0, 3.0]),), "bars", labels=("a", "b"))
+    page_output.write(page((chart, bars)), tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_language_of_a_page_is_the_one_in_force() -> None:
     with use_language("zh"):
-        assert '<html lang="zh">' in html.render(page())
+        assert '<html lang="zh">' in page_html.render(page())

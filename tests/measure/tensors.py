@@ -8,7 +8,11 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seismograd.schema import HISTOGRAM_BINS, HISTOGRAM_EXPONENTS_PER_BIN, HISTOGRAM_FIRST_EXPONENT
+from seismograd.schema import (
+    HISTOGRAM_BINS,
+    HISTOGRAM_EXPONENTS_PER_BIN,
+    HISTOGRAM_FIRST_EXPONENT,
+)
 
 REAL_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DTYPES = (*REAL_DTYPES, torch.complex32, torch.complex64, torch.complex128)

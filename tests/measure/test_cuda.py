@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seismograd.listen.hub import HUB
-from seismograd.listen.session import Session
-from seismograd.measure.backend import Backend, Measured
-from seismograd.measure.cuda.backend import Cuda
-from seismograd.measure.devices import Devices
-from seismograd.measure.joined import joined
-from seismograd.measure.reference import Reference
+from seismograd.capture.events import HUB
+from seismograd.capture.session import Session
+from seismograd.measure.backend import MeasuringBackend, Measurement
+from seismograd.measure.cuda.cuda_backend import CudaBackend
+from seismograd.measure.device_dispatch import DeviceDispatch
+from seismograd.measure.merge import merge_measurements
+from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import Note, Row
 from tests.measure.tensors import REAL_DTYPES, strided
 from tests.measure.test_native import assert_agrees
@@ -37,14 +37,14 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 @pytest.fixture(scope="module")
 def kernel() -> Any:
     """On a GPU, or in the interpreter: conftest.py says which."""
-    return importlib.import_module("seismograd.measure.cuda.kernel").measure_pieces
+    return importlib.import_module("seismograd.measure.cuda.triton_kernel").measure_pieces
 
 
 def device() -> str:
     return "cuda" if HAS_GPU else "cpu"
 
 
-def measure(backend: Backend, tensors: list[Tensor], sample: bool = True, keys: range | None = None) -> Measured:
+def measure(backend: MeasuringBackend, tensors: list[Tensor], sample: bool = True, keys: range | None = None) -> Measurement:
     measured = backend.measure(tensors, tensors, list(keys or range(len(tensors))), (), sample)
     if measured.pending is not None:
         measured.pending.finish()
@@ -57,7 +57,7 @@ def measure(backend: Backend, tensors: list[Tensor], sample: bool = True, keys: 
 @given(tensors=st.lists(strided(REAL_DTYPES), min_size=1, max_size=3), sample=st.booleans())
 def test_tensors_of_every_kind(kernel: Any, tensors: list[Tensor], sample: bool) -> None:
     tensors = [tensor.to(device()) for tensor in tensors]
-    assert_agrees(measure(Cuda(kernel, device()), tensors, sample), measure(Reference(), tensors, sample), tensors)
+    assert_agrees(measure(CudaBackend(kernel, device()), tensors, sample), measure(ReferenceBackend(), tensors, sample), tensors)
 
 
 @needs_triton
@@ -68,14 +68,14 @@ def test_tensors_of_several_pieces(kernel: Any, dtype: torch.dtype) -> None:
     numbers[3:9] = 0
     numbers[20, 5] = math.inf
     tensors = [numbers.to(device()), numbers[:40].t().to(device())]
-    assert_agrees(measure(Cuda(kernel, device()), tensors), measure(Reference(), tensors), tensors)
+    assert_agrees(measure(CudaBackend(kernel, device()), tensors), measure(ReferenceBackend(), tensors), tensors)
 
 
 @needs_triton
 @pytest.mark.parametrize("value", [1e200, 1e-200, 5e-324, 1.7e308])
 def test_a_norm_neither_overflows_nor_underflows(kernel: Any, value: float) -> None:
     tensor = torch.full((1,), value, dtype=torch.float64, device=device())
-    assert measure(Cuda(kernel, device()), [tensor]).values["grad_norm"][0] == pytest.approx(value, rel=1e-12, abs=0)
+    assert measure(CudaBackend(kernel, device()), [tensor]).values["grad_norm"][0] == pytest.approx(value, rel=1e-12, abs=0)
 
 
 @needs_triton
@@ -83,7 +83,7 @@ def test_a_norm_neither_overflows_nor_underflows(kernel: Any, value: float) -> N
 def test_a_float64_sum_is_infinite_only_where_a_number_is(kernel: Any, infinities: tuple[float, ...]) -> None:
     tensor = torch.tensor([1.7e308] * 4001 + [-1.7e308] * 4000, dtype=torch.float64)
     tensor[2000 : 2000 + len(infinities)] = torch.tensor(infinities, dtype=torch.float64)
-    found = measure(Cuda(kernel, device()), [tensor.to(device())]).values["grad_sum"][0]
+    found = measure(CudaBackend(kernel, device()), [tensor.to(device())]).values["grad_sum"][0]
     assert found == pytest.approx(sum(infinities) if infinities else 1.7e308, nan_ok=True)
 
 
@@ -93,12 +93,12 @@ def test_every_finite_number_of_sixteen_bits_is_read_as_it_is(kernel: Any, dtype
     numbers = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)
     numbers = numbers[numbers.isfinite()].to(device())
     tensors = [numbers, numbers[numbers.abs() < torch.finfo(dtype).tiny]]
-    assert_agrees(measure(Cuda(kernel, device()), tensors), measure(Reference(), tensors), tensors)
+    assert_agrees(measure(CudaBackend(kernel, device()), tensors), measure(ReferenceBackend(), tensors), tensors)
 
 
 @needs_triton
 def test_rows_are_remembered_between_samples_and_not_known_where_they_were_forgotten(kernel: Any) -> None:
-    backend = Cuda(kernel, device())
+    backend = CudaBackend(kernel, device())
     first, second = torch.zeros(4, 3, device=device()), torch.zeros(4, 3, device=device())
     first[0, 1], second[2] = 1, math.nan
     measure(backend, [first], sample=False)
@@ -114,7 +114,7 @@ def test_what_the_kernel_cannot_read_comes_beside_it_and_scalars_come_along(kern
     tensors = [torch.ones(2, 2), torch.eye(3).to_sparse(), torch.ones(3, dtype=torch.complex64)]
     tensors = [tensor.to(device()) for tensor in tensors]
     scalars = [torch.tensor(2.5, device=device())]
-    measured = Cuda(kernel, device()).measure(tensors, tensors, [0, 1, 2], scalars, True)
+    measured = CudaBackend(kernel, device()).measure(tensors, tensors, [0, 1, 2], scalars, True)
     if measured.pending is not None:
         measured.pending.finish()
     assert measured.values["grad_norm"].tolist() == pytest.approx([2.0, math.sqrt(3), math.sqrt(3)])
@@ -131,9 +131,9 @@ class Late:
         self.arrived = False
         self.waited = 0
 
-    def measure(self, gradients: Any, weights: Any, keys: Any, scalars: Any, sample: bool) -> Measured:
-        exact = Reference().measure(gradients, weights, keys, scalars, sample)
-        blank = Measured(
+    def measure(self, gradients: Any, weights: Any, keys: Any, scalars: Any, sample: bool) -> Measurement:
+        exact = ReferenceBackend().measure(gradients, weights, keys, scalars, sample)
+        blank = Measurement(
             {name: np.full_like(v, np.nan) for name, v in exact.values.items()},
             {name: np.full_like(v, np.nan) for name, v in exact.samples.items()},
             np.full_like(exact.scalars, np.nan),
@@ -151,10 +151,10 @@ class Late:
                         mine[name][:] = theirs[name]
                 blank.scalars[:] = exact.scalars
 
-        return Measured(blank.values, blank.samples, blank.scalars, Pending())
+        return Measurement(blank.values, blank.samples, blank.scalars, Pending())
 
 
-def train(backend: Backend, num_steps: int, after_step: Any = lambda _: None) -> tuple[list[Row], list[int]]:
+def train(backend: MeasuringBackend, num_steps: int, after_step: Any = lambda _: None) -> tuple[list[Row], list[int]]:
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -185,7 +185,7 @@ def test_no_step_waits_for_numbers_and_rows_come_in_order_when_they_have_come() 
     assert num_rows[:8] == [0] * 8
     assert num_rows[8] >= 8
     assert backend.waited > 0  # at the end, and only there
-    expected, _ = train(Reference(), 12)
+    expected, _ = train(ReferenceBackend(), 12)
     for row, exact in zip(rows, expected, strict=True):
         assert row.step["iteration"] == exact.step["iteration"]
         np.testing.assert_array_equal(row.state, exact.state)
@@ -197,8 +197,8 @@ def test_no_step_waits_for_numbers_and_rows_come_in_order_when_they_have_come() 
 @needs_triton
 @pytest.mark.skipif(HAS_GPU, reason="there is a GPU, and this training is on the CPU")
 def test_a_training_has_the_rows_that_the_reference_gives_it(kernel: Any) -> None:
-    rows, _ = train(Cuda(kernel, "cpu"), 12)
-    expected, _ = train(Reference(), 12)
+    rows, _ = train(CudaBackend(kernel, "cpu"), 12)
+    expected, _ = train(ReferenceBackend(), 12)
     for row, exact in zip(rows, expected, strict=True):
         assert row.values.keys() == exact.values.keys()
         for name, value in exact.values.items():
@@ -211,9 +211,9 @@ def test_parts_of_several_backends_are_put_together_when_all_have_come() -> None
     tensors = [torch.full((2, 2), float(i)) for i in range(4)]
     parts = [
         ([1, 3], late.measure([tensors[1], tensors[3]], [tensors[1], tensors[3]], [1, 3], [torch.tensor(7.0)], True)),
-        ([0, 2], Reference().measure([tensors[0], tensors[2]], [tensors[0], tensors[2]], [0, 2], (), True)),
+        ([0, 2], ReferenceBackend().measure([tensors[0], tensors[2]], [tensors[0], tensors[2]], [0, 2], (), True)),
     ]
-    whole = joined(4, parts, parts[0][1])
+    whole = merge_measurements(4, parts, parts[0][1])
     assert whole.pending is not None
     assert np.isnan(whole.values["grad_norm"]).all()
     late.arrived = True
@@ -229,10 +229,10 @@ def test_without_a_gpu_in_use_everything_goes_to_the_host() -> None:
     class Never:
         name = "never"
 
-        def measure(self, *_: object) -> Measured:
+        def measure(self, *_: object) -> Measurement:
             raise AssertionError
 
-    backend = Devices(Reference(), Never())
+    backend = DeviceDispatch(ReferenceBackend(), Never())
     assert backend.name == "reference"
     assert measure(backend, [torch.ones(4)]).values["grad_norm"].tolist() == [2.0]
 
@@ -244,7 +244,7 @@ def test_no_step_on_a_gpu_synchronises() -> None:
     model = torch.nn.Linear(300, 200).cuda()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     session = Session(
-        Devices(Reference(), Cuda(importlib.import_module("seismograd.measure.cuda.kernel").measure_pieces)), lambda _: None, print
+        DeviceDispatch(ReferenceBackend(), CudaBackend(importlib.import_module("seismograd.measure.cuda.triton_kernel").measure_pieces)), lambda _: None, print
     )
     inputs = torch.ones(4, 300, device="cuda")
     HUB.attach(session)

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from seismograd.measure import transfer
-from seismograd.measure.backend import Measured
-from seismograd.measure.choose import cuda_backend
-from seismograd.measure.devices import Devices
-from seismograd.measure.reference import Reference
+from seismograd.measure.backend import Measurement
+from seismograd.measure.backend_selection import cuda_backend
+from seismograd.measure.device_dispatch import DeviceDispatch
+from seismograd.measure.reference import ReferenceBackend
 from tests.measure.test_native import assert_agrees
 
 
@@ -111,7 +111,7 @@ def test_without_triton_torch_measures_on_the_device_and_nobody_waits(events: ty
     measured.pending.finish()  # has nothing left to do
     assert events.num_waits == 0
     assert events.num_recorded == 1  # one copy, however many tensors there are
-    assert_agrees(measured, Reference().measure(tensors, tensors, range(3), (), True), tensors)
+    assert_agrees(measured, ReferenceBackend().measure(tensors, tensors, range(3), (), True), tensors)
     assert measured.scalars.tolist() == [2.5]
 
 
@@ -122,9 +122,9 @@ class Noting:
         self.name = name
         self.keys: list[int] = []
         self.num_scalars = 0
-        self._exact = Reference()
+        self._exact = ReferenceBackend()
 
-    def measure(self, gradients: Any, weights: Any, keys: Any, scalars: Any, sample: bool) -> Measured:
+    def measure(self, gradients: Any, weights: Any, keys: Any, scalars: Any, sample: bool) -> Measurement:
         self.keys += keys
         self.num_scalars += len(scalars)
         return self._exact.measure(gradients, weights, keys, scalars, sample)
@@ -133,7 +133,7 @@ class Noting:
 def test_each_tensor_goes_to_the_backend_of_its_device_and_its_numbers_to_its_place() -> None:
     host, device = Noting("host"), Noting("device")
     tensors = [on_device(torch.full((2,), float(n))) if n % 3 else torch.full((2,), float(n)) for n in range(5)]
-    backend = Devices(host, device)
+    backend = DeviceDispatch(host, device)
     with mock.patch.object(torch.cuda, "is_initialized", return_value=True), not_capturing():
         assert backend.name == "host+device"
         measured = backend.measure(tensors, tensors, range(10, 15), [on_device(torch.tensor(7.0))], True)
@@ -167,8 +167,8 @@ COMPILE = """
     import sys
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
-    from seismograd.measure.cuda.backend import BLOCK
-    from seismograd.measure.cuda.kernel import measure_pieces
+    from seismograd.measure.cuda.cuda_backend import BLOCK
+    from seismograd.measure.cuda.triton_kernel import measure_pieces
 
     signature = {"table": "*i64", "numbers": "*fp64", "counts": "*i32", "COUNTING": "constexpr", "BLOCK": "constexpr"}
     source = ASTSource(measure_pieces, signature, {"COUNTING": True, "BLOCK": BLOCK})

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.measure.reference import Reference
+from seismograd.measure.reference import ReferenceBackend
 
 NUM_ROWS = 4
 iterations = st.lists(
@@ -24,7 +24,7 @@ iterations = st.lists(
 
 @given(iterations)
 def test_rows_are_remembered_by_parameter_from_sample_to_sample(iterations: list[tuple[dict[int, list[float]], bool]]) -> None:
-    backend = Reference()
+    backend = ReferenceBackend()
     alive = {key: [False] * NUM_ROWS for key in range(3)}
     for columns, sample in iterations:
         gradients = []
@@ -40,11 +40,11 @@ def test_rows_are_remembered_by_parameter_from_sample_to_sample(iterations: list
 
 
 def test_a_parameter_whose_shape_changed_begins_anew() -> None:
-    backend = Reference()
+    backend = ReferenceBackend()
     backend.measure([torch.ones(4, 2)], [torch.ones(4, 2)], [0], [], sample=False)
     assert backend.measure([torch.zeros(3, 2)], [torch.ones(3, 2)], [0], [], sample=True).samples["dead_rows"][0] == 3
 
 
 def test_vectors_have_no_rows() -> None:
     gradients = [torch.zeros(3), torch.zeros(()), torch.zeros(0, 3), torch.zeros(3, 0), torch.zeros(3, dtype=torch.complex64)]
-    assert not Reference().measure(gradients, gradients, range(5), [], sample=True).samples["dead_rows"].any()
+    assert not ReferenceBackend().measure(gradients, gradients, range(5), [], sample=True).samples["dead_rows"].any()

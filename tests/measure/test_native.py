@@ -21,11 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seismograd.measure import choose
-from seismograd.measure.backend import Backend, Measured
-from seismograd.measure.native.backend import Native
+from seismograd.measure import backend_selection
+from seismograd.measure.backend import MeasuringBackend, Measurement
+from seismograd.measure.native.native_backend import NativeBackend
 from seismograd.measure.native.library import INSTRUCTION_SETS, load
-from seismograd.measure.reference import OF_GRADIENTS_EVERY_TIME, Reference
+from seismograd.measure.reference import OF_GRADIENTS_EVERY_TIME, ReferenceBackend
 from tests.measure.onlookers import Loud, onlookers
 from tests.measure.tensors import REAL_DTYPES, channels_last, sparse, strided, transposed
 
@@ -42,16 +42,16 @@ BOUNDARIES = (0, 4, 8, 16, 32, 64, 256, 512, 1024, 1792, 3584, 7168, 64 * 3584)
 TOLERANCE = 1e-6
 
 
-def native(instruction_set: str | None = None) -> Native:
+def native(instruction_set: str | None = None) -> NativeBackend:
     assert LIBRARY is not None
-    return Native(LIBRARY, instruction_set)
+    return NativeBackend(LIBRARY, instruction_set)
 
 
-def measure(backend: Backend, tensors: list[Tensor], sample: bool = True) -> Measured:
+def measure(backend: MeasuringBackend, tensors: list[Tensor], sample: bool = True) -> Measurement:
     return backend.measure(tensors, tensors, range(len(tensors)), (), sample)
 
 
-def assert_agrees(measured: Measured, expected: Measured, gradients: list[Tensor]) -> None:
+def assert_agrees(measured: Measurement, expected: Measurement, gradients: list[Tensor]) -> None:
     """Counts and the largest exactly, norms to `TOLERANCE`, sums to `TOLERANCE` of the sum of magnitudes: cancelling leaves less of it."""
     assert measured.values.keys() == {formula.name for formula in OF_GRADIENTS_EVERY_TIME}
     assert measured.samples.keys() == expected.samples.keys()
@@ -94,14 +94,14 @@ def large(draw: st.DrawFn) -> Tensor:
 @every_set
 @given(tensors=st.lists(strided() | sparse(), max_size=4), sample=st.booleans())
 def test_tensors_of_every_kind(instruction_set: str, tensors: list[Tensor], sample: bool) -> None:
-    assert_agrees(measure(native(instruction_set), tensors, sample), measure(Reference(), tensors, sample), tensors)
+    assert_agrees(measure(native(instruction_set), tensors, sample), measure(ReferenceBackend(), tensors, sample), tensors)
 
 
 @every_set
 @given(tensor=large(), sample=st.booleans(), offset=st.integers(0, 1))
 def test_large_tensors_wherever_they_begin(instruction_set: str, tensor: Tensor, sample: bool, offset: int) -> None:
     tensor = torch.cat([torch.full((offset,), math.nan, dtype=tensor.dtype), tensor])[offset:]
-    assert_agrees(measure(native(instruction_set), [tensor], sample), measure(Reference(), [tensor], sample), [tensor])
+    assert_agrees(measure(native(instruction_set), [tensor], sample), measure(ReferenceBackend(), [tensor], sample), [tensor])
 
 
 @every_set
@@ -121,9 +121,9 @@ def test_a_norm_neither_overflows_nor_underflows(instruction_set: str, value: fl
 @pytest.mark.parametrize("infinities", [(math.inf,), (-math.inf,), (math.inf, -math.inf), (-math.inf, math.nan), ()])
 def test_a_float64_sum_is_infinite_only_where_a_number_is(instruction_set: str, infinities: tuple[float, ...]) -> None:
     gradient = torch.tensor([1.7e308] * 4001 + [-1.7e308] * 4000, dtype=torch.float64)
-    for places in ([0, 1], [3999, 2000], [8000, 5000]):
+    for positions in ([0, 1], [3999, 2000], [8000, 5000]):
         changed = gradient.clone()
-        changed[places[: len(infinities)]] = torch.tensor(infinities, dtype=torch.float64)
+        changed[positions[: len(infinities)]] = torch.tensor(infinities, dtype=torch.float64)
         found = measure(native(instruction_set), [changed]).values["grad_sum"][0]
         assert found == pytest.approx(sum(infinities) if infinities else 1.7e308, rel=TOLERANCE, nan_ok=True)
 
@@ -162,7 +162,7 @@ def some_gradients() -> list[Tensor]:
     return [torch.randn(shape, generator=generator).to(dtype) for dtype in REAL_DTYPES for shape in shapes]
 
 
-def assert_same(first: Measured, second: Measured) -> None:
+def assert_same(first: Measurement, second: Measurement) -> None:
     for name, numbers in {**first.values, **first.samples}.items():
         np.testing.assert_array_equal(numbers, {**second.values, **second.samples}[name], name)
 
@@ -172,7 +172,7 @@ def test_no_digit_depends_on_the_number_of_threads(number: int) -> None:
     gradients = some_gradients()
     with num_threads(1):
         expected = measure(native(), gradients)
-    assert_agrees(expected, measure(Reference(), gradients), gradients)
+    assert_agrees(expected, measure(ReferenceBackend(), gradients), gradients)
     with num_threads(number):
         for _ in range(5):
             assert_same(measure(native(), gradients), expected)
@@ -207,7 +207,7 @@ def test_threads_of_the_program_may_measure_at_once() -> None:
 def test_a_forked_child_measures_and_both_end() -> None:
     program = """
         import os, warnings, torch
-        from seismograd.measure.choose import best_backend
+        from seismograd.measure.backend_selection import best_backend
         warnings.simplefilter("ignore")
         torch.set_num_threads(2)
         gradients = [torch.ones(1000, 1000), torch.ones(3_000_000)]
@@ -260,9 +260,9 @@ def test_what_is_dense_in_another_order_is_read_as_it_lies(lay: Callable[[Tensor
     gradient = lay(torch.randn(6, 5, 4, 3, generator=torch.Generator().manual_seed(0)))
     gradient[1] = 0
     gradient[2, ..., 1:] = 0
-    with mock.patch.object(Reference, "measure", side_effect=AssertionError("left to the reference")):
+    with mock.patch.object(ReferenceBackend, "measure", side_effect=AssertionError("left to the reference")):
         measured = measure(native(), [gradient])
-    assert_agrees(measured, measure(Reference(), [gradient]), [gradient])
+    assert_agrees(measured, measure(ReferenceBackend(), [gradient]), [gradient])
     assert measured.samples["dead_rows"][0] == 1
 
 
@@ -327,7 +327,7 @@ def freed(gradient: Tensor) -> Tensor:
 @pytest.mark.parametrize("change", [relaid, shrunk, negated, retyped, freed, Tensor.to_sparse, Tensor.double, Tensor.clone])
 def test_a_gradient_that_lies_otherwise_than_before_is_read_as_it_lies(change: Callable[[Tensor], Tensor], has_guards: bool) -> None:
     gradient, steady = torch.arange(24.0).reshape(6, 4), torch.ones(5)
-    backend, reference = native(), Reference()
+    backend, reference = native(), ReferenceBackend()
     with mock.patch.dict(sys.modules, {} if has_guards else {"torch._C._dynamo.guards": None}):
         for each in (backend, reference):
             measure(each, [gradient, steady])
@@ -371,11 +371,11 @@ def test_rows_are_found_across_blocks(instruction_set: str, seed: int, num_rows:
 
 
 def test_without_the_kernel_the_reference_measures_and_says_so() -> None:
-    assert isinstance(choose.best_backend(), Native)
-    assert choose.why_slow() is None
-    with mock.patch.object(choose, "load", return_value=None):
-        assert isinstance(choose.best_backend(), Reference)
-        assert choose.why_slow() is not None
+    assert isinstance(backend_selection.best_backend(), NativeBackend)
+    assert backend_selection.why_slow() is None
+    with mock.patch.object(backend_selection, "load", return_value=None):
+        assert isinstance(backend_selection.best_backend(), ReferenceBackend)
+        assert backend_selection.why_slow() is not None
 
 
 @pytest.mark.skipif("CI" not in os.environ, reason="elsewhere it may be missing")

@@ -12,21 +12,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seismograd.measure import batch
-from seismograd.measure.backend import Measured
-from seismograd.measure.reference import Reference
+from seismograd.measure import tensor_batches
+from seismograd.measure.backend import Measurement
+from seismograd.measure.reference import ReferenceBackend
 from seismograd.measure.statistics import FORMULAS, formula
 from seismograd.schema import STATISTICS
-from tests.measure.tensors import exponents_of, norm_of, rows_alive, scalars_of, sparse, strided, sum_of
+from tests.measure.tensors import (
+    exponents_of,
+    norm_of,
+    rows_alive,
+    scalars_of,
+    sparse,
+    strided,
+    sum_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 
 
-def measure(*gradients: Tensor, weights: tuple[Tensor, ...] | None = None, scalars: tuple[Tensor, ...] = ()) -> Measured:
-    return Reference().measure(gradients, gradients if weights is None else weights, range(len(gradients)), scalars, sample=True)
+def measure(*gradients: Tensor, weights: tuple[Tensor, ...] | None = None, scalars: tuple[Tensor, ...] = ()) -> Measurement:
+    return ReferenceBackend().measure(gradients, gradients if weights is None else weights, range(len(gradients)), scalars, sample=True)
 
 
-def assert_is_by_the_book(measured: Measured, index: int, tensor: Tensor) -> None:
+def assert_is_by_the_book(measured: Measurement, index: int, tensor: Tensor) -> None:
     scalars = scalars_of(tensor)
     value = {name: float(numbers[index]) for name, numbers in measured.values.items()}
     norm = norm_of(scalars)
@@ -53,7 +61,7 @@ def test_every_statistic_is_by_the_book(tensors: list[Tensor]) -> None:
 
 @given(strided(), st.integers(1, 7), st.integers(0, 40), st.integers(1, 4))
 def test_no_statistic_depends_on_how_tensors_are_cut_and_stacked(tensor: Tensor, chunk: int, largest_stacked: int, copies: int) -> None:
-    stacking = mock.patch.multiple(batch, LARGEST_STACKED=largest_stacked, LARGEST_STACK=2 * largest_stacked)
+    stacking = mock.patch.multiple(tensor_batches, LARGEST_STACKED=largest_stacked, LARGEST_STACK=2 * largest_stacked)
     with mock.patch.object(formula, "CHUNK", chunk), stacking:
         measured = measure(*[tensor] * copies)
     for index in range(copies):
@@ -82,9 +90,9 @@ def test_a_norm_beyond_every_double_is_infinite_and_its_largest_is_not() -> None
 @pytest.mark.parametrize("infinities", [(math.inf,), (-math.inf,), (math.inf, -math.inf), (-math.inf, math.nan)])
 def test_the_sum_with_infinities_is_theirs_however_the_others_overflow(chunk: int, infinities: tuple[float, ...]) -> None:
     gradient = torch.tensor([1.7e308] * 9 + [-1.7e308] * 3, dtype=torch.float64)
-    for place in range(len(gradient) - len(infinities)):
+    for position in range(len(gradient) - len(infinities)):
         changed = gradient.clone()
-        changed[place : place + len(infinities)] = torch.tensor(infinities, dtype=torch.float64)
+        changed[position : position + len(infinities)] = torch.tensor(infinities, dtype=torch.float64)
         with mock.patch.object(formula, "CHUNK", chunk):
             found = measure(changed).values["grad_sum"][0]
         np.testing.assert_equal(found, sum(infinities))
@@ -142,7 +150,7 @@ def test_scalars_come_along() -> None:
 
 
 def test_sampled_statistics_are_measured_only_when_asked_for() -> None:
-    measured = Reference().measure([torch.ones(2, 2)], [torch.ones(2, 2)], [0], [], sample=False)
+    measured = ReferenceBackend().measure([torch.ones(2, 2)], [torch.ones(2, 2)], [0], [], sample=False)
     assert set(measured.values) == {s.name for s in STATISTICS if not s.sampled} - {"carried", "applied_norm", "update_ratio", "unmoved"}
     assert not measured.samples
 

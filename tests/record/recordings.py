@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from seismograd.record import layout
-from seismograd.record.batch import block_of, take_batch
+from seismograd.pipeline.batch import block_of, take_batch
 from seismograd.record.reader import Run
 from seismograd.record.writer import Writer
 from seismograd.schema import (

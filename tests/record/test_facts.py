@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from seismograd.listen.callsite import CallSites
-from seismograd.listen.facts import MAX_OF_A_KIND, Facts
-from seismograd.record.late_writer import LateWriter
-from seismograd.record.pump import Pump
+from seismograd.capture.loop.call_sites import CallSites
+from seismograd.capture.loop.fact_log import MAX_OF_A_KIND, Facts
+from seismograd.record.lazy_writer import LazyWriter
+from seismograd.pipeline.pump import Pump
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
 from seismograd.schema import Block, Fact, FactKind, Note
@@ -23,7 +23,7 @@ FACTS = (
 
 
 def test_facts_read_back_and_say_what_a_number_is_and_what_a_word(tmp_path: Path) -> None:
-    writer = LateWriter(tmp_path, lambda path: Writer(tmp_path, info(fact_kinds=("loss_input",))))
+    writer = LazyWriter(tmp_path, lambda path: Writer(tmp_path, info(fact_kinds=("loss_input",))))
     writer.learn(FACTS[0])
     assert list(tmp_path.iterdir()) == []
     writer.observe(block(grad_norm=[[1.0, 2.0]]))

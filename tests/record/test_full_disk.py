@@ -15,7 +15,7 @@ from tests.record.processes import endless_block, run_python
 RECORD = """
 import resource, sys
 from pathlib import Path
-from seismograd.record.pump import Pump
+from seismograd.pipeline.pump import Pump
 from seismograd.record.writer import Writer
 from tests import synthetic
 from tests.record.processes import endless_block
@@ -68,7 +68,7 @@ except OSError as error:
 FIND = """
 import resource, sys
 from pathlib import Path
-from seismograd.record.pump import Pump
+from seismograd.pipeline.pump import Pump
 from seismograd.record.writer import Writer
 from tests import synthetic
 

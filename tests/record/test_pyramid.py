@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seismograd import Run, open_run
-from seismograd.record.pyramid.builder import LEVELS, level_path
+from seismograd.record.pyramid.pyramid_builder import LEVELS, level_path
 from seismograd.record.pyramid.cells import FACTOR, NUM_STATES, PYRAMID_STATISTICS
-from seismograd.record.pyramid.levels import View
-from seismograd.record.pyramid.steps import STEP_SCALARS, step_states, step_values
+from seismograd.record.pyramid.pyramid_levels import PyramidView
+from seismograd.record.pyramid.step_scalars import STEP_SCALARS, step_states, step_values
 from seismograd.schema import State
 from tests import synthetic
 from tests.record.processes import endless_block, python_at_work
@@ -25,7 +25,7 @@ from tests.record.test_killed import WRITE_FOR_EVER
 NO_EVENTS: list[np.ndarray] = []
 
 
-def assert_sums_up(view: View, states: np.ndarray, values: np.ndarray, start: int, stop: int) -> None:
+def assert_sums_up(view: PyramidView, states: np.ndarray, values: np.ndarray, start: int, stop: int) -> None:
     """The columns follow each other over the stretch, and each says of its rows what `states` and `values` (T, P) hold."""
     assert view.starts[0] <= start
     assert view.stops[-1] >= stop

@@ -16,7 +16,14 @@ from seismograd import open_run
 from seismograd.record import layout
 from seismograd.schema import STATISTICS, Block, Row, State
 from tests import synthetic
-from tests.record.recordings import OPTIMIZERS, SITES, Training, assert_reads_back, trainings, write
+from tests.record.recordings import (
+    OPTIMIZERS,
+    SITES,
+    Training,
+    assert_reads_back,
+    trainings,
+    write,
+)
 
 sizes = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from seismograd.rules.engine import Diagnosis, RuleStatus, diagnose
+from seismograd.diagnosis.engine import Diagnosis, RuleStatus, diagnose
 from seismograd.schema import Block, Finding
 
 Result = tuple[tuple[Finding, ...], tuple[RuleStatus, ...]]

@@ -263,8 +263,8 @@ def rebound(listen: Listen) -> None:
             model.zero_grad()
             F.cross_entropy(model(x), labels).backward()
             weights = list(model.parameters())
-            for place, weight in enumerate(weights):
-                weights[place] = weight.data - 0.1 * weight.grad
+            for position, weight in enumerate(weights):
+                weights[position] = weight.data - 0.1 * weight.grad
 
 
 def copied(listen: Listen) -> None:

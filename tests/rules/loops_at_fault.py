@@ -9,7 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.rules.programs import NUM_CLASSES, WIDTH, Listen, Program, adam, batch, classify, mlp, sgd
+from tests.rules.programs import (
+    NUM_CLASSES,
+    WIDTH,
+    Listen,
+    Program,
+    adam,
+    batch,
+    classify,
+    mlp,
+    sgd,
+)
 
 Optimizer = torch.optim.Optimizer
 Loop = Callable[[nn.Module, Optimizer], None]

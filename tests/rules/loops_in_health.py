@@ -10,8 +10,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.rules.loops_at_fault import Optimizer, Parts, accumulated, clipped, epochs, loop, plain, scaled
-from tests.rules.programs import NUM_CLASSES, WIDTH, Listen, Program, adam, batch, classify, mlp, sgd
+from tests.rules.loops_at_fault import (
+    Optimizer,
+    Parts,
+    accumulated,
+    clipped,
+    epochs,
+    loop,
+    plain,
+    scaled,
+)
+from tests.rules.programs import (
+    NUM_CLASSES,
+    WIDTH,
+    Listen,
+    Program,
+    adam,
+    batch,
+    classify,
+    mlp,
+    sgd,
+)
 
 
 def critic_often(listen: Listen) -> None:

@@ -11,7 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LRScheduler
 
-from tests.rules.programs import NUM_CLASSES, WIDTH, Listen, Loss, Program, adam, batch, classify, convolutional, mlp, regress, sgd
+from tests.rules.programs import (
+    NUM_CLASSES,
+    WIDTH,
+    Listen,
+    Loss,
+    Program,
+    adam,
+    batch,
+    classify,
+    convolutional,
+    mlp,
+    regress,
+    sgd,
+)
 
 Schedule = Callable[[torch.optim.Optimizer], LRScheduler]
 Optimize = Callable[[nn.Module], torch.optim.Optimizer]

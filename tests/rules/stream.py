@@ -12,7 +12,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seismograd.schema import AnyArray, Block, EventFlag, EventKind, Optimizer, Site, State, StepFlag
+from seismograd.schema import (
+    AnyArray,
+    Block,
+    EventFlag,
+    EventKind,
+    Optimizer,
+    Site,
+    State,
+    StepFlag,
+)
 from tests.synthetic import block, event, make_parameters
 
 LINES = {"z": 11, "b": 12, "B": 13, "c": 14, "s": 15}

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from seismograd.record.reader import open_run  # noqa: E402
-from seismograd.rules.engine import CLEAR, NOT_EVALUATED, RuleStatus, diagnose  # noqa: E402
+from seismograd.diagnosis.engine import CLEAR, NOT_EVALUATED, RuleStatus, diagnose  # noqa: E402
 from tests.rules.loops_with_closures import FAULTY, HEALTHY  # noqa: E402
 from tests.rules.programs import Program  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402

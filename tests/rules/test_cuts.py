@@ -4,7 +4,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from seismograd.rules import RULES
-from seismograd.rules.engine import LiveRules
+from seismograd.diagnosis.engine import LiveRules
 from seismograd.schema import Block
 from tests.rules.cutting import cut, result, row_by_row
 from tests.rules.made import runs
@@ -15,8 +15,8 @@ def test_what_is_found_does_not_depend_on_where_blocks_are_cut(blocks: list[Bloc
     whole = result(blocks)
     for finding in whole[0]:
         event(finding.code)
-    places = data.draw(st.lists(st.integers(1, 80), max_size=12))
-    assert result(each for block in blocks for each in cut(block, places)) == whole
+    positions = data.draw(st.lists(st.integers(1, 80), max_size=12))
+    assert result(each for block in blocks for each in cut(block, positions)) == whole
 
 
 @given(runs())

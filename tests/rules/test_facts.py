@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.i18n import Message
-from seismograd.rules.engine import CLEAR, NOT_EVALUATED, Diagnosis, diagnose
-from seismograd.rules.rule import Rule
+from seismograd.diagnosis.engine import CLEAR, NOT_EVALUATED, Diagnosis, diagnose
+from seismograd.diagnosis.rule import Rule
 from seismograd.schema import Block, Fact, FactKind, Finding
 from tests.rules.cutting import cut
 from tests.synthetic import block
@@ -42,7 +42,7 @@ class Listening(Rule):
 
 
 def facts_at(*iterations: int) -> list[Fact]:
-    return [Fact(FactKind.LOSS_INPUT, iteration, values={"rows": place}) for place, iteration in enumerate(iterations)]
+    return [Fact(FactKind.LOSS_INPUT, iteration, values={"rows": position}) for position, iteration in enumerate(iterations)]
 
 
 @given(st.sets(st.integers(1, 9)), st.lists(st.integers(0, 12), max_size=6))
@@ -51,9 +51,9 @@ def test_a_fact_comes_before_its_iteration_and_the_rest_before_the_end(cuts: set
     facts = facts_at(*iterations)
     diagnose(cut(block(np.ones((10, 2))), cuts), [lambda: rule], facts=facts)
     assert [each for each in rule.seen if isinstance(each, Fact)] == sorted(facts, key=lambda fact: fact.iteration)
-    for place, each in enumerate(rule.seen):
+    for position, each in enumerate(rule.seen):
         if isinstance(each, Fact) and each.iteration < 10:
-            assert each.iteration in rule.seen[place:]
+            assert each.iteration in rule.seen[position:]
 
 
 @given(st.lists(st.integers(0, 9), max_size=6).map(sorted))

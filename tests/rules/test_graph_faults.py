@@ -9,9 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from seismograd.record.reader import open_run  # noqa: E402
-from seismograd.rules.engine import diagnose  # noqa: E402
+from seismograd.diagnosis.engine import diagnose  # noqa: E402
 from seismograd.schema import FactKind, ZeroCause  # noqa: E402
-from tests.rules.graph_faults import (  # noqa: E402
+from tests.rules.graph_faults import (
     CONSTANT_TERM,
     HEALTHY,
     HOOKED,

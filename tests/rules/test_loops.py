@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from seismograd.record.reader import open_run  # noqa: E402
-from seismograd.rules.engine import diagnose  # noqa: E402
+from seismograd.diagnosis.engine import diagnose  # noqa: E402
 from tests.rules.loops_at_fault import FAULTY  # noqa: E402
 from tests.rules.loops_in_health import HEALTHY  # noqa: E402
 from tests.rules.programs import Program  # noqa: E402

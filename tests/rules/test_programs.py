@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 import seismograd  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
-from seismograd.rules.engine import diagnose  # noqa: E402
+from seismograd.diagnosis.engine import diagnose  # noqa: E402
 from seismograd.schema import Finding  # noqa: E402
 from tests.rules.programs import FAULTY, HEALTHY, Program  # noqa: E402
 

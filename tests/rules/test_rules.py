@@ -14,7 +14,7 @@ import pytest
 from seismograd import rules
 from seismograd.i18n import translate, use_language
 from seismograd.rules import RULES, Rule
-from seismograd.rules.documentation import HEADINGS, documentation, extract_babel
+from seismograd.diagnosis.documentation import HEADINGS, documentation, extract_babel
 from seismograd.schema import SEVERITIES, STATISTICS
 
 FOLDER = Path(rules.__file__).parent
@@ -30,7 +30,7 @@ def test_codes_and_names_are_unique_and_in_order() -> None:
 
 def test_every_file_of_a_rule_is_listed() -> None:
     listed = {Path(inspect.getfile(rule)).name for rule in RULES}
-    assert listed == {path.name for path in FOLDER.glob("sg*.py")}
+    assert listed == {path.name for path in FOLDER.rglob("sg*.py")}
 
 
 def test_what_absorbs_is_not_absorbed_by_it() -> None:

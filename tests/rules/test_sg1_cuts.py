@@ -22,7 +22,14 @@ from seismograd.rules import (
     UpdateTooLarge,
     UpdateTooSmall,
 )
-from seismograd.schema import PAIR_DTYPE, RANK_DTYPE, Block, Optimizer, RankFlag, StepFlag
+from seismograd.schema import (
+    PAIR_DTYPE,
+    RANK_DTYPE,
+    Block,
+    Optimizer,
+    RankFlag,
+    StepFlag,
+)
 from tests.rules.cutting import cut, result, row_by_row
 from tests.rules.made import Made, _segments
 from tests.synthetic import block, make_parameters
@@ -110,13 +117,13 @@ def signals(draw: st.DrawFn) -> Made:
 
 @settings(max_examples=60)
 @given(signals(), st.lists(st.integers(1, 70), max_size=8))
-def test_what_is_found_in_a_signal_does_not_depend_on_cuts(blocks: list[Block], places: list[int]) -> None:
+def test_what_is_found_in_a_signal_does_not_depend_on_cuts(blocks: list[Block], positions: list[int]) -> None:
     whole = result(blocks, rules=SIGNAL)
     for finding in whole[0]:
         event(finding.code)
         for code in finding.related:
             event(code)
-    assert repr(result((each for made in blocks for each in cut(made, places)), rules=SIGNAL)) == repr(whole)
+    assert repr(result((each for made in blocks for each in cut(made, positions)), rules=SIGNAL)) == repr(whole)
     assert repr(result(row_by_row(blocks), rules=SIGNAL)) == repr(whole)
     assert not any("failed" in status.reason.render() for status in whole[1])
 

@@ -53,8 +53,8 @@ def test_gradients_that_are_cleared_are_never_found(num_steps: int) -> None:
 
 
 @given(st.integers(0, 30), st.integers(31, 60))
-def test_one_step_is_no_fault(place: int, num_steps: int) -> None:
-    assert codes(with_carried(np.arange(num_steps) == place)) == []
+def test_one_step_is_no_fault(position: int, num_steps: int) -> None:
+    assert codes(with_carried(np.arange(num_steps) == position)) == []
 
 
 @pytest.mark.parametrize("window", [2, 3, 4, 8])

@@ -61,11 +61,11 @@ def test_now_and_then_is_found_when_it_is_often() -> None:
 
 
 @given(alphabet, st.lists(st.integers(1, 30), max_size=6), st.sampled_from([1.0, 0.25]))
-def test_any_loop_comes_to_the_same_however_it_is_cut(calls: str, places: list[int], total: float) -> None:
+def test_any_loop_comes_to_the_same_however_it_is_cut(calls: str, positions: list[int], total: float) -> None:
     made = stream(calls, total=total)
     for rules in ((ZeroGradBeforeStep,), (StepWithoutBackward, ClipWithoutEffect, PartialWindow)):
         whole = result([made], rules=rules)
-        assert result(cut(made, places), rules=rules) == whole
+        assert result(cut(made, positions), rules=rules) == whole
         assert result(row_by_row([made]), rules=rules) == whole
 
 

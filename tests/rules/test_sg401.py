@@ -6,8 +6,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.rules.sg401_parameter_not_optimized import ParameterNotOptimized
-from seismograd.schema import Block, EventKind, Finding, Optimizer, Parameter, State, StepFlag
+from seismograd.rules.sg401.sg401_parameter_not_optimized import ParameterNotOptimized
+from seismograd.schema import (
+    Block,
+    EventKind,
+    Finding,
+    Optimizer,
+    Parameter,
+    State,
+    StepFlag,
+)
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.synthetic import block, make_parameters
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import seismograd
-from seismograd.rules.profile import chains_of
+from seismograd.analysis.depth_profile import chains_of
 from seismograd.schema import Finding, Optimizer, Parameter
-from tests.listen.watched import watched
+from tests.capture.watched import watched
 from tests.rules.cutting import result
 from tests.rules.made import chain
 from tests.synthetic import block, make_parameters

@@ -12,15 +12,27 @@ import pytest
 from rich.console import Console
 
 from seismograd.i18n import Message, say, use_language
-from seismograd.prose import cell_width
+from seismograd.views.text_layout import cell_width
 from seismograd.record.reader import Run
-from seismograd.rules.engine import RuleStatus
+from seismograd.diagnosis.engine import RuleStatus
 from seismograd.schema import Finding
-from seismograd.views import diagnosis_github, diagnosis_json, diagnosis_junit, diagnosis_sarif, diagnosis_text
-from seismograd.views.diagnosis import verdict
-from seismograd.views.summary import print_summary
+from seismograd.views.formats import (
+    diagnosis_github,
+    diagnosis_json,
+    diagnosis_junit,
+    diagnosis_sarif,
+    diagnosis_text,
+)
+from seismograd.diagnosis.verdict import make_verdict
+from seismograd.cli.terminal.run_summary import print_summary
 from tests.views.golden import assert_golden, rendered
-from tests.views.samples import deep, findings, small_net, states_of_all_kinds, without_steps
+from tests.views.samples import (
+    deep,
+    findings,
+    small_net,
+    states_of_all_kinds,
+    without_steps,
+)
 
 LANGUAGES = ("en", "zh")
 STATUSES = (
@@ -40,34 +52,34 @@ def summary(run: Run, lang: str, found: tuple[Finding, ...] = (), statuses: tupl
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_findings_in_words(tmp_path: Path, lang: str) -> None:
-    said = verdict(small_net(tmp_path / "run"), findings(), STATUSES)
+    said = make_verdict(small_net(tmp_path / "run"), findings(), STATUSES)
     assert_golden(f"check-{lang}", rendered(diagnosis_text.render(said), lang))
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize(("name", "statuses"), [("nothing-found", STATUSES[1:]), ("nothing-looked", NOTHING_LOOKED)])
 def test_no_findings_in_words(tmp_path: Path, lang: str, name: str, statuses: tuple[RuleStatus, ...]) -> None:
-    said = verdict(small_net(tmp_path / "run"), (), statuses)
+    said = make_verdict(small_net(tmp_path / "run"), (), statuses)
     assert_golden(f"check-{name}-{lang}", rendered(diagnosis_text.render(said), lang))
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_no_line_of_a_finding_is_wider_than_the_terminal(tmp_path: Path, lang: str, width: int) -> None:
-    said = verdict(small_net(tmp_path / "run"), findings(), STATUSES)
+    said = make_verdict(small_net(tmp_path / "run"), findings(), STATUSES)
     assert max(map(cell_width, rendered(diagnosis_text.render(said), lang, width).splitlines())) <= width
 
 
 def test_the_most_severe_comes_first_and_then_the_earliest(tmp_path: Path) -> None:
-    said = verdict(small_net(tmp_path / "run"), findings(), STATUSES)
+    said = make_verdict(small_net(tmp_path / "run"), findings(), STATUSES)
     assert [(each.severity, each.first_step) for each in said.findings] == [("error", 3), ("warning", 0)]
     assert said.has_error
-    assert not verdict(said.run, findings()[:1], STATUSES).has_error
+    assert not make_verdict(said.run, findings()[:1], STATUSES).has_error
 
 
 def test_json_is_that_of_the_design(tmp_path: Path) -> None:
     run = small_net(tmp_path / "run")
-    content = json.loads(diagnosis_json.render(verdict(run, findings(), STATUSES)), parse_constant=pytest.fail)
+    content = json.loads(diagnosis_json.render(make_verdict(run, findings(), STATUSES)), parse_constant=pytest.fail)
     assert list(content) == ["schema", "run", "findings", "rules"]
     assert (content["schema"], content["run"]) == (1, str(run.path))
     keys = {"code", "name", "severity", "optimizer", "first_step", "last_step", "parameters", "evidence", "cause", "advice", "where"}
@@ -118,17 +130,17 @@ def test_a_summary_shows_what_is_not_finite_among_many(tmp_path: Path) -> None:
 
 def test_github_gets_one_annotation_for_each_finding_at_its_line(tmp_path: Path) -> None:
     found = replace(findings()[0], where="src/train.py:42", cause=Message("50% of it,\nand more"))
-    said = verdict(small_net(tmp_path / "run"), (found, replace(found, code="SG999", where="", severity="info")), STATUSES)
+    said = make_verdict(small_net(tmp_path / "run"), (found, replace(found, code="SG999", where="", severity="info")), STATUSES)
     first, second = diagnosis_github.render(said).splitlines()
     assert first.startswith(f"::warning file=src/train.py,line=42,title={found.code} {found.name}::step")
     assert "50%25 of it,%0Aand more" in first
     assert second.startswith("::notice title=SG999 ")
-    assert diagnosis_github.render(verdict(said.run, (), STATUSES)) == ""
+    assert diagnosis_github.render(make_verdict(said.run, (), STATUSES)) == ""
 
 
 def test_sarif_has_the_rules_that_looked_and_a_result_for_each_finding(tmp_path: Path) -> None:
     found = [replace(each, where=where) for each, where in zip(findings(), ("my train.py:7", ""), strict=True)]
-    content = json.loads(diagnosis_sarif.render(verdict(small_net(tmp_path / "run"), found, STATUSES)), parse_constant=pytest.fail)
+    content = json.loads(diagnosis_sarif.render(make_verdict(small_net(tmp_path / "run"), found, STATUSES)), parse_constant=pytest.fail)
     assert content["version"] == "2.1.0"
     (run,) = content["runs"]
     rules = run["tool"]["driver"]["rules"]
@@ -144,7 +156,7 @@ def test_sarif_has_the_rules_that_looked_and_a_result_for_each_finding(tmp_path:
 
 def test_junit_fails_what_was_found_and_skips_what_could_not_look(tmp_path: Path) -> None:
     found = replace(findings()[0], code="SG101", cause=Message("a \x00 <cause> & more"))
-    suite = ElementTree.fromstring(diagnosis_junit.render(verdict(small_net(tmp_path / "run"), (found,), STATUSES)).encode())[0]
+    suite = ElementTree.fromstring(diagnosis_junit.render(make_verdict(small_net(tmp_path / "run"), (found,), STATUSES)).encode())[0]
     assert {name: suite.attrib[name] for name in ("tests", "failures", "errors", "skipped")} == {
         "tests": "3",
         "failures": "1",

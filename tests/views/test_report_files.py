@@ -13,9 +13,9 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import use_language
 from seismograd.record.reader import open_run
 from seismograd.views.page.document import SCRIPTS, content_policy, document
-from seismograd.views.page.texts import TEXTS
-from seismograd.views.report.forms import FORMS, write_report
-from seismograd.views.source.source import open_source
+from seismograd.views.page.page_texts import TEXTS
+from seismograd.views.report.report_formats import REPORT_FORMATS, write_report
+from seismograd.views.page_api.run_source import open_source
 from tests.views.page import made
 
 PAGE = Path(__file__).parents[2] / "src" / "seismograd" / "views" / "page"
@@ -27,7 +27,7 @@ def test_a_report_is_small_whatever_the_number_of_steps(tmp_path: Path, num_para
     assert write_report(open_source(run, going_on=True), tmp_path / "report.html") <= most
 
 
-@pytest.mark.parametrize("end", FORMS)
+@pytest.mark.parametrize("end", REPORT_FORMATS)
 def test_a_report_of_every_form_holds_the_findings(tmp_path: Path, end: str) -> None:
     made.troubled(tmp_path / "run")
     assert main(["report", str(tmp_path / "run"), "-o", str(tmp_path / f"x{end}")]) == 0
@@ -102,7 +102,7 @@ def test_a_report_of_a_run_that_goes_on_says_so(tmp_path: Path) -> None:
     import base64
     import gzip
 
-    from seismograd.views.source.packing import unpack
+    from seismograd.views.page_api.packing import unpack
     from tests.synthetic import block, write_run
 
     write_run(tmp_path / "run", [block([[1.0]] * 3)], ended=False)

@@ -10,10 +10,10 @@ import pytest
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import use_language
-from seismograd.prose import cell_width
+from seismograd.views.text_layout import cell_width
 from seismograd.schema import StepFlag
-from seismograd.views import plain, step_json, table
-from seismograd.views.step import Step, find_parameters, find_row, read_step
+from seismograd.views.formats import step_plain, step_json, step_table
+from seismograd.views.step import RecordedStep, find_parameters, find_row, read_step
 from tests.synthetic import block, make_parameters, note, write_run
 from tests.views.golden import assert_golden, rendered
 from tests.views.samples import NAMES, small_net, states_of_all_kinds, without_steps
@@ -29,20 +29,20 @@ AS_IN_THE_ISSUE = """\
 epoch 0, loss=2.3094"""
 
 
-def first_step(path: Path) -> Step:
+def first_step(path: Path) -> RecordedStep:
     run = small_net(path)
     return read_step(run, 0, range(len(run.parameters)))
 
 
 def test_the_chinese_plain_form_is_that_in_which_the_need_was_written(tmp_path: Path) -> None:
     with use_language("zh"):
-        assert plain.render(first_step(tmp_path / "run")) == AS_IN_THE_ISSUE
+        assert step_plain.render(first_step(tmp_path / "run")) == AS_IN_THE_ISSUE
 
 
 def test_the_plain_form_is_what_the_format_string_of_the_issue_gives(tmp_path: Path) -> None:
     step = first_step(tmp_path / "run")
     with use_language("zh"):
-        lines = plain.render(step).splitlines()[1:-1]
+        lines = step_plain.render(step).splitlines()[1:-1]
     for gradient, line in zip(step.gradients, lines, strict=True):
         sizes = f"torch.Size([{', '.join(map(str, gradient.parameter.shape))}])"
         assert line == f"参数: {gradient.parameter.name:<20} | 梯度形状: {sizes!s:<15} | 梯度范数: {gradient.norm:.6f}"
@@ -51,49 +51,49 @@ def test_the_plain_form_is_what_the_format_string_of_the_issue_gives(tmp_path: P
 def test_an_epoch_that_the_run_recorded_is_the_epoch_shown(tmp_path: Path) -> None:
     run = small_net(tmp_path / "run", epoch=[0, 0, 4])
     with use_language("zh"):
-        text = plain.render(read_step(run, 2, [0]))
+        text = step_plain.render(read_step(run, 2, [0]))
     assert text.startswith("--- Epoch 4 Gradients ---\n")
     assert text.splitlines()[-1].startswith("epoch 4, loss=")
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_the_table_of_a_step(tmp_path: Path, lang: str) -> None:
-    assert_golden(f"step-{lang}", rendered(table.render(first_step(tmp_path / "run")), lang))
+    assert_golden(f"step-{lang}", rendered(step_table.render(first_step(tmp_path / "run")), lang))
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_the_table_of_one_parameter_shows_how_its_scalars_are_spread(tmp_path: Path, lang: str) -> None:
     run = small_net(tmp_path / "run")
-    assert_golden(f"one-parameter-{lang}", rendered(table.render(read_step(run, 2, [0])), lang))
+    assert_golden(f"one-parameter-{lang}", rendered(step_table.render(read_step(run, 2, [0])), lang))
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_every_state_has_its_word(tmp_path: Path, lang: str) -> None:
     run = states_of_all_kinds(tmp_path / "run")
     step = read_step(run, 0, range(len(run.parameters)))
-    assert_golden(f"states-{lang}", rendered(table.render(step), lang))
+    assert_golden(f"states-{lang}", rendered(step_table.render(step), lang))
     with use_language(lang):
-        assert_golden(f"states-plain-{lang}", plain.render(step) + "\n")
+        assert_golden(f"states-plain-{lang}", step_plain.render(step) + "\n")
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_no_line_of_a_table_is_wider_than_the_terminal(tmp_path: Path, lang: str, width: int) -> None:
     run = states_of_all_kinds(tmp_path / "run")
-    text = rendered(table.render(read_step(run, 0, range(len(run.parameters)))), lang, width)
+    text = rendered(step_table.render(read_step(run, 0, range(len(run.parameters)))), lang, width)
     assert max(map(cell_width, text.splitlines())) <= width
     for parameter in run.parameters:
         assert parameter.name in text.replace("\n", "") or width < 80  # a name may be folded where it does not fit
 
 
 def test_a_wide_terminal_shows_every_column(tmp_path: Path) -> None:
-    header = rendered(table.render(first_step(tmp_path / "run")), width=120).splitlines()[2]
+    header = rendered(step_table.render(first_step(tmp_path / "run")), width=120).splitlines()[2]
     assert header.split() == ["parameter", "shape", "scalars", "norm", "RMS", "max", "|g|", "zeros", "NaN/Inf", "state"]
 
 
 def test_the_state_is_told_without_colour(tmp_path: Path) -> None:
     run = states_of_all_kinds(tmp_path / "run")
-    text = rendered(table.render(read_step(run, 0, range(len(run.parameters)))))
+    text = rendered(step_table.render(read_step(run, 0, range(len(run.parameters)))))
     for word in ("non-finite", "no gradient", "all zero", "not measured", "finite"):
         assert word in text
 
@@ -120,8 +120,8 @@ def test_json_tells_what_is_not_finite_from_what_was_not_measured(tmp_path: Path
 def test_a_loss_that_nobody_saw_is_not_a_loss_that_is_nan(tmp_path: Path) -> None:
     run = small_net(tmp_path / "run", loss=[1.0, np.nan, np.nan], flags=[0, StepFlag.NO_LOSS, 0])
     assert read_step(run, 1, [0]).loss is None
-    assert "not measured" in rendered(table.render(read_step(run, 1, [0])))
-    assert "loss nan" in rendered(table.render(read_step(run, 2, [0]))).lower()
+    assert "not measured" in rendered(step_table.render(read_step(run, 1, [0])))
+    assert "loss nan" in rendered(step_table.render(read_step(run, 2, [0]))).lower()
 
 
 def test_steps_go_by_their_number_where_some_were_left_out(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_parameter_that_was_not_there_yet_was_not_measured(tmp_path: Path) -> 
 
 def test_what_the_plain_form_rounds_to_zero_is_named(tmp_path: Path) -> None:
     run = states_of_all_kinds(tmp_path / "run")
-    assert plain.rounded_to_zero(read_step(run, 0, range(len(run.parameters)))) == ("嵌入.权重",)
+    assert step_plain.rounded_to_zero(read_step(run, 0, range(len(run.parameters)))) == ("嵌入.权重",)
 
 
 def test_why_there_is_no_step_is_what_the_session_noted(tmp_path: Path) -> None:

@@ -19,14 +19,14 @@ from rich.console import Console
 
 from seismograd.cli import main
 from seismograd.i18n import use_language
-from seismograd.prose import cell_width
+from seismograd.views.text_layout import cell_width
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
 from seismograd.schema import STEP_DTYPE, State, StepFlag
-from seismograd.views.top.control import SORTS, Control, listed, press
+from seismograd.views.top.screen_state import SORTS, ScreenState, listed, press
 from seismograd.views.top.keyboard import split_keys
 from seismograd.views.top.screen import Screen
-from seismograd.views.top.snapshot import Snapshot, read_snapshot
+from seismograd.views.top.snapshot import RunSnapshot, read_snapshot
 from tests import synthetic
 from tests.record.processes import ENVIRONMENT
 from tests.views.page import made
@@ -35,12 +35,12 @@ KEYS = ["up", "down", "page up", "end", "j", "k", "q", "s", "r", "/", "\r", "i",
 
 
 @pytest.fixture(scope="module")
-def troubled(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> RunSnapshot:
     run = open_run(made.troubled(tmp_path_factory.mktemp("top") / "run", made.BAD_STEP + 1))
     return read_snapshot(run, going_on=False)
 
 
-def drawn(snapshot: Snapshot, control: Control, width: int, height: int, lang: str = "en") -> list[str]:
+def drawn(snapshot: RunSnapshot, control: ScreenState, width: int, height: int, lang: str = "en") -> list[str]:
     out = io.StringIO()
     with use_language(lang):
         console = Console(file=out, width=width, height=height, color_system=None, force_terminal=True, legacy_windows=False)
@@ -48,7 +48,7 @@ def drawn(snapshot: Snapshot, control: Control, width: int, height: int, lang: s
     return out.getvalue().splitlines()
 
 
-def test_a_snapshot_is_the_last_step_of_the_record(troubled: Snapshot) -> None:
+def test_a_snapshot_is_the_last_step_of_the_record(troubled: RunSnapshot) -> None:
     assert (troubled.step, troubled.num_rows, troubled.state) == (made.BAD_STEP, made.BAD_STEP + 1, "ended")
     assert np.isnan(troubled.norm)
     states = {layer.parameter.name: layer.state for layer in troubled.layers}
@@ -63,28 +63,28 @@ def test_a_loss_that_was_not_measured_is_a_gap(tmp_path: Path) -> None:
     steps.flush()
     snapshot = read_snapshot(open_run(run), going_on=False)
     assert snapshot.losses_seen.tolist() == [1, 0, 1, 1]
-    line = next(line for line in drawn(snapshot, Control(), 120, 24) if line.startswith("loss"))
+    line = next(line for line in drawn(snapshot, ScreenState(), 120, 24) if line.startswith("loss"))
     assert line.count("!") == 1
 
 
-def test_the_worst_come_first(troubled: Snapshot) -> None:
-    states = [layer.state for layer in listed(troubled, Control())]
+def test_the_worst_come_first(troubled: RunSnapshot) -> None:
+    states = [layer.state for layer in listed(troubled, ScreenState())]
     assert states == sorted(states, reverse=True)
-    norms = [layer.norm for layer in listed(troubled, Control(sort="norm")) if layer.norm == layer.norm]
+    norms = [layer.norm for layer in listed(troubled, ScreenState(sort="norm")) if layer.norm == layer.norm]
     assert norms == sorted(norms, reverse=True)
-    assert [layer.parameter.depth for layer in listed(troubled, Control(sort="depth"))] == list(range(12))
+    assert [layer.parameter.depth for layer in listed(troubled, ScreenState(sort="depth"))] == list(range(12))
 
 
 @pytest.mark.parametrize(
     ("text", "names"), [("net.1", 2), ("net.[01].*", 4), ("*.bias", 6), ("net.1 net.2", 4), ("[", 0), ("NET.5.BIAS", 1)]
 )
-def test_the_filter_takes_parts_and_globs(troubled: Snapshot, text: str, names: int) -> None:
-    assert len(listed(troubled, Control(filter=text))) == names
+def test_the_filter_takes_parts_and_globs(troubled: RunSnapshot, text: str, names: int) -> None:
+    assert len(listed(troubled, ScreenState(filter=text))) == names
 
 
 @given(st.lists(st.sampled_from(KEYS), max_size=30), st.integers(10, 160), st.integers(4, 50), st.sampled_from(["en", "zh"]))
-def test_no_keys_and_no_size_break_the_screen(troubled: Snapshot, keys: list[str], width: int, height: int, lang: str) -> None:
-    control = Control()
+def test_no_keys_and_no_size_break_the_screen(troubled: RunSnapshot, keys: list[str], width: int, height: int, lang: str) -> None:
+    control = ScreenState()
     for key in keys:
         control = press(control, key, listed(troubled, control))
         assert control.sort in SORTS
@@ -92,17 +92,17 @@ def test_no_keys_and_no_size_break_the_screen(troubled: Snapshot, keys: list[str
     assert any("seismograd"[: width - 1] in line for line in lines)
 
 
-def test_the_screen_says_what_is_not_finite_and_what_was_found(troubled: Snapshot) -> None:
-    text = "\n".join(drawn(troubled, Control(), 120, 40))
+def test_the_screen_says_what_is_not_finite_and_what_was_found(troubled: RunSnapshot) -> None:
+    text = "\n".join(drawn(troubled, ScreenState(), 120, 40))
     for words in ("SG201", "error × 1", "non-finite", "loss nan", "!"):
         assert words in text
-    inspected = "\n".join(drawn(troubled, Control(inspecting=True, chosen="net.0.weight"), 120, 40))
+    inspected = "\n".join(drawn(troubled, ScreenState(inspecting=True, chosen="net.0.weight"), 120, 40))
     assert "NaN/Inf: 1" in inspected
 
 
 def test_not_finite_is_never_said_to_be_well(tmp_path: Path) -> None:
     run = open_run(made.simple(tmp_path / "run", np.full((5, 2), np.nan)))
-    text = "\n".join(drawn(read_snapshot(run, going_on=True), Control(), 100, 20))
+    text = "\n".join(drawn(read_snapshot(run, going_on=True), ScreenState(), 100, 20))
     assert "Nothing was found" not in text
     assert "not finite" in text
 

@@ -14,9 +14,9 @@ from rich.console import Console
 from seismograd.cli import main
 from seismograd.record.reader import open_run
 from seismograd.schema import Block, State
-from seismograd.views.source.packing import unpack
-from seismograd.views.source.source import open_source
-from seismograd.views.top.control import Control
+from seismograd.views.page_api.packing import unpack
+from seismograd.views.page_api.run_source import open_source
+from seismograd.views.top.screen_state import ScreenState
 from seismograd.views.top.screen import Screen
 from seismograd.views.top.snapshot import read_snapshot
 from tests.synthetic import block, make_parameters, write_run
@@ -66,8 +66,8 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_shows_it(run: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    places = {"RUN": str(run), "OUT": str(run.parent)}
-    words = [word.replace("OUT", places["OUT"]) if word.startswith("OUT") else places.get(word, word) for word in command]
+    positions = {"RUN": str(run), "OUT": str(run.parent)}
+    words = [word.replace("OUT", positions["OUT"]) if word.startswith("OUT") else positions.get(word, word) for word in command]
     assert main(words) in (0, 1)  # 1: something was found
     assert "Traceback" not in capsys.readouterr().err
 
@@ -86,7 +86,7 @@ def test_the_page_answers_for_every_row(run: Path) -> None:
 @pytest.mark.parametrize("inspecting", [False, True])
 def test_top_shows_it(run: Path, inspecting: bool) -> None:
     out = io.StringIO()
-    control = Control(inspecting=inspecting, chosen="net.0.weight")
+    control = ScreenState(inspecting=inspecting, chosen="net.0.weight")
     Console(file=out, width=100, height=30).print(Screen(read_snapshot(open_run(run), going_on=False), control))
     assert "net.0.weight" in out.getvalue()
 

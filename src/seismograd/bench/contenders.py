@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from seismograd.bench.models import Workload
-from seismograd.levels import LEVELS
-from seismograd.wiring import Recording
+from seismograd.settings.levels import LEVELS
+from seismograd.api import Recording
 
 WHOLE_BUDGET = 1.0  # nothing is left out
 
@@ -39,7 +39,7 @@ class Contender:
         """It has no more turns."""
 
 
-class Looking(Contender):
+class GradientReadout(Contender):
     """Looks with a function of the parameters."""
 
     def __init__(self, workload: Workload, name: str, function: Callable[[Sequence[torch.nn.Parameter]], object]) -> None:
@@ -52,7 +52,7 @@ class Looking(Contender):
         self._function(self.parameters)
 
 
-class Watched(Contender):
+class WatchedTraining(Contender):
     """Ours: the whole of it, recording and rules too. It listens only while it is its turn."""
 
     def __init__(self, workload: Workload, level: str, folder: Path) -> None:
@@ -151,9 +151,9 @@ def contenders(workload: Workload, closing: ExitStack) -> tuple[list[Contender],
     """The bare step first, then all that this installation has; and the names of those that could not begin. They end with `closing`."""
     folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="seismograd-bench-")))
     listed: list[Callable[[], Contender]] = [lambda: Contender(workload)]
-    listed += [lambda level=level: Watched(workload, level, folder) for level in LEVELS]
+    listed += [lambda level=level: WatchedTraining(workload, level, folder) for level in LEVELS]
     for name, function in (("norm().item() of each", norm_of_each), ("_foreach_norm", foreach_norm), ("clip_grad_norm_", clip)):
-        listed.append(lambda name=name, function=function: Looking(workload, name, function))
+        listed.append(lambda name=name, function=function: GradientReadout(workload, name, function))
     if _installed("tensorboard"):
         listed.append(lambda: Histograms(workload, folder))
     if _installed("wandb"):

@@ -53,7 +53,7 @@ def many_small() -> Workload:
     return _workload("500 × Linear(64)", model, lambda: model(inputs).square().mean(), 0.5)
 
 
-class Block(nn.Module):
+class GptBlock(nn.Module):
     """A layer of GPT-2 (Radford and others, 2019)."""
 
     def __init__(self, width: int, num_heads: int) -> None:
@@ -76,13 +76,13 @@ class Gpt(nn.Module):
 
     def __init__(self, width: int, num_layers: int, vocabulary: int, context: int) -> None:
         super().__init__()
-        self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
-        self.blocks = nn.Sequential(*(Block(width, width // 64) for _ in range(num_layers)))
+        self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
+        self.blocks = nn.Sequential(*(GptBlock(width, width // 64) for _ in range(num_layers)))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, vocabulary)."""
-        x = self.tokens(tokens) + self.places.weight[: tokens.shape[1]]
+        x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
         return self.norm(self.blocks(x)) @ self.tokens.weight.T
 
 
@@ -138,14 +138,14 @@ def _called(target: str, function: Callable[[], object]) -> object:
     try:
         return function()
     except Exception as error:
-        raise SeismogradError(say("{target} cannot be called: {error}", target=target, error=_one_line(error)), _mend()) from error
+        raise SeismogradError(say("{target} cannot be called: {error}", target=target, error=_one_line(error)), _fix()) from error
 
 
 def _refused(target: str) -> SeismogradError:
-    return SeismogradError(say("{target} does not return what is needed", target=target), _mend())
+    return SeismogradError(say("{target} does not return what is needed", target=target), _fix())
 
 
-def _mend() -> Message:
+def _fix() -> Message:
     return say("return (model, loss), where loss() gives that of a batch")
 
 

@@ -71,8 +71,8 @@ def measure(workload: Workload, quick: bool, tick: Callable[[str, int, int], Non
         times: dict[str, list[Times]] = {contender.name: [] for contender in found}
         num_turns = (num_rounds + 1) * len(found)
         for number in range(num_turns):
-            turn, place = divmod(number, len(found))
-            contender = found[(place + turn) % len(found)]  # each round begins with another one
+            turn, position = divmod(number, len(found))
+            contender = found[(position + turn) % len(found)]  # each round begins with another one
             taken = _turn(workload, contender)
             if turn > 0:  # the first is to warm up
                 times[contender.name].append(taken)

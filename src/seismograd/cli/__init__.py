@@ -16,23 +16,36 @@ import typer
 from typer.core import TyperGroup
 
 from seismograd import __version__
-from seismograd.cli import bench, check, compare, explain, lab, report, rules, run, runs, show, top, view
-from seismograd.cli.entry import Entry, Plan
-from seismograd.cli.help import Command, Group
-from seismograd.cli.language import split_language
-from seismograd.cli.usage import TyperException, usage_error
+from seismograd.cli import (
+    bench,
+    check,
+    compare,
+    explain,
+    lab,
+    report,
+    rules,
+    run,
+    runs,
+    show,
+    top,
+    view,
+)
+from seismograd.cli.command_entry import CommandEntry, DeferredCommand
+from seismograd.cli.terminal.help_pages import TranslatedCommand, TranslatedGroup
+from seismograd.cli.terminal.language_option import split_language
+from seismograd.cli.terminal.usage_errors import TyperException, usage_error
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, translate, use_language
 
 COMMANDS = (
-    Entry(
+    CommandEntry(
         "run",
         run.run,
         mark("Run a training script, not edited, and record its gradients; its output, exit code and numbers are its own."),
         ("seismograd run train.py --epochs 3", "seismograd run -m package.train", "seismograd run --element 'fc1.weight[0,0]' train.py"),
         run.CONTEXT,
     ),
-    Entry(
+    CommandEntry(
         "show",
         show.show,
         mark("Show the gradients of one recorded step, or one scalar at every step."),
@@ -42,7 +55,7 @@ COMMANDS = (
             "seismograd show runs/20260101T120000Z-train --element 'fc1.weight[0,0]'",
         ),
     ),
-    Entry(
+    CommandEntry(
         "check",
         check.check,
         mark("Say what is wrong in a recorded run: where, since when, why, and what to change. Exits with 1 when that is an error."),
@@ -51,50 +64,50 @@ COMMANDS = (
             "seismograd check runs/20260101T120000Z-train --select SG3 --format github",
         ),
     ),
-    Entry(
+    CommandEntry(
         "explain",
         explain.explain,
         mark("Explain a rule: what it finds, how it decides, when it is wrong, what to try."),
         ("seismograd explain SG101", "seismograd explain exploding-gradient"),
     ),
-    Entry("rules", rules.rules, mark("List all rules.")),
-    Entry(
+    CommandEntry("rules", rules.rules, mark("List all rules.")),
+    CommandEntry(
         "runs",
         runs.runs,
         mark("List the recorded runs of a directory, the newest first."),
         ("seismograd runs", "seismograd runs experiments/"),
     ),
-    Entry(
+    CommandEntry(
         "report",
         report.report,
         mark("Write a run into one file: a page that opens without a network, Markdown or JSON."),
         ("seismograd report runs/20260101T120000Z-train", "seismograd report runs/20260101T120000Z-train -o report.md"),
     ),
-    Entry(
+    CommandEntry(
         "bench",
         bench.bench,
         mark("Measure what watching costs on this machine, next to other ways of looking at gradients."),
         ("seismograd bench --quick", "seismograd bench --model my_package.models:small --json"),
     ),
-    Entry(
+    CommandEntry(
         "view",
         view.view,
         mark("Show runs in a browser, live: all that is recorded of one, a list of them, two compared."),
         ("seismograd view", "seismograd view runs/20260101T120000Z-train", "seismograd view --port 8000 --no-open"),
     ),
-    Entry(
+    CommandEntry(
         "top",
         top.top,
         mark("Follow a run in the terminal, from another one than the training's: what is found, the worst layers."),
         ("seismograd top", "seismograd top runs/20260101T120000Z-train"),
     ),
-    Entry(
+    CommandEntry(
         "compare",
         compare.compare,
         mark("Compare two recorded runs: what was found in one only, and whose gradients differ the most."),
         ("seismograd compare runs/first runs/second",),
     ),
-    Entry(
+    CommandEntry(
         "lab",
         lab.lab,
         mark("Run an experiment that shows what gradients do: its numbers are measured there and then."),
@@ -108,7 +121,7 @@ _SUMMARY = mark("A seismograph for gradients: it records the gradients of a PyTo
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (`sys.argv` without its first word unless given); the exit code.
 
-    What a command leaves to do (a `Plan`: the user's script) is done last, when the argument parser has returned and nothing of ours is
+    What a command leaves to do (a `DeferredCommand`: the user's script) is done last, when the argument parser has returned and nothing of ours is
     on the stack that could catch what it raises.
     """
     outcome = _read(list(sys.argv[1:] if argv is None else argv))
@@ -117,11 +130,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def application() -> TyperGroup:
     """The commands as typer's command tree."""
-    app = typer.Typer(cls=Group, help=_SUMMARY, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=TranslatedGroup, help=_SUMMARY, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})(_seismograd)
     for entry in COMMANDS:
         app.command(
-            entry.name, cls=Command, help=entry.summary, epilog="\n".join(entry.examples) or None, context_settings=dict(entry.context)
+            entry.name, cls=TranslatedCommand, help=entry.summary, epilog="\n".join(entry.examples) or None, context_settings=dict(entry.context)
         )(entry.function)
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
@@ -139,7 +152,7 @@ def _seismograd(
         print(ctx.get_help())
 
 
-def _read(argv: list[str]) -> int | Plan:
+def _read(argv: list[str]) -> int | DeferredCommand:
     group = application()
     lang: str | None = None
     try:

@@ -27,10 +27,10 @@ def bench(
     """Measure what watching a training costs on this machine, next to other ways of looking at gradients."""
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(say("measuring needs PyTorch, which is not installed"), say("pip install torch"))
-    from seismograd.bench import report
+    from seismograd.bench import cost_table
     from seismograd.bench.models import MODELS, user_model
     from seismograd.bench.timing import Result, measure
-    from seismograd.views import output
+    from seismograd.cli.terminal import output
 
     results: list[Result] = []
     names = model or [name for name in MODELS if not (quick and name == "gpt")]
@@ -44,7 +44,7 @@ def bench(
         for name in names:
             workload = MODELS[name]() if name in MODELS else user_model(name)
             results.append(measure(workload, quick, progress.tick))
-    output.answer(report.to_json(results) if as_json else report.table(results))
+    output.answer(cost_table.to_json(results) if as_json else cost_table.table(results))
 
 
 class _Progress:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seismograd.cli.settings import IgnoreOption, SelectOption, read_settings
+from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
 from seismograd.i18n import mark
 
 FORMATS = "text|json|github|sarif|junit"
@@ -21,18 +21,19 @@ def check(
 ) -> int:
     """Say what is wrong in a recorded run; 1 when that is an error."""
     from seismograd.record.reader import open_run
-    from seismograd.rules.chosen import chosen
-    from seismograd.rules.engine import diagnose
-    from seismograd.views import forms, output
-    from seismograd.views.diagnosis import verdict
+    from seismograd.diagnosis.selected_rules import selected_rules
+    from seismograd.diagnosis.engine import diagnose
+    from seismograd.views.formats import format_list
+    from seismograd.cli.terminal import output
+    from seismograd.diagnosis.verdict import make_verdict
     from seismograd.views.values import short_path
 
-    choice = read_settings().choice(select, ignore)
-    view = forms.find_view(forms.DIAGNOSIS_VIEWS, form)
+    selection = read_settings().selection(select, ignore)
+    view = format_list.find_format(format_list.DIAGNOSIS_FORMATS, form)
     recorded = open_run(run)
-    output.tell_condition(recorded)
-    diagnosis = diagnose(recorded.blocks(), chosen(choice), recorded.notes, recorded.facts, recorded.info.fact_kinds)
-    found = verdict(recorded, diagnosis.findings(), diagnosis.statuses())
+    output.print_condition(recorded)
+    diagnosis = diagnose(recorded.blocks(), selected_rules(selection), recorded.notes, recorded.facts, recorded.info.fact_kinds)
+    found = make_verdict(recorded, diagnosis.findings(), diagnosis.statuses())
     output.answer(view.render(found))
     output.suggest(f"seismograd explain {found.findings[0].code}" if found.findings else f"seismograd show {short_path(recorded.path)}")
     return 1 if found.has_error else 0

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seismograd.cli.usage import one_of
+from seismograd.cli.terminal.usage_errors import one_of
 from seismograd.i18n import mark, translate
 
 
@@ -18,12 +18,13 @@ def compare(
 ) -> None:
     """Compare two recorded runs."""
     from seismograd.record.reader import open_run
-    from seismograd.views import comparison, output
+    from seismograd.views import run_comparison
+    from seismograd.cli.terminal import output
     from seismograd.views.values import short_path
 
     one_of("--format", form, ("text", "json"))
     if first.resolve() == second.resolve():
-        output.tell(translate("both are the same run"))
-    found = comparison.compare(open_run(first), open_run(second))
-    output.answer(comparison.as_json(found) if form == "json" else comparison.ComparisonText(found))
+        output.print_note(translate("both are the same run"))
+    found = run_comparison.compare_runs(open_run(first), open_run(second))
+    output.answer(run_comparison.as_json(found) if form == "json" else run_comparison.ComparisonText(found))
     output.suggest(f"seismograd view {short_path(found.first.run.path.parent)}")

@@ -13,8 +13,8 @@ def explain(
     rule: Annotated[str, typer.Argument(metavar="RULE", help=mark("The code or the name of a rule, such as SG101 or vanishing-gradient."))],
 ) -> None:
     """Explain a rule."""
-    from seismograd.views import output
-    from seismograd.views.rules import explanation, find_rule
+    from seismograd.cli.terminal import output
+    from seismograd.views.rule_pages import explanation, find_rule
 
     output.answer(explanation(find_rule(rule)))
     output.suggest("seismograd check RUN")

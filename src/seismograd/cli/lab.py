@@ -22,13 +22,13 @@ def lab(
     ] = None,
 ) -> None:
     """Run an experiment that shows what gradients do; its numbers are measured there and then."""
-    from seismograd.lab import output as files
-    from seismograd.lab import terminal
+    from seismograd.lab import page_output as files
+    from seismograd.lab import page_terminal
     from seismograd.lab.experiments import EXPERIMENTS, find_experiment
-    from seismograd.views import output
+    from seismograd.cli.terminal import output
 
     if name.lower() == "list":
-        output.answer(terminal.listing(EXPERIMENTS))
+        output.answer(page_terminal.listing(EXPERIMENTS))
         output.suggest(f"seismograd lab {EXPERIMENTS[0].name}")
         return
     experiment = find_experiment(name)
@@ -38,7 +38,7 @@ def lab(
         raise SeismogradError(say("an experiment needs PyTorch, which is not installed"), say("pip install torch"))
     page = experiment.run()
     if out is None:
-        output.answer(terminal.render(page))
+        output.answer(page_terminal.render(page))
     else:
         files.write(page, out)
         output.answer(str(out))

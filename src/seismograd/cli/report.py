@@ -26,15 +26,15 @@ def report(
     from dataclasses import replace
 
     from seismograd.record.reader import open_run
-    from seismograd.record.runs import is_going_on
-    from seismograd.views import output
-    from seismograd.views.report.forms import find_form, write_report
-    from seismograd.views.source.source import open_source
+    from seismograd.record.run_activity import is_going_on
+    from seismograd.cli.terminal import output
+    from seismograd.views.report.report_formats import find_report_format, write_report
+    from seismograd.views.page_api.run_source import open_source
     from seismograd.views.values import count, short_path
 
-    find_form(out)
+    find_report_format(out)
     recorded = open_run(run)
-    output.tell_condition(recorded)
+    output.print_condition(recorded)
     size = write_report(replace(open_source(recorded), going_on=is_going_on(run)), out)
     output.answer(translate("wrote {path} ({size} kB)").format(path=short_path(out.resolve()), size=count(max(1, round(size / 1000)))))
     output.suggest(f"seismograd view {short_path(recorded.path)}")

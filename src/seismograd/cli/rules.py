@@ -5,8 +5,8 @@ from __future__ import annotations
 
 def rules() -> None:
     """List all rules."""
-    from seismograd.views import output
-    from seismograd.views.rules import catalogue
+    from seismograd.cli.terminal import output
+    from seismograd.views.rule_pages import catalogue
 
     output.answer(catalogue())
     output.suggest("seismograd explain SG101")

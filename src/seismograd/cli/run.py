@@ -10,16 +10,16 @@ from typing import Annotated
 
 import typer
 
-from seismograd.cli import launch
-from seismograd.cli.entry import Plan
-from seismograd.cli.settings import IgnoreOption, SelectOption, read_settings
-from seismograd.cli.watcher import Request, Watcher
-from seismograd.elements import parse_element
+from seismograd.cli.launch import script_runner
+from seismograd.cli.command_entry import DeferredCommand
+from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
+from seismograd.cli.launch.watcher import Request, Watcher
+from seismograd.settings.elements import parse_element
 from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import language, mark, say, translate, use_language
-from seismograd.levels import LEVELS, NORMAL, check_budget, check_level
-from seismograd.listen.ranks.world import num_restarts, rank_of_this_process
-from seismograd.record.place import create_run_directory
+from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level
+from seismograd.distributed.world import num_restarts, rank_of_this_process
+from seismograd.record.run_directory import create_run_directory
 
 CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
 
@@ -67,7 +67,7 @@ def run(
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help=mark("Print nothing of seismograd's own."))] = False,
-) -> Plan:
+) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
     if script is None:
         raise SeismogradError(say("there is no script to run"), say("seismograd run train.py"))
@@ -76,10 +76,10 @@ def run(
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(say("running a training script needs PyTorch, which is not installed"), say("pip install torch"))
     elements = tuple(str(parse_element(text)) for text in element or ())
-    choice = read_settings().choice(select, ignore, halt_on)
-    program = None if module else launch.load_script(script)
+    selection = read_settings().selection(select, ignore, halt_on)
+    program = None if module else script_runner.load_script(script)
     path = create_run_directory(_again(out), script) if rank_of_this_process() == 0 else None
-    return Run(Request(script, tuple(arguments or ()), program, path, elements, level, choice, quiet, language(), share))
+    return ScriptRun(Request(script, tuple(arguments or ()), program, path, elements, level, selection, quiet, language(), share))
 
 
 def _share(percent: str | None) -> float | None:
@@ -98,7 +98,7 @@ def _again(out: Path | None) -> Path | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ScriptRun:
     """A script that is ready to run."""
 
     request: Request
@@ -107,29 +107,29 @@ class Run:
         """Run it. What it raises goes on to the interpreter; the record is closed at its exit."""
         request = self.request
         if request.program is not None:
-            launch.prepare(request.program, request.program.path_entry, request.arguments, request.target)
+            script_runner.prepare(request.program, request.program.path_entry, request.arguments, request.target)
         else:
-            launch.prepare(None, str(Path.cwd()), request.arguments, "-m")
+            script_runner.prepare(None, str(Path.cwd()), request.arguments, "-m")
         watcher = Watcher(request)
         watcher.listen()
         program = request.program
         if program is None:
             try:
-                program = launch.find_module(request.target)
+                program = script_runner.find_module(request.target)
             except SeismogradError as error:
                 watcher.discard()
                 with use_language(request.lang):
                     print(translate("seismograd: {line}").format(line=error.line()), file=sys.stderr)
                 return error.exit_code
-            launch.prepare(program, program.path_entry, request.arguments, request.target)
+            script_runner.prepare(program, program.path_entry, request.arguments, request.target)
         try:
-            launch.run_program(program)
+            script_runner.run_program(program)
         except TrainingHalted as halted:
             watcher.halted = halted
             return 1
         except BaseException as error:
             watcher.ended_by(error)
             if not isinstance(error, SystemExit):
-                launch.hide_from_traceback()
+                script_runner.hide_from_traceback()
             raise
         return 0

@@ -14,8 +14,8 @@ def runs(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help=mark("Where to look; runs/ unless given."))] = Path("runs"),
 ) -> None:
     """List the recorded runs of a directory, the newest first."""
-    from seismograd.views import output
-    from seismograd.views.runs import find_runs, render
+    from seismograd.cli.terminal import output
+    from seismograd.views.run_list import find_runs, render
     from seismograd.views.values import short_path
 
     listed = find_runs(directory)

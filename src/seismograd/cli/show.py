@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seismograd.cli.usage import whole_number
+from seismograd.cli.terminal.usage_errors import whole_number
 from seismograd.i18n import language, mark, translate
 
 
@@ -32,29 +32,30 @@ def show(
     ] = None,
 ) -> None:
     """Show the gradients of one recorded step, or one scalar at every step."""
-    from seismograd.elements import parse_element
+    from seismograd.settings.elements import parse_element
     from seismograd.record.reader import open_run
-    from seismograd.views import forms, output, plain
-    from seismograd.views.element import read_elements
+    from seismograd.views.formats import format_list, step_plain
+    from seismograd.cli.terminal import output
+    from seismograd.views.element_series import read_elements
     from seismograd.views.step import find_parameters, find_row, read_step
     from seismograd.views.values import short_path, some
 
     number = whole_number("--step", step)
     view = form or ("plain" if language() == "zh" else "table")
-    step_view, element_view = forms.find_view(forms.STEP_VIEWS, view), forms.find_view(forms.ELEMENT_VIEWS, view)
+    step_view, element_view = format_list.find_format(format_list.STEP_FORMATS, view), format_list.find_format(format_list.ELEMENT_FORMATS, view)
     wanted = [parse_element(text) for text in element or ()]
     recorded = open_run(run)
     row, columns = find_row(recorded, number), find_parameters(recorded, param or ())
     if wanted:
         elements = read_elements(recorded, wanted)
-        output.tell_condition(recorded)
+        output.print_condition(recorded)
         output.answer(element_view.render(elements))
         output.suggest(f"seismograd show {short_path(recorded.path)}")
         return
     shown = read_step(recorded, row, columns)
-    output.tell_condition(recorded)
+    output.print_condition(recorded)
     output.answer(step_view.render(shown))
-    rounded = plain.rounded_to_zero(shown) if step_view.name == "plain" else ()
+    rounded = step_plain.rounded_to_zero(shown) if step_view.name == "plain" else ()
     if rounded:
-        output.tell(translate("not zero, only too small for six decimals (--format table shows more): {names}").format(names=some(rounded)))
+        output.print_note(translate("not zero, only too small for six decimals (--format table shows more): {names}").format(names=some(rounded)))
     output.suggest(f"seismograd check {short_path(recorded.path)}")

@@ -18,9 +18,9 @@ def top(
     once: Annotated[bool, typer.Option("--once", help=mark("Print it once; as where the output is no terminal."))] = False,
 ) -> None:
     """Follow a run in the terminal."""
-    from seismograd.views import output
-    from seismograd.views.runs import find_runs
-    from seismograd.views.top.follow import follow, is_terminal, print_once
+    from seismograd.cli.terminal import output
+    from seismograd.views.run_list import find_runs
+    from seismograd.views.top.live_screen import follow, is_terminal, print_once
 
     path = run if run is not None else next((each.path for each in find_runs(Path("runs")) if each.run is not None), Path("runs"))
     if once or not is_terminal():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seismograd.cli.usage import whole_number
+from seismograd.cli.terminal.usage_errors import whole_number
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
 
@@ -27,7 +27,7 @@ def view(
     no_open: Annotated[bool, typer.Option("--no-open", help=mark("Do not open a browser."))] = False,
 ) -> None:
     """Show runs in a browser, also while they go on; until Ctrl-C."""
-    from seismograd.record.opening import is_run
+    from seismograd.record.compatibility import is_run
 
     number = whole_number("--port", port)
     if number is not None and not 0 <= number <= 65535:
@@ -41,7 +41,7 @@ def view(
             say("there is no directory {directory}", directory=str(path)), say("record a run with: seismograd run train.py")
         )
     try:
-        from seismograd.views.web.serve import serve
+        from seismograd.views.web.server import serve
     except ModuleNotFoundError as missing:
         if (missing.name or "").split(".")[0] not in ("starlette", "uvicorn", "sse_starlette"):
             raise

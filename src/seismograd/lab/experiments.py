@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say
-from seismograd.lab.page import Page
+from seismograd.lab.lab_page import Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,33 +20,33 @@ class Experiment:
 
 
 def _gradients() -> Page:
-    from seismograd.lab import gradients
+    from seismograd.lab import gradients_experiment
 
-    return gradients.tell(gradients.measure())
+    return gradients_experiment.describe(gradients_experiment.measure())
 
 
 def _chain() -> Page:
-    from seismograd.lab import chain
+    from seismograd.lab import chain_experiment
 
-    return chain.tell(chain.measure())
+    return chain_experiment.describe(chain_experiment.measure())
 
 
 def _accumulation() -> Page:
-    from seismograd.lab import accumulation
+    from seismograd.lab import accumulation_experiment
 
-    return accumulation.tell(accumulation.measure())
+    return accumulation_experiment.describe(accumulation_experiment.measure())
 
 
 def _zero_grad() -> Page:
-    from seismograd.lab import zero_grad
+    from seismograd.lab import zero_grad_experiment
 
-    return zero_grad.tell(zero_grad.measure())
+    return zero_grad_experiment.describe(zero_grad_experiment.measure())
 
 
 def _losses() -> Page:
-    from seismograd.lab import losses
+    from seismograd.lab import losses_experiment
 
-    return losses.tell(losses.measure())
+    return losses_experiment.describe(losses_experiment.measure())
 
 
 EXPERIMENTS = (

@@ -14,7 +14,7 @@ from torch import Tensor
 from seismograd.schema import FloatArray
 
 
-class Pending(Protocol):
+class PendingNumbers(Protocol):
     """Numbers that are on their way from a device."""
 
     def is_done(self) -> bool:
@@ -27,7 +27,7 @@ class Pending(Protocol):
 
 
 @dataclass(slots=True)
-class Measured:
+class Measurement:
     """The statistics of `seismograd.schema.STATISTICS` by name, except those that only the session can know: `carried`, `applied_norm`.
 
     `values` holds those of every iteration  # (n,), `samples` the sampled ones  # (n,) or (n, W), empty when they were not asked for;
@@ -39,11 +39,11 @@ class Measured:
     values: Mapping[str, FloatArray]
     samples: Mapping[str, FloatArray]
     scalars: FloatArray
-    pending: Pending | None = None
+    pending: PendingNumbers | None = None
 
 
-class Backend(Protocol):
-    """Measures gradients. What is right is what `reference.Reference` gives; a faster backend is held against it.
+class MeasuringBackend(Protocol):
+    """Measures gradients. What is right is what `reference.ReferenceBackend` gives; a faster backend is held against it.
 
     A backend changes nothing that the training program can see: no input, no random state, no mode of torch.
     """
@@ -55,8 +55,8 @@ class Backend(Protocol):
 
     def measure(
         self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
-    ) -> Measured:
-        """Measure each gradient as it is now; one transfer to the host per device, which may still be under way (`Measured.pending`).
+    ) -> Measurement:
+        """Measure each gradient as it is now; one transfer to the host per device, which may still be under way (`Measurement.pending`).
 
         Args:
             gradients: one per parameter that has one, of any dtype, layout and device  # n tensors.

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seismograd.measure.layout import readable
-from seismograd.measure.quiet import is_capturing, quietly
+from seismograd.tensors.readable import readable
+from seismograd.tensors.cuda_graph import is_capturing
+from seismograd.tensors.isolation import without_user_modes
 
 
 def all_finite(gradients: Sequence[Tensor]) -> bool:
@@ -19,7 +20,7 @@ def all_finite(gradients: Sequence[Tensor]) -> bool:
     """
     if is_capturing():
         return False
-    with quietly():
+    with without_user_modes():
         contents = [readable(gradient) for gradient in gradients]
         listed = [c.values() if c.is_sparse else c for c in contents if c is not None]
         if len(listed) < len(gradients):

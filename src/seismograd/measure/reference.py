@@ -9,10 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seismograd.measure.backend import Measured
-from seismograd.measure.batch import Batch, batches
-from seismograd.measure.layout import readable
-from seismograd.measure.quiet import is_capturing, quietly
+from seismograd.measure.backend import Measurement
+from seismograd.measure.tensor_batches import TensorBatch, batches
+from seismograd.tensors.readable import readable
+from seismograd.tensors.cuda_graph import is_capturing
+from seismograd.tensors.isolation import without_user_modes
 from seismograd.measure.statistics import FORMULAS
 from seismograd.measure.statistics.dead_rows import DeadRows
 from seismograd.measure.statistics.formula import Formula
@@ -27,8 +28,8 @@ OF_GRADIENTS = tuple(formula for formula in FORMULAS if formula.subject == "grad
 OF_GRADIENTS_EVERY_TIME = tuple(formula for formula in OF_GRADIENTS if formula.name not in SAMPLED)
 
 
-class Reference:
-    """The backend that the others are held against; see `backend.Backend`. `waiting`: for the numbers, which else come when they come."""
+class ReferenceBackend:
+    """The backend that the others are held against; see `backend.MeasuringBackend`. `waiting`: for the numbers, which else come when they come."""
 
     name = "reference"
 
@@ -38,50 +39,50 @@ class Reference:
 
     def measure(
         self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
-    ) -> Measured:
-        """Measure each gradient as it is now; see `backend.Backend.measure`."""
+    ) -> Measurement:
+        """Measure each gradient as it is now; see `backend.MeasuringBackend.measure`."""
         out = _unmeasured(len(gradients), sample)
         brought = np.full(len(scalars), np.nan)
         if is_capturing():
             gradients, scalars = [], []
         parcel = Parcel()
-        with quietly():
+        with without_user_modes():
             readable_gradients = _readable(enumerate(gradients))
             for batch in batches(readable_gradients):
                 _apply(OF_GRADIENTS if sample else OF_GRADIENTS_EVERY_TIME, batch, out, parcel)
-                places = [place for place in batch.places if gradients[place].dim() >= 2 and gradients[place].numel() > 0]
-                self._observe_rows(batch, places, keys)
+                positions = [position for position in batch.positions if gradients[position].dim() >= 2 and gradients[position].numel() > 0]
+                self._observe_rows(batch, positions, keys)
                 if sample:
-                    out["dead_rows"][batch.places] = 0
-                    if places:
-                        parcel.add(self._dead_rows.take([keys[place] for place in places]), out["dead_rows"], places)
+                    out["dead_rows"][batch.positions] = 0
+                    if positions:
+                        parcel.add(self._dead_rows.take([keys[position] for position in positions]), out["dead_rows"], positions)
             if sample:
-                for batch in batches(_readable((place, weights[place]) for place, _ in readable_gradients)):
+                for batch in batches(_readable((position, weights[position]) for position, _ in readable_gradients)):
                     _apply(OF_WEIGHTS, batch, out, parcel)
             for batch in batches(item for item in _readable(enumerate(scalars)) if item[1].numel() == 1):
-                parcel.add(batch.scalars().squeeze(1), brought, batch.places)
+                parcel.add(batch.scalars().squeeze(1), brought, batch.positions)
             delivery = parcel.send()
             if self._waiting or delivery.is_done():
                 delivery.finish()
         samples = {name: out.pop(name) for name in SAMPLED & out.keys()}
-        return Measured(out, samples, brought, None if self._waiting else delivery)
+        return Measurement(out, samples, brought, None if self._waiting else delivery)
 
     def take_over_rows(self, key: int, alive: npt.NDArray[np.bool_]) -> None:
         """Remember of a parameter which rows another backend has seen alive since the last sample  # (R,) bool."""
-        with quietly():
+        with without_user_modes():
             self._dead_rows.observe(key, torch.from_numpy(alive))
 
-    def _observe_rows(self, batch: Batch, places: Sequence[int], keys: Sequence[int]) -> None:
-        """Remember the rows of the gradients at `places`, those of the batch that have rows."""
-        if places:
-            alive = dict(zip(batch.places, batch.alive_rows(), strict=True))
-            for place in places:
-                self._dead_rows.observe(keys[place], alive[place])
+    def _observe_rows(self, batch: TensorBatch, positions: Sequence[int], keys: Sequence[int]) -> None:
+        """Remember the rows of the gradients at `positions`, those of the batch that have rows."""
+        if positions:
+            alive = dict(zip(batch.positions, batch.alive_rows(), strict=True))
+            for position in positions:
+                self._dead_rows.observe(keys[position], alive[position])
 
 
 def _readable(tensors: Iterable[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:
     """Those that can be read, with their places."""
-    return [(place, content) for place, tensor in tensors if (content := readable(tensor)) is not None]
+    return [(position, content) for position, tensor in tensors if (content := readable(tensor)) is not None]
 
 
 def _unmeasured(num_gradients: int, sample: bool) -> dict[str, FloatArray]:
@@ -93,12 +94,12 @@ def _unmeasured(num_gradients: int, sample: bool) -> dict[str, FloatArray]:
     }
 
 
-def _apply(formulas: Sequence[Formula], batch: Batch, out: Mapping[str, FloatArray], parcel: Parcel) -> None:
+def _apply(formulas: Sequence[Formula], batch: TensorBatch, out: Mapping[str, FloatArray], parcel: Parcel) -> None:
     """Send what the formulas give for the tensors of a batch to their places."""
     scalars = batch.scalars()
     for formula in formulas:
         num_implied = batch.num_implied_zeros if formula is ZEROS else 0
         if scalars.shape[1] == 0:
-            out[formula.name][batch.places] = num_implied
+            out[formula.name][batch.positions] = num_implied
         else:
-            parcel.add(formula(scalars) + num_implied if num_implied else formula(scalars), out[formula.name], batch.places)
+            parcel.add(formula(scalars) + num_implied if num_implied else formula(scalars), out[formula.name], batch.positions)

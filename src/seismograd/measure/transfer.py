@@ -26,9 +26,9 @@ class Parcel:
     def __init__(self) -> None:
         self._contents: defaultdict[torch.device, list[tuple[Tensor, FloatArray, Sequence[int]]]] = defaultdict(list)
 
-    def add(self, tensor: Tensor, destination: FloatArray, places: Sequence[int]) -> None:
-        """Have `destination[places]`  # (n, ...) filled with a tensor  # (k, ...) on delivery."""
-        self._contents[tensor.device].append((tensor, destination, places))
+    def add(self, tensor: Tensor, destination: FloatArray, positions: Sequence[int]) -> None:
+        """Have `destination[positions]`  # (n, ...) filled with a tensor  # (k, ...) on delivery."""
+        self._contents[tensor.device].append((tensor, destination, positions))
 
     def send(self) -> Delivery:
         """Send everything over."""
@@ -79,6 +79,6 @@ class Delivery:
         packages, self._packages = self._packages, []
         for package, contents in packages:
             numbers, start = package.numbers(), 0
-            for tensor, destination, places in contents:
-                destination[places] = numbers[start : start + tensor.numel()].reshape(tensor.shape)
+            for tensor, destination, positions in contents:
+                destination[positions] = numbers[start : start + tensor.numel()].reshape(tensor.shape)
                 start += tensor.numel()

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from seismograd.record.findings import message_from_json, message_to_json
+from seismograd.record.finding_json import message_from_json, message_to_json
 from seismograd.record.layout import EVENTS, FORMAT, PAIRS, RANKS, STEPS
 from seismograd.record.pyramid.cells import FACTOR, PYRAMID_STATISTICS
-from seismograd.record.pyramid.steps import STEP_SCALARS
+from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.strict_json import number
 from seismograd.schema import (
     EVENT_DTYPE,

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seismograd.schema import EVENT_DTYPE, PAIR_DTYPE, RANK_DTYPE, STEP_DTYPE, AnyArray, Statistic
+from seismograd.schema import (
+    EVENT_DTYPE,
+    PAIR_DTYPE,
+    RANK_DTYPE,
+    STEP_DTYPE,
+    AnyArray,
+    Statistic,
+)
 
 FORMAT = "seismograd run"
 

@@ -14,15 +14,21 @@ import numpy.typing as npt
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
-from seismograd.record.documents import EndCounts, fact_from_json, note_from_json, optimizer_from_json, site_from_json
-from seismograd.record.entries import Entries
-from seismograd.record.findings import finding_line_from_json, findings_from_lines
-from seismograd.record.near import Near
-from seismograd.record.opening import read_end, read_meta
-from seismograd.record.pyramid.levels import Levels
+from seismograd.record.documents import (
+    EndCounts,
+    fact_from_json,
+    note_from_json,
+    optimizer_from_json,
+    site_from_json,
+)
+from seismograd.record.entry_files import EntryFiles
+from seismograd.record.finding_json import finding_line_from_json, findings_from_lines
+from seismograd.record.row_reader import RowReader
+from seismograd.record.compatibility import read_end, read_meta
+from seismograd.record.pyramid.pyramid_levels import PyramidLevels
 from seismograd.record.replay import Replay
 from seismograd.record.segment import Segment
-from seismograd.record.tail import read_lines, torn_message, whole_part
+from seismograd.record.recovery import read_lines, torn_message, intact_part
 from seismograd.schema import (
     Block,
     Fact,
@@ -84,10 +90,10 @@ class Run:
         self.statistics = tuple(meta.statistics.values())
         self._by_name = meta.statistics
         self._has_levels = meta.has_levels
-        self._entries = Entries(path, meta.dtypes, len(meta.info.elements))
+        self._entries = EntryFiles(path, meta.dtypes, len(meta.info.elements))
         self._end, self._end_is_torn = read_end(path)
         counted = self._end or EndCounts(0, {})
-        self._whole = whole_part(self._entries, meta.statistics, counted.num_rows)
+        self._whole = intact_part(self._entries, meta.statistics, counted.num_rows)
         self._lines = {name: read_lines(path / name, parse, counted.num_lines.get(name, 0)) for name, parse in _LINE_PARSERS.items()}
 
     def __repr__(self) -> str:
@@ -116,16 +122,16 @@ class Run:
         return self._whole.num_rows
 
     @cached_property
-    def levels(self) -> Levels:
+    def levels(self) -> PyramidLevels:
         """Any stretch of the run, summed up in as many columns as one wants, from a bounded number of bytes."""
         path = self.path if self._has_levels else None
-        return Levels(path, self._entries, self._whole, self._by_name, self._columns, len(self.parameters))
+        return PyramidLevels(path, self._entries, self._whole, self._by_name, self._columns, len(self.parameters))
 
     @cached_property
-    def near(self) -> Near:
+    def row_reader(self) -> RowReader:
         """Single rows and short stretches, read without the rest of the run."""
         sites, optimizers = self._lines[layout.SITES].values, self._lines[layout.OPTIMIZERS].values
-        return Near(self._entries, self._whole, self.statistics, self._columns, sites, optimizers)
+        return RowReader(self._entries, self._whole, self.statistics, self._columns, sites, optimizers)
 
     @cached_property
     def steps(self) -> npt.NDArray[Any]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from seismograd.record import layout
-from seismograd.record.batch import no_samples
-from seismograd.record.entries import Entries
+from seismograd.record.no_samples import no_samples
+from seismograd.record.entry_files import EntryFiles
 from seismograd.record.segment import Segment
-from seismograd.record.tail import Whole
+from seismograd.record.recovery import IntactPart
 from seismograd.schema import AnyArray, Block, IntArray, Optimizer, Site, Statistic
 
 _CHUNK_BYTES = 16 * 2**20  # read at once, however small the blocks are
@@ -21,8 +21,8 @@ _CHUNK_BYTES = 16 * 2**20  # read at once, however small the blocks are
 class Replay:
     """What blocks are made of: the whole part of a run, and what they all share."""
 
-    entries: Entries
-    whole: Whole
+    entries: EntryFiles
+    whole: IntactPart
     statistics: Sequence[Statistic]
     sites: Sequence[Site]
     optimizers: Sequence[Optimizer]

@@ -24,14 +24,23 @@ from seismograd.record.documents import (
     note_to_json,
     segment_to_json,
 )
-from seismograd.record.findings import finding_to_json
-from seismograd.record.pyramid.builder import PyramidBuilder
-from seismograd.record.pyramid.levels import pyramid_statistics
-from seismograd.record.pyramid.steps import STATISTICS as STEP_STATISTICS
-from seismograd.record.pyramid.steps import STEP_SCALARS, STEPS, states_of_values, step_values
-from seismograd.record.readme import HOW_TO_READ
+from seismograd.record.finding_json import finding_to_json
+from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
+from seismograd.record.pyramid.pyramid_levels import pyramid_statistics
+from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
+from seismograd.record.pyramid.step_scalars import STEP_SCALARS, STEPS, states_of_values, step_values
+from seismograd.record.readme_text import HOW_TO_READ
 from seismograd.record.strict_json import dumps
-from seismograd.schema import STATISTICS, AnyArray, Block, Fact, Finding, IntArray, Note, RunInfo
+from seismograd.schema import (
+    STATISTICS,
+    AnyArray,
+    Block,
+    Fact,
+    Finding,
+    IntArray,
+    Note,
+    RunInfo,
+)
 
 _STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
 

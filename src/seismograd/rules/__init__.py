@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from seismograd.rules.rule import Rule
-from seismograd.rules.sg101_vanishing_gradient import VanishingGradient
-from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
+from seismograd.diagnosis.rule import Rule
+from seismograd.rules.sg101.sg101_vanishing_gradient import VanishingGradient
+from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
 from seismograd.rules.sg103_gradient_spike import GradientSpike
-from seismograd.rules.sg104_dead_units import DeadUnits
+from seismograd.rules.sg104.sg104_dead_units import DeadUnits
 from seismograd.rules.sg105_gradient_underflow import GradientUnderflow
 from seismograd.rules.sg106_lost_updates import LostUpdates
 from seismograd.rules.sg107_update_too_large import UpdateTooLarge
@@ -26,7 +26,7 @@ from seismograd.rules.sg308_partial_window import PartialWindow
 from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
 from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
 from seismograd.rules.sg311_never_stepped import NeverStepped
-from seismograd.rules.sg401_parameter_not_optimized import ParameterNotOptimized
+from seismograd.rules.sg401.sg401_parameter_not_optimized import ParameterNotOptimized
 from seismograd.rules.sg402_no_gradient import NoGradient
 from seismograd.rules.sg403_frozen_parameter import FrozenParameter
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated

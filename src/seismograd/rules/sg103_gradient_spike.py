@@ -10,11 +10,19 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.explosion import largest_parameters
-from seismograd.rules.rows import as_list, integers, numbers, site_of
-from seismograd.rules.rule import Rule
-from seismograd.rules.shared import SharedBlock
-from seismograd.schema import Block, EventKind, Evidence, Finding, FloatArray, IntArray, StepFlag
+from seismograd.rules.sg102.explosion import largest_parameters
+from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.schema import (
+    Block,
+    EventKind,
+    Evidence,
+    Finding,
+    FloatArray,
+    IntArray,
+    StepFlag,
+)
 
 NORMAL = 1.4826  # standard deviation of a normal distribution / median distance from its median
 
@@ -72,11 +80,11 @@ class GradientSpike(Rule):
     longest: int = 10  # steps
     short: int = 3  # steps
 
-    _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
+    _tracks: dict[int, _SpikeTrack] = field(default_factory=dict[int, "_SpikeTrack"], init=False, repr=False)
 
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
         for optimizer, rows in block.updated:
-            track = self._tracks.setdefault(optimizer, _Track())
+            track = self._tracks.setdefault(optimizer, _SpikeTrack())
             if self._follow(track, block, rows, optimizer) and track.finding is not None:
                 yield track.finding
 
@@ -91,7 +99,7 @@ class GradientSpike(Rule):
             return say("needs {needed} steps with finite gradients, has {has}", needed=self.first_steps + 1, has=steps)
         return None
 
-    def _follow(self, track: _Track, block: Block, rows: IntArray, optimizer: int) -> bool:
+    def _follow(self, track: _SpikeTrack, block: Block, rows: IntArray, optimizer: int) -> bool:
         """Take in the rows of one optimizer; whether a spike has come to its end in them."""
         norm = numbers(block.steps, "grad_norm")[rows]
         finite = np.isfinite(norm) & (norm > 0)
@@ -104,29 +112,29 @@ class GradientSpike(Rule):
         if track.pending is None and highest < lowest + math.log10(min(self.min_factor, self.min_with_leap)):
             track.add(height[finite], loss[finite], self.window)
             return False
-        ended, place, high = False, 0, None
-        while place < len(rows):
+        ended, position, high = False, 0, None
+        while position < len(rows):
             if track.pending is None:
-                high = self._may_stand_out(track, np.where(finite, height, -math.inf), place) if high is None else high
-                stop = next((each for each in high if each >= place), len(rows))
-                passed = finite[place:stop]
-                track.add(height[place:stop][passed], loss[place:stop][passed], self.window)
-                place = stop
-                if place == len(rows):
+                high = self._may_stand_out(track, np.where(finite, height, -math.inf), position) if high is None else high
+                stop = next((each for each in high if each >= position), len(rows))
+                passed = finite[position:stop]
+                track.add(height[position:stop][passed], loss[position:stop][passed], self.window)
+                position = stop
+                if position == len(rows):
                     break
-            usual = self._usual_before(track, float(height[place]), float(loss[place])) if finite[place] else None
+            usual = self._usual_before(track, float(height[position]), float(loss[position])) if finite[position] else None
             if usual is not None:
-                track.rise(self._finding(block, int(rows[place]), usual, optimizer), self.longest)
-                place, high = place + 1, None
+                track.rise(self._finding(block, int(rows[position]), usual, optimizer), self.longest)
+                position, high = position + 1, None
                 continue
-            broken = not finite[place] and track.num_pending >= self.short
+            broken = not finite[position] and track.num_pending >= self.short
             ended |= track.settle() if not broken else track.drop()
-            if finite[place]:
-                track.add(height[place : place + 1], loss[place : place + 1], self.window)
-            place += 1
+            if finite[position]:
+                track.add(height[position : position + 1], loss[position : position + 1], self.window)
+            position += 1
         return ended
 
-    def _may_stand_out(self, track: _Track, height: FloatArray, start: int) -> list[int]:
+    def _may_stand_out(self, track: _SpikeTrack, height: FloatArray, start: int) -> list[int]:
         """The places from `start` on that are high above the lowest before them, and not below the highest, while no spike comes.
 
         `height` is -inf where there is no norm.
@@ -141,7 +149,7 @@ class GradientSpike(Rule):
         may = (height[there] >= largest + min(math.log10(self.above_largest), 0)) & (height[there] - lowest >= above)
         return as_list(there[may])
 
-    def _usual_before(self, track: _Track, height: float, loss: float) -> _Usual | None:
+    def _usual_before(self, track: _SpikeTrack, height: float, loss: float) -> _SpikeBaseline | None:
         """What was usual, when this norm stands out from it."""
         if len(track.height) < self.first_steps:
             return None
@@ -155,9 +163,9 @@ class GradientSpike(Rule):
         leaps = positive and loss >= self.leap * largest_loss and loss > track.first_loss and above >= math.log10(self.min_with_leap)
         far = above >= max(math.log10(self.min_factor), self.min_deviations * spread) and (rises or above >= math.log10(self.min_alone))
         stands_out = far and height >= largest + math.log10(self.above_largest) and height >= float(np.median(track.first))
-        return _Usual(10**middle, usual_loss, rises) if stands_out or (leaps and height > largest) else None
+        return _SpikeBaseline(10**middle, usual_loss, rises) if stands_out or (leaps and height > largest) else None
 
-    def _finding(self, block: Block, row: int, usual: _Usual, optimizer: int) -> Finding:
+    def _finding(self, block: Block, row: int, usual: _SpikeBaseline, optimizer: int) -> Finding:
         step, norm = int(block.steps["iteration"][row]), float(block.steps["grad_norm"][row])
         loss, lr = float(block.steps["loss"][row]), float(block.steps["lr"][row])
         values: dict[str, str | int | float] = {
@@ -203,7 +211,7 @@ class GradientSpike(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class _Usual:
+class _SpikeBaseline:
     """What was usual before a spike; whether the loss rises with it."""
 
     norm: float
@@ -212,7 +220,7 @@ class _Usual:
 
 
 @dataclass(slots=True)
-class _Track:
+class _SpikeTrack:
     """What is remembered of one optimizer."""
 
     count: int = 0  # steps

@@ -10,9 +10,9 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.roster import is_weight
-from seismograd.rules.rows import BoolArray, as_list, site_of, updates
-from seismograd.rules.rule import Rule
+from seismograd.analysis.parameter_index import is_weight
+from seismograd.analysis.block_rows import BoolArray, as_list, site_of, updates
+from seismograd.diagnosis.rule import Rule
 from seismograd.schema import (
     HISTOGRAM_EXPONENTS_PER_BIN,
     HISTOGRAM_FIRST_EXPONENT,
@@ -81,7 +81,7 @@ class GradientUnderflow(Rule):
     _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
     _num_samples: int = field(default=0, init=False, repr=False)
     _has_half: bool = field(default=False, init=False, repr=False)
-    _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
+    _tracks: dict[int, _UnderflowTrack] = field(default_factory=dict[int, "_UnderflowTrack"], init=False, repr=False)
 
     def observe(self, block: Block) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
@@ -100,8 +100,8 @@ class GradientUnderflow(Rule):
 
     def finish(self) -> Iterator[Finding]:
         for track in self._tracks.values():
-            if not track.is_told and track.finding is not None and track.num >= min(track.count, self.num_samples):
-                track.is_told = True
+            if not track.is_reported and track.finding is not None and track.num >= min(track.count, self.num_samples):
+                track.is_reported = True
                 yield track.finding
 
     def shortfall(self) -> Message | None:
@@ -117,7 +117,7 @@ class GradientUnderflow(Rule):
             return
         step = block.steps[row]
         loss = math.nan if int(step["flags"]) & int(StepFlag.NO_LOSS) else float(step["loss"])
-        track = self._tracks.setdefault(int(step["optimizer"]), _Track(loss))
+        track = self._tracks.setdefault(int(step["optimizer"]), _UnderflowTrack(loss))
         weight = np.array([is_weight(block.parameters[column]) for column in as_list(columns)], np.bool_)
         share, known = self._shares(block, sample, columns, float(step["scale"]))
         gone = bool((block.state[row, columns] == State.ZERO).all()) and abs(loss) >= self.min_loss * abs(track.first_loss) > 0
@@ -131,7 +131,7 @@ class GradientUnderflow(Rule):
             track.finding = self._finding(block, row, affected, share[share >= self.min_share], gone)
         track.finding = replace(track.finding, last_step=int(step["iteration"]))
         if track.num >= self.num_samples:
-            track.is_told = True
+            track.is_reported = True
             yield track.finding
 
     def _shares(self, block: Block, sample: int, columns: IntArray, scale: float) -> tuple[FloatArray, BoolArray]:
@@ -190,11 +190,11 @@ def _most(shown: BoolArray, among: BoolArray) -> bool:
 
 
 @dataclass(slots=True)
-class _Track:
+class _UnderflowTrack:
     """What is remembered of one optimizer."""
 
     first_loss: float
     count: int = 0  # sampled steps
     num: int = 0  # of those that show it
-    is_told: bool = False
+    is_reported: bool = False
     finding: Finding | None = None

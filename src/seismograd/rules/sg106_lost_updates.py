@@ -10,11 +10,11 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import as_list
-from seismograd.rules.rule import Rule
-from seismograd.rules.shared import Readers, SharedBlock
-from seismograd.rules.ten import EPSILON, Ten
-from seismograd.rules.tens import Tens
+from seismograd.analysis.block_rows import as_list
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedReaders, SharedBlock
+from seismograd.analysis.step_groups import EPSILON, StepGroup
+from seismograd.analysis.step_group_collector import StepGroupCollector
 from seismograd.schema import Evidence, Finding, FloatArray, IntArray
 
 
@@ -62,72 +62,72 @@ class LostUpdates(Rule):
     min_fall: float = 0.2  # of the first loss
     min_evaluated: int = 10  # steps
 
-    _tens: Tens = field(default_factory=Tens, init=False, repr=False)
-    _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
+    _step_groups: StepGroupCollector = field(default_factory=StepGroupCollector, init=False, repr=False)
+    _tracks: dict[int, _LostUpdateTrack] = field(default_factory=dict[int, "_LostUpdateTrack"], init=False, repr=False)
 
-    def read_with(self, readers: Readers) -> None:
-        self._tens = readers.tens
+    def read_with(self, readers: SharedReaders) -> None:
+        self._step_groups = readers.step_groups
 
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
-        for ten in block.read_by(self._tens):
-            yield from self._judge(ten, self.num_groups)
+        for step_group in block.read_by(self._step_groups):
+            yield from self._judge(step_group, self.num_groups)
 
     def finish(self) -> Iterator[Finding]:
-        for ten in self._tens.rest(self.min_evaluated):
-            yield from self._judge(ten, self.num_groups)
+        for step_group in self._step_groups.rest(self.min_evaluated):
+            yield from self._judge(step_group, self.num_groups)
         for track in self._tracks.values():
-            if track.finding is None and track.ten is not None and track.ten.number + 1 < self.num_groups:
-                yield from self._decide(track, track.ten, track.ten.number + 1)
+            if track.finding is None and track.step_group is not None and track.step_group.number + 1 < self.num_groups:
+                yield from self._decide(track, track.step_group, track.step_group.number + 1)
 
     def shortfall(self) -> Message | None:
-        steps = self._tens.num_steps
+        steps = self._step_groups.num_steps
         if steps < self.min_evaluated:
             return say("needs {needed} steps with an update, has {has}", needed=self.min_evaluated, has=steps)
         return None
 
-    def _judge(self, ten: Ten, needed: int) -> Iterator[Finding]:
-        track = self._tracks.get(ten.optimizer)
+    def _judge(self, step_group: StepGroup, needed: int) -> Iterator[Finding]:
+        track = self._tracks.get(step_group.optimizer)
         if track is None:
-            track = self._tracks[ten.optimizer] = _Track(ten.first_step, ten.loss_level, ten.first_lr)
-        track.ten, track.lost = ten, False
-        short = ten.batch.weights.in_few_digits
+            track = self._tracks[step_group.optimizer] = _LostUpdateTrack(step_group.first_step, step_group.loss_level, step_group.first_lr)
+        track.step_group, track.lost = step_group, False
+        short = step_group.batch.weights.in_few_digits
         if not len(short):
             return
-        unmoved = ten.batch.unmoved_shares[ten.index, short]
+        unmoved = step_group.batch.unmoved_shares[step_group.index, short]
         known = np.isfinite(unmoved)
         track.lost = bool(known.any()) and float(np.median(unmoved[known])) >= self.min_unmoved
-        track.num = track.num + 1 if track.lost and track.num == ten.number else track.num
+        track.num = track.num + 1 if track.lost and track.num == step_group.number else track.num
         if track.lost:
-            track.places, track.unmoved = short[known], unmoved[known]
+            track.positions, track.unmoved = short[known], unmoved[known]
         if track.finding is None:
-            yield from self._decide(track, ten, needed)
+            yield from self._decide(track, step_group, needed)
         elif track.lost:
-            track.finding = replace(track.finding, last_step=ten.last_step)
+            track.finding = replace(track.finding, last_step=step_group.last_step)
             yield track.finding
 
-    def _decide(self, track: _Track, ten: Ten, needed: int) -> Iterator[Finding]:
-        fallen = track.first_loss - ten.loss_level > self.min_fall * abs(track.first_loss)
-        lr = ten.last_lr
+    def _decide(self, track: _LostUpdateTrack, step_group: StepGroup, needed: int) -> Iterator[Finding]:
+        fallen = track.first_loss - step_group.loss_level > self.min_fall * abs(track.first_loss)
+        lr = step_group.last_lr
         if track.lost and track.num >= needed and not fallen and 0 < lr <= 1.001 * track.first_lr:
-            track.finding = self._finding(track, ten)
+            track.finding = self._finding(track, step_group)
             yield track.finding
 
-    def _finding(self, track: _Track, ten: Ten) -> Finding:
+    def _finding(self, track: _LostUpdateTrack, step_group: StepGroup) -> Finding:
         middle = int(np.argsort(track.unmoved)[len(track.unmoved) // 2])
-        column = int(track.places[middle])
-        row = int(np.flatnonzero(np.isfinite(ten.unmoved[:, column]))[0])
-        weight, step, share = ten.weights[column], int(ten.steps[row]), float(ten.unmoved[row, column])
+        column = int(track.positions[middle])
+        row = int(np.flatnonzero(np.isfinite(step_group.unmoved[:, column]))[0])
+        weight, step, share = step_group.weights[column], int(step_group.steps[row]), float(step_group.unmoved[row, column])
         evidence = [Evidence("unmoved", weight.name, step, share, self.min_unmoved)]
-        if not math.isnan(ten.loss_level):
-            evidence.append(Evidence("loss", "", ten.last_step, ten.loss_level, track.first_loss))
+        if not math.isnan(step_group.loss_level):
+            evidence.append(Evidence("loss", "", step_group.last_step, step_group.loss_level, track.first_loss))
         return Finding(
             code=self.code,
             name=self.name,
             severity=self.severity,
-            optimizer=ten.optimizer,
+            optimizer=step_group.optimizer,
             first_step=track.first_step,
-            last_step=ten.last_step,
-            parameters=tuple(ten.weights[place].name for place in as_list(track.places[track.unmoved >= self.min_unmoved])),
+            last_step=step_group.last_step,
+            parameters=tuple(step_group.weights[position].name for position in as_list(track.positions[track.unmoved >= self.min_unmoved])),
             evidence=tuple(evidence),
             cause=say(
                 "the update rounds away: at step {step} it left {percent:.3g} % of the scalars of {parameter} exactly as they were, "
@@ -141,13 +141,13 @@ class LostUpdates(Rule):
             advice=say(
                 "keep the weights in float32 and let autocast compute in {dtype}: leave out model.to(torch.{dtype})", dtype=weight.dtype
             ),
-            where=ten.where,
+            where=step_group.where,
             excerpt=f'model.float()\nwith torch.autocast("cuda", dtype=torch.{weight.dtype}):\n    loss = criterion(model(x), y)',
         )
 
 
 @dataclass(slots=True)
-class _Track:
+class _LostUpdateTrack:
     """What is remembered of one optimizer."""
 
     first_step: int
@@ -155,7 +155,7 @@ class _Track:
     first_lr: float
     num: int = 0  # groups from the first on without exception
     lost: bool = False  # in the last group
-    ten: Ten | None = None  # the last
-    places: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # of the weights in the last group that was lost
+    step_group: StepGroup | None = None  # the last
+    positions: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # of the weights in the last group that was lost
     unmoved: FloatArray = field(default_factory=lambda: np.zeros(0))
     finding: Finding | None = None

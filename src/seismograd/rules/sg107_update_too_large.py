@@ -10,17 +10,17 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.chance import plain_loss
-from seismograd.rules.explosion import depths_of
-from seismograd.rules.medians import column_medians, median
-from seismograd.rules.profile import Layered, chains_of
-from seismograd.rules.roster import is_weight
-from seismograd.rules.rows import statistic, weight_norms
-from seismograd.rules.rule import Rule
-from seismograd.rules.sg102_exploding_gradient import ExplodingGradient
-from seismograd.rules.shared import Readers, SharedBlock
-from seismograd.rules.ten import Ten
-from seismograd.rules.tens import Tens
+from seismograd.analysis.chance_level import plain_loss
+from seismograd.rules.sg102.explosion import depths_of
+from seismograd.analysis.medians import column_medians, median
+from seismograd.analysis.depth_profile import LayeredBlock, chains_of
+from seismograd.analysis.parameter_index import is_weight
+from seismograd.analysis.block_rows import statistic, weight_norms
+from seismograd.diagnosis.rule import Rule
+from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
+from seismograd.analysis.shared_block import SharedReaders, SharedBlock
+from seismograd.analysis.step_groups import StepGroup
+from seismograd.analysis.step_group_collector import StepGroupCollector
 from seismograd.schema import Block, Evidence, Finding, FloatArray, State, StepFlag
 
 PLAIN = ("SGD",)  # whose first update is the learning rate times the gradient
@@ -90,89 +90,89 @@ class UpdateTooLarge(Rule):
     max_growth: float = 30.0  # of the gradient norm against the first
     min_evaluated: int = 5  # steps
 
-    _tens: Tens = field(default_factory=Tens, init=False, repr=False)
-    _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
+    _step_groups: StepGroupCollector = field(default_factory=StepGroupCollector, init=False, repr=False)
+    _tracks: dict[int, _LargeUpdateTrack] = field(default_factory=dict[int, "_LargeUpdateTrack"], init=False, repr=False)
 
-    def read_with(self, readers: Readers) -> None:
-        self._tens = readers.tens
+    def read_with(self, readers: SharedReaders) -> None:
+        self._step_groups = readers.step_groups
 
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
         for optimizer, rows in block.updated:
             if optimizer not in self._tracks:
                 self._tracks[optimizer] = _first_step(block, int(rows[0]), optimizer)
-        for ten in block.read_by(self._tens):
-            yield from self._judge(ten)
+        for step_group in block.read_by(self._step_groups):
+            yield from self._judge(step_group)
 
     def finish(self) -> Iterator[Finding]:
-        for ten in self._tens.rest(self.min_evaluated):
-            yield from self._judge(ten)
+        for step_group in self._step_groups.rest(self.min_evaluated):
+            yield from self._judge(step_group)
 
     def shortfall(self) -> Message | None:
-        steps = self._tens.num_steps
+        steps = self._step_groups.num_steps
         if steps < self.min_evaluated:
             return say("needs {needed} steps with an update, has {has}", needed=self.min_evaluated, has=steps)
         return None
 
-    def _judge(self, ten: Ten) -> Iterator[Finding]:
-        track, level = self._tracks[ten.optimizer], ten.loss_level
-        explodes = track.plain_loss >= ExplodingGradient.min_first_loss * ten.batch.weights.guess
-        track.is_judged &= not explodes and not ten.batch.below_zero[ten.index]
-        self._take(track, ten)
+    def _judge(self, step_group: StepGroup) -> Iterator[Finding]:
+        track, level = self._tracks[step_group.optimizer], step_group.loss_level
+        explodes = track.plain_loss >= ExplodingGradient.min_first_loss * step_group.batch.weights.guess
+        track.is_judged &= not explodes and not step_group.batch.below_zero[step_group.index]
+        self._take(track, step_group)
         track.lowest = min(track.lowest, level)
-        exploded = not self._is_calm(track, ten)
+        exploded = not self._is_calm(track, step_group)
         fell = track.lowest < self.wrecked_share * track.first_loss and track.largest_group < self.high_ratio / 2
-        if exploded and fell and ten.number > 0 and track.finding is None:
+        if exploded and fell and step_group.number > 0 and track.finding is None:
             track.is_judged = False
         if not track.is_judged or not track.first_loss > 0 or math.isnan(level):
             return
-        peak = ten.batch.peaks[ten.index]
-        relative, margin = level / track.first_loss, 3 * max(ten.loss_noise - self.usual_noise, 0)
+        peak = step_group.batch.peaks[step_group.index]
+        relative, margin = level / track.first_loss, 3 * max(step_group.loss_noise - self.usual_noise, 0)
         thrown_up = (track.recent >= self.min_ratio and relative >= self.thrown_up) or (
             track.recent >= self.high_ratio and relative >= self.raised and peak >= self.peak * track.first_loss
         )
         wrecked = track.at_first.ratio >= self.wrecking_ratio
-        is_stuck = ten.number > 0 and relative >= (self.wrecked_share if wrecked else self.stuck_share) + margin
+        is_stuck = step_group.number > 0 and relative >= (self.wrecked_share if wrecked else self.stuck_share) + margin
         track.num_stuck = track.num_stuck + 1 if is_stuck else 0
         moved = wrecked or track.largest_group >= self.high_ratio or track.num_lasting >= self.lasting
         if track.finding is None and (thrown_up or (moved and track.num_stuck >= self.stuck_groups)):
-            track.finding = self._finding(track, ten, thrown_up)
+            track.finding = self._finding(track, step_group, thrown_up)
             yield track.finding
         elif track.finding is not None and relative >= self.wrecked_share:
-            track.finding = replace(track.finding, last_step=ten.last_step)
+            track.finding = replace(track.finding, last_step=step_group.last_step)
             yield track.finding
 
-    def _take(self, track: _Track, ten: Ten) -> None:
+    def _take(self, track: _LargeUpdateTrack, step_group: StepGroup) -> None:
         """Take in how far the weights moved while the gradient was still of its first size."""
-        calm = ten.grad_norm <= self.max_growth * track.first_norm
-        if self._is_calm(track, ten):
-            ratios, ratio = ten.batch.ratios[ten.index], ten.batch.ratio_levels[ten.index]
+        calm = step_group.grad_norm <= self.max_growth * track.first_norm
+        if self._is_calm(track, step_group):
+            ratios, ratio = step_group.batch.ratios[step_group.index], step_group.batch.ratio_levels[step_group.index]
         else:
-            ratios = column_medians(np.where(calm[:, None], ten.ratio, np.nan))
+            ratios = column_medians(np.where(calm[:, None], step_group.ratio, np.nan))
             ratio = median(ratios)
-        previous = track.group if ten.number > 0 else track.at_first.ratio
+        previous = track.group if step_group.number > 0 else track.at_first.ratio
         track.group = 0.0 if math.isnan(ratio) else ratio
         track.recent = max(track.group, previous)
         track.largest_group = max(track.largest_group, track.group)
         track.num_lasting = track.num_lasting + 1 if ratio >= self.lasting_ratio else 0
-        if track.since < 0 and max(previous, ten.batch.largest_ratios[ten.index]) >= self.lasting_ratio:
-            large = np.flatnonzero((np.where(calm[:, None], ten.ratio, 0) >= self.lasting_ratio).any(axis=1))
-            track.since = track.at_first.step if previous >= self.lasting_ratio else int(ten.steps[large[0]]) if len(large) else -1
+        if track.since < 0 and max(previous, step_group.batch.largest_ratios[step_group.index]) >= self.lasting_ratio:
+            large = np.flatnonzero((np.where(calm[:, None], step_group.ratio, 0) >= self.lasting_ratio).any(axis=1))
+            track.since = track.at_first.step if previous >= self.lasting_ratio else int(step_group.steps[large[0]]) if len(large) else -1
         if track.group > track.shown.ratio:
             column = int(np.nanargmin(np.abs(np.where(np.isfinite(ratios), ratios, np.nan) - ratio)))
-            row = int(np.flatnonzero(calm & np.isfinite(ten.ratio[:, column]))[0])
-            track.shown = _Moved(ratio, int(ten.steps[row]), ten.weights[column].name, float(ten.ratio[row, column]))
+            row = int(np.flatnonzero(calm & np.isfinite(step_group.ratio[:, column]))[0])
+            track.shown = _RelativeUpdate(ratio, int(step_group.steps[row]), step_group.weights[column].name, float(step_group.ratio[row, column]))
 
-    def _is_calm(self, track: _Track, ten: Ten) -> bool:
+    def _is_calm(self, track: _LargeUpdateTrack, step_group: StepGroup) -> bool:
         """Whether all norms are still of the size of the first."""
-        return ten.batch.highest_norms[ten.index] <= self.max_growth * track.first_norm
+        return step_group.batch.highest_norms[step_group.index] <= self.max_growth * track.first_norm
 
-    def _finding(self, track: _Track, ten: Ten, thrown_up: bool) -> Finding:
-        shown, step = track.shown, ten.last_step
+    def _finding(self, track: _LargeUpdateTrack, step_group: StepGroup, thrown_up: bool) -> Finding:
+        shown, step = track.shown, step_group.last_step
         values: dict[str, str | int | float] = {
             "percent": shown.value * 100,
             "parameter": shown.parameter,
             "first_loss": track.first_loss,
-            "loss": ten.loss_level,
+            "loss": step_group.loss_level,
             "step": step,
             "shown_step": shown.step,
         }
@@ -191,26 +191,26 @@ class UpdateTooLarge(Rule):
         )
         evidence = (
             Evidence("update_ratio", shown.parameter, shown.step, shown.value, self.min_ratio),
-            Evidence("loss", "", step, ten.loss_level, track.first_loss),
+            Evidence("loss", "", step, step_group.loss_level, track.first_loss),
         )
         return Finding(
             code=self.code,
             name=self.name,
             severity=self.severity,
-            optimizer=ten.optimizer,
+            optimizer=step_group.optimizer,
             first_step=min(track.since, shown.step) if track.since >= 0 else shown.step,
             last_step=step,
-            parameters=tuple(each.name for each in ten.weights),
+            parameters=tuple(each.name for each in step_group.weights),
             evidence=evidence,
             cause=cause,
-            advice=_advice(ten.kind, track.at_first.lr),
-            where=ten.where,
-            excerpt=f"torch.optim.{ten.kind or 'SGD'}(model.parameters(), lr={track.at_first.lr / 10:.1g})",
+            advice=_advice(step_group.kind, track.at_first.lr),
+            where=step_group.where,
+            excerpt=f"torch.optim.{step_group.kind or 'SGD'}(model.parameters(), lr={track.at_first.lr / 10:.1g})",
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Moved:
+class _RelativeUpdate:
     """How far the weights moved: the median ratio, and one weight near to it."""
 
     ratio: float = 0.0
@@ -221,13 +221,13 @@ class _Moved:
 
 
 @dataclass(slots=True)
-class _Track:
+class _LargeUpdateTrack:
     """What is remembered of one optimizer."""
 
     first_loss: float
     first_norm: float  # of the gradient
-    at_first: _Moved
-    shown: _Moved
+    at_first: _RelativeUpdate
+    shown: _RelativeUpdate
     plain_loss: float  # the first loss, where it is a plain mean
     group: float = 0.0  # ratio of the last group
     recent: float = 0.0  # the larger of the last two
@@ -240,10 +240,10 @@ class _Track:
     finding: Finding | None = None
 
 
-def _first_step(block: Block, row: int, optimizer: int) -> _Track:
+def _first_step(block: Block, row: int, optimizer: int) -> _LargeUpdateTrack:
     """What the first step of an optimizer does to the weights, as the learning rate and the gradient give it."""
     step = block.steps[row]
-    moved = _Moved(lr=float(step["lr"]), step=int(step["iteration"]))
+    moved = _RelativeUpdate(lr=float(step["lr"]), step=int(step["iteration"]))
     sampled = weight_norms(block, row)
     kind = next((each.kind for each in block.optimizers if each.index == optimizer), "")
     columns = [column for column, each in enumerate(block.parameters) if is_weight(each) and each.optimizer == optimizer and not each.group]
@@ -256,13 +256,13 @@ def _first_step(block: Block, row: int, optimizer: int) -> _Track:
             nearest = int(np.nanargmin(np.abs(ratios - middle)))
             moved = replace(moved, ratio=middle, parameter=block.parameters[columns[nearest]].name, value=float(ratios[nearest]))
     known = not int(step["flags"]) & int(StepFlag.NO_LOSS) and not _explodes(block, row)
-    return _Track(float(step["loss"]) if known else math.nan, float(step["grad_norm"]), moved, moved, plain_loss(block, row))
+    return _LargeUpdateTrack(float(step["loss"]) if known else math.nan, float(step["grad_norm"]), moved, moved, plain_loss(block, row))
 
 
 def _explodes(block: Block, row: int) -> bool:
     """Whether the gradient is beyond bounds before any update."""
     explosion = ExplodingGradient()
-    depths = depths_of(explosion, [Layered(block, layers) for layers in chains_of(block.parameters)], signal_too=True)
+    depths = depths_of(explosion, [LayeredBlock(block, layers) for layers in chains_of(block.parameters)], signal_too=True)
     return float(block.steps["grad_norm"][row]) >= explosion.min_norm or (
         any(bool(depth.by_whole[row] or depth.by_signal[row]) for depth in depths)
     )

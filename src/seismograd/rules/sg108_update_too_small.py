@@ -10,11 +10,11 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.medians import median
-from seismograd.rules.rule import Rule
-from seismograd.rules.shared import Readers, SharedBlock
-from seismograd.rules.ten import Ten
-from seismograd.rules.tens import Tens
+from seismograd.analysis.medians import median
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedReaders, SharedBlock
+from seismograd.analysis.step_groups import StepGroup
+from seismograd.analysis.step_group_collector import StepGroupCollector
 from seismograd.schema import Evidence, Finding
 
 PLAIN = ("SGD",)  # optimizers whose update shrinks with the gradient
@@ -78,140 +78,140 @@ class UpdateTooSmall(Rule):
     min_loss: float = 0.3  # of the first
     min_evaluated: int = 10  # steps
 
-    _tens: Tens = field(default_factory=Tens, init=False, repr=False)
-    _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
+    _step_groups: StepGroupCollector = field(default_factory=StepGroupCollector, init=False, repr=False)
+    _tracks: dict[int, _SmallUpdateTrack] = field(default_factory=dict[int, "_SmallUpdateTrack"], init=False, repr=False)
 
-    def read_with(self, readers: Readers) -> None:
-        self._tens = readers.tens
+    def read_with(self, readers: SharedReaders) -> None:
+        self._step_groups = readers.step_groups
 
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
-        for ten in block.read_by(self._tens):
-            yield from self._judge(ten, at_end=False)
+        for step_group in block.read_by(self._step_groups):
+            yield from self._judge(step_group, at_end=False)
 
     def finish(self) -> Iterator[Finding]:
-        for ten in self._tens.rest(self.min_evaluated // 2):
-            yield from self._judge(ten, at_end=True)
+        for step_group in self._step_groups.rest(self.min_evaluated // 2):
+            yield from self._judge(step_group, at_end=True)
         for track in self._tracks.values():
-            if track.finding is None and track.ten is not None:
-                track.finding = self._from_the_start(track, track.ten, 1) or self._since(track, track.ten)
+            if track.finding is None and track.step_group is not None:
+                track.finding = self._from_the_start(track, track.step_group, 1) or self._since(track, track.step_group)
                 if track.finding is not None:
                     yield track.finding
 
     def shortfall(self) -> Message | None:
-        steps = self._tens.num_steps
+        steps = self._step_groups.num_steps
         if steps < self.min_evaluated:
             return say("needs {needed} steps with an update, has {has}", needed=self.min_evaluated, has=steps)
         return None
 
-    def _judge(self, ten: Ten, at_end: bool) -> Iterator[Finding]:
-        track = self._tracks.get(ten.optimizer)
+    def _judge(self, step_group: StepGroup, at_end: bool) -> Iterator[Finding]:
+        track = self._tracks.get(step_group.optimizer)
         if track is None:
-            track = self._tracks[ten.optimizer] = _Track(ten.first_step, ten.loss_level, ten.first_lr, median(ten.grad_norm))
-        if at_end and ten.number == 0 and ten.num_steps < self.min_evaluated:
+            track = self._tracks[step_group.optimizer] = _SmallUpdateTrack(step_group.first_step, step_group.loss_level, step_group.first_lr, median(step_group.grad_norm))
+        if at_end and step_group.number == 0 and step_group.num_steps < self.min_evaluated:
             return
-        self._take(track, ten)
+        self._take(track, step_group)
         if track.finding is None:
-            track.finding = self._from_the_start(track, ten, self.num_groups)
+            track.finding = self._from_the_start(track, step_group, self.num_groups)
             if track.finding is not None:
                 yield track.finding
         elif track.is_still or track.slow_group is not None:
-            track.finding = replace(track.finding, last_step=ten.last_step)
+            track.finding = replace(track.finding, last_step=step_group.last_step)
             yield track.finding
 
-    def _take(self, track: _Track, ten: Ten) -> None:
-        track.ten, track.num = ten, track.num + 1
-        track.is_judged &= not ten.batch.below_zero[ten.index]
-        track.highest_lr = max(track.highest_lr, ten.batch.highest_lrs[ten.index])
-        ratio = (ten.batch.largest_moves if ten.kind in PLAIN else ten.batch.usual_moves)[ten.index]
+    def _take(self, track: _SmallUpdateTrack, step_group: StepGroup) -> None:
+        track.step_group, track.num = step_group, track.num + 1
+        track.is_judged &= not step_group.batch.below_zero[step_group.index]
+        track.highest_lr = max(track.highest_lr, step_group.batch.highest_lrs[step_group.index])
+        ratio = (step_group.batch.largest_moves if step_group.kind in PLAIN else step_group.batch.usual_moves)[step_group.index]
         if math.isnan(ratio):
             return
         track.is_still, track.steepest = ratio < self.max_ratio, max(track.steepest, ratio)
         if track.is_still:
-            track.since = ten.first_step if track.num_still == 0 else track.since
+            track.since = step_group.first_step if track.num_still == 0 else track.since
             track.num_still += 1
         else:
             track.num_still, track.has_moved = 0, True
         if track.num_still <= 1:
-            track.lr_at_first = ten.first_lr
-        group = self._slow_group(ten) if ten.batch.weights.has_several_groups else None
+            track.lr_at_first = step_group.first_lr
+        group = self._slow_group(step_group) if step_group.batch.weights.has_several_groups else None
         track.num_slow = track.num_slow + 1 if group is not None and group in (track.slow_group, None) else int(group is not None)
         track.slow_group = group
 
-    def _slow_group(self, ten: Ten) -> int | None:
+    def _slow_group(self, step_group: StepGroup) -> int | None:
         """The parameter group that stays behind the others."""
-        of, ratios = ten.batch.weights.groups, ten.batch.moves[ten.index]
+        of, ratios = step_group.batch.weights.groups, step_group.batch.moves[step_group.index]
         known = np.isfinite(ratios)
-        groups, place = np.unique(of[known & (of >= 0)], return_inverse=True)
+        groups, position = np.unique(of[known & (of >= 0)], return_inverse=True)
         if len(groups) < 2:
             return None
         largest = np.full(len(groups), -np.inf)
-        np.maximum.at(largest, place, ratios[known & (of >= 0)])
+        np.maximum.at(largest, position, ratios[known & (of >= 0)])
         fastest = int(np.argmax(largest))
         for slow in np.flatnonzero((largest < self.max_ratio) & (largest * self.min_contrast <= largest[fastest])):
-            norms = [median(np.nanmax(ten.norm[:, known & (of == groups[each])], axis=1, initial=0)) for each in (slow, fastest)]
-            if ten.kind not in PLAIN or norms[0] * self.min_contrast > norms[1] * 10:
+            norms = [median(np.nanmax(step_group.norm[:, known & (of == groups[each])], axis=1, initial=0)) for each in (slow, fastest)]
+            if step_group.kind not in PLAIN or norms[0] * self.min_contrast > norms[1] * 10:
                 return int(groups[slow])
         return None
 
-    def _from_the_start(self, track: _Track, ten: Ten, needed: int) -> Finding | None:
+    def _from_the_start(self, track: _SmallUpdateTrack, step_group: StepGroup, needed: int) -> Finding | None:
         if track.slow_group is not None and track.num_slow >= needed and track.num_slow == track.num:
-            return self._finding(track, ten, track.first_step, track.slow_group)
-        if not track.is_judged or track.has_moved or track.num_still < needed or track.has_fallen(ten, self.min_fall):
+            return self._finding(track, step_group, track.first_step, track.slow_group)
+        if not track.is_judged or track.has_moved or track.num_still < needed or track.has_fallen(step_group, self.min_fall):
             return None
-        lr = ten.last_lr
+        lr = step_group.last_lr
         rising = lr > 1.001 * track.lr_at_first
-        low = lr < self.max_plain_lr and track.steepest >= self.min_slope * lr if ten.kind in PLAIN else lr < self.max_lr
-        return None if rising or not low else self._finding(track, ten, track.first_step, None)
+        low = lr < self.max_plain_lr and track.steepest >= self.min_slope * lr if step_group.kind in PLAIN else lr < self.max_lr
+        return None if rising or not low else self._finding(track, step_group, track.first_step, None)
 
-    def _since(self, track: _Track, ten: Ten) -> Finding | None:
+    def _since(self, track: _SmallUpdateTrack, step_group: StepGroup) -> Finding | None:
         """Whether the schedule fell to nothing too early."""
         long = track.num_still >= max(self.num_groups, self.min_share * track.num)
-        if not track.has_moved or not long or ten.last_lr > self.max_decay * track.highest_lr:
+        if not track.has_moved or not long or step_group.last_lr > self.max_decay * track.highest_lr:
             return None
         low = (
             not track.is_judged
-            or not ten.loss_level > self.min_loss * track.first_loss
-            or not median(ten.grad_norm) > self.min_loss * track.first_norm
+            or not step_group.loss_level > self.min_loss * track.first_loss
+            or not median(step_group.grad_norm) > self.min_loss * track.first_norm
         )
-        return None if low else self._finding(track, ten, track.since, None)
+        return None if low else self._finding(track, step_group, track.since, None)
 
-    def _finding(self, track: _Track, ten: Ten, first: int, group: int | None) -> Finding:
-        chosen = [column for column, each in enumerate(ten.weights) if group is None or each.group == group]
-        ratios = np.where(np.isfinite(ten.ratio[:, chosen]), ten.ratio[:, chosen], -1)
-        row, place = (int(each) for each in np.unravel_index(int(np.argmax(ratios)), ratios.shape))
-        names = tuple(ten.weights[column].name for column in chosen)
+    def _finding(self, track: _SmallUpdateTrack, step_group: StepGroup, first: int, group: int | None) -> Finding:
+        chosen = [column for column, each in enumerate(step_group.weights) if group is None or each.group == group]
+        ratios = np.where(np.isfinite(step_group.ratio[:, chosen]), step_group.ratio[:, chosen], -1)
+        row, position = (int(each) for each in np.unravel_index(int(np.argmax(ratios)), ratios.shape))
+        names = tuple(step_group.weights[column].name for column in chosen)
         values: dict[str, str | int | float] = {
-            "parameter": names[place],
-            "ratio": float(ratios[row, place]),
-            "step": int(ten.steps[row]),
-            "loss": ten.loss_level,
+            "parameter": names[position],
+            "ratio": float(ratios[row, position]),
+            "step": int(step_group.steps[row]),
+            "loss": step_group.loss_level,
             "first_loss": track.first_loss,
-            "lr": ten.last_lr,
+            "lr": step_group.last_lr,
             "since": first,
             "highest": track.highest_lr,
             "group": -1 if group is None else group,
         }
-        evidence = [Evidence("update_ratio", names[place], int(ten.steps[row]), float(ratios[row, place]), self.max_ratio)]
-        if not math.isnan(ten.loss_level):
-            evidence.append(Evidence("loss", "", ten.last_step, ten.loss_level, track.first_loss))
+        evidence = [Evidence("update_ratio", names[position], int(step_group.steps[row]), float(ratios[row, position]), self.max_ratio)]
+        if not math.isnan(step_group.loss_level):
+            evidence.append(Evidence("loss", "", step_group.last_step, step_group.loss_level, track.first_loss))
         return Finding(
             code=self.code,
             name=self.name,
             severity=self.severity,
-            optimizer=ten.optimizer,
+            optimizer=step_group.optimizer,
             first_step=first,
-            last_step=ten.last_step,
+            last_step=step_group.last_step,
             parameters=names,
             evidence=tuple(evidence),
             cause=_cause(values, group is not None, track.has_moved),
-            advice=_advice(values, group is not None, track.has_moved, ten.kind),
-            where=ten.where,
+            advice=_advice(values, group is not None, track.has_moved, step_group.kind),
+            where=step_group.where,
             excerpt="print([(group['lr'], len(group['params'])) for group in optimizer.param_groups])",
         )
 
 
 @dataclass(slots=True)
-class _Track:
+class _SmallUpdateTrack:
     """What is remembered of one optimizer."""
 
     first_step: int
@@ -228,12 +228,12 @@ class _Track:
     is_judged: bool = True
     has_moved: bool = False
     slow_group: int | None = None
-    ten: Ten | None = None  # the last
+    step_group: StepGroup | None = None  # the last
     finding: Finding | None = None
 
-    def has_fallen(self, ten: Ten, share: float) -> bool:
+    def has_fallen(self, step_group: StepGroup, share: float) -> bool:
         """Whether the loss has fallen by more than this share, and by more than it scatters."""
-        return self.first_loss - ten.loss_level > (share + ten.loss_noise) * abs(self.first_loss)
+        return self.first_loss - step_group.loss_level > (share + step_group.loss_noise) * abs(self.first_loss)
 
 
 def _cause(values: dict[str, str | int | float], of_group: bool, has_moved: bool) -> Message:

@@ -9,11 +9,22 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import BoolArray, as_list, integers, numbers, site_of, updates
-from seismograd.rules.rule import Rule
-from seismograd.rules.wording import optimizer_name
-from seismograd.rules.zerocauses import AT_ZERO_LOSS, HEALTHY, words
-from seismograd.schema import Block, EventKind, Evidence, Fact, FactKind, Finding, IntArray, State, StepFlag, ZeroCause
+from seismograd.analysis.block_rows import BoolArray, as_list, integers, numbers, site_of, updates
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.script_names import optimizer_name
+from seismograd.analysis.zero_gradient_advice import AT_ZERO_LOSS, HEALTHY, words
+from seismograd.schema import (
+    Block,
+    EventKind,
+    Evidence,
+    Fact,
+    FactKind,
+    Finding,
+    IntArray,
+    State,
+    StepFlag,
+    ZeroCause,
+)
 
 
 @dataclass(slots=True)

@@ -10,10 +10,27 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.origins import Values, origin_of, site_of_loss, what_made_it
-from seismograd.rules.rows import BoolArray, as_list, by_optimizer, integers, numbers, site_of, statistic, weight_norms
-from seismograd.rules.rule import Rule
-from seismograd.schema import Block, EventKind, Evidence, Finding, Origin, State, StepFlag
+from seismograd.analysis.loss_origin import Values, origin_of, site_of_loss, what_made_it
+from seismograd.analysis.block_rows import (
+    BoolArray,
+    as_list,
+    by_optimizer,
+    integers,
+    numbers,
+    site_of,
+    statistic,
+    weight_norms,
+)
+from seismograd.diagnosis.rule import Rule
+from seismograd.schema import (
+    Block,
+    EventKind,
+    Evidence,
+    Finding,
+    Origin,
+    State,
+    StepFlag,
+)
 
 
 @final

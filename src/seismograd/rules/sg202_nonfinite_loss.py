@@ -10,9 +10,9 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.origins import origin_of, site_of_loss, what_made_it
-from seismograd.rules.rows import as_list, integers, numbers, site_of
-from seismograd.rules.rule import Rule
+from seismograd.analysis.loss_origin import origin_of, site_of_loss, what_made_it
+from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
+from seismograd.diagnosis.rule import Rule
 from seismograd.schema import Block, EventKind, Evidence, Finding, StepFlag
 
 

@@ -10,8 +10,8 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import as_list, integers, numbers, site_of
-from seismograd.rules.rule import Rule
+from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
+from seismograd.diagnosis.rule import Rule
 from seismograd.schema import Block, EventKind, Evidence, Finding, StepFlag
 
 
@@ -58,7 +58,7 @@ class SkippedSteps(Rule):
     min_scale: float = 1.0
 
     _num_steps: int = field(default=0, init=False, repr=False)  # with a scaled loss, or skipped
-    _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
+    _tracks: dict[int, _SkipTrack] = field(default_factory=dict[int, "_SkipTrack"], init=False, repr=False)
 
     def observe(self, block: Block) -> Iterator[Finding]:
         scale, skipped = numbers(block.steps, "scale"), (integers(block.steps, "flags") & int(StepFlag.SKIPPED)) != 0
@@ -68,7 +68,7 @@ class SkippedSteps(Rule):
         self._num_steps += int(scaled.sum())
         optimizer, told = integers(block.steps, "optimizer"), set[int]()
         for row in as_list(np.flatnonzero(scaled)):
-            track = self._tracks.setdefault(int(optimizer[row]), _Track())
+            track = self._tracks.setdefault(int(optimizer[row]), _SkipTrack())
             if not skipped[row]:
                 track.good, track.count = float(scale[row]), track.count + 1
                 continue
@@ -84,7 +84,7 @@ class SkippedSteps(Rule):
     def shortfall(self) -> Message | None:
         return None if self._num_steps else say("needs {needed} step with a scaled loss, has {has}", needed=1, has=0)
 
-    def _take(self, track: _Track, block: Block, row: int, scale: float, optimizer: int) -> None:
+    def _take(self, track: _SkipTrack, block: Block, row: int, scale: float, optimizer: int) -> None:
         """Take in a skip that the search for a scale does not explain."""
         step = int(block.steps["iteration"][row])
         track.num, track.first = track.num + 1, step if track.num == 0 else track.first
@@ -93,7 +93,7 @@ class SkippedSteps(Rule):
         elif scale < self.min_scale or (track.num >= self.min_skips and track.num >= self.min_share * track.count):
             track.finding = self._finding(track, block, step, scale, optimizer)
 
-    def _finding(self, track: _Track, block: Block, step: int, scale: float, optimizer: int) -> Finding:
+    def _finding(self, track: _SkipTrack, block: Block, step: int, scale: float, optimizer: int) -> Finding:
         sinking = scale < self.min_scale
         values: dict[str, str | int | float] = {"num": track.num, "first": track.first, "step": step, "scale": scale, "good": track.good}
         evidence = Evidence("scale", "", step, scale, self.min_scale if sinking else track.good)
@@ -129,7 +129,7 @@ class SkippedSteps(Rule):
 
 
 @dataclass(slots=True)
-class _Track:
+class _SkipTrack:
     """What is remembered of one optimizer."""
 
     good: float = -math.inf  # the last scale at which a step was carried out

@@ -9,9 +9,18 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import BoolArray, as_list, integers, site_of
-from seismograd.rules.rule import Rule
-from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray, Parameter, State, StepFlag
+from seismograd.analysis.block_rows import BoolArray, as_list, integers, site_of
+from seismograd.diagnosis.rule import Rule
+from seismograd.schema import (
+    Block,
+    EventKind,
+    Evidence,
+    Finding,
+    IntArray,
+    Parameter,
+    State,
+    StepFlag,
+)
 
 
 @final
@@ -59,11 +68,11 @@ class MissingZeroGrad(Rule):
 
     _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
     _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # into the arrays of `_memory`
-    _memory: _Memory = field(init=False, repr=False)
-    _faults: list[_Fault] = field(default_factory=list["_Fault"], init=False, repr=False)
+    _memory: _ParameterHistory = field(init=False, repr=False)
+    _faults: list[_MissingClearing] = field(default_factory=list["_MissingClearing"], init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._memory = _Memory()
+        self._memory = _ParameterHistory()
 
     def observe(self, block: Block) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
@@ -123,14 +132,14 @@ class MissingZeroGrad(Rule):
             fault = next((each for each in self._faults if owner in each.optimizers or (where and where == each.where)), None)
             if fault is None:
                 known = [each.name for each in block.optimizers if each.index == owner and each.kind and each.name not in ("", each.kind)]
-                fault = _Fault(owner, known[0] if known else "optimizer", where, int(since[row, column]), iteration)
+                fault = _MissingClearing(owner, known[0] if known else "optimizer", where, int(since[row, column]), iteration)
                 self._faults.append(fault)
             fault.optimizers.add(owner)
             fault.names.append(parameter.name)
             if fault.found == iteration:
                 fault.first_step = min(fault.first_step, int(since[row, column]))
 
-    def _finding(self, fault: _Fault) -> Finding:
+    def _finding(self, fault: _MissingClearing) -> Finding:
         first = fault.names[0]
         return Finding(
             code=self.code,
@@ -154,7 +163,7 @@ class MissingZeroGrad(Rule):
 
 
 @dataclass(slots=True)
-class _Fault:
+class _MissingClearing:
     """One place where clearing is missing."""
 
     optimizer: int
@@ -176,10 +185,10 @@ class _Fault:
 
 
 @dataclass(slots=True)
-class _Memory:
+class _ParameterHistory:
     """What is remembered of each parameter, by its name; the arrays grow as parameters are added."""
 
-    places: dict[str, int] = field(default_factory=dict[str, int])
+    positions: dict[str, int] = field(default_factory=dict[str, int])
     carried: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))  # in its last step
     since: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # the iteration in which that began
     num_own: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # steps
@@ -189,11 +198,11 @@ class _Memory:
     def columns_of(self, parameters: tuple[Parameter, ...]) -> IntArray:
         """Where each parameter is in these arrays."""
         for parameter in parameters:
-            self.places.setdefault(parameter.name, len(self.places))
-        more = len(self.places) - len(self.carried)
+            self.positions.setdefault(parameter.name, len(self.positions))
+        more = len(self.positions) - len(self.carried)
         self.carried = np.concatenate([self.carried, np.zeros(more, np.bool_)])
         self.guilty = np.concatenate([self.guilty, np.zeros(more, np.bool_)])
         self.since = np.concatenate([self.since, np.full(more, -1)])
         self.num_own = np.concatenate([self.num_own, np.zeros(more, np.int64)])
         self.num_carried = np.concatenate([self.num_carried, np.zeros(more, np.int64)])
-        return np.array([self.places[parameter.name] for parameter in parameters], np.int64)
+        return np.array([self.positions[parameter.name] for parameter in parameters], np.int64)

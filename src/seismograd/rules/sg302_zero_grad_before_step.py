@@ -10,12 +10,12 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rows import statistic
-from seismograd.rules.rule import Rule
-from seismograd.rules.shared import Readers, SharedBlock
-from seismograd.rules.windows import Call, Thrown, Window, Windows
-from seismograd.rules.wording import at_line, line_of, optimizer_name
+from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
+from seismograd.analysis.block_rows import statistic
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedReaders, SharedBlock
+from seismograd.analysis.windows import WindowEvent, DiscardedBackwards, StepWindow, WindowReader
+from seismograd.analysis.script_names import at_line, line_of, optimizer_name
 from seismograd.schema import Block, Evidence, Finding, State, StepFlag
 
 
@@ -79,14 +79,14 @@ class ZeroGradBeforeStep(Rule):
     share: float = 0.25  # of the optimizer's steps
     min_same: int = 3  # micro-batches of one line
 
-    _windows: Windows = field(default_factory=Windows, init=False, repr=False)
-    _repeated: Repeated = field(init=False, repr=False)
+    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
+    _repeated: RepeatedFault = field(init=False, repr=False)
     _num_undecided: int = field(default=0, init=False, repr=False)  # steps that clear what their closure has computed
 
     def __post_init__(self) -> None:
-        self._repeated = Repeated(self.in_a_row, self.scattered, self.share)
+        self._repeated = RepeatedFault(self.in_a_row, self.scattered, self.share)
 
-    def read_with(self, readers: Readers) -> None:
+    def read_with(self, readers: SharedReaders) -> None:
         self._windows = readers.windows
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
@@ -94,7 +94,7 @@ class ZeroGradBeforeStep(Rule):
             if window.flags & StepFlag.SKIPPED:
                 continue
             if window.cleared is not None and not _has_moved(block, window):
-                emptied = replace(window, backwards=(), thrown=(*window.thrown, Thrown(window.cleared, window.backwards)))
+                emptied = replace(window, backwards=(), thrown=(*window.thrown, DiscardedBackwards(window.cleared, window.backwards)))
                 self._repeated.add(window, lambda shown, window=emptied: self._emptied(block, window, shown))
             elif window.cleared is not None:
                 self._num_undecided += 1
@@ -111,7 +111,7 @@ class ZeroGradBeforeStep(Rule):
             )
         return self._windows.shortfall(self.in_a_row)
 
-    def _is_last_only(self, window: Window) -> bool:
+    def _is_last_only(self, window: StepWindow) -> bool:
         """Whether micro-batches of the line that the last one came from were cleared before it."""
         if len(window.backwards) != 1 or not window.thrown:
             return False
@@ -122,7 +122,7 @@ class ZeroGradBeforeStep(Rule):
         num = len(thrown) + 1
         return num >= self.min_same or math.isclose(last.total * num, 1.0, rel_tol=0.02)
 
-    def _emptied(self, block: Block, window: Window, shown: Shown) -> Finding:
+    def _emptied(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, step = optimizer_name(block, window.optimizer), at_line(block, window.step)
         num = max(sum(len(group.backwards) for group in window.thrown), len(window.backwards), 1)
         if window.thrown:
@@ -150,7 +150,7 @@ class ZeroGradBeforeStep(Rule):
             advice = say("clear the gradients before the backward pass, or after the step")
         return self._finding(window, shown, num, where, cause, advice, f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()")
 
-    def _last_only(self, block: Block, window: Window, shown: Shown) -> Finding:
+    def _last_only(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, by = optimizer_name(block, window.optimizer), window.thrown[-1].by
         num = sum(len(group.unused) for group in window.thrown)
         cause = say(
@@ -165,7 +165,7 @@ class ZeroGradBeforeStep(Rule):
         excerpt = f"if (i + 1) % {num + 1} == 0:\n    {optimizer}.step()\n    {optimizer}.zero_grad()"
         return self._finding(window, shown, num, line_of(block, by), cause, advice, excerpt)
 
-    def _finding(self, window: Window, shown: Shown, num: int, where: str, cause: Message, advice: Message, excerpt: str) -> Finding:
+    def _finding(self, window: StepWindow, shown: FaultSteps, num: int, where: str, cause: Message, advice: Message, excerpt: str) -> Finding:
         return Finding(
             code=self.code,
             name=self.name,
@@ -182,12 +182,12 @@ class ZeroGradBeforeStep(Rule):
         )
 
 
-def _is_usable(backward: Call) -> bool:
+def _is_usable(backward: WindowEvent) -> bool:
     """Whether its loss gave no reason to throw it away."""
     return math.isfinite(backward.value)
 
 
-def _has_moved(block: Block, window: Window) -> bool:
+def _has_moved(block: Block, window: StepWindow) -> bool:
     """Whether the step has changed the weights, as far as that was looked at; it counts as changed where it was not."""
     if "update_ratio" not in block.values:
         return True
@@ -197,14 +197,14 @@ def _has_moved(block: Block, window: Window) -> bool:
     return not len(known) or bool((known != 0).any())
 
 
-def _is_emptied(window: Window) -> bool:
+def _is_emptied(window: StepWindow) -> bool:
     """Whether all that was computed for this step had been cleared, without a reason to."""
     thrown = [each for group in window.thrown for each in group.backwards]
     refused = any(not math.isfinite(clip.call.value) for clip in window.clips)
     return not window.backwards and bool(thrown) and not refused and all(_is_usable(each) for each in thrown)
 
 
-def _is_emptied_by_hand(block: Block, window: Window) -> bool:
+def _is_emptied_by_hand(block: Block, window: StepWindow) -> bool:
     """Whether backwards added to the gradients, and nothing was left of them at the step though no `zero_grad` was heard."""
     if not window.backwards or not window.flags & (StepFlag.NO_BACKWARD | StepFlag.CHANGED) or not all(map(_is_usable, window.backwards)):
         return False

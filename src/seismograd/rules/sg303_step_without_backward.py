@@ -9,13 +9,21 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rows import integers
-from seismograd.rules.rule import Rule
-from seismograd.rules.shared import Readers, SharedBlock
-from seismograd.rules.windows import Window, Windows
-from seismograd.rules.wording import at_line, line_of, optimizer_name
-from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding, State, StepFlag
+from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
+from seismograd.analysis.block_rows import integers
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedReaders, SharedBlock
+from seismograd.analysis.windows import StepWindow, WindowReader
+from seismograd.analysis.script_names import at_line, line_of, optimizer_name
+from seismograd.schema import (
+    Block,
+    EventFlag,
+    EventKind,
+    Evidence,
+    Finding,
+    State,
+    StepFlag,
+)
 
 
 @final
@@ -63,14 +71,14 @@ class StepWithoutBackward(Rule):
     share: float = 0.25  # of the optimizer's steps
     min_evaluated: int = 2  # steps
 
-    _windows: Windows = field(default_factory=Windows, init=False, repr=False)
-    _again: Repeated = field(default_factory=lambda: Repeated(1, 1, 0.0), init=False, repr=False)
-    _empty: Repeated = field(init=False, repr=False)
+    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
+    _again: RepeatedFault = field(default_factory=lambda: RepeatedFault(1, 1, 0.0), init=False, repr=False)
+    _empty: RepeatedFault = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._empty = Repeated(self.in_a_row, self.scattered, self.share)
+        self._empty = RepeatedFault(self.in_a_row, self.scattered, self.share)
 
-    def read_with(self, readers: Readers) -> None:
+    def read_with(self, readers: SharedReaders) -> None:
         self._windows = readers.windows
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
@@ -89,7 +97,7 @@ class StepWithoutBackward(Rule):
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.min_evaluated)
 
-    def _used_again(self, block: Block, window: Window, shown: Shown) -> Finding:
+    def _used_again(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, step = optimizer_name(block, window.optimizer), at_line(block, window.step)
         elsewhere = window.step.site != self._windows.first_sites[window.optimizer]
         if elsewhere:
@@ -114,7 +122,7 @@ class StepWithoutBackward(Rule):
             excerpt = f"if use_this_batch:\n    {optimizer}.zero_grad()\n    loss.backward()\n    {optimizer}.step()"
         return self._finding(block, window, shown, cause, advice, excerpt)
 
-    def _on_nothing(self, block: Block, window: Window, shown: Shown) -> Finding:
+    def _on_nothing(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer = optimizer_name(block, window.optimizer)
         cause = say(
             "since step {number} {optimizer}.step() at {step} finds no gradient: no backward is called before it, so the weights stay as "
@@ -126,7 +134,7 @@ class StepWithoutBackward(Rule):
         advice = say("call backward on the loss before each step")
         return self._finding(block, window, shown, cause, advice, f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()")
 
-    def _finding(self, block: Block, window: Window, shown: Shown, cause: Message, advice: Message, excerpt: str) -> Finding:
+    def _finding(self, block: Block, window: StepWindow, shown: FaultSteps, cause: Message, advice: Message, excerpt: str) -> Finding:
         return Finding(
             code=self.code,
             name=self.name,
@@ -143,7 +151,7 @@ class StepWithoutBackward(Rule):
         )
 
 
-def _has_nothing_new(block: Block, window: Window) -> bool:
+def _has_nothing_new(block: Block, window: StepWindow) -> bool:
     """Whether no backward has added to these gradients since the step before, nor anything that was not heard of."""
     if window.is_closure or window.flags & StepFlag.SKIPPED or window.backwards or window.thrown:  # a closure evaluates the loss
         return False
@@ -151,7 +159,7 @@ def _has_nothing_new(block: Block, window: Window) -> bool:
     return bool(window.flags & StepFlag.NO_BACKWARD) and (alone or bool(window.step.flags & (EventFlag.USED | EventFlag.EMPTY)))
 
 
-def _is_in_a_row_with_backwards(block: Block, window: Window) -> bool:
+def _is_in_a_row_with_backwards(block: Block, window: StepWindow) -> bool:
     """Whether there was a backward in the iteration of the step, of something else than its gradients."""
     mine = integers(block.events, "iteration") == window.iteration
     return bool((mine & (integers(block.events, "kind") == EventKind.BACKWARD)).any())

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from seismograd.i18n import Message, say
-from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rows import numbers
-from seismograd.rules.rule import Rule
-from seismograd.rules.shared import Readers, SharedBlock
-from seismograd.rules.windows import Clip, Window, Windows
-from seismograd.rules.wording import at_line, clip_of, line_of, optimizer_name
+from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
+from seismograd.analysis.block_rows import numbers
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedReaders, SharedBlock
+from seismograd.analysis.windows import WindowClip, StepWindow, WindowReader
+from seismograd.analysis.script_names import at_line, clip_of, line_of, optimizer_name
 from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
 
 
@@ -60,13 +60,13 @@ class ClipWithoutEffect(Rule):
     share: float = 0.25  # of the optimizer's steps
     max_limit: float = 1e6
 
-    _windows: Windows = field(default_factory=Windows, init=False, repr=False)
-    _repeated: Repeated = field(init=False, repr=False)
+    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
+    _repeated: RepeatedFault = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._repeated = Repeated(self.in_a_row, self.scattered, self.share)
+        self._repeated = RepeatedFault(self.in_a_row, self.scattered, self.share)
 
-    def read_with(self, readers: Readers) -> None:
+    def read_with(self, readers: SharedReaders) -> None:
         self._windows = readers.windows
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
@@ -82,7 +82,7 @@ class ClipWithoutEffect(Rule):
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.in_a_row)
 
-    def _finding(self, block: Block, window: Window, clip: Clip, shown: Shown) -> Finding:
+    def _finding(self, block: Block, window: StepWindow, clip: WindowClip, shown: FaultSteps) -> Finding:
         optimizer, call = optimizer_name(block, window.optimizer), clip.call
         applied = float(numbers(block.steps, "applied_norm")[window.row])
         values: dict[str, str | int | float] = {

@@ -10,10 +10,10 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rows import as_list, integers, line_at, num_unheard, numbers, unheard
-from seismograd.rules.rule import Rule
-from seismograd.rules.wording import clip_of, optimizer_name
+from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
+from seismograd.analysis.block_rows import as_list, integers, line_at, num_unheard, numbers, unheard
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.script_names import clip_of, optimizer_name
 from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding
 
 
@@ -59,10 +59,10 @@ class ClipBeforeUnscale(Rule):
     _num_clips: int = field(default=0, init=False, repr=False)
     _num_rows: int = field(default=0, init=False, repr=False)
     _num_unheard: int = field(default=0, init=False, repr=False)
-    _repeated: Repeated = field(init=False, repr=False)
+    _repeated: RepeatedFault = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._repeated = Repeated(self.num_clips, self.num_clips, 0.0)
+        self._repeated = RepeatedFault(self.num_clips, self.num_clips, 0.0)
 
     def observe(self, block: Block) -> Iterable[Finding]:
         self._num_rows += len(block)
@@ -72,8 +72,8 @@ class ClipBeforeUnscale(Rule):
         scale, limit = numbers(block.events, "scale"), numbers(block.events, "limit")
         over = integers(block.events, "flags") & int(EventFlag.USED | EventFlag.EMPTY)
         scaled = (integers(block.events, "kind") == EventKind.CLIP) & (scale > 1) & np.isfinite(scale) & (over == 0)
-        for place in as_list(np.flatnonzero(scaled & ((limit <= self.max_limit) | (limit < self.max_share * scale)))):
-            self._repeated.add_event(block, place, lambda shown, place=place: self._finding(block, place, shown))
+        for position in as_list(np.flatnonzero(scaled & ((limit <= self.max_limit) | (limit < self.max_share * scale)))):
+            self._repeated.add_event(block, position, lambda shown, position=position: self._finding(block, position, shown))
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
@@ -83,8 +83,8 @@ class ClipBeforeUnscale(Rule):
             None if self._num_rows >= self.num_clips else say("needs {needed} steps, has {has}", needed=self.num_clips, has=self._num_rows)
         )
 
-    def _finding(self, block: Block, place: int, shown: Shown) -> Finding:
-        clip = block.events[place]
+    def _finding(self, block: Block, position: int, shown: FaultSteps) -> Finding:
+        clip = block.events[position]
         number, iteration, site = int(clip["optimizer"]), int(clip["iteration"]), int(clip["site"])
         scale, limit, norm = (float(clip[name]) for name in ("scale", "limit", "value"))
         optimizer = optimizer_name(block, number)

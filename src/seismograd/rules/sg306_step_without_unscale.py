@@ -9,10 +9,10 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rows import as_list, integers, line_at, num_unheard, numbers, unheard
-from seismograd.rules.rule import Rule
-from seismograd.rules.wording import optimizer_name
+from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
+from seismograd.analysis.block_rows import as_list, integers, line_at, num_unheard, numbers, unheard
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.script_names import optimizer_name
 from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding, StepFlag
 
 
@@ -56,10 +56,10 @@ class StepWithoutUnscale(Rule):
 
     _num_rows: int = field(default=0, init=False, repr=False)
     _num_unheard: int = field(default=0, init=False, repr=False)
-    _repeated: Repeated = field(init=False, repr=False)
+    _repeated: RepeatedFault = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._repeated = Repeated(self.num_steps, self.num_steps, 0.0)
+        self._repeated = RepeatedFault(self.num_steps, self.num_steps, 0.0)
 
     def observe(self, block: Block) -> Iterable[Finding]:
         self._num_rows += len(block)
@@ -69,12 +69,12 @@ class StepWithoutUnscale(Rule):
         scale, flags = numbers(block.events, "scale"), integers(block.events, "flags")
         itself = (flags & int(EventFlag.FUSED | EventFlag.CLOSURE)) != 0
         scaled = (integers(block.events, "kind") == EventKind.STEP) & (scale != 1) & np.isfinite(scale) & ~itself
-        places = np.flatnonzero(scaled)
-        if len(places):
-            rows = np.searchsorted(integers(block.steps, "iteration"), integers(block.events, "iteration")[places])
+        positions = np.flatnonzero(scaled)
+        if len(positions):
+            rows = np.searchsorted(integers(block.steps, "iteration"), integers(block.events, "iteration")[positions])
             row_flags = integers(block.steps, "flags")[np.minimum(rows, len(block) - 1)]
-            for place in as_list(places[(row_flags & int(StepFlag.SKIPPED | StepFlag.CHANGED | StepFlag.NO_BACKWARD)) == 0]):
-                self._repeated.add_event(block, place, lambda shown, place=place: self._finding(block, place, shown))
+            for position in as_list(positions[(row_flags & int(StepFlag.SKIPPED | StepFlag.CHANGED | StepFlag.NO_BACKWARD)) == 0]):
+                self._repeated.add_event(block, position, lambda shown, position=position: self._finding(block, position, shown))
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
@@ -84,8 +84,8 @@ class StepWithoutUnscale(Rule):
             None if self._num_rows >= self.num_steps else say("needs {needed} step, has {has}", needed=self.num_steps, has=self._num_rows)
         )
 
-    def _finding(self, block: Block, place: int, shown: Shown) -> Finding:
-        step = block.events[place]
+    def _finding(self, block: Block, position: int, shown: FaultSteps) -> Finding:
+        step = block.events[position]
         number, iteration, site, scale = int(step["optimizer"]), int(step["iteration"]), int(step["site"]), float(step["scale"])
         optimizer = optimizer_name(block, number)
         where = line_at(block, site)

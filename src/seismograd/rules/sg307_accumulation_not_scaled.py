@@ -10,12 +10,12 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rows import numbers
-from seismograd.rules.rule import Rule
-from seismograd.rules.shared import Readers, SharedBlock
-from seismograd.rules.windows import Call, Window, Windows
-from seismograd.rules.wording import at_line, line_of, optimizer_name
+from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
+from seismograd.analysis.block_rows import numbers
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedReaders, SharedBlock
+from seismograd.analysis.windows import WindowEvent, StepWindow, WindowReader
+from seismograd.analysis.script_names import at_line, line_of, optimizer_name
 from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
 
 MAX_WINDOWS = 16  # whose losses are remembered
@@ -68,14 +68,14 @@ class AccumulationNotScaled(Rule):
     min_ratio: float = 2.0  # of the mean losses of two places
     min_distinctness: float = 10.0  # an F statistic
 
-    _windows: Windows = field(default_factory=Windows, init=False, repr=False)
-    _repeated: Repeated = field(init=False, repr=False)
+    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
+    _repeated: RepeatedFault = field(init=False, repr=False)
     _losses: dict[int, list[tuple[float, ...]]] = field(default_factory=dict[int, list[tuple[float, ...]]], init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._repeated = Repeated(self.in_a_row, 1 << 62, 0.0)
+        self._repeated = RepeatedFault(self.in_a_row, 1 << 62, 0.0)
 
-    def read_with(self, readers: Readers) -> None:
+    def read_with(self, readers: SharedReaders) -> None:
         self._windows = readers.windows
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
@@ -95,7 +95,7 @@ class AccumulationNotScaled(Rule):
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.in_a_row)
 
-    def _is_undivided(self, block: Block, window: Window, micro_batches: Sequence[Call]) -> bool:
+    def _is_undivided(self, block: Block, window: StepWindow, micro_batches: Sequence[WindowEvent]) -> bool:
         """Whether these are several means, each of which counts in full."""
         num = len(micro_batches)
         if num < 2 or (num == 2 and self._windows.several) or any(each.flags & EventFlag.SUMMED for each in micro_batches):
@@ -107,7 +107,7 @@ class AccumulationNotScaled(Rule):
             return not (ready > 0 and math.isclose(applied * num, ready, rel_tol=self.tolerance))
         return True
 
-    def _counts_in_full(self, backward: Call) -> bool:
+    def _counts_in_full(self, backward: WindowEvent) -> bool:
         if math.isnan(backward.total):
             return not backward.flags & EventFlag.RESCALED
         return math.isclose(backward.total, 1.0, rel_tol=self.tolerance)
@@ -121,14 +121,14 @@ class AccumulationNotScaled(Rule):
         levels = np.abs(table.mean(axis=0))
         if levels.max() < self.min_ratio * levels.min():
             return False
-        places = table.mean(axis=0) - table.mean()
-        rest = table - table.mean(axis=1, keepdims=True) - places
+        positions = table.mean(axis=0) - table.mean()
+        rest = table - table.mean(axis=1, keepdims=True) - positions
         freedom = len(table) - 1
         scatter = float((rest**2).sum()) / (freedom * (table.shape[1] - 1))
-        between = len(table) * float((places**2).sum()) / (table.shape[1] - 1)
+        between = len(table) * float((positions**2).sum()) / (table.shape[1] - 1)
         return between >= self.min_distinctness * scatter
 
-    def _finding(self, block: Block, window: Window, shown: Shown) -> Finding:
+    def _finding(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
         micro_batches = window.micro_batches()
         num, first = len(micro_batches), micro_batches[0]
         values: dict[str, str | int | float] = {

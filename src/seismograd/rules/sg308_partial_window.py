@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from seismograd.i18n import Message, say
-from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rule import Rule
-from seismograd.rules.shared import Readers, SharedBlock
-from seismograd.rules.windows import Call, Window, Windows
-from seismograd.rules.wording import at_line, line_of, optimizer_name
+from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedReaders, SharedBlock
+from seismograd.analysis.windows import WindowEvent, StepWindow, WindowReader
+from seismograd.analysis.script_names import at_line, line_of, optimizer_name
 from seismograd.schema import Block, Evidence, Finding, Note
 
 
@@ -61,11 +61,11 @@ class PartialWindow(Rule):
     max_share: float = 1 / 3  # of the optimizer's steps
     tolerance: float = 0.05
 
-    _windows: Windows = field(default_factory=Windows, init=False, repr=False)
-    _loops: dict[int, _Loop] = field(default_factory=dict[int, "_Loop"], init=False, repr=False)
-    _repeated: Repeated = field(default_factory=lambda: Repeated(1, 1, 0.0), init=False, repr=False)
+    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
+    _loops: dict[int, _AccumulationLoop] = field(default_factory=dict[int, "_AccumulationLoop"], init=False, repr=False)
+    _repeated: RepeatedFault = field(default_factory=lambda: RepeatedFault(1, 1, 0.0), init=False, repr=False)
 
-    def read_with(self, readers: Readers) -> None:
+    def read_with(self, readers: SharedReaders) -> None:
         self._windows = readers.windows
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
@@ -73,7 +73,7 @@ class PartialWindow(Rule):
             micro_batches = window.micro_batches()
             if not micro_batches or not all(math.isfinite(each.value) for each in micro_batches):
                 continue
-            loop = self._loops.setdefault(window.optimizer, _Loop())
+            loop = self._loops.setdefault(window.optimizer, _AccumulationLoop())
             self._confirm(window.optimizer, loop, len(micro_batches))
             self._look(block, window, loop, micro_batches)
             loop.add(len(micro_batches), self.min_whole)
@@ -91,7 +91,7 @@ class PartialWindow(Rule):
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.min_whole + 1)
 
-    def _confirm(self, optimizer: int, loop: _Loop, num: int) -> None:
+    def _confirm(self, optimizer: int, loop: _AccumulationLoop, num: int) -> None:
         """Say what waited to see how the training goes on."""
         if loop.whole:
             for each in loop.waiting:
@@ -99,7 +99,7 @@ class PartialWindow(Rule):
                     self._repeated.add_at(optimizer, each.index, each.finding.first_step, lambda _, finding=each.finding: finding)
             loop.waiting = []
 
-    def _look(self, block: Block, window: Window, loop: _Loop, micro_batches: tuple[Call, ...]) -> None:
+    def _look(self, block: Block, window: StepWindow, loop: _AccumulationLoop, micro_batches: tuple[WindowEvent, ...]) -> None:
         num, divisor = len(micro_batches), self._divisor(micro_batches)
         left = self._left_over(window, micro_batches[0].site)
         loop.num_windows += 1
@@ -109,14 +109,14 @@ class PartialWindow(Rule):
                 self._repeated.add(window, lambda shown: self._thrown_away(block, window, loop, left, shown))
         if divisor is None:
             if loop.is_regular() and loop.whole < num < 2 * loop.whole:
-                loop.waiting.append(_Waiting(window.index, loop.whole, self._leaked(block, window, micro_batches, loop.whole, None)))
+                loop.waiting.append(_PendingFinding(window.index, loop.whole, self._leaked(block, window, micro_batches, loop.whole, None)))
         elif divisor > num and loop.whole in (0, divisor):
             short = self._short(block, window, micro_batches, divisor)
-            loop.waiting = [*loop.waiting[-self.min_whole :], _Waiting(window.index, 0, short, divisor)]
+            loop.waiting = [*loop.waiting[-self.min_whole :], _PendingFinding(window.index, 0, short, divisor)]
         elif divisor < num < 2 * divisor and divisor == loop.whole:
             self._repeated.add(window, lambda _: self._leaked(block, window, micro_batches, loop.whole, num / loop.whole))
 
-    def _divisor(self, micro_batches: tuple[Call, ...]) -> int | None:
+    def _divisor(self, micro_batches: tuple[WindowEvent, ...]) -> int | None:
         """By what each of these mean losses is divided; `None`: by nothing, by different numbers, or not known."""
         totals = [each.total for each in micro_batches]
         if not all(0 < total <= 0.75 for total in totals) or max(totals) > min(totals) * (1 + self.tolerance):
@@ -124,13 +124,13 @@ class PartialWindow(Rule):
         divisor = round(1 / totals[0])
         return divisor if math.isclose(divisor * totals[0], 1.0, rel_tol=self.tolerance) else None
 
-    def _left_over(self, window: Window, site: int) -> int:
+    def _left_over(self, window: StepWindow, site: int) -> int:
         """How many micro-batches of this line were cleared unused before the window, for no reason that shows."""
         thrown = [each for group in window.thrown for each in group.unused]
         refused = any(not math.isfinite(clip.call.value) for clip in window.clips) or any(not math.isfinite(each.value) for each in thrown)
         return 0 if refused else sum(each.site == site for each in thrown)
 
-    def _thrown_away(self, block: Block, window: Window, loop: _Loop, left: int, shown: Shown) -> Finding:
+    def _thrown_away(self, block: Block, window: StepWindow, loop: _AccumulationLoop, left: int, shown: FaultSteps) -> Finding:
         by = window.thrown[-1].by
         cause = say(
             "zero_grad at {clear} threw away gradients that no step had used: {left} of the {whole} micro-batches that make a step of "
@@ -142,7 +142,7 @@ class PartialWindow(Rule):
         )
         return self._flush(block, window, line_of(block, by), Evidence("cleared_backwards", "", shown.first, float(left), 0.0), cause, loop)
 
-    def _leaked(self, block: Block, window: Window, micro_batches: tuple[Call, ...], whole: int, weight: float | None) -> Finding:
+    def _leaked(self, block: Block, window: StepWindow, micro_batches: tuple[WindowEvent, ...], whole: int, weight: float | None) -> Finding:
         num = len(micro_batches)
         cause = say(
             "the step of {optimizer} at {step} used {num} micro-batches where all others use {whole}: what was left over from before, "
@@ -156,9 +156,9 @@ class PartialWindow(Rule):
         evidence = Evidence("num_backwards", "", window.iteration, float(num), float(whole))
         if weight is not None:
             evidence = Evidence("loss_weight", "", window.iteration, weight, 1.0)
-        return self._flush(block, window, line_of(block, window.step), evidence, cause, _Loop(whole))
+        return self._flush(block, window, line_of(block, window.step), evidence, cause, _AccumulationLoop(whole))
 
-    def _flush(self, block: Block, window: Window, where: str, evidence: Evidence, cause: Message, loop: _Loop) -> Finding:
+    def _flush(self, block: Block, window: StepWindow, where: str, evidence: Evidence, cause: Message, loop: _AccumulationLoop) -> Finding:
         """What leaves micro-batches over should step on them."""
         optimizer = optimizer_name(block, window.optimizer)
         return Finding(
@@ -176,7 +176,7 @@ class PartialWindow(Rule):
             excerpt=f"if (i + 1) % {loop.whole} == 0 or i + 1 == len(loader):\n    {optimizer}.step()\n    {optimizer}.zero_grad()",
         )
 
-    def _short(self, block: Block, window: Window, micro_batches: tuple[Call, ...], divisor: int) -> Finding:
+    def _short(self, block: Block, window: StepWindow, micro_batches: tuple[WindowEvent, ...], divisor: int) -> Finding:
         num, first = len(micro_batches), micro_batches[0]
         return Finding(
             code=self.code,
@@ -201,7 +201,7 @@ class PartialWindow(Rule):
             excerpt=f"size = min({divisor}, len(loader) - i // {divisor} * {divisor})\n(loss / size).backward()",
         )
 
-    def _left_at_the_end(self, note: Note, loop: _Loop) -> Finding:
+    def _left_at_the_end(self, note: Note, loop: _AccumulationLoop) -> Finding:
         return Finding(
             code=self.code,
             name=self.name,
@@ -223,7 +223,7 @@ class PartialWindow(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _PendingFinding:
     """A finding that the next window decides on: it must have `num_after` micro-batches (0: any), and `whole` be what is usual (0: any)."""
 
     index: int
@@ -233,7 +233,7 @@ class _Waiting:
 
 
 @dataclass(slots=True)
-class _Loop:
+class _AccumulationLoop:
     """How one optimizer accumulates: `whole` micro-batches a step, 0 while that is not known."""
 
     whole: int = 0
@@ -241,7 +241,7 @@ class _Loop:
     num_windows: int = 0
     num_whole: int = 0
     num_cleared: int = 0  # windows before which something was thrown away
-    waiting: list[_Waiting] = field(default_factory=list[_Waiting])
+    waiting: list[_PendingFinding] = field(default_factory=list[_PendingFinding])
     _last: int = 0
     _in_a_row: int = 0
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from seismograd.i18n import Message, say
-from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rule import Rule
-from seismograd.rules.shared import Readers, SharedBlock
-from seismograd.rules.windows import Call, Window, Windows
-from seismograd.rules.wording import at_line, line_of, optimizer_name
+from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedReaders, SharedBlock
+from seismograd.analysis.windows import WindowEvent, StepWindow, WindowReader
+from seismograd.analysis.script_names import at_line, line_of, optimizer_name
 from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
 
 
@@ -61,15 +61,15 @@ class UnevenAccumulation(Rule):
     min_ratio: float = 2.0  # of the counts
     tolerance: float = 0.05
 
-    _windows: Windows = field(default_factory=Windows, init=False, repr=False)
-    _repeated: Repeated = field(init=False, repr=False)
+    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
+    _repeated: RepeatedFault = field(init=False, repr=False)
     _num_known: int = field(default=0, init=False, repr=False)  # windows of several micro-batches whose counts are known
     _num_unknown: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._repeated = Repeated(self.in_a_row, self.scattered, self.share)
+        self._repeated = RepeatedFault(self.in_a_row, self.scattered, self.share)
 
-    def read_with(self, readers: Readers) -> None:
+    def read_with(self, readers: SharedReaders) -> None:
         self._windows = readers.windows
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
@@ -90,7 +90,7 @@ class UnevenAccumulation(Rule):
             return say("the graphs of {count} windows do not show over how many samples a loss is a mean", count=self._num_unknown)
         return self._windows.shortfall(self.in_a_row)
 
-    def _is_uneven(self, micro_batches: tuple[Call, ...]) -> bool:
+    def _is_uneven(self, micro_batches: tuple[WindowEvent, ...]) -> bool:
         totals, counts = [each.total for each in micro_batches], [each.count for each in micro_batches]
         if any(each.flags & EventFlag.SUMMED or not math.isfinite(each.value) for each in micro_batches):
             return False
@@ -101,7 +101,7 @@ class UnevenAccumulation(Rule):
         only_last = len(counts) > 2 and counts[-1] < counts[0] and len(set(counts[:-1])) == 1
         return not only_last
 
-    def _finding(self, block: Block, window: Window, shown: Shown) -> Finding:
+    def _finding(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
         micro_batches = window.micro_batches()
         counts = [each.count for each in micro_batches]
         ratio = max(counts) / max(min(counts), 1)

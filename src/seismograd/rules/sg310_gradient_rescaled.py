@@ -10,13 +10,22 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.repeated import Repeated, Shown
-from seismograd.rules.rows import numbers, statistic
-from seismograd.rules.rule import Rule
-from seismograd.rules.shared import Readers, SharedBlock
-from seismograd.rules.windows import Window, Windows
-from seismograd.rules.wording import at_line, line_of, optimizer_name
-from seismograd.schema import Block, EventFlag, Evidence, Fact, FactKind, Finding, State, StepFlag
+from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
+from seismograd.analysis.block_rows import numbers, statistic
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedReaders, SharedBlock
+from seismograd.analysis.windows import StepWindow, WindowReader
+from seismograd.analysis.script_names import at_line, line_of, optimizer_name
+from seismograd.schema import (
+    Block,
+    EventFlag,
+    Evidence,
+    Fact,
+    FactKind,
+    Finding,
+    State,
+    StepFlag,
+)
 
 
 @final
@@ -63,15 +72,15 @@ class GradientRescaled(Rule):
     tolerance: float = 0.005
     min_count: int = 4  # samples
 
-    _windows: Windows = field(default_factory=Windows, init=False, repr=False)
-    _repeated: Repeated = field(init=False, repr=False)
+    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
+    _repeated: RepeatedFault = field(init=False, repr=False)
     _hooks: dict[int, list[Fact]] = field(default_factory=dict[int, "list[Fact]"], init=False, repr=False)
     _last: dict[int, tuple[str, float]] = field(default_factory=dict[int, tuple[str, float]], init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._repeated = Repeated(self.in_a_row, 1 << 62, 0.0)
+        self._repeated = RepeatedFault(self.in_a_row, 1 << 62, 0.0)
 
-    def read_with(self, readers: Readers) -> None:
+    def read_with(self, readers: SharedReaders) -> None:
         self._windows = readers.windows
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
@@ -123,7 +132,7 @@ class GradientRescaled(Rule):
             return say("what a closure does to gradients after backward cannot be heard: {count} steps", count=windows.num_closures)
         return windows.shortfall(self.in_a_row)
 
-    def _by_hand(self, block: Block, window: Window) -> float | None:
+    def _by_hand(self, block: Block, window: StepWindow) -> float | None:
         """What all gradients were multiplied by between backward and step, where they were those of one mean; `None`: by nothing alike."""
         total = sum(each.total for each in window.backwards)
         if not window.flags & StepFlag.CHANGED or not math.isclose(total, 1.0, rel_tol=0.05):
@@ -141,7 +150,7 @@ class GradientRescaled(Rule):
         unscaled = window.step.scale != 1 and math.isclose(factor * window.step.scale, 1.0, rel_tol=self.tolerance)
         return None if unscaled else factor
 
-    def _twice(self, window: Window) -> float | None:
+    def _twice(self, window: StepWindow) -> float | None:
         """What is left of the weight of the loss when it is divided once more than it should be."""
         micro_batches = window.micro_batches()
         num = len(micro_batches)
@@ -153,7 +162,7 @@ class GradientRescaled(Rule):
         count = micro_batches[0].count
         return total if count >= self.min_count and math.isclose(total * count, 1.0, rel_tol=self.tolerance) else None
 
-    def _finding(self, block: Block, window: Window, factor: float, shown: Shown) -> Finding:
+    def _finding(self, block: Block, window: StepWindow, factor: float, shown: FaultSteps) -> Finding:
         backward, optimizer = window.backwards[-1], optimizer_name(block, window.optimizer)
         kind, num = self._last[window.optimizer][0], len(window.micro_batches())
         values: dict[str, str | int | float] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rule import Rule
+from seismograd.diagnosis.rule import Rule
 from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
 
 

@@ -10,10 +10,19 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.roster import Roster
-from seismograd.rules.rows import BoolArray, as_list, integers, site_of
-from seismograd.rules.rule import Rule
-from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray, Parameter, State, StepFlag
+from seismograd.analysis.parameter_index import ParameterIndex
+from seismograd.analysis.block_rows import BoolArray, as_list, integers, site_of
+from seismograd.diagnosis.rule import Rule
+from seismograd.schema import (
+    Block,
+    EventKind,
+    Evidence,
+    Finding,
+    IntArray,
+    Parameter,
+    State,
+    StepFlag,
+)
 
 ROUTED = ("expert", "moe")
 
@@ -64,8 +73,8 @@ class NoGradient(Rule):
     _num_rows: int = field(default=0, init=False, repr=False)  # with a backward
     _known: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
     _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # that are held and trainable
-    _places: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # of these in the arrays below
-    _roster: Roster = field(default_factory=Roster, init=False, repr=False)
+    _positions: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # of these in the arrays below
+    _parameter_index: ParameterIndex = field(default_factory=ParameterIndex, init=False, repr=False)
     _present: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # steps with a gradient
     _absent: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # steps without
     _all_present: bool = field(default=False, init=False, repr=False)  # all of them have had a gradient
@@ -83,7 +92,7 @@ class NoGradient(Rule):
         self._num_rows += int(useful.sum())
         if not len(self._columns) or not useful.any():
             return
-        present, state = self._present[self._places], block.state[:, self._columns]
+        present, state = self._present[self._positions], block.state[:, self._columns]
         absent = (state == State.ABSENT) & useful[:, None]
         there = state >= State.ZERO
         steps = integers(block.steps, "iteration")[useful]
@@ -91,14 +100,14 @@ class NoGradient(Rule):
         if self._first_step < 0:
             self._first_step = int(steps[0])
             self._where = site_of(block, EventKind.BACKWARD, self._first_step)
-        before = self._absent[self._places]
-        self._absent[self._places] = before + absent.sum(axis=0)
+        before = self._absent[self._positions]
+        self._absent[self._positions] = before + absent.sum(axis=0)
         if ((before < self.min_steps) & (before + absent.sum(axis=0) >= self.min_steps)).any():
             self._judge_rows(block, absent, there, before, present)
-        self._present[self._places] = present + there.sum(axis=0)
-        self._all_present = bool((self._present[self._places] > 0).all())
+        self._present[self._positions] = present + there.sum(axis=0)
+        self._all_present = bool((self._present[self._positions] > 0).all())
         for optimizer, found in self._found.items():
-            own = [place for place, column in enumerate(as_list(self._columns)) if block.parameters[column].name in found.parameters]
+            own = [position for position, column in enumerate(as_list(self._columns)) if block.parameters[column].name in found.parameters]
             rows = np.flatnonzero(absent[:, own].any(axis=1))
             if len(rows):
                 last = int(integers(block.steps, "iteration")[rows[-1]])
@@ -109,7 +118,7 @@ class NoGradient(Rule):
         if self._known is None:
             return
         for optimizer in sorted({p.optimizer for p in self._known if p.optimizer is not None} - self._found.keys()):
-            counts = self._present[self._places], self._absent[self._places]
+            counts = self._present[self._positions], self._absent[self._positions]
             finding = self._judge(self._known, optimizer, *counts, self._last_step, at_end=True)
             if finding is not None:
                 self._found[optimizer] = finding
@@ -122,13 +131,13 @@ class NoGradient(Rule):
 
     def _take_in(self, parameters: tuple[Parameter, ...]) -> None:
         self._known = parameters
-        places = self._roster.places(parameters)
-        more = len(self._roster.parameters) - len(self._present)
+        positions = self._parameter_index.positions(parameters)
+        more = len(self._parameter_index.parameters) - len(self._present)
         self._present = np.concatenate([self._present, np.zeros(more, np.int64)])
         self._absent = np.concatenate([self._absent, np.zeros(more, np.int64)])
         self._columns = np.flatnonzero([p.optimizer is not None and p.trainable for p in parameters])
-        self._places = places[self._columns]
-        self._all_present = len(self._places) > 0 and bool((self._present[self._places] > 0).all())
+        self._positions = positions[self._columns]
+        self._all_present = len(self._positions) > 0 and bool((self._present[self._positions] > 0).all())
 
     def _useful(self, block: Block) -> BoolArray:
         """Rows in which something was backpropagated and stepped on  # (B,)."""
@@ -163,7 +172,7 @@ class NoGradient(Rule):
             if not has and lacks >= enough and p.depth is None and _kind_of(p) not in at_times and not _is_routed(p.name)
         ]
         names = [p.name for p, _ in without]
-        first_with = next((place for place, (_, has, _) in enumerate(held) if has), len(held))
+        first_with = next((position for position, (_, has, _) in enumerate(held) if has), len(held))
         begins = [p.name for p, _, _ in held[:first_with]]
         is_cut = bool(begins) and begins[0] in names
         if not names or not (is_cut or at_end):

@@ -9,10 +9,19 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import BoolArray, as_list, integers
-from seismograd.rules.rule import Rule
-from seismograd.rules.wording import holder_of
-from seismograd.schema import Block, Evidence, Fact, FactKind, Finding, IntArray, Parameter, State
+from seismograd.analysis.block_rows import BoolArray, as_list, integers
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.script_names import holder_of
+from seismograd.schema import (
+    Block,
+    Evidence,
+    Fact,
+    FactKind,
+    Finding,
+    IntArray,
+    Parameter,
+    State,
+)
 
 LAYERS = ("Linear", "Bilinear", "Conv", "LSTM", "GRU", "RNN", "MultiheadAttention")  # beginnings or ends of class names
 
@@ -139,21 +148,21 @@ class FrozenParameter(Rule):
 
     def _misplaced(self, layers: Sequence[_Layer]) -> list[_Layer]:
         """Frozen layers behind trained ones, where that is unusual."""
-        trained = [place for place, layer in enumerate(layers) if not layer.is_frozen]
+        trained = [position for position, layer in enumerate(layers) if not layer.is_frozen]
         if not trained:
             return []
-        originals = [parameter for place in trained for parameter in layers[place].parameters]
+        originals = [parameter for position in trained for parameter in layers[position].parameters]
         between: list[_Layer] = []
         tail: list[_Layer] = []
-        for place, layer in enumerate(layers):
-            if not layer.is_frozen or place < trained[0] or all(any(_is_copy(p, other) for other in originals) for p in layer.parameters):
+        for position, layer in enumerate(layers):
+            if not layer.is_frozen or position < trained[0] or all(any(_is_copy(p, other) for other in originals) for p in layer.parameters):
                 continue
-            if any(_is_beside(layer, layers[other]) for other in trained):
+            if any(_is_sibling(layer, layers[other]) for other in trained):
                 between.append(layer)
-            elif place > trained[-1]:
+            elif position > trained[-1]:
                 tail.append(layer)
         total = sum(layer.numel for layer in layers)
-        if sum(layers[place].numel for place in trained) < self.max_tail_share * total:
+        if sum(layers[position].numel for position in trained) < self.max_tail_share * total:
             return []
         few = sum(layer.numel for layer in between) <= self.max_share * total
         short = sum(layer.numel for layer in tail) <= self.max_tail_share * total
@@ -206,7 +215,7 @@ def _is_copy(one: Parameter, other: Parameter) -> bool:
     return rest == other_rest and one.shape == other.shape and root != other_root and not root.isdigit()
 
 
-def _is_beside(one: _Layer, other: _Layer) -> bool:
+def _is_sibling(one: _Layer, other: _Layer) -> bool:
     """Whether both are numbered children of one parent."""
     parent, _, number = one.path.rpartition(".")
     other_parent, _, other_number = other.path.rpartition(".")

@@ -11,10 +11,10 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import num_unheard, numbers, site_of, statistic, unheard
-from seismograd.rules.rule import Rule
-from seismograd.rules.shared import SharedBlock
-from seismograd.rules.wording import BY_VALUE, clip_of, optimizer_kind, optimizer_name
+from seismograd.analysis.block_rows import num_unheard, numbers, site_of, statistic, unheard
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.script_names import BY_VALUE, clip_of, optimizer_kind, optimizer_name
 from seismograd.schema import Block, EventKind, Evidence, Finding
 
 
@@ -66,7 +66,7 @@ class ClippingSaturated(Rule):
     min_adaptive_ratio: float = 100.0
     max_scalar: float = 1e-6
 
-    _tracks: dict[int, _Track] = field(default_factory=dict[int, "_Track"], init=False, repr=False)
+    _tracks: dict[int, _ClippingTrack] = field(default_factory=dict[int, "_ClippingTrack"], init=False, repr=False)
     _num_rows: int = field(default=0, init=False, repr=False)
     _num_unheard: int = field(default=0, init=False, repr=False)
 
@@ -91,14 +91,14 @@ class ClippingSaturated(Rule):
         for row, optimizer, iteration, ratio, factor, applied in clips:
             track = self._tracks.get(optimizer)
             if track is None:
-                track = self._tracks[optimizer] = _Track(deque(maxlen=self.window))
+                track = self._tracks[optimizer] = _ClippingTrack(deque(maxlen=self.window))
             clipped = factor < 1
             if track.finding is not None:
                 if clipped:
                     track.finding = changed[optimizer] = replace(track.finding, last_step=iteration)
                 continue
             update = self._update(block, row) if clipped and ratio >= self.min_ratio else math.nan
-            track.steps.append(_Step(iteration, clipped, ratio, factor, update, applied))
+            track.steps.append(_ClippedStep(iteration, clipped, ratio, factor, update, applied))
             if len(track.steps) == self.window and clipped:
                 track.finding = self._judge(block, row, optimizer, track, bool(by_value[row]))
                 if track.finding is not None:
@@ -120,10 +120,10 @@ class ClippingSaturated(Rule):
         known = update[np.isfinite(update)]
         return float(np.median(known)) if len(known) else math.nan
 
-    def _judge(self, block: Block, row: int, optimizer: int, track: _Track, by_value: bool) -> Finding | None:
+    def _judge(self, block: Block, row: int, optimizer: int, track: _ClippingTrack, by_value: bool) -> Finding | None:
         steps = list(track.steps)
         share = sum(step.clipped for step in steps) / len(steps)
-        ratio = _middle([step.ratio for step in steps])
+        ratio = _median_of([step.ratio for step in steps])
         if share < self.min_share or ratio < min(self.min_ratio, self.min_adaptive_ratio):
             return None
         kind = optimizer_kind(block, optimizer)
@@ -178,7 +178,7 @@ class ClippingSaturated(Rule):
             excerpt=clip_of(BY_VALUE if by_value else 0, usual),
         )
 
-    def _severity(self, block: Block, steps: list[_Step], ratio: float, is_sgd: bool) -> str | None:
+    def _severity(self, block: Block, steps: list[_ClippedStep], ratio: float, is_sgd: bool) -> str | None:
         """How bad it is for this optimizer; `None`: not at all."""
         if is_sgd:
             known = [step.update for step in steps if not math.isnan(step.update)]
@@ -191,14 +191,14 @@ class ClippingSaturated(Rule):
         return self.severity if scalar < self.max_scalar else "info"
 
 
-def _middle(values: list[float]) -> float:
+def _median_of(values: list[float]) -> float:
     """The median of few finite numbers, which NumPy takes ten times as long for."""
     ordered, half = sorted(values), len(values) // 2
     return ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _ClippedStep:
     """A step with a clip; `update` is NaN where it was not measured or does not matter."""
 
     iteration: int
@@ -210,8 +210,8 @@ class _Step:
 
 
 @dataclass(slots=True)
-class _Track:
+class _ClippingTrack:
     """The last steps of one optimizer."""
 
-    steps: deque[_Step]
+    steps: deque[_ClippedStep]
     finding: Finding | None = None

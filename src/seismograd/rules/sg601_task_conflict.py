@@ -9,8 +9,8 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.pairs import Pair, Pairs, cosines
-from seismograd.rules.rule import Rule
+from seismograd.analysis.loss_pairs import LossPair, LossPairs, cosines
+from seismograd.diagnosis.rule import Rule
 from seismograd.schema import Block, Evidence, Finding
 
 
@@ -56,9 +56,9 @@ class TaskConflict(Rule):
     min_share: float = 0.8
     min_samples: int = 6
 
-    _pairs: Pairs = field(default_factory=Pairs, init=False, repr=False)
+    _pairs: LossPairs = field(default_factory=LossPairs, init=False, repr=False)
     _finding: Finding | None = field(default=None, init=False, repr=False)
-    _guilty: Pair | None = field(default=None, init=False, repr=False)
+    _guilty: LossPair | None = field(default=None, init=False, repr=False)
 
     def observe(self, block: Block) -> Iterator[Finding]:
         changed = False
@@ -73,13 +73,13 @@ class TaskConflict(Rule):
     def shortfall(self) -> Message | None:
         return self._pairs.shortfall(self.min_samples)
 
-    def _conflict(self, pair: Pair) -> bool:
+    def _conflict(self, pair: LossPair) -> bool:
         return all(
             len(cosine) >= self.min_samples and float(np.median(cosine)) <= self.max_cosine and float((cosine < 0).mean()) >= self.min_share
             for cosine in (cosines(pair.early), cosines(pair.late))
         )
 
-    def _found(self, block: Block, pair: Pair, step: int) -> Finding:
+    def _found(self, block: Block, pair: LossPair, step: int) -> Finding:
         cosine = float(np.median(cosines(pair.late)))
         last = next(each for each in reversed(pair.late) if each.cosine < 0)
         shared = {int(each) for each in block.pairs["parameter"][block.pairs["iteration"] == step] if each >= 0}

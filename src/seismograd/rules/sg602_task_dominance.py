@@ -10,8 +10,8 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.pairs import Pair, Pairs, ratios
-from seismograd.rules.rule import Rule
+from seismograd.analysis.loss_pairs import LossPair, LossPairs, ratios
+from seismograd.diagnosis.rule import Rule
 from seismograd.schema import Block, Evidence, Finding
 
 
@@ -55,9 +55,9 @@ class TaskDominance(Rule):
     min_share: float = 0.9
     min_samples: int = 6
 
-    _pairs: Pairs = field(default_factory=Pairs, init=False, repr=False)
+    _pairs: LossPairs = field(default_factory=LossPairs, init=False, repr=False)
     _finding: Finding | None = field(default=None, init=False, repr=False)
-    _guilty: Pair | None = field(default=None, init=False, repr=False)
+    _guilty: LossPair | None = field(default=None, init=False, repr=False)
 
     def observe(self, block: Block) -> Iterator[Finding]:
         changed = False
@@ -73,7 +73,7 @@ class TaskDominance(Rule):
     def shortfall(self) -> Message | None:
         return self._pairs.shortfall(self.min_samples)
 
-    def _larger(self, pair: Pair) -> int | None:
+    def _larger(self, pair: LossPair) -> int | None:
         """Which of two losses dominates, 0 or 1."""
         ratio = ratios(pair.late)
         if len(ratio) < self.min_samples:
@@ -82,7 +82,7 @@ class TaskDominance(Rule):
         larger = 0 if shares[0] >= shares[1] else 1
         return larger if shares[larger] >= self.min_share and not pair.rescaled[1 - larger] else None
 
-    def _found(self, block: Block, pair: Pair, step: int, larger: int) -> Finding:
+    def _found(self, block: Block, pair: LossPair, step: int, larger: int) -> Finding:
         ratio = float(np.median(ratios(pair.late)))
         last = pair.late[-1]
         norms = (last.first_norm, last.second_norm)

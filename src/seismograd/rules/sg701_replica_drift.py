@@ -9,8 +9,8 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import distinct, integers, runs, site_of
-from seismograd.rules.rule import Rule
+from seismograd.analysis.block_rows import distinct, integers, runs, site_of
+from seismograd.diagnosis.rule import Rule
 from seismograd.schema import AnyArray, Block, EventKind, Evidence, Finding, RankFlag
 
 
@@ -55,7 +55,7 @@ class ReplicaDrift(Rule):
 
     _num_checked: int = field(default=0, init=False, repr=False)  # iterations with sums of several processes
     _num: int = field(default=0, init=False, repr=False)  # checks in a row that differ
-    _first: _Differ | None = field(default=None, init=False, repr=False)
+    _first: _Drift | None = field(default=None, init=False, repr=False)
     _had_agreed: bool = field(default=False, init=False, repr=False)
     _finding: Finding | None = field(default=None, init=False, repr=False)
 
@@ -64,8 +64,8 @@ class ReplicaDrift(Rule):
             return
         told = self._finding
         summed = block.ranks[(integers(block.ranks, "flags") & int(RankFlag.CHECKSUM)) != 0]
-        for iteration, place in runs(integers(summed, "iteration")):
-            self._check(block, summed[place], iteration)
+        for iteration, position in runs(integers(summed, "iteration")):
+            self._check(block, summed[position], iteration)
         if self._finding is not None and self._finding is not told:
             yield self._finding
 
@@ -82,7 +82,7 @@ class ReplicaDrift(Rule):
 
     def _check(self, block: Block, ranks: AnyArray, iteration: int) -> None:
         """Compare the sums of one iteration."""
-        differ: _Differ | None = None
+        differ: _Drift | None = None
         compared = False
         for group in distinct(integers(ranks, "replica_of")):
             members = ranks[integers(ranks, "replica_of") == group]
@@ -93,7 +93,7 @@ class ReplicaDrift(Rule):
             odd = np.flatnonzero(sums != sums[0])
             if len(odd) and differ is None:
                 where = site_of(block, EventKind.STEP, iteration)
-                differ = _Differ(iteration, int(members["rank"][0]), tuple(int(each) for each in members["rank"][odd]), len(members), where)
+                differ = _Drift(iteration, int(members["rank"][0]), tuple(int(each) for each in members["rank"][odd]), len(members), where)
         if not compared:
             return
         self._num_checked += 1
@@ -112,7 +112,7 @@ class ReplicaDrift(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class _Differ:
+class _Drift:
     """Processes whose weights differ from those of the first that holds the same."""
 
     iteration: int

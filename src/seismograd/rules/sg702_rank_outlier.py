@@ -9,8 +9,8 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rows import as_list, integers, numbers, runs, site_of
-from seismograd.rules.rule import Rule
+from seismograd.analysis.block_rows import as_list, integers, numbers, runs, site_of
+from seismograd.diagnosis.rule import Rule
 from seismograd.schema import AnyArray, Block, EventKind, Evidence, Finding, RankFlag
 
 
@@ -54,7 +54,7 @@ class RankOutlier(Rule):
     min_steps: int = 10
 
     _num_steps: int = field(default=0, init=False, repr=False)  # in which several processes were looked at
-    _counts: dict[int, _Count] = field(default_factory=dict[int, "_Count"], init=False, repr=False)
+    _counts: dict[int, _OutlierCount] = field(default_factory=dict[int, "_OutlierCount"], init=False, repr=False)
     _finding: Finding | None = field(default=None, init=False, repr=False)
 
     def observe(self, block: Block) -> Iterator[Finding]:
@@ -63,16 +63,16 @@ class RankOutlier(Rule):
         told = self._finding
         looked = block.ranks[(integers(block.ranks, "flags") & int(RankFlag.LOCAL)) != 0]
         norms, bad, names = numbers(looked, "local_norm"), integers(looked, "local_nonfinite"), as_list(integers(looked, "rank"))
-        for iteration, place in runs(integers(looked, "iteration")):
-            if place.stop - place.start < 2:
+        for iteration, position in runs(integers(looked, "iteration")):
+            if position.stop - position.start < 2:
                 continue
             self._num_steps += 1
-            if not bad[place].any() and norms[place].max() < self.min_ratio * norms[place].min():  # false where one is NaN
-                for rank in names[place]:
+            if not bad[position].any() and norms[position].max() < self.min_ratio * norms[position].min():  # false where one is NaN
+                for rank in names[position]:
                     self._count_of(rank).num_steps += 1
             else:
-                self._not_finite(block, looked[place], iteration)
-                self._too_large(block, looked[place], iteration)
+                self._not_finite(block, looked[position], iteration)
+                self._too_large(block, looked[position], iteration)
         if self._finding is not None and self._finding is not told:
             yield self._finding
 
@@ -83,10 +83,10 @@ class RankOutlier(Rule):
             )
         return None
 
-    def _count_of(self, rank: int) -> _Count:
+    def _count_of(self, rank: int) -> _OutlierCount:
         count = self._counts.get(rank)
         if count is None:
-            count = self._counts[rank] = _Count()
+            count = self._counts[rank] = _OutlierCount()
         return count
 
     def _not_finite(self, block: Block, ranks: AnyArray, iteration: int) -> None:
@@ -114,9 +114,9 @@ class RankOutlier(Rule):
         norm = numbers(ranks, "local_norm")
         if not np.isfinite(norm).all():
             return
-        for place, rank in enumerate(as_list(integers(ranks, "rank"))):
-            usual = float(np.median(np.delete(norm, place)))
-            large = usual > 0 and float(norm[place]) >= self.min_ratio * usual
+        for position, rank in enumerate(as_list(integers(ranks, "rank"))):
+            usual = float(np.median(np.delete(norm, position)))
+            large = usual > 0 and float(norm[position]) >= self.min_ratio * usual
             count = self._count_of(rank)
             count.num_steps += 1
             count.num_large += int(large)
@@ -130,12 +130,12 @@ class RankOutlier(Rule):
                 "the gradient of rank {rank} is {times:.2g} times as large as the median of the other ranks at step {step}, and was so in "
                 "{num} of {all} steps",
                 rank=rank,
-                times=float(norm[place]) / usual,
+                times=float(norm[position]) / usual,
                 step=iteration,
                 num=count.num_large,
                 all=count.num_steps,
             )
-            evidence = Evidence("local_norm", "", iteration, float(norm[place]), self.min_ratio * usual)
+            evidence = Evidence("local_norm", "", iteration, float(norm[position]), self.min_ratio * usual)
             self._finding = self._found(block, count.first, iteration, cause, evidence)
 
     def _found(self, block: Block, first: int, last: int, cause: Message, evidence: Evidence) -> Finding:
@@ -159,7 +159,7 @@ class RankOutlier(Rule):
 
 
 @dataclass(slots=True)
-class _Count:
+class _OutlierCount:
     """How often the norm of one process was large."""
 
     num_steps: int = 0

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 from seismograd.i18n import Message, say
-from seismograd.rules.lossinputs import words
-from seismograd.rules.rows import integers
-from seismograd.rules.rule import Rule
+from seismograd.analysis.loss_input_advice import words
+from seismograd.analysis.block_rows import integers
+from seismograd.diagnosis.rule import Rule
 from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
 
 

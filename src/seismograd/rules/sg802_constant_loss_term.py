@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import ClassVar, final
 
 from seismograd.i18n import Message, say
-from seismograd.rules.rule import Rule
+from seismograd.diagnosis.rule import Rule
 from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
 
 

@@ -11,7 +11,12 @@ from rich.text import Text
 
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
-from seismograd.schema import HISTOGRAM_BINS, HISTOGRAM_EXPONENTS_PER_BIN, HISTOGRAM_FIRST_EXPONENT, State
+from seismograd.schema import (
+    HISTOGRAM_BINS,
+    HISTOGRAM_EXPONENTS_PER_BIN,
+    HISTOGRAM_FIRST_EXPONENT,
+    State,
+)
 from seismograd.views.values import count, number, share
 
 _BAR_CELLS = 28
@@ -19,7 +24,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 @dataclass(frozen=True, slots=True)
-class Histogram:
+class GradientHistogram:
     """Counts by binary exponent of one parameter's gradient, at the sampled step they were taken."""
 
     parameter: str
@@ -33,7 +38,7 @@ class Histogram:
         return sum(self.bins)
 
 
-def nearest_histogram(run: Run, row: int, parameter: str) -> Histogram | None:
+def nearest_histogram(run: Run, row: int, parameter: str) -> GradientHistogram | None:
     """The histogram of the nearest sampled row at or before `row`; `None` when there is none, or none of this parameter."""
     sampled = np.flatnonzero(run.steps["sampled"][: row + 1])
     if len(sampled) == 0:
@@ -47,10 +52,10 @@ def nearest_histogram(run: Run, row: int, parameter: str) -> Histogram | None:
     if block.state[0, column] in (State.NOT_MEASURED, State.ABSENT):
         return None
     bins = block.samples["exponents"][0, column]  # (W,)
-    return Histogram(parameter, int(block.steps[0]["iteration"]), tuple(map(int, bins)), block.parameters[column].numel)
+    return GradientHistogram(parameter, int(block.steps[0]["iteration"]), tuple(map(int, bins)), block.parameters[column].numel)
 
 
-def bars(histogram: Histogram) -> Iterator[RenderableType]:
+def bars(histogram: GradientHistogram) -> Iterator[RenderableType]:
     """A title and one bar for each bin between the smallest and the largest that hold anything."""
     yield Text(
         translate("The {number} scalars of {parameter} by size, at step {step} (the nearest sampled)").format(

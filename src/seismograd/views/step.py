@@ -14,7 +14,7 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record.reader import Run
 from seismograd.schema import Block, Parameter, State, StepFlag
-from seismograd.views.histogram import Histogram, nearest_histogram
+from seismograd.views.histogram import GradientHistogram, nearest_histogram
 
 NO_STEP = "no_step"
 """The kind of the note in which a session says why there is no step."""
@@ -23,7 +23,7 @@ _MEASURED = (State.ZERO, State.FINITE, State.NONFINITE)
 
 
 @dataclass(frozen=True, slots=True)
-class Gradient:
+class GradientNumbers:
     """One parameter's gradient at one step. The numbers say nothing unless it was measured."""
 
     parameter: Parameter
@@ -45,7 +45,7 @@ class Gradient:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RecordedStep:
     """One recorded step: its numbers and the gradients of the parameters asked for.
 
     `grad_norm` is over all parameters, whether asked for or not. `loss` is `None` when it was not measured; `epoch` is `None` when the run
@@ -66,8 +66,8 @@ class Step:
     applied_norm: float
     flags: int
     num_backwards: int
-    gradients: tuple[Gradient, ...]
-    histogram: Histogram | None
+    gradients: tuple[GradientNumbers, ...]
+    histogram: GradientHistogram | None
 
 
 def find_row(run: Run, step: int | None) -> int:
@@ -119,7 +119,7 @@ def nearest_names(run: Run, wanted: str) -> Message:
     return say("the nearest names are {names}", names=", ".join(near)) if near else say("the run recorded no parameters")
 
 
-def read_step(run: Run, row: int, columns: Sequence[int]) -> Step:
+def read_step(run: Run, row: int, columns: Sequence[int]) -> RecordedStep:
     """Collect one row of the record."""
     block = next(run.blocks(1, row, row + 1))
     numbers = block.steps[0]
@@ -129,7 +129,7 @@ def read_step(run: Run, row: int, columns: Sequence[int]) -> Step:
     loss = float(numbers["loss"])
     epoch = int(numbers["epoch"])
     clip = (float(numbers["clip_norm"]), float(numbers["clip_limit"]))
-    return Step(
+    return RecordedStep(
         run=run,
         iteration=int(numbers["iteration"]),
         first=int(run.steps["iteration"][0]),
@@ -149,10 +149,10 @@ def read_step(run: Run, row: int, columns: Sequence[int]) -> Step:
     )
 
 
-def _gradient(parameter: Parameter, block: Block, position: int | None) -> Gradient:
+def _gradient(parameter: Parameter, block: Block, position: int | None) -> GradientNumbers:
     if position is None:
-        return Gradient(parameter, State.NOT_MEASURED, math.nan, math.nan, 0, 0)
-    return Gradient(
+        return GradientNumbers(parameter, State.NOT_MEASURED, math.nan, math.nan, 0, 0)
+    return GradientNumbers(
         parameter=block.parameters[position],
         state=State(int(block.state[0, position])),
         norm=float(block.values["grad_norm"][0, position]),

@@ -93,7 +93,7 @@ def sentences(parts: Iterable[str]) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def place_of(finding: Finding) -> tuple[str, int]:
+def location_of(finding: Finding) -> tuple[str, int]:
     """The user's file and line that a finding points to; `("", 0)` when it points nowhere."""
     file, colon, line = finding.where.rpartition(":")
     return (file, int(line)) if colon and line.isdecimal() else ("", 0)

@@ -8,7 +8,16 @@ import numpy as np
 
 from seismograd.i18n import say
 from seismograd.schema import Block, State
-from tests.synthetic import block, event, finding, info, make_parameters, note, ordinary_events, write_run
+from tests.synthetic import (
+    block,
+    event,
+    finding,
+    info,
+    make_parameters,
+    note,
+    ordinary_events,
+    write_run,
+)
 
 BAD_STEP = 60
 SPIKE_STEP = 30

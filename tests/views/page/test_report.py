@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from seismograd.record.reader import open_run
-from seismograd.views.report.forms import write_report
-from seismograd.views.source.source import open_source
+from seismograd.views.report.report_formats import write_report
+from seismograd.views.page_api.run_source import open_source
 from tests.synthetic import block, write_run
 from tests.views.page import made
 from tests.views.page.browsing import Browsing

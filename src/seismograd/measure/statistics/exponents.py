@@ -7,7 +7,11 @@ from torch import Tensor
 
 from seismograd.measure.statistics.formula import Formula, total
 from seismograd.measure.statistics.zeros import count_zeros
-from seismograd.schema import HISTOGRAM_BINS, HISTOGRAM_EXPONENTS_PER_BIN, HISTOGRAM_FIRST_EXPONENT
+from seismograd.schema import (
+    HISTOGRAM_BINS,
+    HISTOGRAM_EXPONENTS_PER_BIN,
+    HISTOGRAM_FIRST_EXPONENT,
+)
 
 
 def count_exponents(scalars: Tensor) -> Tensor:

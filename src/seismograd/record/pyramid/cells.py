@@ -24,7 +24,7 @@ STATES = "states"
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class PyramidCells:
     """Cells in order: how often each state occurs in them, and of each statistic the smallest, largest and last finite number.
 
     `counts` is (C, N, P), `extremes` by the name of a statistic (C, 3, P): NaN where no row of the cell has a finite number.
@@ -49,7 +49,7 @@ def record_dtype(level: int, num_columns: int, statistics: Mapping[str, str]) ->
     return np.dtype([(STATES, counter, (NUM_STATES, num_columns)), *extremes])
 
 
-def cells_of_rows(states: StateArray, values: Mapping[str, AnyArray]) -> Cells:
+def cells_of_rows(states: StateArray, values: Mapping[str, AnyArray]) -> PyramidCells:
     """Each row as a cell of its own  # states (R, P), values (R, P) each."""
     counts = (states[:, None, :] == np.arange(NUM_STATES, dtype=np.uint8)[:, None]).view(np.uint8)
     there = states > State.ABSENT
@@ -57,10 +57,10 @@ def cells_of_rows(states: StateArray, values: Mapping[str, AnyArray]) -> Cells:
     for name, numbers in values.items():
         finite = np.where(there & np.isfinite(numbers), numbers, np.nan).astype(np.float64)
         extremes[name] = np.broadcast_to(finite[:, None, :], (len(finite), NUM_EXTREMES, finite.shape[1]))
-    return Cells(counts, extremes)
+    return PyramidCells(counts, extremes)
 
 
-def cells_of_eights(states: StateArray, values: Mapping[str, AnyArray]) -> Cells:
+def cells_of_eights(states: StateArray, values: Mapping[str, AnyArray]) -> PyramidCells:
     """Every eight rows, of a multiple of eight, as a cell of level 1  # states (R, P), values (R, P) each."""
     shape = (len(states) // FACTOR, FACTOR, states.shape[1])
     counts = np.empty((shape[0], NUM_STATES, shape[2]), np.uint8)
@@ -71,10 +71,10 @@ def cells_of_eights(states: StateArray, values: Mapping[str, AnyArray]) -> Cells
     for name, numbers in values.items():
         finite = np.where(there & np.isfinite(numbers), numbers, np.nan).reshape(shape)
         extremes[name] = _merged(finite, finite, finite)
-    return Cells(counts, extremes)
+    return PyramidCells(counts, extremes)
 
 
-def merge(cells: Cells, size: int = FACTOR) -> Cells:
+def merge(cells: PyramidCells, size: int = FACTOR) -> PyramidCells:
     """Every `size` cells in one; the last one may have fewer."""
     if len(cells) == 0 or size == 1:
         return cells
@@ -83,7 +83,7 @@ def merge(cells: Cells, size: int = FACTOR) -> Cells:
     return join(parts)
 
 
-def _merge_evenly(cells: Cells, start: int, stop: int, size: int) -> Cells:
+def _merge_evenly(cells: PyramidCells, start: int, stop: int, size: int) -> PyramidCells:
     """Every `size` of the cells `start` to `stop` in one."""
 
     def grouped(values: AnyArray) -> AnyArray:
@@ -91,7 +91,7 @@ def _merge_evenly(cells: Cells, start: int, stop: int, size: int) -> Cells:
 
     counts = np.add.reduce(grouped(cells.counts), axis=1, dtype=np.int32)
     grouped_extremes = {name: grouped(extremes) for name, extremes in cells.extremes.items()}
-    return Cells(counts, {name: _merged(each[:, :, LOW], each[:, :, HIGH], each[:, :, LAST]) for name, each in grouped_extremes.items()})
+    return PyramidCells(counts, {name: _merged(each[:, :, LOW], each[:, :, HIGH], each[:, :, LAST]) for name, each in grouped_extremes.items()})
 
 
 def _merged(low: AnyArray, high: AnyArray, last: AnyArray) -> FloatArray:
@@ -101,25 +101,25 @@ def _merged(low: AnyArray, high: AnyArray, last: AnyArray) -> FloatArray:
     np.fmax.reduce(high, axis=1, out=merged[:, HIGH])
     latest = merged[:, LAST]
     latest[...] = last[:, -1]
-    for place in range(last.shape[1] - 2, -1, -1):
+    for position in range(last.shape[1] - 2, -1, -1):
         missing = np.isnan(latest)
         if not missing.any():
             break
-        np.copyto(latest, last[:, place], where=missing)
+        np.copyto(latest, last[:, position], where=missing)
     return merged
 
 
-def join(parts: Sequence[Cells]) -> Cells:
+def join(parts: Sequence[PyramidCells]) -> PyramidCells:
     """Cells that follow each other; there is at least one part."""
     if len(parts) == 1:
         return parts[0]
-    return Cells(
+    return PyramidCells(
         np.concatenate([part.counts for part in parts]),
         {name: np.concatenate([part.extremes[name] for part in parts]) for name in parts[0].extremes},
     )
 
 
-def to_records(cells: Cells, dtype: np.dtype[np.void]) -> AnyArray:
+def to_records(cells: PyramidCells, dtype: np.dtype[np.void]) -> AnyArray:
     """The cells as they lie in a file  # (C,)."""
     records: AnyArray = np.zeros(len(cells), dtype)
     records[STATES] = cells.counts

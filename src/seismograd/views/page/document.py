@@ -12,8 +12,8 @@ from functools import lru_cache
 from importlib.resources import files
 
 from seismograd.i18n import language
-from seismograd.views.page.texts import TEXTS
-from seismograd.views.source.words import catalogue
+from seismograd.views.page.page_texts import TEXTS
+from seismograd.views.page_api.translations import catalogue
 
 STYLES = ("vendor/uPlot.min.css", "page.css")
 SCRIPTS = (
@@ -47,14 +47,14 @@ def document(mode: str, title: str, data: str = "", only: int | None = None) -> 
     if data:
         parts.append(_block("data", "application/octet-stream", data))
     policy = f'<meta http-equiv="Content-Security-Policy" content="{html.escape(content_policy(mode))}">' if mode == "report" else ""
-    places = {
+    positions = {
         "@POLICY@": policy,
         "@TITLE@": html.escape(title),
         "@STYLE@": f"<style>{style}</style>",
         "@DATA@": "\n".join(parts),
         "@SCRIPT@": f"<script>{script}</script>",
     }
-    return re.sub("|".join(places), lambda place: places[place.group()], _file("page.html"))
+    return re.sub("|".join(positions), lambda position: positions[position.group()], _file("page.html"))
 
 
 def content_policy(mode: str) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 
 from seismograd.record.layout import recorded
 from seismograd.schema import AnyArray
-from seismograd.views.source.packing import pack, unpack
-from seismograd.views.source.source import RunSource
+from seismograd.views.page_api.packing import pack, unpack
+from seismograd.views.page_api.run_source import RunSource
 
 _MOST_CELLS = 700_000
 _MOST_COLUMNS = 540
@@ -31,13 +31,13 @@ _MOST_ELEMENTS = 8
 def bundle(source: RunSource) -> str:
     """The answers as base64 of gzip, as the page's `ReportSource` reads them."""
     answers = dict(_answers(source))
-    places: dict[str, list[int]] = {}
+    positions: dict[str, list[int]] = {}
     offset = 0
     for name, answer in answers.items():
-        places[name] = [offset, len(answer)]
+        positions[name] = [offset, len(answer)]
         offset += len(answer)
     whole = np.frombuffer(b"".join(answers.values()), np.uint8)
-    packed = pack({"answers": places, "step_rows": chosen_rows(source), "lane_rows": _lane_rows(source)}, {"bytes": whole})
+    packed = pack({"answers": positions, "step_rows": chosen_rows(source), "lane_rows": _lane_rows(source)}, {"bytes": whole})
     return base64.b64encode(gzip.compress(packed, 9, mtime=0)).decode()
 
 
@@ -82,8 +82,8 @@ def chosen_rows(source: RunSource) -> list[int]:
 def _telling_rows(source: RunSource) -> list[int]:
     """The ends, then the rows at which each finding begins, those before, after, and the last of it."""
     last = source.run.num_rows - 1
-    first_rows = [source.run.near.row_of(finding.first_step) for finding in source.judged.findings]
-    last_rows = [source.run.near.row_of(finding.last_step) for finding in source.judged.findings]
+    first_rows = [source.run.row_reader.row_of(finding.first_step) for finding in source.verdict.findings]
+    last_rows = [source.run.row_reader.row_of(finding.last_step) for finding in source.verdict.findings]
     around = [row for first in first_rows for row in (max(0, first - 1), min(last, first + 1))]
     return list(dict.fromkeys([last, 0, *first_rows, *around, *last_rows]))
 
@@ -96,7 +96,7 @@ def _lane_rows(source: RunSource) -> list[int]:
 def _chosen_columns(source: RunSource) -> list[int]:
     """Parameters whose histogram, and of the first whose line, the report holds: those of findings, then some at equal distances."""
     names = {each.name: column for column, each in enumerate(source.run.parameters)}
-    found = [names[name] for finding in source.judged.findings for name in finding.parameters[:3] if name in names]
+    found = [names[name] for finding in source.verdict.findings for name in finding.parameters[:3] if name in names]
     large = [column for column, each in enumerate(source.run.parameters) if sum(size > 1 for size in each.shape) > 1]
     pool = large or list(range(len(names)))
     even = [pool[index * (len(pool) - 1) // (_MOST_HISTOGRAMS - 1)] for index in range(_MOST_HISTOGRAMS)] if pool else []

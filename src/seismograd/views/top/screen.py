@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from seismograd.i18n import mark, translate
-from seismograd.prose import wrap
+from seismograd.views.text_layout import wrap
 from seismograd.schema import SEVERITIES, Finding, FloatArray, State
 from seismograd.views.sparkline import sparkline
-from seismograd.views.top.control import Control, listed
-from seismograd.views.top.snapshot import Layer, Snapshot
+from seismograd.views.top.screen_state import ScreenState, listed
+from seismograd.views.top.snapshot import LayerRow, RunSnapshot
 from seismograd.views.values import (
     NOTHING,
     SEVERITY_STYLES,
@@ -47,8 +47,8 @@ _SORT_WORDS = {"trouble": mark("trouble"), "norm": mark("norm"), "depth": mark("
 class Screen:
     """What fits the terminal: verdict, scalars, findings, then as many parameters as there is room for. `keys`: name the keys below."""
 
-    snapshot: Snapshot
-    control: Control
+    snapshot: RunSnapshot
+    control: ScreenState
     keys: bool = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -65,7 +65,7 @@ class Screen:
         yield from foot
 
 
-def _head(snapshot: Snapshot, width: int) -> Iterator[Text]:
+def _head(snapshot: RunSnapshot, width: int) -> Iterator[Text]:
     word, style = _STATES[snapshot.state]
     yield _line(
         Text.assemble(
@@ -93,7 +93,7 @@ def _course(name: str, value: str, course: FloatArray, seen: FloatArray, width: 
     return _line(Text.assemble((f"{name} ", "dim"), f"{value:<12} ", (spark, "cyan")), width)
 
 
-def _verdict(snapshot: Snapshot) -> str:
+def _verdict(snapshot: RunSnapshot) -> str:
     if not snapshot.num_rows:
         return translate("Nothing was recorded yet.")
     severities = [finding.severity for finding in snapshot.findings]
@@ -106,7 +106,7 @@ def _verdict(snapshot: Snapshot) -> str:
     return sentences((translate("Found: {list}").format(list=counted), steps(snapshot.step, snapshot.step)))
 
 
-def _num_nonfinite(snapshot: Snapshot) -> int:
+def _num_nonfinite(snapshot: RunSnapshot) -> int:
     return sum(layer.state == State.NONFINITE for layer in snapshot.layers)
 
 
@@ -118,7 +118,7 @@ def _findings(findings: tuple[Finding, ...], width: int) -> Iterator[Text]:
         yield Text(translate("… and {number} findings more").format(number=len(findings) - _MOST_FINDINGS), "dim")
 
 
-def _list(layers: tuple[Layer, ...], snapshot: Snapshot, control: Control, room: int, width: int) -> Iterator[RenderableType]:
+def _list(layers: tuple[LayerRow, ...], snapshot: RunSnapshot, control: ScreenState, room: int, width: int) -> Iterator[RenderableType]:
     title = translate("{shown} of {all} parameters, by {sort}").format(
         shown=len(layers), all=len(snapshot.layers), sort=translate(_SORT_WORDS[control.sort])
     )
@@ -141,7 +141,7 @@ def _list(layers: tuple[Layer, ...], snapshot: Snapshot, control: Control, room:
     yield table
 
 
-def _inspected(layer: Layer, width: int) -> Iterator[Text]:
+def _inspected(layer: LayerRow, width: int) -> Iterator[Text]:
     parameter = layer.parameter
     measured = layer.state > State.ABSENT
     yield Text(parameter.name, "bold")
@@ -163,7 +163,7 @@ def _inspected(layer: Layer, width: int) -> Iterator[Text]:
     yield Text("  " + sparkline(_log(layer.course), layer.seen, min(32, width - 4)), "cyan")
 
 
-def _keys(control: Control, width: int) -> Text:
+def _keys(control: ScreenState, width: int) -> Text:
     if control.typing:
         return Text(translate("filter: {filter}").format(filter=control.filter) + "▏", "bold")
     help_text = translate("q quit · s order · r reverse · / filter · ↑ ↓ choose · Enter inspect · Esc back")

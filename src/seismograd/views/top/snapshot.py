@@ -11,16 +11,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from seismograd.record.reader import Run
-from seismograd.schema import AnyArray, Finding, FloatArray, Parameter, State, StateArray, StepFlag
-from seismograd.views.source.at_step import row_values
-from seismograd.views.source.judged import in_order
+from seismograd.schema import (
+    AnyArray,
+    Finding,
+    FloatArray,
+    Parameter,
+    State,
+    StateArray,
+    StepFlag,
+)
+from seismograd.views.page_api.step_numbers import row_values
+from seismograd.views.page_api.page_verdict import in_order
 
 _RECENT = 256  # steps that a sparkline spans
 _COLUMNS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerRow:
     """One parameter: its state and numbers at the last step, its recent course (C,), and how bad it looks (`trouble`, 0: not at all)."""
 
     parameter: Parameter
@@ -36,7 +44,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class RunSnapshot:
     """The run as it was read: the last step's scalars, every parameter, what was found."""
 
     name: str
@@ -52,21 +60,21 @@ class Snapshot:
     losses: FloatArray
     losses_seen: FloatArray  # true where it was measured
     norms: FloatArray
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerRow, ...]
 
 
-def read_snapshot(run: Run, going_on: bool) -> Snapshot:
+def read_snapshot(run: Run, going_on: bool) -> RunSnapshot:
     """Read the run as it is now."""
     state = "ended" if run.ended else "live" if going_on else "broken"
     none = np.empty(0)
     if run.num_rows == 0:
-        return Snapshot(
+        return RunSnapshot(
             run.path.name, run.info.script, state, 0, -1, 0, None, math.nan, math.nan, in_order(run.findings), none, none, none, ()
         )
     row = run.num_rows - 1
-    step = run.near.steps(row, row + 1)[0]
-    recent = run.near.steps(max(0, row + 1 - _RECENT), row + 1)
-    return Snapshot(
+    step = run.row_reader.steps(row, row + 1)[0]
+    recent = run.row_reader.steps(max(0, row + 1 - _RECENT), row + 1)
+    return RunSnapshot(
         name=run.path.name,
         script=run.info.script,
         state=state,
@@ -84,7 +92,7 @@ def read_snapshot(run: Run, going_on: bool) -> Snapshot:
     )
 
 
-def _layers(run: Run, row: int) -> tuple[Layer, ...]:
+def _layers(run: Run, row: int) -> tuple[LayerRow, ...]:
     states, values = row_values(run, row)
     view = run.levels.parameters("grad_norm", max(0, row + 1 - _RECENT), row + 1, _COLUMNS)
     bad = view.counts[:, State.NONFINITE] > 0
@@ -93,7 +101,7 @@ def _layers(run: Run, row: int) -> tuple[Layer, ...]:
     found = {name for finding in run.findings for name in finding.parameters}
     trouble = _trouble(states, values, course, bad)
     return tuple(
-        Layer(
+        LayerRow(
             parameter=parameter,
             state=State(int(states[column])),
             norm=float(values["grad_norm"][column]),

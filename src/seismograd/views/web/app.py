@@ -20,14 +20,14 @@ from starlette.routing import Route
 from seismograd.errors import SeismogradError
 from seismograd.record import strict_json
 from seismograd.views.page.document import content_policy, document
-from seismograd.views.web.book import Book
-from seismograd.views.web.guard import Guard
+from seismograd.views.web.run_cache import RunCache
+from seismograd.views.web.request_guard import RequestGuard
 
 QUESTIONS = ("meta", "heat", "scalars", "line", "step", "histogram", "lanes", "element")
 _INTERVAL_S = 1.0
 
 
-def create_app(book: Book, token: str, host: str, names: tuple[str, ...] = (), port: int = 0) -> Starlette:
+def create_app(run_cache: RunCache, token: str, host: str, names: tuple[str, ...] = (), port: int = 0) -> Starlette:
     """The server of a book of runs. It holds no state but the book's, and needs no lifespan."""
     headers = {
         "Content-Security-Policy": f"{content_policy('view')}; frame-ancestors 'none'",
@@ -38,39 +38,39 @@ def create_app(book: Book, token: str, host: str, names: tuple[str, ...] = (), p
         "Cross-Origin-Resource-Policy": "same-origin",
         "Cache-Control": "no-store",
     }
-    answers = [Route(f"/run/{{index:int}}/{question}", _answering(book, question), methods=["GET"]) for question in QUESTIONS]
+    answers = [Route(f"/run/{{index:int}}/{question}", _answering(run_cache, question), methods=["GET"]) for question in QUESTIONS]
     routes = [
-        Route("/", _page(book), methods=["GET"]),
-        Route("/runs", _listing(book), methods=["GET"]),
-        Route("/run/{index:int}/live", _living(book), methods=["GET"]),
+        Route("/", _page(run_cache), methods=["GET"]),
+        Route("/runs", _listing(run_cache), methods=["GET"]),
+        Route("/run/{index:int}/live", _living(run_cache), methods=["GET"]),
         *answers,
     ]
-    guard = Middleware(Guard, token=token, host=host, names=names, cookie=f"seismograd-{port}", headers=headers)
+    guard = Middleware(RequestGuard, token=token, host=host, names=names, cookie=f"seismograd-{port}", headers=headers)
     app = Starlette(routes=routes, middleware=[guard])
     app.router.redirect_slashes = False  # a route is exactly its path
     return app
 
 
-def _page(book: Book) -> Callable[[Request], Response]:
+def _page(run_cache: RunCache) -> Callable[[Request], Response]:
     def page(_: Request) -> Response:
-        return HTMLResponse(document("view", "seismograd", only=0 if book.is_single else None))
+        return HTMLResponse(document("view", "seismograd", only=0 if run_cache.is_single else None))
 
     return page
 
 
-def _listing(book: Book) -> Callable[[Request], Response]:
+def _listing(run_cache: RunCache) -> Callable[[Request], Response]:
     def runs(_: Request) -> Response:
-        listed = book.list()
-        return Response(strict_json.dumps({"runs": listed, "only": 0 if book.is_single else None}), media_type="application/json")
+        listed = run_cache.list()
+        return Response(strict_json.dumps({"runs": listed, "only": 0 if run_cache.is_single else None}), media_type="application/json")
 
     return runs
 
 
-def _answering(book: Book, question: str) -> Callable[[Request], Response]:
+def _answering(run_cache: RunCache, question: str) -> Callable[[Request], Response]:
     def answer(request: Request) -> Response:
         begun, used = time.perf_counter(), time.thread_time()
         try:
-            data = book.answer(request.path_params["index"], question, dict(request.query_params))
+            data = run_cache.answer(request.path_params["index"], question, dict(request.query_params))
         except (LookupError, SeismogradError, FileNotFoundError):  # also one that is being removed
             return PlainTextResponse("no such run\n", 404)
         except ValueError:
@@ -81,24 +81,24 @@ def _answering(book: Book, question: str) -> Callable[[Request], Response]:
     return answer
 
 
-def _living(book: Book) -> Callable[[Request], Any]:
+def _living(run_cache: RunCache) -> Callable[[Request], Any]:
     async def live(request: Request) -> Response:
         index = request.path_params["index"]
         try:
-            await run_in_threadpool(book.news, index)
+            await run_in_threadpool(run_cache.news, index)
         except (LookupError, SeismogradError):
             return PlainTextResponse("no such run\n", 404)
-        return EventSourceResponse(_news(book, index), ping=15)
+        return EventSourceResponse(_news(run_cache, index), ping=15)
 
     return live
 
 
-async def _news(book: Book, index: int) -> AsyncIterator[dict[str, str]]:
+async def _news(run_cache: RunCache, index: int) -> AsyncIterator[dict[str, str]]:
     """An event at once, and one whenever there is more of the run."""
     before = None
     while True:
         try:
-            news = await run_in_threadpool(book.news, index)
+            news = await run_in_threadpool(run_cache.news, index)
         except (LookupError, SeismogradError):
             return  # it was removed
         if news != before:

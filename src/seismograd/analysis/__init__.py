@@ -1,0 +1,3 @@
+"""What several rules read of the record."""
+
+from __future__ import annotations

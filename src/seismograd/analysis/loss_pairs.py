@@ -1,0 +1,112 @@
+"""Pairs of losses that are backpropagated apart, or named by the script: how their gradients go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.analysis.block_rows import distinct, integers
+from seismograd.schema import Block, EventFlag, EventKind, FloatArray, Site
+
+KEPT = 64  # comparisons
+EARLY = 10
+
+
+class PairSample(NamedTuple):
+    """One comparison of two gradients over all parameters that both losses reach."""
+
+    step: int
+    first_norm: float
+    second_norm: float
+    cosine: float
+
+
+@dataclass(slots=True)
+class LossPair:
+    """Two losses, and how their gradients compared: in the first iterations and in the last ones."""
+
+    first: Site
+    second: Site
+    early: list[PairSample] = field(default_factory=list[PairSample])
+    late: list[PairSample] = field(default_factory=list[PairSample])
+    comparable: bool = False  # of the same forward pass, or named by the script
+    rescaled: tuple[bool, bool] = (False, False)  # the script multiplied the loss by a number
+
+    def add(self, compared: PairSample) -> None:
+        """Take in one more."""
+        if len(self.early) < EARLY:
+            self.early.append(compared)
+        self.late = [*self.late, compared][-KEPT:]
+
+    def name(self, second: bool) -> str:
+        """What a loss is called, or where it is backpropagated."""
+        site = self.second if second else self.first
+        return site.label or str(site)
+
+
+@dataclass(slots=True)
+class LossPairs:
+    """All pairs of losses seen so far, by their places in the script."""
+
+    found: dict[tuple[str, str], LossPair] = field(default_factory=dict[tuple[str, str], LossPair])
+    _optimizers: dict[int, int] = field(default_factory=dict[int, int])  # the iteration in which each stepped first
+
+    def add(self, block: Block) -> Iterator[tuple[LossPair, int]]:
+        """Take in the next iterations; each pair and iteration in which it was compared.
+
+        Losses of different forward passes are left out where there are several optimizers: they may be meant to pull against each other,
+        as those of a discriminator do.
+        """
+        optimizer = integers(block.steps, "optimizer")
+        for each in distinct(optimizer):
+            if each >= 0 and each not in self._optimizers:
+                self._optimizers[each] = int(block.steps["iteration"][np.argmax(optimizer == each)])
+        if not len(block.pairs):
+            return
+        flags = _flags(block)
+        for entry in block.pairs[integers(block.pairs, "parameter") == -1]:
+            step, first, second = int(entry["iteration"]), int(entry["first"]), int(entry["second"])
+            key = _key(block.sites[first]), _key(block.sites[second])
+            pair = self.found.setdefault(key, LossPair(block.sites[first], block.sites[second]))
+            of_first, of_second = flags.get((step, first), 0), flags.get((step, second), 0)
+            pair.comparable |= bool((of_first | of_second) & int(EventFlag.SHARED)) or bool(pair.first.label and pair.second.label)
+            pair.rescaled = (bool(of_first & int(EventFlag.RESCALED)), bool(of_second & int(EventFlag.RESCALED)))
+            pair.add(PairSample(step, float(entry["first_norm"]), float(entry["second_norm"]), float(entry["cosine"])))
+            if pair.comparable or sum(begin <= step for begin in self._optimizers.values()) < 2:
+                yield pair, step
+
+    def shortfall(self, needed: int) -> Message | None:
+        """What is missing to say anything."""
+        num = max((len(pair.late) for pair in self.found.values()), default=0)
+        if num < needed:
+            return say("needs {needed} comparisons of losses that are backpropagated apart, has {has}", needed=needed, has=num)
+        return None
+
+
+def cosines(entries: list[PairSample]) -> FloatArray:
+    """Those that are known."""
+    values = np.array([each.cosine for each in entries], np.float64)
+    return values[np.isfinite(values)]
+
+
+def ratios(entries: list[PairSample]) -> FloatArray:
+    """How many times the first norm is larger than the second, where both are finite and not zero."""
+    first = np.array([each.first_norm for each in entries], np.float64)
+    second = np.array([each.second_norm for each in entries], np.float64)
+    usable = np.isfinite(first) & np.isfinite(second) & (first > 0) & (second > 0)
+    return first[usable] / second[usable]
+
+
+def _flags(block: Block) -> dict[tuple[int, int], int]:
+    """The flags of each backward, by its iteration and site."""
+    wanted = np.isin(integers(block.events, "iteration"), integers(block.pairs, "iteration"))
+    wanted &= integers(block.events, "kind") == EventKind.BACKWARD
+    return {(int(each["iteration"]), int(each["site"])): int(each["flags"]) for each in block.events[wanted]}
+
+
+def _key(site: Site) -> str:
+    return f"{site} {site.label}"

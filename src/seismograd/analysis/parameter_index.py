@@ -1,0 +1,33 @@
+"""Parameters by themselves: which are weights, and numbers for them that stay the same while columns move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from seismograd.schema import IntArray, Parameter
+
+
+def is_weight(parameter: Parameter) -> bool:
+    """Whether it has two dimensions or more: a bias that begins at zero moves by many times its own norm, which says nothing."""
+    return sum(size > 1 for size in parameter.shape) >= 2
+
+
+@dataclass(slots=True)
+class ParameterIndex:
+    """Parameters by name, in the order in which they were first seen."""
+
+    parameters: list[Parameter] = field(default_factory=list[Parameter])
+    _positions: dict[str, int] = field(default_factory=dict[str, int])
+
+    def positions(self, parameters: Sequence[Parameter]) -> IntArray:
+        """The number of each; new names get the next ones."""
+        for parameter in parameters:
+            if parameter.name not in self._positions:
+                self._positions[parameter.name] = len(self.parameters)
+                self.parameters.append(parameter)
+            else:
+                self.parameters[self._positions[parameter.name]] = parameter
+        return np.array([self._positions[parameter.name] for parameter in parameters], np.int64)

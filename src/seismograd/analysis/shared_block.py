@@ -1,0 +1,92 @@
+"""A block as all rules read it: what several of them make of it is made once, when the first of them asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Protocol, TypeVar, cast
+
+import numpy as np
+
+from seismograd.analysis.depth_profile import LayerReader
+from seismograd.analysis.block_rows import BoolArray, by_optimizer, updates
+from seismograd.analysis.step_group_collector import StepGroupCollector
+from seismograd.analysis.windows import WindowReader
+from seismograd.schema import Block, IntArray
+
+Derived = TypeVar("Derived")
+DerivedByReader = TypeVar("DerivedByReader", covariant=True)
+_FIELDS = tuple(each.name for each in fields(Block))
+
+
+class BlockReader(Protocol[DerivedByReader]):
+    """Reads blocks in order and remembers what spans two of them."""
+
+    def read(self, block: Block, /) -> DerivedByReader:
+        """Take in the next iterations."""
+        ...
+
+
+class SharedBlock(Block):
+    """A block that the rules share."""
+
+    @classmethod
+    def of(cls, block: Block) -> SharedBlock:
+        """The same block, with nothing made of it yet."""
+        return cls(**{name: getattr(block, name) for name in _FIELDS})
+
+    @cached_property
+    def updates(self) -> BoolArray:
+        """Where a new gradient went into an update: neither skipped nor used a second time  # (B,)."""
+        return updates(self)
+
+    @cached_property
+    def updated(self) -> list[tuple[int, IntArray]]:
+        """The rows of `updates` by the optimizer that stepped first in them."""
+        return by_optimizer(self, self.updates)
+
+    @cached_property
+    def optimizers_of_rows(self) -> tuple[int, ...]:
+        """The optimizers that stepped first in any row, in ascending order."""
+        return tuple(optimizer for optimizer, _ in by_optimizer(self, np.ones(len(self), np.bool_)))
+
+    @cached_property
+    def _made(self) -> dict[int, tuple[object, Exception | None]]:
+        return {}
+
+    def read_by(self, reader: BlockReader[Derived]) -> Derived:
+        """What a reader makes of this block: it reads it once, however many rules have the reader, and fails all of them alike."""
+        if id(reader) not in self._made:
+            try:
+                self._made[id(reader)] = reader.read(self), None
+            except Exception as error:
+                self._made[id(reader)] = None, error
+        made, failure = self._made[id(reader)]
+        if failure is not None:
+            raise failure
+        return cast("Derived", made)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedReaders:
+    """What rules read blocks with together."""
+
+    step_groups: StepGroupCollector = field(default_factory=StepGroupCollector)
+    windows: WindowReader = field(default_factory=WindowReader)
+    layers: LayerReader = field(default_factory=LayerReader)
+
+
+class ReadsWithOthers(Protocol):
+    """A rule that can read with others."""
+
+    def read_with(self, readers: SharedReaders) -> None:
+        """Read with these from now on."""
+        ...
+
+
+def share_readers(rules: Iterable[ReadsWithOthers]) -> None:
+    """Let rules that have seen nothing yet read blocks together."""
+    readers = SharedReaders()
+    for rule in rules:
+        rule.read_with(readers)

@@ -1,0 +1,205 @@
+"""What the autograd graph shows of a loss: over how many samples or tokens it is a mean or a sum, and what each of them counts in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+import torch
+
+from seismograd.capture.graph.traversal import saved, source
+from seismograd.tensors.device_scalars import Product, Scalar
+from seismograd.schema import EventFlag
+
+MAX_OPERATIONS = 48  # looked at behind a loss
+
+MEAN, SUM = 1, 2  # torch's numbers for `reduction`
+
+SAME_NUMBER = frozenset(
+    {
+        "AliasBackward0",
+        "CloneBackward0",
+        "NegBackward0",
+        "ReshapeAliasBackward0",
+        "SelectBackward0",
+        "SqueezeBackward0",
+        "SqueezeBackward1",
+        "ToCopyBackward0",
+        "UnsafeViewBackward0",
+        "UnsqueezeBackward0",
+        "ViewBackward0",
+    }
+)
+OF_EACH = frozenset({"MeanBackward0", "MeanBackward1", "SumBackward0", "SumBackward1"})
+WITH_REDUCTION = frozenset(
+    {
+        "BinaryCrossEntropyBackward0",
+        "BinaryCrossEntropyWithLogitsBackward0",
+        "HuberLossBackward0",
+        "MseLossBackward0",
+        "MultiMarginLossBackward0",
+        "MultilabelMarginLossBackward0",
+        "NllLoss2DBackward0",
+        "NllLossBackward0",
+        "SmoothL1LossBackward0",
+        "SoftMarginLossBackward0",
+    }
+)
+NLL = frozenset({"NllLossBackward0", "NllLoss2DBackward0"})
+
+
+@dataclass(frozen=True, slots=True)
+class LossReduction:
+    """`count` scalars, each of which counts `weight` in the loss: 1/count in a plain mean, 1 in a sum. Both may still be on a device."""
+
+    count: Product = field(default_factory=Product)
+    weight: Product = field(default_factory=Product)
+    flags: EventFlag = EventFlag.NONE
+    shown: bool = True
+
+
+_NOT_KNOWN = Product((Scalar(math.nan),))
+NOT_SHOWN = LossReduction(_NOT_KNOWN, _NOT_KNOWN, shown=False)
+
+
+def reduction_of(loss: object) -> LossReduction | None:
+    """How a loss was put together, read from the last operations of its graph; `None` when they do not show it.
+
+    Where they show only that it was multiplied or divided by a number, as when all before that was
+    compiled, count and weight are NaN. Nothing is computed that the script has not, but for counting
+    a mask or the targets that count; saved tensors that are not at hand (checkpointing, offloading)
+    are left alone.
+    """
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or loss.grad_fn is None:
+        return None
+    found = _reduction(loss.grad_fn, MAX_OPERATIONS)
+    return found if found.shown or found.flags else None
+
+
+def _reduction(top: Any, budget: int) -> LossReduction:
+    factors, divisors = Product(), list[Any]()
+    rescaled = EventFlag.NONE
+    node = top
+    while node is not None and budget > 0:
+        budget -= 1
+        name: str = node.name()
+        if name in OF_EACH or name in WITH_REDUCTION:
+            return _rescaled(_reduced(node, name, divisors), factors, rescaled)
+        if name in SAME_NUMBER:
+            node = source(node)
+        elif name in ("MulBackward0", "DivBackward0"):
+            position, other = _constant(node, name)
+            if other is None:
+                break
+            factors = factors.times(other) if name == "MulBackward0" else factors.over(other)
+            if name == "DivBackward0":
+                divisors.append(other)
+            rescaled = EventFlag.RESCALED
+            node = source(node, position)
+        elif name in ("AddBackward0", "SubBackward0"):
+            first = source(node)
+            if first is not None and first.name() == "MulBackward1":  # label smoothing: the main term of one and the same loss
+                first = source(first)
+            terms = [_reduction(each, budget // 2) for each in (first, source(node, 1)) if each is not None]
+            main = next((term for term in terms if term.shown), terms[0] if terms else NOT_SHOWN)
+            return _rescaled(main, factors, rescaled)
+        else:
+            break
+    return replace(NOT_SHOWN, flags=rescaled)
+
+
+def _rescaled(main: LossReduction, factors: Product, rescaled: EventFlag) -> LossReduction:
+    """The main term of a loss, multiplied by what comes after it."""
+    flags = main.flags | rescaled
+    return replace(main, weight=main.weight * factors, flags=flags) if main.shown else replace(NOT_SHOWN, flags=flags)
+
+
+def _constant(node: Any, name: str) -> tuple[int, torch.Tensor | None]:
+    """Which operand leads on, and the other one, when that is a single number without a gradient of its own."""
+    sources = node.next_functions
+    if sources[0][0] is not None and (len(sources) < 2 or sources[1][0] is None):
+        other = saved(node, "other")
+        return 0, other if other is not None and other.numel() == 1 else None
+    if name == "MulBackward0" and len(sources) > 1 and sources[0][0] is None:
+        other = saved(node, "self")
+        return 1, other if other is not None and other.numel() == 1 else None
+    return 0, None
+
+
+def _shape_of_source(node: Any) -> tuple[int, ...] | None:
+    """The shape of what a node was given: its source says it of its own result."""
+    source, position = node.next_functions[0] if node.next_functions else (None, 0)
+    if source is None or source.name().endswith("AccumulateGrad"):
+        leaf = None if source is None else source.variable
+        return None if leaf is None else tuple(leaf.shape)
+    metadata = getattr(source, "_input_metadata", None)
+    return None if metadata is None or position >= len(metadata) else tuple(int(size) for size in metadata[position].shape)
+
+
+def _reduced(node: Any, name: str, divisors: list[Any]) -> LossReduction:
+    shape = _shape_of_source(node)
+    if shape is None:
+        return NOT_SHOWN
+    numel = prod(shape)
+    if name in WITH_REDUCTION:
+        if name in NLL:
+            counted = _counted_targets(node)
+        else:
+            counted = Product().times(float(numel))
+        reduction = node._saved_reduction
+        if counted is None or reduction not in (MEAN, SUM):
+            return NOT_SHOWN
+        if reduction == MEAN:
+            return LossReduction(counted, Product().over_all(counted))
+        return _summed(counted, shape, divisors)
+    if name.startswith("Mean"):
+        numel = int(node._saved_self_sym_numel)
+        return LossReduction(Product().times(float(numel)), Product().over(float(numel)))
+    masked = _masked(source(node), shape)
+    return _summed(masked if masked is not None else Product().times(float(numel)), shape, divisors)
+
+
+def _summed(counted: Product, shape: tuple[int, ...], divisors: list[Any]) -> LossReduction:
+    """A sum; divided by the number of samples it is their mean, so that they are what counts."""
+    samples = float(shape[0]) if shape else 1.0
+    numbers = [float(each) for each in divisors if each.device.type == "cpu" and not each.is_complex()]
+    by_count = not counted.pending() and counted.read() in numbers  # a mean by hand: what else divides is something else
+    if samples in numbers and not by_count and len(shape) > 1:
+        return LossReduction(Product().times(samples), Product())
+    return LossReduction(counted, Product(), EventFlag.NONE if divisors else EventFlag.SUMMED)
+
+
+def _counted_targets(node: Any) -> Product | None:
+    """How many targets are not `ignore_index`. For a mean torch has counted them (by their class weights, if there are any)."""
+    if node._saved_reduction == MEAN:
+        total = saved(node, "total_weight")
+        return None if total is None else Product().times(total)
+    target = saved(node, "target")
+    if target is None:
+        return None
+    ignored: int = node._saved_ignore_index
+    ignored -= (1 << 64) if ignored >= 1 << 63 else 0
+    return Product().times((target != ignored).sum())
+
+
+def _masked(node: Any, shape: tuple[int, ...]) -> Product | None:
+    """How many scalars a mask lets through, where what is summed was multiplied by one or comes from a loss that ignores some."""
+    for _ in range(4):
+        if node is None:
+            return None
+        name = node.name()
+        if name == "MulBackward0":
+            for operand in ("other", "self"):
+                mask = saved(node, operand)
+                if mask is not None and source(node, 1 if operand == "other" else 0) is None and mask.numel() > 1:
+                    times = prod(shape) // max(mask.numel(), 1)  # it may have been broadcast
+                    return Product().times(torch.count_nonzero(mask)).times(float(max(times, 1)))
+            return None
+        if name in NLL:
+            return _counted_targets(node)
+        if name not in SAME_NUMBER:
+            return None
+        node = source(node)
+    return None

@@ -1,0 +1,186 @@
+"""What a loss holds that has no graph: a number that is added and changes nothing. Its value is what the terms with a graph leave over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
+from seismograd.capture.loop.look_schedule import is_looked_at
+from seismograd.tensors.device_scalars import Scalar
+from seismograd.schema import FactKind
+
+MAX_TERMS = 64
+MAX_SCALARS = 1 << 22  # that the terms of one loss are computed from again
+
+REDUCTIONS = ("none", "mean", "sum")  # by torch's numbers
+KEEPS_ITS_RESULT = frozenset(
+    {
+        "ExpBackward0",
+        "LogSoftmaxBackward0",
+        "ReluBackward0",
+        "SigmoidBackward0",
+        "SoftmaxBackward0",
+        "SqrtBackward0",
+        "TanhBackward0",
+    }
+)
+OF_ITSELF: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"AbsBackward0": torch.abs, "LogBackward0": torch.log}
+OF_TWO: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"MulBackward0": torch.mul, "DivBackward0": torch.div}
+ADDING = frozenset({"AddBackward0", "SubBackward0"})
+
+
+class NotKnownError(Exception):
+    """A term cannot be computed again from what its operations have kept."""
+
+
+class LossTerms:
+    """Looks at the first losses of each line, and ever more rarely at later ones; tells the value of what has no graph."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._num: Counter[int] = Counter()  # backwards by site
+
+    def look(self, site: int, loss: object, scale: Scalar | None) -> None:
+        """A backward of this loss, which was multiplied by `scale`, begins at this site."""
+        self._num[site] += 1
+        if not is_looked_at(self._num[site]) or not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            return
+        constant = constant_term(loss)
+        if constant is not None:
+            factor = 1.0 if scale is None else scale.read()
+            self._facts.tell(FactKind.CONSTANT_TERM, site=site, constant=constant / factor, loss=float(loss.detach()) / factor)
+
+
+def constant_term(loss: torch.Tensor) -> float | None:
+    """The sum of what was added to a loss without a graph; `None` where there is nothing, or where the rest cannot be computed again."""
+    if loss.grad_fn is None or not _has_constant(loss.grad_fn):
+        return None
+    terms = _Terms()
+    try:
+        with torch.no_grad():
+            return float(loss.detach()) - terms.value(loss.grad_fn)
+    except NotKnownError:
+        return None
+
+
+def _has_constant(top: Any) -> bool:
+    stack, num = [top], 0
+    while stack and num < MAX_TERMS:
+        node = stack.pop()
+        num += 1
+        if node is None or shape_of(node) not in ((), (1,)):
+            continue
+        name = node.name()
+        if name in ADDING and (source(node) is None or source(node, 1) is None):
+            return True
+        if name in ADDING or name in ("MulBackward0", "DivBackward0", "NegBackward0") or name in SAME_VALUES:
+            stack.extend(below for below, _ in node.next_functions)
+    return False
+
+
+@dataclass(slots=True)
+class _Terms:
+    """Computes terms with a graph again, within a number of terms and of scalars; those without count nothing."""
+
+    num: int = 0
+    num_scalars: int = 0
+
+    def value(self, node: Any) -> float:
+        """The value of a node of one number, without the constants in it."""
+        self.num += 1
+        if self.num > MAX_TERMS:
+            raise NotKnownError
+        name: str = node.name()
+        if shape_of(node) in ((), (1,)):
+            if name in ADDING:
+                alpha = float(node._saved_alpha) * (1 if name == "AddBackward0" else -1)
+                one, other = source(node), source(node, 1)
+                return (0.0 if one is None else self.value(one)) + (0.0 if other is None else alpha * self.value(other))
+            if name == "NegBackward0":
+                return -self.value(source(node))
+            if name in SAME_VALUES:
+                return self.value(source(node))
+            if name in OF_TWO and (source(node) is None or source(node, 1) is None):
+                return self._scaled(node, name)
+        return float(self._reduced(node, name))
+
+    def _scaled(self, node: Any, name: str) -> float:
+        """A term times a number, or divided by one."""
+        position = 1 if source(node) is None else 0
+        number = self._kept(node, "other" if position == 0 else "self")
+        if position == 1 and name == "DivBackward0":
+            raise NotKnownError
+        value = self.value(source(node, position))
+        return value * float(number) if name == "MulBackward0" else value / float(number)
+
+    def _reduced(self, node: Any, name: str) -> torch.Tensor:
+        if name in ("MeanBackward0", "SumBackward0"):
+            each = self._each(source(node))
+            return each.mean() if name == "MeanBackward0" else each.sum()
+        result = self._of_loss_function(node, name)
+        if result is None or result.numel() != 1:
+            raise NotKnownError
+        return result
+
+    def _each(self, node: Any) -> torch.Tensor:
+        """The values of a node of many numbers, in any order."""
+        if node is None:
+            raise NotKnownError
+        name: str = node.name()
+        if name in KEEPS_ITS_RESULT:
+            return self._kept(node, "result")
+        if name in OF_ITSELF:
+            return OF_ITSELF[name](self._kept(node, "self"))
+        if name in OF_TWO:
+            return OF_TWO[name](self._kept(node, "self"), self._kept(node, "other"))
+        if name == "PowBackward0":
+            return self._kept(node, "self") ** float(node._saved_exponent)
+        if name == "NegBackward0":
+            return -self._each(source(node))
+        if name in SAME_VALUES and name != "ExpandBackward0":
+            return self._each(source(node))
+        result = self._of_loss_function(node, name)
+        if result is None:
+            raise NotKnownError
+        return result
+
+    def _of_loss_function(self, node: Any, name: str) -> torch.Tensor | None:
+        given = saved(node, "self") if name.endswith("Backward0") else None
+        if given is None or not hasattr(node, "_saved_reduction"):
+            return None
+        one, target, how = self._kept(node, "self"), self._kept(node, "target"), REDUCTIONS[int(node._saved_reduction)]
+        weight = saved(node, "weight")
+        match name:
+            case "NllLossBackward0" | "NllLoss2DBackward0":
+                ignored = int(node._saved_ignore_index)
+                ignored -= (1 << 64) if ignored >= 1 << 63 else 0
+                return F.nll_loss(one, target, weight, ignore_index=ignored, reduction=how)
+            case "MseLossBackward0":
+                return F.mse_loss(one, target, reduction=how)
+            case "SmoothL1LossBackward0":
+                return F.smooth_l1_loss(one, target, beta=node._saved_beta, reduction=how)
+            case "HuberLossBackward0":
+                return F.huber_loss(one, target, delta=node._saved_delta, reduction=how)
+            case "BinaryCrossEntropyBackward0":
+                return F.binary_cross_entropy(one, target, weight, reduction=how)
+            case "BinaryCrossEntropyWithLogitsBackward0":
+                pos_weight = saved(node, "pos_weight")
+                return F.binary_cross_entropy_with_logits(one, target, weight, reduction=how, pos_weight=pos_weight)
+            case _:
+                return None
+
+    def _kept(self, node: Any, name: str) -> torch.Tensor:
+        value = saved(node, name)
+        if value is None or value.layout is not torch.strided:
+            raise NotKnownError
+        self.num_scalars += value.numel()
+        if self.num_scalars > MAX_SCALARS:
+            raise NotKnownError
+        return value

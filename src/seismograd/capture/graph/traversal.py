@@ -1,0 +1,219 @@
+"""What the autograd graph of a loss shows of the forward pass: the order in which parameters were used, and what was done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+MAX_NODES = 200_000
+MAX_HOPS = 8  # from the operation that reads a parameter to the activation behind it
+LEAF = (1 << 64) - 1  # the sequence number of AccumulateGrad
+
+ACTIVATIONS = {
+    "ReluBackward0": "relu",
+    "LeakyReluBackward0": "leaky_relu",
+    "SigmoidBackward0": "sigmoid",
+    "TanhBackward0": "tanh",
+    "GeluBackward0": "gelu",
+    "SiluBackward0": "silu",
+    "EluBackward0": "elu",
+    "MishBackward0": "mish",
+    "SoftplusBackward0": "softplus",
+    "HardtanhBackward0": "hardtanh",
+    "HardsigmoidBackward0": "hardsigmoid",
+    "HardswishBackward0": "hardswish",
+    "ThresholdBackward0": "relu",
+    "SoftmaxBackward0": "softmax",
+    "LogSoftmaxBackward0": "log_softmax",
+    "LogSigmoidBackward0": "log_sigmoid",
+}
+LOOK_UPS = frozenset({"EmbeddingBackward0", "EmbeddingBagBackward0", "GatherBackward0", "IndexBackward0", "IndexSelectBackward0"})
+SAME_VALUES = frozenset(
+    {
+        "CloneBackward0",
+        "ExpandBackward0",
+        "PermuteBackward0",
+        "ReshapeAliasBackward0",
+        "SqueezeBackward1",
+        "TBackward0",
+        "ToCopyBackward0",
+        "TransposeBackward0",
+        "UnsafeViewBackward0",
+        "UnsqueezeBackward0",
+        "ViewBackward0",
+    }
+)
+ON_THE_WAY = SAME_VALUES | {  # between an operation and its activation
+    "AddBackward0",
+    "CudnnBatchNormBackward0",
+    "FusedDropoutBackward0",
+    "MaxPool2DWithIndicesBackward0",
+    "AvgPool2DBackward0",
+    "MulBackward0",
+    "NativeBatchNormBackward0",
+    "NativeDropoutBackward0",
+    "NativeGroupNormBackward0",
+    "NativeLayerNormBackward0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GraphLeaf:
+    """A leaf tensor of a graph; what its operation's output goes through next, and the dtype of that operation where it is another.
+
+    `beside`: the ids of the weights that lie on another path, side by side with it (`side_by_side`).
+    """
+
+    tensor: torch.Tensor
+    activation: str = ""
+    compute_dtype: str = ""
+    beside: frozenset[int] = frozenset()
+
+
+def leaves_in_order(tops: list[Any]) -> list[GraphLeaf]:
+    """Every leaf tensor that the graph below these nodes reaches, in the order of first use in the forward pass.
+
+    Autograd numbers its nodes in the order in which the forward pass makes them (`Node._sequence_nr`), so the smallest number among the
+    nodes that read a leaf is when it was first used; inputs of the same node keep their order. Empty for a graph of more than
+    `MAX_NODES` nodes.
+    """
+    found: dict[int, tuple[tuple[int, int], torch.Tensor, Any]] = {}
+    stack: list[Any] = [top for top in tops if top is not None]
+    seen: set[Any] = set(stack)
+    read_by: dict[Any, Any] = {}  # a node -> one that reads its output
+    while stack:
+        node = stack.pop()
+        number: int = node._sequence_nr()
+        for position, (source, _) in enumerate(node.next_functions):
+            if source is None:
+                continue
+            leaf = getattr(source, "variable", None) if source._sequence_nr() == LEAF else None
+            if leaf is not None:
+                key = (number, position)
+                if id(leaf) not in found or key < found[id(leaf)][0]:
+                    found[id(leaf)] = (key, leaf, node)
+            elif source not in seen:
+                seen.add(source)
+                read_by[source] = node
+                stack.append(source)
+                if len(seen) > MAX_NODES:
+                    return []
+    beside = side_by_side(seen)
+    return [_leaf(leaf, node, read_by, beside) for _, leaf, node in sorted(found.values(), key=lambda entry: entry[0])]
+
+
+def side_by_side(nodes: Iterable[Any]) -> dict[int, frozenset[int]]:
+    """Of the weights of at least two dimensions in this graph, by their ids: which lie on another path, that of another network.
+
+    Two paths are told apart where they meet: an operation, of the loss at the latest, one input of which
+    comes from two weights or more that are not behind the other, and the other way round. A single weight
+    is no path: query and key lie side by side as well. Nor are weights that only meet each other before
+    they are used, as direction and length do in a normalised one: no data has come in between.
+    """
+    weights: dict[int, int] = {}  # the id of each to its bit
+    behind: dict[Any, int] = {}
+    beside: dict[int, int] = {}  # by bit
+    fed: set[Any] = set()  # operations that data has come to: an input that needs no gradient
+    for node in sorted(nodes, key=lambda each: each._sequence_nr()):  # what an operation reads was made before it
+        here, is_fed = 0, node.name() in LOOK_UPS or any(source is None for source, _ in node.next_functions)
+        for source, _ in node.next_functions:
+            if source is None:
+                continue
+            leaf = getattr(source, "variable", None) if source._sequence_nr() == LEAF else None
+            if leaf is not None:
+                one = 1 << weights.setdefault(id(leaf), len(weights)) if leaf.ndim > 1 else 0
+            else:
+                one = behind.get(source, 0)
+            mine, other = here & ~one, one & ~here
+            if mine & (mine - 1) and other & (other - 1) and source in fed:  # two bits at least in each
+                for some, rest in ((mine, other), (other, mine)):
+                    for bit in _bits(some):
+                        beside[bit] = beside.get(bit, 0) | rest
+            here |= one
+            is_fed |= source in fed
+        behind[node] = here
+        if is_fed:
+            fed.add(node)
+    ids = list(weights)
+    return {ids[bit]: frozenset(ids[other] for other in _bits(others)) for bit, others in beside.items()}
+
+
+def _bits(number: int) -> Iterator[int]:
+    while number:
+        lowest = number & -number
+        yield lowest.bit_length() - 1
+        number ^= lowest
+
+
+def shares_operations(tops: list[Any], last: int) -> bool:
+    """Whether the graph below these nodes has operations that were made before the one with number `last` was, or with it."""
+    stack: list[Any] = [top for top in tops if top is not None]
+    seen: set[Any] = set(stack)
+    while stack:
+        node = stack.pop()
+        if node._sequence_nr() <= last:
+            return True
+        for source, _ in node.next_functions:
+            if source is not None and source not in seen and source._sequence_nr() != LEAF:
+                seen.add(source)
+                stack.append(source)
+        if len(seen) > MAX_NODES:
+            return False
+    return False
+
+
+def source(node: Any, position: int = 0) -> Any:
+    """What made an operand of a node; `None` where it has no graph."""
+    sources = node.next_functions
+    return sources[position][0] if position < len(sources) else None
+
+
+def saved(node: Any, name: str) -> torch.Tensor | None:
+    """A tensor that a node keeps, as it is: nothing that a hook packed away is unpacked."""
+    data = getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
+    return data.detach() if isinstance(data, torch.Tensor) else None
+
+
+def shape_of(node: Any) -> tuple[int, ...]:
+    """The shape of the first result of a node; empty where it does not say."""
+    metadata = getattr(node, "_input_metadata", None)
+    return tuple(int(size) for size in metadata[0].shape) if metadata else ()
+
+
+def last_number(tops: list[Any]) -> int:
+    """The number of the last operation of these graphs; -1 when there is none."""
+    last = -1
+    for top in tops:
+        number = -1 if top is None else top._sequence_nr()
+        if last < number != LEAF:
+            last = number
+    return last
+
+
+def _leaf(leaf: torch.Tensor, node: Any, read_by: dict[Any, Any], beside: Mapping[int, frozenset[int]]) -> GraphLeaf:
+    activation, compute_dtype = _used(leaf, node, read_by)
+    return GraphLeaf(leaf, activation, compute_dtype, beside.get(id(leaf), frozenset()))
+
+
+def _used(leaf: torch.Tensor, node: Any, read_by: dict[Any, Any]) -> tuple[str, str]:
+    """The activation behind the operation that reads a leaf, and the dtype of that operation where it is another."""
+    while node is not None and node.name() in SAME_VALUES:
+        node = read_by.get(node)
+    if node is None:
+        return "", ""
+    metadata = getattr(node, "_input_metadata", None)
+    dtype = metadata[0].dtype if metadata else leaf.dtype
+    compute_dtype = str(dtype).removeprefix("torch.") if dtype != leaf.dtype and dtype.is_floating_point else ""
+    for _ in range(MAX_HOPS):
+        node = read_by.get(node)
+        if node is None:
+            break
+        name: str = node.name()
+        if name in ACTIVATIONS:
+            return ACTIVATIONS[name], compute_dtype
+        if name not in ON_THE_WAY:
+            break
+    return "", compute_dtype

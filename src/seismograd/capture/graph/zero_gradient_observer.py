@@ -1,0 +1,69 @@
+"""Sees that a step had gradients of nothing but zeros, and asks the next graph why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.iteration import GradientReading
+from seismograd.capture.loop.look_schedule import is_looked_at
+from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.graph.zero_gradient_origin import blocked_by
+from seismograd.schema import FactKind
+
+MAX_NAMES = 64
+
+
+class ZeroGradients:
+    """Looks at a graph where the step before had a gradient of zeros: at the first such backwards, and ever more rarely later."""
+
+    def __init__(self, facts: Facts, parameter_table: ParameterTable) -> None:
+        self._facts, self._parameter_table = facts, parameter_table
+        self._num: Counter[int] = Counter()  # backwards after a step with a gradient of zeros, by optimizer
+        self._told: set[tuple[int, str, str, tuple[str, ...]]] = set()
+
+    def look(self, site: int, tops: list[Any], windows: Sequence[OptimizerWindow]) -> None:
+        """A backward begins at this site, that may concern these windows."""
+        concerned = [window for window in windows if _has_zeros(window.last) and self._is_time(window)]
+        blocked = blocked_by(tops) if concerned else None
+        if blocked is None:
+            return
+        named = {
+            self._parameter_table.parameters[c].name for leaf in blocked.leaves if leaf in self._parameter_table and (c := self._parameter_table.column(leaf)) >= 0
+        }
+        weight = blocked.weight
+        of_zeros = "" if weight is None or weight not in self._parameter_table else self._parameter_table.parameters[self._parameter_table.column(weight)].name
+        for window in concerned:
+            own = tuple(p.name for p in self._parameter_table.parameters if p.optimizer == window.index and p.name in named)
+            key = (window.index, str(blocked.cause), blocked.operation, own)
+            if own and (key not in self._told or not _has_more(window.last)):
+                self._told.add(key)
+                self._facts.tell(
+                    FactKind.ZERO_GRADIENT,
+                    site=site,
+                    optimizer=window.index,
+                    parameters=own[:MAX_NAMES],
+                    cause=str(blocked.cause),
+                    operation=blocked.operation,
+                    weight=of_zeros,
+                    num=len(own),
+                )
+
+    def _is_time(self, window: OptimizerWindow) -> bool:
+        self._num[window.index] += 1
+        return is_looked_at(self._num[window.index])
+
+
+def _has_zeros(reading: GradientReading | None) -> bool:
+    """Whether any gradient of this step was nothing but zeros, as far as the numbers are there."""
+    if reading is None or (reading.arrival is not None and not reading.arrival.is_done()):
+        return False
+    return bool((reading.values["grad_norm"] == 0).any())
+
+
+def _has_more(reading: GradientReading | None) -> bool:
+    """Whether there were others: of those that are all zero each look is told, so that the rule finds one where they begin."""
+    return reading is not None and bool((reading.values["grad_norm"] > 0).any())

@@ -1,0 +1,233 @@
+"""Why gradients are exactly zero: the operations of a graph that let none through, found where gradients were zero before."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from seismograd.capture.graph.traversal import LEAF, SAME_VALUES, saved, shape_of, source
+from seismograd.capture.graph.loss_reduction import NLL
+from seismograd.schema import ZeroCause
+
+MAX_NODES = 20_000
+MAX_SCALARS = 1 << 26  # that are looked at for one loss
+
+ROUNDING = {
+    "CeilBackward0": "ceil",
+    "FloorBackward0": "floor",
+    "RoundBackward0": "round",
+    "RoundBackward1": "round",
+    "SignBackward0": "sign",
+    "TruncBackward0": "trunc",
+}
+ACTIVATED = {"ReluBackward0": "relu", "ThresholdBackward0": "relu"}  # zero where the result is
+COMPARING = frozenset({"HuberLossBackward0", "MseLossBackward0", "SmoothL1LossBackward0"})
+PRODUCTS = {  # the operands of a product by the places of their sources, as the node keeps them
+    "AddmmBackward0": {1: "mat1", 2: "mat2"},
+    "BaddbmmBackward0": {1: "batch1", 2: "batch2"},
+    "BmmBackward0": {0: "self", 1: "mat2"},
+    "ConvolutionBackward0": {0: "input", 1: "weight"},
+    "MmBackward0": {0: "self", 1: "mat2"},
+    "MulBackward0": {0: "self", 1: "other"},
+    "MvBackward0": {0: "self", 1: "vec"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Leaves that no gradient reaches, why, and the operation that is nearest to the loss; `weight` is the one of zeros, if that is it."""
+
+    cause: ZeroCause
+    operation: str
+    leaves: tuple[torch.Tensor, ...]
+    weight: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    cause: ZeroCause
+    node: Any
+    operation: str = ""
+    weight: torch.Tensor | None = None
+
+
+def blocked_by(tops: list[Any]) -> Blocked | None:
+    """What keeps gradients from leaves of this graph; `None` when every leaf has a way to the loss, as far as the graph shows it."""
+    every = _leaves(tops, lambda _node: {})
+    budget = [MAX_SCALARS]
+    stops: list[_Stop] = []
+
+    def stop(node: Any) -> dict[int, _Stop]:
+        found = dict(_stops_at(node, budget))
+        stops.extend(found.values())
+        return found
+
+    reached = _leaves(tops, stop)
+    left = tuple(leaf for key, leaf in every.items() if key not in reached)
+    if not left or not stops:
+        return None
+    first = min(stops, key=lambda each: each.cause == ZeroCause.ZERO_INPUT)  # a layer of zeros has a cause of its own; else the nearest
+    return Blocked(first.cause, first.operation, left, first.weight)
+
+
+def _leaves(tops: list[Any], stops_at: Callable[[Any], dict[int, _Stop]]) -> dict[int, torch.Tensor]:
+    """The leaves that are reached from these nodes, those nearest to them first, without the edges where it stops."""
+    queue = deque(top for top in tops if top is not None)
+    seen: set[Any] = set(queue)
+    leaves: dict[int, torch.Tensor] = {}
+    while queue and len(seen) < MAX_NODES:
+        node = queue.popleft()
+        if node._sequence_nr() == LEAF:
+            leaf = getattr(node, "variable", None)
+            if leaf is not None:
+                leaves[id(leaf)] = leaf
+            continue
+        stopped = stops_at(node)
+        for position, (below, _) in enumerate(node.next_functions):
+            if below is not None and below not in seen and position not in stopped:
+                seen.add(below)
+                queue.append(below)
+    return leaves
+
+
+def _stops_at(node: Any, budget: list[int]) -> Iterator[tuple[int, _Stop]]:
+    """The sources of a node that get no gradient from it, whatever it gets."""
+    name: str = node.name()
+    if name in PRODUCTS:
+        yield from _of_product(node, name, budget)
+        return
+    cause, operation = _whole(node, name, budget)
+    if cause is not None:
+        for position in range(len(node.next_functions)):
+            yield position, _Stop(cause, node, operation)
+    elif name == "WhereBackward0":
+        condition = _kept(node, "condition", budget)
+        if condition is not None:
+            for position, is_off in ((0, not bool(condition.any())), (1, bool(condition.all()))):
+                if is_off:
+                    yield position, _Stop(ZeroCause.MASKED, node, "where")
+
+
+def _whole(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, str]:
+    """Why a node passes nothing on to any of its sources; `None` when it does."""
+    if name in ROUNDING:
+        return ZeroCause.ROUNDING, ROUNDING[name]
+    if name in ("SoftmaxBackward0", "LogSoftmaxBackward0"):
+        return _of_softmax(node, name, budget)
+    if name in ACTIVATED:
+        result = _kept(node, "result" if name == "ReluBackward0" else "self", budget)
+        return (ZeroCause.FLAT, ACTIVATED[name]) if result is not None and not bool((result > 0).any()) else (None, "")
+    if name in ("SigmoidBackward0", "TanhBackward0"):
+        result = _kept(node, "result", budget)
+        if result is None:
+            return None, ""
+        slope = result * (1 - result) if name == "SigmoidBackward0" else 1 - result * result
+        return (ZeroCause.FLAT, name.removesuffix("Backward0").lower()) if _is_zero(slope) else (None, "")
+    if name.startswith(("ClampBackward", "ClampMinBackward", "ClampMaxBackward", "HardtanhBackward")):
+        return (ZeroCause.FLAT, "clamp") if _is_clamped(node, budget) else (None, "")
+    if name in NLL:
+        return (ZeroCause.IGNORED, "nll_loss") if _is_ignored(node) else (None, "")
+    if name in COMPARING:
+        one, other = _kept(node, "self", budget), _kept(node, "target", budget)
+        if one is None or other is None or not torch.equal(one, other):
+            return None, ""
+        return (ZeroCause.SOLVED if source(node, 1) is None or source(node) is None else ZeroCause.WITH_ITSELF), ""
+    if name in ("MaskedFillBackward0", "NativeDropoutBackward0"):
+        is_fill = name == "MaskedFillBackward0"
+        mask = _kept(node, "mask" if is_fill else "result1", budget)
+        passes_none = mask is not None and (bool(mask.all()) if is_fill else _is_zero(mask))
+        return (ZeroCause.MASKED, "masked_fill" if is_fill else "dropout") if passes_none else (None, "")
+    if name in ("ExpBackward0", "DivBackward0", "SubBackward0"):
+        return (ZeroCause.WITH_ITSELF, "ratio") if _is_ratio_of_one(node, name, budget) else (None, "")
+    return None, ""
+
+
+def _of_product(node: Any, name: str, budget: list[int]) -> Iterator[tuple[int, _Stop]]:
+    """An operand of a product gets no gradient where the other one is zero."""
+    operands = PRODUCTS[name]
+    (one, first), (other, second) = operands.items()
+    for position, partner, kept in ((one, other, second), (other, one, first)):
+        value = _kept(node, kept, budget) if source(node, position) is not None else None
+        if value is None or not _is_zero(value):
+            continue
+        made_by = source(node, partner)
+        leaf = _leaf_behind(made_by)
+        if leaf is not None and leaf.dim() > 0:
+            yield position, _Stop(ZeroCause.ZERO_WEIGHT, node, "", leaf)
+        elif made_by is None:
+            yield position, _Stop(ZeroCause.ZERO_FACTOR, node, "×" if value.numel() == 1 else "mask")
+        else:
+            yield position, _Stop(ZeroCause.ZERO_INPUT, node)
+
+
+def _of_softmax(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, str]:
+    dim, shape = int(node._saved_dim), shape_of(node)
+    dim -= (1 << 64) if dim >= 1 << 63 else 0
+    operation = "softmax" if name == "SoftmaxBackward0" else "log_softmax"
+    if shape and shape[dim] == 1:
+        return ZeroCause.SOFTMAX_OF_ONE, operation
+    result = _kept(node, "result", budget) if name == "SoftmaxBackward0" else None
+    return (ZeroCause.FLAT, operation) if result is not None and _is_zero(result * (1 - result)) else (None, "")
+
+
+def _is_clamped(node: Any, budget: list[int]) -> bool:
+    value = _kept(node, "self", budget)
+    limits = {name: getattr(node, f"_saved_{name}", None) for name in ("min", "max", "min_val", "max_val")}
+    low = limits["min"] if limits["min"] is not None else limits["min_val"]
+    high = limits["max"] if limits["max"] is not None else limits["max_val"]
+    if value is None or any(isinstance(limit, torch.Tensor) for limit in (low, high)) or (low is None and high is None):
+        return False
+    inside = torch.ones_like(value, dtype=torch.bool)
+    if low is not None:
+        inside &= value >= low
+    if high is not None:
+        inside &= value <= high
+    return not bool(inside.any())
+
+
+def _is_ignored(node: Any) -> bool:
+    target, ignored = saved(node, "target"), int(node._saved_ignore_index)
+    ignored -= (1 << 64) if ignored >= 1 << 63 else 0
+    return target is not None and target.numel() > 0 and bool((target == ignored).all())
+
+
+def _is_ratio_of_one(node: Any, name: str, budget: list[int]) -> bool:
+    """Whether it is exp(a - b), a / b or a - b, where a and b are the same and both have a graph: what one gets the other takes."""
+    if name == "ExpBackward0":
+        difference, result = source(node), _kept(node, "result", budget)
+        while difference is not None and difference.name() in SAME_VALUES:
+            difference = source(difference)
+        if difference is None or difference.name() != "SubBackward0" or result is None:
+            return False
+        return source(difference) is not None and source(difference, 1) is not None and bool((result == 1).all())
+    one, other = source(node), source(node, 1)
+    if one is None or other is None:
+        return False
+    if name == "SubBackward0":
+        return one is other and node.next_functions[0][1] == node.next_functions[1][1]
+    above, below = _kept(node, "self", budget), _kept(node, "other", budget)
+    return above is not None and below is not None and above.shape == below.shape and torch.equal(above, below)
+
+
+def _leaf_behind(node: Any) -> torch.Tensor | None:
+    while node is not None and node.name() in SAME_VALUES:
+        node = source(node)
+    return getattr(node, "variable", None) if node is not None and node._sequence_nr() == LEAF else None
+
+
+def _kept(node: Any, name: str, budget: list[int]) -> torch.Tensor | None:
+    """A plain tensor that a node keeps, within the number of scalars that may be looked at."""
+    value = saved(node, name)
+    if value is None or value.layout is not torch.strided or value.numel() == 0 or budget[0] < value.numel():
+        return None
+    budget[0] -= value.numel()
+    return value
+
+
+def _is_zero(value: torch.Tensor) -> bool:
+    with torch.no_grad():
+        return not bool(value.any())

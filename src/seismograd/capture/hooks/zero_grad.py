@@ -1,0 +1,48 @@
+"""`zero_grad` of an optimizer or a module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from seismograd.capture.hooks.enclosing_steps import stepping
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.schema import EventFlag, EventKind
+
+BY_OPTIMIZER, BY_MODULE = 1, 2
+USED, EMPTY = int(EventFlag.USED), int(EventFlag.EMPTY)
+
+
+class ZeroGradHooks:
+    """Of the windows whose gradients it clears, all of them."""
+
+    def __init__(self, log: EventLog, registry: OptimizerRegistry) -> None:
+        self._log, self._registry = log, registry
+
+    def zero_grad_ends(self, thread_state: ThreadState, owner: Any) -> None:
+        """Gradients were cleared by an optimizer or a module."""
+        if isinstance(owner, torch.optim.Optimizer):
+            window = self._registry.window(owner)
+            cleared = [] if window is None else [window]
+            detail = BY_OPTIMIZER
+        else:
+            ids = {id(p) for p in owner.parameters()}
+            cleared = [w for w in self._registry if (held := w.held()) and all(id(p) in ids for p in held)]
+            detail = BY_MODULE
+        flags = 0
+        if all(w.clearing.empty() for w in cleared):
+            flags = EMPTY
+        elif all(w.clearing.was_used() for w in cleared):
+            flags = USED
+        stepping(cleared, thread_state)
+        within = 0
+        for window in cleared:
+            within |= window.flags_within()
+            window.thread_state = thread_state
+            window.cleared()
+        if cleared or (detail == BY_MODULE and self._registry.all_of_the_process):
+            captured = self._log.record(thread_state, EventKind.ZERO_GRAD, cleared[0].index if len(cleared) == 1 else -1, detail=detail)
+            captured.flags, captured.touched = flags | within, sum(w.bit for w in cleared)

@@ -1,0 +1,87 @@
+"""The user's file and line of a call that a patch heard."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+import seismograd
+from seismograd.schema import Site
+
+OWN, LIBRARY, USER = 0, 1, 2
+
+
+class CallSites:
+    """Finds the user's line on the stack and numbers each one once, in the append-only list `sites`."""
+
+    def __init__(self) -> None:
+        self.sites: list[Site] = []
+        self._index: dict[tuple[str, int], int] = {}
+        self._kinds: dict[str, int] = {}
+        self._hidden = tuple(f"{Path(str(m.__file__)).parent}/" for m in (torch, seismograd))
+        paths = sysconfig.get_paths()
+        self._libraries = tuple({f"{paths[k]}/" for k in ("stdlib", "platstdlib", "purelib", "platlib")})
+        self._home = Path.cwd()
+
+    def here(self, skip: int = 1) -> int:
+        """The index of the innermost line of the user's own code on the stack of the calling thread, else of a library's; -1: none.
+
+        `skip` frames are known to be nobody's.
+        """
+        frame: FrameType | None = sys._getframe(skip)  # pyright: ignore[reportPrivateUsage]
+        library: FrameType | None = None
+        while frame is not None:
+            name = frame.f_code.co_filename
+            kind = self._kinds.get(name)
+            if kind is None:
+                kind = self._kinds[name] = self._classify(name)
+            if kind == USER:
+                return self._number(frame)
+            if kind == LIBRARY and library is None:
+                library = frame
+            frame = frame.f_back
+        return -1 if library is None else self._number(library)
+
+    def labelled(self, label: str) -> int:
+        """The index of the calling line as the place of the loss that the script calls `label`."""
+        index = self.here()
+        return self._labelled(self.sites[index] if index >= 0 else Site("", 0, ""), label)
+
+    def numbered(self, index: int, turn: int) -> int:
+        """The index of a site as the place of the loss that is backpropagated there at this turn, from 0."""
+        return index if index < 0 else self._labelled(self.sites[index], f"{self.sites[index]} #{turn + 1}")
+
+    def _labelled(self, position: Site, label: str) -> int:
+        key = (f"{position.file}\0{label}", position.line)
+        if key not in self._index:
+            self._index[key] = len(self.sites)
+            self.sites.append(replace(position, label=label))
+        return self._index[key]
+
+    def _classify(self, filename: str) -> int:
+        if filename.startswith(("<frozen", "<string>", *self._hidden)):
+            return OWN
+        if filename.startswith(self._libraries):
+            return LIBRARY if "site-packages" in filename or "dist-packages" in filename else OWN
+        return USER
+
+    def _number(self, frame: FrameType) -> int:
+        key = (frame.f_code.co_filename, frame.f_lineno)
+        index = self._index.get(key)
+        if index is None:
+            index = self._index[key] = len(self.sites)
+            self.sites.append(Site(self._shown(key[0]), key[1], frame.f_code.co_qualname))
+        return index
+
+    def _shown(self, filename: str) -> str:
+        """The path as short as it stays clear: from the folder the run began in, else from the library's folder, else whole."""
+        path = Path(filename)
+        for folder in (self._home, *(Path(p) for p in sorted(self._libraries, key=len, reverse=True))):
+            if path.is_relative_to(folder):
+                return path.relative_to(folder).as_posix()
+        return path.as_posix()

@@ -1,0 +1,44 @@
+"""A failure of ours never reaches the training: it is counted, told once, and the part that fails is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MAX_FAILURES = 3
+
+
+class ErrorGuard:
+    """Runs our callbacks. An exception in one is reported through `report(part, error)`; after `MAX_FAILURES` of one part it is left out.
+
+    `KeyboardInterrupt` and other exceptions that are not `Exception` belong to the user and pass.
+    """
+
+    def __init__(self, report: Callable[[str, BaseException], None]) -> None:
+        self._report = report
+        self.failures: dict[str, int] = {}
+
+    def failed(self, part: str, error: BaseException) -> None:
+        """Count a failure of `part`, and report its first."""
+        count = self.failures[part] = self.failures.get(part, 0) + 1
+        if count == 1:
+            try:
+                self._report(part, error)
+            except Exception:
+                self.failures["report"] = self.failures.get("report", 0) + 1
+
+    def leaves_out(self, part: str) -> bool:
+        """Whether it has failed too often."""
+        return bool(self.failures) and self.failures.get(part, 0) >= MAX_FAILURES
+
+    def call(self, part: str, function: Callable[..., T], *args: object) -> T | None:
+        """`function(*args)`, or `None` when it failed or has failed too often."""
+        if self.leaves_out(part):
+            return None
+        try:
+            return function(*args)
+        except Exception as error:
+            self.failed(part, error)
+            return None

@@ -1,0 +1,79 @@
+"""The calls that were heard, in order, each with the user's line, and the numbers of theirs that are still on a device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from seismograd.capture.loop.call_sites import CallSites
+from seismograd.capture.loop.iteration import NOT_KNOWN, CapturedEvent
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.tensors.device_scalars import Scalar
+from seismograd.schema import EventKind
+
+OWN_FRAMES = 4  # at least, between the user's line and the look-up of it
+MAX_WITHOUT_STEP = 4096  # calls, and numbers, that are kept while no step comes
+
+
+class EventLog:
+    """Writes calls into the iterations of lanes. `waiting` numbers come over with the next transfer, which takes them."""
+
+    def __init__(self) -> None:
+        self.call_sites = CallSites()
+        self._waiting: list[Scalar] = []
+        self._start_s = time.perf_counter()
+
+    def record(
+        self,
+        thread_state: ThreadState,
+        kind: EventKind,
+        optimizer: int = -1,
+        value: Scalar | None = None,
+        limit: Scalar | None = None,
+        detail: int = 0,
+        scale: Scalar | None = None,
+    ) -> CapturedEvent:
+        """A call on this lane, at the user's line that is on the stack."""
+        events = thread_state.iteration.events
+        captured = CapturedEvent(
+            kind,
+            thread_state.now_s - self._start_s,
+            self.call_sites.here(OWN_FRAMES),
+            optimizer,
+            value or NOT_KNOWN,
+            scale,
+            limit or NOT_KNOWN,
+            detail,
+        )
+        events.append(captured)
+        if len(events) > MAX_WITHOUT_STEP and not thread_state.iteration.steps:
+            del events[: MAX_WITHOUT_STEP // 2]
+        return captured
+
+    def scalar(self, source: object) -> Scalar:
+        """A number that a call told of."""
+        scalar = Scalar(source)
+        if scalar.tensor is not None:
+            self.wait_for([scalar])
+        return scalar
+
+    def wait_for(self, scalars: Iterable[Scalar]) -> None:
+        """These are still on a device."""
+        self._waiting = [*self._waiting[-MAX_WITHOUT_STEP:], *scalars]
+
+    def take_waiting(self) -> list[Scalar]:
+        """Those that are still on a device, for whoever brings them over."""
+        waiting = self._waiting
+        if waiting:
+            self._waiting = []
+        return waiting
+
+    def last_backward(self, thread_states: Iterable[ThreadState]) -> str:
+        """The user's line of the last backward in the iterations that are not over; empty when there is none."""
+        site = self.last_backward_site(thread_states)
+        return str(self.call_sites.sites[site]) if site >= 0 else ""
+
+    def last_backward_site(self, thread_states: Iterable[ThreadState]) -> int:
+        """The index of that line; -1 when there is none."""
+        captured = [e for thread_state in thread_states for e in thread_state.iteration.events if e.kind == EventKind.BACKWARD and e.site >= 0]
+        return captured[-1].site if captured else -1

@@ -1,0 +1,224 @@
+"""One iteration in the making: the calls that were heard in it and what was read of its gradients, until it becomes a `Row`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from seismograd.capture.rows.applied_norm import AppliedClip, after_clips
+from seismograd.capture.graph.loss_reduction import LossReduction
+from seismograd.capture.probes.per_loss_gradients import ComparedLosses
+from seismograd.capture.probes.update_probe import ProbedUpdates
+from seismograd.tensors.device_scalars import Scalar
+from seismograd.measure.backend import PendingNumbers
+from seismograd.schema import (
+    HISTOGRAM_BINS,
+    HISTOGRAM_EXPONENTS_PER_BIN,
+    EventKind,
+    FloatArray,
+    IntArray,
+    State,
+    StateArray,
+    StepFlag,
+)
+
+Values = Mapping[str, FloatArray]
+SKIPPED = int(StepFlag.SKIPPED)
+NOT_KNOWN = Scalar(math.nan)
+
+
+@dataclass(slots=True)
+class CapturedEvent:
+    """A call, with numbers that may still be on a device."""
+
+    kind: int
+    time_s: float
+    site: int
+    optimizer: int = -1
+    value: Scalar = NOT_KNOWN
+    scale: Scalar | None = None  # what the loss or the gradients are multiplied by
+    limit: Scalar = NOT_KNOWN
+    detail: int = 0
+    reduction: LossReduction | None = None
+    touched: int = 0
+    flags: int = 0
+    unclaimed: bool = False  # a backward that has reached no optimizer that was known then
+
+    def record(self, iteration: int) -> tuple[object, ...]:
+        """As an entry of EVENT_DTYPE; numbers still on a device are waited for."""
+        scale = 1.0 if self.scale is None else self.scale.read()
+        return (
+            iteration,
+            self.time_s,
+            self.value.read() / scale if self.kind == EventKind.BACKWARD else self.value.read(),
+            self.limit.read(),
+            scale,
+            math.nan if self.reduction is None else self.reduction.count.read(),
+            math.nan if self.reduction is None else self.reduction.weight.read() / scale,
+            self.touched,
+            self.site,
+            self.optimizer,
+            self.flags | (0 if self.reduction is None else self.reduction.flags),
+            self.kind,
+            self.detail,
+        )
+
+
+@dataclass(slots=True)
+class GradientReading:
+    """The ready gradients of one optimizer as they were read  # (n,) each, still multiplied by `scale`.
+
+    `numels` are the scalars of each. `present` says which gradients there are, and is `None` where all are.
+    """
+
+    columns: IntArray
+    numels: IntArray
+    present: Sequence[bool] | None
+    values: Values
+    samples: Values
+    elements: FloatArray  # (E,)
+    scale: Scalar | None
+    losses: tuple[Scalar, ...]
+    loss_scale: Scalar | None
+    whole: bool = False  # of all columns there were, in their order
+    arrival: PendingReading | None = None  # of the numbers, where they were not there at once
+
+    @property
+    def state(self) -> StateArray:
+        """The state of each gradient, once the numbers are there."""
+        return states(self.values, self.present, self.numels)
+
+    def settle(self) -> None:
+        """Wait for the numbers where that must be."""
+        if self.arrival is not None:
+            self.arrival.finish()
+
+
+class PendingReading:
+    """Numbers on their way from a device, and what is to be done with them when they are there."""
+
+    def __init__(self, pending: PendingNumbers, complete: Callable[[], None]) -> None:
+        self._pending: PendingNumbers | None = pending
+        self._complete = complete
+
+    def is_done(self) -> bool:
+        """Whether they are there; does not wait."""
+        return self._pending is None or self._pending.is_done()
+
+    def finish(self) -> None:
+        """Wait for them where that must be, and use them."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.finish()
+            self._complete()
+
+
+@dataclass(slots=True)
+class OptimizerStep:
+    """One step of one optimizer in this iteration."""
+
+    optimizer: int
+    number: int
+    lr: Scalar
+    num_backwards: int
+    flags: StepFlag
+    carried: IntArray  # columns
+    clips: tuple[AppliedClip, ...] = ()
+    reading: GradientReading | None = None
+    applied: GradientReading | None = None  # read again, where the clips do not tell what was consumed
+    probed: ProbedUpdates | None = None
+
+    def applied_norm(self) -> FloatArray:
+        """The norms of what was consumed, for the columns of `reading`  # (n,); NaN when nothing was."""
+        assert self.reading is not None
+        columns = self.reading.columns
+        if int(self.flags) & SKIPPED:
+            return np.full(len(columns), np.nan)
+        if self.applied is not None and np.array_equal(self.applied.columns, columns):
+            return unscaled(self.applied.values, self.applied.scale)["grad_norm"]
+        ready = unscaled(self.reading.values, self.reading.scale)["grad_norm"]
+        return after_clips(ready, columns, self.clips) if self.clips else ready
+
+
+def divided(values: Values, scale: float) -> dict[str, FloatArray]:
+    """The statistics of g/scale from those of g."""
+    by = {"grad_norm": scale, "grad_max": scale, "grad_sum": scale}
+    result = {name: value / by[name] if name in by else value for name, value in values.items()}
+    if "exponents" in result:
+        shift = round(math.log2(scale) / HISTOGRAM_EXPONENTS_PER_BIN)
+        shifted = np.zeros_like(result["exponents"])
+        for source in range(HISTOGRAM_BINS):
+            shifted[:, min(max(source - shift, 0), HISTOGRAM_BINS - 1)] += result["exponents"][:, source]
+        result["exponents"] = shifted
+    return result
+
+
+def unscaled(values: Values, scale: Scalar | None) -> Values:
+    """The statistics with the loss scale divided out, where there is one."""
+    factor = 1.0 if scale is None else scale.read()
+    return values if factor == 1.0 or not math.isfinite(factor) or factor <= 0 else divided(values, factor)
+
+
+@dataclass(slots=True)
+class Iteration:
+    """What is known of the iteration so far. It gets its number when it is over: another thread may be in one of its own."""
+
+    events: list[CapturedEvent] = field(default_factory=list[CapturedEvent])
+    steps: list[OptimizerStep] = field(default_factory=list[OptimizerStep])
+    compared: list[ComparedLosses] = field(default_factory=list[ComparedLosses])
+    overhead_s: float = 0.0
+
+    def is_ready(self) -> bool:
+        """Whether all its numbers have come from where they were worked out; does not wait."""
+        arrivals = [r.arrival for s in self.steps for r in (s.reading, s.applied) if r is not None and r.arrival is not None]
+        if not arrivals:
+            return True
+        if not all(arrival.is_done() for arrival in arrivals):
+            return False
+        for arrival in arrivals:
+            arrival.finish()
+        return not any(scalar.tensor is not None for scalar in self._scalars())
+
+    def _scalars(self) -> Iterator[Scalar]:
+        for event in self.events:
+            yield from (event.value, event.limit, *(() if event.scale is None else (event.scale,)))
+            if event.reduction is not None:
+                yield from (*event.reduction.count.pending(), *event.reduction.weight.pending())
+        for step in self.steps:
+            yield step.lr
+            yield from (scalar for clip in step.clips for scalar in (clip.norm, clip.limit))
+            if step.reading is not None:
+                yield from step.reading.losses
+            if step.probed is not None:
+                yield from (scalar for _, _, scalar in step.probed.waiting)
+
+    def cut(self, step: int, event: int) -> Iteration:
+        """Take what begins with this step and this event out, as an iteration of its own."""
+        rest = Iteration(self.events[event:], self.steps[step:], self.compared)
+        del self.events[event:], self.steps[step:]
+        self.compared = []
+        return rest
+
+    def has_stepped(self, optimizer: int) -> bool:
+        """Whether this optimizer has made its step in this iteration."""
+        return any(step.optimizer == optimizer for step in self.steps)
+
+
+def states(values: Values, present: Sequence[bool] | None, numels: IntArray) -> StateArray:
+    """The state of each gradient from its statistics; NaN where it could not be measured. `present` is `None` where all are there."""
+    if present is None:
+        # What every step of a healthy training is: a NaN among the counts is true, too.
+        if not values["nonfinite"].any() and not (values["zeros"] == numels).any():
+            return np.full(len(numels), State.FINITE, np.uint8)
+        present = [True] * len(numels)
+    state = np.full(len(present), State.ABSENT, np.uint8)
+    there = np.asarray(present, bool)
+    measured = there & ~np.isnan(values["nonfinite"])
+    state[there] = State.NOT_MEASURED
+    state[measured] = State.FINITE
+    state[measured & (values["zeros"] == numels)] = State.ZERO
+    state[measured & (values["nonfinite"] > 0)] = State.NONFINITE
+    return state

@@ -1,0 +1,157 @@
+"""The optimizers of the run, a window for each, and the columns of what they update."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import torch
+
+from seismograd.capture.names import discovery
+from seismograd.capture.probes.manual_updates import ManualUpdates
+from seismograd.capture.names.foreign_optimizers import find_holder
+from seismograd.capture.graph.traversal import GraphLeaf
+from seismograd.capture.names.parameter_names import unique
+from seismograd.capture.rows.gradient_reading import track_clearing
+from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.schema import Optimizer
+
+MAX_SHARE_OF_LOOKING = 0.002  # of the time since the start, beyond the first second
+BY_HAND = "by hand"
+
+
+class OptimizerRegistry:
+    """Knows the optimizers that were given, or all that the process makes when none and no model was."""
+
+    def __init__(self, models: Sequence[torch.nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self.optimizers: list[Optimizer] = []
+        self.parameter_table = ParameterTable(models)
+        self.by_hand = ManualUpdates()
+        self.all_of_the_process = not (models or optimizers)
+        self._given = {id(o) for o in optimizers}
+        self._windows: dict[int, OptimizerWindow] = {}
+        self.windows: tuple[OptimizerWindow, ...] = ()  # of the optimizers
+        self._living: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
+        self._without_optimizer: OptimizerWindow | None = None
+        self._start_s = time.perf_counter()
+        self._looking_s = 0.0
+        for optimizer in optimizers:
+            self._open(optimizer, discovery.DiscoveredObjects())
+
+    def __iter__(self) -> Iterator[OptimizerWindow]:
+        """The windows of the optimizers."""
+        return iter(self.windows)
+
+    def known(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
+        """The window of an optimizer that was heard of before."""
+        return self._windows.get(id(optimizer))
+
+    def window(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
+        """The window of an optimizer, opened when it is first heard of; `None` for one that is not watched."""
+        window = self._windows.get(id(optimizer))
+        if window is None and "param_groups" not in vars(optimizer):
+            optimizer = _wrapped(optimizer)
+            window = self._windows.get(id(optimizer))
+        if window is None and (self.all_of_the_process or self._concerns(optimizer)):
+            self.discover([optimizer])
+            window = self._windows.get(id(optimizer))
+        return window
+
+    def without_optimizer(self) -> OptimizerWindow:
+        """The window of what the script updates by hand, or a framework by an optimizer of its own class."""
+        if self._without_optimizer is None:
+            index, own = len(self.optimizers), find_holder(self.by_hand.held())
+            name = BY_HAND if own is None else own.kind
+            self.by_hand.optimizer = own
+            self.optimizers.append(Optimizer(index, "" if own is None else own.kind, name))
+            self._without_optimizer = OptimizerWindow(self.by_hand.held, index, name)
+            self._without_optimizer.by_hand = True
+            track_clearing(self._without_optimizer)
+        return self._without_optimizer
+
+    def holding(self, ids: frozenset[int]) -> list[OptimizerWindow]:
+        """The windows that hold any of the parameters with these ids."""
+        windows = self.windows if self._without_optimizer is None else (*self.windows, self._without_optimizer)
+        return [w for w in windows if any(id(p) in ids for p in w.held())]
+
+    def discover(self, more: Sequence[torch.optim.Optimizer] = ()) -> None:
+        """Look for what the script has made, and give names to it."""
+        around = self._look()
+        for optimizer in (*more, *(around.optimizers if self.all_of_the_process else ())):
+            if id(optimizer) not in self._windows and "param_groups" in vars(optimizer):
+                self._open(optimizer, around)
+        self._learn(around)
+
+    def learn(self, window: OptimizerWindow) -> None:
+        """Take in the parameters of a window that are new to it, as when a group was added."""
+        held = window.held()
+        if not all(self.parameter_table.owned(p) for p in held):
+            self._learn(self._look())
+        if held and not window.clearing.parameters:
+            track_clearing(window)
+
+    def take_in(self, leaves: Sequence[GraphLeaf]) -> None:
+        """Take in the parameters that a graph shows and that have no column yet, as far as they are watched."""
+        strangers = self.parameter_table.strangers(leaves)
+        if strangers:
+            self.parameter_table.take_in(strangers, self._look())
+
+    def clear(self) -> None:
+        """Forget every window."""
+        self._windows.clear()
+        self.windows = ()
+        self._living.clear()
+
+    def _concerns(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether it was given, or updates a parameter of a model that was."""
+        if id(optimizer) in self._given:
+            return True
+        self.parameter_table.learn([], discovery.DiscoveredObjects())
+        return any(p in self.parameter_table for group in optimizer.param_groups for p in group["params"])
+
+    def _open(self, optimizer: torch.optim.Optimizer, around: discovery.DiscoveredObjects) -> None:
+        index, key = len(self.optimizers), id(optimizer)
+        name = unique([around.names.get(key) or type(optimizer).__name__], [o.name for o in self.optimizers])[0]
+        self.optimizers.append(Optimizer(index, type(optimizer).__name__, name))
+        reference = self._living[key] = weakref.ref(optimizer, lambda _: self._close(key))
+
+        def held() -> list[torch.Tensor]:
+            alive = reference()
+            if alive is None:
+                return []
+            groups = alive.param_groups
+            return list(groups[0]["params"]) if len(groups) == 1 else list(chain.from_iterable([group["params"] for group in groups]))
+
+        window = self._windows[key] = OptimizerWindow(held, index, name)
+        self.windows = tuple(self._windows.values())
+        track_clearing(window)
+
+    def _close(self, key: int) -> None:
+        if self._windows.pop(key, None) is not None:
+            self.windows = tuple(w for w in self.windows if w in self._windows.values())
+        self._living.pop(key, None)
+
+    def _learn(self, around: discovery.DiscoveredObjects) -> None:
+        taken = [(self._windows[key].index, self._windows[key].name, o.param_groups) for key, r in list(self._living.items()) if (o := r())]
+        if self._without_optimizer is not None:
+            taken.append((self._without_optimizer.index, self._without_optimizer.name, [{"params": self.by_hand.held()}]))
+        self.parameter_table.learn(taken, around)
+
+    def _look(self) -> discovery.DiscoveredObjects:
+        """Everywhere while that is cheap against the run so far: a script may make an optimizer in every step."""
+        began = time.perf_counter()
+        found = discovery.discover_objects(everywhere=self._looking_s < max(1.0, MAX_SHARE_OF_LOOKING * (began - self._start_s)))
+        self._looking_s += time.perf_counter() - began
+        return found
+
+
+def _wrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """What an object that only passes for an optimizer (as those of Lightning) has inside."""
+    for name in ("_optimizer", "optimizer"):
+        inner = vars(optimizer).get(name)
+        if isinstance(inner, torch.optim.Optimizer):
+            return inner
+    return optimizer

@@ -1,0 +1,106 @@
+"""Names for parameters: those the user would write, from the outermost module that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from seismograd.capture.names.discovery import children, is_wrapper
+
+
+@dataclass(frozen=True, slots=True)
+class NamedParameter:
+    """A parameter, its name, the names it has besides (tied weights), and the class of the module that holds it."""
+
+    tensor: torch.Tensor
+    name: str
+    module: str
+    aliases: tuple[str, ...] = ()
+
+
+def walk(module: torch.nn.Module, prefix: str = "", seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, torch.Tensor, str]]:
+    """Every (name, parameter, class of its module) below a module in the order of registration, wrappers left out of the names.
+
+    A tied parameter comes once for each of its names.
+    """
+    if id(module) in seen:
+        return
+    seen = seen | {id(module)}
+    parameters: Mapping[str, torch.Tensor | None] = vars(module).get("_parameters") or {}
+    for name, parameter in parameters.items():
+        if parameter is not None:
+            yield f"{prefix}{name}", parameter, type(module).__name__
+    for name, child in children(module).items():
+        yield from walk(child, prefix if is_wrapper(module) else f"{prefix}{name}.", seen)
+
+
+def hidden(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.Tensor, str]]:
+    """What `walk` does not see: the parameters of modules in plain lists, tuples and dicts that hang on a module or one below it."""
+    for name, value in list(vars(module).items()):
+        if name in ("_parameters", "_modules", "_buffers"):
+            continue
+        items = enumerate(value) if isinstance(value, list | tuple) else value.items() if isinstance(value, dict) else ()  # pyright: ignore
+        for key, part in items:  # pyright: ignore
+            if isinstance(part, torch.nn.Module):
+                yield from walk(part, f"{prefix}{name}.{key}.")
+                yield from hidden(part, f"{prefix}{name}.{key}.")
+            elif isinstance(part, torch.nn.Parameter):
+                yield f"{prefix}{name}.{key}", part, type(module).__name__
+    for name, child in children(module).items():
+        yield from hidden(child, prefix if is_wrapper(module) else f"{prefix}{name}.")
+
+
+def frozen_in_name(module: torch.nn.Module) -> set[int]:
+    """The ids of parameters that train though `requires_grad = False` was set on a module that holds them, which does nothing."""
+    found: set[int] = set()
+    for each in module.modules():
+        if vars(each).get("requires_grad") is False:
+            found.update(id(p) for p in each.parameters() if p.requires_grad)
+    return found
+
+
+def named(module: torch.nn.Module, prefix: str = "") -> list[NamedParameter]:
+    """The parameters below a module, each once."""
+    names: dict[int, list[str]] = {}
+    first: dict[int, tuple[torch.Tensor, str]] = {}
+    for name, tensor, kind in walk(module, prefix):
+        names.setdefault(id(tensor), []).append(name)
+        first.setdefault(id(tensor), (tensor, kind))
+    return [NamedParameter(tensor, names[key][0], kind, tuple(dict.fromkeys(names[key][1:]))) for key, (tensor, kind) in first.items()]
+
+
+def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """The user's own module inside any nesting of wrappers."""
+    while is_wrapper(module):
+        inner = next(iter(children(module).values()), None)
+        if inner is None:
+            return module
+        module = inner
+    return module
+
+
+def model_name(module: torch.nn.Module, variables: Mapping[int, str]) -> str:
+    """What the script calls the model, else the name of its class."""
+    inner = unwrapped(module)
+    return variables.get(id(module)) or variables.get(id(inner)) or type(inner).__name__
+
+
+def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """The names in order, a repeated one with a number behind it."""
+    used = set(taken)
+    result: list[str] = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate in used:
+            number += 1
+            candidate = f"{name}_{number}"
+        used.add(candidate)
+        result.append(candidate)
+    return result
+
+
+def loose_name(tensor: torch.Tensor, optimizer: str, group: int, position: int, given: str | None, variables: Mapping[int, str]) -> str:
+    """A name for a parameter outside any module: as given to the optimizer, else the script's variable, else its place in the optimizer."""
+    return given or variables.get(id(tensor)) or f"{optimizer}.group{group}.{position}"

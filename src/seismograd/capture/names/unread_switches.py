@@ -1,0 +1,74 @@
+"""Attributes that were set to freeze or to train something, and that nothing reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from typing import cast
+
+import torch
+
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.schema import FactKind
+
+RIGHT = "requires_grad"
+LIKE_IT = 0.85  # share of the letters
+MAX_NAMES = 64
+
+
+class Switches:
+    """Looks at the attributes of modules and parameters, and tells each one once."""
+
+    def __init__(self, facts: Facts, parameter_table: ParameterTable) -> None:
+        self._facts, self._parameter_table = facts, parameter_table
+        self._told: set[tuple[str, str]] = set()
+
+    def look(self, site: int) -> None:
+        """Look at all models that are trained."""
+        for model, prefix in self._parameter_table.models():
+            slips: dict[tuple[str, bool], list[torch.Tensor]] = {}
+            for name, module in cast("Iterator[tuple[str, torch.nn.Module]]", model.named_modules()):
+                path = f"{prefix}{name}".rstrip(".")
+                for attribute, value in _set_on(module):
+                    self._tell(site, attribute, value, "module", path, list(module.parameters()))
+                for parameter in module.parameters(recurse=False):
+                    for attribute, value in vars(parameter).items():
+                        if isinstance(value, bool) and attribute != RIGHT and is_like_it(attribute):
+                            slips.setdefault((attribute, value), []).append(parameter)
+            for (attribute, value), parameters in slips.items():
+                self._tell(site, attribute, value, "parameter", prefix.rstrip("."), parameters)
+
+    def _tell(self, site: int, attribute: str, value: bool, on: str, name: str, parameters: Sequence[torch.Tensor]) -> None:
+        others = [each for each in parameters if each.requires_grad is not value]
+        if value and len(others) < len(parameters):  # some train: it may be that the rest is frozen on purpose
+            others = []
+        parameter_table = self._parameter_table
+        names = [parameter_table.parameters[parameter_table.column(each)].name for each in others if each in parameter_table]
+        key = (attribute, names[0] if names else "")
+        if not names or key in self._told:
+            return
+        self._told.add(key)
+        self._facts.tell(
+            FactKind.SWITCH,
+            site=site,
+            parameters=names[:MAX_NAMES],
+            attribute=attribute,
+            value=str(value),
+            on=on,
+            name=name,
+            num=len(names),
+        )
+
+
+def _set_on(module: torch.nn.Module) -> list[tuple[str, bool]]:
+    """What was set on a module by somebody else than its own class, which may have an attribute of that name for itself."""
+    made = getattr(type(module).__init__, "__code__", None)
+    own: tuple[str, ...] = () if made is None else made.co_names
+    found = [(name, value) for name, value in vars(module).items() if isinstance(value, bool) and name not in own]
+    return [(name, value) for name, value in found if is_like_it(name)]
+
+
+def is_like_it(attribute: str) -> bool:
+    """Whether this is `requires_grad`, or that with a slip of the pen."""
+    return "gr" in attribute and (attribute == RIGHT or SequenceMatcher(None, attribute.lower(), RIGHT).ratio() >= LIKE_IT)

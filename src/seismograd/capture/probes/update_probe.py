@@ -1,0 +1,290 @@
+"""The rotating probe: of a few parameters in turn a slice of the weights is copied before each step, to see what the step made of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from seismograd.capture.probes.intended_updates import Cut, fine_copy, intended_update, is_coarse
+from seismograd.capture.probes.intended_updates import ratio as ratio_of
+from seismograd.tensors.dtensor import held_part, num_held
+from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.tensors.device_scalars import Scalar
+from seismograd.measure.backend_selection import best_copies
+from seismograd.measure.native.slice_copies import SliceCopies, Slice
+from seismograd.tensors.cuda_graph import is_capturing
+from seismograd.tensors.isolation import without_user_modes
+from seismograd.measure.weight_updates import SliceGroup, compare, keep
+from seismograd.schema import FloatArray
+
+EVERY = 10  # steps of its optimizer after which a parameter's turn comes again, where there are few
+FEWEST_TURNS = 8  # in a step: several together take half as long as one by one
+MOST_TURNS = 16  # in a step
+NUM_DENSE = 100  # the first steps, each of which probes at least one parameter
+MAX_SLICE = 1 << 16  # scalars of one parameter
+MIN_SLICE = 1 << 8
+MIN_COPIED = 1 << 14  # scalars in a step that may always be copied; beyond, one in two hundred
+MAX_SHARE_COPIED = 1 / 200
+
+MOSTLY_UNMOVED = 0.5
+
+UPDATE_RATIO, UNMOVED = 0, 1
+Box = tuple[slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbedUpdates:
+    """What a step changed, by column; numbers still on a device are in `waiting`, each with its place in `numbers`  # (2, k)."""
+
+    columns: list[int]
+    numbers: FloatArray
+    waiting: list[tuple[int, int, Scalar]] = field(default_factory=list[tuple[int, int, Scalar]])
+
+    def settled(self) -> FloatArray:
+        """The update ratios and the shares of what did not move  # (2, k), waiting for the device where that must be."""
+        for which, position, scalar in self.waiting:
+            self.numbers[which, position] = scalar.read()
+        return self.numbers
+
+
+@dataclass(slots=True)
+class PendingProbe:
+    """What was copied before a step that is not over: by the kernel (`slices`), and by torch (`others`, each with what was cut out)."""
+
+    closure: bool
+    slices: list[Slice] = field(default_factory=list[Slice])
+    others: list[tuple[torch.Tensor, Box]] = field(default_factory=list[tuple[torch.Tensor, Box]])
+    kept: list[SliceGroup] = field(default_factory=list[SliceGroup])
+    fine: dict[int, torch.Tensor] = field(default_factory=dict[int, torch.Tensor])  # finer copies of the weights, by place
+
+    def cut(self, position: int) -> tuple[torch.Tensor, Cut]:
+        """The parameter in this place, and what takes its probed scalars out of a tensor of its shape."""
+        if position < len(self.slices):
+            parameter, _, start, count = self.slices[position]
+            return parameter, lambda tensor: tensor.reshape(-1)[start : start + count]
+        parameter, box = self.others[position - len(self.slices)]
+        return parameter, lambda tensor: tensor[box].reshape(-1)
+
+    def coarse(self) -> list[int]:
+        """The places of weights whose rounding may be as large as their update."""
+        parameters = [s[0] for s in self.slices] + [p for p, _ in self.others]
+        return [position for position, parameter in enumerate(parameters) if is_coarse(parameter)]
+
+
+class UpdateProbe:
+    """Of one optimizer.
+
+    A tenth of its parameters have their turn in each step, `MOST_TURNS` at most, each with a slice of its own scalars that begins elsewhere
+    every time; of a few parameters several have it together every so many steps. In all at most `MIN_COPIED` scalars are copied in a step,
+    or one in two hundred, if that is more. Left out are parameters without a gradient, and those that are sparse, complex, without memory,
+    or of a subclass that is not a DTensor; of a DTensor the local part is looked at.
+
+    Of weights of sixteen bits the ratio is of the update before it was rounded (`intended`). Where that is not known, it is that of what
+    has moved if most has, else NaN.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0  # the place of the parameter whose turn comes
+        self._round = 0
+        self._num_steps = 0
+        self._due = 0  # turns that are due, times EVERY
+        self._known: tuple[list[int], int] = ([], 0)
+        self._copies = best_copies()
+        self._pending: PendingProbe | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether anything was copied that is to be compared after the step."""
+        return self._pending is not None
+
+    def step_begins(self, held: Sequence[torch.Tensor], closure: bool, num_requested: int, optimizer: object = None) -> None:
+        """Copy of so many parameters before the step. A closure makes its gradients in the step: then those count that have none yet."""
+        if is_capturing():
+            return
+        room = min(MAX_SLICE, max(MIN_SLICE, int(max(MIN_COPIED, MAX_SHARE_COPIED * self._num_scalars(held)) // num_requested)))
+        pending = PendingProbe(closure)
+        for _ in range(len(held)):
+            parameter, turn = held[self._next % len(held)], self._round
+            self._next += 1
+            if self._next >= len(held):
+                self._next, self._round = 0, self._round + 1
+            if self._take(pending, parameter, turn, room):
+                num_requested -= 1
+                if num_requested == 0:
+                    break
+        if pending.slices and self._copies is not None:
+            self._copies.keep(pending.slices)
+        if pending.others:
+            weights = [held_part(p)[box] for p, box in pending.others]
+            pending.kept = keep(weights, None if closure else [_gradient_of(p)[box] for p, box in pending.others])
+        with without_user_modes():
+            for position in pending.coarse():
+                copy = fine_copy(optimizer, *pending.cut(position))
+                if copy is not None:
+                    pending.fine[position] = copy.clone()
+        self._pending = pending
+
+    def step_ends(self, parameter_table: ParameterTable, left_out: object, optimizer: object = None) -> ProbedUpdates | None:
+        """Compare after it. `left_out`: a tensor that is not zero when the optimizer made no step after all (a fused one with a scaler)."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return None
+        parameters = [s[0] for s in pending.slices] + [p for p, _ in pending.others]
+        probed = ProbedUpdates([parameter_table.column(p) if p in parameter_table else -1 for p in parameters], np.full((2, len(parameters)), math.nan))
+        if pending.slices and self._copies is not None and not (isinstance(left_out, torch.Tensor) and bool(left_out.any())):
+            after = [_after(s, pending.closure) for s in pending.slices]
+            if None not in after:
+                probed.numbers[:, : len(after)] = self._copies.compare([s for s in after if s is not None])
+        if pending.others:
+            self._compare_others(pending, probed, left_out)
+        with without_user_modes():
+            for position in pending.coarse():
+                self._before_rounding(pending, position, probed, left_out, optimizer)
+        return probed
+
+    def _before_rounding(self, pending: PendingProbe, position: int, probed: ProbedUpdates, left_out: object, optimizer: object) -> None:
+        """Put in the ratio of the update as it was before it was rounded, or take out that of one which rounding has taken back."""
+        parameter, cut = pending.cut(position)
+        waiting = {which: scalar for which, at, scalar in probed.waiting if at == position}
+        ratio, unmoved = (torch.as_tensor(waiting[n].tensor if n in waiting else probed.numbers[n, position]) for n in (UPDATE_RATIO, UNMOVED))
+        before, now = pending.fine.get(position), fine_copy(optimizer, parameter, cut)
+        if before is not None and now is not None:
+            wanted = ratio_of(now - before, before)
+        else:
+            update = intended_update(optimizer, parameter, cut)
+            wanted = None if update is None else ratio_of(update, cut(held_part(parameter)))
+        if wanted is None:
+            wanted = torch.where(unmoved > MOSTLY_UNMOVED, math.nan, ratio)
+        elif isinstance(left_out, torch.Tensor):
+            wanted = torch.where(held_part(left_out).to(wanted.device).sum() != 0, math.nan, wanted)
+        if UPDATE_RATIO in waiting:
+            waiting[UPDATE_RATIO].tensor = wanted
+        else:
+            probed.numbers[UPDATE_RATIO, position] = float(wanted)
+
+    def _take(self, pending: PendingProbe, parameter: torch.Tensor, turn: int, room: int) -> bool:
+        """Put a slice of the parameter among those of this step, if it can be compared."""
+        gradient = parameter.grad
+        copies = self._copies
+        if copies is not None and copies.takes(parameter):
+            if gradient is None and not pending.closure:
+                return False
+            count = parameter.numel()
+            if gradient is None or (copies.takes(gradient) and gradient.numel() == count):
+                if count:
+                    pending.slices.append((parameter, None if pending.closure else gradient, *flat(count, room, turn)))
+                return count > 0
+        weight = _weight(parameter)
+        if weight is None or not (pending.closure or _gradient_slice(gradient, weight)):
+            return False
+        pending.others.append((parameter, box(weight.shape, room, turn)))
+        return True
+
+    def _compare_others(self, pending: PendingProbe, probed: ProbedUpdates, left_out: object) -> None:
+        weights = [held_part(p)[box] for p, box in pending.others]
+        gradients = None
+        if pending.closure:
+            gradients = [_gradient_of(p)[box] for p, box in pending.others]
+        for updates in compare(pending.kept, weights, gradients):
+            numbers, positions = updates.numbers, [len(pending.slices) + position for position in updates.positions]
+            if isinstance(left_out, torch.Tensor):
+                numbers = torch.where(held_part(left_out).to(numbers.device) != 0, math.nan, numbers)
+            if numbers.device.type == "cpu":
+                probed.numbers[:, positions] = numbers.numpy()
+            else:
+                probed.waiting.extend((n, at, Scalar.on_device(numbers[n, i])) for n in (0, 1) for i, at in enumerate(positions))
+
+    def num_requested(self, num_parameters: int) -> int:
+        """How many parameters have their turn in the next step; to be asked once a step. A step that has not ended is forgotten."""
+        self._pending = None
+        self._num_steps += 1
+        if self._num_steps <= NUM_DENSE:
+            return min(math.ceil(num_parameters / EVERY), MOST_TURNS)
+        self._due = min(self._due + num_parameters, MOST_TURNS * EVERY)
+        if self._due < min(num_parameters, FEWEST_TURNS) * EVERY:
+            return 0
+        num_requested, self._due = divmod(self._due, EVERY)
+        return num_requested
+
+    def _num_scalars(self, held: Sequence[torch.Tensor]) -> int:
+        ids = list(map(id, held))
+        if self._known[0] != ids:
+            self._known = (ids, sum(num_held(p) for p in held))
+        return self._known[1]
+
+
+def _weight(parameter: torch.Tensor) -> torch.Tensor | None:
+    """What this process holds of a parameter, if it can be compared scalar by scalar."""
+    held = held_part(parameter)
+    if type(held) not in (torch.Tensor, torch.nn.Parameter) or held.layout is not torch.strided or held.is_meta or held.numel() == 0:
+        return None
+    # Sharding frees the storage of parameters it has gathered.
+    return held if held.is_floating_point() and held.element_size() > 1 and held.untyped_storage().nbytes() > 0 else None
+
+
+def _gradient_slice(gradient: torch.Tensor | None, weight: torch.Tensor) -> bool:
+    """Whether the gradient lies beside the weight, scalar by scalar."""
+    held = None if gradient is None else held_part(gradient)
+    return held is not None and held.layout is torch.strided and held.shape == weight.shape and held.device == weight.device
+
+
+def _gradient_of(parameter: torch.Tensor) -> torch.Tensor:
+    """What this process holds of the gradient; zeros where there is none that lies beside the weight."""
+    weight, gradient = held_part(parameter), parameter.grad
+    return held_part(gradient) if gradient is not None and _gradient_slice(gradient, weight) else torch.zeros_like(weight)
+
+
+def _after(before: Slice, closure: bool) -> Slice | None:
+    """The slice as it is after the step; `None` where the weight has become something else."""
+    parameter, _, start, count = before
+    if not SliceCopies.takes(parameter) or parameter.numel() < start + count:
+        return None
+    if not closure:
+        return parameter, None, start, count
+    gradient = parameter.grad
+    if gradient is None or not SliceCopies.takes(gradient) or gradient.numel() != parameter.numel():
+        gradient = torch.zeros(parameter.shape, dtype=parameter.dtype, device="cpu")
+    return parameter, gradient, start, count
+
+
+def flat(count: int, room: int, turn: int) -> tuple[int, int]:
+    """Where this turn's slice of a contiguous tensor begins, and how many scalars it has; see `box`."""
+    if count <= room:
+        return 0, count
+    return min(_leap(turn, -(-count // room)) * room, count - room), room
+
+
+def box(shape: Sequence[int], room: int, turn: int) -> Box:
+    """At most `room` scalars of a tensor of that shape, which has some; others in the next turns.
+
+    The turns go through the tensor in leaps, so that a few of them have seen its beginning, its middle and its end.
+    """
+    found: list[slice] = []
+    inner = math.prod(shape)
+    for size in shape:
+        inner //= size
+        length = min(size, max(1, room // inner))
+        num_positions = -(-size // length)
+        start = min(_leap(turn, num_positions) * length, size - length)
+        found.append(slice(start, start + length))
+        turn //= num_positions
+        room = max(1, room // length)
+    return tuple(found)
+
+
+def _leap(turn: int, num_positions: int) -> int:
+    """The place of a turn: each comes once in `num_positions` turns, in leaps of about the golden section."""
+    return turn * _leap_length(num_positions) % num_positions
+
+
+@lru_cache(maxsize=4096)
+def _leap_length(num_positions: int) -> int:
+    length = max(1, round(num_positions * 0.618))
+    while math.gcd(length, num_positions) > 1:
+        length += 1
+    return length

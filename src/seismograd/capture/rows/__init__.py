@@ -1,0 +1,3 @@
+"""Reading gradients, and the rows that iterations become."""
+
+from __future__ import annotations

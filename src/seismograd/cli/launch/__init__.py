@@ -1,0 +1,3 @@
+"""Running a script as `python` would, with its processes."""
+
+from __future__ import annotations

@@ -1,0 +1,43 @@
+"""How a process that the script starts is listened to: as the script itself is, into the same record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seismograd.settings.rule_selection import RuleSelection
+from seismograd.cli.launch.import_hook import when_imported
+
+
+@dataclass(frozen=True, slots=True)
+class ChildProcess:
+    """What a new process needs to know; it is pickled."""
+
+    path: Path
+    script: str
+    elements: tuple[str, ...]
+    level: str
+    selection: RuleSelection = field(default_factory=RuleSelection)
+    budget: float | None = None
+
+    def __call__(self) -> Callable[[], None]:
+        """Listen as soon as torch is there. Returns what ends it."""
+        ends: list[Callable[[], None]] = []
+
+        def begin() -> None:
+            from seismograd.settings.elements import parse_element
+            from seismograd.api import Recording
+
+            elements = tuple(map(parse_element, self.elements))
+            made = Recording(
+                self.path, self.script, elements=elements, level=self.level, child=True, selection=self.selection, budget=self.budget
+            )
+            ends.append(made.close)
+
+        def end() -> None:
+            for each in ends:
+                each()
+
+        when_imported("torch", begin)
+        return end

@@ -1,0 +1,66 @@
+"""What is wrong with a command line, in one line and in the language in force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say
+
+try:
+    from typer import TyperException as TyperException
+except ImportError:  # before 0.28, typer's errors were those of click
+    from click import ClickException as TyperException
+
+
+def usage_error(error: TyperException) -> SeismogradError:
+    """The same error in our words.
+
+    typer keeps the classes of its errors to itself, so they are told apart by name; one that is not known here keeps typer's own words.
+    """
+    given: Any = error
+    context = getattr(given, "ctx", None)
+    path = context.command_path if context is not None else "seismograd"
+    fix = say("see {command} --help", command=path)
+    match type(error).__name__:
+        case "NoSuchOption":
+            near = get_close_matches(given.option_name, sorted(given.possibilities or ()), n=1, cutoff=0)
+            if near:
+                fix = say("did you mean {name}?", name=near[0])
+            return SeismogradError(say("{command} has no option {option}", command=path, option=given.option_name), fix)
+        case "BadOptionUsage":
+            return SeismogradError(say("{option} needs a value", option=given.option_name), fix)
+        case "MissingParameter":
+            return SeismogradError(say("{name} is missing", name=given.param.metavar or given.param.name), fix)
+        case _:
+            return SeismogradError(say("{command}: {detail}", command=path, detail=" ".join(error.format_message().split())), fix)
+
+
+def whole_number(option: str, value: str | None) -> int | None:
+    """The value of an option that takes an integer.
+
+    Raises:
+        SeismogradError: it is not one.
+    """
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        raise SeismogradError(say("{option} does not take {value}", option=option, value=repr(value)), say("give a whole number")) from None
+
+
+def one_of(option: str, value: str, choices: Sequence[str]) -> str:
+    """The value of an option that takes one of a few words.
+
+    Raises:
+        SeismogradError: it is not one of them.
+    """
+    if value not in choices:
+        raise SeismogradError(
+            say("{option} does not take {value}", option=option, value=repr(value)),
+            say("give one of {choices}", choices=", ".join(choices)),
+        )
+    return value

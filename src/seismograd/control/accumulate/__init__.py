@@ -1,0 +1,3 @@
+"""Gradients of several micro-batches in one step."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Several losses of one step."""
+
+from __future__ import annotations

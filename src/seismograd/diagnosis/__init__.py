@@ -1,0 +1,3 @@
+"""Running the rules, and what they come to."""
+
+from __future__ import annotations

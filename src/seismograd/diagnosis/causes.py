@@ -1,0 +1,44 @@
+"""One cause gives one finding: a finding takes in those that it explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from seismograd.schema import SEVERITIES, Finding
+
+SPREADING = ("SG201",)  # non-finite values reach every optimizer through the weights that the models share
+
+Absorbs = Mapping[str, Sequence[str]]  # code -> the codes that it explains
+
+
+def reading_order(finding: Finding) -> tuple[int, int, str, int]:
+    """Sorts the most severe first, then the earliest."""
+    return SEVERITIES.index(finding.severity), finding.first_step, finding.code, finding.optimizer
+
+
+def by_cause(findings: Iterable[Finding], absorbs: Absorbs) -> tuple[Finding, ...]:
+    """The findings that nothing else explains, in reading order; the codes of those that each explains are its `related`."""
+    found = sorted(findings, key=lambda finding: (finding.first_step, *reading_order(finding)))
+    explained: dict[int, list[Finding]] = {}
+    for finding in found:
+        explained.setdefault(id(_root(finding, found, absorbs)), []).append(finding)
+    roots = [finding for finding in found if id(finding) in explained]
+    return tuple(sorted((replace(root, related=_codes(root, explained[id(root)])) for root in roots), key=reading_order))
+
+
+def _root(finding: Finding, found: Sequence[Finding], absorbs: Absorbs) -> Finding:
+    """Up from symptom to cause, each time to the earliest."""
+    cause = next((other for other in found if _explains(other, finding, absorbs)), None)
+    return finding if cause is None else _root(cause, found, absorbs)
+
+
+def _explains(cause: Finding, symptom: Finding, absorbs: Absorbs) -> bool:
+    if symptom.code not in absorbs.get(cause.code, ()) or symptom.first_step < cause.first_step:
+        return False
+    same_location = cause.optimizer == symptom.optimizer or -1 in (cause.optimizer, symptom.optimizer)
+    return same_location or symptom.code in SPREADING or cause.code in SPREADING
+
+
+def _codes(root: Finding, group: Iterable[Finding]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(finding.code for finding in group if finding is not root and finding.code != root.code))

@@ -1,0 +1,197 @@
+"""Runs the rules: over a record, or live as one more sink of a session. The code is the same."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from seismograd.i18n import Message, mark, say
+from seismograd.rules import RULES
+from seismograd.diagnosis.causes import by_cause
+from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedBlock, share_readers
+from seismograd.schema import STATISTICS, Block, Fact, FactKind, Finding, Note
+
+FOUND, CLEAR, NOT_EVALUATED = mark("found"), mark("clear"), mark("not evaluated")
+NO_REASON = Message("")
+
+_SAMPLED = frozenset(each.name for each in STATISTICS if each.sampled)
+
+Key = tuple[str, int]  # code, optimizer
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatus:
+    """What a rule came to: `found`, `clear` or `not evaluated`; `reason` says why it was not, and is empty otherwise."""
+
+    code: str
+    name: str
+    status: str
+    reason: Message
+
+
+class Diagnosis:
+    """The rules and what they have found so far. A rule that fails is left out and says so; the others go on.
+
+    `fact_kinds` are those that were listened for.
+    """
+
+    def __init__(self, rules: Sequence[Callable[[], Rule]] = RULES, fact_kinds: Iterable[str] = tuple(FactKind)) -> None:
+        self._rules = tuple(make() for make in rules)
+        share_readers(self._rules)
+        self._absorbs = {rule.code: rule.absorbs for rule in self._rules}
+        self._found: dict[Key, Finding] = {}
+        self._failures: dict[str, Message] = {}
+        self._facts: list[Fact] = []  # of iterations to come, in their order
+        self._fact_kinds = frozenset(fact_kinds)
+        self._seen: set[str] = set()  # names of the statistics that there were
+
+    def observe(self, block: Block) -> frozenset[Key]:
+        """Read the next iterations; what was found in them for the first time."""
+        if not len(block):
+            return frozenset()
+        known = frozenset(self._found)
+        self._seen.update(block.values, block.samples if len(block.sample_rows) else ())
+        self._hand_on_facts(bisect_right(self._facts, int(block.steps["iteration"][-1]), key=_iteration))
+        shared = SharedBlock.of(block)
+        for rule in self._rules:
+            if all(name in block.values or name in _SAMPLED for name in rule.needs):
+                self._take(rule, lambda rule=rule: rule.observe(shared))
+        return frozenset(self._found) - known if len(self._found) > len(known) else frozenset()
+
+    def note(self, note: Note) -> None:
+        """Read a note."""
+        for rule in self._rules:
+            self._take(rule, lambda rule=rule: rule.hear(note))
+
+    def learn(self, fact: Fact) -> None:
+        """Take a fact. It is handed on right before the block with its iteration, whether it comes then or with all others at the start."""
+        insort(self._facts, fact, key=_iteration)
+
+    def close(self) -> None:
+        """The record ends here."""
+        self._hand_on_facts(len(self._facts))
+        for rule in self._rules:
+            self._take(rule, rule.finish)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found so far, one for each cause, the most severe and earliest first."""
+        return by_cause(tuple(self._found.values()), self._absorbs)
+
+    def statuses(self) -> tuple[RuleStatus, ...]:
+        """What each rule came to. A finding that a cause took in is still found."""
+        return tuple(self._status(rule) for rule in self._rules)
+
+    def _hand_on_facts(self, num: int) -> None:
+        """Hand on the first of those that wait."""
+        if not num:
+            return
+        facts, self._facts = self._facts[:num], self._facts[num:]
+        for rule in self._rules:
+            for fact in facts:
+                self._take(rule, lambda rule=rule, fact=fact: rule.learn(fact))
+
+    def _take(self, rule: Rule, look: Callable[[], Iterable[Finding]]) -> None:
+        if rule.code in self._failures:
+            return
+        try:
+            for finding in look():
+                self._found[finding.code, finding.optimizer] = finding
+        except Exception as error:
+            self._failures[rule.code] = say("failed: {error}", error=f"{type(error).__name__}: {error}")
+
+    def _status(self, rule: Rule) -> RuleStatus:
+        failure = self._failures.get(rule.code)
+        if any(code == rule.code for code, _ in tuple(self._found)):
+            return RuleStatus(rule.code, rule.name, FOUND, failure or NO_REASON)
+        reason = failure or self._missing(rule) or rule.shortfall()
+        return RuleStatus(rule.code, rule.name, CLEAR if reason is None else NOT_EVALUATED, reason or NO_REASON)
+
+    def _missing(self, rule: Rule) -> Message | None:
+        missing = [name for name in rule.needs if name not in self._seen]
+        kinds = [str(kind) for kind in rule.needs_facts if kind not in self._fact_kinds]
+        if kinds:
+            return say("needs facts that were not recorded: {names}", names=", ".join(kinds))
+        if not missing or not self._seen:
+            return None
+        if all(name in _SAMPLED for name in missing):
+            return say("needs sampled statistics: {names}", names=", ".join(missing))
+        return say("needs statistics that were not recorded: {names}", names=", ".join(missing))
+
+
+class LiveRules:
+    """The rules as a sink: `publish` takes each finding the moment it is first found, `conclude` what stands at the end.
+
+    Without `conclude`, `publish` takes those as well.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[[Finding], None],
+        conclude: Callable[[Sequence[Finding]], None] | None = None,
+        diagnosis: Diagnosis | None = None,
+    ) -> None:
+        self._publish = publish
+        self._conclude = conclude
+        self._diagnosis = Diagnosis() if diagnosis is None else diagnosis
+        self._published: set[Key] = set()
+
+    def observe(self, block: Block) -> None:
+        """Judge the next iterations."""
+        if self._diagnosis.observe(block):
+            for finding in self._diagnosis.findings():
+                if (finding.code, finding.optimizer) not in self._published:
+                    self._published.add((finding.code, finding.optimizer))
+                    self._publish(finding)
+
+    def note(self, note: Note) -> None:
+        """Read a note."""
+        self._diagnosis.note(note)
+
+    def learn(self, fact: Fact) -> None:
+        """Take a fact."""
+        self._diagnosis.learn(fact)
+
+    def close(self) -> None:
+        """Judge what is only known at the end."""
+        self._diagnosis.close()
+        if self._conclude is not None:
+            self._conclude(self._diagnosis.findings())
+        else:
+            for finding in self._diagnosis.findings():
+                self._publish(finding)
+
+    def abandon(self) -> None:
+        """Nothing is held that would have to be let go."""
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found so far."""
+        return self._diagnosis.findings()
+
+    def statuses(self) -> tuple[RuleStatus, ...]:
+        """What each rule came to so far."""
+        return self._diagnosis.statuses()
+
+
+def diagnose(
+    blocks: Iterable[Block],
+    rules: Sequence[Callable[[], Rule]] = RULES,
+    notes: Iterable[Note] = (),
+    facts: Iterable[Fact] = (),
+    fact_kinds: Iterable[str] = tuple(FactKind),
+) -> Diagnosis:
+    """Judge a whole record."""
+    diagnosis = Diagnosis(rules, fact_kinds)
+    for fact in facts:
+        diagnosis.learn(fact)
+    for block in blocks:
+        diagnosis.observe(block)
+    for note in notes:
+        diagnosis.note(note)
+    diagnosis.close()
+    return diagnosis
+
+
+def _iteration(fact: Fact) -> int:
+    return fact.iteration

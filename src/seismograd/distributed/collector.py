@@ -1,0 +1,178 @@
+"""Rank 0: puts each iteration together from what all processes have said of it, on a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.distributed.combine import CombinePlan, combine, make_plan
+from seismograd.distributed.report_server import ReportServer
+from seismograd.distributed.rank_row import RankRow
+from seismograd.distributed.timeouts import RankTimeouts
+from seismograd.distributed.peer import PeerRank
+from seismograd.distributed.rank_report import RankColumns, RankReport
+from seismograd.distributed.world import World
+from seismograd.schema import RANK_DTYPE, AnyArray, Note, RankFlag, Row
+
+MAX_BYTES = 32 * 2**20  # of iterations that wait for others
+MAX_SAID = 16  # ranks of which it is said that they are missing
+INTERVAL_S = 0.2
+RankMessage = tuple[RankColumns, frozenset[int], RankReport]
+
+
+class RankCollector:
+    """Takes the iterations of rank 0, waits for the others up to a limit, and delivers them in order.
+
+    Args:
+        world: the processes.
+        deliver: called with each iteration when it is put together.
+        tell: called with what has words.
+        limits: how long to wait.
+        before: delivers what comes before all of this, from an earlier world.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        deliver: Callable[[Row], None],
+        tell: Callable[[Note], None],
+        limits: RankTimeouts,
+        before: RankCollector | None = None,
+    ) -> None:
+        self._deliver, self._tell, self._limits, self._before = deliver, tell, limits, before
+        self._queue: deque[RankRow] = deque()
+        self._bytes_in = self._bytes_out = 0  # each written by one thread
+        self._next = 0
+        self._closing_s: float | None = None
+        self._plans: dict[object, CombinePlan] = {}  # the last one
+        self._failed = False
+        self._said: set[int] = set()  # ranks of whom it was said that they are missing
+        self._report_server = ReportServer(world, self._say)
+        self._thread = threading.Thread(target=self._run, name="seismograd-ranks", daemon=True)
+        self._thread.start()
+
+    # What the training thread calls --------------------------------------------------------------------------------------
+
+    def put(self, rank_row: RankRow) -> None:
+        """Take an iteration."""
+        if self._failed:
+            self._deliver(rank_row.without_shards())
+            return
+        self._bytes_in += rank_row.num_bytes()
+        self._queue.append(rank_row)
+
+    def begin_close(self) -> None:
+        """Nothing comes any more. Does not wait."""
+        self._closing_s = time.monotonic()
+        self._report_server.wake()
+
+    def close(self) -> None:
+        """Deliver what waits, with what the others have said until then or say within the limit."""
+        self.begin_close()
+        self._thread.join(self._limits.exit_s + 5)
+
+    def join(self) -> None:
+        """Wait for the end of a collector that is closing."""
+        self._thread.join()
+
+    def abandon(self) -> None:
+        """In a forked child: leave the parent's connections to it."""
+        self._queue.clear()
+        self._report_server.close()
+
+    # What its thread does -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            if self._before is not None:
+                self._before.join()
+            while self._closing_s is None or self._queue:
+                self._report_server.listen(INTERVAL_S, self._next)
+                self._put_together()
+        except Exception as error:
+            self._failed = True
+            while self._queue:
+                self._deliver(self._queue.popleft().without_shards())
+            text = f"{type(error).__name__}: {error}"
+            self._say("failure", say("a part of seismograd failed and was left out: {part}: {error}", part="ranks", error=text))
+        finally:
+            self._report_server.close()
+
+    def _put_together(self) -> None:
+        """Deliver the iterations that nobody more has to be waited for."""
+        while self._queue:
+            rank_row = self._queue[0]
+            waiting = [p for p in self._report_server.peers.values() if p.awaited(rank_row.index)]
+            if waiting and not self._in_vain(rank_row):
+                return
+            for peer in waiting:
+                peer.late = True
+            self._queue.popleft()
+            self._bytes_out += rank_row.num_bytes()
+            self._next = rank_row.index + 1
+            captured = {rank: h for rank, peer in self._report_server.peers.items() if (h := peer.report(rank_row.index)) is not None}
+            self._report_missing(rank_row, captured)
+            self._deliver(self._together(rank_row, captured))
+            for peer in self._report_server.peers.values():
+                message = peer.leave_out(rank_row.columns)
+                if message is not None:
+                    self._report_server.send(peer, message)
+
+    def _in_vain(self, rank_row: RankRow) -> bool:
+        now_s = time.monotonic()
+        end_s = rank_row.time_s + self._limits.late_s
+        if self._closing_s is not None:
+            end_s = min(end_s, self._closing_s + self._limits.exit_s)
+        return now_s > end_s or self._bytes_in - self._bytes_out > MAX_BYTES
+
+    def _together(self, rank_row: RankRow, captured: dict[int, RankMessage]) -> Row:
+        left_out = {rank: left for rank, (_, left, _) in captured.items()}
+        columns = (rank_row.columns, *(theirs for theirs, _, _ in captured.values()))
+        key = tuple((rank, c.version, left_out.get(rank, frozenset())) for rank, c in zip((0, *captured), columns, strict=True))
+        plan = self._plans.get(key)
+        if plan is None:
+            sent = (columns[0].sent(), *(c.sent(left_out[rank]) for rank, c in zip(captured, columns[1:], strict=True)))
+            self._plans = {key: (plan := make_plan((0, *captured), columns, sent))}
+        reports = (rank_row.report(rank_row.columns.sent(), 0), *(report for _, _, report in captured.values()))
+        return combine(plan, reports, rank_row.row, self._ranks(rank_row, captured, plan, reports))
+
+    def _ranks(self, rank_row: RankRow, captured: dict[int, RankMessage], plan: CombinePlan, reports: tuple[RankReport, ...]) -> AnyArray:
+        ranks = np.zeros(1 + len(self._report_server.peers), RANK_DTYPE)
+        ranks["rank"] = np.arange(len(ranks))
+        ranks["replica_of"] = -1
+        for name in ("loss", "grad_norm", "local_norm"):
+            ranks[name] = np.nan
+        for rank, report, replica_of in zip((0, *captured), reports, plan.replica_of, strict=True):
+            ranks[rank] = report.rank
+            ranks["replica_of"][rank] = replica_of
+            ranks["flags"][rank] |= RankFlag.REPORTED
+        ranks["rank"] = np.arange(len(ranks))
+        ranks["iteration"] = rank_row.row.step["iteration"]
+        return ranks
+
+    def _report_missing(self, rank_row: RankRow, captured: dict[int, RankMessage]) -> None:
+        """Say once of each process that it is missing, and why as far as that is known."""
+        step = int(rank_row.row.step["iteration"])
+        for rank, peer in self._report_server.peers.items():
+            if rank not in captured and rank not in self._said and not peer.refused and len(self._said) < MAX_SAID:
+                self._said.add(rank)
+                self._say("rank", _why_missing(peer, step), step)
+
+    def _say(self, kind: str, message: Message, iteration: int = -1) -> None:
+        self._tell(Note(kind, iteration, message))
+
+
+def _why_missing(peer: PeerRank, step: int) -> Message:
+    rank = peer.rank
+    if peer.ended:
+        return say("rank {rank} has ended; from step {step} on what it alone held is not measured", rank=rank, step=step)
+    if peer.gone:
+        return say("rank {rank} is gone; from step {step} on it is left out, and what it alone held is not measured", rank=rank, step=step)
+    return say(
+        "rank {rank} was late; from step {step} on it is left out while it is, and what it alone held is not measured", rank=rank, step=step
+    )

@@ -1,0 +1,231 @@
+"""The numbers of several processes to those of the whole gradients.
+
+Shapes: R processes that reported, P columns of the whole, n of them that a process sent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seismograd.distributed.rank_report import RankColumns, RankReport
+from seismograd.distributed.summands import SummedGradient, with_sums
+from seismograd.schema import (
+    STATISTICS,
+    AnyArray,
+    FloatArray,
+    IntArray,
+    Parameter,
+    Row,
+    State,
+    StepFlag,
+)
+
+BoolArray = npt.NDArray[np.bool_]
+EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
+NORMS = frozenset({"grad_norm", "applied_norm", "weight_norm"})
+LARGEST = frozenset({"grad_max", "carried"})
+MEANS = frozenset({"update_ratio", "unmoved"})  # of what each process probed of it
+ROWS = "dead_rows"
+
+
+@dataclass(frozen=True, slots=True)
+class RankShare:
+    """What one process sends: its columns in the whole, and for which of them its numbers count  # (n,) each."""
+
+    columns: IntArray
+    counts: BoolArray
+
+
+@dataclass(frozen=True, slots=True)
+class CombinePlan:
+    """How the columns of several processes are those of the whole. `complete`: every scalar is held by a process that counts  # (P,)."""
+
+    parameters: tuple[Parameter, ...]
+    shares: tuple[RankShare, ...]  # of each process  # (R,)
+    complete: BoolArray
+    seen: BoolArray  # (P,) whether any process sends it
+    held: BoolArray  # (P,) whether any process holds a part of it, sent or not
+    whole_rows: BoolArray  # (P,)
+    replica_of: tuple[int, ...]  # (R,)
+    alike: tuple[bool, ...]  # (R,) whether it has any of rank 0's parameters
+    sums: tuple[SummedGradient, ...]
+
+
+def make_plan(ranks: tuple[int, ...], columns: tuple[RankColumns, ...], sent: tuple[IntArray, ...]) -> CombinePlan:
+    """Work out what each process adds. The first is rank 0: its columns come first, others' behind them."""
+    position: dict[str, int] = {}
+    parameters: list[Parameter] = []
+    for theirs in columns:
+        deepest = max((p.depth for p in parameters if p.depth is not None), default=-1)
+        for parameter in theirs.parameters:
+            if parameter.name not in position:
+                position[parameter.name] = len(parameters)
+                moved = None if parameter.depth is None else parameter.depth + (deepest + 1 if theirs is not columns[0] else 0)
+                parameters.append(parameter if moved == parameter.depth else replace(parameter, depth=moved))
+    held = np.zeros(len(parameters), np.int64)
+    plain = np.zeros(len(parameters), bool)
+    seen = np.zeros(len(parameters), bool)
+    whole_rows = np.ones(len(parameters), bool)
+    offsets: list[set[tuple[int, ...]]] = [set[tuple[int, ...]]() for _ in parameters]
+    shares: list[RankShare] = []
+    for theirs, chosen in zip(columns, sent, strict=True):
+        at = np.array([position[theirs.parameters[c].name] for c in chosen], np.int64)
+        counts = np.zeros(len(chosen), bool)
+        for i, (column, target) in enumerate(zip(chosen, at, strict=True)):
+            shard = theirs.shards[int(column)]
+            assert shard is not None
+            if shard.kind == "plain":
+                counts[i] = not seen[target]
+                plain[target] |= bool(counts[i])
+            else:
+                counts[i] = not plain[target] and (shard.held == 0 or shard.offset not in offsets[target])
+                if shard.held:  # an empty shard begins where another one does
+                    offsets[target].add(shard.offset)
+                held[target] += shard.held if counts[i] else 0
+                whole_rows[target] &= shard.whole_rows and shard.kind != "partial"
+            seen[target] = True
+        shares.append(RankShare(at, counts))
+    complete = plain | (seen & (held == np.array([p.numel for p in parameters], np.int64)))
+    names = [{p.name for p in theirs.parameters} for theirs in columns]
+    alike = tuple(not names[0].isdisjoint(theirs) or not names[0] for theirs in names)
+    sums = _sums(columns, sent)
+    known = {p.name for theirs in columns for p, shard in zip(theirs.parameters, theirs.shards, strict=True) if shard is not None}
+    held_somewhere = np.array([p.name in known for p in parameters], bool)
+    return CombinePlan(tuple(parameters), tuple(shares), complete, seen, held_somewhere, whole_rows, _replicas(ranks, columns), alike, sums)
+
+
+def _sums(columns: tuple[RankColumns, ...], sent: tuple[IntArray, ...]) -> tuple[SummedGradient, ...]:
+    found: dict[tuple[str, tuple[int, ...]], SummedGradient] = {}
+    for process, (theirs, chosen) in enumerate(zip(columns, sent, strict=True)):
+        for number, (position, _) in enumerate(theirs.summed(chosen)):
+            column = int(chosen[position])
+            shard = theirs.shards[column]
+            assert shard is not None
+            key = (theirs.parameters[column].name, shard.offset)
+            first = found.get(key, SummedGradient(position, (), shard.num_summands))
+            found[key] = replace(first, members=(*first.members, (process, number)))
+    return tuple(found.values())
+
+
+def _replicas(ranks: tuple[int, ...], columns: tuple[RankColumns, ...]) -> tuple[int, ...]:
+    first: dict[object, int] = {}
+    found: list[int] = []
+    for rank, theirs in zip(ranks, columns, strict=True):
+        names = tuple(p.name for p in theirs.parameters)
+        parts = tuple(None if p is None else (p.kind, p.held, p.offset) for p in theirs.shards)
+        found.append(first.setdefault((names, parts), rank))
+    return tuple(found)
+
+
+def combine(plan: CombinePlan, reports: tuple[RankReport, ...], own: Row, ranks: AnyArray) -> Row:
+    """The row of the whole; `own` is rank 0's, whose events, times and flags stand."""
+    num = len(plan.parameters)
+    reports = with_sums(plan.sums, reports)
+    states = _spread(plan, [r.state for r in reports], num, State.NOT_MEASURED)  # (R, P)
+    counts = _spread(plan, [s.counts for s in plan.shares], num, 0).astype(bool)
+    state = _state(states, counts, plan)
+    n_own = len(own.parameters)
+    state[:n_own] = np.where(plan.held[:n_own], state[:n_own], own.state)
+    values: dict[str, AnyArray] = {}
+    samples: dict[str, AnyArray] = {}
+    for statistic in STATISTICS:
+        if statistic.sampled and not all(r.samples for r in reports):
+            continue
+        given = [(r.samples if statistic.sampled else r.values)[statistic.name] for r in reports]
+        joined = _join(statistic.name, given, plan, counts, num)
+        if statistic.name == ROWS:
+            joined[~plan.whole_rows] = np.nan
+        if statistic.name == "carried":
+            joined = np.nan_to_num(joined)
+        else:
+            joined[state <= State.ABSENT] = np.nan
+        (samples if statistic.sampled else values)[statistic.name] = joined
+    step = _step(own.step, reports, plan, state, values)
+    elements = own.elements.copy()
+    for report in reports[1:]:
+        missing = np.isnan(elements)
+        elements[missing] = report.elements[missing]
+    return Row(plan.parameters, step, state, values, samples, own.events, elements, ranks, own.pairs)
+
+
+def _spread(plan: CombinePlan, given: list[npt.NDArray[Any]], num: int, blank: float) -> npt.NDArray[Any]:
+    """What each process sent, at the columns of the whole  # (R, P, ...)."""
+    spread = np.full((len(given), num, *given[0].shape[1:]), blank, given[0].dtype if given[0].dtype.kind == "f" else np.int64)
+    for row, share, values in zip(spread, plan.shares, given, strict=True):
+        row[share.columns] = values
+    return spread
+
+
+def _state(states: npt.NDArray[Any], counts: BoolArray, plan: CombinePlan) -> npt.NDArray[np.uint8]:
+    def every(state: State) -> BoolArray:
+        return ((states == state) | ~counts).all(0)
+
+    measured = plan.complete & ((states >= State.ZERO) | ~counts).all(0)
+    result = np.full(counts.shape[1], State.NOT_MEASURED, np.uint8)
+    result[measured] = State.FINITE
+    result[measured & every(State.ZERO)] = State.ZERO
+    result[measured & ((states == State.NONFINITE) & counts).any(0)] = State.NONFINITE
+    result[counts.any(0) & every(State.ABSENT)] = State.ABSENT
+    return result
+
+
+def _join(name: str, given: list[FloatArray], plan: CombinePlan, counts: BoolArray, num: int) -> FloatArray:
+    """One statistic over the processes that count  # (P,) or (P, W)."""
+    values = _spread(plan, given, num, 0.0)
+    if name in MEANS:
+        there = counts & ~np.isnan(values)
+        return np.where(there.any(0), np.where(there, values, 0).sum(0) / np.maximum(there.sum(0), 1), np.nan)
+    values[~counts] = 0
+    if name in NORMS:
+        return norms(values)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return values.max(0) if name in LARGEST else values.sum(0)
+
+
+def norms(parts: FloatArray, order: float = 2.0) -> FloatArray:
+    """The norm of the whole from those of its parts, scaled so that no square overflows; NaN and infinity stay  # (R, P) -> (P,)."""
+    largest: FloatArray = parts.max(0)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        if math.isinf(order):
+            return largest
+        scale = np.where(np.isfinite(largest) & (largest > 0), largest, 1.0)
+        return ((parts / scale) ** order).sum(0) ** (1 / order) * scale
+
+
+def _total(values: FloatArray, which: BoolArray) -> float:
+    chosen = values[which]
+    return float(norms(chosen[:, None])[0]) if len(chosen) and np.isfinite(chosen).all() else math.nan
+
+
+def _step(own: AnyArray, reports: tuple[RankReport, ...], plan: CombinePlan, state: npt.NDArray[np.uint8], values: Mapping[str, AnyArray]) -> AnyArray:
+    step = own.copy()
+    step["loss"] = _loss(reports, plan)
+    step["grad_norm"] = _total(values["grad_norm"], state >= State.ZERO)
+    order = reports[0].clip_order
+    if not math.isnan(order):
+        parts = [r.step["clip_norm"] for r, t in zip(reports, plan.replica_of, strict=True) if int(r.rank["rank"]) == t]
+        step["clip_norm"] = norms(np.array(parts, np.float64)[:, None], order)[0]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            step["clip_coefficient"] = np.minimum(1.0, step["clip_limit"] / (step["clip_norm"] + EPSILON))
+        if not int(step["flags"]) & (StepFlag.CHANGED | StepFlag.SKIPPED):
+            values["applied_norm"][:] = values["grad_norm"] * step["clip_coefficient"]
+    applied = values["applied_norm"]
+    step["applied_norm"] = _total(applied, ~np.isnan(applied) | (state == State.NONFINITE))
+    return step
+
+
+def _loss(reports: tuple[RankReport, ...], plan: CombinePlan) -> float:
+    """The mean over the processes: what the averaged gradient is the gradient of.
+
+    One that has other parameters and no loss, a stage of a pipeline, does not count.
+    """
+    losses = np.array([r.step["loss"] for r in reports], np.float64)
+    alike = np.array(plan.alike)
+    others = losses[~alike & np.isfinite(losses)]
+    return float(np.mean(others if len(others) and np.isnan(losses[alike]).all() else losses[alike]))

@@ -1,0 +1,51 @@
+"""Between the session and the backend: measure what this process holds, and note which part that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from seismograd.distributed.weight_checksum import WeightChecksum
+from seismograd.tensors.shards import ShardTable
+from seismograd.tensors.dtensor import any_distributed, held_part
+from seismograd.measure.backend import MeasuringBackend, Measurement
+from seismograd.tensors.cuda_graph import is_capturing
+
+PLAIN = {Tensor}
+
+
+class LocalBackend:
+    """A backend that is given the local parts of DTensors, so that counts are of what is there."""
+
+    def __init__(self, backend: MeasuringBackend, shards: ShardTable) -> None:
+        self._backend, self._shards = backend, shards
+        self.checksum: WeightChecksum | None = None  # of the weights, when somebody wants it
+
+    @property
+    def name(self) -> str:
+        """The name of the backend that measures."""
+        return self._backend.name
+
+    def measure(
+        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
+    ) -> Measurement:
+        """Measure; see `MeasuringBackend.measure`."""
+        if any_distributed() and not set(map(type, gradients)) <= PLAIN:
+            for column, gradient in zip(keys, gradients, strict=True):
+                self._shards.see(column, gradient)
+            gradients, scalars = [held_part(g) for g in gradients], [held_part(s) for s in scalars]
+            if sample or self.checksum is not None:
+                weights = [held_part(w) for w in weights]
+        else:
+            scalars = [held_part(s) for s in scalars]
+            self._shards.see_plain(keys)
+        if self.checksum is not None and not is_capturing():
+            self.checksum.add(keys, weights)
+        measured = self._backend.measure(gradients, weights, keys, scalars, sample)
+        if self._shards.has_summands:
+            if measured.pending is not None:
+                measured.pending.finish()
+            for column, gradient, norm in zip(keys, gradients, measured.values["grad_norm"], strict=True):
+                self._shards.store_summand(column, gradient, float(norm))
+        return measured

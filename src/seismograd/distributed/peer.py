@@ -1,0 +1,92 @@
+"""What rank 0 knows of one other process, from its connection."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass, field
+
+from seismograd.distributed.rank_report import (
+    RankColumns,
+    FrameKind,
+    FrameDecoder,
+    RankReport,
+    frame,
+    report_head,
+)
+
+MAX_BACKLOG_BYTES = 64 * 2**20
+
+
+@dataclass(slots=True)
+class PeerRank:
+    """Another process.
+
+    `ended` when it has said so, `gone` when its connection broke, `late` when it was waited for in vain, `refused` when it cannot be heard.
+    """
+
+    rank: int
+    connection: socket.socket | None = None
+    frames: FrameDecoder = field(default_factory=FrameDecoder)
+    ended: bool = False
+    gone: bool = False
+    late: bool = False
+    refused: bool = False
+    backlog_bytes: int = 0
+    num_left: int = 0
+    _reports: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    _columns: dict[int, RankColumns] = field(default_factory=dict[int, RankColumns])
+    _left: dict[int, frozenset[int]] = field(default_factory=lambda: {0: frozenset[int]()})
+    _asked: int = -1  # the version of columns for which a LEAVE was sent
+
+    def take(self, kind: FrameKind, payload: bytes, next_index: int) -> str | None:
+        """Take in a message; returns the text of a note. `next_index` is the iteration that is put together next."""
+        if kind is FrameKind.COLUMNS:
+            columns = RankColumns.from_json(payload)
+            self._columns[columns.version] = columns
+        elif kind is FrameKind.REPORT:
+            index = report_head(payload)[0]
+            if index >= next_index:
+                self.late = False
+                self._reports[index] = payload
+                self.backlog_bytes += len(payload)
+        elif kind is FrameKind.END:
+            self.ended = True
+        elif kind is FrameKind.NOTE:
+            return payload.decode(errors="replace")
+        return None
+
+    def awaited(self, index: int) -> bool:
+        """Whether an iteration should wait for what this process has to say of it."""
+        return index not in self._reports and not (self.ended or self.gone or self.late or self.refused)
+
+    def report(self, index: int) -> tuple[RankColumns, frozenset[int], RankReport] | None:
+        """What it has said of an iteration, with its columns and those that it has left out; and forget all before."""
+        payload = self._reports.pop(index, None)
+        for past in [i for i in self._reports if i < index]:
+            self.backlog_bytes -= len(self._reports.pop(past))
+        if payload is None:
+            return None
+        self.backlog_bytes -= len(payload)
+        _, version, leave = report_head(payload)
+        columns, left_out = self._columns[version], self._left[leave]
+        return columns, left_out, RankReport.from_bytes(payload, columns, columns.sent(left_out))
+
+    def leave_out(self, own: RankColumns) -> bytes | None:
+        """What to tell it, once for its columns: not to send what rank 0, which has `own`, holds whole itself."""
+        version = max(self._columns, default=-1)
+        if version == self._asked:
+            return None
+        self._asked = version
+        mine = {p.name for p, shard in zip(own.parameters, own.shards, strict=True) if shard is not None and shard.kind == "plain"}
+        theirs = self._columns[version]
+        left_out = [
+            c
+            for c, (p, shard) in enumerate(zip(theirs.parameters, theirs.shards, strict=True))
+            if shard is not None and shard.kind == "plain" and p.name in mine
+        ]
+        if not left_out:
+            return None
+        self.num_left += 1
+        self._left[self.num_left] = frozenset(left_out)
+        return frame(FrameKind.LEAVE, json.dumps({"number": self.num_left, "version": version, "columns": left_out}).encode())

@@ -1,0 +1,194 @@
+"""What one process tells rank 0, and how it is written: JSON for names, little-endian numbers for the rest, never pickle.
+
+Shapes: P columns, n of them that are sent, W numbers per column, E elements.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seismograd.tensors.shards import MAX_SUMMAND, LocalShard
+from seismograd.schema import (
+    RANK_DTYPE,
+    SCHEMA_VERSION,
+    STATISTICS,
+    STEP_DTYPE,
+    AnyArray,
+    FloatArray,
+    IntArray,
+    Parameter,
+    StateArray,
+)
+
+LAYOUT = json.dumps([SCHEMA_VERSION, STEP_DTYPE.descr, RANK_DTYPE.descr, [s.name for s in STATISTICS]])
+_HEAD = struct.Struct("<BQ")
+_REPORT = struct.Struct("<qIIIdB")
+MAX_FRAME_BYTES = 2**31
+
+
+class FrameKind(IntEnum):
+    """What a message is."""
+
+    HELLO = 1  # JSON: token, rank, layout
+    COLUMNS = 2  # JSON: the columns that the reports behind it are of
+    REPORT = 3  # one iteration
+    NOTE = 4  # text: something went wrong there
+    END = 5  # nothing comes behind it
+    LEAVE = 6  # JSON, from rank 0: columns that it has itself
+
+
+@dataclass(frozen=True, slots=True)
+class RankColumns:
+    """The columns of one process, numbered by `version`, and the piece that it has of each."""
+
+    version: int
+    parameters: tuple[Parameter, ...]
+    shards: tuple[LocalShard | None, ...]
+
+    def sent(self, left_out: frozenset[int] = frozenset()) -> IntArray:
+        """The columns that a report has numbers of  # (n,)."""
+        return np.array([c for c, p in enumerate(self.shards) if p is not None and p.owner and c not in left_out], np.int64)
+
+    def summed(self, sent: IntArray) -> list[tuple[int, int]]:
+        """Of the columns that are sent, those that are summands: the place in `sent`, and how many scalars are sent whole."""
+        shards = [(position, self.shards[int(column)]) for position, column in enumerate(sent)]
+        return [(position, p.held if p.held <= MAX_SUMMAND else 0) for position, p in shards if p is not None and p.kind == "partial"]
+
+    def to_json(self) -> bytes:
+        """For a frame."""
+        shards = [None if p is None else asdict(p) for p in self.shards]
+        return json.dumps({"version": self.version, "parameters": [asdict(p) for p in self.parameters], "pieces": shards}).encode()
+
+    @staticmethod
+    def from_json(text: bytes) -> RankColumns:
+        """Out of a frame."""
+        told = json.loads(text)
+        return RankColumns(
+            int(told["version"]),
+            tuple(_parameter(each) for each in told["parameters"]),
+            tuple(None if each is None else _shard_to_json(each) for each in told["pieces"]),
+        )
+
+
+def _parameter(told: dict[str, Any]) -> Parameter:
+    told["shape"], told["aliases"] = tuple(told["shape"]), tuple(told["aliases"])
+    return Parameter(**told)
+
+
+def _shard_to_json(told: dict[str, Any]) -> LocalShard:
+    told["offset"] = tuple(told["offset"])
+    return LocalShard(**told)
+
+
+@dataclass(frozen=True, slots=True)
+class RankReport:
+    """One iteration of one process: its number since the processes found each other, and the numbers of the columns it sends.
+
+    `leave` is the number of the `LEAVE` frame that the columns obey (0: none). `clip_order` is the order of the norm of which `clip_norm`
+    of the step is this process's part; NaN when it is the whole.
+    """
+
+    index: int
+    version: int
+    leave: int
+    step: AnyArray  # 0-d, STEP_DTYPE
+    rank: AnyArray  # 0-d, RANK_DTYPE
+    state: StateArray  # (n,)
+    values: Mapping[str, FloatArray]  # (n,)
+    samples: Mapping[str, FloatArray]  # (n,) or (n, W); empty when not measured
+    elements: FloatArray  # (E,)
+    clip_order: float
+    summands: tuple[FloatArray | None, ...] = ()  # the scalars of each of `RankColumns.summed`, where they are known
+
+    def to_bytes(self) -> bytes:
+        """For a frame."""
+        head = _REPORT.pack(self.index, self.version, self.leave, len(self.elements), self.clip_order, bool(self.samples))
+        arrays = [self.values[s.name] for s in STATISTICS if not s.sampled]
+        arrays += [self.samples[s.name] for s in STATISTICS if s.sampled] if self.samples else []
+        known = [s for s in self.summands if s is not None]
+        numbers = b"".join(np.ascontiguousarray(a, "<f8").tobytes() for a in (*arrays, self.elements, *known))
+        flags = bytes(s is not None for s in self.summands)
+        return head + self.step.tobytes() + self.rank.tobytes() + self.state.astype(np.uint8).tobytes() + flags + numbers
+
+    @staticmethod
+    def from_bytes(data: bytes, columns: RankColumns, sent: IntArray) -> RankReport:
+        """Out of a frame with the numbers of the columns `sent` of `columns`; `ValueError` when it has not the length of one."""
+        num_columns, summed = len(sent), columns.summed(sent)
+        index, version, leave, num_elements, clip_order, sampled = _REPORT.unpack_from(data)
+        reader = _FieldReader(data, _REPORT.size)
+        step = reader.take(STEP_DTYPE, 1)[0]
+        rank = reader.take(RANK_DTYPE, 1)[0]
+        state = reader.take(np.dtype(np.uint8), num_columns)
+        known = reader.take(np.dtype(np.uint8), len(summed)).tolist()
+        values = {s.name: reader.numbers(num_columns, s.width) for s in STATISTICS if not s.sampled}
+        samples = {s.name: reader.numbers(num_columns, s.width) for s in STATISTICS if s.sampled} if sampled else {}
+        elements = reader.numbers(num_elements, 1)
+        summands = tuple(reader.numbers(held, 1) if told else None for (_, held), told in zip(summed, known, strict=True))
+        reader.ends()
+        return RankReport(index, version, leave, step, rank, state, values, samples, elements, clip_order, summands)
+
+
+def report_head(data: bytes) -> tuple[int, int, int]:
+    """Index, version and leave of a report that has not been read yet."""
+    index, version, leave, *_ = _REPORT.unpack_from(data)
+    return index, version, leave
+
+
+def frame(kind: FrameKind, payload: bytes = b"") -> bytes:
+    """A message with its kind and length before it."""
+    return _HEAD.pack(kind, len(payload)) + payload
+
+
+class FrameDecoder:
+    """Cuts a stream of bytes into messages. `ValueError` when it is not one."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the message that is not whole yet."""
+        return len(self._data)
+
+    def feed(self, data: bytes) -> list[tuple[FrameKind, bytes]]:
+        """The messages that are whole with this."""
+        self._data += data
+        found: list[tuple[FrameKind, bytes]] = []
+        start = 0
+        while len(self._data) - start >= _HEAD.size:
+            kind, length = _HEAD.unpack_from(self._data, start)
+            if length > MAX_FRAME_BYTES:
+                raise ValueError("a message too long")
+            if len(self._data) - start < _HEAD.size + length:
+                break
+            start += _HEAD.size
+            found.append((FrameKind(kind), bytes(self._data[start : start + length])))
+            start += length
+        del self._data[:start]
+        return found
+
+
+class _FieldReader:
+    def __init__(self, data: bytes, start: int) -> None:
+        self._data, self._start = data, start
+
+    def take(self, dtype: np.dtype[Any], num: int) -> npt.NDArray[Any]:
+        taken = np.frombuffer(self._data, dtype, num, self._start)
+        self._start += num * dtype.itemsize
+        return taken
+
+    def numbers(self, num: int, width: int) -> FloatArray:
+        values: FloatArray = self.take(np.dtype("<f8"), num * width).astype(np.float64)
+        return values if width == 1 else values.reshape(num, width)
+
+    def ends(self) -> None:
+        if self._start != len(self._data):
+            raise ValueError("a report of another length")

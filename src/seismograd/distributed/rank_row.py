@@ -1,0 +1,72 @@
+"""One iteration of this process on its way out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from seismograd.distributed.rank_report import RankColumns, RankReport
+from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, Row, State
+
+
+@dataclass(frozen=True, slots=True)
+class RankRow:
+    """A row, its number since the processes found each other, what its columns are, and what is known of this process besides."""
+
+    index: int
+    row: Row
+    columns: RankColumns
+    rank: AnyArray  # 0-d, RANK_DTYPE
+    clip_order: float
+    time_s: float  # when it came, time.monotonic()
+    summands: Mapping[int, Sequence[tuple[float, torch.Tensor]]]  # by column: the norm of each copy, and the copy
+
+    def report(self, sent: IntArray, leave: int) -> RankReport:
+        """What others are told of it: the columns in `sent`  # (n,)."""
+        row = self.row
+        return RankReport(
+            index=self.index,
+            version=self.columns.version,
+            leave=leave,
+            step=row.step,
+            rank=self.rank,
+            state=row.state[sent],
+            values={s.name: _chosen(row.values.get(s.name), sent) for s in STATISTICS if not s.sampled},
+            samples={s.name: _chosen(row.samples.get(s.name), sent, s.width) for s in STATISTICS if s.sampled} if row.samples else {},
+            elements=row.elements,
+            clip_order=self.clip_order,
+            summands=tuple(self._summand(int(sent[position])) for position, _ in self.columns.summed(sent)),
+        )
+
+    def _summand(self, column: int) -> FloatArray | None:
+        """The scalars of a summand as the row has it: of several readings of the iteration the one with its norm, the scale divided out."""
+        recorded = float(self.row.values["grad_norm"][column])
+        for norm, copy in reversed(self.summands.get(column, ())):
+            for scale in (1.0, float(self.row.step["scale"])):
+                if norm / scale == recorded or (math.isnan(norm) and math.isnan(recorded)):
+                    real = torch.view_as_real(copy) if copy.is_complex() else copy
+                    numbers: FloatArray = real.reshape(-1).double().cpu().numpy()
+                    return numbers / scale
+        return None
+
+    def without_shards(self) -> Row:
+        """The row with what this process holds whole; the rest was not measured."""
+        state = self.row.state.copy()
+        for column, shard in enumerate(self.columns.shards):
+            if shard is not None and shard.kind != "plain":
+                state[column] = State.NOT_MEASURED
+        return replace(self.row, state=state)
+
+    def num_bytes(self) -> int:
+        """Memory it takes, roughly."""
+        return 8 * self.row.state.size * (8 + 66 * bool(self.row.samples)) + 4096
+
+
+def _chosen(values: AnyArray | None, sent: IntArray, width: int = 1) -> FloatArray:
+    if values is None:
+        return np.full(len(sent) if width == 1 else (len(sent), width), math.nan)
+    return np.asarray(values, np.float64)[sent]

@@ -1,0 +1,253 @@
+"""Vanishing and exploding: a gradient is a product over the layers, so all its scalars, and its norm, rise and fall together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from seismograd.control.clip.norm_clipping import clip_grad_norm_
+from seismograd.i18n import Message, say
+from seismograd.lab.lab_page import Chart, Page, Paragraph, ChartSeries, PageTable, number
+from seismograd.lab.tensor_math import gradient_of, norm_of, quantiles
+
+WIDTH, SAMPLES = 64, 16
+DEPTHS = (2, 5, 10, 20, 50, 100, 150, 200)
+GAINS = (0.9, 1.0, 1.1)
+DEEP = 100  # where the table of scalars and norm looks
+KINDS_DEPTH = 30
+
+
+@dataclass(frozen=True, slots=True)
+class DepthResult:
+    """A linear net of some depth whose layers pass on `gain`: what arrives of the gradient at its input, and the scalars there."""
+
+    gain: float
+    depth: int
+    arrived: float  # norm at the input / norm at the output
+    norm: float
+    quantiles: tuple[float, float, float]  # of the magnitude of the scalars: 10 %, the middle, 90 %
+
+    @property
+    def predicted(self) -> float:
+        """gain^depth."""
+        return self.gain**self.depth
+
+
+@dataclass(frozen=True, slots=True)
+class LayerKindResult:
+    """A net of `KINDS_DEPTH` layers of one kind: ratio of the gradient norms of the first and the last layer's weights."""
+
+    name: str
+    ratio: float
+
+    @property
+    def per_layer(self) -> float:
+        """What each layer passes on."""
+        return self.ratio ** (1 / (KINDS_DEPTH - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class ChainResult:
+    """What the experiment found."""
+
+    linear: tuple[DepthResult, ...]
+    kinds: tuple[LayerKindResult, ...]
+    clipped_before: tuple[float, float]  # norms of the first and the last layer of a net that vanishes
+    clipped_after: tuple[float, float]
+
+
+def measure() -> ChainResult:
+    """Run it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        linear = tuple(_linear(gain, depth) for gain in GAINS for depth in DEPTHS)
+        kinds = tuple(LayerKindResult(name, _ratio(_ends(_backward(make)))) for name, make in KINDS.items())
+        before, after = _clipped()
+    return ChainResult(linear, kinds, before, after)
+
+
+def _linear(gain: float, depth: int) -> DepthResult:
+    """Orthogonal weights times the gain: each layer turns the gradient and multiplies its length."""
+    weights = [torch.nn.init.orthogonal_(torch.empty(WIDTH, WIDTH)) * gain for _ in range(depth)]
+    inputs = torch.randn(SAMPLES, WIDTH, requires_grad=True)
+    signal = inputs
+    for weight in weights:
+        signal = signal @ weight.T
+    top = torch.randn_like(signal)
+    (gradient,) = torch.autograd.grad(signal, inputs, top)
+    low, middle, high = quantiles(gradient.abs(), (0.1, 0.5, 0.9))
+    norm = norm_of(gradient)
+    return DepthResult(gain, depth, norm / norm_of(top), norm, (low, middle, high))
+
+
+Init = Callable[[Tensor], Tensor]
+
+
+def for_relu(weight: Tensor) -> Tensor:
+    """He initialisation."""
+    return nn.init.kaiming_normal_(weight, nonlinearity="relu")
+
+
+def for_tanh(weight: Tensor) -> Tensor:
+    """Glorot initialisation with the gain that torch gives for tanh, 5/3."""
+    return nn.init.xavier_normal_(weight, gain=nn.init.calculate_gain("tanh"))
+
+
+class ChainBlock(nn.Module):
+    """A linear layer and an activation, normalised first, and added to its input if that is asked for."""
+
+    def __init__(
+        self, activation: Callable[[Tensor], Tensor], init: Init | None = None, norm: bool = False, residual: bool = False
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+        self.norm = nn.LayerNorm(WIDTH) if norm else nn.Identity()
+        self.activation, self.residual = activation, residual
+        if init is not None:
+            init(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Through the layer  # (B, WIDTH) -> (B, WIDTH)."""
+        y = self.activation(self.norm(self.linear(x)))
+        return x + y if self.residual else y
+
+
+KINDS: dict[str, Callable[[], ChainBlock]] = {
+    "sigmoid": lambda: ChainBlock(torch.sigmoid),
+    "tanh": lambda: ChainBlock(torch.tanh),
+    "ReLU": lambda: ChainBlock(torch.relu),
+    "tanh, xavier_normal_": lambda: ChainBlock(torch.tanh, init=for_tanh),
+    "ReLU, kaiming_normal_": lambda: ChainBlock(torch.relu, init=for_relu),
+    "sigmoid, LayerNorm": lambda: ChainBlock(torch.sigmoid, norm=True),
+    "ReLU, LayerNorm": lambda: ChainBlock(torch.relu, norm=True),
+    "sigmoid, x + f(x)": lambda: ChainBlock(torch.sigmoid, residual=True),
+    "ReLU, x + f(x)": lambda: ChainBlock(torch.relu, residual=True),
+}
+
+
+def _backward(make: Callable[[], ChainBlock]) -> list[ChainBlock]:
+    """`KINDS_DEPTH` layers after one backward."""
+    blocks = [make() for _ in range(KINDS_DEPTH)]
+    signal = torch.randn(SAMPLES, WIDTH)
+    for block in blocks:
+        signal = block(signal)
+    (signal * torch.randn_like(signal)).mean().backward()
+    return blocks
+
+
+def _ends(blocks: Sequence[ChainBlock]) -> tuple[float, float]:
+    """The norms of the gradients of the first and of the last layer's weights."""
+    return norm_of(gradient_of(blocks[0].linear.weight)), norm_of(gradient_of(blocks[-1].linear.weight))
+
+
+def _ratio(ends: tuple[float, float]) -> float:
+    return ends[0] / ends[1]
+
+
+def _clipped() -> tuple[tuple[float, float], tuple[float, float]]:
+    """The first and the last layer of a net of tanh layers, before and after its gradients are clipped to half their norm."""
+    blocks = _backward(KINDS["tanh"])
+    parameters = [p for block in blocks for p in block.parameters() if p.grad is not None]
+    before = _ends(blocks)
+    clip_grad_norm_(parameters, norm_of(*map(gradient_of, parameters)) / 2)
+    return before, _ends(blocks)
+
+
+def describe(found: ChainResult) -> Page:
+    """Put it into words."""
+    at = {(each.gain, each.depth): each for each in found.linear}
+    worst = max(abs(each.arrived / each.predicted - 1) for each in found.linear)
+    kinds = {each.name: each for each in found.kinds}
+    return Page(
+        say("The chain rule: a gradient is a product over the layers"),
+        (
+            Paragraph(
+                say(
+                    "Linear nets of 2 to {depth} layers, each of which turns the signal and multiplies its length by a gain. What arrives"
+                    " of the gradient at the input, as a share of what left the output, is gain to the power of the depth, to a factor of"
+                    " 1 ± {worst:.0e}: after {deep} layers {low:.2g} at gain 0.9 and {high:,.0f} at 1.1.",
+                    depth=DEPTHS[-1],
+                    worst=worst,
+                    deep=DEEP,
+                    low=at[0.9, DEEP].arrived,
+                    high=at[1.1, DEEP].arrived,
+                )
+            ),
+            Chart(
+                say("What arrives at the input, by depth"),
+                say("layers"),
+                [
+                    ChartSeries(say("gain {gain}", gain=gain), DEPTHS, [at[gain, depth].arrived for depth in DEPTHS])
+                    for gain in (GAINS[2], GAINS[1], GAINS[0])
+                ],
+                log=True,
+            ),
+            PageTable(
+                (say("layers"), *(head for gain in GAINS for head in (say("gain {gain}", gain=gain), f"{gain}^n"))),
+                [
+                    (str(depth), *(cell for gain in GAINS for cell in (number(at[gain, depth].arrived), number(at[gain, depth].predicted))))
+                    for depth in DEPTHS
+                ],
+            ),
+            Paragraph(
+                say(
+                    "Is it single scalars that vanish or explode, or the norm? Both, together: the layers multiply all of them. Here the"
+                    " small, the middle and the large scalars of the same gradient next to its norm; their share of the norm hardly moves."
+                )
+            ),
+            PageTable(
+                (say("gain, layers"), say("10 % are below"), say("the middle"), say("10 % are above"), say("norm"), say("middle / norm")),
+                [
+                    (
+                        f"{gain}, {depth}",
+                        *(number(q, 3) for q in at[gain, depth].quantiles),
+                        number(at[gain, depth].norm, 3),
+                        number(at[gain, depth].quantiles[1] / at[gain, depth].norm, 3),
+                    )
+                    for gain in (0.9, 1.1)
+                    for depth in (2, 50, 100, 200)
+                ],
+            ),
+            Paragraph(_of_activations(kinds)),
+            PageTable(
+                (say("{depth} layers of", depth=KINDS_DEPTH), say("first layer / last layer"), say("each layer passes on")),
+                [(each.name, number(each.ratio, 3), f"× {each.per_layer:.3f}") for each in found.kinds],
+            ),
+            Paragraph(
+                say(
+                    "Clipping is no mend for it: it multiplies every layer by the same number. The {layers} layers of tanh, clipped to half"
+                    " of their total norm, go from {first_before:.2e} to {first_after:.2e} in the first layer and from {last_before:.2e} to"
+                    " {last_after:.2e} in the last; the ratio of the two was {ratio_before:.3e} and is {ratio_after:.3e}. Against an"
+                    " explosion it keeps the step short, and leaves the product as it is.",
+                    layers=KINDS_DEPTH,
+                    first_before=found.clipped_before[0],
+                    first_after=found.clipped_after[0],
+                    last_before=found.clipped_before[1],
+                    last_after=found.clipped_after[1],
+                    ratio_before=_ratio(found.clipped_before),
+                    ratio_after=_ratio(found.clipped_after),
+                )
+            ),
+        ),
+        (
+            (say("See a net that vanishes being diagnosed:"), "seismograd run examples/broken_net.py"),
+            (say("How that diagnosis is made:"), "seismograd explain SG101"),
+        ),
+    )
+
+
+def _of_activations(kinds: dict[str, LayerKindResult]) -> Message:
+    return say(
+        "With activations each layer also multiplies by their slope: {layers} layers of sigmoid leave {sigmoid:.1e} of the gradient in the"
+        " first one, as torch initialises them. Weights drawn to fit ReLU (kaiming_normal_) leave {kaiming:.2g}, a normalisation after each"
+        " ReLU layer {norm:.2g}, residual connections {residual:.2g}.",
+        layers=KINDS_DEPTH,
+        sigmoid=kinds["sigmoid"].ratio,
+        kaiming=kinds["ReLU, kaiming_normal_"].ratio,
+        norm=kinds["ReLU, LayerNorm"].ratio,
+        residual=kinds["ReLU, x + f(x)"].ratio,
+    )

@@ -1,0 +1,70 @@
+"""What an experiment has to say: paragraphs, tables and charts, in the order in which they are read. Words are put in at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from seismograd.i18n import Message
+
+Cell = str | Message
+
+
+def cell_text(cell: Cell) -> str:
+    """A cell in the language in force."""
+    return cell if isinstance(cell, str) else cell.render()
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A few sentences."""
+
+    text: Message
+
+
+@dataclass(frozen=True, slots=True)
+class PageTable:
+    """Rows under headings; the first column is of names, the others of numbers."""
+
+    headings: Sequence[Cell]
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True, slots=True)
+class ChartSeries:
+    """A line of a chart, or its bars: values `ys` at `xs`  # (N,) each; values that are not finite leave a gap."""
+
+    name: Cell
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Lines, or bars of one series with a label each. `log`: the values are on a logarithmic axis."""
+
+    title: Message
+    x_label: Cell
+    series: Sequence[ChartSeries]
+    kind: Literal["lines", "bars"] = "lines"
+    log: bool = False
+    labels: Sequence[Cell] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The whole answer. `following` are commands and code to try next."""
+
+    title: Message
+    blocks: Sequence[Paragraph | PageTable | Chart]
+    following: Sequence[tuple[Message, str]]
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A number with a few significant digits, a whole one with all of them."""
+    if abs(value) < 1e6 and value == int(value):
+        return f"{int(value):,}"
+    if 1e3 <= abs(value) < 1e6:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}" if 1e-3 <= abs(value) < 1e3 else f"{value:.{digits - 1}e}"

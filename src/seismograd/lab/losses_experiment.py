@@ -1,0 +1,168 @@
+"""Two losses of one network: backpropagated apart and together, how large each pulls and in which direction."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seismograd.control.losses.task_losses import losses
+from seismograd.i18n import say
+from seismograd.lab.digits import digits
+from seismograd.lab.lab_page import Chart, Page, Paragraph, ChartSeries, PageTable, number
+from seismograd.lab.tensor_math import gradient_of, relative_error
+
+BATCH, HIDDEN = 128, 128
+WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+NAMES = ("digit", "ink")
+
+
+class TwoTasks(nn.Module):
+    """A shared layer, then which digit it is, and how much ink it took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Linear(784, HIDDEN)
+        self.digit = nn.Linear(HIDDEN, 10)
+        self.ink = nn.Linear(HIDDEN, 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of the digits and the amount of ink  # (B, 784) -> (B, 10), (B,)."""
+        hidden = F.relu(self.shared(images))
+        return self.digit(hidden), self.ink(hidden).squeeze(1)
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterConflict:
+    """The gradients of one parameter: the norm of each loss's, and the cosine between them; NaN where only one reaches it."""
+
+    name: str
+    norms: tuple[float, float]
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class LossesResult:
+    """What the experiment found. `combined`: the cosine between the gradients of digit + weight × ink and of digit alone, for `WEIGHTS`."""
+
+    parameters: tuple[ParameterConflict, ...]
+    norms: tuple[float, float]
+    cosine: float  # over what both reach
+    sum_error: float  # gradient of the sum of the losses against the sum of their gradients
+    apart_error: float  # two backwards against one
+    combined: tuple[float, ...]
+
+
+def measure() -> LossesResult:
+    """Run it."""
+    images, labels = digits(BATCH)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = TwoTasks()
+    parameters = list(model.parameters())
+
+    def both() -> tuple[Tensor, Tensor]:
+        scores, ink = model(images)
+        return F.cross_entropy(scores, labels), F.mse_loss(ink, images.mean(1) * 10)
+
+    digit, ink = both()
+    named = losses(None, digit=digit, ink=ink)
+    compared = named.compare()
+    alone = [torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in (digit, ink)]
+    total = [sum((g for g in each if g is not None), torch.zeros_like(p)) for p, *each in zip(parameters, *alone, strict=True)]
+    named.backward()
+    together = [gradient_of(p).clone() for p in parameters]
+    model.zero_grad()
+    for loss in both():
+        loss.backward(retain_graph=True)
+    apart = [gradient_of(p).clone() for p in parameters]
+    names = {id(p): name for name, p in model.named_parameters()}
+    norms, cosines = compared.norms, compared.cosines
+    return LossesResult(
+        tuple(
+            ParameterConflict(names[id(p)], (float(norms[0, position]), float(norms[1, position])), float(cosines[0, 1, position]))
+            for position, p in enumerate(compared.tensors)
+        ),
+        (float(compared.total_norms[0]), float(compared.total_norms[1])),
+        float(compared.total_cosines[0, 1]),
+        relative_error(together, total),
+        relative_error(apart, together),
+        tuple(_combined(compared.products.sum(2).tolist(), weight) for weight in WEIGHTS),
+    )
+
+
+def _combined(products: list[list[float]], weight: float) -> float:
+    """The cosine between a + weight b and a, from their inner products."""
+    (aa, ab), (_, bb) = products
+    return (aa + weight * ab) / math.sqrt(aa * (aa + 2 * weight * ab + weight * weight * bb))
+
+
+def describe(found: LossesResult) -> Page:
+    """Put it into words."""
+    shared = found.parameters[0]
+    small, large = found.combined[0], found.combined[-1]
+    return Page(
+        say("Several losses: one gradient made of many"),
+        (
+            Paragraph(
+                say(
+                    "A network with a shared layer learns two things from {batch} images: which digit it is, and how much ink it took. The"
+                    " gradient of the sum of the losses is the sum of their gradients (to {sum_error:.0e}), and two backwards in turn add"
+                    " up to one of the sum ({apart_error:.0e}): which way to go is a matter of memory and taste.",
+                    batch=BATCH,
+                    sum_error=found.sum_error,
+                    apart_error=found.apart_error,
+                )
+            ),
+            PageTable(
+                (say("parameter"), say("norm, digit"), say("norm, ink"), say("cosine")),
+                [
+                    *(
+                        (p.name, *(number(norm) if norm else say("not reached") for norm in p.norms), _cosine(p.cosine))
+                        for p in found.parameters
+                    ),
+                    (say("in all"), number(found.norms[0]), number(found.norms[1]), _cosine(found.cosine)),
+                ],
+            ),
+            Paragraph(
+                say(
+                    "In {name} both pull: the cosine says whether the same way (1), across (0) or against each other (-1); here"
+                    " {cosine:.3f}. The norms say who decides: the gradient of the ink is {ratio:.3g} times that of the digit.",
+                    name=shared.name,
+                    cosine=shared.cosine,
+                    ratio=found.norms[1] / found.norms[0],
+                )
+            ),
+            Chart(
+                say("Cosine between the whole gradient and that of the digit, by the weight of the other loss"),
+                say("weight of the ink, as a power of ten"),
+                (ChartSeries(say("cosine"), [math.log10(weight) for weight in WEIGHTS], found.combined),),
+            ),
+            Paragraph(
+                say(
+                    "digit + {least:g} × ink points where the digit alone would ({small:.4f}); digit + {most:g} × ink hardly does"
+                    " ({large:.4f}): the weight of a loss is not how much it matters, but how much it matters times its norm.",
+                    least=WEIGHTS[0],
+                    most=WEIGHTS[-1],
+                    small=small,
+                    large=large,
+                )
+            ),
+        ),
+        (
+            (
+                say("In your own loop; norms and cosines of some steps are recorded:"),
+                "with seismograd.watch(model, optimizer) as session:\n"
+                "    …\n"
+                "    seismograd.losses(session, digit=loss1, ink=loss2).backward()",
+            ),
+            (say("Losses that pull against each other, found in a training:"), "seismograd explain SG601"),
+        ),
+    )
+
+
+def _cosine(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"

@@ -1,0 +1,52 @@
+"""A page as one HTML file that needs nothing else: no script, nothing from a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from seismograd.i18n import language, translate
+from seismograd.lab import chart_svg
+from seismograd.lab.lab_page import Page, Paragraph, PageTable, cell_text
+
+STYLE = """
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
+th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+figure { margin: 1.5rem 0; overflow-x: auto }
+figcaption { font-weight: 600 }
+pre { padding: .6rem .8rem; background: #8881; overflow-x: auto }
+"""
+
+
+def render(page: Page) -> str:
+    """The file's content, in the language in force."""
+    return "\n".join(_lines(page)) + "\n"
+
+
+def _lines(page: Page) -> Iterator[str]:
+    title = escape(page.title.render())
+    yield f'<!doctype html>\n<html lang="{language()}">\n<head>\n<meta charset="utf-8">'
+    yield "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>"
+    for block in page.blocks:
+        if isinstance(block, Paragraph):
+            yield f"<p>{escape(block.text.render())}</p>"
+        elif isinstance(block, PageTable):
+            yield from _table(block)
+        else:
+            yield f"<figure><figcaption>{escape(block.title.render())}</figcaption>\n{chart_svg.draw(block)}</figure>"
+    yield f"<h2>{escape(translate('Try next:').rstrip(':：'))}</h2>"
+    for text, code in page.following:
+        yield f"<p>{escape(text.render())}</p>\n<pre>{escape(code)}</pre>"
+    yield "</body>\n</html>"
+
+
+def _table(table: PageTable) -> Iterator[str]:
+    yield "<table>\n<tr>" + "".join(f"<th>{escape(cell_text(heading))}</th>" for heading in table.headings) + "</tr>"
+    for row in table.rows:
+        yield "<tr>" + "".join(f"<td>{escape(cell_text(cell))}</td>" for cell in row) + "</tr>"
+    yield "</table>"

@@ -1,0 +1,56 @@
+"""A page in the form that a file name asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say
+from seismograd.lab.lab_page import Chart, Page
+
+SUFFIXES = (".html", ".png", ".svg")
+
+
+def check(path: Path) -> None:
+    """Refuse a file that could not be written, before anything is measured.
+
+    Raises:
+        SeismogradError: its form is not known, its folder is not there, or what draws it is not installed.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise SeismogradError(
+            say("{path} has no form that is known", path=str(path)), say("end it in one of {forms}", forms=", ".join(SUFFIXES))
+        )
+    if not path.parent.is_dir():
+        raise SeismogradError(say("there is no folder {path}", path=str(path.parent)), say("make it first"))
+    if path.suffix.lower() == ".png":
+        from seismograd.lab import page_png
+
+        page_png.check()
+
+
+def write(page: Page, path: Path) -> None:
+    """Write the page (`.html`) or its charts (`.svg`, `.png`).
+
+    Raises:
+        SeismogradError: the page has no chart, or the file cannot be written.
+    """
+    charts = [block for block in page.blocks if isinstance(block, Chart)]
+    if not charts and path.suffix.lower() != ".html":
+        raise SeismogradError(say("this experiment has no chart"), say("write its page: --out {path}", path=path.with_suffix(".html").name))
+    try:
+        _write(page, charts, path)
+    except OSError as error:
+        raise SeismogradError(say("{path} could not be written: {error}", path=str(path), error=str(error))) from error
+
+
+def _write(page: Page, charts: list[Chart], path: Path) -> None:
+    from seismograd.lab import page_html, page_png, chart_svg
+
+    match path.suffix.lower():
+        case ".html":
+            path.write_text(page_html.render(page), encoding="utf-8")
+        case ".svg":
+            path.write_text(chart_svg.stack(charts), encoding="utf-8")
+        case _:
+            page_png.write(charts, path)

@@ -1,0 +1,59 @@
+"""The charts of a page as a PNG file, drawn by matplotlib where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say
+from seismograd.lab.lab_page import Chart, cell_text
+
+FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Micro Hei", "DejaVu Sans")
+
+
+def check() -> None:
+    """Refuse where matplotlib is missing, before anything is measured.
+
+    Raises:
+        SeismogradError: it is.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SeismogradError(
+            say("a PNG file needs matplotlib, which is not installed"),
+            say("pip install 'seismograd[plot]', or write an .svg or .html file, which need nothing"),
+        )
+
+
+def write(charts: list[Chart], path: Path) -> None:
+    """Write the charts below each other.
+
+    Raises:
+        SeismogradError: matplotlib is missing.
+    """
+    check()
+    matplotlib: Any = import_module("matplotlib")
+    matplotlib.use("agg")
+    figure_module: Any = import_module("matplotlib.figure")
+    installed = {font.name for font in import_module("matplotlib.font_manager").fontManager.ttflist}
+    with matplotlib.rc_context({"font.sans-serif": [font for font in FONTS if font in installed]}):
+        figure = figure_module.Figure(figsize=(8, 4 * len(charts)), layout="constrained")
+        for position, chart in enumerate(charts):
+            _draw(figure.add_subplot(len(charts), 1, position + 1), chart)
+        figure.savefig(path, dpi=120)
+
+
+def _draw(axes: Any, chart: Chart) -> None:
+    axes.set_title(chart.title.render())
+    if chart.kind == "bars":
+        axes.barh([cell_text(label) for label in chart.labels], list(chart.series[0].ys))
+        axes.invert_yaxis()
+        axes.set_xscale("log" if chart.log else "linear")
+    else:
+        for series in chart.series:
+            axes.plot(list(series.xs), list(series.ys), marker="o", markersize=3, label=cell_text(series.name))
+        axes.set_yscale("log" if chart.log else "linear")
+        axes.legend()
+    axes.set_xlabel(cell_text(chart.x_label))

@@ -1,0 +1,44 @@
+"""Each tensor to the backend of the device that it is on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from seismograd.measure.backend import MeasuringBackend, Measurement
+from seismograd.measure.merge import merge_measurements
+
+
+class DeviceDispatch:
+    """Hands tensors on CUDA devices to `device`, all others to `host`. `name` is that of the host's."""
+
+    def __init__(self, host: MeasuringBackend, device: MeasuringBackend) -> None:
+        self._host, self._device = host, device
+
+    @property
+    def name(self) -> str:
+        """The name of the host's backend, and of the device's once that is in use."""
+        return f"{self._host.name}+{self._device.name}" if torch.cuda.is_initialized() else self._host.name
+
+    def measure(
+        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
+    ) -> Measurement:
+        """Measure each gradient as it is now; see `backend.MeasuringBackend.measure`."""
+        if not torch.cuda.is_initialized():
+            return self._host.measure(gradients, weights, keys, scalars, sample)
+        on_device = [position for position, gradient in enumerate(gradients) if gradient.is_cuda]
+        if len(on_device) == len(gradients):
+            return self._device.measure(gradients, weights, keys, scalars, sample)
+        if not on_device and not any(scalar.is_cuda for scalar in scalars):
+            return self._host.measure(gradients, weights, keys, scalars, sample)
+        on_host = [position for position, gradient in enumerate(gradients) if not gradient.is_cuda]
+
+        def part(backend: MeasuringBackend, positions: list[int], brought: Sequence[Tensor]) -> Measurement:
+            return backend.measure(
+                [gradients[p] for p in positions], [weights[p] for p in positions] if sample else [], [keys[p] for p in positions], brought, sample
+            )
+
+        theirs, ours = part(self._device, on_device, scalars), part(self._host, on_host, ())
+        return merge_measurements(len(gradients), [(on_device, theirs), (on_host, ours)], theirs)

@@ -1,0 +1,214 @@
+"""The backend that measures on the CPU with the kernel, and leaves to the reference what the kernel cannot read.
+
+Shapes: n gradients, m of them read by the kernel; W numbers per gradient.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seismograd.measure.backend import Measurement
+from seismograd.measure.native.memory_layout import MemoryLayout
+from seismograd.measure.native.library import (
+    BEST_INSTRUCTION_SET,
+    EXPONENTS,
+    INSTRUCTION_SETS,
+    NUMBERS,
+    REPORT_ROWS,
+    WANTED,
+    address_of,
+)
+from seismograd.measure.native.active_rows import Memory, ActiveRows
+from seismograd.measure.native.native_table import NativeTable, make_table, refill
+from seismograd.measure.reference import ReferenceBackend
+from seismograd.schema import HISTOGRAM_BINS, FloatArray
+
+NORM, SUM, DEAD_ROWS = NUMBERS.index("norm"), NUMBERS.index("sum"), NUMBERS.index("dead_rows")
+VALUES = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")  # the first of NUMBERS, as the record calls them
+PLACES = {name: position for position, name in enumerate(VALUES)}
+NO_SAMPLES: dict[str, FloatArray] = {}
+NO_SCALARS: FloatArray = np.empty(0)
+NONE_LENT: frozenset[int] = frozenset()
+MOST_TABLES = 64  # one for each set of parameters that get gradients together; where chance draws the sets, the old ones go
+
+
+class KernelNumbers(Mapping[str, FloatArray]):
+    """What the kernel gave of m gradients, by the names of the record; looked up when it is asked for."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, numbers: FloatArray) -> None:
+        self._numbers = numbers  # (NUMBERS, m)
+
+    def __getitem__(self, name: str) -> FloatArray:
+        return self._numbers[PLACES[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VALUES)
+
+    def __len__(self) -> int:
+        return len(VALUES)
+
+
+@dataclass(slots=True)
+class KernelTables:
+    """The tables of one sequence of parameters; that of the weights is of those whose gradients the kernel reads."""
+
+    keys: tuple[int, ...]
+    gradients: NativeTable
+    weights: NativeTable | None = None
+
+
+class NativeBackend:
+    """Measures with the kernel; see `backend.MeasuringBackend`.
+
+    Tensors that the kernel cannot read (sparse, complex, with gaps, of a subclass, on another device) go to the reference, each by itself.
+
+    Args:
+        library: the kernel, from `library.load`.
+        instruction_set: one of `INSTRUCTION_SETS` instead of the best that the machine has.
+
+    Raises:
+        ValueError: the machine has not got that instruction set.
+    """
+
+    name = "native"
+
+    def __init__(self, library: ctypes.CDLL, instruction_set: str | None = None) -> None:
+        self._measure = library.seismograd_measure
+        self._instruction_set = BEST_INSTRUCTION_SET if instruction_set is None else INSTRUCTION_SETS.index(instruction_set)
+        if instruction_set is not None and not library.seismograd_has(self._instruction_set):
+            raise ValueError(f"this machine or this build has no {instruction_set}")
+        self._reference = ReferenceBackend()
+        self._rows = ActiveRows()
+        self._with_reference: set[int] = set()  # keys whose rows the reference remembers until the next sample
+        self._tables: dict[tuple[int, ...], KernelTables] = {}
+        self._last: KernelTables | None = None  # found last
+
+    def measure(
+        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
+    ) -> Measurement:
+        """Measure each gradient as it is now; see `backend.MeasuringBackend.measure`."""
+        # No mode and no subclass of the user's sees the calls in here; they are all of plain tensors, and none computes anything.
+        with torch._C.DisableTorchFunction():
+            tables = self._look_up(gradients, tuple(keys))
+            numbers, exponents = self._call(tables.gradients, sample)
+            samples = NO_SAMPLES
+            if exponents is not None:
+                samples = {"weight_norm": self._weight_norms(tables, weights), "dead_rows": numbers[DEAD_ROWS], "exponents": exponents}
+            brought = self._bring(scalars) if scalars else NO_SCALARS
+        measured = Measurement(KernelNumbers(numbers), samples, brought)
+        others = tables.gradients.others
+        return self._with_others(measured, tables.gradients, gradients, weights, keys, sample) if others else measured
+
+    def _call(self, table: NativeTable, sample: bool = False) -> tuple[FloatArray, FloatArray | None]:
+        """What the kernel makes of the entries of a table  # m -> (NUMBERS, m) and, if `sample`, (m, W)."""
+        entries, exponents = table.entries, None
+        if sample:
+            entries[:, WANTED] = EXPONENTS | REPORT_ROWS
+            exponents = np.empty((len(entries), HISTOGRAM_BINS))
+        numbers = np.empty((len(NUMBERS), len(entries)))
+        used = self._measure(
+            table.address, len(entries), torch.get_num_threads(), self._instruction_set, address_of(numbers), address_of(exponents)
+        )
+        if sample:
+            entries[:, WANTED] = 0
+        if used < 0:
+            raise MemoryError("no memory to measure in")
+        return numbers, exponents
+
+    def _look_up(self, gradients: Sequence[Tensor], keys: tuple[int, ...]) -> KernelTables:
+        """The tables of these parameters, with the pointers of their gradients."""
+        tables = self._last
+        if tables is not None and tables.keys is keys and not self._with_reference and tables.gradients.fill(gradients):
+            return tables
+        lent = {position for position, key in enumerate(keys) if key in self._with_reference} if self._with_reference else NONE_LENT
+        name = _name(keys)
+        tables = self._tables.get(name)
+        if tables is None or tables.keys != keys or not lent.issubset(tables.gradients.others) or not tables.gradients.fill(gradients):
+            table = make_table(gradients, lent, lambda position, layout: self._memory(keys[position], layout))
+            if len(self._tables) >= MOST_TABLES:
+                self._forget_tables()
+            tables = self._tables[name] = KernelTables(keys, table)
+        tables.keys = keys  # the very tuple that is likely to come again
+        self._last = tables
+        return tables
+
+    def _memory(self, key: int, layout: MemoryLayout) -> Memory:
+        memory, is_another = self._rows.memory(key, layout.num_rows)
+        if is_another:
+            self._forget_tables()  # they point into the one before
+        return memory
+
+    def _weight_norms(self, tables: KernelTables, weights: Sequence[Tensor]) -> FloatArray:
+        """The norms of the weights of those gradients that the kernel reads  # (m,)."""
+        weights = tables.gradients.mine(weights)
+        table = tables.weights = refill(tables.weights, weights)
+        norms = np.full(len(weights), np.nan)
+        norms[table.positions] = self._call(table)[0][NORM]
+        if table.others:
+            others = [weights[position] for position in table.others]
+            norms[table.others] = ReferenceBackend().measure(others, others, range(len(others)), (), sample=False).values["grad_norm"]
+        return norms
+
+    def _bring(self, scalars: Sequence[Tensor]) -> FloatArray:
+        """The scalars themselves  # (k,); NaN where one is not a single floating number."""
+        positions = [position for position, scalar in enumerate(scalars) if scalar.numel() == 1]
+        single = [scalars[position] for position in positions]
+        table = make_table(single)
+        brought = np.full(len(single), np.nan)
+        brought[table.positions] = self._call(table)[0][SUM]
+        if table.others:
+            brought[table.others] = ReferenceBackend().measure((), (), (), [single[position] for position in table.others], sample=False).scalars
+        whole = np.full(len(scalars), np.nan)
+        whole[positions] = brought
+        return whole
+
+    def _with_others(
+        self, measured: Measurement, table: NativeTable, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], sample: bool
+    ) -> Measurement:
+        """What the kernel measured  # m, with what the reference measures of the others  # n."""
+        others = table.others
+        their_keys = [keys[position] for position in others]
+        self._lend(their_keys)
+        theirs = self._reference.measure([gradients[p] for p in others], [weights[p] for p in others], their_keys, (), sample)
+        if sample:
+            # Now the reference remembers none of their rows, and the kernel may have those that it can read by then.
+            self._with_reference.difference_update(their_keys)
+            self._tables.pop(_name(tuple(keys)), None)
+            self._last = None
+
+        def join(mine: FloatArray, other: FloatArray) -> FloatArray:
+            whole = np.empty((len(gradients), *mine.shape[1:]))
+            whole[table.positions], whole[others] = mine, other
+            return whole
+
+        return Measurement(
+            {name: join(mine, theirs.values[name]) for name, mine in measured.values.items()},
+            {name: join(mine, theirs.samples[name]) for name, mine in measured.samples.items()},
+            measured.scalars,
+        )
+
+    def _forget_tables(self) -> None:
+        self._tables.clear()
+        self._last = None
+
+    def _lend(self, keys: Sequence[int]) -> None:
+        """Hand what is remembered of these parameters' rows to the reference, until the next sample."""
+        for key in keys:
+            alive = self._rows.forget(key)
+            if alive is not None:
+                self._reference.take_over_rows(key, alive)
+                self._forget_tables()  # they point into the memory that is gone
+        self._with_reference.update(keys)
+
+
+def _name(keys: tuple[int, ...]) -> tuple[int, ...]:
+    """What tables are found by; whether they are of just these keys is looked at then."""
+    return (len(keys), *keys[:1], *keys[-1:])

@@ -1,0 +1,84 @@
+"""The table that the kernel reads from: worked out once, and anew only when something other than the pointers has changed.
+
+Shapes: n tensors, m of them for the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from seismograd.measure.native.memory_layout import MemoryLayout, has_memory, layout_check, layout_of
+from seismograd.measure.native.library import ENTRY_WORDS, POINTER, address_of
+from seismograd.measure.native.active_rows import Memory
+from seismograd.schema import IntArray
+
+# A tensor whose memory was freed points at its own offset, which is the address of nothing; what lies so low is looked at again.
+LOWEST_ADDRESS = 1 << 36
+
+
+@dataclass(frozen=True, slots=True)
+class NativeTable:
+    """What the kernel has to know of n tensors besides their pointers  # (m, ENTRY_WORDS).
+
+    `positions` are those of the m among the n, `others` those of the rest. `memories` are what the entries point into. `address` is where the
+    entries lie, as an argument.
+    """
+
+    entries: IntArray  # filled anew by each `fill`
+    address: Any
+    positions: list[int]
+    others: list[int]
+    is_still_so: Callable[..., bool]
+    memories: tuple[Memory, ...]
+
+    def mine(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The tensors that the table is of  # n -> m."""
+        return [tensors[position] for position in self.positions] if self.others else tensors
+
+    def fill(self, tensors: Sequence[Tensor]) -> bool:
+        """Put the pointers of the tensors into the entries; `False` if they lie otherwise."""
+        mine = self.mine(tensors)
+        if not self.is_still_so(*mine):
+            return False
+        pointers = list(map(Tensor.data_ptr, mine))
+        self.entries[:, POINTER] = pointers
+        if min(pointers, default=LOWEST_ADDRESS) < LOWEST_ADDRESS:
+            for tensor, pointer in zip(mine, pointers, strict=True):
+                if pointer < LOWEST_ADDRESS and tensor.numel() > 0 and not has_memory(tensor):
+                    return False
+        return True
+
+
+def make_table(tensors: Sequence[Tensor], excluded: Container[int] = (), memory_of: Callable[[int, MemoryLayout], Memory] | None = None) -> NativeTable:
+    """The table of tensors as they lie now, but for those at `excluded` places, with their pointers.
+
+    `memory_of(position, layout)` is the memory for the rows of one.
+    """
+    positions: list[int] = []
+    others: list[int] = []
+    entries: list[tuple[int, ...]] = []
+    memories: list[Memory] = []
+    for position, tensor in enumerate(tensors):
+        layout = None if position in excluded else layout_of(tensor)
+        if layout is None:
+            others.append(position)
+            continue
+        address = 0
+        if memory_of is not None and layout.num_rows > 0:
+            memories.append(memory_of(position, layout))
+            address = memories[-1].ctypes.data
+        positions.append(position)
+        entries.append((tensor.data_ptr(), layout.count, address, layout.num_rows, layout.run, layout.dtype, 0))
+    filled = np.array(entries, np.int64).reshape(-1, ENTRY_WORDS)
+    check = layout_check([tensors[position] for position in positions])
+    return NativeTable(filled, address_of(filled), positions, others, check, tuple(memories))
+
+
+def refill(table: NativeTable | None, tensors: Sequence[Tensor]) -> NativeTable:
+    """The table if it is still true of the tensors, else a new one, with their pointers."""
+    return table if table is not None and table.fill(tensors) else make_table(tensors)

@@ -1,0 +1,206 @@
+"""From the training thread to the sinks: rows wait in a bounded queue and go out in blocks, on a thread of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from seismograd.pipeline.batch import block_of, num_rows, row_bytes, take_batch
+from seismograd.schema import Fact, Note, Optimizer, Row, Rows, Sink, Site
+
+_NOTE_BYTES = 1024
+_PATIENCE_S = 60.0
+
+
+class Pump:
+    """Hands rows, notes and facts to sinks in the order in which they came, and never makes the training wait for one.
+
+    A sink that raises is reported once and left out from then on. When the sinks cannot keep up and the queue is full, rows are left out
+    and counted in `dropped`. At most `max_bytes` wait or are being handed on, and half as much again is a block under way.
+
+    Args:
+        sinks: who gets the blocks, one after the other.
+        sites: the places that events point to; the owner appends to it.
+        optimizers: likewise.
+        on_failure: called with the class name of a sink and what it raised, on the pump's thread.
+        interval_s: seconds between two blocks, unless the queue is half full before.
+        max_bytes: memory that waiting rows may take.
+        synchronous: hand on each row at once, on the calling thread.
+        look: called on the pump's thread before each block: what waits elsewhere may be put now.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        sites: list[Site],
+        optimizers: list[Optimizer],
+        on_failure: Callable[[str, BaseException], None],
+        interval_s: float = 1.0,
+        max_bytes: int = 32 * 2**20,
+        synchronous: bool = False,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._sinks = list(sinks)
+        self._sites = sites
+        self._optimizers = optimizers
+        self._on_failure = on_failure
+        self._interval_s = interval_s
+        self._max_bytes = max_bytes
+        self._synchronous = synchronous
+        self._look = look
+        # Between callers of `put` only. The pump's thread never takes it, and it is reentrant: a signal handler may close the run in the
+        # middle of a put.
+        self._lock = threading.RLock()
+        self._queue: deque[Row | Rows | Note | Fact] = deque()
+        self._bytes_in = 0  # written under the lock
+        self._bytes_out = 0  # written by the pump's thread alone, as is the next
+        self._num_not_made = 0
+        self._num_refused = 0
+        self._wake = threading.Event()
+        self._closed = False
+        self._finished = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Rows that no sink got because the queue was full."""
+        return self._num_refused + self._num_not_made
+
+    def begin(self) -> None:
+        """Start looking, with `look`, for what waits elsewhere: a row will come. Otherwise that begins with the first row or note."""
+        with self._lock:
+            if self._thread is None and not self._closed and not self._synchronous:
+                self._start()
+
+    def put(self, row: Row | Rows) -> None:
+        """Take a row or several, or leave them out when the queue is full. Does nothing after `close`."""
+        num_bytes = row_bytes(row)
+        with self._lock:
+            if self._closed:
+                return
+            waiting = self._bytes_in - self._bytes_out
+            if waiting and waiting + num_bytes > self._max_bytes:
+                self._num_refused += num_rows(row)
+                return
+            self._enqueue(row, num_bytes)
+
+    def note(self, note: Note) -> None:
+        """Take a note. Notes are few: behind a full queue there is as much room again for them."""
+        with self._lock:
+            if not self._closed and self._bytes_in - self._bytes_out < 2 * self._max_bytes:
+                self._enqueue(note, _NOTE_BYTES)
+
+    def learn(self, fact: Fact) -> None:
+        """Take a fact; what holds for notes holds for them. Where nobody listens there is nothing to start a thread for."""
+        with self._lock:
+            if self._sinks and not self._closed and self._bytes_in - self._bytes_out < 2 * self._max_bytes:
+                self._enqueue(fact, _NOTE_BYTES)
+
+    def close(self) -> None:
+        """Hand on what waits, close the sinks and end the thread; a second call does nothing. Call it before the interpreter shuts down.
+
+        A sink that takes nothing for a minute is given up and reported, so that a dead disk does not keep the process from ending.
+        """
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        if thread is None:
+            self._finish()
+        elif thread is not threading.current_thread():
+            self._wake.set()
+            self._join(thread)
+
+    def abandon(self) -> None:
+        """In a forked child: forget everything and touch no file. The parent goes on as if nothing had happened."""
+        self._closed = self._finished = True
+        self._lock = threading.RLock()  # another thread of the parent may have held it at the fork
+        self._queue = deque()
+        self._thread = None
+
+    def _enqueue(self, item: Row | Rows | Note | Fact, num_bytes: int) -> None:
+        self._queue.append(item)
+        self._bytes_in += num_bytes
+        if self._synchronous:
+            self._hand_on()
+        elif self._thread is None:
+            self._start()
+        elif self._bytes_in - self._bytes_out > self._max_bytes // 2:
+            self._wake.set()
+
+    def _start(self) -> None:
+        """Start the thread, not before there is something for it: a process that only starts others, which train, then has none."""
+        self._thread = threading.Thread(target=self._run, name="seismograd-pump", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads allowed, or the interpreter is shutting down
+            self._thread, self._synchronous = None, True
+            self._hand_on()
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.wait(self._interval_s)
+            self._wake.clear()
+            self._look()
+            self._hand_on()
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._finished:
+            return
+        while self._queue:
+            self._hand_on()
+        self._finished = True
+        self._each(lambda sink: sink.close())
+
+    def _hand_on(self) -> None:
+        """Hand on what waits now; what comes meanwhile waits for the next time, so that blocks stay large."""
+        num_items = len(self._queue)
+        while num_items > 0:
+            num_items -= self._hand_on_next()
+
+    def _hand_on_next(self) -> int:
+        """Hand on the first note or fact, or the rows of the first block; returns how many items that took."""
+        first = self._queue[0]
+        if isinstance(first, Note):
+            self._queue.popleft()
+            self._each(lambda sink: sink.note(first))
+            self._bytes_out += _NOTE_BYTES
+            return 1
+        if isinstance(first, Fact):
+            self._queue.popleft()
+            self._each(lambda sink: sink.learn(first))
+            self._bytes_out += _NOTE_BYTES
+            return 1
+        rows = take_batch(self._queue, self._max_bytes // 4)
+        self._observe(rows)
+        self._bytes_out += sum(map(row_bytes, rows))
+        return len(rows)
+
+    def _observe(self, rows: list[Row | Rows]) -> None:
+        try:
+            block = block_of(rows, self._sites, self._optimizers)
+        except Exception as error:
+            self._num_not_made += sum(map(num_rows, rows))
+            self._on_failure(type(self).__name__, error)
+        else:
+            self._each(lambda sink: sink.observe(block))
+
+    def _each(self, call: Callable[[Sink], None]) -> None:
+        for sink in tuple(self._sinks):
+            try:
+                call(sink)
+            except Exception as error:
+                self._sinks.remove(sink)
+                self._on_failure(type(sink).__name__, error)
+                with suppress(Exception):  # it is broken: what it says now is of no use
+                    sink.abandon()
+
+    def _join(self, thread: threading.Thread) -> None:
+        while thread.is_alive():
+            before = self._bytes_out
+            thread.join(_PATIENCE_S)
+            if thread.is_alive() and self._bytes_out == before:
+                self._on_failure(type(self).__name__, TimeoutError(f"nothing was taken for {_PATIENCE_S:.0f} s"))
+                return

@@ -1,0 +1,62 @@
+"""Reading the files with one entry per row, event, rank or pair of losses, their counts, and the elements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seismograd.record import layout
+from seismograd.schema import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFiles:
+    """The entries of a run, read by the dtypes that its own `meta.json` names and given in those of this version."""
+
+    path: Path
+    dtypes: Mapping[str, np.dtype[Any]]
+    num_elements: int
+
+    def count(self, name: str) -> tuple[int, int]:
+        """Entries that are whole, and entries that are begun."""
+        width = self.num_elements if name == layout.ELEMENTS else 1
+        whole, rest = layout.num_whole_rows(self.path / name, self._recorded_dtype(name), width)
+        return whole, whole + rest
+
+    def read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """Entries `start` to `stop`; a field that the run does not have is NaN or 0."""
+        recorded = layout.read_rows(self.path / name, self._recorded_dtype(name), start, stop)
+        ours: np.dtype[Any] = layout.ENTRY_DTYPES[name]
+        if recorded.dtype == ours:
+            return recorded
+        entries: npt.NDArray[Any] = np.zeros(len(recorded), ours)
+        for field in ours.names or ():
+            if field in (recorded.dtype.names or ()):
+                entries[field] = recorded[field]
+            elif entries[field].dtype.kind == "f":
+                entries[field] = np.nan
+        return entries
+
+    def lists(self) -> tuple[str, ...]:
+        """The files with any number of entries a row that this run has."""
+        return tuple(name for name in layout.ENDS if name in self.dtypes)
+
+    def ends(self, name: str, start: int, stop: int) -> IntArray:
+        """Number of entries up to and with each row from `start`, which may be -1: before the first, 0  # (stop - start,)."""
+        if name not in self.dtypes:
+            return np.zeros(stop - start, np.int64)
+        ends = self.read(layout.ENDS[name], max(start, 0), stop).astype(np.int64, copy=False)
+        return ends if start >= 0 else np.concatenate([np.zeros(1, np.int64), ends])
+
+    def elements(self, start: int, stop: int) -> FloatArray:
+        """Gradients of the single scalars  # (stop - start, E)."""
+        dtype = layout.ENTRY_DTYPES[layout.ELEMENTS]
+        return layout.read_rows(self.path / layout.ELEMENTS, dtype, start, stop, self.num_elements).astype(np.float64, copy=False)
+
+    def _recorded_dtype(self, name: str) -> np.dtype[Any]:
+        return self.dtypes.get(name, layout.ENTRY_DTYPES[name])

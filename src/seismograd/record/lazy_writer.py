@@ -1,0 +1,108 @@
+"""A writer that takes its directory only when there is something to write: of several processes, the one that trains records.
+
+Where several train on their own, the first takes the directory and each other one a directory beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+
+from seismograd.errors import SeismogradError
+from seismograd.record.compatibility import is_run
+from seismograd.record.writer import Writer
+from seismograd.schema import Block, Fact, Finding, Note
+
+
+class LazyWriter:
+    """A sink that makes a `Writer` with the first iteration, or at the end when nobody else has made one there.
+
+    Args:
+        path: the directory of the run.
+        make: makes the writer in a directory; what it raises goes on to the caller, unless another process has taken that directory.
+        leave: at the end without an iteration, leave the directory to another process even when nobody has taken it.
+    """
+
+    def __init__(self, path: Path, make: Callable[[Path], Writer], leave: bool = False) -> None:
+        self._path, self._make, self._leave = path, make, leave
+        self._writer: Writer | None = None
+        self._early: list[Note | Fact] = []
+
+    @property
+    def path(self) -> Path:
+        """Where it writes, or would."""
+        return self._path if self._writer is None else self._writer.path
+
+    def observe(self, block: Block) -> None:
+        """Write the iterations."""
+        self._opened().observe(block)
+
+    def note(self, note: Note) -> None:
+        """Write a note, or keep it until there is somewhere to write it."""
+        if self._writer is None:
+            self._early.append(note)
+        else:
+            self._writer.note(note)
+
+    def learn(self, fact: Fact) -> None:
+        """Write a fact, or keep it likewise."""
+        if self._writer is None:
+            self._early.append(fact)
+        else:
+            self._writer.learn(fact)
+
+    def finding(self, finding: Finding) -> None:
+        """Write a finding; see `Writer.finding`."""
+        self._opened().finding(finding)
+
+    def conclude(self, findings: Sequence[Finding]) -> None:
+        """Write the final list of findings; see `Writer.conclude`."""
+        if self._writer is not None:
+            self._writer.conclude(findings)
+
+    def close(self) -> None:
+        """Finish the run, if it is this process's."""
+        if self._writer is None and (self._leave or is_run(self._path)):
+            return
+        self._opened().close()
+
+    def abandon(self) -> None:
+        """Close the files without an end; see `Writer.abandon`."""
+        if self._writer is not None:
+            self._writer.abandon()
+
+    def _opened(self) -> Writer:
+        if self._writer is None:
+            self._writer = self._first_free()
+            for early in self._early:
+                if isinstance(early, Note):
+                    self._writer.note(early)
+                else:
+                    self._writer.learn(early)
+            self._early.clear()
+        return self._writer
+
+    def _first_free(self) -> Writer:
+        for number in count(1):
+            path = self._path if number == 1 else path_of_process(self._path, number)
+            try:
+                return self._make(path)
+            except SeismogradError as error:
+                if not isinstance(error.__cause__, FileExistsError) or not path.is_dir():
+                    raise
+        raise AssertionError("endless")
+
+
+def path_of_process(path: Path, number: int) -> Path:
+    """The directory of the second, third, ... process that trains on its own in a run that is recorded at `path`."""
+    return path.with_name(f"{path.name}-process-{number}")
+
+
+def paths_of_others(path: Path) -> Iterator[Path]:
+    """The runs of the other processes, in the order in which they came."""
+    for number in count(2):
+        other = path_of_process(path, number)
+        if not is_run(other):
+            return
+        yield other

@@ -1,0 +1,93 @@
+"""Builds a pyramid while rows come in: files that only grow, and at most seven waiting cells a level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from io import FileIO
+from pathlib import Path
+
+import numpy as np
+
+from seismograd.record.pyramid.cells import (
+    FACTOR,
+    PyramidCells,
+    cells_of_eights,
+    join,
+    merge,
+    record_dtype,
+    to_records,
+)
+from seismograd.schema import AnyArray, StateArray
+
+LEVELS = "levels"
+
+
+def level_path(directory: Path, level: int) -> Path:
+    """The file of a level, from 1, of the pyramid in this directory (a run's or a segment's)."""
+    return directory / LEVELS / f"{level}.bin"
+
+
+class PyramidBuilder:
+    """Appends whole cells to the file of each level; a file is made with its first cell.
+
+    What is not yet a whole cell is in no file: who reads takes it from the level below. So a pyramid that was cut anywhere is still right.
+
+    Args:
+        directory: of the run or the segment.
+        num_columns: numbers a row  # P
+        statistics: dtype by name of those that there is a number of in each row and column.
+        write: writes all of the bytes to an unbuffered file, or raises `OSError`.
+    """
+
+    def __init__(self, directory: Path, num_columns: int, statistics: Mapping[str, str], write: Callable[[FileIO, bytes], None]) -> None:
+        self._directory = directory
+        self._num_columns = num_columns
+        self._statistics = statistics
+        self._write = write
+        self._rows: tuple[StateArray, Mapping[str, AnyArray]] | None = None  # that wait
+        self._waiting: list[PyramidCells | None] = []  # by level, from 1
+        self._dtypes: list[np.dtype[np.void]] = []  # by level, from 1, as is the next
+        self._files: list[FileIO] = []
+
+    def append(self, states: StateArray, values: Mapping[str, AnyArray]) -> None:
+        """Take the next rows  # states (R, P), values by name (R, P)."""
+        if not self._num_columns or not len(states):
+            return
+        if self._rows is not None:
+            waiting_states, waiting_values = self._rows
+            states = np.concatenate([waiting_states, states])
+            values = {name: np.concatenate([waiting_values[name], each]) for name, each in values.items()}
+        num_whole = len(states) // FACTOR * FACTOR
+        if num_whole:
+            self._take(1, cells_of_eights(states[:num_whole], {name: each[:num_whole] for name, each in values.items()}))
+        rest = states[num_whole:].copy(), {name: each[num_whole:].copy() for name, each in values.items()}
+        self._rows = rest if len(states) > num_whole else None
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files:
+            file.close()
+
+    def _take(self, level: int, cells: PyramidCells) -> None:
+        if level > len(self._files):
+            self._begin_level(level)
+        self._write(self._files[level - 1], to_records(cells, self._dtypes[level - 1]).tobytes())
+        waiting = self._waiting[level - 1]
+        all_cells = cells if waiting is None else join((waiting, cells))
+        num_whole = len(all_cells) // FACTOR * FACTOR
+        self._waiting[level - 1] = part(all_cells, num_whole, len(all_cells)) if len(all_cells) > num_whole else None
+        if num_whole:
+            whole = all_cells.counts[:num_whole], {name: each[:num_whole] for name, each in all_cells.extremes.items()}
+            self._take(level + 1, merge(PyramidCells(*whole)))
+
+    def _begin_level(self, level: int) -> None:
+        path = level_path(self._directory, level)
+        path.parent.mkdir(exist_ok=True)
+        self._files.append(path.open("xb", buffering=0))
+        self._dtypes.append(record_dtype(level, self._num_columns, self._statistics))
+        self._waiting.append(None)
+
+
+def part(cells: PyramidCells, start: int, stop: int) -> PyramidCells:
+    """Cells `start` to `stop`, as a copy that holds no others in memory."""
+    return PyramidCells(cells.counts[start:stop].copy(), {name: extremes[start:stop].copy() for name, extremes in cells.extremes.items()})

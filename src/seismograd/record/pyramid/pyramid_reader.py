@@ -1,0 +1,92 @@
+"""Reading one pyramid: cells of any level over any rows, from the files as far as they go and from the level below beyond that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from seismograd.record.pyramid.pyramid_builder import level_path, part
+from seismograd.record.pyramid.cells import (
+    FACTOR,
+    STATES,
+    PyramidCells,
+    cell_rows,
+    cells_of_rows,
+    join,
+    merge,
+    record_dtype,
+)
+from seismograd.schema import AnyArray, StateArray
+
+_CHUNK_NUMBERS = 2**19  # of rows that are read at once
+_REMEMBERED_LEVEL = 3
+
+Columns = slice | Sequence[int]
+ALL = slice(None)
+ReadRows = Callable[[int, int, Columns, Sequence[str]], tuple[StateArray, Mapping[str, AnyArray]]]
+
+
+@dataclass(frozen=True)
+class PyramidReader:
+    """The pyramid in a directory (`None`: in none), over the first `num_rows` rows.
+
+    `read_rows` reads rows themselves: start, stop, columns, statistics.
+    """
+
+    directory: Path | None
+    num_rows: int
+    num_columns: int
+    statistics: Mapping[str, str]
+    read_rows: ReadRows
+    _rebuilt: dict[str, PyramidCells] = field(default_factory=dict[str, PyramidCells])  # by statistic: level 3 of a run that has no pyramid
+
+    def cells(self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns = ALL) -> PyramidCells:
+        """The cells over rows `start` (a multiple of the cell's) to `stop`; the last one may be of fewer rows."""
+        if level == 0:
+            return cells_of_rows(*self.read_rows(start, stop, columns, names))
+        rows = cell_rows(level)
+        end = min(stop // rows, self._num_in_file(level))
+        parts: list[PyramidCells] = []
+        if start // rows < end:
+            parts.append(self._from_file(level, start // rows, end, names, columns))
+            start = end * rows
+        if start < stop:
+            parts += self._from_below(level, start, stop, names, columns)
+        return join(parts) if parts else self.cells(0, 0, 0, names, columns)
+
+    def _num_in_file(self, level: int) -> int:
+        if self.directory is None or not self.num_columns:
+            return 0
+        path = level_path(self.directory, level)
+        size = path.stat().st_size if path.exists() else 0
+        dtype = record_dtype(level, self.num_columns, self.statistics)
+        return min(size // dtype.itemsize, self.num_rows // cell_rows(level))
+
+    def _from_file(self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns) -> PyramidCells:
+        assert self.directory is not None
+        dtype = record_dtype(level, self.num_columns, self.statistics)
+        cells: AnyArray = np.memmap(level_path(self.directory, level), dtype, "r", start * dtype.itemsize, (stop - start,))
+        # Of all columns these are views of the file: only what is looked at is read.
+        return PyramidCells(
+            np.asarray(cells[STATES][:, :, columns]),
+            {name: np.asarray(cells[name][:, :, columns]) for name in names},
+        )
+
+    def _from_below(self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns) -> list[PyramidCells]:
+        if names and level == _REMEMBERED_LEVEL + 1 and self._num_in_file(_REMEMBERED_LEVEL) == 0 and stop - start > cell_rows(level):
+            rows = cell_rows(_REMEMBERED_LEVEL)
+            return [merge(self._remembered(names, columns, start // rows, -(-stop // rows)))]
+        at_once = max(cell_rows(level), _CHUNK_NUMBERS // max(1, self.num_columns) // cell_rows(level) * cell_rows(level))
+        return [merge(self.cells(level - 1, row, min(row + at_once, stop), names, columns), FACTOR) for row in range(start, stop, at_once)]
+
+    def _remembered(self, names: Sequence[str], columns: Columns, start: int, stop: int) -> PyramidCells:
+        for name in names:
+            if name not in self._rebuilt:
+                self._rebuilt[name] = self.cells(_REMEMBERED_LEVEL, 0, self.num_rows, [name])
+        kept = [part(self._rebuilt[name], start, stop) for name in names]
+        return PyramidCells(
+            kept[0].counts[:, :, columns], {name: each.extremes[name][:, :, columns] for name, each in zip(names, kept, strict=True)}
+        )

@@ -1,0 +1,156 @@
+"""How far a run is whole: what a killed process left half written is found here and left out.
+
+A row counts when all of it is there, in every file. Rows are dropped from the first that is not, so what is read is always a beginning of
+what was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.record import layout
+from seismograd.record.entry_files import EntryFiles
+from seismograd.record.segment import Segment, open_segment
+from seismograd.record.strict_json import loads
+from seismograd.schema import Statistic
+
+_CHUNK = 65536  # rows
+
+
+@dataclass(frozen=True, slots=True)
+class IntactPart:
+    """The whole part of a run: its rows, the entries of files with any number a row, the segments. `num_lost` rows more were begun."""
+
+    num_rows: int
+    num_entries: Mapping[str, int]
+    segments: tuple[Segment, ...]
+    num_lost: int
+
+    def spans(self) -> Iterator[tuple[Segment, int, int]]:
+        """Each segment with its first row and the one behind its last."""
+        ends = [*(segment.info.first_row for segment in self.segments[1:]), self.num_rows]
+        for segment, end in zip(self.segments, ends, strict=False):
+            yield segment, segment.info.first_row, end
+
+
+@dataclass(frozen=True, slots=True)
+class IntactLines:
+    """The values of the whole lines of a file; `torn` when something was behind them."""
+
+    values: tuple[Any, ...]
+    torn: bool
+
+
+def intact_part(entries: EntryFiles, statistics: Mapping[str, Statistic], num_expected: int) -> IntactPart:
+    """The whole part of a run; `num_expected` is the number of rows that an orderly end counted, 0 without one."""
+    # Steps first: a writer at work appends them last, so the others are at least as far when they are looked at.
+    counts = [entries.count(layout.STEPS), *(entries.count(layout.ENDS[name]) for name in entries.lists())]
+    if entries.num_elements:
+        counts.append(entries.count(layout.ELEMENTS))
+    num_rows = min(whole for whole, _ in counts)
+    num_begun = max(num_expected, *(begun for _, begun in counts))
+
+    num_begun_entries: dict[str, int] = {}
+    for name in entries.lists():
+        num_whole, num_begun_entries[name] = entries.count(name)
+        num_rows = _rows_with_entries(entries, name, num_rows, num_whole)
+    segments = tuple(_segments(entries.path, statistics))
+    num_begun = max([num_begun, *(segment.info.first_row + segment.num_rows()[1] for segment in segments)])
+    num_rows = _rows_in_segments(entries, segments, num_rows)
+
+    num_entries = {name: int(entries.ends(name, num_rows - 1, num_rows)[0]) for name in layout.ENDS}
+    more_entries = any(num_begun_entries[name] > num_entries[name] for name in entries.lists())
+    return IntactPart(
+        num_rows,
+        num_entries,
+        tuple(segment for segment in segments if segment.info.first_row < num_rows),
+        max(num_begun - num_rows, int(more_entries)),
+    )
+
+
+def read_lines(path: Path, parse: Callable[[Any], Any], num_expected: int) -> IntactLines:
+    """The lines of a file, as `parse` makes values of them, up to the first that is not whole; a missing file has none."""
+    try:
+        *whole, rest = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return IntactLines((), num_expected > 0)
+    values: list[Any] = []
+    for line in whole:
+        try:
+            values.append(parse(loads(line)))
+        except (ValueError, KeyError, TypeError):
+            return IntactLines(tuple(values), True)
+    return IntactLines(tuple(values), bool(rest) or len(values) < num_expected)
+
+
+def _rows_with_entries(entries: EntryFiles, name: str, num_rows: int, num_whole: int) -> int:
+    """The rows, of the first `num_rows`, all of whose entries are among the first `num_whole`."""
+    if entries.ends(name, num_rows - 1, num_rows)[0] <= num_whole:
+        return num_rows
+    return int(np.searchsorted(entries.ends(name, 0, num_rows), num_whole, side="right"))
+
+
+def _segments(run: Path, statistics: Mapping[str, Statistic]) -> Iterator[Segment]:
+    index = 0
+    while (segment := open_segment(layout.segment_path(run, index), statistics)) is not None:
+        yield segment
+        index += 1
+
+
+def _rows_in_segments(entries: EntryFiles, segments: tuple[Segment, ...], num_rows: int) -> int:
+    """The rows, of the first `num_rows`, whose values, states and samples are there."""
+    if not segments:
+        return 0
+    next_is_torn = layout.segment_path(entries.path, len(segments)).exists()
+    for index, segment in enumerate(segments):
+        first = segment.info.first_row
+        if first >= num_rows:
+            break
+        is_last = index + 1 == len(segments)
+        end = num_rows if is_last else min(num_rows, segments[index + 1].info.first_row)
+        num_held, _ = segment.num_rows()
+        if num_held is None:  # without parameters it holds nothing that tells how far it goes
+            num_held = 0 if is_last and next_is_torn else end - first
+        whole_end = _first_lost_sample(entries, segment, min(end, first + num_held))
+        if whole_end < end:
+            return whole_end
+    return num_rows
+
+
+def _first_lost_sample(entries: EntryFiles, segment: Segment, end: int) -> int:
+    """The first row before `end` that was sampled and whose sample is not there; `end` when there is none."""
+    held = segment.sample_rows(end)
+    start = int(held[-1]) + 1 if len(held) else segment.info.first_row
+    for chunk in range(start, end, _CHUNK):
+        steps = entries.read(layout.STEPS, chunk, min(chunk + _CHUNK, end))
+        lost = np.flatnonzero(steps["sampled"])
+        if len(lost):
+            return chunk + int(lost[0])
+    return end
+
+
+def torn_message(whole: IntactPart, files: Sequence[str]) -> Message | None:
+    """What was begun and left out, in words; `files` are those of which only a beginning is left."""
+    names = ", ".join(files)
+    if whole.num_lost and files:
+        return say(
+            "{rows} steps are whole; at least {lost} more and the end of {files} were cut off (killed while writing, or still writing)",
+            rows=whole.num_rows,
+            lost=whole.num_lost,
+            files=names,
+        )
+    if whole.num_lost:
+        return say(
+            "{rows} steps are whole; at least {lost} more were cut off (killed while writing, or still writing)",
+            rows=whole.num_rows,
+            lost=whole.num_lost,
+        )
+    if files:
+        return say("the end of {files} was cut off (killed while writing, or still writing)", files=names)
+    return None

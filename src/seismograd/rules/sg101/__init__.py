@@ -1,0 +1,3 @@
+"""SG101 vanishing-gradient."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""SG102 exploding-gradient."""
+
+from __future__ import annotations

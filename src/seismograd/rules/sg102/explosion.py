@@ -1,0 +1,300 @@
+"""The three ways in which a gradient explodes, each looked for in the rows of one optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seismograd.i18n import Message, say
+from seismograd.analysis.chance_level import chance_loss, plain_loss
+from seismograd.analysis.norm_growth import NormSeries
+from seismograd.analysis.depth_profile import (
+    LayeredBlock,
+    LayerNorms,
+    ProfileLayers,
+    DepthProfiles,
+    profiles,
+)
+from seismograd.analysis.recent_hits import RecentHits
+from seismograd.analysis.block_rows import (
+    BoolArray,
+    as_list,
+    integers,
+    numbers,
+    site_of,
+    statistic,
+    weight_norms,
+)
+from seismograd.schema import (
+    Block,
+    EventKind,
+    Evidence,
+    Finding,
+    FloatArray,
+    IntArray,
+    State,
+)
+
+if TYPE_CHECKING:
+    from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
+
+PLAIN = ("SGD",)  # optimizers whose update is the learning rate times the gradient
+
+
+@dataclass(slots=True)
+class ExplosionTrack:
+    """What is remembered of one optimizer."""
+
+    recent: RecentHits  # rows that grow towards the input
+    series: NormSeries
+    num_rows: int = 0
+    weight_norm: float = np.nan  # of all weights, when last sampled
+    first_loss: float = np.nan  # of the first step, where it is a plain mean
+    first_step: int = -1
+    finding: Finding | None = None  # as it was first found
+    limit: float | None = None  # norms from which it goes on; None: it goes on where it grows towards the input
+    last: int = -1
+
+    @property
+    def goes_on_by_depth(self) -> bool:
+        """Whether it was found by how it grows towards the input."""
+        return self.finding is not None and self.limit is None
+
+
+@dataclass(frozen=True, slots=True)
+class Explosion:
+    """A way in which the gradient explodes: the position among the rows at which it was known."""
+
+    position: int
+    finding: Finding
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockProfiles:
+    """The two profiles over depth of a block: of whole layers, and of their biases, whose gradient is the signal itself."""
+
+    norm: LayerNorms
+    layers: ProfileLayers
+    whole: DepthProfiles
+    signal: DepthProfiles
+    by_whole: BoolArray  # (B,)
+    by_signal: BoolArray  # (B,)
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerRows:
+    """The rows of one optimizer in a block."""
+
+    rule: ExplodingGradient
+    block: Block
+    optimizer: int
+    rows: IntArray
+    norm: FloatArray  # over all parameters, NaN where it is not finite  # (rows,)
+    depths: Sequence[BlockProfiles]  # of each chain of layers
+
+    @property
+    def steps(self) -> IntArray:
+        """The iterations of the rows."""
+        return integers(self.block.steps, "iteration")[self.rows]
+
+    def shown_by_depth(self) -> BoolArray:
+        """Where it grows towards the input  # (rows,)."""
+        shown = [(depth.by_whole | depth.by_signal)[self.rows] for depth in self.depths]
+        return np.logical_or.reduce(shown) if shown else np.zeros(len(self.rows), np.bool_)
+
+    def finding(
+        self, first_step: int, position: int, parameters: tuple[str, ...], evidence: tuple[Evidence, ...], cause: Message, cure: Cure
+    ) -> Finding:
+        """What was found at the row in this position."""
+        step = int(self.steps[position])
+        where = site_of(self.block, EventKind.STEP, step, self.optimizer)
+        advice, excerpt = cure
+        rule = self.rule
+        return Finding(
+            rule.code, rule.name, rule.severity, self.optimizer, first_step, step, parameters, evidence, cause, advice, where, excerpt
+        )
+
+
+Cure = tuple[Message, str]
+
+
+def _initialise() -> Cure:
+    return (
+        say(
+            "initialise the weights for their activation: nn.init.kaiming_normal_ for ReLU, nn.init.xavier_normal_ for tanh; "
+            "or put a normalisation after each layer"
+        ),
+        'nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
+    )
+
+
+def _slow_down() -> Cure:
+    return (
+        say("lower the learning rate, and clip the gradient between backward and step"),
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)\noptimizer.step()",
+    )
+
+
+def depths_of(rule: ExplodingGradient, chains: Sequence[LayeredBlock], signal_too: bool) -> list[BlockProfiles]:
+    """`depth_of` each chain of layers that has enough of them."""
+    return [depth for chain in chains if (depth := depth_of(rule, chain, signal_too)) is not None]
+
+
+def depth_of(rule: ExplodingGradient, layered: LayeredBlock, signal_too: bool) -> BlockProfiles | None:
+    """Both profiles of every row of a block; `None` when there are too few layers. Without `signal_too` that of the signal is flat."""
+    if len(layered.layers) < rule.min_layers:
+        return None
+    norm = layered.norms
+    whole = profiles(norm.combined, rule.min_layers, decays=False, min_range=math.log10(rule.min_total_gain) - 1)
+    bias = norm.bias if signal_too else norm.bias[:, :0]
+    signal = profiles(bias, rule.min_layers, decays=False, min_range=math.log10(rule.min_total_signal_gain) - 1)
+    by_whole = whole.exceeds(rule.min_goodness, rule.min_gain, rule.min_total_gain)
+    by_signal = signal.exceeds(rule.min_goodness, rule.min_signal_gain, rule.min_total_signal_gain)
+    return BlockProfiles(norm, layered.layers, whole, signal, by_whole, by_signal)
+
+
+def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion | None:
+    """Each layer passes on more than it gets."""
+    before, rule = track.num_rows, look.rule
+    track.num_rows += len(look.rows)
+    if not look.depths:
+        return None
+    early = np.arange(before, track.num_rows) < rule.first_steps
+    grows = [depth.by_whole[look.rows] | (depth.by_signal[look.rows] & early) for depth in look.depths]
+    shown = np.logical_or.reduce(grows)
+    evaluated = np.logical_or.reduce(
+        [depth.whole.evaluated[look.rows] | (depth.signal.evaluated[look.rows] & early) for depth in look.depths]
+    )
+    reached = track.recent.add(shown[evaluated], look.steps[evaluated], rule.min_steps)
+    if reached is None or track.finding is not None:
+        return None
+    position = int(np.flatnonzero(evaluated)[reached[0]])
+    row = int(look.rows[position])
+    depth = next(each for each, grown in zip(look.depths, grows, strict=True) if grown[position])
+    by_whole = depth.by_whole[look.rows]
+    profile, norms, names = (
+        (depth.whole, depth.norm.combined, depth.layers.names)
+        if by_whole[position]
+        else (depth.signal, depth.norm.bias, depth.layers.bias_names)
+    )
+    norm = norms[row]
+    there = np.flatnonzero(norm > 0)
+    first, last = int(there[0]), int(there[-1])
+    step, gain, total = int(look.steps[position]), float(profile.gain[row]), float(profile.total_gain[row])
+    least = (rule.min_gain, rule.min_total_gain) if by_whole[position] else (rule.min_signal_gain, rule.min_total_signal_gain)
+    evidence = (
+        Evidence("grad_norm", names[first], step, float(norm[first]), least[1] * float(norm[last])),
+        Evidence("grad_norm", names[last], step, float(norm[last]), float(norm[first]) / least[1]),
+        Evidence("gain_per_layer", "", step, gain, least[0]),
+        Evidence("total_gain", "", step, total, least[1]),
+        Evidence("line_fit", "", step, float(profile.goodness[row]), rule.min_goodness),
+    )
+    cause = say(
+        "each of the {layers} layers multiplies the gradient by {gain:.2g} on its way back; at {parameter} it is {total:.2g} times what "
+        "it was at {last}",
+        layers=len(there) - 1,
+        gain=gain,
+        total=float(norm[first] / norm[last]),
+        parameter=names[first],
+        last=names[last],
+    )
+    largest = tuple(names[layer] for layer in as_list(there) if norm[layer] >= 0.1 * norm[there].max())
+    return Explosion(position, look.finding(reached[1], position, largest, evidence, cause, _initialise()), None)
+
+
+def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion | None:
+    """The norm stays far above its baseline and the loss does not fall."""
+    finite = np.flatnonzero(np.isfinite(look.norm))
+    factor = look.rule.min_growth if track.finding is None else None
+    grown = track.series.add(look.norm[finite], numbers(look.block.steps, "loss")[look.rows[finite]], look.steps[finite], factor)
+    if grown is None:
+        return None
+    position, limit = int(finite[grown.index]), look.rule.min_growth * grown.baseline
+    evidence = [Evidence("grad_norm", "", grown.step, grown.norm, limit)]
+    if math.isfinite(grown.loss_baseline) and not math.isnan(grown.loss):
+        evidence.append(Evidence("loss", "", grown.step, grown.loss, grown.loss_baseline))
+    cause = say(
+        "the gradient norm was about {baseline:.2g} and has grown to {norm:.2g} at step {step}, {times:.1g} times as much, while the "
+        "loss did not fall: each update makes the next one larger",
+        baseline=grown.baseline,
+        norm=grown.norm,
+        step=grown.step,
+        times=grown.norm / grown.baseline,
+    )
+    largest = largest_parameters(look.block, int(look.rows[position]))
+    return Explosion(position, look.finding(grown.first_step, position, largest, tuple(evidence), cause, _slow_down()), limit)
+
+
+def from_the_start(track: ExplosionTrack, look: OptimizerRows) -> Explosion | None:
+    """A first update would be larger than the weights, or the first loss is far beyond that of a guess."""
+    rule, block = look.rule, look.block
+    for position in range(min(max(rule.first_steps - track.num_rows, 0), len(look.rows))):
+        row, norm = int(look.rows[position]), float(look.norm[position])
+        measured = block.state[row] >= State.ZERO
+        sampled = weight_norms(block, row)
+        if sampled is not None:
+            track.weight_norm = math.hypot(*sampled[measured & np.isfinite(sampled)])
+        lr, applied = float(numbers(block.steps, "lr")[row]), float(numbers(block.steps, "applied_norm")[row])
+        if not math.isfinite(applied):  # not measured, or cut by a clip
+            applied = norm if math.isnan(numbers(block.steps, "clip_limit")[row]) else 0.0
+        if track.num_rows + position == 0:
+            track.first_loss, track.first_step = plain_loss(block, row), int(look.steps[position])
+        times = track.first_loss / chance_loss(block.parameters)
+        if times >= rule.min_first_loss:
+            return _beyond_guessing(look, position, track, times)
+        largest = rule.min_update * track.weight_norm
+        if norm >= rule.min_norm and lr * applied >= largest > 0 and _all_plain(block, measured):
+            return _torn_apart(look, position, lr, lr * applied, largest)
+    return None
+
+
+def _beyond_guessing(look: OptimizerRows, position: int, track: ExplosionTrack, times: float) -> Explosion:
+    step, rule = track.first_step, look.rule
+    evidence = (Evidence("loss", "", step, track.first_loss, track.first_loss / times * rule.min_first_loss),)
+    cause = say(
+        "before the first update the loss is {loss:.3g}, {times:.2g} times that of a mere guess: the signal grows from layer to layer on "
+        "its way forward, and the gradient with it",
+        loss=track.first_loss,
+        times=times,
+    )
+    parameters = largest_parameters(look.block, int(look.rows[position]))
+    found = look.finding(step, position, parameters, evidence, cause, _initialise())
+    return Explosion(position, found, math.inf)
+
+
+def _torn_apart(look: OptimizerRows, position: int, lr: float, update: float, largest: float) -> Explosion:
+    step, norm = int(look.steps[position]), float(look.norm[position])
+    limit = max(look.rule.min_norm, largest / lr)
+    evidence = (Evidence("grad_norm", "", step, norm, limit), Evidence("update_norm", "", step, update, largest))
+    cause = say(
+        "the gradient norm is {norm:.2g} at step {step}: with a learning rate of {lr:.2g} that update is {times:.2g} times as large "
+        "as all weights together",
+        norm=norm,
+        step=step,
+        lr=lr,
+        times=update / largest * look.rule.min_update,
+    )
+    parameters = largest_parameters(look.block, int(look.rows[position]))
+    return Explosion(position, look.finding(step, position, parameters, evidence, cause, _initialise()), limit)
+
+
+def _all_plain(block: Block, measured: BoolArray) -> bool:
+    """Whether all that is updated in this row is updated by the learning rate times the gradient."""
+    kinds: dict[int | None, str] = {each.index: each.kind for each in block.optimizers}
+    owners = {block.parameters[column].optimizer for column in as_list(np.flatnonzero(measured))}
+    return all(kinds.get(owner) in PLAIN for owner in owners if owner is not None)
+
+
+def largest_parameters(block: Block, row: int) -> tuple[str, ...]:
+    """The parameters that make nine tenths of the squared norm, in the order of the columns."""
+    norm = np.where(block.state[row] == State.FINITE, statistic(block, "grad_norm")[row], 0.0)
+    square = (norm / norm.max()) ** 2
+    order = np.argsort(-square, kind="stable")
+    share = np.cumsum(square[order])
+    num = int(np.count_nonzero(share < 0.9 * share[-1])) + 1
+    return tuple(block.parameters[column].name for column in as_list(np.sort(order[:num])))

@@ -1,0 +1,3 @@
+"""SG104 dead-units."""
+
+from __future__ import annotations

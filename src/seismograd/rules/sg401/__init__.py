@@ -1,0 +1,3 @@
+"""SG401 parameter-not-optimized."""
+
+from __future__ import annotations

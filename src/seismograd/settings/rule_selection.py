@@ -1,0 +1,155 @@
+"""Which rules are to look, and their thresholds where those are not the usual ones. Neither NumPy nor a rule is loaded to check it."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say
+
+_RULES = Path(__file__).parents[1] / "rules"
+
+ERROR = "error"  # in `halting`: whatever is an error
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSelection:
+    """The rules to run: those of `select` (all when it is empty) without those of `ignore`, by code, the beginning of a code, or name.
+
+    `thresholds` are (code, field, value). `halting` are the codes whose findings stop the training, or `"error"`.
+    """
+
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    thresholds: tuple[tuple[str, str, float], ...] = ()
+    halting: tuple[str, ...] = ()
+
+    def includes(self, code: str, name: str) -> bool:
+        """Whether the rule of this code and name is to run."""
+        selected = not self.select or any(_means(word, code, name) for word in self.select)
+        return selected and not any(_means(word, code, name) for word in self.ignore)
+
+    def thresholds_of(self, code: str) -> dict[str, float]:
+        """The thresholds of a rule that are not the usual ones."""
+        return {field: value for owner, field, value in self.thresholds if owner == code}
+
+    def stops_on(self, code: str, severity: str) -> bool:
+        """Whether a finding of this rule stops the training."""
+        return (ERROR in self.halting and severity == ERROR) or code in self.halting
+
+
+def select_rules(
+    select: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+    thresholds: Mapping[str, Mapping[str, float]] | None = None,
+    halting: Iterable[str] = (),
+) -> RuleSelection:
+    """A choice of rules; several words may stand in one text, with commas between them.
+
+    Raises:
+        SeismogradError: a word is no rule, a threshold is not one of its rule or no number, or no rule is left.
+    """
+    known = rule_names()
+    selection = RuleSelection(
+        tuple(_checked(word, known) for word in _words(select)),
+        tuple(_checked(word, known) for word in _words(ignore)),
+        tuple(each for rule, given in (thresholds or {}).items() for each in _thresholds(_code(rule, known), given)),
+        tuple(each for word in _words(halting) for each in ((ERROR,) if word == ERROR else _codes(word, known))),
+    )
+    if not any(selection.includes(code, name) for code, name in known.items()):
+        raise SeismogradError(say("no rule is left to look"), say("select more, or ignore fewer: `seismograd rules` lists all"))
+    return selection
+
+
+def rule_names() -> dict[str, str]:
+    """The name of each rule by its code, from the names of their files."""
+    stems = sorted(path.stem for path in _RULES.rglob("sg[0-9][0-9][0-9]_*.py"))
+    return {stem[:5].upper(): stem[6:].replace("_", "-") for stem in stems}
+
+
+def threshold_fields(code: str) -> tuple[str, ...]:
+    """The names of a rule's thresholds, read from its source."""
+    name = rule_names()[code].replace("-", "_")
+    tree = ast.parse(next(_RULES.rglob(f"{code.lower()}_{name}.py")).read_text(encoding="utf-8"))
+    rule = next(node for node in tree.body if isinstance(node, ast.ClassDef) and any(_is_code(each, code) for each in node.body))
+    return tuple(
+        each.target.id
+        for each in rule.body
+        if isinstance(each, ast.AnnAssign)
+        and isinstance(each.target, ast.Name)
+        and not each.target.id.startswith("_")
+        and "ClassVar" not in ast.unparse(each.annotation)
+    )
+
+
+def _is_code(node: ast.stmt, code: str) -> bool:
+    return isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant) and node.value.value == code
+
+
+def _words(texts: Iterable[str]) -> list[str]:
+    return [word.strip() for text in texts for word in text.split(",") if word.strip()]
+
+
+def _means(word: str, code: str, name: str) -> bool:
+    return code.startswith(word) or name == word
+
+
+def _checked(word: str, known: Mapping[str, str]) -> str:
+    """A code, the beginning of one, or a name, as it is written."""
+    for candidate in (word.upper(), word.lower()):
+        if any(_means(candidate, code, name) for code, name in known.items()):
+            return candidate
+    raise _no_such_rule(word, known)
+
+
+def _codes(word: str, known: Mapping[str, str]) -> list[str]:
+    meant = _checked(word, known)
+    return [code for code, name in known.items() if _means(meant, code, name)]
+
+
+def _code(word: str, known: Mapping[str, str]) -> str:
+    for code, name in known.items():
+        if word.upper() == code or word.lower() == name:
+            return code
+    raise _no_such_rule(word, known)
+
+
+def nearest_rule(word: str, known: Mapping[str, str]) -> str | None:
+    """The code or the name that a word was perhaps meant to be; `None` where none is close.
+
+    Every two codes share half their signs, so that only one that differs in a single sign is close to another.
+    """
+    wanted = word.strip().lower()
+    codes = get_close_matches(wanted, [code.lower() for code in known], n=1, cutoff=0.8)
+    if codes:
+        return codes[0].upper()
+    names = get_close_matches(wanted, known.values(), n=1, cutoff=0.6)
+    return names[0] if names else None
+
+
+def _no_such_rule(word: str, known: Mapping[str, str]) -> SeismogradError:
+    near = nearest_rule(word, known)
+    problem = say("there is no rule {rule}", rule=repr(word))
+    if near is None:
+        return SeismogradError(problem, say("`seismograd rules` lists all"))
+    return SeismogradError(problem, say("did you mean {name}? `seismograd rules` lists all", name=near))
+
+
+def _thresholds(code: str, given: Mapping[str, float]) -> Iterable[tuple[str, str, float]]:
+    fields = threshold_fields(code)
+    for field, value in given.items():
+        if field not in fields:
+            raise SeismogradError(
+                say("{code} has no threshold {name}", code=code, name=repr(field)),
+                say("it has {names}", names=", ".join(fields)) if fields else say("it has none"),
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SeismogradError(
+                say("{name} of {code} is not a number: {value}", code=code, name=field, value=repr(value)), say("give a number")
+            )
+        yield code, field, value

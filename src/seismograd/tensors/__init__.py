@@ -1,0 +1,3 @@
+"""What torch's tensors need before they can be read: the lowest room with torch."""
+
+from __future__ import annotations

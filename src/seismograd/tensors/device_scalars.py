@@ -1,0 +1,107 @@
+"""Single numbers that live in tensors: read at once on the CPU, with the next transfer elsewhere, so that no step waits for a device."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from seismograd.tensors.dtensor import held_part
+
+
+class Scalar:
+    """A number that is known, or a one-element tensor that holds it until somebody brings it over."""
+
+    __slots__ = ("known", "tensor", "used", "value")
+
+    def __init__(self, source: object) -> None:
+        self.known = False  # else `value` is NaN for want of a number
+        self.used = False  # of a loss: a step has used its gradient
+        self.value = math.nan
+        self.tensor: torch.Tensor | None = None
+        if type(source) is float:
+            self.known, self.value = True, source
+        elif isinstance(source, torch.Tensor):
+            if source.numel() != 1 or source.is_complex() or source.is_meta:
+                return
+            self.known = True
+            if type(source) is torch.Tensor and source.is_cpu:
+                self.value = float(source.item())
+                return
+            held = held_part(source)
+            if held.device.type == "cpu":
+                self.value = float(held)
+            else:
+                self.tensor = held.clone()
+        elif isinstance(source, int | float):
+            self.known = True
+            self.value = float(source)
+
+    @classmethod
+    def on_device(cls, tensor: torch.Tensor) -> Scalar:
+        """A number that has just been worked out on a device; nobody else has the tensor."""
+        scalar = cls(None)
+        scalar.known, scalar.tensor = True, tensor
+        return scalar
+
+    def settle(self, value: float) -> None:
+        """The number has come over."""
+        self.value = value
+        self.tensor = None
+
+    def read(self) -> float:
+        """The number, waiting for the device where it must."""
+        if self.tensor is not None:
+            self.settle(float(self.tensor))
+        return self.value
+
+
+class TotalWeight(Scalar):
+    """What weighted losses are divided by at the end of their window: their total weight, times the loss scale if there is one."""
+
+    __slots__ = ("loss_scale",)
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.loss_scale = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A product of numbers, some of which may still be on a device."""
+
+    factors: tuple[Scalar, ...] = ()
+    divisors: tuple[Scalar, ...] = ()
+
+    def times(self, number: torch.Tensor | float) -> Product:
+        """Multiplied by one more."""
+        return Product((*self.factors, Scalar(number)), self.divisors)
+
+    def over(self, number: torch.Tensor | float) -> Product:
+        """Divided by one more."""
+        return Product(self.factors, (*self.divisors, Scalar(number)))
+
+    def __mul__(self, other: Product) -> Product:
+        return Product((*self.factors, *other.factors), (*self.divisors, *other.divisors))
+
+    def over_all(self, other: Product) -> Product:
+        """Divided by all of the other."""
+        return Product((*self.factors, *other.divisors), (*self.divisors, *other.factors))
+
+    def pending(self) -> list[Scalar]:
+        """Those that somebody has to bring over."""
+        return [scalar for scalar in (*self.factors, *self.divisors) if scalar.tensor is not None]
+
+    def read(self) -> float:
+        """The number, waiting for the device where it must; NaN where it divides by zero."""
+        below = math.prod(scalar.read() for scalar in self.divisors)
+        return math.prod(scalar.read() for scalar in self.factors) / below if below else math.nan
+
+
+def total_of(tensors: tuple[object, ...]) -> object:
+    """The sum of several one-element tensors, as `Scalar` takes it; `None` when any holds more than one number."""
+    if len(tensors) == 1:
+        return tensors[0]
+    parts = [t.detach().reshape(()) for t in tensors if isinstance(t, torch.Tensor) and t.numel() == 1]
+    return torch.stack(parts).sum() if parts and len(parts) == len(tensors) else None

@@ -1,0 +1,42 @@
+"""DTensors and what this process holds of them."""
+
+from __future__ import annotations
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+import torch
+
+
+DISTRIBUTED_TENSORS = "torch.distributed.tensor"
+
+
+def distributed_tensor(tensor: torch.Tensor) -> Any | None:
+    """The tensor if it is a DTensor. It can only be one when somebody has imported that module, which would cost a second."""
+    if type(tensor) is torch.Tensor:
+        return None
+    module: Any = sys.modules.get(DISTRIBUTED_TENSORS)
+    return tensor if module is not None and isinstance(tensor, module.DTensor) else None
+
+
+def any_distributed() -> bool:
+    """Whether there may be DTensors in this process at all."""
+    return DISTRIBUTED_TENSORS in sys.modules
+
+
+def held_part(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a tensor, without its history; no communication."""
+    distributed = distributed_tensor(tensor)
+    if distributed is None:
+        return tensor.detach()
+    with torch.no_grad():
+        local: torch.Tensor = distributed.to_local()
+        wait: Any = getattr(local, "wait", None)  # an AsyncCollectiveTensor, whose own collective may still run
+        return (wait() if wait is not None else local).detach()
+
+
+def num_held(tensor: torch.Tensor) -> int:
+    """How many scalars of a tensor this process holds."""
+    distributed = distributed_tensor(tensor)
+    return tensor.numel() if distributed is None else int(distributed._local_tensor.numel())

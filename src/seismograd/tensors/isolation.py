@@ -1,0 +1,26 @@
+"""Torch calls that the training program's modes neither see nor change."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+
+@contextmanager
+def without_user_modes() -> Generator[None, None, None]:
+    """Inside, no graph is recorded, nothing is cast by autocast, and no mode or tensor subclass of the user's intercepts a call.
+
+    A default device is such a mode (a `TorchFunctionMode`), so factory functions inside must name their device, and their dtype.
+    """
+    # The outermost first: turning gradients off is itself a call that a mode can see.
+    with torch._C.DisableTorchFunction(), torch.no_grad(), torch._C._DisableAutocast():
+        if torch._C._len_torch_dispatch_stack() == 0:
+            yield
+            return
+        with _disable_current_modes():
+            yield
+
+

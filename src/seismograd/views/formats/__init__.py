@@ -1,0 +1,3 @@
+"""The formats in which `show` and `check` answer."""
+
+from __future__ import annotations

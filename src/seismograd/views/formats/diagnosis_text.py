@@ -1,0 +1,125 @@
+"""The verdict in words: a block for each finding, then what the other rules came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from seismograd.i18n import translate
+from seismograd.views.text_layout import wrap
+from seismograd.schema import Evidence, Finding
+from seismograd.views.watching_cost import watching_cost
+from seismograd.diagnosis.verdict import Verdict
+from seismograd.views.values import (
+    SEVERITY_STYLES,
+    count,
+    number,
+    sentences,
+    severity_word,
+    some,
+    steps,
+)
+
+_WIDEST = 100
+_MOST_EVIDENCE = 8
+_INDENT = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictText:
+    """The whole verdict."""
+
+    verdict: Verdict
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        width = min(options.max_width, _WIDEST)
+        yield Text(headline(self.verdict), style="bold")
+        yield Text()
+        for finding in self.verdict.findings:
+            yield from finding_block(finding, width)
+            yield Text()
+        yield from _rest(self.verdict, width)
+        cost = watching_cost(self.verdict.run)
+        if cost is not None:
+            yield Text()
+            yield from (Text(line, style="dim") for line in wrap(cost, width))
+
+
+def render(verdict: Verdict) -> RenderableType:
+    """The verdict as text."""
+    return VerdictText(verdict)
+
+
+def headline(verdict: Verdict) -> str:
+    """How many findings of which severity, in one line."""
+    if not verdict.findings:
+        looked = sum(each.status != "not evaluated" for each in verdict.statuses)
+        if looked == 0:
+            return translate("No rule could look at this run.")
+        return translate("Nothing found by the {number} rules that could look.").format(number=looked)
+    severities = [finding.severity for finding in verdict.findings]
+    counted = {severity: severities.count(severity) for severity in dict.fromkeys(severities)}
+    return translate("Found: {list}").format(list=", ".join(f"{severity_word(each)} × {number}" for each, number in counted.items()))
+
+
+def finding_block(finding: Finding, width: int, evidence: bool = True) -> Iterator[RenderableType]:
+    """One finding: what, since when, where, why, what to change, and the numbers it rests on."""
+    yield Text.assemble(
+        (severity_word(finding.severity), SEVERITY_STYLES[finding.severity]),
+        " ",
+        (f"{finding.code} {finding.name}", "bold"),
+        f" · {steps(finding.first_step, finding.last_step)}",
+    )
+    if finding.parameters:
+        yield from _paragraph("", some(finding.parameters), width)
+    yield from _paragraph(translate("Cause"), finding.cause.render(), width)
+    if finding.where:
+        yield from _paragraph(translate("Where"), finding.where, width)
+    yield from _paragraph(translate("Change"), finding.advice.render(), width)
+    yield from (Text(f"{_INDENT}    {line}", style="cyan") for line in finding.excerpt.splitlines())
+    if finding.related:
+        yield from _paragraph(translate("Explains"), ", ".join(finding.related), width)
+    if evidence and finding.evidence:
+        yield from _evidence(finding.evidence)
+
+
+def _paragraph(label: str, text: str, width: int) -> Iterator[Text]:
+    opening = translate("{label}: ").format(label=label) if label else ""
+    opened, *following = text.splitlines() or [""]
+    first, *others = wrap(opening + opened, width - len(_INDENT)) or [""]
+    others += [line for paragraph in following for line in wrap(paragraph, width - len(_INDENT))]
+    yield Text.assemble(_INDENT, (first[: len(opening)], "bold"), first[len(opening) :])
+    yield from (Text(_INDENT + line) for line in others)
+
+
+def _evidence(evidence: Sequence[Evidence]) -> Iterator[RenderableType]:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column(_INDENT + translate("evidence"))
+    table.add_column(translate("parameter"), overflow="fold")
+    for title in (translate("step"), translate("value"), translate("limit")):
+        table.add_column(title, justify="right")
+    for each in evidence[:_MOST_EVIDENCE]:
+        table.add_row(
+            _INDENT + each.statistic, each.parameter or translate("(all)"), str(each.step), number(each.value), number(each.limit)
+        )
+    yield table
+    hidden = len(evidence) - _MOST_EVIDENCE
+    if hidden > 0:
+        yield Text(_INDENT + translate("… and {number} more; --format json has all").format(number=count(hidden)), style="dim")
+
+
+def _rest(verdict: Verdict, width: int) -> Iterator[RenderableType]:
+    clear = [each.code for each in verdict.statuses if each.status == "clear"]
+    if clear:
+        yield from (Text(line) for line in wrap(translate("{label}: ").format(label=translate("Clear")) + ", ".join(clear), width))
+    reasons: dict[str, list[str]] = {}
+    for each in verdict.statuses:
+        if each.status == "not evaluated":
+            reasons.setdefault(each.reason.render(), []).append(each.code)
+    for reason, codes in reasons.items():
+        label = translate("{label}: ").format(label=translate("Not evaluated"))
+        yield from (Text(line, style="dim") for line in wrap(label + sentences((", ".join(codes), reason)), width))

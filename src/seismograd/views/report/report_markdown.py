@@ -1,0 +1,114 @@
+"""The report as Markdown: the findings in words and the last step as a table, for an issue or a mail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from seismograd.i18n import translate
+from seismograd.schema import Finding, State
+from seismograd.diagnosis.verdict import make_verdict
+from seismograd.views.formats.diagnosis_text import headline
+from seismograd.views.page_api.run_source import RunSource
+from seismograd.views.step import GradientNumbers, find_parameters, find_row, read_step
+from seismograd.views.notable_gradients import notable_gradients
+from seismograd.views.values import (
+    NOTHING,
+    count,
+    number,
+    sentences,
+    severity_word,
+    shape,
+    share,
+    some,
+    state_word,
+    steps,
+)
+
+
+def render(source: RunSource) -> str:
+    """The report; everything that comes from the run is escaped, so that a name is never markup."""
+    return "\n".join(_lines(source)) + "\n"
+
+
+def _lines(source: RunSource) -> Iterator[str]:
+    run, verdict = source.run, source.verdict
+    yield f"# {_plain(translate('Gradients of {script}').format(script=run.info.script))}"
+    yield ""
+    yield _plain(
+        sentences(
+            (
+                translate("run {run}").format(run=run.path.name),
+                run.info.created_utc,
+                translate("{number} steps").format(number=count(run.num_rows)),
+                translate("{number} parameters").format(number=count(len(run.parameters))),
+                "" if run.ended else translate("not ended"),
+            )
+        )
+    )
+    yield ""
+    yield f"**{_plain(headline(make_verdict(run, verdict.findings, verdict.statuses)))}**"
+    for finding in verdict.findings:
+        yield from _finding(finding)
+    if run.num_rows:
+        yield from _last_step(source)
+    if run.torn is not None:
+        yield from ("", _plain(run.torn.render()))
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    yield ""
+    title = (severity_word(finding.severity), f"{finding.code} {finding.name}", steps(finding.first_step, finding.last_step))
+    yield f"## {_plain(sentences(title))}"
+    yield ""
+    if finding.parameters:
+        yield f"- {_plain(some(finding.parameters))}"
+    yield "- " + _plain(translate("{label}: ").format(label=translate("Cause")) + finding.cause.render())
+    yield "- " + _plain(translate("{label}: ").format(label=translate("Change")) + finding.advice.render())
+    if finding.where:
+        where = finding.where.replace("`", "")
+        yield translate("{label}: ").format(label=translate("Where")).join(("- ", f"`{where}`"))
+    if finding.excerpt:
+        yield ""
+        yield from (f"      {line}" for line in finding.excerpt.splitlines())
+    if finding.evidence:
+        yield ""
+        yield _row((translate("evidence"), translate("parameter"), translate("step"), translate("value"), translate("limit")))
+        yield _row(("---", "---", "---:", "---:", "---:"), escaped=True)
+        for each in finding.evidence:
+            where = each.parameter or translate("(all)")
+            yield _row((each.statistic, where, str(each.step), number(each.value), number(each.limit)))
+
+
+def _last_step(source: RunSource) -> Iterator[str]:
+    run = source.run
+    step = read_step(run, find_row(run, None), find_parameters(run, ()))
+    shown = notable_gradients(step)
+    yield ""
+    title = translate("The gradients at the last step, {step}:").format(step=step.iteration)
+    yield f"## {_plain(title.rstrip(':：'))}"
+    yield ""
+    titles = (translate("parameter"), translate("shape"), translate("norm"), translate("max |g|"), translate("zeros"), translate("state"))
+    yield _row(titles)
+    yield _row(("---", "---", "---:", "---:", "---:", "---"), escaped=True)
+    for each in shown:
+        yield _row(_gradient(each))
+    hidden = len(step.gradients) - len(shown)
+    if hidden:
+        yield ""
+        yield _plain(translate("… and {number} parameters between these").format(number=count(hidden)))
+
+
+def _gradient(gradient: GradientNumbers) -> tuple[str, ...]:
+    numbers = (number(gradient.norm), number(gradient.maximum), share(gradient.zeros, gradient.parameter.numel))
+    seen = numbers if gradient.measured else (NOTHING,) * 3
+    return (gradient.parameter.name, shape(gradient.parameter.shape), *seen, state_word(State(gradient.state)))
+
+
+def _row(cells: Sequence[str], escaped: bool = False) -> str:
+    return f"| {' | '.join(cell if escaped else _plain(cell) for cell in cells)} |"
+
+
+def _plain(text: str) -> str:
+    for special in "\\`*_[]<>|#":
+        text = text.replace(special, f"\\{special}")
+    return " ".join(text.split())

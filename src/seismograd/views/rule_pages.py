@@ -1,0 +1,96 @@
+"""The rules themselves: all of them in a table, or the documentation of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.text import Text
+
+from seismograd.settings.rule_selection import nearest_rule
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say, translate
+from seismograd.views.text_layout import wrap
+from seismograd.rules import RULES
+from seismograd.diagnosis.documentation import Section, documentation
+from seismograd.diagnosis.rule import Rule
+from seismograd.views.values import SEVERITY_STYLES, severity_word
+
+_WIDEST = 90
+_ITEM = "- "
+
+
+def find_rule(wanted: str) -> type[Rule]:
+    """The rule of that code or name, however it is capitalised.
+
+    Raises:
+        SeismogradError: there is none.
+    """
+    by_word = {word: rule for rule in RULES for word in (rule.code.lower(), rule.name)}
+    rule = by_word.get(wanted.strip().lower())
+    if rule is None:
+        near = nearest_rule(wanted, {each.code: each.name for each in RULES})
+        nearest = by_word[near.lower()] if near else None
+        raise SeismogradError(
+            say("there is no rule {rule}", rule=repr(wanted)),
+            say("did you mean {code} {name}? `seismograd rules` lists all", code=nearest.code, name=nearest.name)
+            if nearest
+            else say("`seismograd rules` lists all"),
+        )
+    return rule
+
+
+def catalogue() -> RenderableType:
+    """Every rule with its code, its name, how bad it usually is, and what it is about."""
+    return _Catalogue()
+
+
+@dataclass(frozen=True, slots=True)
+class _Catalogue:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        width = min(options.max_width, _WIDEST) - 4
+        for rule in RULES:
+            yield _headline(rule)
+            yield from (Text("    " + line) for line in wrap(documentation(rule).summary.render(), width))
+
+
+def explanation(rule: type[Rule]) -> RenderableType:
+    """The documentation of a rule, with the thresholds that it decides by."""
+    return _Explanation(rule)
+
+
+@dataclass(frozen=True, slots=True)
+class _Explanation:
+    rule: type[Rule]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        width = min(options.max_width, _WIDEST)
+        known = documentation(self.rule)
+        yield _headline(self.rule)
+        yield from (Text(line) for line in wrap(known.summary.render(), width))
+        for section in known.sections:
+            yield Text()
+            yield from _section(section, width)
+
+
+def _headline(rule: type[Rule]) -> Text:
+    return Text.assemble((f"{rule.code} {rule.name}", "bold"), "  ", (severity_word(rule.severity), SEVERITY_STYLES[rule.severity]))
+
+
+def _section(section: Section, width: int) -> Iterator[RenderableType]:
+    yield Text(translate(section.heading), style="bold cyan")
+    was_item = True
+    for paragraph in section.paragraphs:
+        text = paragraph.render()
+        is_item = text.startswith(_ITEM)
+        if not (is_item or was_item):
+            yield Text()
+        yield Group(*_paragraph(text, width, is_item))
+        was_item = is_item
+
+
+def _paragraph(text: str, width: int, is_item: bool) -> Iterator[Text]:
+    first, *others = wrap(text, width - 4 if is_item else width - 2) or [""]
+    yield Text(f"  {first}")
+    yield from (Text(f"{'    ' if is_item else '  '}{line}") for line in others)

@@ -1,0 +1,232 @@
+"""Two runs side by side: what each came to, what was found in one and not in the other, and where their gradients differ.
+
+Shapes: P parameters that both have, C steps looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.text import Text
+
+from seismograd.i18n import mark, translate
+from seismograd.record import strict_json
+from seismograd.record.pyramid.step_scalars import STEP_SCALARS
+from seismograd.record.reader import Run
+from seismograd.schema import SCHEMA_VERSION, Finding, FloatArray, State
+from seismograd.views.fitting_table import TableColumn, FittingTable
+from seismograd.views.values import (
+    NOTHING,
+    SEVERITY_STYLES,
+    count,
+    number,
+    sentences,
+    severity_word,
+    some,
+    steps,
+)
+
+_LOOKED_AT = 256  # steps, at equal distances, whatever the length of the runs
+_MOST_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """One of the two runs: its last step and what was found. `loss` is NaN where it was so, or not measured."""
+
+    run: Run
+    loss: float
+    lr: float
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NormDifference:
+    """One parameter: the median of its norm in each run over the steps looked at, and in how many of them it was not finite."""
+
+    name: str
+    first: float
+    second: float
+    first_nonfinite: int
+    second_nonfinite: int
+
+    @property
+    def ratio(self) -> float:
+        """First by second; NaN where either is zero or was never finite."""
+        return self.first / self.second if self.first > 0 and self.second > 0 else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class RunComparison:
+    """Both sides, the parameters that both have (the most different first), and the names that only one has."""
+
+    first: ComparedRun
+    second: ComparedRun
+    num_rows: int  # that both have
+    num_looked_at: int
+    differences: tuple[NormDifference, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+
+
+def compare_runs(first: Run, second: Run) -> RunComparison:
+    """Read both runs over the rows that both have."""
+    positions = {each.name: column for column, each in enumerate(second.parameters)}
+    both = [(column, positions[each.name]) for column, each in enumerate(first.parameters) if each.name in positions]
+    num_rows = min(first.num_rows, second.num_rows)
+    one, one_bad, looked = _norms(first, [column for column, _ in both], num_rows)
+    two, two_bad, _ = _norms(second, [column for _, column in both], num_rows)
+    found = [
+        NormDifference(first.parameters[column].name, float(one[index]), float(two[index]), int(one_bad[index]), int(two_bad[index]))
+        for index, (column, _) in enumerate(both)
+    ]
+    own = {each.name for each in first.parameters}
+    return RunComparison(
+        _side(first),
+        _side(second),
+        num_rows,
+        looked,
+        tuple(sorted(found, key=_how_different, reverse=True)),
+        tuple(each.name for each in first.parameters if each.name not in positions),
+        tuple(name for name in positions if name not in own),
+    )
+
+
+def _how_different(each: NormDifference) -> tuple[bool, float]:
+    bad = (each.first_nonfinite > 0) != (each.second_nonfinite > 0) or (each.first > 0) != (each.second > 0)
+    return bad, 0.0 if math.isnan(each.ratio) else abs(math.log(each.ratio))
+
+
+def _norms(run: Run, columns: list[int], num_rows: int) -> tuple[FloatArray, FloatArray, int]:
+    """Medians (P,), counts of non-finite steps (P,), and how many steps that is the median of."""
+    view = run.levels.parameters("grad_norm", 0, num_rows, _LOOKED_AT, columns)
+    if not len(view) or not columns:
+        return np.full(len(columns), math.nan), np.zeros(len(columns)), 0
+    ordered = np.sort(view.last, axis=0)  # NaN last
+    known = (~np.isnan(ordered)).sum(axis=0)
+    middle = ordered[np.maximum(known - 1, 0) // 2, np.arange(len(columns))]
+    return np.where(known > 0, middle, math.nan), view.counts[:, State.NONFINITE].sum(axis=0).astype(np.float64), len(view)
+
+
+def _side(run: Run) -> ComparedRun:
+    if not run.num_rows:
+        return ComparedRun(run, math.nan, math.nan, run.findings)
+    view = run.levels.steps(run.num_rows - 1, run.num_rows, 1)
+    last = dict(zip(STEP_SCALARS, view.last[-1].tolist(), strict=True))
+    return ComparedRun(run, last["loss"], last["lr"], run.findings)
+
+
+def as_json(comparison: RunComparison) -> str:
+    """All of it; what is not finite is "nan", "inf" or "-inf"."""
+    content = {
+        "schema": SCHEMA_VERSION,
+        "runs": [
+            {
+                "run": str(side.run.path),
+                "steps": side.run.num_rows,
+                "loss": side.loss,
+                "findings": [{"code": each.code, "severity": each.severity, "first_step": each.first_step} for each in side.findings],
+            }
+            for side in (comparison.first, comparison.second)
+        ],
+        "steps_in_both": comparison.num_rows,
+        "steps_looked_at": comparison.num_looked_at,
+        "parameters": [
+            {
+                "name": each.name,
+                "norms": [each.first, each.second],
+                "ratio": each.ratio,
+                "nonfinite_steps": [each.first_nonfinite, each.second_nonfinite],
+            }
+            for each in comparison.differences
+        ],
+        "only_in": [list(comparison.only_first), list(comparison.only_second)],
+    }
+    return strict_json.dumps(content, indent=2).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonText:
+    """The comparison as two tables and the findings that only one has."""
+
+    comparison: RunComparison
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        yield FittingTable((self.comparison.first, self.comparison.second), SIDES, ())
+        yield Text()
+        yield from _only_one(self.comparison)
+        shown = self.comparison.differences[:_MOST_ROWS]
+        if not shown:
+            yield Text(translate("They have no parameter and no step in common."), "yellow")
+            return
+        yield Text(
+            translate("The gradients of the {number} parameters that both have: medians of the norm over {steps} of {all} steps").format(
+                number=count(len(self.comparison.differences)), steps=self.comparison.num_looked_at, all=count(self.comparison.num_rows)
+            ),
+            "bold",
+        )
+        yield FittingTable(shown, DIFFERENCES, (SECOND_NONFINITE, FIRST_NONFINITE))
+        hidden = len(self.comparison.differences) - len(shown)
+        if hidden:
+            yield Text(translate("… and {number} that differ less; --format json has all").format(number=count(hidden)), "dim")
+        only = {
+            mark("only in the first: {names}"): self.comparison.only_first,
+            mark("only in the second: {names}"): self.comparison.only_second,
+        }
+        for which, names in only.items():
+            if names:
+                yield Text(translate(which).format(names=some(names)), "yellow")
+
+
+def _only_one(comparison: RunComparison) -> Iterator[Text]:
+    first, second = comparison.first, comparison.second
+    codes = [{finding.code for finding in side.findings} for side in (first, second)]
+    for side, other, title in (
+        (first, codes[1], mark("Found in the first only")),
+        (second, codes[0], mark("Found in the second only")),
+    ):
+        for finding in side.findings:
+            if finding.code not in other:
+                said = sentences((f"{finding.code} {finding.name}", steps(finding.first_step, finding.last_step)))
+                yield Text.assemble(
+                    translate("{label}: ").format(label=translate(title)),
+                    (severity_word(finding.severity), SEVERITY_STYLES[finding.severity]),
+                    f" {said}",
+                )
+    if codes[0] != codes[1]:
+        yield Text()
+
+
+def _alarm(number_of: int) -> str:
+    return "bold red" if number_of else ""
+
+
+def _known(value: float) -> str:
+    return NOTHING if math.isnan(value) else number(value)
+
+
+NAME = TableColumn[ComparedRun](mark("run"), "left", lambda side: side.run.path.name)
+SCRIPT = TableColumn[ComparedRun](mark("script"), "left", lambda side: side.run.info.script)
+STEPS = TableColumn[ComparedRun](mark("steps"), "right", lambda side: count(side.run.num_rows))
+LOSS = TableColumn[ComparedRun](mark("last loss"), "right", lambda side: _known(side.loss))
+LR = TableColumn[ComparedRun](mark("learning rate"), "right", lambda side: _known(side.lr))
+FINDINGS = TableColumn[ComparedRun](
+    mark("findings"), "left", lambda side: ", ".join(sorted({finding.code for finding in side.findings})) or translate("none")
+)
+SIDES = (NAME, SCRIPT, STEPS, LOSS, LR, FINDINGS)
+
+PARAMETER = TableColumn[NormDifference](mark("parameter"), "left", lambda each: each.name)
+FIRST = TableColumn[NormDifference](mark("norm, first"), "right", lambda each: _known(each.first))
+SECOND = TableColumn[NormDifference](mark("norm, second"), "right", lambda each: _known(each.second))
+RATIO = TableColumn[NormDifference](mark("first / second"), "right", lambda each: NOTHING if math.isnan(each.ratio) else f"×{number(each.ratio, 3)}")
+FIRST_NONFINITE = TableColumn[NormDifference](
+    mark("non-finite steps, first"), "right", lambda each: count(each.first_nonfinite), lambda each: _alarm(each.first_nonfinite)
+)
+SECOND_NONFINITE = TableColumn[NormDifference](
+    mark("non-finite steps, second"), "right", lambda each: count(each.second_nonfinite), lambda each: _alarm(each.second_nonfinite)
+)
+DIFFERENCES = (PARAMETER, FIRST, SECOND, RATIO, FIRST_NONFINITE, SECOND_NONFINITE)

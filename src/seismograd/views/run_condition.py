@@ -1,0 +1,47 @@
+"""What a reader should know of the record itself: it goes on, was torn, or something failed."""
+
+from __future__ import annotations
+import os
+import sys
+from collections.abc import Collection, Iterator
+from typing import TextIO
+from rich.console import Console, RenderableType
+from rich.text import Text
+from seismograd.i18n import translate
+from seismograd.record.reader import Run
+from seismograd.views.values import sentences, steps
+
+
+QUIET_NOTES = ("end",)
+
+
+"""Kinds of notes that are no news."""
+
+
+DATED_NOTES = ("halted",)
+
+
+"""Kinds of notes whose message says at which step."""
+
+
+def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
+    """A line for each thing to know of the record: it goes on or was cut off, something is torn, something of ours failed.
+
+    Not for notes of the kinds that are `already_shown` elsewhere.
+    """
+    return (_note(text) for text in _conditions(run, already_shown))
+
+
+def _conditions(run: Run, already_shown: Collection[str] = ()) -> Iterator[str]:
+    if not run.ended:
+        yield translate("the run has not ended: it is still going on, or it was killed")
+    if run.torn is not None:
+        yield run.torn.render()
+    for note in run.notes:
+        if note.kind not in QUIET_NOTES and note.kind not in already_shown:
+            is_dated = note.iteration < 0 or note.kind in DATED_NOTES
+            yield sentences((note.message.render(), "" if is_dated else steps(note.iteration, note.iteration)))
+
+
+def _note(text: str) -> Text:
+    return Text(translate("note: {text}").format(text=text), style="yellow")

@@ -1,0 +1,100 @@
+"""The recorded runs of a directory as a table, the newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import mark, say, translate
+from seismograd.record.layout import META
+from seismograd.record.reader import Run, open_run
+from seismograd.schema import SEVERITIES
+from seismograd.views.fitting_table import TableColumn, FittingTable
+from seismograd.views.values import NOTHING, SEVERITY_STYLES, count, number, severity_word
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRun:
+    """A directory that looks like a run: the run, or why it cannot be read."""
+
+    path: Path
+    run: Run | None
+    problem: str
+
+    @property
+    def created_utc(self) -> str:
+        """When it began; empty when it cannot be read."""
+        return self.run.info.created_utc if self.run else ""
+
+
+def find_runs(directory: Path) -> list[ListedRun]:
+    """The runs directly inside a directory, the newest first.
+
+    Raises:
+        SeismogradError: there is no such directory, or no run in it.
+    """
+    how_to = say("record one with: seismograd run train.py")
+    if not directory.is_dir():
+        raise SeismogradError(say("there is no directory {directory}", directory=str(directory)), how_to)
+    listed = [_open(path) for path in sorted(directory.iterdir(), reverse=True) if (path / META).exists()]
+    if not listed:
+        raise SeismogradError(say("there is no run in {directory}", directory=str(directory)), how_to)
+    return sorted(listed, key=lambda each: each.created_utc, reverse=True)
+
+
+def _open(path: Path) -> ListedRun:
+    try:
+        return ListedRun(path, open_run(path), "")
+    except SeismogradError as error:
+        return ListedRun(path, None, error.message.render())
+
+
+def render(listed: Sequence[ListedRun]) -> RenderableType:
+    """One row for each run, and a line for each that cannot be read."""
+    runs = [each.run for each in listed if each.run is not None]
+    problems = [Text(each.problem, "red") for each in listed if each.run is None]
+    table = FittingTable(runs, COLUMNS, LEFT_OUT_FIRST)
+    return Group(*([table] if runs else []), *problems)
+
+
+def _last_loss(run: Run) -> str:
+    return number(float(run.steps["loss"][-1])) if len(run.steps) else NOTHING
+
+
+def _findings(run: Run) -> str:
+    severities = [finding.severity for finding in run.findings]
+    counted = [(severity, severities.count(severity)) for severity in SEVERITIES if severity in severities]
+    return ", ".join(f"{severity_word(severity)} × {number}" for severity, number in counted) or translate("none")
+
+
+def _worst(run: Run) -> str:
+    found = {finding.severity for finding in run.findings}
+    return next((SEVERITY_STYLES[severity] for severity in SEVERITIES if severity in found), "dim")
+
+
+def _is_complete(run: Run) -> bool:
+    return run.ended and run.torn is None
+
+
+def _end(run: Run) -> str:
+    if _is_complete(run):
+        return translate("complete")
+    return translate("damaged") if run.ended else translate("not ended")
+
+
+RUN = TableColumn[Run](mark("run"), "left", lambda run: run.path.name)
+BEGAN = TableColumn[Run](mark("began (UTC)"), "left", lambda run: run.info.created_utc.replace("T", " ")[:16])
+STEPS = TableColumn[Run](mark("steps"), "right", lambda run: count(len(run.steps)))
+PARAMETERS = TableColumn[Run](mark("parameters"), "right", lambda run: count(len(run.parameters)))
+LAST_LOSS = TableColumn[Run](mark("last loss"), "right", _last_loss)
+FINDINGS = TableColumn[Run](mark("findings"), "left", _findings, _worst)
+END = TableColumn[Run](mark("end"), "left", _end, lambda run: "" if _is_complete(run) else "yellow")
+
+COLUMNS = (RUN, BEGAN, STEPS, PARAMETERS, LAST_LOSS, FINDINGS, END)
+LEFT_OUT_FIRST = (BEGAN, PARAMETERS, LAST_LOSS)
+"""What a narrow terminal does without: first the time, which the name of a run holds unless the user chose it."""

@@ -1,0 +1,231 @@
+"""The runs that are shown, by index: the index of a run stays while the server runs, and a run is read again when it has grown."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seismograd.errors import SeismogradError
+from seismograd.record import layout
+from seismograd.record.compatibility import is_run
+from seismograd.record.reader import Run, open_run
+from seismograd.record.run_activity import is_going_on
+from seismograd.views.page_api.page_verdict import (
+    PageVerdict,
+    as_recorded,
+    is_long,
+    is_quickly_judged,
+    judge_run,
+)
+from seismograd.views.page_api.run_source import RunSource
+from seismograd.views.page_api.translations import rendered
+
+_MOST_OPEN = 4
+_JUDGED_AFTER_S = 1.5  # the page is drawn first
+_AT_ONCE = 2  # answers: more threads wait longer for each other than they gain
+_MOST_KEPT = 2**25  # bytes of answers
+
+Signature = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunNews:
+    """What the page is told while it is open; another `version` means that there is more to ask for."""
+
+    version: str
+    rows: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedRun:
+    """A run as it was at a signature, and answers that were given of it."""
+
+    signature: Signature
+    source: RunSource
+    kept: dict[object, Future[bytes]] = field(default_factory=dict[object, Future[bytes]])
+
+
+class RunCache:
+    """The runs in a directory, or a single one. Every method may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.is_single = is_run(path)
+        self._directory = path
+        self._paths: list[Path] = []
+        self._open: OrderedDict[int, _CachedRun] = OrderedDict()
+        self._listed: dict[int, tuple[Signature, dict[str, object]]] = {}
+        self._verdict: dict[int, tuple[Signature, PageVerdict]] = {}
+        self._judging: set[int] = set()
+        self._lock = threading.RLock()
+        self._answering = threading.BoundedSemaphore(_AT_ONCE)
+        self.look()
+
+    def look(self) -> None:
+        """Take in runs that have begun since."""
+        with self._lock:
+            found = [self._directory] if self.is_single else _runs_in(self._directory)
+            self._paths += [path for path in found if path not in self._paths]
+
+    def list(self) -> list[dict[str, object]]:
+        """What the list says of each run, the latest first."""
+        self.look()
+        with self._lock:
+            listed = [self._entry(index) for index in range(len(self._paths)) if is_run(self._paths[index])]
+        return sorted(listed, key=lambda each: (str(each["created"]), str(each["name"])), reverse=True)
+
+    def source(self, index: int) -> RunSource:
+        """A run as it is now; raises as `answer`."""
+        return self._opened(index).source
+
+    def answer(self, index: int, question: str, given: Mapping[str, str]) -> bytes:
+        """The answer of a run as it is now.
+
+        Raises:
+            LookupError: there is no run of that index, or it was removed.
+            SeismogradError: it cannot be read.
+            ValueError: there is no such question.
+        """
+        opened = self._opened(index)
+        key = opened.source.asked(question, given)
+        with self._lock:
+            known = opened.kept.get(key)
+            coming = known or opened.kept.setdefault(key, Future[bytes]())
+        if known is None:
+            self._fulfil(coming, opened, key, question, given)
+        return coming.result()
+
+    def _fulfil(self, coming: Future[bytes], opened: _CachedRun, key: object, question: str, given: Mapping[str, str]) -> None:
+        """Find an answer, for all who ask for it meanwhile. Of those that were given the latest are kept, up to some size."""
+        try:
+            with self._answering:
+                answer = opened.source.answer(question, given)
+        except BaseException as error:
+            with self._lock:
+                opened.kept.pop(key, None)
+            coming.set_exception(error)
+            return
+        coming.set_result(answer)
+        with self._lock:
+            done = [each for each, future in opened.kept.items() if future.done() and each != key]
+            size = len(answer) + sum(len(opened.kept[each].result()) for each in done)
+            for each in done:
+                if size <= _MOST_KEPT:
+                    break
+                size -= len(opened.kept.pop(each).result())
+
+    def _opened(self, index: int) -> _CachedRun:
+        with self._lock:
+            path = self._path(index)
+            signature = self._signature(index)
+            known = self._open.get(index)
+            if known is None or known.signature != signature:
+                known = self._open[index] = _CachedRun(signature, self._read(index, path, signature))
+            self._open.move_to_end(index)
+            while len(self._open) > _MOST_OPEN:
+                self._open.popitem(last=False)
+            return known
+
+    def look_ahead(self) -> None:
+        """Read what a page asks first, while the browser is still starting; what goes wrong is said to the page."""
+        if self.is_single:
+            with suppress(LookupError, SeismogradError, OSError):
+                self.answer(0, "meta", {})
+                self.answer(0, "heat", {})
+
+    def news(self, index: int) -> RunNews:
+        """What is new of a run; raises as `source`."""
+        source = self.source(index)
+        with self._lock:
+            version = f"{hash(self._signature(index)) & 0xFFFFFFFF:x}"
+        return RunNews(version, source.run.num_rows, _state(source.run, source.going_on))
+
+    def _path(self, index: int) -> Path:
+        if not 0 <= index < len(self._paths) or not is_run(self._paths[index]):
+            raise LookupError(index)
+        return self._paths[index]
+
+    def _signature(self, index: int) -> Signature:
+        """What changes when something is written, when it grows quiet, and when it has been judged."""
+        path = self._paths[index]
+        sizes = tuple(_size(path / name) for name in (layout.STEPS, layout.FINDINGS, layout.NOTES, layout.END))
+        verdict = self._verdict.get(index)
+        return (*sizes, is_going_on(path), verdict is not None and verdict[0] == sizes)
+
+    def _read(self, index: int, path: Path, signature: Signature) -> RunSource:
+        run, going_on, sizes = open_run(path), is_going_on(path), signature[:4]
+        known = self._verdict.get(index)
+        if known is not None and known[0] == sizes:
+            return RunSource(run, known[1], going_on)
+        if going_on or is_long(run):
+            return RunSource(run, as_recorded(run), going_on)
+        if is_quickly_judged(run):
+            return RunSource(run, judge_run(run), going_on)
+        if index not in self._judging:
+            self._judging.add(index)
+            begin = threading.Timer(_JUDGED_AFTER_S, self._judge, args=(index, run, sizes))
+            begin.daemon = True
+            begin.start()
+        return RunSource(run, as_recorded(run), going_on)
+
+    def _judge(self, index: int, run: Run, sizes: Signature) -> None:
+        """Run the rules beside the server; the page is told when they are done."""
+        try:
+            verdict = judge_run(run)
+            with self._lock:
+                self._verdict[index] = sizes, verdict
+        except FileNotFoundError:
+            return  # it was removed meanwhile
+        finally:
+            with self._lock:
+                self._judging.discard(index)
+
+    def _entry(self, index: int) -> dict[str, object]:
+        signature = self._signature(index)
+        known = self._listed.get(index)
+        if known is None or known[0] != signature:
+            opened = self._open.get(index)
+            run = opened.source.run if opened is not None and opened.signature == signature else None
+            known = self._listed[index] = signature, _entry(index, self._paths[index], run)
+        return known[1]
+
+
+def _runs_in(directory: Path) -> list[Path]:
+    """None where the directory was removed."""
+    try:
+        return sorted(child for child in directory.iterdir() if is_run(child))
+    except FileNotFoundError:
+        return []
+
+
+def _entry(index: int, path: Path, run: Run | None) -> dict[str, object]:
+    entry: dict[str, object] = {"index": index, "name": path.name, "problem": None}
+    try:
+        run = run or open_run(path)
+    except SeismogradError as error:
+        return {**entry, "script": "", "created": "", "rows": 0, "state": "broken", "findings": {}, "problem": rendered(error.message)}
+    found = Counter(finding.severity for finding in run.findings)
+    return {
+        **entry,
+        "script": run.info.script,
+        "created": run.info.created_utc,
+        "rows": run.num_rows,
+        "state": _state(run, is_going_on(path)),
+        "findings": dict(found),
+    }
+
+
+def _state(run: Run, going_on: bool) -> str:
+    return "live" if going_on and not run.ended else "ended" if run.ended else "broken"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1

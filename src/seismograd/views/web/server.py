@@ -1,0 +1,87 @@
+"""Runs the server until Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say
+from seismograd.views.web.app import create_app
+from seismograd.views.web.run_cache import RunCache
+
+DEFAULT_PORT = 7878
+
+
+def serve(path: Path, host: str, port: int | None, names: tuple[str, ...], open_browser: bool, tell: Callable[[str], None]) -> None:
+    """Show a run, or the runs in a directory; `tell` gets the address, which has the token in it.
+
+    Raises:
+        SeismogradError: the address cannot be had.
+    """
+    run_cache = RunCache(path)
+    listener = listen(host, port)
+    actual = int(listener.getsockname()[1])
+    token = secrets.token_urlsafe(24)
+    app = create_app(run_cache, token, host, names, actual)
+    shown = f"[{host}]" if ":" in host else host
+    reached = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, shown)
+    address = f"http://{reached}:{actual}/?token={token}"
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        limit_concurrency=100,
+        timeout_graceful_shutdown=1,
+    )
+    config.load()  # what it imports is there before anybody asks
+    threading.Thread(target=run_cache.look_ahead, daemon=True).start()
+    tell(address)
+    if open_browser and _has_screen():
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(host: str, port: int | None) -> socket.socket:
+    """A listening socket; without a port the usual one, or any when that is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for each in (DEFAULT_PORT, 0) if port is None else (port,):
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, else asyncio leaves Nagle on: 40 ms an answer
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, each))
+        except OSError as error:
+            listener.close()
+            if port is None and each:
+                continue
+            raise SeismogradError(
+                say("cannot listen on {host}:{port}: {reason}", host=host, port=each, reason=error.strerror or str(error)),
+                say("name another with --port N, or another --host"),
+            ) from error
+        listener.listen(128)
+        return listener
+    raise AssertionError
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Pages that are still open when the server ends are cut off in the middle of an answer that has no end; that is no error."""
+    return "without completing response" not in record.getMessage()
+
+
+def _has_screen() -> bool:
+    """Whether a browser would open in a window: elsewhere it might take over the terminal."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

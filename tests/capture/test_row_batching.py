@@ -1,0 +1,182 @@
+"""Rows that are made together are those that are made one by one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import seismograd
+from seismograd.settings.elements import parse_element
+from seismograd.capture.events import HUB
+from seismograd.capture.session import Session
+from seismograd.measure.backend import MeasuringBackend
+from seismograd.measure.backend_selection import best_backend
+from seismograd.measure.reference import ReferenceBackend
+from seismograd.pipeline.batch import block_of
+from seismograd.schema import Block, Note, Row, Rows
+
+MEASURED_TIMES = {"time_s", "overhead_s"}
+STEPS = 30
+
+
+class Loop:
+    """Thirty steps of a small net, with something to happen in some of them."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-2)
+
+    def backward(self, factor: float = 1.0) -> None:
+        x = torch.randn(8, 6)
+        (factor * torch.nn.functional.cross_entropy(self.model(x), torch.randint(0, 3, (8,)))).backward()
+
+    def plain(self, _: int) -> None:
+        self.optimizer.zero_grad()
+        self.backward()
+        self.optimizer.step()
+
+    def clipped(self, number: int) -> None:
+        self.optimizer.zero_grad()
+        self.backward()
+        if number % 3:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 0.1 if number % 2 else 100.0)
+        if number % 7 == 6:
+            torch.nn.utils.clip_grad_value_(self.model.parameters(), 0.01)
+        self.optimizer.step()
+
+    def not_finite(self, number: int) -> None:
+        self.optimizer.zero_grad()
+        self.backward(math.nan if number == 8 else 1.0 if number < 20 else 0.0)
+        self.optimizer.step()
+
+    def carried(self, number: int) -> None:
+        if number % 4:
+            self.optimizer.zero_grad()
+        self.backward()
+        if number % 5 == 0:
+            self.backward()
+        self.optimizer.step()
+
+    def without_a_gradient(self, number: int) -> None:
+        self.optimizer.zero_grad()
+        self.model[2].requires_grad_(number % 9 < 6)
+        self.backward() if number != 4 else None
+        self.optimizer.step()
+
+    def growing(self, number: int) -> None:
+        if number == 11:
+            self.added = torch.nn.Parameter(torch.ones(4))
+            self.optimizer.add_param_group({"params": [self.added], "lr": 0.5})
+        self.optimizer.zero_grad()
+        self.backward()
+        if number >= 11:
+            self.added.square().sum().backward()
+        self.optimizer.step()
+
+    def scaled(self, number: int) -> None:
+        self.optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(self.model(torch.randn(8, 6)), torch.randint(0, 3, (8,)))
+        self.scaler = getattr(self, "scaler", torch.amp.GradScaler("cpu", init_scale=1024.0))
+        self.scaler.scale(loss * (math.inf if number == 5 else 1.0)).backward()
+        if number % 2:
+            self.scaler.unscale_(self.optimizer)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+
+def blocks_of(items: list[Row | Rows], session: Session) -> list[Block]:
+    """One block for each set of columns."""
+    groups: list[list[Row | Rows]] = []
+    for item in items:
+        if groups and groups[-1][-1].parameters == item.parameters:
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+    return [block_of(group, session.call_sites.sites, session.optimizers) for group in groups]
+
+
+@pytest.mark.parametrize(("make", "elements"), [(best_backend, ()), (ReferenceBackend, ("0.weight[0,0]", "2.bias[1]"))])
+@pytest.mark.parametrize("name", ["plain", "clipped", "not_finite", "carried", "without_a_gradient", "growing", "scaled"])
+def test_rows_made_together_are_those_made_one_by_one(name: str, make: Callable[[], MeasuringBackend], elements: tuple[str, ...]) -> None:
+    loop = Loop()
+    notes: list[Note] = []
+    kept: list[list[Row | Rows]] = [[], []]
+    specs = [parse_element(text) for text in elements]
+    sessions = [
+        Session(make(), items.append, notes.append, [loop.model], [loop.optimizer], specs, max_batch_rows=lambda size=size: size)
+        for items, size in zip(kept, (1, 64), strict=True)
+    ]
+    for session in sessions:
+        HUB.attach(session)
+    for number in range(STEPS):
+        getattr(loop, name)(number)
+    for session in sessions:
+        HUB.detach(session)
+        session.finish()
+        assert session.guard.failures == {}, notes
+    alone, max_batch_rows = (blocks_of(items, session) for items, session in zip(kept, sessions, strict=True))
+    if name in ("plain", "clipped", "not_finite", "carried"):
+        assert len(kept[1]) < STEPS / 2
+    assert len(alone) == len(max_batch_rows)
+    for one, other in zip(alone, max_batch_rows, strict=True):
+        assert_same(one, other)
+
+
+def assert_same(one: Block, other: Block) -> None:
+    """Everything but what a clock said, to the last bit."""
+    assert one.parameters == other.parameters
+    assert one.values.keys() == other.values.keys()
+    assert one.samples.keys() == other.samples.keys()
+    for name in one.values:
+        np.testing.assert_array_equal(one.values[name], other.values[name], err_msg=name)
+    for name in one.samples:
+        np.testing.assert_array_equal(one.samples[name], other.samples[name], err_msg=name)
+    np.testing.assert_array_equal(one.state, other.state)
+    np.testing.assert_array_equal(one.sample_rows, other.sample_rows)
+    np.testing.assert_array_equal(one.elements, other.elements)
+    for first, second in ((one.steps, other.steps), (one.events, other.events), (one.pairs, other.pairs)):
+        assert len(first) == len(second)
+        for field in set(first.dtype.names or ()) - MEASURED_TIMES:
+            np.testing.assert_array_equal(first[field], second[field], err_msg=field)
+
+
+def test_a_training_that_pauses_has_all_steps_that_are_over_in_its_record(tmp_path: Path) -> None:
+    loop = Loop()
+    with seismograd.watch(loop.model, loop.optimizer, out=tmp_path / "run"):
+        for number in range(20):
+            loop.plain(number)
+        patience = time.monotonic() + 60
+        while num_recorded(tmp_path / "run") < 20 and time.monotonic() < patience:
+            time.sleep(0.05)
+        assert num_recorded(tmp_path / "run") == 20
+
+
+def num_recorded(path: Path) -> int:
+    return len(seismograd.open_run(path).steps) if (path / "meta.json").exists() else 0
+
+
+def test_a_model_that_never_changes_is_one_segment_however_its_rows_were_made(tmp_path: Path) -> None:
+    loop = Loop()
+    recording = seismograd.watch(loop.model, loop.optimizer, out=tmp_path / "run")
+    with recording:
+        for number in range(24):
+            loop.plain(number)
+            if number % 5 in (0, 1):  # one row alone, then several together
+                recording._session.flush()
+                recording._pump._wake.set()
+                wait_for(tmp_path / "run", number)
+    assert num_recorded(tmp_path / "run") == 24
+    assert len(list((tmp_path / "run" / "segments").iterdir())) == 1
+
+
+def wait_for(path: Path, num_rows: int) -> None:
+    patience = time.monotonic() + 60
+    while num_recorded(path) < num_rows and time.monotonic() < patience:
+        time.sleep(0.01)

@@ -1,0 +1,49 @@
+"""A session that keeps what it hands on, for tests of what it hears."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from seismograd.capture.events import HUB
+from seismograd.capture.session import Session
+from seismograd.measure.reference import ReferenceBackend
+from seismograd.schema import EventFlag, EventKind, Note, Row, Site
+
+
+class Watched:
+    """What a session handed on, and where the events happened."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.notes: list[Note] = []
+        self.session = Session(ReferenceBackend(), self.rows.append, self.notes.append)
+
+    @property
+    def sites(self) -> list[Site]:
+        return self.session.call_sites.sites
+
+    def heard(self, kind: EventKind) -> list[tuple[EventFlag, int]]:
+        """Flags and touched optimizers of every event of a kind, in order."""
+        events = [event for row in self.rows for event in row.events if event["kind"] == kind]
+        return [(EventFlag(int(event["flags"])), int(event["touched"])) for event in events]
+
+    def column(self, kind: EventKind, name: str) -> list[float]:
+        """A field of every event of a kind, in order."""
+        return [float(event[name]) for row in self.rows for event in row.events if event["kind"] == kind]
+
+
+@contextmanager
+def watched() -> Generator[Watched]:
+    gc.collect()
+    gc.freeze()  # what other tests left behind is not of this program
+    kept = Watched()
+    HUB.attach(kept.session)
+    try:
+        yield kept
+    finally:
+        HUB.detach(kept.session)
+        gc.unfreeze()
+        kept.session.finish()
+        assert kept.session.guard.failures == {}, kept.notes

@@ -1,0 +1,146 @@
+"""What the page is answered is what the record holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+
+from seismograd.record.reader import open_run
+from seismograd.record.writer import Writer
+from seismograd.schema import State
+from seismograd.views.page_api.heat_codes import ABSENT, LIMIT, NONFINITE, NOT_MEASURED, ZERO
+from seismograd.views.page_api.page_verdict import as_recorded
+from seismograd.views.page_api.packing import pack, unpack
+from seismograd.views.page_api.run_source import RunSource, open_source
+from tests.synthetic import block, finding, info
+from tests.views.page import made
+
+NUMBERS = ("start", "stop", "width", "column", "row", "index")
+QUESTIONS = ("meta", "heat", "scalars", "line", "step", "histogram", "lanes", "element")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> RunSource:
+    return open_source(open_run(made.troubled(tmp_path_factory.mktemp("source") / "run")))
+
+
+@given(
+    st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.floats(-1e9, 1e9), max_size=4),
+    st.lists(
+        st.sampled_from(["<u1", "<i2", "<i4", "<f4", "<f8"]).flatmap(
+            lambda dtype: st_numpy.arrays(dtype, st_numpy.array_shapes(max_dims=2, max_side=5, min_side=0))
+        ),
+        max_size=4,
+    ),
+)
+def test_what_is_packed_is_unpacked(header: dict[str, Any], arrays: list[np.ndarray]) -> None:
+    header.pop("arrays", None)
+    named = {f"a{index}": array for index, array in enumerate(arrays)}
+    found, unpacked = unpack(pack(header, named))
+    assert found == header
+    for name, array in named.items():
+        assert unpacked[name].dtype == array.dtype
+        np.testing.assert_array_equal(unpacked[name], array)
+
+
+@given(st.sampled_from(QUESTIONS), st.dictionaries(st.sampled_from(NUMBERS), st.integers(-(2**70), 2**70).map(str)))
+def test_no_number_in_a_question_breaks_the_answer(source: RunSource, question: str, given: dict[str, str]) -> None:
+    header, arrays = unpack(source.answer(question, given))
+    assert header
+    for array in arrays.values():
+        assert array.size <= 100_000
+
+
+@pytest.mark.parametrize(
+    ("question", "given"),
+    [("nothing", {}), ("heat", {"which": "x"}), ("heat", {"statistic": "../x"}), ("step", {"row": "1e3"}), ("step", {"row": ""})],
+)
+def test_a_question_that_does_not_exist_is_an_error(source: RunSource, question: str, given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"no such question|invalid literal"):
+        source.answer(question, given)
+
+
+def test_a_heat_map_of_single_steps_is_the_record(source: RunSource) -> None:
+    run = source.run
+    _, arrays = unpack(source.heat(0, run.num_rows, run.num_rows))
+    norm, states, codes = run.series("grad_norm").T, run.states.T, arrays["codes"]
+    finite = states == State.FINITE
+    np.testing.assert_allclose(10 ** (codes[finite] / 1000), norm[finite], rtol=0.0012)
+    for state, code in ((State.NONFINITE, NONFINITE), (State.ZERO, ZERO), (State.ABSENT, ABSENT)):
+        assert (states == state).any()
+        np.testing.assert_array_equal(codes == code, states == state)
+    assert not (codes == NOT_MEASURED).any()
+    assert np.abs(codes[finite]).max() <= LIMIT
+
+
+def test_a_step_has_the_numbers_of_the_record(source: RunSource) -> None:
+    for row in (0, made.BAD_STEP, source.run.num_rows - 1):
+        header, arrays = unpack(source.step(row))
+        np.testing.assert_array_equal(arrays["states"], source.run.states[row])
+        for name in ("grad_norm", "zeros", "update_ratio"):
+            np.testing.assert_array_equal(arrays[name], source.run.series(name)[row])
+        assert header["step"] == row
+
+
+def test_the_line_over_depth_is_that_of_the_last_step_that_is_mostly_finite(source: RunSource) -> None:
+    header, _ = unpack(source.step(10))
+    fit: Any = header["fit"]
+    assert fit["step"] == 10
+    assert fit["gain"] == pytest.approx(0.5, rel=0.1)
+    header, _ = unpack(source.step(made.BAD_STEP))
+    fit = header["fit"]
+    assert fit["step"] == made.BAD_STEP - 1
+    assert fit["gain"] == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_histogram_has_the_counts_of_the_record(source: RunSource) -> None:
+    rows, exponents = source.run.samples("exponents")
+    header, arrays = unpack(source.histogram(3, 0, source.run.num_rows, 400))
+    assert header["every"] == 1
+    np.testing.assert_array_equal(arrays["rows"], rows)
+    np.testing.assert_array_equal(arrays["bins"], exponents[:, 3])
+    header, arrays = unpack(source.histogram(-1, 0, source.run.num_rows, 8))
+    assert header["every"] == 3
+    np.testing.assert_array_equal(arrays["rows"], rows[::3])
+    np.testing.assert_array_equal(arrays["bins"], np.nansum(exponents, axis=1)[::3])
+
+
+def test_what_parameters_have_in_common_is_told_once(source: RunSource) -> None:
+    header, arrays = unpack(source.meta())
+    told: Any = [{**header["alike"][kind], "name": name} for name, kind in zip(header["names"], arrays["kind"], strict=True)]  # type: ignore
+    assert [(each["name"], tuple(each["shape"]), each["numel"]) for each in told] == [
+        (each.name, each.shape, each.numel) for each in source.run.parameters
+    ]
+    assert len(header["alike"]) == 2  # type: ignore[arg-type]
+    assert arrays["depth"].tolist() == [each.depth for each in source.run.parameters]
+
+
+@pytest.mark.parametrize(("concludes", "ends", "how"), [(True, True, "end"), (False, True, "running"), (True, False, "running")])
+def test_a_long_run_says_whether_its_findings_are_final(tmp_path: Path, concludes: bool, ends: bool, how: str) -> None:
+    writer = Writer(tmp_path / "run", info())
+    writer.observe(block(np.ones((2, 2))))
+    if concludes:
+        writer.conclude([finding()])
+    else:
+        writer.finding(finding())
+    (writer.close if ends else writer.abandon)()
+    verdict = as_recorded(open_run(tmp_path / "run"))
+    assert (verdict.how, len(verdict.findings)) == (how, 1)
+
+
+def test_a_heat_map_of_very_many_parameters_has_fewer_columns(tmp_path: Path) -> None:
+    run = open_run(made.simple(tmp_path / "run", np.ones((400, 5000)), sample_rows=[]))
+    _, arrays = unpack(open_source(run, going_on=True).heat(0, 400, 400))
+    assert arrays["codes"].shape == (5000, 200)
+    assert (arrays["codes"] == 0).all()
+
+
+def test_what_is_told_of_a_run_names_no_folder(tmp_path: Path) -> None:
+    path = made.troubled(tmp_path / "secret_folder" / "run")
+    assert b"secret_folder" not in open_source(open_run(path)).meta()

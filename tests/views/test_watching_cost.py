@@ -1,0 +1,36 @@
+"""What watching cost is told from what was measured, and not told where nothing was."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seismograd.i18n import use_language
+from seismograd.schema import STEP_DTYPE
+from seismograd.views.watching_cost import seconds, watching_cost
+
+
+def run_of(times_s: list[float], overheads_s: list[float]) -> Any:
+    steps = np.zeros(len(times_s), STEP_DTYPE)
+    steps["time_s"], steps["overhead_s"] = times_s, overheads_s
+    return SimpleNamespace(steps=steps)
+
+
+def test_the_share_is_that_of_the_time_between_the_first_step_and_the_last() -> None:
+    with use_language("en"):
+        said = watching_cost(run_of([3.0, 5.0, 13.0], [0.5, 0.05, 0.15]))
+    assert said == "Watching took 2.0% of the time between the first step and the last: 0.2 s of 10 s, and 0.5 s before."
+
+
+@pytest.mark.parametrize(("times_s", "overheads_s"), [([], []), ([1.0], [0.1]), ([1.0, 2.0], [0.0, 0.0]), ([1.0, 1.0], [0.1, 0.1])])
+def test_nothing_is_told_where_nothing_was_measured(times_s: list[float], overheads_s: list[float]) -> None:
+    assert watching_cost(run_of(times_s, overheads_s)) is None
+
+
+def test_times_are_told_in_readable_units() -> None:
+    with use_language("en"):
+        said = [seconds(time_s) for time_s in (0.00123, 0.0999, 0.123, 12.34, 599, 7200)]
+    assert said == ["1.23 ms", "99.9 ms", "0.123 s", "12.3 s", "599 s", "120 min"]
