@@ -1,4 +1,6 @@
-"""What pyproject.toml cannot say: compile the message catalogues while building, in editable installs too, and the kernel in C++."""
+"""What pyproject.toml cannot say: compile the message catalogues while building, in editable
+installs too, and the kernel in C++.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,15 @@ from setuptools.command.build_py import build_py
 
 LOCALE_DIR = Path(__file__).parent / "src" / "seismograd" / "locale"
 KERNEL_DIR = Path("src", "seismograd", "measure", "native", "kernel")
-# The kernel uses nothing of Python's, so one build serves every version from 3.11 on; builds without the GIL know no such tag.
+# The kernel uses nothing of Python's, so one build serves every version from 3.11 on; builds
+# without the GIL know no such tag.
 HAS_STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 class BuildWithCatalogues(build_py):
     def run(self) -> None:
-        # Beside their sources and not in the build folder: an editable install runs from there. Git ignores them.
+        # Beside their sources and not in the build folder: an editable install runs from there. Git
+        # ignores them.
         for po in sorted(LOCALE_DIR.glob("*/LC_MESSAGES/*.po")):
             with po.open("rb") as source, po.with_suffix(".mo").open("wb") as target:
                 write_mo(target, read_po(source))
@@ -36,7 +40,8 @@ class BuildKernel(build_ext):
         super().build_extension(ext)
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
-        return ext.export_symbols  # and no PyInit function: the library is no module, ctypes loads it
+        # and no PyInit function: the library is no module, ctypes loads it
+        return ext.export_symbols
 
 
 # Optional: where there is no compiler, seismograd measures with torch's operations and says so.

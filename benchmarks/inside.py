@@ -1,10 +1,12 @@
-"""Where the time of a watched step goes: what the training's own parts lose, what each part of seismograd takes, how many calls that is.
+"""Where the time of a watched step goes: what the training's own parts lose, what each part of
+seismograd takes, how many calls that is.
 
     python benchmarks/inside.py --model mlp
 
-Bare and watched steps take turns; of the training's own parts the times are printed that nine steps in ten exceed, as other programs
-disturb those least. The parts of seismograd are means, by themselves, without what they call; timing them costs about a microsecond a call,
-which is in their figures.
+Bare and watched steps take turns; of the training's own parts the times are printed that nine steps
+in ten exceed, as other programs disturb those least. The parts of seismograd are means, by
+themselves, without what they call; timing them costs about a microsecond a call, which is in their
+figures.
 """
 
 from __future__ import annotations
@@ -27,20 +29,20 @@ from torch.optim import adam
 
 from seismograd.bench.contenders import WatchedTraining
 from seismograd.bench.models import MODELS
-from seismograd.settings.levels import NORMAL
+from seismograd.capture.events import EventHub
 from seismograd.capture.hooks.backward import BackwardHooks
 from seismograd.capture.hooks.optimizer_step import StepHooks
 from seismograd.capture.hooks.zero_grad import ZeroGradHooks
 from seismograd.capture.loop.call_sites import CallSites
-from seismograd.capture.events import EventHub
 from seismograd.capture.loop.event_log import EventLog
-from seismograd.capture.probes.update_probe import UpdateProbe
-from seismograd.distributed.rank_listener import RankListener
-from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.capture.session import Session
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.optimizer_window import ClearingTracker
+from seismograd.capture.probes.update_probe import UpdateProbe
+from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.session import Session
+from seismograd.distributed.rank_listener import RankListener
 from seismograd.measure.native.native_backend import NativeBackend
+from seismograd.settings.levels import NORMAL
 
 WARM = 130  # steps: in the first hundred the probe comes in each
 TURN = 30
@@ -85,7 +87,9 @@ def replaced(owner: Any, name: str, wrapper: Callable[[Any], Any]) -> Iterator[N
 
 
 def own_parts(workload: Any, watched: WatchedTraining, num_turns: int) -> None:
-    """Forward, backward and optimizer of the training, bare and watched; how many calls of functions a step is."""
+    """Forward, backward and optimizer of the training, bare and watched; how many calls of
+    functions a step is.
+    """
     spent: dict[str, float] = {}
 
     def timed(part: str) -> Callable[[Any], Any]:
@@ -122,7 +126,10 @@ def own_parts(workload: Any, watched: WatchedTraining, num_turns: int) -> None:
 
     bare: Times = defaultdict(list)
     seen: Times = defaultdict(list)
-    with replaced(torch.autograd, "backward", timed("backward")), replaced(adam, "adam", timed("optimizer")):
+    with (
+        replaced(torch.autograd, "backward", timed("backward")),
+        replaced(adam, "adam", timed("optimizer")),
+    ):
         train(3, defaultdict(list))
         num_bare = calls()
         watched.begin()
@@ -138,7 +145,10 @@ def own_parts(workload: Any, watched: WatchedTraining, num_turns: int) -> None:
     print(f"calls of functions a step: {num_bare:.0f} bare, {num_watched:.0f} watched")
     for part in bare:
         without, with_it = low(bare[part]), low(seen[part])
-        print(f"{part:16s} {without:8.0f} µs bare {with_it:8.0f} watched  {100 * (with_it / without - 1):+5.1f}%")
+        print(
+            f"{part:16s} {without:8.0f} µs bare {with_it:8.0f} watched  "
+            f"{100 * (with_it / without - 1):+5.1f}%"
+        )
 
 
 def our_parts(workload: Any, folder: Path, num_steps: int) -> None:
@@ -189,7 +199,9 @@ def our_parts(workload: Any, folder: Path, num_steps: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=tuple(MODELS), default="mlp")
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)

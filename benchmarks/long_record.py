@@ -1,8 +1,10 @@
-"""A record of very many steps of very many parameters in little time and room, for what reads it through its pyramid.
+"""A record of very many steps of very many parameters in little time and room, for what reads it
+through its pyramid.
 
-What stands for other things: the numbers of single steps are there for the last ones only; of the others the files have their size and no
-content, so they read as "not measured". Everything else is what a recording writes: names, steps, loss, the pyramid from `FINEST` up. Its
-two finer levels are files without content too (together they would take 45 GB of 5,000 parameters x 1,000,000 steps).
+What stands for other things: the numbers of single steps are there for the last ones only; of the
+others the files have their size and no content, so they read as "not measured". Everything else is
+what a recording writes: names, steps, loss, the pyramid from `FINEST` up. Its two finer levels are
+files without content too (together they would take 45 GB of 5,000 parameters x 1,000,000 steps).
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import numpy as np
 from seismograd.i18n import say
 from seismograd.record import layout
 from seismograd.record.documents import EndCounts, end_to_json
-from seismograd.record.pyramid.pyramid_builder import PyramidBuilder, level_path
 from seismograd.record.pyramid.cells import (
     FACTOR,
     NUM_STATES,
@@ -27,6 +28,7 @@ from seismograd.record.pyramid.cells import (
     record_dtype,
     to_records,
 )
+from seismograd.record.pyramid.pyramid_builder import PyramidBuilder, level_path
 from seismograd.record.pyramid.pyramid_levels import pyramid_statistics
 from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS, STEPS, step_states, step_values
@@ -62,7 +64,9 @@ def make_record(path: Path, num_parameters: int, num_steps: int, tail: int = TAI
     """Write the record; every number of its last `tail` steps, a multiple of ten, is there."""
     parameters = _parameters(num_parameters)
     course = Course(num_parameters, num_steps)
-    writer = Writer(path, RunInfo("train.py", "2026-01-02T03:04:05Z", "0.1.0", "2.13.0", "3.11.9", "normal", 1))
+    writer = Writer(
+        path, RunInfo("train.py", "2026-01-02T03:04:05Z", "0.1.0", "2.13.0", "3.11.9", "normal", 1)
+    )
     writer.observe(_tail(parameters, course, tail))
     for finding in _findings(parameters, num_steps):
         writer.finding(finding)
@@ -70,18 +74,26 @@ def make_record(path: Path, num_parameters: int, num_steps: int, tail: int = TAI
     if tail == num_steps:
         return path
     segment = layout.segment_path(path, 0)
-    for name in (layout.STATE, *(layout.statistic_file(each) for each in STATISTICS if not each.sampled)):
+    for name in (
+        layout.STATE,
+        *(layout.statistic_file(each) for each in STATISTICS if not each.sampled),
+    ):
         _move_to_the_end(segment / name, num_steps - tail, tail)
     _spread_samples(segment, num_steps, tail)
     _write_steps(path, course, tail)
     _write_pyramid(segment, course)
-    lines = {name: len((path / name).read_bytes().splitlines()) if (path / name).exists() else 0 for name in layout.LINE_FILES}
+    lines = {
+        name: len((path / name).read_bytes().splitlines()) if (path / name).exists() else 0
+        for name in layout.LINE_FILES
+    }
     (path / layout.END).write_bytes(dumps(end_to_json(EndCounts(num_steps, lines))) + b"\n")
     return path
 
 
 class Course:
-    """Norms that fall slowly from a level of each parameter's own; here and there one spikes, is NaN for a while, all zero, or absent."""
+    """Norms that fall slowly from a level of each parameter's own; here and there one spikes, is
+    NaN for a while, all zero, or absent.
+    """
 
     def __init__(self, num_parameters: int, num_steps: int) -> None:
         self.num_parameters, self.num_steps = num_parameters, num_steps
@@ -90,7 +102,9 @@ class Course:
 
     def norms(self, rows: FloatArray) -> FloatArray:
         """At these rows  # (R,) -> (R, P)."""
-        noise = self._random.standard_normal((len(rows), self.num_parameters), np.float32) * np.float32(0.08)
+        noise = self._random.standard_normal(
+            (len(rows), self.num_parameters), np.float32
+        ) * np.float32(0.08)
         return 10.0 ** (self._level - 0.8 * np.sqrt(rows / self.num_steps)[:, None] + noise)
 
     def cells(self, first: int, stop: int) -> PyramidCells:
@@ -102,7 +116,10 @@ class Course:
         counts[:, State.FINITE] = rows
         for cell in range(first, stop):
             self._trouble(cell, counts[cell - first], extremes[cell - first])
-        return PyramidCells(counts, {"grad_norm": extremes, "applied_norm": extremes, "update_ratio": extremes * 0.05})
+        return PyramidCells(
+            counts,
+            {"grad_norm": extremes, "applied_norm": extremes, "update_ratio": extremes * 0.05},
+        )
 
     def _trouble(self, cell: int, counts: AnyArray, extremes: FloatArray) -> None:
         chosen = self._random.integers(0, self.num_parameters, 3)
@@ -113,8 +130,15 @@ class Course:
         share = cell * cell_rows(FINEST) / self.num_steps
         for state, low, high in ((State.ZERO, 0.30, 0.45), (State.ABSENT, 0.0, 0.1)):
             if low <= share < high:
-                columns = slice(int(0.1 * state * self.num_parameters), int((0.1 * state + 0.02) * self.num_parameters))
-                counts[State.FINITE, columns], counts[state, columns], extremes[:, columns] = 0, cell_rows(FINEST), np.nan
+                columns = slice(
+                    int(0.1 * state * self.num_parameters),
+                    int((0.1 * state + 0.02) * self.num_parameters),
+                )
+                counts[State.FINITE, columns], counts[state, columns], extremes[:, columns] = (
+                    0,
+                    cell_rows(FINEST),
+                    np.nan,
+                )
 
 
 def _parameters(num: int) -> tuple[Parameter, ...]:
@@ -124,15 +148,26 @@ def _parameters(num: int) -> tuple[Parameter, ...]:
         is_bias, shape = part % 2, (64,) if part % 2 else (64, 64)
         name = f"h.{layer}.{_PARTS[part // 2]}.{'bias' if is_bias else 'weight'}"
         numel = int(np.prod(shape))
-        made.append(Parameter(name, shape, "float32", numel, "Linear", depth=index, optimizer=0, group=0))
+        made.append(
+            Parameter(name, shape, "float32", numel, "Linear", depth=index, optimizer=0, group=0)
+        )
     return tuple(made)
 
 
 def _tail(parameters: tuple[Parameter, ...], course: Course, num: int) -> Block:
     first = course.num_steps - num
     norm = course.norms(np.arange(first, course.num_steps, dtype=np.float64))
-    given = {"grad_norm": norm, "applied_norm": norm, "grad_max": norm / 8, "update_ratio": norm * 0.05}
-    values = {each.name: given.get(each.name, np.zeros_like(norm)).astype(each.dtype) for each in STATISTICS if not each.sampled}
+    given = {
+        "grad_norm": norm,
+        "applied_norm": norm,
+        "grad_max": norm / 8,
+        "update_ratio": norm * 0.05,
+    }
+    values = {
+        each.name: given.get(each.name, np.zeros_like(norm)).astype(each.dtype)
+        for each in STATISTICS
+        if not each.sampled
+    }
     rows = np.arange(0, num, SAMPLE_EVERY)
     exponents = np.zeros((len(rows), len(parameters), HISTOGRAM_BINS))
     exponents[:, :, 40:46] = 10
@@ -162,7 +197,11 @@ def _steps(course: Course, start: int, stop: int) -> AnyArray:
     rows = np.arange(start, stop)
     steps: AnyArray = np.zeros(stop - start, STEP_DTYPE)
     steps["iteration"] = steps["step"] = rows
-    steps["time_s"], steps["lr"], steps["scale"] = rows * 0.1, 1e-3 * (1 - rows / course.num_steps), 1
+    steps["time_s"], steps["lr"], steps["scale"] = (
+        rows * 0.1,
+        1e-3 * (1 - rows / course.num_steps),
+        1,
+    )
     steps["loss"] = 2 + 8 * np.exp(-8 * rows / course.num_steps) + 0.1 * np.sin(rows)
     steps["grad_norm"] = 1.5 + np.cos(rows * 0.7) * 0.5
     steps["clip_norm"], steps["clip_limit"] = steps["grad_norm"], 1.0
@@ -176,9 +215,20 @@ def _steps(course: Course, start: int, stop: int) -> AnyArray:
 def _events(start: int, stop: int) -> AnyArray:
     events: AnyArray = np.zeros(3 * (stop - start), EVENT_DTYPE)
     events["iteration"] = np.repeat(np.arange(start, stop), 3)
-    events["kind"] = np.tile([EventKind.ZERO_GRAD, EventKind.BACKWARD, EventKind.STEP], stop - start)
-    events["site"], events["optimizer"] = np.tile([0, 1, 2], stop - start), np.tile([0, -1, 0], stop - start)
-    events["scale"], events["count"], events["weight"], events["limit"], events["value"] = 1, np.nan, np.nan, np.nan, 1
+    events["kind"] = np.tile(
+        [EventKind.ZERO_GRAD, EventKind.BACKWARD, EventKind.STEP], stop - start
+    )
+    events["site"], events["optimizer"] = (
+        np.tile([0, 1, 2], stop - start),
+        np.tile([0, -1, 0], stop - start),
+    )
+    events["scale"], events["count"], events["weight"], events["limit"], events["value"] = (
+        1,
+        np.nan,
+        np.nan,
+        np.nan,
+        1,
+    )
     return events
 
 
@@ -194,7 +244,17 @@ def _findings(parameters: tuple[Parameter, ...], num_steps: int) -> Iterator[Fin
         evidence = tuple(Evidence("grad_norm", each, first, 1.0, 0.5) for each in about)
         cause = say("{parameter} has a NaN at step {step}", parameter=about[0], step=first)
         yield Finding(
-            code, name, severity, 0, first, min(num_steps - 1, first + 1000), about, evidence, cause, say("look at the loss"), "train.py:12"
+            code,
+            name,
+            severity,
+            0,
+            first,
+            min(num_steps - 1, first + 1000),
+            about,
+            evidence,
+            cause,
+            say("look at the loss"),
+            "train.py:12",
         )
 
 
@@ -215,18 +275,25 @@ def _spread_samples(segment: Path, num_steps: int, tail: int) -> None:
     (segment / layout.SAMPLE_ROWS).write_bytes(rows.tobytes())
     for statistic in STATISTICS:
         if statistic.sampled:
-            _move_to_the_end(segment / layout.statistic_file(statistic), len(rows) - num_held, num_held)
+            _move_to_the_end(
+                segment / layout.statistic_file(statistic), len(rows) - num_held, num_held
+            )
 
 
 def _write_steps(path: Path, course: Course, tail: int) -> None:
     for level in path.glob("levels/*"):
         level.unlink()
-    levels = PyramidBuilder(path, len(STEP_SCALARS), STEP_STATISTICS, lambda file, data: file.write(data))
+    levels = PyramidBuilder(
+        path, len(STEP_SCALARS), STEP_STATISTICS, lambda file, data: file.write(data)
+    )
     with (path / layout.STEPS).open("wb") as file:
         for start in range(0, course.num_steps, 2**16):
             steps = _steps(course, start, min(start + 2**16, course.num_steps))
             steps.tofile(file)
-            levels.append(step_states(steps, np.full((len(steps), 1), State.FINITE, np.uint8)), {STEPS: step_values(steps)})
+            levels.append(
+                step_states(steps, np.full((len(steps), 1), State.FINITE, np.uint8)),
+                {STEPS: step_values(steps)},
+            )
     levels.close()
     ends = 3 * np.maximum(0, np.arange(course.num_steps) - (course.num_steps - tail) + 1)
     (path / layout.EVENT_ENDS).write_bytes(ends.astype("<i8").tobytes())
@@ -242,7 +309,11 @@ def _write_pyramid(segment: Path, course: Course) -> None:
     (segment / "levels").mkdir(exist_ok=True)
     for level in range(1, FINEST):
         with level_path(segment, level).open("wb") as file:
-            file.truncate(course.num_steps // cell_rows(level) * record_dtype(level, course.num_parameters, own).itemsize)
+            file.truncate(
+                course.num_steps
+                // cell_rows(level)
+                * record_dtype(level, course.num_parameters, own).itemsize
+            )
     waiting: dict[int, PyramidCells] = {}
 
     def take(level: int, cells: PyramidCells) -> None:
@@ -252,9 +323,19 @@ def _write_pyramid(segment: Path, course: Course) -> None:
         cells = join([waiting.pop(level), cells]) if level in waiting else cells
         whole = len(cells) // FACTOR * FACTOR
         if whole < len(cells):
-            waiting[level] = PyramidCells(cells.counts[whole:], {name: each[whole:] for name, each in cells.extremes.items()})
+            waiting[level] = PyramidCells(
+                cells.counts[whole:], {name: each[whole:] for name, each in cells.extremes.items()}
+            )
         if whole:
-            take(level + 1, merge(PyramidCells(cells.counts[:whole], {name: each[:whole] for name, each in cells.extremes.items()})))
+            take(
+                level + 1,
+                merge(
+                    PyramidCells(
+                        cells.counts[:whole],
+                        {name: each[:whole] for name, each in cells.extremes.items()},
+                    )
+                ),
+            )
 
     num_cells = course.num_steps // cell_rows(FINEST)
     for first in range(0, num_cells, FACTOR):

@@ -1,8 +1,10 @@
-"""What one whole call of a backend takes, with all that Python does for it, next to what others take for the norms alone.
+"""What one whole call of a backend takes, with all that Python does for it, next to what others
+take for the norms alone.
 
     python benchmarks/measure_call.py
 
-The gradients are new tensors in each repetition, as `zero_grad` leaves it to the next backward to make them, and just written.
+The gradients are new tensors in each repetition, as `zero_grad` leaves it to the next backward to
+make them, and just written.
 """
 
 from __future__ import annotations
@@ -26,17 +28,31 @@ def calls(weights: Sequence[Tensor]) -> dict[str, Callable[[list[Tensor]], objec
     native, reference = best_backend(), ReferenceBackend()
     keys = list(range(len(weights)))
     return {
-        "norm().item() of each": lambda gradients: [gradient.norm().item() for gradient in gradients],
-        "_foreach_norm, one transfer": lambda gradients: torch.stack(torch._foreach_norm(gradients)).tolist(),
-        f"{native.name}": lambda gradients: native.measure(gradients, weights, keys, (), sample=False),
-        f"{native.name}, sampled iteration": lambda gradients: native.measure(gradients, weights, keys, (), sample=True),
-        "reference": lambda gradients: reference.measure(gradients, weights, keys, (), sample=False),
-        "reference, sampled iteration": lambda gradients: reference.measure(gradients, weights, keys, (), sample=True),
+        "norm().item() of each": lambda gradients: [
+            gradient.norm().item() for gradient in gradients
+        ],
+        "_foreach_norm, one transfer": lambda gradients: torch.stack(
+            torch._foreach_norm(gradients)
+        ).tolist(),
+        f"{native.name}": lambda gradients: native.measure(
+            gradients, weights, keys, (), sample=False
+        ),
+        f"{native.name}, sampled iteration": lambda gradients: native.measure(
+            gradients, weights, keys, (), sample=True
+        ),
+        "reference": lambda gradients: reference.measure(
+            gradients, weights, keys, (), sample=False
+        ),
+        "reference, sampled iteration": lambda gradients: reference.measure(
+            gradients, weights, keys, (), sample=True
+        ),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=41)
     options = parser.parse_args()

@@ -1,8 +1,10 @@
-"""How much memory watching holds: a model of 1,000 parameters, trained for a while and for four times as long, bare and watched.
+"""How much memory watching holds: a model of 1,000 parameters, trained for a while and for four
+times as long, bare and watched.
 
     python benchmarks/memory.py
 
-Each training is a process of its own. What is compared is its resident memory at the end and at its highest.
+Each training is a process of its own. What is compared is its resident memory at the end and at its
+highest.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ def train(num_steps: int, out: str) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     if recording is not None:
         recording.close()
-    print(pages * resource.getpagesize() / 2**20, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+    print(
+        pages * resource.getpagesize() / 2**20,
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
+    )
 
 
 def measured(num_steps: int, out: str) -> tuple[float, float]:
@@ -47,7 +52,9 @@ def measured(num_steps: int, out: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--train", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--out", default="", help=argparse.SUPPRESS)

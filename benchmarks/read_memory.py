@@ -1,9 +1,11 @@
-"""How near the kernel comes to the time that reading the memory takes, and its norms to those of float64.
+"""How near the kernel comes to the time that reading the memory takes, and its norms to those of
+float64.
 
     python benchmarks/read_memory.py
 
-Gradients of the size of GPT-2 small (124 M in 148 tensors) are measured and merely read in turn, in one process, each as often. On a
-machine that does other things too, compare the ratios: of medians, of minima, and of the processor time that all threads took together.
+Gradients of the size of GPT-2 small (124 M in 148 tensors) are measured and merely read in turn, in
+one process, each as often. On a machine that does other things too, compare the ratios: of medians,
+of minima, and of the processor time that all threads took together.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ def gradients(spread: float) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     made = [torch.randn(shape, generator=generator).mul_(1e-3) for shape in GPT2_SMALL]
     for gradient in made:
-        gradient *= torch.exp(spread * torch.randn(gradient.shape[0], *[1] * (gradient.dim() - 1), generator=generator))
+        gradient *= torch.exp(
+            spread
+            * torch.randn(gradient.shape[0], *[1] * (gradient.dim() - 1), generator=generator)
+        )
     return made
 
 
@@ -46,7 +51,9 @@ class Kernel:
         self._exponents = np.zeros((len(tensors), HISTOGRAM_BINS))
 
     def read(self) -> None:
-        self._library.seismograd_read(self._entries.ctypes.data, len(self._entries), torch.get_num_threads())
+        self._library.seismograd_read(
+            self._entries.ctypes.data, len(self._entries), torch.get_num_threads()
+        )
 
     def measure(self) -> None:
         self._measure(None)
@@ -56,8 +63,14 @@ class Kernel:
 
     def _measure(self, exponents: int | None) -> None:
         self._entries[:, WANTED] = 0 if exponents is None else EXPONENTS
-        address, count, threads = self._entries.ctypes.data, len(self._entries), torch.get_num_threads()
-        used = self._library.seismograd_measure(address, count, threads, BEST, self.numbers.ctypes.data, exponents)
+        address, count, threads = (
+            self._entries.ctypes.data,
+            len(self._entries),
+            torch.get_num_threads(),
+        )
+        used = self._library.seismograd_measure(
+            address, count, threads, BEST, self.numbers.ctypes.data, exponents
+        )
         assert used >= 0
 
 
@@ -85,25 +98,39 @@ def interleaved(calls: dict[str, Callable[[], object]], repetitions: int) -> dic
 
 def report(title: str, times: dict[str, Times], num_bytes: int) -> None:
     read = times["pure read"]
-    print(f"\n{title}, {torch.get_num_threads()} threads: pure read {num_bytes / np.median(read.wall_s) / 1e9:.1f} GB/s")
+    print(
+        f"\n{title}, {torch.get_num_threads()} threads: pure read "
+        f"{num_bytes / np.median(read.wall_s) / 1e9:.1f} GB/s"
+    )
     print(f"  {'÷ pure read':34} {'median':>7} {'minimum':>8} {'processor':>10}   median ms")
     for name, taken in times.items():
-        median, least = np.median(taken.wall_s) / np.median(read.wall_s), min(taken.wall_s) / min(read.wall_s)
+        median, least = (
+            np.median(taken.wall_s) / np.median(read.wall_s),
+            min(taken.wall_s) / min(read.wall_s),
+        )
         processor = np.median(taken.processor_s) / np.median(read.processor_s)
-        print(f"  {name:34} {median:7.2f} {least:8.2f} {processor:10.2f} {1e3 * np.median(taken.wall_s):11.1f}")
+        print(
+            f"  {name:34} {median:7.2f} {least:8.2f} {processor:10.2f} "
+            f"{1e3 * np.median(taken.wall_s):11.1f}"
+        )
 
 
 def norm_error(norms: FloatArray, tensors: Sequence[Tensor]) -> float:
     """The largest relative error against float64."""
     errors = []
     for norm, tensor in zip(norms, tensors, strict=True):
-        exact = sum(float(part.double().square().sum()) for part in tensor.flatten().split(1 << 22)) ** 0.5
+        exact = (
+            sum(float(part.double().square().sum()) for part in tensor.flatten().split(1 << 22))
+            ** 0.5
+        )
         errors.append(abs(float(norm) / exact - 1))
     return max(errors)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=21)
     options = parser.parse_args()
@@ -112,7 +139,10 @@ def main() -> None:
     if library is None:
         raise SystemExit("the kernel was not built: pip install -e .")
     sets = [name for number, name in enumerate(INSTRUCTION_SETS) if library.seismograd_has(number)]
-    print(f"{platform.machine()}, {sets[-1]}, torch {torch.__version__}, {options.repetitions} repetitions of each, interleaved")
+    print(
+        f"{platform.machine()}, {sets[-1]}, torch {torch.__version__}, {options.repetitions} "
+        "repetitions of each, interleaved"
+    )
     for title, spread, dtype in (
         ("fp32, normal", 0.0, torch.float32),
         ("fp32, rows of different sizes", 1.5, torch.float32),
@@ -128,9 +158,16 @@ def main() -> None:
             "torch._foreach_norm": lambda tensors=tensors: torch._foreach_norm(tensors),
         }
         num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        report(f"{title}, {num_bytes / 1e6:.0f} MB in {len(tensors)} tensors", interleaved(calls, options.repetitions), num_bytes)
+        report(
+            f"{title}, {num_bytes / 1e6:.0f} MB in {len(tensors)} tensors",
+            interleaved(calls, options.repetitions),
+            num_bytes,
+        )
         theirs = np.array([float(norm) for norm in torch._foreach_norm(tensors)])
-        print(f"  largest error of a norm: kernel {norm_error(kernel.numbers[0], tensors):.1e}, torch {norm_error(theirs, tensors):.1e}")
+        print(
+            f"  largest error of a norm: kernel {norm_error(kernel.numbers[0], tensors):.1e}, "
+            f"torch {norm_error(theirs, tensors):.1e}"
+        )
 
 
 if __name__ == "__main__":

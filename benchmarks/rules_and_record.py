@@ -1,12 +1,14 @@
-"""What the thread that judges and records takes: each rule, the writer and the two pyramids, in milliseconds a row and a block.
+"""What the thread that judges and records takes: each rule, the writer and the two pyramids, in
+milliseconds a row and a block.
 
     python benchmarks/rules_and_record.py                       # as the table of docs/cost.md
     python benchmarks/rules_and_record.py --model many --each   # every part, the worst first
     python benchmarks/rules_and_record.py --model mlp --profile 40
 
-A healthy training on new noisy batches is recorded once; its blocks, of as many rows as a second of it gives, are then judged and written
-again. Times are those of the thread alone, medians of the repetitions, each of which begins with rules that have seen nothing. The first
-two blocks, in which parameters become known and files are made, are given by themselves.
+A healthy training on new noisy batches is recorded once; its blocks, of as many rows as a second of
+it gives, are then judged and written again. Times are those of the thread alone, medians of the
+repetitions, each of which begins with rules that have seen nothing. The first two blocks, in which
+parameters become known and files are made, are given by themselves.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ import torch
 from torch import Tensor, nn
 
 import seismograd
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.diagnosis.engine import Diagnosis
 from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
 from seismograd.record.writer import Writer
 from seismograd.rules import RULES, Rule
-from seismograd.diagnosis.engine import Diagnosis
-from seismograd.analysis.shared_block import SharedBlock
 from seismograd.schema import AnyArray, Block, Finding, RunInfo, StateArray
 
 Times = dict[str, list[float]]  # seconds of each part, block by block
@@ -73,10 +75,17 @@ def residual(num_layers: int) -> nn.Module:
 
 TRAININGS = {
     "mlp": Training(
-        "MLP 784-256-10, 4 tensors", lambda: nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10)), 784, 10, 1400, 350
+        "MLP 784-256-10, 4 tensors",
+        lambda: nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10)),
+        784,
+        10,
+        1400,
+        350,
     ),
     "some": Training("50 residual Linear(64), 100 tensors", lambda: residual(50), 64, 10, 360, 60),
-    "many": Training("500 residual Linear(64), 1,000 tensors", lambda: residual(500), 64, 10, 64, 8),
+    "many": Training(
+        "500 residual Linear(64), 1,000 tensors", lambda: residual(500), 64, 10, 64, 8
+    ),
     "deep": Training("500 × Linear(64), 1,000 tensors", lambda: stack(500), 64, 10, 64, 8),
 }
 OPTIMIZERS = {
@@ -86,7 +95,9 @@ OPTIMIZERS = {
 
 
 def recorded(training: Training, optimizer: str, folder: Path) -> list[Block]:
-    """The blocks of a run that learns which of ten random vectors an input lies nearest to, a fifth of the labels being wrong."""
+    """The blocks of a run that learns which of ten random vectors an input lies nearest to, a
+    fifth of the labels being wrong.
+    """
     torch.manual_seed(0)
     model = training.make()
     made = OPTIMIZERS[optimizer](model)
@@ -95,7 +106,9 @@ def recorded(training: Training, optimizer: str, folder: Path) -> list[Block]:
         for _ in range(training.num_steps):
             inputs = torch.randn(64, training.inputs)
             labels = (inputs @ centres.T).argmax(1)
-            labels = torch.where(torch.rand(64) < 0.2, torch.randint(training.outputs, (64,)), labels)
+            labels = torch.where(
+                torch.rand(64) < 0.2, torch.randint(training.outputs, (64,)), labels
+            )
             made.zero_grad()
             nn.functional.cross_entropy(model(inputs), labels).backward()
             made.step()
@@ -103,7 +116,9 @@ def recorded(training: Training, optimizer: str, folder: Path) -> list[Block]:
 
 
 def judged(blocks: Sequence[Block]) -> Times:
-    """Each rule, and what the engine takes beside. What rules share is counted for the first that asks for it."""
+    """Each rule, and what the engine takes beside. What rules share is counted for the first
+    that asks for it.
+    """
     spent: dict[str, float] = {}
     diagnosis = Diagnosis([_timed(rule, spent) for rule in RULES])
     taken: Times = defaultdict(list)
@@ -168,7 +183,9 @@ def both(blocks: Sequence[Block], info: RunInfo, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=tuple(TRAININGS), action="append")
     parser.add_argument("--optimizer", choices=tuple(OPTIMIZERS), action="append")
     parser.add_argument("--repetitions", type=int, default=9)
@@ -186,30 +203,46 @@ def main() -> None:
                 found = ", ".join(finding.code for finding in run.findings) or "nothing"
                 if options.rows:
                     blocks = list(run.blocks(options.rows))
-                print(f"\n{training.title}, {optimizer}: {run.num_rows} rows in {len(blocks)} blocks; found: {found}")
+                print(
+                    f"\n{training.title}, {optimizer}: {run.num_rows} rows in {len(blocks)} "
+                    f"blocks; found: {found}"
+                )
                 if options.profile:
                     profile = cProfile.Profile()
                     profile.runcall(both, blocks, run.info, Path(folder) / "profiled")
                     pstats.Stats(profile).sort_stats("tottime").print_stats(options.profile)
                     continue
                 times = [
-                    {**judged(blocks), **written(blocks, run.info, Path(folder) / str(number))} for number in range(options.repetitions)
+                    {**judged(blocks), **written(blocks, run.info, Path(folder) / str(number))}
+                    for number in range(options.repetitions)
                 ]
                 show(
-                    {part: list(map(median, zip(*(each[part] for each in times), strict=True))) for part in times[0]}, blocks, options.each
+                    {
+                        part: list(map(median, zip(*(each[part] for each in times), strict=True)))
+                        for part in times[0]
+                    },
+                    blocks,
+                    options.each,
                 )
 
 
 def show(taken: Times, blocks: Sequence[Block], each: bool) -> None:
     num_rows, num_blocks = sum(map(len, blocks[FIRST:])), len(blocks) - FIRST
     of_rules = [times for name, times in taken.items() if name not in ("writer", "pyramids")]
-    sums = {"rules": list(map(sum, zip(*of_rules, strict=True))), "writer": taken["writer"], "pyramids": taken["pyramids"]}
+    sums = {
+        "rules": list(map(sum, zip(*of_rules, strict=True))),
+        "writer": taken["writer"],
+        "pyramids": taken["pyramids"],
+    }
     sums["all"] = list(map(sum, zip(*sums.values(), strict=True)))
     lines = sorted(taken.items(), key=lambda item: -sum(item[1][FIRST:])) if each else []
     print(f"  {'ms':34} {'a row':>8} {'a block':>8} {'first two':>10}")
     for name, times in [*lines, *sums.items()]:
         later_s = sum(times[FIRST:])
-        print(f"  {name:34} {1e3 * later_s / num_rows:8.4f} {1e3 * later_s / num_blocks:8.3f} {1e3 * sum(times[:FIRST]):10.1f}")
+        print(
+            f"  {name:34} {1e3 * later_s / num_rows:8.4f} {1e3 * later_s / num_blocks:8.3f} "
+            f"{1e3 * sum(times[:FIRST]):10.1f}"
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,12 @@ def gpt(width: int, num_layers: int, vocabulary: int, context: int) -> list[Shap
     norm = [(width,), (width,)]
     attention = [(width, 3 * width), (3 * width,), (width, width), (width,)]
     mlp = [(width, 4 * width), (4 * width,), (4 * width, width), (width,)]
-    return [(vocabulary, width), (context, width), *num_layers * [*norm, *attention, *norm, *mlp], *norm]
+    return [
+        (vocabulary, width),
+        (context, width),
+        *num_layers * [*norm, *attention, *norm, *mlp],
+        *norm,
+    ]
 
 
 GPT2_SMALL = gpt(768, 12, 50257, 1024)  # 124 M in 148 tensors

@@ -3,8 +3,9 @@
     python benchmarks/watching.py            # as the tables of docs/cost.md
     python benchmarks/watching.py --threads 1 --model mlp
 
-The first figure is the step with it over the bare step of the same round, which everything counts in that slows the training: also
-the thread that records and judges, and caches that others' code has emptied. The second is the time inside seismograd, as it is recorded.
+The first figure is the step with it over the bare step of the same round, which everything counts
+in that slows the training: also the thread that records and judges, and caches that others' code
+has emptied. The second is the time inside seismograd, as it is recorded.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from seismograd.bench import cost_table
 from seismograd.bench.contenders import WatchedTraining
 from seismograd.bench.models import MODELS
 from seismograd.bench.timing import STEPS, measure
-from seismograd.settings.levels import LEVELS
 from seismograd.record.reader import open_run
+from seismograd.settings.levels import LEVELS
 
 
 def inside(name: str, level: str, num_steps: int) -> tuple[float, float]:
-    """Milliseconds a step inside seismograd, and their share of the time, in a training that is watched throughout."""
+    """Milliseconds a step inside seismograd, and their share of the time, in a training that is
+    watched throughout.
+    """
     workload = MODELS[name]()
     with tempfile.TemporaryDirectory() as folder:
         watched = WatchedTraining(workload, level, Path(folder))
@@ -43,7 +46,9 @@ def inside(name: str, level: str, num_steps: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", choices=tuple(MODELS), action="append")
     parser.add_argument("--quick", action="store_true")
@@ -55,7 +60,10 @@ def main() -> None:
         console.print(cost_table.table([measure(MODELS[name](), options.quick, lambda *_: None)]))
         for level in LEVELS:
             spent_ms, share = inside(name, level, {"mlp": 40, "many": 12, "gpt": 5}[name] * STEPS)
-            console.print(f"{name}, {level}: inside seismograd {spent_ms:.3f} ms a step, {100 * share:.1f}% of the rest")
+            console.print(
+                f"{name}, {level}: inside seismograd {spent_ms:.3f} ms a step, {100 * share:.1f}% "
+                "of the rest"
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Make what the README and docs/page.md show from real runs: the terminal as a picture, the texts between its markers, the page.
+"""Make what the README and docs/page.md show from real runs: the terminal as a picture, the texts
+between its markers, the page.
 
 make pictures        (the page's need Chromium; without it they stay as they are)
 """
@@ -45,10 +46,21 @@ TEMPLATE = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/
 
 def run(folder: Path, command: str) -> Text:
     """What a command prints in a terminal, with its colours; its two streams as they come."""
-    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "LANGUAGE": "en", "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        "FORCE_COLOR": "1",
+        "COLUMNS": str(COLUMNS),
+        "LANGUAGE": "en",
+        "PYTHONUNBUFFERED": "1",
+    }
     environment.pop("NO_COLOR", None)
     ran = subprocess.run(
-        [sys.executable, "-m", *command.split()], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True
+        [sys.executable, "-m", *command.split()],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=True,
     )
     return Text.from_ansi(ran.stdout.decode())
 
@@ -73,16 +85,24 @@ def put(document: str, name: str, command: str, output: str) -> str:
 
 def pictures_of_the_page(report: Path) -> None:
     """The upper part of a report, light and dark."""
-    chromium = os.environ.get("SEISMOGRAD_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    chromium = (
+        os.environ.get("SEISMOGRAD_CHROMIUM")
+        or shutil.which("chromium")
+        or shutil.which("google-chrome")
+    )
     if chromium is None:
         print("no Chromium: the pictures of the page stay as they are")
         return
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
         for theme in ("light", "dark"):
-            page = browser.new_page(viewport={"width": 1280, "height": 1240}, color_scheme=theme, locale="en-US")
+            page = browser.new_page(
+                viewport={"width": 1280, "height": 1240}, color_scheme=theme, locale="en-US"
+            )
             page.goto(report.as_uri())
             page.wait_for_selector("#heat canvas[data-shows]")
             page.wait_for_timeout(500)  # the other panels
@@ -96,18 +116,31 @@ def main() -> None:
     text = readme.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "examples").symlink_to(ROOT / "examples")  # so that a run is recorded under `runs/` as a user would see it
+        # so that a run is recorded under `runs/` as a user would see it
+        (folder / "examples").symlink_to(ROOT / "examples")
         command = "seismograd run examples/broken_net.py"
         broken = run(folder, command)
         before, _, after = broken.plain.partition("\n\n")
         text = put(text, "broken_net", command, f"{before}\n…\n{after[after.index('Found:') :]}")
-        run(folder, "seismograd report runs/{} -o report.html".format(next((folder / "runs").iterdir()).name))
+        run(
+            folder,
+            "seismograd report runs/{} -o report.html".format(
+                next((folder / "runs").iterdir()).name
+            ),
+        )
         pictures_of_the_page(folder / "report.html")
         run(folder, "seismograd run examples/small_net.py --epochs 1")
         (small,) = (folder / "runs").glob("*-small_net")
         show = "seismograd show {run} --step 0 --lang zh"
-        text = put(text, "small_net", show.format(run="RUN"), run(folder, show.format(run=small.relative_to(folder))).plain)
-    (ROOT / "docs" / "img" / "broken_net.svg").write_text(picture(command, broken), encoding="utf-8")
+        text = put(
+            text,
+            "small_net",
+            show.format(run="RUN"),
+            run(folder, show.format(run=small.relative_to(folder))).plain,
+        )
+    (ROOT / "docs" / "img" / "broken_net.svg").write_text(
+        picture(command, broken), encoding="utf-8"
+    )
     readme.write_text(text, encoding="utf-8")
 
 

@@ -7,14 +7,17 @@ from pathlib import Path
 
 from hypothesis import settings
 
-# pytest-xdist keeps the cores busy already; more threads of torch would only wait for each other. Also for the processes that tests start.
+# pytest-xdist keeps the cores busy already; more threads of torch would only wait for each other.
+# Also for the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Triton reads this when it is first imported, which torch may do in any test. Where there is a GPU, kernels are tested on it.
+# Triton reads this when it is first imported, which torch may do in any test. Where there is a GPU,
+# kernels are tested on it.
 if not Path("/dev/nvidia0").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-# No deadline: on a busy machine a slow example says nothing. In CI the examples are the same each time: what fails there fails here.
+# No deadline: on a busy machine a slow example says nothing. In CI the examples are the same each
+# time: what fails there fails here.
 settings.register_profile("default", deadline=None, max_examples=60)
 settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")

@@ -1,4 +1,5 @@
-"""Hand-made iterations, blocks and runs for tests: say what matters, the rest gets a sensible value.
+"""Hand-made iterations, blocks and runs for tests: say what matters, the rest gets a sensible
+value.
 
     block(grad_norm=[[1.0, 2.0], [0.5, np.nan]])     # 2 iterations, 2 parameters
     block(grad_norm=..., loss=[2.3, 2.2], events=[event(EventKind.STEP, 0), ...])
@@ -39,7 +40,11 @@ from seismograd.schema import (
 
 DTYPES = {statistic.name: np.dtype(statistic.dtype) for statistic in STATISTICS}
 WIDTHS = {statistic.name: statistic.width for statistic in STATISTICS}
-SITES = (Site("train.py", 10, "train"), Site("train.py", 11, "train"), Site("train.py", 12, "train"))
+SITES = (
+    Site("train.py", 10, "train"),
+    Site("train.py", 11, "train"),
+    Site("train.py", 12, "train"),
+)
 OPTIMIZERS = (Optimizer(0, "SGD", "optimizer"),)
 
 
@@ -58,21 +63,48 @@ def info(**changes: object) -> RunInfo:
 
 
 def make_parameters(
-    num: int = 2, *, names: Sequence[str] | None = None, shapes: Sequence[tuple[int, ...]] | None = None, dtype: str = "float32"
+    num: int = 2,
+    *,
+    names: Sequence[str] | None = None,
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    dtype: str = "float32",
 ) -> tuple[Parameter, ...]:
-    """Parameters of a chain of linear layers, in the order of execution: `net.0.weight` (8, 8), `net.0.bias` (8,), `net.1.weight`, ..."""
+    """Parameters of a chain of linear layers, in the order of execution: `net.0.weight` (8, 8),
+    `net.0.bias` (8,), `net.1.weight`, ...
+    """
     if names is None:
-        names = [f"net.{index // 2}.{'bias' if index % 2 else 'weight'}" for index in range(num if shapes is None else len(shapes))]
+        names = [
+            f"net.{index // 2}.{'bias' if index % 2 else 'weight'}"
+            for index in range(num if shapes is None else len(shapes))
+        ]
     if shapes is None:
         shapes = [(8,) if name.endswith("bias") else (8, 8) for name in names]
     return tuple(
-        Parameter(name, tuple(shape), dtype, int(np.prod(shape, dtype=np.int64)), "Linear", depth=depth, optimizer=0, group=0)
+        Parameter(
+            name,
+            tuple(shape),
+            dtype,
+            int(np.prod(shape, dtype=np.int64)),
+            "Linear",
+            depth=depth,
+            optimizer=0,
+            group=0,
+        )
         for depth, (name, shape) in enumerate(zip(names, shapes, strict=True))
     )
 
 
-def event(kind: EventKind, iteration: int, *, value: float = np.nan, limit: float = np.nan, **fields: float) -> AnyArray:
-    """One event, 0-d; `fields` are `time_s`, `site`, `optimizer`, `detail`, `scale`, `count`, `weight`, `touched`, `flags`."""
+def event(
+    kind: EventKind,
+    iteration: int,
+    *,
+    value: float = np.nan,
+    limit: float = np.nan,
+    **fields: float,
+) -> AnyArray:
+    """One event, 0-d; `fields` are `time_s`, `site`, `optimizer`, `detail`, `scale`, `count`,
+    `weight`, `touched`, `flags`.
+    """
     made = np.zeros((), EVENT_DTYPE)
     made["scale"], made["count"], made["weight"] = 1, np.nan, np.nan
     made["kind"], made["iteration"], made["value"], made["limit"] = kind, iteration, value, limit
@@ -81,7 +113,9 @@ def event(kind: EventKind, iteration: int, *, value: float = np.nan, limit: floa
     return made
 
 
-def ordinary_events(num_steps: int, *, first_iteration: int = 0, loss: float = 1.0, lr: float = 0.1) -> list[AnyArray]:
+def ordinary_events(
+    num_steps: int, *, first_iteration: int = 0, loss: float = 1.0, lr: float = 0.1
+) -> list[AnyArray]:
     """The events of the plain loop: zero_grad, backward, step, at three lines of train.py."""
     return [
         made
@@ -122,7 +156,9 @@ def steps(num_steps: int, *, first_iteration: int = 0, **columns: npt.ArrayLike)
 def states(grad_norm: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """The state that a norm shows: non-finite, zero or finite."""
     norm = np.asarray(grad_norm, np.float64)
-    return np.where(np.isfinite(norm), np.where(norm == 0, State.ZERO, State.FINITE), State.NONFINITE).astype(np.uint8)
+    return np.where(
+        np.isfinite(norm), np.where(norm == 0, State.ZERO, State.FINITE), State.NONFINITE
+    ).astype(np.uint8)
 
 
 def block(
@@ -144,16 +180,23 @@ def block(
 ) -> Block:
     """A block from the norms  # (B, P).
 
-    Every tenth iteration is sampled unless `sample_rows` (row numbers within the block) says otherwise; `values` and `samples` replace
-    single statistics, `columns` those of the steps (`loss=[...]`, `lr=0.01`, `epoch=...`); events are those of the plain loop.
+    Every tenth iteration is sampled unless `sample_rows` (row numbers within the block) says
+    otherwise; `values` and `samples` replace single statistics, `columns` those of the steps
+    (`loss=[...]`, `lr=0.01`, `epoch=...`); events are those of the plain loop.
     """
     norm = np.atleast_2d(np.asarray(grad_norm, np.float64))  # (B, P)
     num_steps, num_parameters = norm.shape
     columns_of = tuple(parameters) if parameters is not None else make_parameters(num_parameters)
     numel = np.array([parameter.numel for parameter in columns_of], np.float64)  # (P,)
-    state_of = states(norm) if state is None else np.broadcast_to(np.asarray(state, np.uint8), norm.shape).copy()
+    state_of = (
+        states(norm)
+        if state is None
+        else np.broadcast_to(np.asarray(state, np.uint8), norm.shape).copy()
+    )
     if sample_rows is None:
-        sample_rows = [row for row in range(num_steps) if (first_iteration + row) % SAMPLE_EVERY == 0]
+        sample_rows = [
+            row for row in range(num_steps) if (first_iteration + row) % SAMPLE_EVERY == 0
+        ]
     measured: dict[str, npt.ArrayLike] = {
         "grad_norm": norm,
         "grad_max": norm / np.sqrt(np.maximum(numel, 1)),
@@ -173,23 +216,39 @@ def block(
     }
     sampled.update(samples or {})
     finite_norm = np.where(state_of >= State.ZERO, norm, 0)
-    columns.setdefault("grad_norm", np.where(np.isfinite(finite_norm).all(1), np.sqrt((finite_norm**2).sum(1)), np.nan))
+    columns.setdefault(
+        "grad_norm",
+        np.where(np.isfinite(finite_norm).all(1), np.sqrt((finite_norm**2).sum(1)), np.nan),
+    )
     made_steps = steps(num_steps, first_iteration=first_iteration, **columns)
     made_steps["sampled"] = 0
     made_steps["sampled"][list(sample_rows)] = 1
-    happened = ordinary_events(num_steps, first_iteration=first_iteration) if events is None else list(events)
+    happened = (
+        ordinary_events(num_steps, first_iteration=first_iteration)
+        if events is None
+        else list(events)
+    )
     return Block(
         parameters=columns_of,
         steps=made_steps,
         state=state_of,
-        values={name: _as(given, DTYPES[name], (num_steps, num_parameters)) for name, given in measured.items()},
+        values={
+            name: _as(given, DTYPES[name], (num_steps, num_parameters))
+            for name, given in measured.items()
+        },
         sample_rows=np.asarray(sample_rows, np.int64),
         samples={
-            name: _as(given, DTYPES[name], (len(sample_rows), num_parameters, WIDTHS[name])[: 2 + (WIDTHS[name] > 1)])
+            name: _as(
+                given,
+                DTYPES[name],
+                (len(sample_rows), num_parameters, WIDTHS[name])[: 2 + (WIDTHS[name] > 1)],
+            )
             for name, given in sampled.items()
         },
         events=np.array(happened, EVENT_DTYPE).reshape(-1),
-        elements=np.zeros((num_steps, 0)) if elements is None else np.asarray(elements, np.float64).reshape(num_steps, -1),
+        elements=np.zeros((num_steps, 0))
+        if elements is None
+        else np.asarray(elements, np.float64).reshape(num_steps, -1),
         sites=sites,
         optimizers=optimizers,
         ranks=no_ranks() if ranks is None else ranks,
@@ -216,7 +275,9 @@ def _histogram(norm: npt.NDArray[np.float64], numel: npt.NDArray[np.float64]) ->
 
 
 def rows(block: Block) -> Iterator[Row]:
-    """The iterations of a block one by one, as a session hands them over; each takes the events of its own iteration."""
+    """The iterations of a block one by one, as a session hands them over; each takes the events
+    of its own iteration.
+    """
     sampled = {int(row): index for index, row in enumerate(block.sample_rows)}
     for index, step in enumerate(block.steps):
         yield Row(
@@ -224,7 +285,9 @@ def rows(block: Block) -> Iterator[Row]:
             step=np.array(step, STEP_DTYPE),
             state=block.state[index],
             values={name: values[index] for name, values in block.values.items()},
-            samples={name: values[sampled[index]] for name, values in block.samples.items()} if index in sampled else {},
+            samples={name: values[sampled[index]] for name, values in block.samples.items()}
+            if index in sampled
+            else {},
             events=block.events[block.events["iteration"] == step["iteration"]],
             elements=block.elements[index],
             ranks=block.ranks[block.ranks["iteration"] == step["iteration"]],
@@ -252,7 +315,11 @@ def finding(**changes: object) -> Finding:
 
 def note(**changes: object) -> Note:
     """A note."""
-    known: dict[str, object] = {"kind": "failure", "iteration": 3, "message": say("{what} failed", what="a hook")}
+    known: dict[str, object] = {
+        "kind": "failure",
+        "iteration": 3,
+        "message": say("{what} failed", what="a hook"),
+    }
     return Note(**{**known, **changes})  # type: ignore[arg-type]
 
 

@@ -1,4 +1,6 @@
-"""Everything a user reads exists in both languages: a new text without its Chinese, or with other places in it, fails here."""
+"""Everything a user reads exists in both languages: a new text without its Chinese, or with
+other places in it, fails here.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +45,18 @@ def chinese() -> Catalog:
 def positions(template: str) -> list[tuple[str | None, str | None, str | None]]:
     """The places of a template: name, format, conversion; how often each occurs does not matter."""
     return sorted(
-        {(name, form, conversion) for _, name, form, conversion in string.Formatter().parse(template) if name is not None}, key=repr
+        {
+            (name, form, conversion)
+            for _, name, form, conversion in string.Formatter().parse(template)
+            if name is not None
+        },
+        key=repr,
     )
 
 
-def test_every_text_is_in_the_catalogue_and_nothing_else(source: dict[str, str], chinese: Catalog) -> None:
+def test_every_text_is_in_the_catalogue_and_nothing_else(
+    source: dict[str, str], chinese: Catalog
+) -> None:
     known = {str(message.id) for message in chinese if message.id}
     assert {where: text for text, where in source.items() if text not in known} == {}
     assert known - source.keys() == set()
@@ -55,7 +64,9 @@ def test_every_text_is_in_the_catalogue_and_nothing_else(source: dict[str, str],
 
 
 def test_every_text_is_translated_and_none_is_doubtful(chinese: Catalog) -> None:
-    assert [message.id for message in chinese if message.id and (not message.string or message.fuzzy)] == []
+    assert [
+        message.id for message in chinese if message.id and (not message.string or message.fuzzy)
+    ] == []
 
 
 def test_a_translation_has_the_places_of_its_text(chinese: Catalog) -> None:
@@ -67,7 +78,9 @@ def test_a_translation_has_the_places_of_its_text(chinese: Catalog) -> None:
 def test_a_text_with_places_is_marked_as_one(source: dict[str, str], chinese: Catalog) -> None:
     for message in chinese:
         if message.id and "\n" not in str(message.id):
-            assert bool(positions(str(message.id))) == ("python-brace-format" in message.flags), message.id
+            assert bool(positions(str(message.id))) == ("python-brace-format" in message.flags), (
+                message.id
+            )
 
 
 def test_both_languages_render_every_text(source: dict[str, str]) -> None:

@@ -23,17 +23,26 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 
 def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.astype(np.uint8).tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + np.array(array.shape, ">i4").tobytes()
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 def write_digits(folder: Path, compress: bool = False) -> Path:
     """A data set of 20 and 10 random images in the four files of MNIST."""
     random = np.random.default_rng(0)
     for part, count in (("train", 20), ("t10k", 10)):
-        for kind, array in (("images-idx3", random.integers(256, size=(count, 28, 28))), ("labels-idx1", np.arange(count) % 10)):
+        for kind, array in (
+            ("images-idx3", random.integers(256, size=(count, 28, 28))),
+            ("labels-idx1", np.arange(count) % 10),
+        ):
             content = idx(array)
             name = f"{part}-{kind}-ubyte"
-            (folder / (f"{name}.gz" if compress else name)).write_bytes(gzip.compress(content) if compress else content)
+            (folder / (f"{name}.gz" if compress else name)).write_bytes(
+                gzip.compress(content) if compress else content
+            )
     return folder
 
 
@@ -50,16 +59,33 @@ def test_it_learns_to_read_the_shipped_digits() -> None:
 
 
 def test_it_does_not_know_seismograd() -> None:
-    imports = [node for node in ast.walk(ast.parse(EXAMPLE.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    imports = [
+        node
+        for node in ast.walk(ast.parse(EXAMPLE.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
     assert imports
     assert not any("seismograd" in ast.unparse(node) for node in imports)
 
 
 @pytest.mark.parametrize("compress", [False, True])
 def test_it_reads_the_four_files_of_a_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], compress: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    compress: bool,
 ) -> None:
-    run(monkeypatch, "--data", str(write_digits(tmp_path, compress)), "--epochs", "2", "--lr", "0.01", "--batch-size", "7")
+    run(
+        monkeypatch,
+        "--data",
+        str(write_digits(tmp_path, compress)),
+        "--epochs",
+        "2",
+        "--lr",
+        "0.01",
+        "--batch-size",
+        "7",
+    )
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[-1].endswith("of 10 other digits read correctly")
@@ -68,15 +94,32 @@ def test_it_reads_the_four_files_of_a_folder(
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("train-images-idx3-ubyte", None, "has neither train-images-idx3-ubyte nor train-images-idx3-ubyte.gz"),
+        (
+            "train-images-idx3-ubyte",
+            None,
+            "has neither train-images-idx3-ubyte nor train-images-idx3-ubyte.gz",
+        ),
         ("t10k-labels-idx1-ubyte", b"", "is not an IDX file of bytes"),
         ("t10k-labels-idx1-ubyte", idx(np.zeros(10))[:-1], "buffer is smaller than requested size"),
-        ("t10k-labels-idx1-ubyte", idx(np.zeros(9)), "t10k has (10, 28, 28) images and (9,) labels"),
-        ("train-images-idx3-ubyte", idx(np.zeros((20, 4, 4))), "train has (20, 4, 4) images and (20,) labels"),
+        (
+            "t10k-labels-idx1-ubyte",
+            idx(np.zeros(9)),
+            "t10k has (10, 28, 28) images and (9,) labels",
+        ),
+        (
+            "train-images-idx3-ubyte",
+            idx(np.zeros((20, 4, 4))),
+            "train has (20, 4, 4) images and (20,) labels",
+        ),
     ],
 )
 def test_it_says_what_is_wrong_with_a_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None, complaint: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes | None,
+    complaint: str,
 ) -> None:
     path = write_digits(tmp_path) / name
     path.unlink() if content is None else path.write_bytes(content)

@@ -24,9 +24,15 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 
 def test_contributing_names_files_that_exist() -> None:
-    paths = re.findall(r"`((?:src|tests)/[\w./]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    paths = re.findall(
+        r"`((?:src|tests)/[\w./]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    )
     assert paths
-    assert [path for path in paths if "NNN" not in path and "its_name" not in path and not (ROOT / path).exists()] == []
+    assert [
+        path
+        for path in paths
+        if "NNN" not in path and "its_name" not in path and not (ROOT / path).exists()
+    ] == []
 
 
 def test_the_format_document_lists_every_file_and_statistic() -> None:
@@ -34,7 +40,15 @@ def test_the_format_document_lists_every_file_and_statistic() -> None:
     for statistic in STATISTICS:
         when = "sampled" if statistic.sampled else "every step"
         assert f"| `{statistic.name}` | `{layout.statistic_file(statistic)}` | {when} |" in document
-    for name in (*layout.ENTRY_DTYPES, *layout.LINE_FILES, layout.META, layout.README, layout.END, layout.PARAMETERS, layout.STATE):
+    for name in (
+        *layout.ENTRY_DTYPES,
+        *layout.LINE_FILES,
+        layout.META,
+        layout.README,
+        layout.END,
+        layout.PARAMETERS,
+        layout.STATE,
+    ):
         assert f"`{name}`" in document
 
 
@@ -48,8 +62,14 @@ def test_the_readme_names_every_command_and_shows_what_it_prints() -> None:
 
 def test_everything_that_development_installs_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
-    pins = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()}
+    wanted = [
+        *project["dependencies"],
+        *chain.from_iterable(project["optional-dependencies"].values()),
+    ]
+    pins = {
+        line.split("==")[0]
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    }
     assert {re.split(r"[\[>=]", requirement)[0] for requirement in wanted} - pins == set()
 
 

@@ -1,4 +1,6 @@
-"""One name means one thing: in the whole package no class is called as another one, and few files are."""
+"""One name means one thing: in the whole package no class is called as another one, and few
+files are.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ MAY_REPEAT = {
 
 def test_no_two_classes_have_the_same_name() -> None:
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in FILES]
-    names = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    names = Counter(
+        node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    )
     assert [name for name, count in names.items() if count > 1] == []
 
 

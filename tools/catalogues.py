@@ -1,4 +1,5 @@
-"""Bring the message catalogues up to date with the source and compile them: new texts come in untranslated, those gone go out.
+"""Bring the message catalogues up to date with the source and compile them: new texts come in
+untranslated, those gone go out.
 
 make catalogues
 """
@@ -24,7 +25,9 @@ def template() -> Catalog:
     with (ROOT / "babel.cfg").open(encoding="utf-8") as file:
         methods, options = parse_mapping_cfg(file)
     catalog = Catalog()
-    for _, _, message, *_ in extract_from_dir(PACKAGE, method_map=methods, options_map=options, keywords=KEYWORDS):
+    for _, _, message, *_ in extract_from_dir(
+        PACKAGE, method_map=methods, options_map=options, keywords=KEYWORDS
+    ):
         catalog.add(message)
     return catalog
 

@@ -1,4 +1,6 @@
-"""Writes the table of docs/ends.md from the ends that the tests run: `python tools/ends_table.py`."""
+"""Writes the table of docs/ends.md from the ends that the tests run: `python
+tools/ends_table.py`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ def table() -> str:
     sys.path.insert(0, str(ROOT))
     from tests.launch.ends import ENDS
 
-    rows = [(end.name, _code(end.code), _code(end.code), _recorded(end.steps, end.record_ends)) for end in ENDS]
+    rows = [
+        (end.name, _code(end.code), _code(end.code), _recorded(end.steps, end.record_ends))
+        for end in ENDS
+    ]
     listed = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     head = "| what was tried | `python` ended with | `seismograd run` ended with | recorded |"
     return f"{BEGIN}\n{head}\n|---|---|---|---|\n{listed}\n{END}"

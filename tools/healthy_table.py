@@ -1,4 +1,6 @@
-"""Writes the table of docs/healthy.md from the programs that the tests run: `python tools/healthy_table.py`."""
+"""Writes the table of docs/healthy.md from the programs that the tests run: `python
+tools/healthy_table.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ def table() -> str:
     sys.path.insert(0, str(ROOT))
     from tests.rules.healthy import PROGRAMS
 
-    rows = "\n".join(f"| {each.network} | {each.optimizer} | {each.dtype} | {each.more} |" for each in PROGRAMS)
+    rows = "\n".join(
+        f"| {each.network} | {each.optimizer} | {each.dtype} | {each.more} |" for each in PROGRAMS
+    )
     return f"{BEGIN}\n| network | optimizer | dtype | besides |\n|---|---|---|---|\n{rows}\n{END}"
 
 

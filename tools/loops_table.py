@@ -1,4 +1,6 @@
-"""Writes the table of docs/loops.md from the loops that the tests run: `python tools/loops_table.py`."""
+"""Writes the table of docs/loops.md from the loops that the tests run: `python
+tools/loops_table.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "loops.md"
 BEGIN, END = "<!-- loops: made by tools/loops_table.py -->", "<!-- end of loops -->"
-BEGIN_RANKS, END_RANKS = "<!-- loops of several processes: made by tools/loops_table.py -->", "<!-- end of loops of several processes -->"
+BEGIN_RANKS, END_RANKS = (
+    "<!-- loops of several processes: made by tools/loops_table.py -->",
+    "<!-- end of loops of several processes -->",
+)
 
 
 def table() -> str:
@@ -25,7 +30,9 @@ def table_of_ranks() -> str:
     from tests.distributed.loops import CASES
     from tests.distributed.test_started import LOOPS
 
-    return _table(BEGIN_RANKS, END_RANKS, [*((case.loop, case.measured) for case in CASES.values()), *LOOPS])
+    return _table(
+        BEGIN_RANKS, END_RANKS, [*((case.loop, case.measured) for case in CASES.values()), *LOOPS]
+    )
 
 
 def _table(begin: str, end: str, rows: list[tuple[str, str]]) -> str:

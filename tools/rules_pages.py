@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from seismograd.rules import RULES
 from seismograd.diagnosis.documentation import documentation
 from seismograd.diagnosis.rule import Rule
+from seismograd.rules import RULES
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "rules"
 WIDTH = 140
@@ -20,34 +20,44 @@ def pages() -> dict[str, str]:
 
 def _index() -> str:
     rows = "\n".join(
-        f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity} | {documentation(rule).summary.render()} |" for rule in RULES
+        f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity} | "
+        f"{documentation(rule).summary.render()} |"
+        for rule in RULES
     )
     return (
-        "# What is found\nEvery rule that looks at a run. `seismograd explain CODE` prints the same pages, in English or Chinese.\n\n"
+        "# What is found\nEvery rule that looks at a run. `seismograd explain CODE` prints the "
+        "same pages, in English or Chinese.\n\n"
         f"| code | name | severity | what it finds |\n|---|---|---|---|\n{rows}\n"
     )
 
 
 def _page(rule: type[Rule]) -> str:
     known = documentation(rule)
-    parts = [f"# {rule.code} {rule.name}\n{_filled(known.summary.render())}\n\nSeverity: {rule.severity}"]
+    parts = [
+        f"# {rule.code} {rule.name}\n{_filled(known.summary.render())}\n\nSeverity: {rule.severity}"
+    ]
     for section in known.sections:
         paragraphs = [paragraph.render() for paragraph in section.paragraphs]
-        text = "".join(("\n" if text.startswith("- ") else "\n\n") + _filled(text) for text in paragraphs).lstrip("\n")
+        text = "".join(
+            ("\n" if text.startswith("- ") else "\n\n") + _filled(text) for text in paragraphs
+        ).lstrip("\n")
         parts.append(f"## {section.heading}\n{text}")
     thresholds = rule().thresholds()
     if thresholds:
         rows = "\n".join(f"| `{name}` | {value:g} |" for name, value in thresholds.items())
         parts.append(
             "## Thresholds\nTo be changed under "
-            f"`[tool.seismograd.thresholds.{rule.code}]` in pyproject.toml.\n\n| name | value |\n|---|---|\n{rows}"
+            f"`[tool.seismograd.thresholds.{rule.code}]` in pyproject.toml.\n\n| name | value "
+            f"|\n|---|---|\n{rows}"
         )
     return "\n\n".join(parts) + "\n"
 
 
 def _filled(text: str) -> str:
     indent = "  " if text.startswith("- ") else ""
-    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 if __name__ == "__main__":

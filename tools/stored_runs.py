@@ -1,4 +1,5 @@
-"""Make the stored runs of `tests/stored_runs` again, and what the commands say of them; read the difference before you commit it.
+"""Make the stored runs of `tests/stored_runs` again, and what the commands say of them; read the
+difference before you commit it.
 
 python tools/stored_runs.py            # what the commands say of the runs that are there
 python tools/stored_runs.py NAME...    # these runs, too; `all`: every one

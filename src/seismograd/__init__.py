@@ -1,6 +1,7 @@
 """seismograd: a seismograph for gradients.
 
-Public names only, each loaded when it is first used: importing this package loads neither torch nor NumPy nor rich.
+Public names only, each loaded when it is first used: importing this package loads neither torch nor
+NumPy nor rich.
 """
 
 from __future__ import annotations
@@ -9,25 +10,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from seismograd.api import watch as watch
     from seismograd.control.accumulate.accumulation import Accumulation as Accumulation
     from seismograd.control.accumulate.accumulation import accumulate as accumulate
-    from seismograd.control.clip.adaptive_clipping import AutoClip as AutoClip
-    from seismograd.control.clip.adaptive_clipping import ZClip as ZClip
-    from seismograd.control.clip.norm_clipping import clip_grad_norm_ as clip_grad_norm_
-    from seismograd.control.clip.norm_clipping import clip_grad_value_ as clip_grad_value_
-    from seismograd.control.accumulate.accumulation_check import AccumulationComparison as AccumulationComparison
-    from seismograd.control.accumulate.accumulation_check import compare_accumulation as compare_accumulation
-    from seismograd.control.losses.task_losses import losses as losses
+    from seismograd.control.accumulate.accumulation_check import (
+        AccumulationComparison as AccumulationComparison,
+    )
+    from seismograd.control.accumulate.accumulation_check import (
+        compare_accumulation as compare_accumulation,
+    )
     from seismograd.control.accumulate.micro_batch import MicroBatch as MicroBatch
     from seismograd.control.accumulate.micro_batch import find_micro_batch as find_micro_batch
-    from seismograd.control.clip.nonfinite_policy import NonFiniteGradientError as NonFiniteGradientError
+    from seismograd.control.clip.adaptive_clipping import AutoClip as AutoClip
+    from seismograd.control.clip.adaptive_clipping import ZClip as ZClip
+    from seismograd.control.clip.nonfinite_policy import (
+        NonFiniteGradientError as NonFiniteGradientError,
+    )
     from seismograd.control.clip.nonfinite_policy import Skips as Skips
+    from seismograd.control.clip.norm_clipping import clip_grad_norm_ as clip_grad_norm_
+    from seismograd.control.clip.norm_clipping import clip_grad_value_ as clip_grad_value_
     from seismograd.control.clip.unit_clipping import clip_grad_unit_ as clip_grad_unit_
+    from seismograd.control.losses.task_losses import losses as losses
     from seismograd.errors import SeismogradError as SeismogradError
     from seismograd.errors import TrainingHalted as TrainingHalted
     from seismograd.record.reader import Run as Run
     from seismograd.record.reader import open_run as open_run
-    from seismograd.api import watch as watch
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,6 @@
-"""Plugs the parts together: a session that listens, a backend that measures, and the sinks that record and judge."""
+"""Plugs the parts together: a session that listens, a backend that measures, and the sinks that
+record and judge.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import seismograd
-from seismograd.settings.rule_selection import RuleSelection, select_rules
-from seismograd.settings.elements import ElementSpec, parse_element
+from seismograd.diagnosis.engine import Diagnosis, LiveRules
+from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.errors import SeismogradError
-from seismograd.pipeline.halt import TrainingHalter
 from seismograd.i18n import say
-from seismograd.settings.levels import LIGHT, NORMAL, check_budget, check_level
+from seismograd.pipeline.halt import TrainingHalter
+from seismograd.pipeline.pump import Pump
 from seismograd.record.lazy_writer import LazyWriter
 from seismograd.record.run_directory import create_run_directory
-from seismograd.pipeline.pump import Pump
 from seismograd.record.writer import Writer
-from seismograd.diagnosis.selected_rules import selected_rules
-from seismograd.diagnosis.engine import Diagnosis, LiveRules
 from seismograd.schema import Fact, FactKind, Finding, Note, Row, Rows, RunInfo, Sink
+from seismograd.settings.elements import ElementSpec, parse_element
+from seismograd.settings.levels import LIGHT, NORMAL, check_budget, check_level
+from seismograd.settings.rule_selection import RuleSelection, select_rules
 
 if TYPE_CHECKING:
     import torch
@@ -35,11 +37,14 @@ MAX_BATCH_ROWS = 64  # where nobody waits for each
 
 
 class Recording:
-    """A run that is being recorded. Use it as a context manager, or call `close`; at the exit of the process it closes by itself.
+    """A run that is being recorded. Use it as a context manager, or call `close`; at the exit of
+    the process it closes by itself.
 
-    Of several processes that train together (`torch.distributed`) rank 0 records; `path` is `None` in a process that is known from the
-    start not to be it. `child`: a process that another one, which records in the same directory if this one does not, has started.
-    `extra_sinks`: sinks that get what the rules and the record get, after them. `close_at_exit`: who made it does not close it there.
+    Of several processes that train together (`torch.distributed`) rank 0 records; `path` is `None`
+    in a process that is known from the start not to be it. `child`: a process that another one,
+    which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
+    get what the rules and the record get, after them. `close_at_exit`: who made it does not close
+    it there.
     """
 
     def __init__(
@@ -56,10 +61,14 @@ class Recording:
         extra_sinks: Sequence[Sink] = (),
         close_at_exit: bool = True,
     ) -> None:
-        from seismograd.capture.loop.overhead_budget import FEWER_MEASURED, FEWER_SAMPLES, OverheadBudget
         from seismograd.capture.events import HUB
-        from seismograd.distributed.rank_listener import RankListener
+        from seismograd.capture.loop.overhead_budget import (
+            FEWER_MEASURED,
+            FEWER_SAMPLES,
+            OverheadBudget,
+        )
         from seismograd.capture.session import Session
+        from seismograd.distributed.rank_listener import RankListener
         from seismograd.measure.backend_selection import best_backend, why_slow
 
         self._path = path
@@ -71,8 +80,12 @@ class Recording:
         sinks: list[Sink] = []
         self._rules: LiveRules | None = None
         if path is not None:
-            writer = self._writer = LazyWriter(path, lambda position: Writer(position, info), leave=child)
-            self._rules = LiveRules(self._publish(writer), writer.conclude, Diagnosis(selected_rules(self._selection)))
+            writer = self._writer = LazyWriter(
+                path, lambda position: Writer(position, info), leave=child
+            )
+            self._rules = LiveRules(
+                self._publish(writer), writer.conclude, Diagnosis(selected_rules(self._selection))
+            )
             sinks = [self._rules, writer, *extra_sinks]
         # Several processes compare what each measures, so all of them measure at the same steps.
         slow, alone = why_slow(), not child and os.environ.get("WORLD_SIZE", "1") == "1"
@@ -88,15 +101,26 @@ class Recording:
             sampling=level != LIGHT,
             abandon=self._abandon,
             external_overhead_s=self._take_overhead,
-            max_batch_rows=lambda: 1 if self._brake is not None or self._ranks.linked else MAX_BATCH_ROWS,
+            max_batch_rows=lambda: (
+                1 if self._brake is not None or self._ranks.linked else MAX_BATCH_ROWS
+            ),
             alone=lambda: not self._ranks.linked,
             stepped=self._begin,
-            budget=OverheadBudget(budget, FEWER_MEASURED if slow is not None and alone else FEWER_SAMPLES),
+            budget=OverheadBudget(
+                budget, FEWER_MEASURED if slow is not None and alone else FEWER_SAMPLES
+            ),
         )
         self._ranks.on_join = self._session.flush
         session = self._session
-        self._pump = Pump(sinks, session.call_sites.sites, session.optimizers, session.guard.failed, look=session.hand_on_waiting)
-        self.failures: list[Note] = []  # also those that could not be written, as when the disk is full
+        self._pump = Pump(
+            sinks,
+            session.call_sites.sites,
+            session.optimizers,
+            session.guard.failed,
+            look=session.hand_on_waiting,
+        )
+        # also those that could not be written, as when the disk is full
+        self.failures: list[Note] = []
         self._open = True
         if slow is not None:
             self._ranks.note(Note("slow", -1, slow))
@@ -104,19 +128,27 @@ class Recording:
         if path is not None and self._selection.halting:
             self._brake = self._make_brake(path)
             self._hub.attach(self._brake)
-        self._hub.attach(self._ranks)  # behind it, so that a row is on its way before the next iteration begins
+        # behind it, so that a row is on its way before the next iteration begins
+        self._hub.attach(self._ranks)
         if close_at_exit:
             atexit.register(self.close)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     @property
     def path(self) -> Path | None:
-        """Where it is recorded: beside the directory asked for when another process has taken that."""
+        """Where it is recorded: beside the directory asked for when another process has taken
+        that.
+        """
         return self._path if self._writer is None else self._writer.path
 
     @property
@@ -138,7 +170,9 @@ class Recording:
         self._session.guard.failed(part, error)
 
     def close(self) -> None:
-        """Stop listening, put torch back as it was, and finish the record. Calling it again does nothing."""
+        """Stop listening, put torch back as it was, and finish the record. Calling it again does
+        nothing.
+        """
         if not self._open:
             return
         self._open = False
@@ -151,13 +185,24 @@ class Recording:
         self._session.guard.call("ranks", self._ranks.finish)
         if self._pump.dropped:
             count = self._pump.dropped
-            self._pump.note(Note("thinned", -1, say("{count} iterations were not recorded: the disk could not keep up", count=count)))
+            self._pump.note(
+                Note(
+                    "thinned",
+                    -1,
+                    say(
+                        "{count} iterations were not recorded: the disk could not keep up",
+                        count=count,
+                    ),
+                )
+            )
         self._pump.close()
 
     def _make_brake(self, path: Path) -> TrainingHalter:
         session, pump = self._session, self._pump
         sites, made = session.call_sites.sites, session.optimizers
-        return TrainingHalter(self._selection, path, session.so_far, session.gradients, pump.note, sites, made)
+        return TrainingHalter(
+            self._selection, path, session.so_far, session.gradients, pump.note, sites, made
+        )
 
     def _publish(self, writer: LazyWriter) -> Callable[[Finding], None]:
         def publish(finding: Finding) -> None:
@@ -168,7 +213,9 @@ class Recording:
         return publish
 
     def _take_overhead(self) -> float:
-        return self._ranks.take_overhead() + (0.0 if self._brake is None else self._brake.take_overhead())
+        return self._ranks.take_overhead() + (
+            0.0 if self._brake is None else self._brake.take_overhead()
+        )
 
     def _emit(self, row: Row | Rows) -> None:
         if self._brake is not None and isinstance(row, Row):  # with a brake they come one by one
@@ -223,32 +270,40 @@ def watch(
     halt_on: Sequence[str] = (),
     budget: float | None = None,
 ) -> Recording:
-    """Record and judge the gradients of a training loop, from here until `close` (or the end of the `with` block, or of the process).
+    """Record and judge the gradients of a training loop, from here until `close` (or the end of the
+    `with` block, or of the process).
 
         with seismograd.watch(model, optimizer, out="runs/first") as session:
             train()
 
     Args:
-        watched: the models and optimizers to listen to, in any order; without any, all that the process makes.
-        out: the directory of the record, new or empty; default `runs/<UTC time>-<script name>/`. Of several processes that train together
-            rank 0 writes it; each of them calls this.
+        watched: the models and optimizers to listen to, in any order; without any, all that the
+            process makes.
+        out: the directory of the record, new or empty; default `runs/<UTC time>-<script name>/`. Of
+            several processes that train together rank 0 writes it; each of them calls this.
         elements: single scalars to record at every step, such as `"fc1.weight[0,0]"`.
-        level: `"normal"`, or `"light"` to leave out the sampled statistics (histogram, dead rows, weight norms).
+        level: `"normal"`, or `"light"` to leave out the sampled statistics (histogram, dead rows,
+            weight norms).
         select: only these rules: codes, beginnings of codes, or names.
         ignore: leave these rules out.
-        halt_on: stop the training with `TrainingHalted` at a finding of these rules, or at any that is an `"error"`; before the update is
-            made where the rule knows it in time, leaving the gradients in the record.
-        budget: the share of wall time that watching may take before it measures less, such as `0.01`; whether gradients are finite is
-            checked at every step all the same. Default 0.02, with half a millisecond a step and the first half minute free.
+        halt_on: stop the training with `TrainingHalted` at a finding of these rules, or at any that
+            is an `"error"`; before the update is made where the rule knows it in time, leaving the
+            gradients in the record.
+        budget: the share of wall time that watching may take before it measures less, such as
+            `0.01`; whether gradients are finite is checked at every step all the same. Default
+            0.02, with half a millisecond a step and the first half minute free.
 
     Raises:
-        SeismogradError: `out` is not empty or cannot be written, an element or the level is not well formed, or torch is missing.
+        SeismogradError: `out` is not empty or cannot be written, an element or the level is not
+            well formed, or torch is missing.
         TypeError: something watched is neither a module nor an optimizer.
     """
     try:
         import torch
     except ModuleNotFoundError as missing:
-        raise SeismogradError(say("watching needs PyTorch, which is not installed"), say("pip install torch")) from missing
+        raise SeismogradError(
+            say("watching needs PyTorch, which is not installed"), say("pip install torch")
+        ) from missing
     check_level(level)
     check_budget(budget)
     selection = select_rules(select, ignore, halting=halt_on)
@@ -261,5 +316,11 @@ def watch(
     from seismograd.distributed.world import rank_of_this_process
 
     script = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    path = create_run_directory(None if out is None else Path(out), script) if rank_of_this_process() == 0 else None
-    return Recording(path, script, models, optimizers, specs, level, selection=selection, budget=budget)
+    path = (
+        create_run_directory(None if out is None else Path(out), script)
+        if rank_of_this_process() == 0
+        else None
+    )
+    return Recording(
+        path, script, models, optimizers, specs, level, selection=selection, budget=budget
+    )

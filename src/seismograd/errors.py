@@ -30,12 +30,14 @@ class SeismogradError(Exception):
 
 
 class TrainingHalted(BaseException):
-    """The training is to end, as it was asked to at a finding like this one. Like `KeyboardInterrupt` it passes `except Exception`.
+    """The training is to end, as it was asked to at a finding like this one. Like
+    `KeyboardInterrupt` it passes `except Exception`.
 
     Args:
         message: which finding, and when.
         code: of the rule.
-        snapshot: the file with the gradients of the update that was not made; `None` when there is none.
+        snapshot: the file with the gradients of the update that was not made; `None` when there is
+            none.
     """
 
     def __init__(self, message: Message, code: str, snapshot: Path | None = None) -> None:

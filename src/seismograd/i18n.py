@@ -1,7 +1,8 @@
-"""English and Chinese: a message is a template and its values, put into words only when it is shown.
+"""English and Chinese: a message is a template and its values, put into words only when it is
+shown.
 
-So a run recorded by an English training job reads in Chinese, and the other way round. English is the source: a template is its own
-msgid in the catalogues of `locale/`.
+So a run recorded by an English training job reads in Chinese, and the other way round. English is
+the source: a template is its own msgid in the catalogues of `locale/`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def use_language(lang: str | None) -> Generator[None, None, None]:
 def _catalogue(lang: str) -> gettext.NullTranslations:
     if lang == "en":
         return gettext.NullTranslations()
-    return gettext.translation(DOMAIN, LOCALE_DIR, languages=[lang], fallback=True)  # English where the catalogue was not compiled
+    # English where the catalogue was not compiled
+    return gettext.translation(DOMAIN, LOCALE_DIR, languages=[lang], fallback=True)
 
 
 def translate(template: str) -> str:
@@ -75,7 +77,11 @@ class Message:
 
     def render(self) -> str:
         """The message in the language in force."""
-        return translate(self.template).format_map(self.values) if self.values else translate(self.template)
+        return (
+            translate(self.template).format_map(self.values)
+            if self.values
+            else translate(self.template)
+        )
 
 
 def say(template: str, **values: Value) -> Message:

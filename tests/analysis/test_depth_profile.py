@@ -12,8 +12,12 @@ from seismograd.schema import Parameter, State
 from tests.synthetic import block, make_parameters
 
 
-def parameter(name: str, *shape: int, module: str = "Linear", depth: int | None = None, trainable: bool = True) -> Parameter:
-    return Parameter(name, shape, "float32", int(np.prod(shape)), module, depth=depth, trainable=trainable)
+def parameter(
+    name: str, *shape: int, module: str = "Linear", depth: int | None = None, trainable: bool = True
+) -> Parameter:
+    return Parameter(
+        name, shape, "float32", int(np.prod(shape)), module, depth=depth, trainable=trainable
+    )
 
 
 def test_layers_are_trainable_weights_of_two_dimensions_in_the_order_of_execution() -> None:
@@ -48,7 +52,11 @@ def test_weights_and_biases_make_one_layer() -> None:
 
 
 def test_states_are_kept_apart() -> None:
-    made = block([[1.0, 1.0, 1.0, 1.0, 1.0]], parameters=make_parameters(names=[f"{i}.weight" for i in range(5)]), state=[list(State)])
+    made = block(
+        [[1.0, 1.0, 1.0, 1.0, 1.0]],
+        parameters=make_parameters(names=[f"{i}.weight" for i in range(5)]),
+        state=[list(State)],
+    )
     combined = layer_norms(made, layers_of(made.parameters)).combined[0]
     assert np.isnan(combined[State.NOT_MEASURED])
     assert np.isnan(combined[State.ABSENT])
@@ -85,28 +93,41 @@ def test_a_cliff_is_not_a_line() -> None:
         for cliff in range(1, 12):
             norm = np.where(np.arange(12) < cliff, 10.0**-height, 1.0)
             profile = profiles(norm[None], 4, decays=True, min_range=1.0)
-            assert profile.goodness[0] < 0.8 or profile.total_gain[0] > 10.0 ** (-0.7 * height) or cliff in (1, 11) or profile.gain[0] == 1
+            assert (
+                profile.goodness[0] < 0.8
+                or profile.total_gain[0] > 10.0 ** (-0.7 * height)
+                or cliff in (1, 11)
+                or profile.gain[0] == 1
+            )
 
 
 def test_leading_zeros_are_counted_and_zeros_in_between_are_passed_over() -> None:
-    profile = profiles(np.array([[0, 0, 1e-6, 1e-5, 0, 1e-4, 1e-3, np.nan]]), 4, decays=True, min_range=3.0)
+    profile = profiles(
+        np.array([[0, 0, 1e-6, 1e-5, 0, 1e-4, 1e-3, np.nan]]), 4, decays=True, min_range=3.0
+    )
     assert profile.leading_zeros.tolist() == [2]
     assert profile.num_layers.tolist() == [4]
     assert profile.gain[0] == pytest.approx(0.1)
 
 
 @given(st.integers(0, 5), st.sampled_from([np.inf, np.nan]))
-def test_a_row_with_a_nonfinite_layer_or_too_few_is_not_evaluated(position: int, value: float) -> None:
+def test_a_row_with_a_nonfinite_layer_or_too_few_is_not_evaluated(
+    position: int, value: float
+) -> None:
     norm = np.geomspace(1e-9, 1, 6)
     norm[position] = value
     assert profiles(norm[None], 6, decays=True, min_range=1.0).evaluated.tolist() == [False]
-    assert profiles(norm[None], 5, decays=True, min_range=1.0).evaluated.tolist() == [bool(np.isnan(value))]
+    assert profiles(norm[None], 5, decays=True, min_range=1.0).evaluated.tolist() == [
+        bool(np.isnan(value))
+    ]
 
 
 @given(st.integers(0, 2**32), st.integers(4, 40))
 def test_each_row_is_fitted_by_itself_to_the_last_bit(seed: int, num_layers: int) -> None:
     rng = np.random.default_rng(seed)
-    norm = 10.0 ** (rng.normal(0, 1, (6, num_layers)) + np.arange(num_layers) * rng.choice([0, 0.3, 1]))
+    norm = 10.0 ** (
+        rng.normal(0, 1, (6, num_layers)) + np.arange(num_layers) * rng.choice([0, 0.3, 1])
+    )
     if rng.random() < 0.5:
         norm[rng.random(norm.shape) < 0.1] = 0
         norm[rng.random(norm.shape) < 0.1] = np.nan

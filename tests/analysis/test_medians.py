@@ -10,11 +10,22 @@ from seismograd.analysis.medians import median, medians
 NUMBERS = st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1e308, -1e308]) | st.floats(-1e6, 1e6)
 
 
-@given(arrays(np.float64, array_shapes(min_dims=2, max_dims=3, min_side=0, max_side=11), elements=NUMBERS), st.data())
-def test_each_is_the_median_of_the_finite_numbers_along_the_axis(values: np.ndarray, data: st.DataObject) -> None:
+@given(
+    arrays(
+        np.float64, array_shapes(min_dims=2, max_dims=3, min_side=0, max_side=11), elements=NUMBERS
+    ),
+    st.data(),
+)
+def test_each_is_the_median_of_the_finite_numbers_along_the_axis(
+    values: np.ndarray, data: st.DataObject
+) -> None:
     axis = data.draw(st.integers(0, values.ndim - 1))
     with np.errstate(all="ignore"):
-        wanted = [median(row) for row in np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])] if values.size else []
+        wanted = (
+            [median(row) for row in np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])]
+            if values.size
+            else []
+        )
     found = medians(values, np.isfinite(values), axis)
     assert found.shape == values.shape[:axis] + values.shape[axis + 1 :]
     np.testing.assert_array_equal(found.reshape(-1)[: len(wanted)], wanted)

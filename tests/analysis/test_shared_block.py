@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seismograd.rules import RULES, GradientSpike
-from seismograd.rules.sg104.dying_layers import LayerConnections, depth_number
-from seismograd.diagnosis.engine import Diagnosis
 from seismograd.analysis.depth_profile import bias_name
 from seismograd.analysis.parameter_index import is_weight
 from seismograd.analysis.shared_block import SharedBlock
+from seismograd.diagnosis.engine import Diagnosis
+from seismograd.rules import RULES, GradientSpike
+from seismograd.rules.sg104.dying_layers import LayerConnections, depth_number
 from seismograd.schema import Block, Parameter, State
 from tests.rules.cutting import result, row_by_row
 from tests.rules.test_sg1_cuts import signals
@@ -47,7 +47,9 @@ def test_a_reader_reads_a_block_once_and_fails_all_who_share_it() -> None:
 
 @settings(max_examples=25)
 @given(signals())
-def test_a_rule_that_reads_alone_comes_to_what_it_comes_to_with_the_others(blocks: list[Block]) -> None:
+def test_a_rule_that_reads_alone_comes_to_what_it_comes_to_with_the_others(
+    blocks: list[Block],
+) -> None:
     together = Diagnosis()
     with patch("seismograd.diagnosis.engine.share_readers"):
         apart = Diagnosis(RULES)
@@ -63,7 +65,11 @@ def test_a_rule_that_reads_alone_comes_to_what_it_comes_to_with_the_others(block
 @given(signals())
 def test_no_spike_hides_where_none_is_looked_for(blocks: list[Block]) -> None:
     found = result(blocks, rules=(GradientSpike,))
-    with patch.object(GradientSpike, "_may_stand_out", lambda _, track, height, start: list(range(start, len(height)))):
+    with patch.object(
+        GradientSpike,
+        "_may_stand_out",
+        lambda _, track, height, start: list(range(start, len(height))),
+    ):
         assert repr(result(row_by_row(blocks), rules=(GradientSpike,))) == repr(found)
 
 
@@ -79,13 +85,20 @@ def _is_cut_off(parameters: tuple[Parameter, ...], state: np.ndarray, column: in
 
 
 @given(st.data(), st.integers(1, 12))
-def test_a_layer_is_cut_off_when_only_what_comes_after_it_gets_a_gradient(data: st.DataObject, num: int) -> None:
+def test_a_layer_is_cut_off_when_only_what_comes_after_it_gets_a_gradient(
+    data: st.DataObject, num: int
+) -> None:
     def described(each: Parameter) -> Parameter:
-        depth, optimizer = data.draw(st.sampled_from([None, 0, 1, 2, 3])), data.draw(st.sampled_from([None, 0, 1]))
+        depth, optimizer = (
+            data.draw(st.sampled_from([None, 0, 1, 2, 3])),
+            data.draw(st.sampled_from([None, 0, 1])),
+        )
         return replace(each, depth=depth, optimizer=optimizer, trainable=data.draw(st.booleans()))
 
     parameters = tuple(described(each) for each in make_parameters(num))
-    state = np.array(data.draw(st.lists(st.sampled_from(State), min_size=num, max_size=num)), np.uint8)
+    state = np.array(
+        data.draw(st.lists(st.sampled_from(State), min_size=num, max_size=num)), np.uint8
+    )
     columns = np.arange(num)
     found = LayerConnections(parameters).is_cut_off(state, columns)
     assert found.tolist() == [_is_cut_off(parameters, state, column) for column in columns]

@@ -1,7 +1,9 @@
-"""Training loops as people write them. Each says at the right moment what its ready gradient is, without knowing that it is watched.
+"""Training loops as people write them. Each says at the right moment what its ready gradient is,
+without knowing that it is watched.
 
-A loop takes `tell(scale=1.0, **models)`: it reads the gradients of these models (or single tensors) there and then, divided by `scale`, in
-float64. Names are those that the record must use. What a loop returns is compared bit by bit between watched and unwatched.
+A loop takes `tell(scale=1.0, **models)`: it reads the gradients of these models (or single tensors)
+there and then, divided by `scale`, in float64. Names are those that the record must use. What a
+loop returns is compared bit by bit between watched and unwatched.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ Outcome = list[Tensor]
 
 @dataclass(frozen=True)
 class Loop:
-    """`name` is the row in the documentation; `events` the kinds of one typical iteration, in order, where they are worth asserting."""
+    """`name` is the row in the documentation; `events` the kinds of one typical iteration, in
+    order, where they are worth asserting.
+    """
 
     name: str
     run: Callable[[Tell], Outcome]
@@ -53,12 +57,16 @@ class Loop:
 
 def mlp(*, seed: int = 0, width: int = 16, out: int = 4) -> nn.Sequential:
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(8, width), nn.Tanh(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
+    return nn.Sequential(
+        nn.Linear(8, width), nn.Tanh(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out)
+    )
 
 
 def batch(step: int, size: int = 16) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1000 + step)
-    return torch.randn(size, 8, generator=generator), torch.randint(0, 4, (size,), generator=generator)
+    return torch.randn(size, 8, generator=generator), torch.randint(
+        0, 4, (size,), generator=generator
+    )
 
 
 def grads(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
@@ -682,7 +690,9 @@ def gradients_set_by_hand(tell: Tell) -> Outcome:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     parameters = list(model.parameters())
     for step in range(4):
-        for p, g in zip(parameters, torch.autograd.grad(loss_of(model, step), parameters), strict=True):
+        for p, g in zip(
+            parameters, torch.autograd.grad(loss_of(model, step), parameters), strict=True
+        ):
             p.grad = g
         tell(grads(model))
         optimizer.step()
@@ -723,7 +733,11 @@ def sam(tell: Tell) -> Outcome:
         optimizer.zero_grad()
         loss_of(model, step).backward()
         with torch.no_grad():
-            climbed = [0.05 * p.grad / (p.grad.norm() + 1e-12) for p in model.parameters() if p.grad is not None]
+            climbed = [
+                0.05 * p.grad / (p.grad.norm() + 1e-12)
+                for p in model.parameters()
+                if p.grad is not None
+            ]
             for p, e in zip(model.parameters(), climbed, strict=True):
                 p.add_(e)
         optimizer.zero_grad()
@@ -797,9 +811,13 @@ def capturable(tell: Tell) -> Outcome:
 
 
 def integers_beside(tell: Tell) -> Outcome:
-    """Quantised weights that are not trained, beside some that are (as an adapter on a quantised model)."""
+    """Quantised weights that are not trained, beside some that are (as an adapter on a quantised
+    model).
+    """
     model = mlp()
-    model.register_parameter("codes", nn.Parameter(torch.arange(8, dtype=torch.int8), requires_grad=False))
+    model.register_parameter(
+        "codes", nn.Parameter(torch.arange(8, dtype=torch.int8), requires_grad=False)
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for step in range(4):
         optimizer.zero_grad()
@@ -844,7 +862,9 @@ def torch_func_grad(tell: Tell) -> Outcome:
         return F.cross_entropy(torch.func.functional_call(model, weights, (x,)), y)
 
     for step in range(3):
-        found = torch.func.grad(loss)({name: p.detach() for name, p in model.named_parameters()}, *batch(step))
+        found = torch.func.grad(loss)(
+            {name: p.detach() for name, p in model.named_parameters()}, *batch(step)
+        )
         for name, p in model.named_parameters():
             p.grad = found[name]
         tell(grads(model))
@@ -905,7 +925,9 @@ class OwnOptimizer:
 
 def optimizer_of_a_framework(tell: Tell) -> Outcome:
     model = mlp()
-    optimizer = OwnOptimizer(list(model[0].parameters()), [*model[2].parameters(), *model[4].parameters()], lr=0.1)
+    optimizer = OwnOptimizer(
+        list(model[0].parameters()), [*model[2].parameters(), *model[4].parameters()], lr=0.1
+    )
     for step in range(4):
         optimizer.hypers[0]["lr"] = 0.1 / (1 + step)
         loss_of(model, step).backward()
@@ -932,7 +954,13 @@ def by_hand_through_data(tell: Tell) -> Outcome:
 
 def clipped_by_group(tell: Tell) -> Outcome:
     model = mlp()
-    optimizer = torch.optim.SGD([{"params": model[0].parameters()}, {"params": [*model[2].parameters(), *model[4].parameters()]}], lr=0.1)
+    optimizer = torch.optim.SGD(
+        [
+            {"params": model[0].parameters()},
+            {"params": [*model[2].parameters(), *model[4].parameters()]},
+        ],
+        lr=0.1,
+    )
     for step in range(4):
         optimizer.zero_grad()
         loss_of(model, step).backward()
@@ -945,7 +973,9 @@ def clipped_by_group(tell: Tell) -> Outcome:
 
 
 def clipped_by_hand(tell: Tell) -> Outcome:
-    """Noticed in the first step, of which only what was applied is known; from the second on both are."""
+    """Noticed in the first step, of which only what was applied is known; from the second on
+    both are.
+    """
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(4):
@@ -992,7 +1022,9 @@ def module_replaced(tell: Tell) -> Outcome:
 
 
 def inner_loops(tell: Tell) -> Outcome:
-    """A copy and an optimizer of its own for each task, as in meta-learning; both are gone afterwards."""
+    """A copy and an optimizer of its own for each task, as in meta-learning; both are gone
+    afterwards.
+    """
     start = mlp()
     for task in range(3):
         learner = copy.deepcopy(start)
@@ -1093,32 +1125,78 @@ LOOPS = (
     Loop("plain: zero_grad, backward, step", plain, "before step"),
     Loop("zero_grad(set_to_none=False) after the step", zero_grad_after_step, "before step"),
     Loop("gradients cleared by hand (None, zero_)", cleared_by_hand, "before step"),
-    Loop("accumulation over 4 micro-batches", accumulation, "before step, after the last micro-batch"),
+    Loop(
+        "accumulation over 4 micro-batches", accumulation, "before step, after the last micro-batch"
+    ),
     Loop("clip_grad_norm_", clipped, "before the clip"),
-    Loop("clip_grad_value_, then clip_grad_norm_", clipped_by_value_and_norm, "before the first clip"),
+    Loop(
+        "clip_grad_value_, then clip_grad_norm_", clipped_by_value_and_norm, "before the first clip"
+    ),
     Loop("clip after every micro-batch", clip_each_micro_batch, "before the last clip"),
     Loop("GradScaler with unscale_ and clip", grad_scaler, "after unscale_, before the clip"),
-    Loop("GradScaler without unscale_", grad_scaler_without_unscale, "after the scaler's own unscale"),
-    Loop("GradScaler, clip before unscale", clip_before_unscale, "before the clip, divided by the scale"),
-    Loop("GradScaler leaves out a step", skipped_step, "after unscale_; the step is marked as skipped"),
-    Loop("GradScaler with a fused optimizer", fused_with_scaler, "before step, divided by the scale"),
+    Loop(
+        "GradScaler without unscale_", grad_scaler_without_unscale, "after the scaler's own unscale"
+    ),
+    Loop(
+        "GradScaler, clip before unscale",
+        clip_before_unscale,
+        "before the clip, divided by the scale",
+    ),
+    Loop(
+        "GradScaler leaves out a step",
+        skipped_step,
+        "after unscale_; the step is marked as skipped",
+    ),
+    Loop(
+        "GradScaler with a fused optimizer", fused_with_scaler, "before step, divided by the scale"
+    ),
     Loop("GAN: two models, two optimizers in turn", gan, "before each step; an iteration each"),
-    Loop("two optimizers, one backward", two_optimizers_one_iteration, "before each step; one iteration"),
+    Loop(
+        "two optimizers, one backward",
+        two_optimizers_one_iteration,
+        "before each step; one iteration",
+    ),
     Loop("two losses, two backwards, one step", two_losses_one_step, "before step, after both"),
     Loop("LBFGS with a closure", lbfgs, "after the first evaluation of the closure"),
     Loop("SGD with a closure", sgd_with_closure, "after the closure's backward"),
-    Loop("SGD with a closure that clips", closure_with_clip, "after the closure's backward, before its clip"),
-    Loop("LBFGS with a closure that clips", lbfgs_with_clip, "after the first evaluation's backward, before its clip"),
-    Loop("accumulation, the last micro-batch in a closure", closure_of_last_micro_batch, "after the closure's backward, before its clip"),
+    Loop(
+        "SGD with a closure that clips",
+        closure_with_clip,
+        "after the closure's backward, before its clip",
+    ),
+    Loop(
+        "LBFGS with a closure that clips",
+        lbfgs_with_clip,
+        "after the first evaluation's backward, before its clip",
+    ),
+    Loop(
+        "accumulation, the last micro-batch in a closure",
+        closure_of_last_micro_batch,
+        "after the closure's backward, before its clip",
+    ),
     Loop("two losses in a closure", closure_of_two_losses, "after the closure's last backward"),
     Loop("a closure that only returns", closure_that_only_returns, "before the clip"),
-    Loop("optimizers one after the other, with closures", optimizers_with_closures, "after the closure's backward"),
-    Loop("GAN with closures", gan_with_closures, "after each closure's backward; an iteration each"),
+    Loop(
+        "optimizers one after the other, with closures",
+        optimizers_with_closures,
+        "after the closure's backward",
+    ),
+    Loop(
+        "GAN with closures", gan_with_closures, "after each closure's backward; an iteration each"
+    ),
     Loop("gradient penalty (create_graph)", gradient_penalty, "before step"),
     Loop("FGSM (gradients of inputs)", fgsm, "before step, without what zero_grad discarded"),
     Loop("checkpointing, not reentrant", checkpointing_not_reentrant, "before step"),
-    Loop("checkpointing, reentrant", checkpointing_reentrant, "before step; the inner backward is part of the outer"),
-    Loop("optimizer in backward, one per parameter", optimizer_in_backward, "before each step; one iteration"),
+    Loop(
+        "checkpointing, reentrant",
+        checkpointing_reentrant,
+        "before step; the inner backward is part of the outer",
+    ),
+    Loop(
+        "optimizer in backward, one per parameter",
+        optimizer_in_backward,
+        "before each step; one iteration",
+    ),
     Loop("tied weights", tied_weights, "before step; once, with its aliases"),
     Loop("sparse gradients", sparse_embedding, "before step, coalesced"),
     Loop("complex parameters", complex_parameters, "before step; two reals a scalar"),
@@ -1132,27 +1210,75 @@ LOOPS = (
     Loop("recurrent net", recurrent, "before step"),
     Loop("bfloat16 weights", low_precision, "before step"),
     Loop("autocast without a scaler", autocast_without_scaler, "before step"),
-    Loop("GradScaler with two optimizers", scaler_with_two_optimizers, "after the scaler's own unscale of each; one iteration"),
-    Loop("accumulation with a short last window", last_window_short, "before step, after the last micro-batch"),
+    Loop(
+        "GradScaler with two optimizers",
+        scaler_with_two_optimizers,
+        "after the scaler's own unscale of each; one iteration",
+    ),
+    Loop(
+        "accumulation with a short last window",
+        last_window_short,
+        "before step, after the last micro-batch",
+    ),
     Loop("clip_grad_norm_ for each group", clipped_by_group, "before the first clip"),
     Loop("clip_grads_with_norm_", clipped_with_a_norm, "before the clip"),
-    Loop("gradients changed by hand", clipped_by_hand, "after backward, once such a change was noticed; the first is marked"),
+    Loop(
+        "gradients changed by hand",
+        clipped_by_hand,
+        "after backward, once such a change was noticed; the first is marked",
+    ),
     Loop("SAM", sam, "before step, after the second backward"),
     Loop("DQN with a target network", dqn, "before step; the target is not listed"),
-    Loop("actor and critic, two backwards, two steps", actor_critic, "before each step; one iteration"),
+    Loop(
+        "actor and critic, two backwards, two steps",
+        actor_critic,
+        "before each step; one iteration",
+    ),
     Loop("torch.compile of the optimizer's step", compiled_step, "before step"),
     Loop("learning rate as a tensor", capturable, "before step"),
-    Loop("integer parameters beside trained ones", integers_beside, "before step; they have no gradient"),
+    Loop(
+        "integer parameters beside trained ones",
+        integers_beside,
+        "before step; they have no gradient",
+    ),
     Loop("lazy modules", lazy_modules, "before step; listed once they have a shape"),
-    Loop("functional_call with a dictionary of weights", functional, "before step; named by variable and key"),
+    Loop(
+        "functional_call with a dictionary of weights",
+        functional,
+        "before step; named by variable and key",
+    ),
     Loop("torch.func.grad", torch_func_grad, "before step"),
-    Loop("updates by hand, no optimizer", by_hand, "after backward; a step is when the weights have changed"),
-    Loop("updates by hand with a clip", by_hand_with_clips, "before the clip; a step is when the weights have changed"),
-    Loop("an optimizer class of a framework", optimizer_of_a_framework, "before the clip; a step is when the weights have changed"),
-    Loop("updates by hand through .data", by_hand_through_data, "after backward; a step is when the weights have changed"),
+    Loop(
+        "updates by hand, no optimizer",
+        by_hand,
+        "after backward; a step is when the weights have changed",
+    ),
+    Loop(
+        "updates by hand with a clip",
+        by_hand_with_clips,
+        "before the clip; a step is when the weights have changed",
+    ),
+    Loop(
+        "an optimizer class of a framework",
+        optimizer_of_a_framework,
+        "before the clip; a step is when the weights have changed",
+    ),
+    Loop(
+        "updates by hand through .data",
+        by_hand_through_data,
+        "after backward; a step is when the weights have changed",
+    ),
     Loop("a module replaced in the run", module_replaced, "before step; its columns go on"),
-    Loop("inner loops with models of their own", inner_loops, "before each step; a copy takes over the columns of the one before"),
-    Loop("scheduler and averaged model", averaged_and_scheduled, "before step; the average is not listed"),
+    Loop(
+        "inner loops with models of their own",
+        inner_loops,
+        "before each step; a copy takes over the columns of the one before",
+    ),
+    Loop(
+        "scheduler and averaged model",
+        averaged_and_scheduled,
+        "before step; the average is not listed",
+    ),
     Loop("tensor hooks that change gradients", tensor_hooks, "before step, after the hooks"),
     Loop("parametrised weights (weight_norm)", parametrized, "before step; the original tensors"),
 )

@@ -1,4 +1,6 @@
-"""Every tensor that is trained has a column of its own, however the script keeps it, and the norms are those of all of them."""
+"""Every tensor that is trained has a column of its own, however the script keeps it, and the
+norms are those of all of them.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def kept_in(kind: str) -> tuple[Keep, Callable[[], Iterator[torch.Tensor]]]:
 @pytest.mark.parametrize("one_optimizer", [True, False], ids=["one optimizer", "one each"])
 @pytest.mark.parametrize("kind", ["dict", "list", "attribute", "set", "list of a module"])
 @pytest.mark.parametrize("num", [4, 70])
-def test_what_is_made_one_after_the_other_in_one_variable(kind: str, num: int, one_optimizer: bool) -> None:
+def test_what_is_made_one_after_the_other_in_one_variable(
+    kind: str, num: int, one_optimizer: bool
+) -> None:
     keep, kept = kept_in(kind)
     optimizers: list[torch.optim.Optimizer] = []
     norms: list[float] = []
@@ -61,7 +65,9 @@ def test_what_is_made_one_after_the_other_in_one_variable(kind: str, num: int, o
                 for optimizer in optimizers:
                     optimizer.zero_grad()
                 sum((w * w).sum() for w in kept()).backward()
-                norms.append(math.sqrt(sum(float(w.grad.norm()) ** 2 for w in kept() if w.grad is not None)))
+                norms.append(
+                    math.sqrt(sum(float(w.grad.norm()) ** 2 for w in kept() if w.grad is not None))
+                )
                 for optimizer in optimizers:
                     optimizer.step()
         del p
@@ -88,7 +94,12 @@ def replaces_its_head() -> None:
 def test_a_module_that_is_replaced_goes_on_in_its_column() -> None:
     with watched() as heard:
         replaces_its_head()
-    assert [each.name for each in heard.rows[-1].parameters] == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert [each.name for each in heard.rows[-1].parameters] == [
+        "0.weight",
+        "0.bias",
+        "1.weight",
+        "1.bias",
+    ]
     assert all((row.state >= 2).all() for row in heard.rows)
 
 
@@ -153,12 +164,15 @@ class Trainer:
         for _ in range(3):
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
-            sum(model(torch.randn(4, 3)).square().mean() for model in self.models.values()).backward()  # type: ignore[union-attr]
+            sum(
+                model(torch.randn(4, 3)).square().mean() for model in self.models.values()
+            ).backward()  # type: ignore[union-attr]
             for optimizer in self.optimizers:
                 optimizer.step()
 
 
-# A function that asserts has its variables read by pytest, and is passed over by whoever looks for names.
+# A function that asserts has its variables read by pytest, and is passed over by whoever looks for
+# names.
 def in_a_variable() -> None:
     net = Net()
     net.fit()
@@ -176,14 +190,23 @@ def in_a_trainer() -> None:
 def test_layers_that_train_themselves_are_named_by_the_variable_that_holds_them() -> None:
     with watched() as heard:
         in_a_variable()
-    assert [each.name for each in heard.rows[-1].parameters] == ["net.layers[0].weight", "net.layers[1].weight"]
-    assert {each.name for each in heard.session.optimizers} == {"net.layers[0].optimizer", "net.layers[1].optimizer"}
+    assert [each.name for each in heard.rows[-1].parameters] == [
+        "net.layers[0].weight",
+        "net.layers[1].weight",
+    ]
+    assert {each.name for each in heard.session.optimizers} == {
+        "net.layers[0].optimizer",
+        "net.layers[1].optimizer",
+    }
 
 
 def test_a_model_that_only_its_own_method_knows_has_the_name_of_its_class() -> None:
     with watched() as heard:
         in_no_variable()
-    assert [each.name for each in heard.rows[-1].parameters] == ["Net.layers[0].weight", "Net.layers[1].weight"]
+    assert [each.name for each in heard.rows[-1].parameters] == [
+        "Net.layers[0].weight",
+        "Net.layers[1].weight",
+    ]
 
 
 def test_what_a_trainer_holds_is_named_by_its_attributes() -> None:

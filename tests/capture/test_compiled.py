@@ -15,7 +15,9 @@ from tests.capture.watched import Watched, watched
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
+    ),
 ]
 
 
@@ -66,7 +68,9 @@ def test_the_same_step_that_is_not_compiled_is_heard() -> None:
     assert [float(row.step["clip_limit"]) for row in kept.rows] == pytest.approx([1e-3] * 4)
 
 
-@pytest.mark.parametrize("name", ["torch.compile of the optimizer's step", "gradients set by hand (autograd.grad)"])
+@pytest.mark.parametrize(
+    "name", ["torch.compile of the optimizer's step", "gradients set by hand (autograd.grad)"]
+)
 def test_a_backward_that_is_not_compiled_is_not_said_to_be(name: str) -> None:
     loop = next(each for each in LOOPS if each.name == name)
     with watched() as kept:
@@ -80,7 +84,9 @@ def test_a_loss_that_is_divided_outside_of_what_is_compiled_is_known_to_be() -> 
     with watched() as kept:
         model = mlp()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        compiled = torch.compile(lambda x, y: nn.functional.cross_entropy(model(x), y), backend="aot_eager")
+        compiled = torch.compile(
+            lambda x, y: nn.functional.cross_entropy(model(x), y), backend="aot_eager"
+        )
         for number in range(4):
             (compiled(*batch(number)) / 2).backward()
             if number % 2:

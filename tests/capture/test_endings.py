@@ -1,4 +1,6 @@
-"""A step is over when nothing more of it can come: it is in the record though the next has not begun, and is never cut in two."""
+"""A step is over when nothing more of it can come: it is in the record though the next has not
+begun, and is never cut in two.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ import torch
 from torch import nn
 
 import seismograd
-from seismograd.capture.loop import iteration_end
 from seismograd.capture.events import HUB
+from seismograd.capture.loop import iteration_end
 from seismograd.capture.session import Session
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import EventKind, Row, Rows
@@ -41,7 +43,9 @@ with seismograd.watch(model, optimizer, out=sys.argv[1], **eval(sys.argv[3])):
 
 @pytest.mark.parametrize("selection", ["{}", "{'halt_on': ['error']}"])
 @pytest.mark.parametrize("num_steps", [1, 5, 70])
-def test_all_steps_before_an_evaluation_survive_a_kill(tmp_path: Path, num_steps: int, selection: str) -> None:
+def test_all_steps_before_an_evaluation_survive_a_kill(
+    tmp_path: Path, num_steps: int, selection: str
+) -> None:
     path = tmp_path / "run"
     with python_at_work(TRAIN, path, str(num_steps), selection) as process:
         assert process.stdout is not None
@@ -102,7 +106,12 @@ def pausing() -> Generator[Pausing]:
 def two_models() -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, torch.optim.Optimizer]:
     torch.manual_seed(0)
     one, other = nn.Linear(4, 4), nn.Linear(4, 2)
-    return one, other, torch.optim.SGD(one.parameters(), lr=0.1), torch.optim.SGD(other.parameters(), lr=0.1)
+    return (
+        one,
+        other,
+        torch.optim.SGD(one.parameters(), lr=0.1),
+        torch.optim.SGD(other.parameters(), lr=0.1),
+    )
 
 
 @pytest.mark.parametrize("first_pause_s", [0.0, 2.0])
@@ -185,10 +194,15 @@ def test_nothing_ends_inside_of_a_call() -> None:
 
 
 def events_of(pause_s: float) -> list[tuple[int, int]]:
-    """A loop with a scaler that clips and clears after its steps: the kinds and flags of its events, in order."""
+    """A loop with a scaler that clips and clears after its steps: the kinds and flags of its
+    events, in order.
+    """
     torch.manual_seed(0)
     model = nn.Linear(4, 2)
-    optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1), torch.amp.GradScaler("cpu", init_scale=64.0)
+    optimizer, scaler = (
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        torch.amp.GradScaler("cpu", init_scale=64.0),
+    )
     with pausing() as heard:
         for _ in range(4):
             scaler.scale(model(torch.randn(8, 4)).square().mean()).backward()

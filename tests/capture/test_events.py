@@ -1,4 +1,6 @@
-"""What is recorded of each call that the loop makes: which optimizers it touched, in what state the gradients were, how much they weigh."""
+"""What is recorded of each call that the loop makes: which optimizers it touched, in what state
+the gradients were, how much they weigh.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +152,8 @@ def test_a_backward_names_every_optimizer_that_it_adds_to() -> None:
     touched = [bits for _, bits in kept.heard(EventKind.BACKWARD)]
     assert touched == [0b01, 0b11, 0b01, 0b11]  # the critic steps first
     assert [bits for _, bits in kept.heard(EventKind.ZERO_GRAD)] == [0b01, 0b10] * 2
-    assert [flags for flags, _ in kept.heard(EventKind.ZERO_GRAD)] == [EMPTY, EMPTY, NONE, USED]  # the third throws away what G left
+    # the third throws away what G left
+    assert [flags for flags, _ in kept.heard(EventKind.ZERO_GRAD)] == [EMPTY, EMPTY, NONE, USED]
 
 
 def test_the_tail_that_no_step_used_is_told_with_its_line() -> None:
@@ -214,7 +217,9 @@ def test_what_a_mask_hides_is_not_where_a_loss_came_from() -> None:
         out = net(x)
         mask = torch.full((len(out), len(out)), -math.inf).triu(1)
         attended = F.scaled_dot_product_attention(*[out.expand(1, 1, -1, -1)] * 3, attn_mask=mask)
-        likely = F.log_softmax(attended.masked_fill(torch.tensor([True, False, False]), -math.inf), dim=-1)
+        likely = F.log_softmax(
+            attended.masked_fill(torch.tensor([True, False, False]), -math.inf), dim=-1
+        )
         torch.log(0 * likely[..., 1].mean() - 1).backward()
         optimizer.step()
     assert kept.column(EventKind.BACKWARD, "detail") == [Origin.LOSS]
@@ -239,10 +244,16 @@ def test_parameters_in_a_plain_list_are_found_through_the_loss() -> None:
             optimizer.zero_grad()
             loss_of(net).backward()
             optimizer.step()
-    described = {p.name: (p.registered, p.optimizer, p.activation) for p in kept.rows[-1].parameters}
+    described = {
+        p.name: (p.registered, p.optimizer, p.activation) for p in kept.rows[-1].parameters
+    }
     assert described["out.weight"] == (True, 0, "log_softmax")
     assert described["hidden.0.weight"] == (False, None, "sigmoid")
-    assert set(described) == {"out.weight", "out.bias", *(f"hidden.{i}.{part}" for i in (0, 1) for part in ("weight", "bias"))}
+    assert set(described) == {
+        "out.weight",
+        "out.bias",
+        *(f"hidden.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")),
+    }
     norms = kept.rows[-1].values["grad_norm"]
     assert all(norm > 0 for norm in norms)
 
@@ -256,7 +267,9 @@ def test_a_model_that_no_optimizer_holds_is_named_when_the_loss_reaches_it() -> 
             loss_of(nn.Sequential(encoder, head)).backward()
             optimizer.step()
     described = {p.name: (p.registered, p.optimizer) for p in kept.rows[-1].parameters}
-    assert (True, None) in {described[name] for name in described if "encoder" in name or "0." in name}, described
+    assert (True, None) in {
+        described[name] for name in described if "encoder" in name or "0." in name
+    }, described
 
 
 def test_requires_grad_set_on_a_module_is_told() -> None:
@@ -340,7 +353,9 @@ def test_the_step_of_a_base_class_within_that_of_a_subclass_is_one_step() -> Non
 
 
 def gan(steps: int = 3) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
-    """As DCGAN: the discriminator's loss in two halves, the generator's through the discriminator."""
+    """As DCGAN: the discriminator's loss in two halves, the generator's through the
+    discriminator.
+    """
     generator, critic = nn.Linear(6, 6), nn.Linear(6, 1)
     of_critic, of_generator = sgd(critic), sgd(generator)
     for _ in range(steps):
@@ -465,7 +480,9 @@ def test_an_optimizer_of_a_framework_has_a_name_and_its_rates() -> None:
         optimizer_of_a_framework(told_nothing)
     (known,) = kept.session.optimizers
     assert known.kind == "OwnOptimizer"
-    assert [float(row.step["lr"]) for row in kept.rows] == pytest.approx([0.1, 0.05, 0.1 / 3, 0.025])
+    assert [float(row.step["lr"]) for row in kept.rows] == pytest.approx(
+        [0.1, 0.05, 0.1 / 3, 0.025]
+    )
     assert not any(int(row.step["flags"]) & StepFlag.BY_HAND for row in kept.rows)
     assert [float(row.step["clip_limit"]) for row in kept.rows] == pytest.approx([0.02] * 4)
 
@@ -498,7 +515,9 @@ def test_the_first_step_of_an_optimizer_that_was_not_known_before_has_its_losses
     finally:
         HUB.detach(session)
         session.finish()
-    assert [float(row.step["loss"]) for row in rows] == pytest.approx([a + b for a, b in zip(losses[::2], losses[1::2], strict=True)])
+    assert [float(row.step["loss"]) for row in rows] == pytest.approx(
+        [a + b for a, b in zip(losses[::2], losses[1::2], strict=True)]
+    )
     assert [int(row.step["num_backwards"]) for row in rows] == [2] * 3
 
 

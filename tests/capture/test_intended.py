@@ -1,4 +1,6 @@
-"""The update ratio of weights of sixteen bits is that of the update that the optimizer wanted, not of what rounding made of it."""
+"""The update ratio of weights of sixteen bits is that of the update that the optimizer wanted,
+not of what rounding made of it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ LR = 1e-5
 
 
 class WithMaster(torch.optim.Optimizer):
-    """Keeps the weights in float32, as apex and others do: momentum-free signs, so that the update is known."""
+    """Keeps the weights in float32, as apex and others do: momentum-free signs, so that the
+    update is known.
+    """
 
     def __init__(self, parameters: Any, lr: float, name: str = "master_param") -> None:
         super().__init__(parameters, {"lr": lr})
@@ -51,8 +55,12 @@ class Signs(torch.optim.Optimizer):
 Make = Callable[[Any], torch.optim.Optimizer]
 
 
-def recorded(make: Make, dtype: torch.dtype, shape: tuple[int, int] = (16, 24)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ratios and unmoved shares at each step that probed the weight, and the true ratios in float32 at all steps."""
+def recorded(
+    make: Make, dtype: torch.dtype, shape: tuple[int, int] = (16, 24)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ratios and unmoved shares at each step that probed the weight, and the true ratios in
+    float32 at all steps.
+    """
     torch.manual_seed(0)
     model = nn.Linear(shape[1], shape[0], bias=False)
     model.to(dtype)
@@ -63,7 +71,8 @@ def recorded(make: Make, dtype: torch.dtype, shape: tuple[int, int] = (16, 24)) 
         optimizer, reference = make(model.parameters()), make(exact.parameters())
         for _ in range(STEPS):
             gradient = torch.randn(shape)
-            gradient = (gradient + 0.1 * gradient.sign()).to(dtype)  # whose square float16 does not lose
+            # whose square float16 does not lose
+            gradient = (gradient + 0.1 * gradient.sign()).to(dtype)
             optimizer.zero_grad()
             (model.weight * gradient).sum().backward()
             optimizer.step()
@@ -71,9 +80,15 @@ def recorded(make: Make, dtype: torch.dtype, shape: tuple[int, int] = (16, 24)) 
             exact.weight.grad = gradient.float()
             reference.step()
             true.append(float((exact.weight.detach() - before).norm() / before.norm()))
-    column = next(i for i, p in enumerate(heard.rows[-1].parameters) if p.dtype == str(dtype).removeprefix("torch."))
+    column = next(
+        i
+        for i, p in enumerate(heard.rows[-1].parameters)
+        if p.dtype == str(dtype).removeprefix("torch.")
+    )
     rows = [row for row in heard.rows if row.step["num_backwards"]]
-    ratios, unmoved = (np.array([row.values[name][column] for row in rows]) for name in ("update_ratio", "unmoved"))
+    ratios, unmoved = (
+        np.array([row.values[name][column] for row in rows]) for name in ("update_ratio", "unmoved")
+    )
     return ratios, unmoved, np.array(true)
 
 

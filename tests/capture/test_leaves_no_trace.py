@@ -1,4 +1,6 @@
-"""When the last session is gone, torch is what it was, and nothing of the training is kept alive."""
+"""When the last session is gone, torch is what it was, and nothing of the training is kept
+alive.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +20,21 @@ from torch.nn.utils import clip_grad
 from torch.optim import optimizer as optimizer_module
 
 import seismograd
-from seismograd.settings.levels import LEVELS
-from seismograd.capture.hooks.optimizer_step import StepHooks
 from seismograd.capture.events import HUB
-from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.graph.loss_observer import LossObserver
-from seismograd.distributed.world import WorldTracker
-from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.session import Session
+from seismograd.capture.hooks.optimizer_step import StepHooks
+from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.session import Session
+from seismograd.diagnosis.engine import Diagnosis
+from seismograd.distributed.world import WorldTracker
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.pipeline.pump import Pump
 from seismograd.record.writer import Writer
-from seismograd.diagnosis.engine import Diagnosis
 from seismograd.schema import Note, Row
+from seismograd.settings.levels import LEVELS
 from tests.capture.loops import plain, told_nothing
 
 Attribute = tuple[object, str]
@@ -58,10 +60,15 @@ def present() -> list[object]:
 
 
 def hooks() -> list[int]:
-    return [*optimizer_module._global_optimizer_pre_hooks, *optimizer_module._global_optimizer_post_hooks]
+    return [
+        *optimizer_module._global_optimizer_pre_hooks,
+        *optimizer_module._global_optimizer_post_hooks,
+    ]
 
 
-def session(emit: Callable[[Row], None] = lambda row: None, tell: Callable[[Note], None] = lambda note: None) -> Session:
+def session(
+    emit: Callable[[Row], None] = lambda row: None, tell: Callable[[Note], None] = lambda note: None
+) -> Session:
     return Session(ReferenceBackend(), emit, tell)
 
 
@@ -172,7 +179,9 @@ FAULTS: list[tuple[type, str]] = [
 
 
 @pytest.mark.parametrize(("owner", "method"), FAULTS)
-def test_a_fault_in_any_part_of_ours_never_reaches_the_training(owner: type, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_any_part_of_ours_never_reaches_the_training(
+    owner: type, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bare = plain(told_nothing)
 
     def fails(*_: object, **__: object) -> object:
@@ -188,7 +197,9 @@ def test_a_fault_in_any_part_of_ours_never_reaches_the_training(owner: type, met
     assert all(torch.equal(a, b) for a, b in zip(bare, seen, strict=True))
     failures = [note for note in notes if note.kind == "failure"]
     assert failures
-    assert len(failures) == len({note.message.values["part"] for note in failures}), "each part is told once"
+    assert len(failures) == len({note.message.values["part"] for note in failures}), (
+        "each part is told once"
+    )
 
 
 def test_a_fault_in_the_backend_or_in_what_takes_the_rows_never_reaches_the_training() -> None:
@@ -211,7 +222,10 @@ def test_a_fault_in_the_backend_or_in_what_takes_the_rows_never_reaches_the_trai
         assert one.guard.failures
 
 
-@pytest.mark.parametrize(("owner", "method"), [(Writer, "observe"), (Writer, "__init__"), (Diagnosis, "observe"), (Pump, "put")])
+@pytest.mark.parametrize(
+    ("owner", "method"),
+    [(Writer, "observe"), (Writer, "__init__"), (Diagnosis, "observe"), (Pump, "put")],
+)
 def test_a_fault_of_the_writer_or_a_rule_never_reaches_the_training(
     owner: type, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,13 +260,22 @@ def test_a_forked_child_neither_records_nor_touches_the_record(tmp_path: Path) -
                 plain(told_nothing)
                 recording.close()
             finally:
-                os._exit(0 if vars(torch.autograd)["backward"].__module__ == "torch.autograd" and not HUB.listening else 1)
+                os._exit(
+                    0
+                    if vars(torch.autograd)["backward"].__module__ == "torch.autograd"
+                    and not HUB.listening
+                    else 1
+                )
         assert os.waitpid(child, 0)[1] == 0
         plain(told_nothing)
     assert len(seismograd.open_run(tmp_path / "run").steps) == 10
 
 
-def test_processes_that_are_being_found_out_about_are_none_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_are_being_found_out_about_are_none_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Another thread may be in the middle of importing what tells."""
-    monkeypatch.setitem(sys.modules, "torch.distributed.distributed_c10d", ModuleType("half imported"))
+    monkeypatch.setitem(
+        sys.modules, "torch.distributed.distributed_c10d", ModuleType("half imported")
+    )
     assert not WorldTracker().may_have_joined()

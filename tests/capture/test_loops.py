@@ -1,4 +1,6 @@
-"""In every loop that people write the numbers are those of the ready gradient, and watching changes nothing."""
+"""In every loop that people write the numbers are those of the ready gradient, and watching
+changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -53,13 +55,17 @@ def test_the_recorded_norms_are_those_of_the_ready_gradients(loop: Loop) -> None
         recorded = by_name(row)
         assert set(recorded) == set(expected)
         for name, value in expected.items():
-            np.testing.assert_allclose(recorded[name], value, rtol=1e-6, err_msg=f"{name} at {row.step['iteration']}")
+            np.testing.assert_allclose(
+                recorded[name], value, rtol=1e-6, err_msg=f"{name} at {row.step['iteration']}"
+            )
     for number, row in enumerate(kept.rows):
         applied = by_name(row, "applied_norm")
         skipped = int(row.step["flags"]) & StepFlag.SKIPPED
         for name, value in (told.consumed.get(number) or told.steps[number]).items():
             if number in told.consumed or (np.isnan(row.step["clip_limit"]) and not skipped):
-                np.testing.assert_allclose(applied[name], value, rtol=1e-5, err_msg=f"{name} as applied at {number}")
+                np.testing.assert_allclose(
+                    applied[name], value, rtol=1e-5, err_msg=f"{name} as applied at {number}"
+                )
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.name)
@@ -72,7 +78,10 @@ def test_watching_changes_nothing(loop: Loop) -> None:
     assert len(bare) == len(seen)
     for one, other in zip(bare, seen, strict=True):
         assert one.dtype == other.dtype
-        assert torch.equal(torch.view_as_real(one) if one.is_complex() else one, torch.view_as_real(other) if other.is_complex() else other)
+        assert torch.equal(
+            torch.view_as_real(one) if one.is_complex() else one,
+            torch.view_as_real(other) if other.is_complex() else other,
+        )
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.name)
@@ -87,7 +96,12 @@ def test_a_step_the_scaler_leaves_out_is_recorded_with_its_gradients() -> None:
     loop = next(one for one in LOOPS if "leaves out" in one.name)
     with watched() as kept:
         loop.run(Told())
-    assert [bool(int(row.step["flags"]) & StepFlag.SKIPPED) for row in kept.rows] == [False, True, False, False]
+    assert [bool(int(row.step["flags"]) & StepFlag.SKIPPED) for row in kept.rows] == [
+        False,
+        True,
+        False,
+        False,
+    ]
     assert (kept.rows[1].state == State.NONFINITE).all()
     assert [int(row.step["step"]) for row in kept.rows] == [0, 1, 1, 2]
 
@@ -96,5 +110,14 @@ def test_a_layer_that_was_frozen_before_takes_its_place_in_the_order_of_executio
     loop = next(one for one in LOOPS if "unfrozen" in one.name)
     with watched() as kept:
         loop.run(told_nothing)
-    ordered = [p.name for p in sorted((p for p in kept.rows[-1].parameters if p.depth is not None), key=lambda p: p.depth or 0)]
-    assert [name for name in ordered if name.endswith("weight")] == ["0.weight", "2.weight", "4.weight"]
+    ordered = [
+        p.name
+        for p in sorted(
+            (p for p in kept.rows[-1].parameters if p.depth is not None), key=lambda p: p.depth or 0
+        )
+    ]
+    assert [name for name in ordered if name.endswith("weight")] == [
+        "0.weight",
+        "2.weight",
+        "4.weight",
+    ]

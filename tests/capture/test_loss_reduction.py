@@ -40,23 +40,47 @@ SHOWN: dict[str, tuple[Callable[[], Tensor], float, float]] = {
     "times a quarter": (lambda: 0.25 * F.mse_loss(x(), MASK), ALL, 0.25),
     "times a tensor": (lambda: torch.tensor(8.0) * F.mse_loss(x(), MASK), ALL, 8),
     "sum": (lambda: F.cross_entropy(x(), SOME, reduction="sum"), NUM - IGNORED, NUM - IGNORED),
-    "sum over the tokens of the window": (lambda: F.cross_entropy(x(), SOME, reduction="sum") / 50, NUM - IGNORED, (NUM - IGNORED) / 50),
+    "sum over the tokens of the window": (
+        lambda: F.cross_entropy(x(), SOME, reduction="sum") / 50,
+        NUM - IGNORED,
+        (NUM - IGNORED) / 50,
+    ),
     "each, then the mean": (lambda: each(TARGETS).mean(), NUM, 1),
-    "each, then a sum over the valid": (lambda: each(SOME).sum() / (SOME != -100).sum(), NUM - IGNORED, 1),
+    "each, then a sum over the valid": (
+        lambda: each(SOME).sum() / (SOME != -100).sum(),
+        NUM - IGNORED,
+        1,
+    ),
     "a mask": (lambda: (x().square() * MASK).sum() / MASK.sum(), LEFT, 1),
     "a mask, divided by four": (lambda: (MASK * x().square()).sum() / MASK.sum() / 4, LEFT, 0.25),
-    "a mask, divided by as many as there are samples": (lambda: (MASK * x().square()).sum() / MASK.sum() / NUM, LEFT, 1 / NUM),
+    "a mask, divided by as many as there are samples": (
+        lambda: (MASK * x().square()).sum() / MASK.sum() / NUM,
+        LEFT,
+        1 / NUM,
+    ),
     "a selection": (lambda: torch.mean(x()[MASK > 0]), LEFT, 1),
     "label smoothing": (lambda: F.cross_entropy(x(), TARGETS, label_smoothing=0.1), NUM, 1),
     "of a leaf": (lambda: F.mse_loss(LEAF, MASK), ALL, 1),
     "sum over samples, by hand": (lambda: F.mse_loss(x(), MASK, reduction="sum") / NUM, NUM, 1),
     "batchmean": (lambda: F.kl_div(F.log_softmax(x(), -1), MASK, reduction="batchmean"), NUM, 1),
-    "an auxiliary term": (lambda: (F.cross_entropy(x(), TARGETS) + 0.1 * x().square().mean()) / 4, NUM, 0.25),
+    "an auxiliary term": (
+        lambda: (F.cross_entropy(x(), TARGETS) + 0.1 * x().square().mean()) / 4,
+        NUM,
+        0.25,
+    ),
     "half precision": (lambda: F.cross_entropy(x().bfloat16(), TARGETS).float(), NUM, 1),
     "binary": (lambda: F.binary_cross_entropy_with_logits(x(), MASK), ALL, 1),
-    "likelihood by hand": (lambda: -torch.log_softmax(x(), -1)[torch.arange(NUM), TARGETS].mean() * 0.5, NUM, 0.5),
+    "likelihood by hand": (
+        lambda: -torch.log_softmax(x(), -1)[torch.arange(NUM), TARGETS].mean() * 0.5,
+        NUM,
+        0.5,
+    ),
     "sequences": (lambda: F.cross_entropy(x().view(2, CLASSES, 4), TARGETS.view(2, 4)), NUM, 1),
-    "policy gradient": (lambda: -(torch.log_softmax(x(), -1).sum(1) * torch.ones(NUM)).mean(), NUM, 1),
+    "policy gradient": (
+        lambda: -(torch.log_softmax(x(), -1).sum(1) * torch.ones(NUM)).mean(),
+        NUM,
+        1,
+    ),
 }
 
 
@@ -70,14 +94,19 @@ def test_the_count_and_the_weight_are_those_of_the_formula(name: str) -> None:
 
 
 def test_a_sum_and_a_rescaled_loss_say_so() -> None:
-    summed, rescaled = reduction_of(F.mse_loss(x(), MASK, reduction="sum")), reduction_of(F.mse_loss(x(), MASK) / 4)
+    summed, rescaled = (
+        reduction_of(F.mse_loss(x(), MASK, reduction="sum")),
+        reduction_of(F.mse_loss(x(), MASK) / 4),
+    )
     assert summed is not None
     assert summed.flags == EventFlag.SUMMED
     assert rescaled is not None
     assert rescaled.flags == EventFlag.RESCALED
 
 
-@pytest.mark.parametrize("loss", [lambda: x().norm(), lambda: F.mse_loss(x(), MASK).sqrt(), lambda: torch.tensor(1.0), x])
+@pytest.mark.parametrize(
+    "loss", [lambda: x().norm(), lambda: F.mse_loss(x(), MASK).sqrt(), lambda: torch.tensor(1.0), x]
+)
 def test_what_the_graph_does_not_show_is_not_guessed(loss: Callable[[], Tensor]) -> None:
     assert reduction_of(loss()) is None
 

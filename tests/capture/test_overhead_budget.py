@@ -1,4 +1,6 @@
-"""Watching leaves things out before it takes more than its share, never the look for what is not finite, and then finds nothing wrong."""
+"""Watching leaves things out before it takes more than its share, never the look for what is not
+finite, and then finds nothing wrong.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from seismograd.cli.run import _share as share_of
-from seismograd.errors import SeismogradError
-from seismograd.settings.levels import check_budget
+from seismograd.capture.events import HUB
 from seismograd.capture.loop.overhead_budget import (
     FEWER_MEASURED,
     FEWER_SAMPLES,
@@ -22,18 +22,22 @@ from seismograd.capture.loop.overhead_budget import (
     OverheadBudget,
     Thinning,
 )
-from seismograd.capture.events import HUB
 from seismograd.capture.session import Session
+from seismograd.cli.run import _share as share_of
+from seismograd.diagnosis.engine import diagnose
+from seismograd.errors import SeismogradError
 from seismograd.measure.finite import all_finite
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.pipeline.batch import block_of
-from seismograd.diagnosis.engine import diagnose
 from seismograd.schema import Note, Row, State
+from seismograd.settings.levels import check_budget
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 
-def run(budget: OverheadBudget, num_steps: int, step_s: float, overhead_s: Callable[[Thinning], float]) -> tuple[list[Thinning], list[str]]:
+def run(
+    budget: OverheadBudget, num_steps: int, step_s: float, overhead_s: Callable[[Thinning], float]
+) -> tuple[list[Thinning], list[str]]:
     """What was measured at each step by a clock of our own, and what the user was told."""
     seen, told, now = list[Thinning](), list[str](), 0.0
     for _ in range(num_steps):
@@ -99,12 +103,21 @@ def test_a_clock_that_stands_still_does_no_harm() -> None:
     run(OverheadBudget(0.02), 200, 0.0, lambda _: 0.0)
 
 
-def train(ladder: tuple[Thinning, ...], num_steps: int, nonfinite_at: int = -1) -> tuple[Session, list[Row]]:
+def train(
+    ladder: tuple[Thinning, ...], num_steps: int, nonfinite_at: int = -1
+) -> tuple[Session, list[Row]]:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     rows, notes = list[Row](), list[Note]()
-    session = Session(ReferenceBackend(), rows.append, notes.append, [model], [optimizer], budget=OverheadBudget(ladder=ladder))
+    session = Session(
+        ReferenceBackend(),
+        rows.append,
+        notes.append,
+        [model],
+        [optimizer],
+        budget=OverheadBudget(ladder=ladder),
+    )
     inputs = torch.randn(64, 4)
     labels = inputs[:, :3].argmax(1)
     HUB.attach(session)
@@ -154,13 +167,19 @@ def test_no_rule_finds_anything_in_a_thinned_healthy_run(thinning: Thinning) -> 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.complex64])
 def test_a_check_misses_nothing(value: float, dtype: torch.dtype) -> None:
     for position in (0, 2):
-        gradients = [torch.ones(3, dtype=dtype), torch.zeros(0, dtype=dtype), torch.ones(2, 2, dtype=dtype)]
+        gradients = [
+            torch.ones(3, dtype=dtype),
+            torch.zeros(0, dtype=dtype),
+            torch.ones(2, 2, dtype=dtype),
+        ]
         assert all_finite(gradients)
         gradients[position].view(-1)[1] = value
         assert not all_finite(gradients)
 
 
-@pytest.mark.parametrize(("said", "share"), [(None, None), ("2", 0.02), ("0.5%", 0.005), ("100", 1.0)])
+@pytest.mark.parametrize(
+    ("said", "share"), [(None, None), ("2", 0.02), ("0.5%", 0.005), ("100", 1.0)]
+)
 def test_the_command_takes_per_cent(said: str | None, share: float | None) -> None:
     assert share_of(said) == share
 

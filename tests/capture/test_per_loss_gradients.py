@@ -30,8 +30,14 @@ def losses(net: nn.Sequential) -> tuple[Tensor, Tensor]:
 
 def flat(net: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     names = [name for name, _ in net.named_parameters()]
-    gradients = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True, retain_graph=True)
-    return {name: g.double().flatten() for name, g in zip(names, gradients, strict=True) if g is not None}
+    gradients = torch.autograd.grad(
+        loss, list(net.parameters()), allow_unused=True, retain_graph=True
+    )
+    return {
+        name: g.double().flatten()
+        for name, g in zip(names, gradients, strict=True)
+        if g is not None
+    }
 
 
 def expected(net: nn.Module, one: Tensor, other: Tensor) -> dict[str, tuple[float, float, float]]:
@@ -39,11 +45,21 @@ def expected(net: nn.Module, one: Tensor, other: Tensor) -> dict[str, tuple[floa
     both = [name for name in first if name in second]
     pairs = {name: (first[name], second[name]) for name in both}
     pairs[""] = (torch.cat([first[n] for n in both]), torch.cat([second[n] for n in both]))
-    return {n: (float(a.norm()), float(b.norm()), float(a @ b / (a.norm() * b.norm()))) for n, (a, b) in pairs.items()}
+    return {
+        n: (float(a.norm()), float(b.norm()), float(a @ b / (a.norm() * b.norm())))
+        for n, (a, b) in pairs.items()
+    }
 
 
 def recorded(pairs: AnyArray, names: list[str]) -> dict[str, tuple[float, float, float]]:
-    return {names[p["parameter"]] if p["parameter"] >= 0 else "": (p["first_norm"], p["second_norm"], p["cosine"]) for p in pairs}
+    return {
+        names[p["parameter"]] if p["parameter"] >= 0 else "": (
+            p["first_norm"],
+            p["second_norm"],
+            p["cosine"],
+        )
+        for p in pairs
+    }
 
 
 @pytest.mark.parametrize("scale", [1.0, 1024.0])
@@ -61,7 +77,8 @@ def test_losses_backpropagated_apart_are_compared_as_if_computed_alone(scale: fl
             scaler.scale(other).backward()
             scaler.step(optimizer)
             scaler.update()
-    assert [len(row.pairs) for row in kept.rows] == [0, 3, 3, 3]  # that there are two is known after the first window
+    # that there are two is known after the first window
+    assert [len(row.pairs) for row in kept.rows] == [0, 3, 3, 3]
     names = [p.name for p in kept.rows[0].parameters]
     for row, truth in zip(kept.rows[1:], told[1:], strict=True):
         assert set(row.pairs["iteration"]) == {int(row.step["iteration"])}
@@ -95,7 +112,10 @@ def test_losses_of_one_line_are_told_apart_by_their_turn() -> None:
                 loss.backward(retain_graph=True)
             optimizer.step()
     total = kept.rows[-1].pairs[0]
-    assert [kept.sites[total[which]].label.split()[-1] for which in ("first", "second")] == ["#1", "#2"]
+    assert [kept.sites[total[which]].label.split()[-1] for which in ("first", "second")] == [
+        "#1",
+        "#2",
+    ]
     assert total["cosine"] == pytest.approx(1)
 
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import seismograd
-from seismograd.settings.elements import parse_element
 from seismograd.capture.events import HUB
 from seismograd.capture.session import Session
 from seismograd.measure.backend import MeasuringBackend
@@ -20,6 +19,7 @@ from seismograd.measure.backend_selection import best_backend
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.pipeline.batch import block_of
 from seismograd.schema import Block, Note, Row, Rows
+from seismograd.settings.elements import parse_element
 
 MEASURED_TIMES = {"time_s", "overhead_s"}
 STEPS = 30
@@ -30,12 +30,16 @@ class Loop:
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        self.model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
+        self.model = torch.nn.Sequential(
+            torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3)
+        )
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-2)
 
     def backward(self, factor: float = 1.0) -> None:
         x = torch.randn(8, 6)
-        (factor * torch.nn.functional.cross_entropy(self.model(x), torch.randint(0, 3, (8,)))).backward()
+        (
+            factor * torch.nn.functional.cross_entropy(self.model(x), torch.randint(0, 3, (8,)))
+        ).backward()
 
     def plain(self, _: int) -> None:
         self.optimizer.zero_grad()
@@ -82,7 +86,9 @@ class Loop:
 
     def scaled(self, number: int) -> None:
         self.optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(self.model(torch.randn(8, 6)), torch.randint(0, 3, (8,)))
+        loss = torch.nn.functional.cross_entropy(
+            self.model(torch.randn(8, 6)), torch.randint(0, 3, (8,))
+        )
         self.scaler = getattr(self, "scaler", torch.amp.GradScaler("cpu", init_scale=1024.0))
         self.scaler.scale(loss * (math.inf if number == 5 else 1.0)).backward()
         if number % 2:
@@ -102,15 +108,29 @@ def blocks_of(items: list[Row | Rows], session: Session) -> list[Block]:
     return [block_of(group, session.call_sites.sites, session.optimizers) for group in groups]
 
 
-@pytest.mark.parametrize(("make", "elements"), [(best_backend, ()), (ReferenceBackend, ("0.weight[0,0]", "2.bias[1]"))])
-@pytest.mark.parametrize("name", ["plain", "clipped", "not_finite", "carried", "without_a_gradient", "growing", "scaled"])
-def test_rows_made_together_are_those_made_one_by_one(name: str, make: Callable[[], MeasuringBackend], elements: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("make", "elements"), [(best_backend, ()), (ReferenceBackend, ("0.weight[0,0]", "2.bias[1]"))]
+)
+@pytest.mark.parametrize(
+    "name", ["plain", "clipped", "not_finite", "carried", "without_a_gradient", "growing", "scaled"]
+)
+def test_rows_made_together_are_those_made_one_by_one(
+    name: str, make: Callable[[], MeasuringBackend], elements: tuple[str, ...]
+) -> None:
     loop = Loop()
     notes: list[Note] = []
     kept: list[list[Row | Rows]] = [[], []]
     specs = [parse_element(text) for text in elements]
     sessions = [
-        Session(make(), items.append, notes.append, [loop.model], [loop.optimizer], specs, max_batch_rows=lambda size=size: size)
+        Session(
+            make(),
+            items.append,
+            notes.append,
+            [loop.model],
+            [loop.optimizer],
+            specs,
+            max_batch_rows=lambda size=size: size,
+        )
         for items, size in zip(kept, (1, 64), strict=True)
     ]
     for session in sessions:
@@ -121,7 +141,9 @@ def test_rows_made_together_are_those_made_one_by_one(name: str, make: Callable[
         HUB.detach(session)
         session.finish()
         assert session.guard.failures == {}, notes
-    alone, max_batch_rows = (blocks_of(items, session) for items, session in zip(kept, sessions, strict=True))
+    alone, max_batch_rows = (
+        blocks_of(items, session) for items, session in zip(kept, sessions, strict=True)
+    )
     if name in ("plain", "clipped", "not_finite", "carried"):
         assert len(kept[1]) < STEPS / 2
     assert len(alone) == len(max_batch_rows)
@@ -141,7 +163,11 @@ def assert_same(one: Block, other: Block) -> None:
     np.testing.assert_array_equal(one.state, other.state)
     np.testing.assert_array_equal(one.sample_rows, other.sample_rows)
     np.testing.assert_array_equal(one.elements, other.elements)
-    for first, second in ((one.steps, other.steps), (one.events, other.events), (one.pairs, other.pairs)):
+    for first, second in (
+        (one.steps, other.steps),
+        (one.events, other.events),
+        (one.pairs, other.pairs),
+    ):
         assert len(first) == len(second)
         for field in set(first.dtype.names or ()) - MEASURED_TIMES:
             np.testing.assert_array_equal(first[field], second[field], err_msg=field)
@@ -162,7 +188,9 @@ def num_recorded(path: Path) -> int:
     return len(seismograd.open_run(path).steps) if (path / "meta.json").exists() else 0
 
 
-def test_a_model_that_never_changes_is_one_segment_however_its_rows_were_made(tmp_path: Path) -> None:
+def test_a_model_that_never_changes_is_one_segment_however_its_rows_were_made(
+    tmp_path: Path,
+) -> None:
     loop = Loop()
     recording = seismograd.watch(loop.model, loop.optimizer, out=tmp_path / "run")
     with recording:

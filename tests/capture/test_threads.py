@@ -16,7 +16,9 @@ from tests.capture.loops import loss_of, mlp
 STEPS = 12
 
 
-def train(model: torch.nn.Module, together: threading.Barrier, norms: list[float], first_batch: int) -> None:
+def train(
+    model: torch.nn.Module, together: threading.Barrier, norms: list[float], first_batch: int
+) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(STEPS):
         together.wait()
@@ -25,7 +27,17 @@ def train(model: torch.nn.Module, together: threading.Barrier, norms: list[float
             together.wait()
             loss_of(model, first_batch + 2 * step + micro).backward()  # type: ignore[arg-type]
         norms.append(
-            float(torch.linalg.vector_norm(torch.cat([p.grad.double().flatten() for p in model.parameters() if p.grad is not None])))
+            float(
+                torch.linalg.vector_norm(
+                    torch.cat(
+                        [
+                            p.grad.double().flatten()
+                            for p in model.parameters()
+                            if p.grad is not None
+                        ]
+                    )
+                )
+            )
         )
         together.wait()
         optimizer.step()
@@ -51,10 +63,18 @@ def test_two_threads_give_each_its_own_iterations() -> None:
     one.finish()
     assert one.guard.failures == {}, notes
     assert [int(row.step["iteration"]) for row in rows] == list(range(2 * STEPS))
-    measured = [frozenset(p.name for i, p in enumerate(row.parameters) if row.state[i] >= State.ZERO) for row in rows]
+    measured = [
+        frozenset(p.name for i, p in enumerate(row.parameters) if row.state[i] >= State.ZERO)
+        for row in rows
+    ]
     assert sorted(map(len, set(measured))) == [6, 6]
     found = {
-        columns: [float(row.step["grad_norm"]) for row, own in zip(rows, measured, strict=True) if own == columns] for columns in measured
+        columns: [
+            float(row.step["grad_norm"])
+            for row, own in zip(rows, measured, strict=True)
+            if own == columns
+        ]
+        for columns in measured
     }
     assert sorted(map(len, found.values())) == [STEPS, STEPS]
     for recorded, expected in zip(sorted(found.values()), sorted(norms.values()), strict=True):

@@ -1,4 +1,6 @@
-"""Frameworks that call backward from within the step: what they clip and accumulate is of the right step."""
+"""Frameworks that call backward from within the step: what they clip and accumulate is of the
+right step.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import seismograd
-from seismograd.record.reader import Run, open_run
 from seismograd.diagnosis.engine import diagnose
+from seismograd.record.reader import Run, open_run
 from tests.capture.watched import watched
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
@@ -26,7 +28,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 
 def points(num: int = 80) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(num, 8, generator=generator), torch.randint(0, 3, (num,), generator=generator)
+    return torch.randn(num, 8, generator=generator), torch.randint(
+        0, 3, (num,), generator=generator
+    )
 
 
 def net() -> nn.Sequential:
@@ -97,7 +101,11 @@ def test_two_optimizers_that_lightning_steps_by_hand(tmp_path: Path) -> None:
             for number, optimizer in enumerate(self.optimizers()):
                 self.toggle_optimizer(optimizer)
                 made = self.maker(given[0])
-                loss = self.critic(made).square().mean() if number else (self.critic(made) - 1).square().mean()
+                loss = (
+                    self.critic(made).square().mean()
+                    if number
+                    else (self.critic(made) - 1).square().mean()
+                )
                 optimizer.zero_grad()
                 self.manual_backward(loss)
                 self.losses.append(loss.item())
@@ -105,7 +113,9 @@ def test_two_optimizers_that_lightning_steps_by_hand(tmp_path: Path) -> None:
                 self.untoggle_optimizer(optimizer)
 
         def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-            return [torch.optim.Adam(part.parameters(), lr=1e-3) for part in (self.maker, self.critic)]
+            return [
+                torch.optim.Adam(part.parameters(), lr=1e-3) for part in (self.maker, self.critic)
+            ]
 
     module = Manual()
     run = fitted(module, tmp_path / "run", 6, max_epochs=2)
@@ -135,8 +145,8 @@ torch.manual_seed(0)
 x, y = torch.randn(80, 8).numpy(), torch.randint(0, 3, (80,)).numpy()
 module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
 clip = ("clip", GradientNormClipping(1e-3))
-options = {"max_epochs": 2, "batch_size": 16, "train_split": None, "verbose": 0, "callbacks": [clip]}
-net = Counted(module, criterion=torch.nn.CrossEntropyLoss, **options)
+options = {"max_epochs": 2, "batch_size": 16, "train_split": None, "verbose": 0}
+net = Counted(module, criterion=torch.nn.CrossEntropyLoss, callbacks=[clip], **options)
 GridSearchCV(net, {"lr": [0.01, 0.1]}, cv=2, refit=True).fit(x, y)
 print("losses", json.dumps(losses))
 """
@@ -147,9 +157,15 @@ def test_the_clip_of_skorch_and_each_step_of_a_grid_search(tmp_path: Path) -> No
     pytest.importorskip("sklearn")
     (tmp_path / "search.py").write_text(GRID_SEARCH, encoding="utf8")
     command = [sys.executable, "-m", "seismograd", "run", "--out", "record", "search.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
-    losses = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("losses")).removeprefix("losses"))
+    losses = json.loads(
+        next(line for line in done.stdout.splitlines() if line.startswith("losses")).removeprefix(
+            "losses"
+        )
+    )
     run = open_run(tmp_path / "record")
     np.testing.assert_allclose(run.steps["loss"], losses, rtol=1e-6)
     np.testing.assert_allclose(run.steps["clip_limit"], 1e-3)
@@ -168,6 +184,10 @@ def test_the_optimizer_of_fastai() -> None:
             nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
             optimizer.step()
             optimizer.zero_grad()
-    assert [float(row.step["lr"]) for row in kept.rows] == pytest.approx([0.1, 0.05, 0.1 / 3, 0.025])
-    assert [float(row.step["applied_norm"]) for row in kept.rows] == pytest.approx([1e-3] * 4, rel=1e-2)
+    assert [float(row.step["lr"]) for row in kept.rows] == pytest.approx(
+        [0.1, 0.05, 0.1 / 3, 0.025]
+    )
+    assert [float(row.step["applied_norm"]) for row in kept.rows] == pytest.approx(
+        [1e-3] * 4, rel=1e-2
+    )
     assert "by hand" not in {optimizer.name for optimizer in kept.session.optimizers}

@@ -1,4 +1,6 @@
-"""The probe says what each step changed of the weights: as float64 has it, for every parameter in turn, without touching anything."""
+"""The probe says what each step changed of the weights: as float64 has it, for every parameter
+in turn, without touching anything.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.capture.events import HUB
-from seismograd.capture.probes.update_probe import EVERY, NUM_DENSE, UpdateProbe, box, flat
 from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.capture.probes.update_probe import EVERY, NUM_DENSE, UpdateProbe, box, flat
 from seismograd.capture.session import Session
 from seismograd.measure.backend_selection import best_backend, best_copies
 from seismograd.measure.weight_updates import compare, keep
@@ -26,12 +28,23 @@ Step = Callable[[], object]
 
 
 class Watched:
-    """The rows of a program, and what its steps did to each parameter  # before, after, gradient, in float64."""
+    """The rows of a program, and what its steps did to each parameter  # before, after,
+    gradient, in float64.
+    """
 
-    def __init__(self, model: torch.nn.Module, *optimizers: torch.optim.Optimizer, sampling: bool = True) -> None:
+    def __init__(
+        self, model: torch.nn.Module, *optimizers: torch.optim.Optimizer, sampling: bool = True
+    ) -> None:
         self.rows: list[Row] = []
         self.notes: list[Note] = []
-        self.session = Session(best_backend(), self.rows.append, self.notes.append, [model], optimizers, sampling=sampling)
+        self.session = Session(
+            best_backend(),
+            self.rows.append,
+            self.notes.append,
+            [model],
+            optimizers,
+            sampling=sampling,
+        )
         self._parameters = dict(model.named_parameters())
         self.changes: list[dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]] = []
 
@@ -40,7 +53,11 @@ class Watched:
         step()
         self.changes.append(
             {
-                name: (before[name], p.detach().double().clone(), torch.zeros(p.shape) if p.grad is None else p.grad.double().clone())
+                name: (
+                    before[name],
+                    p.detach().double().clone(),
+                    torch.zeros(p.shape) if p.grad is None else p.grad.double().clone(),
+                )
                 for name, p in self._parameters.items()
             }
         )
@@ -48,7 +65,11 @@ class Watched:
     def probed(self, number: int) -> dict[str, tuple[float, float]]:
         row = self.rows[number]
         ratios, unmoved = row.values["update_ratio"], row.values["unmoved"]
-        return {p.name: (ratios[i], unmoved[i]) for i, p in enumerate(row.parameters) if not np.isnan(ratios[i])}
+        return {
+            p.name: (ratios[i], unmoved[i])
+            for i, p in enumerate(row.parameters)
+            if not np.isnan(ratios[i])
+        }
 
     def expected(self, number: int, name: str) -> tuple[float, float]:
         before, after, gradient = self.changes[number][name]
@@ -58,7 +79,9 @@ class Watched:
 
 
 @contextmanager
-def watched(model: torch.nn.Module, *optimizers: torch.optim.Optimizer, sampling: bool = True) -> Iterator[Watched]:
+def watched(
+    model: torch.nn.Module, *optimizers: torch.optim.Optimizer, sampling: bool = True
+) -> Iterator[Watched]:
     kept = Watched(model, *optimizers, sampling=sampling)
     HUB.attach(kept.session)
     try:
@@ -71,10 +94,14 @@ def watched(model: torch.nn.Module, *optimizers: torch.optim.Optimizer, sampling
 
 def net(width: int = 8, dtype: torch.dtype = torch.float32) -> torch.nn.Sequential:
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.ReLU(), torch.nn.Linear(width, 3)).to(dtype)
+    return torch.nn.Sequential(
+        torch.nn.Linear(4, width), torch.nn.ReLU(), torch.nn.Linear(width, 3)
+    ).to(dtype)
 
 
-def train(kept: Watched, model: torch.nn.Module, optimizer: torch.optim.Optimizer, num_steps: int) -> None:
+def train(
+    kept: Watched, model: torch.nn.Module, optimizer: torch.optim.Optimizer, num_steps: int
+) -> None:
     dtype = next(model.parameters()).dtype
     for _ in range(num_steps):
         optimizer.zero_grad()
@@ -84,7 +111,9 @@ def train(kept: Watched, model: torch.nn.Module, optimizer: torch.optim.Optimize
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
-def test_ratio_and_unmoved_are_those_of_float64(dtype: torch.dtype, kind: type[torch.optim.Optimizer]) -> None:
+def test_ratio_and_unmoved_are_those_of_float64(
+    dtype: torch.dtype, kind: type[torch.optim.Optimizer]
+) -> None:
     model = net(dtype=dtype)
     optimizer = kind(model.parameters(), lr=1e-3)
     with watched(model, optimizer) as kept:
@@ -123,11 +152,18 @@ def test_each_of_many_parameters_comes_every_tenth_step() -> None:
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_of_a_large_tensor_a_slice_is_compared_and_another_one_the_next_time(transposed: bool) -> None:
+def test_of_a_large_tensor_a_slice_is_compared_and_another_one_the_next_time(
+    transposed: bool,
+) -> None:
     weight = torch.nn.Parameter(torch.ones(1000, 200).t() if transposed else torch.ones(200, 1000))
     weight.grad = torch.zeros_like(weight)
     probe, room, numbers = UpdateProbe(), 16384, np.arange(200_000).reshape(200, 1000)
-    slices = [numbers[box((200, 1000), room, turn)] if transposed else numbers.ravel()[slice_of(200_000, room, turn)] for turn in (0, 1)]
+    slices = [
+        numbers[box((200, 1000), room, turn)]
+        if transposed
+        else numbers.ravel()[slice_of(200_000, room, turn)]
+        for turn in (0, 1)
+    ]
     assert slices[0].ravel()[0] != slices[1].ravel()[0]
     for turn, chosen in enumerate(slices):
         marks = torch.from_numpy(np.isin(numbers, chosen))
@@ -146,7 +182,9 @@ def slice_of(count: int, room: int, turn: int) -> slice:
 
 
 @given(st.integers(1, 500), st.integers(1, 300))
-def test_the_turns_go_through_all_of_a_contiguous_tensor_in_pieces_that_fit(count: int, room: int) -> None:
+def test_the_turns_go_through_all_of_a_contiguous_tensor_in_pieces_that_fit(
+    count: int, room: int
+) -> None:
     seen = set[int]()
     for turn in range(-(-count // room)):
         piece = range(count)[slice_of(count, room, turn)]
@@ -156,7 +194,9 @@ def test_the_turns_go_through_all_of_a_contiguous_tensor_in_pieces_that_fit(coun
 
 
 @given(st.lists(st.integers(1, 6), max_size=4), st.integers(1, 300))
-def test_the_turns_go_through_all_of_a_tensor_in_pieces_that_fit(shape: list[int], room: int) -> None:
+def test_the_turns_go_through_all_of_a_tensor_in_pieces_that_fit(
+    shape: list[int], room: int
+) -> None:
     numbers = np.arange(math.prod(shape)).reshape(shape)
     seen = set[int]()
     for turn in range(numbers.size):
@@ -174,7 +214,9 @@ def test_the_scalars_copied_in_a_step_are_bounded() -> None:
     probe = UpdateProbe()
     probe.step_begins(parameters, closure=False, num_requested=probe.num_requested(len(parameters)))
     assert probe._pending is not None
-    copied = sum(count for *_, count in probe._pending.slices) + sum(group.numbers.numel() for group in probe._pending.kept)
+    copied = sum(count for *_, count in probe._pending.slices) + sum(
+        group.numbers.numel() for group in probe._pending.kept
+    )
     assert 0 < copied <= 30 * 500 * 400 / 200
 
 
@@ -202,13 +244,18 @@ def test_a_step_that_raised_is_not_taken_for_the_beginning_of_a_later_one() -> N
 
     with watched(model, optimizer) as kept:
         for number in range(NUM_DENSE):
-            train(kept, model, optimizer, 3)  # so that turns come in these steps, and in those that raise
+            # so that turns come in these steps, and in those that raise
+            train(kept, model, optimizer, 3)
             if number >= NUM_DENSE // 2:
                 with pytest.raises(RuntimeError):
                     optimizer.step(broken)
                 with torch.no_grad():
                     model[0].weight.add_(0.01)  # which no step did
-    seen = [ratio for row in kept.rows for ratio in row.values["update_ratio"][~np.isnan(row.values["update_ratio"])]]
+    seen = [
+        ratio
+        for row in kept.rows
+        for ratio in row.values["update_ratio"][~np.isnan(row.values["update_ratio"])]
+    ]
     assert len(seen) > NUM_DENSE
     assert set(seen) == {0.0}
 
@@ -234,7 +281,9 @@ def test_the_kernel_and_torch_say_the_same(dtype: torch.dtype, seed: int, count:
     copies.keep([(weight, gradient, 0, count)])
     weight.copy_(after)
     (expected,) = compare(kept, [weight], None)
-    np.testing.assert_allclose(copies.compare([(weight, None, 0, count)]), expected.numbers.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(
+        copies.compare([(weight, None, 0, count)]), expected.numbers.numpy(), rtol=1e-12
+    )
 
 
 def test_a_closure_is_probed_around_the_whole_step() -> None:
@@ -306,7 +355,9 @@ def test_weights_of_zero_have_an_infinite_ratio_and_no_gradient_has_no_share() -
     zeros.grad, idle.grad = torch.ones(3), torch.zeros(3)
     probe, found = UpdateProbe(), list[tuple[float, float]]()
     for _ in range(2):
-        probe.step_begins([zeros, idle], closure=False, num_requested=probe.num_requested(len([zeros, idle])))
+        probe.step_begins(
+            [zeros, idle], closure=False, num_requested=probe.num_requested(len([zeros, idle]))
+        )
         with torch.no_grad():
             zeros -= 0.1
         probed = probe.step_ends(ParameterTable(), None)
@@ -321,4 +372,7 @@ def test_the_light_level_does_not_probe() -> None:
     with watched(model, optimizer, sampling=False) as kept:
         train(kept, model, optimizer, 4)
     assert all(kept.probed(number) == {} for number in range(4))
-    assert all((row.state == State.FINITE).all() and row.step["flags"] == StepFlag.NONE for row in kept.rows)
+    assert all(
+        (row.state == State.FINITE).all() and row.step["flags"] == StepFlag.NONE
+        for row in kept.rows
+    )

@@ -31,7 +31,9 @@ class Watched:
 
     def column(self, kind: EventKind, name: str) -> list[float]:
         """A field of every event of a kind, in order."""
-        return [float(event[name]) for row in self.rows for event in row.events if event["kind"] == kind]
+        return [
+            float(event[name]) for row in self.rows for event in row.events if event["kind"] == kind
+        ]
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""`seismograd bench` measures beside a model of ours or the user's, and says so in a table or in JSON."""
+"""`seismograd bench` measures beside a model of ours or the user's, and says so in a table or in
+JSON.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,13 @@ import pytest
 import torch
 
 from seismograd.bench.contenders import WatchedTraining, contenders
-from seismograd.bench.models import MODELS, Workload, user_model
 from seismograd.bench.cost_table import table
+from seismograd.bench.models import MODELS, Workload, user_model
 from seismograd.bench.timing import STEPS, Cost, Result, Spread, measure
 from seismograd.errors import SeismogradError
 from seismograd.i18n import use_language
-from seismograd.settings.levels import LEVELS
 from seismograd.record.reader import open_run
+from seismograd.settings.levels import LEVELS
 from tests.cli.test_commands import seismograd
 from tests.views.golden import rendered
 
@@ -48,7 +50,12 @@ def failing():
 
 def tiny() -> Workload:
     model = torch.nn.Linear(3, 2)
-    return Workload("tiny", model, torch.optim.SGD(model.parameters(), 0.1), lambda: model(torch.ones(4, 3)).square().mean())
+    return Workload(
+        "tiny",
+        model,
+        torch.optim.SGD(model.parameters(), 0.1),
+        lambda: model(torch.ones(4, 3)).square().mean(),
+    )
 
 
 def test_all_contenders_are_measured_in_turn_beside_the_bare_step() -> None:
@@ -57,7 +64,9 @@ def test_all_contenders_are_measured_in_turn_beside_the_bare_step() -> None:
     names = [cost.name for cost in result.costs]
     assert names[: 1 + len(LEVELS)] == ["bare", *(f"seismograd, {level}" for level in LEVELS)]
     assert {"norm().item() of each", "_foreach_norm", "clip_grad_norm_"} <= set(names)
-    assert all(0 < cost.step_s.low <= cost.step_s.median <= cost.step_s.high for cost in result.costs)
+    assert all(
+        0 < cost.step_s.low <= cost.step_s.median <= cost.step_s.high for cost in result.costs
+    )
     assert result.costs[0].share == Spread(0.0, 0.0, 0.0)
     assert [done for done, _ in ticks] == list(range(1, ticks[0][1] + 1))
 
@@ -89,7 +98,9 @@ def test_what_cannot_begin_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch)
     assert failed == ["OSError: no room"] * len(LEVELS)
 
 
-@pytest.mark.parametrize(("name", "tensors", "millions"), [("mlp", 4, 0.2), ("many", 1000, 2.1), ("gpt", 100, 17.4)])
+@pytest.mark.parametrize(
+    ("name", "tensors", "millions"), [("mlp", 4, 0.2), ("many", 1000, 2.1), ("gpt", 100, 17.4)]
+)
 def test_the_models_have_the_sizes_that_are_said(name: str, tensors: int, millions: float) -> None:
     workload = MODELS[name]()
     assert workload.num_tensors == tensors
@@ -104,10 +115,21 @@ OF_THE_USERS = ("wrong", "without_gradient", "without_optimizer", "failing")
 
 @pytest.mark.parametrize(
     "target",
-    ["nothing", "no_such_module:f", ".:f", "math:no_such_function", "math:pi", "os:getcwd", "json:dumps", "half_written:f",
-     *(f"models_of_mine:{name}" for name in OF_THE_USERS)],
-)  # fmt: skip
-def test_a_model_that_is_none_is_refused_with_a_mend(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [
+        "nothing",
+        "no_such_module:f",
+        ".:f",
+        "math:no_such_function",
+        "math:pi",
+        "os:getcwd",
+        "json:dumps",
+        "half_written:f",
+        *(f"models_of_mine:{name}" for name in OF_THE_USERS),
+    ],
+)
+def test_a_model_that_is_none_is_refused_with_a_mend(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "half_written.py").write_text("def f(:\n")
     (tmp_path / "models_of_mine.py").write_text(TINY)
     monkeypatch.chdir(tmp_path)
@@ -118,7 +140,9 @@ def test_a_model_that_is_none_is_refused_with_a_mend(target: str, tmp_path: Path
     assert len(raised.value.line().splitlines()) == 1
 
 
-def test_the_command_answers_for_a_model_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_answers_for_a_model_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine.py").write_text(TINY)
     monkeypatch.chdir(tmp_path)
     done = seismograd("bench", "--model", "mine:tiny", "--quick", "--json")
@@ -139,7 +163,11 @@ def test_the_table_says_what_is_over_the_bare_step() -> None:
         Cost("seismograd, normal", spread, Spread(0.01, 0.0234, 0.05), Spread(0.01, 0.02, 0.03)),
     )
     with use_language("en"):
-        said = rendered(table([Result("mine", 2, 1_500_000, 5, costs, ("OSError: no room",))]), width=100)
+        said = rendered(
+            table([Result("mine", 2, 1_500_000, 5, costs, ("OSError: no room",))]), width=100
+        )
     assert "mine: 1.5 M in 2 tensors" in said
-    assert "seismograd, normal 2.000 +2.3% (+1.0 … +5.0) +2.0% (+1.0 … +3.0)" in " ".join(said.split())
+    assert "seismograd, normal 2.000 +2.3% (+1.0 … +5.0) +2.0% (+1.0 … +3.0)" in " ".join(
+        said.split()
+    )
     assert "left out: OSError: no room" in said

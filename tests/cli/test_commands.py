@@ -18,15 +18,23 @@ from tests.views.test_step import AS_IN_THE_ISSUE
 
 
 def surroundings(**changes: str) -> dict[str, str]:
-    """The environment of a command: this interpreter's path, an English locale, nothing that says how wide or colourful."""
+    """The environment of a command: this interpreter's path, an English locale, nothing that
+    says how wide or colourful.
+    """
     left_out = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LANGUAGE", "LC_ALL", "LC_MESSAGES")
     path = os.pathsep.join(str(Path(each).resolve()) for each in sys.path if each)
-    return {name: value for name, value in os.environ.items() if name not in left_out} | {"PYTHONPATH": path, "LANG": "C.UTF-8"} | changes
+    return (
+        {name: value for name, value in os.environ.items() if name not in left_out}
+        | {"PYTHONPATH": path, "LANG": "C.UTF-8"}
+        | changes
+    )
 
 
 def seismograd(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "seismograd", *arguments]
-    return subprocess.run(command, env=surroundings(**environment), capture_output=True, encoding="utf-8", check=False)
+    return subprocess.run(
+        command, env=surroundings(**environment), capture_output=True, encoding="utf-8", check=False
+    )
 
 
 def test_show_in_chinese_prints_the_lines_of_the_issue_and_nothing_else(tmp_path: Path) -> None:
@@ -53,7 +61,11 @@ def test_a_pipe_gets_the_result_only_and_no_colour(tmp_path: Path) -> None:
 
 def test_check_exits_with_1_when_a_finding_is_an_error(tmp_path: Path) -> None:
     nan = float("nan")
-    broken = block([[1.0, 1.0]] * 3 + [[nan, 1.0]] * 5, loss=[1.0] * 3 + [nan] * 5, parameters=make_parameters(2))
+    broken = block(
+        [[1.0, 1.0]] * 3 + [[nan, 1.0]] * 5,
+        loss=[1.0] * 3 + [nan] * 5,
+        parameters=make_parameters(2),
+    )
     write_run(tmp_path / "run", [broken])
     done = seismograd("check", str(tmp_path / "run"), "--format", "json")
     content = json.loads(done.stdout)
@@ -62,7 +74,9 @@ def test_check_exits_with_1_when_a_finding_is_an_error(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_check_exits_with_0_when_nothing_is_wrong_or_nothing_could_be_judged(tmp_path: Path) -> None:
+def test_check_exits_with_0_when_nothing_is_wrong_or_nothing_could_be_judged(
+    tmp_path: Path,
+) -> None:
     without_steps(tmp_path / "nothing")
     done = seismograd("check", str(tmp_path / "nothing"), "--format", "json")
     assert done.returncode == 0
@@ -84,7 +98,9 @@ def test_what_is_to_be_known_of_the_record_is_said_on_stderr(tmp_path: Path) -> 
         assert words in done.stderr
 
 
-@pytest.mark.parametrize("command", [("show",), ("check",), ("runs",), ("rules",), ("explain", "SG101")])
+@pytest.mark.parametrize(
+    "command", [("show",), ("check",), ("runs",), ("rules",), ("explain", "SG101")]
+)
 def test_on_a_terminal_the_next_command_is_named(tmp_path: Path, command: tuple[str, ...]) -> None:
     small_net(tmp_path / "runs" / "it")
     arguments = [*command, "runs/it"] if command[0] in ("show", "check") else [*command]
@@ -104,14 +120,22 @@ def test_on_a_terminal_the_next_command_is_named(tmp_path: Path, command: tuple[
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["show", "nowhere"], ["rules", "--format", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["run", "--help"], ["show", "nowhere"], ["rules", "--format", "x"]],
+)
 def test_no_command_loads_torch_and_help_loads_no_numpy_either(arguments: list[str]) -> None:
     program = (
         "import sys\nfrom seismograd.cli import main\nmain(sys.argv[1:])\n"
-        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'numpy'}), file=sys.stderr)"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'numpy'}), "
+        "file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], env=surroundings(), capture_output=True, encoding="utf-8", check=False
+        [sys.executable, "-c", program, *arguments],
+        env=surroundings(),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
     )
     heavy = done.stderr.splitlines()[-1]
     assert heavy in ("[]", "['numpy']") if arguments[0] == "show" else heavy == "[]"
@@ -126,8 +150,20 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     from tests.synthetic import info
 
     write_run(tmp_path / "run", [long], run_info=info(elements=("net.0.weight[0,0]",)))
-    command = [sys.executable, "-m", "seismograd", "show", str(tmp_path / "run"), "--element", "net.0.weight[0,0]", "--format", "plain"]
-    with subprocess.Popen(command, env=surroundings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "seismograd",
+        "show",
+        str(tmp_path / "run"),
+        "--element",
+        "net.0.weight[0,0]",
+        "--format",
+        "plain",
+    ]
+    with subprocess.Popen(
+        command, env=surroundings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()

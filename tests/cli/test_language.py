@@ -1,4 +1,6 @@
-"""`--lang` may stand before the command or among its options, but what follows the script is the script's."""
+"""`--lang` may stand before the command or among its options, but what follows the script is the
+script's.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ from seismograd.errors import SeismogradError
         ("--lang zh show runs/x --lang en", "en", "show runs/x"),
         ("run --lang zh train.py --lang fr", "zh", "run train.py --lang fr"),
         ("run --out here train.py --lang fr", None, "run --out here train.py --lang fr"),
-        ("run --out=here -q --lang en train.py --lang fr", "en", "run --out=here -q train.py --lang fr"),
+        (
+            "run --out=here -q --lang en train.py --lang fr",
+            "en",
+            "run --out=here -q train.py --lang fr",
+        ),
         ("run -m package.train --lang fr", None, "run -m package.train --lang fr"),
         ("run -- train.py --lang fr", None, "run -- train.py --lang fr"),
         ("show --param --lang", None, "show --param --lang"),
@@ -27,7 +33,9 @@ from seismograd.errors import SeismogradError
         ("", None, ""),
     ],
 )
-def test_the_language_is_taken_out_of_our_arguments_only(line: str, lang: str | None, rest: str) -> None:
+def test_the_language_is_taken_out_of_our_arguments_only(
+    line: str, lang: str | None, rest: str
+) -> None:
     assert split_language(line.split(), application()) == (lang, rest.split())
 
 

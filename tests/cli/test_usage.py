@@ -7,37 +7,58 @@ from pathlib import Path
 import pytest
 
 from seismograd.cli import COMMANDS, application, main
-from seismograd.views.text_layout import cell_width
 from seismograd.record.layout import META
 from seismograd.views.formats import format_list
+from seismograd.views.text_layout import cell_width
 from tests.synthetic import write_run
 from tests.views.samples import small_net
 
 BAD_LINES = (
     (["shw"], "there is no command 'shw' · did you mean show?"),
-    (["xyzzy"], "there is no command 'xyzzy' · the commands are run, show, check, explain, rules, runs"),
+    (
+        ["xyzzy"],
+        "there is no command 'xyzzy' · the commands are run, show, check, explain, rules, runs",
+    ),
     (["--vresion"], "seismograd has no option --vresion · did you mean --version?"),
     (["show"], "RUN is missing · see seismograd show --help"),
     (["run", "--quite", "x.py"], "seismograd run has no option --quite · did you mean --quiet?"),
-    (["run", "--budget", "much", "x.py"], "--budget needs a number of per cent, not 'much' · such as 2"),
-    (["run", "--budget", "-1", "x.py"], "--budget needs a number of per cent, not '-1' · such as 2"),
-    (["run", "--budget", "300%", "x.py"], "--budget needs a number of per cent, not '300%' · such as 2"),
+    (
+        ["run", "--budget", "much", "x.py"],
+        "--budget needs a number of per cent, not 'much' · such as 2",
+    ),
+    (
+        ["run", "--budget", "-1", "x.py"],
+        "--budget needs a number of per cent, not '-1' · such as 2",
+    ),
+    (
+        ["run", "--budget", "300%", "x.py"],
+        "--budget needs a number of per cent, not '300%' · such as 2",
+    ),
     (["view", "A_FILE"], "is a file; a run is a directory"),
     (["show", "RUN", "--stp", "3"], "seismograd show has no option --stp · did you mean --step?"),
     (["show", "RUN", "--step"], "--step needs a value"),
     (["show", "RUN", "--step", "last"], "--step does not take 'last' · give a whole number"),
     (["show", "RUN", "--step", "-1"], "there is no step -1 · the run has the steps 0 to 2"),
     (["show", "RUN", "--step", "3"], "there is no step 3 · the run has the steps 0 to 2"),
-    (["show", "RUN", "--format", "xml"], "there is no format 'xml' · the formats are table, plain, json"),
+    (
+        ["show", "RUN", "--format", "xml"],
+        "there is no format 'xml' · the formats are table, plain, json",
+    ),
     (["show", "RUN", "--param", "fc3.*"], "no parameter matches 'fc3.*' · the nearest names are "),
     (["show", "RUN", "--element", "fc1.weight"], "'fc1.weight' does not name an element"),
-    (["show", "RUN", "--element", "fc1.weight[0,0]"], "the run did not record fc1.weight[0,0] · record it with: seismograd run --element"),
+    (
+        ["show", "RUN", "--element", "fc1.weight[0,0]"],
+        "the run did not record fc1.weight[0,0] · record it with: seismograd run --element",
+    ),
     (["show", "RUN", "extra", "more"], "seismograd show does not take extra more"),
     (["show", "NOWHERE"], "NOWHERE"),
     (["show", "EMPTY"], "EMPTY"),
     (["show", "A_FILE"], "A_FILE"),
     (["show", "WITHOUT_STEPS"], "no optimizer step was recorded in "),
-    (["check", "RUN", "--format", "xml"], "there is no format 'xml' · the formats are text, json, github, sarif, junit"),
+    (
+        ["check", "RUN", "--format", "xml"],
+        "there is no format 'xml' · the formats are text, json, github, sarif, junit",
+    ),
     (["check", "NOWHERE"], "NOWHERE"),
     (["explain"], "RULE is missing"),
     (["explain", "SG999"], "there is no rule 'SG999'"),
@@ -55,13 +76,20 @@ def positions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "A_FILE").write_text("not a run")
     write_run(tmp_path / "WITHOUT_STEPS", [])
-    return {name: str(tmp_path / name) for name in ("RUN", "EMPTY", "A_FILE", "WITHOUT_STEPS", "NOWHERE")}
+    return {
+        name: str(tmp_path / name)
+        for name in ("RUN", "EMPTY", "A_FILE", "WITHOUT_STEPS", "NOWHERE")
+    }
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize(("line", "says"), BAD_LINES, ids=[" ".join(line) for line, _ in BAD_LINES])
 def test_bad_input_is_one_line_with_the_mend(
-    positions: dict[str, str], capsys: pytest.CaptureFixture[str], line: list[str], says: str, lang: str
+    positions: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    line: list[str],
+    says: str,
+    lang: str,
 ) -> None:
     assert main(["--lang", lang, *(positions.get(word, word) for word in line)]) == 2
     out, err = capsys.readouterr()
@@ -75,12 +103,16 @@ def test_bad_input_is_one_line_with_the_mend(
         assert cell_width(err) > len(err)
 
 
-def test_an_unknown_language_is_answered_in_that_of_the_locale(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_language_is_answered_in_that_of_the_locale(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["show", "RUN", "--lang", "fr"]) == 2
     assert "--lang does not know 'fr' · say --lang en or --lang zh" in capsys.readouterr().err
 
 
-def test_a_run_of_a_newer_schema_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_a_newer_schema_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = write_run(tmp_path / "run", [])
     meta = run / META
     meta.write_text(meta.read_text("utf-8").replace('"schema": 1', '"schema": 99'), "utf-8")
@@ -88,7 +120,9 @@ def test_a_run_of_a_newer_schema_is_refused_in_one_line(tmp_path: Path, capsys: 
     assert "newer seismograd" in capsys.readouterr().err
 
 
-def test_every_command_has_a_page_of_help_in_both_languages(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_a_page_of_help_in_both_languages(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for entry in COMMANDS:
         assert main([entry.name, "--help", "--lang", "en"]) == 0
         english = capsys.readouterr().out
@@ -99,12 +133,16 @@ def test_every_command_has_a_page_of_help_in_both_languages(capsys: pytest.Captu
         assert "Options:" in english
         assert "选项：" in chinese
         words = [
-            line.strip() for line in english.splitlines() if " " in line.strip() and not line.strip().startswith(("seismograd", "--", "-"))
+            line.strip()
+            for line in english.splitlines()
+            if " " in line.strip() and not line.strip().startswith(("seismograd", "--", "-"))
         ]
         assert [line for line in words if line in chinese and line.isascii()] == []
 
 
-def test_help_fits_eighty_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_fits_eighty_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for lang in ("en", "zh"):
         for command in ([], *([entry.name] for entry in COMMANDS)):
@@ -121,8 +159,17 @@ def test_without_a_command_the_page_of_help_is_shown(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("command", "views"), [("show", format_list.STEP_FORMATS), ("show", format_list.ELEMENT_FORMATS), ("check", format_list.DIAGNOSIS_FORMATS)]
+    ("command", "views"),
+    [
+        ("show", format_list.STEP_FORMATS),
+        ("show", format_list.ELEMENT_FORMATS),
+        ("check", format_list.DIAGNOSIS_FORMATS),
+    ],
 )
-def test_help_names_the_formats_that_there_are(command: str, views: tuple[format_list.OutputFormat[object], ...]) -> None:
-    option = next(param for param in application().commands[command].params if "--format" in param.opts)
+def test_help_names_the_formats_that_there_are(
+    command: str, views: tuple[format_list.OutputFormat[object], ...]
+) -> None:
+    option = next(
+        param for param in application().commands[command].params if "--format" in param.opts
+    )
     assert option.metavar == "|".join(view.name for view in views)

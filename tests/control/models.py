@@ -20,7 +20,13 @@ def net(dtype: torch.dtype = torch.float64) -> nn.Sequential:
 
 def batches(sizes: Sequence[int], dtype: torch.dtype = torch.float64) -> list[Batch]:
     generator = torch.Generator().manual_seed(1)
-    return [(torch.randn(n, 5, generator=generator, dtype=dtype), torch.randint(3, (n,), generator=generator)) for n in sizes]
+    return [
+        (
+            torch.randn(n, 5, generator=generator, dtype=dtype),
+            torch.randint(3, (n,), generator=generator),
+        )
+        for n in sizes
+    ]
 
 
 def joined(parts: Sequence[Batch]) -> Batch:

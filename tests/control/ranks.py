@@ -1,6 +1,8 @@
-"""A script for torchrun: two processes accumulate together, and each tells how far its gradients are from those of one batch.
+"""A script for torchrun: two processes accumulate together, and each tells how far its gradients
+are from those of one batch.
 
-Prints one JSON line a case: the largest relative error over its windows, how many there were, and whether the next window was as usual.
+Prints one JSON line a case: the largest relative error over its windows, how many there were, and
+whether the next window was as usual.
 """
 
 from __future__ import annotations
@@ -51,7 +53,11 @@ def parts(sizes: Sequence[Sequence[int]], rank: int) -> list[Batch]:
 
 
 def window_of_all(sizes: Sequence[Sequence[int]], number: int) -> list[Batch]:
-    return [batch for rank in range(len(sizes)) for batch in parts(sizes, rank)[number * NUM : (number + 1) * NUM]]
+    return [
+        batch
+        for rank in range(len(sizes))
+        for batch in parts(sizes, rank)[number * NUM : (number + 1) * NUM]
+    ]
 
 
 class Compared(torch.optim.SGD):
@@ -65,7 +71,9 @@ class Compared(torch.optim.SGD):
     def step(self, closure: None = None) -> None:
         expected = gradient_of_all(self.twin, window_of_all(self.sizes, len(self.errors)))
         used = [whole(g) for g in gradients(self.model)]
-        self.errors.append(max(float((a - b).norm() / b.norm()) for a, b in zip(used, expected, strict=True)))
+        self.errors.append(
+            max(float((a - b).norm() / b.norm()) for a, b in zip(used, expected, strict=True))
+        )
         for parameter, gradient in zip(self.twin.parameters(), expected, strict=True):
             parameter.data -= 0.1 * gradient
         super().step(closure)
@@ -76,7 +84,9 @@ def ddp(**options: Any) -> nn.Module:
 
 
 class Buffered(nn.Sequential):
-    """The same network with a buffer, which DistributedDataParallel broadcasts before a forward pass."""
+    """The same network with a buffer, which DistributedDataParallel broadcasts before a forward
+    pass.
+    """
 
     def __init__(self) -> None:
         super().__init__(*net())
@@ -94,17 +104,26 @@ def fsdp() -> nn.Module:
     return fully_shard(model, mesh=mesh)
 
 
-def windows(model: nn.Module, sizes: Sequence[Sequence[int]], out: Path | None = None, **options: Any) -> dict[str, Any]:
+def windows(
+    model: nn.Module, sizes: Sequence[Sequence[int]], out: Path | None = None, **options: Any
+) -> dict[str, Any]:
     optimizer = Compared(model, net(), sizes)
     session = None if out is None else seismograd.watch(model, optimizer, out=out)
     norms = []
-    for window in seismograd.accumulate(parts(sizes, dist.get_rank()), NUM, model=model, optimizer=optimizer, **options):
+    for window in seismograd.accumulate(
+        parts(sizes, dist.get_rank()), NUM, model=model, optimizer=optimizer, **options
+    ):
         for batch in window:
             window.backward(mean_loss(model, batch), weight=len(batch[1]))
         norms.append(float(window.step(max_norm=1e9) or 0.0))
     if session is not None:
         session.close()
-    return {"error": max(optimizer.errors), "windows": len(optimizer.errors), "norms": norms, **afterwards(model)}
+    return {
+        "error": max(optimizer.errors),
+        "windows": len(optimizer.errors),
+        "norms": norms,
+        **afterwards(model),
+    }
 
 
 def afterwards(model: nn.Module) -> dict[str, Any]:
@@ -139,7 +158,11 @@ def weight_zero(model: nn.Module) -> dict[str, Any]:
             window.backward(mean_loss(model, batch), weight=int((batch[1] != -1).sum()))
         window.step()
     expected = gradient_of_all(net(), counted)
-    return {"error": max(float((a - b).norm() / b.norm()) for a, b in zip(used, expected, strict=True)), "windows": 1, **afterwards(model)}
+    return {
+        "error": max(float((a - b).norm() / b.norm()) for a, b in zip(used, expected, strict=True)),
+        "windows": 1,
+        **afterwards(model),
+    }
 
 
 def refused(model: nn.Module) -> dict[str, Any]:
@@ -153,8 +176,15 @@ def refused(model: nn.Module) -> dict[str, Any]:
 def clipped(model: nn.Module) -> dict[str, Any]:
     """The norm of a sharded gradient is that of the whole one."""
     mean_loss(model, parts(EVEN, 0)[0]).backward()
-    exact = {2.0: gradient_norm(2.0), float("inf"): gradient_norm(float("inf")), 1.0: gradient_norm(1.0)}
-    errors = [abs(float(seismograd.clip_grad_norm_(model.parameters(), 1e9, order)) / norm - 1) for order, norm in exact.items()]
+    exact = {
+        2.0: gradient_norm(2.0),
+        float("inf"): gradient_norm(float("inf")),
+        1.0: gradient_norm(1.0),
+    }
+    errors = [
+        abs(float(seismograd.clip_grad_norm_(model.parameters(), 1e9, order)) / norm - 1)
+        for order, norm in exact.items()
+    ]
     seismograd.clip_grad_norm_(model.parameters(), 0.01)
     after = float(torch.stack([whole(g).square().sum() for g in gradients(model)]).sum().sqrt())
     model.zero_grad()
@@ -167,7 +197,10 @@ def units_error(model: nn.Module) -> float:
     for one in (model, twin):
         mean_loss(one, parts(EVEN, 0)[0]).backward()
         seismograd.clip_grad_unit_(one.parameters(), 0.05)
-    return max(float((whole(a) - b).norm() / b.norm()) for a, b in zip(gradients(model), gradients(twin), strict=True))
+    return max(
+        float((whole(a) - b).norm() / b.norm())
+        for a, b in zip(gradients(model), gradients(twin), strict=True)
+    )
 
 
 def gradient_norm(order: float) -> float:

@@ -1,4 +1,6 @@
-"""The gradient of a window is that of one batch with all its samples, however they are cut into micro-batches."""
+"""The gradient of a window is that of one batch with all its samples, however they are cut into
+micro-batches.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,12 @@ def windows_of(parts: Sequence[Batch], num: int) -> list[Sequence[Batch]]:
     return [parts[start : start + num] for start in range(0, len(parts), num)]
 
 
-def assert_as_one_batch(consumed: list[list[Tensor]], parts: Sequence[Batch], num: int, rtol: float = 1e-9) -> None:
-    """Each gradient that was consumed is that of the window's samples in one batch, by the weights of its time."""
+def assert_as_one_batch(
+    consumed: list[list[Tensor]], parts: Sequence[Batch], num: int, rtol: float = 1e-9
+) -> None:
+    """Each gradient that was consumed is that of the window's samples in one batch, by the
+    weights of its time.
+    """
     model = net(consumed[0][0].dtype)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     assert len(consumed) == math.ceil(len(parts) / num)
@@ -46,7 +52,9 @@ def assert_as_one_batch(consumed: list[list[Tensor]], parts: Sequence[Batch], nu
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.integers(1, 5))
 @settings(max_examples=25)
-def test_uneven_micro_batches_and_short_last_windows_make_no_difference(sizes: list[int], num: int) -> None:
+def test_uneven_micro_batches_and_short_last_windows_make_no_difference(
+    sizes: list[int], num: int
+) -> None:
     parts, model = batches(sizes), net()
     optimizer = Keeper(model)
     for window in seismograd.accumulate(parts, num, model=model, optimizer=optimizer):
@@ -98,16 +106,22 @@ def test_with_a_grad_scaler_the_gradient_is_the_same(max_norm: float | None) -> 
         for used, norm in zip(optimizer.consumed, norms, strict=True):
             assert norm is not None
             assert norm > max_norm
-            assert math.hypot(*(gradient.norm().item() for gradient in used)) == pytest.approx(max_norm, rel=1e-4)
+            assert math.hypot(*(gradient.norm().item() for gradient in used)) == pytest.approx(
+                max_norm, rel=1e-4
+            )
 
 
 def test_weights_cost_no_range_in_half_precision() -> None:
-    """A weight of a million times a loss scale of 2^10 would be infinite in float16; in units of the window's own it is not."""
+    """A weight of a million times a loss scale of 2^10 would be infinite in float16; in units of
+    the window's own it is not.
+    """
     model = nn.Linear(5, 3, bias=False)
     optimizer = Keeper(model, 0.0)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     inputs = torch.ones(4, 5, dtype=torch.float16)
-    for window in seismograd.accumulate([inputs] * 4, 2, model=model, optimizer=optimizer, scaler=scaler):
+    for window in seismograd.accumulate(
+        [inputs] * 4, 2, model=model, optimizer=optimizer, scaler=scaler
+    ):
         for batch in window:
             window.backward((batch @ model.weight.half().T).mean(), weight=1e6)
         window.step()
@@ -120,7 +134,9 @@ def test_a_step_that_the_scaler_leaves_out_clears_the_window() -> None:
     parts, model = batches([4, 4, 4, 4], torch.float32), net(torch.float32)
     optimizer = Keeper(model)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**4)
-    for number, window in enumerate(seismograd.accumulate(parts, 2, model=model, optimizer=optimizer, scaler=scaler)):
+    for number, window in enumerate(
+        seismograd.accumulate(parts, 2, model=model, optimizer=optimizer, scaler=scaler)
+    ):
         for batch in window:
             loss = mean_loss(model, batch)
             window.backward(loss * math.inf if number == 0 else loss)
@@ -131,8 +147,16 @@ def test_a_step_that_the_scaler_leaves_out_clears_the_window() -> None:
 
 def test_several_optimizers_step_on_one_window() -> None:
     parts, model = batches([3, 6]), net()
-    optimizers = [torch.optim.SGD(model[0].parameters(), 0.1), torch.optim.SGD(model[2].parameters(), 0.2)]
-    expected = [p - lr * g for p, g, lr in zip(model.parameters(), gradient_of_all(model, parts), (0.1, 0.1, 0.2, 0.2), strict=True)]
+    optimizers = [
+        torch.optim.SGD(model[0].parameters(), 0.1),
+        torch.optim.SGD(model[2].parameters(), 0.2),
+    ]
+    expected = [
+        p - lr * g
+        for p, g, lr in zip(
+            model.parameters(), gradient_of_all(model, parts), (0.1, 0.1, 0.2, 0.2), strict=True
+        )
+    ]
     for window in seismograd.accumulate(parts, 2, model=model, optimizer=optimizers):
         for batch in window:
             window.backward(mean_loss(model, batch), weight=len(batch[1]))
@@ -157,7 +181,9 @@ def test_equal_weights_give_the_mean_of_the_means() -> None:
     optimizer = Keeper(model)
     expected = [torch.zeros_like(p) for p in model.parameters()]
     for part in parts:
-        expected = [total + g / 2 for total, g in zip(expected, gradient_of_all(model, [part]), strict=True)]
+        expected = [
+            total + g / 2 for total, g in zip(expected, gradient_of_all(model, [part]), strict=True)
+        ]
     for window in seismograd.accumulate(parts, 2, optimizer=optimizer):
         for batch in window:
             window.backward(mean_loss(model, batch))
@@ -178,7 +204,9 @@ def test_a_window_of_one_is_plain_training_to_the_bit() -> None:
         mean_loss(theirs, batch).backward()
         optimizers[1].step()
         optimizers[1].zero_grad()
-    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
+    )
 
 
 def test_a_second_pass_goes_through_the_loader_anew() -> None:
@@ -202,9 +230,13 @@ class TestWrongUse:
 
     @pytest.fixture
     def loop(self, model: nn.Sequential) -> seismograd.Accumulation[Batch]:
-        return seismograd.accumulate(batches([2] * 4), 2, model=model, optimizer=torch.optim.SGD(model.parameters(), 0.1))
+        return seismograd.accumulate(
+            batches([2] * 4), 2, model=model, optimizer=torch.optim.SGD(model.parameters(), 0.1)
+        )
 
-    def test_a_window_that_was_not_stepped(self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]) -> None:
+    def test_a_window_that_was_not_stepped(
+        self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]
+    ) -> None:
         windows = iter(loop)
         window = next(windows)
         for batch in window:
@@ -212,12 +244,16 @@ class TestWrongUse:
         with pytest.raises(seismograd.SeismogradError, match="not stepped"):
             next(windows)
 
-    def test_backward_outside_of_the_micro_batches(self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]) -> None:
+    def test_backward_outside_of_the_micro_batches(
+        self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]
+    ) -> None:
         window = next(iter(loop))
         with pytest.raises(seismograd.SeismogradError, match="micro-batch in hand"):
             window.backward(mean_loss(model, batches([2])[0]))
 
-    def test_two_backwards_for_one_micro_batch(self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]) -> None:
+    def test_two_backwards_for_one_micro_batch(
+        self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]
+    ) -> None:
         window = next(iter(loop))
         batch = next(iter(window))
         window.backward(mean_loss(model, batch))
@@ -225,7 +261,9 @@ class TestWrongUse:
             window.backward(mean_loss(model, batch))
         assert "add several losses up first" in raised.value.line()
 
-    def test_a_window_stepped_twice_or_on_nothing(self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]) -> None:
+    def test_a_window_stepped_twice_or_on_nothing(
+        self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]
+    ) -> None:
         window = next(iter(loop))
         with pytest.raises(seismograd.SeismogradError, match="no gradient to step on"):
             window.step()
@@ -235,19 +273,25 @@ class TestWrongUse:
         with pytest.raises(seismograd.SeismogradError, match="twice"):
             window.step()
 
-    def test_gradients_from_before(self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]) -> None:
+    def test_gradients_from_before(
+        self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]
+    ) -> None:
         mean_loss(model, batches([2])[0]).backward()
         window = next(iter(loop))
         with pytest.raises(seismograd.SeismogradError, match="from before"):
             window.backward(mean_loss(model, next(iter(window))))
 
     @pytest.mark.parametrize("weight", [-1, math.nan, math.inf])
-    def test_a_weight_that_is_none(self, weight: float, model: nn.Sequential, loop: seismograd.Accumulation[Batch]) -> None:
+    def test_a_weight_that_is_none(
+        self, weight: float, model: nn.Sequential, loop: seismograd.Accumulation[Batch]
+    ) -> None:
         window = next(iter(loop))
         with pytest.raises(seismograd.SeismogradError, match="weight"):
             window.backward(mean_loss(model, next(iter(window))), weight=weight)
 
-    def test_a_loss_that_is_not_one_number(self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]) -> None:
+    def test_a_loss_that_is_not_one_number(
+        self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]
+    ) -> None:
         window = next(iter(loop))
         with pytest.raises(seismograd.SeismogradError, match="one number"):
             window.backward(model(next(iter(window))[0]))
@@ -261,7 +305,9 @@ class TestWrongUse:
         with pytest.raises(seismograd.SeismogradError, match="closure"):
             seismograd.accumulate([], 2, optimizer=torch.optim.LBFGS(model.parameters()))
 
-    def test_the_plain_object_and_the_windows_mixed_up(self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]) -> None:
+    def test_the_plain_object_and_the_windows_mixed_up(
+        self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]
+    ) -> None:
         with pytest.raises(seismograd.SeismogradError):
             loop.backward(mean_loss(model, batches([2])[0]))
         plain = seismograd.accumulate(optimizer=torch.optim.SGD(model.parameters(), 0.1))
@@ -300,12 +346,16 @@ class TestWatched:
 
     SIZES = (5, 3, 8, 2, 7)
 
-    def train(self, out: Path | None, scaler: bool = False, max_norm: float | None = 0.2, bad: int = -1) -> nn.Sequential:
+    def train(
+        self, out: Path | None, scaler: bool = False, max_norm: float | None = 0.2, bad: int = -1
+    ) -> nn.Sequential:
         parts, model = batches(self.SIZES), net()
         optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
         amp = torch.amp.GradScaler("cpu", init_scale=256.0) if scaler else None
         session = None if out is None else seismograd.watch(model, optimizer, out=out)
-        for number, window in enumerate(seismograd.accumulate(parts, 2, model=model, optimizer=optimizer, scaler=amp)):
+        for number, window in enumerate(
+            seismograd.accumulate(parts, 2, model=model, optimizer=optimizer, scaler=amp)
+        ):
             for batch in window:
                 loss = mean_loss(model, batch)
                 window.backward(loss * math.nan if number == bad else loss, weight=len(batch[1]))
@@ -316,9 +366,16 @@ class TestWatched:
 
     @pytest.mark.parametrize("scaler", [False, True])
     @pytest.mark.parametrize("max_norm", [None, 0.2])
-    def test_it_is_recorded_as_one_batch(self, scaler: bool, max_norm: float | None, tmp_path: Path) -> None:
-        watched, alone = self.train(tmp_path / "run", scaler, max_norm), self.train(None, scaler, max_norm)
-        assert all(torch.equal(a, b) for a, b in zip(watched.parameters(), alone.parameters(), strict=True))
+    def test_it_is_recorded_as_one_batch(
+        self, scaler: bool, max_norm: float | None, tmp_path: Path
+    ) -> None:
+        watched, alone = (
+            self.train(tmp_path / "run", scaler, max_norm),
+            self.train(None, scaler, max_norm),
+        )
+        assert all(
+            torch.equal(a, b) for a, b in zip(watched.parameters(), alone.parameters(), strict=True)
+        )
         run = seismograd.open_run(tmp_path / "run")
         twin = net()
         optimizer = torch.optim.SGD(twin.parameters(), 0.1, momentum=0.9)
@@ -341,7 +398,8 @@ class TestWatched:
         for number, sizes in enumerate(((5, 3), (8, 2), (7,))):
             mine = backwards[backwards["iteration"] == number]
             assert mine["count"].tolist() == list(sizes)
-            assert (mine["count"] * mine["weight"]).sum() == pytest.approx(1.0)  # each sample counts the same
+            # each sample counts the same
+            assert (mine["count"] * mine["weight"]).sum() == pytest.approx(1.0)
             assert mine["weight"].tolist() == pytest.approx([1 / sum(sizes)] * len(sizes))
         assert run.notes == ()
 
@@ -350,7 +408,11 @@ class TestWatched:
             self.train(tmp_path / "run", bad=1)
         run = seismograd.open_run(tmp_path / "run")
         assert run.steps["flags"].tolist() == [0, StepFlag.SKIPPED, 0]
-        assert [math.isnan(norm) for norm in run.steps["grad_norm"].tolist()] == [False, True, False]
+        assert [math.isnan(norm) for norm in run.steps["grad_norm"].tolist()] == [
+            False,
+            True,
+            False,
+        ]
         assert run.notes == ()
 
 
@@ -364,7 +426,9 @@ def test_the_copy_is_of_the_model_and_not_of_the_optimizer() -> None:
 
 
 def test_after_a_gradient_that_raised_the_next_window_begins_at_zero() -> None:
-    """What the window had counted does not dilute the next one; its gradients are refused until they are cleared."""
+    """What the window had counted does not dilute the next one; its gradients are refused until
+    they are cleared.
+    """
     parts, model = batches([4, 6]), net()
     optimizer = Keeper(model)
     with seismograd.accumulate(model=model, optimizer=optimizer) as window:
@@ -382,9 +446,13 @@ def test_after_a_gradient_that_raised_the_next_window_begins_at_zero() -> None:
 def test_a_loop_that_catches_what_was_raised_goes_on() -> None:
     parts, model = batches([4, 4, 5]), net()
     optimizer = Keeper(model)
-    for number, window in enumerate(seismograd.accumulate(parts, 1, model=model, optimizer=optimizer)):
+    for number, window in enumerate(
+        seismograd.accumulate(parts, 1, model=model, optimizer=optimizer)
+    ):
         for batch in window:
-            window.backward(mean_loss(model, batch) * (math.nan if number == 0 else 1.0), weight=len(batch[1]))
+            window.backward(
+                mean_loss(model, batch) * (math.nan if number == 0 else 1.0), weight=len(batch[1])
+            )
         try:
             window.step(nonfinite="raise")
         except seismograd.NonFiniteGradientError:

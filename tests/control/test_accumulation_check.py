@@ -1,4 +1,6 @@
-"""On a model of the user's own: how far accumulation is from the batch, and what of the model makes it so."""
+"""On a model of the user's own: how far accumulation is from the batch, and what of the model
+makes it so.
+"""
 
 from __future__ import annotations
 
@@ -60,13 +62,22 @@ def test_a_weight_of_ones_own_is_used() -> None:
 
     def by_hand(model: nn.Module, batch: Any) -> Tensor:
         kept = batch[1] >= 0
-        return -F.log_softmax(model(batch[0]), 1)[torch.arange(len(kept)), batch[1].clamp(min=0)][kept].sum() / kept.sum().clone()
+        return (
+            -F.log_softmax(model(batch[0]), 1)[torch.arange(len(kept)), batch[1].clamp(min=0)][
+                kept
+            ].sum()
+            / kept.sum().clone()
+        )
 
-    compared = seismograd.compare_accumulation(net(), by_hand, (inputs, targets), 3, weight=lambda part: int((part[1] >= 0).sum()))
+    compared = seismograd.compare_accumulation(
+        net(), by_hand, (inputs, targets), 3, weight=lambda part: int((part[1] >= 0).sum())
+    )
     assert compared.weighted_error < 1e-12
 
 
-@pytest.mark.parametrize(("layer", "kind"), [(nn.BatchNorm1d(7), "batch norm"), (nn.Dropout(0.3), "dropout")])
+@pytest.mark.parametrize(
+    ("layer", "kind"), [(nn.BatchNorm1d(7), "batch norm"), (nn.Dropout(0.3), "dropout")]
+)
 def test_a_layer_that_makes_the_difference_is_named(layer: nn.Module, kind: str) -> None:
     compared = seismograd.compare_accumulation(with_layer(layer), mean_loss, batch_of(32), steps=4)
     assert kinds(compared) == [kind]
@@ -78,15 +89,22 @@ def test_a_layer_that_makes_the_difference_is_named(layer: nn.Module, kind: str)
 
 @pytest.mark.parametrize("layer", [nn.BatchNorm1d(7).eval(), nn.Dropout(0.0), nn.LayerNorm(7)])
 def test_a_layer_that_makes_none_is_not(layer: nn.Module) -> None:
-    assert kinds(seismograd.compare_accumulation(with_layer(layer), mean_loss, batch_of(32), steps=4)) == []
+    assert (
+        kinds(seismograd.compare_accumulation(with_layer(layer), mean_loss, batch_of(32), steps=4))
+        == []
+    )
 
 
 def test_several_causes_are_told_apart() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.Tanh(), nn.Dropout(0.2), nn.Linear(7, 3)).double()
+    model = nn.Sequential(
+        nn.Linear(5, 7), nn.BatchNorm1d(7), nn.Tanh(), nn.Dropout(0.2), nn.Linear(7, 3)
+    ).double()
     compared = seismograd.compare_accumulation(model, mean_loss, batch_of(30), steps=4)
     assert sorted(kinds(compared)) == ["batch norm", "dropout", "weights"]
-    assert [cause.error for cause in compared.causes] == sorted((cause.error for cause in compared.causes), reverse=True)
+    assert [cause.error for cause in compared.causes] == sorted(
+        (cause.error for cause in compared.causes), reverse=True
+    )
 
 
 class FunctionalDropout(nn.Module):
@@ -105,9 +123,15 @@ def contrastive(model: nn.Module, batch: Any) -> Tensor:
 
 @pytest.mark.parametrize(
     ("model", "loss", "kind"),
-    [(with_layer(FunctionalDropout()), mean_loss, "training mode"), (net(), summed, "loss"), (net(), contrastive, "loss")],
+    [
+        (with_layer(FunctionalDropout()), mean_loss, "training mode"),
+        (net(), summed, "loss"),
+        (net(), contrastive, "loss"),
+    ],
 )
-def test_what_is_none_of_these_is_said_to_be_something_else(model: nn.Module, loss: Callable[..., Tensor], kind: str) -> None:
+def test_what_is_none_of_these_is_said_to_be_something_else(
+    model: nn.Module, loss: Callable[..., Tensor], kind: str
+) -> None:
     assert kinds(seismograd.compare_accumulation(model, loss, batch_of(16), steps=4)) == [kind]
 
 
@@ -120,7 +144,11 @@ def test_nothing_is_left_behind() -> None:
     seismograd.compare_accumulation(model, mean_loss, batch_of(16), steps=4)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is g for p, g in zip(model.parameters(), gradients, strict=True))
-    assert all(torch.equal(g, v) for g, v in zip(gradients, values, strict=True) if g is not None and v is not None)
+    assert all(
+        torch.equal(g, v)
+        for g, v in zip(gradients, values, strict=True)
+        if g is not None and v is not None
+    )
     assert torch.equal(torch.get_rng_state(), random)
     assert [m.training for m in model.modules()] == modes
 

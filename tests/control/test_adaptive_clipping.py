@@ -1,4 +1,6 @@
-"""Clippers that learn their limit: a NaN leaves no trace, an outlier moves little, and limits scale with the gradients."""
+"""Clippers that learn their limit: a NaN leaves no trace, an outlier moves little, and limits
+scale with the gradients.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ healthy = st.lists(st.floats(1.0, 2.0), min_size=30, max_size=60)
 
 
 def step(clipper: AdaptiveClipper, norm: float) -> tuple[float, float]:
-    """Clip a gradient of this norm: the limit, and the norm after (0 when the gradient was cleared)."""
+    """Clip a gradient of this norm: the limit, and the norm after (0 when the gradient was
+    cleared).
+    """
     parameter = nn.Parameter(torch.zeros(1, dtype=torch.float64))
     parameter.grad = torch.tensor([norm], dtype=torch.float64)
     clipper([parameter])
@@ -47,9 +51,15 @@ def limits(clipper: AdaptiveClipper, norms: Sequence[float]) -> list[float]:
 
 @makes
 @few
-@given(norms=healthy, positions=st.lists(st.integers(0, 29), min_size=1, max_size=5), bad=st.sampled_from([math.nan, math.inf, -math.inf]))
+@given(
+    norms=healthy,
+    positions=st.lists(st.integers(0, 29), min_size=1, max_size=5),
+    bad=st.sampled_from([math.nan, math.inf, -math.inf]),
+)
 @pytest.mark.filterwarnings("ignore:the gradient:RuntimeWarning")
-def test_what_is_not_finite_leaves_no_trace(make: Make, norms: list[float], positions: list[int], bad: float) -> None:
+def test_what_is_not_finite_leaves_no_trace(
+    make: Make, norms: list[float], positions: list[int], bad: float
+) -> None:
     without, clipper = limits(make(), norms), make()
     found: list[float] = []
     for number, norm in enumerate(norms):
@@ -62,8 +72,14 @@ def test_what_is_not_finite_leaves_no_trace(make: Make, norms: list[float], posi
 
 @makes
 @few
-@given(norms=healthy, outlier=st.floats(1e3, 1e300), after=st.lists(st.floats(1.0, 2.0), min_size=1, max_size=30))
-def test_an_outlier_is_clipped_and_moves_the_limit_little(make: Make, norms: list[float], outlier: float, after: list[float]) -> None:
+@given(
+    norms=healthy,
+    outlier=st.floats(1e3, 1e300),
+    after=st.lists(st.floats(1.0, 2.0), min_size=1, max_size=30),
+)
+def test_an_outlier_is_clipped_and_moves_the_limit_little(
+    make: Make, norms: list[float], outlier: float, after: list[float]
+) -> None:
     clipper = make()
     limits(clipper, norms)
     assert step(clipper, outlier)[1] <= 2 * FAR * (1 + 1e-9)
@@ -75,7 +91,9 @@ def test_an_outlier_is_clipped_and_moves_the_limit_little(make: Make, norms: lis
 
 @makes
 @few
-@given(norms=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=50), exponent=st.integers(-300, 300))
+@given(
+    norms=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=50), exponent=st.integers(-300, 300)
+)
 def test_limits_scale_with_the_gradients(make: Make, norms: list[float], exponent: int) -> None:
     scale = 2.0**exponent
     assert limits(make(), [norm * scale for norm in norms]) == pytest.approx(
@@ -134,15 +152,22 @@ def test_a_zclip_that_makes_no_sense_is_refused(arguments: dict[str, float]) -> 
         seismograd.ZClip(**arguments)  # type: ignore[arg-type]
 
 
-@given(norms=st.lists(st.floats(0.1, 10), min_size=1, max_size=30), percentile=st.sampled_from([10.0, 50.0, 90.0, 100.0]))
-def test_the_limit_of_autoclip_is_a_percentile_of_what_it_remembers(norms: list[float], percentile: float) -> None:
+@given(
+    norms=st.lists(st.floats(0.1, 10), min_size=1, max_size=30),
+    percentile=st.sampled_from([10.0, 50.0, 90.0, 100.0]),
+)
+def test_the_limit_of_autoclip_is_a_percentile_of_what_it_remembers(
+    norms: list[float], percentile: float
+) -> None:
     clipper = seismograd.AutoClip(percentile, window=8)
     for number in range(len(norms)):
         limit = step(clipper, norms[number])[0]
         remembered = clipper.state_dict()["norms"]
         assert len(remembered) == min(8, number + 1)
         assert limit in remembered
-        assert sum(each <= limit for each in remembered) >= percentile / 100 * len(remembered) - 1e-9
+        assert (
+            sum(each <= limit for each in remembered) >= percentile / 100 * len(remembered) - 1e-9
+        )
 
 
 def test_zclip_clips_to_the_mean_and_less_the_farther_an_outlier_is_off() -> None:
@@ -172,14 +197,20 @@ def test_a_window_takes_a_clipper_and_leaves_out_what_it_skips(tmp_path: Path) -
     assert (accumulation.num_skipped, clipper.num_skipped) == (1, 1)
     run = seismograd.open_run(tmp_path / "run")
     assert run.steps["flags"].tolist() == [0, 0, 1, 0]
-    assert run.steps["clip_norm"][[0, 1, 3]].tolist() == pytest.approx(run.steps["grad_norm"][[0, 1, 3]].tolist(), rel=1e-6)
+    assert run.steps["clip_norm"][[0, 1, 3]].tolist() == pytest.approx(
+        run.steps["grad_norm"][[0, 1, 3]].tolist(), rel=1e-6
+    )
 
 
 def test_with_a_grad_scaler_a_clipper_says_nothing_of_infinities() -> None:
     model = net(torch.float32)
     optimizer, clipper = Keeper(model), seismograd.ZClip()
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    for number, window in enumerate(seismograd.accumulate(batches([3] * 3, torch.float32), 1, optimizer=optimizer, scaler=scaler)):
+    for number, window in enumerate(
+        seismograd.accumulate(
+            batches([3] * 3, torch.float32), 1, optimizer=optimizer, scaler=scaler
+        )
+    ):
         for batch in window:
             loss = mean_loss(model, batch)
             window.backward(loss * math.inf if number == 1 else loss)
@@ -198,14 +229,23 @@ class TestUnits:
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
         weight = nn.Parameter(torch.randn(rows, columns, 2, generator=generator))
-        gradient = torch.randn(rows, columns, 2, generator=generator) * 10.0 ** torch.randint(-3, 3, (rows, 1, 1), generator=generator)
+        gradient = torch.randn(rows, columns, 2, generator=generator) * 10.0 ** torch.randint(
+            -3, 3, (rows, 1, 1), generator=generator
+        )
         weight.grad = gradient.clone()
         largest = seismograd.clip_grad_unit_([weight], factor).item()
         limits = self.rows(weight.detach()).clamp(min=1e-3) * factor
         before, after = self.rows(gradient), self.rows(weight.grad)
         torch.testing.assert_close(after, torch.minimum(before, limits), rtol=1e-5, atol=0)
-        torch.testing.assert_close(weight.grad, (gradient.double() * (after / before)[:, None, None]).float(), rtol=1e-5, atol=0)
-        assert largest == pytest.approx((before / self.rows(weight.detach()).clamp(min=1e-3)).max().item())
+        torch.testing.assert_close(
+            weight.grad,
+            (gradient.double() * (after / before)[:, None, None]).float(),
+            rtol=1e-5,
+            atol=0,
+        )
+        assert largest == pytest.approx(
+            (before / self.rows(weight.detach()).clamp(min=1e-3)).max().item()
+        )
 
     def test_a_bias_is_one_unit(self) -> None:
         bias = nn.Parameter(torch.ones(4))
@@ -214,13 +254,23 @@ class TestUnits:
         torch.testing.assert_close(bias.grad, torch.full((4,), 0.1))
 
     @pytest.mark.parametrize(
-        ("dtype", "value"), [(torch.float16, 6e4), (torch.float32, 3e19), (torch.float32, 3e38), (torch.float64, 1e300)]
+        ("dtype", "value"),
+        [
+            (torch.float16, 6e4),
+            (torch.float32, 3e19),
+            (torch.float32, 3e38),
+            (torch.float64, 1e300),
+        ],
     )
     def test_the_norm_of_a_unit_does_not_overflow(self, dtype: torch.dtype, value: float) -> None:
         weight = nn.Parameter(torch.ones(2, 100, dtype=dtype))
         weight.grad = torch.full((2, 100), value, dtype=dtype)
-        assert seismograd.clip_grad_unit_([weight], 0.1).item() == pytest.approx(float(weight.grad.new_tensor(value)), rel=1e-6)
-        torch.testing.assert_close(weight.grad, torch.full((2, 100), 0.1, dtype=dtype), rtol=2e-3, atol=0)
+        assert seismograd.clip_grad_unit_([weight], 0.1).item() == pytest.approx(
+            float(weight.grad.new_tensor(value)), rel=1e-6
+        )
+        torch.testing.assert_close(
+            weight.grad, torch.full((2, 100), 0.1, dtype=dtype), rtol=2e-3, atol=0
+        )
 
     def test_a_unit_that_is_not_finite_is_named_and_spares_the_others(self) -> None:
         model = nn.Linear(2, 3, bias=False)
@@ -229,7 +279,9 @@ class TestUnits:
             share = seismograd.clip_grad_unit_(model.named_parameters(), 0.01)
         assert math.isnan(share)
         assert model.weight.grad[0].isnan().tolist() == [True, False]
-        assert self.rows(model.weight.grad)[1].item() == pytest.approx(0.01 * self.rows(model.weight.detach())[1].item(), rel=1e-5)
+        assert self.rows(model.weight.grad)[1].item() == pytest.approx(
+            0.01 * self.rows(model.weight.detach())[1].item(), rel=1e-5
+        )
         assert model.weight.grad[2].tolist() == pytest.approx([1e-9, 0.0])
 
     def test_a_session_records_what_was_applied(self, tmp_path: Path) -> None:
@@ -240,7 +292,11 @@ class TestUnits:
             for _ in range(2):
                 model(torch.ones(5, 4)).square().mean().backward()
                 seismograd.clip_grad_unit_(model.parameters(), 0.01)
-                applied.append(math.hypot(*(p.grad.norm().item() for p in model.parameters() if p.grad is not None)))
+                applied.append(
+                    math.hypot(
+                        *(p.grad.norm().item() for p in model.parameters() if p.grad is not None)
+                    )
+                )
                 optimizer.step()
                 optimizer.zero_grad()
         run = seismograd.open_run(tmp_path / "run")

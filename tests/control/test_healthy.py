@@ -1,4 +1,6 @@
-"""A training that uses these functions as they are meant is healthy: no rule finds anything in it."""
+"""A training that uses these functions as they are meant is healthy: no rule finds anything in
+it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 import seismograd
-from seismograd.lab.digits import cut, digits, small_net
 from seismograd.api import Recording
+from seismograd.lab.digits import cut, digits, small_net
 
 STEPS = 60
 Loop = Callable[[Path], Recording]
@@ -33,7 +35,9 @@ def accumulating(out: Path, scaler: Any = None, **limit: Any) -> Recording:
     model = small_net()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     with seismograd.watch(model, optimizer, out=out) as session:
-        for window in seismograd.accumulate(uneven(STEPS * 4 - 1), 4, model=model, optimizer=optimizer, scaler=scaler):
+        for window in seismograd.accumulate(
+            uneven(STEPS * 4 - 1), 4, model=model, optimizer=optimizer, scaler=scaler
+        ):
             for images, labels in window:
                 window.backward(F.cross_entropy(model(images), labels), weight=len(labels))
             window.step(**limit)
@@ -74,7 +78,9 @@ def comparing(out: Path) -> Recording:
             optimizer.zero_grad()
             scores = model(images)
             seismograd.losses(
-                session, digit=F.cross_entropy(scores, labels), calm=0.3 * (scores - scores.mean(1, keepdim=True)).abs().mean()
+                session,
+                digit=F.cross_entropy(scores, labels),
+                calm=0.3 * (scores - scores.mean(1, keepdim=True)).abs().mean(),
             ).backward()
             optimizer.step()
     return session
@@ -84,10 +90,16 @@ LOOPS: dict[str, Loop] = {
     "accumulate": accumulating,
     "accumulate, clip": lambda out: accumulating(out, max_norm=5.0),
     "accumulate, ZClip": lambda out: accumulating(out, clip=seismograd.ZClip()),
-    "accumulate, GradScaler": lambda out: accumulating(out, torch.amp.GradScaler("cpu", init_scale=1024.0), max_norm=5.0),
+    "accumulate, GradScaler": lambda out: accumulating(
+        out, torch.amp.GradScaler("cpu", init_scale=1024.0), max_norm=5.0
+    ),
     "accumulate as an object": plainly,
-    "clip_grad_norm_": lambda out: clipping(out, lambda parameters: seismograd.clip_grad_norm_(parameters, 5.0)),
-    "clip_grad_unit_": lambda out: clipping(out, lambda parameters: seismograd.clip_grad_unit_(parameters, 0.5)),
+    "clip_grad_norm_": lambda out: clipping(
+        out, lambda parameters: seismograd.clip_grad_norm_(parameters, 5.0)
+    ),
+    "clip_grad_unit_": lambda out: clipping(
+        out, lambda parameters: seismograd.clip_grad_unit_(parameters, 0.5)
+    ),
     "AutoClip": lambda out: clipping(out, seismograd.AutoClip(percentile=95)),
     "losses": comparing,
 }

@@ -32,19 +32,32 @@ def parameters(gradients: list[Tensor]) -> list[nn.Parameter]:
 
 
 @st.composite
-def gradient_lists(draw: st.DrawFn, dtypes: tuple[torch.dtype, ...] = DTYPES, largest: float = 1e3) -> list[Tensor]:
+def gradient_lists(
+    draw: st.DrawFn, dtypes: tuple[torch.dtype, ...] = DTYPES, largest: float = 1e3
+) -> list[Tensor]:
     """One to four gradients of a dtype."""
     dtype = draw(st.sampled_from(dtypes))
     shapes = draw(st.lists(st.lists(st.integers(1, 4), max_size=3), min_size=1, max_size=4))
     numbers = st.floats(-largest, largest, width=32)
     return [
-        torch.tensor(draw(st.lists(numbers, min_size=math.prod(s), max_size=math.prod(s))), dtype=torch.float64).reshape(s).to(dtype)
+        torch.tensor(
+            draw(st.lists(numbers, min_size=math.prod(s), max_size=math.prod(s))),
+            dtype=torch.float64,
+        )
+        .reshape(s)
+        .to(dtype)
         for s in shapes
     ]
 
 
-@given(gradient_lists((torch.float32, torch.float64)), st.floats(1e-3, 1e4), st.sampled_from(NORM_TYPES))
-def test_the_result_is_torchs_to_rounding(gradients: list[Tensor], max_norm: float, norm_type: float) -> None:
+@given(
+    gradient_lists((torch.float32, torch.float64)),
+    st.floats(1e-3, 1e4),
+    st.sampled_from(NORM_TYPES),
+)
+def test_the_result_is_torchs_to_rounding(
+    gradients: list[Tensor], max_norm: float, norm_type: float
+) -> None:
     ours, theirs = parameters(gradients), parameters(gradients)
     total = seismograd.clip_grad_norm_(ours, max_norm, norm_type)
     expected = utils.clip_grad_norm_(theirs, max_norm, norm_type)
@@ -55,20 +68,35 @@ def test_the_result_is_torchs_to_rounding(gradients: list[Tensor], max_norm: flo
 
 @given(gradient_lists(), st.sampled_from(NORM_TYPES))
 def test_the_norm_is_that_of_python(gradients: list[Tensor], norm_type: float) -> None:
-    numbers = [abs(number) for gradient in gradients for number in gradient.double().flatten().tolist()]
+    numbers = [
+        abs(number) for gradient in gradients for number in gradient.double().flatten().tolist()
+    ]
     largest = max(numbers)
-    expected = largest if math.isinf(norm_type) or not largest else math.fsum((n / largest) ** norm_type for n in numbers)
+    expected = (
+        largest
+        if math.isinf(norm_type) or not largest
+        else math.fsum((n / largest) ** norm_type for n in numbers)
+    )
     if math.isfinite(norm_type) and largest:
         expected = largest * expected ** (1 / norm_type)
-    assert total_of(norms_of(gradients, norm_type), norm_type) == pytest.approx(expected, rel=1e-6, abs=1e-300)
+    assert total_of(norms_of(gradients, norm_type), norm_type) == pytest.approx(
+        expected, rel=1e-6, abs=1e-300
+    )
 
 
 @pytest.mark.parametrize(
     ("value", "count", "dtype"),
-    [(3e19, 1000, torch.float32), (1e-30, 1000, torch.float32), (100.0, 1_000_000, torch.float16), (3e38, 10, torch.float32)],
+    [
+        (3e19, 1000, torch.float32),
+        (1e-30, 1000, torch.float32),
+        (100.0, 1_000_000, torch.float16),
+        (3e38, 10, torch.float32),
+    ],
     ids=str,
 )
-def test_the_norm_neither_overflows_nor_underflows(value: float, count: int, dtype: torch.dtype) -> None:
+def test_the_norm_neither_overflows_nor_underflows(
+    value: float, count: int, dtype: torch.dtype
+) -> None:
     (parameter,) = made = parameters([torch.full((count,), value, dtype=dtype)])
     exact = float(torch.tensor(value, dtype=dtype)) * math.sqrt(count)
     total = seismograd.clip_grad_norm_(made, exact / 2)
@@ -81,14 +109,20 @@ def test_the_norm_neither_overflows_nor_underflows(value: float, count: int, dty
 
 
 @given(gradient_lists(), st.floats(1e-4, 1e4))
-def test_the_norm_after_is_at_most_the_limit_and_the_direction_stays(gradients: list[Tensor], max_norm: float) -> None:
+def test_the_norm_after_is_at_most_the_limit_and_the_direction_stays(
+    gradients: list[Tensor], max_norm: float
+) -> None:
     made = parameters([gradient.double() for gradient in gradients])
     before = math.hypot(*(gradient.double().norm().item() for gradient in gradients))
     seismograd.clip_grad_norm_(made, max_norm)
     after = math.hypot(*(p.grad.norm().item() for p in made if p.grad is not None))
     assert after <= max_norm * (1 + 1e-6)
     if before <= max_norm - 1e-6:
-        assert all(torch.equal(p.grad, g.double()) for p, g in zip(made, gradients, strict=True) if p.grad is not None)
+        assert all(
+            torch.equal(p.grad, g.double())
+            for p, g in zip(made, gradients, strict=True)
+            if p.grad is not None
+        )
     elif before > 0:
         for parameter, gradient in zip(made, gradients, strict=True):
             torch.testing.assert_close(parameter.grad, gradient.double() * (after / before))
@@ -165,7 +199,11 @@ def test_clipping_by_value_is_torchs(gradients: list[Tensor], limit: float) -> N
     ours, theirs = parameters(gradients), parameters(gradients)
     seismograd.clip_grad_value_(ours, limit)
     utils.clip_grad_value_(theirs, limit)
-    assert all(torch.equal(a.grad, b.grad) for a, b in zip(ours, theirs, strict=True) if a.grad is not None and b.grad is not None)
+    assert all(
+        torch.equal(a.grad, b.grad)
+        for a, b in zip(ours, theirs, strict=True)
+        if a.grad is not None and b.grad is not None
+    )
 
 
 @pytest.mark.parametrize("home", [seismograd, utils])
@@ -207,14 +245,17 @@ def test_what_a_session_has_just_read_is_not_read_again_and_has_the_same_bits(
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(300, 70), nn.Tanh(), nn.Linear(70, 3)).to(dtype)
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        recording = seismograd.watch(model, optimizer, out=tmp_path / f"{dtype}") if session else None
+        recording = (
+            seismograd.watch(model, optimizer, out=tmp_path / f"{dtype}") if session else None
+        )
         found = []
         for step in range(4):
             model(torch.full((5, 300), step + 1.0, dtype=dtype)).float().square().mean().backward()
             if step == 2:
                 model[0].weight.grad = model[0].weight.grad * 1.0  # type: ignore[operator]
             found.append(seismograd.clip_grad_norm_(model.parameters(), 0.5).item())
-            found.append(seismograd.clip_grad_norm_(model.parameters(), 0.25).item())  # what was read is no longer so
+            # what was read is no longer so
+            found.append(seismograd.clip_grad_norm_(model.parameters(), 0.25).item())
             optimizer.step()
             optimizer.zero_grad()
         if recording is not None:

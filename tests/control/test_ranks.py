@@ -1,4 +1,6 @@
-"""Two processes that accumulate together have the gradient of one batch with the samples of both, whatever each of them has."""
+"""Two processes that accumulate together have the gradient of one batch with the samples of
+both, whatever each of them has.
+"""
 
 from __future__ import annotations
 
@@ -34,22 +36,41 @@ WINDOWS = {
 
 def test_ddp_and_fsdp2_accumulate_as_one_process_would(tmp_path: Path) -> None:
     script = Path(__file__).parent / "ranks.py"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     done = subprocess.run(
-        [*launcher, str(script), str(tmp_path)], env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False
+        [*launcher, str(script), str(tmp_path)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    told = [json.loads(line) for line in done.stdout.replace("}{", "}\n{").splitlines() if line.startswith("{")]
+    told = [
+        json.loads(line)
+        for line in done.stdout.replace("}{", "}\n{").splitlines()
+        if line.startswith("{")
+    ]
     by_case = {(each["case"], each["rank"]): each for each in told}
     for name, count in WINDOWS.items():
         for rank in range(2):
             each = by_case[name, rank]
             assert each["error"] < 1e-12, name
             assert each["windows"] == count, name
-        assert by_case[name, 0]["afterwards"] == by_case[name, 1]["afterwards"], name  # its backwards reduce again
+        # its backwards reduce again
+        assert by_case[name, 0]["afterwards"] == by_case[name, 1]["afterwards"], name
     for name in ("ddp even", "ddp short", "fsdp even", "fsdp short"):
         assert by_case[name, 0]["norms"] == by_case[name, 1]["norms"]
-    assert by_case["ddp even", 0]["norms"] == pytest.approx(by_case["fsdp even", 0]["norms"], rel=1e-12)
+    assert by_case["ddp even", 0]["norms"] == pytest.approx(
+        by_case["fsdp even", 0]["norms"], rel=1e-12
+    )
     for rank in range(2):
         assert "different numbers of micro-batches" in by_case["fsdp refused", rank]["refused"]
         assert by_case["fsdp clip", rank]["error"] < 1e-12
@@ -59,5 +80,9 @@ def test_ddp_and_fsdp2_accumulate_as_one_process_would(tmp_path: Path) -> None:
         run = seismograd.open_run(tmp_path / name)
         assert len(run.steps) == 2, sizes
         assert run.steps["flags"].tolist() == [0, 0]
-        assert run.steps["grad_norm"].tolist() == pytest.approx(by_case[f"ddp {name}", 0]["norms"], rel=1e-6)
-        assert run.steps["clip_norm"].tolist() == pytest.approx(by_case[f"ddp {name}", 0]["norms"], rel=1e-6)
+        assert run.steps["grad_norm"].tolist() == pytest.approx(
+            by_case[f"ddp {name}", 0]["norms"], rel=1e-6
+        )
+        assert run.steps["clip_norm"].tolist() == pytest.approx(
+            by_case[f"ddp {name}", 0]["norms"], rel=1e-6
+        )

@@ -48,7 +48,13 @@ def apart(model: TwoHeads) -> list[dict[str, Tensor]]:
     for position in range(2):
         torch.manual_seed(5)
         losses_of(model)[position].backward()
-        found.append({name: p.grad.double().flatten() for name, p in model.named_parameters() if p.grad is not None})
+        found.append(
+            {
+                name: p.grad.double().flatten()
+                for name, p in model.named_parameters()
+                if p.grad is not None
+            }
+        )
         model.zero_grad()
     return found
 
@@ -64,17 +70,26 @@ def test_a_comparison_is_that_of_backwards_apart() -> None:
     for position, name in enumerate(compared.parameters):
         for number, gradient in enumerate(expected):
             assert compared.reached[number, position] == (name in gradient)
-            assert compared.norms[number, position] == pytest.approx(gradient[name].norm().item() if name in gradient else 0.0, rel=1e-5)
+            assert compared.norms[number, position] == pytest.approx(
+                gradient[name].norm().item() if name in gradient else 0.0, rel=1e-5
+            )
         if all(name in gradient for gradient in expected):
             cosine = F.cosine_similarity(expected[0][name], expected[1][name], dim=0).item()
             assert compared.cosines[0, 1, position] == pytest.approx(cosine, abs=1e-6)
         else:
             assert math.isnan(compared.cosines[0, 1, position])
-    shared = [torch.cat([gradient[name] for name in ("trunk.weight", "trunk.bias")]) for gradient in expected]
-    assert compared.total_cosines[0, 1] == pytest.approx(F.cosine_similarity(shared[0], shared[1], dim=0).item(), abs=1e-6)
+    shared = [
+        torch.cat([gradient[name] for name in ("trunk.weight", "trunk.bias")])
+        for gradient in expected
+    ]
+    assert compared.total_cosines[0, 1] == pytest.approx(
+        F.cosine_similarity(shared[0], shared[1], dim=0).item(), abs=1e-6
+    )
     assert np.diag(compared.total_cosines).tolist() == pytest.approx([1, 1])
     for number, gradient in enumerate(expected):
-        assert compared.total_norms[number] == pytest.approx(torch.cat(list(gradient.values())).norm().item(), rel=1e-5)
+        assert compared.total_norms[number] == pytest.approx(
+            torch.cat(list(gradient.values())).norm().item(), rel=1e-5
+        )
 
 
 def test_the_backward_is_that_of_the_sum_and_the_comparison_leaves_no_trace() -> None:
@@ -105,35 +120,57 @@ def train(out: Path | None, steps: int = 25) -> tuple[TwoHeads, list[bool], torc
     return model, compared, torch.get_rng_state()
 
 
-def test_a_session_records_the_pairs_of_some_steps_and_the_training_is_the_same(tmp_path: Path) -> None:
+def test_a_session_records_the_pairs_of_some_steps_and_the_training_is_the_same(
+    tmp_path: Path,
+) -> None:
     watched, compared, random_watched = train(tmp_path / "run")
     alone, never, random_alone = train(None)
     assert not any(never)
-    assert all(torch.equal(a, b) for a, b in zip(watched.parameters(), alone.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(watched.parameters(), alone.parameters(), strict=True)
+    )
     assert torch.equal(random_watched, random_alone)
     assert [step for step, was in enumerate(compared) if was] == [*range(11), 20]
     run = seismograd.open_run(tmp_path / "run")
     assert run.notes == ()
-    assert sorted(set(run.pairs["iteration"].tolist())) == [step for step, was in enumerate(compared) if was]
-    assert {run.sites[index].label for name in ("first", "second") for index in run.pairs[name]} == {"ctc", "aux"}
+    assert sorted(set(run.pairs["iteration"].tolist())) == [
+        step for step, was in enumerate(compared) if was
+    ]
+    assert {
+        run.sites[index].label for name in ("first", "second") for index in run.pairs[name]
+    } == {"ctc", "aux"}
     names = [p.name for p in run.parameters]
     at_first = run.pairs[run.pairs["iteration"] == 0]
-    assert sorted(at_first["parameter"].tolist()) == sorted([-1, names.index("trunk.weight"), names.index("trunk.bias")])
+    assert sorted(at_first["parameter"].tolist()) == sorted(
+        [-1, names.index("trunk.weight"), names.index("trunk.bias")]
+    )
     torch.manual_seed(3)
     model = TwoHeads()  # as the training had it at its first step
-    parts = [dict(zip((n for n, _ in model.named_parameters()), found, strict=True)) for found in _apart_at(model, torch.get_rng_state())]
+    parts = [
+        dict(zip((n for n, _ in model.named_parameters()), found, strict=True))
+        for found in _apart_at(model, torch.get_rng_state())
+    ]
     (whole,) = at_first[at_first["parameter"] == -1]
-    shared = [torch.cat([part[name].double().flatten() for name in ("trunk.weight", "trunk.bias")]) for part in parts]
+    shared = [
+        torch.cat([part[name].double().flatten() for name in ("trunk.weight", "trunk.bias")])
+        for part in parts
+    ]
     assert whole["first_norm"] == pytest.approx(shared[0].norm().item(), rel=1e-5)
     assert whole["second_norm"] == pytest.approx(shared[1].norm().item(), rel=1e-5)
-    assert whole["cosine"] == pytest.approx(F.cosine_similarity(shared[0], shared[1], dim=0).item(), abs=1e-6)
+    assert whole["cosine"] == pytest.approx(
+        F.cosine_similarity(shared[0], shared[1], dim=0).item(), abs=1e-6
+    )
 
 
 def _apart_at(model: TwoHeads, random: torch.Tensor) -> list[tuple[Tensor, ...]]:
     found = []
     for position in range(2):
         torch.set_rng_state(random)
-        found.append(torch.autograd.grad(losses_of(model)[position], list(model.parameters()), allow_unused=True))
+        found.append(
+            torch.autograd.grad(
+                losses_of(model)[position], list(model.parameters()), allow_unused=True
+            )
+        )
     return found
 
 
@@ -177,7 +214,12 @@ def test_what_cannot_be_compared_stops_no_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "named", [{}, {"a": torch.ones((), requires_grad=True)}, {"a": torch.ones(2, requires_grad=True), "b": torch.ones(())}]
+    "named",
+    [
+        {},
+        {"a": torch.ones((), requires_grad=True)},
+        {"a": torch.ones(2, requires_grad=True), "b": torch.ones(())},
+    ],
 )
 def test_what_are_no_losses_is_refused(named: dict[str, Tensor]) -> None:
     with pytest.raises(seismograd.SeismogradError):
@@ -188,7 +230,10 @@ def test_three_losses_have_three_pairs() -> None:
     one, other = losses_of(model_of())
     compared = seismograd.losses(a=one, b=other, c=-one).compare()
     assert compared.total_cosines[0, 2] == pytest.approx(-1)
-    assert all(compared.total_cosines[i, j] == compared.total_cosines[j, i] for i, j in combinations(range(3), 2))
+    assert all(
+        compared.total_cosines[i, j] == compared.total_cosines[j, i]
+        for i, j in combinations(range(3), 2)
+    )
 
 
 def test_torchjd_makes_the_gradient_where_it_is_asked_to() -> None:
@@ -201,7 +246,9 @@ def test_torchjd_makes_the_gradient_where_it_is_asked_to() -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
         mean = sum(gradient.get(name, torch.zeros(parameter.numel())) for gradient in expected) / 2
-        torch.testing.assert_close(parameter.grad.double().flatten(), mean, rtol=1e-5, atol=1e-8, check_dtype=False)
+        torch.testing.assert_close(
+            parameter.grad.double().flatten(), mean, rtol=1e-5, atol=1e-8, check_dtype=False
+        )
 
 
 def test_without_torchjd_an_aggregator_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

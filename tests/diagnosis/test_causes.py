@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.rules import RULES
 from seismograd.diagnosis.causes import by_cause, reading_order
+from seismograd.rules import RULES
 from seismograd.schema import SEVERITIES, Finding
 from tests.synthetic import finding
 
@@ -13,7 +13,11 @@ ABSORBS = {rule.code: rule.absorbs for rule in RULES}
 findings = st.lists(
     st.builds(
         lambda code, severity, optimizer, first_step: finding(
-            code=code, severity=severity, optimizer=optimizer, first_step=first_step, last_step=first_step
+            code=code,
+            severity=severity,
+            optimizer=optimizer,
+            first_step=first_step,
+            last_step=first_step,
         ),
         st.sampled_from([*ABSORBS, "SG103", "SG107", "SG202"]),
         st.sampled_from(SEVERITIES),
@@ -40,17 +44,27 @@ def test_what_began_before_it_has_another_cause() -> None:
 
 
 def test_another_optimizer_has_causes_of_its_own() -> None:
-    found = [finding(code="SG301", optimizer=0, first_step=1), finding(code="SG102", optimizer=1, first_step=5)]
+    found = [
+        finding(code="SG301", optimizer=0, first_step=1),
+        finding(code="SG102", optimizer=1, first_step=5),
+    ]
     assert len(by_cause(found, ABSORBS)) == 2
 
 
 def test_nonfinite_values_reach_other_optimizers() -> None:
-    found = [finding(code="SG102", optimizer=0, first_step=1), finding(code="SG201", optimizer=1, first_step=5)]
+    found = [
+        finding(code="SG102", optimizer=0, first_step=1),
+        finding(code="SG201", optimizer=1, first_step=5),
+    ]
     assert brief(by_cause(found, ABSORBS)) == [("SG102", 0, ("SG201",))]
 
 
 def test_a_chain_of_causes_has_one_root() -> None:
-    found = [finding(code="SG201", first_step=9), finding(code="SG102", first_step=5), finding(code="SG301", first_step=1)]
+    found = [
+        finding(code="SG201", first_step=9),
+        finding(code="SG102", first_step=5),
+        finding(code="SG301", first_step=1),
+    ]
     assert brief(by_cause(found, ABSORBS)) == [("SG301", 0, ("SG102", "SG201"))]
 
 
@@ -66,12 +80,17 @@ def test_no_root_is_explained_by_another(found: list[Finding]) -> None:
     roots = by_cause(found, ABSORBS)
     for cause in roots:
         for symptom in roots:
-            explains = symptom.code in ABSORBS.get(cause.code, ()) and symptom.first_step >= cause.first_step
+            explains = (
+                symptom.code in ABSORBS.get(cause.code, ())
+                and symptom.first_step >= cause.first_step
+            )
             assert not (explains and cause.optimizer == symptom.optimizer)
 
 
 @given(findings, st.randoms())
-def test_the_order_in_which_they_were_found_makes_no_difference(found: list[Finding], random) -> None:  # type: ignore[no-untyped-def]
+def test_the_order_in_which_they_were_found_makes_no_difference(
+    found: list[Finding], random
+) -> None:  # type: ignore[no-untyped-def]
     shuffled = list(found)
     random.shuffle(shuffled)
     assert by_cause(shuffled, ABSORBS) == by_cause(found, ABSORBS)

@@ -6,9 +6,9 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from seismograd.diagnosis.engine import Diagnosis, LiveRules, diagnose
 from seismograd.i18n import Message, say
 from seismograd.rules import RULES, Rule
-from seismograd.diagnosis.engine import Diagnosis, LiveRules, diagnose
 from seismograd.schema import Block, Finding
 from tests.rules.cutting import codes, cut, result, row_by_row
 from tests.rules.made import chain
@@ -53,7 +53,9 @@ class Sampled(Rule):
         yield from ()
 
     def shortfall(self) -> Message | None:
-        return say("needs {needed} steps, has {has}", needed=5, has=2) if self.observed < 2 else None
+        return (
+            say("needs {needed} steps, has {has}", needed=5, has=2) if self.observed < 2 else None
+        )
 
 
 FAULTY = block(np.concatenate([chain(10, 0.1, steps=30), np.full((3, 20), np.nan)]))
@@ -61,7 +63,10 @@ FAULTY = block(np.concatenate([chain(10, 0.1, steps=30), np.full((3, 20), np.nan
 
 def test_a_rule_that_fails_says_so_and_breaks_no_other() -> None:
     findings, statuses = result([FAULTY], rules=(Broken, *RULES))
-    assert (statuses[0].status, statuses[0].reason.render()) == ("not evaluated", "failed: KeyError: 'depth'")
+    assert (statuses[0].status, statuses[0].reason.render()) == (
+        "not evaluated",
+        "failed: KeyError: 'depth'",
+    )
     assert (findings, statuses[1:]) == result([FAULTY])
 
 
@@ -82,7 +87,10 @@ def test_a_rule_that_lacks_a_statistic_is_not_asked() -> None:
 
 def test_a_rule_that_lacks_sampled_statistics_says_so() -> None:
     unsampled = replace(FAULTY, samples={}, sample_rows=np.zeros(0, np.int64))
-    assert result([unsampled], rules=(Sampled,))[1][0].reason.render() == "needs sampled statistics: weight_norm, exponents"
+    assert (
+        result([unsampled], rules=(Sampled,))[1][0].reason.render()
+        == "needs sampled statistics: weight_norm, exponents"
+    )
     assert result([FAULTY], rules=(Sampled,))[1][0].reason.render() == "needs 5 steps, has 2"
     assert result(row_by_row([FAULTY]), rules=(Sampled,))[1][0].status == "clear"
 
@@ -97,13 +105,17 @@ def test_an_empty_record_is_not_evaluated_by_any_rule() -> None:
 
 def test_statuses_are_in_the_order_of_the_rules_and_have_a_reason_only_when_not_evaluated() -> None:
     _, statuses = result([FAULTY])
-    assert [(status.code, status.name) for status in statuses] == [(rule.code, rule.name) for rule in RULES]
+    assert [(status.code, status.name) for status in statuses] == [
+        (rule.code, rule.name) for rule in RULES
+    ]
     for status in statuses:
         assert (status.status == "not evaluated") == bool(status.reason.render())
 
 
 def test_a_finding_that_a_cause_took_in_is_found_all_the_same() -> None:
-    norms = np.concatenate([np.ones((5, 2)), 10.0 ** np.arange(20)[:, None] * np.ones((1, 2)), np.full((3, 2), np.nan)])
+    norms = np.concatenate(
+        [np.ones((5, 2)), 10.0 ** np.arange(20)[:, None] * np.ones((1, 2)), np.full((3, 2), np.nan)]
+    )
     findings, statuses = result([block(norms, loss=np.arange(28.0))])
     assert [finding.code for finding in findings] == ["SG102"]
     assert {status.code for status in statuses if status.status == "found"} == {"SG102", "SG201"}
@@ -146,13 +158,19 @@ def test_what_is_only_known_at_the_end_is_concluded() -> None:
 
 def test_findings_are_in_reading_order() -> None:
     findings = diagnose([FAULTY]).findings()
-    assert [(each.severity, each.code) for each in findings] == [("error", "SG201"), ("warning", "SG101")]
+    assert [(each.severity, each.code) for each in findings] == [
+        ("error", "SG201"),
+        ("warning", "SG101"),
+    ]
 
 
 def test_observing_tells_what_is_new() -> None:
     diagnosis = Diagnosis()
     told = [diagnosis.observe(each) for each in cut(FAULTY, range(len(FAULTY)))]
-    assert [(row, new) for row, new in enumerate(told) if new] == [(9, frozenset({("SG101", 0)})), (30, frozenset({("SG201", 0)}))]
+    assert [(row, new) for row, new in enumerate(told) if new] == [
+        (9, frozenset({("SG101", 0)})),
+        (30, frozenset({("SG201", 0)})),
+    ]
 
 
 def test_columns_may_move_between_segments() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from seismograd.analysis.norm_growth import GrowthBaseline, NormGrowth, NormSeries
 from seismograd.analysis.depth_profile import fit_line
+from seismograd.analysis.norm_growth import GrowthBaseline, NormGrowth, NormSeries
 from seismograd.analysis.recent_hits import RecentHits
 
 flags = st.lists(st.booleans(), max_size=120)
@@ -23,7 +23,9 @@ def pieces(length: int, positions: list[int]) -> list[slice]:
 
 
 @given(flags, cuts, st.integers(1, 30), st.integers(1, 30))
-def test_recent_counts_as_one_who_keeps_everything(shown: list[bool], positions: list[int], size: int, enough: int) -> None:
+def test_recent_counts_as_one_who_keeps_everything(
+    shown: list[bool], positions: list[int], size: int, enough: int
+) -> None:
     recent, steps, reached = RecentHits(size), np.arange(len(shown)) * 3, []
     for part in pieces(len(shown), positions):
         found = recent.add(np.array(shown[part], bool), steps[part], enough)
@@ -41,9 +43,14 @@ def test_recent_counts_as_one_who_keeps_everything(shown: list[bool], positions:
 
 
 LEVELS = [0.0, 1e-3, 1.0, 2.0, 3e3, 1e7]
-jumping = st.lists(st.tuples(st.sampled_from(LEVELS), st.sampled_from([1.0, 2.0, 3.0, np.nan])), max_size=80)
+jumping = st.lists(
+    st.tuples(st.sampled_from(LEVELS), st.sampled_from([1.0, 2.0, 3.0, np.nan])), max_size=80
+)
 rising = st.builds(
-    lambda quiet, factors, lost: [(1.0, 1.0)] * quiet + [(power, np.nan if lost else power) for power in np.cumprod([2.0, *factors])],
+    lambda quiet, factors, lost: (
+        [(1.0, 1.0)] * quiet
+        + [(power, np.nan if lost else power) for power in np.cumprod([2.0, *factors])]
+    ),
     st.integers(0, 20),
     st.lists(st.sampled_from([1.3, 2.0, 3.0]), max_size=30),
     st.booleans(),
@@ -51,7 +58,9 @@ rising = st.builds(
 
 
 @given(jumping | rising, cuts)
-def test_growth_is_found_as_by_one_who_keeps_everything(entries: list[tuple[float, float]], positions: list[int]) -> None:
+def test_growth_is_found_as_by_one_who_keeps_everything(
+    entries: list[tuple[float, float]], positions: list[int]
+) -> None:
     norms, losses = (np.array([entry[index] for entry in entries]) for index in (0, 1))
     against = GrowthBaseline(usual=8, early=5, elevated=3, rising=12, least_rising=6, goodness=0.9)
     series, steps, found = NormSeries(against), np.arange(len(entries)) * 2, None
@@ -63,28 +72,61 @@ def test_growth_is_found_as_by_one_who_keeps_everything(entries: list[tuple[floa
     assert repr(found) == repr(_naive(norms, losses, steps))
 
 
-def _naive(norms: np.ndarray, losses: np.ndarray, steps: np.ndarray) -> tuple[int, NormGrowth] | None:
+def _naive(
+    norms: np.ndarray, losses: np.ndarray, steps: np.ndarray
+) -> tuple[int, NormGrowth] | None:
     """The same with the whole list at hand."""
     for end in range(1, len(norms) + 1):
         early = np.median(norms[: min(5, max(end - 3, 0))]) if end > 3 else 0.0
         high, past = slice(max(end - 3, 0), end), slice(max(end - 11, 0), max(end - 3, 0))
         loss = _median(losses[past])
         baseline = max(float(np.median(norms[past])), float(early)) if end >= 5 else 0.0
-        if end >= 5 and baseline > 0 and (norms[high] >= 1e3 * baseline).all() and not (losses[high] < loss).any():
+        if (
+            end >= 5
+            and baseline > 0
+            and (norms[high] >= 1e3 * baseline).all()
+            and not (losses[high] < loss).any()
+        ):
             return end - 1, NormGrowth(
-                0, int(steps[end - 3]), int(steps[end - 1]), float(norms[end - 1]), baseline, float(losses[end - 1]), loss
+                0,
+                int(steps[end - 3]),
+                int(steps[end - 1]),
+                float(norms[end - 1]),
+                baseline,
+                float(losses[end - 1]),
+                loss,
             )
         start = max(end - 12, 0)
         rise = norms[start:end]
-        if len(rise) < 6 or (rise <= 0).any() or (start and rise[-1] < 1e3 * np.median(norms[: min(5, start)])):
+        if (
+            len(rise) < 6
+            or (rise <= 0).any()
+            or (start and rise[-1] < 1e3 * np.median(norms[: min(5, start)]))
+        ):
             continue
         slope, goodness = fit_line(np.log10(rise)[None])
-        decades, loss = float(slope[0]) * (len(rise) - 1), _median(losses[start : start + len(rise) // 2])
-        if rise[-1] < 1e3 * rise.min() or decades < 3 or goodness[0] < 0.9 or (losses[high] < 2 * loss).any():
+        decades, loss = (
+            float(slope[0]) * (len(rise) - 1),
+            _median(losses[start : start + len(rise) // 2]),
+        )
+        if (
+            rise[-1] < 1e3 * rise.min()
+            or decades < 3
+            or goodness[0] < 0.9
+            or (losses[high] < 2 * loss).any()
+        ):
             continue
         baseline = float(rise.min())
         first = start + int(np.argmax(rise >= 10 * baseline))
-        return end - 1, NormGrowth(0, int(steps[first]), int(steps[end - 1]), float(rise[-1]), baseline, float(losses[end - 1]), loss)
+        return end - 1, NormGrowth(
+            0,
+            int(steps[first]),
+            int(steps[end - 1]),
+            float(rise[-1]),
+            baseline,
+            float(losses[end - 1]),
+            loss,
+        )
     return None
 
 

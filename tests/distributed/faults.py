@@ -1,4 +1,5 @@
-"""Two processes that train side by side without talking to each other: faults.py OUT killed|hung|shorter|unwatched.
+"""Two processes that train side by side without talking to each other: faults.py OUT
+killed|hung|shorter|unwatched.
 
 The second of them stops. Prints what each ends with, and how long its end took.
 """
@@ -34,11 +35,15 @@ def wait_until_heard(session: Any) -> None:
 
 
 def train(out: Path | None, fault: str) -> str:
-    """One plain parameter and one that is sharded; every process has the same gradient, so no communication is needed."""
+    """One plain parameter and one that is sharded; every process has the same gradient, so no
+    communication is needed.
+    """
     torch.manual_seed(1)
     mesh = init_device_mesh("cpu", (2,))
     plain = nn.Parameter(torch.randn(3, 4))
-    sharded = nn.Parameter(distribute_tensor(torch.randn(6, 4), mesh, [Shard(0)], src_data_rank=None))
+    sharded = nn.Parameter(
+        distribute_tensor(torch.randn(6, 4), mesh, [Shard(0)], src_data_rank=None)
+    )
     model = nn.Module()
     model.plain, model.sharded = plain, sharded
     optimizer = torch.optim.SGD([plain, sharded], 0.1)

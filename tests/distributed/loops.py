@@ -1,9 +1,11 @@
-"""Trainings of several processes, each once as it is and once watched. Run as a script, in every process, by `processes.start`.
+"""Trainings of several processes, each once as it is and once watched. Run as a script, in every
+process, by `processes.start`.
 
 python loops.py OUT CASE...
 
-Every process prints one JSON line a case: the digests of its weights without and with watching. Rank 0 leaves in OUT/CASE the record, and
-in OUT/CASE.npz the norms of every gradient of the same training done by one process in float64.
+Every process prints one JSON line a case: the digests of its weights without and with watching.
+Rank 0 leaves in OUT/CASE the record, and in OUT/CASE.npz the norms of every gradient of the same
+training done by one process in float64.
 """
 
 from __future__ import annotations
@@ -25,7 +27,12 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, SequenceParallel, parallelize_module
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
 from torch.nn.parallel import DistributedDataParallel
 
 import seismograd
@@ -57,7 +64,8 @@ Backward = Callable[[nn.Module, int, int], Any]  # model, step, rank: loss
 
 @dataclass(frozen=True)
 class Case:
-    """`make` builds the distributed model; `step` runs its backwards; `alone` those of a single process that has all batches.
+    """`make` builds the distributed model; `step` runs its backwards; `alone` those of a single
+    process that has all batches.
 
     `loop` and `measured` are its row in docs/loops.md.
     """
@@ -82,7 +90,9 @@ def own_batch(model: nn.Module, step: int) -> None:
 
 
 def all_batches(model: nn.Module, step: int) -> None:
-    torch.stack([loss_of(model, batch(step, rank)) for rank in range(dist.get_world_size())]).mean().backward()
+    torch.stack(
+        [loss_of(model, batch(step, rank)) for rank in range(dist.get_world_size())]
+    ).mean().backward()
 
 
 def two_parts(model: nn.Module, step: int) -> None:
@@ -143,7 +153,9 @@ def fsdp() -> nn.Module:
 
 def hsdp() -> nn.Module:
     model = net()
-    mesh = init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("replicate", "shard"))
+    mesh = init_device_mesh(
+        "cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("replicate", "shard")
+    )
     for layer in (model.first, model.second):
         fully_shard(layer, mesh=mesh)
     return fully_shard(model, mesh=mesh)
@@ -152,7 +164,9 @@ def hsdp() -> nn.Module:
 def tensor_parallel() -> nn.Module:
     model = net(8)
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-    return parallelize_module(model, mesh, {"first": ColwiseParallel(), "second": RowwiseParallel()})
+    return parallelize_module(
+        model, mesh, {"first": ColwiseParallel(), "second": RowwiseParallel()}
+    )
 
 
 def sequence_parallel() -> nn.Module:
@@ -169,7 +183,9 @@ def sequence_parallel() -> nn.Module:
 def fsdp_and_tensor_parallel() -> nn.Module:
     model = net(8)
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
-    parallelize_module(model, mesh["tensor"], {"first": ColwiseParallel(), "second": RowwiseParallel()})
+    parallelize_module(
+        model, mesh["tensor"], {"first": ColwiseParallel(), "second": RowwiseParallel()}
+    )
     return fully_shard(model, mesh=mesh["data"])
 
 
@@ -182,11 +198,24 @@ def batches_of_data_ranks(model: nn.Module, step: int) -> None:
 
 
 CASES = {
-    "ddp": Case("DDP", "before step; the reduced gradient, of rank 0", ddp, own_batch, all_batches, elements=("first.weight[1,2]",)),
-    "ddp_no_sync": Case(
-        "DDP, accumulation under no_sync", "before step; reduced with the last micro-batch", ddp, two_parts, two_parts_of_all
+    "ddp": Case(
+        "DDP",
+        "before step; the reduced gradient, of rank 0",
+        ddp,
+        own_batch,
+        all_batches,
+        elements=("first.weight[1,2]",),
     ),
-    "ddp_clip": Case("DDP and clip_grad_norm_", "before the clip", ddp, own_batch, all_batches, clip=0.05),
+    "ddp_no_sync": Case(
+        "DDP, accumulation under no_sync",
+        "before step; reduced with the last micro-batch",
+        ddp,
+        two_parts,
+        two_parts_of_all,
+    ),
+    "ddp_clip": Case(
+        "DDP and clip_grad_norm_", "before the clip", ddp, own_batch, all_batches, clip=0.05
+    ),
     "ddp_nan": Case(
         "DDP, one rank's batch is NaN",
         "before step; the rank is named by its own gradients before the reduction",
@@ -220,9 +249,16 @@ CASES = {
         elements=("first.weight[7,2]", "second.weight[2,7]"),
     ),
     "sequence_parallel": Case(
-        "sequence parallel", "before step; summands of a normalisation are added", sequence_parallel, sequence, same_batch, hidden=8
+        "sequence parallel",
+        "before step; summands of a normalisation are added",
+        sequence_parallel,
+        sequence,
+        same_batch,
+        hidden=8,
     ),
-    "hsdp": Case("HSDP, 2 × 2 processes", "before step; each replica once", hsdp, own_batch, all_batches),
+    "hsdp": Case(
+        "HSDP, 2 × 2 processes", "before step; each replica once", hsdp, own_batch, all_batches
+    ),
     "fsdp_and_tensor_parallel": Case(
         "fully_shard and tensor parallel, 2 × 2 processes",
         "before step; shards of shards",
@@ -238,7 +274,11 @@ def train(case: Case, out: Path | None) -> str:
     """The digest of what this process holds of the weights in the end."""
     model = case.make()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    watching = nullcontext() if out is None else seismograd.watch(model, optimizer, out=out, elements=case.elements)
+    watching = (
+        nullcontext()
+        if out is None
+        else seismograd.watch(model, optimizer, out=out, elements=case.elements)
+    )
     with watching:
         for step in range(case.steps):
             optimizer.zero_grad()
@@ -284,7 +324,12 @@ def main(out: Path, names: list[str]) -> None:
     dist.init_process_group("gloo")
     for name in names:
         case = CASES[name]
-        told = {"case": name, "rank": dist.get_rank(), "alone": train(case, None), "watched": train(case, out / name)}
+        told = {
+            "case": name,
+            "rank": dist.get_rank(),
+            "alone": train(case, None),
+            "watched": train(case, out / name),
+        }
         if dist.get_rank() == 0:
             np.savez(out / f"{name}.npz", **reference(case))
         print(json.dumps(told), flush=True)

@@ -1,4 +1,6 @@
-"""Starts several processes that train together, without a launcher, which would cost another import of torch."""
+"""Starts several processes that train together, without a launcher, which would cost another
+import of torch.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,17 @@ class Ended:
 
 
 def environment(**more: str) -> dict[str, str]:
-    paths = os.pathsep.join(p for p in (str(SOURCE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")) if p)
-    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore", **more}
+    paths = os.pathsep.join(
+        p for p in (str(SOURCE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")) if p
+    )
+    return {
+        **os.environ,
+        "PYTHONPATH": paths,
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONWARNINGS": "ignore",
+        **more,
+    }
 
 
 def free_port() -> int:
@@ -38,9 +49,18 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def start(arguments: list[str], num_ranks: int, cwd: Path, limit_s: float = LIMIT_S, **more: str) -> list[Ended]:
-    """Run `python ARGUMENTS` as ranks 0 to `num_ranks` - 1, and wait for all; kills those that take too long, and fails."""
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(num_ranks), **more}
+def start(
+    arguments: list[str], num_ranks: int, cwd: Path, limit_s: float = LIMIT_S, **more: str
+) -> list[Ended]:
+    """Run `python ARGUMENTS` as ranks 0 to `num_ranks` - 1, and wait for all; kills those that
+    take too long, and fails.
+    """
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": str(num_ranks),
+        **more,
+    }
     processes = [
         subprocess.Popen(
             [sys.executable, *arguments],
@@ -57,4 +77,7 @@ def start(arguments: list[str], num_ranks: int, cwd: Path, limit_s: float = LIMI
     finally:
         for process in processes:
             process.kill()
-    return [Ended(process.returncode, out, err) for process, (out, err) in zip(processes, outcomes, strict=True)]
+    return [
+        Ended(process.returncode, out, err)
+        for process, (out, err) in zip(processes, outcomes, strict=True)
+    ]

@@ -1,4 +1,6 @@
-"""A script that trains in processes of its own: started.py spawn|spawn_process|fork FILE [failing]"""
+"""A script that trains in processes of its own: started.py spawn|spawn_process|fork FILE
+[failing]
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def train(rank: int, file: str, failing: bool = False) -> None:
         optimizer.zero_grad()
         loss = (model(x + rank) - step).square().mean()
         loss.backward()
-        norms.append([p.grad.double().norm().rank_row() for p in model.parameters() if p.grad is not None])
+        norms.append(
+            [p.grad.double().norm().rank_row() for p in model.parameters() if p.grad is not None]
+        )
         optimizer.step()
     weights = [p.detach().double().sum().rank_row().hex() for p in model.parameters()]
     if rank == 0:

@@ -25,17 +25,31 @@ def with_fault(fault: str, out: Path) -> Ended:
     limits = {"SEISMOGRAD_RANK_LATE_S": str(LATE_S), "SEISMOGRAD_RANK_EXIT_S": str(EXIT_S)}
     command = [sys.executable, str(HERE / "faults.py"), str(out), fault]
     environments = [environment(**shared, **limits, RANK=str(rank)) for rank in range(2)]
-    other = subprocess.Popen(command, env=environments[1], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    other = subprocess.Popen(
+        command, env=environments[1], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
-        first = subprocess.run(command, env=environments[0], capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        first = subprocess.run(
+            command,
+            env=environments[0],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
     finally:
         other.kill()
         other.wait()
     return Ended(first.returncode, first.stdout, first.stderr)
 
 
-@pytest.mark.parametrize(("fault", "word"), [("killed", "gone"), ("hung", "late"), ("shorter", "ended"), ("unwatched", "late")])
-def test_the_others_train_and_end_as_without_us_and_the_record_says_who_is_missing(fault: str, word: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "word"),
+    [("killed", "gone"), ("hung", "late"), ("shorter", "ended"), ("unwatched", "late")],
+)
+def test_the_others_train_and_end_as_without_us_and_the_record_says_who_is_missing(
+    fault: str, word: str, tmp_path: Path
+) -> None:
     ended = with_fault(fault, tmp_path / "run")
     assert ended.code == 0, ended.err
     assert ended.err == ""
@@ -54,7 +68,10 @@ def test_the_others_train_and_end_as_without_us_and_the_record_says_who_is_missi
     missing = run.notes[0].iteration
     assert 0 <= missing <= 5
     assert (run.states[:missing, 1] == State.FINITE).all()
-    assert (run.states[missing:, 1] == State.NOT_MEASURED).all()  # half of it would be a wrong number
-    np.testing.assert_allclose(run.series("grad_norm")[1:, 0], run.series("grad_norm")[:-1, 0] * 0.8, 1e-6)
+    # half of it would be a wrong number
+    assert (run.states[missing:, 1] == State.NOT_MEASURED).all()
+    np.testing.assert_allclose(
+        run.series("grad_norm")[1:, 0], run.series("grad_norm")[:-1, 0] * 0.8, 1e-6
+    )
     heard = run.ranks["flags"].reshape(-1, 2)[:, 1] & 1
     assert heard.tolist() == [1] * missing + [0] * (12 - missing)

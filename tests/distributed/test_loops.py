@@ -1,4 +1,6 @@
-"""What several processes train is recorded as one process would have measured it, and they train as if nobody had."""
+"""What several processes train is recorded as one process would have measured it, and they train
+as if nobody had.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,12 @@ TWO_RANKS = (
 FOUR_RANKS = ("hsdp", "fsdp_and_tensor_parallel")
 
 
-@pytest.mark.parametrize(("names", "num_ranks"), [*((names, 2) for names in TWO_RANKS), (FOUR_RANKS, 4)], ids=str)
-def test_ranks_are_recorded_as_one_process_would_measure(names: tuple[str, ...], num_ranks: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "num_ranks"), [*((names, 2) for names in TWO_RANKS), (FOUR_RANKS, 4)], ids=str
+)
+def test_ranks_are_recorded_as_one_process_would_measure(
+    names: tuple[str, ...], num_ranks: int, tmp_path: Path
+) -> None:
     ended = start([str(HERE / "loops.py"), str(tmp_path), *names], num_ranks, tmp_path)
     assert [each.code for each in ended] == [0] * num_ranks, ended[0].err[-3000:]
     for told in (told for each in ended for told in each.json()):
@@ -45,12 +51,21 @@ def assert_recorded(name: str, run: seismograd.Run, expected: dict[str, Any]) ->
     assert run.steps["iteration"].tolist() == list(range(case.steps))
     shapes = [(6,), (6,), (case.hidden, 6), (case.hidden,), (6, case.hidden), (6,)]
     assert [p.shape for p in run.parameters] == shapes
-    for statistic, tolerance in {"grad_norm": 1e-9, "grad_max": 1e-6, "grad_sum": 1e-6, "applied_norm": 1e-6}.items():
+    for statistic, tolerance in {
+        "grad_norm": 1e-9,
+        "grad_max": 1e-6,
+        "grad_sum": 1e-6,
+        "applied_norm": 1e-6,
+    }.items():
         for series, parameter in zip(run.series(statistic).T, NAMES, strict=True):
             if f"{statistic} {parameter}" in expected:
                 finite = np.abs(series[np.isfinite(series)])
                 np.testing.assert_allclose(
-                    series, expected[f"{statistic} {parameter}"], tolerance, 1e-8 * finite.max(), err_msg=f"{name} {statistic} {parameter}"
+                    series,
+                    expected[f"{statistic} {parameter}"],
+                    tolerance,
+                    1e-8 * finite.max(),
+                    err_msg=f"{name} {statistic} {parameter}",
                 )
     for parameter, zeros, states in zip(NAMES, run.series("zeros").T, run.states.T, strict=True):
         assert zeros.tolist() == expected[f"zeros {parameter}"].tolist()
@@ -60,7 +75,11 @@ def assert_recorded(name: str, run: seismograd.Run, expected: dict[str, Any]) ->
     assert rows.tolist() == [0, 10]
     for parameter, norms in zip(NAMES, weight_norms.T, strict=True):
         np.testing.assert_allclose(norms, expected[f"weight_norm {parameter}"][rows], 1e-9, 1e-12)
-    counted = run.samples("exponents")[1].sum(2) + run.series("zeros")[rows] + run.series("nonfinite")[rows]
+    counted = (
+        run.samples("exponents")[1].sum(2)
+        + run.series("zeros")[rows]
+        + run.series("nonfinite")[rows]
+    )
     assert counted.tolist() == [[p.numel for p in run.parameters]] * len(rows)
     if "clip_norm" in expected:
         np.testing.assert_allclose(run.steps["clip_norm"], expected["clip_norm"], 1e-9)
@@ -76,15 +95,20 @@ def assert_ranks(name: str, run: seismograd.Run, num_ranks: int) -> None:
     assert ranks["rank"].tolist() == [list(range(num_ranks))] * len(run.steps)
     assert (ranks["iteration"] == run.steps["iteration"][:, None]).all()
     summed = (ranks["flags"] & RankFlag.CHECKSUM).astype(bool)
-    assert np.flatnonzero(summed.all(1)).tolist() == [step for step in (0, 2, 5, 10) if step < len(run.steps)]
+    assert np.flatnonzero(summed.all(1)).tolist() == [
+        step for step in (0, 2, 5, 10) if step < len(run.steps)
+    ]
     for rank, replica in enumerate(ranks["replica_of"][0]):
         assert ranks["weight_checksum"][0, rank] == ranks["weight_checksum"][0, replica]
-    expected = {"hsdp": [0, 1, 0, 1]}.get(name, [0] * num_ranks if name in REPLICATED else list(range(num_ranks)))
+    expected = {"hsdp": [0, 1, 0, 1]}.get(
+        name, [0] * num_ranks if name in REPLICATED else list(range(num_ranks))
+    )
     assert ranks["replica_of"][0].tolist() == expected
     looked_at = (ranks["flags"] & RankFlag.LOCAL).astype(bool)
     if name in REPLICATED:
         assert looked_at[1:].all()
-    if name == "ddp_nan":  # the reduced gradients of both are NaN; what each had before tells who it was
+    # the reduced gradients of both are NaN; what each had before tells who it was
+    if name == "ddp_nan":
         assert ranks["local_nonfinite"][5, 0] == 0 < ranks["local_nonfinite"][5, 1]
         np.testing.assert_allclose(run.steps["loss"][:5], ranks["loss"][:5].mean(1))
         assert np.isnan(ranks["loss"][5]).tolist() == [False, True]

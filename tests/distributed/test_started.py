@@ -25,21 +25,44 @@ LOOPS = (  # their rows in docs/loops.md
 
 def python(arguments: list[str], cwd: Path) -> Ended:
     command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_processes_that_a_script_starts_are_followed(method: str, tmp_path: Path) -> None:
     script = str(HERE / "started.py")
-    watched = python(["-m", "seismograd", "run", "--quiet", "--out", "run", script, method, str(tmp_path / "watched")], tmp_path)
+    watched = python(
+        [
+            "-m",
+            "seismograd",
+            "run",
+            "--quiet",
+            "--out",
+            "run",
+            script,
+            method,
+            str(tmp_path / "watched"),
+        ],
+        tmp_path,
+    )
     alone = python([script, method, str(tmp_path / "alone")], tmp_path)
     assert (watched.code, watched.out, watched.err) == (alone.code, alone.out, alone.err)
     assert (tmp_path / "watched.weights").read_text() == (tmp_path / "alone.weights").read_text()
     run = seismograd.open_run(tmp_path / "run")
     assert (len(run.steps), run.ended, run.notes) == (6, True, ())
     assert [p.name for p in run.parameters] == ["0.weight", "0.bias", "2.weight", "2.bias"]
-    np.testing.assert_allclose(run.series("grad_norm"), json.loads((tmp_path / "watched.norms").read_text()), 1e-6)
+    np.testing.assert_allclose(
+        run.series("grad_norm"), json.loads((tmp_path / "watched.norms").read_text()), 1e-6
+    )
     assert run.ranks["rank"].tolist() == [0, 1] * 6
     assert (run.ranks["flags"] & 1).all()
     losses = run.ranks["loss"].reshape(6, 2)
@@ -50,7 +73,19 @@ def test_processes_that_a_script_starts_are_followed(method: str, tmp_path: Path
 def test_a_failure_in_a_started_process_looks_as_it_does_without_us(tmp_path: Path) -> None:
     script = str(HERE / "started.py")
     watched = python(
-        ["-m", "seismograd", "run", "--quiet", "--out", "run", script, "spawn", str(tmp_path / "watched"), "failing"], tmp_path
+        [
+            "-m",
+            "seismograd",
+            "run",
+            "--quiet",
+            "--out",
+            "run",
+            script,
+            "spawn",
+            str(tmp_path / "watched"),
+            "failing",
+        ],
+        tmp_path,
     )
     assert watched.code == 1
     assert "RuntimeError: this rank fails" in watched.err
@@ -64,10 +99,12 @@ def test_torchrun_gives_one_run(tmp_path: Path) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ended = python([*launcher, "-m", "seismograd", "run", "--out", "run", script], tmp_path)
     assert ended.code == 0, ended.err
-    assert [ended.out.count(f"rank {rank} of 2") for rank in range(2)] == [1, 1]  # the two write at once: lines may run together
+    # the two write at once: lines may run together
+    assert [ended.out.count(f"rank {rank} of 2") for rank in range(2)] == [1, 1]
     assert ended.err.count("record: run") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     run = seismograd.open_run(tmp_path / "run")
-    assert (len(run.steps), run.ended, run.notes) == (1, True, ())  # one step only: it is handed on when the group is gone already
+    # one step only: it is handed on when the group is gone already
+    assert (len(run.steps), run.ended, run.notes) == (1, True, ())
     assert run.ranks["rank"].tolist() == [0, 1]
     assert (run.ranks["flags"] & 1).all()

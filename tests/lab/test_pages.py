@@ -17,10 +17,10 @@ from rich.console import Console
 from seismograd.cli import main
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, use_language
-from seismograd.lab import page_html, page_output, chart_svg, page_terminal
-from seismograd.lab.experiments import EXPERIMENTS, find_experiment
-from seismograd.lab.lab_page import Chart, Page, Paragraph, ChartSeries, PageTable
+from seismograd.lab import chart_svg, page_html, page_output, page_terminal
 from seismograd.lab.chart_axes import Axis, axes
+from seismograd.lab.experiments import EXPERIMENTS, find_experiment
+from seismograd.lab.lab_page import Chart, ChartSeries, Page, PageTable, Paragraph
 
 numbers = st.floats(-1e12, 1e12) | st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1e-300])
 
@@ -28,7 +28,11 @@ numbers = st.floats(-1e12, 1e12) | st.sampled_from([math.nan, math.inf, -math.in
 def page(charts: tuple[Chart, ...] = ()) -> Page:
     return Page(
         say("A title <with> marks"),
-        (Paragraph(say("{count} scalars & more", count=3)), PageTable((say("name"), "n"), (("a<b", "1"),)), *charts),
+        (
+            Paragraph(say("{count} scalars & more", count=3)),
+            PageTable((say("name"), "n"), (("a<b", "1"),)),
+            *charts,
+        ),
         ((say("Do:"), "seismograd lab chain"),),
     )
 
@@ -38,9 +42,22 @@ def charts(draw: st.DrawFn) -> Chart:
     log, count = draw(st.booleans()), draw(st.integers(1, 6))
     values = st.lists(numbers, min_size=count, max_size=count)
     if draw(st.booleans()):
-        return Chart(say("bars"), "x", (ChartSeries("one", range(count), draw(values)),), "bars", log, tuple(f"label {i}" for i in range(count)))
+        return Chart(
+            say("bars"),
+            "x",
+            (ChartSeries("one", range(count), draw(values)),),
+            "bars",
+            log,
+            tuple(f"label {i}" for i in range(count)),
+        )
     xs = sorted(draw(st.lists(st.floats(-1e6, 1e6), min_size=count, max_size=count)))
-    return Chart(say("lines"), "x", tuple(ChartSeries(f"s{i}", xs, draw(values)) for i in range(draw(st.integers(1, 3)))), "lines", log)
+    return Chart(
+        say("lines"),
+        "x",
+        tuple(ChartSeries(f"s{i}", xs, draw(values)) for i in range(draw(st.integers(1, 3)))),
+        "lines",
+        log,
+    )
 
 
 class Tags(HTMLParser):
@@ -108,11 +125,19 @@ def test_a_page_shows_its_own_numbers_in_every_form(name: str, tmp_path: Path) -
     console = Console(width=120)
     with console.capture() as captured:
         console.print(page_terminal.render(shown))
-    known = {"gradients": "200,704", "chain": "13,78", "accumulation": "4.0000", "zero-grad": "8,396,800", "losses": "not reached"}
+    known = {
+        "gradients": "200,704",
+        "chain": "13,78",
+        "accumulation": "4.0000",
+        "zero-grad": "8,396,800",
+        "losses": "not reached",
+    }
     assert known[name] in captured.get()
     for suffix in (".html", ".svg"):
         page_output.write(shown, tmp_path / f"x{suffix}")
-    assert (tmp_path / "x.html").read_text(encoding="utf-8").count("<svg") == sum(isinstance(block, Chart) for block in shown.blocks)
+    assert (tmp_path / "x.html").read_text(encoding="utf-8").count("<svg") == sum(
+        isinstance(block, Chart) for block in shown.blocks
+    )
     ET.parse(tmp_path / "x.svg")
     assert shown.following
 
@@ -145,7 +170,9 @@ def test_without_matplotlib_a_png_names_the_extra(monkeypatch: pytest.MonkeyPatc
 def test_with_matplotlib_a_png_is_written(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     chart = Chart(say("lines"), "x", (ChartSeries("s", [1, 2, 3], [1.0, math.nan, 3.0]),))
-    bars = Chart(say("bars"), "x", (ChartSeries("s", [1, 2], [1.0, 3.0]),), "bars", labels=("a", "b"))
+    bars = Chart(
+        say("bars"), "x", (ChartSeries("s", [1, 2], [1.0, 3.0]),), "bars", labels=("a", "b")
+    )
     page_output.write(page((chart, bars)), tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 

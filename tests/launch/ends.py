@@ -1,4 +1,5 @@
-"""Ways in which a program ends. Each is run by `python` and by `seismograd run`, and must end alike; docs/ends.md lists them.
+"""Ways in which a program ends. Each is run by `python` and by `seismograd run`, and must end
+alike; docs/ends.md lists them.
 
 A program finds `train(n)` beside it, which makes n steps.
 """
@@ -26,8 +27,8 @@ def train(steps, pause=0.0):
 """
 
 
-# The interpreter ends itself by SIGINT, or with 1 where something at exit makes a named tuple, as torch
-# does once it has imported its compiler: either is right when `python` does the same.
+# The interpreter ends itself by SIGINT, or with 1 where something at exit makes a named tuple, as
+# torch does once it has imported its compiler: either is right when `python` does the same.
 INTERRUPTED = -signal.SIGINT
 
 
@@ -397,7 +398,8 @@ ENDS = (
     ),
     End(
         "an exception group",
-        "from loop import train\ntrain(2)\nraise ExceptionGroup('two', [ValueError(1), KeyError(2)])",
+        "from loop import train\ntrain(2)\nraise ExceptionGroup('two', [ValueError(1), "
+        "KeyError(2)])",
         code=1,
         steps=2,
     ),

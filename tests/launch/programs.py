@@ -1,4 +1,5 @@
-"""Programs whose whole outcome is printed: every loss to the last bit, and a digest of weights, optimizer state and random state.
+"""Programs whose whole outcome is printed: every loss to the last bit, and a digest of weights,
+optimizer state and random state.
 
 python programs.py NAME [--watch DIR]
 """
@@ -41,8 +42,17 @@ def small_net() -> tuple[nn.Module, Callable[[int], Tensor]]:
 
 def cnn() -> tuple[nn.Module, Callable[[int], Tensor]]:
     images, labels = digits()
-    layers = (nn.Conv2d(1, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(8, 8, 3, stride=2), nn.BatchNorm2d(8))
-    model = nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(8 * 6 * 6, 10))
+    layers = (
+        nn.Conv2d(1, 8, 3, stride=2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Conv2d(8, 8, 3, stride=2),
+        nn.BatchNorm2d(8),
+    )
+    model = nn.Sequential(
+        *layers, nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(8 * 6 * 6, 10)
+    )
 
     def loss(step: int) -> Tensor:
         batch = torch.randint(0, len(images), (32,))
@@ -54,24 +64,37 @@ def cnn() -> tuple[nn.Module, Callable[[int], Tensor]]:
 def transformer() -> tuple[nn.Module, Callable[[int], Tensor]]:
     layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.1, batch_first=True)
     model = nn.ModuleDict(
-        {"embed": nn.Embedding(50, 32), "body": nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), "head": nn.Linear(32, 50)}
+        {
+            "embed": nn.Embedding(50, 32),
+            "body": nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
+            "head": nn.Linear(32, 50),
+        }
     )
 
     def loss(step: int) -> Tensor:
         tokens = (torch.randint(0, 50, (8, 1)) + torch.arange(17)) % 50
         mask = nn.Transformer.generate_square_subsequent_mask(16)
-        out = model["head"](model["body"](model["embed"](tokens[:, :-1]), mask=mask, is_causal=True))
+        out = model["head"](
+            model["body"](model["embed"](tokens[:, :-1]), mask=mask, is_causal=True)
+        )
         return nn.functional.cross_entropy(out.flatten(0, 1), tokens[:, 1:].flatten())
 
     return model, loss
 
 
 def lstm() -> tuple[nn.Module, Callable[[int], Tensor]]:
-    model = nn.ModuleDict({"rnn": nn.LSTM(4, 24, num_layers=2, dropout=0.2, batch_first=True), "out": nn.Linear(24, 1)})
+    model = nn.ModuleDict(
+        {
+            "rnn": nn.LSTM(4, 24, num_layers=2, dropout=0.2, batch_first=True),
+            "out": nn.Linear(24, 1),
+        }
+    )
 
     def loss(step: int) -> Tensor:
         x = torch.randn(16, 10, 4)
-        return nn.functional.mse_loss(model["out"](model["rnn"](x)[0][:, -1]).squeeze(1), x.sum((1, 2)))
+        return nn.functional.mse_loss(
+            model["out"](model["rnn"](x)[0][:, -1]).squeeze(1), x.sum((1, 2))
+        )
 
     return model, loss
 
@@ -99,14 +122,23 @@ def train(name: str, watch: str | None) -> None:
         print(step, loss.item().hex())
     if recording is not None:
         recording.close()
-    tensors = [*model.state_dict().values(), *(v for s in optimizer.state_dict()["state"].values() for v in s.values())]
+    tensors = [
+        *model.state_dict().values(),
+        *(v for s in optimizer.state_dict()["state"].values() for v in s.values()),
+    ]
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(tensor.detach().numpy().tobytes())
     digest.update(torch.get_rng_state().numpy().tobytes())
     digest.update(repr(random.getstate()).encode())
     digest.update(np.random.get_state()[1].tobytes())  # type: ignore[union-attr]  # noqa: NPY002
-    print(len(tensors), digest.hexdigest(), torch.is_grad_enabled(), torch.get_num_threads(), torch.get_default_dtype())
+    print(
+        len(tensors),
+        digest.hexdigest(),
+        torch.is_grad_enabled(),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+    )
 
 
 if __name__ == "__main__":

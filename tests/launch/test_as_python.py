@@ -1,4 +1,6 @@
-"""A script run by us cannot tell: its output, exit code, arguments, tracebacks are as with `python`."""
+"""A script run by us cannot tell: its output, exit code, arguments, tracebacks are as with
+`python`.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +102,9 @@ def python(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[s
     )
 
 
-def watched(*words: str, cwd: Path, out: str = "record", **more: str) -> subprocess.CompletedProcess[str]:
+def watched(
+    *words: str, cwd: Path, out: str = "record", **more: str
+) -> subprocess.CompletedProcess[str]:
     return python("-m", "seismograd", "run", "--quiet", "--out", out, *words, cwd=cwd, **more)
 
 
@@ -161,9 +165,14 @@ def test_ctrl_c_ends_it_as_python_ends_and_the_record_reads_back(tmp_path: Path)
 
     write(tmp_path, TRAIN + "\nimport signal\nprint('ready', flush=True), signal.pause()\n")
     results: list[tuple[int, str]] = []
-    for words in (["script.py"], ["-m", "seismograd", "run", "--quiet", "--out", "record", "script.py"]):
+    for words in (
+        ["script.py"],
+        ["-m", "seismograd", "run", "--quiet", "--out", "record", "script.py"],
+    ):
         command = [sys.executable, "-c", LET_INTERRUPT, *words]
-        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             while "ready" not in process.stdout.readline():
@@ -205,7 +214,9 @@ def test_bad_input_is_one_line_and_exit_code_2(words: list[str], said: str, tmp_
     assert ran.stdout == ""
     assert len(ran.stderr.splitlines()) == 1
     assert said in ran.stderr
-    assert sorted(p for p in tmp_path.rglob("*") if p.name != "runs") == before, "nothing is written, nothing is lost"
+    assert sorted(p for p in tmp_path.rglob("*") if p.name != "runs") == before, (
+        "nothing is written, nothing is lost"
+    )
 
 
 def test_quiet_prints_nothing_and_otherwise_only_on_stderr(tmp_path: Path) -> None:
@@ -235,7 +246,11 @@ def test_the_next_command_is_for_the_folder_that_the_user_is_in(tmp_path: Path) 
 def test_a_script_without_a_step_keeps_its_exit_code_and_the_record_says_so(tmp_path: Path) -> None:
     from seismograd import open_run
 
-    write(tmp_path, "import torch\ntorch.nn.Linear(2, 2)(torch.ones(1, 2)).sum().backward()\nraise SystemExit(5)")
+    write(
+        tmp_path,
+        "import torch\ntorch.nn.Linear(2, 2)(torch.ones(1, 2)).sum().backward()\nraise "
+        "SystemExit(5)",
+    )
     ran = python("-m", "seismograd", "run", "--out", "record", "script.py", cwd=tmp_path, LANG="C")
     assert ran.returncode == 5
     assert "no optimizer step" in ran.stderr

@@ -1,4 +1,6 @@
-"""Watching changes nothing: not a bit of the losses, weights, optimizer state and random state. And what it recorded is what happened."""
+"""Watching changes nothing: not a bit of the losses, weights, optimizer state and random state.
+And what it recorded is what happened.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +42,14 @@ SMALL_NET = HERE.parents[1] / "examples" / "small_net.py"
 
 
 def python(*words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *map(str, words)], check=check, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, *map(str, words)], check=check, capture_output=True, text=True, timeout=300
+    )
 
 
-def seismograd_run(out: Path, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+def seismograd_run(
+    out: Path, *words: object, check: bool = True
+) -> subprocess.CompletedProcess[str]:
     return python("-m", "seismograd", "run", "--quiet", "--out", out, *words, check=check)
 
 
@@ -66,34 +72,68 @@ def test_a_program_gives_the_same_bits_watched_or_not(name: str, tmp_path: Path)
 
 
 def test_what_is_recorded_can_be_shown_as_the_need_was_written(tmp_path: Path) -> None:
-    seismograd_run(tmp_path / "run", "--element", "fc1.weight[0,400]", "--element", "fc2.bias[3]", SMALL_NET, "--epochs", 1)
+    seismograd_run(
+        tmp_path / "run",
+        "--element",
+        "fc1.weight[0,400]",
+        "--element",
+        "fc2.bias[3]",
+        SMALL_NET,
+        "--epochs",
+        1,
+    )
     run = seismograd.open_run(tmp_path / "run")
     assert [p.name for p in run.parameters] == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
     assert [p.numel for p in run.parameters] == [200_704, 256, 2560, 10]
-    lines = python("-m", "seismograd", "show", tmp_path / "run", "--step", 0, "--lang", "zh").stdout.splitlines()
+    lines = python(
+        "-m", "seismograd", "show", tmp_path / "run", "--step", 0, "--lang", "zh"
+    ).stdout.splitlines()
     expected = ["--- Epoch 0 Gradients ---"]
     for parameter, norm in zip(run.parameters, run.series("grad_norm")[0], strict=True):
         shape = f"torch.Size([{', '.join(map(str, parameter.shape))}])"
-        expected.append(f"参数: {parameter.name:<20} | 梯度形状: {shape:<15} | 梯度范数: {norm:.6f}")
+        expected.append(
+            f"参数: {parameter.name:<20} | 梯度形状: {shape:<15} | 梯度范数: {norm:.6f}"
+        )
     expected.append(f"epoch 0, loss={run.steps['loss'][0]:.4f}")
     assert lines == expected
     names, values = run.elements
     assert tuple(names) == ("fc1.weight[0,400]", "fc2.bias[3]")
     assert np.isfinite(values).all()
     assert np.abs(values[:, 1]).max() > 0
-    shown = python("-m", "seismograd", "show", tmp_path / "run", "--element", "fc2.bias[3]", "--format", "plain").stdout
+    shown = python(
+        "-m",
+        "seismograd",
+        "show",
+        tmp_path / "run",
+        "--element",
+        "fc2.bias[3]",
+        "--format",
+        "plain",
+    ).stdout
     assert f"{values[0, 1]:.6g}" in shown
 
 
 def test_a_killed_run_reads_back_and_can_be_judged(tmp_path: Path) -> None:
     script = tmp_path / "endless.py"
     script.write_text(
-        "import torch, itertools\nmodel = torch.nn.Linear(4, 2)\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
-        "for step in itertools.count():\n    optimizer.zero_grad()\n    model(torch.ones(3, 4)).square().mean().backward()\n"
+        "import torch, itertools\nmodel = torch.nn.Linear(4, 2)\noptimizer = "
+        "torch.optim.SGD(model.parameters(), lr=0.1)\n"
+        "for step in itertools.count():\n    optimizer.zero_grad()\n    model(torch.ones(3, "
+        "4)).square().mean().backward()\n"
         "    optimizer.step()\n    if step % 1000 == 0:\n        print(step, flush=True)\n"
     )
-    command = [sys.executable, "-m", "seismograd", "run", "--out", str(tmp_path / "run"), str(script)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "seismograd",
+        "run",
+        "--out",
+        str(tmp_path / "run"),
+        str(script),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         steps = tmp_path / "run" / "steps.bin"
         while not (steps.is_file() and steps.stat().st_size):
             assert process.poll() is None
@@ -121,7 +161,18 @@ def test_a_full_disk_ends_the_record_and_not_the_training(tmp_path: Path) -> Non
 
 
 def test_an_element_that_does_not_exist_is_said_and_the_run_goes_on(tmp_path: Path) -> None:
-    ran = python("-m", "seismograd", "run", "--out", tmp_path / "run", "--element", "fc1.weight[300,0]", SMALL_NET, "--epochs", 1)
+    ran = python(
+        "-m",
+        "seismograd",
+        "run",
+        "--out",
+        tmp_path / "run",
+        "--element",
+        "fc1.weight[300,0]",
+        SMALL_NET,
+        "--epochs",
+        1,
+    )
     assert ran.returncode == 0
     assert "fc1.weight[300,0]" in ran.stderr
     run = seismograd.open_run(tmp_path / "run")

@@ -1,4 +1,6 @@
-"""`seismograd run` ends as `python` does, whatever threads, pools and processes there are; docs/ends.md says what was tried."""
+"""`seismograd run` ends as `python` does, whatever threads, pools and processes there are;
+docs/ends.md says what was tried.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,19 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 
 def ended(folder: Path, sent: int, *words: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a program that has ended, and everything it started that holds these."""
+    """Exit code, stdout and stderr of a program that has ended, and everything it started that
+    holds these.
+    """
     command = [sys.executable, "-c", LET_INTERRUPT, *words]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         try:
             said = ""
@@ -50,7 +60,9 @@ def ended(folder: Path, sent: int, *words: str) -> tuple[int, str, str]:
 
 
 def comparable(err: str, interrupted: bool) -> str:
-    """What was written to stderr, without addresses and, where a signal came at any moment, without where it came."""
+    """What was written to stderr, without addresses and, where a signal came at any moment,
+    without where it came.
+    """
     err = re.sub(r"0x[0-9a-f]+", "0x", err)
     if interrupted and "Traceback" in err:
         lines = err.splitlines()

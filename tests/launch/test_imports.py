@@ -99,7 +99,9 @@ def reloaded(_: Path) -> None:
 
 
 class InFront(importlib.abc.MetaPathFinder):
-    """As import hooks that rewrite code do: finds the module by itself, with a loader of its own."""
+    """As import hooks that rewrite code do: finds the module by itself, with a loader of its
+    own.
+    """
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         found = importlib.machinery.PathFinder.find_spec(fullname, path, target)
@@ -162,10 +164,20 @@ def from_a_loader_of_its_own(_: Path) -> None:
 WAYS: Ways = {
     way.__name__: way
     for way in (
-        asked_for, asked_for_by_its_part, in_a_thread, by_hand, lazily, after_a_failure, reloaded, through_a_hook_in_front,
-        through_a_hook_behind, put_there, from_a_zip, from_a_loader_of_its_own,
+        asked_for,
+        asked_for_by_its_part,
+        in_a_thread,
+        by_hand,
+        lazily,
+        after_a_failure,
+        reloaded,
+        through_a_hook_in_front,
+        through_a_hook_behind,
+        put_there,
+        from_a_zip,
+        from_a_loader_of_its_own,
     )
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
@@ -175,7 +187,11 @@ def test_it_is_heard_once_when_it_is_whole_and_nothing_stays(
     monkeypatch.setattr(sys, "path", list(sys.path))
     way(tmp_path)
     assert heard == [True]
-    assert not [each for each in sys.meta_path if type(each).__module__ == "seismograd.cli.launch.import_hook"]
+    assert not [
+        each
+        for each in sys.meta_path
+        if type(each).__module__ == "seismograd.cli.launch.import_hook"
+    ]
     spec: Any = sys.modules[NAME].__spec__
     if spec is not None:
         assert type(spec) is importlib.machinery.ModuleSpec
@@ -212,13 +228,24 @@ def recorded(folder: Path, text: str, **more: str) -> subprocess.CompletedProces
     (folder / "train.py").write_text(textwrap.dedent(text))
     command = [sys.executable, "-m", "seismograd", "run", "--out", "record", "train.py"]
     environment = {**os.environ, "LANGUAGE": "en", "HF_HUB_OFFLINE": "1", **more}
-    return subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=300, env=environment)
+    return subprocess.run(
+        command,
+        check=False,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+    )
 
 
 FIRST = {
     "importlib.util": "import importlib.util\nassert importlib.util.find_spec('torch')",
-    "pkgutil": "import pkgutil\nassert pkgutil.find_loader('torch')" if sys.version_info < (3, 12) else "import pkgutil",
-    "a function in a thread": "import threading\nt = threading.Thread(target=__import__, args=('torch.nn',))\nt.start(), t.join()",
+    "pkgutil": "import pkgutil\nassert pkgutil.find_loader('torch')"
+    if sys.version_info < (3, 12)
+    else "import pkgutil",
+    "a function in a thread": "import threading\nt = threading.Thread(target=__import__, "
+    "args=('torch.nn',))\nt.start(), t.join()",
     "a lazy module": """
         import importlib.util, sys
         spec = importlib.util.find_spec("torch")
@@ -226,12 +253,14 @@ FIRST = {
         torch = sys.modules["torch"] = importlib.util.module_from_spec(spec)
         loader.exec_module(torch)
         """,
-    "transformers": "import transformers\nfrom transformers import AutoModelForCausalLM, Trainer, TrainingArguments",
+    "transformers": "import transformers\nfrom transformers import AutoModelForCausalLM, Trainer, "
+    "TrainingArguments",
     "datasets": "from datasets import load_dataset",
     "lightning": "import lightning as L",
     "accelerate": "from accelerate import Accelerator",
     "peft": "from peft import LoraConfig, get_peft_model",
-    "skorch": "import numpy as np\nfrom sklearn.datasets import make_classification\nfrom skorch import NeuralNetClassifier",
+    "skorch": "import numpy as np\nfrom sklearn.datasets import make_classification\nfrom skorch "
+    "import NeuralNetClassifier",
 }
 LIBRARIES = ("transformers", "datasets", "lightning", "accelerate", "peft", "skorch")
 
@@ -252,7 +281,10 @@ def test_torch_that_came_before_us_is_heard(tmp_path: Path) -> None:
 
 
 def test_torch_that_was_not_heard_is_an_error_said_aloud(tmp_path: Path) -> None:
-    deaf = "import sys\nsys.meta_path[:] = [f for f in sys.meta_path if type(f).__module__ != 'seismograd.cli.launch.import_hook']\n"
+    deaf = (
+        "import sys\nsys.meta_path[:] = [f for f in sys.meta_path if type(f).__module__ != "
+        "'seismograd.cli.launch.import_hook']\n"
+    )
     ran = recorded(tmp_path, deaf + TRAIN)
     assert ran.returncode == 0
     assert "error: torch was imported unheard" in ran.stderr

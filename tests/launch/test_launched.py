@@ -69,30 +69,73 @@ def test_a_command_line_is_read(command: object, name: str | None) -> None:
             ["python", "-u", "-m", "package.train"],
             "/bin/no/torchrun --standalone -m seismograd run -m package.train",
         ),
-        ("drive.py", False, ["train.py"], [sys.executable, "train.py", "a b"], "seismograd run train.py 'a b'"),
-        ("drive.py", False, [], ["/else/python", "-u", "-m", "x"], "/else/python -u -m seismograd run -m x"),
-        ("drive.py", False, [], ["torchrun", "--standalone", "train.py"], "torchrun --standalone -m seismograd run train.py"),
+        (
+            "drive.py",
+            False,
+            ["train.py"],
+            [sys.executable, "train.py", "a b"],
+            "seismograd run train.py 'a b'",
+        ),
+        (
+            "drive.py",
+            False,
+            [],
+            ["/else/python", "-u", "-m", "x"],
+            "/else/python -u -m seismograd run -m x",
+        ),
+        (
+            "drive.py",
+            False,
+            [],
+            ["torchrun", "--standalone", "train.py"],
+            "torchrun --standalone -m seismograd run train.py",
+        ),
     ],
 )
-def test_the_line_to_type(target: str, is_module: bool, arguments: list[str], command: list[str], line: str) -> None:
+def test_the_line_to_type(
+    target: str, is_module: bool, arguments: list[str], command: list[str], line: str
+) -> None:
     found = python_command(command)
     assert found is not None
     assert line_to_type(found, target, is_module, arguments) == line
 
 
 def seismograd_run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LANGUAGE": "en", "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    environment = {
+        **os.environ,
+        "LANGUAGE": "en",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
     environment.pop("RANK", None)
     command = [sys.executable, "-m", "seismograd", "run", "--out", "record", *words]
-    return subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=300, env=environment)
+    return subprocess.run(
+        command,
+        check=False,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+    )
 
 
 def told(err: str) -> list[str]:
-    return [line.partition("to record it type: ")[2] for line in err.splitlines() if "to record it type: " in line]
+    return [
+        line.partition("to record it type: ")[2]
+        for line in err.splitlines()
+        if "to record it type: " in line
+    ]
 
 
 LAUNCHERS = {
-    "torch.distributed.run": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"],
+    "torch.distributed.run": [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "train.py",
+    ],
     "accelerate": ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "train.py"],
 }
 
@@ -107,7 +150,14 @@ def test_the_line_for_a_launcher_records(launcher: str, tmp_path: Path) -> None:
     (line,) = told(ran.stderr)
     words = shlex.split(line)
     assert words[-4:] == ["-m", "seismograd", "run", "train.py"]
-    typed = subprocess.run([sys.executable, *words[1:]], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    typed = subprocess.run(
+        [sys.executable, *words[1:]],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert typed.returncode == 0, typed.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert len(seismograd.open_run(run).steps) == 3
@@ -133,7 +183,9 @@ def test_a_program_that_a_script_starts_or_becomes_is_named(start: str, tmp_path
 
 def test_a_training_that_starts_a_helper_is_told_nothing(tmp_path: Path) -> None:
     (tmp_path / "helper.py").write_text("print('helped')")
-    (tmp_path / "train.py").write_text(TRAIN + "import subprocess, sys\nsubprocess.run([sys.executable, 'helper.py'])\n")
+    (tmp_path / "train.py").write_text(
+        TRAIN + "import subprocess, sys\nsubprocess.run([sys.executable, 'helper.py'])\n"
+    )
     ran = seismograd_run(tmp_path, "train.py")
     assert "steps: 3" in ran.stderr
     assert told(ran.stderr) == []
@@ -149,8 +201,12 @@ def test_a_program_that_cannot_be_started_raises_as_it_does_without_us(tmp_path:
                 print(type(error).__name__, error, [f.name for f in traceback.extract_tb(error.__traceback__)][:2])
         """
     (tmp_path / "script.py").write_text(textwrap.dedent(text))
-    bare = subprocess.run([sys.executable, "script.py"], check=True, cwd=tmp_path, capture_output=True, text=True)
-    assert seismograd_run(tmp_path, "script.py").stdout.splitlines()[0] == bare.stdout.splitlines()[0]
+    bare = subprocess.run(
+        [sys.executable, "script.py"], check=True, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (
+        seismograd_run(tmp_path, "script.py").stdout.splitlines()[0] == bare.stdout.splitlines()[0]
+    )
 
 
 TWO = """
@@ -186,15 +242,26 @@ def test_two_programs_with_one_out_show_each_its_own(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAIN + "import sys, time; time.sleep(float(sys.argv[1]))\n")
     command = [sys.executable, "-m", "seismograd", "run", "--out", "record", "train.py"]
     both = [
-        subprocess.Popen([*command, pause], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, "LANGUAGE": "en"})
+        subprocess.Popen(
+            [*command, pause],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LANGUAGE": "en"},
+        )
         for pause in ("0", "0")
     ]
     said = sorted(process.communicate(timeout=200)[1].splitlines()[1] for process in both)
-    assert [line.partition("record: ")[2].partition(" ")[0] for line in said] == ["record", "record-process-2"]
+    assert [line.partition("record: ")[2].partition(" ")[0] for line in said] == [
+        "record",
+        "record-process-2",
+    ]
 
 
 def test_why_nothing_could_be_written_is_said(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text("import os\nos.rmdir('record')\nopen('record', 'w').close()\n" + TRAIN)
+    (tmp_path / "train.py").write_text(
+        "import os\nos.rmdir('record')\nopen('record', 'w').close()\n" + TRAIN
+    )
     ran = seismograd_run(tmp_path, "train.py")
     assert ran.returncode == 0
     assert "Not a directory" in ran.stderr or "File exists" in ran.stderr

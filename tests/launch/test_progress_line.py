@@ -1,4 +1,6 @@
-"""The line at the bottom of the terminal: there while a script runs, gone afterwards, and nothing of what the script prints is changed."""
+"""The line at the bottom of the terminal: there while a script runs, gone afterwards, and
+nothing of what the script prints is changed.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from seismograd.schema import Finding
 from seismograd.cli.terminal.progress_line import ProgressLine, progress_text
+from seismograd.schema import Finding
 from tests import synthetic
 from tests.record.processes import ENVIRONMENT
 
@@ -42,7 +44,9 @@ def in_terminal(command: list[str], cwd: Path, **changes: str) -> bytes:
     termios.tcsetwinsize(slave, (24, 80))
     environment = {**ENVIRONMENT, "TERM": "xterm", "LANGUAGE": "en", **changes}
     environment.pop("WORLD_SIZE", None)
-    with subprocess.Popen(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave) as process:
+    with subprocess.Popen(
+        command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave
+    ) as process:
         os.close(slave)
         got = b""
         while True:
@@ -68,12 +72,16 @@ def test_the_line_leaves_the_output_of_a_script_as_it_was(tmp_path: Path) -> Non
     assert rest.startswith(plain)
     assert b"seismograd  " in rest[len(plain) :][:40]
     assert OURS.findall(watched)[-1].startswith(b"\x1b7\x1b[r")  # the row was given back
-    quiet = in_terminal([sys.executable, "-m", "seismograd", "run", "--quiet", "-o", "q", "train.py"], tmp_path)
+    quiet = in_terminal(
+        [sys.executable, "-m", "seismograd", "run", "--quiet", "-o", "q", "train.py"], tmp_path
+    )
     assert quiet == plain
 
 
 @pytest.mark.parametrize("dumb", [{"TERM": "dumb"}, {"WORLD_SIZE": "2"}])
-def test_there_is_no_line_where_it_would_be_in_the_way(dumb: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_no_line_where_it_would_be_in_the_way(
+    dumb: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from seismograd.cli.terminal.progress_line import may_show
 
     class Terminal:
@@ -127,7 +135,9 @@ except ChildProcessError:
 
 
 def test_a_script_that_is_killed_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
-    """Reading ends when nobody holds the terminal any more: nothing of ours outlives the script either."""
+    """Reading ends when nobody holds the terminal any more: nothing of ours outlives the script
+    either.
+    """
     got = in_terminal([sys.executable, "-c", KILLED, "killed"], tmp_path)
     assert got.endswith(b"\x1b7\x1b[r\x1b[999;1H\x1b[2K\x1b8")
     got = in_terminal([sys.executable, "-c", KILLED, "ended"], tmp_path)
@@ -139,5 +149,7 @@ def test_a_script_that_is_killed_leaves_the_terminal_as_it_was(tmp_path: Path) -
 def test_the_line_fits_the_terminal(width: int) -> None:
     from seismograd.views.text_layout import cell_width
 
-    text = progress_text(synthetic.block([[float("nan")]]), [synthetic.finding(name="梯度" * 50)] * 3, width)
+    text = progress_text(
+        synthetic.block([[float("nan")]]), [synthetic.finding(name="梯度" * 50)] * 3, width
+    )
     assert cell_width(re.sub(r"\x1b\[\d*m", "", text)) <= width

@@ -1,4 +1,6 @@
-"""Scripts as people have them: with DataLoader workers, configuration by argv, guards for multiprocessing, or out of a notebook."""
+"""Scripts as people have them: with DataLoader workers, configuration by argv, guards for
+multiprocessing, or out of a notebook.
+"""
 
 from __future__ import annotations
 
@@ -93,9 +95,19 @@ def run(folder: Path, text: str, *arguments: str) -> seismograd.Run:
     """Run the script bare and watched, compare, and open the record."""
     script = folder / "script.py"
     script.write_text(textwrap.dedent(text).lstrip(), encoding="utf8")
-    commands = ([str(script)], ["-m", "seismograd", "run", "--quiet", "--out", str(folder / "run"), str(script)])
+    commands = (
+        [str(script)],
+        ["-m", "seismograd", "run", "--quiet", "--out", str(folder / "run"), str(script)],
+    )
     bare, watched = (
-        subprocess.run([sys.executable, *c, *arguments], check=True, capture_output=True, text=True, timeout=180) for c in commands
+        subprocess.run(
+            [sys.executable, *c, *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        for c in commands
     )
     assert watched.stdout == bare.stdout
     assert watched.stderr == bare.stderr

@@ -28,12 +28,16 @@ def onlookers() -> Generator[list[object]]:
     Loud.seen.clear()
 
     class Functions(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             Loud.seen.append(func)
             return func(*args, **(kwargs or {}))
 
     class Dispatches(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             Loud.seen.append(func)
             return func(*args, **(kwargs or {}))
 

@@ -16,8 +16,32 @@ from seismograd.schema import (
 
 REAL_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DTYPES = (*REAL_DTYPES, torch.complex32, torch.complex64, torch.complex128)
-SPECIAL = (0.0, -0.0, math.nan, math.inf, -math.inf, 1.0, -1.5, 100.0, 3e19, 1e-30, 1e200, -1e200, 1e-200, 5e-324, -1e-310, 1e-40, -6e-8,
-           2.0**-96, 2.0**-97, 2.0**-94, 2.0**-95 * 1.999999, 2.0**30, 2.0**32, 1.7e308)  # fmt: skip
+SPECIAL = (
+    0.0,
+    -0.0,
+    math.nan,
+    math.inf,
+    -math.inf,
+    1.0,
+    -1.5,
+    100.0,
+    3e19,
+    1e-30,
+    1e200,
+    -1e200,
+    1e-200,
+    5e-324,
+    -1e-310,
+    1e-40,
+    -6e-8,
+    2.0**-96,
+    2.0**-97,
+    2.0**-94,
+    2.0**-95 * 1.999999,
+    2.0**30,
+    2.0**32,
+    1.7e308,
+)
 
 numbers = st.sampled_from(SPECIAL) | st.floats(width=64) | st.floats(-1e3, 1e3)
 shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
@@ -28,12 +52,16 @@ def strided(draw: st.DrawFn, dtypes: tuple[torch.dtype, ...] = DTYPES) -> Tensor
     """A strided tensor of any dtype, shape and stride."""
     dtype, shape = draw(st.sampled_from(dtypes)), draw(shapes)
     count = math.prod(shape) * (2 if dtype.is_complex else 1)
-    values = torch.tensor(draw(st.lists(numbers, min_size=count, max_size=count)), dtype=torch.float64)
+    values = torch.tensor(
+        draw(st.lists(numbers, min_size=count, max_size=count)), dtype=torch.float64
+    )
     if dtype.is_complex:
         tensor = torch.view_as_complex(values.to(dtype.to_real()).reshape(*shape, 2))
     else:
         tensor = values.to(dtype).reshape(shape)
-    return draw(st.sampled_from([identity, transposed, gapped, expanded, channels_last, conjugated]))(tensor)
+    return draw(
+        st.sampled_from([identity, transposed, gapped, expanded, channels_last, conjugated])
+    )(tensor)
 
 
 def identity(tensor: Tensor) -> Tensor:
@@ -67,19 +95,41 @@ def conjugated(tensor: Tensor) -> Tensor:
 
 @st.composite
 def sparse(draw: st.DrawFn) -> Tensor:
-    """A sparse tensor whose entries may share an index; not of half precision, where their sum is rounded in an order of torch's own."""
-    rows, columns, num_entries = draw(st.integers(1, 6)), draw(st.integers(1, 4)), draw(st.integers(0, 6))
-    indices = torch.tensor(draw(st.lists(st.integers(0, rows - 1), min_size=num_entries, max_size=num_entries)), dtype=torch.int64)
-    values = draw(st.lists(st.lists(st.integers(-2, 2), min_size=columns, max_size=columns), min_size=num_entries, max_size=num_entries))
+    """A sparse tensor whose entries may share an index; not of half precision, where their sum
+    is rounded in an order of torch's own.
+    """
+    rows, columns, num_entries = (
+        draw(st.integers(1, 6)),
+        draw(st.integers(1, 4)),
+        draw(st.integers(0, 6)),
+    )
+    indices = torch.tensor(
+        draw(st.lists(st.integers(0, rows - 1), min_size=num_entries, max_size=num_entries)),
+        dtype=torch.int64,
+    )
+    values = draw(
+        st.lists(
+            st.lists(st.integers(-2, 2), min_size=columns, max_size=columns),
+            min_size=num_entries,
+            max_size=num_entries,
+        )
+    )
     dtype = draw(st.sampled_from([torch.float32, torch.float64, torch.complex64]))
     entries = torch.tensor(values, dtype=dtype).reshape(num_entries, columns)
-    return torch.sparse_coo_tensor(indices.unsqueeze(0), entries, (rows, columns), check_invariants=True)
+    return torch.sparse_coo_tensor(
+        indices.unsqueeze(0), entries, (rows, columns), check_invariants=True
+    )
 
 
 def scalars_of(tensor: Tensor) -> list[float]:
     """Its scalars as Python numbers, a complex one as two."""
     tensor = tensor.to_dense().resolve_conj().resolve_neg()
-    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).to(torch.float64).reshape(-1).tolist()
+    return (
+        (torch.view_as_real(tensor) if tensor.is_complex() else tensor)
+        .to(torch.float64)
+        .reshape(-1)
+        .tolist()
+    )
 
 
 def norm_of(scalars: list[float]) -> float:

@@ -1,4 +1,6 @@
-"""The kernel for CUDA gives what the reference gives: on a GPU where there is one, else in Triton's interpreter, on the CPU."""
+"""The kernel for CUDA gives what the reference gives: on a GPU where there is one, else in
+Triton's interpreter, on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from seismograd.capture.events import HUB
 from seismograd.capture.session import Session
-from seismograd.measure.backend import MeasuringBackend, Measurement
+from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.measure.cuda.cuda_backend import CudaBackend
 from seismograd.measure.device_dispatch import DeviceDispatch
 from seismograd.measure.merge import merge_measurements
@@ -28,10 +30,13 @@ from tests.measure.test_native import assert_agrees
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental"),
-    pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning"),  # the interpreter computes with NumPy
+    # the interpreter computes with NumPy
+    pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning"),
 ]
 HAS_GPU = torch.cuda.is_available()
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install triton")
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install triton"
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,9 @@ def device() -> str:
     return "cuda" if HAS_GPU else "cpu"
 
 
-def measure(backend: MeasuringBackend, tensors: list[Tensor], sample: bool = True, keys: range | None = None) -> Measurement:
+def measure(
+    backend: MeasuringBackend, tensors: list[Tensor], sample: bool = True, keys: range | None = None
+) -> Measurement:
     measured = backend.measure(tensors, tensors, list(keys or range(len(tensors))), (), sample)
     if measured.pending is not None:
         measured.pending.finish()
@@ -57,7 +64,11 @@ def measure(backend: MeasuringBackend, tensors: list[Tensor], sample: bool = Tru
 @given(tensors=st.lists(strided(REAL_DTYPES), min_size=1, max_size=3), sample=st.booleans())
 def test_tensors_of_every_kind(kernel: Any, tensors: list[Tensor], sample: bool) -> None:
     tensors = [tensor.to(device()) for tensor in tensors]
-    assert_agrees(measure(CudaBackend(kernel, device()), tensors, sample), measure(ReferenceBackend(), tensors, sample), tensors)
+    assert_agrees(
+        measure(CudaBackend(kernel, device()), tensors, sample),
+        measure(ReferenceBackend(), tensors, sample),
+        tensors,
+    )
 
 
 @needs_triton
@@ -68,19 +79,29 @@ def test_tensors_of_several_pieces(kernel: Any, dtype: torch.dtype) -> None:
     numbers[3:9] = 0
     numbers[20, 5] = math.inf
     tensors = [numbers.to(device()), numbers[:40].t().to(device())]
-    assert_agrees(measure(CudaBackend(kernel, device()), tensors), measure(ReferenceBackend(), tensors), tensors)
+    assert_agrees(
+        measure(CudaBackend(kernel, device()), tensors),
+        measure(ReferenceBackend(), tensors),
+        tensors,
+    )
 
 
 @needs_triton
 @pytest.mark.parametrize("value", [1e200, 1e-200, 5e-324, 1.7e308])
 def test_a_norm_neither_overflows_nor_underflows(kernel: Any, value: float) -> None:
     tensor = torch.full((1,), value, dtype=torch.float64, device=device())
-    assert measure(CudaBackend(kernel, device()), [tensor]).values["grad_norm"][0] == pytest.approx(value, rel=1e-12, abs=0)
+    assert measure(CudaBackend(kernel, device()), [tensor]).values["grad_norm"][0] == pytest.approx(
+        value, rel=1e-12, abs=0
+    )
 
 
 @needs_triton
-@pytest.mark.parametrize("infinities", [(math.inf,), (-math.inf,), (math.inf, -math.inf), (-math.inf, math.nan), ()])
-def test_a_float64_sum_is_infinite_only_where_a_number_is(kernel: Any, infinities: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(
+    "infinities", [(math.inf,), (-math.inf,), (math.inf, -math.inf), (-math.inf, math.nan), ()]
+)
+def test_a_float64_sum_is_infinite_only_where_a_number_is(
+    kernel: Any, infinities: tuple[float, ...]
+) -> None:
     tensor = torch.tensor([1.7e308] * 4001 + [-1.7e308] * 4000, dtype=torch.float64)
     tensor[2000 : 2000 + len(infinities)] = torch.tensor(infinities, dtype=torch.float64)
     found = measure(CudaBackend(kernel, device()), [tensor.to(device())]).values["grad_sum"][0]
@@ -89,22 +110,31 @@ def test_a_float64_sum_is_infinite_only_where_a_number_is(kernel: Any, infinitie
 
 @needs_triton
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_every_finite_number_of_sixteen_bits_is_read_as_it_is(kernel: Any, dtype: torch.dtype) -> None:
+def test_every_finite_number_of_sixteen_bits_is_read_as_it_is(
+    kernel: Any, dtype: torch.dtype
+) -> None:
     numbers = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)
     numbers = numbers[numbers.isfinite()].to(device())
     tensors = [numbers, numbers[numbers.abs() < torch.finfo(dtype).tiny]]
-    assert_agrees(measure(CudaBackend(kernel, device()), tensors), measure(ReferenceBackend(), tensors), tensors)
+    assert_agrees(
+        measure(CudaBackend(kernel, device()), tensors),
+        measure(ReferenceBackend(), tensors),
+        tensors,
+    )
 
 
 @needs_triton
-def test_rows_are_remembered_between_samples_and_not_known_where_they_were_forgotten(kernel: Any) -> None:
+def test_rows_are_remembered_between_samples_and_not_known_where_they_were_forgotten(
+    kernel: Any,
+) -> None:
     backend = CudaBackend(kernel, device())
     first, second = torch.zeros(4, 3, device=device()), torch.zeros(4, 3, device=device())
     first[0, 1], second[2] = 1, math.nan
     measure(backend, [first], sample=False)
     assert measure(backend, [second]).samples["dead_rows"].tolist() == [2]
     measure(backend, [first], sample=False)
-    measure(backend, [first.clone().t().contiguous().t()], sample=False)  # lies otherwise: another table
+    # lies otherwise: another table
+    measure(backend, [first.clone().t().contiguous().t()], sample=False)
     assert math.isnan(measure(backend, [first]).samples["dead_rows"][0])
     assert measure(backend, [first]).samples["dead_rows"].tolist() == [3]
 
@@ -118,7 +148,9 @@ def test_what_the_kernel_cannot_read_comes_beside_it_and_scalars_come_along(kern
     if measured.pending is not None:
         measured.pending.finish()
     assert measured.values["grad_norm"].tolist() == pytest.approx([2.0, math.sqrt(3), math.sqrt(3)])
-    assert measured.samples["weight_norm"].tolist() == pytest.approx([2.0, math.sqrt(3), math.sqrt(3)])
+    assert measured.samples["weight_norm"].tolist() == pytest.approx(
+        [2.0, math.sqrt(3), math.sqrt(3)]
+    )
     assert measured.scalars.tolist() == [2.5]
 
 
@@ -131,7 +163,9 @@ class Late:
         self.arrived = False
         self.waited = 0
 
-    def measure(self, gradients: Any, weights: Any, keys: Any, scalars: Any, sample: bool) -> Measurement:
+    def measure(
+        self, gradients: Any, weights: Any, keys: Any, scalars: Any, sample: bool
+    ) -> Measurement:
         exact = ReferenceBackend().measure(gradients, weights, keys, scalars, sample)
         blank = Measurement(
             {name: np.full_like(v, np.nan) for name, v in exact.values.items()},
@@ -154,7 +188,9 @@ class Late:
         return Measurement(blank.values, blank.samples, blank.scalars, Pending())
 
 
-def train(backend: MeasuringBackend, num_steps: int, after_step: Any = lambda _: None) -> tuple[list[Row], list[int]]:
+def train(
+    backend: MeasuringBackend, num_steps: int, after_step: Any = lambda _: None
+) -> tuple[list[Row], list[int]]:
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -210,8 +246,22 @@ def test_parts_of_several_backends_are_put_together_when_all_have_come() -> None
     late = Late()
     tensors = [torch.full((2, 2), float(i)) for i in range(4)]
     parts = [
-        ([1, 3], late.measure([tensors[1], tensors[3]], [tensors[1], tensors[3]], [1, 3], [torch.tensor(7.0)], True)),
-        ([0, 2], ReferenceBackend().measure([tensors[0], tensors[2]], [tensors[0], tensors[2]], [0, 2], (), True)),
+        (
+            [1, 3],
+            late.measure(
+                [tensors[1], tensors[3]],
+                [tensors[1], tensors[3]],
+                [1, 3],
+                [torch.tensor(7.0)],
+                True,
+            ),
+        ),
+        (
+            [0, 2],
+            ReferenceBackend().measure(
+                [tensors[0], tensors[2]], [tensors[0], tensors[2]], [0, 2], (), True
+            ),
+        ),
     ]
     whole = merge_measurements(4, parts, parts[0][1])
     assert whole.pending is not None
@@ -244,7 +294,14 @@ def test_no_step_on_a_gpu_synchronises() -> None:
     model = torch.nn.Linear(300, 200).cuda()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     session = Session(
-        DeviceDispatch(ReferenceBackend(), CudaBackend(importlib.import_module("seismograd.measure.cuda.triton_kernel").measure_pieces)), lambda _: None, print
+        DeviceDispatch(
+            ReferenceBackend(),
+            CudaBackend(
+                importlib.import_module("seismograd.measure.cuda.triton_kernel").measure_pieces
+            ),
+        ),
+        lambda _: None,
+        print,
     )
     inputs = torch.ones(4, 300, device="cuda")
     HUB.attach(session)

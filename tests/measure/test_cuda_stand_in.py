@@ -1,4 +1,6 @@
-"""The way from a GPU to the host with tensors that only say that they are on one, and the kernel built for GPUs that are not here."""
+"""The way from a GPU to the host with tensors that only say that they are on one, and the kernel
+built for GPUs that are not here.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ def events() -> Iterator[type[Event]]:
         yield Events
 
 
-def test_a_copy_from_a_device_is_awaited_only_when_its_numbers_are_asked_for(events: type[Event]) -> None:
+def test_a_copy_from_a_device_is_awaited_only_when_its_numbers_are_asked_for(
+    events: type[Event],
+) -> None:
     package = transfer.Package(on_device(torch.arange(3.0)))
     assert not package.is_done()
     assert events.num_waits == 0
@@ -111,7 +115,9 @@ def test_without_triton_torch_measures_on_the_device_and_nobody_waits(events: ty
     measured.pending.finish()  # has nothing left to do
     assert events.num_waits == 0
     assert events.num_recorded == 1  # one copy, however many tensors there are
-    assert_agrees(measured, ReferenceBackend().measure(tensors, tensors, range(3), (), True), tensors)
+    assert_agrees(
+        measured, ReferenceBackend().measure(tensors, tensors, range(3), (), True), tensors
+    )
     assert measured.scalars.tolist() == [2.5]
 
 
@@ -124,7 +130,9 @@ class Noting:
         self.num_scalars = 0
         self._exact = ReferenceBackend()
 
-    def measure(self, gradients: Any, weights: Any, keys: Any, scalars: Any, sample: bool) -> Measurement:
+    def measure(
+        self, gradients: Any, weights: Any, keys: Any, scalars: Any, sample: bool
+    ) -> Measurement:
         self.keys += keys
         self.num_scalars += len(scalars)
         return self._exact.measure(gradients, weights, keys, scalars, sample)
@@ -132,14 +140,26 @@ class Noting:
 
 def test_each_tensor_goes_to_the_backend_of_its_device_and_its_numbers_to_its_place() -> None:
     host, device = Noting("host"), Noting("device")
-    tensors = [on_device(torch.full((2,), float(n))) if n % 3 else torch.full((2,), float(n)) for n in range(5)]
+    tensors = [
+        on_device(torch.full((2,), float(n))) if n % 3 else torch.full((2,), float(n))
+        for n in range(5)
+    ]
     backend = DeviceDispatch(host, device)
     with mock.patch.object(torch.cuda, "is_initialized", return_value=True), not_capturing():
         assert backend.name == "host+device"
-        measured = backend.measure(tensors, tensors, range(10, 15), [on_device(torch.tensor(7.0))], True)
-        assert (host.keys, device.keys, host.num_scalars, device.num_scalars) == ([10, 13], [11, 12, 14], 0, 1)
+        measured = backend.measure(
+            tensors, tensors, range(10, 15), [on_device(torch.tensor(7.0))], True
+        )
+        assert (host.keys, device.keys, host.num_scalars, device.num_scalars) == (
+            [10, 13],
+            [11, 12, 14],
+            0,
+            1,
+        )
         assert measured.values["grad_sum"].tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
-        assert measured.samples["weight_norm"].tolist() == pytest.approx([2**0.5 * n for n in range(5)])
+        assert measured.samples["weight_norm"].tolist() == pytest.approx(
+            [2**0.5 * n for n in range(5)]
+        )
         assert measured.scalars.tolist() == [7.0]
         backend.measure(tensors[1:3], tensors[1:3], [11, 12], (), False)
         backend.measure(tensors[:1], tensors[:1], [10], (), False)
@@ -151,7 +171,11 @@ def test_nothing_is_read_while_a_graph_is_captured() -> None:
         raise AssertionError
 
     tensors = [torch.ones(4)]
-    with mock.patch.object(torch.cuda, "is_initialized", return_value=True), not_capturing(False), mock.patch.object(torch, "cat", never):
+    with (
+        mock.patch.object(torch.cuda, "is_initialized", return_value=True),
+        not_capturing(False),
+        mock.patch.object(torch, "cat", never),
+    ):
         measured = cuda_backend().measure(tensors, tensors, [0], [torch.tensor(1.0)], True)
     if measured.pending is not None:
         measured.pending.finish()
@@ -178,12 +202,23 @@ COMPILE = """
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install triton")
+@pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install triton"
+)
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
 @pytest.mark.parametrize("capability", [70, 90])
 def test_the_kernel_compiles_for_gpus_that_are_not_here(capability: int, tmp_path: Any) -> None:
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
     environment.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, "-W", "error::UserWarning", "-c", textwrap.dedent(COMPILE), str(capability)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    command = [
+        sys.executable,
+        "-W",
+        "error::UserWarning",
+        "-c",
+        textwrap.dedent(COMPILE),
+        str(capability),
+    ]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,6 @@
-"""The kernel gives what the reference gives, with every set of instructions that this machine has."""
+"""The kernel gives what the reference gives, with every set of instructions that this machine
+has.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seismograd.measure import backend_selection
-from seismograd.measure.backend import MeasuringBackend, Measurement
-from seismograd.measure.native.native_backend import NativeBackend
+from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.measure.native.library import INSTRUCTION_SETS, load
+from seismograd.measure.native.native_backend import NativeBackend
 from seismograd.measure.reference import OF_GRADIENTS_EVERY_TIME, ReferenceBackend
 from tests.measure.onlookers import Loud, onlookers
 from tests.measure.tensors import REAL_DTYPES, channels_last, sparse, strided, transposed
@@ -34,10 +36,15 @@ pytestmark = [
     pytest.mark.skipif(LIBRARY is None, reason="the kernel was not built: pip install -e ."),
     pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental"),
 ]
-SETS = [name for number, name in enumerate(INSTRUCTION_SETS) if LIBRARY is not None and LIBRARY.seismograd_has(number)]
+SETS = [
+    name
+    for number, name in enumerate(INSTRUCTION_SETS)
+    if LIBRARY is not None and LIBRARY.seismograd_has(number)
+]
 every_set = pytest.mark.parametrize("instruction_set", SETS)
 
-# Vectors, chains, blocks and pieces of every instruction set: what is next to these is where mistakes are.
+# Vectors, chains, blocks and pieces of every instruction set: what is next to these is where
+# mistakes are.
 BOUNDARIES = (0, 4, 8, 16, 32, 64, 256, 512, 1024, 1792, 3584, 7168, 64 * 3584)
 TOLERANCE = 1e-6
 
@@ -52,7 +59,9 @@ def measure(backend: MeasuringBackend, tensors: list[Tensor], sample: bool = Tru
 
 
 def assert_agrees(measured: Measurement, expected: Measurement, gradients: list[Tensor]) -> None:
-    """Counts and the largest exactly, norms to `TOLERANCE`, sums to `TOLERANCE` of the sum of magnitudes: cancelling leaves less of it."""
+    """Counts and the largest exactly, norms to `TOLERANCE`, sums to `TOLERANCE` of the sum of
+    magnitudes: cancelling leaves less of it.
+    """
     assert measured.values.keys() == {formula.name for formula in OF_GRADIENTS_EVERY_TIME}
     assert measured.samples.keys() == expected.samples.keys()
     mine, theirs = ({**m.values, **m.samples} for m in (measured, expected))
@@ -65,7 +74,9 @@ def assert_agrees(measured: Measurement, expected: Measurement, gradients: list[
         if size == math.inf:
             continue  # the order of the sum decides whether and when it overflows
         slack = TOLERANCE * size if expected.values["nonfinite"][i] == 0 else 0.0
-        assert mine["grad_sum"][i] == pytest.approx(theirs["grad_sum"][i], rel=0, abs=slack, nan_ok=True)
+        assert mine["grad_sum"][i] == pytest.approx(
+            theirs["grad_sum"][i], rel=0, abs=slack, nan_ok=True
+        )
 
 
 def magnitude(tensor: Tensor) -> float:
@@ -77,70 +88,116 @@ def magnitude(tensor: Tensor) -> float:
 
 @st.composite
 def large(draw: st.DrawFn) -> Tensor:
-    """A vector of a length next to a boundary, of numbers as gradients have them or as nobody has them."""
+    """A vector of a length next to a boundary, of numbers as gradients have them or as nobody
+    has them.
+    """
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     count = max(0, draw(st.sampled_from(BOUNDARIES)) + draw(st.integers(-2, 2)))
     numbers = torch.randn(count, generator=generator, dtype=torch.float64)
-    numbers *= 2.0 ** draw(st.sampled_from([-1040, -600, -140, -70, -45, -20, -8, 0, 10, 50, 62, 100, 500, 1000]))
+    numbers *= 2.0 ** draw(
+        st.sampled_from([-1040, -600, -140, -70, -45, -20, -8, 0, 10, 50, 62, 100, 500, 1000])
+    )
     spread = draw(st.sampled_from([0, 1, 4, 20]))  # decades of binary exponents
     numbers *= torch.exp2(spread * torch.randn(count, generator=generator, dtype=torch.float64))
     share_of_zeros = draw(st.sampled_from([0.0, 0.0, 0.001, 0.5, 1.0]))
-    numbers[torch.rand(count, generator=generator) < share_of_zeros] = draw(st.sampled_from([0.0, -0.0]))
+    numbers[torch.rand(count, generator=generator) < share_of_zeros] = draw(
+        st.sampled_from([0.0, -0.0])
+    )
     for _ in range(draw(st.integers(0, 3)) if count else 0):
-        numbers[draw(st.integers(0, count - 1))] = draw(st.sampled_from([math.nan, math.inf, -math.inf, 5e-324, 1e-45, 1e-7, 1e200, -3e38]))
+        numbers[draw(st.integers(0, count - 1))] = draw(
+            st.sampled_from([math.nan, math.inf, -math.inf, 5e-324, 1e-45, 1e-7, 1e200, -3e38])
+        )
     return numbers.to(draw(st.sampled_from(REAL_DTYPES)))
 
 
 @every_set
 @given(tensors=st.lists(strided() | sparse(), max_size=4), sample=st.booleans())
 def test_tensors_of_every_kind(instruction_set: str, tensors: list[Tensor], sample: bool) -> None:
-    assert_agrees(measure(native(instruction_set), tensors, sample), measure(ReferenceBackend(), tensors, sample), tensors)
+    assert_agrees(
+        measure(native(instruction_set), tensors, sample),
+        measure(ReferenceBackend(), tensors, sample),
+        tensors,
+    )
 
 
 @every_set
 @given(tensor=large(), sample=st.booleans(), offset=st.integers(0, 1))
-def test_large_tensors_wherever_they_begin(instruction_set: str, tensor: Tensor, sample: bool, offset: int) -> None:
+def test_large_tensors_wherever_they_begin(
+    instruction_set: str, tensor: Tensor, sample: bool, offset: int
+) -> None:
     tensor = torch.cat([torch.full((offset,), math.nan, dtype=tensor.dtype), tensor])[offset:]
-    assert_agrees(measure(native(instruction_set), [tensor], sample), measure(ReferenceBackend(), [tensor], sample), [tensor])
+    assert_agrees(
+        measure(native(instruction_set), [tensor], sample),
+        measure(ReferenceBackend(), [tensor], sample),
+        [tensor],
+    )
 
 
 @every_set
 @pytest.mark.parametrize(
     ("value", "dtype", "count"),
-    [(100.0, torch.float16, 10**6), (3e19, torch.float32, 4), (1e-30, torch.float32, 4), (1e-45, torch.float32, 10**4),
-     (3e38, torch.float32, 10**4), (6e-8, torch.float16, 10**4), (1e-40, torch.bfloat16, 10**4), (1e200, torch.float64, 4),
-     (1e-200, torch.float64, 4), (5e-324, torch.float64, 4), (1.7e308, torch.float64, 1)],
-)  # fmt: skip
-def test_a_norm_neither_overflows_nor_underflows(instruction_set: str, value: float, dtype: torch.dtype, count: int) -> None:
+    [
+        (100.0, torch.float16, 10**6),
+        (3e19, torch.float32, 4),
+        (1e-30, torch.float32, 4),
+        (1e-45, torch.float32, 10**4),
+        (3e38, torch.float32, 10**4),
+        (6e-8, torch.float16, 10**4),
+        (1e-40, torch.bfloat16, 10**4),
+        (1e200, torch.float64, 4),
+        (1e-200, torch.float64, 4),
+        (5e-324, torch.float64, 4),
+        (1.7e308, torch.float64, 1),
+    ],
+)
+def test_a_norm_neither_overflows_nor_underflows(
+    instruction_set: str, value: float, dtype: torch.dtype, count: int
+) -> None:
     gradient = torch.full((count,), value, dtype=torch.float64).to(dtype)
     expected = float(gradient[0]) * math.sqrt(count)
-    assert measure(native(instruction_set), [gradient]).values["grad_norm"][0] == pytest.approx(expected, rel=1e-12, abs=0)
+    assert measure(native(instruction_set), [gradient]).values["grad_norm"][0] == pytest.approx(
+        expected, rel=1e-12, abs=0
+    )
 
 
 @every_set
-@pytest.mark.parametrize("infinities", [(math.inf,), (-math.inf,), (math.inf, -math.inf), (-math.inf, math.nan), ()])
-def test_a_float64_sum_is_infinite_only_where_a_number_is(instruction_set: str, infinities: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(
+    "infinities", [(math.inf,), (-math.inf,), (math.inf, -math.inf), (-math.inf, math.nan), ()]
+)
+def test_a_float64_sum_is_infinite_only_where_a_number_is(
+    instruction_set: str, infinities: tuple[float, ...]
+) -> None:
     gradient = torch.tensor([1.7e308] * 4001 + [-1.7e308] * 4000, dtype=torch.float64)
     for positions in ([0, 1], [3999, 2000], [8000, 5000]):
         changed = gradient.clone()
         changed[positions[: len(infinities)]] = torch.tensor(infinities, dtype=torch.float64)
         found = measure(native(instruction_set), [changed]).values["grad_sum"][0]
-        assert found == pytest.approx(sum(infinities) if infinities else 1.7e308, rel=TOLERANCE, nan_ok=True)
+        assert found == pytest.approx(
+            sum(infinities) if infinities else 1.7e308, rel=TOLERANCE, nan_ok=True
+        )
 
 
 @every_set
 @given(value=st.floats(1e-3, 1e3), count=st.integers(1, 20_000))
-def test_the_rounding_of_equal_numbers_does_not_add_up(instruction_set: str, value: float, count: int) -> None:
+def test_the_rounding_of_equal_numbers_does_not_add_up(
+    instruction_set: str, value: float, count: int
+) -> None:
     gradient = torch.full((count,), value)
     measured = measure(native(instruction_set), [gradient])
-    assert measured.values["grad_norm"][0] == pytest.approx(float(gradient[0]) * math.sqrt(count), rel=TOLERANCE, abs=0)
-    assert measured.values["grad_sum"][0] == pytest.approx(float(gradient[0]) * count, rel=TOLERANCE, abs=0)
+    assert measured.values["grad_norm"][0] == pytest.approx(
+        float(gradient[0]) * math.sqrt(count), rel=TOLERANCE, abs=0
+    )
+    assert measured.values["grad_sum"][0] == pytest.approx(
+        float(gradient[0]) * count, rel=TOLERANCE, abs=0
+    )
 
 
 @every_set
 @pytest.mark.parametrize("dtype", REAL_DTYPES)
 def test_float64_sums_keep_their_digits(instruction_set: str, dtype: torch.dtype) -> None:
-    gradient = torch.randn(100_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+    gradient = torch.randn(
+        100_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).to(dtype)
     expected = float(torch.linalg.vector_norm(gradient.double()))
     error = abs(measure(native(instruction_set), [gradient]).values["grad_norm"][0] / expected - 1)
     assert error <= (1e-13 if dtype is torch.float64 else 1e-7)
@@ -159,7 +216,11 @@ def num_threads(number: int) -> Iterator[None]:
 def some_gradients() -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     shapes = ((700, 1000), (3, 5), (1_000_001,), (64, 3, 9, 9), (513, 4))
-    return [torch.randn(shape, generator=generator).to(dtype) for dtype in REAL_DTYPES for shape in shapes]
+    return [
+        torch.randn(shape, generator=generator).to(dtype)
+        for dtype in REAL_DTYPES
+        for shape in shapes
+    ]
 
 
 def assert_same(first: Measurement, second: Measurement) -> None:
@@ -190,7 +251,10 @@ def test_threads_of_the_program_may_measure_at_once() -> None:
             begin.wait()
             keys = range(100 * number, 100 * number + len(sets[number]))
             for _ in range(10):
-                assert_same(backend.measure(sets[number], sets[number], keys, (), sample=True), expected[number])
+                assert_same(
+                    backend.measure(sets[number], sets[number], keys, (), sample=True),
+                    expected[number],
+                )
         except BaseException as failure:
             failures.append(failure)
 
@@ -229,8 +293,14 @@ def test_a_forked_child_measures_and_both_end() -> None:
 
 def test_no_mode_and_no_subclass_sees_a_call() -> None:
     backend = native()
-    gradients = [torch.ones(3, 3), torch.ones(2, 3).t(), torch.ones(4, 4).to_sparse(), torch.ones(3, 3).as_subclass(Loud)]
-    measure(backend, gradients, sample=False)  # the reference will be handed the rows of what comes as a subclass next
+    gradients = [
+        torch.ones(3, 3),
+        torch.ones(2, 3).t(),
+        torch.ones(4, 4).to_sparse(),
+        torch.ones(3, 3).as_subclass(Loud),
+    ]
+    # the reference will be handed the rows of what comes as a subclass next
+    measure(backend, gradients, sample=False)
     gradients[0] = gradients[0].as_subclass(Loud)
     scalars = [torch.ones(1), gradients[-1][0, 0]]
     with onlookers() as seen:
@@ -255,12 +325,16 @@ def test_inputs_and_random_state_are_untouched_and_nothing_is_kept() -> None:
     assert [reference() for reference in references] == [None] * len(references)
 
 
-@pytest.mark.parametrize("lay", [transposed, channels_last, lambda tensor: tensor.permute(1, 3, 0, 2)])
+@pytest.mark.parametrize(
+    "lay", [transposed, channels_last, lambda tensor: tensor.permute(1, 3, 0, 2)]
+)
 def test_what_is_dense_in_another_order_is_read_as_it_lies(lay: Callable[[Tensor], Tensor]) -> None:
     gradient = lay(torch.randn(6, 5, 4, 3, generator=torch.Generator().manual_seed(0)))
     gradient[1] = 0
     gradient[2, ..., 1:] = 0
-    with mock.patch.object(ReferenceBackend, "measure", side_effect=AssertionError("left to the reference")):
+    with mock.patch.object(
+        ReferenceBackend, "measure", side_effect=AssertionError("left to the reference")
+    ):
         measured = measure(native(), [gradient])
     assert_agrees(measured, measure(ReferenceBackend(), [gradient]), [gradient])
     assert measured.samples["dead_rows"][0] == 1
@@ -278,18 +352,33 @@ def test_scalars_come_along() -> None:
         torch.tensor(1e300, dtype=torch.float64),
     )
     brought = native().measure((), (), (), scalars, sample=False).scalars
-    np.testing.assert_array_equal(brought, [2.5, 1.25, math.nan, math.nan, math.nan, -math.inf, 0.5, 1e300])
+    np.testing.assert_array_equal(
+        brought, [2.5, 1.25, math.nan, math.nan, math.nan, -math.inf, 0.5, 1e300]
+    )
 
 
 def test_weights_that_the_kernel_cannot_read_are_measured_all_the_same() -> None:
-    integers, expanded, sparse_weight = torch.ones((), dtype=torch.int64), torch.ones(1).expand(4), torch.ones(2, 2).to_sparse()
+    integers, expanded, sparse_weight = (
+        torch.ones((), dtype=torch.int64),
+        torch.ones(1).expand(4),
+        torch.ones(2, 2).to_sparse(),
+    )
     weights = [torch.full((3, 3), 2.0), integers, torch.empty(0), expanded, sparse_weight]
-    norms = native().measure([torch.ones(1)] * 5, weights, range(5), (), sample=True).samples["weight_norm"]
+    norms = (
+        native()
+        .measure([torch.ones(1)] * 5, weights, range(5), (), sample=True)
+        .samples["weight_norm"]
+    )
     np.testing.assert_array_equal(norms, [6.0, math.nan, 0.0, 2.0, 2.0])
 
 
 def test_denormal_numbers_are_measured_in_a_program_that_flushes_them() -> None:
-    gradients = [torch.full((100,), 1e-40), torch.full((100,), 6e-8).half(), torch.zeros(3), torch.full((5,), 5e-324, dtype=torch.float64)]
+    gradients = [
+        torch.full((100,), 1e-40),
+        torch.full((100,), 6e-8).half(),
+        torch.zeros(3),
+        torch.full((5,), 5e-324, dtype=torch.float64),
+    ]
     expected = measure(native(), gradients)
     if not torch.set_flush_denormal(True):
         pytest.skip("this machine does not flush them")
@@ -300,7 +389,8 @@ def test_denormal_numbers_are_measured_in_a_program_that_flushes_them() -> None:
         torch.set_flush_denormal(False)
 
 
-# What may happen to a parameter's gradient from one iteration to the next, to the one tensor that it is or with another.
+# What may happen to a parameter's gradient from one iteration to the next, to the one tensor that
+# it is or with another.
 def relaid(gradient: Tensor) -> Tensor:
     return gradient.t_()
 
@@ -324,21 +414,42 @@ def freed(gradient: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("has_guards", [True, False])
-@pytest.mark.parametrize("change", [relaid, shrunk, negated, retyped, freed, Tensor.to_sparse, Tensor.double, Tensor.clone])
-def test_a_gradient_that_lies_otherwise_than_before_is_read_as_it_lies(change: Callable[[Tensor], Tensor], has_guards: bool) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [relaid, shrunk, negated, retyped, freed, Tensor.to_sparse, Tensor.double, Tensor.clone],
+)
+def test_a_gradient_that_lies_otherwise_than_before_is_read_as_it_lies(
+    change: Callable[[Tensor], Tensor], has_guards: bool
+) -> None:
     gradient, steady = torch.arange(24.0).reshape(6, 4), torch.ones(5)
     backend, reference = native(), ReferenceBackend()
     with mock.patch.dict(sys.modules, {} if has_guards else {"torch._C._dynamo.guards": None}):
         for each in (backend, reference):
             measure(each, [gradient, steady])
         changed = [change(gradient), steady]
-        assert_agrees(measure(backend, changed), measure(reference, changed), [c for c in changed if change is not freed])
+        assert_agrees(
+            measure(backend, changed),
+            measure(reference, changed),
+            [c for c in changed if change is not freed],
+        )
 
 
 NUM_ROWS = 4
-forms = st.sampled_from([Tensor.clone, Tensor.to_sparse, lambda t: t.t().contiguous().t(), lambda t: torch.cat([t, t], 1)[:, :2]])
-columns = st.lists(st.sampled_from([0.0, -0.0, 1.0, math.nan, 5e-324]), min_size=NUM_ROWS, max_size=NUM_ROWS)
-iterations = st.lists(st.tuples(st.dictionaries(st.integers(0, 2), st.tuples(columns, forms)), st.booleans()), max_size=10)
+forms = st.sampled_from(
+    [
+        Tensor.clone,
+        Tensor.to_sparse,
+        lambda t: t.t().contiguous().t(),
+        lambda t: torch.cat([t, t], 1)[:, :2],
+    ]
+)
+columns = st.lists(
+    st.sampled_from([0.0, -0.0, 1.0, math.nan, 5e-324]), min_size=NUM_ROWS, max_size=NUM_ROWS
+)
+iterations = st.lists(
+    st.tuples(st.dictionaries(st.integers(0, 2), st.tuples(columns, forms)), st.booleans()),
+    max_size=10,
+)
 
 
 @given(iterations)
@@ -356,18 +467,33 @@ def test_rows_are_remembered_from_sample_to_sample_in_whatever_form_they_come(
             alive[key] = [before or x != 0 for before, x in zip(alive[key], column, strict=True)]
         measured = backend.measure(gradients, gradients, list(parameters), (), sample)
         if sample:
-            assert measured.samples["dead_rows"].tolist() == [alive[key].count(False) for key in parameters]
+            assert measured.samples["dead_rows"].tolist() == [
+                alive[key].count(False) for key in parameters
+            ]
             alive.update({key: [False] * NUM_ROWS for key in parameters})
 
 
 @every_set
-@given(seed=st.integers(0, 2**32), num_rows=st.integers(1, 5000), width=st.integers(1, 300), is_transposed=st.booleans())
-def test_rows_are_found_across_blocks(instruction_set: str, seed: int, num_rows: int, width: int, is_transposed: bool) -> None:
+@given(
+    seed=st.integers(0, 2**32),
+    num_rows=st.integers(1, 5000),
+    width=st.integers(1, 300),
+    is_transposed=st.booleans(),
+)
+def test_rows_are_found_across_blocks(
+    instruction_set: str, seed: int, num_rows: int, width: int, is_transposed: bool
+) -> None:
     generator = torch.Generator().manual_seed(seed)
-    gradient = torch.zeros(num_rows, width).t().contiguous().t() if is_transposed else torch.zeros(num_rows, width)
+    gradient = (
+        torch.zeros(num_rows, width).t().contiguous().t()
+        if is_transposed
+        else torch.zeros(num_rows, width)
+    )
     is_alive = torch.rand(num_rows, generator=generator) < 0.5
     gradient[is_alive, int(torch.randint(width, (1,), generator=generator))] = 1.0
-    assert measure(native(instruction_set), [gradient]).samples["dead_rows"][0] == int((~is_alive).sum())
+    assert measure(native(instruction_set), [gradient]).samples["dead_rows"][0] == int(
+        (~is_alive).sum()
+    )
 
 
 def test_without_the_kernel_the_reference_measures_and_says_so() -> None:

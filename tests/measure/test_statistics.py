@@ -30,8 +30,16 @@ from tests.measure.tensors import (
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 
 
-def measure(*gradients: Tensor, weights: tuple[Tensor, ...] | None = None, scalars: tuple[Tensor, ...] = ()) -> Measurement:
-    return ReferenceBackend().measure(gradients, gradients if weights is None else weights, range(len(gradients)), scalars, sample=True)
+def measure(
+    *gradients: Tensor, weights: tuple[Tensor, ...] | None = None, scalars: tuple[Tensor, ...] = ()
+) -> Measurement:
+    return ReferenceBackend().measure(
+        gradients,
+        gradients if weights is None else weights,
+        range(len(gradients)),
+        scalars,
+        sample=True,
+    )
 
 
 def assert_is_by_the_book(measured: Measurement, index: int, tensor: Tensor) -> None:
@@ -39,11 +47,14 @@ def assert_is_by_the_book(measured: Measurement, index: int, tensor: Tensor) -> 
     value = {name: float(numbers[index]) for name, numbers in measured.values.items()}
     norm = norm_of(scalars)
     assert value["grad_norm"] == pytest.approx(norm, rel=1e-13, abs=0, nan_ok=True)
-    assert measured.samples["weight_norm"][index] == pytest.approx(norm, rel=1e-13, abs=0, nan_ok=True)
+    assert measured.samples["weight_norm"][index] == pytest.approx(
+        norm, rel=1e-13, abs=0, nan_ok=True
+    )
     largest = math.nan if any(map(math.isnan, scalars)) else max(map(abs, scalars), default=0.0)
     assert np.array_equal(value["grad_max"], largest, equal_nan=True)
     magnitude = sum(map(abs, scalars))
-    if math.isfinite(magnitude) or not all(map(math.isfinite, scalars)):  # else the order of the sum decides whether it overflows
+    # else the order of the sum decides whether it overflows
+    if math.isfinite(magnitude) or not all(map(math.isfinite, scalars)):
         slack = 1e-15 * len(scalars) * magnitude if math.isfinite(magnitude) else 0.0
         assert value["grad_sum"] == pytest.approx(sum_of(scalars), rel=0, abs=slack, nan_ok=True)
     assert value["zeros"] == sum(x == 0 for x in scalars)
@@ -60,8 +71,12 @@ def test_every_statistic_is_by_the_book(tensors: list[Tensor]) -> None:
 
 
 @given(strided(), st.integers(1, 7), st.integers(0, 40), st.integers(1, 4))
-def test_no_statistic_depends_on_how_tensors_are_cut_and_stacked(tensor: Tensor, chunk: int, largest_stacked: int, copies: int) -> None:
-    stacking = mock.patch.multiple(tensor_batches, LARGEST_STACKED=largest_stacked, LARGEST_STACK=2 * largest_stacked)
+def test_no_statistic_depends_on_how_tensors_are_cut_and_stacked(
+    tensor: Tensor, chunk: int, largest_stacked: int, copies: int
+) -> None:
+    stacking = mock.patch.multiple(
+        tensor_batches, LARGEST_STACKED=largest_stacked, LARGEST_STACK=2 * largest_stacked
+    )
     with mock.patch.object(formula, "CHUNK", chunk), stacking:
         measured = measure(*[tensor] * copies)
     for index in range(copies):
@@ -70,10 +85,19 @@ def test_no_statistic_depends_on_how_tensors_are_cut_and_stacked(tensor: Tensor,
 
 @pytest.mark.parametrize(
     ("value", "dtype", "count"),
-    [(100.0, torch.float16, 10**6), (3e19, torch.float32, 4), (1e-30, torch.float32, 4), (1e200, torch.float64, 4),
-     (1e-200, torch.float64, 4), (5e-324, torch.float64, 4), (1.7e308, torch.float64, 1)],
-)  # fmt: skip
-def test_a_norm_neither_overflows_nor_underflows(value: float, dtype: torch.dtype, count: int) -> None:
+    [
+        (100.0, torch.float16, 10**6),
+        (3e19, torch.float32, 4),
+        (1e-30, torch.float32, 4),
+        (1e200, torch.float64, 4),
+        (1e-200, torch.float64, 4),
+        (5e-324, torch.float64, 4),
+        (1.7e308, torch.float64, 1),
+    ],
+)
+def test_a_norm_neither_overflows_nor_underflows(
+    value: float, dtype: torch.dtype, count: int
+) -> None:
     gradient = torch.full((count,), value, dtype=torch.float64).to(dtype)
     expected = float(gradient[0]) * math.sqrt(count)
     assert measure(gradient).values["grad_norm"][0] == pytest.approx(expected, rel=1e-13, abs=0)
@@ -87,12 +111,18 @@ def test_a_norm_beyond_every_double_is_infinite_and_its_largest_is_not() -> None
 
 
 @pytest.mark.parametrize("chunk", [2, 7, 1 << 18])
-@pytest.mark.parametrize("infinities", [(math.inf,), (-math.inf,), (math.inf, -math.inf), (-math.inf, math.nan)])
-def test_the_sum_with_infinities_is_theirs_however_the_others_overflow(chunk: int, infinities: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(
+    "infinities", [(math.inf,), (-math.inf,), (math.inf, -math.inf), (-math.inf, math.nan)]
+)
+def test_the_sum_with_infinities_is_theirs_however_the_others_overflow(
+    chunk: int, infinities: tuple[float, ...]
+) -> None:
     gradient = torch.tensor([1.7e308] * 9 + [-1.7e308] * 3, dtype=torch.float64)
     for position in range(len(gradient) - len(infinities)):
         changed = gradient.clone()
-        changed[position : position + len(infinities)] = torch.tensor(infinities, dtype=torch.float64)
+        changed[position : position + len(infinities)] = torch.tensor(
+            infinities, dtype=torch.float64
+        )
         with mock.patch.object(formula, "CHUNK", chunk):
             found = measure(changed).values["grad_sum"][0]
         np.testing.assert_equal(found, sum(infinities))
@@ -100,7 +130,10 @@ def test_the_sum_with_infinities_is_theirs_however_the_others_overflow(chunk: in
 
 def test_implied_zeros_of_a_large_sparse_gradient_are_counted_and_never_looked_at() -> None:
     gradient = torch.sparse_coo_tensor(
-        torch.tensor([[2, 2, 5], [0, 0, 9]]), torch.tensor([1.0, 2.0, 4.0]), (8, 10**12), check_invariants=True
+        torch.tensor([[2, 2, 5], [0, 0, 9]]),
+        torch.tensor([1.0, 2.0, 4.0]),
+        (8, 10**12),
+        check_invariants=True,
     )
     measured = measure(gradient, weights=(torch.zeros(()),))
     assert measured.values["zeros"][0] == 8 * 10**12 - 2
@@ -141,19 +174,43 @@ def test_what_holds_no_floating_numbers_is_not_measured_and_is_no_error() -> Non
 
 def test_the_weights_norm_is_that_of_the_weights() -> None:
     weights = (torch.full((3, 3), 2.0), torch.ones((), dtype=torch.int64), torch.empty(0))
-    assert np.array_equal(measure(*[torch.ones(1)] * 3, weights=weights).samples["weight_norm"], [6.0, math.nan, 0.0], equal_nan=True)
+    assert np.array_equal(
+        measure(*[torch.ones(1)] * 3, weights=weights).samples["weight_norm"],
+        [6.0, math.nan, 0.0],
+        equal_nan=True,
+    )
 
 
 def test_scalars_come_along() -> None:
-    scalars = (torch.tensor(2.5, requires_grad=True), torch.tensor([1.25], dtype=torch.bfloat16), torch.tensor(math.nan), torch.ones(2))
-    assert np.array_equal(measure(scalars=scalars).scalars, [2.5, 1.25, math.nan, math.nan], equal_nan=True)
+    scalars = (
+        torch.tensor(2.5, requires_grad=True),
+        torch.tensor([1.25], dtype=torch.bfloat16),
+        torch.tensor(math.nan),
+        torch.ones(2),
+    )
+    assert np.array_equal(
+        measure(scalars=scalars).scalars, [2.5, 1.25, math.nan, math.nan], equal_nan=True
+    )
 
 
 def test_sampled_statistics_are_measured_only_when_asked_for() -> None:
-    measured = ReferenceBackend().measure([torch.ones(2, 2)], [torch.ones(2, 2)], [0], [], sample=False)
-    assert set(measured.values) == {s.name for s in STATISTICS if not s.sampled} - {"carried", "applied_norm", "update_ratio", "unmoved"}
+    measured = ReferenceBackend().measure(
+        [torch.ones(2, 2)], [torch.ones(2, 2)], [0], [], sample=False
+    )
+    assert set(measured.values) == {s.name for s in STATISTICS if not s.sampled} - {
+        "carried",
+        "applied_norm",
+        "update_ratio",
+        "unmoved",
+    }
     assert not measured.samples
 
 
 def test_every_recorded_statistic_has_a_formula() -> None:
-    assert {f.name for f in FORMULAS} | {"dead_rows", "carried", "applied_norm", "update_ratio", "unmoved"} == {s.name for s in STATISTICS}
+    assert {f.name for f in FORMULAS} | {
+        "dead_rows",
+        "carried",
+        "applied_norm",
+        "update_ratio",
+        "unmoved",
+    } == {s.name for s in STATISTICS}

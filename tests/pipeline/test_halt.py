@@ -1,4 +1,6 @@
-"""`--halt-on`: the training ends at the finding, before the bad update where the rule knows it in time, and nothing of it is lost."""
+"""`--halt-on`: the training ends at the finding, before the bad update where the rule knows it
+in time, and nothing of it is lost.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,10 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer, *inputs: float) ->
 def test_every_thread_that_trains_is_stopped(tmp_path: Path) -> None:
     sound, broken = nn.Linear(4, 1), nn.Linear(4, 1)
     first, second = (torch.optim.SGD(model.parameters(), lr=0.01) for model in (broken, sound))
-    with seismograd.watch(sound, broken, first, second, out=tmp_path / "run", halt_on=["error"]), ThreadPoolExecutor(1) as thread:
+    with (
+        seismograd.watch(sound, broken, first, second, out=tmp_path / "run", halt_on=["error"]),
+        ThreadPoolExecutor(1) as thread,
+    ):
         with pytest.raises(TrainingHalted) as halted:
             steps(broken, first, 1.0, math.nan)
         with pytest.raises(TrainingHalted) as elsewhere:
@@ -77,7 +82,10 @@ def test_every_thread_that_trains_is_stopped(tmp_path: Path) -> None:
 
 
 def test_halting_changes_nothing_in_a_healthy_training(tmp_path: Path) -> None:
-    ready, plain = (train(tmp_path / name, halt_on=halt_on, broken=False) for name, halt_on in (("a", ("error",)), ("b", ())))
+    ready, plain = (
+        train(tmp_path / name, halt_on=halt_on, broken=False)
+        for name, halt_on in (("a", ("error",)), ("b", ()))
+    )
     assert len(ready) == len(plain) == 12
     assert all(torch.equal(one, other) for one, other in zip(ready, plain, strict=True))
 
@@ -111,7 +119,20 @@ def test_a_finding_of_earlier_steps_names_the_update_that_it_stops(tmp_path: Pat
             model(torch.ones(2, 4)).mean().backward()
             if step < 5:
                 optimizer.step()
-        brake.take(Finding("SG307", "accumulation-not-scaled", "warning", 0, 0, 3, (), (), say("why"), say("change")))
+        brake.take(
+            Finding(
+                "SG307",
+                "accumulation-not-scaled",
+                "warning",
+                0,
+                0,
+                3,
+                (),
+                (),
+                say("why"),
+                say("change"),
+            )
+        )
         with pytest.raises(TrainingHalted, match="before the update of step 5: SG307") as halted:
             optimizer.step()
     snapshot = halted.value.snapshot
@@ -140,7 +161,17 @@ print("end")
 
 def test_run_stops_the_script_with_1_and_says_why_and_where(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "seismograd", "run", "--out", "it", "--halt-on", "nonfinite-gradient", "train.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "seismograd",
+        "run",
+        "--out",
+        "it",
+        "--halt-on",
+        "nonfinite-gradient",
+        "train.py",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 1, done.stderr
     assert done.stdout.split() == ["step", "0", "step", "1", "step", "2"]
@@ -152,11 +183,26 @@ def test_run_stops_the_script_with_1_and_says_why_and_where(tmp_path: Path) -> N
     assert (tmp_path / "it" / "snapshots" / "step-00000003.safetensors").is_file()
 
 
-def test_a_training_that_ended_before_the_rules_had_looked_exits_with_1_as_well(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(SCRIPT.replace("optimizer.zero_grad()", "pass").replace("step < 3", "True"))
+def test_a_training_that_ended_before_the_rules_had_looked_exits_with_1_as_well(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "train.py").write_text(
+        SCRIPT.replace("optimizer.zero_grad()", "pass").replace("step < 3", "True")
+    )
     for halting, code in ((["--halt-on", "missing-zero-grad"], 1), ([], 0)):
-        command = [sys.executable, "-m", "seismograd", "run", "--out", f"it{code}", *halting, "train.py"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+        command = [
+            sys.executable,
+            "-m",
+            "seismograd",
+            "run",
+            "--out",
+            f"it{code}",
+            *halting,
+            "train.py",
+        ]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
+        )
         assert done.returncode == code, done.stderr
 
 

@@ -46,7 +46,13 @@ class Collector:
 
     def order(self) -> list[int | str]:
         """Iterations and kinds of notes, in the order in which they came."""
-        return [each for item in self.got for each in ([item.kind] if isinstance(item, Note) else item.steps["iteration"].tolist())]
+        return [
+            each
+            for item in self.got
+            for each in (
+                [item.kind] if isinstance(item, Note) else item.steps["iteration"].tolist()
+            )
+        ]
 
 
 class Broken(Collector):
@@ -72,19 +78,36 @@ def ignore(name: str, error: BaseException) -> None:
     raise AssertionError(f"{name} failed") from error
 
 
-@given(st.lists(st.sampled_from(["row", "note", "other parameters"]), max_size=30), st.booleans(), st.integers(1, 40))
-def test_order_is_kept_and_a_block_has_one_set_of_parameters(kinds: list[str], synchronous: bool, kilobytes: int) -> None:
+@given(
+    st.lists(st.sampled_from(["row", "note", "other parameters"]), max_size=30),
+    st.booleans(),
+    st.integers(1, 40),
+)
+def test_order_is_kept_and_a_block_has_one_set_of_parameters(
+    kinds: list[str], synchronous: bool, kilobytes: int
+) -> None:
     collector = open_collector()
-    pump = Pump([collector], [], [], ignore, max_bytes=10**9 if synchronous else 2**30 + kilobytes, synchronous=synchronous)
+    pump = Pump(
+        [collector],
+        [],
+        [],
+        ignore,
+        max_bytes=10**9 if synchronous else 2**30 + kilobytes,
+        synchronous=synchronous,
+    )
     parameters = synthetic.make_parameters(2)
     expected: list[int | str] = []
-    for index, (kind, row) in enumerate(zip(kinds, rows_of(len(kinds)) if kinds else [], strict=True)):
+    for index, (kind, row) in enumerate(
+        zip(kinds, rows_of(len(kinds)) if kinds else [], strict=True)
+    ):
         if kind == "note":
             pump.note(synthetic.note(kind=f"note {index}"))
             expected.append(f"note {index}")
             continue
         if kind == "other parameters":
-            parameters = tuple(replace(parameter, name=f"{parameter.name}{index}") for parameter in parameters)
+            parameters = tuple(
+                replace(parameter, name=f"{parameter.name}{index}") for parameter in parameters
+            )
         pump.put(replace(row, parameters=parameters))
         expected.append(index)
     pump.close()
@@ -110,7 +133,9 @@ def test_a_block_has_the_dtypes_of_the_record_and_finite_stays_finite() -> None:
     pump.put(replace(row, values=huge))
     pump.close()
     for statistic in STATISTICS:
-        values = (collector.got[0].samples if statistic.sampled else collector.got[0].values)[statistic.name]
+        values = (collector.got[0].samples if statistic.sampled else collector.got[0].values)[
+            statistic.name
+        ]
         assert values.dtype == np.dtype(statistic.dtype)
         assert np.isfinite(values).all()
 
@@ -129,7 +154,13 @@ def test_a_sink_that_fails_is_reported_once_and_the_others_go_on() -> None:
     failures: list[tuple[str, str]] = []
     broken, collector = Broken(), open_collector()
     broken.gate.set()
-    pump = Pump([broken, collector], [], [], lambda name, error: failures.append((name, type(error).__name__)), synchronous=True)
+    pump = Pump(
+        [broken, collector],
+        [],
+        [],
+        lambda name, error: failures.append((name, type(error).__name__)),
+        synchronous=True,
+    )
     for row in rows_of(5):
         pump.put(row)
     pump.close()
@@ -165,7 +196,11 @@ class Weighed:
         for _ in range(num):
             owned = {name: values.copy() for name, values in pattern.values.items()}
             row = replace(pattern, values=owned, state=pattern.state.copy())
-            size = sum(values.nbytes for values in owned.values()) + row.state.nbytes + row.events.nbytes
+            size = (
+                sum(values.nbytes for values in owned.values())
+                + row.state.nbytes
+                + row.events.nbytes
+            )
             self.num_bytes += size
             weakref.finalize(owned["grad_norm"], self._gone, size)
             yield row
@@ -175,7 +210,12 @@ class Weighed:
 
 
 def block_bytes(item: Block | Note) -> int:
-    return sum(values.nbytes for values in item.values.values()) + item.steps.nbytes + item.state.nbytes + item.events.nbytes
+    return (
+        sum(values.nbytes for values in item.values.values())
+        + item.steps.nbytes
+        + item.state.nbytes
+        + item.events.nbytes
+    )
 
 
 def test_a_slow_sink_costs_bounded_memory_and_no_waiting() -> None:
@@ -287,7 +327,9 @@ assert os.waitpid(child, 0)[1] == 0
 for row in rows[50:]: pump.put(row)
 pump.close()
 """
-    quiet = "import warnings; warnings.filterwarnings('ignore', 'This process .* is multi-threaded')\n"
+    quiet = (
+        "import warnings; warnings.filterwarnings('ignore', 'This process .* is multi-threaded')\n"
+    )
     done = run_python(quiet + RECORD + fork, tmp_path / "run", "0.001")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     run = open_run(tmp_path / "run")

@@ -19,17 +19,24 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.p
 
 
 def endless_block(first_iteration: int, num_rows: int) -> Block:
-    """Iterations whose numbers follow from their own number, so that a reader can tell what must be there."""
+    """Iterations whose numbers follow from their own number, so that a reader can tell what must
+    be there.
+    """
     iteration = np.arange(first_iteration, first_iteration + num_rows)
     return synthetic.block(
-        iteration[:, None] + np.arange(1, NUM_PARAMETERS + 1) / 8, first_iteration=first_iteration, loss=iteration * 0.5, sample_rows=[0]
+        iteration[:, None] + np.arange(1, NUM_PARAMETERS + 1) / 8,
+        first_iteration=first_iteration,
+        loss=iteration * 0.5,
+        sample_rows=[0],
     )
 
 
 def run_python(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the code to its end."""
     command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""Random trainings, written and compared: parameters come and go, states and numbers are of every kind."""
+"""Random trainings, written and compared: parameters come and go, states and numbers are of
+every kind.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from seismograd.record import layout
 from seismograd.pipeline.batch import block_of, take_batch
+from seismograd.record import layout
 from seismograd.record.reader import Run
 from seismograd.record.writer import Writer
 from seismograd.schema import (
@@ -34,7 +36,9 @@ from tests import synthetic
 NAMES = ("embed.weight", "a.weight", "a.bias", "b.weight", "head")
 SITES = (*synthetic.SITES, Site("训练.py", 3, "<module>"), Site("od\udcffd\n.py", 4, "f"))
 OPTIMIZERS = (*synthetic.OPTIMIZERS, Optimizer(1, "AdamW", "adamw"))
-SPECIAL = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 1e300, -1e300, 1e-300, 5e-324, 1.5, 4e9, 2.0**60])
+SPECIAL = np.array(
+    [0.0, -0.0, np.nan, np.inf, -np.inf, 1e300, -1e300, 1e-300, 5e-324, 1.5, 4e9, 2.0**60]
+)
 ELEMENTS = ("a.weight[0,0]", "a.bias[1]")
 
 
@@ -44,32 +48,58 @@ class Training:
 
     rows: tuple[Row, ...]
     num_elements: int
-    findings: tuple[Finding, ...] = (synthetic.finding(), synthetic.finding(code="SG101", severity="warning"))
+    findings: tuple[Finding, ...] = (
+        synthetic.finding(),
+        synthetic.finding(code="SG101", severity="warning"),
+    )
     notes: tuple[Note, ...] = (synthetic.note(), synthetic.note(kind="end", iteration=9))
 
 
 @st.composite
 def trainings(draw: st.DrawFn, min_rows: int = 0) -> Training:
-    """Stretches of iterations with the same parameters, maybe none; what is in the arrays follows from a seed."""
+    """Stretches of iterations with the same parameters, maybe none; what is in the arrays
+    follows from a seed.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     num_elements = draw(st.integers(0, len(ELEMENTS)))
-    stretches = draw(st.lists(st.tuples(st.lists(st.sampled_from(NAMES), unique=True), st.integers(1, 6)), max_size=4))
+    stretches = draw(
+        st.lists(
+            st.tuples(st.lists(st.sampled_from(NAMES), unique=True), st.integers(1, 6)), max_size=4
+        )
+    )
     while sum(num for _, num in stretches) < min_rows:
         stretches.append((["a.weight", "head"], min_rows))
     rows: list[Row] = []
     for names, num_rows in stretches:
         parameters = synthetic.make_parameters(names=names)
         for _ in range(num_rows):
-            rows.append(_row(rng, tuple(parameters) if rng.random() < 0.5 else parameters, len(rows), num_elements))
+            rows.append(
+                _row(
+                    rng,
+                    tuple(parameters) if rng.random() < 0.5 else parameters,
+                    len(rows),
+                    num_elements,
+                )
+            )
     return Training(tuple(rows), num_elements)
 
 
-def _row(rng: np.random.Generator, parameters: tuple[Parameter, ...], iteration: int, num_elements: int) -> Row:
+def _row(
+    rng: np.random.Generator, parameters: tuple[Parameter, ...], iteration: int, num_elements: int
+) -> Row:
     def numbers(*shape: int) -> np.ndarray:
-        return np.where(rng.random(shape) < 0.5, rng.choice(SPECIAL, shape), rng.normal(size=shape) * 10.0 ** rng.integers(-50, 50, shape))
+        return np.where(
+            rng.random(shape) < 0.5,
+            rng.choice(SPECIAL, shape),
+            rng.normal(size=shape) * 10.0 ** rng.integers(-50, 50, shape),
+        )
 
     def measured(sampled: bool) -> dict[str, np.ndarray]:
-        shapes = {each.name: (len(parameters), each.width)[: 1 + (each.width > 1)] for each in STATISTICS if each.sampled == sampled}
+        shapes = {
+            each.name: (len(parameters), each.width)[: 1 + (each.width > 1)]
+            for each in STATISTICS
+            if each.sampled == sampled
+        }
         return {name: numbers(*shape) for name, shape in shapes.items()}
 
     step = np.zeros((), STEP_DTYPE)
@@ -80,7 +110,11 @@ def _row(rng: np.random.Generator, parameters: tuple[Parameter, ...], iteration:
     events["optimizer"] = rng.integers(-1, len(OPTIMIZERS), len(events))
     events["kind"] = rng.choice(list(EventKind), len(events))
     ranks = np.zeros(rng.choice([0, 0, 2, 3]), RANK_DTYPE)
-    ranks["iteration"], ranks["rank"], ranks["loss"] = iteration, np.arange(len(ranks)), numbers(len(ranks))
+    ranks["iteration"], ranks["rank"], ranks["loss"] = (
+        iteration,
+        np.arange(len(ranks)),
+        numbers(len(ranks)),
+    )
     ranks["weight_checksum"] = rng.integers(0, 2**64, len(ranks), np.uint64)
     pairs = np.zeros(rng.choice([0, 0, 1, 4]), PAIR_DTYPE)
     pairs["iteration"], pairs["parameter"], pairs["cosine"] = iteration, -1, numbers(len(pairs))
@@ -98,7 +132,9 @@ def _row(rng: np.random.Generator, parameters: tuple[Parameter, ...], iteration:
 
 
 def write(path: Path, training: Training, cuts: Sequence[int], *, ended: bool = True) -> None:
-    """Write a training in batches of these sizes, over and over; the last sizes may be cut short by a change of columns."""
+    """Write a training in batches of these sizes, over and over; the last sizes may be cut short
+    by a change of columns.
+    """
     writer = Writer(path, synthetic.info(elements=ELEMENTS[: training.num_elements]))
     queue = deque(training.rows)
     turn = 0
@@ -118,7 +154,9 @@ def write(path: Path, training: Training, cuts: Sequence[int], *, ended: bool = 
 
 
 def assert_reads_back(run: Run, rows: Sequence[Row], num_elements: int) -> None:
-    """Everything that the run says of its rows is what was handed over, in the dtypes of the record."""
+    """Everything that the run says of its rows is what was handed over, in the dtypes of the
+    record.
+    """
     columns = {parameter.name: None for row in rows for parameter in row.parameters}
     assert [parameter.name for parameter in run.parameters] == list(columns)
     sampled = [index for index, row in enumerate(rows) if row.samples]
@@ -128,14 +166,20 @@ def assert_reads_back(run: Run, rows: Sequence[Row], num_elements: int) -> None:
     assert run.ranks.tobytes() == b"".join(row.ranks.tobytes() for row in rows)
     np.testing.assert_array_equal(run.states, _expected_states(rows, list(columns)))
     assert run.elements[0] == ELEMENTS[:num_elements]
-    np.testing.assert_array_equal(run.elements[1], np.array([row.elements for row in rows]).reshape(len(rows), num_elements))
+    np.testing.assert_array_equal(
+        run.elements[1], np.array([row.elements for row in rows]).reshape(len(rows), num_elements)
+    )
     for statistic in STATISTICS:
         if not statistic.sampled:
-            np.testing.assert_array_equal(run.series(statistic.name), _expected(rows, list(columns), statistic.name, 1))
+            np.testing.assert_array_equal(
+                run.series(statistic.name), _expected(rows, list(columns), statistic.name, 1)
+            )
             continue
         at, values = run.samples(statistic.name)
         assert at.tolist() == sampled
-        expected = _expected([rows[index] for index in sampled], list(columns), statistic.name, statistic.width)
+        expected = _expected(
+            [rows[index] for index in sampled], list(columns), statistic.name, statistic.width
+        )
         np.testing.assert_array_equal(values, expected)
 
 
@@ -157,7 +201,9 @@ def _expected(rows: Sequence[Row], columns: list[str], name: str, width: int) ->
     dtype = next(statistic.dtype for statistic in STATISTICS if statistic.name == name)
     expected = np.full((len(rows), len(columns), width), np.nan)
     for index, row in enumerate(rows):
-        values = layout.recorded(np.asarray((row.values | row.samples)[name]), dtype).reshape(-1, width)
+        values = layout.recorded(np.asarray((row.values | row.samples)[name]), dtype).reshape(
+            -1, width
+        )
         for parameter, state, value in zip(row.parameters, row.state, values, strict=True):
             if state > State.ABSENT:
                 expected[index, columns.index(parameter.name)] = value

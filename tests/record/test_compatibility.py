@@ -17,7 +17,11 @@ from tests import synthetic
 
 @pytest.fixture
 def run_path(tmp_path: Path) -> Path:
-    return synthetic.write_run(tmp_path / "runs" / "first", [synthetic.block(np.ones((12, 2)))], findings=[synthetic.finding()])
+    return synthetic.write_run(
+        tmp_path / "runs" / "first",
+        [synthetic.block(np.ones((12, 2)))],
+        findings=[synthetic.finding()],
+    )
 
 
 def line_of(path: Path) -> str:
@@ -31,26 +35,41 @@ def line_of(path: Path) -> str:
 
 
 def test_a_missing_run(tmp_path: Path) -> None:
-    assert line_of(tmp_path / "gone") == "RUN: there is no such run · `seismograd runs` lists those under runs/"
+    assert (
+        line_of(tmp_path / "gone")
+        == "RUN: there is no such run · `seismograd runs` lists those under runs/"
+    )
 
 
 def test_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
-    assert line_of(tmp_path / "a.txt") == "RUN is a file; a run is a directory · name the directory that holds it"
+    assert (
+        line_of(tmp_path / "a.txt")
+        == "RUN is a file; a run is a directory · name the directory that holds it"
+    )
 
 
 def test_a_directory_that_is_not_a_run(tmp_path: Path) -> None:
-    assert line_of(tmp_path) == "RUN is not a run: it has no meta.json · `seismograd runs` lists the runs under runs/"
+    assert (
+        line_of(tmp_path)
+        == "RUN is not a run: it has no meta.json · `seismograd runs` lists the runs under runs/"
+    )
 
 
 def test_a_directory_of_runs_names_the_last_one(run_path: Path) -> None:
-    assert line_of(run_path.parent) == "RUN is not a run: it has no meta.json · it holds runs; the last one is RUN/first"
+    assert (
+        line_of(run_path.parent)
+        == "RUN is not a run: it has no meta.json · it holds runs; the last one is RUN/first"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": "seismograd run", "sch', "[]"])
 def test_a_torn_meta(run_path: Path, text: str) -> None:
     (run_path / "meta.json").write_text(text)
-    expected = "RUN: its meta.json is torn or damaged · its numbers are plain files: README.txt there says how NumPy reads them"
+    expected = (
+        "RUN: its meta.json is torn or damaged · its numbers are plain files: README.txt there "
+        "says how NumPy reads them"
+    )
     assert line_of(run_path) == expected
 
 
@@ -67,20 +86,36 @@ def test_the_meta_of_another_program(run_path: Path) -> None:
 def test_a_newer_schema(run_path: Path) -> None:
     meta = json.loads((run_path / "meta.json").read_text())
     (run_path / "meta.json").write_text(json.dumps(meta | {"schema": 3}))
-    assert line_of(run_path) == "RUN: written by a newer seismograd (schema 3, this one reads 1) · pip install -U seismograd"
+    assert line_of(run_path) == (
+        "RUN: written by a newer seismograd (schema 3, this one reads 1) · pip install -U "
+        "seismograd"
+    )
 
 
 def test_what_a_later_version_of_this_schema_added_does_not_disturb(run_path: Path) -> None:
     meta = json.loads((run_path / "meta.json").read_text())
     meta["run"]["later"] = meta["later"] = 1
-    meta["statistics"].append({"name": "later", "dtype": "<f4", "unit": "1", "description": "", "sampled": False, "width": 1, "more": 2})
+    meta["statistics"].append(
+        {
+            "name": "later",
+            "dtype": "<f4",
+            "unit": "1",
+            "description": "",
+            "sampled": False,
+            "width": 1,
+            "more": 2,
+        }
+    )
     (run_path / "meta.json").write_text(json.dumps(meta))
     run = open_run(run_path)
     assert run.series("grad_norm").shape == (12, 2)
     assert np.isnan(run.series("later")).all()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"rows": "x", "lines": {}}', '{"rows": 12}', '{"rows": 12, "lines": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"rows": "x", "lines": {}}', '{"rows": 12}', '{"rows": 12, "lines": 3}'],
+)
 def test_a_damaged_end_is_no_end_and_is_said(run_path: Path, text: str) -> None:
     (run_path / "end.json").write_text(text)
     run = open_run(run_path)
@@ -99,7 +134,9 @@ def test_a_run_of_a_version_with_fewer_fields_reads_by_its_own_dtypes(run_path: 
     meta = json.loads((run_path / "meta.json").read_text())
     meta["step_dtype"] = [field for field in meta["step_dtype"] if field[0] in fewer.dtype.names]
     (run_path / "meta.json").write_text(json.dumps(meta))
-    (run_path / "steps.bin").write_bytes(fewer.astype([tuple(field) for field in meta["step_dtype"]]).tobytes())
+    (run_path / "steps.bin").write_bytes(
+        fewer.astype([tuple(field) for field in meta["step_dtype"]]).tobytes()
+    )
     run = open_run(run_path)
     assert run.steps.dtype == STEP_DTYPE
     assert run.steps["loss"].tolist() == steps["loss"].tolist()

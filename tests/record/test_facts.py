@@ -9,16 +9,25 @@ import pytest
 
 from seismograd.capture.loop.call_sites import CallSites
 from seismograd.capture.loop.fact_log import MAX_OF_A_KIND, Facts
-from seismograd.record.lazy_writer import LazyWriter
 from seismograd.pipeline.pump import Pump
+from seismograd.record.lazy_writer import LazyWriter
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
 from seismograd.schema import Block, Fact, FactKind, Note
 from tests.synthetic import block, info
 
 FACTS = (
-    Fact(FactKind.LOSS_INPUT, 0, "train.py:3", 0, ("a.weight",), {"loss": "cross_entropy", "rows": 4.0}),
-    Fact("of a newer version", 7, values={"nan": math.nan, "inf": -math.inf, "word": "nan", "": 0.5}),
+    Fact(
+        FactKind.LOSS_INPUT,
+        0,
+        "train.py:3",
+        0,
+        ("a.weight",),
+        {"loss": "cross_entropy", "rows": 4.0},
+    ),
+    Fact(
+        "of a newer version", 7, values={"nan": math.nan, "inf": -math.inf, "word": "nan", "": 0.5}
+    ),
 )
 
 
@@ -30,7 +39,11 @@ def test_facts_read_back_and_say_what_a_number_is_and_what_a_word(tmp_path: Path
     writer.learn(FACTS[1])
     writer.close()
     run = open_run(tmp_path)
-    assert (run.facts[0], run.facts[1].kind, run.info.fact_kinds) == (FACTS[0], FACTS[1].kind, ("loss_input",))
+    assert (run.facts[0], run.facts[1].kind, run.info.fact_kinds) == (
+        FACTS[0],
+        FACTS[1].kind,
+        ("loss_input",),
+    )
     assert math.isnan(run.facts[1].number("nan"))
     assert (run.facts[1].number("inf"), run.facts[1].text("word")) == (-math.inf, "nan")
     assert math.isnan(run.facts[1].number("word"))

@@ -1,4 +1,6 @@
-"""Findings and messages pass through strict JSON unchanged; of a finding that grew, the last version counts."""
+"""Findings and messages pass through strict JSON unchanged; of a finding that grew, the last
+version counts.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from tests import synthetic
 
 words = st.text(max_size=8)
 numbers = st.floats()
-messages = st.builds(Message, words, st.dictionaries(words, words | numbers | st.integers(), max_size=3))
+messages = st.builds(
+    Message, words, st.dictionaries(words, words | numbers | st.integers(), max_size=3)
+)
 findings = st.builds(
     Finding,
     code=words,
@@ -36,7 +40,9 @@ findings = st.builds(
     first_step=st.integers(0, 2**62),
     last_step=st.integers(0, 2**62),
     parameters=st.lists(words, max_size=3).map(tuple),
-    evidence=st.lists(st.builds(Evidence, words, words, st.integers(0, 9), numbers, numbers), max_size=2).map(tuple),
+    evidence=st.lists(
+        st.builds(Evidence, words, words, st.integers(0, 9), numbers, numbers), max_size=2
+    ).map(tuple),
     cause=messages,
     advice=messages,
     where=words,
@@ -56,7 +62,8 @@ def strictly(text: bytes) -> object:
 
 @given(findings)
 def test_a_finding_is_the_same_after_strict_json(finding: Finding) -> None:
-    assert repr(finding_from_json(strictly(dumps(finding_to_json(finding))))) == repr(finding)  # repr: NaN equals itself, -0.0 is not 0.0
+    # repr: NaN equals itself, -0.0 is not 0.0
+    assert repr(finding_from_json(strictly(dumps(finding_to_json(finding))))) == repr(finding)
 
 
 @given(messages)
@@ -80,7 +87,10 @@ def test_any_float_is_read_back(value: float) -> None:
 
 
 def test_words_instead_of_messages_where_they_are_asked_for() -> None:
-    assert finding_to_json(synthetic.finding(), text=Message.render)["cause"] == "net.0.weight has a NaN at step 3"
+    assert (
+        finding_to_json(synthetic.finding(), text=Message.render)["cause"]
+        == "net.0.weight has a NaN at step 3"
+    )
 
 
 def test_a_finding_that_grew_counts_once_and_keeps_its_place() -> None:
@@ -98,7 +108,10 @@ def test_a_finding_that_joins_two_takes_the_place_of_both() -> None:
 
 
 def test_findings_of_the_whole_step_without_parameters_are_versions_too() -> None:
-    first, grown = synthetic.finding(parameters=(), last_step=3), synthetic.finding(parameters=(), last_step=8)
+    first, grown = (
+        synthetic.finding(parameters=(), last_step=3),
+        synthetic.finding(parameters=(), last_step=8),
+    )
     assert current_findings([first, grown]) == (grown,)
 
 

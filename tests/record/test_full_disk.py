@@ -43,7 +43,9 @@ writer.close()
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", disk], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", disk], capture_output=True, check=False
+    ).returncode:
         pytest.skip("mounting a small disk needs root")
     yield disk
     subprocess.run(["umount", disk], check=True)
@@ -94,7 +96,9 @@ def assert_recorded_until_full(run_path: Path, output: str, errno: int) -> None:
     assert 0 < len(run.steps) < 400
     assert not run.ended
     assert run.findings == ()
-    np.testing.assert_array_equal(run.series("grad_norm"), endless_block(0, len(run.steps)).values["grad_norm"])
+    np.testing.assert_array_equal(
+        run.series("grad_norm"), endless_block(0, len(run.steps)).values["grad_norm"]
+    )
     assert run.torn is not None
 
 
@@ -104,7 +108,9 @@ def test_a_full_disk_ends_the_recording_and_not_the_rest(small_disk: Path) -> No
     assert_recorded_until_full(small_disk / "run", done.stdout, 28)
 
 
-def test_a_finding_that_the_disk_does_not_take_is_the_failure_of_the_writer_and_not_of_the_rules(tmp_path: Path) -> None:
+def test_a_finding_that_the_disk_does_not_take_is_the_failure_of_the_writer_and_not_of_the_rules(
+    tmp_path: Path,
+) -> None:
     done = run_python(FIND, tmp_path / "run")
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["Writer OSError 27", "rules closed"]

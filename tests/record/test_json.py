@@ -12,7 +12,11 @@ numbers = st.integers(-9, 9) | st.floats() | st.floats().map(np.float64) | st.ju
 @given(
     st.recursive(
         numbers | st.none() | st.booleans() | st.text(max_size=3),
-        lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.tuples(inner, inner)
+            | st.dictionaries(st.text(max_size=2), inner, max_size=3)
+        ),
         max_leaves=8,
     )
 )

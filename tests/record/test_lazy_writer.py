@@ -27,7 +27,12 @@ def test_nothing_is_there_before_the_first_iteration_and_notes_wait_for_it(tmp_p
     writer.conclude([finding()])
     writer.close()
     run = open_run(tmp_path)
-    assert (len(run.steps), run.notes, run.findings, run.ended) == (1, (note(), note()), (finding(),), True)
+    assert (len(run.steps), run.notes, run.findings, run.ended) == (
+        1,
+        (note(), note()),
+        (finding(),),
+        True,
+    )
 
 
 def test_a_run_without_iterations_is_written_at_the_end(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The pyramid: any view of any stretch says of its rows what the rows themselves say, however it was cut or whether it is there at all."""
+"""The pyramid: any view of any stretch says of its rows what the rows themselves say, however it
+was cut or whether it is there at all.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seismograd import Run, open_run
-from seismograd.record.pyramid.pyramid_builder import LEVELS, level_path
 from seismograd.record.pyramid.cells import FACTOR, NUM_STATES, PYRAMID_STATISTICS
+from seismograd.record.pyramid.pyramid_builder import LEVELS, level_path
 from seismograd.record.pyramid.pyramid_levels import PyramidView
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS, step_states, step_values
 from seismograd.schema import State
@@ -25,8 +27,12 @@ from tests.record.test_killed import WRITE_FOR_EVER
 NO_EVENTS: list[np.ndarray] = []
 
 
-def assert_sums_up(view: PyramidView, states: np.ndarray, values: np.ndarray, start: int, stop: int) -> None:
-    """The columns follow each other over the stretch, and each says of its rows what `states` and `values` (T, P) hold."""
+def assert_sums_up(
+    view: PyramidView, states: np.ndarray, values: np.ndarray, start: int, stop: int
+) -> None:
+    """The columns follow each other over the stretch, and each says of its rows what `states`
+    and `values` (T, P) hold.
+    """
     assert view.starts[0] <= start
     assert view.stops[-1] >= stop
     np.testing.assert_array_equal(view.starts[1:], view.stops[:-1])
@@ -40,7 +46,9 @@ def assert_sums_up(view: PyramidView, states: np.ndarray, values: np.ndarray, st
         np.testing.assert_array_equal(view.high[column], np.fmax.reduce(finite, axis=0))
         for parameter in range(states.shape[1]):
             known = finite[~np.isnan(finite[:, parameter]), parameter]
-            np.testing.assert_array_equal(view.last[column, parameter], known[-1] if len(known) else np.nan)
+            np.testing.assert_array_equal(
+                view.last[column, parameter], known[-1] if len(known) else np.nan
+            )
 
 
 def assert_every_view_is_true(run: Run, start: int, stop: int, num_columns: int) -> None:
@@ -50,14 +58,26 @@ def assert_every_view_is_true(run: Run, start: int, stop: int, num_columns: int)
     for name in PYRAMID_STATISTICS:
         view = run.levels.parameters(name, start, stop, num_columns)
         assert_sums_up(view, run.states, run.series(name), start, stop)
-    pieces = list(run.levels.stretches(PYRAMID_STATISTICS[0], start, stop, num_columns, at_once=3 * len(run.parameters)))
+    pieces = list(
+        run.levels.stretches(
+            PYRAMID_STATISTICS[0], start, stop, num_columns, at_once=3 * len(run.parameters)
+        )
+    )
     whole = run.levels.parameters(PYRAMID_STATISTICS[0], start, stop, num_columns)
     for name in ("starts", "stops", "counts", "low", "high", "last"):
-        np.testing.assert_array_equal(np.concatenate([getattr(piece, name) for piece in pieces]), getattr(whole, name))
+        np.testing.assert_array_equal(
+            np.concatenate([getattr(piece, name) for piece in pieces]), getattr(whole, name)
+        )
     some = list(range(0, len(run.parameters), 2))
     view = run.levels.parameters("grad_norm", start, stop, num_columns, some)
     assert_sums_up(view, run.states[:, some], run.series("grad_norm")[:, some], start, stop)
-    assert_sums_up(run.levels.steps(start, stop, num_columns), step_states(run.steps, run.states), step_values(run.steps), start, stop)
+    assert_sums_up(
+        run.levels.steps(start, stop, num_columns),
+        step_states(run.steps, run.states),
+        step_values(run.steps),
+        start,
+        stop,
+    )
 
 
 @st.composite
@@ -70,7 +90,13 @@ def stretched(draw: st.DrawFn) -> Training:
 
 
 @settings(max_examples=25)
-@given(stretched(), st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(1, 50), st.booleans(), st.data())
+@given(
+    stretched(),
+    st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    st.integers(1, 50),
+    st.booleans(),
+    st.data(),
+)
 def test_every_level_has_the_extremes_and_the_states_of_the_rows(
     training: Training, cuts: list[int], num_columns: int, with_levels: bool, data: st.DataObject
 ) -> None:
@@ -92,10 +118,20 @@ def test_every_level_has_the_extremes_and_the_states_of_the_rows(
 def test_a_pyramid_cut_at_any_byte_is_still_true(data: st.DataObject) -> None:
     with TemporaryDirectory() as directory:
         norms = np.random.default_rng(0).normal(size=(100, 2)) ** 2
-        path = synthetic.write_run(Path(directory) / "run", [synthetic.block(norms, events=NO_EVENTS)], ended=data.draw(st.booleans()))
+        path = synthetic.write_run(
+            Path(directory) / "run",
+            [synthetic.block(norms, events=NO_EVENTS)],
+            ended=data.draw(st.booleans()),
+        )
         for file in sorted(path.rglob("*.bin")):
             if file.parent.name == LEVELS:
-                file.write_bytes(file.read_bytes()[: data.draw(st.integers(0, file.stat().st_size), label=str(file.relative_to(path)))])
+                file.write_bytes(
+                    file.read_bytes()[
+                        : data.draw(
+                            st.integers(0, file.stat().st_size), label=str(file.relative_to(path))
+                        )
+                    ]
+                )
         run = open_run(path)
         assert run.torn is None
         assert_every_view_is_true(run, 0, 100, data.draw(st.integers(1, 110)))
@@ -109,13 +145,17 @@ def test_a_killed_run_has_true_views(tmp_path: Path) -> None:
         process.wait()
     run = open_run(tmp_path / "run")
     assert level_path(tmp_path / "run" / "segments" / "0000", 2).stat().st_size
-    np.testing.assert_array_equal(run.series("grad_norm"), endless_block(0, run.num_rows).values["grad_norm"])
+    np.testing.assert_array_equal(
+        run.series("grad_norm"), endless_block(0, run.num_rows).values["grad_norm"]
+    )
     for num_columns in (1, 7, 60):
         assert_every_view_is_true(run, 0, run.num_rows, num_columns)
 
 
 def test_a_run_that_says_nothing_of_levels_opens(tmp_path: Path) -> None:
-    path = synthetic.write_run(tmp_path / "run", [synthetic.block(np.ones((100, 2)), events=NO_EVENTS)])
+    path = synthetic.write_run(
+        tmp_path / "run", [synthetic.block(np.ones((100, 2)), events=NO_EVENTS)]
+    )
     meta = path / "meta.json"
     meta.write_text(meta.read_text("utf-8").replace('"levels"', '"of_another_kind"'), "utf-8")
     for file in path.rglob(f"{LEVELS}/*"):
@@ -125,13 +165,18 @@ def test_a_run_that_says_nothing_of_levels_opens(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2^18 steps of two parameters; one step in the middle has a spike, another one a NaN, and one gradient is zero once."""
+    """2^18 steps of two parameters; one step in the middle has a spike, another one a NaN, and
+    one gradient is zero once.
+    """
     path = tmp_path_factory.mktemp("long") / "run"
     norms = np.ones((2**18, 2))
     norms[123_457, 0], norms[200_003, 1], norms[77_777, 1] = 1e6, np.nan, 0
     size = 2**15
     blocks = [
-        synthetic.block(norms[row : row + size], first_iteration=row, events=NO_EVENTS, sample_rows=[]) for row in range(0, 2**18, size)
+        synthetic.block(
+            norms[row : row + size], first_iteration=row, events=NO_EVENTS, sample_rows=[]
+        )
+        for row in range(0, 2**18, size)
     ]
     return synthetic.write_run(path, blocks)
 
@@ -150,7 +195,12 @@ def test_a_spike_of_one_step_is_in_every_view(long_run: Path, num_columns: int) 
     whole = levels.parameters("grad_norm", 0, 2**18, num_columns)
     assert whole.counts[:, State.NONFINITE].sum(axis=0).tolist() == [0, 1]
     assert whole.counts[:, State.ZERO].sum(axis=0).tolist() == [0, 1]
-    assert levels.steps(0, 2**18, num_columns).counts[:, State.NONFINITE, STEP_SCALARS.index("grad_norm")].sum() == 1
+    assert (
+        levels.steps(0, 2**18, num_columns)
+        .counts[:, State.NONFINITE, STEP_SCALARS.index("grad_norm")]
+        .sum()
+        == 1
+    )
 
 
 def test_a_view_of_a_long_run_does_not_touch_its_rows(long_run: Path, tmp_path: Path) -> None:
@@ -159,7 +209,10 @@ def test_a_view_of_a_long_run_does_not_touch_its_rows(long_run: Path, tmp_path: 
     rows = path / "segments" / "0000" / "grad_norm.f64"
     rows.write_bytes(b"\xff" * rows.stat().st_size)  # of the same size, every number a NaN
     for num_columns in (1, 100, 1000):
-        before, after = (open_run(each).levels.parameters("grad_norm", 0, 2**18, num_columns) for each in (long_run, path))
+        before, after = (
+            open_run(each).levels.parameters("grad_norm", 0, 2**18, num_columns)
+            for each in (long_run, path)
+        )
         assert num_columns <= len(after) <= 1.5 * num_columns + FACTOR
         np.testing.assert_array_equal(after.high, before.high)
         np.testing.assert_array_equal(after.counts, before.counts)

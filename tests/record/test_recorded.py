@@ -43,7 +43,9 @@ def test_what_float32_holds_is_exact(values: np.ndarray) -> None:
         (-1e-300, -FLOAT32_SMALLEST),
     ],
 )
-def test_what_float32_cannot_hold_is_its_nearest_finite_and_not_zero(value: float, kept: float) -> None:
+def test_what_float32_cannot_hold_is_its_nearest_finite_and_not_zero(
+    value: float, kept: float
+) -> None:
     assert float(recorded(np.array([value]), "<f4")[0]) == kept
 
 

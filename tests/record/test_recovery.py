@@ -1,4 +1,6 @@
-"""A run whose files were cut at any byte reads back as far as it is whole, loses nothing more, and says so."""
+"""A run whose files were cut at any byte reads back as far as it is whole, loses nothing more,
+and says so.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +34,32 @@ STATISTIC_OF_FILE = {layout.statistic_file(statistic): statistic for statistic i
 
 
 @settings(max_examples=15)
-@given(trainings(min_rows=1), st.lists(st.integers(1, 5), min_size=1, max_size=2), st.booleans(), st.data())
-def test_what_is_whole_reads_back_and_the_rest_is_said(training: Training, cuts: list[int], ended: bool, data: st.DataObject) -> None:
+@given(
+    trainings(min_rows=1),
+    st.lists(st.integers(1, 5), min_size=1, max_size=2),
+    st.booleans(),
+    st.data(),
+)
+def test_what_is_whole_reads_back_and_the_rest_is_said(
+    training: Training, cuts: list[int], ended: bool, data: st.DataObject
+) -> None:
     with TemporaryDirectory() as directory:
         path = Path(directory) / "run"
         write(path, training, cuts, ended=ended)
-        segments = [segment_from_json(loads(file.read_bytes())) for file in sorted(path.glob("segments/*/parameters.json"))]
+        segments = [
+            segment_from_json(loads(file.read_bytes()))
+            for file in sorted(path.glob("segments/*/parameters.json"))
+        ]
         written = Written(path, training, segments, open_run(path))
-        files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != layout.META and file.stat().st_size)
+        files = sorted(
+            file
+            for file in path.rglob("*")
+            if file.is_file() and file.name != layout.META and file.stat().st_size
+        )
         files = [file for file in files if file.parent.name != LEVELS]  # test_pyramid cuts those
-        several = data.draw(st.sets(st.sampled_from(files), min_size=2, max_size=4), label="cut together")
+        several = data.draw(
+            st.sets(st.sampled_from(files), min_size=2, max_size=4), label="cut together"
+        )
         kept = {file: data.draw(bytes_to_keep(file), label=file.name) for file in files}
         for file in files:
             written.check_cut({file: kept[file]})
@@ -51,7 +69,11 @@ def test_what_is_whole_reads_back_and_the_rest_is_said(training: Training, cuts:
 def bytes_to_keep(file: Path) -> st.SearchStrategy[int]:
     """Any number of bytes but all of them, the ends of lines more often than others."""
     text = file.read_bytes()
-    ends = [0, *(index + 1 for index, byte in enumerate(text[:-1]) if byte == ord("\n"))] if file.suffix == ".jsonl" else [0]
+    ends = (
+        [0, *(index + 1 for index, byte in enumerate(text[:-1]) if byte == ord("\n"))]
+        if file.suffix == ".jsonl"
+        else [0]
+    )
     return st.integers(0, len(text) - 1) | st.sampled_from(ends)
 
 
@@ -70,13 +92,18 @@ class Written:
         for file, keep in kept.items():
             file.write_bytes(before[file][:keep])
         num_left = min(self.rows_left(file, keep, len(before[file])) for file, keep in kept.items())
-        shows = num_left < len(self.training.rows) or any(self.shows(file, before[file], keep) for file, keep in kept.items())
+        shows = num_left < len(self.training.rows) or any(
+            self.shows(file, before[file], keep) for file, keep in kept.items()
+        )
         run = open_run(self.path)
         assert_reads_back(run, self.training.rows[:num_left], self.training.num_elements)
         assert sum(len(block) for block in run.blocks(3)) == num_left
         assert run.findings == self.whole.findings[: len(run.findings)]
         assert run.notes == self.whole.notes[: len(run.notes)]
-        assert all(site in (known, Site("?", 0, "?")) for site, known in zip(run.sites, SITES, strict=False))
+        assert all(
+            site in (known, Site("?", 0, "?"))
+            for site, known in zip(run.sites, SITES, strict=False)
+        )
         assert (run.torn is not None) >= shows
         for file, text in before.items():
             file.write_bytes(text)
@@ -87,19 +114,27 @@ class Written:
             return len(self.training.rows)
         if file.parent == self.path:
             return rows_left_by_run_file(self.training, file.name, keep)
-        return rows_left_by_segment_file(self.training.rows, self.segments, int(file.parent.name), file.name, keep)
+        return rows_left_by_segment_file(
+            self.training.rows, self.segments, int(file.parent.name), file.name, keep
+        )
 
     def shows(self, file: Path, text: bytes, keep: int) -> bool:
-        """Whether the cut of a file without rows can be seen: half a line, or fewer lines than an orderly end has counted."""
+        """Whether the cut of a file without rows can be seen: half a line, or fewer lines than
+        an orderly end has counted.
+        """
         if file.suffix == ".jsonl":
             return self.whole.ended or (keep > 0 and text[keep - 1] != ord("\n"))
         return file.name == layout.END and keep < len(text) - 1
 
 
 @pytest.mark.parametrize("num_bytes", [1, 5000])
-def test_what_lies_beyond_the_last_step_is_left_out_and_said(tmp_path: Path, num_bytes: int) -> None:
+def test_what_lies_beyond_the_last_step_is_left_out_and_said(
+    tmp_path: Path, num_bytes: int
+) -> None:
     block = synthetic.block(np.ones((5, 2)), elements=np.ones((5, 1)))
-    path = synthetic.write_run(tmp_path / "run", [block], run_info=synthetic.info(elements=["a"]), ended=False)
+    path = synthetic.write_run(
+        tmp_path / "run", [block], run_info=synthetic.info(elements=["a"]), ended=False
+    )
     whole = open_run(path)
     for name in (
         "events.bin",
@@ -125,29 +160,60 @@ def test_what_lies_beyond_the_last_step_is_left_out_and_said(tmp_path: Path, num
 
 def rows_left_by_run_file(training: Training, name: str, keep: int) -> int:
     """How many rows are whole when this file of the run keeps its first `keep` bytes."""
-    row_bytes = {layout.STEPS: STEP_DTYPE.itemsize, layout.EVENT_ENDS: 8, layout.RANK_ENDS: 8, layout.PAIR_ENDS: 8}
+    row_bytes = {
+        layout.STEPS: STEP_DTYPE.itemsize,
+        layout.EVENT_ENDS: 8,
+        layout.RANK_ENDS: 8,
+        layout.PAIR_ENDS: 8,
+    }
     row_bytes[layout.ELEMENTS] = 8 * training.num_elements
     if name in row_bytes:
         return keep // row_bytes[name]
     if name == layout.EVENTS:
-        return int(np.sum(np.cumsum([len(row.events) for row in training.rows]) <= keep // EVENT_DTYPE.itemsize))
+        return int(
+            np.sum(
+                np.cumsum([len(row.events) for row in training.rows])
+                <= keep // EVENT_DTYPE.itemsize
+            )
+        )
     if name == layout.RANKS:
-        return int(np.sum(np.cumsum([len(row.ranks) for row in training.rows]) <= keep // RANK_DTYPE.itemsize))
+        return int(
+            np.sum(
+                np.cumsum([len(row.ranks) for row in training.rows]) <= keep // RANK_DTYPE.itemsize
+            )
+        )
     if name == layout.PAIRS:
-        return int(np.sum(np.cumsum([len(row.pairs) for row in training.rows]) <= keep // PAIR_DTYPE.itemsize))
+        return int(
+            np.sum(
+                np.cumsum([len(row.pairs) for row in training.rows]) <= keep // PAIR_DTYPE.itemsize
+            )
+        )
     return len(training.rows)
 
 
-def rows_left_by_segment_file(rows: tuple[Row, ...], segments: list[SegmentInfo], index: int, name: str, keep: int) -> int:
+def rows_left_by_segment_file(
+    rows: tuple[Row, ...], segments: list[SegmentInfo], index: int, name: str, keep: int
+) -> int:
     """The same for a file of a segment."""
     segment = segments[index]
-    if name == layout.PARAMETERS:  # what comes before is left, but one without parameters does not tell how many rows it has
-        return segments[index - 1].first_row if index and not segments[index - 1].parameters else segment.first_row
+    # what comes before is left, but one without parameters does not tell how many rows it has
+    if name == layout.PARAMETERS:
+        return (
+            segments[index - 1].first_row
+            if index and not segments[index - 1].parameters
+            else segment.first_row
+        )
     end = segments[index + 1].first_row if index + 1 < len(segments) else len(rows)
     sampled = [row for row in range(segment.first_row, end) if rows[row].samples]
     if name == layout.SAMPLE_ROWS:
         return sampled[keep // 8]
     statistic = STATISTIC_OF_FILE.get(name)
-    row_bytes = len(segment.parameters) * (1 if statistic is None else np.dtype(statistic.dtype).itemsize * statistic.width)
+    row_bytes = len(segment.parameters) * (
+        1 if statistic is None else np.dtype(statistic.dtype).itemsize * statistic.width
+    )
     num_left = keep // row_bytes
-    return sampled[num_left] if statistic is not None and statistic.sampled else segment.first_row + num_left
+    return (
+        sampled[num_left]
+        if statistic is not None and statistic.sampled
+        else segment.first_row + num_left
+    )

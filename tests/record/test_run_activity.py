@@ -22,13 +22,20 @@ def test_each_run_is_summed_up_and_the_rest_passed_over(tmp_path: Path) -> None:
     ]
     synthetic.write_run(tmp_path / "b", [block], findings=findings)
     synthetic.write_run(
-        tmp_path / "a", [block, block], run_info=synthetic.info(created_utc="2026-05-01T00:00:00Z", script="gan.py"), ended=False
+        tmp_path / "a",
+        [block, block],
+        run_info=synthetic.info(created_utc="2026-05-01T00:00:00Z", script="gan.py"),
+        ended=False,
     )
     torn = synthetic.write_run(tmp_path / "torn", [block])
     (torn / "meta.json").write_text("{")
     newer = synthetic.write_run(tmp_path / "newer", [block])
-    (newer / "meta.json").write_text(json.dumps(json.loads((newer / "meta.json").read_text()) | {"schema": 9}))
-    cut = synthetic.write_run(tmp_path / "cut", [block], run_info=synthetic.info(created_utc="2026-05-02T00:00:00Z"))
+    (newer / "meta.json").write_text(
+        json.dumps(json.loads((newer / "meta.json").read_text()) | {"schema": 9})
+    )
+    cut = synthetic.write_run(
+        tmp_path / "cut", [block], run_info=synthetic.info(created_utc="2026-05-02T00:00:00Z")
+    )
     (cut / "steps.bin").write_bytes((cut / "steps.bin").read_bytes()[:-1])
     (tmp_path / "empty").mkdir()
     (tmp_path / "photos").mkdir()

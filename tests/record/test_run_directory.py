@@ -1,4 +1,6 @@
-"""A run gets a directory of its own: new, or empty and named by the user; never one that holds something."""
+"""A run gets a directory of its own: new, or empty and named by the user; never one that holds
+something.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def refusal(out: Path) -> str:
         return caught.value.line()
 
 
-def test_the_name_is_the_time_and_the_script_numbered_when_taken(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_is_the_time_and_the_script_numbered_when_taken(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_directory, "datetime", Noon)
     made = [create_run_directory(None, "some/where/train.py") for _ in range(3)]
     names = ["20260102T120000Z-train", "20260102T120000Z-train-2", "20260102T120000Z-train-3"]
@@ -43,7 +47,14 @@ def test_the_name_is_the_time_and_the_script_numbered_when_taken(here: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("script", "name"), [("a b;c.py", "a-b-c"), ("pkg.train", "pkg.train"), ("训练.py", "训练"), ("", "run"), ("x" * 300, "x" * 80)]
+    ("script", "name"),
+    [
+        ("a b;c.py", "a-b-c"),
+        ("pkg.train", "pkg.train"),
+        ("训练.py", "训练"),
+        ("", "run"),
+        ("x" * 300, "x" * 80),
+    ],
 )
 def test_any_script_makes_a_name(script: str, name: str) -> None:
     assert create_run_directory(None, script).name.split("-", 1)[1] == name
@@ -57,7 +68,10 @@ def test_a_named_directory_is_made_with_its_parents_or_used_when_empty(here: Pat
 def test_a_directory_with_something_in_it_is_refused_and_kept(here: Path) -> None:
     (here / "mine").mkdir()
     (here / "mine" / "thesis.txt").write_text("x")
-    assert refusal(Path("mine")) == f"{here / 'mine'} is not empty: nothing there is overwritten · name another directory with --out DIR"
+    assert refusal(Path("mine")) == (
+        f"{here / 'mine'} is not empty: nothing there is overwritten · name another "
+        "directory with --out DIR"
+    )
     assert [path.name for path in (here / "mine").iterdir()] == ["thesis.txt"]
 
 
@@ -93,5 +107,8 @@ assert not list(Path("full").iterdir())
 
 
 def test_finding_a_place_loads_neither_numpy_nor_torch() -> None:
-    code = "import sys, seismograd.record.run_directory; sys.exit('numpy' in sys.modules or 'torch' in sys.modules)"
+    code = (
+        "import sys, seismograd.record.run_directory; sys.exit('numpy' in sys.modules or "
+        "'torch' in sys.modules)"
+    )
     assert run_python(code).returncode == 0

@@ -20,7 +20,9 @@ from tests import synthetic
 def run_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return synthetic.write_run(
-        Path("runs/20260102T030405Z-train"), [synthetic.block(np.full((30, 4), 2.0))], findings=[synthetic.finding()]
+        Path("runs/20260102T030405Z-train"),
+        [synthetic.block(np.full((30, 4), 2.0))],
+        findings=[synthetic.finding()],
     ).absolute()
 
 
@@ -32,11 +34,17 @@ def test_examples_of_docstrings_are_true(module: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_numpy_reads_a_run_as_its_readme_says(run_path: Path, language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numpy_reads_a_run_as_its_readme_says(
+    run_path: Path, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with use_language(language):
-        path = synthetic.write_run(run_path.parent / language, [synthetic.block([[1.0, 3.0], [2.0, 4.0]])])
+        path = synthetic.write_run(
+            run_path.parent / language, [synthetic.block([[1.0, 3.0], [2.0, 4.0]])]
+        )
     monkeypatch.chdir(path)
-    code = "\n".join(re.findall(r"^ {4}(\S.*)$", Path("README.txt").read_text("utf-8"), re.MULTILINE))
+    code = "\n".join(
+        re.findall(r"^ {4}(\S.*)$", Path("README.txt").read_text("utf-8"), re.MULTILINE)
+    )
     names: dict[str, object] = {}
     exec(compile(code, "README.txt", "exec"), names)
     run = open_run(path)

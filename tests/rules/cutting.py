@@ -24,7 +24,10 @@ def piece(block: Block, start: int, stop: int) -> Block:
         values={name: values[start:stop] for name, values in block.values.items()},
         sample_rows=block.sample_rows[inside] - start,
         samples={name: values[inside] for name, values in block.samples.items()},
-        events=block.events[(block.events["iteration"] >= iterations[0]) & (block.events["iteration"] <= iterations[-1])],
+        events=block.events[
+            (block.events["iteration"] >= iterations[0])
+            & (block.events["iteration"] <= iterations[-1])
+        ],
         elements=block.elements[start:stop],
         sites=block.sites,
         optimizers=block.optimizers,

@@ -1,4 +1,6 @@
-"""Training programs whose fault the graph of the loss shows, and healthy ones that look like them, in several styles."""
+"""Training programs whose fault the graph of the loss shows, and healthy ones that look like
+them, in several styles.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ class Tokens(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.body = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 3 * NUM_CLASSES))
+        self.body = nn.Sequential(
+            nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 3 * NUM_CLASSES)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x).view(-1, 3, NUM_CLASSES)
@@ -107,29 +111,49 @@ def mixed_terms(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
 
 
 WRONG_LOSS_INPUT: dict[str, Program] = {
-    "softmax in the model": training(lambda m, x, y: nn.CrossEntropyLoss()(m(x), y), lambda: WithSoftmax(nn.Softmax(dim=1))),
-    "softmax, soft targets": training(lambda m, x, y: F.cross_entropy(torch.softmax(m(x), -1), soft(y))),
-    "softmax, smoothed": training(lambda m, x, y: F.cross_entropy(torch.softmax(m(x), -1), y, label_smoothing=0.1)),
+    "softmax in the model": training(
+        lambda m, x, y: nn.CrossEntropyLoss()(m(x), y), lambda: WithSoftmax(nn.Softmax(dim=1))
+    ),
+    "softmax, soft targets": training(
+        lambda m, x, y: F.cross_entropy(torch.softmax(m(x), -1), soft(y))
+    ),
+    "softmax, smoothed": training(
+        lambda m, x, y: F.cross_entropy(torch.softmax(m(x), -1), y, label_smoothing=0.1)
+    ),
     "softmax in bf16, sliced": training(in_half),
     "softmax, checkpointed": training(checkpointed),
     "softmax, compiled model": compiled,
     "sigmoid before logits": training(
-        lambda m, x, y: F.binary_cross_entropy_with_logits(m(x).sigmoid().squeeze(1), (y > 1).float()), one_output
+        lambda m, x, y: F.binary_cross_entropy_with_logits(
+            m(x).sigmoid().squeeze(1), (y > 1).float()
+        ),
+        one_output,
     ),
     "sigmoid twice": training(
-        lambda m, x, y: F.binary_cross_entropy(torch.sigmoid(m(x))[:, 0], (y > 1).float()), lambda: WithSoftmax(nn.Sigmoid(), 1)
+        lambda m, x, y: F.binary_cross_entropy(torch.sigmoid(m(x))[:, 0], (y > 1).float()),
+        lambda: WithSoftmax(nn.Sigmoid(), 1),
     ),
     "nll on logits": training(lambda m, x, y: nn.NLLLoss()(m(x), y), optimize=adam),
     "nll on probabilities": training(lambda m, x, y: F.nll_loss(m(x).softmax(1), y)),
-    "log_softmax over the batch": training(lambda m, x, y: F.nll_loss(F.log_softmax(m(x), dim=0), y)),
-    "kl of probabilities": training(lambda m, x, y: nn.KLDivLoss(reduction="batchmean")(m(x).softmax(1), soft(y))),
-    "kl of probabilities, log target": training(lambda m, x, y: F.kl_div(m(x).softmax(1), soft(y).log(), log_target=True)),
+    "log_softmax over the batch": training(
+        lambda m, x, y: F.nll_loss(F.log_softmax(m(x), dim=0), y)
+    ),
+    "kl of probabilities": training(
+        lambda m, x, y: nn.KLDivLoss(reduction="batchmean")(m(x).softmax(1), soft(y))
+    ),
+    "kl of probabilities, log target": training(
+        lambda m, x, y: F.kl_div(m(x).softmax(1), soft(y).log(), log_target=True)
+    ),
     "kl among other terms": training(mixed_terms),
     "mse of a column": training(lambda m, x, y: nn.MSELoss()(m(x), y.float()), one_output),
-    "huber of a row": training(lambda m, x, y: F.huber_loss(m(x)[:, 0], y.float()[:, None]), one_output),
+    "huber of a row": training(
+        lambda m, x, y: F.huber_loss(m(x)[:, 0], y.float()[:, None]), one_output
+    ),
     "l1 by hand": training(lambda m, x, y: (m(x) - y.float()).abs().mean(), one_output),
     "rmse by hand": training(lambda m, x, y: ((y.float() - m(x)) ** 2).mean().sqrt(), one_output),
-    "classes by view": training(lambda m, x, y: F.cross_entropy(m(x).view(-1, NUM_CLASSES, 3), three(y)), Tokens),
+    "classes by view": training(
+        lambda m, x, y: F.cross_entropy(m(x).view(-1, NUM_CLASSES, 3), three(y)), Tokens
+    ),
 }
 
 
@@ -172,7 +196,9 @@ class Adapter(nn.Module):
 
 
 def trainable_adam(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-2, weight_decay=0.0)
+    return torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], 1e-2, weight_decay=0.0
+    )
 
 
 def silenced() -> nn.Sequential:
@@ -198,15 +224,24 @@ def alike_rewards(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
 
 ZERO_GRADIENT: dict[str, Program] = {
     "softmax of one": training(
-        lambda m, x, y: F.binary_cross_entropy(torch.softmax(m(x), dim=-1).squeeze(-1), (y > 1).float()), one_output
+        lambda m, x, y: F.binary_cross_entropy(
+            torch.softmax(m(x), dim=-1).squeeze(-1), (y > 1).float()
+        ),
+        one_output,
     ),
     "one class": training(lambda m, x, y: F.cross_entropy(m(x), torch.zeros_like(y)), one_output),
     "ratio of live": training(self_ratio),
     "labels masked": training(masked_labels),
-    "both factors zero": training(lambda m, x, y: F.cross_entropy(m(x), y), lambda: Adapter(0.0), trainable_adam),
+    "both factors zero": training(
+        lambda m, x, y: F.cross_entropy(m(x), y), lambda: Adapter(0.0), trainable_adam
+    ),
     "last relu negative": training(lambda m, x, y: F.mse_loss(m(x)[:, 0], y.float()), silenced),
-    "last clamp": training(lambda m, x, y: F.mse_loss((m(x)[:, 0] + 9).clamp(-1, 1), y.float()), one_output),
-    "rounded output": training(lambda m, x, y: F.mse_loss(torch.round(m(x)[:, 0]), y.float()), one_output),
+    "last clamp": training(
+        lambda m, x, y: F.mse_loss((m(x)[:, 0] + 9).clamp(-1, 1), y.float()), one_output
+    ),
+    "rounded output": training(
+        lambda m, x, y: F.mse_loss(torch.round(m(x)[:, 0]), y.float()), one_output
+    ),
     "weights of zeros": training(lambda m, x, y: F.cross_entropy(m(x), y), all_zeros),
     "alike rewards": training(alike_rewards, optimize=adam),
     "loss times zero": training(lambda m, x, y: 0.0 * F.cross_entropy(m(x), y)),
@@ -236,7 +271,10 @@ class Trainer:
 
     def __init__(self) -> None:
         self.encoder, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, NUM_CLASSES)
-        self.optimizers = [torch.optim.Adam(self.encoder.parameters()), torch.optim.SGD(self.head.parameters(), 0.1)]
+        self.optimizers = [
+            torch.optim.Adam(self.encoder.parameters()),
+            torch.optim.SGD(self.head.parameters(), 0.1),
+        ]
 
     def fit(self, steps: int) -> None:
         for step in range(steps):
@@ -254,7 +292,9 @@ def one_of_two(listen: Listen) -> None:
 
 
 def rebound(listen: Listen) -> None:
-    """A model updated by hand through a list of its parameters, of which the loop only changes the names."""
+    """A model updated by hand through a list of its parameters, of which the loop only changes
+    the names.
+    """
     torch.manual_seed(0)
     model = mlp(3, nn.ReLU)
     with listen():
@@ -270,7 +310,10 @@ def rebound(listen: Listen) -> None:
 def copied(listen: Listen) -> None:
     """Plain tensors; the update goes into a copy."""
     torch.manual_seed(0)
-    weight, bias = torch.zeros(WIDTH, NUM_CLASSES, requires_grad=True), torch.zeros(NUM_CLASSES, requires_grad=True)
+    weight, bias = (
+        torch.zeros(WIDTH, NUM_CLASSES, requires_grad=True),
+        torch.zeros(NUM_CLASSES, requires_grad=True),
+    )
     with listen():
         for step in range(24):
             x, labels = batch(step)
@@ -351,7 +394,13 @@ def switched_by_name(listen: Listen) -> None:
 
 def unfrozen_as_a_module(listen: Listen) -> None:
     """All is frozen, then the head is to train; `requires_grad` is set on the module."""
-    model = nn.ModuleDict({"body": mlp(3, nn.ReLU, outputs=WIDTH), "scale": nn.LayerNorm(WIDTH), "head": nn.Linear(WIDTH, NUM_CLASSES)})
+    model = nn.ModuleDict(
+        {
+            "body": mlp(3, nn.ReLU, outputs=WIDTH),
+            "scale": nn.LayerNorm(WIDTH),
+            "head": nn.Linear(WIDTH, NUM_CLASSES),
+        }
+    )
     model["body"].requires_grad_(False)
     model["head"].requires_grad_(False)
     model["head"].requires_grad = True  # type: ignore[assignment]
@@ -454,7 +503,10 @@ def penalty_without_graph(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor
     x = x.clone().requires_grad_()
     out = model(x)
     (slope,) = torch.autograd.grad(out.sum(), x, retain_graph=True)
-    terms = [F.binary_cross_entropy_with_logits(out[:, 0], (labels > 1).float()), 10 * ((slope.norm(dim=1) - 1) ** 2).mean()]
+    terms = [
+        F.binary_cross_entropy_with_logits(out[:, 0], (labels > 1).float()),
+        10 * ((slope.norm(dim=1) - 1) ** 2).mean(),
+    ]
     return sum(terms)  # type: ignore[return-value]
 
 
@@ -466,7 +518,9 @@ CONSTANT_TERM: dict[str, Program] = {
 
 
 def with_constants(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
-    """A sum that begins with zeros, a fixed number, a baseline and the entropy of the targets, which are subtracted."""
+    """A sum that begins with zeros, a fixed number, a baseline and the entropy of the targets,
+    which are subtracted.
+    """
     total = torch.zeros(())
     target = soft(labels) * torch.rand(32, 1) + 0.1
     target = target / target.sum(1, keepdim=True)
@@ -535,7 +589,9 @@ def straight_through(h: Tensor) -> Tensor:
 
 
 def kept_margin(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
-    """A hinge that all samples keep from the start: the loss is zero, and there is nothing to learn."""
+    """A hinge that all samples keep from the start: the loss is zero, and there is nothing to
+    learn.
+    """
     return F.relu(0.0 - (model(x)[:, 0] + 99)).mean()
 
 
@@ -555,7 +611,9 @@ def sometimes_alike(listen: Listen) -> None:
 
 
 def entropies(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy, its probabilities in a bonus, a focal factor and a dice term: all of them rightly."""
+    """Cross entropy, its probabilities in a bonus, a focal factor and a dice term: all of them
+    rightly.
+    """
     logits = model(x)
     probabilities, log = torch.softmax(logits, 1), F.log_softmax(logits, 1)
     bonus = -(probabilities * log).sum(1).mean()
@@ -563,7 +621,13 @@ def entropies(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     focal = ((1 - picked) ** 2 * -log.gather(1, labels[:, None])[:, 0]).mean()
     target = F.one_hot(labels, NUM_CLASSES).float()
     dice = 1 - 2 * (probabilities * target).sum() / (probabilities + target).sum()
-    return F.cross_entropy(logits, labels) + focal + dice - 0.01 * bonus + F.kl_div(log, soft(labels), reduction="batchmean")
+    return (
+        F.cross_entropy(logits, labels)
+        + focal
+        + dice
+        - 0.01 * bonus
+        + F.kl_div(log, soft(labels), reduction="batchmean")
+    )
 
 
 def pairs(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
@@ -571,30 +635,56 @@ def pairs(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     out = model(x)
     distance = ((out - out.T) ** 2).mean()
     spread = ((out - out.mean(0)) ** 2).mean()
-    return F.mse_loss(out[:, 0], labels.float()) + 0.01 * distance + 0.01 * spread + 0.01 * (out**2).mean()
+    return (
+        F.mse_loss(out[:, 0], labels.float())
+        + 0.01 * distance
+        + 0.01 * spread
+        + 0.01 * (out**2).mean()
+    )
 
 
 HEALTHY: dict[str, Program] = {
     "log_softmax twice": training(lambda m, x, y: F.cross_entropy(F.log_softmax(m(x), 1), y)),
     "entropies": training(entropies),
-    "bce of probabilities": training(lambda m, x, y: F.binary_cross_entropy(torch.sigmoid(m(x)[:, 0]), (y > 1).float()), one_output),
-    "log of a mixture": training(lambda m, x, y: F.nll_loss(torch.log(0.9 * m(x).softmax(1) + 0.025), y)),
-    "log_softmax of views": training(lambda m, x, y: F.nll_loss(F.log_softmax(m(x), -1).view(-1, NUM_CLASSES), three(y).view(-1)), Tokens),
-    "classes by transpose": training(lambda m, x, y: F.cross_entropy(m(x).transpose(1, 2), three(y)), Tokens),
+    "bce of probabilities": training(
+        lambda m, x, y: F.binary_cross_entropy(torch.sigmoid(m(x)[:, 0]), (y > 1).float()),
+        one_output,
+    ),
+    "log of a mixture": training(
+        lambda m, x, y: F.nll_loss(torch.log(0.9 * m(x).softmax(1) + 0.025), y)
+    ),
+    "log_softmax of views": training(
+        lambda m, x, y: F.nll_loss(
+            F.log_softmax(m(x), -1).view(-1, NUM_CLASSES), three(y).view(-1)
+        ),
+        Tokens,
+    ),
+    "classes by transpose": training(
+        lambda m, x, y: F.cross_entropy(m(x).transpose(1, 2), three(y)), Tokens
+    ),
     "gated by softmax": training(lambda m, x, y: F.cross_entropy(m(x) * torch.softmax(m(x), 1), y)),
     "pairs": training(pairs, one_output),
     "columns": training(lambda m, x, y: F.mse_loss(m(x), y.float()[:, None]), one_output),
-    "one factor zero": training(lambda m, x, y: F.cross_entropy(m(x), y), lambda: Adapter(1.0), trainable_adam),
+    "one factor zero": training(
+        lambda m, x, y: F.cross_entropy(m(x), y), lambda: Adapter(1.0), trainable_adam
+    ),
     "straight through": training(with_bias_after(straight_through)),
     "ratio with a constant": training(
-        lambda m, x, y: -(torch.exp((p := F.log_softmax(m(x), 1).gather(1, y[:, None])) - p.detach()) * (y[:, None] - 1.5)).mean()
+        lambda m, x, y: (
+            -(
+                torch.exp((p := F.log_softmax(m(x), 1).gather(1, y[:, None])) - p.detach())
+                * (y[:, None] - 1.5)
+            ).mean()
+        )
     ),
     "kept margin": training(kept_margin, one_output),
     "sometimes alike": sometimes_alike,
     "saliency": saliency,
     "hooks": training(lambda m, x, y: F.cross_entropy(m(x), y), watched_by_hooks),
     "constants": training(with_constants),
-    "frozen rightly": training(lambda m, x, y: F.cross_entropy(m(x), y), frozen_body, trainable_adam),
+    "frozen rightly": training(
+        lambda m, x, y: F.cross_entropy(m(x), y), frozen_body, trainable_adam
+    ),
     "new leaves": new_leaves,
     "by hand": by_hand,
     "second over the same": second_over_the_same,

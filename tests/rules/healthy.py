@@ -1,4 +1,6 @@
-"""Thirty small programs that train well, of every kind that there is: no rule may find anything in them."""
+"""Thirty small programs that train well, of every kind that there is: no rule may find anything
+in them.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,15 @@ def reconstruct(model: nn.Module, step: int) -> Tensor:
 
 
 def autoencoder() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(WIDTH, 32), nn.ReLU(), nn.Linear(32, 4), nn.Tanh(), nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, WIDTH))
+    return nn.Sequential(
+        nn.Linear(WIDTH, 32),
+        nn.ReLU(),
+        nn.Linear(32, 4),
+        nn.Tanh(),
+        nn.Linear(4, 32),
+        nn.ReLU(),
+        nn.Linear(32, WIDTH),
+    )
 
 
 def line(model: nn.Module, step: int) -> Tensor:
@@ -111,11 +121,16 @@ class Variational(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder, self.decoder = nn.Linear(WIDTH, 8), nn.Sequential(nn.Linear(4, 16), nn.SiLU(), nn.Linear(16, WIDTH))
+        self.encoder, self.decoder = (
+            nn.Linear(WIDTH, 8),
+            nn.Sequential(nn.Linear(4, 16), nn.SiLU(), nn.Linear(16, WIDTH)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
-        latent = mean + (log_variance / 2).exp() * torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+        latent = mean + (log_variance / 2).exp() * torch.randn(
+            mean.shape, generator=torch.Generator().manual_seed(0)
+        )
         divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1).mean()
         return F.mse_loss(self.decoder(latent), x, reduction="none").sum(1).mean() + divergence
 
@@ -133,7 +148,10 @@ class Factors(nn.Module):
 
 def rate(model: nn.Module, step: int) -> Tensor:
     generator = torch.Generator().manual_seed(step)
-    users, items = torch.randint(50, (64,), generator=generator), torch.randint(40, (64,), generator=generator)
+    users, items = (
+        torch.randint(50, (64,), generator=generator),
+        torch.randint(40, (64,), generator=generator),
+    )
     return F.mse_loss(model(users, items), torch.sin(users.float()) * torch.cos(items.float()))
 
 
@@ -196,7 +214,10 @@ def noisy(model: nn.Module, step: int) -> Tensor:
     x, labels = batch(step)
     generator = torch.Generator().manual_seed(step)
     wrong = torch.rand(len(labels), generator=generator) < 0.5
-    return F.cross_entropy(model(x), torch.where(wrong, torch.randint(NUM_CLASSES, labels.shape, generator=generator), labels))
+    return F.cross_entropy(
+        model(x),
+        torch.where(wrong, torch.randint(NUM_CLASSES, labels.shape, generator=generator), labels),
+    )
 
 
 def heavy_tails(model: nn.Module, step: int) -> Tensor:
@@ -216,7 +237,9 @@ def q_learning(listen: Listen) -> None:
             after, _ = batch(1000 + step)
             action = torch.randint(2, (len(x), 1), generator=torch.Generator().manual_seed(step))
             reward = (action[:, 0] == (x[:, 0] > 0)).float()
-            loss = F.smooth_l1_loss(network(x).gather(1, action).squeeze(1), reward + 0.5 * target(after).amax(1))
+            loss = F.smooth_l1_loss(
+                network(x).gather(1, action).squeeze(1), reward + 0.5 * target(after).amax(1)
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -228,7 +251,10 @@ def adversaries(listen: Listen) -> None:
     """Real and generated samples are backpropagated apart."""
     torch.manual_seed(0)
     generator, critic = mlp(3, nn.ReLU, outputs=WIDTH), mlp(3, nn.LeakyReLU, outputs=1)
-    opt_g, opt_d = (torch.optim.Adam(each.parameters(), 5e-4, betas=(0.5, 0.999)) for each in (generator, critic))
+    opt_g, opt_d = (
+        torch.optim.Adam(each.parameters(), 5e-4, betas=(0.5, 0.999))
+        for each in (generator, critic)
+    )
     judge = nn.BCEWithLogitsLoss()
     with listen(generator, critic, opt_g, opt_d):
         for step in range(40):
@@ -267,8 +293,12 @@ def sharpness(listen: Listen) -> None:
             optimizer.zero_grad()
             classify(model, step).backward()
             with torch.no_grad():
-                norm = torch.sqrt(sum(p.grad.square().sum() for p in model.parameters() if p.grad is not None))
-                moves = [0.05 * p.grad / (norm + 1e-12) for p in model.parameters() if p.grad is not None]
+                norm = torch.sqrt(
+                    sum(p.grad.square().sum() for p in model.parameters() if p.grad is not None)
+                )
+                moves = [
+                    0.05 * p.grad / (norm + 1e-12) for p in model.parameters() if p.grad is not None
+                ]
                 for p, move in zip(model.parameters(), moves, strict=True):
                     p.add_(move)
             optimizer.zero_grad()
@@ -284,7 +314,13 @@ F32 = "float32"
 
 PROGRAMS = (
     Healthy("3 layers, ReLU", "SGD 0.1", F32, "", plain(lambda: mlp(3, nn.ReLU), using(SGD, 0.1))),
-    Healthy("6 layers, tanh", "SGD 0.05, momentum 0.9", F32, "", plain(lambda: mlp(6, nn.Tanh), using(SGD, 0.05, momentum=0.9))),
+    Healthy(
+        "6 layers, tanh",
+        "SGD 0.05, momentum 0.9",
+        F32,
+        "",
+        plain(lambda: mlp(6, nn.Tanh), using(SGD, 0.05, momentum=0.9)),
+    ),
     Healthy(
         "4 layers, GELU, layer norm",
         "AdamW 3e-3",
@@ -296,7 +332,13 @@ PROGRAMS = (
             schedule=lambda o: lr_scheduler.LinearLR(o, 0.01, total_iters=10),
         ),
     ),
-    Healthy("convolutions, ReLU", "Adam 1e-3", F32, "", plain(lambda: convolutional(nn.ReLU, 3, False), using(ADAM, 1e-3), steps=30)),
+    Healthy(
+        "convolutions, ReLU",
+        "Adam 1e-3",
+        F32,
+        "",
+        plain(lambda: convolutional(nn.ReLU, 3, False), using(ADAM, 1e-3), steps=30),
+    ),
     Healthy(
         "convolutions, batch norm",
         "SGD 0.1, Nesterov",
@@ -309,18 +351,76 @@ PROGRAMS = (
             schedule=lambda o: lr_scheduler.CosineAnnealingLR(o, 30),
         ),
     ),
-    Healthy("10 residual blocks", "Adam 1e-2", F32, "", plain(lambda: residual_stack(None), using(ADAM, 1e-2), steps=30)),
-    Healthy("transformer", "AdamW 1e-3", F32, "clip 1.0", plain(transformer, using(ADAMW, 1e-3), steps=30, clip=1.0)),
     Healthy(
-        "transformer", "AdamW 1e-3", "bfloat16 autocast", "", plain(transformer, using(ADAMW, 1e-3), steps=25, autocast=torch.bfloat16)
+        "10 residual blocks",
+        "Adam 1e-2",
+        F32,
+        "",
+        plain(lambda: residual_stack(None), using(ADAM, 1e-2), steps=30),
     ),
-    Healthy("LSTM, 3 layers", "Adam 1e-2", F32, "clip 1.0", plain(Sequence, using(ADAM, 1e-2), steps=40, clip=1.0)),
-    Healthy("embedding bag", "Adagrad 0.05", F32, "few rows touched", plain(Bag, using(torch.optim.Adagrad, 0.05))),
-    Healthy("two embeddings", "Adam 1e-2", F32, "factorisation", plain(Factors, using(ADAM, 1e-2), rate, steps=80)),
-    Healthy("autoencoder", "RMSprop 1e-3", F32, "", plain(autoencoder, using(torch.optim.RMSprop, 1e-3), reconstruct, steps=60)),
-    Healthy("variational autoencoder", "Adam 3e-3", F32, "", plain(Variational, using(ADAM, 3e-3), lambda m, t: m(batch(t)[0]), steps=60)),
-    Healthy("8 experts, one per input", "Adam 3e-3", F32, "idle experts", plain(Experts, using(ADAM, 3e-3))),
-    Healthy("frozen layer and adapter", "AdamW 3e-3", F32, "begins at zero", plain(Adapted, using(ADAMW, 3e-3))),
+    Healthy(
+        "transformer",
+        "AdamW 1e-3",
+        F32,
+        "clip 1.0",
+        plain(transformer, using(ADAMW, 1e-3), steps=30, clip=1.0),
+    ),
+    Healthy(
+        "transformer",
+        "AdamW 1e-3",
+        "bfloat16 autocast",
+        "",
+        plain(transformer, using(ADAMW, 1e-3), steps=25, autocast=torch.bfloat16),
+    ),
+    Healthy(
+        "LSTM, 3 layers",
+        "Adam 1e-2",
+        F32,
+        "clip 1.0",
+        plain(Sequence, using(ADAM, 1e-2), steps=40, clip=1.0),
+    ),
+    Healthy(
+        "embedding bag",
+        "Adagrad 0.05",
+        F32,
+        "few rows touched",
+        plain(Bag, using(torch.optim.Adagrad, 0.05)),
+    ),
+    Healthy(
+        "two embeddings",
+        "Adam 1e-2",
+        F32,
+        "factorisation",
+        plain(Factors, using(ADAM, 1e-2), rate, steps=80),
+    ),
+    Healthy(
+        "autoencoder",
+        "RMSprop 1e-3",
+        F32,
+        "",
+        plain(autoencoder, using(torch.optim.RMSprop, 1e-3), reconstruct, steps=60),
+    ),
+    Healthy(
+        "variational autoencoder",
+        "Adam 3e-3",
+        F32,
+        "",
+        plain(Variational, using(ADAM, 3e-3), lambda m, t: m(batch(t)[0]), steps=60),
+    ),
+    Healthy(
+        "8 experts, one per input",
+        "Adam 3e-3",
+        F32,
+        "idle experts",
+        plain(Experts, using(ADAM, 3e-3)),
+    ),
+    Healthy(
+        "frozen layer and adapter",
+        "AdamW 3e-3",
+        F32,
+        "begins at zero",
+        plain(Adapted, using(ADAMW, 3e-3)),
+    ),
     Healthy(
         "linear regression",
         "SGD 0.05",
@@ -333,10 +433,30 @@ PROGRAMS = (
             steps=80,
         ),
     ),
-    Healthy("linear regression", "Rprop 0.01", F32, "", plain(lambda: nn.Linear(WIDTH, 1), using(torch.optim.Rprop, 0.01), line)),
-    Healthy("logistic regression", "SGD 1.0", F32, "begins at zero", plain(logistic, using(SGD, 1.0))),
-    Healthy("3 layers, ReLU", "Adam 3e-3", F32, "triplet loss", plain(lambda: mlp(3, nn.ReLU, outputs=8), using(ADAM, 3e-3), triplet)),
-    Healthy("3 layers, ReLU", "Adam 1e-2", F32, "16 samples by heart", plain(lambda: mlp(3, nn.ReLU), using(ADAM, 1e-2), few, steps=150)),
+    Healthy(
+        "linear regression",
+        "Rprop 0.01",
+        F32,
+        "",
+        plain(lambda: nn.Linear(WIDTH, 1), using(torch.optim.Rprop, 0.01), line),
+    ),
+    Healthy(
+        "logistic regression", "SGD 1.0", F32, "begins at zero", plain(logistic, using(SGD, 1.0))
+    ),
+    Healthy(
+        "3 layers, ReLU",
+        "Adam 3e-3",
+        F32,
+        "triplet loss",
+        plain(lambda: mlp(3, nn.ReLU, outputs=8), using(ADAM, 3e-3), triplet),
+    ),
+    Healthy(
+        "3 layers, ReLU",
+        "Adam 1e-2",
+        F32,
+        "16 samples by heart",
+        plain(lambda: mlp(3, nn.ReLU), using(ADAM, 1e-2), few, steps=150),
+    ),
     Healthy(
         "3 layers, ReLU",
         "Adadelta 1.0",
@@ -398,7 +518,13 @@ PROGRAMS = (
             micro=4,
         ),
     ),
-    Healthy("4 sigmoid layers", "Adamax 1e-2", F32, "", plain(lambda: mlp(4, nn.Sigmoid), using(torch.optim.Adamax, 1e-2), steps=80)),
+    Healthy(
+        "4 sigmoid layers",
+        "Adamax 1e-2",
+        F32,
+        "",
+        plain(lambda: mlp(4, nn.Sigmoid), using(torch.optim.Adamax, 1e-2), steps=80),
+    ),
     Healthy("2 layers, ReLU", "Adam 1e-3", F32, "Q-learning, frozen target", q_learning),
     Healthy("generator and critic", "two Adam 5e-4", F32, "GAN", adversaries),
     Healthy("2 layers, tanh", "LBFGS 0.5", F32, "closures", closures),

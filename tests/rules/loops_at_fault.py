@@ -1,4 +1,6 @@
-"""Training loops with one fault each; the code says which rule names it. `listen(model, optimizer, …)` is what watches them."""
+"""Training loops with one fault each; the code says which rule names it. `listen(model,
+optimizer, …)` is what watches them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ Optimizer = torch.optim.Optimizer
 Loop = Callable[[nn.Module, Optimizer], None]
 
 
-def loop(body: Loop, make: Callable[[], nn.Module] = lambda: mlp(3, nn.ReLU), optimize: Callable[[nn.Module], Optimizer] = sgd) -> Program:
+def loop(
+    body: Loop,
+    make: Callable[[], nn.Module] = lambda: mlp(3, nn.ReLU),
+    optimize: Callable[[nn.Module], Optimizer] = sgd,
+) -> Program:
     """A model and an optimizer, watched, and what trains them."""
 
     def program(listen: Listen) -> None:
@@ -87,7 +93,9 @@ def cleared_for_each_micro_batch(model: nn.Module, optimizer: Optimizer) -> None
 
 
 def wrong_of_two(listen: Listen) -> None:
-    """Of an encoder and a head with optimizers of their own, one is cleared after the common backward."""
+    """Of an encoder and a head with optimizers of their own, one is cleared after the common
+    backward.
+    """
     encoder, head = mlp(3, nn.ReLU, outputs=WIDTH), nn.Linear(WIDTH, NUM_CLASSES)
     opt_encoder, opt_head = adam(encoder), adam(head)
     with listen(encoder, head, opt_encoder, opt_head):
@@ -218,7 +226,9 @@ def scaled_accumulation(model: nn.Module, optimizer: Optimizer) -> None:
 # SG307 to SG310
 
 
-def accumulated(num: int, loss_of: Callable[[nn.Module, int], Tensor], windows: int = 8, by_hand: float = 1.0) -> Loop:
+def accumulated(
+    num: int, loss_of: Callable[[nn.Module, int], Tensor], windows: int = 8, by_hand: float = 1.0
+) -> Loop:
     """`by_hand`: what the gradients are multiplied by before the step."""
 
     def body(model: nn.Module, optimizer: Optimizer) -> None:
@@ -246,7 +256,9 @@ def squares(model: nn.Module, step: int) -> Tensor:
     return ((model(x) - x[:, :NUM_CLASSES]) ** 2).mean()
 
 
-def epochs(num: int, batches: int, *, clear: bool, flush: bool, offset: int = 1, rescale: bool = False) -> Loop:
+def epochs(
+    num: int, batches: int, *, clear: bool, flush: bool, offset: int = 1, rescale: bool = False
+) -> Loop:
     """Epochs of accumulation in windows of `num`; what happens to what is left over?"""
 
     def body(model: nn.Module, optimizer: Optimizer) -> None:
@@ -271,7 +283,12 @@ def uneven(model: nn.Module, step: int, sizes: tuple[int, ...] = (4, 40, 9)) -> 
 def padded(model: nn.Module, step: int) -> Tensor:
     x, labels = batch(step, 64)
     length = 3 + step * 29 % 50
-    return F.cross_entropy(model(x), labels.masked_fill(torch.arange(64) >= length, -100), ignore_index=-100) / 4
+    return (
+        F.cross_entropy(
+            model(x), labels.masked_fill(torch.arange(64) >= length, -100), ignore_index=-100
+        )
+        / 4
+    )
 
 
 # SG401 to SG403
@@ -301,7 +318,9 @@ class Parts(nn.Module):
     def __init__(self, between: Callable[[Tensor], Tensor] = lambda h: h) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.body = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU())
+        self.body = nn.Sequential(
+            nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU()
+        )
         self.head = nn.Linear(WIDTH, NUM_CLASSES)
         self.between = between
 
@@ -401,24 +420,51 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "clipped by value after the step": ("SG304", loop(clipped_by_value_after_the_step)),
     "clipped with an empty generator": ("SG304", clipped_with_an_empty_generator),
     "clipped while scaled": ("SG305", loop(scaled(unscale=False, own_step=False))),
-    "clipped while scaled under Adam": ("SG305", loop(scaled(unscale=False, own_step=False), optimize=adam)),
+    "clipped while scaled under Adam": (
+        "SG305",
+        loop(scaled(unscale=False, own_step=False), optimize=adam),
+    ),
     "accumulated and clipped by value while scaled": ("SG305", loop(scaled_accumulation)),
-    "a step of its own on scaled gradients": ("SG306", loop(scaled(unscale=False, own_step=True, clip=None))),
-    "a step of its own on scaled gradients under Adam": ("SG306", loop(scaled(unscale=False, own_step=True, clip=None), optimize=adam)),
+    "a step of its own on scaled gradients": (
+        "SG306",
+        loop(scaled(unscale=False, own_step=True, clip=None)),
+    ),
+    "a step of its own on scaled gradients under Adam": (
+        "SG306",
+        loop(scaled(unscale=False, own_step=True, clip=None), optimize=adam),
+    ),
     "a step of its own, clipped and scaled": ("SG306", loop(scaled(unscale=False, own_step=True))),
     "four means": ("SG307", loop(accumulated(4, classify))),
     "two means under Adam": ("SG307", loop(accumulated(2, classify), optimize=adam)),
-    "eight masked means": ("SG307", loop(accumulated(8, masked_mean, 5), optimize=lambda m: sgd(m, 0.01))),
-    "three means of squares": ("SG307", loop(accumulated(3, squares), optimize=lambda m: sgd(m, 0.01))),
+    "eight masked means": (
+        "SG307",
+        loop(accumulated(8, masked_mean, 5), optimize=lambda m: sgd(m, 0.01)),
+    ),
+    "three means of squares": (
+        "SG307",
+        loop(accumulated(3, squares), optimize=lambda m: sgd(m, 0.01)),
+    ),
     "what is left is thrown away": ("SG308", loop(epochs(4, 13, clear=True, flush=False))),
     "what is left leaks": ("SG308", loop(epochs(4, 14, clear=False, flush=False))),
     "what is left counts too little": ("SG308", loop(epochs(4, 15, clear=True, flush=True))),
-    "counted from the wrong number": ("SG308", loop(epochs(4, 16, clear=True, flush=False, offset=0))),
+    "counted from the wrong number": (
+        "SG308",
+        loop(epochs(4, 16, clear=True, flush=False, offset=0)),
+    ),
     "micro-batches of different sizes": ("SG309", loop(accumulated(3, uneven))),
     "micro-batches with padding": ("SG309", loop(accumulated(4, padded), optimize=adam)),
-    "micro-batches of two sizes": ("SG309", loop(accumulated(2, lambda m, t: uneven(m, t, (6, 50))))),
-    "divided in the loss and in the gradient": ("SG310", loop(accumulated(4, quarter, by_hand=0.25))),
-    "divided in the gradient of a mean": ("SG310", loop(accumulated(1, classify, 20, by_hand=1 / 32))),
+    "micro-batches of two sizes": (
+        "SG309",
+        loop(accumulated(2, lambda m, t: uneven(m, t, (6, 50)))),
+    ),
+    "divided in the loss and in the gradient": (
+        "SG310",
+        loop(accumulated(4, quarter, by_hand=0.25)),
+    ),
+    "divided in the gradient of a mean": (
+        "SG310",
+        loop(accumulated(1, classify, 20, by_hand=1 / 32)),
+    ),
     "divided twice in the loss": ("SG310", loop(accumulated(4, lambda m, t: quarter(m, t) / 4))),
     "layers in a list": ("SG401", loop(plain, lambda: InLists("list"), adam)),
     "layers in a dict": ("SG401", loop(plain, lambda: InLists("dict"))),
@@ -428,7 +474,10 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "an optimizer of a copy": ("SG401", an_optimizer_of_a_copy),
     "a detach on the way": ("SG402", loop(plain, lambda: Parts(torch.detach), adam)),
     "a trip through NumPy": ("SG402", loop(plain, lambda: Parts(through_numpy))),
-    "an operation without a derivative": ("SG402", loop(plain, lambda: Parts(lambda h: (h > 0).float()))),
+    "an operation without a derivative": (
+        "SG402",
+        loop(plain, lambda: Parts(lambda h: (h > 0).float())),
+    ),
     "a layer that is never used": ("SG402", loop(plain, WithSpare, adam)),
     "a frozen head": ("SG403", loop(plain, frozen(lambda m: m.head))),
     "a frozen layer in the middle": ("SG403", loop(plain, frozen(lambda m: m.body[2]), adam)),
@@ -436,5 +485,8 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "a limit of a thousandth": ("SG501", loop(clipped(1e-3), optimize=lambda m: sgd(m, 0.1, 0))),
     "a limit of a thousandth with momentum": ("SG501", loop(clipped(1e-3))),
     "values clipped far below": ("SG501", loop(clipped_by_value)),
-    "a limit of a ten-thousandth of a small rate": ("SG501", loop(clipped(1e-4), optimize=lambda m: sgd(m, 0.01))),
+    "a limit of a ten-thousandth of a small rate": (
+        "SG501",
+        loop(clipped(1e-4), optimize=lambda m: sgd(m, 0.01)),
+    ),
 }

@@ -1,4 +1,6 @@
-"""Training loops that look odd and are right. `listen(model, optimizer, …)` is what watches them."""
+"""Training loops that look odd and are right. `listen(model, optimizer, …)` is what watches
+them.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ from tests.rules.programs import (
 
 
 def critic_often(listen: Listen) -> None:
-    """A GAN whose critic is trained five times as often, on real and generated points apart, at one line."""
+    """A GAN whose critic is trained five times as often, on real and generated points apart, at
+    one line.
+    """
     torch.manual_seed(0)
     generator, critic = mlp(3, nn.ReLU, outputs=WIDTH), mlp(3, nn.LeakyReLU, outputs=1)
     opt_g, opt_d = adam(generator, 1e-3), adam(critic, 1e-3)
@@ -69,7 +73,9 @@ def gradient_penalty(listen: Listen) -> None:
 
 
 def adversarial(model: nn.Module, optimizer: Optimizer) -> None:
-    """Three steps of ascent on the inputs, whose backwards also reach the weights and are cleared."""
+    """Three steps of ascent on the inputs, whose backwards also reach the weights and are
+    cleared.
+    """
     for step in range(20):
         x, labels = batch(step)
         x.requires_grad_()
@@ -92,7 +98,9 @@ class SharpnessAware(torch.optim.Optimizer):
 
     @torch.no_grad()
     def first(self) -> None:
-        norm = torch.stack([p.grad.norm() for group in self.param_groups for p in group["params"]]).norm()
+        norm = torch.stack(
+            [p.grad.norm() for group in self.param_groups for p in group["params"]]
+        ).norm()
         for group in self.param_groups:
             for p in group["params"]:
                 self.state[p]["old"] = p.clone()
@@ -162,11 +170,17 @@ def a_head_at_a_time(model: nn.Module, optimizer: Optimizer) -> None:
 
 
 def summed_over_an_episode(model: nn.Module, optimizer: Optimizer) -> None:
-    """Policy gradients: each episode adds a sum over its steps, and the norm is often above the limit."""
+    """Policy gradients: each episode adds a sum over its steps, and the norm is often above the
+    limit.
+    """
     for step in range(160):
         x, labels = batch(step, 8 + step % 5)
         log_probability = torch.distributions.Categorical(logits=model(x)).log_prob(labels)
-        (-(log_probability * torch.randn(len(x), generator=torch.Generator().manual_seed(step))).sum()).backward()
+        (
+            -(
+                log_probability * torch.randn(len(x), generator=torch.Generator().manual_seed(step))
+            ).sum()
+        ).backward()
         if step % 4 == 3:
             nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             optimizer.step()
@@ -220,7 +234,9 @@ def averaged(model: Averaged, optimizer: Optimizer) -> None:
     for step in range(30):
         x, _ = batch(step)
         optimizer.zero_grad()
-        loss = -F.cosine_similarity(model.predictor(model.online(x)), model.target(x + 0.1).detach()).mean()
+        loss = -F.cosine_similarity(
+            model.predictor(model.online(x)), model.target(x + 0.1).detach()
+        ).mean()
         loss.backward()
         optimizer.step()
         for old, new in zip(model.target.parameters(), model.online.parameters(), strict=True):
@@ -393,7 +409,10 @@ def projected(model: nn.Module, optimizer: Optimizer) -> None:
     """Gradients of two losses are computed apart, put together and given by hand."""
     parameters = list(model.parameters())
     for step in range(25):
-        both = [torch.autograd.grad(classify(model, 2 * step + number), parameters) for number in range(2)]
+        both = [
+            torch.autograd.grad(classify(model, 2 * step + number), parameters)
+            for number in range(2)
+        ]
         for parameter, first, second in zip(parameters, *both, strict=True):
             parameter.grad = (first + second) / 2
         optimizer.step()
@@ -404,7 +423,9 @@ def noisy(model: nn.Module, optimizer: Optimizer) -> None:
         optimizer.zero_grad()
         classify(model, step).backward()
         for parameter in model.parameters():
-            parameter.grad.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step)))
+            parameter.grad.add_(
+                0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step))
+            )
         optimizer.step()
 
 
@@ -420,7 +441,9 @@ def primed(model: nn.Module, optimizer: Optimizer) -> None:
 
 
 def two_optimizers_of_one_model(listen: Listen) -> None:
-    """Matrices under one optimizer, the rest under another; accumulation, clip of all, a window that is left over and counted right."""
+    """Matrices under one optimizer, the rest under another; accumulation, clip of all, a window
+    that is left over and counted right.
+    """
     model = mlp(4, nn.ReLU)
     matrices = [p for p in model.parameters() if p.dim() == 2]
     others = [p for p in model.parameters() if p.dim() != 2]
@@ -442,7 +465,10 @@ def judged_by_another_network(freeze: bool) -> Program:
 
     def program(listen: Listen) -> None:
         torch.manual_seed(0)
-        model, judge = mlp(2, nn.ReLU, outputs=WIDTH), nn.Sequential(nn.Linear(WIDTH, 64), nn.Tanh(), nn.Linear(64, 64))
+        model, judge = (
+            mlp(2, nn.ReLU, outputs=WIDTH),
+            nn.Sequential(nn.Linear(WIDTH, 64), nn.Tanh(), nn.Linear(64, 64)),
+        )
         judge.requires_grad_(not freeze)
         optimizer = adam(model)
         with listen(model, optimizer):
@@ -470,7 +496,13 @@ class Adapted(nn.Module):
 
 def adapted() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(Adapted(WIDTH, 64), nn.ReLU(), Adapted(64, 64), nn.ReLU(), nn.Linear(64, NUM_CLASSES).requires_grad_(False))
+    return nn.Sequential(
+        Adapted(WIDTH, 64),
+        nn.ReLU(),
+        Adapted(64, 64),
+        nn.ReLU(),
+        nn.Linear(64, NUM_CLASSES).requires_grad_(False),
+    )
 
 
 def in_turn(listen: Listen) -> None:
@@ -506,7 +538,9 @@ def autoencoder(model: nn.Module, optimizer: Optimizer) -> None:
     for step in range(30):
         x, _ = batch(step)
         output = model(x)
-        loss = (F.mse_loss(output, x[:, :NUM_CLASSES], reduction="sum") + 0.1 * output.square().sum()) / len(x)
+        loss = (
+            F.mse_loss(output, x[:, :NUM_CLASSES], reduction="sum") + 0.1 * output.square().sum()
+        ) / len(x)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -560,7 +594,9 @@ HEALTHY: dict[str, Program] = {
     "adversarial training": loop(adversarial),
     "sharpness-aware minimisation": sharpness_aware,
     "a closure": loop(with_closure),
-    "LBFGS": loop(with_closure, optimize=lambda m: torch.optim.LBFGS(m.parameters(), lr=0.1, max_iter=5)),
+    "LBFGS": loop(
+        with_closure, optimize=lambda m: torch.optim.LBFGS(m.parameters(), lr=0.1, max_iter=5)
+    ),
     "several losses at one line": loop(losses_in_a_loop, lambda: Heads(3)),
     "a head at a time": loop(a_head_at_a_time, lambda: Heads(3), adam),
     "policy gradients": loop(summed_over_an_episode, optimize=adam),
@@ -579,7 +615,9 @@ HEALTHY: dict[str, Program] = {
     "a limit that is scaled": loop(limit_is_scaled),
     "updates by hand": by_hand,
     "accumulation": loop(accumulated(4, lambda m, t: classify(m, t) / 4)),
-    "a last window that is counted right": loop(epochs(4, 14, clear=True, flush=True, rescale=True)),
+    "a last window that is counted right": loop(
+        epochs(4, 14, clear=True, flush=True, rescale=True)
+    ),
     "windows counted over epochs": loop(counted_over_epochs),
     "stopped in a window": loop(stopped_in_a_window),
     "a step after each epoch with nothing left": loop(flushed_whatever_is_left),

@@ -14,7 +14,9 @@ Loss = Callable[[nn.Module, int], Tensor]
 
 
 def alone(*, before: bool = False, limit: float | None = None, clear: str = "before") -> Loop:
-    """One backward a step, within the closure; clipped `before` it or after, cleared before or after."""
+    """One backward a step, within the closure; clipped `before` it or after, cleared before or
+    after.
+    """
 
     def body(model: nn.Module, optimizer: Optimizer) -> None:
         for step in range(50):
@@ -38,7 +40,9 @@ def alone(*, before: bool = False, limit: float | None = None, clear: str = "bef
 
 
 def accumulated(num: int, loss_of: Loss, *, batches: int = 24, clear_each: bool = False) -> Loop:
-    """As Lightning does it: only the last micro-batch of a window is within the step. An epoch may end early."""
+    """As Lightning does it: only the last micro-batch of a window is within the step. An epoch
+    may end early.
+    """
 
     def body(model: nn.Module, optimizer: Optimizer) -> None:
         for epoch in range(3):
@@ -88,7 +92,9 @@ def gradients_set_by_hand(model: nn.Module, optimizer: Optimizer) -> None:
         def closure(step: int = step) -> Tensor:
             loss = classify(model, step)
             parameters = list(model.parameters())
-            for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            for parameter, gradient in zip(
+                parameters, torch.autograd.grad(loss, parameters), strict=True
+            ):
                 parameter.grad = gradient
             return loss
 
@@ -151,7 +157,10 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "what is left counts too little": ("SG308", loop(accumulated(4, quarter, batches=15))),
     "micro-batches of different sizes": ("SG309", loop(accumulated(3, uneven))),
     "divided twice in the loss": ("SG310", loop(accumulated(4, lambda m, t: quarter(m, t) / 4))),
-    "a limit of a thousandth": ("SG501", loop(alone(limit=1e-3), optimize=lambda m: sgd(m, 0.1, 0))),
+    "a limit of a thousandth": (
+        "SG501",
+        loop(alone(limit=1e-3), optimize=lambda m: sgd(m, 0.1, 0)),
+    ),
 }
 
 HEALTHY: dict[str, Program] = {
@@ -163,6 +172,8 @@ HEALTHY: dict[str, Program] = {
     "LBFGS, cleared by hand": loop(cleared_by_hand, optimize=lbfgs),
     "cleared by hand": loop(cleared_by_hand),
     "gradients set by hand": loop(gradients_set_by_hand),
-    "sharpness-aware minimisation": loop(alone(), optimize=lambda m: SharpnessAware(m.parameters(), lr=0.05)),
+    "sharpness-aware minimisation": loop(
+        alone(), optimize=lambda m: SharpnessAware(m.parameters(), lr=0.05)
+    ),
     "optimizers in turn": in_turn,
 }

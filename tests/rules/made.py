@@ -15,10 +15,24 @@ from tests.synthetic import block, make_parameters
 OPTIMIZERS = (Optimizer(0, "SGD", "opt_d"), Optimizer(1, "Adam", "opt_g"))
 
 
-def chain(num_layers: int, gain: float, *, steps: int = 30, scale: float = 1.0, noise: float = 0.05, seed: int = 0) -> np.ndarray:
-    """Norms of a chain of layers, weight and bias in turn, each of which passes on `gain` of its gradient  # (steps, 2 layers)."""
+def chain(
+    num_layers: int,
+    gain: float,
+    *,
+    steps: int = 30,
+    scale: float = 1.0,
+    noise: float = 0.05,
+    seed: int = 0,
+) -> np.ndarray:
+    """Norms of a chain of layers, weight and bias in turn, each of which passes on `gain` of its
+    gradient  # (steps, 2 layers).
+    """
     depth = np.arange(num_layers - 1, -1, -1)
-    norms = scale * gain**depth * 10 ** np.random.default_rng(seed).normal(0, noise, (steps, num_layers))
+    norms = (
+        scale
+        * gain**depth
+        * 10 ** np.random.default_rng(seed).normal(0, noise, (steps, num_layers))
+    )
     return np.repeat(norms, 2, axis=1) * np.tile([1.0, 0.3], num_layers)
 
 
@@ -30,7 +44,9 @@ class Made(list[Block]):
     """A run whose repr fits a line."""
 
     def __repr__(self) -> str:
-        return f"Made({[len(block) for block in self]} steps x {len(self[0].parameters)} parameters)"
+        return (
+            f"Made({[len(block) for block in self]} steps x {len(self[0].parameters)} parameters)"
+        )
 
 
 @st.composite
@@ -40,11 +56,19 @@ def runs(draw: st.DrawFn) -> Made:
     num_layers, num_steps = draw(st.integers(2, 9)), draw(st.integers(1, 80))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     gain = draw(st.sampled_from([1.0, 0.1, 0.1, 0.4, 8.0]))
-    norm = chain(num_layers, gain, steps=num_steps, noise=draw(st.sampled_from([0.05, 0.5])), seed=int(rng.integers(2**31)))
+    norm = chain(
+        num_layers,
+        gain,
+        steps=num_steps,
+        noise=draw(st.sampled_from([0.05, 0.5])),
+        seed=int(rng.integers(2**31)),
+    )
     norm *= 10.0 ** draw(st.integers(-20, 20))
     loss = 1 + 0.1 * rng.random(num_steps)
     if draw(sometimes):  # it recovers, or begins later
-        norm[draw(st.integers(0, num_steps)) :] = chain(num_layers, draw(st.sampled_from([1.0, 0.1])), steps=1)
+        norm[draw(st.integers(0, num_steps)) :] = chain(
+            num_layers, draw(st.sampled_from([1.0, 0.1])), steps=1
+        )
     if draw(sometimes):  # it grows from step to step
         since = draw(st.integers(0, num_steps))
         power = np.maximum(np.arange(num_steps) - since, 0)
@@ -54,7 +78,9 @@ def runs(draw: st.DrawFn) -> Made:
         norm[draw(st.integers(0, num_steps)) :, : draw(st.integers(0, 6))] = 0
     if draw(sometimes):
         norm[draw(st.integers(0, num_steps)) :, draw(st.integers(0, 2 * num_layers - 1)) :] = np.nan
-    state = np.where(np.isfinite(norm), np.where(norm == 0, State.ZERO, State.FINITE), State.NONFINITE).astype(np.uint8)
+    state = np.where(
+        np.isfinite(norm), np.where(norm == 0, State.ZERO, State.FINITE), State.NONFINITE
+    ).astype(np.uint8)
     state[rng.random(norm.shape) < draw(st.sampled_from([0.0, 0.0, 0.02]))] = State.ABSENT
     carried = np.zeros(norm.shape)
     if draw(sometimes):
@@ -65,11 +91,17 @@ def runs(draw: st.DrawFn) -> Made:
     if draw(sometimes):  # two optimizers take turns
         optimizer = (np.arange(num_steps) // draw(st.integers(1, 3))) % 2
         split = draw(st.integers(0, norm.shape[1]))
-        parameters = tuple(replace(each, optimizer=int(column >= split)) for column, each in enumerate(parameters))
+        parameters = tuple(
+            replace(each, optimizer=int(column >= split)) for column, each in enumerate(parameters)
+        )
         owner = np.array([each.optimizer for each in parameters])
         state[owner[None, :] != optimizer[:, None]] = State.NOT_MEASURED
-    flags = np.where(rng.random(num_steps) < draw(st.sampled_from([0.0, 0.0, 0.1, 0.9])), StepFlag.SKIPPED, 0)
-    flags |= np.where(rng.random(num_steps) < draw(st.sampled_from([0.0, 0.1])), StepFlag.NO_BACKWARD, 0)
+    flags = np.where(
+        rng.random(num_steps) < draw(st.sampled_from([0.0, 0.0, 0.1, 0.9])), StepFlag.SKIPPED, 0
+    )
+    flags |= np.where(
+        rng.random(num_steps) < draw(st.sampled_from([0.0, 0.1])), StepFlag.NO_BACKWARD, 0
+    )
     made = block(
         norm,
         parameters=parameters,
@@ -82,7 +114,9 @@ def runs(draw: st.DrawFn) -> Made:
         optimizers=OPTIMIZERS,
     )
     order = draw(st.permutations(range(norm.shape[1])))
-    return _segments(made, draw(st.integers(0, num_steps)), order if draw(st.booleans()) else sorted(order))
+    return _segments(
+        made, draw(st.integers(0, num_steps)), order if draw(st.booleans()) else sorted(order)
+    )
 
 
 def _segments(made: Block, at: int, order: Sequence[int]) -> Made:

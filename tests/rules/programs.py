@@ -1,4 +1,6 @@
-"""Small training programs, each with one fault or none. `listen(model, optimizer, …)` is what watches them."""
+"""Small training programs, each with one fault or none. `listen(model, optimizer, …)` is what
+watches them.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,20 @@ def classify(model: nn.Module, step: int) -> Tensor:
     return F.cross_entropy(model(x), labels)
 
 
-def mlp(depth: int, activation: type[nn.Module], norm: type[nn.Module] | None = None, outputs: int = NUM_CLASSES) -> nn.Sequential:
+def mlp(
+    depth: int,
+    activation: type[nn.Module],
+    norm: type[nn.Module] | None = None,
+    outputs: int = NUM_CLASSES,
+) -> nn.Sequential:
     torch.manual_seed(0)
     blocks: list[nn.Module] = []
     for _ in range(depth - 1):
-        blocks += [nn.Linear(WIDTH, WIDTH), *([norm(WIDTH)] if norm is not None else []), activation()]
+        blocks += [
+            nn.Linear(WIDTH, WIDTH),
+            *([norm(WIDTH)] if norm is not None else []),
+            activation(),
+        ]
     return nn.Sequential(*blocks, nn.Linear(WIDTH, outputs))
 
 
@@ -119,13 +130,20 @@ def convolutional(activation: type[nn.Module], depth: int, norm: bool) -> nn.Seq
     torch.manual_seed(0)
     blocks: list[nn.Module] = [nn.Unflatten(1, (1, 4, 4))]
     for index in range(depth):
-        blocks += [nn.Conv2d(8 if index else 1, 8, 3, padding=1), *([nn.BatchNorm2d(8)] if norm else []), activation()]
+        blocks += [
+            nn.Conv2d(8 if index else 1, 8, 3, padding=1),
+            *([nn.BatchNorm2d(8)] if norm else []),
+            activation(),
+        ]
     return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(8 * WIDTH, NUM_CLASSES))
 
 
 def residual_stack(scale: float | None) -> nn.Sequential:
     torch.manual_seed(0)
-    blocks = [Residual(nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.GELU()), scale) for _ in range(10)]
+    blocks = [
+        Residual(nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.GELU()), scale)
+        for _ in range(10)
+    ]
     return nn.Sequential(*blocks, nn.Linear(WIDTH, NUM_CLASSES))
 
 
@@ -133,7 +151,9 @@ def transformer() -> nn.Sequential:
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=True)
     encoder = nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
-    return nn.Sequential(nn.Unflatten(1, (2, 8)), encoder, nn.Flatten(), nn.Linear(WIDTH, NUM_CLASSES))
+    return nn.Sequential(
+        nn.Unflatten(1, (2, 8)), encoder, nn.Flatten(), nn.Linear(WIDTH, NUM_CLASSES)
+    )
 
 
 def regress(model: nn.Module, step: int) -> Tensor:
@@ -196,7 +216,9 @@ def adversaries(clear_generator: bool) -> Program:
             for step in range(30):
                 fake = generator(torch.randn(32, WIDTH))
                 opt_d.zero_grad()
-                loss = judge(critic(batch(step)[0]), torch.ones(32, 1)) + judge(critic(fake.detach()), torch.zeros(32, 1))
+                loss = judge(critic(batch(step)[0]), torch.ones(32, 1)) + judge(
+                    critic(fake.detach()), torch.zeros(32, 1)
+                )
                 loss.backward()
                 opt_d.step()
                 if clear_generator:
@@ -237,9 +259,18 @@ def without_zero_grad_of_its_own(listen: Listen) -> None:
 
 FAULTY: dict[str, tuple[str, Program]] = {
     "ten sigmoid layers": ("SG101", trained(lambda: mlp(11, nn.Sigmoid))),
-    "sigmoid convolutions": ("SG101", trained(lambda: convolutional(nn.Sigmoid, 8, norm=False), adam, steps=20)),
-    "tiny initial weights": ("SG101", trained(lambda: initialised(mlp(9, nn.Tanh), 0.01), sgd, steps=20)),
-    "sigmoid layers so deep that nothing is left": ("SG101", trained(lambda: mlp(70, nn.Sigmoid), steps=15)),
+    "sigmoid convolutions": (
+        "SG101",
+        trained(lambda: convolutional(nn.Sigmoid, 8, norm=False), adam, steps=20),
+    ),
+    "tiny initial weights": (
+        "SG101",
+        trained(lambda: initialised(mlp(9, nn.Tanh), 0.01), sgd, steps=20),
+    ),
+    "sigmoid layers so deep that nothing is left": (
+        "SG101",
+        trained(lambda: mlp(70, nn.Sigmoid), steps=15),
+    ),
     "sigmoid layers in bfloat16": (
         "SG101",
         trained(
@@ -248,20 +279,41 @@ FAULTY: dict[str, tuple[str, Program]] = {
             steps=20,
         ),
     ),
-    "forty ReLU layers as initialised by default": ("SG101", trained(lambda: mlp(40, nn.ReLU), lambda m: sgd(m, 0.01), steps=45)),
-    "unit normal weights under SGD": ("SG102", trained(lambda: initialised(mlp(12, nn.ReLU), 1.0), lambda m: sgd(m, 1e-3, 0), steps=10)),
-    "unit normal weights under Adam": ("SG102", trained(lambda: initialised(mlp(12, nn.ReLU), 1.0), adam, steps=15)),
-    "a learning rate that diverges": ("SG102", trained(lambda: nn.Linear(WIDTH, 1), lambda m: sgd(m, 0.05, 0), regress, steps=60)),
+    "forty ReLU layers as initialised by default": (
+        "SG101",
+        trained(lambda: mlp(40, nn.ReLU), lambda m: sgd(m, 0.01), steps=45),
+    ),
+    "unit normal weights under SGD": (
+        "SG102",
+        trained(lambda: initialised(mlp(12, nn.ReLU), 1.0), lambda m: sgd(m, 1e-3, 0), steps=10),
+    ),
+    "unit normal weights under Adam": (
+        "SG102",
+        trained(lambda: initialised(mlp(12, nn.ReLU), 1.0), adam, steps=15),
+    ),
+    "a learning rate that diverges": (
+        "SG102",
+        trained(lambda: nn.Linear(WIDTH, 1), lambda m: sgd(m, 0.05, 0), regress, steps=60),
+    ),
     "a deep network with batch normalisation only": (
         "SG102",
         trained(lambda: mlp(60, nn.ReLU, nn.BatchNorm1d), lambda m: adam(m, 1e-3), steps=15),
     ),
-    "a hidden root at zero": ("SG201", trained(lambda: mlp(2, nn.Tanh, outputs=1), loss_of=root_at_zero, steps=30)),
-    "a logarithm of zero": ("SG201", trained(lambda: mlp(2, nn.Tanh), lambda m: sgd(m, 1e-4), logarithm_of_zero, steps=20)),
+    "a hidden root at zero": (
+        "SG201",
+        trained(lambda: mlp(2, nn.Tanh, outputs=1), loss_of=root_at_zero, steps=30),
+    ),
+    "a logarithm of zero": (
+        "SG201",
+        trained(lambda: mlp(2, nn.Tanh), lambda m: sgd(m, 1e-4), logarithm_of_zero, steps=20),
+    ),
     "a batch with a NaN": ("SG201", trained(lambda: mlp(4, nn.ReLU), adam, bad_batch, steps=20)),
     "never cleared": ("SG301", trained(lambda: mlp(4, nn.ReLU), adam, clear_every=0)),
     "cleared once an epoch": ("SG301", trained(lambda: mlp(4, nn.ReLU), clear_every=10)),
-    "cleared every second step": ("SG301", trained(lambda: mlp(4, nn.ReLU), lambda m: sgd(m, 0.01), clear_every=2)),
+    "cleared every second step": (
+        "SG301",
+        trained(lambda: mlp(4, nn.ReLU), lambda m: sgd(m, 0.01), clear_every=2),
+    ),
     "accumulation that never ends its windows": ("SG301", accumulate(clear=False)),
     "a generator that is never cleared": ("SG301", adversaries(clear_generator=False)),
 }
@@ -270,13 +322,20 @@ HEALTHY: dict[str, Program] = {
     "a small network": trained(lambda: mlp(3, nn.ReLU)),
     "a deep ReLU network": trained(lambda: mlp(8, nn.ReLU), adam, steps=60),
     "a deep tanh network": trained(lambda: mlp(10, nn.Tanh), adam, steps=60),
-    "a deep GELU network that has to find out of its start": trained(lambda: mlp(9, nn.GELU), adam, steps=80),
+    "a deep GELU network that has to find out of its start": trained(
+        lambda: mlp(9, nn.GELU), adam, steps=80
+    ),
     "four sigmoid layers": trained(lambda: mlp(4, nn.Sigmoid), lambda m: adam(m, 1e-2), steps=60),
     "thirty layers with He's initialisation": trained(
-        lambda: initialised(mlp(30, nn.ReLU), (2 / WIDTH) ** 0.5), lambda m: sgd(m, 1e-3), steps=30, clip=1.0
+        lambda: initialised(mlp(30, nn.ReLU), (2 / WIDTH) ** 0.5),
+        lambda m: sgd(m, 1e-3),
+        steps=30,
+        clip=1.0,
     ),
     "layer normalisation": trained(lambda: mlp(16, nn.GELU, nn.LayerNorm), adam),
-    "convolutions with batch normalisation": trained(lambda: convolutional(nn.ReLU, 6, norm=True), lambda m: sgd(m, 0.05), steps=30),
+    "convolutions with batch normalisation": trained(
+        lambda: convolutional(nn.ReLU, 6, norm=True), lambda m: sgd(m, 0.05), steps=30
+    ),
     "residual blocks": trained(lambda: residual_stack(None), adam, steps=30),
     "residual blocks that begin at zero": trained(lambda: residual_stack(0.0), adam, steps=30),
     "a transformer": trained(transformer, adam, steps=25, clip=1.0),
@@ -285,7 +344,10 @@ HEALTHY: dict[str, Program] = {
     "a summed loss": trained(lambda: mlp(4, nn.ReLU), adam, summed),
     "a summed loss under SGD": trained(lambda: mlp(4, nn.ReLU), lambda m: sgd(m, 1e-8), summed),
     "regression without normalised targets": trained(
-        lambda: mlp(5, nn.ReLU, outputs=1), lambda m: adam(m, 1e-2), lambda m, t: regress(m, t) * 1e8, steps=60
+        lambda: mlp(5, nn.ReLU, outputs=1),
+        lambda m: adam(m, 1e-2),
+        lambda m, t: regress(m, t) * 1e8,
+        steps=60,
     ),
     "accumulation": accumulate(clear=True),
     "two adversaries": adversaries(clear_generator=True),

@@ -1,4 +1,6 @@
-"""Small training programs for the rules about the signal: each with one fault or none. `listen(model, optimizer, …)` watches them."""
+"""Small training programs for the rules about the signal: each with one fault or none.
+`listen(model, optimizer, …)` watches them.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,9 @@ def without_biases(activation: type[nn.Module], std: float) -> Callable[[], nn.M
     def make() -> nn.Module:
         torch.manual_seed(0)
         sizes = [WIDTH, 48, 48, 48, 48]
-        hidden = [part for i, o in pairwise(sizes) for part in (nn.Linear(i, o, bias=False), activation())]
+        hidden = [
+            part for i, o in pairwise(sizes) for part in (nn.Linear(i, o, bias=False), activation())
+        ]
         model = nn.Sequential(*hidden, nn.Linear(48, NUM_CLASSES, bias=False))
         for weight in model.parameters():
             nn.init.normal_(weight, std=std)
@@ -168,7 +172,10 @@ def few(model: nn.Module, step: int) -> Tensor:
 
 def random_labels(model: nn.Module, step: int) -> Tensor:
     generator = torch.Generator().manual_seed(step)
-    return F.cross_entropy(model(torch.randn(32, WIDTH, generator=generator)), torch.randint(NUM_CLASSES, (32,), generator=generator))
+    return F.cross_entropy(
+        model(torch.randn(32, WIDTH, generator=generator)),
+        torch.randint(NUM_CLASSES, (32,), generator=generator),
+    )
 
 
 def policy(model: nn.Module, step: int) -> Tensor:
@@ -178,7 +185,9 @@ def policy(model: nn.Module, step: int) -> Tensor:
     log_probability = F.log_softmax(model(x), dim=1)
     action = torch.multinomial(log_probability.exp().detach(), 1, generator=generator).squeeze(1)
     reward = (action == (x[:, 0] > 0).long()).float()
-    return -(log_probability[torch.arange(40), action] * (reward - reward.mean()) / (reward.std() + 1e-6)).sum()
+    return -(
+        log_probability[torch.arange(40), action] * (reward - reward.mean()) / (reward.std() + 1e-6)
+    ).sum()
 
 
 def masked(model: nn.Module, step: int) -> Tensor:
@@ -194,7 +203,9 @@ def infinite_but_masked(model: nn.Module, step: int) -> Tensor:
 
 def nan_input(model: nn.Module, step: int) -> Tensor:
     x, labels = batch(step)
-    return F.cross_entropy(model(torch.where(torch.arange(WIDTH) == 3, torch.nan, x) if step == 9 else x), labels)
+    return F.cross_entropy(
+        model(torch.where(torch.arange(WIDTH) == 3, torch.nan, x) if step == 9 else x), labels
+    )
 
 
 def overflows(every: int) -> Loss:
@@ -207,11 +218,18 @@ def overflows(every: int) -> Loss:
     return loss
 
 
-def groups(first: float, second: float, kind: type[torch.optim.Optimizer] = torch.optim.Adam, **options: Any) -> Optimize:
+def groups(
+    first: float,
+    second: float,
+    kind: type[torch.optim.Optimizer] = torch.optim.Adam,
+    **options: Any,
+) -> Optimize:
     def optimize(model: nn.Module) -> torch.optim.Optimizer:
         half = len(list(model.parameters())) // 2
         parts = list(model.parameters())[:half], list(model.parameters())[half:]
-        return kind([{"params": parts[0], "lr": first}, {"params": parts[1], "lr": second}], **options)
+        return kind(
+            [{"params": parts[0], "lr": first}, {"params": parts[1], "lr": second}], **options
+        )
 
     return optimize
 
@@ -220,7 +238,12 @@ def experts(listen: Listen) -> None:
     """Two experts of which one is idle."""
     torch.manual_seed(0)
     stem, head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, NUM_CLASSES)
-    pair = nn.ModuleList([nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH)) for _ in range(2)])
+    pair = nn.ModuleList(
+        [
+            nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
+            for _ in range(2)
+        ]
+    )
     model = nn.ModuleDict({"stem": stem, "experts": pair, "head": head})
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     with listen(model, optimizer):
@@ -272,35 +295,69 @@ def scale_of(value: float) -> Callable[[], torch.amp.GradScaler]:
 FAULTY: dict[str, tuple[str, Program]] = {
     "Adam at 2": ("SG107", run(lambda: mlp(4, nn.Tanh), lambda m: adam(m, 2.0))),
     "SGD at 30": ("SG107", run(net, lambda m: sgd(m, 30.0, 0))),
-    "regression that diverges": ("SG107", run(lambda: mlp(3, nn.ReLU, outputs=1), lambda m: sgd(m, 1.0), regress, steps=20)),
+    "regression that diverges": (
+        "SG107",
+        run(lambda: mlp(3, nn.ReLU, outputs=1), lambda m: sgd(m, 1.0), regress, steps=20),
+    ),
     "AdamW at 1e-7": ("SG108", run(net, lambda m: torch.optim.AdamW(m.parameters(), 1e-7))),
-    "SGD at 1e-6": ("SG108", run(lambda: convolutional(nn.ReLU, 2, norm=False), lambda m: sgd(m, 1e-6), steps=25)),
+    "SGD at 1e-6": (
+        "SG108",
+        run(lambda: convolutional(nn.ReLU, 2, norm=False), lambda m: sgd(m, 1e-6), steps=25),
+    ),
     "a schedule that begins at zero and stays": (
         "SG108",
         run(net, adam, schedule=lambda o: LambdaLR(o, lambda step: float(step // 1000))),
     ),
-    "a schedule that decays per batch": ("SG108", run(net, adam, steps=80, schedule=lambda o: ExponentialLR(o, 0.7))),
+    "a schedule that decays per batch": (
+        "SG108",
+        run(net, adam, steps=80, schedule=lambda o: ExponentialLR(o, 0.7)),
+    ),
     "a group at zero": ("SG108", run(net, groups(0.0, 1e-2))),
-    "a group at 1e-8 under SGD": ("SG108", run(net, groups(0.1, 1e-8, torch.optim.SGD, momentum=0.9))),
+    "a group at 1e-8 under SGD": (
+        "SG108",
+        run(net, groups(0.1, 1e-8, torch.optim.SGD, momentum=0.9)),
+    ),
     "bfloat16 weights under Adam at 1e-5": (
         "SG106",
         run(in_dtype(torch.bfloat16), lambda m: adam(m, 1e-5), classify_in(torch.bfloat16)),
     ),
-    "bfloat16 weights under SGD": ("SG106", run(in_dtype(torch.bfloat16), lambda m: sgd(m, 1e-4, 0), classify_in(torch.bfloat16))),
-    "float16 weights under SGD": ("SG106", run(in_dtype(torch.float16), lambda m: sgd(m, 1e-4, 0), classify_in(torch.float16), steps=20)),
+    "bfloat16 weights under SGD": (
+        "SG106",
+        run(in_dtype(torch.bfloat16), lambda m: sgd(m, 1e-4, 0), classify_in(torch.bfloat16)),
+    ),
+    "float16 weights under SGD": (
+        "SG106",
+        run(
+            in_dtype(torch.float16), lambda m: sgd(m, 1e-4, 0), classify_in(torch.float16), steps=20
+        ),
+    ),
     "biases that let nothing through": ("SG104", run(silent_bias, adam)),
     "one layer that is silent": ("SG104", run(one_silent_layer, sgd)),
     "saturated sigmoid units": ("SG104", run(saturated, lambda m: adam(m, 1e-3))),
-    "a batch that is not normalised": ("SG103", run(net, lambda m: adam(m, 1e-2), outlier(30, -300.0), steps=50)),
-    "a loss weighted a thousandfold": ("SG103", run(net, lambda m: adam(m, 1e-3), heavy_weight, steps=40)),
-    "a batch with wrong labels": ("SG103", run(net, lambda m: adam(m, 1e-2), wrong_labels, steps=60)),
+    "a batch that is not normalised": (
+        "SG103",
+        run(net, lambda m: adam(m, 1e-2), outlier(30, -300.0), steps=50),
+    ),
+    "a loss weighted a thousandfold": (
+        "SG103",
+        run(net, lambda m: adam(m, 1e-3), heavy_weight, steps=40),
+    ),
+    "a batch with wrong labels": (
+        "SG103",
+        run(net, lambda m: adam(m, 1e-2), wrong_labels, steps=60),
+    ),
     "a tiny loss under float16 autocast": (
         "SG105",
         run(net, adam, lambda m, t: classify(m, t) * 1e-3, autocast=torch.float16, steps=25),
     ),
     "float16 weights and a loss divided by much": (
         "SG105",
-        run(in_dtype(torch.float16), lambda m: sgd(m, 10.0, 0), classify_in(torch.float16, 1e-4), steps=25),
+        run(
+            in_dtype(torch.float16),
+            lambda m: sgd(m, 10.0, 0),
+            classify_in(torch.float16, 1e-4),
+            steps=25,
+        ),
     ),
     "a loss so small that nothing is left": (
         "SG105",
@@ -309,10 +366,22 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "targets that are all ignored": ("SG202", run(net, adam, masked, steps=20)),
     "an input column of NaN": ("SG201", run(net, adam, nan_input, steps=15)),
     "an infinite term without a gradient": ("SG202", run(net, adam, infinite_but_masked, steps=20)),
-    "a NaN in a step that is skipped": ("SG202", run(net, adam, nan_input, steps=15, scaler=scale_of(8.0))),
-    "gradients that overflow at any scale": ("SG203", run(net, adam, overflows(3), steps=60, scaler=scale_of(2.0**10))),
-    "N(0, 1) without biases under Adam": ("SG102", run(without_biases(nn.ReLU, 1.0), lambda m: adam(m, 1e-3), steps=15)),
-    "N(0, 0.01) without biases under Adam": ("SG101", run(without_biases(nn.Tanh, 0.005), lambda m: adam(m, 1e-3), steps=15)),
+    "a NaN in a step that is skipped": (
+        "SG202",
+        run(net, adam, nan_input, steps=15, scaler=scale_of(8.0)),
+    ),
+    "gradients that overflow at any scale": (
+        "SG203",
+        run(net, adam, overflows(3), steps=60, scaler=scale_of(2.0**10)),
+    ),
+    "N(0, 1) without biases under Adam": (
+        "SG102",
+        run(without_biases(nn.ReLU, 1.0), lambda m: adam(m, 1e-3), steps=15),
+    ),
+    "N(0, 0.01) without biases under Adam": (
+        "SG101",
+        run(without_biases(nn.Tanh, 0.005), lambda m: adam(m, 1e-3), steps=15),
+    ),
     "opposed tasks": ("SG601", tasks(opposed=True)),
     "a task in another unit": ("SG602", tasks(opposed=False, weight=1000.0)),
 }
@@ -321,18 +390,32 @@ HEALTHY: dict[str, Program] = {
     "Adam at 1e-2": run(net, lambda m: adam(m, 1e-2)),
     "SGD at 0.3": run(net, lambda m: sgd(m, 0.3, 0), steps=60),
     "random labels": run(net, lambda m: adam(m, 3e-3), random_labels, steps=60),
-    "a policy gradient": run(lambda: mlp(2, nn.ReLU, outputs=2), lambda m: adam(m, 1e-2), policy, steps=80),
+    "a policy gradient": run(
+        lambda: mlp(2, nn.ReLU, outputs=2), lambda m: adam(m, 1e-2), policy, steps=80
+    ),
     "fine-tuning at 1e-5": run(net, lambda m: torch.optim.AdamW(m.parameters(), 1e-5), pretrain=60),
-    "a cosine that ends at zero": run(net, adam, steps=50, schedule=lambda o: CosineAnnealingLR(o, 50)),
-    "a warm-up that is cut off": run(net, adam, steps=30, schedule=lambda o: LambdaLR(o, lambda step: step / 1000)),
+    "a cosine that ends at zero": run(
+        net, adam, steps=50, schedule=lambda o: CosineAnnealingLR(o, 50)
+    ),
+    "a warm-up that is cut off": run(
+        net, adam, steps=30, schedule=lambda o: LambdaLR(o, lambda step: step / 1000)
+    ),
     "groups a hundredfold apart": run(net, groups(1e-4, 1e-2)),
-    "bfloat16 weights under Adam at 1e-3": run(in_dtype(torch.bfloat16), lambda m: adam(m, 1e-3), classify_in(torch.bfloat16)),
-    "bfloat16 weights under SGD at 0.1": run(in_dtype(torch.bfloat16), sgd, classify_in(torch.bfloat16)),
+    "bfloat16 weights under Adam at 1e-3": run(
+        in_dtype(torch.bfloat16), lambda m: adam(m, 1e-3), classify_in(torch.bfloat16)
+    ),
+    "bfloat16 weights under SGD at 0.1": run(
+        in_dtype(torch.bfloat16), sgd, classify_in(torch.bfloat16)
+    ),
     "bfloat16 autocast": run(net, lambda m: adam(m, 1e-4), autocast=torch.bfloat16),
     "an idle expert": experts,
     "eight points learned by heart": run(net, lambda m: adam(m, 1e-2), few, steps=120),
-    "float16 autocast with a scaler": run(net, adam, autocast=torch.float16, scaler=scale_of(2.0**16)),
-    "float16 autocast with a scaler that searches": run(net, adam, autocast=torch.float16, scaler=scale_of(2.0**30)),
+    "float16 autocast with a scaler": run(
+        net, adam, autocast=torch.float16, scaler=scale_of(2.0**16)
+    ),
+    "float16 autocast with a scaler that searches": run(
+        net, adam, autocast=torch.float16, scaler=scale_of(2.0**30)
+    ),
     "two tasks that agree": tasks(opposed=False),
     "a penalty beside the loss": tasks(opposed=False, penalty=True),
 }

@@ -3,7 +3,8 @@
     stream("z b s " * 20)                     # zero_grad, backward, step
     stream("b b b b s z " * 9, total=1 / 4)   # four quarters of a mean loss
 
-`z` zero_grad, `b` backward, `B` backward of another line, `c` clip_grad_norm_, `s` step. Each letter has a line of its own in train.py.
+`z` zero_grad, `b` backward, `B` backward of another line, `c` clip_grad_norm_, `s` step. Each
+letter has a line of its own in train.py.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def stream(
     kind: str = "SGD",
     num_parameters: int = 4,
 ) -> Block:
-    """One optimizer. `total`, `count` and `loss` are of each backward in turn (the last goes on); `changed`: applied / ready gradient."""
+    """One optimizer. `total`, `count` and `loss` are of each backward in turn (the last goes
+    on); `changed`: applied / ready gradient.
+    """
     given = [letter for letter in calls if not letter.isspace()]
     events: list[AnyArray] = []
     rows: list[tuple[int, int, int]] = []  # flags, backwards, state
@@ -62,7 +65,9 @@ def stream(
         fields: dict[str, float] = {"site": NUMBERS[letter], "touched": 1, "optimizer": 0}
         over = EventFlag.EMPTY if not had else EventFlag.USED if used else EventFlag.NONE
         if letter in "bB":
-            each_count, each_total, each_loss = (_pick(numbers, backward) for numbers in (count, total, loss))
+            each_count, each_total, each_loss = (
+                _pick(numbers, backward) for numbers in (count, total, loss)
+            )
             rescaled = EventFlag.RESCALED if each_total not in (1.0, each_count) else 0
             flags = backward_flags | rescaled
             events.append(
@@ -76,16 +81,42 @@ def stream(
                     **fields | {"flags": flags, "optimizer": -1},
                 )
             )
-            backward, had, used, open_backwards, since = backward + 1, True, False, open_backwards + 1, since + 1
+            backward, had, used, open_backwards, since = (
+                backward + 1,
+                True,
+                False,
+                open_backwards + 1,
+                since + 1,
+            )
         elif letter == "z":
-            events.append(event(EventKind.ZERO_GRAD, iteration, detail=1, **fields | {"flags": over}))
+            events.append(
+                event(EventKind.ZERO_GRAD, iteration, detail=1, **fields | {"flags": over})
+            )
             had, used, since = False, False, 0
         elif letter == "c":
             value = norm * scale if had else 0.0
-            events.append(event(EventKind.CLIP, iteration, value=value, limit=limit, scale=scale, detail=1, **fields | {"flags": over}))
+            events.append(
+                event(
+                    EventKind.CLIP,
+                    iteration,
+                    value=value,
+                    limit=limit,
+                    scale=scale,
+                    detail=1,
+                    **fields | {"flags": over},
+                )
+            )
         else:
-            events.append(event(EventKind.STEP, iteration, value=0.1, limit=0.1, scale=scale, **fields))
-            flags = int(StepFlag.NO_BACKWARD if not had or used else StepFlag.CHANGED if changed is not None else 0)
+            events.append(
+                event(EventKind.STEP, iteration, value=0.1, limit=0.1, scale=scale, **fields)
+            )
+            flags = int(
+                StepFlag.NO_BACKWARD
+                if not had or used
+                else StepFlag.CHANGED
+                if changed is not None
+                else 0
+            )
             rows.append((flags, open_backwards, int(State.FINITE if had else State.ABSENT)))
             stepped, used, open_backwards, since = True, had, 0, 0
     iterations = len(rows)
@@ -107,4 +138,8 @@ def stream(
 
 
 def _pick(numbers: Numbers, index: int) -> float:
-    return float(numbers) if isinstance(numbers, int | float) else float(numbers[min(index, len(numbers) - 1)])
+    return (
+        float(numbers)
+        if isinstance(numbers, int | float)
+        else float(numbers[min(index, len(numbers) - 1)])
+    )

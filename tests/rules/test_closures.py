@@ -8,8 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.diagnosis.engine import CLEAR, NOT_EVALUATED, RuleStatus, diagnose  # noqa: E402
+from seismograd.record.reader import open_run  # noqa: E402
 from tests.rules.loops_with_closures import FAULTY, HEALTHY  # noqa: E402
 from tests.rules.programs import Program  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
@@ -19,11 +19,15 @@ LOOKED_AT = ("SG301", "SG302", "SG303", "SG304", "SG307", "SG308", "SG309")
 
 def statuses(path: Path) -> dict[str, RuleStatus]:
     run = open_run(path)
-    return {status.code: status for status in diagnose(run.blocks(1024), notes=run.notes).statuses()}
+    return {
+        status.code: status for status in diagnose(run.blocks(1024), notes=run.notes).statuses()
+    }
 
 
 @pytest.mark.parametrize(("code", "program"), FAULTY.values(), ids=FAULTY)
-def test_a_fault_is_the_first_finding_and_hardly_another_is_made(code: str, program: Program, tmp_path: Path) -> None:
+def test_a_fault_is_the_first_finding_and_hardly_another_is_made(
+    code: str, program: Program, tmp_path: Path
+) -> None:
     findings = judged(program, tmp_path / "run")
     assert [finding.code for finding in findings][:1] == [code]
     assert len(findings) <= 2

@@ -3,15 +3,17 @@ from __future__ import annotations
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from seismograd.rules import RULES
 from seismograd.diagnosis.engine import LiveRules
+from seismograd.rules import RULES
 from seismograd.schema import Block
 from tests.rules.cutting import cut, result, row_by_row
 from tests.rules.made import runs
 
 
 @given(runs(), st.data())
-def test_what_is_found_does_not_depend_on_where_blocks_are_cut(blocks: list[Block], data: st.DataObject) -> None:
+def test_what_is_found_does_not_depend_on_where_blocks_are_cut(
+    blocks: list[Block], data: st.DataObject
+) -> None:
     whole = result(blocks)
     for finding in whole[0]:
         event(finding.code)
@@ -25,7 +27,9 @@ def test_judging_step_by_step_comes_to_the_same_as_judging_the_record(blocks: li
 
 
 @given(runs())
-def test_each_rule_alone_finds_what_it_finds_among_the_others_before_causes_absorb(blocks: list[Block]) -> None:
+def test_each_rule_alone_finds_what_it_finds_among_the_others_before_causes_absorb(
+    blocks: list[Block],
+) -> None:
     _, statuses = result(blocks)
     for rule in RULES:
         alone, (status,) = result(blocks, rules=(rule,))

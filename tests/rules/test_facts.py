@@ -10,9 +10,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.i18n import Message
 from seismograd.diagnosis.engine import CLEAR, NOT_EVALUATED, Diagnosis, diagnose
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message
 from seismograd.schema import Block, Fact, FactKind, Finding
 from tests.rules.cutting import cut
 from tests.synthetic import block
@@ -42,15 +42,22 @@ class Listening(Rule):
 
 
 def facts_at(*iterations: int) -> list[Fact]:
-    return [Fact(FactKind.LOSS_INPUT, iteration, values={"rows": position}) for position, iteration in enumerate(iterations)]
+    return [
+        Fact(FactKind.LOSS_INPUT, iteration, values={"rows": position})
+        for position, iteration in enumerate(iterations)
+    ]
 
 
 @given(st.sets(st.integers(1, 9)), st.lists(st.integers(0, 12), max_size=6))
-def test_a_fact_comes_before_its_iteration_and_the_rest_before_the_end(cuts: set[int], iterations: list[int]) -> None:
+def test_a_fact_comes_before_its_iteration_and_the_rest_before_the_end(
+    cuts: set[int], iterations: list[int]
+) -> None:
     rule = Listening()
     facts = facts_at(*iterations)
     diagnose(cut(block(np.ones((10, 2))), cuts), [lambda: rule], facts=facts)
-    assert [each for each in rule.seen if isinstance(each, Fact)] == sorted(facts, key=lambda fact: fact.iteration)
+    assert [each for each in rule.seen if isinstance(each, Fact)] == sorted(
+        facts, key=lambda fact: fact.iteration
+    )
     for position, each in enumerate(rule.seen):
         if isinstance(each, Fact) and each.iteration < 10:
             assert each.iteration in rule.seen[position:]
@@ -74,6 +81,9 @@ def test_one_that_comes_live_comes_as_it_would_from_the_record(iterations: list[
 def test_a_record_without_such_facts_is_not_judged() -> None:
     given_ = [block(np.ones((10, 2)))]
     (status,) = diagnose(given_, [Listening], fact_kinds=()).statuses()
-    assert (status.status, status.reason.render()) == (NOT_EVALUATED, "needs facts that were not recorded: loss_input")
+    assert (status.status, status.reason.render()) == (
+        NOT_EVALUATED,
+        "needs facts that were not recorded: loss_input",
+    )
     (status,) = diagnose(given_, [Listening]).statuses()
     assert status.status == CLEAR

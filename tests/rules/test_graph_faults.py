@@ -8,10 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.diagnosis.engine import diagnose  # noqa: E402
+from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.schema import FactKind, ZeroCause  # noqa: E402
-from tests.rules.graph_faults import (
+from tests.rules.graph_faults import (  # noqa: E402
     CONSTANT_TERM,
     HEALTHY,
     HOOKED,
@@ -45,16 +45,24 @@ CAUSES = {
 @pytest.mark.parametrize("program", WRONG_LOSS_INPUT.values(), ids=WRONG_LOSS_INPUT)
 def test_what_a_loss_was_given_by_mistake_is_found(program: Program, tmp_path: Path) -> None:
     findings = judged(program, tmp_path / "run")
-    assert [(finding.code, finding.severity, finding.first_step) for finding in findings] == [("SG801", "error", 0)]
+    assert [(finding.code, finding.severity, finding.first_step) for finding in findings] == [
+        ("SG801", "error", 0)
+    ]
     assert "graph_faults.py:" in findings[0].where
     assert findings[0].cause.render()
 
 
 @pytest.mark.parametrize(("kind", "program"), ZERO_GRADIENT.items(), ids=ZERO_GRADIENT)
-def test_gradients_of_nothing_but_zeros_have_a_cause(kind: str, program: Program, tmp_path: Path) -> None:
+def test_gradients_of_nothing_but_zeros_have_a_cause(
+    kind: str, program: Program, tmp_path: Path
+) -> None:
     findings = judged(program, tmp_path / "run")
-    assert [(finding.code, finding.severity, finding.first_step) for finding in findings] == [("SG109", "error", 0)]
-    told = [fact for fact in open_run(tmp_path / "run").facts if fact.kind == FactKind.ZERO_GRADIENT]
+    assert [(finding.code, finding.severity, finding.first_step) for finding in findings] == [
+        ("SG109", "error", 0)
+    ]
+    told = [
+        fact for fact in open_run(tmp_path / "run").facts if fact.kind == FactKind.ZERO_GRADIENT
+    ]
     assert told[0].text("cause") == CAUSES[kind]
     expected = ("0.weight", "0.bias") if kind.endswith("inside") else told[0].parameters
     assert findings[0].parameters == expected
@@ -69,16 +77,22 @@ def test_backwards_that_nothing_uses_are_found(program: Program, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("program", "parameters"), SWITCHED.values(), ids=SWITCHED)
-def test_an_attribute_that_nothing_reads_is_found(program: Program, parameters: tuple[str, ...], tmp_path: Path) -> None:
+def test_an_attribute_that_nothing_reads_is_found(
+    program: Program, parameters: tuple[str, ...], tmp_path: Path
+) -> None:
     findings = judged(program, tmp_path / "run")
     assert [(finding.code, finding.parameters) for finding in findings] == [("SG403", parameters)]
     assert "`requir" in findings[0].cause.render()
 
 
 @pytest.mark.parametrize(("program", "first"), NOT_OPTIMIZED.values(), ids=NOT_OPTIMIZED)
-def test_a_part_of_the_model_that_no_optimizer_holds_is_found(program: Program, first: str, tmp_path: Path) -> None:
+def test_a_part_of_the_model_that_no_optimizer_holds_is_found(
+    program: Program, first: str, tmp_path: Path
+) -> None:
     findings = judged(program, tmp_path / "run")
-    assert [(finding.code, finding.severity, finding.parameters[0]) for finding in findings] == [("SG401", "error", first)]
+    assert [(finding.code, finding.severity, finding.parameters[0]) for finding in findings] == [
+        ("SG401", "error", first)
+    ]
     assert "add_param_group" in findings[0].excerpt
 
 
@@ -90,7 +104,9 @@ def test_a_term_without_a_graph_is_found(program: Program, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("program", "factor"), HOOKED.values(), ids=HOOKED)
-def test_hooks_that_scale_all_gradients_are_found(program: Program, factor: float, tmp_path: Path) -> None:
+def test_hooks_that_scale_all_gradients_are_found(
+    program: Program, factor: float, tmp_path: Path
+) -> None:
     findings = judged(program, tmp_path / "run")
     assert [finding.code for finding in findings] == ["SG310"]
     assert findings[0].evidence[0].value == pytest.approx(factor)
@@ -101,5 +117,7 @@ def test_what_looks_like_it_is_healthy(program: Program, tmp_path: Path) -> None
     assert judged(program, tmp_path / "run") == ()
     run = open_run(tmp_path / "run")
     statuses = diagnose(run.blocks(), facts=run.facts).statuses()
-    assert not [status.reason.render() for status in statuses if status.reason.render().startswith("failed")]
+    assert not [
+        status.reason.render() for status in statuses if status.reason.render().startswith("failed")
+    ]
     assert not [note for note in run.notes if note.kind == "failure"]

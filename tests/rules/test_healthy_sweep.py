@@ -14,9 +14,15 @@ from tests.rules.healthy import PROGRAMS, Healthy  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 
 
-@pytest.mark.parametrize("healthy", PROGRAMS, ids=lambda each: f"{each.network}, {each.optimizer}, {each.dtype}, {each.more}")
+@pytest.mark.parametrize(
+    "healthy",
+    PROGRAMS,
+    ids=lambda each: f"{each.network}, {each.optimizer}, {each.dtype}, {each.more}",
+)
 def test_nothing_is_found_in_a_program_that_trains(healthy: Healthy, tmp_path: Path) -> None:
-    assert [(each.code, each.cause.render()) for each in judged(healthy.program, tmp_path / "run")] == []
+    assert [
+        (each.code, each.cause.render()) for each in judged(healthy.program, tmp_path / "run")
+    ] == []
 
 
 def test_the_page_lists_the_programs() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.diagnosis.engine import diagnose  # noqa: E402
+from seismograd.record.reader import open_run  # noqa: E402
 from tests.rules.loops_at_fault import FAULTY  # noqa: E402
 from tests.rules.loops_in_health import HEALTHY  # noqa: E402
 from tests.rules.programs import Program  # noqa: E402
@@ -17,7 +17,9 @@ from tests.rules.test_programs import judged  # noqa: E402
 
 
 @pytest.mark.parametrize(("code", "program"), FAULTY.values(), ids=FAULTY)
-def test_a_fault_is_the_first_finding_and_hardly_another_is_made(code: str, program: Program, tmp_path: Path) -> None:
+def test_a_fault_is_the_first_finding_and_hardly_another_is_made(
+    code: str, program: Program, tmp_path: Path
+) -> None:
     findings = judged(program, tmp_path / "run")
     assert [finding.code for finding in findings][:1] == [code]
     assert len(findings) <= 2
@@ -29,5 +31,8 @@ def test_a_fault_is_the_first_finding_and_hardly_another_is_made(code: str, prog
 def test_nothing_is_found_in_a_loop_that_is_right(program: Program, tmp_path: Path) -> None:
     assert judged(program, tmp_path / "run") == ()
     run = open_run(tmp_path / "run")
-    reasons = [status.reason.render() for status in diagnose(run.blocks(1024), notes=run.notes, facts=run.facts).statuses()]
+    reasons = [
+        status.reason.render()
+        for status in diagnose(run.blocks(1024), notes=run.notes, facts=run.facts).statuses()
+    ]
     assert not [reason for reason in reasons if reason.startswith("failed")]

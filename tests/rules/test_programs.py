@@ -9,8 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import seismograd  # noqa: E402
-from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.diagnosis.engine import diagnose  # noqa: E402
+from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.schema import Finding  # noqa: E402
 from tests.rules.programs import FAULTY, HEALTHY, Program  # noqa: E402
 
@@ -26,7 +26,11 @@ def judged(program: Program, path: Path) -> tuple[Finding, ...]:
     program(listen)
     live = sessions[0].findings
     for size in (1024, 7):
-        assert repr(diagnose(open_run(path).blocks(size), notes=open_run(path).notes, facts=open_run(path).facts).findings()) == repr(live)
+        assert repr(
+            diagnose(
+                open_run(path).blocks(size), notes=open_run(path).notes, facts=open_run(path).facts
+            ).findings()
+        ) == repr(live)
     return tuple(finding for finding in live if finding.severity != "info")
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from seismograd import rules
+from seismograd.diagnosis.documentation import HEADINGS, documentation, extract_babel
 from seismograd.i18n import translate, use_language
 from seismograd.rules import RULES, Rule
-from seismograd.diagnosis.documentation import HEADINGS, documentation, extract_babel
 from seismograd.schema import SEVERITIES, STATISTICS
 
 FOLDER = Path(rules.__file__).parent
@@ -50,7 +50,9 @@ def test_a_rule_is_a_final_dataclass_in_a_file_of_its_name(rule: type[Rule]) -> 
     assert is_dataclass(rule)
     assert rule.__bases__ == (Rule,)
     assert rule.__final__  # type: ignore[attr-defined]
-    assert Path(inspect.getfile(rule)).name == f"{rule.code.lower()}_{rule.name.replace('-', '_')}.py"
+    assert (
+        Path(inspect.getfile(rule)).name == f"{rule.code.lower()}_{rule.name.replace('-', '_')}.py"
+    )
     assert re.fullmatch(r"SG\d{3}", rule.code)
     assert rule.severity in SEVERITIES
     assert set(rule.needs) <= {statistic.name for statistic in STATISTICS}
@@ -84,7 +86,9 @@ def test_the_documentation_has_all_sections_in_order(rule: type[Rule]) -> None:
 
 
 @each_rule
-def test_the_documentation_names_the_numbers_it_decides_by_as_fields_so_that_they_cannot_drift(rule: type[Rule]) -> None:
+def test_the_documentation_names_the_numbers_it_decides_by_as_fields_so_that_they_cannot_drift(
+    rule: type[Rule],
+) -> None:
     sections = {section.heading: section for section in documentation(rule).sections}
     text = " ".join(paragraph.template for paragraph in sections["How it decides"].paragraphs)
     named = {name for _, name, _, _ in string.Formatter().parse(text) if name}
@@ -102,14 +106,23 @@ def test_another_threshold_is_told_by_the_documentation(rule: type[Rule]) -> Non
 
 
 @each_rule
-def test_the_documentation_is_extracted_paragraph_by_paragraph_with_what_is_said_besides(rule: type[Rule]) -> None:
+def test_the_documentation_is_extracted_paragraph_by_paragraph_with_what_is_said_besides(
+    rule: type[Rule],
+) -> None:
     described = documentation(rule)
     with Path(inspect.getfile(rule)).open("rb") as file:
         found = list(extract_babel(file, {"say": None, "mark": None, "translate": None}, [], {}))
     messages = [message if isinstance(message, str) else message[0] for _, _, message, *_ in found]
-    paragraphs = [described.summary.template, *(p.template for section in described.sections for p in section.paragraphs)]
+    paragraphs = [
+        described.summary.template,
+        *(p.template for section in described.sections for p in section.paragraphs),
+    ]
     assert messages[: len(paragraphs)] == paragraphs
-    said = [node for node in ast.walk(ast.parse(Path(inspect.getfile(rule)).read_text())) if _is_say(node)]
+    said = [
+        node
+        for node in ast.walk(ast.parse(Path(inspect.getfile(rule)).read_text()))
+        if _is_say(node)
+    ]
     assert len(messages) == len(paragraphs) + len(said)
     lines = Path(inspect.getfile(rule)).read_text().splitlines()
     for line, _, message, *_ in found[: len(paragraphs)]:
@@ -118,7 +131,11 @@ def test_the_documentation_is_extracted_paragraph_by_paragraph_with_what_is_said
 
 
 def _is_say(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "mark", "translate")
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("say", "mark", "translate")
+    )
 
 
 def test_a_docstring_that_lacks_a_section_is_refused() -> None:

@@ -29,8 +29,13 @@ def only(made: Block) -> Finding:
     seed=st.integers(0, 2**32),
     steps=st.integers(10, 60),
 )
-def test_a_steady_decay_is_found_at_any_depth_and_scale(num_layers: int, scale: int, noise: float, seed: int, steps: int) -> None:
-    made = block(chain(num_layers, SIGMOID, steps=steps, scale=10.0**scale, noise=noise, seed=seed), optimizers=ADAM)
+def test_a_steady_decay_is_found_at_any_depth_and_scale(
+    num_layers: int, scale: int, noise: float, seed: int, steps: int
+) -> None:
+    made = block(
+        chain(num_layers, SIGMOID, steps=steps, scale=10.0**scale, noise=noise, seed=seed),
+        optimizers=ADAM,
+    )
     finding = only(made)
     assert finding.code == "SG101"
     assert (finding.first_step, finding.last_step) == (0, steps - 1)
@@ -44,14 +49,31 @@ def test_the_scale_of_all_gradients_changes_nothing_but_the_norms(scale: int, se
     one, other = only(block(small, optimizers=ADAM)), only(block(large, optimizers=ADAM))
     assert one.cause.render() == other.cause.render()
     assert one.parameters == other.parameters
-    assert (one.severity, one.first_step, one.last_step) == (other.severity, other.first_step, other.last_step)
+    assert (one.severity, one.first_step, one.last_step) == (
+        other.severity,
+        other.first_step,
+        other.last_step,
+    )
 
 
 @given(
-    num_layers=st.integers(1, 60), gain=st.floats(0.9, 1.1), scale=st.integers(-30, 30), noise=st.floats(0, 0.5), seed=st.integers(0, 2**32)
+    num_layers=st.integers(1, 60),
+    gain=st.floats(0.9, 1.1),
+    scale=st.integers(-30, 30),
+    noise=st.floats(0, 0.5),
+    seed=st.integers(0, 2**32),
 )
-def test_layers_that_pass_on_what_they_get_are_never_found(num_layers: int, gain: float, scale: int, noise: float, seed: int) -> None:
-    assert codes(block(chain(num_layers, gain, scale=10.0**scale, noise=noise, seed=seed), optimizers=ADAM)) == []
+def test_layers_that_pass_on_what_they_get_are_never_found(
+    num_layers: int, gain: float, scale: int, noise: float, seed: int
+) -> None:
+    assert (
+        codes(
+            block(
+                chain(num_layers, gain, scale=10.0**scale, noise=noise, seed=seed), optimizers=ADAM
+            )
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(("num_layers", "gain"), [(8, 0.7), (12, 0.5), (5, 0.2), (20, 0.7)])
@@ -73,7 +95,9 @@ def test_the_evidence_is_in_the_record() -> None:
     assert total.value == pytest.approx(gain.value**10, rel=1e-6)
     assert total.value < total.limit
     assert fit.value > fit.limit
-    assert finding.cause.render().startswith("each of the 10 layers passes on ×0.14 of the gradient; ")
+    assert finding.cause.render().startswith(
+        "each of the 10 layers passes on ×0.14 of the gradient; "
+    )
     assert "learning rate does not help" in finding.advice.render()
 
 
@@ -99,13 +123,18 @@ def test_a_slower_decay_needs_more_steps() -> None:
     assert codes(block(chain(14, 0.42, steps=39))) == []
     norms = np.concatenate([chain(14, 0.42, steps=39), chain(14, 1.0, steps=21)])
     assert codes(block(norms)) == []
-    assert codes(block(np.concatenate([chain(14, 0.42, steps=40), chain(14, 0.42, steps=21)]))) == ["SG101"]
+    assert codes(block(np.concatenate([chain(14, 0.42, steps=40), chain(14, 0.42, steps=21)]))) == [
+        "SG101"
+    ]
 
 
 def test_a_run_of_five_steps_is_enough_when_all_show_it() -> None:
     assert codes(block(chain(10, SIGMOID, steps=5))) == ["SG101"]
     assert codes(block(chain(10, SIGMOID, steps=4))) == []
-    assert status(block(chain(10, SIGMOID, steps=4)), "SG101").reason.render() == "needs 5 steps with finite gradients in 4 layers, has 4"
+    assert (
+        status(block(chain(10, SIGMOID, steps=4)), "SG101").reason.render()
+        == "needs 5 steps with finite gradients in 4 layers, has 4"
+    )
 
 
 def test_layers_that_get_exactly_nothing_make_it_an_error() -> None:
@@ -113,7 +142,12 @@ def test_layers_that_get_exactly_nothing_make_it_an_error() -> None:
     norms[:, :8] = 0
     finding = only(block(norms))
     assert (finding.code, finding.severity) == ("SG101", "error")
-    assert finding.parameters[:4] == ("net.0.weight", "net.1.weight", "net.2.weight", "net.3.weight")
+    assert finding.parameters[:4] == (
+        "net.0.weight",
+        "net.1.weight",
+        "net.2.weight",
+        "net.3.weight",
+    )
     assert "exactly zero in the first 4, beginning with net.0.weight" in finding.cause.render()
 
 
@@ -130,23 +164,39 @@ def test_the_norm_over_all_parameters_may_look_normal() -> None:
 
 
 def test_small_initial_weights_are_seen_by_the_biases_that_keep_the_signal() -> None:
-    norms = np.tile(np.where(np.arange(16) % 2, np.repeat(0.06 ** np.arange(7, -1, -1), 2), 1e-9), (20, 1))
+    norms = np.tile(
+        np.where(np.arange(16) % 2, np.repeat(0.06 ** np.arange(7, -1, -1), 2), 1e-9), (20, 1)
+    )
     assert codes(block(norms)) == ["SG101"]
     assert codes(block(norms[:, ::2], parameters=weights_only(8))) == []
 
 
-def ordinary(names: list[str], shapes: list[tuple[int, ...]], norms: list[float], modules: list[str] | None = None) -> Block:
+def ordinary(
+    names: list[str],
+    shapes: list[tuple[int, ...]],
+    norms: list[float],
+    modules: list[str] | None = None,
+) -> Block:
     parameters: tuple[Parameter, ...] = make_parameters(names=names, shapes=shapes)
     if modules is not None:
-        parameters = tuple(replace(each, module=module) for each, module in zip(parameters, modules, strict=True))
+        parameters = tuple(
+            replace(each, module=module) for each, module in zip(parameters, modules, strict=True)
+        )
     return block(np.tile(norms, (80, 1)), parameters=parameters)
 
 
 def test_embeddings_normalisation_and_biases_do_not_count_as_depth() -> None:
-    names = ["emb.weight", *(f"{i}.norm.weight" for i in range(6)), *(f"{i}.weight" for i in range(6))]
+    names = [
+        "emb.weight",
+        *(f"{i}.norm.weight" for i in range(6)),
+        *(f"{i}.weight" for i in range(6)),
+    ]
     shapes = [(1000, 8), *[(8,)] * 6, *[(8, 8)] * 6]
     norms = [1e-9, *10.0 ** np.arange(-8, -2), *[1.0] * 6]
-    assert codes(ordinary(names, shapes, norms, ["Embedding", *["LayerNorm"] * 6, *["Linear"] * 6])) == []
+    assert (
+        codes(ordinary(names, shapes, norms, ["Embedding", *["LayerNorm"] * 6, *["Linear"] * 6]))
+        == []
+    )
 
 
 def test_biases_before_a_normalisation_whose_gradient_is_rounding_are_no_fault() -> None:
@@ -195,7 +245,9 @@ def _skipped(made: Block) -> np.ndarray:
 
 def test_two_networks_are_judged_apart() -> None:
     both = np.concatenate([chain(8, SIGMOID, steps=60), chain(8, 1.0, steps=60)], axis=1)
-    parameters = tuple(replace(each, optimizer=column // 16) for column, each in enumerate(make_parameters(32)))
+    parameters = tuple(
+        replace(each, optimizer=column // 16) for column, each in enumerate(make_parameters(32))
+    )
     turn = np.arange(60) % 2
     state = np.where(turn[:, None] == (np.arange(32) // 16)[None], State.FINITE, State.NOT_MEASURED)
     finding = only(block(both, parameters=parameters, state=state, optimizer=turn))
@@ -206,10 +258,15 @@ def test_two_networks_are_judged_apart() -> None:
 def test_other_thresholds_decide_otherwise() -> None:
     made = block(chain(5, 0.2, steps=60))
     assert codes(made) == []
-    findings, _ = result([made], rules=(lambda: VanishingGradient(max_total_gain=0.01, max_visible_gain=0.01),))
+    findings, _ = result(
+        [made], rules=(lambda: VanishingGradient(max_total_gain=0.01, max_visible_gain=0.01),)
+    )
     assert [finding.code for finding in findings] == ["SG101"]
 
 
 @pytest.mark.parametrize("num_layers", [0, 1, 3])
 def test_too_few_layers_are_not_evaluated(num_layers: int) -> None:
-    assert status(block(np.ones((30, 2 * num_layers))), "SG101").reason.render() == f"needs 4 layers, has {num_layers}"
+    assert (
+        status(block(np.ones((30, 2 * num_layers))), "SG101").reason.render()
+        == f"needs 4 layers, has {num_layers}"
+    )

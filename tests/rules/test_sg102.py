@@ -27,7 +27,9 @@ def series(norms: np.ndarray, **options: object) -> Block:
 
 
 @given(num_layers=st.integers(6, 30), scale=st.integers(-20, 20), seed=st.integers(0, 2**32))
-def test_what_grows_towards_the_input_is_found_at_any_depth_and_scale(num_layers: int, scale: int, seed: int) -> None:
+def test_what_grows_towards_the_input_is_found_at_any_depth_and_scale(
+    num_layers: int, scale: int, seed: int
+) -> None:
     made = block(chain(num_layers, 8.0, steps=20, scale=10.0**scale, seed=seed), optimizers=ADAM)
     finding = only(made)
     assert (finding.code, finding.first_step, finding.last_step) == ("SG102", 0, 19)
@@ -95,9 +97,16 @@ def test_learning_large_outputs_is_no_fault() -> None:
     assert codes(series(norms, loss=np.linspace(100, 60, 60), optimizers=ADAM)) == []
 
 
-@given(noise=st.floats(0, 0.5), seed=st.integers(0, 2**32), base=st.integers(-20, 20), drift=st.floats(-0.02, 0.02))
+@given(
+    noise=st.floats(0, 0.5),
+    seed=st.integers(0, 2**32),
+    base=st.integers(-20, 20),
+    drift=st.floats(-0.02, 0.02),
+)
 def test_noise_and_drift_are_no_fault(noise: float, seed: int, base: int, drift: float) -> None:
-    norms = 10.0 ** (base + drift * np.arange(120) + np.random.default_rng(seed).normal(0, noise, 120))
+    norms = 10.0 ** (
+        base + drift * np.arange(120) + np.random.default_rng(seed).normal(0, noise, 120)
+    )
     assert codes(series(norms, optimizers=ADAM)) == []
 
 
@@ -122,7 +131,13 @@ def test_coming_back_from_convergence_is_no_fault_even_when_the_loss_jumps() -> 
 
 
 def first_update(norm: float, lr: float = 1e-4, **options: object) -> Block:
-    return series(np.array([norm, np.nan, np.nan]), lr=lr, samples={"weight_norm": [[1e3, 1e3]]}, sample_rows=[0], **options)
+    return series(
+        np.array([norm, np.nan, np.nan]),
+        lr=lr,
+        samples={"weight_norm": [[1e3, 1e3]]},
+        sample_rows=[0],
+        **options,
+    )
 
 
 def test_a_first_update_larger_than_the_weights_is_found_at_once() -> None:
@@ -158,7 +173,9 @@ def test_without_sampled_weights_the_first_update_cannot_be_judged() -> None:
 
 @given(scale=st.integers(-20, 30), seed=st.integers(0, 2**32))
 def test_a_summed_loss_is_no_fault_at_any_scale(scale: int, seed: int) -> None:
-    made = block(chain(6, 1.0, steps=40, scale=10.0**scale, seed=seed), loss=10.0**scale, optimizers=ADAM)
+    made = block(
+        chain(6, 1.0, steps=40, scale=10.0**scale, seed=seed), loss=10.0**scale, optimizers=ADAM
+    )
     assert codes(made) == []
 
 
@@ -168,4 +185,6 @@ def test_nothing_finite_is_not_evaluated() -> None:
 
 
 def test_layers_without_biases_are_judged_by_their_weights() -> None:
-    assert codes(block(chain(8, 8.0, steps=20)[:, ::2], parameters=weights_only(8), optimizers=ADAM)) == ["SG102"]
+    assert codes(
+        block(chain(8, 8.0, steps=20)[:, ::2], parameters=weights_only(8), optimizers=ADAM)
+    ) == ["SG102"]

@@ -14,7 +14,9 @@ from tests.rules.test_programs import judged  # noqa: E402
 
 
 @pytest.mark.parametrize(("code", "program"), FAULTY.values(), ids=FAULTY)
-def test_a_fault_of_the_signal_is_the_only_finding(code: str, program: Program, tmp_path: Path) -> None:
+def test_a_fault_of_the_signal_is_the_only_finding(
+    code: str, program: Program, tmp_path: Path
+) -> None:
     findings = judged(program, tmp_path / "run")
     assert [finding.code for finding in findings] == [code]
     assert findings[0].cause.render()

@@ -22,7 +22,9 @@ norms = st.floats(0, 1e30) | st.sampled_from([0.0, 1e-300, 1e38])
 
 
 @given(st.integers(1, 30), st.integers(1, 8), st.data())
-def test_finite_gradients_are_never_found(num_steps: int, num_parameters: int, data: st.DataObject) -> None:
+def test_finite_gradients_are_never_found(
+    num_steps: int, num_parameters: int, data: st.DataObject
+) -> None:
     rows = st.lists(norms, min_size=num_parameters, max_size=num_parameters)
     made = block(data.draw(st.lists(rows, min_size=num_steps, max_size=num_steps)))
     assert "SG201" not in codes(made)
@@ -39,7 +41,10 @@ def test_finite_gradients_are_never_found(num_steps: int, num_parameters: int, d
 def test_one_nonfinite_scalar_anywhere_is_found_at_its_step_and_never_clear(
     num_steps: int, num_parameters: int, value: float, loss: float, data: st.DataObject
 ) -> None:
-    step, column = data.draw(st.integers(0, num_steps - 1)), data.draw(st.integers(0, num_parameters - 1))
+    step, column = (
+        data.draw(st.integers(0, num_steps - 1)),
+        data.draw(st.integers(0, num_parameters - 1)),
+    )
     norm = np.ones((num_steps, num_parameters))
     norm[step, column] = value
     made = block(norm, loss=loss)
@@ -52,13 +57,18 @@ def test_one_nonfinite_scalar_anywhere_is_found_at_its_step_and_never_clear(
 
 
 def test_the_parameter_nearest_to_the_loss_leads_whatever_the_order_of_columns() -> None:
-    parameters = tuple(replace(each, depth=depth) for each, depth in zip(make_parameters(5), [3, None, 4, 0, 1], strict=True))
+    parameters = tuple(
+        replace(each, depth=depth)
+        for each, depth in zip(make_parameters(5), [3, None, 4, 0, 1], strict=True)
+    )
     made = block([[1.0] * 5, [np.nan, np.nan, 1.0, np.nan, np.nan]], parameters=parameters)
     assert only(made).parameters == tuple(parameters[column].name for column in (0, 4, 3, 1))
 
 
 def test_a_finite_loss_says_that_the_backward_pass_made_it() -> None:
-    finding = only(block([[1.0, 1.0], [1.0, np.nan]], loss=[0.5, 0.4], values={"nonfinite": [[0, 0], [0, 3]]}))
+    finding = only(
+        block([[1.0, 1.0], [1.0, np.nan]], loss=[0.5, 0.4], values={"nonfinite": [[0, 0], [0, 3]]})
+    )
     assert "the loss was still finite (0.4) at step 1" in finding.cause.render()
     assert "made 3 of the 8 gradient scalars of net.0.bias" in finding.cause.render()
     assert "reached 1 of 2 parameters" in finding.cause.render()
@@ -78,7 +88,9 @@ def test_a_loss_that_was_never_measured_is_not_blamed() -> None:
 
 
 def test_weights_that_are_nan_already_are_told() -> None:
-    finding = only(block([[np.nan, np.nan]], samples={"weight_norm": [[1.0, np.nan]]}, sample_rows=[0]))
+    finding = only(
+        block([[np.nan, np.nan]], samples={"weight_norm": [[1.0, np.nan]]}, sample_rows=[0])
+    )
     assert "the weights themselves were already NaN" in finding.cause.render()
 
 

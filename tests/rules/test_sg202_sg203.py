@@ -39,7 +39,9 @@ def test_an_infinite_loss_of_a_skipped_step_may_come_from_the_scale_and_a_nan_ma
     for value, wanted in ((np.inf, []), (np.nan, ["SG202"])):
         loss, flags = np.ones(30), np.zeros(30, int)
         loss[:8], flags[:8] = value, SKIPPED
-        findings, _ = result([block(np.ones((30, 2)), loss=loss, flags=flags)], rules=(NonfiniteLoss,))
+        findings, _ = result(
+            [block(np.ones((30, 2)), loss=loss, flags=flags)], rules=(NonfiniteLoss,)
+        )
         assert [each.code for each in findings] == wanted
 
 

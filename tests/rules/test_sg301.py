@@ -25,10 +25,17 @@ def only(made: Block) -> Finding:
 
 
 @given(st.integers(3, 60), st.integers(1, 12))
-def test_gradients_that_are_never_cleared_are_found_in_the_third_step(num_steps: int, num_parameters: int) -> None:
+def test_gradients_that_are_never_cleared_are_found_in_the_third_step(
+    num_steps: int, num_parameters: int
+) -> None:
     made = with_carried(np.arange(num_steps) > 0, num_parameters)
     finding = only(made)
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG301", "error", 1, num_steps - 1)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG301",
+        "error",
+        1,
+        num_steps - 1,
+    )
     assert finding.parameters == tuple(parameter.name for parameter in made.parameters)
     assert "SG301" not in codes(cut(made, [2])[0])
     assert codes(cut(made, [3])[0]) == ["SG301"]
@@ -67,12 +74,20 @@ def test_a_step_without_a_backward_is_another_fault() -> None:
     assert codes(with_carried(np.arange(20) % 3 != 0, flags=flags)) == []
 
 
-def two_optimizers(carried: tuple[bool, bool], same_iteration: bool, same_line: bool = False) -> Block:
+def two_optimizers(
+    carried: tuple[bool, bool], same_iteration: bool, same_line: bool = False
+) -> Block:
     """Two networks, step by step or in turn."""
     num_steps = 40
-    parameters = tuple(replace(each, optimizer=column // 2) for column, each in enumerate(make_parameters(4)))
+    parameters = tuple(
+        replace(each, optimizer=column // 2) for column, each in enumerate(make_parameters(4))
+    )
     turn = np.zeros(num_steps, int) if same_iteration else np.arange(num_steps) % 2
-    own = np.full((num_steps, 4), True) if same_iteration else turn[:, None] == (np.arange(4) // 2)[None]
+    own = (
+        np.full((num_steps, 4), True)
+        if same_iteration
+        else turn[:, None] == (np.arange(4) // 2)[None]
+    )
     events = [
         event(EventKind.STEP, row, site=0 if same_line else optimizer, optimizer=optimizer)
         for row in range(num_steps)
@@ -116,11 +131,16 @@ def test_a_parameter_that_comes_later_joins_the_finding() -> None:
     carried[1:, :2] = 1
     carried[20:, 2] = 1
     finding = only(with_carried(carried))
-    assert (finding.first_step, finding.parameters) == (1, ("net.0.weight", "net.0.bias", "net.1.weight"))
+    assert (finding.first_step, finding.parameters) == (
+        1,
+        ("net.0.weight", "net.0.bias", "net.1.weight"),
+    )
 
 
 def test_it_explains_what_follows_from_it() -> None:
-    norms = np.concatenate([np.ones((5, 6)), 10.0 ** np.arange(30)[:, None] * np.ones((1, 6)), np.full((5, 6), np.nan)])
+    norms = np.concatenate(
+        [np.ones((5, 6)), 10.0 ** np.arange(30)[:, None] * np.ones((1, 6)), np.full((5, 6), np.nan)]
+    )
     carried = np.broadcast_to((np.arange(40) > 0)[:, None], (40, 6))
     finding = only(block(norms, values={"carried": carried}, loss=np.arange(40.0)))
     assert (finding.code, finding.related) == ("SG301", ("SG102", "SG201"))
@@ -134,10 +154,17 @@ def test_what_was_there_before_it_is_not_explained() -> None:
 
 
 def test_too_few_steps_are_not_evaluated() -> None:
-    assert status(with_carried(np.zeros(2)), "SG301").reason.render() == "needs 3 steps of one optimizer, has 2"
+    assert (
+        status(with_carried(np.zeros(2)), "SG301").reason.render()
+        == "needs 3 steps of one optimizer, has 2"
+    )
 
 
 def test_a_record_without_the_statistic_is_not_evaluated() -> None:
     made = block(np.ones((10, 2)))
-    made = replace(made, values={name: values for name, values in made.values.items() if name != "carried"})
-    assert status(made, "SG301").reason.render() == "needs statistics that were not recorded: carried"
+    made = replace(
+        made, values={name: values for name, values in made.values.items() if name != "carried"}
+    )
+    assert (
+        status(made, "SG301").reason.render() == "needs statistics that were not recorded: carried"
+    )

@@ -24,7 +24,12 @@ def only(calls: str, **options: object) -> Finding:
 def test_clearing_between_backward_and_step_is_found_in_the_second_step(num_steps: int) -> None:
     made = stream("b z s " * num_steps)
     (finding,), _ = result([made])
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG302", "error", 0, num_steps - 1)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG302",
+        "error",
+        0,
+        num_steps - 1,
+    )
     assert finding.where == at("z")
     assert codes(cut(made, [2])[0]) == ["SG302"]
     assert "zero_grad at train.py:11 clears what backward at train.py:12" in finding.cause.render()
@@ -61,7 +66,9 @@ def test_now_and_then_is_found_when_it_is_often() -> None:
 
 
 @given(alphabet, st.lists(st.integers(1, 30), max_size=6), st.sampled_from([1.0, 0.25]))
-def test_any_loop_comes_to_the_same_however_it_is_cut(calls: str, positions: list[int], total: float) -> None:
+def test_any_loop_comes_to_the_same_however_it_is_cut(
+    calls: str, positions: list[int], total: float
+) -> None:
     made = stream(calls, total=total)
     for rules in ((ZeroGradBeforeStep,), (StepWithoutBackward, ClipWithoutEffect, PartialWindow)):
         whole = result([made], rules=rules)

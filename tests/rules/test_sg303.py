@@ -15,10 +15,17 @@ def only(calls: str) -> Finding:
 
 
 @given(st.integers(1, 60), st.integers(0, 60))
-def test_a_gradient_that_is_used_again_is_found_at_once_and_once_is_enough(before: int, after: int) -> None:
+def test_a_gradient_that_is_used_again_is_found_at_once_and_once_is_enough(
+    before: int, after: int
+) -> None:
     made = stream("z b s " * before + "s " + "z b s " * after)
     (finding,), _ = result([made])
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG303", "error", before, before)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG303",
+        "error",
+        before,
+        before,
+    )
     assert finding.where == at("s")
     assert codes(cut(made, [before + 1])[0]) == ["SG303"]
     assert "without a backward since the step before" in finding.cause.render()

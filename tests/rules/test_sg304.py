@@ -21,9 +21,17 @@ def only(made: Block) -> Finding:
 def test_a_clip_after_the_step_is_found_in_the_third_window(num_steps: int) -> None:
     made = stream("z b s c " * num_steps, norm=3.0)
     finding = only(made)
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG304", "error", 1, num_steps - 1)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG304",
+        "error",
+        1,
+        num_steps - 1,
+    )
     assert finding.where == at("c")
-    assert "the clip at train.py:14 comes after optimizer.step() at train.py:15" in finding.cause.render()
+    assert (
+        "the clip at train.py:14 comes after optimizer.step() at train.py:15"
+        in finding.cause.render()
+    )
     assert codes(cut(made, [3])[0]) == ["SG304"]
 
 
@@ -31,7 +39,9 @@ def test_a_clip_before_backward_is_found() -> None:
     finding = only(stream("z c b s " * 10, norm=3.0))
     assert (finding.code, finding.first_step) == ("SG304", 0)
     assert "comes before backward at train.py:12 has computed a gradient" in finding.cause.render()
-    assert finding.excerpt.splitlines()[1] == "torch.nn.utils.clip_grad_norm_(model.parameters(), 1)"
+    assert (
+        finding.excerpt.splitlines()[1] == "torch.nn.utils.clip_grad_norm_(model.parameters(), 1)"
+    )
 
 
 @pytest.mark.parametrize("loop", ["c b c b s z ", "b s c z ", "b s z c "])

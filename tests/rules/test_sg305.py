@@ -23,14 +23,26 @@ def scaled(loop: str, limit: float = 1.0, scale: float = 65536.0, num_steps: int
 
 
 @given(scales, st.sampled_from([0.1, 1.0, 5.0]))
-def test_a_clip_of_scaled_gradients_is_found_in_the_second_step_whatever_the_scale(scale: float, limit: float) -> None:
+def test_a_clip_of_scaled_gradients_is_found_in_the_second_step_whatever_the_scale(
+    scale: float, limit: float
+) -> None:
     made = scaled("z b c s ", limit, scale)
     (finding,), _ = result([made])
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG305", "error", 0, 9)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG305",
+        "error",
+        0,
+        9,
+    )
     assert finding.where == at("c")
-    assert [(each.statistic, each.value) for each in finding.evidence] == [("scale", scale), ("clip_norm", 0.5)]
+    assert [(each.statistic, each.value) for each in finding.evidence] == [
+        ("scale", scale),
+        ("clip_norm", 0.5),
+    ]
     assert codes(cut(made, [2])[0]) == ["SG305"]
-    assert result(row_by_row([made]), rules=(ClipBeforeUnscale,)) == result([made], rules=(ClipBeforeUnscale,))
+    assert result(row_by_row([made]), rules=(ClipBeforeUnscale,)) == result(
+        [made], rules=(ClipBeforeUnscale,)
+    )
 
 
 def test_it_says_what_to_insert() -> None:

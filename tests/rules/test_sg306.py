@@ -26,10 +26,17 @@ def marked(made: Block, step_flags: int = 0, row_flags: int = 0) -> Block:
 def test_a_step_on_scaled_gradients_is_found_at_once(scale: float, num_steps: int) -> None:
     made = stream("z b s " * num_steps, scale=scale)
     (finding,), _ = result([made])
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG306", "error", 0, num_steps - 1)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG306",
+        "error",
+        0,
+        num_steps - 1,
+    )
     assert (finding.where, finding.evidence[0].value) == (at("s"), scale)
     assert codes(cut(made, [1])[0]) == ["SG306"]
-    assert result(row_by_row([made]), rules=(StepWithoutUnscale,)) == result([made], rules=(StepWithoutUnscale,))
+    assert result(row_by_row([made]), rules=(StepWithoutUnscale,)) == result(
+        [made], rules=(StepWithoutUnscale,)
+    )
 
 
 def test_it_says_what_to_call_instead() -> None:

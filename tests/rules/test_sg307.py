@@ -21,14 +21,23 @@ def only(*args: int, **options: object) -> Finding:
 
 
 @given(st.integers(2, 12), st.integers(3, 10), st.integers(2, 4096))
-def test_means_that_are_not_divided_are_found_in_the_third_window(num: int, windows: int, count: int) -> None:
+def test_means_that_are_not_divided_are_found_in_the_third_window(
+    num: int, windows: int, count: int
+) -> None:
     made = accumulated(num, windows, count=count)
     (finding,), _ = result([made])
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG307", "warning", 0, windows - 1)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG307",
+        "warning",
+        0,
+        windows - 1,
+    )
     assert (finding.where, finding.excerpt) == (at("b"), f"(loss / {num}).backward()")
     assert codes(cut(made, [3])[0]) == ["SG307"]
     assert codes(cut(made, [2])[0]) == []
-    assert result(row_by_row([made]), rules=(AccumulationNotScaled,)) == result([made], rules=(AccumulationNotScaled,))
+    assert result(row_by_row([made]), rules=(AccumulationNotScaled,)) == result(
+        [made], rules=(AccumulationNotScaled,)
+    )
 
 
 @given(st.integers(2, 12), st.floats(0.8, 1.0))
@@ -55,17 +64,23 @@ def test_a_gradient_that_is_divided_by_hand_is_healthy() -> None:
 @given(st.integers(0, 2**31), st.integers(2, 8))
 def test_losses_that_keep_to_their_own_levels_are_tasks_and_healthy(seed: int, num: int) -> None:
     levels = 2.3 * 0.3 ** np.arange(num)
-    losses = (levels[None] * (1 + 0.02 * np.random.default_rng(seed).normal(size=(20, num)))).ravel()
+    losses = (
+        levels[None] * (1 + 0.02 * np.random.default_rng(seed).normal(size=(20, num)))
+    ).ravel()
     assert codes(accumulated(num, 20, loss=losses.tolist())) == []
 
 
 @given(st.integers(0, 2**31), st.integers(2, 8))
 def test_losses_that_scatter_are_micro_batches(seed: int, num: int) -> None:
-    losses = 2.3 * 0.97 ** np.arange(20 * num) * np.random.default_rng(seed).uniform(0.8, 1.2, 20 * num)
+    losses = (
+        2.3 * 0.97 ** np.arange(20 * num) * np.random.default_rng(seed).uniform(0.8, 1.2, 20 * num)
+    )
     assert codes(accumulated(num, 20, loss=losses.tolist())) == ["SG307"]
 
 
-@pytest.mark.parametrize(("count", "words"), [(float("nan"), "the graph does not show"), (1.0, "single samples")])
+@pytest.mark.parametrize(
+    ("count", "words"), [(float("nan"), "the graph does not show"), (1.0, "single samples")]
+)
 def test_what_is_not_sure_is_a_note(count: float, words: str) -> None:
     finding = only(4, count=count)
     assert finding.severity == "info"

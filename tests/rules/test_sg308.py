@@ -23,29 +23,44 @@ def epochs(whole: int, left: str, num: int = 3, steps: int = 4) -> str:
 
 
 @given(wholes, st.data())
-def test_what_is_thrown_away_is_found_in_the_first_window_of_the_next_epoch(whole: int, data: st.DataObject) -> None:
+def test_what_is_thrown_away_is_found_in_the_first_window_of_the_next_epoch(
+    whole: int, data: st.DataObject
+) -> None:
     left = data.draw(st.integers(1, whole - 1))
     made = stream(epochs(whole, "b " * left + "z "), total=1 / whole)
     finding = only(made)
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG308", "warning", 4, 8)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG308",
+        "warning",
+        4,
+        8,
+    )
     assert (finding.where, finding.evidence[0].value) == (at("z"), left)
     assert f"if (i + 1) % {whole} == 0 or i + 1 == len(loader):" in finding.excerpt
-    assert result(row_by_row([made]), rules=(PartialWindow,)) == result([made], rules=(PartialWindow,))
+    assert result(row_by_row([made]), rules=(PartialWindow,)) == result(
+        [made], rules=(PartialWindow,)
+    )
     assert codes(cut(made, [5])[0]) == ["SG308"]
 
 
 @given(wholes, st.data(), st.booleans())
-def test_what_leaks_into_the_next_epoch_is_found(whole: int, data: st.DataObject, known: bool) -> None:
+def test_what_leaks_into_the_next_epoch_is_found(
+    whole: int, data: st.DataObject, known: bool
+) -> None:
     left = data.draw(st.integers(1, whole - 1))
     made = stream(epochs(whole, "b " * left), total=1 / whole if known else float("nan"))
     finding = next(each for each in result([made])[0] if each.code == "SG308")
     assert (finding.first_step, finding.where) == (4, at("s"))
     assert f"{left} of them, leaked into it" in finding.cause.render()
-    assert result(row_by_row([made]), rules=(PartialWindow,)) == result([made], rules=(PartialWindow,))
+    assert result(row_by_row([made]), rules=(PartialWindow,)) == result(
+        [made], rules=(PartialWindow,)
+    )
 
 
 @given(wholes, st.data())
-def test_a_short_window_that_is_scaled_as_a_whole_one_is_found_when_training_goes_on(whole: int, data: st.DataObject) -> None:
+def test_a_short_window_that_is_scaled_as_a_whole_one_is_found_when_training_goes_on(
+    whole: int, data: st.DataObject
+) -> None:
     left = data.draw(st.integers(1, whole - 1))
     made = stream(epochs(whole, "b " * left + "s z "), total=1 / whole)
     finding = only(made)
@@ -63,7 +78,9 @@ def test_a_first_window_that_is_short_is_found_in_the_third(whole: int) -> None:
 
 
 @given(wholes, st.data())
-def test_a_short_window_that_is_scaled_by_its_own_size_is_healthy(whole: int, data: st.DataObject) -> None:
+def test_a_short_window_that_is_scaled_by_its_own_size_is_healthy(
+    whole: int, data: st.DataObject
+) -> None:
     left = data.draw(st.integers(1, whole - 1))
     totals = ([1 / whole] * whole * 4 + [1 / left] * left) * 3
     assert codes(stream(epochs(whole, "b " * left + "s z "), total=totals)) == []
@@ -91,9 +108,16 @@ def test_clearing_after_a_bad_loss_is_healthy() -> None:
 
 def test_what_is_left_at_the_end_is_a_note() -> None:
     made = stream(epochs(4, ""), total=1 / 4)
-    finding = only(made, (note(kind="tail", iteration=12, count=3, optimizer=0, where="train.py:12"),))
+    finding = only(
+        made, (note(kind="tail", iteration=12, count=3, optimizer=0, where="train.py:12"),)
+    )
     assert (finding.code, finding.severity, finding.where) == ("SG308", "info", "train.py:12")
-    assert result([made], notes=(note(kind="tail", iteration=12, count=4, optimizer=0, where=at("b")),))[0] == ()
+    assert (
+        result(
+            [made], notes=(note(kind="tail", iteration=12, count=4, optimizer=0, where=at("b")),)
+        )[0]
+        == ()
+    )
 
 
 def test_two_steps_are_not_evaluated() -> None:

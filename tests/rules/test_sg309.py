@@ -10,10 +10,17 @@ from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.rules.stream import at, stream
 
 
-def accumulated(counts: list[float], windows: int = 8, total: float | None = None, **options: object) -> Block:
+def accumulated(
+    counts: list[float], windows: int = 8, total: float | None = None, **options: object
+) -> Block:
     """Mean losses over these counts in each window."""
     num = len(counts)
-    return stream(("b " * num + "s z ") * windows, count=counts * windows, total=1 / num if total is None else total, **options)  # type: ignore[arg-type]
+    return stream(
+        ("b " * num + "s z ") * windows,
+        count=counts * windows,
+        total=1 / num if total is None else total,
+        **options,
+    )  # type: ignore[arg-type]
 
 
 def only(made: Block) -> Finding:
@@ -22,14 +29,27 @@ def only(made: Block) -> Finding:
 
 
 @given(st.permutations([8.0, 20.0, 240.0, 48.0]), st.integers(3, 8))
-def test_a_mean_of_unequal_means_is_found_in_the_third_window(counts: list[float], windows: int) -> None:
+def test_a_mean_of_unequal_means_is_found_in_the_third_window(
+    counts: list[float], windows: int
+) -> None:
     made = accumulated(counts, windows)
     finding = only(made)
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG309", "warning", 0, windows - 1)
-    assert (finding.where, finding.evidence[0].value, finding.evidence[0].limit) == (at("b"), 240, 8)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG309",
+        "warning",
+        0,
+        windows - 1,
+    )
+    assert (finding.where, finding.evidence[0].value, finding.evidence[0].limit) == (
+        at("b"),
+        240,
+        8,
+    )
     assert "weighs 30 times" in finding.cause.render()
     assert codes(cut(made, [3])[0]) == ["SG309"]
-    assert result(row_by_row([made]), rules=(UnevenAccumulation,)) == result([made], rules=(UnevenAccumulation,))
+    assert result(row_by_row([made]), rules=(UnevenAccumulation,)) == result(
+        [made], rules=(UnevenAccumulation,)
+    )
 
 
 @given(st.lists(st.floats(100, 190), min_size=2, max_size=6))
@@ -43,7 +63,10 @@ def test_dividing_by_the_tokens_of_the_window_is_healthy(counts: list[float]) ->
     assert codes(accumulated(counts, total=totals)) == []  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("options", [{"total": 1.0, "backward_flags": EventFlag.SUMMED}, {"backward_flags": EventFlag.SHARED}])
+@pytest.mark.parametrize(
+    "options",
+    [{"total": 1.0, "backward_flags": EventFlag.SUMMED}, {"backward_flags": EventFlag.SHARED}],
+)
 def test_sums_and_several_losses_are_healthy(options: dict[str, object]) -> None:
     assert "SG309" not in codes(accumulated([8.0, 20.0, 240.0], **options))  # type: ignore[arg-type]
 

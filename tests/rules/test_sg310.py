@@ -21,20 +21,39 @@ def only(made: Block) -> Finding:
 
 
 @given(factors, st.integers(1, 5), st.integers(3, 8))
-def test_dividing_the_gradient_of_a_mean_is_found_in_the_third_step(factor: float, num: int, windows: int) -> None:
+def test_dividing_the_gradient_of_a_mean_is_found_in_the_third_step(
+    factor: float, num: int, windows: int
+) -> None:
     made = stream(("b " * num + "s z ") * windows, total=1 / num, changed=factor)
     finding = only(made)
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG310", "warning", 0, windows - 1)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG310",
+        "warning",
+        0,
+        windows - 1,
+    )
     assert finding.evidence[0].value == pytest.approx(factor * finding.evidence[0].limit, rel=1e-6)
     assert finding.where == at("s")
     assert codes(cut(made, [3])[0]) == ["SG310"]
-    assert result(row_by_row([made]), rules=(GradientRescaled,)) == result([made], rules=(GradientRescaled,))
+    assert result(row_by_row([made]), rules=(GradientRescaled,)) == result(
+        [made], rules=(GradientRescaled,)
+    )
 
 
 @given(st.integers(2, 8))
 def test_what_makes_one_mean_of_a_sum_is_healthy(num: int) -> None:
     assert codes(stream(("b " * num + "s z ") * 8, total=1.0, changed=1 / num)) == []
-    assert codes(stream(("b " * num + "s z ") * 8, total=32.0, changed=1 / 32, backward_flags=EventFlag.SUMMED)) == []
+    assert (
+        codes(
+            stream(
+                ("b " * num + "s z ") * 8,
+                total=32.0,
+                changed=1 / 32,
+                backward_flags=EventFlag.SUMMED,
+            )
+        )
+        == []
+    )
 
 
 def test_a_sign_that_is_turned_is_healthy() -> None:
@@ -64,7 +83,10 @@ def test_a_loss_that_is_divided_twice_is_found(num: int) -> None:
 
 
 def test_a_mean_that_is_divided_by_the_batch_size_is_found() -> None:
-    assert "is divided by 64 again" in only(stream("b s z " * 5, count=64, total=1 / 64)).cause.render()
+    assert (
+        "is divided by 64 again"
+        in only(stream("b s z " * 5, count=64, total=1 / 64)).cause.render()
+    )
 
 
 @pytest.mark.parametrize("total", [0.5, 0.1, 3.0])

@@ -25,14 +25,30 @@ NAMES = [f"net.{layer}.weight" for layer in range(6)]
 def parameters(*forgotten: int, **changes: object) -> tuple[Parameter, ...]:
     """Six layers in order, some of which no optimizer holds."""
     made = make_parameters(names=NAMES)
-    return tuple(replace(each, optimizer=None, group=None, **changes) if column in forgotten else each for column, each in enumerate(made))  # type: ignore[arg-type]
+    return tuple(
+        replace(each, optimizer=None, group=None, **changes) if column in forgotten else each
+        for column, each in enumerate(made)
+    )  # type: ignore[arg-type]
 
 
-def made(listed: tuple[Parameter, ...], num_steps: int = 30, weights: np.ndarray | None = None, **options: object) -> Block:
+def made(
+    listed: tuple[Parameter, ...],
+    num_steps: int = 30,
+    weights: np.ndarray | None = None,
+    **options: object,
+) -> Block:
     norms = np.ones((num_steps, len(listed)))
     sample_rows = list(range(0, num_steps, 10))
-    steady = np.ones((len(sample_rows), len(listed))) if weights is None else weights[: len(sample_rows)]
-    return block(norms, parameters=listed, sample_rows=sample_rows, samples={"weight_norm": steady}, **options)  # type: ignore[arg-type]
+    steady = (
+        np.ones((len(sample_rows), len(listed))) if weights is None else weights[: len(sample_rows)]
+    )
+    return block(
+        norms,
+        parameters=listed,
+        sample_rows=sample_rows,
+        samples={"weight_norm": steady},
+        **options,
+    )  # type: ignore[arg-type]
 
 
 def only(given: Block) -> Finding:
@@ -41,13 +57,22 @@ def only(given: Block) -> Finding:
 
 
 @given(st.sets(st.integers(0, 4), min_size=1), st.integers(11, 40))
-def test_what_no_optimizer_holds_is_found_in_the_order_of_execution(forgotten: set[int], num_steps: int) -> None:
+def test_what_no_optimizer_holds_is_found_in_the_order_of_execution(
+    forgotten: set[int], num_steps: int
+) -> None:
     given_ = made(parameters(*forgotten), num_steps)
     finding = only(given_)
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG401", "error", 0, num_steps - 1)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG401",
+        "error",
+        0,
+        num_steps - 1,
+    )
     assert finding.parameters == tuple(NAMES[column] for column in sorted(forgotten))
     assert codes(cut(given_, [11])[0]) == ["SG401"]
-    assert result(row_by_row([given_]), rules=(ParameterNotOptimized,)) == result([given_], rules=(ParameterNotOptimized,))
+    assert result(row_by_row([given_]), rules=(ParameterNotOptimized,)) == result(
+        [given_], rules=(ParameterNotOptimized,)
+    )
 
 
 def test_what_a_module_does_not_register_is_said() -> None:
@@ -59,7 +84,9 @@ def test_what_a_module_does_not_register_is_said() -> None:
 def test_an_optimizer_of_another_model_is_said() -> None:
     stale = make_parameters(names=["optimizer.0", "optimizer.1"])
     listed = (*parameters(*range(6)), *stale)
-    state = np.where(np.array([each.optimizer is None for each in listed]), State.FINITE, State.ABSENT)
+    state = np.where(
+        np.array([each.optimizer is None for each in listed]), State.FINITE, State.ABSENT
+    )
     stepping = made(listed, state=np.tile(state, (30, 1)), flags=StepFlag.NO_BACKWARD)
     events = stepping.events.copy()
     events["touched"][events["kind"] == EventKind.BACKWARD] = 0
@@ -71,18 +98,33 @@ def test_an_optimizer_of_another_model_is_said() -> None:
 def astray(num_steps: int = 30, flags: int = StepFlag.NO_BACKWARD) -> Block:
     """An optimizer that steps on nothing, and a model that only the script itself may update."""
     held = make_parameters(names=["optimizer.0", "optimizer.1"])
-    listed = (*(replace(each, optimizer=1) for each in parameters()), *(replace(each, depth=None) for each in held))
-    state = np.where(np.array([each.optimizer == 1 for each in listed]), State.NOT_MEASURED, State.ABSENT)
+    listed = (
+        *(replace(each, optimizer=1) for each in parameters()),
+        *(replace(each, depth=None) for each in held),
+    )
+    state = np.where(
+        np.array([each.optimizer == 1 for each in listed]), State.NOT_MEASURED, State.ABSENT
+    )
     stepping = made(listed, num_steps, state=np.tile(state, (num_steps, 1)), flags=flags)
     events = stepping.events.copy()
     events["touched"][events["kind"] == EventKind.BACKWARD] = 0
-    return replace(stepping, events=events, optimizers=(Optimizer(0, "SGD", "optimizer"), Optimizer(1, "", "by hand")))
+    return replace(
+        stepping,
+        events=events,
+        optimizers=(Optimizer(0, "SGD", "optimizer"), Optimizer(1, "", "by hand")),
+    )
 
 
 def test_a_model_that_no_optimizer_has_ever_heard_of_is_found() -> None:
     finding = only(astray())
-    assert (finding.code, finding.related, finding.parameters) == ("SG401", ("SG402",), tuple(NAMES))
-    assert result(row_by_row([astray()]), rules=(ParameterNotOptimized,)) == result([astray()], rules=(ParameterNotOptimized,))
+    assert (finding.code, finding.related, finding.parameters) == (
+        "SG401",
+        ("SG402",),
+        tuple(NAMES),
+    )
+    assert result(row_by_row([astray()]), rules=(ParameterNotOptimized,)) == result(
+        [astray()], rules=(ParameterNotOptimized,)
+    )
     assert codes(astray(5)) == ["SG401"]
     assert "SG401" not in codes(astray(flags=StepFlag.NO_BACKWARD | StepFlag.BY_HAND))
 

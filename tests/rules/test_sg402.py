@@ -13,13 +13,23 @@ from seismograd.schema import Block, Finding, Parameter, State, StepFlag
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.synthetic import block, make_parameters
 
-NAMES = ["encoder.0.weight", "encoder.0.bias", "encoder.2.weight", "encoder.2.bias", "head.weight", "head.bias"]
+NAMES = [
+    "encoder.0.weight",
+    "encoder.0.bias",
+    "encoder.2.weight",
+    "encoder.2.bias",
+    "head.weight",
+    "head.bias",
+]
 
 
-def made(absent: Sequence[int], num_steps: int = 40, names: Sequence[str] = NAMES, **options: object) -> Block:
+def made(
+    absent: Sequence[int], num_steps: int = 40, names: Sequence[str] = NAMES, **options: object
+) -> Block:
     """A run in which these parameters never get a gradient and no graph shows them."""
     parameters: tuple[Parameter, ...] = tuple(
-        replace(each, depth=None) if column in absent else each for column, each in enumerate(make_parameters(names=names))
+        replace(each, depth=None) if column in absent else each
+        for column, each in enumerate(make_parameters(names=names))
     )
     state = np.full((num_steps, len(names)), State.FINITE)
     state[:, list(absent)] = State.ABSENT
@@ -35,11 +45,21 @@ def only(given_: Block) -> Finding:
 def test_a_cut_is_found_and_named(num_absent: int, num_steps: int) -> None:
     given_ = made(range(num_absent), num_steps)
     finding = only(given_)
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG402", "error", 0, num_steps - 1)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG402",
+        "error",
+        0,
+        num_steps - 1,
+    )
     assert finding.parameters == tuple(NAMES[:num_absent])
-    assert f"between {NAMES[num_absent - 1]} and {NAMES[num_absent]} the graph is cut" in finding.cause.render()
+    assert (
+        f"between {NAMES[num_absent - 1]} and {NAMES[num_absent]} the graph is cut"
+        in finding.cause.render()
+    )
     assert codes(cut(given_, [30])[0]) == ["SG402"]
-    assert result(row_by_row([given_]), rules=(NoGradient,)) == result([given_], rules=(NoGradient,))
+    assert result(row_by_row([given_]), rules=(NoGradient,)) == result(
+        [given_], rules=(NoGradient,)
+    )
 
 
 def test_an_optimizer_none_of_whose_parameters_gets_one_is_found() -> None:
@@ -48,7 +68,11 @@ def test_an_optimizer_none_of_whose_parameters_gets_one_is_found() -> None:
 
 def test_a_layer_that_is_not_used_is_a_warning_at_the_end() -> None:
     finding = only(made([2, 3]))
-    assert (finding.code, finding.severity, finding.parameters) == ("SG402", "warning", ("encoder.2.weight", "encoder.2.bias"))
+    assert (finding.code, finding.severity, finding.parameters) == (
+        "SG402",
+        "warning",
+        ("encoder.2.weight", "encoder.2.bias"),
+    )
 
 
 def test_a_short_run_is_judged_at_its_end() -> None:
@@ -99,4 +123,6 @@ def test_skipped_steps_do_not_count() -> None:
 
 
 def test_four_steps_are_not_evaluated() -> None:
-    assert status(made([0, 1], 4), "SG402").reason.render() == "needs 5 steps with a backward, has 4"
+    assert (
+        status(made([0, 1], 4), "SG402").reason.render() == "needs 5 steps with a backward, has 4"
+    )

@@ -12,14 +12,30 @@ from seismograd.schema import Block, Finding, State
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.synthetic import block, make_parameters
 
-NAMES = ["body.0.weight", "body.0.bias", "body.2.weight", "body.2.bias", "body.4.weight", "body.4.bias", "head.weight", "head.bias"]
+NAMES = [
+    "body.0.weight",
+    "body.0.bias",
+    "body.2.weight",
+    "body.2.bias",
+    "body.4.weight",
+    "body.4.bias",
+    "head.weight",
+    "head.bias",
+]
 
 
-def made(frozen: tuple[str, ...], num_steps: int = 20, names: list[str] = NAMES, **changes: object) -> Block:
+def made(
+    frozen: tuple[str, ...], num_steps: int = 20, names: list[str] = NAMES, **changes: object
+) -> Block:
     """A run in which the parameters that begin like one of these are frozen."""
-    parameters = tuple(replace(p, trainable=not p.name.startswith(frozen)) if frozen else p for p in make_parameters(names=names))
+    parameters = tuple(
+        replace(p, trainable=not p.name.startswith(frozen)) if frozen else p
+        for p in make_parameters(names=names)
+    )
     parameters = tuple(replace(p, depth=p.depth if p.trainable else None) for p in parameters)
-    state = np.tile([State.FINITE if p.trainable else State.ABSENT for p in parameters], (num_steps, 1))
+    state = np.tile(
+        [State.FINITE if p.trainable else State.ABSENT for p in parameters], (num_steps, 1)
+    )
     return block(np.ones(state.shape), **{"parameters": parameters, "state": state, **changes})  # type: ignore[arg-type]
 
 
@@ -33,11 +49,18 @@ def only(given_: Block) -> Finding:
 def test_a_frozen_layer_behind_trained_ones_is_found(frozen: str, num_steps: int) -> None:
     given_ = made((frozen,), num_steps)
     finding = only(given_)
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG403", "warning", 0, num_steps - 1)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG403",
+        "warning",
+        0,
+        num_steps - 1,
+    )
     assert finding.parameters == (f"{frozen}.weight", f"{frozen}.bias")
     assert finding.excerpt == f"model.{frozen}.requires_grad_(True)"
     assert codes(cut(given_, [10])[0]) == ["SG403"]
-    assert result(row_by_row([given_]), rules=(FrozenParameter,)) == result([given_], rules=(FrozenParameter,))
+    assert result(row_by_row([given_]), rules=(FrozenParameter,)) == result(
+        [given_], rules=(FrozenParameter,)
+    )
 
 
 @pytest.mark.parametrize("frozen", [("body.0",), ("body",), ("body.0", "body.2"), ()])
@@ -53,7 +76,9 @@ def test_a_frozen_copy_is_healthy() -> None:
 @pytest.mark.parametrize("kind", ["LayerNorm", "BatchNorm2d", "Embedding", "Adapted"])
 def test_other_modules_may_be_frozen(kind: str) -> None:
     given_ = made(("head",))
-    parameters = tuple(replace(p, module=kind) if p.name.startswith("head") else p for p in given_.parameters)
+    parameters = tuple(
+        replace(p, module=kind) if p.name.startswith("head") else p for p in given_.parameters
+    )
     assert codes(replace(given_, parameters=parameters)) == []
 
 
@@ -76,7 +101,9 @@ def test_what_is_frozen_only_for_a_time_is_healthy() -> None:
 
 def test_a_flag_on_a_module_that_does_nothing_is_found() -> None:
     given_ = made(())
-    parameters = tuple(replace(p, frozen_in_name=p.name.startswith("body")) for p in given_.parameters)
+    parameters = tuple(
+        replace(p, frozen_in_name=p.name.startswith("body")) for p in given_.parameters
+    )
     finding = only(replace(given_, parameters=parameters))
     assert (finding.code, len(finding.parameters)) == ("SG403", 6)
     assert finding.excerpt == "body.requires_grad_(False)  # instead of .requires_grad = False"
@@ -90,5 +117,8 @@ def test_a_short_run_is_judged_at_its_end() -> None:
 def test_an_encoder_before_a_frozen_decoder_is_healthy() -> None:
     names = [f"{part}.{layer}.weight" for part in ("encoder", "decoder") for layer in (0, 2)]
     shapes = [(32, 64), (16, 32), (32, 16), (64, 32)]
-    parameters = tuple(replace(p, trainable=p.name.startswith("encoder")) for p in make_parameters(names=names, shapes=shapes))
+    parameters = tuple(
+        replace(p, trainable=p.name.startswith("encoder"))
+        for p in make_parameters(names=names, shapes=shapes)
+    )
     assert codes(made((), names=names, parameters=parameters)) == []

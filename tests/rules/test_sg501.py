@@ -13,18 +13,37 @@ from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.synthetic import block, event, ordinary_events
 
 
-def clipped(ratios: np.ndarray, limit: float = 1.0, update: float = 1e-5, kind: str = "SGD", scale: float = 1.0) -> Block:
+def clipped(
+    ratios: np.ndarray,
+    limit: float = 1.0,
+    update: float = 1e-5,
+    kind: str = "SGD",
+    scale: float = 1.0,
+) -> Block:
     """Steps whose norm is this many times the limit."""
     norm = ratios * limit * scale
     coefficient = np.minimum(1, limit * scale / norm)
     events = ordinary_events(len(ratios))
     for row in reversed(range(len(ratios))):
         events.insert(
-            3 * row + 2, event(EventKind.CLIP, row, value=norm[row], limit=limit * scale, site=1, optimizer=0, touched=1, detail=1)
+            3 * row + 2,
+            event(
+                EventKind.CLIP,
+                row,
+                value=norm[row],
+                limit=limit * scale,
+                site=1,
+                optimizer=0,
+                touched=1,
+                detail=1,
+            ),
         )
     return block(
         np.repeat(norm[:, None] / 2, 4, axis=1),
-        values={"update_ratio": np.full((len(ratios), 4), update), "applied_norm": np.repeat((norm * coefficient)[:, None] / 2, 4, axis=1)},
+        values={
+            "update_ratio": np.full((len(ratios), 4), update),
+            "applied_norm": np.repeat((norm * coefficient)[:, None] / 2, 4, axis=1),
+        },
         clip_norm=norm,
         clip_limit=limit * scale,
         clip_coefficient=coefficient,
@@ -45,17 +64,27 @@ noise = np.random.default_rng(0).uniform(0.5, 2.0, 200)
 
 
 @given(st.floats(50, 1e6), st.sampled_from([1e-3, 1.0, 1e3]), st.integers(30, 60))
-def test_a_limit_far_below_the_norm_is_found_whatever_the_scale(ratio: float, scale: float, num_steps: int) -> None:
+def test_a_limit_far_below_the_norm_is_found_whatever_the_scale(
+    ratio: float, scale: float, num_steps: int
+) -> None:
     made = clipped(ratio * noise[:num_steps], scale=scale)
     finding = only(made)
-    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == ("SG501", "warning", 0, num_steps - 1)
+    assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
+        "SG501",
+        "warning",
+        0,
+        num_steps - 1,
+    )
     assert finding.where == "train.py:11"
     assert result(cut(made, [30])[:1], rules=ALONE)[0]
     assert result(row_by_row([made]), rules=ALONE) == result([made], rules=ALONE)
 
 
 def test_it_says_what_the_learning_rate_really_is() -> None:
-    assert "the learning rate of 0.1 is really one of 0.0001" in only(clipped(np.full(40, 1000.0))).cause.render()
+    assert (
+        "the learning rate of 0.1 is really one of 0.0001"
+        in only(clipped(np.full(40, 1000.0))).cause.render()
+    )
 
 
 @pytest.mark.parametrize("ratio", [0.5, 2.0, 8.0])
@@ -90,7 +119,9 @@ def test_values_that_are_nearly_all_at_the_limit_are_found() -> None:
     assert finding.severity == "warning"
     assert "values are clipped at 1" in finding.cause.render()
     assert finding.excerpt.startswith("torch.nn.utils.clip_grad_value_")
-    assert codes(replace(clipped(2 * noise[:40]), steps=_without_norm(clipped(2 * noise[:40])))) == []
+    assert (
+        codes(replace(clipped(2 * noise[:40]), steps=_without_norm(clipped(2 * noise[:40])))) == []
+    )
 
 
 def _without_norm(made: Block) -> np.ndarray:

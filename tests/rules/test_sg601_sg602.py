@@ -12,11 +12,20 @@ from seismograd.schema import PAIR_DTYPE, Block, EventFlag, EventKind, Optimizer
 from tests.rules.cutting import result
 from tests.synthetic import block, event
 
-SITES = (Site("train.py", 20, "train", "depth"), Site("train.py", 21, "train", "normals"), Site("train.py", 22, "train"))
+SITES = (
+    Site("train.py", 20, "train", "depth"),
+    Site("train.py", 21, "train", "normals"),
+    Site("train.py", 22, "train"),
+)
 
 
 def run(
-    cosine: np.ndarray, ratio: float = 1.0, *, flags: tuple[int, int] = (0, 0), turns: int = 1, sites: tuple[Site, ...] = SITES
+    cosine: np.ndarray,
+    ratio: float = 1.0,
+    *,
+    flags: tuple[int, int] = (0, 0),
+    turns: int = 1,
+    sites: tuple[Site, ...] = SITES,
 ) -> Block:
     """Two losses that are compared in each step; `turns` optimizers step in turn."""
     num = len(cosine)
@@ -24,19 +33,35 @@ def run(
     pairs["iteration"], pairs["parameter"], pairs["second"] = np.arange(num), -1, 1
     pairs["first_norm"], pairs["second_norm"], pairs["cosine"] = ratio, 1.0, cosine
     events = [
-        event(EventKind.BACKWARD, step, value=1.0, site=site, optimizer=-1, flags=flags[site]) for step in range(num) for site in (0, 1)
+        event(EventKind.BACKWARD, step, value=1.0, site=site, optimizer=-1, flags=flags[site])
+        for step in range(num)
+        for site in (0, 1)
     ]
     optimizers = tuple(Optimizer(index, "Adam", f"opt_{index}") for index in range(turns))
     optimizer = np.arange(num) % turns
-    return block(np.ones((num, 2)), pairs=pairs, events=events, sites=sites, optimizer=optimizer, optimizers=optimizers)
+    return block(
+        np.ones((num, 2)),
+        pairs=pairs,
+        events=events,
+        sites=sites,
+        optimizer=optimizer,
+        optimizers=optimizers,
+    )
 
 
 def codes(made: Block) -> list[str]:
     return [each.code for each in result([made], rules=(TaskConflict, TaskDominance))[0]]
 
 
-@given(level=st.floats(-0.95, -0.45), seed=st.integers(0, 2**32), num=st.integers(8, 60), power=st.integers(-20, 20))
-def test_gradients_that_point_apart_are_found_at_any_scale(level: float, seed: int, num: int, power: int) -> None:
+@given(
+    level=st.floats(-0.95, -0.45),
+    seed=st.integers(0, 2**32),
+    num=st.integers(8, 60),
+    power=st.integers(-20, 20),
+)
+def test_gradients_that_point_apart_are_found_at_any_scale(
+    level: float, seed: int, num: int, power: int
+) -> None:
     cosine = np.clip(level + np.random.default_rng(seed).normal(0, 0.05, num), -1, 1)
     made = run(cosine)
     for name in ("first_norm", "second_norm"):
@@ -47,8 +72,12 @@ def test_gradients_that_point_apart_are_found_at_any_scale(level: float, seed: i
 
 
 @given(level=st.floats(-0.1, 1), seed=st.integers(0, 2**32), num=st.integers(1, 60))
-def test_gradients_that_go_together_or_do_not_care_are_never_found(level: float, seed: int, num: int) -> None:
-    assert codes(run(np.clip(level + np.random.default_rng(seed).normal(0, 0.15, num), -1, 1))) == []
+def test_gradients_that_go_together_or_do_not_care_are_never_found(
+    level: float, seed: int, num: int
+) -> None:
+    assert (
+        codes(run(np.clip(level + np.random.default_rng(seed).normal(0, 0.15, num), -1, 1))) == []
+    )
 
 
 def test_a_penalty_that_comes_to_balance_is_no_conflict() -> None:
@@ -58,7 +87,9 @@ def test_a_penalty_that_comes_to_balance_is_no_conflict() -> None:
 def test_losses_of_a_discriminator_may_pull_apart() -> None:
     unnamed = (Site("gan.py", 20, "train"), Site("gan.py", 21, "train"))
     assert codes(run(np.full(30, -0.9), turns=2, sites=unnamed)) == []
-    assert codes(run(np.full(30, -0.9), turns=2, sites=unnamed, flags=(0, int(EventFlag.SHARED)))) == ["SG601"]
+    assert codes(
+        run(np.full(30, -0.9), turns=2, sites=unnamed, flags=(0, int(EventFlag.SHARED)))
+    ) == ["SG601"]
 
 
 @pytest.mark.parametrize("ratio", [100.0, 0.01, 40.0])

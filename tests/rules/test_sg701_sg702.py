@@ -1,4 +1,6 @@
-"""Replicas that drift apart and processes unlike the others, in made-up records of several processes."""
+"""Replicas that drift apart and processes unlike the others, in made-up records of several
+processes.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ def test_a_nan_on_all_processes_is_nobodys() -> None:
 
 
 @given(factor=st.floats(30, 1e6), seed=st.integers(0, 2**32), scale=st.integers(-20, 20))
-def test_one_that_is_steadily_larger_is_found_at_any_scale(factor: float, seed: int, scale: int) -> None:
+def test_one_that_is_steadily_larger_is_found_at_any_scale(
+    factor: float, seed: int, scale: int
+) -> None:
     made = ranks(30)
     made["local_norm"] = 10.0**scale * np.random.default_rng(seed).lognormal(0, 0.2, made.shape)
     made["local_norm"][:, 2] *= factor

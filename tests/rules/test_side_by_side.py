@@ -1,4 +1,6 @@
-"""Networks side by side are chains of their own: depth follows the graph of the loss, not the order in which layers are made."""
+"""Networks side by side are chains of their own: depth follows the graph of the loss, not the
+order in which layers are made.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,10 @@ class ActorCritic(nn.Module):
         nn.init.orthogonal_(self.actor[-1].weight, 0.01)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        return -F.log_softmax(self.actor(x), dim=1)[:, 0].mean() + 0.5 * (self.critic(x) - 3).square().mean()
+        return (
+            -F.log_softmax(self.actor(x), dim=1)[:, 0].mean()
+            + 0.5 * (self.critic(x) - 3).square().mean()
+        )
 
 
 class TwoTowers(nn.Module):
@@ -67,13 +72,20 @@ class TwoHeads(nn.Module):
 
 
 class Residual(nn.Module):
-    """Blocks of two convolutions each, the second with a convolution beside it that makes the sizes fit."""
+    """Blocks of two convolutions each, the second with a convolution beside it that makes the
+    sizes fit.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(1, 4, 3, padding=1)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(n, m, 3, padding=1), nn.BatchNorm2d(m), nn.ReLU(), nn.Conv2d(m, m, 3, padding=1))
+            nn.Sequential(
+                nn.Conv2d(n, m, 3, padding=1),
+                nn.BatchNorm2d(m),
+                nn.ReLU(),
+                nn.Conv2d(m, m, 3, padding=1),
+            )
             for n, m in ((4, 4), (4, 8))
         )
         self.fit = nn.Conv2d(4, 8, 1)
@@ -98,7 +110,13 @@ class Alone(nn.Module):
 
 
 def transformer() -> nn.Module:
-    return Alone(nn.TransformerEncoder(nn.TransformerEncoderLayer(WIDTH, 2, 16, batch_first=True), 2, enable_nested_tensor=False))
+    return Alone(
+        nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(WIDTH, 2, 16, batch_first=True),
+            2,
+            enable_nested_tensor=False,
+        )
+    )
 
 
 def weight_normed() -> nn.Module:
@@ -149,7 +167,9 @@ def chains(parameters: tuple[Parameter, ...]) -> list[set[str]]:
         (spectral_normed, [{"net"}], [4]),
     ],
 )
-def test_a_chain_is_what_lies_on_one_path(make: Any, expected: list[set[str]], lengths: list[int] | None) -> None:
+def test_a_chain_is_what_lies_on_one_path(
+    make: Any, expected: list[set[str]], lengths: list[int] | None
+) -> None:
     parameters = parameters_of(make)
     assert sorted(chains(parameters), key=sorted) == sorted(expected, key=sorted)
     if lengths is not None:
@@ -173,9 +193,13 @@ def test_the_generator_and_the_discriminator_behind_it_are_one_path() -> None:
     torch.manual_seed(0)
     generator, discriminator = mlp(3), mlp(3, outputs=2)
     with watched() as heard:
-        optimizers = [torch.optim.SGD(net.parameters(), lr=1e-3) for net in (generator, discriminator)]
+        optimizers = [
+            torch.optim.SGD(net.parameters(), lr=1e-3) for net in (generator, discriminator)
+        ]
         for _ in range(3):
-            for optimizer, fake in zip(optimizers, (generator, lambda z: generator(z).detach()), strict=True):
+            for optimizer, fake in zip(
+                optimizers, (generator, lambda z: generator(z).detach()), strict=True
+            ):
                 optimizer.zero_grad()
                 discriminator(fake(torch.randn(16, WIDTH))).square().mean().backward()
                 optimizer.step()
@@ -208,10 +232,28 @@ def test_what_vanishes_in_one_of_two_networks_is_found_there(tmp_path: Path) -> 
 @pytest.mark.parametrize("exploding", [0, 1])
 def test_what_explodes_in_one_of_two_networks_is_found_there(exploding: int) -> None:
     """Their layers come in turn, so that no line fits both together."""
-    made = [chain(8, 4.0 if branch == exploding else 1.0, steps=12, seed=branch) for branch in (0, 1)]
-    names = [f"{'ab'[branch]}.{layer}.{part}" for layer in range(8) for branch in (0, 1) for part in ("weight", "bias")]
+    made = [
+        chain(8, 4.0 if branch == exploding else 1.0, steps=12, seed=branch) for branch in (0, 1)
+    ]
+    names = [
+        f"{'ab'[branch]}.{layer}.{part}"
+        for layer in range(8)
+        for branch in (0, 1)
+        for part in ("weight", "bias")
+    ]
     norms = np.stack([each.reshape(12, 8, 2) for each in made], axis=2).reshape(12, 32)
-    parameters = [replace(each, branch="ab".index(each.name[0])) for each in make_parameters(names=names)]
-    findings, _ = result([block(norms, parameters=parameters, lr=1e-9, optimizers=(Optimizer(0, "Adam", "optimizer"),))])
+    parameters = [
+        replace(each, branch="ab".index(each.name[0])) for each in make_parameters(names=names)
+    ]
+    findings, _ = result(
+        [
+            block(
+                norms,
+                parameters=parameters,
+                lr=1e-9,
+                optimizers=(Optimizer(0, "Adam", "optimizer"),),
+            )
+        ]
+    )
     found = next(each for each in findings if each.code == "SG102")
     assert all(name.startswith("ab"[exploding]) for name in found.parameters)

@@ -1,4 +1,6 @@
-"""Which rules look, and with which thresholds: what may be said, and what is refused with a mend."""
+"""Which rules look, and with which thresholds: what may be said, and what is refused with a
+mend.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from seismograd.settings.rule_selection import RuleSelection, select_rules, rule_names, threshold_fields
-from seismograd.settings.project_file import read_settings
+from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.errors import SeismogradError
 from seismograd.rules import RULES
-from seismograd.diagnosis.selected_rules import selected_rules
+from seismograd.settings.project_file import read_settings
+from seismograd.settings.rule_selection import (
+    RuleSelection,
+    rule_names,
+    select_rules,
+    threshold_fields,
+)
 
 
 def codes(selection: RuleSelection) -> list[str]:
@@ -26,14 +33,24 @@ def test_the_rules_are_known_without_loading_them() -> None:
 def test_codes_their_beginnings_and_names_select_and_ignore() -> None:
     everything = [rule.code for rule in RULES]
     assert codes(select_rules()) == everything
-    assert codes(select_rules(["sg3"], ["SG301"])) == [code for code in everything if code.startswith("SG3") and code != "SG301"]
+    assert codes(select_rules(["sg3"], ["SG301"])) == [
+        code for code in everything if code.startswith("SG3") and code != "SG301"
+    ]
     assert codes(select_rules(["vanishing-gradient, SG201"])) == ["SG101", "SG201"]
-    assert codes(select_rules(ignore=["SG1,SG2"])) == [code for code in everything if code[:3] not in ("SG1", "SG2")]
+    assert codes(select_rules(ignore=["SG1,SG2"])) == [
+        code for code in everything if code[:3] not in ("SG1", "SG2")
+    ]
 
 
 def test_a_threshold_reaches_its_rule_and_no_other() -> None:
     field = threshold_fields("SG301")[0]
-    made = {rule.code: rule for rule in (make() for make in selected_rules(select_rules(thresholds={"missing-zero-grad": {field: 7}})))}
+    made = {
+        rule.code: rule
+        for rule in (
+            make()
+            for make in selected_rules(select_rules(thresholds={"missing-zero-grad": {field: 7}}))
+        )
+    }
     assert made["SG301"].thresholds()[field] == 7
     assert made["SG101"].thresholds() == RULES[0]().thresholds()
 
@@ -54,7 +71,9 @@ def test_a_threshold_reaches_its_rule_and_no_other() -> None:
         ([], [], {"SG000": {}}, "no rule 'SG000'"),
     ],
 )
-def test_what_does_not_exist_is_refused(select: list[str], ignore: list[str], thresholds: dict[str, dict[str, float]], said: str) -> None:
+def test_what_does_not_exist_is_refused(
+    select: list[str], ignore: list[str], thresholds: dict[str, dict[str, float]], said: str
+) -> None:
     with pytest.raises(SeismogradError) as raised:
         select_rules(select, ignore, thresholds)
     assert said in raised.value.line()
@@ -71,7 +90,11 @@ def test_the_settings_of_the_nearest_project_hold_in_its_folders(tmp_path: Path)
         "[tool.seismograd.thresholds.SG301]\nmin_scattered = 9\n"
     )
     settings = read_settings(inner)
-    assert (settings.select, settings.ignore, settings.halting) == (("SG3",), ("SG301",), ("error",))
+    assert (settings.select, settings.ignore, settings.halting) == (
+        ("SG3",),
+        ("SG301",),
+        ("error",),
+    )
     selection = settings.selection(["SG1", "SG301"], None)
     assert codes(selection) == [rule.code for rule in RULES if rule.code.startswith("SG1")]
     assert selection.thresholds_of("SG301") == {"min_scattered": 9}
@@ -94,16 +117,39 @@ def test_the_beginning_of_codes_halts_as_it_selects() -> None:
         ("[tool.seismograd]\nthresholds = 3\n", "tables of numbers"),
         ("[tool.seismograd\n", "not TOML"),
         ('[tool]\nseismograd = "SG1"\n', "is a table"),
-        ('[tool.seismograd]\nselect = ["SG301", "SG999"]\n', "pyproject.toml: tool.seismograd.select: there is no rule 'SG999'"),
-        ('[tool.seismograd]\nignore = "nothing"\n', "tool.seismograd.ignore: there is no rule 'nothing'"),
-        ('[tool.seismograd]\nselect = "SG3"\nignore = "SG3"\n', "tool.seismograd.select, ignore: no rule is left"),
-        ('[tool.seismograd]\nhalt-on = ["eror"]\n', "tool.seismograd.halt-on: there is no rule 'eror'"),
-        ("[tool.seismograd.thresholds.SG999]\n", "tool.seismograd.thresholds.SG999: there is no rule 'SG999'"),
-        ("[tool.seismograd.thresholds.SG301]\nmin_scattered = nan\n", "tool.seismograd.thresholds.SG301: min_scattered"),
-        ("[tool.seismograd.thresholds.SG301]\nmin = 3\n", "tool.seismograd.thresholds.SG301: SG301 has no threshold 'min'"),
+        (
+            '[tool.seismograd]\nselect = ["SG301", "SG999"]\n',
+            "pyproject.toml: tool.seismograd.select: there is no rule 'SG999'",
+        ),
+        (
+            '[tool.seismograd]\nignore = "nothing"\n',
+            "tool.seismograd.ignore: there is no rule 'nothing'",
+        ),
+        (
+            '[tool.seismograd]\nselect = "SG3"\nignore = "SG3"\n',
+            "tool.seismograd.select, ignore: no rule is left",
+        ),
+        (
+            '[tool.seismograd]\nhalt-on = ["eror"]\n',
+            "tool.seismograd.halt-on: there is no rule 'eror'",
+        ),
+        (
+            "[tool.seismograd.thresholds.SG999]\n",
+            "tool.seismograd.thresholds.SG999: there is no rule 'SG999'",
+        ),
+        (
+            "[tool.seismograd.thresholds.SG301]\nmin_scattered = nan\n",
+            "tool.seismograd.thresholds.SG301: min_scattered",
+        ),
+        (
+            "[tool.seismograd.thresholds.SG301]\nmin = 3\n",
+            "tool.seismograd.thresholds.SG301: SG301 has no threshold 'min'",
+        ),
     ],
 )
-def test_a_setting_that_cannot_be_understood_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_a_setting_that_cannot_be_understood_is_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(SeismogradError, match="pyproject") as raised:
         read_settings(tmp_path)

@@ -28,13 +28,24 @@ def record(name: str, out: Path, num_processes: int) -> None:
     """Run a program of `programs` in processes of its own."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
-    path = os.pathsep.join(each for each in (str(HERE.parents[1] / "src"), os.environ.get("PYTHONPATH", "")) if each)
+    path = os.pathsep.join(
+        each for each in (str(HERE.parents[1] / "src"), os.environ.get("PYTHONPATH", "")) if each
+    )
     shared = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     if num_processes > 1:
-        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(num_processes)}
+        shared |= {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "WORLD_SIZE": str(num_processes),
+        }
     command = [sys.executable, "programs.py", str(out), name]
     started = [
-        subprocess.Popen(command, cwd=HERE, env=shared | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if num_processes > 1 else {}))
+        subprocess.Popen(
+            command,
+            cwd=HERE,
+            env=shared
+            | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if num_processes > 1 else {}),
+        )
         for rank in range(num_processes)
     ]
     try:
@@ -49,7 +60,11 @@ def pack(run: Path, path: Path) -> None:
     """Keep a run as one file, the same for the same run."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for file in sorted(each for each in run.rglob("*") if each.is_file()):
-            archive.writestr(zipfile.ZipInfo(file.relative_to(run).as_posix()), file.read_bytes(), zipfile.ZIP_DEFLATED)
+            archive.writestr(
+                zipfile.ZipInfo(file.relative_to(run).as_posix()),
+                file.read_bytes(),
+                zipfile.ZIP_DEFLATED,
+            )
 
 
 def unpack(name: str, out: Path) -> None:
@@ -59,7 +74,9 @@ def unpack(name: str, out: Path) -> None:
 
 
 def answers(run: Path) -> dict[str, str]:
-    """What `check`, `show` and `report` say of a run, as JSON; what depends on where it lies is left out."""
+    """What `check`, `show` and `report` say of a run, as JSON; what depends on where it lies is
+    left out.
+    """
     from seismograd.cli import main
 
     out = run.parent / "report.json"
@@ -73,18 +90,30 @@ def answers(run: Path) -> dict[str, str]:
         with redirect_stdout(printed), redirect_stderr(io.StringIO()):
             code = main([*arguments, "--lang", "en"])
         assert code in ((0, 1) if name == "check" else (0,))
-        said[name] = normal((out.read_text("utf-8") if name == "report" else printed.getvalue()).replace(str(run), "run"))
+        said[name] = normal(
+            (out.read_text("utf-8") if name == "report" else printed.getvalue()).replace(
+                str(run), "run"
+            )
+        )
     return said
 
 
 def masked(run: Path) -> dict[str, bytes]:
     """The files of a record without times and circumstances."""
-    files = {each.relative_to(run).as_posix(): each.read_bytes() for each in sorted(run.rglob("*")) if each.is_file()}
+    files = {
+        each.relative_to(run).as_posix(): each.read_bytes()
+        for each in sorted(run.rglob("*"))
+        if each.is_file()
+    }
     meta = json.loads(files["meta.json"])
     for key in CIRCUMSTANCES:
         del meta["run"][key]
     files["meta.json"] = json.dumps(meta, indent=1).encode()
-    for name, dtype in (("steps.bin", STEP_DTYPE), ("events.bin", EVENT_DTYPE), ("ranks.bin", RANK_DTYPE)):
+    for name, dtype in (
+        ("steps.bin", STEP_DTYPE),
+        ("events.bin", EVENT_DTYPE),
+        ("ranks.bin", RANK_DTYPE),
+    ):
         entries = np.frombuffer(files[name], dtype).copy() if name in files else np.empty(0, dtype)
         for time in TIMES:
             if time in (entries.dtype.names or ()):
@@ -94,7 +123,9 @@ def masked(run: Path) -> dict[str, bytes]:
 
 
 def to_digits(value: Any) -> Any:
-    """Numbers to twelve digits: the last ones follow from the machine's instructions, as those of logarithms do."""
+    """Numbers to twelve digits: the last ones follow from the machine's instructions, as those
+    of logarithms do.
+    """
     if isinstance(value, float):
         return float(f"{value:.12g}")
     if isinstance(value, dict):

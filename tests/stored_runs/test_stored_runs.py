@@ -1,4 +1,6 @@
-"""Stored runs read and are judged as they were when they were stored; `tools/stored_runs.py` makes them again."""
+"""Stored runs read and are judged as they were when they were stored; `tools/stored_runs.py`
+makes them again.
+"""
 
 from __future__ import annotations
 
@@ -37,4 +39,7 @@ def test_the_same_training_is_recorded_bit_for_bit(tmp_path: Path) -> None:
 
 def test_the_lines_of_the_programs_fit_both_formats() -> None:
     """Records point to lines of the programs, which a formatter must not move."""
-    assert max(len(line) for line in (HERE / "programs.py").read_text(encoding="utf-8").splitlines()) <= 100
+    assert (
+        max(len(line) for line in (HERE / "programs.py").read_text(encoding="utf-8").splitlines())
+        <= 100
+    )

@@ -22,18 +22,35 @@ from tests.measure.onlookers import Loud, onlookers
 
 def some_gradients() -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    dense = [torch.randn(shape, generator=generator) for shape in ((8, 5), (8, 5), (5,), (2, 3, 4, 4))]
-    sparse = torch.sparse_coo_tensor(torch.tensor([[1, 1, 3]]), torch.randn(3, 2, generator=generator), (5, 2), check_invariants=True)
-    return [*dense, sparse, dense[0].double(), dense[0].bfloat16(), torch.randn(4, dtype=torch.complex64, generator=generator)]
+    dense = [
+        torch.randn(shape, generator=generator) for shape in ((8, 5), (8, 5), (5,), (2, 3, 4, 4))
+    ]
+    sparse = torch.sparse_coo_tensor(
+        torch.tensor([[1, 1, 3]]),
+        torch.randn(3, 2, generator=generator),
+        (5, 2),
+        check_invariants=True,
+    )
+    return [
+        *dense,
+        sparse,
+        dense[0].double(),
+        dense[0].bfloat16(),
+        torch.randn(4, dtype=torch.complex64, generator=generator),
+    ]
 
 
 def measure(gradients: list[Tensor], sample: bool = True) -> Measurement:
-    return ReferenceBackend().measure(gradients, gradients, range(len(gradients)), [torch.tensor(1.5)], sample)
+    return ReferenceBackend().measure(
+        gradients, gradients, range(len(gradients)), [torch.tensor(1.5)], sample
+    )
 
 
 def assert_same(first: Measurement, second: Measurement) -> None:
     for name, numbers in {**first.values, **first.samples}.items():
-        assert np.array_equal(numbers, {**second.values, **second.samples}[name], equal_nan=True), name
+        assert np.array_equal(numbers, {**second.values, **second.samples}[name], equal_nan=True), (
+            name
+        )
 
 
 @contextmanager
@@ -57,11 +74,20 @@ def deterministic_algorithms() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     "surroundings",
-    [default_dtype_float64, deterministic_algorithms, lambda: torch.device("meta"), lambda: torch.autocast("cpu", torch.bfloat16),
-     torch.inference_mode, torch.enable_grad, lambda: torch.autograd.set_detect_anomaly(True, check_nan=True)],
-)  # fmt: skip
+    [
+        default_dtype_float64,
+        deterministic_algorithms,
+        lambda: torch.device("meta"),
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        torch.inference_mode,
+        torch.enable_grad,
+        lambda: torch.autograd.set_detect_anomaly(True, check_nan=True),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
-def test_numbers_are_the_same_in_any_surroundings(surroundings: Callable[[], AbstractContextManager[Any]]) -> None:
+def test_numbers_are_the_same_in_any_surroundings(
+    surroundings: Callable[[], AbstractContextManager[Any]],
+) -> None:
     gradients = some_gradients()
     expected = measure(gradients)
     with surroundings():
@@ -85,7 +111,9 @@ def test_inputs_and_random_state_are_untouched() -> None:
     random_state = torch.get_rng_state()
     ReferenceBackend().measure(gradients, weights, range(len(gradients)), [loss], sample=True)
     assert torch.equal(torch.get_rng_state(), random_state)
-    assert [gradient.is_coalesced() for gradient in gradients if gradient.is_sparse] == was_coalesced
+    assert [
+        gradient.is_coalesced() for gradient in gradients if gradient.is_sparse
+    ] == was_coalesced
     assert torch.is_grad_enabled()
     for tensor, (version, values) in zip((*gradients, *weights), before, strict=True):
         assert tensor._version == version
@@ -97,10 +125,14 @@ def test_inputs_and_random_state_are_untouched() -> None:
 @pytest.mark.parametrize("sample", [False, True])
 def test_one_transfer_brings_everything(sample: bool) -> None:
     gradients = some_gradients()
-    with mock.patch.object(transfer, "Package", wraps=transfer.Package) as to_host, torch.profiler.profile() as profile:
+    with (
+        mock.patch.object(transfer, "Package", wraps=transfer.Package) as to_host,
+        torch.profiler.profile() as profile,
+    ):
         measure(gradients, sample)
     assert to_host.call_count == 1
-    assert "aten::_local_scalar_dense" not in {event.key for event in profile.key_averages()}  # `.item()` and its like
+    # `.item()` and its like
+    assert "aten::_local_scalar_dense" not in {event.key for event in profile.key_averages()}
 
 
 def test_a_large_gradient_is_not_copied_whole() -> None:
@@ -112,7 +144,9 @@ def test_a_large_gradient_is_not_copied_whole() -> None:
 
 
 def test_a_distributed_tensor_is_measured_where_it_lies() -> None:
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
     try:
         mesh = init_device_mesh("cpu", (1,))
         gradient = DTensor.from_local(torch.full((3, 4), 2.0), mesh, [Replicate()])
@@ -130,4 +164,7 @@ def test_nothing_is_read_while_a_cuda_graph_is_captured() -> None:
     ):
         measured = measure(gradients)
     assert to_host.call_count == 0
-    assert all(np.isnan(numbers).all() for numbers in (*measured.values.values(), *measured.samples.values(), measured.scalars))
+    assert all(
+        np.isnan(numbers).all()
+        for numbers in (*measured.values.values(), *measured.samples.values(), measured.scalars)
+    )

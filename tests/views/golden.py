@@ -1,4 +1,6 @@
-"""Words are compared with files; `SEISMOGRAD_GOLDEN=write` writes them anew, to be read before they are committed."""
+"""Words are compared with files; `SEISMOGRAD_GOLDEN=write` writes them anew, to be read before
+they are committed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def rendered(view: RenderableType, lang: str = "en", width: int = 80) -> str:
     """What a terminal of this width shows, without colours and trailing blanks."""
     out = io.StringIO()
     with use_language(lang):
-        Console(file=out, width=width, highlight=False, markup=False, emoji=False, color_system=None).print(view)
+        Console(
+            file=out, width=width, highlight=False, markup=False, emoji=False, color_system=None
+        ).print(view)
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
 
 

@@ -39,7 +39,9 @@ def small_net(path: Path, num_steps: int = 3, **columns: object) -> Run:
 
 
 def states_of_all_kinds(path: Path) -> Run:
-    """One step with a NaN, an infinite, an absent, a zero, an unmeasured gradient, names of all lengths, and a 0-d parameter."""
+    """One step with a NaN, an infinite, an absent, a zero, an unmeasured gradient, names of all
+    lengths, and a 0-d parameter.
+    """
     names = (
         "nan.weight",
         "inf.weight",
@@ -51,7 +53,16 @@ def states_of_all_kinds(path: Path) -> Run:
         "scale",
     )
     shapes = ((8, 8), (8, 8), (8, 8), (8,), (3, 4, 5), (2, 2), (1024, 4096), ())
-    states = [State.NONFINITE, State.NONFINITE, State.ABSENT, State.ZERO, State.NOT_MEASURED, State.FINITE, State.FINITE, State.FINITE]
+    states = [
+        State.NONFINITE,
+        State.NONFINITE,
+        State.ABSENT,
+        State.ZERO,
+        State.NOT_MEASURED,
+        State.FINITE,
+        State.FINITE,
+        State.FINITE,
+    ]
     made = block(
         [[np.nan, np.inf, np.nan, 0, np.nan, 1.5e-38, 123456.789, 2.5]],
         parameters=make_parameters(names=names, shapes=shapes),
@@ -76,10 +87,14 @@ def without_steps(path: Path) -> Run:
 
 
 def deep(path: Path, depth: int = 12) -> Run:
-    """A network of many layers whose gradient vanishes, with what a failure of ours leaves behind."""
+    """A network of many layers whose gradient vanishes, with what a failure of ours leaves
+    behind.
+    """
     norms = np.geomspace(1e-9, 1.0, 2 * depth)[None, :].repeat(2, axis=0)
     made = block(norms, parameters=make_parameters(2 * depth))
-    return open_run(write_run(path, [made], notes=[note(), note(kind="end", message=say("the end"))]))
+    return open_run(
+        write_run(path, [made], notes=[note(), note(kind="end", message=say("the end"))])
+    )
 
 
 def findings() -> tuple[Finding, ...]:
@@ -87,7 +102,13 @@ def findings() -> tuple[Finding, ...]:
     many = tuple(f"net.{layer}.weight" for layer in range(17))
     return (
         finding(
-            code="SG101", name="vanishing-gradient", severity="warning", first_step=0, last_step=9, parameters=("net.0.weight",), where=""
+            code="SG101",
+            name="vanishing-gradient",
+            severity="warning",
+            first_step=0,
+            last_step=9,
+            parameters=("net.0.weight",),
+            where="",
         ),
         finding(
             parameters=many,
@@ -96,7 +117,10 @@ def findings() -> tuple[Finding, ...]:
             excerpt="optimizer.zero_grad()\nloss.backward()",
             related=("SG102",),
             cause=say(
-                "{parameter} has a NaN at step {step}: " + "the loss had been finite until then, " * 4, parameter="net.0.weight", step=3
+                "{parameter} has a NaN at step {step}: "
+                + "the loss had been finite until then, " * 4,
+                parameter="net.0.weight",
+                step=3,
             ),
         ),
     )

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.settings.elements import parse_element
 from seismograd.errors import SeismogradError
 from seismograd.i18n import use_language
+from seismograd.settings.elements import parse_element
 from seismograd.views import element_series
 from seismograd.views.sparkline import sparkline
 from tests.views.golden import assert_golden, rendered
@@ -33,33 +33,57 @@ def test_values_are_given_to_six_digits(tmp_path: Path) -> None:
     run = small_net(tmp_path / "run", 2)
     elements = element_series.read_elements(run, WANTED)
     values = element_series.ScalarSeries("x", np.array([0.123456789, 1e-12 / 3]), np.ones(2))
-    assert "0.123457" in element_series.plain(element_series.ElementSeries(run, elements.iterations, (values,)))
-    assert "3.33333e-13" in element_series.plain(element_series.ElementSeries(run, elements.iterations, (values,)))
+    assert "0.123457" in element_series.plain(
+        element_series.ElementSeries(run, elements.iterations, (values,))
+    )
+    assert "3.33333e-13" in element_series.plain(
+        element_series.ElementSeries(run, elements.iterations, (values,))
+    )
 
 
 def test_json_has_null_where_nothing_was_measured(tmp_path: Path) -> None:
     run = small_net(tmp_path / "run")
     read = element_series.read_elements(run, WANTED).series[0]
     unseen = element_series.ScalarSeries(read.name, read.values, np.array([1.0, 0.0, 1.0]))
-    content = json.loads(element_series.as_json(element_series.ElementSeries(run, run.steps["iteration"], (unseen,))), parse_constant=pytest.fail)
+    content = json.loads(
+        element_series.as_json(
+            element_series.ElementSeries(run, run.steps["iteration"], (unseen,))
+        ),
+        parse_constant=pytest.fail,
+    )
     assert content["elements"] == [{"name": "fc2.weight[0,0]", "values": [0.0125, None, "nan"]}]
 
 
 def test_another_way_of_writing_it_is_the_same_element(tmp_path: Path) -> None:
     run = small_net(tmp_path / "run")
-    assert element_series.read_elements(run, (parse_element("fc2.weight[-10][-256]"),)).series[0].name == "fc2.weight[0,0]"
+    assert (
+        element_series.read_elements(run, (parse_element("fc2.weight[-10][-256]"),)).series[0].name
+        == "fc2.weight[0,0]"
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("fc1.weight[0,0]", "the run did not record fc1.weight[0,0] · record it with: seismograd run --element 'fc1.weight[0,0]' train.py"),
+        (
+            "fc1.weight[0,0]",
+            "the run did not record fc1.weight[0,0] · record it with: seismograd run --element "
+            "'fc1.weight[0,0]' train.py",
+        ),
         ("fc1.wieght[0,0]", "there is no parameter fc1.wieght · the nearest names are fc1.weight"),
-        ("fc1.weight[0]", "fc1.weight[0]: fc1.weight has the shape [256, 784] · give 2 indices, not 1"),
-        ("fc1.weight[0,784]", "fc1.weight[0,784] lies outside fc1.weight, whose shape is [256, 784]"),
+        (
+            "fc1.weight[0]",
+            "fc1.weight[0]: fc1.weight has the shape [256, 784] · give 2 indices, not 1",
+        ),
+        (
+            "fc1.weight[0,784]",
+            "fc1.weight[0,784] lies outside fc1.weight, whose shape is [256, 784]",
+        ),
     ],
 )
-def test_what_cannot_be_shown_is_answered_with_the_mend(tmp_path: Path, text: str, says: str) -> None:
+def test_what_cannot_be_shown_is_answered_with_the_mend(
+    tmp_path: Path, text: str, says: str
+) -> None:
     with pytest.raises(SeismogradError) as caught:
         element_series.read_elements(small_net(tmp_path / "run"), (parse_element(text),))
     assert caught.value.line().startswith(says)
@@ -76,9 +100,13 @@ def test_a_sparkline_keeps_a_single_spike() -> None:
 
 
 @given(st.lists(st.floats(), max_size=300), st.integers(1, 80), st.randoms(use_true_random=False))
-def test_a_sparkline_marks_what_is_not_finite_and_never_grows_too_long(values: list[float], width: int, random: object) -> None:
+def test_a_sparkline_marks_what_is_not_finite_and_never_grows_too_long(
+    values: list[float], width: int, random: object
+) -> None:
     seen = np.array([random.random() < 0.8 for _ in values], np.float64)  # type: ignore[attr-defined]
     drawn = sparkline(np.array(values, np.float64), seen, width)
     assert len(drawn) == min(width, len(values))
-    anything_wrong = any(mark and not np.isfinite(value) for value, mark in zip(values, seen, strict=True))
+    anything_wrong = any(
+        mark and not np.isfinite(value) for value, mark in zip(values, seen, strict=True)
+    )
     assert ("!" in drawn) == anything_wrong

@@ -15,8 +15,8 @@ from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
 from seismograd.schema import State
 from seismograd.views.page_api.heat_codes import ABSENT, LIMIT, NONFINITE, NOT_MEASURED, ZERO
-from seismograd.views.page_api.page_verdict import as_recorded
 from seismograd.views.page_api.packing import pack, unpack
+from seismograd.views.page_api.page_verdict import as_recorded
 from seismograd.views.page_api.run_source import RunSource, open_source
 from tests.synthetic import block, finding, info
 from tests.views.page import made
@@ -31,10 +31,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> RunSource:
 
 
 @given(
-    st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.floats(-1e9, 1e9), max_size=4),
+    st.dictionaries(
+        st.text(max_size=5), st.integers() | st.text(max_size=5) | st.floats(-1e9, 1e9), max_size=4
+    ),
     st.lists(
         st.sampled_from(["<u1", "<i2", "<i4", "<f4", "<f8"]).flatmap(
-            lambda dtype: st_numpy.arrays(dtype, st_numpy.array_shapes(max_dims=2, max_side=5, min_side=0))
+            lambda dtype: st_numpy.arrays(
+                dtype, st_numpy.array_shapes(max_dims=2, max_side=5, min_side=0)
+            )
         ),
         max_size=4,
     ),
@@ -49,8 +53,13 @@ def test_what_is_packed_is_unpacked(header: dict[str, Any], arrays: list[np.ndar
         np.testing.assert_array_equal(unpacked[name], array)
 
 
-@given(st.sampled_from(QUESTIONS), st.dictionaries(st.sampled_from(NUMBERS), st.integers(-(2**70), 2**70).map(str)))
-def test_no_number_in_a_question_breaks_the_answer(source: RunSource, question: str, given: dict[str, str]) -> None:
+@given(
+    st.sampled_from(QUESTIONS),
+    st.dictionaries(st.sampled_from(NUMBERS), st.integers(-(2**70), 2**70).map(str)),
+)
+def test_no_number_in_a_question_breaks_the_answer(
+    source: RunSource, question: str, given: dict[str, str]
+) -> None:
     header, arrays = unpack(source.answer(question, given))
     assert header
     for array in arrays.values():
@@ -59,9 +68,17 @@ def test_no_number_in_a_question_breaks_the_answer(source: RunSource, question: 
 
 @pytest.mark.parametrize(
     ("question", "given"),
-    [("nothing", {}), ("heat", {"which": "x"}), ("heat", {"statistic": "../x"}), ("step", {"row": "1e3"}), ("step", {"row": ""})],
+    [
+        ("nothing", {}),
+        ("heat", {"which": "x"}),
+        ("heat", {"statistic": "../x"}),
+        ("step", {"row": "1e3"}),
+        ("step", {"row": ""}),
+    ],
 )
-def test_a_question_that_does_not_exist_is_an_error(source: RunSource, question: str, given: dict[str, str]) -> None:
+def test_a_question_that_does_not_exist_is_an_error(
+    source: RunSource, question: str, given: dict[str, str]
+) -> None:
     with pytest.raises(ValueError, match=r"no such question|invalid literal"):
         source.answer(question, given)
 
@@ -88,7 +105,9 @@ def test_a_step_has_the_numbers_of_the_record(source: RunSource) -> None:
         assert header["step"] == row
 
 
-def test_the_line_over_depth_is_that_of_the_last_step_that_is_mostly_finite(source: RunSource) -> None:
+def test_the_line_over_depth_is_that_of_the_last_step_that_is_mostly_finite(
+    source: RunSource,
+) -> None:
     header, _ = unpack(source.step(10))
     fit: Any = header["fit"]
     assert fit["step"] == 10
@@ -113,7 +132,10 @@ def test_a_histogram_has_the_counts_of_the_record(source: RunSource) -> None:
 
 def test_what_parameters_have_in_common_is_told_once(source: RunSource) -> None:
     header, arrays = unpack(source.meta())
-    told: Any = [{**header["alike"][kind], "name": name} for name, kind in zip(header["names"], arrays["kind"], strict=True)]  # type: ignore
+    told: Any = [
+        {**header["alike"][kind], "name": name}
+        for name, kind in zip(header["names"], arrays["kind"], strict=True)
+    ]  # type: ignore
     assert [(each["name"], tuple(each["shape"]), each["numel"]) for each in told] == [
         (each.name, each.shape, each.numel) for each in source.run.parameters
     ]
@@ -121,8 +143,13 @@ def test_what_parameters_have_in_common_is_told_once(source: RunSource) -> None:
     assert arrays["depth"].tolist() == [each.depth for each in source.run.parameters]
 
 
-@pytest.mark.parametrize(("concludes", "ends", "how"), [(True, True, "end"), (False, True, "running"), (True, False, "running")])
-def test_a_long_run_says_whether_its_findings_are_final(tmp_path: Path, concludes: bool, ends: bool, how: str) -> None:
+@pytest.mark.parametrize(
+    ("concludes", "ends", "how"),
+    [(True, True, "end"), (False, True, "running"), (True, False, "running")],
+)
+def test_a_long_run_says_whether_its_findings_are_final(
+    tmp_path: Path, concludes: bool, ends: bool, how: str
+) -> None:
     writer = Writer(tmp_path / "run", info())
     writer.observe(block(np.ones((2, 2))))
     if concludes:

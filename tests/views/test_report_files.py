@@ -1,4 +1,6 @@
-"""The files that `report` writes: their sizes, and that nothing of a run is taken for markup in them."""
+"""The files that `report` writes: their sizes, and that nothing of a run is taken for markup in
+them.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,20 @@ from seismograd.i18n import use_language
 from seismograd.record.reader import open_run
 from seismograd.views.page.document import SCRIPTS, content_policy, document
 from seismograd.views.page.page_texts import TEXTS
-from seismograd.views.report.report_formats import REPORT_FORMATS, write_report
 from seismograd.views.page_api.run_source import open_source
+from seismograd.views.report.report_formats import REPORT_FORMATS, write_report
 from tests.views.page import made
 
 PAGE = Path(__file__).parents[2] / "src" / "seismograd" / "views" / "page"
 
 
-@pytest.mark.parametrize(("num_parameters", "num_steps", "most"), [(148, 700, 500_000), (148, 3000, 500_000), (1000, 600, 2_500_000)])
-def test_a_report_is_small_whatever_the_number_of_steps(tmp_path: Path, num_parameters: int, num_steps: int, most: int) -> None:
+@pytest.mark.parametrize(
+    ("num_parameters", "num_steps", "most"),
+    [(148, 700, 500_000), (148, 3000, 500_000), (1000, 600, 2_500_000)],
+)
+def test_a_report_is_small_whatever_the_number_of_steps(
+    tmp_path: Path, num_parameters: int, num_steps: int, most: int
+) -> None:
     run = open_run(made.large(tmp_path / "run", num_parameters, num_steps))
     assert write_report(open_source(run, going_on=True), tmp_path / "report.html") <= most
 
@@ -68,7 +75,9 @@ def test_the_policy_allows_no_inline_code_but_ours(mode: str) -> None:
     assert policy.count("sha256-") == 2
 
 
-@pytest.mark.parametrize(("name", "complaint"), [("x.pdf", "form"), ("x", "form"), ("nowhere/x.html", "cannot write")])
+@pytest.mark.parametrize(
+    ("name", "complaint"), [("x.pdf", "form"), ("x", "form"), ("nowhere/x.html", "cannot write")]
+)
 def test_what_cannot_be_written_is_one_line(tmp_path: Path, name: str, complaint: str) -> None:
     source = open_source(open_run(made.simple(tmp_path / "run", [[1.0]])))
     with use_language("en"), pytest.raises(SeismogradError, match=complaint):
@@ -81,13 +90,24 @@ def test_every_text_of_the_scripts_is_there_and_no_other() -> None:
     used = set(re.findall(r'\bT\("(\w+)"', script))
     begun = tuple({*re.findall(r"\bT\(`(\w+?)\$\{", script), "sort_", "group_"})
     assert used - TEXTS.keys() == set()
-    assert {key for key in TEXTS if key not in used and not key.startswith(begun) and f'"{key}"' not in script} == set()
+    assert {
+        key
+        for key in TEXTS
+        if key not in used and not key.startswith(begun) and f'"{key}"' not in script
+    } == set()
 
 
 def test_scripts_use_no_markup_and_no_evaluation() -> None:
     for name in SCRIPTS[1:]:
         text = (PAGE / name).read_text("utf-8")
-        assert re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|https?://", text) == []
+        assert (
+            re.findall(
+                r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new "
+                r"Function|https?://",
+                text,
+            )
+            == []
+        )
 
 
 def test_what_is_vendored_is_as_it_came() -> None:

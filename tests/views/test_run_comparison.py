@@ -1,4 +1,6 @@
-"""Two runs side by side: the numbers are those of the records, and what is not finite in one is seen first."""
+"""Two runs side by side: the numbers are those of the records, and what is not finite in one is
+seen first.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def english(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_medians_and_ratios_are_those_of_the_steps_that_both_have(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     one, two = rng.uniform(1, 2, (41, 3)), rng.uniform(1, 2, (60, 3))
-    found = compare_runs(open_run(made.simple(tmp_path / "a", one)), open_run(made.simple(tmp_path / "b", two)))
+    found = compare_runs(
+        open_run(made.simple(tmp_path / "a", one)), open_run(made.simple(tmp_path / "b", two))
+    )
     assert (found.num_rows, found.num_looked_at) == (41, 41)
     for each in found.differences:
         column = [parameter.name for parameter in found.first.run.parameters].index(each.name)
@@ -38,14 +42,26 @@ def test_what_is_not_finite_in_one_comes_first(tmp_path: Path) -> None:
     one = np.full((20, 3), 1.0)
     two = one * [100.0, 1.0, 1.0]
     one[7, 2] = np.nan
-    found = compare_runs(open_run(made.simple(tmp_path / "a", one)), open_run(made.simple(tmp_path / "b", two)))
-    assert [each.name for each in found.differences] == ["net.1.weight", "net.0.weight", "net.0.bias"]
+    found = compare_runs(
+        open_run(made.simple(tmp_path / "a", one)), open_run(made.simple(tmp_path / "b", two))
+    )
+    assert [each.name for each in found.differences] == [
+        "net.1.weight",
+        "net.0.weight",
+        "net.0.bias",
+    ]
     assert (found.differences[0].first_nonfinite, found.differences[0].second_nonfinite) == (1, 0)
 
 
-def test_runs_without_anything_in_common_are_compared_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_without_anything_in_common_are_compared_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_run(tmp_path / "a", [])
-    write_run(tmp_path / "b", [block([[1.0]] * 3, parameters=make_parameters(names=("other",)))], findings=[finding()])
+    write_run(
+        tmp_path / "b",
+        [block([[1.0]] * 3, parameters=make_parameters(names=("other",)))],
+        findings=[finding()],
+    )
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     said = capsys.readouterr().out
     assert "no parameter and no step in common" in said
@@ -57,13 +73,17 @@ def test_runs_without_anything_in_common_are_compared_too(tmp_path: Path, capsys
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--format", "xml"]) == 2
 
 
-def test_a_run_that_is_compared_with_itself_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_is_compared_with_itself_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made.simple(tmp_path / "a", np.ones((3, 2)))
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "." / "a")]) == 0
     assert "both are the same run" in capsys.readouterr().err
 
 
-def test_the_table_names_the_most_different(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_names_the_most_different(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made.troubled(tmp_path / "a")
     made.troubled(tmp_path / "b", 90)
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0

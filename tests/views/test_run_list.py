@@ -16,18 +16,40 @@ from tests.views.samples import states_of_all_kinds
 
 
 def test_the_newest_run_comes_first(tmp_path: Path) -> None:
-    for name, created in (("a", "2026-01-02T03:04:05Z"), ("b", "2026-03-01T00:00:00Z"), ("c", "2025-12-31T23:59:59Z")):
+    for name, created in (
+        ("a", "2026-01-02T03:04:05Z"),
+        ("b", "2026-03-01T00:00:00Z"),
+        ("c", "2025-12-31T23:59:59Z"),
+    ):
         write_run(tmp_path / name, [block([[1.0]])], run_info=info(created_utc=created))
     assert [each.path.name for each in find_runs(tmp_path)] == ["b", "a", "c"]
 
 
 def test_a_row_says_how_the_run_went(tmp_path: Path) -> None:
     write_run(
-        tmp_path / "found", [block([[1.0], [1.0]], loss=[2.5, 0.75])], findings=[finding(), finding(severity="warning", code="SG101")]
+        tmp_path / "found",
+        [block([[1.0], [1.0]], loss=[2.5, 0.75])],
+        findings=[finding(), finding(severity="warning", code="SG101")],
     )
     states_of_all_kinds(tmp_path / "killed")
-    text = {line.split()[0]: line for line in rendered(render(find_runs(tmp_path)), width=120).splitlines()}
-    assert text["found"].split()[1:] == ["2026-01-02", "03:04", "2", "1", "0.75", "error", "×", "1,", "warning", "×", "1", "complete"]
+    text = {
+        line.split()[0]: line
+        for line in rendered(render(find_runs(tmp_path)), width=120).splitlines()
+    }
+    assert text["found"].split()[1:] == [
+        "2026-01-02",
+        "03:04",
+        "2",
+        "1",
+        "0.75",
+        "error",
+        "×",
+        "1,",
+        "warning",
+        "×",
+        "1",
+        "complete",
+    ]
     assert text["killed"].split()[-2:] == ["not", "ended"]
 
 
@@ -43,7 +65,9 @@ def test_a_damaged_run_is_listed_with_its_damage_and_hides_no_other(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["steps.bin", "segments/0000/grad_norm.f64", "notes.jsonl"])
-def test_a_run_that_ended_and_lost_something_since_is_not_complete(tmp_path: Path, name: str) -> None:
+def test_a_run_that_ended_and_lost_something_since_is_not_complete(
+    tmp_path: Path, name: str
+) -> None:
     run = tmp_path / "short"
     write_run(run, [block([[1.0], [1.0]])], notes=[Note("hook", 1, say("a hook failed"))])
     assert rendered(render(find_runs(tmp_path)), width=120).split()[-1] == "complete"

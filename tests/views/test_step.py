@@ -1,4 +1,6 @@
-"""What `show` says of a step: the exact plain form, tables that fit, states that are never mixed."""
+"""What `show` says of a step: the exact plain form, tables that fit, states that are never
+mixed.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ import pytest
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import use_language
-from seismograd.views.text_layout import cell_width
 from seismograd.schema import StepFlag
-from seismograd.views.formats import step_plain, step_json, step_table
+from seismograd.views.formats import step_json, step_plain, step_table
 from seismograd.views.step import RecordedStep, find_parameters, find_row, read_step
+from seismograd.views.text_layout import cell_width
 from tests.synthetic import block, make_parameters, note, write_run
 from tests.views.golden import assert_golden, rendered
 from tests.views.samples import NAMES, small_net, states_of_all_kinds, without_steps
@@ -45,7 +47,10 @@ def test_the_plain_form_is_what_the_format_string_of_the_issue_gives(tmp_path: P
         lines = step_plain.render(step).splitlines()[1:-1]
     for gradient, line in zip(step.gradients, lines, strict=True):
         sizes = f"torch.Size([{', '.join(map(str, gradient.parameter.shape))}])"
-        assert line == f"参数: {gradient.parameter.name:<20} | 梯度形状: {sizes!s:<15} | 梯度范数: {gradient.norm:.6f}"
+        assert line == (
+            f"参数: {gradient.parameter.name:<20} | 梯度形状: {sizes!s:<15} | 梯度范数: "
+            f"{gradient.norm:.6f}"
+        )
 
 
 def test_an_epoch_that_the_run_recorded_is_the_epoch_shown(tmp_path: Path) -> None:
@@ -62,9 +67,13 @@ def test_the_table_of_a_step(tmp_path: Path, lang: str) -> None:
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
-def test_the_table_of_one_parameter_shows_how_its_scalars_are_spread(tmp_path: Path, lang: str) -> None:
+def test_the_table_of_one_parameter_shows_how_its_scalars_are_spread(
+    tmp_path: Path, lang: str
+) -> None:
     run = small_net(tmp_path / "run")
-    assert_golden(f"one-parameter-{lang}", rendered(step_table.render(read_step(run, 2, [0])), lang))
+    assert_golden(
+        f"one-parameter-{lang}", rendered(step_table.render(read_step(run, 2, [0])), lang)
+    )
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -78,17 +87,31 @@ def test_every_state_has_its_word(tmp_path: Path, lang: str) -> None:
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
-def test_no_line_of_a_table_is_wider_than_the_terminal(tmp_path: Path, lang: str, width: int) -> None:
+def test_no_line_of_a_table_is_wider_than_the_terminal(
+    tmp_path: Path, lang: str, width: int
+) -> None:
     run = states_of_all_kinds(tmp_path / "run")
     text = rendered(step_table.render(read_step(run, 0, range(len(run.parameters)))), lang, width)
     assert max(map(cell_width, text.splitlines())) <= width
     for parameter in run.parameters:
-        assert parameter.name in text.replace("\n", "") or width < 80  # a name may be folded where it does not fit
+        # a name may be folded where it does not fit
+        assert parameter.name in text.replace("\n", "") or width < 80
 
 
 def test_a_wide_terminal_shows_every_column(tmp_path: Path) -> None:
     header = rendered(step_table.render(first_step(tmp_path / "run")), width=120).splitlines()[2]
-    assert header.split() == ["parameter", "shape", "scalars", "norm", "RMS", "max", "|g|", "zeros", "NaN/Inf", "state"]
+    assert header.split() == [
+        "parameter",
+        "shape",
+        "scalars",
+        "norm",
+        "RMS",
+        "max",
+        "|g|",
+        "zeros",
+        "NaN/Inf",
+        "state",
+    ]
 
 
 def test_the_state_is_told_without_colour(tmp_path: Path) -> None:
@@ -104,7 +127,12 @@ def test_json_has_every_number_and_no_language(tmp_path: Path) -> None:
         chinese = step_json.render(step)
     assert chinese == step_json.render(step)
     content = json.loads(chinese, parse_constant=pytest.fail)
-    assert [each["norm"] for each in content["parameters"]] == [1.892396, 0.061033, 1.025704, 0.129712]
+    assert [each["norm"] for each in content["parameters"]] == [
+        1.892396,
+        0.061033,
+        1.025704,
+        0.129712,
+    ]
     assert content["parameters"][0]["rms"] == pytest.approx(1.892396 / np.sqrt(256 * 784))
     assert (content["step"], content["epoch"], content["loss"]) == (0, None, 2.3094)
 
@@ -113,7 +141,13 @@ def test_json_tells_what_is_not_finite_from_what_was_not_measured(tmp_path: Path
     run = states_of_all_kinds(tmp_path / "run")
     content = json.loads(step_json.render(read_step(run, 0, range(5))), parse_constant=pytest.fail)
     told = [(each["state"], each["norm"]) for each in content["parameters"]]
-    assert told == [("non-finite", "nan"), ("non-finite", "inf"), ("absent", None), ("zero", 0.0), ("not measured", None)]
+    assert told == [
+        ("non-finite", "nan"),
+        ("non-finite", "inf"),
+        ("absent", None),
+        ("zero", 0.0),
+        ("not measured", None),
+    ]
     assert content["loss"] == "nan"
 
 
@@ -157,14 +191,20 @@ def test_parameters_are_chosen_by_glob_in_their_order(tmp_path: Path) -> None:
 def test_a_glob_that_matches_nothing_is_answered_with_the_nearest_names(tmp_path: Path) -> None:
     with pytest.raises(SeismogradError) as caught:
         find_parameters(small_net(tmp_path / "run"), ("fc1.wieght",))
-    assert caught.value.line().startswith("no parameter matches 'fc1.wieght' · the nearest names are fc1.weight")
+    assert caught.value.line().startswith(
+        "no parameter matches 'fc1.wieght' · the nearest names are fc1.weight"
+    )
 
 
 def test_a_parameter_that_was_not_there_yet_was_not_measured(tmp_path: Path) -> None:
     from seismograd.record.reader import open_run
 
     before = block([[1.0]], parameters=make_parameters(names=NAMES[:1], shapes=[(2, 2)]))
-    after = block([[1.0, 2.0]], parameters=make_parameters(names=NAMES[:2], shapes=[(2, 2), (2,)]), first_iteration=1)
+    after = block(
+        [[1.0, 2.0]],
+        parameters=make_parameters(names=NAMES[:2], shapes=[(2, 2), (2,)]),
+        first_iteration=1,
+    )
     run = open_run(write_run(tmp_path / "run", [before, after]))
     states = [gradient.state.name for gradient in read_step(run, 0, (0, 1)).gradients]
     assert states == ["FINITE", "NOT_MEASURED"]
@@ -173,7 +213,9 @@ def test_a_parameter_that_was_not_there_yet_was_not_measured(tmp_path: Path) -> 
 
 def test_what_the_plain_form_rounds_to_zero_is_named(tmp_path: Path) -> None:
     run = states_of_all_kinds(tmp_path / "run")
-    assert step_plain.rounded_to_zero(read_step(run, 0, range(len(run.parameters)))) == ("嵌入.权重",)
+    assert step_plain.rounded_to_zero(read_step(run, 0, range(len(run.parameters)))) == (
+        "嵌入.权重",
+    )
 
 
 def test_why_there_is_no_step_is_what_the_session_noted(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""`top`: whatever the keys and the size of the terminal, what is shown is of the run and fits; the terminal is given back as it was."""
+"""`top`: whatever the keys and the size of the terminal, what is shown is of the run and fits;
+the terminal is given back as it was.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,40 @@ from rich.console import Console
 
 from seismograd.cli import main
 from seismograd.i18n import use_language
-from seismograd.views.text_layout import cell_width
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
 from seismograd.schema import STEP_DTYPE, State, StepFlag
-from seismograd.views.top.screen_state import SORTS, ScreenState, listed, press
+from seismograd.views.text_layout import cell_width
 from seismograd.views.top.keyboard import split_keys
 from seismograd.views.top.screen import Screen
+from seismograd.views.top.screen_state import SORTS, ScreenState, listed, press
 from seismograd.views.top.snapshot import RunSnapshot, read_snapshot
 from tests import synthetic
 from tests.record.processes import ENVIRONMENT
 from tests.views.page import made
 
-KEYS = ["up", "down", "page up", "end", "j", "k", "q", "s", "r", "/", "\r", "i", "\x1b", "\x7f", "a", "*", "[", "权", "\x03", "home"]
+KEYS = [
+    "up",
+    "down",
+    "page up",
+    "end",
+    "j",
+    "k",
+    "q",
+    "s",
+    "r",
+    "/",
+    "\r",
+    "i",
+    "\x1b",
+    "\x7f",
+    "a",
+    "*",
+    "[",
+    "权",
+    "\x03",
+    "home",
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +63,29 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> RunSnapshot:
     return read_snapshot(run, going_on=False)
 
 
-def drawn(snapshot: RunSnapshot, control: ScreenState, width: int, height: int, lang: str = "en") -> list[str]:
+def drawn(
+    snapshot: RunSnapshot, control: ScreenState, width: int, height: int, lang: str = "en"
+) -> list[str]:
     out = io.StringIO()
     with use_language(lang):
-        console = Console(file=out, width=width, height=height, color_system=None, force_terminal=True, legacy_windows=False)
+        console = Console(
+            file=out,
+            width=width,
+            height=height,
+            color_system=None,
+            force_terminal=True,
+            legacy_windows=False,
+        )
         console.print(Screen(snapshot, control))
     return out.getvalue().splitlines()
 
 
 def test_a_snapshot_is_the_last_step_of_the_record(troubled: RunSnapshot) -> None:
-    assert (troubled.step, troubled.num_rows, troubled.state) == (made.BAD_STEP, made.BAD_STEP + 1, "ended")
+    assert (troubled.step, troubled.num_rows, troubled.state) == (
+        made.BAD_STEP,
+        made.BAD_STEP + 1,
+        "ended",
+    )
     assert np.isnan(troubled.norm)
     states = {layer.parameter.name: layer.state for layer in troubled.layers}
     assert states["net.0.weight"] == State.NONFINITE
@@ -70,20 +106,41 @@ def test_a_loss_that_was_not_measured_is_a_gap(tmp_path: Path) -> None:
 def test_the_worst_come_first(troubled: RunSnapshot) -> None:
     states = [layer.state for layer in listed(troubled, ScreenState())]
     assert states == sorted(states, reverse=True)
-    norms = [layer.norm for layer in listed(troubled, ScreenState(sort="norm")) if layer.norm == layer.norm]
+    norms = [
+        layer.norm
+        for layer in listed(troubled, ScreenState(sort="norm"))
+        if layer.norm == layer.norm
+    ]
     assert norms == sorted(norms, reverse=True)
-    assert [layer.parameter.depth for layer in listed(troubled, ScreenState(sort="depth"))] == list(range(12))
+    assert [layer.parameter.depth for layer in listed(troubled, ScreenState(sort="depth"))] == list(
+        range(12)
+    )
 
 
 @pytest.mark.parametrize(
-    ("text", "names"), [("net.1", 2), ("net.[01].*", 4), ("*.bias", 6), ("net.1 net.2", 4), ("[", 0), ("NET.5.BIAS", 1)]
+    ("text", "names"),
+    [
+        ("net.1", 2),
+        ("net.[01].*", 4),
+        ("*.bias", 6),
+        ("net.1 net.2", 4),
+        ("[", 0),
+        ("NET.5.BIAS", 1),
+    ],
 )
 def test_the_filter_takes_parts_and_globs(troubled: RunSnapshot, text: str, names: int) -> None:
     assert len(listed(troubled, ScreenState(filter=text))) == names
 
 
-@given(st.lists(st.sampled_from(KEYS), max_size=30), st.integers(10, 160), st.integers(4, 50), st.sampled_from(["en", "zh"]))
-def test_no_keys_and_no_size_break_the_screen(troubled: RunSnapshot, keys: list[str], width: int, height: int, lang: str) -> None:
+@given(
+    st.lists(st.sampled_from(KEYS), max_size=30),
+    st.integers(10, 160),
+    st.integers(4, 50),
+    st.sampled_from(["en", "zh"]),
+)
+def test_no_keys_and_no_size_break_the_screen(
+    troubled: RunSnapshot, keys: list[str], width: int, height: int, lang: str
+) -> None:
     control = ScreenState()
     for key in keys:
         control = press(control, key, listed(troubled, control))
@@ -96,7 +153,9 @@ def test_the_screen_says_what_is_not_finite_and_what_was_found(troubled: RunSnap
     text = "\n".join(drawn(troubled, ScreenState(), 120, 40))
     for words in ("SG201", "error × 1", "non-finite", "loss nan", "!"):
         assert words in text
-    inspected = "\n".join(drawn(troubled, ScreenState(inspecting=True, chosen="net.0.weight"), 120, 40))
+    inspected = "\n".join(
+        drawn(troubled, ScreenState(inspecting=True, chosen="net.0.weight"), 120, 40)
+    )
     assert "NaN/Inf: 1" in inspected
 
 
@@ -140,7 +199,9 @@ def test_it_follows_a_run_and_gives_the_terminal_back(tmp_path: Path) -> None:
     before = termios.tcgetattr(slave)
     command = [sys.executable, "-m", "seismograd", "top", str(tmp_path / "run")]
     environment = {**ENVIRONMENT, "TERM": "xterm", "LANGUAGE": "en"}
-    with subprocess.Popen(command, env=environment, stdin=slave, stdout=slave, stderr=slave) as process:
+    with subprocess.Popen(
+        command, env=environment, stdin=slave, stdout=slave, stderr=slave
+    ) as process:
         try:
             read_until(master, rb"step 4\b")
             writer.observe(synthetic.block([[1.0, 2.0]] * 3, first_iteration=5))

@@ -1,4 +1,6 @@
-"""Every view of runs whose rows do not hold all parameters: optimizers in turn, parameters that are never measured, a single step."""
+"""Every view of runs whose rows do not hold all parameters: optimizers in turn, parameters that
+are never measured, a single step.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ from seismograd.record.reader import open_run
 from seismograd.schema import Block, State
 from seismograd.views.page_api.packing import unpack
 from seismograd.views.page_api.run_source import open_source
-from seismograd.views.top.screen_state import ScreenState
 from seismograd.views.top.screen import Screen
+from seismograd.views.top.screen_state import ScreenState
 from seismograd.views.top.snapshot import read_snapshot
 from tests.synthetic import block, make_parameters, write_run
 
@@ -26,13 +28,20 @@ Measured = Callable[[int], slice | list[int]]
 
 
 def made(num_steps: int, measured: Measured) -> Block:
-    """Two weights and biases each of `NUM_LAYERS` layers; of each step only the columns that are measured in it."""
+    """Two weights and biases each of `NUM_LAYERS` layers; of each step only the columns that are
+    measured in it.
+    """
     norms = np.full((num_steps, 2 * NUM_LAYERS), np.nan)
     state = np.full(norms.shape, State.NOT_MEASURED)
     for step in range(num_steps):
         norms[step, measured(step)] = 1.5
         state[step, measured(step)] = State.FINITE
-    return block(norms, parameters=make_parameters(2 * NUM_LAYERS), state=state, optimizer=np.arange(num_steps) % 3)
+    return block(
+        norms,
+        parameters=make_parameters(2 * NUM_LAYERS),
+        state=state,
+        optimizer=np.arange(num_steps) % 3,
+    )
 
 
 def in_turn(step: int) -> slice | list[int]:
@@ -41,7 +50,9 @@ def in_turn(step: int) -> slice | list[int]:
 
 RUNS = {
     "in turn": lambda: made(300, in_turn),
-    "in turn, all together once": lambda: made(700, lambda step: slice(None) if step == 150 else in_turn(step)),
+    "in turn, all together once": lambda: made(
+        700, lambda step: slice(None) if step == 150 else in_turn(step)
+    ),
     "never measured": lambda: made(200, lambda _: []),
     "one column": lambda: made(90, lambda _: [3]),
     "a single step": lambda: made(1, lambda _: slice(None)),
@@ -65,9 +76,16 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_shows_it(run: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_shows_it(
+    run: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     positions = {"RUN": str(run), "OUT": str(run.parent)}
-    words = [word.replace("OUT", positions["OUT"]) if word.startswith("OUT") else positions.get(word, word) for word in command]
+    words = [
+        word.replace("OUT", positions["OUT"])
+        if word.startswith("OUT")
+        else positions.get(word, word)
+        for word in command
+    ]
     assert main(words) in (0, 1)  # 1: something was found
     assert "Traceback" not in capsys.readouterr().err
 
@@ -78,7 +96,9 @@ def test_the_page_answers_for_every_row(run: Path) -> None:
     for row in range(0, opened.num_rows, 7):
         header, arrays = unpack(source.answer("step", {"row": str(row)}))
         assert header["row"] == row
-        np.testing.assert_array_equal(arrays["states"], next(iter(opened.blocks(1, row, row + 1))).state[0])
+        np.testing.assert_array_equal(
+            arrays["states"], next(iter(opened.blocks(1, row, row + 1))).state[0]
+        )
     for question in ("meta", "heat", "scalars", "line", "lanes", "histogram"):
         assert unpack(source.answer(question, {"column": "0"}))[0]
 
@@ -87,7 +107,9 @@ def test_the_page_answers_for_every_row(run: Path) -> None:
 def test_top_shows_it(run: Path, inspecting: bool) -> None:
     out = io.StringIO()
     control = ScreenState(inspecting=inspecting, chosen="net.0.weight")
-    Console(file=out, width=100, height=30).print(Screen(read_snapshot(open_run(run), going_on=False), control))
+    Console(file=out, width=100, height=30).print(
+        Screen(read_snapshot(open_run(run), going_on=False), control)
+    )
     assert "net.0.weight" in out.getvalue()
 
 

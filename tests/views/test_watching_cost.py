@@ -22,11 +22,19 @@ def run_of(times_s: list[float], overheads_s: list[float]) -> Any:
 def test_the_share_is_that_of_the_time_between_the_first_step_and_the_last() -> None:
     with use_language("en"):
         said = watching_cost(run_of([3.0, 5.0, 13.0], [0.5, 0.05, 0.15]))
-    assert said == "Watching took 2.0% of the time between the first step and the last: 0.2 s of 10 s, and 0.5 s before."
+    assert said == (
+        "Watching took 2.0% of the time between the first step and the last: 0.2 s of 10 s, "
+        "and 0.5 s before."
+    )
 
 
-@pytest.mark.parametrize(("times_s", "overheads_s"), [([], []), ([1.0], [0.1]), ([1.0, 2.0], [0.0, 0.0]), ([1.0, 1.0], [0.1, 0.1])])
-def test_nothing_is_told_where_nothing_was_measured(times_s: list[float], overheads_s: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("times_s", "overheads_s"),
+    [([], []), ([1.0], [0.1]), ([1.0, 2.0], [0.0, 0.0]), ([1.0, 1.0], [0.1, 0.1])],
+)
+def test_nothing_is_told_where_nothing_was_measured(
+    times_s: list[float], overheads_s: list[float]
+) -> None:
     assert watching_cost(run_of(times_s, overheads_s)) is None
 
 

@@ -21,7 +21,9 @@ def as_list(positions: IntArray) -> list[int]:
 
 
 def distinct(values: IntArray) -> list[int]:
-    """The numbers among these, in ascending order; `np.unique` imports `numpy.ma`, which takes 20 ms at the first step."""
+    """The numbers among these, in ascending order; `np.unique` imports `numpy.ma`, which takes
+    20 ms at the first step.
+    """
     return sorted(set(values.tolist()))
 
 
@@ -78,8 +80,12 @@ def line_at(block: Block, site: int) -> str:
 
 
 def site_of(block: Block, kind: EventKind, iteration: int, optimizer: int | None = None) -> str:
-    """`file:line` of the first event of this kind in an iteration (of this optimizer), empty when there is none."""
-    wanted = (integers(block.events, "iteration") == iteration) & (integers(block.events, "kind") == kind)
+    """`file:line` of the first event of this kind in an iteration (of this optimizer), empty
+    when there is none.
+    """
+    wanted = (integers(block.events, "iteration") == iteration) & (
+        integers(block.events, "kind") == kind
+    )
     if optimizer is not None:
         wanted &= integers(block.events, "optimizer") == optimizer
     at = np.flatnonzero(wanted)
@@ -93,4 +99,6 @@ def num_unheard(block: Block) -> int:
 
 def unheard(count: int) -> Message:
     """Why a rule could not look at these."""
-    return say("backward was compiled in {count} steps, so neither it nor a clip was heard", count=count)
+    return say(
+        "backward was compiled in {count} steps, so neither it nor a clip was heard", count=count
+    )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seismograd.analysis.parameter_index import is_weight
 from seismograd.analysis.block_rows import as_list, integers, statistic, weight_norms
+from seismograd.analysis.parameter_index import is_weight
 from seismograd.schema import Block, EventFlag, EventKind, Parameter, State, StepFlag
 
 OUTPUTS = "log_softmax"  # the activation behind the last layer of a classifier
@@ -27,24 +27,38 @@ def plain_loss(block: Block, row: int) -> float:
     if int(step["num_backwards"]) != 1 or int(step["flags"]) & int(StepFlag.NO_LOSS):
         return math.nan
     mine = integers(block.events, "iteration") == int(step["iteration"])
-    for at in as_list(np.flatnonzero(mine & (integers(block.events, "kind") == EventKind.BACKWARD))):
+    for at in as_list(
+        np.flatnonzero(mine & (integers(block.events, "kind") == EventKind.BACKWARD))
+    ):
         event = block.events[at]
-        is_mean = abs(float(event["weight"]) * float(event["count"]) - 1) < 0.01  # false where one is NaN
-        return float(step["loss"]) if is_mean and not int(event["flags"]) & int(RESHAPED) else math.nan
+        # false where one is NaN
+        is_mean = abs(float(event["weight"]) * float(event["count"]) - 1) < 0.01
+        return (
+            float(step["loss"]) if is_mean and not int(event["flags"]) & int(RESHAPED) else math.nan
+        )
     return math.nan
 
 
 def leverage(block: Block, row: int) -> float:
-    """By what share the loss would change if a weight changed by its own size along its gradient: the largest over the weights.
+    """By what share the loss would change if a weight changed by its own size along its gradient:
+    the largest over the weights.
 
-    About 0.1 to 10 in a network that is initialised for its activation, whatever the units of loss and weights. NaN when not sampled, or
-    when a gradient is exactly zero.
+    About 0.1 to 10 in a network that is initialised for its activation, whatever the units of loss
+    and weights. NaN when not sampled, or when a gradient is exactly zero.
     """
     sampled, loss = weight_norms(block, row), float(block.steps["loss"][row])
-    columns = [column for column, each in enumerate(block.parameters) if is_weight(each) and "Embedding" not in each.module]
+    columns = [
+        column
+        for column, each in enumerate(block.parameters)
+        if is_weight(each) and "Embedding" not in each.module
+    ]
     if sampled is None or not columns or not (math.isfinite(loss) and loss > 0):
         return math.nan
-    known = (block.state[row, columns] == State.FINITE) & np.isfinite(sampled[columns]) & (sampled[columns] > 0)
+    known = (
+        (block.state[row, columns] == State.FINITE)
+        & np.isfinite(sampled[columns])
+        & (sampled[columns] > 0)
+    )
     if not known.all():
         return math.nan
     return float((statistic(block, "grad_norm")[row, columns] * sampled[columns]).max()) / loss

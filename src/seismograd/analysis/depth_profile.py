@@ -1,4 +1,5 @@
-"""The profile over depth: the norm of each layer's gradient in the order of execution, and the line through its logarithms.
+"""The profile over depth: the norm of each layer's gradient in the order of execution, and the line
+through its logarithms.
 
 Shapes: B iterations, P parameters, L layers, R rows of one kind.
 """
@@ -24,7 +25,8 @@ _MOST_DECADES = 300.0
 class ProfileLayers:
     """The weights of at least two dimensions that pass a signal on, nearest the input first.
 
-    Embeddings are left out (a batch touches few of their rows), and so is what has a single row, such as a class token.
+    Embeddings are left out (a batch touches few of their rows), and so is what has a single row,
+    such as a class token.
     """
 
     names: tuple[str, ...]  # of the weights
@@ -37,16 +39,24 @@ class ProfileLayers:
 
 
 def chains_of(parameters: Sequence[Parameter]) -> tuple[ProfileLayers, ...]:
-    """The layers of each branch, longest first: those of an actor and of a critic beside it are two chains. There is always one."""
+    """The layers of each branch, longest first: those of an actor and of a critic beside it are
+    two chains. There is always one.
+    """
     branches = sorted({each.branch for each in parameters if _passes_a_signal_on(each)}) or [0]
     chains = [layers_of(parameters, branch) for branch in branches]
     return tuple(sorted(chains, key=len, reverse=True))
 
 
 def layers_of(parameters: Sequence[Parameter], branch: int | None = None) -> ProfileLayers:
-    """The layers among these parameters, or of one branch of them: by `depth`, or as they are listed when no depth is known."""
+    """The layers among these parameters, or of one branch of them: by `depth`, or as they are
+    listed when no depth is known.
+    """
     column_of = {parameter.name: column for column, parameter in enumerate(parameters)}
-    found = [column for column, parameter in enumerate(parameters) if _passes_a_signal_on(parameter) and branch in (None, parameter.branch)]
+    found = [
+        column
+        for column, parameter in enumerate(parameters)
+        if _passes_a_signal_on(parameter) and branch in (None, parameter.branch)
+    ]
     placed = [column for column in found if parameters[column].depth is not None]
     order = sorted(placed, key=lambda column: parameters[column].depth or 0) if placed else found
     names = tuple(parameters[column].name for column in order)
@@ -57,18 +67,26 @@ def layers_of(parameters: Sequence[Parameter], branch: int | None = None) -> Pro
 
 
 def _passes_a_signal_on(parameter: Parameter) -> bool:
-    return parameter.trainable and sum(size > 1 for size in parameter.shape) >= 2 and "Embedding" not in parameter.module
+    return (
+        parameter.trainable
+        and sum(size > 1 for size in parameter.shape) >= 2
+        and "Embedding" not in parameter.module
+    )
 
 
 def bias_name(weight: str) -> str:
-    """The bias beside a weight: `net.0.weight` -> `net.0.bias`, `rnn.weight_hh_l0` -> `rnn.bias_hh_l0`; empty where no name tells."""
+    """The bias beside a weight: `net.0.weight` -> `net.0.bias`, `rnn.weight_hh_l0` ->
+    `rnn.bias_hh_l0`; empty where no name tells.
+    """
     owner, dot, name = weight.rpartition(".")
     return f"{owner}{dot}{name.replace('weight', 'bias')}" if "weight" in name else ""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerNorms:
-    """Norms of the gradients of each layer; 0: exactly zero, inf: non-finite, NaN: none  # each (B, L)."""
+    """Norms of the gradients of each layer; 0: exactly zero, inf: non-finite, NaN: none  # each
+    (B, L).
+    """
 
     weight: FloatArray
     bias: FloatArray
@@ -91,7 +109,8 @@ class LayerNorms:
 def layer_norms(block: Block, layers: ProfileLayers) -> LayerNorms:
     """The norms of the layers' gradients, read from the columns of a block."""
     state = block.state[:, layers.columns]
-    norm = np.maximum(statistic(block, "grad_norm")[:, layers.columns], _SMALLEST)  # a finite gradient whose norm underflows is not zero
+    # a finite gradient whose norm underflows is not zero
+    norm = np.maximum(statistic(block, "grad_norm")[:, layers.columns], _SMALLEST)
     special = state != State.FINITE
     if special.any():
         norm[special] = _MEANING[state[special]]
@@ -115,7 +134,9 @@ class LayeredBlock:
 
 @dataclass(slots=True)
 class LayerReader:
-    """Reads blocks by their layers, which it looks for where the parameters are others than before."""
+    """Reads blocks by their layers, which it looks for where the parameters are others than
+    before.
+    """
 
     _parameters: tuple[Parameter, ...] | None = None
     _chains: tuple[ProfileLayers, ...] = ()
@@ -129,14 +150,16 @@ class LayerReader:
 
 @dataclass(frozen=True, slots=True)
 class DepthProfiles:
-    """Lines through the logarithms of the norms, over depth  # each (B,). Where `evaluated` is false nothing can be said of a row.
+    """Lines through the logarithms of the norms, over depth  # each (B,). Where `evaluated` is
+    false nothing can be said of a row.
 
     Rows that were not worth a line have gains of 1 and a `goodness` of 0.
     """
 
     evaluated: BoolArray
     gain: FloatArray  # what a layer passes on of the gradient that it gets
-    total_gain: FloatArray  # what is left of it at the first of the layers that the line goes through
+    # what is left of it at the first of the layers that the line goes through
+    total_gain: FloatArray
     goodness: FloatArray  # R² of the line
     num_layers: IntArray  # that the line goes through
     leading_zeros: IntArray  # layers before those, whose gradient is exactly zero
@@ -148,17 +171,25 @@ class DepthProfiles:
 
 
 def profiles(norm: FloatArray, min_layers: int, decays: bool, min_range: float) -> DepthProfiles:
-    """Fit each row of norms (B, L) that spans at least `min_range` decades, or begins with zeros, and decays towards the input (or grows).
+    """Fit each row of norms (B, L) that spans at least `min_range` decades, or begins with zeros,
+    and decays towards the input (or grows).
 
     A row with a non-finite layer, or with fewer than `min_layers` finite ones, is not evaluated.
     """
     num_rows, most = norm.shape
-    slope, goodness, leading_zeros = np.zeros(num_rows), np.zeros(num_rows), np.zeros(num_rows, np.int64)
+    slope, goodness, leading_zeros = (
+        np.zeros(num_rows),
+        np.zeros(num_rows),
+        np.zeros(num_rows, np.int64),
+    )
     if most < min_layers:
-        return DepthProfiles(slope > 0, slope + 1, slope + 1, goodness, leading_zeros, leading_zeros)
+        return DepthProfiles(
+            slope > 0, slope + 1, slope + 1, goodness, leading_zeros, leading_zeros
+        )
     smallest, largest = np.minimum.reduce(norm, axis=1), np.maximum.reduce(norm, axis=1)
     usable = None
-    if not (smallest.min(initial=1) > 0 and largest.max(initial=1) < np.inf):  # also where one is NaN
+    # also where one is NaN
+    if not (smallest.min(initial=1) > 0 and largest.max(initial=1) < np.inf):
         usable = (norm > 0) & (norm < np.inf)
         leading_zeros = ((norm == 0) & ~np.logical_or.accumulate(usable, axis=1)).sum(axis=1)
         smallest = np.minimum.reduce(norm, axis=1, where=usable, initial=np.inf)
@@ -167,7 +198,9 @@ def profiles(norm: FloatArray, min_layers: int, decays: bool, min_range: float) 
     evaluated = num_layers >= min_layers
     if usable is not None:
         evaluated &= ~(norm == np.inf).any(axis=1)
-    candidates = np.flatnonzero(evaluated & ((smallest <= largest * 10.0**-min_range) | (leading_zeros > 0)))
+    candidates = np.flatnonzero(
+        evaluated & ((smallest <= largest * 10.0**-min_range) | (leading_zeros > 0))
+    )
     if not len(candidates):
         return DepthProfiles(evaluated, slope + 1, slope + 1, goodness, num_layers, leading_zeros)
     for rows, usable_norm in _by_length(norm, usable, num_layers, candidates):
@@ -177,11 +210,22 @@ def profiles(norm: FloatArray, min_layers: int, decays: bool, min_range: float) 
         wanted = rises == decays
         if wanted.any():
             slope[rows[wanted]], goodness[rows[wanted]] = fit_line(height[wanted])
-    return DepthProfiles(evaluated, _power(-slope), _power(-slope * (num_layers - 1)), goodness, num_layers, leading_zeros)
+    return DepthProfiles(
+        evaluated,
+        _power(-slope),
+        _power(-slope * (num_layers - 1)),
+        goodness,
+        num_layers,
+        leading_zeros,
+    )
 
 
-def _by_length(norm: FloatArray, usable: BoolArray | None, num_usable: IntArray, rows: IntArray) -> list[tuple[IntArray, FloatArray]]:
-    """The rows by how many of their norms are usable (`None`: all are), and these without the others."""
+def _by_length(
+    norm: FloatArray, usable: BoolArray | None, num_usable: IntArray, rows: IntArray
+) -> list[tuple[IntArray, FloatArray]]:
+    """The rows by how many of their norms are usable (`None`: all are), and these without the
+    others.
+    """
     if usable is None:
         return [(rows, norm[rows])]
     alike = [(num, rows[num_usable[rows] == num]) for num in distinct(num_usable[rows])]
@@ -195,7 +239,8 @@ def _power(decades: FloatArray) -> FloatArray:
 def fit_line(height: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Slope and R² of a robust line through each row  # (R, L) -> (R,), (R,).
 
-    The slope is the median of the slopes between all pairs of points (Theil 1950, Sen 1968), so that a third of them may lie anywhere.
+    The slope is the median of the slopes between all pairs of points (Theil 1950, Sen 1968), so
+    that a third of them may lie anywhere.
     """
     position, first, second, distance = _pairs(height.shape[1])
     height = height.take(position, axis=1)
@@ -211,12 +256,16 @@ def fit_line(height: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _sum(values: FloatArray) -> FloatArray:
-    """The sum of each row, always added up in the same order: that of `np.sum` depends on how many rows there are."""
+    """The sum of each row, always added up in the same order: that of `np.sum` depends on how
+    many rows there are.
+    """
     return np.add.accumulate(values, axis=1)[:, -1]
 
 
 def _median(values: FloatArray) -> FloatArray:
-    """The median of each row, whose order is lost; `np.median` costs several times as much for one row."""
+    """The median of each row, whose order is lost; `np.median` costs several times as much for
+    one row.
+    """
     num = values.shape[1]
     low, high = (num - 1) // 2, num // 2
     values.partition((low, high), axis=1)
@@ -225,8 +274,17 @@ def _median(values: FloatArray) -> FloatArray:
 
 @lru_cache(maxsize=64)
 def _pairs(num_layers: int) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-    """The layers that a line is fitted through, all pairs of their positions, and how far apart the layers of each are."""
+    """The layers that a line is fitted through, all pairs of their positions, and how far apart
+    the layers of each are.
+    """
     fitted = min(num_layers, MAX_FITTED)
-    position = np.array([layer * (num_layers - 1) // (fitted - 1) for layer in range(fitted)], np.int64)
+    position = np.array(
+        [layer * (num_layers - 1) // (fitted - 1) for layer in range(fitted)], np.int64
+    )
     first, second = np.triu_indices(fitted, 1)
-    return position, first.astype(np.int64), second.astype(np.int64), np.asarray(position[second] - position[first], np.float64)
+    return (
+        position,
+        first.astype(np.int64),
+        second.astype(np.int64),
+        np.asarray(position[second] - position[first], np.float64),
+    )

@@ -36,7 +36,8 @@ def words(fact: Fact) -> tuple[Message, Message, str]:
     if given.startswith("log_softmax"):
         return (
             say(
-                "the log-probabilities that nll_loss gets at {line} do not add up to one over the classes (dimension 1 of "
+                "the log-probabilities that nll_loss gets at {line} do not add up to one over the "
+                "classes (dimension 1 of "
                 "{rows} × {columns}): log_softmax was taken over another dimension",
                 **values,
             ),
@@ -55,22 +56,35 @@ def _twice(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, M
     function, module = values["function"], fact.text("module")
     if fact.text("loss") == "bce":
         cause = say(
-            "binary_cross_entropy at {line} gets the sigmoid of a {input}: what the network gives is squeezed twice, so that no "
+            "binary_cross_entropy at {line} gets the sigmoid of a {input}: what the network gives "
+            "is squeezed twice, so that no "
             "probability comes near 0 or 1",
             **values,
         )
     else:
         cause = say(
-            "{function} at {line} gets the output of a {input}, and takes its own of it: it expects logits, numbers of any size; between "
+            "{function} at {line} gets the output of a {input}, and takes its own of it: it "
+            "expects logits, numbers of any size; between "
             "0 and 1 the loss cannot become small and the gradients are weak",
             **values,
         )
     if module:
-        return cause, say("take {module} out of the model and apply it only where probabilities are needed", module=module), ""
+        return (
+            cause,
+            say(
+                "take {module} out of the model and apply it only where probabilities are needed",
+                module=module,
+            ),
+            "",
+        )
     excerpt = f"F.{function}(logits, target)  # logits: what the last layer gives"
     return (
         cause,
-        say("give the loss what the last layer gives, and take the {input} only where probabilities are needed", **values),
+        say(
+            "give the loss what the last layer gives, and take the {input} only where "
+            "probabilities are needed",
+            **values,
+        ),
         excerpt,
     )
 
@@ -78,32 +92,44 @@ def _twice(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, M
 def _nll(given: str, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
     if given == "logits":
         cause = say(
-            "nll_loss at {line} gets what a layer gives and not log-probabilities: it takes the number at the target as it is, so the loss "
+            "nll_loss at {line} gets what a layer gives and not log-probabilities: it takes the "
+            "number at the target as it is, so the loss "
             "falls without end by making all numbers larger",
             **values,
         )
     else:
         cause = say(
-            "nll_loss at {line} gets the output of a {input} and not its logarithm: the loss is between -1 and 0, and wrong answers cost "
+            "nll_loss at {line} gets the output of a {input} and not its logarithm: the loss is "
+            "between -1 and 0, and wrong answers cost "
             "next to nothing",
             **values,
         )
-    advice = say("give nll_loss the log_softmax of the logits, or cross_entropy the logits themselves")
+    advice = say(
+        "give nll_loss the log_softmax of the logits, or cross_entropy the logits themselves"
+    )
     return cause, advice, "F.cross_entropy(logits, target)"
 
 
 def _kl_div(given: str, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
     if given == "logits":
-        cause = say("kl_div at {line} gets what a layer gives as its first argument, which has to be log-probabilities", **values)
+        cause = say(
+            "kl_div at {line} gets what a layer gives as its first argument, which has to be "
+            "log-probabilities",
+            **values,
+        )
     else:
         cause = say(
-            "kl_div at {line} gets probabilities (the output of a softmax) as its first argument, which has to be their logarithm: what it "
+            "kl_div at {line} gets probabilities (the output of a softmax) as its first argument, "
+            "which has to be their logarithm: what it "
             "gives is no divergence, and its minimum is not where the two agree",
             **values,
         )
     return (
         cause,
-        say("take log_softmax for the first argument; the second stays probabilities, unless log_target is set"),
+        say(
+            "take log_softmax for the first argument; the second stays probabilities, unless "
+            "log_target is set"
+        ),
         'F.kl_div(F.log_softmax(logits, dim=-1), target, reduction="batchmean")',
     )
 
@@ -111,11 +137,16 @@ def _kl_div(given: str, values: dict[str, str | int | float]) -> tuple[Message, 
 def _broadcast(function: str, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
     return (
         say(
-            "prediction and target at {line} are of shapes [{rows}, 1] and [{rows}]: broadcast to [{rows}, {rows}], every prediction is "
-            "held against every target, so that the best the model can do is to give the mean of all targets",
+            "prediction and target at {line} are of shapes [{rows}, 1] and [{rows}]: broadcast to "
+            "[{rows}, {rows}], every prediction is "
+            "held against every target, so that the best the model can do is to give the mean of "
+            "all targets",
             **values,
         ),
-        say("bring both to the same shape before the loss, with squeeze(-1) or unsqueeze(-1) on one of them"),
+        say(
+            "bring both to the same shape before the loss, with squeeze(-1) or unsqueeze(-1) on "
+            "one of them"
+        ),
         f"F.{function}(prediction.squeeze(-1), target)",
     )
 
@@ -123,10 +154,13 @@ def _broadcast(function: str, values: dict[str, str | int | float]) -> tuple[Mes
 def _view(values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
     return (
         say(
-            "the dimension of the classes was brought to its place before {line} by view or reshape, which relabels the numbers and does "
-            "not move them: what the loss takes for the {rows} classes of one target are numbers of several",
+            "the dimension of the classes was brought to its place before {line} by view or "
+            "reshape, which relabels the numbers and does "
+            "not move them: what the loss takes for the {rows} classes of one target are numbers "
+            "of several",
             **values,
         ),
         say("move the dimension with transpose or permute, or make one row of each target"),
-        "F.cross_entropy(logits.flatten(0, -2), target.flatten())  # classes last; or logits.movedim(-1, 1)",
+        "F.cross_entropy(logits.flatten(0, -2), target.flatten())  # classes last; or "
+        "logits.movedim(-1, 1)",
     )

@@ -1,4 +1,6 @@
-"""Pairs of losses that are backpropagated apart, or named by the script: how their gradients go together."""
+"""Pairs of losses that are backpropagated apart, or named by the script: how their gradients go
+together.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.block_rows import distinct, integers
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, EventFlag, EventKind, FloatArray, Site
 
 KEPT = 64  # comparisons
@@ -27,7 +29,9 @@ class PairSample(NamedTuple):
 
 @dataclass(slots=True)
 class LossPair:
-    """Two losses, and how their gradients compared: in the first iterations and in the last ones."""
+    """Two losses, and how their gradients compared: in the first iterations and in the last
+    ones.
+    """
 
     first: Site
     second: Site
@@ -53,13 +57,14 @@ class LossPairs:
     """All pairs of losses seen so far, by their places in the script."""
 
     found: dict[tuple[str, str], LossPair] = field(default_factory=dict[tuple[str, str], LossPair])
-    _optimizers: dict[int, int] = field(default_factory=dict[int, int])  # the iteration in which each stepped first
+    # the iteration in which each stepped first
+    _optimizers: dict[int, int] = field(default_factory=dict[int, int])
 
     def add(self, block: Block) -> Iterator[tuple[LossPair, int]]:
         """Take in the next iterations; each pair and iteration in which it was compared.
 
-        Losses of different forward passes are left out where there are several optimizers: they may be meant to pull against each other,
-        as those of a discriminator do.
+        Losses of different forward passes are left out where there are several optimizers: they may
+        be meant to pull against each other, as those of a discriminator do.
         """
         optimizer = integers(block.steps, "optimizer")
         for each in distinct(optimizer):
@@ -73,9 +78,21 @@ class LossPairs:
             key = _key(block.sites[first]), _key(block.sites[second])
             pair = self.found.setdefault(key, LossPair(block.sites[first], block.sites[second]))
             of_first, of_second = flags.get((step, first), 0), flags.get((step, second), 0)
-            pair.comparable |= bool((of_first | of_second) & int(EventFlag.SHARED)) or bool(pair.first.label and pair.second.label)
-            pair.rescaled = (bool(of_first & int(EventFlag.RESCALED)), bool(of_second & int(EventFlag.RESCALED)))
-            pair.add(PairSample(step, float(entry["first_norm"]), float(entry["second_norm"]), float(entry["cosine"])))
+            pair.comparable |= bool((of_first | of_second) & int(EventFlag.SHARED)) or bool(
+                pair.first.label and pair.second.label
+            )
+            pair.rescaled = (
+                bool(of_first & int(EventFlag.RESCALED)),
+                bool(of_second & int(EventFlag.RESCALED)),
+            )
+            pair.add(
+                PairSample(
+                    step,
+                    float(entry["first_norm"]),
+                    float(entry["second_norm"]),
+                    float(entry["cosine"]),
+                )
+            )
             if pair.comparable or sum(begin <= step for begin in self._optimizers.values()) < 2:
                 yield pair, step
 
@@ -83,7 +100,11 @@ class LossPairs:
         """What is missing to say anything."""
         num = max((len(pair.late) for pair in self.found.values()), default=0)
         if num < needed:
-            return say("needs {needed} comparisons of losses that are backpropagated apart, has {has}", needed=needed, has=num)
+            return say(
+                "needs {needed} comparisons of losses that are backpropagated apart, has {has}",
+                needed=needed,
+                has=num,
+            )
         return None
 
 
@@ -94,7 +115,9 @@ def cosines(entries: list[PairSample]) -> FloatArray:
 
 
 def ratios(entries: list[PairSample]) -> FloatArray:
-    """How many times the first norm is larger than the second, where both are finite and not zero."""
+    """How many times the first norm is larger than the second, where both are finite and not
+    zero.
+    """
     first = np.array([each.first_norm for each in entries], np.float64)
     second = np.array([each.second_norm for each in entries], np.float64)
     usable = np.isfinite(first) & np.isfinite(second) & (first > 0) & (second > 0)
@@ -105,7 +128,10 @@ def _flags(block: Block) -> dict[tuple[int, int], int]:
     """The flags of each backward, by its iteration and site."""
     wanted = np.isin(integers(block.events, "iteration"), integers(block.pairs, "iteration"))
     wanted &= integers(block.events, "kind") == EventKind.BACKWARD
-    return {(int(each["iteration"]), int(each["site"])): int(each["flags"]) for each in block.events[wanted]}
+    return {
+        (int(each["iteration"]), int(each["site"])): int(each["flags"])
+        for each in block.events[wanted]
+    }
 
 
 def _key(site: Site) -> str:

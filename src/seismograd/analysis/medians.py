@@ -12,11 +12,14 @@ from seismograd.schema import FloatArray
 
 def median(values: FloatArray) -> float:
     """The median of the finite ones, NaN without any."""
-    known = np.sort(values[np.isfinite(values)])  # not np.median, which imports numpy.ma: 20 ms at the first step
+    # not np.median, which imports numpy.ma: 20 ms at the first step
+    known = np.sort(values[np.isfinite(values)])
     half = len(known) // 2
     if not len(known):
         return math.nan
-    return float(known[half]) if len(known) % 2 else (float(known[half - 1]) + float(known[half])) / 2
+    return (
+        float(known[half]) if len(known) % 2 else (float(known[half - 1]) + float(known[half])) / 2
+    )
 
 
 def column_medians(values: FloatArray) -> FloatArray:
@@ -32,7 +35,9 @@ def medians(values: FloatArray, known: BoolArray, axis: int) -> FloatArray:
         return np.full(values.shape[:axis] + values.shape[axis + 1 :], np.nan)
     if num.min() == length:
         ordered = np.sort(values, axis=axis)
-        low, high = (np.take(ordered, position, axis=axis) for position in ((length - 1) // 2, length // 2))
+        low, high = (
+            np.take(ordered, position, axis=axis) for position in ((length - 1) // 2, length // 2)
+        )
         odd = np.bool_(length % 2)
     else:
         ordered = np.sort(np.where(known, values, np.nan), axis=axis)  # NaN comes last

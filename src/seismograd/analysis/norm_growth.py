@@ -1,4 +1,6 @@
-"""Growth over steps: a norm that rises far above what it was before, while the loss does not fall."""
+"""Growth over steps: a norm that rises far above what it was before, while the loss does not
+fall.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from seismograd.schema import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class NormGrowth:
-    """Where a norm has grown: the index among the new entries at which it was known, and the steps and numbers that show it."""
+    """Where a norm has grown: the index among the new entries at which it was known, and the
+    steps and numbers that show it.
+    """
 
     index: int
     first_step: int  # the first that lies high
@@ -28,9 +32,10 @@ class NormGrowth:
 class GrowthBaseline:
     """What a norm is held against, in numbers of steps.
 
-    High above: the last `elevated` lie above the median of the `usual` before them, of which there must be `least`. Rising: a line through
-    the logarithms of the last `rising`, or of as many as there are, but not fewer than `least_rising`, fits with R² `goodness`.
-    Both must exceed the median of the first `early`, unless those are part of the rise.
+    High above: the last `elevated` lie above the median of the `usual` before them, of which there
+    must be `least`. Rising: a line through the logarithms of the last `rising`, or of as many as
+    there are, but not fewer than `least_rising`, fits with R² `goodness`. Both must exceed the
+    median of the first `early`, unless those are part of the rise.
     """
 
     usual: int
@@ -44,18 +49,25 @@ class GrowthBaseline:
 
 @dataclass(slots=True)
 class NormSeries:
-    """The finite global norms of one optimizer, with their losses; keeps what the next ones are held against."""
+    """The finite global norms of one optimizer, with their losses; keeps what the next ones are
+    held against.
+    """
 
     against: GrowthBaseline
-    past: list[tuple[float, float, int]] = field(default_factory=list[tuple[float, float, int]])  # norm, loss, step
+    # norm, loss, step
+    past: list[tuple[float, float, int]] = field(default_factory=list[tuple[float, float, int]])
     early: list[float] = field(default_factory=list[float])  # norms
     count: int = 0
 
-    def add(self, norms: FloatArray, losses: FloatArray, steps: IntArray, factor: float | None) -> NormGrowth | None:
-        """Take in new entries; the first at which the norm has grown by `factor`, if any. Without `factor` nothing is looked for.
+    def add(
+        self, norms: FloatArray, losses: FloatArray, steps: IntArray, factor: float | None
+    ) -> NormGrowth | None:
+        """Take in new entries; the first at which the norm has grown by `factor`, if any. Without
+        `factor` nothing is looked for.
 
-        Where losses are known, none of the last `elevated` may lie below the median loss of the baseline, and those of a rise must have
-        doubled: a network that leaves a plateau, or learns large outputs, has growing gradients and a falling loss.
+        Where losses are known, none of the last `elevated` may lie below the median loss of the
+        baseline, and those of a rise must have doubled: a network that leaves a plateau, or learns
+        large outputs, has growing gradients and a falling loss.
         """
         if not len(norms):
             return None
@@ -68,25 +80,38 @@ class NormSeries:
             grown = self._search(norms, losses, steps, factor)
         self.count += len(norms)
         kept = max(against.usual + against.elevated, against.rising)
-        fresh = zip(norms[-kept:].tolist(), losses[-kept:].tolist(), steps[-kept:].tolist(), strict=True)
+        fresh = zip(
+            norms[-kept:].tolist(), losses[-kept:].tolist(), steps[-kept:].tolist(), strict=True
+        )
         self.past = [*self.past, *fresh][-kept:]
         return grown
 
-    def _search(self, norms: FloatArray, losses: FloatArray, steps: IntArray, factor: float) -> NormGrowth | None:
+    def _search(
+        self, norms: FloatArray, losses: FloatArray, steps: IntArray, factor: float
+    ) -> NormGrowth | None:
         before = len(self.past)
         entries = [*self.past, *zip(norms.tolist(), losses.tolist(), steps.tolist(), strict=True)]
         norm, loss = (np.array([entry[column] for entry in entries]) for column in (0, 1))
         for end in range(before + 1, len(entries) + 1):
-            found = self._high_above(norm, loss, end, factor) or self._rising(norm, loss, end, factor)
+            found = self._high_above(norm, loss, end, factor) or self._rising(
+                norm, loss, end, factor
+            )
             if found is not None:
                 first, baseline, loss_baseline = found
                 now = end - 1
-                step, seen = entries[now][2], (float(norm[now]), baseline, float(loss[now]), loss_baseline)
+                step, seen = (
+                    entries[now][2],
+                    (float(norm[now]), baseline, float(loss[now]), loss_baseline),
+                )
                 return NormGrowth(now - before, entries[first][2], step, *seen)
         return None
 
-    def _high_above(self, norm: FloatArray, loss: FloatArray, end: int, factor: float) -> tuple[int, float, float] | None:
-        """The place of the first high norm, the baseline, and that of the loss, when the last norms are high at `end`."""
+    def _high_above(
+        self, norm: FloatArray, loss: FloatArray, end: int, factor: float
+    ) -> tuple[int, float, float] | None:
+        """The place of the first high norm, the baseline, and that of the loss, when the last
+        norms are high at `end`.
+        """
         start = end - self.against.elevated
         if start < self.against.least:
             return None
@@ -95,28 +120,40 @@ class NormSeries:
             return None
         baseline = max(float(np.median(norm[usual])), self._early(start))
         loss_baseline = _median_known(loss[usual])
-        if not 0 < factor * baseline <= norm[high].min() or bool((loss[high] < loss_baseline).any()):
+        if not 0 < factor * baseline <= norm[high].min() or bool(
+            (loss[high] < loss_baseline).any()
+        ):
             return None
         return start, baseline, loss_baseline
 
-    def _rising(self, norm: FloatArray, loss: FloatArray, end: int, factor: float) -> tuple[int, float, float] | None:
+    def _rising(
+        self, norm: FloatArray, loss: FloatArray, end: int, factor: float
+    ) -> tuple[int, float, float] | None:
         """The same, when the norms have risen along a line until `end`."""
         start = max(end - self.against.rising, 0)
         rise = norm[start:end]
-        if len(rise) < self.against.least_rising or not 0 < factor * rise.min() <= rise[-1] or rise[-1] < factor * self._early(start):
+        if (
+            len(rise) < self.against.least_rising
+            or not 0 < factor * rise.min() <= rise[-1]
+            or rise[-1] < factor * self._early(start)
+        ):
             return None
         slope, goodness = fit_line(np.log10(rise)[None])
         loss_baseline = _median_known(loss[start : start + len(rise) // 2])
         decades = float(slope[0]) * (len(rise) - 1)
         if decades < math.log10(factor) or goodness[0] < self.against.goodness:
             return None
-        if bool((loss[end - self.against.elevated : end] < loss_baseline + abs(loss_baseline)).any()):
+        if bool(
+            (loss[end - self.against.elevated : end] < loss_baseline + abs(loss_baseline)).any()
+        ):
             return None
         baseline = float(rise.min())
         return start + int(np.argmax(rise >= 10 * baseline)), baseline, loss_baseline
 
     def _early(self, start: int) -> float:
-        """The median of the first norms of all, of those that lie before a place in what is kept and new; 0 when none does."""
+        """The median of the first norms of all, of those that lie before a place in what is kept
+        and new; 0 when none does.
+        """
         early = self.early[: max(self.count - len(self.past) + start, 0)]
         return float(np.median(early)) if early else 0.0
 

@@ -1,4 +1,6 @@
-"""Parameters by themselves: which are weights, and numbers for them that stay the same while columns move."""
+"""Parameters by themselves: which are weights, and numbers for them that stay the same while
+columns move.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from seismograd.schema import IntArray, Parameter
 
 
 def is_weight(parameter: Parameter) -> bool:
-    """Whether it has two dimensions or more: a bias that begins at zero moves by many times its own norm, which says nothing."""
+    """Whether it has two dimensions or more: a bias that begins at zero moves by many times its
+    own norm, which says nothing.
+    """
     return sum(size > 1 for size in parameter.shape) >= 2
 
 

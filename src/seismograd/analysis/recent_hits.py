@@ -1,4 +1,6 @@
-"""The last of something: what a rule keeps between blocks so that where they are cut makes no difference."""
+"""The last of something: what a rule keeps between blocks so that where they are cut makes no
+difference.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,22 @@ from seismograd.schema import IntArray
 
 @dataclass(slots=True)
 class RecentHits:
-    """A growing list of entries, some of which show something: how many there are, and which of the last `size` do."""
+    """A growing list of entries, some of which show something: how many there are, and which of
+    the last `size` do.
+    """
 
     size: int
     count: int = 0
     hits: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # their numbers, from 0
-    steps: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # the iterations of the hits
+    # the iterations of the hits
+    steps: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def add(self, shown: BoolArray, steps: IntArray, enough: int) -> tuple[int, int] | None:
         """Take in new entries and their iterations.
 
-        Gives the index among them of the first at which at least `enough` of the last `size` entries are hits (and half of them, while
-        there are fewer than `size`), and the iteration of the first of those hits.
+        Gives the index among them of the first at which at least `enough` of the last `size`
+        entries are hits (and half of them, while there are fewer than `size`), and the iteration of
+        the first of those hits.
         """
         before = self.count
         self.count += len(shown)
@@ -34,7 +40,8 @@ class RecentHits:
         self.hits = np.concatenate([self.hits, fresh + before])
         self.steps = np.concatenate([self.steps, steps[fresh]])
         entry = self.hits[old:]
-        first = np.searchsorted(self.hits, entry - self.size, side="right")  # among the hits, of the last `size` entries
+        # among the hits, of the last `size` entries
+        first = np.searchsorted(self.hits, entry - self.size, side="right")
         num = np.arange(old, len(self.hits)) + 1 - first
         at = np.flatnonzero((num >= enough) & (2 * num >= np.minimum(entry + 1, self.size)))
         reached = (int(fresh[at[0]]), int(self.steps[first[at[0]]])) if len(at) else None

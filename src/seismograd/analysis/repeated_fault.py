@@ -1,4 +1,6 @@
-"""A fault of single steps: when it has shown often enough to be said, and how the finding goes on from there."""
+"""A fault of single steps: when it has shown often enough to be said, and how the finding goes
+on from there.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from seismograd.schema import Block, Finding
 
 @dataclass(slots=True)
 class FaultSteps:
-    """The steps of one optimizer that showed it: how many, how many in a row up to the last one, and since which iteration."""
+    """The steps of one optimizer that showed it: how many, how many in a row up to the last one,
+    and since which iteration.
+    """
 
     num: int = 0
     in_a_row: int = 0
@@ -31,7 +35,9 @@ class FaultSteps:
 
 @dataclass(slots=True)
 class RepeatedFault:
-    """Found when `in_a_row` steps in a row show it, or `scattered` of them that are at least `share` of the optimizer's steps."""
+    """Found when `in_a_row` steps in a row show it, or `scattered` of them that are at least
+    `share` of the optimizer's steps.
+    """
 
     in_a_row: int
     scattered: int
@@ -45,7 +51,9 @@ class RepeatedFault:
         """This window shows it. `describe` makes the finding when it is first known."""
         self.add_at(window.optimizer, window.index, window.iteration, describe)
 
-    def add_at(self, optimizer: int, index: int, iteration: int, describe: Callable[[FaultSteps], Finding]) -> None:
+    def add_at(
+        self, optimizer: int, index: int, iteration: int, describe: Callable[[FaultSteps], Finding]
+    ) -> None:
         """The same for number `index` of what is counted, in this iteration."""
         shown = self.shown.setdefault(optimizer, FaultSteps())
         shown.add(index, iteration)
@@ -59,9 +67,16 @@ class RepeatedFault:
             self._found[optimizer] = finding
         self._news[optimizer] = None
 
-    def add_event(self, block: Block, position: int, describe: Callable[[FaultSteps], Finding]) -> None:
-        """The event at this place of the block shows it; those of one optimizer are counted among themselves."""
-        optimizer, iteration = int(block.events["optimizer"][position]), int(block.events["iteration"][position])
+    def add_event(
+        self, block: Block, position: int, describe: Callable[[FaultSteps], Finding]
+    ) -> None:
+        """The event at this place of the block shows it; those of one optimizer are counted
+        among themselves.
+        """
+        optimizer, iteration = (
+            int(block.events["optimizer"][position]),
+            int(block.events["iteration"][position]),
+        )
         self._num_events[optimizer] = self._num_events.get(optimizer, 0) + 1
         self.add_at(optimizer, self._num_events[optimizer] - 1, iteration, describe)
 
@@ -77,6 +92,8 @@ class RepeatedFault:
     def take(self) -> list[Finding]:
         """The findings that are new or have grown since this was last asked."""
         for optimizer in self._news:
-            self._found[optimizer] = replace(self._found[optimizer], last_step=self.shown[optimizer].last)
+            self._found[optimizer] = replace(
+                self._found[optimizer], last_step=self.shown[optimizer].last
+            )
         taken, self._news = list(self._news), {}
         return [self._found[optimizer] for optimizer in taken]

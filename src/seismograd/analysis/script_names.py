@@ -13,7 +13,11 @@ BY_VALUE = 2  # `detail` of a clip
 
 def optimizer_name(block: Block, index: int) -> str:
     """The name of the variable that holds the optimizer, `optimizer` where it is not known."""
-    known = [each.name for each in block.optimizers if each.index == index and each.kind and each.name not in ("", each.kind)]
+    known = [
+        each.name
+        for each in block.optimizers
+        if each.index == index and each.kind and each.name not in ("", each.kind)
+    ]
     return known[0] if known else "optimizer"
 
 
@@ -39,7 +43,9 @@ def clip_of(detail: int, limit: float) -> str:
 
 
 def holder_of(names: Iterable[str]) -> str:
-    """The module that holds all of these parameters: `net.body` of `net.body.0.weight` and `net.body.2.bias`; empty: the model itself."""
+    """The module that holds all of these parameters: `net.body` of `net.body.0.weight` and
+    `net.body.2.bias`; empty: the model itself.
+    """
     paths = [name.split(".")[:-1] for name in names]
     common: list[str] = []
     for parts in zip(*paths, strict=False):

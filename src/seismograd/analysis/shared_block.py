@@ -1,4 +1,6 @@
-"""A block as all rules read it: what several of them make of it is made once, when the first of them asks."""
+"""A block as all rules read it: what several of them make of it is made once, when the first of
+them asks.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from typing import Protocol, TypeVar, cast
 
 import numpy as np
 
-from seismograd.analysis.depth_profile import LayerReader
 from seismograd.analysis.block_rows import BoolArray, by_optimizer, updates
+from seismograd.analysis.depth_profile import LayerReader
 from seismograd.analysis.step_group_collector import StepGroupCollector
 from seismograd.analysis.windows import WindowReader
 from seismograd.schema import Block, IntArray
@@ -38,7 +40,9 @@ class SharedBlock(Block):
 
     @cached_property
     def updates(self) -> BoolArray:
-        """Where a new gradient went into an update: neither skipped nor used a second time  # (B,)."""
+        """Where a new gradient went into an update: neither skipped nor used a second time  #
+        (B,).
+        """
         return updates(self)
 
     @cached_property
@@ -56,7 +60,9 @@ class SharedBlock(Block):
         return {}
 
     def read_by(self, reader: BlockReader[Derived]) -> Derived:
-        """What a reader makes of this block: it reads it once, however many rules have the reader, and fails all of them alike."""
+        """What a reader makes of this block: it reads it once, however many rules have the
+        reader, and fails all of them alike.
+        """
         if id(reader) not in self._made:
             try:
                 self._made[id(reader)] = reader.read(self), None

@@ -1,4 +1,5 @@
-"""Ten steps of one optimizer, and the numbers of them that several rules ask for, worked out for many tens at once.
+"""Ten steps of one optimizer, and the numbers of them that several rules ask for, worked out for
+many tens at once.
 
 Shapes: K tens, n steps of each, M weights.
 """
@@ -10,9 +11,9 @@ from functools import cached_property
 
 import numpy as np
 
+from seismograd.analysis.block_rows import BoolArray
 from seismograd.analysis.chance_level import chance_loss
 from seismograd.analysis.medians import medians
-from seismograd.analysis.block_rows import BoolArray
 from seismograd.schema import FloatArray, IntArray, Parameter, Site
 
 EPSILON = {"bfloat16": 2.0**-8, "float16": 2.0**-11}  # half the distance from 1 to the next number
@@ -33,7 +34,9 @@ class GroupWeights:
     @cached_property
     def groups(self) -> IntArray:
         """The parameter group of each; -1: not known."""
-        return np.array([-1 if each.group is None else each.group for each in self.parameters], np.int64)
+        return np.array(
+            [-1 if each.group is None else each.group for each in self.parameters], np.int64
+        )
 
     @cached_property
     def has_several_groups(self) -> bool:
@@ -43,7 +46,10 @@ class GroupWeights:
     @cached_property
     def in_few_digits(self) -> IntArray:
         """The columns of those that are kept in a dtype of half precision."""
-        return np.array([column for column, each in enumerate(self.parameters) if each.dtype in EPSILON], np.int64)
+        return np.array(
+            [column for column, each in enumerate(self.parameters) if each.dtype in EPSILON],
+            np.int64,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +72,9 @@ class StepGroupBatch:
 
     @cached_property
     def loss_noises(self) -> list[float]:
-        """How far losses lie from their median, as a share of it: that of a normal distribution with the same quartiles  # (K,)."""
+        """How far losses lie from their median, as a share of it: that of a normal distribution
+        with the same quartiles  # (K,).
+        """
         known, level = self._known_losses, self._loss_level
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             scatter = medians(np.abs(self.loss - level[:, None]), known, axis=1)
@@ -106,7 +114,11 @@ class StepGroupBatch:
     @cached_property
     def largest_ratios(self) -> list[float]:
         """The largest ratio of any probe, 0 without one; NaN ones are left out  # (K,)."""
-        return np.nan_to_num(np.fmax.reduce(self.ratio.reshape(len(self.ratio), -1), axis=1, initial=0), nan=0, posinf=np.inf).tolist()
+        return np.nan_to_num(
+            np.fmax.reduce(self.ratio.reshape(len(self.ratio), -1), axis=1, initial=0),
+            nan=0,
+            posinf=np.inf,
+        ).tolist()
 
     @cached_property
     def moves(self) -> FloatArray:
@@ -122,11 +134,15 @@ class StepGroupBatch:
     def largest_moves(self) -> list[float]:
         """The largest of them, NaN without any  # (K,)."""
         known = np.isfinite(self.moves)
-        return np.where(known.any(axis=1), np.where(known, self.moves, 0).max(axis=1, initial=0), np.nan).tolist()
+        return np.where(
+            known.any(axis=1), np.where(known, self.moves, 0).max(axis=1, initial=0), np.nan
+        ).tolist()
 
     @cached_property
     def unmoved_shares(self) -> FloatArray:
-        """The median share of unmoved scalars of each weight over its probes; NaN: none  # (K, M)."""
+        """The median share of unmoved scalars of each weight over its probes; NaN: none  # (K,
+        M).
+        """
         return medians(self.unmoved, np.isfinite(self.unmoved), axis=1)
 
     @cached_property
@@ -144,7 +160,9 @@ class StepGroupBatch:
 
 @dataclass(frozen=True, slots=True)
 class StepGroup:
-    """Consecutive steps of one optimizer with a new gradient, none of them skipped: number `index` of a batch."""
+    """Consecutive steps of one optimizer with a new gradient, none of them skipped: number
+    `index` of a batch.
+    """
 
     optimizer: int
     kind: str  # class of the optimizer

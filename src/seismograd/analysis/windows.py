@@ -1,4 +1,6 @@
-"""The windows of each optimizer, put together from the events: what was added to its gradients, thrown away or clipped until it stepped."""
+"""The windows of each optimizer, put together from the events: what was added to its gradients,
+thrown away or clipped until it stepped.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.block_rows import integers, unheard
+from seismograd.i18n import Message, say
 from seismograd.schema import STEP_DTYPE, Block, EventFlag, EventKind, StepFlag
 
 MAX_HELD = 4096  # backwards of a window that are remembered
@@ -16,16 +18,29 @@ MAX_DISCARDED = 16  # times that a window was cleared
 
 _ODD_ROW = int(StepFlag.SKIPPED | StepFlag.NO_BACKWARD | StepFlag.BY_HAND | StepFlag.CHANGED)
 _OVER = int(EventFlag.USED | EventFlag.EMPTY)
-_RESCALED, _CLOSURE, _UNHEARD = int(EventFlag.RESCALED), int(EventFlag.CLOSURE), int(StepFlag.UNHEARD)
-_BACKWARD, _CLIP, _ZERO_GRAD, _STEP = int(EventKind.BACKWARD), int(EventKind.CLIP), int(EventKind.ZERO_GRAD), int(EventKind.STEP)
-_NUM_BACKWARDS, _NUM_STEPS, _FLAGS = (list(STEP_DTYPE.names or ()).index(name) for name in ("num_backwards", "num_steps", "flags"))
+_RESCALED, _CLOSURE, _UNHEARD = (
+    int(EventFlag.RESCALED),
+    int(EventFlag.CLOSURE),
+    int(StepFlag.UNHEARD),
+)
+_BACKWARD, _CLIP, _ZERO_GRAD, _STEP = (
+    int(EventKind.BACKWARD),
+    int(EventKind.CLIP),
+    int(EventKind.ZERO_GRAD),
+    int(EventKind.STEP),
+)
+_NUM_BACKWARDS, _NUM_STEPS, _FLAGS = (
+    list(STEP_DTYPE.names or ()).index(name) for name in ("num_backwards", "num_steps", "flags")
+)
 _NEARLY = 1e-3
 _FEW = 8  # rows of a block that are read one by one: NumPy takes as long for one as for a hundred
 
 
 @dataclass(slots=True, eq=False)
 class WindowEvent:
-    """An event, its fields in the order of EVENT_DTYPE. `used`: bits of the optimizers whose steps have used what this backward added."""
+    """An event, its fields in the order of EVENT_DTYPE. `used`: bits of the optimizers whose
+    steps have used what this backward added.
+    """
 
     iteration: int
     time_s: float
@@ -44,13 +59,17 @@ class WindowEvent:
 
     @property
     def total(self) -> float:
-        """What all its samples count in the loss together: 1 in a mean, 1/4 in a quarter of one, their number in a sum; NaN: not known."""
+        """What all its samples count in the loss together: 1 in a mean, 1/4 in a quarter of one,
+        their number in a sum; NaN: not known.
+        """
         return self.count * self.weight
 
 
 @dataclass(frozen=True, slots=True)
 class WindowClip:
-    """A clip of a window, after this many of its backwards; `late`: it came after the step that used these gradients, or before any."""
+    """A clip of a window, after this many of its backwards; `late`: it came after the step that
+    used these gradients, or before any.
+    """
 
     call: WindowEvent
     late: bool
@@ -59,7 +78,9 @@ class WindowClip:
 
 @dataclass(frozen=True, slots=True)
 class DiscardedBackwards:
-    """Backwards that this optimizer had not used when a call cleared their gradients; no other one has used those that are `unused`."""
+    """Backwards that this optimizer had not used when a call cleared their gradients; no other
+    one has used those that are `unused`.
+    """
 
     by: WindowEvent
     backwards: tuple[WindowEvent, ...]
@@ -68,7 +89,9 @@ class DiscardedBackwards:
 
 @dataclass(frozen=True, slots=True)
 class StepWindow:
-    """What led to one step of one optimizer; `index` counts its steps, `row` is that of the block, `flags` are those of the row."""
+    """What led to one step of one optimizer; `index` counts its steps, `row` is that of the
+    block, `flags` are those of the row.
+    """
 
     optimizer: int
     index: int
@@ -78,7 +101,9 @@ class StepWindow:
     backwards: tuple[WindowEvent, ...]
     thrown: tuple[DiscardedBackwards, ...]
     clips: tuple[WindowClip, ...]
-    cleared: WindowEvent | None = None  # a closure's: what has cleared the gradients that it computed, which the step may have used before
+    # a closure's: what has cleared the gradients that it computed, which the step may have used
+    # before
+    cleared: WindowEvent | None = None
 
     @property
     def iteration(self) -> int:
@@ -86,7 +111,9 @@ class StepWindow:
         return self.step.iteration
 
     def micro_batches(self) -> tuple[WindowEvent, ...]:
-        """The backwards of the line that has most of them, without those that are other losses of the same forward pass."""
+        """The backwards of the line that has most of them, without those that are other losses
+        of the same forward pass.
+        """
         own = [each for each in self.backwards if not each.flags & EventFlag.SHARED]
         sites = [each.site for each in own]
         site = max(dict.fromkeys(sites), key=sites.count, default=-1)
@@ -94,7 +121,9 @@ class StepWindow:
 
     @property
     def is_closure(self) -> bool:
-        """The step evaluates the loss itself: its own backwards come after its event, those of its first evaluation are here."""
+        """The step evaluates the loss itself: its own backwards come after its event, those of
+        its first evaluation are here.
+        """
         return bool(self.step.flags & EventFlag.CLOSURE)
 
 
@@ -105,24 +134,29 @@ class _OpenWindow:
     backwards: list[WindowEvent] = field(default_factory=list[WindowEvent])
     thrown: list[DiscardedBackwards] = field(default_factory=list[DiscardedBackwards])
     clips: list[WindowClip] = field(default_factory=list[WindowClip])
-    step: tuple[WindowEvent, int, int] | None = None  # one that evaluates the loss itself and is under way, its row and its flags
+    # one that evaluates the loss itself and is under way, its row and its flags
+    step: tuple[WindowEvent, int, int] | None = None
     cleared: WindowEvent | None = None  # what has cleared the gradients that it computed
 
 
 @dataclass(slots=True)
 class WindowReader:
-    """Reads blocks and gives the windows in which there was anything but one backward and one step; the others it only counts.
+    """Reads blocks and gives the windows in which there was anything but one backward and one step;
+    the others it only counts.
 
-    A backward of a loss that is a part or a multiple of a mean, a skipped step and gradients that were changed by hand are something.
+    A backward of a loss that is a part or a multiple of a mean, a skipped step and gradients that
+    were changed by hand are something.
     """
 
     num_steps: dict[int, int] = field(default_factory=dict[int, int])  # of each optimizer
     num_unheard: int = 0  # steps whose backwards and clips were compiled
     num_closures: int = 0  # steps that evaluate the loss themselves
     several: bool = False  # another optimizer than the first was heard of
-    first_sites: dict[int, int] = field(default_factory=dict[int, int])  # where each optimizer stepped for the first time
+    # where each optimizer stepped for the first time
+    first_sites: dict[int, int] = field(default_factory=dict[int, int])
     _open: dict[int, _OpenWindow] = field(default_factory=dict[int, _OpenWindow])
-    _stray: list[WindowEvent] = field(default_factory=list[WindowEvent])  # clips of gradients that no optimizer holds
+    # clips of gradients that no optimizer holds
+    _stray: list[WindowEvent] = field(default_factory=list[WindowEvent])
 
     def read(self, block: Block) -> list[StepWindow]:
         """The windows that end in this block, in order."""
@@ -142,7 +176,11 @@ class WindowReader:
         has = self.total_steps()
         if has - self.num_unheard < needed <= has:
             return unheard(self.num_unheard)
-        return None if has >= needed else say("needs {needed} steps, has {has}", needed=needed, has=has)
+        return (
+            None
+            if has >= needed
+            else say("needs {needed} steps, has {has}", needed=needed, has=has)
+        )
 
     def total_steps(self) -> int:
         """Of all optimizers."""
@@ -151,11 +189,14 @@ class WindowReader:
     def _is_open(self) -> bool:
         """Whether anything waits for the next step of the first optimizer."""
         opened = self._open.get(0)
-        return bool(self._stray) or (opened is not None and bool(opened.backwards or opened.thrown or opened.clips))
+        return bool(self._stray) or (
+            opened is not None and bool(opened.backwards or opened.thrown or opened.clips)
+        )
 
     def _read(self, block: Block) -> Iterator[StepWindow]:
         iterations, row_flags = integers(block.steps, "iteration"), integers(block.steps, "flags")
-        within: list[int] = []  # optimizers whose steps evaluate the loss themselves and are under way
+        # optimizers whose steps evaluate the loss themselves and are under way
+        within: list[int] = []
         for fields in block.events.tolist():
             call = WindowEvent(*fields)
             self.several |= call.touched > 1 or call.optimizer > 0
@@ -187,7 +228,11 @@ class WindowReader:
     def _is_over(self, optimizer: int, call: WindowEvent) -> bool:
         """Whether the step of this optimizer that is under way was over before this call."""
         step = self._of(optimizer).step
-        if step is None or call.iteration != step[0].iteration or (call.kind == _STEP and call.optimizer == optimizer):
+        if (
+            step is None
+            or call.iteration != step[0].iteration
+            or (call.kind == _STEP and call.optimizer == optimizer)
+        ):
             return True
         return not call.flags & _CLOSURE and bool(call.touched >> optimizer & 1)
 
@@ -202,7 +247,9 @@ class WindowReader:
     def _added(self, call: WindowEvent) -> None:
         for optimizer in _bits(call.touched):
             window = self._of(optimizer)
-            if call.flags & EventFlag.CLOSURE and (window.step is None or call.flags & EventFlag.AGAIN):
+            if call.flags & EventFlag.CLOSURE and (
+                window.step is None or call.flags & EventFlag.AGAIN
+            ):
                 window.cleared = None
                 continue
             window.backwards.append(call)
@@ -215,7 +262,9 @@ class WindowReader:
             if window.backwards and _is_after_evaluation(window, call):
                 window.cleared = call
             elif window.backwards:
-                window.thrown = [*window.thrown, DiscardedBackwards(call, tuple(window.backwards))][-MAX_DISCARDED:]
+                window.thrown = [*window.thrown, DiscardedBackwards(call, tuple(window.backwards))][
+                    -MAX_DISCARDED:
+                ]
                 window.backwards = []
 
     def _clipped(self, call: WindowEvent) -> None:
@@ -226,9 +275,12 @@ class WindowReader:
             self._stray = [*self._stray, call][-MAX_DISCARDED:]
         for optimizer in _bits(call.touched):
             window = self._of(optimizer)
-            window.clips = [*window.clips, WindowClip(call, late or (not window.backwards and call.value == 0), len(window.backwards))][
-                -MAX_DISCARDED:
-            ]
+            window.clips = [
+                *window.clips,
+                WindowClip(
+                    call, late or (not window.backwards and call.value == 0), len(window.backwards)
+                ),
+            ][-MAX_DISCARDED:]
 
     def _stepped(self, call: WindowEvent, row: int, flags: int) -> StepWindow | None:
         optimizer = call.optimizer
@@ -238,13 +290,30 @@ class WindowReader:
         bit = 1 << optimizer if 0 <= optimizer < 64 else 0
         for backward in window.backwards:
             backward.used |= bit
-        thrown = tuple(replace(each, unused=tuple(b for b in each.backwards if not b.used & ~bit)) for each in window.thrown)
+        thrown = tuple(
+            replace(each, unused=tuple(b for b in each.backwards if not b.used & ~bit))
+            for each in window.thrown
+        )
         clips = (*window.clips, *(WindowClip(each, True) for each in self._stray))
         self._open[optimizer], self._stray = _OpenWindow(), []
         odd = thrown or window.cleared or flags & _ODD_ROW or any(clip.late for clip in clips)
-        if not odd and len(window.backwards) == 1 and not _is_rescaled(window.backwards[0].flags, window.backwards[0].total):
+        if (
+            not odd
+            and len(window.backwards) == 1
+            and not _is_rescaled(window.backwards[0].flags, window.backwards[0].total)
+        ):
             return None
-        return StepWindow(optimizer, index, row, flags, call, tuple(window.backwards), thrown, clips, window.cleared)
+        return StepWindow(
+            optimizer,
+            index,
+            row,
+            flags,
+            call,
+            tuple(window.backwards),
+            thrown,
+            clips,
+            window.cleared,
+        )
 
     def _of(self, optimizer: int) -> _OpenWindow:
         window = self._open.get(optimizer)
@@ -254,8 +323,14 @@ class WindowReader:
 
 
 def _is_after_evaluation(window: _OpenWindow, call: WindowEvent) -> bool:
-    """Whether a step clears what it has computed itself: it may have used it, or go on to evaluate the loss once more."""
-    return window.step is not None and bool(call.flags & _CLOSURE) and bool(window.backwards[-1].flags & _CLOSURE)
+    """Whether a step clears what it has computed itself: it may have used it, or go on to
+    evaluate the loss once more.
+    """
+    return (
+        window.step is not None
+        and bool(call.flags & _CLOSURE)
+        and bool(window.backwards[-1].flags & _CLOSURE)
+    )
 
 
 def _bits(touched: int) -> Iterator[int]:
@@ -269,27 +344,41 @@ def _bits(touched: int) -> Iterator[int]:
 
 
 def _is_rescaled(flags: int, total: float) -> bool:
-    """Whether a loss was multiplied or divided by a number, and is no mean after that as far as is known."""
+    """Whether a loss was multiplied or divided by a number, and is no mean after that as far as
+    is known.
+    """
     return bool(flags & _RESCALED) and abs(total - 1) > _NEARLY
 
 
 def _site_if_plain(block: Block) -> tuple[int, int] | None:
-    """Where the first step was, and how many evaluate the loss themselves, if each row is one backward and one step of the first
-    optimizer, and nothing else.
+    """Where the first step was, and how many evaluate the loss themselves, if each row is one
+    backward and one step of the first optimizer, and nothing else.
     """
     steps, events = block.steps, block.events
-    if (steps["num_backwards"] != 1).any() or (steps["num_steps"] != 1).any() or (steps["flags"] & _ODD_ROW).any():
+    if (
+        (steps["num_backwards"] != 1).any()
+        or (steps["num_steps"] != 1).any()
+        or (steps["flags"] & _ODD_ROW).any()
+    ):
         return None
     kind, flags = events["kind"], events["flags"]
     is_step = kind == _STEP
-    if int(is_step.sum()) != len(block) or (events["optimizer"][is_step] != 0).any() or (events["touched"] > 1).any():
+    if (
+        int(is_step.sum()) != len(block)
+        or (events["optimizer"][is_step] != 0).any()
+        or (events["touched"] > 1).any()
+    ):
         return None
     over = (flags & _OVER) != 0
     rescaled = np.abs(events["count"] * events["weight"] - 1) > _NEARLY
     odd = (kind == _BACKWARD) & ((flags & _RESCALED) != 0) & rescaled
     odd |= (kind == _CLIP) & (over | (events["touched"] == 0))
     odd |= (kind == _ZERO_GRAD) & ~over
-    return None if odd.any() else (int(events["site"][is_step][0]), int(np.count_nonzero(flags[is_step] & _CLOSURE)))
+    return (
+        None
+        if odd.any()
+        else (int(events["site"][is_step][0]), int(np.count_nonzero(flags[is_step] & _CLOSURE)))
+    )
 
 
 def _site_if_plain_few(block: Block) -> tuple[int, int] | None:
@@ -298,7 +387,21 @@ def _site_if_plain_few(block: Block) -> tuple[int, int] | None:
         if row[_NUM_BACKWARDS] != 1 or row[_NUM_STEPS] != 1 or row[_FLAGS] & _ODD_ROW:
             return None
     first, num_steps, num_closures = -1, 0, 0
-    for _, _, _, _, _, count, weight, touched, site, optimizer, flags, kind, _ in block.events.tolist():
+    for (
+        _,
+        _,
+        _,
+        _,
+        _,
+        count,
+        weight,
+        touched,
+        site,
+        optimizer,
+        flags,
+        kind,
+        _,
+    ) in block.events.tolist():
         if touched > 1:
             return None
         if kind == _STEP:
@@ -310,6 +413,8 @@ def _site_if_plain_few(block: Block) -> tuple[int, int] | None:
         elif kind == _BACKWARD:
             if _is_rescaled(flags, count * weight):
                 return None
-        elif (kind == _CLIP and (flags & _OVER or not touched)) or (kind == _ZERO_GRAD and not flags & _OVER):
+        elif (kind == _CLIP and (flags & _OVER or not touched)) or (
+            kind == _ZERO_GRAD and not flags & _OVER
+        ):
             return None
     return (first, num_closures) if num_steps == len(block) else None

@@ -1,4 +1,6 @@
-"""Ways of looking at gradients, each beside the same training: ours at each level, and what others do."""
+"""Ways of looking at gradients, each beside the same training: ours at each level, and what
+others do.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,24 @@ from typing import Any
 
 import torch
 
+from seismograd.api import Recording
 from seismograd.bench.models import Workload
 from seismograd.settings.levels import LEVELS
-from seismograd.api import Recording
 
 WHOLE_BUDGET = 1.0  # nothing is left out
 
 
 class Contender:
-    """Something that may look at the gradients between backward and step. This one does not: the bare step."""
+    """Something that may look at the gradients between backward and step. This one does not: the
+    bare step.
+    """
 
     name = "bare"
 
     def __init__(self, workload: Workload) -> None:
-        self.parameters: Sequence[torch.nn.Parameter] = [p for p in workload.model.parameters() if p.requires_grad]
+        self.parameters: Sequence[torch.nn.Parameter] = [
+            p for p in workload.model.parameters() if p.requires_grad
+        ]
 
     def begin(self) -> None:
         """Its turn comes."""
@@ -42,7 +48,12 @@ class Contender:
 class GradientReadout(Contender):
     """Looks with a function of the parameters."""
 
-    def __init__(self, workload: Workload, name: str, function: Callable[[Sequence[torch.nn.Parameter]], object]) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        name: str,
+        function: Callable[[Sequence[torch.nn.Parameter]], object],
+    ) -> None:
         super().__init__(workload)
         self.name = name
         self._function = function
@@ -58,7 +69,14 @@ class WatchedTraining(Contender):
     def __init__(self, workload: Workload, level: str, folder: Path) -> None:
         super().__init__(workload)
         self.name = f"seismograd, {level}"
-        self._recording = Recording(folder / level, "bench", [workload.model], [workload.optimizer], level=level, budget=WHOLE_BUDGET)
+        self._recording = Recording(
+            folder / level,
+            "bench",
+            [workload.model],
+            [workload.optimizer],
+            level=level,
+            budget=WHOLE_BUDGET,
+        )
         self.end()
 
     def begin(self) -> None:
@@ -110,7 +128,9 @@ class Wandb(Contender):
         super().__init__(workload)
         self._wandb: Any = importlib.import_module("wandb")
         self._model = workload.model
-        self._run: Any = self._wandb.init(mode="offline", dir=str(folder), settings=self._wandb.Settings(silent=True))
+        self._run: Any = self._wandb.init(
+            mode="offline", dir=str(folder), settings=self._wandb.Settings(silent=True)
+        )
 
     def begin(self) -> None:
         """Hook the gradients."""
@@ -148,12 +168,20 @@ def clip(parameters: Sequence[torch.nn.Parameter]) -> object:
 
 
 def contenders(workload: Workload, closing: ExitStack) -> tuple[list[Contender], list[str]]:
-    """The bare step first, then all that this installation has; and the names of those that could not begin. They end with `closing`."""
+    """The bare step first, then all that this installation has; and the names of those that
+    could not begin. They end with `closing`.
+    """
     folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="seismograd-bench-")))
     listed: list[Callable[[], Contender]] = [lambda: Contender(workload)]
     listed += [lambda level=level: WatchedTraining(workload, level, folder) for level in LEVELS]
-    for name, function in (("norm().item() of each", norm_of_each), ("_foreach_norm", foreach_norm), ("clip_grad_norm_", clip)):
-        listed.append(lambda name=name, function=function: GradientReadout(workload, name, function))
+    for name, function in (
+        ("norm().item() of each", norm_of_each),
+        ("_foreach_norm", foreach_norm),
+        ("clip_grad_norm_", clip),
+    ):
+        listed.append(
+            lambda name=name, function=function: GradientReadout(workload, name, function)
+        )
     if _installed("tensorboard"):
         listed.append(lambda: Histograms(workload, folder))
     if _installed("wandb"):

@@ -22,7 +22,9 @@ def table(results: Sequence[Result]) -> RenderableType:
     """One table a model, and below it what the figures are."""
     shown: list[RenderableType] = []
     for result in results:
-        title = translate("{model}: {scalars} M in {tensors} tensors, threads: {threads}, rounds: {rounds}")
+        title = translate(
+            "{model}: {scalars} M in {tensors} tensors, threads: {threads}, rounds: {rounds}"
+        )
         shown.append(
             Text(
                 title.format(
@@ -37,11 +39,20 @@ def table(results: Sequence[Result]) -> RenderableType:
         )
         shown += [
             _costs(result),
-            *(Text(translate("left out: {error}").format(error=each), style="yellow") for each in result.failed),
+            *(
+                Text(translate("left out: {error}").format(error=each), style="yellow")
+                for each in result.failed
+            ),
             Text(),
         ]
     shown.append(
-        Text(translate("Medians of rounds; in brackets the quartiles. Each round times all of them in turn, in one process."), style="dim")
+        Text(
+            translate(
+                "Medians of rounds; in brackets the quartiles. Each round times all of them in "
+                "turn, in one process."
+            ),
+            style="dim",
+        )
     )
     return Group(*shown)
 
@@ -54,7 +65,12 @@ def _costs(result: Result) -> Table:
     costs.add_column(translate("in processor time"), justify="right")
     for number, cost in enumerate(result.costs):
         over = ("", "") if number == 0 else (_share(cost.share), _share(cost.processor_share))
-        costs.add_row(cost.name, f"{1e3 * cost.step_s.median:.3f}", *over, style="bold" if cost.name.startswith("seismograd") else "")
+        costs.add_row(
+            cost.name,
+            f"{1e3 * cost.step_s.median:.3f}",
+            *over,
+            style="bold" if cost.name.startswith("seismograd") else "",
+        )
     return costs
 
 
@@ -65,5 +81,13 @@ def _share(share: Spread) -> str:
 
 def to_json(results: Sequence[Result]) -> str:
     """The same for programs: times in seconds, shares of the bare step."""
-    machine = {"machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
-    return json.dumps({"schema": SCHEMA, **machine, "models": [asdict(result) for result in results]}, indent=2, allow_nan=False)
+    machine = {
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    return json.dumps(
+        {"schema": SCHEMA, **machine, "models": [asdict(result) for result in results]},
+        indent=2,
+        allow_nan=False,
+    )

@@ -20,7 +20,9 @@ LEARNING_RATE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A model, what trains it, and what gives the loss of a batch. `size` is 1 for quick steps, less for long ones: how often to repeat."""
+    """A model, what trains it, and what gives the loss of a batch. `size` is 1 for quick steps,
+    less for long ones: how often to repeat.
+    """
 
     name: str
     model: nn.Module
@@ -43,7 +45,9 @@ def mlp() -> Workload:
     """An MLP 784-256-10 on batches of 64: a step so short that what is done at every step shows."""
     model = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
     inputs, labels = torch.randn(64, 784), torch.randint(0, 10, (64,))
-    return _workload("MLP 784-256-10", model, lambda: nn.functional.cross_entropy(model(inputs), labels))
+    return _workload(
+        "MLP 784-256-10", model, lambda: nn.functional.cross_entropy(model(inputs), labels)
+    )
 
 
 def many_small() -> Workload:
@@ -65,8 +69,14 @@ class GptBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        heads = self.attention(self.norm_1(x)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = nn.functional.scaled_dot_product_attention(heads[0], heads[1], heads[2], is_causal=True)
+        heads = (
+            self.attention(self.norm_1(x))
+            .unflatten(-1, (3, self.num_heads, -1))
+            .permute(2, 0, 3, 1, 4)
+        )
+        attended = nn.functional.scaled_dot_product_attention(
+            heads[0], heads[1], heads[2], is_causal=True
+        )
         x = x + self.projection(attended.transpose(1, 2).flatten(2))
         return x + self.narrow(nn.functional.gelu(self.widen(self.norm_2(x))))
 
@@ -87,32 +97,49 @@ class Gpt(nn.Module):
 
 
 def gpt() -> Workload:
-    """A GPT of 17.4 million in 100 tensors, on batches of 4 × 128 tokens: reading the gradients shows."""
+    """A GPT of 17.4 million in 100 tensors, on batches of 4 × 128 tokens: reading the gradients
+    shows.
+    """
     model = Gpt(width=384, num_layers=8, vocabulary=8192, context=256)
     tokens = torch.randint(0, 8192, (4, 129))
     return _workload(
-        "GPT", model, lambda: nn.functional.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()), size=0.25
+        "GPT",
+        model,
+        lambda: nn.functional.cross_entropy(
+            model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()
+        ),
+        size=0.25,
     )
 
 
-def _workload(name: str, model: nn.Module, loss: Callable[[], Tensor], size: float = 1.0) -> Workload:
-    return Workload(name, model, torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE), loss, size)
+def _workload(
+    name: str, model: nn.Module, loss: Callable[[], Tensor], size: float = 1.0
+) -> Workload:
+    return Workload(
+        name, model, torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE), loss, size
+    )
 
 
 MODELS = {"mlp": mlp, "many": many_small, "gpt": gpt}
 
 
 def user_model(target: str) -> Workload:
-    """The user's: `module:function`, whose function returns `(model, loss)` or `(model, loss, optimizer)`.
+    """The user's: `module:function`, whose function returns `(model, loss)` or `(model, loss,
+    optimizer)`.
 
-    `loss()` gives the loss of a new batch, ready for `backward`; without an optimizer AdamW trains all parameters.
+    `loss()` gives the loss of a new batch, ready for `backward`; without an optimizer AdamW trains
+    all parameters.
 
     Raises:
-        SeismogradError: the module cannot be imported, the function cannot be called, or what it returns is something else.
+        SeismogradError: the module cannot be imported, the function cannot be called, or what it
+            returns is something else.
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
-        raise SeismogradError(say("{target} is not module:function", target=repr(target)), say("such as my_package.models:small"))
+        raise SeismogradError(
+            say("{target} is not module:function", target=repr(target)),
+            say("such as my_package.models:small"),
+        )
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  # as `python -m` has it
     try:
         function: object = getattr(importlib.import_module(module_name), name)
@@ -131,14 +158,20 @@ def user_model(target: str) -> Workload:
         raise _refused(target)
     if len(parts) == 3 and not isinstance(parts[2], torch.optim.Optimizer):
         raise _refused(target)
-    return _workload(target, model, loss) if len(parts) == 2 else Workload(target, model, parts[2], loss)
+    return (
+        _workload(target, model, loss)
+        if len(parts) == 2
+        else Workload(target, model, parts[2], loss)
+    )
 
 
 def _called(target: str, function: Callable[[], object]) -> object:
     try:
         return function()
     except Exception as error:
-        raise SeismogradError(say("{target} cannot be called: {error}", target=target, error=_one_line(error)), _fix()) from error
+        raise SeismogradError(
+            say("{target} cannot be called: {error}", target=target, error=_one_line(error)), _fix()
+        ) from error
 
 
 def _refused(target: str) -> SeismogradError:

@@ -1,4 +1,6 @@
-"""Times each contender's steps in turn with those of all others, so that what else the machine does falls on all alike."""
+"""Times each contender's steps in turn with those of all others, so that what else the machine
+does falls on all alike.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,11 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a step takes with one contender (seconds), and what that is over the bare step of the same round, as its share.
+    """What a step takes with one contender (seconds), and what that is over the bare step of the
+    same round, as its share.
 
-    `processor_share` is that of the processor time of all threads, which other programs disturb less.
+    `processor_share` is that of the processor time of all threads, which other programs disturb
+    less.
     """
 
     name: str
@@ -53,7 +57,9 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The costs of all contenders beside one model; the bare step is the first. `failed` are those that could not begin."""
+    """The costs of all contenders beside one model; the bare step is the first. `failed` are
+    those that could not begin.
+    """
 
     model: str
     num_tensors: int
@@ -79,10 +85,17 @@ def measure(workload: Workload, quick: bool, tick: Callable[[str, int, int], Non
             tick(workload.name, number + 1, num_turns)
     bare = times[found[0].name]
     costs = tuple(
-        Cost(name, Spread.of([wall_s for wall_s, _ in taken]), _over(taken, bare, 0), _over(taken, bare, 1))
+        Cost(
+            name,
+            Spread.of([wall_s for wall_s, _ in taken]),
+            _over(taken, bare, 0),
+            _over(taken, bare, 1),
+        )
         for name, taken in times.items()
     )
-    return Result(workload.name, workload.num_tensors, workload.num_scalars, num_rounds, costs, tuple(failed))
+    return Result(
+        workload.name, workload.num_tensors, workload.num_scalars, num_rounds, costs, tuple(failed)
+    )
 
 
 def _over(taken: list[Times], bare: list[Times], which: int) -> Spread:

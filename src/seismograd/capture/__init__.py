@@ -1,1 +1,3 @@
-"""Listening: who calls what, when. Every call becomes an event; at the right moment the ready gradients are read."""
+"""Listening: who calls what, when. Every call becomes an event; at the right moment the ready
+gradients are read.
+"""

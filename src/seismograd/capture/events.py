@@ -1,6 +1,8 @@
-"""From the patches to the sessions. Patching is by its nature one for the whole process, so this is the one object that is, too.
+"""From the patches to the sessions. Patching is by its nature one for the whole process, so this is
+the one object that is, too.
 
-The patches go in with the first session and come out with the last, so sessions may nest, overlap and end in any order.
+The patches go in with the first session and come out with the last, so sessions may nest, overlap
+and end in any order.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class EventHub:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._sessions: tuple[Listener, ...] = ()
-        self._by_part: dict[str, tuple[Callable[..., None], ...]] = {}  # who listens to a call, of those that were heard so far
+        # who listens to a call, of those that were heard so far
+        self._by_part: dict[str, tuple[Callable[..., None], ...]] = {}
         self._undo: list[Undo] = []
         self._owner = os.getpid()
         os.register_at_fork(after_in_child=self._forked)
@@ -69,7 +72,9 @@ class EventHub:
         by_part = self._by_part
         listeners = by_part.get(part)
         if listeners is None:
-            listeners = by_part[part] = tuple(session.hear for session in self._sessions if session.wants(part))
+            listeners = by_part[part] = tuple(
+                session.hear for session in self._sessions if session.wants(part)
+            )
         for hear in listeners:
             hear(part, *args)
 
@@ -92,7 +97,9 @@ class EventHub:
             self._undo.pop()()
 
     def _forked(self) -> None:
-        """A forked child (a DataLoader worker, mostly) trains nothing of ours: it must neither record nor touch the parent's files."""
+        """A forked child (a DataLoader worker, mostly) trains nothing of ours: it must neither
+        record nor touch the parent's files.
+        """
         sessions = self._sessions
         self._take(())
         self._lock = threading.RLock()

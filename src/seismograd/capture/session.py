@@ -1,6 +1,7 @@
 """Hears what the training loop does and hands each iteration on; what a call means is in `calls`.
 
-The ready gradient is read at the first of {unscale, clip, step} after the last backward of the window, before that call changes it.
+The ready gradient is read at the first of {unscale, clip, step} after the last backward of the
+window, before that call changes it.
 """
 
 from __future__ import annotations
@@ -12,37 +13,39 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from seismograd.settings.elements import ElementSpec
-from seismograd.errors import SeismogradError
-from seismograd.i18n import Message, say
-from seismograd.capture.loop.overhead_budget import OverheadBudget
 from seismograd.capture.hooks.backward import BackwardHooks
 from seismograd.capture.hooks.clip_grad import ClipHooks
 from seismograd.capture.hooks.grad_scaler import ScalerHooks
 from seismograd.capture.hooks.optimizer_step import StepHooks
 from seismograd.capture.hooks.zero_grad import ZeroGradHooks
 from seismograd.capture.loop.call_sites import CallSites
-from seismograd.capture.loop.iteration_end import Endings
-from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.error_guard import ErrorGuard
-from seismograd.capture.loop.thread_state import ThreadStates
 from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.iteration_end import Endings
+from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.overhead_budget import OverheadBudget
+from seismograd.capture.loop.thread_state import ThreadStates
 from seismograd.capture.loop.unused_backwards import tell_never_stepped, unused
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import RequestedElements
-from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.errors import SeismogradError
+from seismograd.i18n import Message, say
 from seismograd.measure.backend import MeasuringBackend
 from seismograd.schema import Fact, Note, Optimizer, Row, Rows
+from seismograd.settings.elements import ElementSpec
 
 
 class Session:
     """Serves `watch` (some models and optimizers) and `run` (all that the script makes).
 
-    `emit(row)` takes each finished iteration, or several as `Rows`; `tell(note)` what has words; `learn(fact)` what is known for certain
-    beside the numbers; all are called on the training thread and must be quick. `external_overhead_s()` gives the seconds that what listens beside it
-    took of the training since the last call. `budget` says when to leave something out; nothing is without one. `max_batch_rows()` says how many
-    rows to make at once. Unless `alone()`, an iteration ends only when the next one begins: several processes must all cut theirs alike.
+    `emit(row)` takes each finished iteration, or several as `Rows`; `tell(note)` what has words;
+    `learn(fact)` what is known for certain beside the numbers; all are called on the training
+    thread and must be quick. `external_overhead_s()` gives the seconds that what listens beside it
+    took of the training since the last call. `budget` says when to leave something out; nothing is
+    without one. `max_batch_rows()` says how many rows to make at once. Unless `alone()`, an
+    iteration ends only when the next one begins: several processes must all cut theirs alike.
     `stepped()` is called once, after the first step. Its parts tell facts through `facts`.
     """
 
@@ -73,10 +76,23 @@ class Session:
         self._registry = registry = OptimizerRegistry(models, optimizers)
         asked_for = RequestedElements(elements, self._refuse_element)
         thread_states, parameter_table = self._thread_states, registry.parameter_table
-        self._iteration_queue = iteration_queue = IterationQueue(guard, thread_states, parameter_table, len(asked_for), emit, tell, external_overhead_s, budget, max_batch_rows, Endings(registry))
+        self._iteration_queue = iteration_queue = IterationQueue(
+            guard,
+            thread_states,
+            parameter_table,
+            len(asked_for),
+            emit,
+            tell,
+            external_overhead_s,
+            budget,
+            max_batch_rows,
+            Endings(registry),
+        )
         self.facts = facts = Facts(learn, log.call_sites, lambda: iteration_queue.num_rows)
         reader = GradientReader(backend, asked_for, registry, log, iteration_queue, sampling)
-        self._backwards = backwards = BackwardHooks(guard, log, registry, iteration_queue, reader, sampling, facts)
+        self._backwards = backwards = BackwardHooks(
+            guard, log, registry, iteration_queue, reader, sampling, facts
+        )
         clips = ClipHooks(log, registry, reader, backwards.step_by_hand)
         clearings, scales = ZeroGradHooks(log, registry), ScalerHooks(log, registry, reader)
         steps = StepHooks(guard, log, registry, iteration_queue, reader, tell, sampling)
@@ -111,9 +127,11 @@ class Session:
     @property
     def num_stepped(self) -> int:
         """How many iterations have made their step."""
-        return self._iteration_queue.num_rows + sum(bool(thread_state.iteration.steps) for thread_state in self._thread_states.all())
+        return self._iteration_queue.num_rows + sum(
+            bool(thread_state.iteration.steps) for thread_state in self._thread_states.all()
+        )
 
-    # What the hub calls -------------------------------------------------------------------------------------------------
+    # What the hub calls ---------------------------------------------------------------------------
 
     def hear(self, part: str, *args: object) -> None:
         """One call from a patch. Nothing that goes wrong in here comes out."""
@@ -135,7 +153,7 @@ class Session:
         """Whether it listens to this call at all: it does to every one."""
         return True
 
-    # What the owner calls -----------------------------------------------------------------------------------------------
+    # What the owner calls -------------------------------------------------------------------------
 
     def epoch(self, number: int) -> None:
         """From here on the iterations belong to this epoch."""
@@ -144,9 +162,17 @@ class Session:
     def finish(self) -> None:
         """Hand on the last iterations, and say what no step has used."""
         with self._lock:
-            self.guard.call("step_by_hand", self._backwards.step_by_hand, self._thread_states.here(), True)
             self.guard.call(
-                "never stepped", tell_never_stepped, self.facts, self._registry, self._log, self._thread_states, self._backwards.num_heard
+                "step_by_hand", self._backwards.step_by_hand, self._thread_states.here(), True
+            )
+            self.guard.call(
+                "never stepped",
+                tell_never_stepped,
+                self.facts,
+                self._registry,
+                self._log,
+                self._thread_states,
+                self._backwards.num_heard,
             )
             left = unused(self._registry)
             for thread_state in self._thread_states.all():
@@ -157,8 +183,19 @@ class Session:
                 self._tell(Note("no_step", -1, self._why_no_step()))
             elif left is not None:
                 count = left.num_unused()
-                message = say("{count} backwards after the last step were never used by one", count=count)
-                self._tell(Note("tail", self._iteration_queue.num_rows, message, count, left.index, self._log.last_backward(self._thread_states.all())))
+                message = say(
+                    "{count} backwards after the last step were never used by one", count=count
+                )
+                self._tell(
+                    Note(
+                        "tail",
+                        self._iteration_queue.num_rows,
+                        message,
+                        count,
+                        left.index,
+                        self._log.last_backward(self._thread_states.all()),
+                    )
+                )
             self._registry.clear()
 
     def flush(self) -> None:
@@ -169,10 +206,16 @@ class Session:
     def hand_on_waiting(self) -> None:
         """Hand on iterations that are over, when nothing has come for a while; on any thread."""
         with self._lock:
-            self.guard.call("waiting", self._iteration_queue.hand_on_old, self._thread_states.all() if self._alone() else [])
+            self.guard.call(
+                "waiting",
+                self._iteration_queue.hand_on_old,
+                self._thread_states.all() if self._alone() else [],
+            )
 
     def so_far(self) -> Row | None:
-        """The iteration in the making of this thread as a row, numbered as it will be; `None` before its first step."""
+        """The iteration in the making of this thread as a row, numbered as it will be; `None`
+        before its first step.
+        """
         with self._lock:
             return self._iteration_queue.so_far(self._thread_states.here())
 
@@ -180,29 +223,54 @@ class Session:
         """The gradients as they are now, by the names of their parameters."""
         with self._lock:
             parameter_table = self._registry.parameter_table
-            held = [p for window in self._registry for p in window.held() if p in parameter_table and p.grad is not None]
-            return {parameter_table.parameters[parameter_table.column(p)].name: p.grad for p in held if p.grad is not None}
+            held = [
+                p
+                for window in self._registry
+                for p in window.held()
+                if p in parameter_table and p.grad is not None
+            ]
+            return {
+                parameter_table.parameters[parameter_table.column(p)].name: p.grad
+                for p in held
+                if p.grad is not None
+            }
 
     def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None]:
-        """The norms of these gradients as the clip that is running has just read them, still scaled; `None` where it has not."""
+        """The norms of these gradients as the clip that is running has just read them, still
+        scaled; `None` where it has not.
+        """
         with self._lock:
             parameter_table, norms = self._registry.parameter_table, dict[int, float]()
             for reading in self._thread_states.here().clipping.readings:
                 reading.settle()
                 measured = ~np.isnan(reading.values["nonfinite"])
-                norms.update(zip(reading.columns[measured].tolist(), reading.values["grad_norm"][measured].tolist(), strict=True))
-            return [norms.get(parameter_table.column(p)) if p in parameter_table else None for p in parameters]
+                norms.update(
+                    zip(
+                        reading.columns[measured].tolist(),
+                        reading.values["grad_norm"][measured].tolist(),
+                        strict=True,
+                    )
+                )
+            return [
+                norms.get(parameter_table.column(p)) if p in parameter_table else None
+                for p in parameters
+            ]
 
-    # How it is done -----------------------------------------------------------------------------------------------------
+    # How it is done -------------------------------------------------------------------------------
 
     def _why_no_step(self) -> Message:
         if self._backwards.num_heard:
-            return say("no optimizer step happened: {count} backwards were heard and no step", count=self._backwards.num_heard)
+            return say(
+                "no optimizer step happened: {count} backwards were heard and no step",
+                count=self._backwards.num_heard,
+            )
         return say("no optimizer step happened: neither a backward nor a step was heard")
 
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"
-        message = say("a part of seismograd failed and was left out: {part}: {error}", part=part, error=text)
+        message = say(
+            "a part of seismograd failed and was left out: {part}: {error}", part=part, error=text
+        )
         self._tell(Note("failure", self._iteration_queue.num_rows, message))
 
     def _refuse_element(self, error: SeismogradError) -> None:

@@ -1,6 +1,8 @@
-"""The command line: one file per command; this one holds their list and the way from `argv` to an exit code.
+"""The command line: one file per command; this one holds their list and the way from `argv` to an
+exit code.
 
-Nothing here, nor what it imports, loads torch or NumPy: a script may have something to say before they load.
+Nothing here, nor what it imports, loads torch or NumPy: a script may have something to say before
+they load.
 """
 
 from __future__ import annotations
@@ -41,8 +43,15 @@ COMMANDS = (
     CommandEntry(
         "run",
         run.run,
-        mark("Run a training script, not edited, and record its gradients; its output, exit code and numbers are its own."),
-        ("seismograd run train.py --epochs 3", "seismograd run -m package.train", "seismograd run --element 'fc1.weight[0,0]' train.py"),
+        mark(
+            "Run a training script, not edited, and record its gradients; its output, exit code "
+            "and numbers are its own."
+        ),
+        (
+            "seismograd run train.py --epochs 3",
+            "seismograd run -m package.train",
+            "seismograd run --element 'fc1.weight[0,0]' train.py",
+        ),
         run.CONTEXT,
     ),
     CommandEntry(
@@ -58,7 +67,10 @@ COMMANDS = (
     CommandEntry(
         "check",
         check.check,
-        mark("Say what is wrong in a recorded run: where, since when, why, and what to change. Exits with 1 when that is an error."),
+        mark(
+            "Say what is wrong in a recorded run: where, since when, why, and what to change. "
+            "Exits with 1 when that is an error."
+        ),
         (
             "seismograd check runs/20260101T120000Z-train",
             "seismograd check runs/20260101T120000Z-train --select SG3 --format github",
@@ -81,48 +93,74 @@ COMMANDS = (
         "report",
         report.report,
         mark("Write a run into one file: a page that opens without a network, Markdown or JSON."),
-        ("seismograd report runs/20260101T120000Z-train", "seismograd report runs/20260101T120000Z-train -o report.md"),
+        (
+            "seismograd report runs/20260101T120000Z-train",
+            "seismograd report runs/20260101T120000Z-train -o report.md",
+        ),
     ),
     CommandEntry(
         "bench",
         bench.bench,
-        mark("Measure what watching costs on this machine, next to other ways of looking at gradients."),
+        mark(
+            "Measure what watching costs on this machine, next to other ways of looking at "
+            "gradients."
+        ),
         ("seismograd bench --quick", "seismograd bench --model my_package.models:small --json"),
     ),
     CommandEntry(
         "view",
         view.view,
-        mark("Show runs in a browser, live: all that is recorded of one, a list of them, two compared."),
-        ("seismograd view", "seismograd view runs/20260101T120000Z-train", "seismograd view --port 8000 --no-open"),
+        mark(
+            "Show runs in a browser, live: all that is recorded of one, a list of them, two "
+            "compared."
+        ),
+        (
+            "seismograd view",
+            "seismograd view runs/20260101T120000Z-train",
+            "seismograd view --port 8000 --no-open",
+        ),
     ),
     CommandEntry(
         "top",
         top.top,
-        mark("Follow a run in the terminal, from another one than the training's: what is found, the worst layers."),
+        mark(
+            "Follow a run in the terminal, from another one than the training's: what is found, "
+            "the worst layers."
+        ),
         ("seismograd top", "seismograd top runs/20260101T120000Z-train"),
     ),
     CommandEntry(
         "compare",
         compare.compare,
-        mark("Compare two recorded runs: what was found in one only, and whose gradients differ the most."),
+        mark(
+            "Compare two recorded runs: what was found in one only, and whose gradients differ "
+            "the most."
+        ),
         ("seismograd compare runs/first runs/second",),
     ),
     CommandEntry(
         "lab",
         lab.lab,
-        mark("Run an experiment that shows what gradients do: its numbers are measured there and then."),
+        mark(
+            "Run an experiment that shows what gradients do: its numbers are measured there and "
+            "then."
+        ),
         ("seismograd lab", "seismograd lab gradients", "seismograd lab chain --out chain.html"),
     ),
 )
 
-_SUMMARY = mark("A seismograph for gradients: it records the gradients of a PyTorch training, shows them, and says what is wrong.")
+_SUMMARY = mark(
+    "A seismograph for gradients: it records the gradients of a PyTorch training, shows them, and "
+    "says what is wrong."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (`sys.argv` without its first word unless given); the exit code.
 
-    What a command leaves to do (a `DeferredCommand`: the user's script) is done last, when the argument parser has returned and nothing of ours is
-    on the stack that could catch what it raises.
+    What a command leaves to do (a `DeferredCommand`: the user's script) is done last, when the
+    argument parser has returned and nothing of ours is on the stack that could catch what it
+    raises.
     """
     outcome = _read(list(sys.argv[1:] if argv is None else argv))
     return outcome if isinstance(outcome, int) else outcome.execute()
@@ -130,11 +168,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def application() -> TyperGroup:
     """The commands as typer's command tree."""
-    app = typer.Typer(cls=TranslatedGroup, help=_SUMMARY, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.callback(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})(_seismograd)
+    app = typer.Typer(
+        cls=TranslatedGroup,
+        help=_SUMMARY,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback(
+        invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+    )(_seismograd)
     for entry in COMMANDS:
         app.command(
-            entry.name, cls=TranslatedCommand, help=entry.summary, epilog="\n".join(entry.examples) or None, context_settings=dict(entry.context)
+            entry.name,
+            cls=TranslatedCommand,
+            help=entry.summary,
+            epilog="\n".join(entry.examples) or None,
+            context_settings=dict(entry.context),
         )(entry.function)
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
@@ -171,7 +221,9 @@ def _read(argv: list[str]) -> int | DeferredCommand:
 
 @contextmanager
 def _any_terminal() -> Generator[None]:
-    """What stdout's encoding cannot hold is printed as `?` instead of ending the command; stdout is as before afterwards."""
+    """What stdout's encoding cannot hold is printed as `?` instead of ending the command; stdout
+    is as before afterwards.
+    """
     stream = sys.stdout
     if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
         yield
@@ -191,6 +243,8 @@ def _complain(error: SeismogradError, lang: str | None) -> int:
 
 
 def _reader_left() -> int:
-    """`seismograd show … | head`: the reader has what it wanted; keep the interpreter from complaining when it flushes at exit."""
+    """`seismograd show … | head`: the reader has what it wanted; keep the interpreter from
+    complaining when it flushes at exit.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1

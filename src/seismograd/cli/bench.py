@@ -18,15 +18,24 @@ def bench(
         typer.Option(
             "--model",
             metavar="mlp|many|gpt|MODULE:FUNCTION",
-            help=mark("What to train meanwhile; repeatable. A function of yours returns (model, loss), loss() giving that of a batch."),
+            help=mark(
+                "What to train meanwhile; repeatable. A function of yours returns (model, loss), "
+                "loss() giving that of a batch."
+            ),
         ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help=mark("Fewer rounds, and without the GPT."))] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=mark("Fewer rounds, and without the GPT."))
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help=mark("Answer in JSON."))] = False,
 ) -> None:
-    """Measure what watching a training costs on this machine, next to other ways of looking at gradients."""
+    """Measure what watching a training costs on this machine, next to other ways of looking at
+    gradients.
+    """
     if importlib.util.find_spec("torch") is None:
-        raise SeismogradError(say("measuring needs PyTorch, which is not installed"), say("pip install torch"))
+        raise SeismogradError(
+            say("measuring needs PyTorch, which is not installed"), say("pip install torch")
+        )
     from seismograd.bench import cost_table
     from seismograd.bench.models import MODELS, user_model
     from seismograd.bench.timing import Result, measure
@@ -63,5 +72,7 @@ class _Progress:
     def tick(self, name: str, done: int, of: int) -> None:
         """So many turns are done."""
         if self._shown:
-            line = translate("measuring {model}: {percent}%").format(model=name, percent=100 * done // of)
+            line = translate("measuring {model}: {percent}%").format(
+                model=name, percent=100 * done // of
+            )
             print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)

@@ -7,33 +7,50 @@ from typing import Annotated
 
 import typer
 
-from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
 from seismograd.i18n import mark
+from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
 
 FORMATS = "text|json|github|sarif|junit"
 
 
 def check(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))],
-    form: Annotated[str, typer.Option("--format", metavar=FORMATS, help=mark("The form of the answer; text unless given."))] = "text",
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))
+    ],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar=FORMATS, help=mark("The form of the answer; text unless given.")
+        ),
+    ] = "text",
     select: SelectOption = None,
     ignore: IgnoreOption = None,
 ) -> int:
     """Say what is wrong in a recorded run; 1 when that is an error."""
-    from seismograd.record.reader import open_run
-    from seismograd.diagnosis.selected_rules import selected_rules
-    from seismograd.diagnosis.engine import diagnose
-    from seismograd.views.formats import format_list
     from seismograd.cli.terminal import output
+    from seismograd.diagnosis.engine import diagnose
+    from seismograd.diagnosis.selected_rules import selected_rules
     from seismograd.diagnosis.verdict import make_verdict
+    from seismograd.record.reader import open_run
+    from seismograd.views.formats import format_list
     from seismograd.views.values import short_path
 
     selection = read_settings().selection(select, ignore)
     view = format_list.find_format(format_list.DIAGNOSIS_FORMATS, form)
     recorded = open_run(run)
     output.print_condition(recorded)
-    diagnosis = diagnose(recorded.blocks(), selected_rules(selection), recorded.notes, recorded.facts, recorded.info.fact_kinds)
+    diagnosis = diagnose(
+        recorded.blocks(),
+        selected_rules(selection),
+        recorded.notes,
+        recorded.facts,
+        recorded.info.fact_kinds,
+    )
     found = make_verdict(recorded, diagnosis.findings(), diagnosis.statuses())
     output.answer(view.render(found))
-    output.suggest(f"seismograd explain {found.findings[0].code}" if found.findings else f"seismograd show {short_path(recorded.path)}")
+    output.suggest(
+        f"seismograd explain {found.findings[0].code}"
+        if found.findings
+        else f"seismograd show {short_path(recorded.path)}"
+    )
     return 1 if found.has_error else 0

@@ -8,19 +8,24 @@ from typing import Protocol
 
 
 class DeferredCommand(Protocol):
-    """What is left to do when the command line has been read and everything it changed in the process is as before.
+    """What is left to do when the command line has been read and everything it changed in the
+    process is as before.
 
-    `seismograd run` returns one, so that the user's script runs outside the argument parser and outside every `try` of ours.
+    `seismograd run` returns one, so that the user's script runs outside the argument parser and
+    outside every `try` of ours.
     """
 
     def execute(self) -> int:
-        """Do it; the exit code. Any exception, `SystemExit` included, goes on to the interpreter."""
+        """Do it; the exit code. Any exception, `SystemExit` included, goes on to the
+        interpreter.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CommandEntry:
-    """One command: its name, the function that typer reads its parameters from, one sentence, examples, typer's context settings.
+    """One command: its name, the function that typer reads its parameters from, one sentence,
+    examples, typer's context settings.
 
     The function returns nothing, an exit code, or a `DeferredCommand`.
     """

@@ -10,7 +10,13 @@ from seismograd.i18n import mark
 
 
 def explain(
-    rule: Annotated[str, typer.Argument(metavar="RULE", help=mark("The code or the name of a rule, such as SG101 or vanishing-gradient."))],
+    rule: Annotated[
+        str,
+        typer.Argument(
+            metavar="RULE",
+            help=mark("The code or the name of a rule, such as SG101 or vanishing-gradient."),
+        ),
+    ],
 ) -> None:
     """Explain a rule."""
     from seismograd.cli.terminal import output

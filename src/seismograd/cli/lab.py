@@ -14,18 +14,27 @@ from seismograd.i18n import mark, say
 
 def lab(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help=mark("The experiment; without one, or with list, they are listed."))
+        str,
+        typer.Argument(
+            metavar="[NAME]",
+            help=mark("The experiment; without one, or with list, they are listed."),
+        ),
     ] = "list",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help=mark("Write it to a file: the page as .html, its charts as .svg or .png.")),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help=mark("Write it to a file: the page as .html, its charts as .svg or .png."),
+        ),
     ] = None,
 ) -> None:
     """Run an experiment that shows what gradients do; its numbers are measured there and then."""
+    from seismograd.cli.terminal import output
     from seismograd.lab import page_output as files
     from seismograd.lab import page_terminal
     from seismograd.lab.experiments import EXPERIMENTS, find_experiment
-    from seismograd.cli.terminal import output
 
     if name.lower() == "list":
         output.answer(page_terminal.listing(EXPERIMENTS))
@@ -35,7 +44,9 @@ def lab(
     if out is not None:
         files.check(out)
     if importlib.util.find_spec("torch") is None:
-        raise SeismogradError(say("an experiment needs PyTorch, which is not installed"), say("pip install torch"))
+        raise SeismogradError(
+            say("an experiment needs PyTorch, which is not installed"), say("pip install torch")
+        )
     page = experiment.run()
     if out is None:
         output.answer(page_terminal.render(page))

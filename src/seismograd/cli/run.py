@@ -10,43 +10,61 @@ from typing import Annotated
 
 import typer
 
-from seismograd.cli.launch import script_runner
 from seismograd.cli.command_entry import DeferredCommand
-from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
+from seismograd.cli.launch import script_runner
 from seismograd.cli.launch.watcher import Request, Watcher
-from seismograd.settings.elements import parse_element
+from seismograd.distributed.world import num_restarts, rank_of_this_process
 from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import language, mark, say, translate, use_language
-from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level
-from seismograd.distributed.world import num_restarts, rank_of_this_process
 from seismograd.record.run_directory import create_run_directory
+from seismograd.settings.elements import parse_element
+from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level
+from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
 
 CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
 
 
 def run(
     script: Annotated[
-        str | None, typer.Argument(metavar="SCRIPT", help=mark("The script to run, as python would."), show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="SCRIPT", help=mark("The script to run, as python would."), show_default=False
+        ),
     ] = None,
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help=mark("Its own arguments."), show_default=False)] = None,
-    module: Annotated[bool, typer.Option("-m", help=mark("SCRIPT is the name of a module, as for python -m."))] = False,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ARGS]...", help=mark("Its own arguments."), show_default=False),
+    ] = None,
+    module: Annotated[
+        bool, typer.Option("-m", help=mark("SCRIPT is the name of a module, as for python -m."))
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             "-o",
             metavar="DIR",
-            help=mark("Where the record goes: a new or empty directory. Default: runs/<UTC time>-<script name>."),
+            help=mark(
+                "Where the record goes: a new or empty directory. Default: runs/<UTC "
+                "time>-<script name>."
+            ),
         ),
     ] = None,
     element: Annotated[
         list[str] | None,
         typer.Option(
-            "--element", metavar="NAME[I,J]", help=mark("Record this scalar at every step, such as 'fc1.weight[0,0]'. Repeatable.")
+            "--element",
+            metavar="NAME[I,J]",
+            help=mark("Record this scalar at every step, such as 'fc1.weight[0,0]'. Repeatable."),
         ),
     ] = None,
     level: Annotated[
-        str, typer.Option("--level", metavar="|".join(LEVELS), help=mark("light leaves out the sampled statistics."))
+        str,
+        typer.Option(
+            "--level",
+            metavar="|".join(LEVELS),
+            help=mark("light leaves out the sampled statistics."),
+        ),
     ] = NORMAL,
     select: SelectOption = None,
     ignore: IgnoreOption = None,
@@ -55,7 +73,10 @@ def run(
         typer.Option(
             "--halt-on",
             metavar="error|RULES",
-            help=mark("Stop the training at such a finding, before the update where that is known in time, and keep its gradients."),
+            help=mark(
+                "Stop the training at such a finding, before the update where that is known in "
+                "time, and keep its gradients."
+            ),
         ),
     ] = None,
     budget: Annotated[
@@ -63,10 +84,15 @@ def run(
         typer.Option(
             "--budget",
             metavar="PERCENT",
-            help=mark("Measure less before watching takes more of the time. Default 2, with half a millisecond a step free."),
+            help=mark(
+                "Measure less before watching takes more of the time. Default 2, with half a "
+                "millisecond a step free."
+            ),
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help=mark("Print nothing of seismograd's own."))] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help=mark("Print nothing of seismograd's own."))
+    ] = False,
 ) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
     if script is None:
@@ -74,12 +100,28 @@ def run(
     check_level(level)
     share = _share(budget)
     if importlib.util.find_spec("torch") is None:
-        raise SeismogradError(say("running a training script needs PyTorch, which is not installed"), say("pip install torch"))
+        raise SeismogradError(
+            say("running a training script needs PyTorch, which is not installed"),
+            say("pip install torch"),
+        )
     elements = tuple(str(parse_element(text)) for text in element or ())
     selection = read_settings().selection(select, ignore, halt_on)
     program = None if module else script_runner.load_script(script)
     path = create_run_directory(_again(out), script) if rank_of_this_process() == 0 else None
-    return ScriptRun(Request(script, tuple(arguments or ()), program, path, elements, level, selection, quiet, language(), share))
+    return ScriptRun(
+        Request(
+            script,
+            tuple(arguments or ()),
+            program,
+            path,
+            elements,
+            level,
+            selection,
+            quiet,
+            language(),
+            share,
+        )
+    )
 
 
 def _share(percent: str | None) -> float | None:
@@ -89,12 +131,21 @@ def _share(percent: str | None) -> float | None:
     try:
         return check_budget(float(percent.removesuffix("%")) / 100)
     except (ValueError, SeismogradError):
-        raise SeismogradError(say("--budget needs a number of per cent, not {text}", text=repr(percent)), say("such as 2")) from None
+        raise SeismogradError(
+            say("--budget needs a number of per cent, not {text}", text=repr(percent)),
+            say("such as 2"),
+        ) from None
 
 
 def _again(out: Path | None) -> Path | None:
-    """The directory that was asked for; when torchrun has started the processes again, one beside it: the first attempt stays."""
-    return out if out is None or num_restarts() == 0 else out.with_name(f"{out.name}-restart-{num_restarts()}")
+    """The directory that was asked for; when torchrun has started the processes again, one
+    beside it: the first attempt stays.
+    """
+    return (
+        out
+        if out is None or num_restarts() == 0
+        else out.with_name(f"{out.name}-restart-{num_restarts()}")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +158,9 @@ class ScriptRun:
         """Run it. What it raises goes on to the interpreter; the record is closed at its exit."""
         request = self.request
         if request.program is not None:
-            script_runner.prepare(request.program, request.program.path_entry, request.arguments, request.target)
+            script_runner.prepare(
+                request.program, request.program.path_entry, request.arguments, request.target
+            )
         else:
             script_runner.prepare(None, str(Path.cwd()), request.arguments, "-m")
         watcher = Watcher(request)
@@ -119,7 +172,9 @@ class ScriptRun:
             except SeismogradError as error:
                 watcher.discard()
                 with use_language(request.lang):
-                    print(translate("seismograd: {line}").format(line=error.line()), file=sys.stderr)
+                    print(
+                        translate("seismograd: {line}").format(line=error.line()), file=sys.stderr
+                    )
                 return error.exit_code
             script_runner.prepare(program, program.path_entry, request.arguments, request.target)
         try:

@@ -11,7 +11,9 @@ from seismograd.i18n import mark
 
 
 def runs(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help=mark("Where to look; runs/ unless given."))] = Path("runs"),
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help=mark("Where to look; runs/ unless given."))
+    ] = Path("runs"),
 ) -> None:
     """List the recorded runs of a directory, the newest first."""
     from seismograd.cli.terminal import output

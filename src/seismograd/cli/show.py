@@ -12,37 +12,57 @@ from seismograd.i18n import language, mark, translate
 
 
 def show(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))],
-    step: Annotated[str | None, typer.Option("--step", metavar="N", help=mark("The step to show; the last one unless given."))] = None,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))
+    ],
+    step: Annotated[
+        str | None,
+        typer.Option(
+            "--step", metavar="N", help=mark("The step to show; the last one unless given.")
+        ),
+    ] = None,
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", metavar="GLOB", help=mark("Only parameters whose name matches, such as 'fc1.*'; may be repeated.")),
+        typer.Option(
+            "--param",
+            metavar="GLOB",
+            help=mark("Only parameters whose name matches, such as 'fc1.*'; may be repeated."),
+        ),
     ] = None,
     element: Annotated[
         list[str] | None,
         typer.Option(
-            "--element", metavar="NAME[I,J]", help=mark("One scalar, such as 'fc1.weight[0,0]', at every recorded step; may be repeated.")
+            "--element",
+            metavar="NAME[I,J]",
+            help=mark(
+                "One scalar, such as 'fc1.weight[0,0]', at every recorded step; may be repeated."
+            ),
         ),
     ] = None,
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="table|plain|json", help=mark("The form of the answer; table in English, plain in Chinese unless given.")
+            "--format",
+            metavar="table|plain|json",
+            help=mark("The form of the answer; table in English, plain in Chinese unless given."),
         ),
     ] = None,
 ) -> None:
     """Show the gradients of one recorded step, or one scalar at every step."""
-    from seismograd.settings.elements import parse_element
-    from seismograd.record.reader import open_run
-    from seismograd.views.formats import format_list, step_plain
     from seismograd.cli.terminal import output
+    from seismograd.record.reader import open_run
+    from seismograd.settings.elements import parse_element
     from seismograd.views.element_series import read_elements
+    from seismograd.views.formats import format_list, step_plain
     from seismograd.views.step import find_parameters, find_row, read_step
     from seismograd.views.values import short_path, some
 
     number = whole_number("--step", step)
     view = form or ("plain" if language() == "zh" else "table")
-    step_view, element_view = format_list.find_format(format_list.STEP_FORMATS, view), format_list.find_format(format_list.ELEMENT_FORMATS, view)
+    step_view, element_view = (
+        format_list.find_format(format_list.STEP_FORMATS, view),
+        format_list.find_format(format_list.ELEMENT_FORMATS, view),
+    )
     wanted = [parse_element(text) for text in element or ()]
     recorded = open_run(run)
     row, columns = find_row(recorded, number), find_parameters(recorded, param or ())
@@ -57,5 +77,9 @@ def show(
     output.answer(step_view.render(shown))
     rounded = step_plain.rounded_to_zero(shown) if step_view.name == "plain" else ()
     if rounded:
-        output.print_note(translate("not zero, only too small for six decimals (--format table shows more): {names}").format(names=some(rounded)))
+        output.print_note(
+            translate(
+                "not zero, only too small for six decimals (--format table shows more): {names}"
+            ).format(names=some(rounded))
+        )
     output.suggest(f"seismograd check {short_path(recorded.path)}")

@@ -13,16 +13,29 @@ from seismograd.i18n import mark
 def top(
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN]", help=mark("The directory of a run; the newest in runs/ unless given."), show_default=False),
+        typer.Argument(
+            metavar="[RUN]",
+            help=mark("The directory of a run; the newest in runs/ unless given."),
+            show_default=False,
+        ),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help=mark("Print it once; as where the output is no terminal."))] = False,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help=mark("Print it once; as where the output is no terminal.")),
+    ] = False,
 ) -> None:
     """Follow a run in the terminal."""
     from seismograd.cli.terminal import output
     from seismograd.views.run_list import find_runs
     from seismograd.views.top.live_screen import follow, is_terminal, print_once
 
-    path = run if run is not None else next((each.path for each in find_runs(Path("runs")) if each.run is not None), Path("runs"))
+    path = (
+        run
+        if run is not None
+        else next(
+            (each.path for each in find_runs(Path("runs")) if each.run is not None), Path("runs")
+        )
+    )
     if once or not is_terminal():
         print_once(path, output.console())
     else:

@@ -1,1 +1,3 @@
-"""Acting on gradients: clipping, accumulation, several losses. Built on listening and measuring, and works without a session as well."""
+"""Acting on gradients: clipping, accumulation, several losses. Built on listening and measuring,
+and works without a session as well.
+"""

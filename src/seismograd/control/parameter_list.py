@@ -1,4 +1,6 @@
-"""What the functions here are given: parameters, with or without names, and the gradients that they have."""
+"""What the functions here are given: parameters, with or without names, and the gradients that
+they have.
+"""
 
 from __future__ import annotations
 
@@ -27,37 +29,54 @@ class ParameterList:
 
     def with_gradient(self) -> ParameterList:
         """Those that have a gradient."""
-        there = [position for position, tensor in enumerate(self.tensors) if tensor.grad is not None]
-        return ParameterList(tuple(self.tensors[i] for i in there), tuple(self.given[i] for i in there) if self.given else ())
+        there = [
+            position for position, tensor in enumerate(self.tensors) if tensor.grad is not None
+        ]
+        return ParameterList(
+            tuple(self.tensors[i] for i in there),
+            tuple(self.given[i] for i in there) if self.given else (),
+        )
 
     def gradients(self) -> list[Tensor]:
         """The gradients of those that have one."""
         return [tensor.grad for tensor in self.tensors if tensor.grad is not None]
 
     def names(self) -> tuple[str, ...]:
-        """The names as given, else those that the script's own modules have for them, else their places."""
+        """The names as given, else those that the script's own modules have for them, else their
+        places.
+        """
         if self.given:
             return self.given
         known = _names_in_the_script(everywhere=False)
         if any(id(tensor) not in known for tensor in self.tensors):
             known = _names_in_the_script(everywhere=True)
-        return tuple(known.get(id(tensor), f"parameter {position}") for position, tensor in enumerate(self.tensors))
+        return tuple(
+            known.get(id(tensor), f"parameter {position}")
+            for position, tensor in enumerate(self.tensors)
+        )
 
 
 def parameter_list(parameters: Parameters) -> ParameterList:
-    """The parameters as torch's clipping functions take them: one, an iterable of them, or one of (name, parameter) pairs."""
+    """The parameters as torch's clipping functions take them: one, an iterable of them, or one
+    of (name, parameter) pairs.
+    """
     if isinstance(parameters, Tensor):
         return ParameterList((parameters,))
     listed: list[Any] = list(parameters)
     if listed and all(isinstance(each, tuple) for each in listed):
-        return ParameterList(tuple(tensor for _, tensor in listed), tuple(str(name) for name, _ in listed))
+        return ParameterList(
+            tuple(tensor for _, tensor in listed), tuple(str(name) for name, _ in listed)
+        )
     return ParameterList(tuple(listed))
 
 
 def _names_in_the_script(everywhere: bool) -> dict[int, str]:
     found = discovery.discover_objects(everywhere)
     modules = discovery.roots(found.modules)
-    return {**found.names, **{id(each.tensor): each.name for module in reversed(modules) for each in named(module)}}
+    return {
+        **found.names,
+        **{id(each.tensor): each.name for module in reversed(modules) for each in named(module)},
+    }
 
 
 @torch.no_grad()
@@ -65,10 +84,14 @@ def multiply_(gradients: Sequence[Tensor], factor: float) -> None:
     """Multiply gradients of any dtype and device in place; not at all by 1."""
     if factor == 1.0 or not gradients:
         return
-    if 0 < abs(factor) < SMALLEST_FACTOR:  # float32, in which torch multiplies narrow dtypes, has lost digits there
+    # float32, in which torch multiplies narrow dtypes, has lost digits there
+    if 0 < abs(factor) < SMALLEST_FACTOR:
         multiply_(gradients, factor / SMALLEST_FACTOR)
         factor = SMALLEST_FACTOR
     plain = [gradient for gradient in gradients if distributed_tensor(gradient) is None]
-    for together in (plain, [gradient for gradient in gradients if distributed_tensor(gradient) is not None]):
+    for together in (
+        plain,
+        [gradient for gradient in gradients if distributed_tensor(gradient) is not None],
+    ):
         if together:
             torch._foreach_mul_(together, factor)  # pyright: ignore[reportPrivateImportUsage]

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from seismograd.schema import SEVERITIES, Finding
 
-SPREADING = ("SG201",)  # non-finite values reach every optimizer through the weights that the models share
+# non-finite values reach every optimizer through the weights that the models share
+SPREADING = ("SG201",)
 
 Absorbs = Mapping[str, Sequence[str]]  # code -> the codes that it explains
 
@@ -18,13 +19,20 @@ def reading_order(finding: Finding) -> tuple[int, int, str, int]:
 
 
 def by_cause(findings: Iterable[Finding], absorbs: Absorbs) -> tuple[Finding, ...]:
-    """The findings that nothing else explains, in reading order; the codes of those that each explains are its `related`."""
+    """The findings that nothing else explains, in reading order; the codes of those that each
+    explains are its `related`.
+    """
     found = sorted(findings, key=lambda finding: (finding.first_step, *reading_order(finding)))
     explained: dict[int, list[Finding]] = {}
     for finding in found:
         explained.setdefault(id(_root(finding, found, absorbs)), []).append(finding)
     roots = [finding for finding in found if id(finding) in explained]
-    return tuple(sorted((replace(root, related=_codes(root, explained[id(root)])) for root in roots), key=reading_order))
+    return tuple(
+        sorted(
+            (replace(root, related=_codes(root, explained[id(root)])) for root in roots),
+            key=reading_order,
+        )
+    )
 
 
 def _root(finding: Finding, found: Sequence[Finding], absorbs: Absorbs) -> Finding:
@@ -36,9 +44,16 @@ def _root(finding: Finding, found: Sequence[Finding], absorbs: Absorbs) -> Findi
 def _explains(cause: Finding, symptom: Finding, absorbs: Absorbs) -> bool:
     if symptom.code not in absorbs.get(cause.code, ()) or symptom.first_step < cause.first_step:
         return False
-    same_location = cause.optimizer == symptom.optimizer or -1 in (cause.optimizer, symptom.optimizer)
+    same_location = cause.optimizer == symptom.optimizer or -1 in (
+        cause.optimizer,
+        symptom.optimizer,
+    )
     return same_location or symptom.code in SPREADING or cause.code in SPREADING
 
 
 def _codes(root: Finding, group: Iterable[Finding]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(finding.code for finding in group if finding is not root and finding.code != root.code))
+    return tuple(
+        dict.fromkeys(
+            finding.code for finding in group if finding is not root and finding.code != root.code
+        )
+    )

@@ -1,12 +1,14 @@
-"""The documentation of a rule is the docstring of its class: a line that says what it is about, then sections under fixed headings.
+"""The documentation of a rule is the docstring of its class: a line that says what it is about,
+then sections under fixed headings.
 
     What it finds
         A paragraph.
 
         Another one, with a threshold of the rule: {max_total_gain:g}.
 
-Each paragraph, and each line that begins with `- `, is one message of the catalogues. Numbers that a rule decides by are written as the
-names of its fields in braces, so that they cannot differ from the code.
+Each paragraph, and each line that begins with `- `, is one message of the catalogues. Numbers that
+a rule decides by are written as the names of its fields in braces, so that they cannot differ from
+the code.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from seismograd.i18n import Message, mark
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, mark
 
 HEADINGS = (
     mark("What it finds"),
@@ -32,7 +34,9 @@ HEADINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading (a msgid) and what stands under it; a paragraph that begins with `- ` is an item of a list."""
+    """A heading (a msgid) and what stands under it; a paragraph that begins with `- ` is an item
+    of a list.
+    """
 
     heading: str
     paragraphs: tuple[Message, ...]
@@ -47,7 +51,8 @@ class Documentation:
 
 
 def documentation(rule: Rule | type[Rule]) -> Documentation:
-    """The documentation of a rule with its thresholds filled in: those of the instance, or the default ones of the class.
+    """The documentation of a rule with its thresholds filled in: those of the instance, or the
+    default ones of the class.
 
     Raises:
         ValueError: its docstring lacks a section, or they are in another order, or one is empty.
@@ -55,16 +60,28 @@ def documentation(rule: Rule | type[Rule]) -> Documentation:
     instance = rule() if isinstance(rule, type) else rule
     values = instance.thresholds()
     summary, *sections = _parts(inspect.cleandoc(type(instance).__doc__ or ""))
-    if tuple(title for title, _ in sections) != HEADINGS or not all(paragraphs for _, paragraphs in (summary, *sections)):
-        raise ValueError(f"{type(instance).__name__}: its docstring needs a summary and the sections {', '.join(HEADINGS)}")
+    if tuple(title for title, _ in sections) != HEADINGS or not all(
+        paragraphs for _, paragraphs in (summary, *sections)
+    ):
+        raise ValueError(
+            f"{type(instance).__name__}: its docstring needs a summary and the sections "
+            f"{', '.join(HEADINGS)}"
+        )
     return Documentation(
         _message(summary[1][0][1], values),
-        tuple(Section(title, tuple(_message(text, values) for _, text in paragraphs)) for title, paragraphs in sections),
+        tuple(
+            Section(title, tuple(_message(text, values) for _, text in paragraphs))
+            for title, paragraphs in sections
+        ),
     )
 
 
-def extract_babel(fileobj: IO[bytes], keywords: Any, comment_tags: Any, options: Any) -> Iterator[tuple[Any, ...]]:
-    """A Babel extraction method: the paragraphs of the rules in a Python file, and what the method for Python finds in it besides."""
+def extract_babel(
+    fileobj: IO[bytes], keywords: Any, comment_tags: Any, options: Any
+) -> Iterator[tuple[Any, ...]]:
+    """A Babel extraction method: the paragraphs of the rules in a Python file, and what the
+    method for Python finds in it besides.
+    """
     from babel.messages.extract import extract_python
 
     for node in ast.walk(ast.parse(fileobj.read())):
@@ -72,7 +89,10 @@ def extract_babel(fileobj: IO[bytes], keywords: Any, comment_tags: Any, options:
         if text is not None and HEADINGS[0] in text.splitlines():
             assert isinstance(node, ast.ClassDef)
             for _, paragraphs in _parts(text):
-                yield from ((node.body[0].lineno + line, None, paragraph, []) for line, paragraph in paragraphs)
+                yield from (
+                    (node.body[0].lineno + line, None, paragraph, [])
+                    for line, paragraph in paragraphs
+                )
     fileobj.seek(0)
     yield from extract_python(fileobj, keywords, comment_tags, options)
 
@@ -81,7 +101,9 @@ Part = tuple[str, list[tuple[int, str]]]  # heading, (line, paragraph)
 
 
 def _parts(text: str) -> list[Part]:
-    """The summary under an empty heading, then the sections, with the number of the line where each paragraph begins."""
+    """The summary under an empty heading, then the sections, with the number of the line where
+    each paragraph begins.
+    """
     parts: list[Part] = [("", [])]
     open_paragraph = False
     for number, line in enumerate(text.splitlines()):

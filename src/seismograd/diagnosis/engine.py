@@ -6,11 +6,11 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from seismograd.i18n import Message, mark, say
-from seismograd.rules import RULES
+from seismograd.analysis.shared_block import SharedBlock, share_readers
 from seismograd.diagnosis.causes import by_cause
 from seismograd.diagnosis.rule import Rule
-from seismograd.analysis.shared_block import SharedBlock, share_readers
+from seismograd.i18n import Message, mark, say
+from seismograd.rules import RULES
 from seismograd.schema import STATISTICS, Block, Fact, FactKind, Finding, Note
 
 FOUND, CLEAR, NOT_EVALUATED = mark("found"), mark("clear"), mark("not evaluated")
@@ -23,7 +23,9 @@ Key = tuple[str, int]  # code, optimizer
 
 @dataclass(frozen=True, slots=True)
 class RuleStatus:
-    """What a rule came to: `found`, `clear` or `not evaluated`; `reason` says why it was not, and is empty otherwise."""
+    """What a rule came to: `found`, `clear` or `not evaluated`; `reason` says why it was not,
+    and is empty otherwise.
+    """
 
     code: str
     name: str
@@ -32,12 +34,17 @@ class RuleStatus:
 
 
 class Diagnosis:
-    """The rules and what they have found so far. A rule that fails is left out and says so; the others go on.
+    """The rules and what they have found so far. A rule that fails is left out and says so; the
+    others go on.
 
     `fact_kinds` are those that were listened for.
     """
 
-    def __init__(self, rules: Sequence[Callable[[], Rule]] = RULES, fact_kinds: Iterable[str] = tuple(FactKind)) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Callable[[], Rule]] = RULES,
+        fact_kinds: Iterable[str] = tuple(FactKind),
+    ) -> None:
         self._rules = tuple(make() for make in rules)
         share_readers(self._rules)
         self._absorbs = {rule.code: rule.absorbs for rule in self._rules}
@@ -53,7 +60,9 @@ class Diagnosis:
             return frozenset()
         known = frozenset(self._found)
         self._seen.update(block.values, block.samples if len(block.sample_rows) else ())
-        self._hand_on_facts(bisect_right(self._facts, int(block.steps["iteration"][-1]), key=_iteration))
+        self._hand_on_facts(
+            bisect_right(self._facts, int(block.steps["iteration"][-1]), key=_iteration)
+        )
         shared = SharedBlock.of(block)
         for rule in self._rules:
             if all(name in block.values or name in _SAMPLED for name in rule.needs):
@@ -66,7 +75,9 @@ class Diagnosis:
             self._take(rule, lambda rule=rule: rule.hear(note))
 
     def learn(self, fact: Fact) -> None:
-        """Take a fact. It is handed on right before the block with its iteration, whether it comes then or with all others at the start."""
+        """Take a fact. It is handed on right before the block with its iteration, whether it
+        comes then or with all others at the start.
+        """
         insort(self._facts, fact, key=_iteration)
 
     def close(self) -> None:
@@ -99,14 +110,18 @@ class Diagnosis:
             for finding in look():
                 self._found[finding.code, finding.optimizer] = finding
         except Exception as error:
-            self._failures[rule.code] = say("failed: {error}", error=f"{type(error).__name__}: {error}")
+            self._failures[rule.code] = say(
+                "failed: {error}", error=f"{type(error).__name__}: {error}"
+            )
 
     def _status(self, rule: Rule) -> RuleStatus:
         failure = self._failures.get(rule.code)
         if any(code == rule.code for code, _ in tuple(self._found)):
             return RuleStatus(rule.code, rule.name, FOUND, failure or NO_REASON)
         reason = failure or self._missing(rule) or rule.shortfall()
-        return RuleStatus(rule.code, rule.name, CLEAR if reason is None else NOT_EVALUATED, reason or NO_REASON)
+        return RuleStatus(
+            rule.code, rule.name, CLEAR if reason is None else NOT_EVALUATED, reason or NO_REASON
+        )
 
     def _missing(self, rule: Rule) -> Message | None:
         missing = [name for name in rule.needs if name not in self._seen]
@@ -121,7 +136,8 @@ class Diagnosis:
 
 
 class LiveRules:
-    """The rules as a sink: `publish` takes each finding the moment it is first found, `conclude` what stands at the end.
+    """The rules as a sink: `publish` takes each finding the moment it is first found, `conclude`
+    what stands at the end.
 
     Without `conclude`, `publish` takes those as well.
     """

@@ -7,20 +7,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
+from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.i18n import Message
-from seismograd.analysis.shared_block import SharedReaders, SharedBlock
 from seismograd.schema import Fact, FactKind, Finding, Note
 
 
 @dataclass
 class Rule(ABC):
-    """A rule is one final class in one file; its docstring is its documentation (`seismograd.diagnosis.documentation`).
+    """A rule is one final class in one file; its docstring is its documentation
+    (`seismograd.diagnosis.documentation`).
 
-    The fields that can be given are its thresholds; what it remembers between blocks are fields with `init=False`. What it finds must not
-    depend on where the blocks are cut, so it remembers what spans a cut, by the name of the parameter where columns may move.
+    The fields that can be given are its thresholds; what it remembers between blocks are fields
+    with `init=False`. What it finds must not depend on where the blocks are cut, so it remembers
+    what spans a cut, by the name of the parameter where columns may move.
 
-    A finding is known by its code and its optimizer: yielding one again with the same two replaces it, which is how it grows. Its first
-    step stays, its last step moves on.
+    A finding is known by its code and its optimizer: yielding one again with the same two replaces
+    it, which is how it grows. Its first step stays, its last step moves on.
     """
 
     code: ClassVar[str]
@@ -28,23 +30,29 @@ class Rule(ABC):
     severity: ClassVar[str]  # of what it usually finds
     needs: ClassVar[tuple[str, ...]]  # names of the statistics that it cannot do without
     needs_facts: ClassVar[tuple[FactKind, ...]] = ()  # kinds that it cannot do without
-    early: ClassVar[bool] = False  # its verdict on an iteration needs nothing of what comes after the step has begun
-    absorbs: ClassVar[tuple[str, ...]] = ()  # codes of what it explains when that begins at the same step or later
+    # its verdict on an iteration needs nothing of what comes after the step has begun
+    early: ClassVar[bool] = False
+    # codes of what it explains when that begins at the same step or later
+    absorbs: ClassVar[tuple[str, ...]] = ()
 
     def read_with(self, readers: SharedReaders) -> None:  # noqa: B027  most read alone
-        """Before the first block: read with these, which other rules read with too, in place of own ones."""
+        """Before the first block: read with these, which other rules read with too, in place of
+        own ones.
+        """
 
     @abstractmethod
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         """Read the next iterations; yield what is new or has grown."""
 
     def hear(self, note: Note) -> Iterable[Finding]:  # noqa: ARG002  what it is given, not what it does with it
-        """Read a note; only of kind "tail" there is one in every record that tells of something to find."""
+        """Read a note; only of kind "tail" there is one in every record that tells of something
+        to find.
+        """
         return ()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:  # noqa: ARG002  as above
-        """Take a fact. It comes before the block with its iteration, however many iterations that has: what is combined with numbers of
-        the block has to go by `fact.iteration`.
+        """Take a fact. It comes before the block with its iteration, however many iterations that
+        has: what is combined with numbers of the block has to go by `fact.iteration`.
         """
         return ()
 

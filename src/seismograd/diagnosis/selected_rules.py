@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from seismograd.settings.rule_selection import RuleSelection
-from seismograd.rules import RULES
 from seismograd.diagnosis.rule import Rule
+from seismograd.rules import RULES
+from seismograd.settings.rule_selection import RuleSelection
 
 
 def selected_rules(selection: RuleSelection) -> tuple[Callable[[], Rule], ...]:
     """What makes each rule that is to run."""
-    return tuple(partial(rule, **selection.thresholds_of(rule.code)) for rule in RULES if selection.includes(rule.code, rule.name))
+    return tuple(
+        partial(rule, **selection.thresholds_of(rule.code))
+        for rule in RULES
+        if selection.includes(rule.code, rule.name)
+    )

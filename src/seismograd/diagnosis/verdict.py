@@ -1,12 +1,14 @@
-"""What the rules say of a run: findings in the order in which one should read them, and the state of every rule."""
+"""What the rules say of a run: findings in the order in which one should read them, and the
+state of every rule.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seismograd.record.reader import Run
 from seismograd.diagnosis.engine import RuleStatus
+from seismograd.record.reader import Run
 from seismograd.schema import SEVERITIES, Finding
 
 
@@ -26,5 +28,8 @@ class Verdict:
 
 def make_verdict(run: Run, findings: Sequence[Finding], statuses: Sequence[RuleStatus]) -> Verdict:
     """Put the findings into reading order: the most severe first, then the earliest."""
-    ordered = sorted(findings, key=lambda finding: (SEVERITIES.index(finding.severity), finding.first_step, finding.code))
+    ordered = sorted(
+        findings,
+        key=lambda finding: (SEVERITIES.index(finding.severity), finding.first_step, finding.code),
+    )
     return Verdict(run, tuple(ordered), tuple(statuses))

@@ -1,4 +1,6 @@
-"""Rank 0: puts each iteration together from what all processes have said of it, on a thread of its own."""
+"""Rank 0: puts each iteration together from what all processes have said of it, on a thread of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.distributed.combine import CombinePlan, combine, make_plan
-from seismograd.distributed.report_server import ReportServer
-from seismograd.distributed.rank_row import RankRow
-from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.peer import PeerRank
 from seismograd.distributed.rank_report import RankColumns, RankReport
+from seismograd.distributed.rank_row import RankRow
+from seismograd.distributed.report_server import ReportServer
+from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.world import World
+from seismograd.i18n import Message, say
 from seismograd.schema import RANK_DTYPE, AnyArray, Note, RankFlag, Row
 
 MAX_BYTES = 32 * 2**20  # of iterations that wait for others
@@ -26,7 +28,8 @@ RankMessage = tuple[RankColumns, frozenset[int], RankReport]
 
 
 class RankCollector:
-    """Takes the iterations of rank 0, waits for the others up to a limit, and delivers them in order.
+    """Takes the iterations of rank 0, waits for the others up to a limit, and delivers them in
+    order.
 
     Args:
         world: the processes.
@@ -56,7 +59,7 @@ class RankCollector:
         self._thread = threading.Thread(target=self._run, name="seismograd-ranks", daemon=True)
         self._thread.start()
 
-    # What the training thread calls --------------------------------------------------------------------------------------
+    # What the training thread calls ---------------------------------------------------------------
 
     def put(self, rank_row: RankRow) -> None:
         """Take an iteration."""
@@ -85,7 +88,7 @@ class RankCollector:
         self._queue.clear()
         self._report_server.close()
 
-    # What its thread does -------------------------------------------------------------------------------------------------
+    # What its thread does -------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
@@ -99,7 +102,14 @@ class RankCollector:
             while self._queue:
                 self._deliver(self._queue.popleft().without_shards())
             text = f"{type(error).__name__}: {error}"
-            self._say("failure", say("a part of seismograd failed and was left out: {part}: {error}", part="ranks", error=text))
+            self._say(
+                "failure",
+                say(
+                    "a part of seismograd failed and was left out: {part}: {error}",
+                    part="ranks",
+                    error=text,
+                ),
+            )
         finally:
             self._report_server.close()
 
@@ -115,7 +125,11 @@ class RankCollector:
             self._queue.popleft()
             self._bytes_out += rank_row.num_bytes()
             self._next = rank_row.index + 1
-            captured = {rank: h for rank, peer in self._report_server.peers.items() if (h := peer.report(rank_row.index)) is not None}
+            captured = {
+                rank: h
+                for rank, peer in self._report_server.peers.items()
+                if (h := peer.report(rank_row.index)) is not None
+            }
             self._report_missing(rank_row, captured)
             self._deliver(self._together(rank_row, captured))
             for peer in self._report_server.peers.values():
@@ -133,15 +147,30 @@ class RankCollector:
     def _together(self, rank_row: RankRow, captured: dict[int, RankMessage]) -> Row:
         left_out = {rank: left for rank, (_, left, _) in captured.items()}
         columns = (rank_row.columns, *(theirs for theirs, _, _ in captured.values()))
-        key = tuple((rank, c.version, left_out.get(rank, frozenset())) for rank, c in zip((0, *captured), columns, strict=True))
+        key = tuple(
+            (rank, c.version, left_out.get(rank, frozenset()))
+            for rank, c in zip((0, *captured), columns, strict=True)
+        )
         plan = self._plans.get(key)
         if plan is None:
-            sent = (columns[0].sent(), *(c.sent(left_out[rank]) for rank, c in zip(captured, columns[1:], strict=True)))
+            sent = (
+                columns[0].sent(),
+                *(c.sent(left_out[rank]) for rank, c in zip(captured, columns[1:], strict=True)),
+            )
             self._plans = {key: (plan := make_plan((0, *captured), columns, sent))}
-        reports = (rank_row.report(rank_row.columns.sent(), 0), *(report for _, _, report in captured.values()))
+        reports = (
+            rank_row.report(rank_row.columns.sent(), 0),
+            *(report for _, _, report in captured.values()),
+        )
         return combine(plan, reports, rank_row.row, self._ranks(rank_row, captured, plan, reports))
 
-    def _ranks(self, rank_row: RankRow, captured: dict[int, RankMessage], plan: CombinePlan, reports: tuple[RankReport, ...]) -> AnyArray:
+    def _ranks(
+        self,
+        rank_row: RankRow,
+        captured: dict[int, RankMessage],
+        plan: CombinePlan,
+        reports: tuple[RankReport, ...],
+    ) -> AnyArray:
         ranks = np.zeros(1 + len(self._report_server.peers), RANK_DTYPE)
         ranks["rank"] = np.arange(len(ranks))
         ranks["replica_of"] = -1
@@ -159,7 +188,12 @@ class RankCollector:
         """Say once of each process that it is missing, and why as far as that is known."""
         step = int(rank_row.row.step["iteration"])
         for rank, peer in self._report_server.peers.items():
-            if rank not in captured and rank not in self._said and not peer.refused and len(self._said) < MAX_SAID:
+            if (
+                rank not in captured
+                and rank not in self._said
+                and not peer.refused
+                and len(self._said) < MAX_SAID
+            ):
                 self._said.add(rank)
                 self._say("rank", _why_missing(peer, step), step)
 
@@ -170,9 +204,21 @@ class RankCollector:
 def _why_missing(peer: PeerRank, step: int) -> Message:
     rank = peer.rank
     if peer.ended:
-        return say("rank {rank} has ended; from step {step} on what it alone held is not measured", rank=rank, step=step)
+        return say(
+            "rank {rank} has ended; from step {step} on what it alone held is not measured",
+            rank=rank,
+            step=step,
+        )
     if peer.gone:
-        return say("rank {rank} is gone; from step {step} on it is left out, and what it alone held is not measured", rank=rank, step=step)
+        return say(
+            "rank {rank} is gone; from step {step} on it is left out, and what it alone held is "
+            "not measured",
+            rank=rank,
+            step=step,
+        )
     return say(
-        "rank {rank} was late; from step {step} on it is left out while it is, and what it alone held is not measured", rank=rank, step=step
+        "rank {rank} was late; from step {step} on it is left out while it is, and what it alone "
+        "held is not measured",
+        rank=rank,
+        step=step,
     )

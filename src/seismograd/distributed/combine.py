@@ -36,7 +36,9 @@ ROWS = "dead_rows"
 
 @dataclass(frozen=True, slots=True)
 class RankShare:
-    """What one process sends: its columns in the whole, and for which of them its numbers count  # (n,) each."""
+    """What one process sends: its columns in the whole, and for which of them its numbers count
+    # (n,) each.
+    """
 
     columns: IntArray
     counts: BoolArray
@@ -44,7 +46,9 @@ class RankShare:
 
 @dataclass(frozen=True, slots=True)
 class CombinePlan:
-    """How the columns of several processes are those of the whole. `complete`: every scalar is held by a process that counts  # (P,)."""
+    """How the columns of several processes are those of the whole. `complete`: every scalar is
+    held by a process that counts  # (P,).
+    """
 
     parameters: tuple[Parameter, ...]
     shares: tuple[RankShare, ...]  # of each process  # (R,)
@@ -57,8 +61,12 @@ class CombinePlan:
     sums: tuple[SummedGradient, ...]
 
 
-def make_plan(ranks: tuple[int, ...], columns: tuple[RankColumns, ...], sent: tuple[IntArray, ...]) -> CombinePlan:
-    """Work out what each process adds. The first is rank 0: its columns come first, others' behind them."""
+def make_plan(
+    ranks: tuple[int, ...], columns: tuple[RankColumns, ...], sent: tuple[IntArray, ...]
+) -> CombinePlan:
+    """Work out what each process adds. The first is rank 0: its columns come first, others'
+    behind them.
+    """
     position: dict[str, int] = {}
     parameters: list[Parameter] = []
     for theirs in columns:
@@ -66,8 +74,14 @@ def make_plan(ranks: tuple[int, ...], columns: tuple[RankColumns, ...], sent: tu
         for parameter in theirs.parameters:
             if parameter.name not in position:
                 position[parameter.name] = len(parameters)
-                moved = None if parameter.depth is None else parameter.depth + (deepest + 1 if theirs is not columns[0] else 0)
-                parameters.append(parameter if moved == parameter.depth else replace(parameter, depth=moved))
+                moved = (
+                    None
+                    if parameter.depth is None
+                    else parameter.depth + (deepest + 1 if theirs is not columns[0] else 0)
+                )
+                parameters.append(
+                    parameter if moved == parameter.depth else replace(parameter, depth=moved)
+                )
     held = np.zeros(len(parameters), np.int64)
     plain = np.zeros(len(parameters), bool)
     seen = np.zeros(len(parameters), bool)
@@ -84,7 +98,9 @@ def make_plan(ranks: tuple[int, ...], columns: tuple[RankColumns, ...], sent: tu
                 counts[i] = not seen[target]
                 plain[target] |= bool(counts[i])
             else:
-                counts[i] = not plain[target] and (shard.held == 0 or shard.offset not in offsets[target])
+                counts[i] = not plain[target] and (
+                    shard.held == 0 or shard.offset not in offsets[target]
+                )
                 if shard.held:  # an empty shard begins where another one does
                     offsets[target].add(shard.offset)
                 held[target] += shard.held if counts[i] else 0
@@ -95,12 +111,29 @@ def make_plan(ranks: tuple[int, ...], columns: tuple[RankColumns, ...], sent: tu
     names = [{p.name for p in theirs.parameters} for theirs in columns]
     alike = tuple(not names[0].isdisjoint(theirs) or not names[0] for theirs in names)
     sums = _sums(columns, sent)
-    known = {p.name for theirs in columns for p, shard in zip(theirs.parameters, theirs.shards, strict=True) if shard is not None}
+    known = {
+        p.name
+        for theirs in columns
+        for p, shard in zip(theirs.parameters, theirs.shards, strict=True)
+        if shard is not None
+    }
     held_somewhere = np.array([p.name in known for p in parameters], bool)
-    return CombinePlan(tuple(parameters), tuple(shares), complete, seen, held_somewhere, whole_rows, _replicas(ranks, columns), alike, sums)
+    return CombinePlan(
+        tuple(parameters),
+        tuple(shares),
+        complete,
+        seen,
+        held_somewhere,
+        whole_rows,
+        _replicas(ranks, columns),
+        alike,
+        sums,
+    )
 
 
-def _sums(columns: tuple[RankColumns, ...], sent: tuple[IntArray, ...]) -> tuple[SummedGradient, ...]:
+def _sums(
+    columns: tuple[RankColumns, ...], sent: tuple[IntArray, ...]
+) -> tuple[SummedGradient, ...]:
     found: dict[tuple[str, tuple[int, ...]], SummedGradient] = {}
     for process, (theirs, chosen) in enumerate(zip(columns, sent, strict=True)):
         for number, (position, _) in enumerate(theirs.summed(chosen)):
@@ -151,12 +184,20 @@ def combine(plan: CombinePlan, reports: tuple[RankReport, ...], own: Row, ranks:
     for report in reports[1:]:
         missing = np.isnan(elements)
         elements[missing] = report.elements[missing]
-    return Row(plan.parameters, step, state, values, samples, own.events, elements, ranks, own.pairs)
+    return Row(
+        plan.parameters, step, state, values, samples, own.events, elements, ranks, own.pairs
+    )
 
 
-def _spread(plan: CombinePlan, given: list[npt.NDArray[Any]], num: int, blank: float) -> npt.NDArray[Any]:
+def _spread(
+    plan: CombinePlan, given: list[npt.NDArray[Any]], num: int, blank: float
+) -> npt.NDArray[Any]:
     """What each process sent, at the columns of the whole  # (R, P, ...)."""
-    spread = np.full((len(given), num, *given[0].shape[1:]), blank, given[0].dtype if given[0].dtype.kind == "f" else np.int64)
+    spread = np.full(
+        (len(given), num, *given[0].shape[1:]),
+        blank,
+        given[0].dtype if given[0].dtype.kind == "f" else np.int64,
+    )
     for row, share, values in zip(spread, plan.shares, given, strict=True):
         row[share.columns] = values
     return spread
@@ -175,12 +216,16 @@ def _state(states: npt.NDArray[Any], counts: BoolArray, plan: CombinePlan) -> np
     return result
 
 
-def _join(name: str, given: list[FloatArray], plan: CombinePlan, counts: BoolArray, num: int) -> FloatArray:
+def _join(
+    name: str, given: list[FloatArray], plan: CombinePlan, counts: BoolArray, num: int
+) -> FloatArray:
     """One statistic over the processes that count  # (P,) or (P, W)."""
     values = _spread(plan, given, num, 0.0)
     if name in MEANS:
         there = counts & ~np.isnan(values)
-        return np.where(there.any(0), np.where(there, values, 0).sum(0) / np.maximum(there.sum(0), 1), np.nan)
+        return np.where(
+            there.any(0), np.where(there, values, 0).sum(0) / np.maximum(there.sum(0), 1), np.nan
+        )
     values[~counts] = 0
     if name in NORMS:
         return norms(values)
@@ -189,7 +234,9 @@ def _join(name: str, given: list[FloatArray], plan: CombinePlan, counts: BoolArr
 
 
 def norms(parts: FloatArray, order: float = 2.0) -> FloatArray:
-    """The norm of the whole from those of its parts, scaled so that no square overflows; NaN and infinity stay  # (R, P) -> (P,)."""
+    """The norm of the whole from those of its parts, scaled so that no square overflows; NaN and
+    infinity stay  # (R, P) -> (P,).
+    """
     largest: FloatArray = parts.max(0)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         if math.isinf(order):
@@ -200,19 +247,33 @@ def norms(parts: FloatArray, order: float = 2.0) -> FloatArray:
 
 def _total(values: FloatArray, which: BoolArray) -> float:
     chosen = values[which]
-    return float(norms(chosen[:, None])[0]) if len(chosen) and np.isfinite(chosen).all() else math.nan
+    return (
+        float(norms(chosen[:, None])[0]) if len(chosen) and np.isfinite(chosen).all() else math.nan
+    )
 
 
-def _step(own: AnyArray, reports: tuple[RankReport, ...], plan: CombinePlan, state: npt.NDArray[np.uint8], values: Mapping[str, AnyArray]) -> AnyArray:
+def _step(
+    own: AnyArray,
+    reports: tuple[RankReport, ...],
+    plan: CombinePlan,
+    state: npt.NDArray[np.uint8],
+    values: Mapping[str, AnyArray],
+) -> AnyArray:
     step = own.copy()
     step["loss"] = _loss(reports, plan)
     step["grad_norm"] = _total(values["grad_norm"], state >= State.ZERO)
     order = reports[0].clip_order
     if not math.isnan(order):
-        parts = [r.step["clip_norm"] for r, t in zip(reports, plan.replica_of, strict=True) if int(r.rank["rank"]) == t]
+        parts = [
+            r.step["clip_norm"]
+            for r, t in zip(reports, plan.replica_of, strict=True)
+            if int(r.rank["rank"]) == t
+        ]
         step["clip_norm"] = norms(np.array(parts, np.float64)[:, None], order)[0]
         with np.errstate(invalid="ignore", divide="ignore"):
-            step["clip_coefficient"] = np.minimum(1.0, step["clip_limit"] / (step["clip_norm"] + EPSILON))
+            step["clip_coefficient"] = np.minimum(
+                1.0, step["clip_limit"] / (step["clip_norm"] + EPSILON)
+            )
         if not int(step["flags"]) & (StepFlag.CHANGED | StepFlag.SKIPPED):
             values["applied_norm"][:] = values["grad_norm"] * step["clip_coefficient"]
     applied = values["applied_norm"]
@@ -228,4 +289,6 @@ def _loss(reports: tuple[RankReport, ...], plan: CombinePlan) -> float:
     losses = np.array([r.step["loss"] for r in reports], np.float64)
     alike = np.array(plan.alike)
     others = losses[~alike & np.isfinite(losses)]
-    return float(np.mean(others if len(others) and np.isnan(losses[alike]).all() else losses[alike]))
+    return float(
+        np.mean(others if len(others) and np.isnan(losses[alike]).all() else losses[alike])
+    )

@@ -1,4 +1,6 @@
-"""Between the session and the backend: measure what this process holds, and note which part that is."""
+"""Between the session and the backend: measure what this process holds, and note which part that
+is.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from seismograd.distributed.weight_checksum import WeightChecksum
-from seismograd.tensors.shards import ShardTable
-from seismograd.tensors.dtensor import any_distributed, held_part
-from seismograd.measure.backend import MeasuringBackend, Measurement
+from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.tensors.cuda_graph import is_capturing
+from seismograd.tensors.dtensor import any_distributed, held_part
+from seismograd.tensors.shards import ShardTable
 
 PLAIN = {Tensor}
 
@@ -28,7 +30,12 @@ class LocalBackend:
         return self._backend.name
 
     def measure(
-        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
+        self,
+        gradients: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        keys: Sequence[int],
+        scalars: Sequence[Tensor],
+        sample: bool,
     ) -> Measurement:
         """Measure; see `MeasuringBackend.measure`."""
         if any_distributed() and not set(map(type, gradients)) <= PLAIN:
@@ -46,6 +53,8 @@ class LocalBackend:
         if self._shards.has_summands:
             if measured.pending is not None:
                 measured.pending.finish()
-            for column, gradient, norm in zip(keys, gradients, measured.values["grad_norm"], strict=True):
+            for column, gradient, norm in zip(
+                keys, gradients, measured.values["grad_norm"], strict=True
+            ):
                 self._shards.store_summand(column, gradient, float(norm))
         return measured

@@ -1,4 +1,6 @@
-"""The gradients of one process before they are averaged with those of the others, which names the process that a NaN comes from."""
+"""The gradients of one process before they are averaged with those of the others, which names
+the process that a NaN comes from.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from typing import cast
 
 import torch
 
-from seismograd.tensors.dtensor import distributed_tensor
 from seismograd.tensors.cuda_graph import is_capturing
+from seismograd.tensors.dtensor import distributed_tensor
 from seismograd.tensors.isolation import without_user_modes
 
 EVERY = 10
@@ -21,7 +23,9 @@ NUM_BETWEEN = 8
 
 @dataclass(frozen=True, slots=True)
 class LocalGradients:
-    """L2 norm and number of non-finite scalars of the local gradients that were looked at; `all` of the parameters, or some."""
+    """L2 norm and number of non-finite scalars of the local gradients that were looked at; `all`
+    of the parameters, or some.
+    """
 
     norm: float
     nonfinite: int
@@ -31,9 +35,10 @@ class LocalGradients:
 class PreReductionProbe:
     """Looks at local gradients through tensor hooks, which run before DDP's reducer does.
 
-    A hook on every parameter at every step would cost too much, so all are looked at on every tenth iteration, and on the others
-    `NUM_BETWEEN` of them in turn, the same ones on every process. The hooks are there only while a backward runs. The squares of the
-    backwards of an iteration add up, as do non-finite scalars. Sharded gradients (DTensor) are not seen before their reduction.
+    A hook on every parameter at every step would cost too much, so all are looked at on every tenth
+    iteration, and on the others `NUM_BETWEEN` of them in turn, the same ones on every process. The
+    hooks are there only while a backward runs. The squares of the backwards of an iteration add up,
+    as do non-finite scalars. Sharded gradients (DTensor) are not seen before their reduction.
     """
 
     def __init__(self) -> None:
@@ -57,12 +62,18 @@ class PreReductionProbe:
         self._remove()
         if self._broken:
             return
-        listed = [p for refs in self._parameters.values() for ref in refs if (p := ref()) is not None]
-        listed = [p for p in listed if p.requires_grad and p.is_leaf and distributed_tensor(p) is None]
+        listed = [
+            p for refs in self._parameters.values() for ref in refs if (p := ref()) is not None
+        ]
+        listed = [
+            p for p in listed if p.requires_grad and p.is_leaf and distributed_tensor(p) is None
+        ]
         everything = iteration % EVERY == 0 or len(listed) <= NUM_BETWEEN
         self._all = everything
         for parameter in listed if everything else _rotation(listed, iteration):
-            self._handles.append(cast(torch.utils.hooks.RemovableHandle, parameter.register_hook(self._look)))
+            self._handles.append(
+                cast(torch.utils.hooks.RemovableHandle, parameter.register_hook(self._look))
+            )
 
     def backward_ends(self) -> None:
         """Take the hooks away; on a device the numbers stay there until they are asked for."""
@@ -94,7 +105,12 @@ class PreReductionProbe:
                 values = gradient.detach()
                 values = values.coalesce().values() if values.is_sparse else values
                 values = torch.view_as_real(values) if values.is_complex() else values
-                norm = cast(torch.Tensor, torch.linalg.vector_norm(values if values.element_size() >= 4 else values.float()))
+                norm = cast(
+                    torch.Tensor,
+                    torch.linalg.vector_norm(
+                        values if values.element_size() >= 4 else values.float()
+                    ),
+                )
                 self._norms.append(norm.double())
                 if norm.device.type != "cpu" or not math.isfinite(float(norm)):
                     self._counts.append((~torch.isfinite(values)).sum())
@@ -109,7 +125,9 @@ class PreReductionProbe:
 
 
 def _rotation(listed: Sequence[torch.Tensor], iteration: int) -> list[torch.Tensor]:
-    """The parameter nearest the input, down to which a NaN comes from nearly everywhere, and the next ones in turn."""
+    """The parameter nearest the input, down to which a NaN comes from nearly everywhere, and the
+    next ones in turn.
+    """
     num = len(listed)
     start = iteration * (NUM_BETWEEN - 1)
     positions = {0, *((start + i) % num for i in range(NUM_BETWEEN - 1))}

@@ -7,9 +7,9 @@ import socket
 from dataclasses import dataclass, field
 
 from seismograd.distributed.rank_report import (
-    RankColumns,
-    FrameKind,
     FrameDecoder,
+    FrameKind,
+    RankColumns,
     RankReport,
     frame,
     report_head,
@@ -22,7 +22,8 @@ MAX_BACKLOG_BYTES = 64 * 2**20
 class PeerRank:
     """Another process.
 
-    `ended` when it has said so, `gone` when its connection broke, `late` when it was waited for in vain, `refused` when it cannot be heard.
+    `ended` when it has said so, `gone` when its connection broke, `late` when it was waited for in
+    vain, `refused` when it cannot be heard.
     """
 
     rank: int
@@ -40,7 +41,9 @@ class PeerRank:
     _asked: int = -1  # the version of columns for which a LEAVE was sent
 
     def take(self, kind: FrameKind, payload: bytes, next_index: int) -> str | None:
-        """Take in a message; returns the text of a note. `next_index` is the iteration that is put together next."""
+        """Take in a message; returns the text of a note. `next_index` is the iteration that is
+        put together next.
+        """
         if kind is FrameKind.COLUMNS:
             columns = RankColumns.from_json(payload)
             self._columns[columns.version] = columns
@@ -58,10 +61,14 @@ class PeerRank:
 
     def awaited(self, index: int) -> bool:
         """Whether an iteration should wait for what this process has to say of it."""
-        return index not in self._reports and not (self.ended or self.gone or self.late or self.refused)
+        return index not in self._reports and not (
+            self.ended or self.gone or self.late or self.refused
+        )
 
     def report(self, index: int) -> tuple[RankColumns, frozenset[int], RankReport] | None:
-        """What it has said of an iteration, with its columns and those that it has left out; and forget all before."""
+        """What it has said of an iteration, with its columns and those that it has left out; and
+        forget all before.
+        """
         payload = self._reports.pop(index, None)
         for past in [i for i in self._reports if i < index]:
             self.backlog_bytes -= len(self._reports.pop(past))
@@ -73,12 +80,18 @@ class PeerRank:
         return columns, left_out, RankReport.from_bytes(payload, columns, columns.sent(left_out))
 
     def leave_out(self, own: RankColumns) -> bytes | None:
-        """What to tell it, once for its columns: not to send what rank 0, which has `own`, holds whole itself."""
+        """What to tell it, once for its columns: not to send what rank 0, which has `own`, holds
+        whole itself.
+        """
         version = max(self._columns, default=-1)
         if version == self._asked:
             return None
         self._asked = version
-        mine = {p.name for p, shard in zip(own.parameters, own.shards, strict=True) if shard is not None and shard.kind == "plain"}
+        mine = {
+            p.name
+            for p, shard in zip(own.parameters, own.shards, strict=True)
+            if shard is not None and shard.kind == "plain"
+        }
         theirs = self._columns[version]
         left_out = [
             c
@@ -89,4 +102,7 @@ class PeerRank:
             return None
         self.num_left += 1
         self._left[self.num_left] = frozenset(left_out)
-        return frame(FrameKind.LEAVE, json.dumps({"number": self.num_left, "version": version, "columns": left_out}).encode())
+        return frame(
+            FrameKind.LEAVE,
+            json.dumps({"number": self.num_left, "version": version, "columns": left_out}).encode(),
+        )

@@ -1,4 +1,6 @@
-"""This process among others: hears beside the session, and hands each iteration on, alone or put together with those of the others."""
+"""This process among others: hears beside the session, and hands each iteration on, alone or put
+together with those of the others.
+"""
 
 from __future__ import annotations
 
@@ -10,40 +12,49 @@ from typing import Any
 import numpy as np
 import torch
 
-from seismograd.i18n import say
 from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.distributed.collector import RankCollector
 from seismograd.distributed.local_backend import LocalBackend
 from seismograd.distributed.local_gradients import PreReductionProbe
-from seismograd.distributed.weight_checksum import WeightChecksum
-from seismograd.distributed.collector import RankCollector
-from seismograd.distributed.rank_row import RankRow
-from seismograd.distributed.timeouts import RankTimeouts
-from seismograd.tensors.shards import ShardTable
 from seismograd.distributed.rank_report import RankColumns
+from seismograd.distributed.rank_row import RankRow
 from seismograd.distributed.report_client import ReportClient
+from seismograd.distributed.timeouts import RankTimeouts
+from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.distributed.world import World, WorldTracker
+from seismograd.i18n import say
 from seismograd.measure.backend import MeasuringBackend
 from seismograd.schema import RANK_DTYPE, AnyArray, Note, Parameter, RankFlag, Row, Rows
+from seismograd.tensors.shards import ShardTable
 
-LOOKS = frozenset({"backward_begins", "step_begins"})  # when it is seen whether the process has joined others
+# when it is seen whether the process has joined others
+LOOKS = frozenset({"backward_begins", "step_begins"})
 CHECKSUM_EVERY = 100  # steps
-EARLY_CHECKSUMS = frozenset({2, 5, *range(10, CHECKSUM_EVERY, 10)})  # replicas that nothing holds together part at once
+# replicas that nothing holds together part at once
+EARLY_CHECKSUMS = frozenset({2, 5, *range(10, CHECKSUM_EVERY, 10)})
 
 
 class RankListener:
-    """Looks at every step whether the process has joined others (`torch.distributed`); until then it only hands on.
+    """Looks at every step whether the process has joined others (`torch.distributed`); until then
+    it only hands on.
 
-    From then on rank 0 delivers what all of them measured, put together, and the others deliver nothing: they tell rank 0.
+    From then on rank 0 delivers what all of them measured, put together, and the others deliver
+    nothing: they tell rank 0.
 
     Args:
         backend: measures; `self.backend` is to be used in its place.
-        deliver: takes each finished iteration, on the training thread of a single process, on another one of rank 0.
+        deliver: takes each finished iteration, on the training thread of a single process, on
+            another one of rank 0.
         tell: takes what has words.
         limits: how long to wait for others.
     """
 
     def __init__(
-        self, backend: MeasuringBackend, deliver: Callable[[Row | Rows], None], tell: Callable[[Note], None], limits: RankTimeouts | None = None
+        self,
+        backend: MeasuringBackend,
+        deliver: Callable[[Row | Rows], None],
+        tell: Callable[[Note], None],
+        limits: RankTimeouts | None = None,
     ) -> None:
         self._shards = ShardTable()
         self.backend = LocalBackend(backend, self._shards)
@@ -78,10 +89,16 @@ class RankListener:
         return part in self._parts
 
     def hear(self, part: str, *args: object) -> None:
-        """One call from a patch, after the session has heard it. Nothing that goes wrong in here comes out."""
+        """One call from a patch, after the session has heard it. Nothing that goes wrong in here
+        comes out.
+        """
         if self._link is None:
             looked, self._looked = self._looked, part == "backward_begins"
-            if part not in LOOKS or (looked and part == "step_begins") or not self._worlds.may_have_joined():
+            if (
+                part not in LOOKS
+                or (looked and part == "step_begins")
+                or not self._worlds.may_have_joined()
+            ):
                 return
         began = time.perf_counter()
         self.guard.call(f"ranks.{part}", self._parts[part], *args)
@@ -89,7 +106,9 @@ class RankListener:
 
     @property
     def linked(self) -> bool:
-        """Whether the process has joined others: then each row goes out before the next iteration begins."""
+        """Whether the process has joined others: then each row goes out before the next
+        iteration begins.
+        """
         return self._link is not None
 
     def take_overhead(self) -> float:
@@ -111,7 +130,9 @@ class RankListener:
 
     @staticmethod
     def _sums(step: int) -> bool:
-        """Whether the weights are summed in this step, counted since the processes found each other."""
+        """Whether the weights are summed in this step, counted since the processes found each
+        other.
+        """
         return step % CHECKSUM_EVERY == 0 or step in EARLY_CHECKSUMS
 
     def note(self, note: Note) -> None:
@@ -171,20 +192,36 @@ class RankListener:
     def _warn_of_flat(self, optimizer: torch.optim.Optimizer) -> None:
         """The first FullyShardedDataParallel hides which part of a parameter a process has."""
         parameters = optimizer.param_groups[0]["params"] if optimizer.param_groups else ()
-        if self._warned or not any(getattr(p, "_fsdp_flattened", False) or getattr(p, "_is_flat_param", False) for p in parameters[:1]):
+        if self._warned or not any(
+            getattr(p, "_fsdp_flattened", False) or getattr(p, "_is_flat_param", False)
+            for p in parameters[:1]
+        ):
             return
         self._warned = True
         self._tell(
-            Note("ranks", -1, say("FullyShardedDataParallel: only what rank 0 holds is measured; with fully_shard all of it would be"))
+            Note(
+                "ranks",
+                -1,
+                say(
+                    "FullyShardedDataParallel: only what rank 0 holds is measured; with "
+                    "fully_shard all of it would be"
+                ),
+            )
         )
 
     def _on_clip_ends(self, _kind: int, _limit: object, total: object) -> None:
         self._shards.clipped(total)
 
     def _rank_row(self, row: Row) -> RankRow:
-        order = self._shards.take_clip_order() if not math.isnan(float(row.step["clip_norm"])) else math.nan
+        order = (
+            self._shards.take_clip_order()
+            if not math.isnan(float(row.step["clip_norm"]))
+            else math.nan
+        )
         columns, summands = self._described_columns(row.parameters), self._shards.take_summands()
-        return RankRow(self._num_rows, row, columns, self._entry(row), order, time.monotonic(), summands)
+        return RankRow(
+            self._num_rows, row, columns, self._entry(row), order, time.monotonic(), summands
+        )
 
     def _described_columns(self, parameters: tuple[Parameter, ...]) -> RankColumns:
         described, version = self._described
@@ -197,7 +234,11 @@ class RankListener:
     def _entry(self, row: Row) -> AnyArray:
         entry: Any = np.zeros((), RANK_DTYPE)
         entry["rank"], entry["replica_of"] = self._rank, -1
-        entry["iteration"], entry["loss"], entry["grad_norm"] = row.step["iteration"], row.step["loss"], row.step["grad_norm"]
+        entry["iteration"], entry["loss"], entry["grad_norm"] = (
+            row.step["iteration"],
+            row.step["loss"],
+            row.step["grad_norm"],
+        )
         entry["local_norm"] = math.nan
         flags = RankFlag.NONE
         local = self._before.take()
@@ -213,4 +254,14 @@ class RankListener:
 
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"
-        self.note(Note("failure", -1, say("a part of seismograd failed and was left out: {part}: {error}", part=part, error=text)))
+        self.note(
+            Note(
+                "failure",
+                -1,
+                say(
+                    "a part of seismograd failed and was left out: {part}: {error}",
+                    part=part,
+                    error=text,
+                ),
+            )
+        )

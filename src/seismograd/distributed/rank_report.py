@@ -1,4 +1,5 @@
-"""What one process tells rank 0, and how it is written: JSON for names, little-endian numbers for the rest, never pickle.
+"""What one process tells rank 0, and how it is written: JSON for names, little-endian numbers for
+the rest, never pickle.
 
 Shapes: P columns, n of them that are sent, W numbers per column, E elements.
 """
@@ -15,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seismograd.tensors.shards import MAX_SUMMAND, LocalShard
 from seismograd.schema import (
     RANK_DTYPE,
     SCHEMA_VERSION,
@@ -27,8 +27,11 @@ from seismograd.schema import (
     Parameter,
     StateArray,
 )
+from seismograd.tensors.shards import MAX_SUMMAND, LocalShard
 
-LAYOUT = json.dumps([SCHEMA_VERSION, STEP_DTYPE.descr, RANK_DTYPE.descr, [s.name for s in STATISTICS]])
+LAYOUT = json.dumps(
+    [SCHEMA_VERSION, STEP_DTYPE.descr, RANK_DTYPE.descr, [s.name for s in STATISTICS]]
+)
 _HEAD = struct.Struct("<BQ")
 _REPORT = struct.Struct("<qIIIdB")
 MAX_FRAME_BYTES = 2**31
@@ -55,17 +58,36 @@ class RankColumns:
 
     def sent(self, left_out: frozenset[int] = frozenset()) -> IntArray:
         """The columns that a report has numbers of  # (n,)."""
-        return np.array([c for c, p in enumerate(self.shards) if p is not None and p.owner and c not in left_out], np.int64)
+        return np.array(
+            [
+                c
+                for c, p in enumerate(self.shards)
+                if p is not None and p.owner and c not in left_out
+            ],
+            np.int64,
+        )
 
     def summed(self, sent: IntArray) -> list[tuple[int, int]]:
-        """Of the columns that are sent, those that are summands: the place in `sent`, and how many scalars are sent whole."""
+        """Of the columns that are sent, those that are summands: the place in `sent`, and how
+        many scalars are sent whole.
+        """
         shards = [(position, self.shards[int(column)]) for position, column in enumerate(sent)]
-        return [(position, p.held if p.held <= MAX_SUMMAND else 0) for position, p in shards if p is not None and p.kind == "partial"]
+        return [
+            (position, p.held if p.held <= MAX_SUMMAND else 0)
+            for position, p in shards
+            if p is not None and p.kind == "partial"
+        ]
 
     def to_json(self) -> bytes:
         """For a frame."""
         shards = [None if p is None else asdict(p) for p in self.shards]
-        return json.dumps({"version": self.version, "parameters": [asdict(p) for p in self.parameters], "pieces": shards}).encode()
+        return json.dumps(
+            {
+                "version": self.version,
+                "parameters": [asdict(p) for p in self.parameters],
+                "pieces": shards,
+            }
+        ).encode()
 
     @staticmethod
     def from_json(text: bytes) -> RankColumns:
@@ -90,10 +112,12 @@ def _shard_to_json(told: dict[str, Any]) -> LocalShard:
 
 @dataclass(frozen=True, slots=True)
 class RankReport:
-    """One iteration of one process: its number since the processes found each other, and the numbers of the columns it sends.
+    """One iteration of one process: its number since the processes found each other, and the
+    numbers of the columns it sends.
 
-    `leave` is the number of the `LEAVE` frame that the columns obey (0: none). `clip_order` is the order of the norm of which `clip_norm`
-    of the step is this process's part; NaN when it is the whole.
+    `leave` is the number of the `LEAVE` frame that the columns obey (0: none). `clip_order` is the
+    order of the norm of which `clip_norm` of the step is this process's part; NaN when it is the
+    whole.
     """
 
     index: int
@@ -106,21 +130,40 @@ class RankReport:
     samples: Mapping[str, FloatArray]  # (n,) or (n, W); empty when not measured
     elements: FloatArray  # (E,)
     clip_order: float
-    summands: tuple[FloatArray | None, ...] = ()  # the scalars of each of `RankColumns.summed`, where they are known
+    # the scalars of each of `RankColumns.summed`, where they are known
+    summands: tuple[FloatArray | None, ...] = ()
 
     def to_bytes(self) -> bytes:
         """For a frame."""
-        head = _REPORT.pack(self.index, self.version, self.leave, len(self.elements), self.clip_order, bool(self.samples))
+        head = _REPORT.pack(
+            self.index,
+            self.version,
+            self.leave,
+            len(self.elements),
+            self.clip_order,
+            bool(self.samples),
+        )
         arrays = [self.values[s.name] for s in STATISTICS if not s.sampled]
         arrays += [self.samples[s.name] for s in STATISTICS if s.sampled] if self.samples else []
         known = [s for s in self.summands if s is not None]
-        numbers = b"".join(np.ascontiguousarray(a, "<f8").tobytes() for a in (*arrays, self.elements, *known))
+        numbers = b"".join(
+            np.ascontiguousarray(a, "<f8").tobytes() for a in (*arrays, self.elements, *known)
+        )
         flags = bytes(s is not None for s in self.summands)
-        return head + self.step.tobytes() + self.rank.tobytes() + self.state.astype(np.uint8).tobytes() + flags + numbers
+        return (
+            head
+            + self.step.tobytes()
+            + self.rank.tobytes()
+            + self.state.astype(np.uint8).tobytes()
+            + flags
+            + numbers
+        )
 
     @staticmethod
     def from_bytes(data: bytes, columns: RankColumns, sent: IntArray) -> RankReport:
-        """Out of a frame with the numbers of the columns `sent` of `columns`; `ValueError` when it has not the length of one."""
+        """Out of a frame with the numbers of the columns `sent` of `columns`; `ValueError` when
+        it has not the length of one.
+        """
         num_columns, summed = len(sent), columns.summed(sent)
         index, version, leave, num_elements, clip_order, sampled = _REPORT.unpack_from(data)
         reader = _FieldReader(data, _REPORT.size)
@@ -129,11 +172,30 @@ class RankReport:
         state = reader.take(np.dtype(np.uint8), num_columns)
         known = reader.take(np.dtype(np.uint8), len(summed)).tolist()
         values = {s.name: reader.numbers(num_columns, s.width) for s in STATISTICS if not s.sampled}
-        samples = {s.name: reader.numbers(num_columns, s.width) for s in STATISTICS if s.sampled} if sampled else {}
+        samples = (
+            {s.name: reader.numbers(num_columns, s.width) for s in STATISTICS if s.sampled}
+            if sampled
+            else {}
+        )
         elements = reader.numbers(num_elements, 1)
-        summands = tuple(reader.numbers(held, 1) if told else None for (_, held), told in zip(summed, known, strict=True))
+        summands = tuple(
+            reader.numbers(held, 1) if told else None
+            for (_, held), told in zip(summed, known, strict=True)
+        )
         reader.ends()
-        return RankReport(index, version, leave, step, rank, state, values, samples, elements, clip_order, summands)
+        return RankReport(
+            index,
+            version,
+            leave,
+            step,
+            rank,
+            state,
+            values,
+            samples,
+            elements,
+            clip_order,
+            summands,
+        )
 
 
 def report_head(data: bytes) -> tuple[int, int, int]:

@@ -15,7 +15,9 @@ from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, Row, S
 
 @dataclass(frozen=True, slots=True)
 class RankRow:
-    """A row, its number since the processes found each other, what its columns are, and what is known of this process besides."""
+    """A row, its number since the processes found each other, what its columns are, and what is
+    known of this process besides.
+    """
 
     index: int
     row: Row
@@ -23,7 +25,8 @@ class RankRow:
     rank: AnyArray  # 0-d, RANK_DTYPE
     clip_order: float
     time_s: float  # when it came, time.monotonic()
-    summands: Mapping[int, Sequence[tuple[float, torch.Tensor]]]  # by column: the norm of each copy, and the copy
+    # by column: the norm of each copy, and the copy
+    summands: Mapping[int, Sequence[tuple[float, torch.Tensor]]]
 
     def report(self, sent: IntArray, leave: int) -> RankReport:
         """What others are told of it: the columns in `sent`  # (n,)."""
@@ -35,15 +38,27 @@ class RankRow:
             step=row.step,
             rank=self.rank,
             state=row.state[sent],
-            values={s.name: _chosen(row.values.get(s.name), sent) for s in STATISTICS if not s.sampled},
-            samples={s.name: _chosen(row.samples.get(s.name), sent, s.width) for s in STATISTICS if s.sampled} if row.samples else {},
+            values={
+                s.name: _chosen(row.values.get(s.name), sent) for s in STATISTICS if not s.sampled
+            },
+            samples={
+                s.name: _chosen(row.samples.get(s.name), sent, s.width)
+                for s in STATISTICS
+                if s.sampled
+            }
+            if row.samples
+            else {},
             elements=row.elements,
             clip_order=self.clip_order,
-            summands=tuple(self._summand(int(sent[position])) for position, _ in self.columns.summed(sent)),
+            summands=tuple(
+                self._summand(int(sent[position])) for position, _ in self.columns.summed(sent)
+            ),
         )
 
     def _summand(self, column: int) -> FloatArray | None:
-        """The scalars of a summand as the row has it: of several readings of the iteration the one with its norm, the scale divided out."""
+        """The scalars of a summand as the row has it: of several readings of the iteration the
+        one with its norm, the scale divided out.
+        """
         recorded = float(self.row.values["grad_norm"][column])
         for norm, copy in reversed(self.summands.get(column, ())):
             for scale in (1.0, float(self.row.step["scale"])):

@@ -10,9 +10,9 @@ import time
 from collections import deque
 from contextlib import suppress
 
+from seismograd.distributed.rank_report import LAYOUT, FrameDecoder, FrameKind, frame
 from seismograd.distributed.rank_row import RankRow
 from seismograd.distributed.timeouts import RankTimeouts
-from seismograd.distributed.rank_report import LAYOUT, FrameKind, FrameDecoder, frame
 from seismograd.distributed.world import ServerAddress, World
 
 MAX_BYTES = 32 * 2**20  # of iterations that wait
@@ -20,7 +20,9 @@ INTERVAL_S = 0.1
 
 
 class ReportClient:
-    """Queues what is to be told and sends it in order. When rank 0 cannot be found, or is gone, what there is to tell is dropped."""
+    """Queues what is to be told and sends it in order. When rank 0 cannot be found, or is gone,
+    what there is to tell is dropped.
+    """
 
     def __init__(self, world: World, limits: RankTimeouts) -> None:
         self._world: World | None = world
@@ -84,7 +86,11 @@ class ReportClient:
         deadline_s = time.monotonic() + self._limits.late_s
         pause_s = 0.02
         while (address := self._world.look_up()) is None:
-            end_s = deadline_s if self._closing_s is None else min(deadline_s, self._closing_s + self._limits.exit_s)
+            end_s = (
+                deadline_s
+                if self._closing_s is None
+                else min(deadline_s, self._closing_s + self._limits.exit_s)
+            )
             if time.monotonic() > end_s:
                 return False
             time.sleep(pause_s)
@@ -95,7 +101,9 @@ class ReportClient:
     def _call(self, address: ServerAddress) -> bool:
         for host in address.hosts:
             with suppress(OSError):
-                self._socket = socket.create_connection((host, address.port), timeout=self._limits.exit_s)
+                self._socket = socket.create_connection(
+                    (host, address.port), timeout=self._limits.exit_s
+                )
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 hello = {"token": address.token, "rank": self._rank, "layout": LAYOUT}
                 self._send(frame(FrameKind.HELLO, json.dumps(hello).encode()))
@@ -130,7 +138,9 @@ class ReportClient:
         number, version, left_out = self._leave
         if version != columns.version:
             number, left_out = 0, frozenset[int]()
-        self._send(frame(FrameKind.REPORT, rank_row.report(columns.sent(left_out), number).to_bytes()))
+        self._send(
+            frame(FrameKind.REPORT, rank_row.report(columns.sent(left_out), number).to_bytes())
+        )
         self._bytes_out += rank_row.num_bytes()
 
     def _listen(self) -> None:
@@ -143,7 +153,11 @@ class ReportClient:
             for kind, payload in self._frames.feed(data):
                 if kind is FrameKind.LEAVE:
                     told = json.loads(payload)
-                    self._leave = (int(told["number"]), int(told["version"]), frozenset(told["columns"]))
+                    self._leave = (
+                        int(told["number"]),
+                        int(told["version"]),
+                        frozenset(told["columns"]),
+                    )
 
     def _send(self, data: bytes) -> None:
         assert self._socket is not None

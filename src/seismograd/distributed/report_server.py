@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from seismograd.i18n import Message, say
 from seismograd.distributed.peer import MAX_BACKLOG_BYTES, PeerRank
-from seismograd.distributed.rank_report import LAYOUT, FrameKind, FrameDecoder
+from seismograd.distributed.rank_report import LAYOUT, FrameDecoder, FrameKind
 from seismograd.distributed.world import ServerAddress, World
+from seismograd.i18n import Message, say
 
 HANDSHAKE_S = 10.0
 MAX_HELLO_BYTES = 1 << 16
@@ -22,7 +22,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class ReportServer:
-    """Listens at a port of its own and takes in what the other processes say; all but `wake` and `abandon` on one thread.
+    """Listens at a port of its own and takes in what the other processes say; all but `wake` and
+    `abandon` on one thread.
 
     Args:
         world: the processes.
@@ -42,7 +43,14 @@ class ReportServer:
             self._open(world)
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
-            tell("ranks", say("the other ranks could not be heard, so only what rank 0 holds is measured: {error}", error=text))
+            tell(
+                "ranks",
+                say(
+                    "the other ranks could not be heard, so only what rank 0 holds is measured: "
+                    "{error}",
+                    error=text,
+                ),
+            )
             for peer in self.peers.values():
                 peer.refused = True
 
@@ -52,7 +60,9 @@ class ReportServer:
             self._waker.send(b"!")
 
     def listen(self, seconds: float, next_index: int) -> None:
-        """Take in what is said within this time; `next_index` is the iteration that is put together next."""
+        """Take in what is said within this time; `next_index` is the iteration that is put
+        together next.
+        """
         for key, _ in self._selector.select(seconds):
             connection = key.fileobj
             assert isinstance(connection, socket.socket)
@@ -75,24 +85,36 @@ class ReportServer:
                     peer.connection.setblocking(False)
 
     def close(self) -> None:
-        """End all connections. In a forked child too: there it is the parent that goes on with them."""
+        """End all connections. In a forked child too: there it is the parent that goes on with
+        them.
+        """
         for each in self._open_sockets():
             each.close()
         self._selector.close()
 
     def _open_sockets(self) -> Iterator[socket.socket]:
         yield from (self._woken, self._waker, *self._strangers)
-        yield from (each for each in (self._server, *(p.connection for p in self.peers.values())) if each is not None)
+        yield from (
+            each
+            for each in (self._server, *(p.connection for p in self.peers.values()))
+            if each is not None
+        )
 
     def _open(self, world: World) -> None:
         if world.store is None:
             raise RuntimeError("the process group has no store")
         host = world.host()
         local = host in LOOPBACK  # then nobody else can have found the store
-        family = socket.AF_INET6 if host == "::1" or (not local and socket.has_dualstack_ipv6()) else socket.AF_INET
+        family = (
+            socket.AF_INET6
+            if host == "::1" or (not local and socket.has_dualstack_ipv6())
+            else socket.AF_INET
+        )
         bound = "" if not local else "::1" if host == "::1" else "127.0.0.1"
         dualstack = family == socket.AF_INET6 and not local
-        self._server = socket.create_server((bound, 0), family=family, backlog=world.size, dualstack_ipv6=dualstack)
+        self._server = socket.create_server(
+            (bound, 0), family=family, backlog=world.size, dualstack_ipv6=dualstack
+        )
         self._server.setblocking(False)
         self._selector.register(self._server, selectors.EVENT_READ)
         hosts = [bound] if local else [h for h in (host, socket.gethostname(), "127.0.0.1") if h]
@@ -123,7 +145,9 @@ class ReportServer:
         except (ValueError, KeyError, TypeError):  # not what one of us says
             self._forget(connection, peer)
 
-    def _take(self, peer: PeerRank, messages: list[tuple[FrameKind, bytes]], next_index: int) -> None:
+    def _take(
+        self, peer: PeerRank, messages: list[tuple[FrameKind, bytes]], next_index: int
+    ) -> None:
         for kind, payload in messages:
             text = peer.take(kind, payload, next_index)
             if text is not None:
@@ -132,7 +156,9 @@ class ReportServer:
             self._selector.unregister(peer.connection)  # until some of it was used
 
     def _greet(self, connection: socket.socket, data: bytes, next_index: int) -> None:
-        """The first message must show that it is one of the processes, of the same version as this one."""
+        """The first message must show that it is one of the processes, of the same version as
+        this one.
+        """
         frames, _ = self._strangers[connection]
         messages = frames.feed(data)
         if not messages:
@@ -143,11 +169,21 @@ class ReportServer:
         hello: dict[str, Any] = json.loads(payload) if kind is FrameKind.HELLO else {}
         peer = self.peers.get(int(hello.get("rank", 0)))
         told = str(hello.get("token", ""))
-        if peer is None or peer.connection is not None or not secrets.compare_digest(told.encode(), self._token.encode()):
+        if (
+            peer is None
+            or peer.connection is not None
+            or not secrets.compare_digest(told.encode(), self._token.encode())
+        ):
             self._forget(connection, None)
         elif hello.get("layout") != LAYOUT:
             self._forget(connection, None)
-            self._tell("ranks", say("rank {rank} runs another version of seismograd and is not heard", rank=peer.rank))
+            self._tell(
+                "ranks",
+                say(
+                    "rank {rank} runs another version of seismograd and is not heard",
+                    rank=peer.rank,
+                ),
+            )
             peer.refused = True
         else:
             self._strangers.pop(connection)
@@ -164,7 +200,9 @@ class ReportServer:
             peer.gone = True
 
     def _tidy(self) -> None:
-        """Listen again to those that were ahead, and no longer to anybody who does not say who he is."""
+        """Listen again to those that were ahead, and no longer to anybody who does not say who
+        he is.
+        """
         for peer in self.peers.values():
             connection = peer.connection
             if connection is None or peer.gone or peer.backlog_bytes > MAX_BACKLOG_BYTES:

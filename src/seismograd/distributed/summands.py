@@ -21,8 +21,9 @@ from seismograd.schema import (
 class SummedGradient:
     """A part of a gradient of which several processes have a summand.
 
-    `members` are pairs of a process and its how manyth summand it is. The statistics of the sum take the place of those that the first of
-    them sent at `position`; where there are not `num_summands`, it was not measured.
+    `members` are pairs of a process and its how manyth summand it is. The statistics of the sum
+    take the place of those that the first of them sent at `position`; where there are not
+    `num_summands`, it was not measured.
     """
 
     position: int
@@ -30,7 +31,9 @@ class SummedGradient:
     num_summands: int
 
 
-def with_sums(sums: Sequence[SummedGradient], reports: Sequence[RankReport]) -> tuple[RankReport, ...]:
+def with_sums(
+    sums: Sequence[SummedGradient], reports: Sequence[RankReport]
+) -> tuple[RankReport, ...]:
     """The reports with the statistics of sums in place of those of the first summand."""
     changed = list(reports)
     for each in sums:
@@ -68,7 +71,13 @@ def _with(report: RankReport, position: int, whole: FloatArray | None) -> RankRe
         values[name][position] = value
     if "exponents" in samples:
         samples["exponents"][position] = _exponents(whole)
-    state[position] = State.NONFINITE if found["nonfinite"] else State.ZERO if found["zeros"] == len(whole) else State.FINITE
+    state[position] = (
+        State.NONFINITE
+        if found["nonfinite"]
+        else State.ZERO
+        if found["zeros"] == len(whole)
+        else State.FINITE
+    )
     return replace(report, state=state, values=values, samples=samples)
 
 
@@ -76,5 +85,7 @@ def _exponents(whole: FloatArray) -> FloatArray:
     """The histogram of `seismograd.schema`  # (W,)."""
     counted = whole[np.isfinite(whole) & (whole != 0)]
     exponents = np.frexp(counted)[1] - 1
-    bins = np.clip((exponents - HISTOGRAM_FIRST_EXPONENT) // HISTOGRAM_EXPONENTS_PER_BIN, 0, HISTOGRAM_BINS - 1)
+    bins = np.clip(
+        (exponents - HISTOGRAM_FIRST_EXPONENT) // HISTOGRAM_EXPONENTS_PER_BIN, 0, HISTOGRAM_BINS - 1
+    )
     return np.bincount(bins, minlength=HISTOGRAM_BINS).astype(np.float64)

@@ -1,4 +1,6 @@
-"""How long one process waits for another: never in the training, only in a thread beside it and at the end."""
+"""How long one process waits for another: never in the training, only in a thread beside it and
+at the end.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RankTimeouts:
-    """Seconds. `late_s`: how long rank 0 holds an iteration back for one that has not told of it; `exit_s`: how long the end may take."""
+    """Seconds. `late_s`: how long rank 0 holds an iteration back for one that has not told of
+    it; `exit_s`: how long the end may take.
+    """
 
     late_s: float = 30.0
     exit_s: float = 10.0
@@ -16,7 +20,10 @@ class RankTimeouts:
     @staticmethod
     def from_environment() -> RankTimeouts:
         """As the defaults, or as `SEISMOGRAD_RANK_LATE_S` and `SEISMOGRAD_RANK_EXIT_S` say."""
-        return RankTimeouts(_seconds("SEISMOGRAD_RANK_LATE_S", RankTimeouts().late_s), _seconds("SEISMOGRAD_RANK_EXIT_S", RankTimeouts().exit_s))
+        return RankTimeouts(
+            _seconds("SEISMOGRAD_RANK_LATE_S", RankTimeouts().late_s),
+            _seconds("SEISMOGRAD_RANK_EXIT_S", RankTimeouts().exit_s),
+        )
 
 
 def _seconds(name: str, default: float) -> float:

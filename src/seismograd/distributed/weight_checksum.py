@@ -9,15 +9,18 @@ import torch
 from seismograd.tensors.isolation import without_user_modes
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_MIX = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: spreads the places (Knuth, The Art of Computer Programming 3, 6.4)
+# 2^64 over the golden ratio: spreads the places (Knuth, The Art of Computer Programming 3, 6.4)
+_MIX = 0x9E3779B97F4A7C15
 _ALL = 2**64 - 1
 
 
 class WeightChecksum:
-    """The sum of the weights' bit patterns modulo 2^64, each tensor's multiplied by a number of its own.
+    """The sum of the weights' bit patterns modulo 2^64, each tensor's multiplied by a number of its
+    own.
 
-    Integer sums do not depend on the order of adding, so equal weights give equal sums on any device and any number of threads. Tensors
-    are read when they are added; the sums come to the host when they are asked for.
+    Integer sums do not depend on the order of adding, so equal weights give equal sums on any
+    device and any number of threads. Tensors are read when they are added; the sums come to the
+    host when they are asked for.
     """
 
     def __init__(self) -> None:
@@ -27,7 +30,12 @@ class WeightChecksum:
         """Add tensors held by this process; those that are not strided, or empty, are left out."""
         with without_user_modes():
             for key, weight in zip(keys, weights, strict=True):
-                if weight.layout is torch.strided and weight.numel() and not weight.is_meta and weight.untyped_storage().nbytes():
+                if (
+                    weight.layout is torch.strided
+                    and weight.numel()
+                    and not weight.is_meta
+                    and weight.untyped_storage().nbytes()
+                ):
                     real = torch.view_as_real(weight) if weight.is_complex() else weight
                     bits = real.contiguous().view(_INTEGERS[real.element_size()])
                     self._sums.append((key, bits.sum(dtype=torch.int64)))

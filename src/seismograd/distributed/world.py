@@ -1,4 +1,6 @@
-"""Which process of how many this is, and where rank 0 can be reached: read from torch, without a collective."""
+"""Which process of how many this is, and where rank 0 can be reached: read from torch, without a
+collective.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where rank 0 listens: hosts to try in turn, and what a caller says first so as not to be taken for a stranger."""
+    """Where rank 0 listens: hosts to try in turn, and what a caller says first so as not to be
+    taken for a stranger.
+    """
 
     hosts: Sequence[str]
     port: int
@@ -21,7 +25,9 @@ class ServerAddress:
 
     def to_json(self) -> bytes:
         """As it is put into the store."""
-        return json.dumps({"hosts": list(self.hosts), "port": self.port, "token": self.token}).encode()
+        return json.dumps(
+            {"hosts": list(self.hosts), "port": self.port, "token": self.token}
+        ).encode()
 
     @staticmethod
     def from_json(text: bytes) -> ServerAddress:
@@ -32,9 +38,11 @@ class ServerAddress:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class World:
-    """The processes of `torch.distributed` that train together. `store` is torch's own key-value store, `None` where it has none.
+    """The processes of `torch.distributed` that train together. `store` is torch's own key-value
+    store, `None` where it has none.
 
-    `number` counts how often this rank has joined others by this store, so that no session is taken for an earlier one.
+    `number` counts how often this rank has joined others by this store, so that no session is taken
+    for an earlier one.
     """
 
     rank: int
@@ -49,7 +57,9 @@ class World:
     def look_up(self) -> ServerAddress | None:
         """The others: where rank 0 listens, `None` while it has not said so. Does not block."""
         key = self._key()
-        return ServerAddress.from_json(bytes(self.store.get(key))) if self.store.check([key]) else None
+        return (
+            ServerAddress.from_json(bytes(self.store.get(key))) if self.store.check([key]) else None
+        )
 
     def host(self) -> str | None:
         """The host by which every process has found the store; with torchrun that is rank 0's."""
@@ -64,18 +74,24 @@ class World:
 
 
 class WorldTracker:
-    """Notices, at the price of two look-ups, when the process has joined others. Nothing of torch is patched for it."""
+    """Notices, at the price of two look-ups, when the process has joined others. Nothing of
+    torch is patched for it.
+    """
 
     def __init__(self) -> None:
-        self._group: Callable[[], object] = lambda: None  # a weak reference: a group that was destroyed must be free to go
+        # a weak reference: a group that was destroyed must be free to go
+        self._group: Callable[[], object] = lambda: None
 
     def may_have_joined(self) -> bool:
         """Whether there is anything to ask `joined` for: most processes are alone."""
         distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
-        return getattr(getattr(distributed, "GroupMember", None), "WORLD", None) is not None  # it may be half imported, on another thread
+        # it may be half imported, on another thread
+        return getattr(getattr(distributed, "GroupMember", None), "WORLD", None) is not None
 
     def joined(self) -> World | None:
-        """The world this process is in, the first time that this is asked there; `None` in a world of one, and outside of any."""
+        """The world this process is in, the first time that this is asked there; `None` in a
+        world of one, and outside of any.
+        """
         distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
         if distributed is None:
             return None
@@ -99,7 +115,9 @@ def _prefix() -> str:
 
 
 def rank_of_this_process() -> int:
-    """The rank in `torch.distributed`, else the one that a launcher such as torchrun gave this process, else 0."""
+    """The rank in `torch.distributed`, else the one that a launcher such as torchrun gave this
+    process, else 0.
+    """
     distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
     if distributed is not None and distributed.GroupMember.WORLD is not None:
         return int(distributed.GroupMember.WORLD.rank())

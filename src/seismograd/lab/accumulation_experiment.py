@@ -1,4 +1,6 @@
-"""Four micro-batches of 32 instead of one batch of 128: when the gradient is the same, and how wrong it is when it is not."""
+"""Four micro-batches of 32 instead of one batch of 128: when the gradient is the same, and how
+wrong it is when it is not.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from seismograd.control.accumulate.accumulation import accumulate
 from seismograd.i18n import Message, say
 from seismograd.lab.digits import cut, digits, small_net
-from seismograd.lab.lab_page import Chart, Page, Paragraph, ChartSeries, PageTable, number
+from seismograd.lab.lab_page import Chart, ChartSeries, Page, PageTable, Paragraph, number
 from seismograd.lab.tensor_math import gradient_of, norm_of, relative_error
 
 BATCH, PART = 128, 32
@@ -26,7 +28,9 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class AccumulationError:
-    """A way of accumulating against one batch: norm of the difference / norm, ratio of the norms, cosine."""
+    """A way of accumulating against one batch: norm of the difference / norm, ratio of the
+    norms, cosine.
+    """
 
     error: float
     ratio: float
@@ -35,7 +39,9 @@ class AccumulationError:
 
 @dataclass(frozen=True, slots=True)
 class AccumulationResult:
-    """What the experiment found. `short` is of 100 samples, `uneven` of micro-batches with different numbers of labels."""
+    """What the experiment found. `short` is of 100 samples, `uneven` of micro-batches with
+    different numbers of labels.
+    """
 
     equal: AccumulationError  # 4 × 32, each loss divided by 4
     undivided: AccumulationError
@@ -119,12 +125,20 @@ def _compare(batch: Batch, way: Callable[[nn.Module, Sequence[Batch]], None]) ->
     loss_of(one, batch).backward()
     way(other, parts(batch))
     expected, got = ([gradient_of(p) for p in model.parameters()] for model in (one, other))
-    product = sum(float((a.double() * b.double()).sum()) for a, b in zip(got, expected, strict=True))
-    return AccumulationError(relative_error(got, expected), norm_of(*got) / norm_of(*expected), product / norm_of(*got) / norm_of(*expected))
+    product = sum(
+        float((a.double() * b.double()).sum()) for a, b in zip(got, expected, strict=True)
+    )
+    return AccumulationError(
+        relative_error(got, expected),
+        norm_of(*got) / norm_of(*expected),
+        product / norm_of(*got) / norm_of(*expected),
+    )
 
 
 def _held(batches: Sequence[Batch]) -> int:
-    """The most bytes that autograd keeps at once for a backward, the weights themselves not counted."""
+    """The most bytes that autograd keeps at once for a backward, the weights themselves not
+    counted.
+    """
     model = copy.deepcopy(small_net())
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     most = 0
@@ -151,7 +165,10 @@ def describe(found: AccumulationResult) -> Page:
         (say("4 × 32, not divided"), found.undivided),
         (say("100 samples: 32, 32, 32, 4, each loss / 4"), found.short_by_count),
         (say("the same, weighted by samples"), found.short_exact),
-        (say("{labels} labels, each loss / 4", labels=", ".join(map(str, LABELLED))), found.uneven_by_count),
+        (
+            say("{labels} labels, each loss / 4", labels=", ".join(map(str, LABELLED))),
+            found.uneven_by_count,
+        ),
         (say("the same, weighted by labels"), found.uneven_exact),
     ]
     return Page(
@@ -159,28 +176,41 @@ def describe(found: AccumulationResult) -> Page:
         (
             Paragraph(
                 say(
-                    "backward() adds to .grad, so the gradients of 4 micro-batches of 32 become that of one batch of 128, if their sum"
-                    " is weighted as the one mean is. Each row compares a way of doing it with the gradient of the whole batch.",
+                    "backward() adds to .grad, so the gradients of 4 micro-batches of 32 become "
+                    "that of one batch of 128, if their sum"
+                    " is weighted as the one mean is. Each row compares a way of doing it with "
+                    "the gradient of the whole batch.",
                 )
             ),
             PageTable(
                 (say("way"), say("relative error"), say("norm / right norm"), say("cosine")),
-                [(name, f"{each.error:.1e}", f"{each.ratio:.4f}", f"{each.cosine:.6f}") for name, each in ways],
+                [
+                    (name, f"{each.error:.1e}", f"{each.ratio:.4f}", f"{each.cosine:.6f}")
+                    for name, each in ways
+                ],
             ),
             Chart(
                 say("How far from the gradient of the whole batch"),
                 say("norm of the difference / norm, on a logarithmic axis"),
-                (ChartSeries(say("relative error"), range(len(ways)), [each.error for _, each in ways]),),
+                (
+                    ChartSeries(
+                        say("relative error"), range(len(ways)), [each.error for _, each in ways]
+                    ),
+                ),
                 "bars",
                 log=True,
                 labels=[name for name, _ in ways],
             ),
             Paragraph(
                 say(
-                    "Divided by 4 it is equal to rounding ({equal:.0e}). Not divided it is {undivided:.4f} times as large: with SGD as"
-                    " if the learning rate were. A short last micro-batch of 4 samples that counts as much as one of 32 makes the"
-                    " gradient {short:.0%} wrong, and uneven numbers of labels or tokens {uneven:.0%}: the mean of means is not the"
-                    " mean. Weighted by what each loss is a mean over, both are right again ({short_exact:.0e}, {uneven_exact:.0e}).",
+                    "Divided by 4 it is equal to rounding ({equal:.0e}). Not divided it is "
+                    "{undivided:.4f} times as large: with SGD as"
+                    " if the learning rate were. A short last micro-batch of 4 samples that "
+                    "counts as much as one of 32 makes the"
+                    " gradient {short:.0%} wrong, and uneven numbers of labels or tokens "
+                    "{uneven:.0%}: the mean of means is not the"
+                    " mean. Weighted by what each loss is a mean over, both are right again "
+                    "({short_exact:.0e}, {uneven_exact:.0e}).",
                     equal=found.equal.error,
                     undivided=found.undivided.ratio,
                     short=found.short_by_count.error,
@@ -191,7 +221,8 @@ def describe(found: AccumulationResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "What it is for: from forward to backward autograd keeps {whole:,} bytes besides the weights for the batch of 128,"
+                    "What it is for: from forward to backward autograd keeps {whole:,} bytes "
+                    "besides the weights for the batch of 128,"
                     " and at most {parts:,} for one of 32: {share} of it.",
                     whole=found.held_whole,
                     parts=found.held_parts,
@@ -202,11 +233,18 @@ def describe(found: AccumulationResult) -> Page:
         (
             (
                 say("In your own loop, exact for all of these cases:"),
-                "for window in seismograd.accumulate(loader, 4, model=model, optimizer=optimizer):\n"
+                "for window in seismograd.accumulate(loader, 4, model=model, "
+                "optimizer=optimizer):\n"
                 "    for inputs, targets in window:\n"
-                "        window.backward(criterion(model(inputs), targets), weight=targets.numel())\n"
+                "        window.backward(criterion(model(inputs), targets), "
+                "weight=targets.numel())\n"
                 "    window.step(max_norm=1.0)",
             ),
-            (say("Why gradients are added up at all, and what happens when they are not cleared:"), "seismograd lab zero-grad"),
+            (
+                say(
+                    "Why gradients are added up at all, and what happens when they are not cleared:"
+                ),
+                "seismograd lab zero-grad",
+            ),
         ),
     )

@@ -1,4 +1,6 @@
-"""Vanishing and exploding: a gradient is a product over the layers, so all its scalars, and its norm, rise and fall together."""
+"""Vanishing and exploding: a gradient is a product over the layers, so all its scalars, and its
+norm, rise and fall together.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from seismograd.control.clip.norm_clipping import clip_grad_norm_
 from seismograd.i18n import Message, say
-from seismograd.lab.lab_page import Chart, Page, Paragraph, ChartSeries, PageTable, number
+from seismograd.lab.lab_page import Chart, ChartSeries, Page, PageTable, Paragraph, number
 from seismograd.lab.tensor_math import gradient_of, norm_of, quantiles
 
 WIDTH, SAMPLES = 64, 16
@@ -22,7 +24,9 @@ KINDS_DEPTH = 30
 
 @dataclass(frozen=True, slots=True)
 class DepthResult:
-    """A linear net of some depth whose layers pass on `gain`: what arrives of the gradient at its input, and the scalars there."""
+    """A linear net of some depth whose layers pass on `gain`: what arrives of the gradient at
+    its input, and the scalars there.
+    """
 
     gain: float
     depth: int
@@ -38,7 +42,9 @@ class DepthResult:
 
 @dataclass(frozen=True, slots=True)
 class LayerKindResult:
-    """A net of `KINDS_DEPTH` layers of one kind: ratio of the gradient norms of the first and the last layer's weights."""
+    """A net of `KINDS_DEPTH` layers of one kind: ratio of the gradient norms of the first and
+    the last layer's weights.
+    """
 
     name: str
     ratio: float
@@ -55,7 +61,8 @@ class ChainResult:
 
     linear: tuple[DepthResult, ...]
     kinds: tuple[LayerKindResult, ...]
-    clipped_before: tuple[float, float]  # norms of the first and the last layer of a net that vanishes
+    # norms of the first and the last layer of a net that vanishes
+    clipped_before: tuple[float, float]
     clipped_after: tuple[float, float]
 
 
@@ -64,13 +71,17 @@ def measure() -> ChainResult:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         linear = tuple(_linear(gain, depth) for gain in GAINS for depth in DEPTHS)
-        kinds = tuple(LayerKindResult(name, _ratio(_ends(_backward(make)))) for name, make in KINDS.items())
+        kinds = tuple(
+            LayerKindResult(name, _ratio(_ends(_backward(make)))) for name, make in KINDS.items()
+        )
         before, after = _clipped()
     return ChainResult(linear, kinds, before, after)
 
 
 def _linear(gain: float, depth: int) -> DepthResult:
-    """Orthogonal weights times the gain: each layer turns the gradient and multiplies its length."""
+    """Orthogonal weights times the gain: each layer turns the gradient and multiplies its
+    length.
+    """
     weights = [torch.nn.init.orthogonal_(torch.empty(WIDTH, WIDTH)) * gain for _ in range(depth)]
     inputs = torch.randn(SAMPLES, WIDTH, requires_grad=True)
     signal = inputs
@@ -97,10 +108,16 @@ def for_tanh(weight: Tensor) -> Tensor:
 
 
 class ChainBlock(nn.Module):
-    """A linear layer and an activation, normalised first, and added to its input if that is asked for."""
+    """A linear layer and an activation, normalised first, and added to its input if that is
+    asked for.
+    """
 
     def __init__(
-        self, activation: Callable[[Tensor], Tensor], init: Init | None = None, norm: bool = False, residual: bool = False
+        self,
+        activation: Callable[[Tensor], Tensor],
+        init: Init | None = None,
+        norm: bool = False,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.linear = nn.Linear(WIDTH, WIDTH)
@@ -141,7 +158,9 @@ def _backward(make: Callable[[], ChainBlock]) -> list[ChainBlock]:
 
 def _ends(blocks: Sequence[ChainBlock]) -> tuple[float, float]:
     """The norms of the gradients of the first and of the last layer's weights."""
-    return norm_of(gradient_of(blocks[0].linear.weight)), norm_of(gradient_of(blocks[-1].linear.weight))
+    return norm_of(gradient_of(blocks[0].linear.weight)), norm_of(
+        gradient_of(blocks[-1].linear.weight)
+    )
 
 
 def _ratio(ends: tuple[float, float]) -> float:
@@ -149,7 +168,9 @@ def _ratio(ends: tuple[float, float]) -> float:
 
 
 def _clipped() -> tuple[tuple[float, float], tuple[float, float]]:
-    """The first and the last layer of a net of tanh layers, before and after its gradients are clipped to half their norm."""
+    """The first and the last layer of a net of tanh layers, before and after its gradients are
+    clipped to half their norm.
+    """
     blocks = _backward(KINDS["tanh"])
     parameters = [p for block in blocks for p in block.parameters() if p.grad is not None]
     before = _ends(blocks)
@@ -167,9 +188,12 @@ def describe(found: ChainResult) -> Page:
         (
             Paragraph(
                 say(
-                    "Linear nets of 2 to {depth} layers, each of which turns the signal and multiplies its length by a gain. What arrives"
-                    " of the gradient at the input, as a share of what left the output, is gain to the power of the depth, to a factor of"
-                    " 1 ± {worst:.0e}: after {deep} layers {low:.2g} at gain 0.9 and {high:,.0f} at 1.1.",
+                    "Linear nets of 2 to {depth} layers, each of which turns the signal and "
+                    "multiplies its length by a gain. What arrives"
+                    " of the gradient at the input, as a share of what left the output, is gain "
+                    "to the power of the depth, to a factor of"
+                    " 1 ± {worst:.0e}: after {deep} layers {low:.2g} at gain 0.9 and {high:,.0f} "
+                    "at 1.1.",
                     depth=DEPTHS[-1],
                     worst=worst,
                     deep=DEEP,
@@ -181,26 +205,56 @@ def describe(found: ChainResult) -> Page:
                 say("What arrives at the input, by depth"),
                 say("layers"),
                 [
-                    ChartSeries(say("gain {gain}", gain=gain), DEPTHS, [at[gain, depth].arrived for depth in DEPTHS])
+                    ChartSeries(
+                        say("gain {gain}", gain=gain),
+                        DEPTHS,
+                        [at[gain, depth].arrived for depth in DEPTHS],
+                    )
                     for gain in (GAINS[2], GAINS[1], GAINS[0])
                 ],
                 log=True,
             ),
             PageTable(
-                (say("layers"), *(head for gain in GAINS for head in (say("gain {gain}", gain=gain), f"{gain}^n"))),
+                (
+                    say("layers"),
+                    *(
+                        head
+                        for gain in GAINS
+                        for head in (say("gain {gain}", gain=gain), f"{gain}^n")
+                    ),
+                ),
                 [
-                    (str(depth), *(cell for gain in GAINS for cell in (number(at[gain, depth].arrived), number(at[gain, depth].predicted))))
+                    (
+                        str(depth),
+                        *(
+                            cell
+                            for gain in GAINS
+                            for cell in (
+                                number(at[gain, depth].arrived),
+                                number(at[gain, depth].predicted),
+                            )
+                        ),
+                    )
                     for depth in DEPTHS
                 ],
             ),
             Paragraph(
                 say(
-                    "Is it single scalars that vanish or explode, or the norm? Both, together: the layers multiply all of them. Here the"
-                    " small, the middle and the large scalars of the same gradient next to its norm; their share of the norm hardly moves."
+                    "Is it single scalars that vanish or explode, or the norm? Both, together: "
+                    "the layers multiply all of them. Here the"
+                    " small, the middle and the large scalars of the same gradient next to its "
+                    "norm; their share of the norm hardly moves."
                 )
             ),
             PageTable(
-                (say("gain, layers"), say("10 % are below"), say("the middle"), say("10 % are above"), say("norm"), say("middle / norm")),
+                (
+                    say("gain, layers"),
+                    say("10 % are below"),
+                    say("the middle"),
+                    say("10 % are above"),
+                    say("norm"),
+                    say("middle / norm"),
+                ),
                 [
                     (
                         f"{gain}, {depth}",
@@ -214,14 +268,24 @@ def describe(found: ChainResult) -> Page:
             ),
             Paragraph(_of_activations(kinds)),
             PageTable(
-                (say("{depth} layers of", depth=KINDS_DEPTH), say("first layer / last layer"), say("each layer passes on")),
-                [(each.name, number(each.ratio, 3), f"× {each.per_layer:.3f}") for each in found.kinds],
+                (
+                    say("{depth} layers of", depth=KINDS_DEPTH),
+                    say("first layer / last layer"),
+                    say("each layer passes on"),
+                ),
+                [
+                    (each.name, number(each.ratio, 3), f"× {each.per_layer:.3f}")
+                    for each in found.kinds
+                ],
             ),
             Paragraph(
                 say(
-                    "Clipping is no mend for it: it multiplies every layer by the same number. The {layers} layers of tanh, clipped to half"
-                    " of their total norm, go from {first_before:.2e} to {first_after:.2e} in the first layer and from {last_before:.2e} to"
-                    " {last_after:.2e} in the last; the ratio of the two was {ratio_before:.3e} and is {ratio_after:.3e}. Against an"
+                    "Clipping is no mend for it: it multiplies every layer by the same number. "
+                    "The {layers} layers of tanh, clipped to half"
+                    " of their total norm, go from {first_before:.2e} to {first_after:.2e} in the "
+                    "first layer and from {last_before:.2e} to"
+                    " {last_after:.2e} in the last; the ratio of the two was {ratio_before:.3e} "
+                    "and is {ratio_after:.3e}. Against an"
                     " explosion it keeps the step short, and leaves the product as it is.",
                     layers=KINDS_DEPTH,
                     first_before=found.clipped_before[0],
@@ -234,7 +298,10 @@ def describe(found: ChainResult) -> Page:
             ),
         ),
         (
-            (say("See a net that vanishes being diagnosed:"), "seismograd run examples/broken_net.py"),
+            (
+                say("See a net that vanishes being diagnosed:"),
+                "seismograd run examples/broken_net.py",
+            ),
             (say("How that diagnosis is made:"), "seismograd explain SG101"),
         ),
     )
@@ -242,8 +309,10 @@ def describe(found: ChainResult) -> Page:
 
 def _of_activations(kinds: dict[str, LayerKindResult]) -> Message:
     return say(
-        "With activations each layer also multiplies by their slope: {layers} layers of sigmoid leave {sigmoid:.1e} of the gradient in the"
-        " first one, as torch initialises them. Weights drawn to fit ReLU (kaiming_normal_) leave {kaiming:.2g}, a normalisation after each"
+        "With activations each layer also multiplies by their slope: {layers} layers of sigmoid "
+        "leave {sigmoid:.1e} of the gradient in the"
+        " first one, as torch initialises them. Weights drawn to fit ReLU (kaiming_normal_) leave "
+        "{kaiming:.2g}, a normalisation after each"
         " ReLU layer {norm:.2g}, residual connections {residual:.2g}.",
         layers=KINDS_DEPTH,
         sigmoid=kinds["sigmoid"].ratio,

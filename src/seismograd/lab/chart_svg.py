@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from seismograd.lab.lab_page import Chart, number, cell_text
 from seismograd.lab.chart_axes import axes, bar_axis
+from seismograd.lab.lab_page import Chart, cell_text, number
 from seismograd.views.text_layout import cell_width
 
 WIDTH, HEIGHT = 720, 300
@@ -25,8 +25,10 @@ def draw(chart: Chart) -> str:
     parts = "\n".join(_bars(chart) if chart.kind == "bars" else _lines(chart))
     height = height_of(chart)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" role="img"'
-        f' font-family="sans-serif" font-size="12" fill="currentColor"><title>{escape(chart.title.render())}</title>\n{parts}\n</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 '
+        f'{WIDTH} {height}" role="img"'
+        ' font-family="sans-serif" font-size="12" '
+        f'fill="currentColor"><title>{escape(chart.title.render())}</title>\n{parts}\n</svg>'
     )
 
 
@@ -35,14 +37,16 @@ def stack(charts: list[Chart]) -> str:
     parts: list[str] = []
     top = 0
     for chart in charts:
-        parts.append(f'<text x="10" y="{top + 20}" font-weight="bold">{escape(chart.title.render())}</text>')
+        parts.append(
+            f'<text x="10" y="{top + 20}" font-weight="bold">{escape(chart.title.render())}</text>'
+        )
         parts.append(f'<g transform="translate(0 {top + 30})">{draw(chart)}</g>')
         top += 30 + height_of(chart)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top}" viewBox="0 0 {WIDTH} {top}" font-family="sans-serif"'
-        f' font-size="12" color="#1f2328" fill="currentColor"><rect width="100%" height="100%" fill="#ffffff"/>\n'
-        + "\n".join(parts)
-        + "\n</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top}" viewBox="0 0 '
+        f'{WIDTH} {top}" font-family="sans-serif"'
+        ' font-size="12" color="#1f2328" fill="currentColor"><rect width="100%" height="100%" '
+        'fill="#ffffff"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
 
@@ -57,20 +61,39 @@ def _lines(chart: Chart) -> Iterator[str]:
 
     for value, text in up.marks():
         y = y_of(up.position(value) or 0.0)
-        yield f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="currentColor" stroke-opacity="0.15"/>'
+        yield (
+            f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="currentColor" '
+            'stroke-opacity="0.15"/>'
+        )
         yield f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(text)}</text>'
     for value, text in across.marks():
-        yield f'<text x="{x_of(across.position(value) or 0.0):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{escape(text)}</text>'
-    yield f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - BOTTOM + 34}" text-anchor="middle">{escape(cell_text(chart.x_label))}</text>'
+        yield (
+            f'<text x="{x_of(across.position(value) or 0.0):.1f}" y="{HEIGHT - BOTTOM + 16}" '
+            f'text-anchor="middle">{escape(text)}</text>'
+        )
+    yield (
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - BOTTOM + 34}" '
+        f'text-anchor="middle">{escape(cell_text(chart.x_label))}</text>'
+    )
     for position, series in enumerate(chart.series):
         colour = COLOURS[position % len(COLOURS)]
-        points = [(across.position(x), up.position(y)) for x, y in zip(series.xs, series.ys, strict=True)]
+        points = [
+            (across.position(x), up.position(y)) for x, y in zip(series.xs, series.ys, strict=True)
+        ]
         shown = [(x_of(x), y_of(y)) for x, y in points if x is not None and y is not None]
-        yield f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in shown)}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+        yield (
+            f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in shown)}" fill="none" '
+            f'stroke="{colour}" stroke-width="1.5"/>'
+        )
         if len(shown) <= 30:
-            yield from (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in shown)
+            yield from (
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in shown
+            )
         x = LEFT + position * (WIDTH - LEFT - RIGHT) / len(chart.series)
-        yield f'<text x="{x:.0f}" y="{HEIGHT - 8}" fill="{colour}">— {escape(cell_text(series.name))}</text>'
+        yield (
+            f'<text x="{x:.0f}" y="{HEIGHT - 8}" fill="{colour}">— '
+            f"{escape(cell_text(series.name))}</text>"
+        )
 
 
 def _bars(chart: Chart) -> Iterator[str]:
@@ -81,6 +104,12 @@ def _bars(chart: Chart) -> Iterator[str]:
         y = TOP + row * BAR
         width = (axis.position(value) or 0.0) * (WIDTH - left - RIGHT - 80)
         yield f'<text x="{left}" y="{y + 13}" text-anchor="end">{escape(label)}</text>'
-        yield f'<rect x="{left + 8}" y="{y + 2}" width="{width:.1f}" height="{BAR - 4}" fill="{COLOURS[0]}"/>'
+        yield (
+            f'<rect x="{left + 8}" y="{y + 2}" width="{width:.1f}" height="{BAR - 4}" '
+            f'fill="{COLOURS[0]}"/>'
+        )
         yield f'<text x="{left + 14 + width:.1f}" y="{y + 13}">{number(value)}</text>'
-    yield f'<text x="{left}" y="{height_of(chart) - BOTTOM + 20}">{escape(cell_text(chart.x_label))}</text>'
+    yield (
+        f'<text x="{left}" '
+        f'y="{height_of(chart) - BOTTOM + 20}">{escape(cell_text(chart.x_label))}</text>'
+    )

@@ -1,4 +1,6 @@
-"""The small network and the digits that experiments run on: those that come with seismograd, so nothing is downloaded."""
+"""The small network and the digits that experiments run on: those that come with seismograd, so
+nothing is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class SmallNet(nn.Module):
 
 
 def small_net() -> SmallNet:
-    """A network that is the same each time, whatever was drawn before; the state of the random numbers stays as it was."""
+    """A network that is the same each time, whatever was drawn before; the state of the random
+    numbers stays as it was.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return SmallNet()
@@ -37,12 +41,19 @@ def small_net() -> SmallNet:
 
 def digits(count: int) -> tuple[Tensor, Tensor]:
     """The first images, from 0 to 1  # (count, 784), and their labels  # (count,)."""
-    pixels = np.frombuffer(gzip.decompress((FOLDER / IMAGES).read_bytes()), np.uint8, offset=IMAGES_HEADER)
-    labels = np.frombuffer(gzip.decompress((FOLDER / LABELS).read_bytes()), np.uint8, offset=LABELS_HEADER)
+    pixels = np.frombuffer(
+        gzip.decompress((FOLDER / IMAGES).read_bytes()), np.uint8, offset=IMAGES_HEADER
+    )
+    labels = np.frombuffer(
+        gzip.decompress((FOLDER / LABELS).read_bytes()), np.uint8, offset=LABELS_HEADER
+    )
     images = pixels.reshape(-1, 784)[:count].astype(np.float32) / 255
     return torch.from_numpy(images), torch.from_numpy(labels[:count].astype(np.int64))
 
 
 def cut(images: Tensor, labels: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
     """Batches of `size` samples, and what is left."""
-    return [(images[start : start + size], labels[start : start + size]) for start in range(0, len(images), size)]
+    return [
+        (images[start : start + size], labels[start : start + size])
+        for start in range(0, len(images), size)
+    ]

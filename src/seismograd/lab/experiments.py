@@ -50,13 +50,36 @@ def _losses() -> Page:
 
 
 EXPERIMENTS = (
-    Experiment("gradients", mark("What a gradient is: one number for each weight, checked against the slope of the loss."), _gradients),
-    Experiment("chain", mark("Why gradients vanish and explode, all scalars together, and what changes it."), _chain),
     Experiment(
-        "accumulation", mark("Four small batches instead of a large one: when it is the same, and how wrong it is else."), _accumulation
+        "gradients",
+        mark(
+            "What a gradient is: one number for each weight, checked against the slope of the loss."
+        ),
+        _gradients,
     ),
-    Experiment("zero-grad", mark("Why gradients are cleared, and what happens without it or in the wrong place."), _zero_grad),
-    Experiment("losses", mark("Two losses, backward apart and together: how large each pulls, and which way."), _losses),
+    Experiment(
+        "chain",
+        mark("Why gradients vanish and explode, all scalars together, and what changes it."),
+        _chain,
+    ),
+    Experiment(
+        "accumulation",
+        mark(
+            "Four small batches instead of a large one: when it is the same, and how wrong it is "
+            "else."
+        ),
+        _accumulation,
+    ),
+    Experiment(
+        "zero-grad",
+        mark("Why gradients are cleared, and what happens without it or in the wrong place."),
+        _zero_grad,
+    ),
+    Experiment(
+        "losses",
+        mark("Two losses, backward apart and together: how large each pulls, and which way."),
+        _losses,
+    ),
 )
 
 
@@ -71,5 +94,6 @@ def find_experiment(name: str) -> Experiment:
         if experiment.name == wanted:
             return experiment
     raise SeismogradError(
-        say("there is no experiment {name}", name=repr(name)), say("give one of {names}", names=", ".join(e.name for e in EXPERIMENTS))
+        say("there is no experiment {name}", name=repr(name)),
+        say("give one of {names}", names=", ".join(e.name for e in EXPERIMENTS)),
     )

@@ -1,4 +1,6 @@
-"""A gradient is a tensor of its parameter's shape: one number for each weight, checked against the slope of the loss."""
+"""A gradient is a tensor of its parameter's shape: one number for each weight, checked against
+the slope of the loss.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,12 @@ from torch import Tensor, nn
 
 from seismograd.i18n import say
 from seismograd.lab.digits import digits, small_net
-from seismograd.lab.lab_page import Chart, Page, Paragraph, ChartSeries, PageTable, number
+from seismograd.lab.lab_page import Chart, ChartSeries, Page, PageTable, Paragraph, number
 from seismograd.lab.tensor_math import gradient_of, norm_of, quantiles
 
 BATCH = 64
-STEP = 1e-6  # of the finite difference; the loss is about 2.3, so rounding in float64 leaves about seven digits
+# of the finite difference; the loss is about 2.3, so rounding in float64 leaves about seven digits
+STEP = 1e-6
 CHECKED = 4  # scalars of each parameter
 
 
@@ -34,7 +37,9 @@ class ParameterGradient:
 
 @dataclass(frozen=True, slots=True)
 class ScalarGradient:
-    """One scalar of a gradient: as float32 and float64 training has it, and the slope of the loss there."""
+    """One scalar of a gradient: as float32 and float64 training has it, and the slope of the
+    loss there.
+    """
 
     parameter: str
     index: tuple[int, ...]
@@ -45,7 +50,9 @@ class ScalarGradient:
 
 @dataclass(frozen=True, slots=True)
 class GradientsResult:
-    """What the experiment found. `exponents`: how many scalars of fc1.weight lie between 10^k and 10^(k+1)."""
+    """What the experiment found. `exponents`: how many scalars of fc1.weight lie between 10^k
+    and 10^(k+1).
+    """
 
     parameters: tuple[ParameterGradient, ...]
     corner: float  # fc1.weight.grad[0, 0]
@@ -53,7 +60,8 @@ class GradientsResult:
     scalars: tuple[ScalarGradient, ...]
     norm_of_scalars: float  # of fc1.weight, from its scalars one by one
     exponents: dict[int, int]
-    quantiles: tuple[float, float, float]  # of |g| of the scalars of fc1.weight that are not zero: 1 %, the middle, 99 %
+    # of |g| of the scalars of fc1.weight that are not zero: 1 %, the middle, 99 %
+    quantiles: tuple[float, float, float]
 
 
 def measure() -> GradientsResult:
@@ -69,19 +77,35 @@ def measure() -> GradientsResult:
     low, middle, high = quantiles(nonzero, (0.01, 0.5, 0.99))
     return GradientsResult(
         tuple(
-            ParameterGradient(name, tuple(g.shape), g.numel(), norm_of(g), float(g.abs().max()), int((g == 0).sum())) for name, g in grads.items()
+            ParameterGradient(
+                name,
+                tuple(g.shape),
+                g.numel(),
+                norm_of(g),
+                float(g.abs().max()),
+                int((g == 0).sum()),
+            )
+            for name, g in grads.items()
         ),
         float(grads["fc1.weight"][0, 0]),
         float(images[:, 0].max()),
-        tuple(scalar for name in grads for scalar in _checked(name, grads[name], double, images.double(), labels)),
+        tuple(
+            scalar
+            for name in grads
+            for scalar in _checked(name, grads[name], double, images.double(), labels)
+        ),
         math.hypot(*cast("list[float]", first.tolist())),
         {k: int((powers == k).sum()) for k in range(int(powers.min()), int(powers.max()) + 1)},
         (low, middle, high),
     )
 
 
-def _checked(name: str, gradient: Tensor, model: nn.Module, images: Tensor, labels: Tensor) -> list[ScalarGradient]:
-    """The scalars of largest magnitude, each with the slope of the loss along it: (loss(w + h) - loss(w - h)) / 2h."""
+def _checked(
+    name: str, gradient: Tensor, model: nn.Module, images: Tensor, labels: Tensor
+) -> list[ScalarGradient]:
+    """The scalars of largest magnitude, each with the slope of the loss along it: (loss(w + h) -
+    loss(w - h)) / 2h.
+    """
     parameter = model.get_parameter(name)
     found: list[ScalarGradient] = []
     for position in cast("list[int]", gradient.abs().flatten().topk(CHECKED).indices.tolist()):
@@ -94,7 +118,11 @@ def _checked(name: str, gradient: Tensor, model: nn.Module, images: Tensor, labe
                 losses.append(float(F.cross_entropy(model(images), labels)))
             parameter[index] = before
         slope = (losses[0] - losses[1]) / (2 * STEP)
-        found.append(ScalarGradient(name, index, float(gradient[index]), float(gradient_of(parameter)[index]), slope))
+        found.append(
+            ScalarGradient(
+                name, index, float(gradient[index]), float(gradient_of(parameter)[index]), slope
+            )
+        )
     return found
 
 
@@ -110,8 +138,10 @@ def describe(found: GradientsResult) -> Page:
         (
             Paragraph(
                 say(
-                    "A network 784-256-10 has read {batch} digits, and backward() was called once. {name} has shape {shape}, so its"
-                    " gradient has {count:,} scalars: one for each weight, the slope of the loss along it.",
+                    "A network 784-256-10 has read {batch} digits, and backward() was called "
+                    "once. {name} has shape {shape}, so its"
+                    " gradient has {count:,} scalars: one for each weight, the slope of the loss "
+                    "along it.",
                     batch=BATCH,
                     name=first.name,
                     shape=str(list(first.shape)),
@@ -119,15 +149,30 @@ def describe(found: GradientsResult) -> Page:
                 )
             ),
             PageTable(
-                (say("parameter"), say("shape"), say("scalars"), say("norm"), say("largest |g|"), say("exactly zero")),
+                (
+                    say("parameter"),
+                    say("shape"),
+                    say("scalars"),
+                    say("norm"),
+                    say("largest |g|"),
+                    say("exactly zero"),
+                ),
                 [
-                    (p.name, str(list(p.shape)), f"{p.count:,}", number(p.norm), number(p.largest), f"{p.zeros / p.count:.1%}")
+                    (
+                        p.name,
+                        str(list(p.shape)),
+                        f"{p.count:,}",
+                        number(p.norm),
+                        number(p.largest),
+                        f"{p.zeros / p.count:.1%}",
+                    )
                     for p in found.parameters
                 ],
             ),
             Paragraph(
                 say(
-                    "The norm is made of the scalars, and of nothing else: the root of the sum of the {count:,} squares is {again:.6f}, and"
+                    "The norm is made of the scalars, and of nothing else: the root of the sum of "
+                    "the {count:,} squares is {again:.6f}, and"
                     " .grad.norm() is {norm:.6f}.",
                     count=first.count,
                     again=found.norm_of_scalars,
@@ -136,8 +181,10 @@ def describe(found: GradientsResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "Any scalar can be looked at by its index. fc1.weight.grad[0, 0] is {corner:.6g}: it belongs to the pixel in the"
-                    " corner, whose largest value in these images is {pixel:g}, and a weight times nothing changes no loss. The one of"
+                    "Any scalar can be looked at by its index. fc1.weight.grad[0, 0] is "
+                    "{corner:.6g}: it belongs to the pixel in the"
+                    " corner, whose largest value in these images is {pixel:g}, and a weight "
+                    "times nothing changes no loss. The one of"
                     " largest magnitude is fc1.weight.grad{index} = {value:.6g}.",
                     corner=found.corner,
                     pixel=found.corner_pixel,
@@ -147,7 +194,8 @@ def describe(found: GradientsResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "Is it really the slope? Move one weight by {step:g} to either side and compare the losses, in float64. Of {count}"
+                    "Is it really the slope? Move one weight by {step:g} to either side and "
+                    "compare the losses, in float64. Of {count}"
                     " scalars the slope differs from .grad by a factor of at most 1 ± {worst:.1e}.",
                     step=STEP,
                     count=len(found.scalars),
@@ -155,16 +203,28 @@ def describe(found: GradientsResult) -> Page:
                 )
             ),
             PageTable(
-                (say("scalar"), say(".grad, float32"), say(".grad, float64"), say("slope of the loss")),
+                (
+                    say("scalar"),
+                    say(".grad, float32"),
+                    say(".grad, float64"),
+                    say("slope of the loss"),
+                ),
                 [
-                    (f"{s.parameter}{list(s.index)}", f"{s.single:.8f}", f"{s.double:.8f}", f"{s.slope:.8f}")
+                    (
+                        f"{s.parameter}{list(s.index)}",
+                        f"{s.single:.8f}",
+                        f"{s.double:.8f}",
+                        f"{s.slope:.8f}",
+                    )
                     for s in (shown[p.name] for p in found.parameters)
                 ],
             ),
             Paragraph(
                 say(
-                    "The scalars of one gradient are far apart: {zeros:.1%} of those of fc1.weight are exactly zero (black pixels, and"
-                    " units that ReLU keeps silent); of the others 98 % lie between {low:.1e} and {high:.1e}, half below {middle:.1e}.",
+                    "The scalars of one gradient are far apart: {zeros:.1%} of those of "
+                    "fc1.weight are exactly zero (black pixels, and"
+                    " units that ReLU keeps silent); of the others 98 % lie between {low:.1e} and "
+                    "{high:.1e}, half below {middle:.1e}.",
                     zeros=first.zeros / first.count,
                     low=low,
                     high=high,
@@ -174,7 +234,11 @@ def describe(found: GradientsResult) -> Page:
             Chart(
                 say("fc1.weight: how many scalars of which magnitude"),
                 say("scalars with 10^k ≤ |g| < 10^(k+1)"),
-                (ChartSeries(say("scalars"), list(found.exponents), list(found.exponents.values())),),
+                (
+                    ChartSeries(
+                        say("scalars"), list(found.exponents), list(found.exponents.values())
+                    ),
+                ),
                 "bars",
                 log=True,
                 labels=tuple(f"1e{k:+03d}" for k in found.exponents),

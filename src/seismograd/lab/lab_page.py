@@ -1,4 +1,6 @@
-"""What an experiment has to say: paragraphs, tables and charts, in the order in which they are read. Words are put in at the end."""
+"""What an experiment has to say: paragraphs, tables and charts, in the order in which they are
+read. Words are put in at the end.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class PageTable:
 
 @dataclass(frozen=True, slots=True)
 class ChartSeries:
-    """A line of a chart, or its bars: values `ys` at `xs`  # (N,) each; values that are not finite leave a gap."""
+    """A line of a chart, or its bars: values `ys` at `xs`  # (N,) each; values that are not
+    finite leave a gap.
+    """
 
     name: Cell
     xs: Sequence[float]
@@ -42,7 +46,9 @@ class ChartSeries:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines, or bars of one series with a label each. `log`: the values are on a logarithmic axis."""
+    """Lines, or bars of one series with a label each. `log`: the values are on a logarithmic
+    axis.
+    """
 
     title: Message
     x_label: Cell

@@ -1,4 +1,6 @@
-"""Two losses of one network: backpropagated apart and together, how large each pulls and in which direction."""
+"""Two losses of one network: backpropagated apart and together, how large each pulls and in
+which direction.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from seismograd.control.losses.task_losses import losses
 from seismograd.i18n import say
 from seismograd.lab.digits import digits
-from seismograd.lab.lab_page import Chart, Page, Paragraph, ChartSeries, PageTable, number
+from seismograd.lab.lab_page import Chart, ChartSeries, Page, PageTable, Paragraph, number
 from seismograd.lab.tensor_math import gradient_of, relative_error
 
 BATCH, HIDDEN = 128, 128
@@ -37,7 +39,9 @@ class TwoTasks(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class ParameterConflict:
-    """The gradients of one parameter: the norm of each loss's, and the cosine between them; NaN where only one reaches it."""
+    """The gradients of one parameter: the norm of each loss's, and the cosine between them; NaN
+    where only one reaches it.
+    """
 
     name: str
     norms: tuple[float, float]
@@ -46,7 +50,9 @@ class ParameterConflict:
 
 @dataclass(frozen=True, slots=True)
 class LossesResult:
-    """What the experiment found. `combined`: the cosine between the gradients of digit + weight × ink and of digit alone, for `WEIGHTS`."""
+    """What the experiment found. `combined`: the cosine between the gradients of digit + weight
+    × ink and of digit alone, for `WEIGHTS`.
+    """
 
     parameters: tuple[ParameterConflict, ...]
     norms: tuple[float, float]
@@ -71,8 +77,14 @@ def measure() -> LossesResult:
     digit, ink = both()
     named = losses(None, digit=digit, ink=ink)
     compared = named.compare()
-    alone = [torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in (digit, ink)]
-    total = [sum((g for g in each if g is not None), torch.zeros_like(p)) for p, *each in zip(parameters, *alone, strict=True)]
+    alone = [
+        torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        for loss in (digit, ink)
+    ]
+    total = [
+        sum((g for g in each if g is not None), torch.zeros_like(p))
+        for p, *each in zip(parameters, *alone, strict=True)
+    ]
     named.backward()
     together = [gradient_of(p).clone() for p in parameters]
     model.zero_grad()
@@ -83,7 +95,11 @@ def measure() -> LossesResult:
     norms, cosines = compared.norms, compared.cosines
     return LossesResult(
         tuple(
-            ParameterConflict(names[id(p)], (float(norms[0, position]), float(norms[1, position])), float(cosines[0, 1, position]))
+            ParameterConflict(
+                names[id(p)],
+                (float(norms[0, position]), float(norms[1, position])),
+                float(cosines[0, 1, position]),
+            )
             for position, p in enumerate(compared.tensors)
         ),
         (float(compared.total_norms[0]), float(compared.total_norms[1])),
@@ -109,9 +125,12 @@ def describe(found: LossesResult) -> Page:
         (
             Paragraph(
                 say(
-                    "A network with a shared layer learns two things from {batch} images: which digit it is, and how much ink it took. The"
-                    " gradient of the sum of the losses is the sum of their gradients (to {sum_error:.0e}), and two backwards in turn add"
-                    " up to one of the sum ({apart_error:.0e}): which way to go is a matter of memory and taste.",
+                    "A network with a shared layer learns two things from {batch} images: which "
+                    "digit it is, and how much ink it took. The"
+                    " gradient of the sum of the losses is the sum of their gradients (to "
+                    "{sum_error:.0e}), and two backwards in turn add"
+                    " up to one of the sum ({apart_error:.0e}): which way to go is a matter of "
+                    "memory and taste.",
                     batch=BATCH,
                     sum_error=found.sum_error,
                     apart_error=found.apart_error,
@@ -121,30 +140,50 @@ def describe(found: LossesResult) -> Page:
                 (say("parameter"), say("norm, digit"), say("norm, ink"), say("cosine")),
                 [
                     *(
-                        (p.name, *(number(norm) if norm else say("not reached") for norm in p.norms), _cosine(p.cosine))
+                        (
+                            p.name,
+                            *(number(norm) if norm else say("not reached") for norm in p.norms),
+                            _cosine(p.cosine),
+                        )
                         for p in found.parameters
                     ),
-                    (say("in all"), number(found.norms[0]), number(found.norms[1]), _cosine(found.cosine)),
+                    (
+                        say("in all"),
+                        number(found.norms[0]),
+                        number(found.norms[1]),
+                        _cosine(found.cosine),
+                    ),
                 ],
             ),
             Paragraph(
                 say(
-                    "In {name} both pull: the cosine says whether the same way (1), across (0) or against each other (-1); here"
-                    " {cosine:.3f}. The norms say who decides: the gradient of the ink is {ratio:.3g} times that of the digit.",
+                    "In {name} both pull: the cosine says whether the same way (1), across (0) or "
+                    "against each other (-1); here"
+                    " {cosine:.3f}. The norms say who decides: the gradient of the ink is "
+                    "{ratio:.3g} times that of the digit.",
                     name=shared.name,
                     cosine=shared.cosine,
                     ratio=found.norms[1] / found.norms[0],
                 )
             ),
             Chart(
-                say("Cosine between the whole gradient and that of the digit, by the weight of the other loss"),
+                say(
+                    "Cosine between the whole gradient and that of the digit, by the weight of "
+                    "the other loss"
+                ),
                 say("weight of the ink, as a power of ten"),
-                (ChartSeries(say("cosine"), [math.log10(weight) for weight in WEIGHTS], found.combined),),
+                (
+                    ChartSeries(
+                        say("cosine"), [math.log10(weight) for weight in WEIGHTS], found.combined
+                    ),
+                ),
             ),
             Paragraph(
                 say(
-                    "digit + {least:g} × ink points where the digit alone would ({small:.4f}); digit + {most:g} × ink hardly does"
-                    " ({large:.4f}): the weight of a loss is not how much it matters, but how much it matters times its norm.",
+                    "digit + {least:g} × ink points where the digit alone would ({small:.4f}); "
+                    "digit + {most:g} × ink hardly does"
+                    " ({large:.4f}): the weight of a loss is not how much it matters, but how "
+                    "much it matters times its norm.",
                     least=WEIGHTS[0],
                     most=WEIGHTS[-1],
                     small=small,
@@ -159,7 +198,10 @@ def describe(found: LossesResult) -> Page:
                 "    …\n"
                 "    seismograd.losses(session, digit=loss1, ink=loss2).backward()",
             ),
-            (say("Losses that pull against each other, found in a training:"), "seismograd explain SG601"),
+            (
+                say("Losses that pull against each other, found in a training:"),
+                "seismograd explain SG601",
+            ),
         ),
     )
 

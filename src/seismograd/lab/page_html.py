@@ -7,7 +7,7 @@ from html import escape
 
 from seismograd.i18n import language, translate
 from seismograd.lab import chart_svg
-from seismograd.lab.lab_page import Page, Paragraph, PageTable, cell_text
+from seismograd.lab.lab_page import Page, PageTable, Paragraph, cell_text
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -29,7 +29,10 @@ def render(page: Page) -> str:
 def _lines(page: Page) -> Iterator[str]:
     title = escape(page.title.render())
     yield f'<!doctype html>\n<html lang="{language()}">\n<head>\n<meta charset="utf-8">'
-    yield "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    yield (
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src '
+        "'unsafe-inline'\">"
+    )
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>"
     for block in page.blocks:
@@ -46,7 +49,11 @@ def _lines(page: Page) -> Iterator[str]:
 
 
 def _table(table: PageTable) -> Iterator[str]:
-    yield "<table>\n<tr>" + "".join(f"<th>{escape(cell_text(heading))}</th>" for heading in table.headings) + "</tr>"
+    yield (
+        "<table>\n<tr>"
+        + "".join(f"<th>{escape(cell_text(heading))}</th>" for heading in table.headings)
+        + "</tr>"
+    )
     for row in table.rows:
         yield "<tr>" + "".join(f"<td>{escape(cell_text(cell))}</td>" for cell in row) + "</tr>"
     yield "</table>"

@@ -15,14 +15,18 @@ def check(path: Path) -> None:
     """Refuse a file that could not be written, before anything is measured.
 
     Raises:
-        SeismogradError: its form is not known, its folder is not there, or what draws it is not installed.
+        SeismogradError: its form is not known, its folder is not there, or what draws it is not
+            installed.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise SeismogradError(
-            say("{path} has no form that is known", path=str(path)), say("end it in one of {forms}", forms=", ".join(SUFFIXES))
+            say("{path} has no form that is known", path=str(path)),
+            say("end it in one of {forms}", forms=", ".join(SUFFIXES)),
         )
     if not path.parent.is_dir():
-        raise SeismogradError(say("there is no folder {path}", path=str(path.parent)), say("make it first"))
+        raise SeismogradError(
+            say("there is no folder {path}", path=str(path.parent)), say("make it first")
+        )
     if path.suffix.lower() == ".png":
         from seismograd.lab import page_png
 
@@ -37,15 +41,20 @@ def write(page: Page, path: Path) -> None:
     """
     charts = [block for block in page.blocks if isinstance(block, Chart)]
     if not charts and path.suffix.lower() != ".html":
-        raise SeismogradError(say("this experiment has no chart"), say("write its page: --out {path}", path=path.with_suffix(".html").name))
+        raise SeismogradError(
+            say("this experiment has no chart"),
+            say("write its page: --out {path}", path=path.with_suffix(".html").name),
+        )
     try:
         _write(page, charts, path)
     except OSError as error:
-        raise SeismogradError(say("{path} could not be written: {error}", path=str(path), error=str(error))) from error
+        raise SeismogradError(
+            say("{path} could not be written: {error}", path=str(path), error=str(error))
+        ) from error
 
 
 def _write(page: Page, charts: list[Chart], path: Path) -> None:
-    from seismograd.lab import page_html, page_png, chart_svg
+    from seismograd.lab import chart_svg, page_html, page_png
 
     match path.suffix.lower():
         case ".html":

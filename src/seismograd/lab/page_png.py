@@ -11,7 +11,14 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.lab.lab_page import Chart, cell_text
 
-FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Micro Hei", "DejaVu Sans")
+FONTS = (
+    "Noto Sans CJK SC",
+    "Source Han Sans SC",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "WenQuanYi Micro Hei",
+    "DejaVu Sans",
+)
 
 
 def check() -> None:
@@ -23,7 +30,9 @@ def check() -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise SeismogradError(
             say("a PNG file needs matplotlib, which is not installed"),
-            say("pip install 'seismograd[plot]', or write an .svg or .html file, which need nothing"),
+            say(
+                "pip install 'seismograd[plot]', or write an .svg or .html file, which need nothing"
+            ),
         )
 
 
@@ -53,7 +62,13 @@ def _draw(axes: Any, chart: Chart) -> None:
         axes.set_xscale("log" if chart.log else "linear")
     else:
         for series in chart.series:
-            axes.plot(list(series.xs), list(series.ys), marker="o", markersize=3, label=cell_text(series.name))
+            axes.plot(
+                list(series.xs),
+                list(series.ys),
+                marker="o",
+                markersize=3,
+                label=cell_text(series.name),
+            )
         axes.set_yscale("log" if chart.log else "linear")
         axes.legend()
     axes.set_xlabel(cell_text(chart.x_label))

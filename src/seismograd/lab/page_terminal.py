@@ -9,9 +9,9 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from seismograd.i18n import translate
-from seismograd.lab.experiments import Experiment
-from seismograd.lab.lab_page import Chart, Page, Paragraph, PageTable, number, cell_text
 from seismograd.lab.chart_axes import axes, bar_axis
+from seismograd.lab.experiments import Experiment
+from seismograd.lab.lab_page import Chart, Page, PageTable, Paragraph, cell_text, number
 from seismograd.views.text_layout import cell_width, pad, wrap
 
 WIDTH, HEIGHT = 60, 14
@@ -63,7 +63,10 @@ def _table(table: PageTable) -> RenderableType:
 
 
 def _chart(chart: Chart) -> RenderableType:
-    return Group(Text(chart.title.render(), style="bold"), *(_bars(chart) if chart.kind == "bars" else _lines(chart)))
+    return Group(
+        Text(chart.title.render(), style="bold"),
+        *(_bars(chart) if chart.kind == "bars" else _lines(chart)),
+    )
 
 
 def _bars(chart: Chart) -> Iterator[Text]:
@@ -73,7 +76,9 @@ def _bars(chart: Chart) -> Iterator[Text]:
     for label, value in zip(labels, values, strict=True):
         position = axis.position(value)
         length = 0 if position is None else round(position * BAR_WIDTH)
-        yield Text.assemble(f"{pad(label, column)} ", ("█" * length, STYLES[0]), f" {number(value)}")
+        yield Text.assemble(
+            f"{pad(label, column)} ", ("█" * length, STYLES[0]), f" {number(value)}"
+        )
     yield Text(cell_text(chart.x_label), style="dim")
 
 
@@ -86,7 +91,11 @@ def _lines(chart: Chart) -> Iterator[Text]:
             if column is not None and row is not None:
                 cell = (round((1 - row) * (HEIGHT - 1)), round(column * (WIDTH - 1)))
                 cells[cell] = (MARKS[position % len(MARKS)], STYLES[position % len(STYLES)])
-    marks = {round((1 - position) * (HEIGHT - 1)): text for value, text in up.marks() if (position := up.position(value)) is not None}
+    marks = {
+        round((1 - position) * (HEIGHT - 1)): text
+        for value, text in up.marks()
+        if (position := up.position(value)) is not None
+    }
     margin = max(map(len, marks.values()), default=0)
     for row in range(HEIGHT):
         line = Text(f"{marks.get(row, ''):>{margin}} {'┤' if row in marks else '│'}")
@@ -100,5 +109,8 @@ def _lines(chart: Chart) -> Iterator[Text]:
     yield Text(" " * (margin + 2) + cell_text(chart.x_label), style="dim")
     legend = Text(" " * (margin + 2))
     for position, series in enumerate(chart.series):
-        legend.append(f"{MARKS[position % len(MARKS)]} {cell_text(series.name)}   ", STYLES[position % len(STYLES)])
+        legend.append(
+            f"{MARKS[position % len(MARKS)]} {cell_text(series.name)}   ",
+            STYLES[position % len(STYLES)],
+        )
     yield legend

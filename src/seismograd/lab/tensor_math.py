@@ -22,7 +22,9 @@ def norm_of(*tensors: Tensor) -> float:
 
 
 def relative_error(tensors: list[Tensor], exact: list[Tensor]) -> float:
-    """How far tensors are from what they should be: the norm of the difference / the norm of the exact ones."""
+    """How far tensors are from what they should be: the norm of the difference / the norm of the
+    exact ones.
+    """
     return norm_of(*(a - b for a, b in zip(tensors, exact, strict=True))) / norm_of(*exact)
 
 
@@ -30,4 +32,8 @@ def quantiles(tensor: Tensor, shares: tuple[float, ...]) -> tuple[float, ...]:
     """The values below which these shares of the scalars lie."""
     flat = tensor.double().flatten()
     flat = flat[:: max(1, flat.numel() // MAX_SORTED)]
-    return tuple(cast("list[float]", torch.quantile(flat, torch.tensor(shares, dtype=torch.float64)).tolist()))
+    return tuple(
+        cast(
+            "list[float]", torch.quantile(flat, torch.tensor(shares, dtype=torch.float64)).tolist()
+        )
+    )

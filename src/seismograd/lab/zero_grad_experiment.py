@@ -1,4 +1,6 @@
-"""Why gradients are cleared, what happens when they are not or in the wrong place, and what `set_to_none` saves."""
+"""Why gradients are cleared, what happens when they are not or in the wrong place, and what
+`set_to_none` saves.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from seismograd.i18n import say
 from seismograd.lab.digits import cut, digits, small_net
-from seismograd.lab.lab_page import Chart, Page, Paragraph, ChartSeries, PageTable, number
+from seismograd.lab.lab_page import Chart, ChartSeries, Page, PageTable, Paragraph, number
 from seismograd.lab.tensor_math import gradient_of, norm_of, relative_error
 
 BATCH, STEPS, LEARNING_RATE = 64, 60, 0.1
@@ -26,7 +28,9 @@ Place = Literal["before backward", "never", "before step"]
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The same training with `zero_grad` in one place: loss and norm of what the optimizer consumed, each step  # (STEPS,)."""
+    """The same training with `zero_grad` in one place: loss and norm of what the optimizer
+    consumed, each step  # (STEPS,).
+    """
 
     losses: tuple[float, ...]
     norms: tuple[float, ...]  # 0 where there was no gradient
@@ -35,7 +39,9 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class ClearingCost:
-    """A way of clearing: seconds of `zero_grad`, of the backward after it, and bytes in `.grad` in between."""
+    """A way of clearing: seconds of `zero_grad`, of the backward after it, and bytes in `.grad`
+    in between.
+    """
 
     zero_grad_s: float
     backward_s: float
@@ -61,7 +67,14 @@ def measure() -> ZeroGradResult:
     to_none, to_zero = _timed()
     default = inspect.signature(torch.optim.Optimizer.zero_grad).parameters["set_to_none"].default
     return ZeroGradResult(
-        train("before backward"), train("never"), train("before step"), _sum_error(), to_none, to_zero, bool(default), torch.__version__
+        train("before backward"),
+        train("never"),
+        train("before step"),
+        _sum_error(),
+        to_none,
+        to_zero,
+        bool(default),
+        torch.__version__,
     )
 
 
@@ -94,7 +107,9 @@ def _sum_error() -> float:
     model = small_net()
     total = [torch.zeros_like(p) for p in model.parameters()]
     for inputs, targets in parts:
-        gradients = torch.autograd.grad(F.cross_entropy(model(inputs), targets), list(model.parameters()))
+        gradients = torch.autograd.grad(
+            F.cross_entropy(model(inputs), targets), list(model.parameters())
+        )
         total = [a + b for a, b in zip(total, gradients, strict=True)]
     for inputs, targets in parts:
         F.cross_entropy(model(inputs), targets).backward()
@@ -130,7 +145,11 @@ def _held(model: nn.Module) -> int:
 
 
 def _median(times: Sequence[tuple[float, float, int]]) -> ClearingCost:
-    return ClearingCost(statistics.median(t[0] for t in times), statistics.median(t[1] for t in times), max(t[2] for t in times))
+    return ClearingCost(
+        statistics.median(t[0] for t in times),
+        statistics.median(t[1] for t in times),
+        max(t[2] for t in times),
+    )
 
 
 def describe(found: ZeroGradResult) -> Page:
@@ -146,8 +165,10 @@ def describe(found: ZeroGradResult) -> Page:
         (
             Paragraph(
                 say(
-                    "backward() adds to .grad and does not overwrite it. That is what lets several micro-batches, or several losses,"
-                    " make one step; so step() cannot know when a sum is complete, and clearing is left to you. Without it the third"
+                    "backward() adds to .grad and does not overwrite it. That is what lets "
+                    "several micro-batches, or several losses,"
+                    " make one step; so step() cannot know when a sum is complete, and clearing "
+                    "is left to you. Without it the third"
                     " gradient is the sum of all three (to {error:.0e}).",
                     error=found.sum_error,
                 )
@@ -161,14 +182,30 @@ def describe(found: ZeroGradResult) -> Page:
                     say("norm, step {step}", step=STEPS - 1),
                     say("weights moved by"),
                 ),
-                [(name, *(number(x) for x in (t.losses[0], t.losses[-1], t.norms[0], t.norms[-1], t.moved))) for name, t in trainings],
+                [
+                    (
+                        name,
+                        *(
+                            number(x)
+                            for x in (t.losses[0], t.losses[-1], t.norms[0], t.norms[-1], t.moved)
+                        ),
+                    )
+                    for name, t in trainings
+                ],
             ),
-            Chart(say("The loss, by step"), say("step"), [ChartSeries(name, steps, t.losses) for name, t in trainings]),
+            Chart(
+                say("The loss, by step"),
+                say("step"),
+                [ChartSeries(name, steps, t.losses) for name, t in trainings],
+            ),
             Paragraph(
                 say(
-                    "Never cleared, every old gradient stays in the sum: the norm grows from {first:.3g} to {last:.3g}, where it is"
-                    " {right:.3g} when cleared, and the steps go on in directions that were right long ago. Cleared between backward and"
-                    " step, nothing is left to step on: the weights have moved by {moved:g}. Neither is an error to torch.",
+                    "Never cleared, every old gradient stays in the sum: the norm grows from "
+                    "{first:.3g} to {last:.3g}, where it is"
+                    " {right:.3g} when cleared, and the steps go on in directions that were right "
+                    "long ago. Cleared between backward and"
+                    " step, nothing is left to step on: the weights have moved by {moved:g}. "
+                    "Neither is an error to torch.",
                     first=found.missing.norms[0],
                     last=found.missing.norms[-1],
                     right=found.right.norms[-1],
@@ -176,18 +213,32 @@ def describe(found: ZeroGradResult) -> Page:
                 )
             ),
             PageTable(
-                ("zero_grad(set_to_none=…)", say("takes"), say("the backward after it"), say("bytes in .grad in between")),
+                (
+                    "zero_grad(set_to_none=…)",
+                    say("takes"),
+                    say("the backward after it"),
+                    say("bytes in .grad in between"),
+                ),
                 [
-                    (name, f"{c.zero_grad_s * 1e6:,.0f} µs", f"{c.backward_s * 1e6:,.0f} µs", f"{c.held:,}")
+                    (
+                        name,
+                        f"{c.zero_grad_s * 1e6:,.0f} µs",
+                        f"{c.backward_s * 1e6:,.0f} µs",
+                        f"{c.held:,}",
+                    )
                     for name, c in (("True", found.to_none), ("False", found.to_zero))
                 ],
             ),
             Paragraph(
                 say(
-                    "set_to_none=True drops the tensors, False fills them with zeros to which the next backward adds (medians of"
-                    " {repeats} turns, on this machine, of two layers of {wide}). In torch {version}, which ran this, the default is"
-                    " {default}; it has been True since 2.0, so plain zero_grad() drops them. After it .grad is None and not zero: an"
-                    " optimizer leaves such a parameter alone, while zeros would still apply momentum and weight decay.",
+                    "set_to_none=True drops the tensors, False fills them with zeros to which the "
+                    "next backward adds (medians of"
+                    " {repeats} turns, on this machine, of two layers of {wide}). In torch "
+                    "{version}, which ran this, the default is"
+                    " {default}; it has been True since 2.0, so plain zero_grad() drops them. "
+                    "After it .grad is None and not zero: an"
+                    " optimizer leaves such a parameter alone, while zeros would still apply "
+                    "momentum and weight decay.",
                     repeats=REPEATS,
                     wide=WIDE,
                     version=found.torch_version,
@@ -197,6 +248,9 @@ def describe(found: ZeroGradResult) -> Page:
         ),
         (
             (say("Find it in a training, unedited:"), "seismograd run train.py"),
-            (say("What a gradient that is not cleared looks like to the rules:"), "seismograd explain SG301"),
+            (
+                say("What a gradient that is not cleared looks like to the rules:"),
+                "seismograd explain SG301",
+            ),
         ),
     )

@@ -22,18 +22,23 @@ class PendingNumbers(Protocol):
         ...
 
     def finish(self) -> None:
-        """Wait for them where that must be, and put them where they belong. A second call does nothing."""
+        """Wait for them where that must be, and put them where they belong. A second call does
+        nothing.
+        """
         ...
 
 
 @dataclass(slots=True)
 class Measurement:
-    """The statistics of `seismograd.schema.STATISTICS` by name, except those that only the session can know: `carried`, `applied_norm`.
+    """The statistics of `seismograd.schema.STATISTICS` by name, except those that only the session
+    can know: `carried`, `applied_norm`.
 
-    `values` holds those of every iteration  # (n,), `samples` the sampled ones  # (n,) or (n, W), empty when they were not asked for;
-    `scalars` the scalars brought along  # (k,). NaN in `nonfinite` means that the gradient was not measured (then all its statistics are
-    NaN), NaN in `weight_norm` next to a measured gradient that the weight was not finite or not measured. The two numbers of a complex
-    scalar count as two. With `pending` the arrays are filled only when that has finished.
+    `values` holds those of every iteration  # (n,), `samples` the sampled ones  # (n,) or (n, W),
+    empty when they were not asked for; `scalars` the scalars brought along  # (k,). NaN in
+    `nonfinite` means that the gradient was not measured (then all its statistics are NaN), NaN in
+    `weight_norm` next to a measured gradient that the weight was not finite or not measured. The
+    two numbers of a complex scalar count as two. With `pending` the arrays are filled only when
+    that has finished.
     """
 
     values: Mapping[str, FloatArray]
@@ -43,9 +48,11 @@ class Measurement:
 
 
 class MeasuringBackend(Protocol):
-    """Measures gradients. What is right is what `reference.ReferenceBackend` gives; a faster backend is held against it.
+    """Measures gradients. What is right is what `reference.ReferenceBackend` gives; a faster
+    backend is held against it.
 
-    A backend changes nothing that the training program can see: no input, no random state, no mode of torch.
+    A backend changes nothing that the training program can see: no input, no random state, no mode
+    of torch.
     """
 
     @property
@@ -54,15 +61,24 @@ class MeasuringBackend(Protocol):
         ...
 
     def measure(
-        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
+        self,
+        gradients: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        keys: Sequence[int],
+        scalars: Sequence[Tensor],
+        sample: bool,
     ) -> Measurement:
-        """Measure each gradient as it is now; one transfer to the host per device, which may still be under way (`Measurement.pending`).
+        """Measure each gradient as it is now; one transfer to the host per device, which may still
+        be under way (`Measurement.pending`).
 
         Args:
             gradients: one per parameter that has one, of any dtype, layout and device  # n tensors.
-            weights: the parameters they belong to, in the same order; read only when `sample` is true.
-            keys: a number that stays the parameter's own, under which its rows are remembered between samples.
-            scalars: tensors of one element to bring over in the same transfer, such as losses  # k tensors.
+            weights: the parameters they belong to, in the same order; read only when `sample` is
+                true.
+            keys: a number that stays the parameter's own, under which its rows are remembered
+                between samples.
+            scalars: tensors of one element to bring over in the same transfer, such as losses  # k
+                tensors.
             sample: measure the sampled statistics too.
         """
         ...

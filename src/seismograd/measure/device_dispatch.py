@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seismograd.measure.backend import MeasuringBackend, Measurement
+from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.measure.merge import merge_measurements
 
 
 class DeviceDispatch:
-    """Hands tensors on CUDA devices to `device`, all others to `host`. `name` is that of the host's."""
+    """Hands tensors on CUDA devices to `device`, all others to `host`. `name` is that of the
+    host's.
+    """
 
     def __init__(self, host: MeasuringBackend, device: MeasuringBackend) -> None:
         self._host, self._device = host, device
@@ -20,10 +22,19 @@ class DeviceDispatch:
     @property
     def name(self) -> str:
         """The name of the host's backend, and of the device's once that is in use."""
-        return f"{self._host.name}+{self._device.name}" if torch.cuda.is_initialized() else self._host.name
+        return (
+            f"{self._host.name}+{self._device.name}"
+            if torch.cuda.is_initialized()
+            else self._host.name
+        )
 
     def measure(
-        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
+        self,
+        gradients: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        keys: Sequence[int],
+        scalars: Sequence[Tensor],
+        sample: bool,
     ) -> Measurement:
         """Measure each gradient as it is now; see `backend.MeasuringBackend.measure`."""
         if not torch.cuda.is_initialized():
@@ -35,9 +46,15 @@ class DeviceDispatch:
             return self._host.measure(gradients, weights, keys, scalars, sample)
         on_host = [position for position, gradient in enumerate(gradients) if not gradient.is_cuda]
 
-        def part(backend: MeasuringBackend, positions: list[int], brought: Sequence[Tensor]) -> Measurement:
+        def part(
+            backend: MeasuringBackend, positions: list[int], brought: Sequence[Tensor]
+        ) -> Measurement:
             return backend.measure(
-                [gradients[p] for p in positions], [weights[p] for p in positions] if sample else [], [keys[p] for p in positions], brought, sample
+                [gradients[p] for p in positions],
+                [weights[p] for p in positions] if sample else [],
+                [keys[p] for p in positions],
+                brought,
+                sample,
             )
 
         theirs, ours = part(self._device, on_device, scalars), part(self._host, on_host, ())

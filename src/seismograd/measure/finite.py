@@ -1,4 +1,6 @@
-"""Whether gradients are finite, and nothing else: where measuring them costs much more than that."""
+"""Whether gradients are finite, and nothing else: where measuring them costs much more than
+that.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seismograd.tensors.readable import readable
 from seismograd.tensors.cuda_graph import is_capturing
 from seismograd.tensors.isolation import without_user_modes
+from seismograd.tensors.readable import readable
 
 
 def all_finite(gradients: Sequence[Tensor]) -> bool:
-    """Whether every scalar is finite; false where that cannot be told, as when a norm overflows. One transfer per device.
+    """Whether every scalar is finite; false where that cannot be told, as when a norm overflows.
+    One transfer per device.
 
     A NaN or an infinity comes through every norm, so false alarms are possible, misses are not.
     """

@@ -22,7 +22,10 @@ class _MergedPending:
         self._parts, self._whole, self._scalars = parts, whole, scalars
 
     def is_done(self) -> bool:
-        return all(part.pending is None or part.pending.is_done() for part in (*(p for _, p in self._parts), self._scalars))
+        return all(
+            part.pending is None or part.pending.is_done()
+            for part in (*(p for _, p in self._parts), self._scalars)
+        )
 
     def finish(self) -> None:
         parts, self._parts = self._parts, ()
@@ -30,7 +33,10 @@ class _MergedPending:
             if part.pending is not None:
                 part.pending.finish()
         for positions, part in parts:
-            for whole, numbers in ((self._whole.values, part.values), (self._whole.samples, part.samples)):
+            for whole, numbers in (
+                (self._whole.values, part.values),
+                (self._whole.samples, part.samples),
+            ):
                 for name, value in numbers.items():
                     whole[name][list(positions)] = value
         self._whole.scalars[:] = self._scalars.scalars
@@ -39,7 +45,9 @@ class _MergedPending:
 def merge_measurements(num: int, parts: Sequence[Part], scalars: Measurement) -> Measurement:
     """The parts put together, with the scalars of one of them; pending where any is."""
     first = parts[0][1]
-    whole = Measurement(_blank(num, first.values), _blank(num, first.samples), np.full(len(scalars.scalars), np.nan))
+    whole = Measurement(
+        _blank(num, first.values), _blank(num, first.samples), np.full(len(scalars.scalars), np.nan)
+    )
     pending = _MergedPending(parts, whole, scalars)
     if pending.is_done():
         pending.finish()

@@ -1,4 +1,5 @@
-"""Tensors that are alike, as one: a model of a thousand small ones then costs a few calls of torch and not tens of thousands.
+"""Tensors that are alike, as one: a model of a thousand small ones then costs a few calls of torch
+and not tens of thousands.
 
 Shapes: k tensors, N scalars stored in each, R rows.
 """
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Larger tensors stay alone: for them the calls cost nothing, and stacking would be one more read and write.
+# Larger tensors stay alone: for them the calls cost nothing, and stacking would be one more read
+# and write.
 LARGEST_STACKED = 1 << 16
 LARGEST_STACK = 1 << 20
 
@@ -35,12 +37,17 @@ class TensorBatch:
     def scalars(self) -> Tensor:
         """What is stored, in any order  # (k, N)."""
         numbers = self.numbers.values().unsqueeze(0) if self.numbers.is_sparse else self.numbers
-        # With its dimensions in the order of memory, a transposed or channels-last tensor is flattened without a copy.
+        # With its dimensions in the order of memory, a transposed or channels-last tensor is
+        # flattened without a copy.
         by_stride = sorted(range(1, numbers.dim()), key=numbers.stride, reverse=True)
-        return numbers.permute(0, *by_stride).flatten(1) if numbers.dim() > 1 else numbers.unsqueeze(1)
+        return (
+            numbers.permute(0, *by_stride).flatten(1) if numbers.dim() > 1 else numbers.unsqueeze(1)
+        )
 
     def alive_rows(self) -> Tensor:
-        """Which rows, along the first dimension of a tensor, hold a scalar other than zero; NaN is one  # (k, R) bool."""
+        """Which rows, along the first dimension of a tensor, hold a scalar other than zero; NaN
+        is one  # (k, R) bool.
+        """
         if not self.numbers.is_sparse:
             rows = self.numbers.flatten(2)
             # Two reads without a temporary; NaN comes through both.
@@ -55,7 +62,9 @@ class TensorBatch:
 
 def batches(tensors: Iterable[tuple[int, Tensor]]) -> Iterator[TensorBatch]:
     """Readable tensors and their places, in batches."""
-    alike: defaultdict[tuple[torch.device, torch.dtype, torch.Size], list[tuple[int, Tensor]]] = defaultdict(list)
+    alike: defaultdict[tuple[torch.device, torch.dtype, torch.Size], list[tuple[int, Tensor]]] = (
+        defaultdict(list)
+    )
     for position, tensor in tensors:
         if tensor.is_sparse:
             yield TensorBatch([position], tensor)
@@ -67,4 +76,7 @@ def batches(tensors: Iterable[tuple[int, Tensor]]) -> Iterator[TensorBatch]:
         size = max(1, LARGEST_STACK // max(1, shape.numel()))
         for start in range(0, len(group), size):
             members = group[start : start + size]
-            yield TensorBatch([position for position, _ in members], torch.stack([tensor for _, tensor in members]))
+            yield TensorBatch(
+                [position for position, _ in members],
+                torch.stack([tensor for _, tensor in members]),
+            )

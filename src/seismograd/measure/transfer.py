@@ -24,17 +24,28 @@ class Parcel:
     """Collects small tensors, each with the array and the places in it where its numbers belong."""
 
     def __init__(self) -> None:
-        self._contents: defaultdict[torch.device, list[tuple[Tensor, FloatArray, Sequence[int]]]] = defaultdict(list)
+        self._contents: defaultdict[
+            torch.device, list[tuple[Tensor, FloatArray, Sequence[int]]]
+        ] = defaultdict(list)
 
     def add(self, tensor: Tensor, destination: FloatArray, positions: Sequence[int]) -> None:
-        """Have `destination[positions]`  # (n, ...) filled with a tensor  # (k, ...) on delivery."""
+        """Have `destination[positions]`  # (n, ...) filled with a tensor  # (k, ...) on
+        delivery.
+        """
         self._contents[tensor.device].append((tensor, destination, positions))
 
     def send(self) -> Delivery:
         """Send everything over."""
         return Delivery(
             [
-                (Package(torch.cat([tensor.reshape(-1).to(wide_dtype(device)) for tensor, _, _ in contents])), contents)
+                (
+                    Package(
+                        torch.cat(
+                            [tensor.reshape(-1).to(wide_dtype(device)) for tensor, _, _ in contents]
+                        )
+                    ),
+                    contents,
+                )
                 for device, contents in self._contents.items()
             ]
         )
@@ -46,7 +57,9 @@ class Package:
     def __init__(self, tensor: Tensor) -> None:
         self._event: Any = None
         if tensor.is_cuda:
-            self._arrived = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True, device="cpu")
+            self._arrived = torch.empty(
+                tensor.shape, dtype=tensor.dtype, pin_memory=True, device="cpu"
+            )
             self._arrived.copy_(tensor, non_blocking=True)
             self._event = torch.cuda.Event()
             self._event.record(torch.cuda.current_stream(tensor.device))
@@ -67,7 +80,9 @@ class Package:
 class Delivery:
     """The packages of a `Parcel`, one per device."""
 
-    def __init__(self, packages: list[tuple[Package, list[tuple[Tensor, FloatArray, Sequence[int]]]]]) -> None:
+    def __init__(
+        self, packages: list[tuple[Package, list[tuple[Tensor, FloatArray, Sequence[int]]]]]
+    ) -> None:
         self._packages = packages
 
     def is_done(self) -> bool:
@@ -80,5 +95,7 @@ class Delivery:
         for package, contents in packages:
             numbers, start = package.numbers(), 0
             for tensor, destination, positions in contents:
-                destination[positions] = numbers[start : start + tensor.numel()].reshape(tensor.shape)
+                destination[positions] = numbers[start : start + tensor.numel()].reshape(
+                    tensor.shape
+                )
                 start += tensor.numel()

@@ -1,4 +1,5 @@
-"""What a step changed: copies of slices of the weights from before it, against the weights after it.
+"""What a step changed: copies of slices of the weights from before it, against the weights after
+it.
 
 Shapes: k slices, N scalars in all of a group of them.
 """
@@ -12,15 +13,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seismograd.tensors.isolation import without_user_modes
 from seismograd.measure.transfer import wide_dtype
+from seismograd.tensors.isolation import without_user_modes
 
 
 @dataclass(frozen=True, slots=True)
 class SliceGroup:
-    """Copies of slices of one device and dtype, one behind the other, and the places that the slices came with.
+    """Copies of slices of one device and dtype, one behind the other, and the places that the
+    slices came with.
 
-    `has_gradient` says which of the scalars had a gradient other than zero  # (N,); `None` when that is to be seen after the step.
+    `has_gradient` says which of the scalars had a gradient other than zero  # (N,); `None` when
+    that is to be seen after the step.
     """
 
     positions: list[int]
@@ -31,8 +34,9 @@ class SliceGroup:
 
 @dataclass(frozen=True, slots=True)
 class SliceUpdates:
-    """Of slices of one device: the norm of the update over the norm of the weights before it, and the share of the scalars with a gradient
-    whose value is what it was  # (2, k), on that device. 0/0 is NaN, as where no scalar has a gradient.
+    """Of slices of one device: the norm of the update over the norm of the weights before it, and
+    the share of the scalars with a gradient whose value is what it was  # (2, k), on that device.
+    0/0 is NaN, as where no scalar has a gradient.
     """
 
     positions: list[int]
@@ -40,7 +44,8 @@ class SliceUpdates:
 
 
 def keep(weights: Sequence[Tensor], gradients: Sequence[Tensor] | None) -> list[SliceGroup]:
-    """Copy slices of the weights, and note where their gradients, slices of the same shapes, are not zero.
+    """Copy slices of the weights, and note where their gradients, slices of the same shapes, are
+    not zero.
 
     `gradients` is `None` before a step that makes them itself. No synchronisation with a device.
     """
@@ -53,19 +58,27 @@ def keep(weights: Sequence[Tensor], gradients: Sequence[Tensor] | None) -> list[
                 positions,
                 [weights[position].numel() for position in positions],
                 torch.cat([weights[position].reshape(-1) for position in positions]),
-                None if gradients is None else _has_gradient([gradients[position] for position in positions]),
+                None
+                if gradients is None
+                else _has_gradient([gradients[position] for position in positions]),
             )
             for positions in alike.values()
         ]
 
 
-def compare(kept: Sequence[SliceGroup], weights: Sequence[Tensor], gradients: Sequence[Tensor] | None) -> list[SliceUpdates]:
-    """What has become of the slices; `gradients` where `keep` was not given them. No synchronisation with a device."""
+def compare(
+    kept: Sequence[SliceGroup], weights: Sequence[Tensor], gradients: Sequence[Tensor] | None
+) -> list[SliceUpdates]:
+    """What has become of the slices; `gradients` where `keep` was not given them. No
+    synchronisation with a device.
+    """
     with without_user_modes():
         return [_compare(group, [weights[p] for p in group.positions], gradients) for group in kept]
 
 
-def _compare(group: SliceGroup, weights: list[Tensor], gradients: Sequence[Tensor] | None) -> SliceUpdates:
+def _compare(
+    group: SliceGroup, weights: list[Tensor], gradients: Sequence[Tensor] | None
+) -> SliceUpdates:
     dtype = wide_dtype(group.numbers.device)
     has_gradient = group.has_gradient
     if has_gradient is None:
@@ -75,7 +88,10 @@ def _compare(group: SliceGroup, weights: list[Tensor], gradients: Sequence[Tenso
     before = group.numbers.to(dtype)
     unmoved = has_gradient & (now == group.numbers)
     update, norm = _norms(now.to(dtype) - before, group.sizes), _norms(before, group.sizes)
-    counts = [torch.stack([part.sum() for part in torch.split(marks, group.sizes)]).to(dtype) for marks in (unmoved, has_gradient)]
+    counts = [
+        torch.stack([part.sum() for part in torch.split(marks, group.sizes)]).to(dtype)
+        for marks in (unmoved, has_gradient)
+    ]
     return SliceUpdates(group.positions, torch.stack([update / norm, counts[0] / counts[1]]))
 
 

@@ -1,8 +1,8 @@
-"""Iterations, as they come, to blocks in the dtypes of the record: whoever reads one reads the same numbers live as from the disk later."""
+"""Iterations, as they come, to blocks in the dtypes of the record: whoever reads one reads the
+same numbers live as from the disk later.
+"""
 
 from __future__ import annotations
-
-from seismograd.record.no_samples import no_samples
 
 from collections import deque
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 import numpy as np
 
 from seismograd.record import layout
+from seismograd.record.no_samples import no_samples
 from seismograd.schema import (
     EVENT_DTYPE,
     PAIR_DTYPE,
@@ -37,9 +38,17 @@ def num_rows(item: Row | Rows) -> int:
 
 
 def row_bytes(item: Row | Rows) -> int:
-    """Memory that it takes while it waits, roughly, not less than its numbers do: 8 bytes each, for this is asked at every step."""
+    """Memory that it takes while it waits, roughly, not less than its numbers do: 8 bytes each,
+    for this is asked at every step.
+    """
     num_arrays = 9 + len(item.values)
-    num = 8 * item.state.size * (1 + len(item.values)) + item.events.nbytes + item.ranks.nbytes + item.pairs.nbytes + item.elements.nbytes
+    num = (
+        8 * item.state.size * (1 + len(item.values))
+        + item.events.nbytes
+        + item.ranks.nbytes
+        + item.pairs.nbytes
+        + item.elements.nbytes
+    )
     for values in item.samples.values():
         num_arrays += 1
         num += values.nbytes
@@ -47,8 +56,8 @@ def row_bytes(item: Row | Rows) -> int:
 
 
 def take_batch(queue: deque[Row | Rows | Note | Fact], max_bytes: int) -> list[Row | Rows]:
-    """Take what makes one block from the front, where there is neither a note nor a fact: at least one, and those behind it that have
-    the same columns.
+    """Take what makes one block from the front, where there is neither a note nor a fact: at least
+    one, and those behind it that have the same columns.
     """
     batch: list[Row | Rows] = []
     num_bytes = 0
@@ -64,20 +73,29 @@ def take_batch(queue: deque[Row | Rows | Note | Fact], max_bytes: int) -> list[R
     return batch
 
 
-def block_of(items: Sequence[Row | Rows], sites: Sequence[Site], optimizers: Sequence[Optimizer]) -> Block:
+def block_of(
+    items: Sequence[Row | Rows], sites: Sequence[Site], optimizers: Sequence[Optimizer]
+) -> Block:
     """The block of a batch of `take_batch`."""
     batch = [Rows.of(item) if isinstance(item, Row) else item for item in items]
     parameters = batch[0].parameters
     steps = np.concatenate([rows.steps for rows in batch], dtype=STEP_DTYPE)
     starts = np.cumsum([0, *map(len, batch)])
-    sample_rows = np.concatenate([rows.sample_rows + start for rows, start in zip(batch, starts.tolist(), strict=False)], dtype=np.int64)
+    sample_rows = np.concatenate(
+        [rows.sample_rows + start for rows, start in zip(batch, starts.tolist(), strict=False)],
+        dtype=np.int64,
+    )
     steps["sampled"] = 0
     steps["sampled"][sample_rows] = 1
     return Block(
         parameters=parameters,
         steps=steps,
-        state=np.concatenate([rows.state for rows in batch], dtype=np.uint8, casting="unsafe").reshape(len(steps), len(parameters)),
-        values={name: _column(name, [rows.values[name] for rows in batch]) for name in batch[0].values},
+        state=np.concatenate(
+            [rows.state for rows in batch], dtype=np.uint8, casting="unsafe"
+        ).reshape(len(steps), len(parameters)),
+        values={
+            name: _column(name, [rows.values[name] for rows in batch]) for name in batch[0].values
+        },
         sample_rows=sample_rows,
         samples=_samples([rows for rows in batch if rows.samples], len(parameters)),
         events=np.concatenate([rows.events for rows in batch], dtype=EVENT_DTYPE),
@@ -89,17 +107,21 @@ def block_of(items: Sequence[Row | Rows], sites: Sequence[Site], optimizers: Seq
     )
 
 
-
-
 def _same_columns(one: Row | Rows, other: Row | Rows) -> bool:
     same_parameters = one.parameters is other.parameters or one.parameters == other.parameters
-    return same_parameters and one.values.keys() == other.values.keys() and one.elements.shape[-1:] == other.elements.shape[-1:]
+    return (
+        same_parameters
+        and one.values.keys() == other.values.keys()
+        and one.elements.shape[-1:] == other.elements.shape[-1:]
+    )
 
 
 def _samples(batch: Sequence[Rows], num_parameters: int) -> dict[str, AnyArray]:
     if not batch:
         return no_samples(num_parameters)
-    return {name: _column(name, [rows.samples[name] for rows in batch]) for name in batch[0].samples}
+    return {
+        name: _column(name, [rows.samples[name] for rows in batch]) for name in batch[0].samples
+    }
 
 
 def _column(name: str, values: Sequence[AnyArray]) -> AnyArray:

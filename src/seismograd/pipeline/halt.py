@@ -1,4 +1,6 @@
-"""Stops a training at a finding: before the update where a rule knows it in time, else at the next call that is heard."""
+"""Stops a training at a finding: before the update where a rule knows it in time, else at the
+next call that is heard.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seismograd.settings.rule_selection import RuleSelection
+from seismograd.diagnosis.engine import Diagnosis
+from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.errors import TrainingHalted
 from seismograd.i18n import Message, say
 from seismograd.pipeline.batch import block_of
-from seismograd.diagnosis.selected_rules import selected_rules
-from seismograd.diagnosis.engine import Diagnosis
 from seismograd.schema import Finding, Note, Optimizer, Row, Site
+from seismograd.settings.rule_selection import RuleSelection
 
 if TYPE_CHECKING:
     import torch
@@ -48,12 +50,17 @@ class TrainingHalter:
         self._selection, self._path, self._tell = selection, path, tell
         self._so_far, self._gradients = so_far, gradients
         self._sites, self._optimizers = sites, optimizers
-        early = [make for make in selected_rules(selection) if (rule := make()).early and self._may_halt(rule.code, rule.severity)]
+        early = [
+            make
+            for make in selected_rules(selection)
+            if (rule := make()).early and self._may_halt(rule.code, rule.severity)
+        ]
         self._early = Diagnosis(early) if early else None
         self._finding: Finding | None = None
         self._halted: TrainingHalted | None = None
         self._lock = threading.Lock()
-        self._looking = threading.Lock()  # a pause of the training ends an iteration on another thread than that of the training
+        # a pause of the training ends an iteration on another thread than that of the training
+        self._looking = threading.Lock()
         self._overhead_s = 0.0
 
     def take(self, finding: Finding) -> None:
@@ -72,7 +79,9 @@ class TrainingHalter:
         return part in ("backward_begins", "step_begins")
 
     def hear(self, part: str, *_: object) -> None:
-        """A call that a patch has heard, after the session has dealt with it. Raises `TrainingHalted` where the training is to end."""
+        """A call that a patch has heard, after the session has dealt with it. Raises
+        `TrainingHalted` where the training is to end.
+        """
         if part == "step_begins" and self._early is not None and self._finding is None:
             began_s = time.perf_counter()
             with suppress(Exception):  # a failure of ours stops nothing
@@ -99,7 +108,8 @@ class TrainingHalter:
         if row is None:
             return
         with self._looking:
-            ahead = copy.deepcopy(early, {id(each): each for each in row.parameters})  # these never change, and are many
+            # these never change, and are many
+            ahead = copy.deepcopy(early, {id(each): each for each in row.parameters})
         if ahead.observe(block_of([row], self._sites, self._optimizers)):
             for finding in ahead.findings():
                 self.take(finding)
@@ -109,7 +119,9 @@ class TrainingHalter:
             if self._halted is None:
                 step = self._step_now() if before_update else finding.last_step
                 snapshot = self._snapshot(step) if before_update else None
-                self._halted = TrainingHalted(_message(finding, snapshot, step), finding.code, snapshot)
+                self._halted = TrainingHalted(
+                    _message(finding, snapshot, step), finding.code, snapshot
+                )
                 self._tell(Note("halted", step, self._halted.message))
             return self._halted
 
@@ -121,14 +133,18 @@ class TrainingHalter:
         return 0 if row is None else int(row.step["iteration"])
 
     def _snapshot(self, step: int) -> Path | None:
-        """The gradients of this moment in one safetensors file; `None` where that was not possible."""
+        """The gradients of this moment in one safetensors file; `None` where that was not
+        possible.
+        """
         try:
             from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 
             folder = self._path / SNAPSHOTS
             folder.mkdir(exist_ok=True)
             path = folder / f"step-{step:08d}.safetensors"
-            save_file({name: dense_copy(gradient) for name, gradient in self._gradients().items()}, path)
+            save_file(
+                {name: dense_copy(gradient) for name, gradient in self._gradients().items()}, path
+            )
         except Exception:
             return None
         return path
@@ -142,9 +158,15 @@ def dense_copy(gradient: torch.Tensor) -> torch.Tensor:
 def _message(finding: Finding, snapshot: Path | None, step: int) -> Message:
     if snapshot is None:
         since = finding.first_step
-        return say("the training was stopped: {code} {name} since step {step}", code=finding.code, name=finding.name, step=since)
+        return say(
+            "the training was stopped: {code} {name} since step {step}",
+            code=finding.code,
+            name=finding.name,
+            step=since,
+        )
     return say(
-        "the training was stopped before the update of step {step}: {code} {name}; its gradients are in {path}",
+        "the training was stopped before the update of step {step}: {code} {name}; its gradients "
+        "are in {path}",
         code=finding.code,
         name=finding.name,
         step=step,

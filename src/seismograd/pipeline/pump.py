@@ -1,4 +1,6 @@
-"""From the training thread to the sinks: rows wait in a bounded queue and go out in blocks, on a thread of their own."""
+"""From the training thread to the sinks: rows wait in a bounded queue and go out in blocks, on a
+thread of their own.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,12 @@ _PATIENCE_S = 60.0
 
 
 class Pump:
-    """Hands rows, notes and facts to sinks in the order in which they came, and never makes the training wait for one.
+    """Hands rows, notes and facts to sinks in the order in which they came, and never makes the
+    training wait for one.
 
-    A sink that raises is reported once and left out from then on. When the sinks cannot keep up and the queue is full, rows are left out
-    and counted in `dropped`. At most `max_bytes` wait or are being handed on, and half as much again is a block under way.
+    A sink that raises is reported once and left out from then on. When the sinks cannot keep up and
+    the queue is full, rows are left out and counted in `dropped`. At most `max_bytes` wait or are
+    being handed on, and half as much again is a block under way.
 
     Args:
         sinks: who gets the blocks, one after the other.
@@ -50,8 +54,8 @@ class Pump:
         self._max_bytes = max_bytes
         self._synchronous = synchronous
         self._look = look
-        # Between callers of `put` only. The pump's thread never takes it, and it is reentrant: a signal handler may close the run in the
-        # middle of a put.
+        # Between callers of `put` only. The pump's thread never takes it, and it is reentrant: a
+        # signal handler may close the run in the middle of a put.
         self._lock = threading.RLock()
         self._queue: deque[Row | Rows | Note | Fact] = deque()
         self._bytes_in = 0  # written under the lock
@@ -69,13 +73,17 @@ class Pump:
         return self._num_refused + self._num_not_made
 
     def begin(self) -> None:
-        """Start looking, with `look`, for what waits elsewhere: a row will come. Otherwise that begins with the first row or note."""
+        """Start looking, with `look`, for what waits elsewhere: a row will come. Otherwise that
+        begins with the first row or note.
+        """
         with self._lock:
             if self._thread is None and not self._closed and not self._synchronous:
                 self._start()
 
     def put(self, row: Row | Rows) -> None:
-        """Take a row or several, or leave them out when the queue is full. Does nothing after `close`."""
+        """Take a row or several, or leave them out when the queue is full. Does nothing after
+        `close`.
+        """
         num_bytes = row_bytes(row)
         with self._lock:
             if self._closed:
@@ -93,15 +101,23 @@ class Pump:
                 self._enqueue(note, _NOTE_BYTES)
 
     def learn(self, fact: Fact) -> None:
-        """Take a fact; what holds for notes holds for them. Where nobody listens there is nothing to start a thread for."""
+        """Take a fact; what holds for notes holds for them. Where nobody listens there is
+        nothing to start a thread for.
+        """
         with self._lock:
-            if self._sinks and not self._closed and self._bytes_in - self._bytes_out < 2 * self._max_bytes:
+            if (
+                self._sinks
+                and not self._closed
+                and self._bytes_in - self._bytes_out < 2 * self._max_bytes
+            ):
                 self._enqueue(fact, _NOTE_BYTES)
 
     def close(self) -> None:
-        """Hand on what waits, close the sinks and end the thread; a second call does nothing. Call it before the interpreter shuts down.
+        """Hand on what waits, close the sinks and end the thread; a second call does nothing. Call
+        it before the interpreter shuts down.
 
-        A sink that takes nothing for a minute is given up and reported, so that a dead disk does not keep the process from ending.
+        A sink that takes nothing for a minute is given up and reported, so that a dead disk does
+        not keep the process from ending.
         """
         with self._lock:
             self._closed = True
@@ -113,7 +129,9 @@ class Pump:
             self._join(thread)
 
     def abandon(self) -> None:
-        """In a forked child: forget everything and touch no file. The parent goes on as if nothing had happened."""
+        """In a forked child: forget everything and touch no file. The parent goes on as if
+        nothing had happened.
+        """
         self._closed = self._finished = True
         self._lock = threading.RLock()  # another thread of the parent may have held it at the fork
         self._queue = deque()
@@ -130,7 +148,9 @@ class Pump:
             self._wake.set()
 
     def _start(self) -> None:
-        """Start the thread, not before there is something for it: a process that only starts others, which train, then has none."""
+        """Start the thread, not before there is something for it: a process that only starts
+        others, which train, then has none.
+        """
         self._thread = threading.Thread(target=self._run, name="seismograd-pump", daemon=True)
         try:
             self._thread.start()
@@ -155,13 +175,17 @@ class Pump:
         self._each(lambda sink: sink.close())
 
     def _hand_on(self) -> None:
-        """Hand on what waits now; what comes meanwhile waits for the next time, so that blocks stay large."""
+        """Hand on what waits now; what comes meanwhile waits for the next time, so that blocks
+        stay large.
+        """
         num_items = len(self._queue)
         while num_items > 0:
             num_items -= self._hand_on_next()
 
     def _hand_on_next(self) -> int:
-        """Hand on the first note or fact, or the rows of the first block; returns how many items that took."""
+        """Hand on the first note or fact, or the rows of the first block; returns how many items
+        that took.
+        """
         first = self._queue[0]
         if isinstance(first, Note):
             self._queue.popleft()
@@ -202,5 +226,7 @@ class Pump:
             before = self._bytes_out
             thread.join(_PATIENCE_S)
             if thread.is_alive() and self._bytes_out == before:
-                self._on_failure(type(self).__name__, TimeoutError(f"nothing was taken for {_PATIENCE_S:.0f} s"))
+                self._on_failure(
+                    type(self).__name__, TimeoutError(f"nothing was taken for {_PATIENCE_S:.0f} s")
+                )
                 return

@@ -19,14 +19,21 @@ def is_run(path: Path) -> bool:
 
 
 def read_meta(path: Path) -> Meta:
-    """What a run says of itself; raises `SeismogradError` for anything that is not a run this version reads."""
+    """What a run says of itself; raises `SeismogradError` for anything that is not a run this
+    version reads.
+    """
     try:
         meta = _document(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SeismogradError(say("{path} cannot be read: {reason}", path=str(path), reason=reason)) from error
+        raise SeismogradError(
+            say("{path} cannot be read: {reason}", path=str(path), reason=reason)
+        ) from error
     if meta.get("format") != layout.FORMAT:
-        raise SeismogradError(say("{path} is not a run: its meta.json is of something else", path=str(path)), _runs_inside(path))
+        raise SeismogradError(
+            say("{path} is not a run: its meta.json is of something else", path=str(path)),
+            _runs_inside(path),
+        )
     schema = meta.get("schema")
     if isinstance(schema, int) and schema > SCHEMA_VERSION:
         raise SeismogradError(
@@ -45,7 +52,9 @@ def read_meta(path: Path) -> Meta:
 
 
 def read_end(path: Path) -> tuple[EndCounts | None, bool]:
-    """The counts of an orderly end, `None` without one; and whether there is an end that is torn."""
+    """The counts of an orderly end, `None` without one; and whether there is an end that is
+    torn.
+    """
     try:
         return end_from_json(loads((path / layout.END).read_bytes())), False
     except FileNotFoundError:
@@ -56,11 +65,19 @@ def read_end(path: Path) -> tuple[EndCounts | None, bool]:
 
 def _document(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise SeismogradError(say("{path}: there is no such run", path=str(path)), say("`seismograd runs` lists those under runs/"))
+        raise SeismogradError(
+            say("{path}: there is no such run", path=str(path)),
+            say("`seismograd runs` lists those under runs/"),
+        )
     if not path.is_dir():
-        raise SeismogradError(say("{path} is a file; a run is a directory", path=str(path)), say("name the directory that holds it"))
+        raise SeismogradError(
+            say("{path} is a file; a run is a directory", path=str(path)),
+            say("name the directory that holds it"),
+        )
     if not (path / layout.META).exists():
-        raise SeismogradError(say("{path} is not a run: it has no meta.json", path=str(path)), _runs_inside(path))
+        raise SeismogradError(
+            say("{path} is not a run: it has no meta.json", path=str(path)), _runs_inside(path)
+        )
     try:
         meta = loads((path / layout.META).read_bytes())
     except ValueError as error:

@@ -40,7 +40,9 @@ _DTYPE_KEYS = {STEPS: "step_dtype", EVENTS: "event_dtype", RANKS: "rank_dtype", 
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """What a segment's files are columns of: its parameters, in order; the row of the run it begins with; the statistics it has."""
+    """What a segment's files are columns of: its parameters, in order; the row of the run it
+    begins with; the statistics it has.
+    """
 
     first_row: int
     statistics: tuple[str, ...]
@@ -49,7 +51,8 @@ class SegmentInfo:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What a run says of itself and of its files: the statistics by name, and the dtypes of the files with entries.
+    """What a run says of itself and of its files: the statistics by name, and the dtypes of the
+    files with entries.
 
     `has_levels`: its pyramid, if there is one, is of the form that this version reads.
     """
@@ -115,7 +118,11 @@ def segment_to_json(segment: SegmentInfo) -> dict[str, object]:
 
 def segment_from_json(data: Any) -> SegmentInfo:
     """The segment that `segment_to_json` wrote."""
-    return SegmentInfo(int(data["first_row"]), tuple(data["statistics"]), tuple(_parameter(each) for each in data["parameters"]))
+    return SegmentInfo(
+        int(data["first_row"]),
+        tuple(data["statistics"]),
+        tuple(_parameter(each) for each in data["parameters"]),
+    )
 
 
 def end_to_json(end: EndCounts) -> dict[str, object]:
@@ -125,7 +132,9 @@ def end_to_json(end: EndCounts) -> dict[str, object]:
 
 def end_from_json(data: Any) -> EndCounts:
     """The counts that `end_to_json` wrote."""
-    return EndCounts(int(data["rows"]), {str(name): int(num) for name, num in data["lines"].items()})
+    return EndCounts(
+        int(data["rows"]), {str(name): int(num) for name, num in data["lines"].items()}
+    )
 
 
 def lines_to_json(values: Sequence[Site] | Sequence[Optimizer]) -> list[object]:
@@ -156,7 +165,9 @@ def note_from_json(data: Any) -> Note:
 
 
 def fact_to_json(fact: Fact) -> dict[str, object]:
-    """A line of `facts.jsonl`. NaN and infinities, which JSON has not, are kept apart from words."""
+    """A line of `facts.jsonl`. NaN and infinities, which JSON has not, are kept apart from
+    words.
+    """
     numbers = {name: value for name, value in fact.values.items() if not isinstance(value, str)}
     words = {name: value for name, value in fact.values.items() if isinstance(value, str)}
     flat = _flat(fact)
@@ -170,8 +181,12 @@ def fact_from_json(data: Any) -> Fact:
     return Fact(**_known(Fact, {**data, "values": {**numbers, **data["words"]}}, "parameters"))
 
 
-def _flat(value: RunInfo | Statistic | Parameter | Site | Optimizer | Note | Fact) -> dict[str, object]:
-    """The fields by name, as they are: `dataclasses.asdict` copies each number, for a thousand parameters it takes 20 ms."""
+def _flat(
+    value: RunInfo | Statistic | Parameter | Site | Optimizer | Note | Fact,
+) -> dict[str, object]:
+    """The fields by name, as they are: `dataclasses.asdict` copies each number, for a thousand
+    parameters it takes 20 ms.
+    """
     return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
 
 
@@ -184,6 +199,8 @@ def _parameter(data: Any) -> Parameter:
 
 
 def _known(kind: type[Any], data: Any, *tuples: str) -> dict[str, Any]:
-    """The fields that this version knows; a later one of the same schema may have added some. JSON has lists for `tuples`."""
+    """The fields that this version knows; a later one of the same schema may have added some.
+    JSON has lists for `tuples`.
+    """
     known = {field.name: data[field.name] for field in fields(kind) if field.name in data}
     return known | {name: tuple(known[name]) for name in tuples}

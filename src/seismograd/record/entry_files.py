@@ -1,4 +1,6 @@
-"""Reading the files with one entry per row, event, rank or pair of losses, their counts, and the elements."""
+"""Reading the files with one entry per row, event, rank or pair of losses, their counts, and the
+elements.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from seismograd.schema import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class EntryFiles:
-    """The entries of a run, read by the dtypes that its own `meta.json` names and given in those of this version."""
+    """The entries of a run, read by the dtypes that its own `meta.json` names and given in those
+    of this version.
+    """
 
     path: Path
     dtypes: Mapping[str, np.dtype[Any]]
@@ -47,7 +51,9 @@ class EntryFiles:
         return tuple(name for name in layout.ENDS if name in self.dtypes)
 
     def ends(self, name: str, start: int, stop: int) -> IntArray:
-        """Number of entries up to and with each row from `start`, which may be -1: before the first, 0  # (stop - start,)."""
+        """Number of entries up to and with each row from `start`, which may be -1: before the
+        first, 0  # (stop - start,).
+        """
         if name not in self.dtypes:
             return np.zeros(stop - start, np.int64)
         ends = self.read(layout.ENDS[name], max(start, 0), stop).astype(np.int64, copy=False)
@@ -56,7 +62,9 @@ class EntryFiles:
     def elements(self, start: int, stop: int) -> FloatArray:
         """Gradients of the single scalars  # (stop - start, E)."""
         dtype = layout.ENTRY_DTYPES[layout.ELEMENTS]
-        return layout.read_rows(self.path / layout.ELEMENTS, dtype, start, stop, self.num_elements).astype(np.float64, copy=False)
+        return layout.read_rows(
+            self.path / layout.ELEMENTS, dtype, start, stop, self.num_elements
+        ).astype(np.float64, copy=False)
 
     def _recorded_dtype(self, name: str) -> np.dtype[Any]:
         return self.dtypes.get(name, layout.ENTRY_DTYPES[name])

@@ -1,7 +1,7 @@
 """Messages and findings to JSON and back.
 
-In a record a message keeps its template and values, so that it is put into words in the language of whoever reads it; `check --format
-json` passes `text=Message.render` and gets words.
+In a record a message keeps its template and values, so that it is put into words in the language of
+whoever reads it; `check --format json` passes `text=Message.render` and gets words.
 """
 
 from __future__ import annotations
@@ -16,16 +16,26 @@ from seismograd.schema import Evidence, Finding
 
 
 def message_to_json(message: Message) -> dict[str, object]:
-    """Template and values; a value that is not a finite number is kept apart from text by `{"float": "nan"}`."""
-    return {"template": message.template, "values": {name: _value_to_json(value) for name, value in message.values.items()}}
+    """Template and values; a value that is not a finite number is kept apart from text by
+    `{"float": "nan"}`.
+    """
+    return {
+        "template": message.template,
+        "values": {name: _value_to_json(value) for name, value in message.values.items()},
+    }
 
 
 def message_from_json(data: Any) -> Message:
     """The message that `message_to_json` wrote."""
-    return Message(str(data["template"]), {str(name): _value_from_json(value) for name, value in data["values"].items()})
+    return Message(
+        str(data["template"]),
+        {str(name): _value_from_json(value) for name, value in data["values"].items()},
+    )
 
 
-def finding_to_json(finding: Finding, text: Callable[[Message], object] = message_to_json) -> dict[str, object]:
+def finding_to_json(
+    finding: Finding, text: Callable[[Message], object] = message_to_json
+) -> dict[str, object]:
     """A finding as a JSON object; `text` says what becomes of its two messages."""
     return {
         "code": finding.code,
@@ -54,7 +64,9 @@ def finding_to_json(finding: Finding, text: Callable[[Message], object] = messag
 
 
 def finding_from_json(data: Any) -> Finding:
-    """The finding that `finding_to_json` wrote; raises `KeyError`, `TypeError` or `ValueError` on anything else."""
+    """The finding that `finding_to_json` wrote; raises `KeyError`, `TypeError` or `ValueError`
+    on anything else.
+    """
     return Finding(
         code=str(data["code"]),
         name=str(data["name"]),
@@ -64,7 +76,13 @@ def finding_from_json(data: Any) -> Finding:
         last_step=int(data["last_step"]),
         parameters=tuple(data["parameters"]),
         evidence=tuple(
-            Evidence(each["statistic"], each["parameter"], int(each["step"]), number(each["value"]), number(each["limit"]))
+            Evidence(
+                each["statistic"],
+                each["parameter"],
+                int(each["step"]),
+                number(each["value"]),
+                number(each["limit"]),
+            )
             for each in data["evidence"]
         ),
         cause=message_from_json(data["cause"]),
@@ -76,31 +94,50 @@ def finding_from_json(data: Any) -> Finding:
 
 
 def is_later_version(new: Finding, old: Finding) -> bool:
-    """Whether `new` is `old`, grown: the same rule, optimizer and first step, and parameters in common.
+    """Whether `new` is `old`, grown: the same rule, optimizer and first step, and parameters in
+    common.
 
-    The last step, the evidence, the severity and the rest of the parameters may have changed. Two causes of one rule that begin at one
-    step in different parameters stay two findings.
+    The last step, the evidence, the severity and the rest of the parameters may have changed. Two
+    causes of one rule that begin at one step in different parameters stay two findings.
     """
-    same_location = (new.code, new.optimizer, new.first_step) == (old.code, old.optimizer, old.first_step)
-    return same_location and (new.parameters == old.parameters or not set(new.parameters).isdisjoint(old.parameters))
+    same_location = (new.code, new.optimizer, new.first_step) == (
+        old.code,
+        old.optimizer,
+        old.first_step,
+    )
+    return same_location and (
+        new.parameters == old.parameters or not set(new.parameters).isdisjoint(old.parameters)
+    )
 
 
 def current_findings(versions: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The last version of each, in the order in which they were first found; one that joins several takes the place of the first."""
+    """The last version of each, in the order in which they were first found; one that joins
+    several takes the place of the first.
+    """
     current: list[Finding] = []
     for new in versions:
-        position = next((index for index, old in enumerate(current) if is_later_version(new, old)), len(current))
-        current = [*current[:position], new, *(old for old in current[position:] if not is_later_version(new, old))]
+        position = next(
+            (index for index, old in enumerate(current) if is_later_version(new, old)), len(current)
+        )
+        current = [
+            *current[:position],
+            new,
+            *(old for old in current[position:] if not is_later_version(new, old)),
+        ]
     return tuple(current)
 
 
 def finding_line_from_json(data: Any) -> Finding | tuple[Finding, ...]:
     """A line of `findings.jsonl`: a finding of the running rules, or the concluding list."""
-    return tuple(map(finding_from_json, data["final"])) if "final" in data else finding_from_json(data)
+    return (
+        tuple(map(finding_from_json, data["final"])) if "final" in data else finding_from_json(data)
+    )
 
 
 def findings_from_lines(lines: Sequence[Finding | tuple[Finding, ...]]) -> tuple[Finding, ...]:
-    """The findings of a record: those of the last concluding list, or else what was found while it ran."""
+    """The findings of a record: those of the last concluding list, or else what was found while
+    it ran.
+    """
     concluded: tuple[Finding, ...] = ()
     found: list[Finding] = []
     for line in lines:

@@ -1,7 +1,9 @@
-"""What a run directory holds: names, dtypes, and how a number is brought into the dtype it is kept in.
+"""What a run directory holds: names, dtypes, and how a number is brought into the dtype it is kept
+in.
 
-Every file but the JSON ones is rows of little-endian numbers without a header, so that NumPy alone reads it and a file cut at any byte
-loses its last rows only. `steps.bin` is written last of each batch: a row counts once its step is there.
+Every file but the JSON ones is rows of little-endian numbers without a header, so that NumPy alone
+reads it and a file cut at any byte loses its last rows only. `steps.bin` is written last of each
+batch: a row counts once its step is there.
 """
 
 from __future__ import annotations
@@ -59,11 +61,13 @@ ENTRY_DTYPES: dict[str, np.dtype[Any]] = {
     PAIR_ENDS: np.dtype("<i8"),
     ELEMENTS: np.dtype("<f8"),
 }
-ENDS = {EVENTS: EVENT_ENDS, RANKS: RANK_ENDS, PAIRS: PAIR_ENDS}  # files with any number of entries a row, and where each row's end
+# files with any number of entries a row, and where each row's end
+ENDS = {EVENTS: EVENT_ENDS, RANKS: RANK_ENDS, PAIRS: PAIR_ENDS}
 
 _SUFFIXES = {"f8": "f64", "f4": "f32", "u4": "u32", "u1": "u8", "i8": "i64"}
 
-_FLOAT32_SMALLEST = np.array(1, "<u4").view("<f4")[()]  # by its bits: np.finfo warns where denormals are flushed
+# by its bits: np.finfo warns where denormals are flushed
+_FLOAT32_SMALLEST = np.array(1, "<u4").view("<f4")[()]
 
 
 def segment_path(run: Path, index: int) -> Path:
@@ -77,10 +81,12 @@ def statistic_file(statistic: Statistic) -> str:
 
 
 def recorded(values: AnyArray, dtype: str) -> AnyArray:
-    """The values in the dtype they are kept in, of the same kind: finite stays finite, and what is not zero does not become zero.
+    """The values in the dtype they are kept in, of the same kind: finite stays finite, and what is
+    not zero does not become zero.
 
-    A finite float that float32 cannot hold becomes its largest or smallest finite non-zero value of the same sign. Unsigned integers
-    saturate at both ends; NaN, which is a count of something not measured, becomes 0 there.
+    A finite float that float32 cannot hold becomes its largest or smallest finite non-zero value of
+    the same sign. Unsigned integers saturate at both ends; NaN, which is a count of something not
+    measured, becomes 0 there.
     """
     target = np.dtype(dtype)
     if values.dtype == target:
@@ -106,12 +112,15 @@ def raw(values: AnyArray) -> memoryview:
 
 def _as_unsigned(values: AnyArray, target: np.dtype[np.generic]) -> AnyArray:
     if values.dtype.kind == "f":
-        values = np.rint(np.where(np.isnan(values), 0, values).astype(np.float64))  # float32 has no 2^32 - 1
+        # float32 has no 2^32 - 1
+        values = np.rint(np.where(np.isnan(values), 0, values).astype(np.float64))
     return np.clip(values, 0, np.iinfo(target.str).max).astype(target)
 
 
 def num_whole_rows(path: Path, dtype: np.dtype[np.generic], width: int = 1) -> tuple[int, bool]:
-    """How many whole rows of `width` numbers the file holds, and whether a part of one follows; a missing file holds none."""
+    """How many whole rows of `width` numbers the file holds, and whether a part of one follows;
+    a missing file holds none.
+    """
     try:
         size = path.stat().st_size
     except FileNotFoundError:
@@ -120,7 +129,9 @@ def num_whole_rows(path: Path, dtype: np.dtype[np.generic], width: int = 1) -> t
     return whole, rest > 0
 
 
-def read_rows(path: Path, dtype: np.dtype[np.generic], start: int, stop: int, *shape: int) -> npt.NDArray[Any]:
+def read_rows(
+    path: Path, dtype: np.dtype[np.generic], start: int, stop: int, *shape: int
+) -> npt.NDArray[Any]:
     """Rows `start` to `stop` of a file whose rows have this shape  # (stop - start, *shape)."""
     width = math.prod(shape)
     num = (stop - start) * width

@@ -1,6 +1,8 @@
-"""A writer that takes its directory only when there is something to write: of several processes, the one that trains records.
+"""A writer that takes its directory only when there is something to write: of several processes,
+the one that trains records.
 
-Where several train on their own, the first takes the directory and each other one a directory beside it.
+Where several train on their own, the first takes the directory and each other one a directory
+beside it.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ from seismograd.schema import Block, Fact, Finding, Note
 
 
 class LazyWriter:
-    """A sink that makes a `Writer` with the first iteration, or at the end when nobody else has made one there.
+    """A sink that makes a `Writer` with the first iteration, or at the end when nobody else has
+    made one there.
 
     Args:
         path: the directory of the run.
-        make: makes the writer in a directory; what it raises goes on to the caller, unless another process has taken that directory.
-        leave: at the end without an iteration, leave the directory to another process even when nobody has taken it.
+        make: makes the writer in a directory; what it raises goes on to the caller, unless another
+            process has taken that directory.
+        leave: at the end without an iteration, leave the directory to another process even when
+            nobody has taken it.
     """
 
     def __init__(self, path: Path, make: Callable[[Path], Writer], leave: bool = False) -> None:
@@ -95,7 +100,9 @@ class LazyWriter:
 
 
 def path_of_process(path: Path, number: int) -> Path:
-    """The directory of the second, third, ... process that trains on its own in a run that is recorded at `path`."""
+    """The directory of the second, third, ... process that trains on its own in a run that is
+    recorded at `path`.
+    """
     return path.with_name(f"{path.name}-process-{number}")
 
 

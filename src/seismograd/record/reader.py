@@ -14,6 +14,7 @@ import numpy.typing as npt
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
+from seismograd.record.compatibility import read_end, read_meta
 from seismograd.record.documents import (
     EndCounts,
     fact_from_json,
@@ -23,12 +24,11 @@ from seismograd.record.documents import (
 )
 from seismograd.record.entry_files import EntryFiles
 from seismograd.record.finding_json import finding_line_from_json, findings_from_lines
-from seismograd.record.row_reader import RowReader
-from seismograd.record.compatibility import read_end, read_meta
 from seismograd.record.pyramid.pyramid_levels import PyramidLevels
+from seismograd.record.recovery import intact_part, read_lines, torn_message
 from seismograd.record.replay import Replay
+from seismograd.record.row_reader import RowReader
 from seismograd.record.segment import Segment
-from seismograd.record.recovery import read_lines, torn_message, intact_part
 from seismograd.schema import (
     Block,
     Fact,
@@ -54,7 +54,8 @@ _LINE_PARSERS: dict[str, Callable[[Any], Any]] = {
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
-    """Open the run in this directory: all that was whole at this moment. A run that is still written can be opened again for more.
+    """Open the run in this directory: all that was whole at this moment. A run that is still
+    written can be opened again for more.
 
     Raises:
         SeismogradError: there is no run, its `meta.json` is torn, or a newer seismograd wrote it.
@@ -65,8 +66,9 @@ def open_run(path: str | os.PathLike[str]) -> Run:
 class Run:
     """A recorded run: T iterations of P parameters, as it was when it was opened.
 
-    A user's "step" is a row: `steps["iteration"]` has its number, which the row number equals unless steps were left out. Columns are
-    `parameters`, the union of all that the run ever had; where a parameter was not there, its state is NOT_MEASURED and its numbers NaN.
+    A user's "step" is a row: `steps["iteration"]` has its number, which the row number equals
+    unless steps were left out. Columns are `parameters`, the union of all that the run ever had;
+    where a parameter was not there, its state is NOT_MEASURED and its numbers NaN.
 
     >>> import seismograd
     >>> run = seismograd.open_run("runs/20260102T030405Z-train")
@@ -94,12 +96,16 @@ class Run:
         self._end, self._end_is_torn = read_end(path)
         counted = self._end or EndCounts(0, {})
         self._whole = intact_part(self._entries, meta.statistics, counted.num_rows)
-        self._lines = {name: read_lines(path / name, parse, counted.num_lines.get(name, 0)) for name, parse in _LINE_PARSERS.items()}
+        self._lines = {
+            name: read_lines(path / name, parse, counted.num_lines.get(name, 0))
+            for name, parse in _LINE_PARSERS.items()
+        }
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "not ended"
         return (
-            f"<Run {self.path}: {self.info.script}, steps: {self._whole.num_rows}, parameters: {len(self.parameters)}, "
+            f"<Run {self.path}: {self.info.script}, steps: {self._whole.num_rows}, parameters: "
+            f"{len(self.parameters)}, "
             f"findings: {len(self.findings)}, {state}>"
         )
 
@@ -123,15 +129,21 @@ class Run:
 
     @cached_property
     def levels(self) -> PyramidLevels:
-        """Any stretch of the run, summed up in as many columns as one wants, from a bounded number of bytes."""
+        """Any stretch of the run, summed up in as many columns as one wants, from a bounded
+        number of bytes.
+        """
         path = self.path if self._has_levels else None
-        return PyramidLevels(path, self._entries, self._whole, self._by_name, self._columns, len(self.parameters))
+        return PyramidLevels(
+            path, self._entries, self._whole, self._by_name, self._columns, len(self.parameters)
+        )
 
     @cached_property
     def row_reader(self) -> RowReader:
         """Single rows and short stretches, read without the rest of the run."""
         sites, optimizers = self._lines[layout.SITES].values, self._lines[layout.OPTIMIZERS].values
-        return RowReader(self._entries, self._whole, self.statistics, self._columns, sites, optimizers)
+        return RowReader(
+            self._entries, self._whole, self.statistics, self._columns, sites, optimizers
+        )
 
     @cached_property
     def steps(self) -> npt.NDArray[Any]:
@@ -147,16 +159,21 @@ class Run:
         return states
 
     def series(self, name: str) -> FloatArray:
-        """A statistic of every iteration; NaN where it was not measured or there was no gradient  # (T, P).
+        """A statistic of every iteration; NaN where it was not measured or there was no gradient  #
+        (T, P).
 
-        A non-finite gradient has the number that was measured, NaN or infinite. A sampled statistic is NaN between its samples.
+        A non-finite gradient has the number that was measured, NaN or infinite. A sampled statistic
+        is NaN between its samples.
 
         Raises:
             SeismogradError: there is no such statistic, or it has several numbers per parameter.
         """
         statistic = self._statistic(name)
         if statistic.width > 1:
-            raise SeismogradError(say("{name} has several numbers per parameter", name=name), say("samples() reads it"))
+            raise SeismogradError(
+                say("{name} has several numbers per parameter", name=name),
+                say("samples() reads it"),
+            )
         series = np.full((self._whole.num_rows, len(self.parameters)), np.nan)
         if statistic.sampled:
             rows, values = self.samples(name)
@@ -169,14 +186,17 @@ class Run:
         return series
 
     def samples(self, name: str) -> tuple[IntArray, FloatArray]:
-        """A sampled statistic: the rows it was measured in  # (S,), and its numbers, NaN as in `series`  # (S, P) or (S, P, W).
+        """A sampled statistic: the rows it was measured in  # (S,), and its numbers, NaN as in
+        `series`  # (S, P) or (S, P, W).
 
         Raises:
             SeismogradError: there is no such statistic, or it is measured in every iteration.
         """
         statistic = self._statistic(name)
         if not statistic.sampled:
-            raise SeismogradError(say("{name} is measured in every step", name=name), say("series() reads it"))
+            raise SeismogradError(
+                say("{name} is measured in every step", name=name), say("series() reads it")
+            )
         all_rows = [np.empty(0, np.int64)]
         all_values = [np.empty((0, len(self.parameters), statistic.width))]
         for segment, _, stop in self._whole.spans():
@@ -200,22 +220,30 @@ class Run:
 
     @cached_property
     def ranks(self) -> npt.NDArray[Any]:
-        """What is known of each of several processes that trained together, RANK_DTYPE; empty for a single one."""
+        """What is known of each of several processes that trained together, RANK_DTYPE; empty
+        for a single one.
+        """
         return self._entries.read(layout.RANKS, 0, self._whole.num_entries[layout.RANKS])
 
     @cached_property
     def pairs(self) -> npt.NDArray[Any]:
-        """How the gradients of two losses compare, PAIR_DTYPE; empty where they were not compared."""
+        """How the gradients of two losses compare, PAIR_DTYPE; empty where they were not
+        compared.
+        """
         return self._entries.read(layout.PAIRS, 0, self._whole.num_entries[layout.PAIRS])
 
     @property
     def elements(self) -> tuple[tuple[str, ...], FloatArray]:
-        """The names of the single scalars that were asked for  # (E,), and their gradients, NaN: not measured  # (T, E)."""
+        """The names of the single scalars that were asked for  # (E,), and their gradients, NaN:
+        not measured  # (T, E).
+        """
         return self.info.elements, self._entries.elements(0, self._whole.num_rows)
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """What the rules found while the run went on; of one that `is_concluded`, their final list."""
+        """What the rules found while the run went on; of one that `is_concluded`, their final
+        list.
+        """
         return findings_from_lines(self._lines[layout.FINDINGS].values)
 
     @property
@@ -236,7 +264,9 @@ class Run:
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
-        """The places in the user's code that events point to; `?` for those that a torn file lost."""
+        """The places in the user's code that events point to; `?` for those that a torn file
+        lost.
+        """
         known = self._lines[layout.SITES].values
         return (*known, *[Site("?", 0, "?")] * (self._num_pointed_to("site") - len(known)))
 
@@ -244,23 +274,34 @@ class Run:
     def optimizers(self) -> tuple[Optimizer, ...]:
         """The optimizers that stepped; `?` for those that a torn file lost."""
         known = self._lines[layout.OPTIMIZERS].values
-        return (*known, *(Optimizer(index, "?", "?") for index in range(len(known), self._num_pointed_to("optimizer"))))
+        return (
+            *known,
+            *(
+                Optimizer(index, "?", "?")
+                for index in range(len(known), self._num_pointed_to("optimizer"))
+            ),
+        )
 
     @cached_property
     def torn(self) -> Message | None:
         """What of the run was begun and is not whole, and so left out; `None` when nothing was."""
         files = [name for name, lines in self._lines.items() if lines.torn]
-        if not self.ended:  # an end has counted the lines; without one they may be fewer than the events know of
+        # an end has counted the lines; without one they may be fewer than the events know of
+        if not self.ended:
             files += [layout.SITES] * (len(self.sites) > len(self._lines[layout.SITES].values))
-            files += [layout.OPTIMIZERS] * (len(self.optimizers) > len(self._lines[layout.OPTIMIZERS].values))
+            files += [layout.OPTIMIZERS] * (
+                len(self.optimizers) > len(self._lines[layout.OPTIMIZERS].values)
+            )
         if self._end_is_torn:
             files.append(layout.END)
         return torn_message(self._whole, sorted(set(files)))
 
     def blocks(self, size: int = 1024, start: int = 0, stop: int | None = None) -> Iterator[Block]:
-        """Rows `start` to `stop` (default: all) in blocks of up to `size`, as rules and sinks saw them while the run went on.
+        """Rows `start` to `stop` (default: all) in blocks of up to `size`, as rules and sinks saw
+        them while the run went on.
 
-        A block never spans two sets of parameters; its parameters are those of its iterations, not the union.
+        A block never spans two sets of parameters; its parameters are those of its iterations, not
+        the union.
         """
         start, stop, _ = slice(start, stop).indices(self._whole.num_rows)
         replay = Replay(self._entries, self._whole, self.statistics, self.sites, self.optimizers)
@@ -268,7 +309,10 @@ class Run:
 
     def _statistic(self, name: str) -> Statistic:
         if name not in self._by_name:
-            raise SeismogradError(say("this run has no statistic {name}", name=name), say("it has {names}", names=", ".join(self._by_name)))
+            raise SeismogradError(
+                say("this run has no statistic {name}", name=name),
+                say("it has {names}", names=", ".join(self._by_name)),
+            )
         return self._by_name[name]
 
     def _columns(self, segment: Segment) -> list[int]:

@@ -1,7 +1,7 @@
 """How far a run is whole: what a killed process left half written is found here and left out.
 
-A row counts when all of it is there, in every file. Rows are dropped from the first that is not, so what is read is always a beginning of
-what was written.
+A row counts when all of it is there, in every file. Rows are dropped from the first that is not, so
+what is read is always a beginning of what was written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ _CHUNK = 65536  # rows
 
 @dataclass(frozen=True, slots=True)
 class IntactPart:
-    """The whole part of a run: its rows, the entries of files with any number a row, the segments. `num_lost` rows more were begun."""
+    """The whole part of a run: its rows, the entries of files with any number a row, the
+    segments. `num_lost` rows more were begun.
+    """
 
     num_rows: int
     num_entries: Mapping[str, int]
@@ -47,10 +49,18 @@ class IntactLines:
     torn: bool
 
 
-def intact_part(entries: EntryFiles, statistics: Mapping[str, Statistic], num_expected: int) -> IntactPart:
-    """The whole part of a run; `num_expected` is the number of rows that an orderly end counted, 0 without one."""
-    # Steps first: a writer at work appends them last, so the others are at least as far when they are looked at.
-    counts = [entries.count(layout.STEPS), *(entries.count(layout.ENDS[name]) for name in entries.lists())]
+def intact_part(
+    entries: EntryFiles, statistics: Mapping[str, Statistic], num_expected: int
+) -> IntactPart:
+    """The whole part of a run; `num_expected` is the number of rows that an orderly end counted,
+    0 without one.
+    """
+    # Steps first: a writer at work appends them last, so the others are at least as far when they
+    # are looked at.
+    counts = [
+        entries.count(layout.STEPS),
+        *(entries.count(layout.ENDS[name]) for name in entries.lists()),
+    ]
     if entries.num_elements:
         counts.append(entries.count(layout.ELEMENTS))
     num_rows = min(whole for whole, _ in counts)
@@ -61,7 +71,9 @@ def intact_part(entries: EntryFiles, statistics: Mapping[str, Statistic], num_ex
         num_whole, num_begun_entries[name] = entries.count(name)
         num_rows = _rows_with_entries(entries, name, num_rows, num_whole)
     segments = tuple(_segments(entries.path, statistics))
-    num_begun = max([num_begun, *(segment.info.first_row + segment.num_rows()[1] for segment in segments)])
+    num_begun = max(
+        [num_begun, *(segment.info.first_row + segment.num_rows()[1] for segment in segments)]
+    )
     num_rows = _rows_in_segments(entries, segments, num_rows)
 
     num_entries = {name: int(entries.ends(name, num_rows - 1, num_rows)[0]) for name in layout.ENDS}
@@ -75,7 +87,9 @@ def intact_part(entries: EntryFiles, statistics: Mapping[str, Statistic], num_ex
 
 
 def read_lines(path: Path, parse: Callable[[Any], Any], num_expected: int) -> IntactLines:
-    """The lines of a file, as `parse` makes values of them, up to the first that is not whole; a missing file has none."""
+    """The lines of a file, as `parse` makes values of them, up to the first that is not whole; a
+    missing file has none.
+    """
     try:
         *whole, rest = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -124,7 +138,9 @@ def _rows_in_segments(entries: EntryFiles, segments: tuple[Segment, ...], num_ro
 
 
 def _first_lost_sample(entries: EntryFiles, segment: Segment, end: int) -> int:
-    """The first row before `end` that was sampled and whose sample is not there; `end` when there is none."""
+    """The first row before `end` that was sampled and whose sample is not there; `end` when
+    there is none.
+    """
     held = segment.sample_rows(end)
     start = int(held[-1]) + 1 if len(held) else segment.info.first_row
     for chunk in range(start, end, _CHUNK):
@@ -136,21 +152,27 @@ def _first_lost_sample(entries: EntryFiles, segment: Segment, end: int) -> int:
 
 
 def torn_message(whole: IntactPart, files: Sequence[str]) -> Message | None:
-    """What was begun and left out, in words; `files` are those of which only a beginning is left."""
+    """What was begun and left out, in words; `files` are those of which only a beginning is
+    left.
+    """
     names = ", ".join(files)
     if whole.num_lost and files:
         return say(
-            "{rows} steps are whole; at least {lost} more and the end of {files} were cut off (killed while writing, or still writing)",
+            "{rows} steps are whole; at least {lost} more and the end of {files} were cut off "
+            "(killed while writing, or still writing)",
             rows=whole.num_rows,
             lost=whole.num_lost,
             files=names,
         )
     if whole.num_lost:
         return say(
-            "{rows} steps are whole; at least {lost} more were cut off (killed while writing, or still writing)",
+            "{rows} steps are whole; at least {lost} more were cut off (killed while writing, or "
+            "still writing)",
             rows=whole.num_rows,
             lost=whole.num_lost,
         )
     if files:
-        return say("the end of {files} was cut off (killed while writing, or still writing)", files=names)
+        return say(
+            "the end of {files} was cut off (killed while writing, or still writing)", files=names
+        )
     return None

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from seismograd.record import layout
-from seismograd.record.no_samples import no_samples
 from seismograd.record.entry_files import EntryFiles
-from seismograd.record.segment import Segment
+from seismograd.record.no_samples import no_samples
 from seismograd.record.recovery import IntactPart
+from seismograd.record.segment import Segment
 from seismograd.schema import AnyArray, Block, IntArray, Optimizer, Site, Statistic
 
 _CHUNK_BYTES = 16 * 2**20  # read at once, however small the blocks are
@@ -31,14 +31,18 @@ class Replay:
         """Rows `start` to `stop` in blocks of up to `size`, none of which spans two segments."""
         for segment, first, end in self.whole.spans():
             span_start, span_stop = max(first, start), min(end, stop)
-            row_bytes = sum(np.dtype(each.dtype).itemsize for each in self.statistics if not each.sampled) * segment.num_parameters
+            row_bytes = (
+                sum(np.dtype(each.dtype).itemsize for each in self.statistics if not each.sampled)
+                * segment.num_parameters
+            )
             chunk = size * max(1, _CHUNK_BYTES // (max(row_bytes, 1) * size))
             for row in range(span_start, span_stop, chunk):
                 yield from self._pieces(segment, row, min(row + chunk, span_stop), size)
 
     def _pieces(self, segment: Segment, start: int, stop: int, size: int) -> Iterator[Block]:
         chunk = self._read(segment, start, stop)
-        ends = {name: self.entries.ends(name, start - 1, stop) for name in layout.ENDS}  # with the one before
+        # with the one before
+        ends = {name: self.entries.ends(name, start - 1, stop) for name in layout.ENDS}
         for row in range(0, stop - start, size):
             yield _piece(chunk, row, min(row + size, stop - start), ends)
 
@@ -51,9 +55,15 @@ class Replay:
             parameters=segment.info.parameters,
             steps=self.entries.read(layout.STEPS, start, stop),
             state=segment.state(start - first, stop - first),
-            values={name: segment.values(name, start - first, stop - first) for name in segment.info.statistics},
+            values={
+                name: segment.values(name, start - first, stop - first)
+                for name in segment.info.statistics
+            },
             sample_rows=sample_rows[from_sample:to_sample] - start,
-            samples={each.name: segment.values(each.name, from_sample, to_sample) for each in segment.sampled()},
+            samples={
+                each.name: segment.values(each.name, from_sample, to_sample)
+                for each in segment.sampled()
+            },
             events=self._listed(layout.EVENTS, start, stop),
             elements=self.entries.elements(start, stop),
             sites=self.sites,
@@ -68,7 +78,9 @@ class Replay:
 
 
 def _piece(block: Block, start: int, stop: int, ends: Mapping[str, IntArray]) -> Block:
-    """Rows `start` to `stop` of a block whose row r has the entries of the run from ends[r] to ends[r + 1]."""
+    """Rows `start` to `stop` of a block whose row r has the entries of the run from ends[r] to
+    ends[r + 1].
+    """
     from_sample, to_sample = np.searchsorted(block.sample_rows, (start, stop)).tolist()
     return Block(
         parameters=block.parameters,

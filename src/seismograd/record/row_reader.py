@@ -9,9 +9,9 @@ import numpy as np
 
 from seismograd.record import layout
 from seismograd.record.entry_files import EntryFiles
+from seismograd.record.recovery import IntactPart
 from seismograd.record.replay import Replay
 from seismograd.record.segment import Segment
-from seismograd.record.recovery import IntactPart
 from seismograd.schema import (
     AnyArray,
     Block,
@@ -28,7 +28,9 @@ _CHUNK = 2**18  # steps
 
 @dataclass(frozen=True)
 class RowReader:
-    """What lies near a row. `columns` gives a segment's places among the run's parameters; `sites` may be fewer than events point to."""
+    """What lies near a row. `columns` gives a segment's places among the run's parameters;
+    `sites` may be fewer than events point to.
+    """
 
     entries: EntryFiles
     whole: IntactPart
@@ -43,7 +45,9 @@ class RowReader:
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """These rows, in one block for each set of parameters."""
-        return Replay(self.entries, self.whole, self.statistics, self.sites, self.optimizers).blocks(max(1, stop - start), start, stop)
+        return Replay(
+            self.entries, self.whole, self.statistics, self.sites, self.optimizers
+        ).blocks(max(1, stop - start), start, stop)
 
     def row_of(self, iteration: int) -> int:
         """The last row that is not after this iteration; 0 when all are."""
@@ -66,7 +70,9 @@ class RowReader:
         return np.concatenate(found)
 
     def samples(self, name: str, rows: IntArray, positions: Sequence[int]) -> FloatArray:
-        """A sampled statistic at sampled rows of some parameters of the run; NaN: no gradient or not measured  # (S, P) or (S, P, W)."""
+        """A sampled statistic at sampled rows of some parameters of the run; NaN: no gradient or
+        not measured  # (S, P) or (S, P, W).
+        """
         statistic = next(each for each in self.statistics if each.name == name)
         shape = (len(rows), len(positions), statistic.width)[: 2 + (statistic.width > 1)]
         values = np.full(shape, np.nan)
@@ -75,7 +81,11 @@ class RowReader:
             if not len(inside) or statistic not in segment.sampled():
                 continue
             place_of = {position: column for column, position in enumerate(self.columns(segment))}
-            there = [(at, place_of[position]) for at, position in enumerate(positions) if position in place_of]
+            there = [
+                (at, place_of[position])
+                for at, position in enumerate(positions)
+                if position in place_of
+            ]
             at, columns = [at for at, _ in there], [column for _, column in there]
             if not columns:
                 continue
@@ -83,19 +93,24 @@ class RowReader:
             file = segment.path / layout.statistic_file(statistic)
             first_column, last_column = min(columns), max(columns)
             width = np.dtype(statistic.dtype).itemsize * statistic.width
-            with file.open("rb", buffering=0) as held:  # a memory map would keep other threads waiting for the disk
+            # a memory map would keep other threads waiting for the disk
+            with file.open("rb", buffering=0) as held:
                 for index in inside:
                     sample = int(np.searchsorted(sampled, int(rows[index])))
                     held.seek((sample * segment.num_parameters + first_column) * width)
                     data = held.read((last_column + 1 - first_column) * width)
                     numbers: AnyArray = np.frombuffer(data, statistic.dtype).reshape(-1, *shape[2:])
                     row = numbers[np.array(columns) - first_column].astype(np.float64)
-                    state = segment.state(int(rows[index]) - first, int(rows[index]) - first + 1)[0][columns]
+                    state = segment.state(int(rows[index]) - first, int(rows[index]) - first + 1)[
+                        0
+                    ][columns]
                     row[state <= State.ABSENT] = np.nan
                     values[index, at] = row
         return values
 
     def elements(self, start: int, stop: int) -> Iterator[tuple[int, FloatArray]]:
-        """The single scalars of these rows, chunk by chunk: the first row of the chunk and the numbers  # (rows, E)."""
+        """The single scalars of these rows, chunk by chunk: the first row of the chunk and the
+        numbers  # (rows, E).
+        """
         for row in range(start, stop, _CHUNK):
             yield row, self.entries.elements(row, min(row + _CHUNK, stop))

@@ -22,9 +22,10 @@ QUIET_S = 60.0  # a run that has not ended and wrote nothing for so long is no l
 class RunSummary:
     """What a list of runs says of one.
 
-    `idle_s` is the time in seconds since something was last written to it: a run that has not ended and is quiet was killed.
-    `num_findings` counts by severity what was found while it ran. `problem` says why a run cannot be read; the rest is then empty. `torn`
-    says what was begun and is not whole: of a run that has ended it was lost since.
+    `idle_s` is the time in seconds since something was last written to it: a run that has not ended
+    and is quiet was killed. `num_findings` counts by severity what was found while it ran.
+    `problem` says why a run cannot be read; the rest is then empty. `torn` says what was begun and
+    is not whole: of a run that has ended it was lost since.
     """
 
     path: Path
@@ -52,10 +53,19 @@ def list_runs(directory: str | os.PathLike[str]) -> tuple[RunSummary, ...]:
         paths = sorted(path for path in Path(directory).iterdir() if is_run(path))
     except OSError as error:
         raise SeismogradError(
-            say("{path} cannot be read: {reason}", path=str(directory), reason=error.strerror or str(error)),
-            say("`seismograd run` writes to runs/ where it is started; name another directory if yours is elsewhere"),
+            say(
+                "{path} cannot be read: {reason}",
+                path=str(directory),
+                reason=error.strerror or str(error),
+            ),
+            say(
+                "`seismograd run` writes to runs/ where it is started; name another directory if "
+                "yours is elsewhere"
+            ),
         ) from error
-    return tuple(sorted((_summary(path) for path in paths), key=lambda run: (run.created_utc, run.path)))
+    return tuple(
+        sorted((_summary(path) for path in paths), key=lambda run: (run.created_utc, run.path))
+    )
 
 
 def _summary(path: Path) -> RunSummary:
@@ -65,7 +75,16 @@ def _summary(path: Path) -> RunSummary:
     except SeismogradError as error:
         return RunSummary(path, "", "", 0, False, quiet, {}, error.message)
     found = Counter(finding.severity for finding in run.findings)
-    return RunSummary(path, run.info.script, run.info.created_utc, len(run.steps), run.ended, quiet, found, torn=run.torn)
+    return RunSummary(
+        path,
+        run.info.script,
+        run.info.created_utc,
+        len(run.steps),
+        run.ended,
+        quiet,
+        found,
+        torn=run.torn,
+    )
 
 
 def is_going_on(path: Path) -> bool:
@@ -75,5 +94,9 @@ def is_going_on(path: Path) -> bool:
 
 def idle_s(path: Path) -> float:
     """Seconds since something was last written to a run."""
-    written = [(path / name).stat().st_mtime for name in (layout.STEPS, layout.META, *layout.LINE_FILES) if (path / name).exists()]
+    written = [
+        (path / name).stat().st_mtime
+        for name in (layout.STEPS, layout.META, *layout.LINE_FILES)
+        if (path / name).exists()
+    ]
     return max(0.0, time.time() - max(written, default=0.0))  # none: it was removed

@@ -1,4 +1,6 @@
-"""Where a run goes: a new directory, or an empty one that the user named. Loads no NumPy: it runs before the user's script."""
+"""Where a run goes: a new directory, or an empty one that the user named. Loads no NumPy: it
+runs before the user's script.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ def create_run_directory(out: Path | None, script: str) -> Path:
     """Create the directory of a new run and make sure that it can be written to.
 
     Args:
-        out: the directory; it may exist when it is empty. `None`: `runs/<UTC time>-<script name>` here, numbered when that exists.
+        out: the directory; it may exist when it is empty. `None`: `runs/<UTC time>-<script name>`
+            here, numbered when that exists.
         script: the script or module that is run, for the name.
 
     Returns:
@@ -33,7 +36,12 @@ def create_run_directory(out: Path | None, script: str) -> Path:
         _probe(path)
     except OSError as error:
         raise SeismogradError(
-            say("cannot write a run to {path}: {reason}", path=str(path), reason=error.strerror or str(error)), _elsewhere()
+            say(
+                "cannot write a run to {path}: {reason}",
+                path=str(path),
+                reason=error.strerror or str(error),
+            ),
+            _elsewhere(),
         ) from error
     return path
 
@@ -54,10 +62,14 @@ def _new_directory(runs: Path, script: str) -> Path:
 
 def _empty_directory(path: Path) -> Path:
     if path.exists() and not path.is_dir():
-        raise SeismogradError(say("{path} is a file, not a directory", path=str(path)), _elsewhere())
+        raise SeismogradError(
+            say("{path} is a file, not a directory", path=str(path)), _elsewhere()
+        )
     path.mkdir(parents=True, exist_ok=True)
     if any(path.iterdir()):
-        raise SeismogradError(say("{path} is not empty: nothing there is overwritten", path=str(path)), _elsewhere())
+        raise SeismogradError(
+            say("{path} is not empty: nothing there is overwritten", path=str(path)), _elsewhere()
+        )
     return path
 
 
@@ -67,7 +79,9 @@ def _script_name(script: str) -> str:
 
 
 def _probe(path: Path) -> None:
-    """Write and remove a file: permissions alone do not tell of a full disk, a quota or a read-only mount."""
+    """Write and remove a file: permissions alone do not tell of a full disk, a quota or a
+    read-only mount.
+    """
     probe = path / ".probe"
     try:
         probe.write_bytes(bytes(_PROBE_BYTES))

@@ -19,7 +19,9 @@ _STATE = np.dtype("u1")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment on disk; rows are counted from its own first one. `statistics` are the run's that this segment has files of."""
+    """A segment on disk; rows are counted from its own first one. `statistics` are the run's
+    that this segment has files of.
+    """
 
     path: Path
     info: SegmentInfo
@@ -32,46 +34,73 @@ class Segment:
 
     def state(self, start: int, stop: int) -> StateArray:
         """States of rows `start` to `stop`  # (rows, P)."""
-        return layout.read_rows(self.path / layout.STATE, _STATE, start, stop, self.num_parameters).astype(np.uint8, copy=False)
+        return layout.read_rows(
+            self.path / layout.STATE, _STATE, start, stop, self.num_parameters
+        ).astype(np.uint8, copy=False)
 
     def values(self, name: str, start: int, stop: int) -> AnyArray:
-        """A statistic in its own dtype: of rows, or of samples for a sampled one  # (rows, P) or (rows, P, W)."""
+        """A statistic in its own dtype: of rows, or of samples for a sampled one  # (rows, P) or
+        (rows, P, W).
+        """
         statistic = self.statistics[name]
         shape = (self.num_parameters, statistic.width)[: 1 if statistic.width == 1 else 2]
-        return layout.read_rows(self.path / layout.statistic_file(statistic), np.dtype(statistic.dtype), start, stop, *shape)
+        return layout.read_rows(
+            self.path / layout.statistic_file(statistic),
+            np.dtype(statistic.dtype),
+            start,
+            stop,
+            *shape,
+        )
 
     def sample_rows(self, stop: int) -> IntArray:
         """Row numbers in the run of the whole samples before row `stop`  # (S,)."""
-        rows = layout.read_rows(self.path / layout.SAMPLE_ROWS, _INDEX, 0, self.num_samples()).astype(np.int64, copy=False)
+        rows = layout.read_rows(
+            self.path / layout.SAMPLE_ROWS, _INDEX, 0, self.num_samples()
+        ).astype(np.int64, copy=False)
         return rows[rows < stop]
 
     def num_rows(self) -> tuple[int | None, int]:
-        """Rows that are whole in every file of rows, and rows begun in any; `None` where without parameters there is nothing to count."""
+        """Rows that are whole in every file of rows, and rows begun in any; `None` where without
+        parameters there is nothing to count.
+        """
         if not self.num_parameters:
             return None, 0
         counts = [layout.num_whole_rows(self.path / layout.STATE, _STATE, self.num_parameters)]
         for name in self.info.statistics:
             statistic = self.statistics[name]
             path = self.path / layout.statistic_file(statistic)
-            counts.append(layout.num_whole_rows(path, np.dtype(statistic.dtype), self.num_parameters * statistic.width))
+            counts.append(
+                layout.num_whole_rows(
+                    path, np.dtype(statistic.dtype), self.num_parameters * statistic.width
+                )
+            )
         return min(whole for whole, _ in counts), max(whole + rest for whole, rest in counts)
 
     def num_samples(self) -> int:
         """Samples that are whole in every file of sampled statistics."""
         counts = [layout.num_whole_rows(self.path / layout.SAMPLE_ROWS, _INDEX)[0]]
         for statistic in self.sampled():
-            path, width = self.path / layout.statistic_file(statistic), self.num_parameters * statistic.width
+            path, width = (
+                self.path / layout.statistic_file(statistic),
+                self.num_parameters * statistic.width,
+            )
             if width:
                 counts.append(layout.num_whole_rows(path, np.dtype(statistic.dtype), width)[0])
         return min(counts)
 
     def sampled(self) -> list[Statistic]:
         """The sampled statistics that this segment has."""
-        return [each for each in self.statistics.values() if each.sampled and (self.path / layout.statistic_file(each)).exists()]
+        return [
+            each
+            for each in self.statistics.values()
+            if each.sampled and (self.path / layout.statistic_file(each)).exists()
+        ]
 
 
 def open_segment(path: Path, statistics: Mapping[str, Statistic]) -> Segment | None:
-    """The segment in this directory, or `None` when there is none or its `parameters.json` is torn."""
+    """The segment in this directory, or `None` when there is none or its `parameters.json` is
+    torn.
+    """
     try:
         info = segment_from_json(loads((path / layout.PARAMETERS).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,6 @@
-"""JSON that every reader accepts: NaN and the infinities are the strings "nan", "inf" and "-inf"."""
+"""JSON that every reader accepts: NaN and the infinities are the strings "nan", "inf" and
+"-inf".
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def _encoded(plain: object, indent: int | None) -> bytes:
 
 
 def loads(text: bytes) -> Any:
-    """What `dumps` wrote; raises `ValueError` on anything that is not JSON. `number` reads the numbers back."""
+    """What `dumps` wrote; raises `ValueError` on anything that is not JSON. `number` reads the
+    numbers back.
+    """
     return json.loads(text)
 
 

@@ -28,7 +28,12 @@ from seismograd.record.finding_json import finding_to_json
 from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
 from seismograd.record.pyramid.pyramid_levels import pyramid_statistics
 from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
-from seismograd.record.pyramid.step_scalars import STEP_SCALARS, STEPS, states_of_values, step_values
+from seismograd.record.pyramid.step_scalars import (
+    STEP_SCALARS,
+    STEPS,
+    states_of_values,
+    step_values,
+)
 from seismograd.record.readme_text import HOW_TO_READ
 from seismograd.record.strict_json import dumps
 from seismograd.schema import (
@@ -48,9 +53,9 @@ _STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
 class Writer:
     """A sink that records a run in a directory of its own.
 
-    Nothing is buffered in the process: what `observe` took is with the operating system when it returns, survives the end of the
-    process by any signal, and a fork has nothing to write twice. After an error nothing more is written, since no row behind a torn one
-    could be read.
+    Nothing is buffered in the process: what `observe` took is with the operating system when it
+    returns, survives the end of the process by any signal, and a fork has nothing to write twice.
+    After an error nothing more is written, since no row behind a torn one could be read.
 
     Raises:
         SeismogradError: the directory cannot be written, or holds a run.
@@ -78,14 +83,20 @@ class Writer:
             self._close_files()
             reason = error.strerror or str(error)
             raise SeismogradError(
-                say("cannot write a run to {path}: {reason}", path=str(path), reason=reason), say("name another directory with --out DIR")
+                say("cannot write a run to {path}: {reason}", path=str(path), reason=reason),
+                say("name another directory with --out DIR"),
             ) from error
 
     def observe(self, block: Block) -> None:
         """Append the iterations of a block; raises `OSError` when the disk does not take them."""
         with self._giving_up_on_error():
-            self._append_lines(layout.SITES, lines_to_json(block.sites[self._num_lines[layout.SITES] :]))
-            self._append_lines(layout.OPTIMIZERS, lines_to_json(block.optimizers[self._num_lines[layout.OPTIMIZERS] :]))
+            self._append_lines(
+                layout.SITES, lines_to_json(block.sites[self._num_lines[layout.SITES] :])
+            )
+            self._append_lines(
+                layout.OPTIMIZERS,
+                lines_to_json(block.optimizers[self._num_lines[layout.OPTIMIZERS] :]),
+            )
             if len(block):
                 self._append_rows(block)
 
@@ -102,12 +113,15 @@ class Writer:
     def finding(self, finding: Finding) -> None:
         """Append a finding, or a later version of one (`findings.is_later_version`).
 
-        It is called from within another sink, so an error is kept and raised by the next call of `observe`, `note` or `close`.
+        It is called from within another sink, so an error is kept and raised by the next call of
+        `observe`, `note` or `close`.
         """
         self._append_findings([finding_to_json(finding)])
 
     def conclude(self, findings: Sequence[Finding]) -> None:
-        """Append the final list, which takes the place of all that was found while the run went on; errors as in `finding`."""
+        """Append the final list, which takes the place of all that was found while the run went
+        on; errors as in `finding`.
+        """
         self._append_findings([{"final": [finding_to_json(finding) for finding in findings]}])
 
     def close(self) -> None:
@@ -117,7 +131,10 @@ class Writer:
         self._closed = True
         try:
             with self._giving_up_on_error():
-                _replace(self.path / layout.END, dumps(end_to_json(EndCounts(self._num_rows, self._num_lines))) + b"\n")
+                _replace(
+                    self.path / layout.END,
+                    dumps(end_to_json(EndCounts(self._num_rows, self._num_lines))) + b"\n",
+                )
         finally:
             self._close_files()
 
@@ -153,7 +170,9 @@ class Writer:
     def _begin_segment(self, block: Block) -> None:
         if self._segment is not None:
             self._segment.close()
-        self._segment = _Segment(layout.segment_path(self.path, self._num_segments), block, self._num_rows)
+        self._segment = _Segment(
+            layout.segment_path(self.path, self._num_segments), block, self._num_rows
+        )
         self._num_segments += 1
 
     def _append(self, name: str, values: AnyArray) -> None:
@@ -201,7 +220,8 @@ class _Segment:
         self._names = frozenset(block.values)
         self._sampled_names: frozenset[str] | None = None
         self._path = path
-        self._files: dict[str, FileIO] = {}  # by file name, those of statistics by the name of the statistic
+        # by file name, those of statistics by the name of the statistic
+        self._files: dict[str, FileIO] = {}
         path.mkdir(parents=True)
         for name in (layout.STATE, layout.SAMPLE_ROWS):
             self._files[name] = _create(path / name)
@@ -213,15 +233,27 @@ class _Segment:
         self._levels = PyramidBuilder(path, len(block.parameters), self._summed, _write)
 
     def fits(self, block: Block) -> bool:
-        """Whether the block has the columns that this segment's files have, in whatever order its statistics come."""
-        same_parameters = block.parameters is self._parameters or block.parameters == self._parameters
-        new_samples = len(block.sample_rows) > 0 and self._sampled_names not in (None, frozenset(block.samples))
+        """Whether the block has the columns that this segment's files have, in whatever order
+        its statistics come.
+        """
+        same_parameters = (
+            block.parameters is self._parameters or block.parameters == self._parameters
+        )
+        new_samples = len(block.sample_rows) > 0 and self._sampled_names not in (
+            None,
+            frozenset(block.samples),
+        )
         return same_parameters and frozenset(block.values) == self._names and not new_samples
 
     def append(self, block: Block, first_row: int) -> None:
-        """Append the block's values, states and samples; `first_row` is its first row's number in the run."""
+        """Append the block's values, states and samples; `first_row` is its first row's number
+        in the run.
+        """
         shape = len(block), len(block.parameters)
-        recorded = {name: self._append_statistic(name, values, shape) for name, values in block.values.items()}
+        recorded = {
+            name: self._append_statistic(name, values, shape)
+            for name, values in block.values.items()
+        }
         state = np.asarray(block.state, np.uint8)
         _write(self._files[layout.STATE], layout.raw(state.reshape(shape)))
         if len(block.sample_rows):
@@ -234,8 +266,15 @@ class _Segment:
             for name in block.samples:
                 self._create(name)
         for name, values in block.samples.items():
-            self._append_statistic(name, values, (len(block.sample_rows), len(block.parameters), _STATISTICS[name].width))
-        _write(self._files[layout.SAMPLE_ROWS], layout.raw(np.asarray(block.sample_rows + first_row, "<i8")))
+            self._append_statistic(
+                name,
+                values,
+                (len(block.sample_rows), len(block.parameters), _STATISTICS[name].width),
+            )
+        _write(
+            self._files[layout.SAMPLE_ROWS],
+            layout.raw(np.asarray(block.sample_rows + first_row, "<i8")),
+        )
 
     def _append_statistic(self, name: str, values: AnyArray, shape: tuple[int, ...]) -> AnyArray:
         """Append the values as they are recorded, and return them so."""
@@ -254,7 +293,9 @@ class _Segment:
 
 
 def _ends(listed: npt.NDArray[Any], block: Block) -> IntArray:
-    """Number of the block's entries up to and with each row  # (B,); an entry belongs to the first row that is not before it."""
+    """Number of the block's entries up to and with each row  # (B,); an entry belongs to the
+    first row that is not before it.
+    """
     steps: npt.NDArray[Any] = block.steps
     if not len(listed):
         return np.zeros(len(steps), np.int64)
@@ -268,7 +309,9 @@ def _create(path: Path) -> FileIO:
 
 
 def _write(file: FileIO, data: bytes | memoryview) -> None:
-    """Write all of it: an unbuffered file may take a part, as it does when the disk is nearly full."""
+    """Write all of it: an unbuffered file may take a part, as it does when the disk is nearly
+    full.
+    """
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]

@@ -1,4 +1,6 @@
-"""What is wrong with a training, read from its record. To add a rule: one file, and one line in `RULES`."""
+"""What is wrong with a training, read from its record. To add a rule: one file, and one line in
+`RULES`.
+"""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
-from seismograd.analysis.parameter_index import is_weight
 from seismograd.analysis.block_rows import BoolArray, as_list, site_of, updates
+from seismograd.analysis.parameter_index import is_weight
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import (
     HISTOGRAM_EXPONENTS_PER_BIN,
     HISTOGRAM_FIRST_EXPONENT,
@@ -36,27 +36,31 @@ class GradientUnderflow(Rule):
     """Gradients computed in float16 are so small that they fall below its range and become zero.
 
     What it finds
-        Training in float16, by autocast or with `model.half()`, whose gradients lie at the lower end of what float16 can hold: because
-        there is no `GradScaler`, because its scale is too small, or because the loss itself is tiny.
+        Training in float16, by autocast or with `model.half()`, whose gradients lie at the lower
+        end of what float16 can hold: because there is no `GradScaler`, because its scale is too
+        small, or because the loss itself is tiny.
 
     Why it hurts
-        What is smaller than about 6e-8 becomes exactly zero, and what is a little larger keeps only one or two of its digits. The small
-        gradients, which are most of them, are lost without a sound: there is no NaN, and the norm, made by the few large ones, looks
-        normal.
+        What is smaller than about 6e-8 becomes exactly zero, and what is a little larger keeps only
+        one or two of its digits. The small gradients, which are most of them, are lost without a
+        sound: there is no NaN, and the norm, made by the few large ones, looks normal.
 
     How it decides
-        In half precision no number lies between zero and the smallest one, so the histogram of a gradient that was computed in it ends
-        there. At each tenth step it counts, for every tensor that is computed in it, the scalars in the lowest three bins of that range,
-        after the loss scale is taken into account. When they are at least {min_share:.0%} of those that are not zero, and next to none is
-        smaller (at most {max_below:.0%}), in half of the weights and in {num_samples:g} of these steps, the gradient is underflowing.
-        So it is when all gradients are exactly zero though the loss is at least {min_loss:.0%} of the first.
+        In half precision no number lies between zero and the smallest one, so the histogram of a
+        gradient that was computed in it ends there. At each tenth step it counts, for every tensor
+        that is computed in it, the scalars in the lowest three bins of that range, after the loss
+        scale is taken into account. When they are at least {min_share:.0%} of those that are not
+        zero, and next to none is smaller (at most {max_below:.0%}), in half of the weights and in
+        {num_samples:g} of these steps, the gradient is underflowing. So it is when all gradients
+        are exactly zero though the loss is at least {min_loss:.0%} of the first.
 
     False alarms
-        A part of the model whose gradient is tiny by nature, and does not matter. bfloat16 has the range of float32 and is not looked at.
+        A part of the model whose gradient is tiny by nature, and does not matter. bfloat16 has the
+        range of float32 and is not looked at.
 
     What to try
-        - Scale the loss: `scaler = torch.amp.GradScaler("cuda")`, then `scaler.scale(loss).backward()`, `scaler.step(optimizer)` and
-          `scaler.update()`.
+        - Scale the loss: `scaler = torch.amp.GradScaler("cuda")`, then
+          `scaler.scale(loss).backward()`, `scaler.step(optimizer)` and `scaler.update()`.
         - Use bfloat16 where the hardware can; it needs no scaling.
         - Do not divide the loss by large numbers; a mean over the batch is enough.
 
@@ -78,15 +82,23 @@ class GradientUnderflow(Rule):
     min_evaluated: int = 2  # sampled steps
 
     _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
-    _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
+    _columns: IntArray = field(
+        default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
+    )
     _num_samples: int = field(default=0, init=False, repr=False)
     _has_half: bool = field(default=False, init=False, repr=False)
-    _tracks: dict[int, _UnderflowTrack] = field(default_factory=dict[int, "_UnderflowTrack"], init=False, repr=False)
+    _tracks: dict[int, _UnderflowTrack] = field(
+        default_factory=dict[int, "_UnderflowTrack"], init=False, repr=False
+    )
 
     def observe(self, block: Block) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
             self._parameters = block.parameters
-            half = [column for column, each in enumerate(block.parameters) if (each.compute_dtype or each.dtype) == "float16"]
+            half = [
+                column
+                for column, each in enumerate(block.parameters)
+                if (each.compute_dtype or each.dtype) == "float16"
+            ]
             self._columns = np.array(half, np.int64)
             self._has_half |= bool(half)
         sampled = as_list(block.sample_rows)
@@ -100,7 +112,11 @@ class GradientUnderflow(Rule):
 
     def finish(self) -> Iterator[Finding]:
         for track in self._tracks.values():
-            if not track.is_reported and track.finding is not None and track.num >= min(track.count, self.num_samples):
+            if (
+                not track.is_reported
+                and track.finding is not None
+                and track.num >= min(track.count, self.num_samples)
+            ):
                 track.is_reported = True
                 yield track.finding
 
@@ -108,19 +124,30 @@ class GradientUnderflow(Rule):
         if not self._has_half:
             return say("needs gradients computed in float16, has {has}", has=0)
         if self._num_samples < self.min_evaluated:
-            return say("needs {needed} sampled steps, has {has}", needed=self.min_evaluated, has=self._num_samples)
+            return say(
+                "needs {needed} sampled steps, has {has}",
+                needed=self.min_evaluated,
+                has=self._num_samples,
+            )
         return None
 
     def _look(self, block: Block, sample: int, row: int) -> Iterator[Finding]:
-        columns = self._columns[np.isin(block.state[row, self._columns], (State.ZERO, State.FINITE))]
+        columns = self._columns[
+            np.isin(block.state[row, self._columns], (State.ZERO, State.FINITE))
+        ]
         if not len(columns):
             return
         step = block.steps[row]
         loss = math.nan if int(step["flags"]) & int(StepFlag.NO_LOSS) else float(step["loss"])
         track = self._tracks.setdefault(int(step["optimizer"]), _UnderflowTrack(loss))
-        weight = np.array([is_weight(block.parameters[column]) for column in as_list(columns)], np.bool_)
+        weight = np.array(
+            [is_weight(block.parameters[column]) for column in as_list(columns)], np.bool_
+        )
         share, known = self._shares(block, sample, columns, float(step["scale"]))
-        gone = bool((block.state[row, columns] == State.ZERO).all()) and abs(loss) >= self.min_loss * abs(track.first_loss) > 0
+        gone = (
+            bool((block.state[row, columns] == State.ZERO).all())
+            and abs(loss) >= self.min_loss * abs(track.first_loss) > 0
+        )
         shown = gone or _most(share >= self.min_share, weight & known)
         track.count += 1
         track.num = track.num + 1 if shown else track.num
@@ -128,28 +155,45 @@ class GradientUnderflow(Rule):
             return
         if track.finding is None:
             affected = columns if gone else columns[share >= self.min_share]
-            track.finding = self._finding(block, row, affected, share[share >= self.min_share], gone)
+            track.finding = self._finding(
+                block, row, affected, share[share >= self.min_share], gone
+            )
         track.finding = replace(track.finding, last_step=int(step["iteration"]))
         if track.num >= self.num_samples:
             track.is_reported = True
             yield track.finding
 
-    def _shares(self, block: Block, sample: int, columns: IntArray, scale: float) -> tuple[FloatArray, BoolArray]:
-        """The share of scalars at the lower end of float16, 0 where some lie below it; where there are any scalars at all."""
+    def _shares(
+        self, block: Block, sample: int, columns: IntArray, scale: float
+    ) -> tuple[FloatArray, BoolArray]:
+        """The share of scalars at the lower end of float16, 0 where some lie below it; where
+        there are any scalars at all.
+        """
         count = np.asarray(block.samples["exponents"][sample], np.float64)[columns]  # (columns, W)
-        exponent = SMALLEST_EXPONENT - math.log2(scale if scale > 0 and math.isfinite(scale) else 1.0)
-        edge = min(max(math.floor((exponent - HISTOGRAM_FIRST_EXPONENT) / HISTOGRAM_EXPONENTS_PER_BIN), 0), count.shape[1] - 3)
+        exponent = SMALLEST_EXPONENT - math.log2(
+            scale if scale > 0 and math.isfinite(scale) else 1.0
+        )
+        edge = min(
+            max(math.floor((exponent - HISTOGRAM_FIRST_EXPONENT) / HISTOGRAM_EXPONENTS_PER_BIN), 0),
+            count.shape[1] - 3,
+        )
         total = count.sum(axis=1)
         known = total > 0
         below = count[:, :edge].sum(axis=1) > self.max_below * total
-        share = np.where(known & ~below, count[:, edge : edge + 3].sum(axis=1) / np.maximum(total, 1), 0)
+        share = np.where(
+            known & ~below, count[:, edge : edge + 3].sum(axis=1) / np.maximum(total, 1), 0
+        )
         return share, known
 
-    def _finding(self, block: Block, row: int, columns: IntArray, share: FloatArray, gone: bool) -> Finding:
+    def _finding(
+        self, block: Block, row: int, columns: IntArray, share: FloatArray, gone: bool
+    ) -> Finding:
         step, scale = int(block.steps["iteration"][row]), float(block.steps["scale"][row])
         names = tuple(block.parameters[column].name for column in as_list(columns))
         zeros = np.asarray(block.values["zeros"][row], np.float64)[columns]
-        numel = np.array([block.parameters[column].numel for column in as_list(columns)], np.float64)
+        numel = np.array(
+            [block.parameters[column].numel for column in as_list(columns)], np.float64
+        )
         largest = int(np.argmax(zeros / numel if gone else share))
         values: dict[str, str | int | float] = {
             "step": step,
@@ -160,12 +204,23 @@ class GradientUnderflow(Rule):
         }
         evidence = [Evidence("zeros", names[largest], step, float(zeros[largest]), 0.0)]
         if gone:
-            cause = say("all gradients are exactly zero at step {step} though the loss is not: float16 holds nothing below 6e-8", **values)
-        else:
-            evidence.insert(0, Evidence("share_at_smallest", names[largest], step, float(share[largest]), self.min_share))
             cause = say(
-                "gradients fall below the range of float16: at step {step} {percent:.3g} % of those of {parameter} that are left lie at "
-                "its lower end, with the loss scaled by {scale:g}, and {zeros:.3g} % are exactly zero",
+                "all gradients are exactly zero at step {step} though the loss is not: float16 "
+                "holds nothing below 6e-8",
+                **values,
+            )
+        else:
+            evidence.insert(
+                0,
+                Evidence(
+                    "share_at_smallest", names[largest], step, float(share[largest]), self.min_share
+                ),
+            )
+            cause = say(
+                "gradients fall below the range of float16: at step {step} {percent:.3g} % of "
+                "those of {parameter} that are left lie at "
+                "its lower end, with the loss scaled by {scale:g}, and {zeros:.3g} % are exactly "
+                "zero",
                 **values,
             )
         return Finding(
@@ -178,7 +233,10 @@ class GradientUnderflow(Rule):
             parameters=names,
             evidence=tuple(evidence),
             cause=cause,
-            advice=say("scale the loss with torch.amp.GradScaler before backward, or compute in bfloat16, which has a wider range"),
+            advice=say(
+                "scale the loss with torch.amp.GradScaler before backward, or compute in "
+                "bfloat16, which has a wider range"
+            ),
             where=site_of(block, EventKind.BACKWARD, step),
             excerpt="scaler.scale(loss).backward()\nscaler.step(optimizer)\nscaler.update()",
         )

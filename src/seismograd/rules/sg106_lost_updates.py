@@ -9,45 +9,52 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.block_rows import as_list
-from seismograd.diagnosis.rule import Rule
-from seismograd.analysis.shared_block import SharedReaders, SharedBlock
-from seismograd.analysis.step_groups import EPSILON, StepGroup
+from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.step_group_collector import StepGroupCollector
+from seismograd.analysis.step_groups import EPSILON, StepGroup
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Finding, FloatArray, IntArray
 
 
 @final
 @dataclass
 class LostUpdates(Rule):
-    """Updates are so small against the weights that rounding takes them back: the weights do not move.
+    """Updates are so small against the weights that rounding takes them back: the weights do not
+    move.
 
     What it finds
-        Weights kept in bfloat16 or float16 whose update mostly disappears in the last digit, although gradient and learning rate are fine.
+        Weights kept in bfloat16 or float16 whose update mostly disappears in the last digit,
+        although gradient and learning rate are fine.
 
     Why it hurts
-        bfloat16 has eight bits for the digits: from 1.0 the next number is 1.0078, and whatever adds less than half of that adds nothing.
-        An update of a thousandth of the weight, which is a usual one, is lost in most scalars. The loss stays where it is, or falls much
-        more slowly than it would, and nothing in the gradient tells.
+        bfloat16 has eight bits for the digits: from 1.0 the next number is 1.0078, and whatever
+        adds less than half of that adds nothing. An update of a thousandth of the weight, which is
+        a usual one, is lost in most scalars. The loss stays where it is, or falls much more slowly
+        than it would, and nothing in the gradient tells.
 
     How it decides
-        Of the scalars that had a gradient it takes the share that an update left exactly as it was, the median over the weights of two
-        or more dimensions that are kept in sixteen bits, in groups of ten steps. When that is at least {min_unmoved:.0%} in each of the
-        first {num_groups:g} groups (in a run that ends earlier, in all), the learning rate is neither zero nor on its way up, and the loss
-        has not fallen by {min_fall:.0%}, the updates are lost.
+        Of the scalars that had a gradient it takes the share that an update left exactly as it was,
+        the median over the weights of two or more dimensions that are kept in sixteen bits, in
+        groups of ten steps. When that is at least {min_unmoved:.0%} in each of the first
+        {num_groups:g} groups (in a run that ends earlier, in all), the learning rate is neither
+        zero nor on its way up, and the loss has not fallen by {min_fall:.0%}, the updates are lost.
 
     False alarms
-        An optimizer that rounds at random on purpose moves few scalars in each step, and the right ones in the mean.
+        An optimizer that rounds at random on purpose moves few scalars in each step, and the right
+        ones in the mean.
 
     What to try
-        - Keep the weights in float32 and compute in sixteen bits: `torch.autocast("cuda", dtype=torch.bfloat16)` around the forward pass,
-          without `model.bfloat16()`.
-        - Or let the optimizer keep a float32 copy of the weights, or round at random (stochastic rounding).
+        - Keep the weights in float32 and compute in sixteen bits: `torch.autocast("cuda",
+          dtype=torch.bfloat16)` around the forward pass, without `model.bfloat16()`.
+        - Or let the optimizer keep a float32 copy of the weights, or round at random (stochastic
+          rounding).
         - A larger learning rate moves the weights, and is seldom what the model needs.
 
     References
-        - Micikevicius et al. (2018), Mixed precision training: why a master copy of the weights is kept.
+        - Micikevicius et al. (2018), Mixed precision training: why a master copy of the weights is
+          kept.
         - Zamirai et al. (2020), Revisiting BFloat16 training.
     """
 
@@ -62,8 +69,12 @@ class LostUpdates(Rule):
     min_fall: float = 0.2  # of the first loss
     min_evaluated: int = 10  # steps
 
-    _step_groups: StepGroupCollector = field(default_factory=StepGroupCollector, init=False, repr=False)
-    _tracks: dict[int, _LostUpdateTrack] = field(default_factory=dict[int, "_LostUpdateTrack"], init=False, repr=False)
+    _step_groups: StepGroupCollector = field(
+        default_factory=StepGroupCollector, init=False, repr=False
+    )
+    _tracks: dict[int, _LostUpdateTrack] = field(
+        default_factory=dict[int, "_LostUpdateTrack"], init=False, repr=False
+    )
 
     def read_with(self, readers: SharedReaders) -> None:
         self._step_groups = readers.step_groups
@@ -76,19 +87,29 @@ class LostUpdates(Rule):
         for step_group in self._step_groups.rest(self.min_evaluated):
             yield from self._judge(step_group, self.num_groups)
         for track in self._tracks.values():
-            if track.finding is None and track.step_group is not None and track.step_group.number + 1 < self.num_groups:
+            if (
+                track.finding is None
+                and track.step_group is not None
+                and track.step_group.number + 1 < self.num_groups
+            ):
                 yield from self._decide(track, track.step_group, track.step_group.number + 1)
 
     def shortfall(self) -> Message | None:
         steps = self._step_groups.num_steps
         if steps < self.min_evaluated:
-            return say("needs {needed} steps with an update, has {has}", needed=self.min_evaluated, has=steps)
+            return say(
+                "needs {needed} steps with an update, has {has}",
+                needed=self.min_evaluated,
+                has=steps,
+            )
         return None
 
     def _judge(self, step_group: StepGroup, needed: int) -> Iterator[Finding]:
         track = self._tracks.get(step_group.optimizer)
         if track is None:
-            track = self._tracks[step_group.optimizer] = _LostUpdateTrack(step_group.first_step, step_group.loss_level, step_group.first_lr)
+            track = self._tracks[step_group.optimizer] = _LostUpdateTrack(
+                step_group.first_step, step_group.loss_level, step_group.first_lr
+            )
         track.step_group, track.lost = step_group, False
         short = step_group.batch.weights.in_few_digits
         if not len(short):
@@ -105,7 +126,9 @@ class LostUpdates(Rule):
             track.finding = replace(track.finding, last_step=step_group.last_step)
             yield track.finding
 
-    def _decide(self, track: _LostUpdateTrack, step_group: StepGroup, needed: int) -> Iterator[Finding]:
+    def _decide(
+        self, track: _LostUpdateTrack, step_group: StepGroup, needed: int
+    ) -> Iterator[Finding]:
         fallen = track.first_loss - step_group.loss_level > self.min_fall * abs(track.first_loss)
         lr = step_group.last_lr
         if track.lost and track.num >= needed and not fallen and 0 < lr <= 1.001 * track.first_lr:
@@ -116,10 +139,16 @@ class LostUpdates(Rule):
         middle = int(np.argsort(track.unmoved)[len(track.unmoved) // 2])
         column = int(track.positions[middle])
         row = int(np.flatnonzero(np.isfinite(step_group.unmoved[:, column]))[0])
-        weight, step, share = step_group.weights[column], int(step_group.steps[row]), float(step_group.unmoved[row, column])
+        weight, step, share = (
+            step_group.weights[column],
+            int(step_group.steps[row]),
+            float(step_group.unmoved[row, column]),
+        )
         evidence = [Evidence("unmoved", weight.name, step, share, self.min_unmoved)]
         if not math.isnan(step_group.loss_level):
-            evidence.append(Evidence("loss", "", step_group.last_step, step_group.loss_level, track.first_loss))
+            evidence.append(
+                Evidence("loss", "", step_group.last_step, step_group.loss_level, track.first_loss)
+            )
         return Finding(
             code=self.code,
             name=self.name,
@@ -127,10 +156,14 @@ class LostUpdates(Rule):
             optimizer=step_group.optimizer,
             first_step=track.first_step,
             last_step=step_group.last_step,
-            parameters=tuple(step_group.weights[position].name for position in as_list(track.positions[track.unmoved >= self.min_unmoved])),
+            parameters=tuple(
+                step_group.weights[position].name
+                for position in as_list(track.positions[track.unmoved >= self.min_unmoved])
+            ),
             evidence=tuple(evidence),
             cause=say(
-                "the update rounds away: at step {step} it left {percent:.3g} % of the scalars of {parameter} exactly as they were, "
+                "the update rounds away: at step {step} it left {percent:.3g} % of the scalars of "
+                "{parameter} exactly as they were, "
                 "because {dtype} keeps no change of less than {epsilon:.2g} of a number",
                 step=step,
                 percent=100 * share,
@@ -139,10 +172,13 @@ class LostUpdates(Rule):
                 epsilon=EPSILON[weight.dtype],
             ),
             advice=say(
-                "keep the weights in float32 and let autocast compute in {dtype}: leave out model.to(torch.{dtype})", dtype=weight.dtype
+                "keep the weights in float32 and let autocast compute in {dtype}: leave out "
+                "model.to(torch.{dtype})",
+                dtype=weight.dtype,
             ),
             where=step_group.where,
-            excerpt=f'model.float()\nwith torch.autocast("cuda", dtype=torch.{weight.dtype}):\n    loss = criterion(model(x), y)',
+            excerpt=f'model.float()\nwith torch.autocast("cuda", dtype=torch.{weight.dtype}):\n    '
+            "loss = criterion(model(x), y)",
         )
 
 
@@ -156,6 +192,7 @@ class _LostUpdateTrack:
     num: int = 0  # groups from the first on without exception
     lost: bool = False  # in the last group
     step_group: StepGroup | None = None  # the last
-    positions: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # of the weights in the last group that was lost
+    # of the weights in the last group that was lost
+    positions: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     unmoved: FloatArray = field(default_factory=lambda: np.zeros(0))
     finding: Finding | None = None

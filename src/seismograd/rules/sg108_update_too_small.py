@@ -9,12 +9,12 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.medians import median
-from seismograd.diagnosis.rule import Rule
-from seismograd.analysis.shared_block import SharedReaders, SharedBlock
-from seismograd.analysis.step_groups import StepGroup
+from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.step_group_collector import StepGroupCollector
+from seismograd.analysis.step_groups import StepGroup
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Finding
 
 PLAIN = ("SGD",)  # optimizers whose update shrinks with the gradient
@@ -26,35 +26,43 @@ class UpdateTooSmall(Rule):
     """The learning rate is too low: the weights hardly move, although they get a gradient.
 
     What it finds
-        A learning rate that is orders of magnitude too low, such as 1e-7 where 1e-3 was meant; a schedule that begins at zero and stays
-        there, or that has fallen to nothing long before the end; a parameter group whose rate is zero or next to it.
+        A learning rate that is orders of magnitude too low, such as 1e-7 where 1e-3 was meant; a
+        schedule that begins at zero and stays there, or that has fallen to nothing long before the
+        end; a parameter group whose rate is zero or next to it.
 
     Why it hurts
-        Nothing breaks, and nothing is learned: the loss stays where it began, and it looks as if the model were too weak or the task too
-        hard. When it is one group, the rest of the model learns around layers that stay as they were initialised.
+        Nothing breaks, and nothing is learned: the loss stays where it began, and it looks as if
+        the model were too weak or the task too hard. When it is one group, the rest of the model
+        learns around layers that stay as they were initialised.
 
     How it decides
-        It takes the norm of the update over the norm of the weight, for weights of two or more dimensions, in groups of ten steps. About a
-        thousandth is usual.
-        All of them: in the first {num_groups:g} groups of an optimizer (in a run that ends earlier, in each group) the weights move by less
-        than {max_ratio:g}, the loss has not fallen by {min_fall:.0%}, the learning rate is below {max_lr:g} and not on its way up. That
-        is the median over the weights. Updates of SGD shrink with the gradient as well: there it is the weight that moves most, the
-        learning rate must be below {max_plain_lr:g}, and the update above {min_slope:g} times that, or else the gradient is what is small.
-        A loss that is negative somewhere is not judged.
-        A parameter group: its weights stay below {max_ratio:g} while another group of the optimizer moves {min_contrast:g} times as far
-        and the gradients are not that different.
-        From some step on: the updates were larger once, the learning rate fell to {max_decay:g} of its highest value or less, and the
-        last {min_share:.0%} of the run went by with updates below {max_ratio:g}, though the loss is still above {min_loss:.0%} of what it
-        was and the gradient has not shrunk as far. That is known at the end.
+        It takes the norm of the update over the norm of the weight, for weights of two or more
+        dimensions, in groups of ten steps. About a thousandth is usual.
+        All of them: in the first {num_groups:g} groups of an optimizer (in a run that ends earlier,
+        in each group) the weights move by less than {max_ratio:g}, the loss has not fallen by
+        {min_fall:.0%}, the learning rate is below {max_lr:g} and not on its way up. That is the
+        median over the weights. Updates of SGD shrink with the gradient as well: there it is the
+        weight that moves most, the learning rate must be below {max_plain_lr:g}, and the update
+        above {min_slope:g} times that, or else the gradient is what is small. A loss that is
+        negative somewhere is not judged. A parameter group: its weights stay below {max_ratio:g}
+        while another group of the optimizer moves {min_contrast:g} times as far and the gradients
+        are not that different. From some step on: the updates were larger once, the learning rate
+        fell to {max_decay:g} of its highest value or less, and the last {min_share:.0%} of the run
+        went by with updates below {max_ratio:g}, though the loss is still above {min_loss:.0%} of
+        what it was and the gradient has not shrunk as far. That is known at the end.
 
     False alarms
-        A rate that is meant to be that low, as in the last touches to a model that is trained already. A run that is cut off during a long
-        warm-up is not reported, nor is the end of a schedule that goes down to zero.
+        A rate that is meant to be that low, as in the last touches to a model that is trained
+        already. A run that is cut off during a long warm-up is not reported, nor is the end of a
+        schedule that goes down to zero.
 
     What to try
-        - Adam and AdamW: begin at 1e-3, or at 1e-5 to 5e-5 to fine-tune. SGD: begin at 0.1 with normalised inputs, and go down from there.
-        - Print `optimizer.param_groups` after some steps: it shows the rate of every group, as the schedule has set it.
-        - See how often `scheduler.step()` is called: per batch or per epoch, as the numbers in the schedule were meant.
+        - Adam and AdamW: begin at 1e-3, or at 1e-5 to 5e-5 to fine-tune. SGD: begin at 0.1 with
+          normalised inputs, and go down from there.
+        - Print `optimizer.param_groups` after some steps: it shows the rate of every group, as the
+          schedule has set it.
+        - See how often `scheduler.step()` is called: per batch or per epoch, as the numbers in the
+          schedule were meant.
 
     References
         - Stanford CS231n, Neural networks 3: the ratio of weights to updates.
@@ -78,8 +86,12 @@ class UpdateTooSmall(Rule):
     min_loss: float = 0.3  # of the first
     min_evaluated: int = 10  # steps
 
-    _step_groups: StepGroupCollector = field(default_factory=StepGroupCollector, init=False, repr=False)
-    _tracks: dict[int, _SmallUpdateTrack] = field(default_factory=dict[int, "_SmallUpdateTrack"], init=False, repr=False)
+    _step_groups: StepGroupCollector = field(
+        default_factory=StepGroupCollector, init=False, repr=False
+    )
+    _tracks: dict[int, _SmallUpdateTrack] = field(
+        default_factory=dict[int, "_SmallUpdateTrack"], init=False, repr=False
+    )
 
     def read_with(self, readers: SharedReaders) -> None:
         self._step_groups = readers.step_groups
@@ -93,20 +105,31 @@ class UpdateTooSmall(Rule):
             yield from self._judge(step_group, at_end=True)
         for track in self._tracks.values():
             if track.finding is None and track.step_group is not None:
-                track.finding = self._from_the_start(track, track.step_group, 1) or self._since(track, track.step_group)
+                track.finding = self._from_the_start(track, track.step_group, 1) or self._since(
+                    track, track.step_group
+                )
                 if track.finding is not None:
                     yield track.finding
 
     def shortfall(self) -> Message | None:
         steps = self._step_groups.num_steps
         if steps < self.min_evaluated:
-            return say("needs {needed} steps with an update, has {has}", needed=self.min_evaluated, has=steps)
+            return say(
+                "needs {needed} steps with an update, has {has}",
+                needed=self.min_evaluated,
+                has=steps,
+            )
         return None
 
     def _judge(self, step_group: StepGroup, at_end: bool) -> Iterator[Finding]:
         track = self._tracks.get(step_group.optimizer)
         if track is None:
-            track = self._tracks[step_group.optimizer] = _SmallUpdateTrack(step_group.first_step, step_group.loss_level, step_group.first_lr, median(step_group.grad_norm))
+            track = self._tracks[step_group.optimizer] = _SmallUpdateTrack(
+                step_group.first_step,
+                step_group.loss_level,
+                step_group.first_lr,
+                median(step_group.grad_norm),
+            )
         if at_end and step_group.number == 0 and step_group.num_steps < self.min_evaluated:
             return
         self._take(track, step_group)
@@ -122,7 +145,11 @@ class UpdateTooSmall(Rule):
         track.step_group, track.num = step_group, track.num + 1
         track.is_judged &= not step_group.batch.below_zero[step_group.index]
         track.highest_lr = max(track.highest_lr, step_group.batch.highest_lrs[step_group.index])
-        ratio = (step_group.batch.largest_moves if step_group.kind in PLAIN else step_group.batch.usual_moves)[step_group.index]
+        ratio = (
+            step_group.batch.largest_moves
+            if step_group.kind in PLAIN
+            else step_group.batch.usual_moves
+        )[step_group.index]
         if math.isnan(ratio):
             return
         track.is_still, track.steepest = ratio < self.max_ratio, max(track.steepest, ratio)
@@ -133,8 +160,14 @@ class UpdateTooSmall(Rule):
             track.num_still, track.has_moved = 0, True
         if track.num_still <= 1:
             track.lr_at_first = step_group.first_lr
-        group = self._slow_group(step_group) if step_group.batch.weights.has_several_groups else None
-        track.num_slow = track.num_slow + 1 if group is not None and group in (track.slow_group, None) else int(group is not None)
+        group = (
+            self._slow_group(step_group) if step_group.batch.weights.has_several_groups else None
+        )
+        track.num_slow = (
+            track.num_slow + 1
+            if group is not None and group in (track.slow_group, None)
+            else int(group is not None)
+        )
         track.slow_group = group
 
     def _slow_group(self, step_group: StepGroup) -> int | None:
@@ -147,26 +180,54 @@ class UpdateTooSmall(Rule):
         largest = np.full(len(groups), -np.inf)
         np.maximum.at(largest, position, ratios[known & (of >= 0)])
         fastest = int(np.argmax(largest))
-        for slow in np.flatnonzero((largest < self.max_ratio) & (largest * self.min_contrast <= largest[fastest])):
-            norms = [median(np.nanmax(step_group.norm[:, known & (of == groups[each])], axis=1, initial=0)) for each in (slow, fastest)]
+        for slow in np.flatnonzero(
+            (largest < self.max_ratio) & (largest * self.min_contrast <= largest[fastest])
+        ):
+            norms = [
+                median(
+                    np.nanmax(step_group.norm[:, known & (of == groups[each])], axis=1, initial=0)
+                )
+                for each in (slow, fastest)
+            ]
             if step_group.kind not in PLAIN or norms[0] * self.min_contrast > norms[1] * 10:
                 return int(groups[slow])
         return None
 
-    def _from_the_start(self, track: _SmallUpdateTrack, step_group: StepGroup, needed: int) -> Finding | None:
-        if track.slow_group is not None and track.num_slow >= needed and track.num_slow == track.num:
+    def _from_the_start(
+        self, track: _SmallUpdateTrack, step_group: StepGroup, needed: int
+    ) -> Finding | None:
+        if (
+            track.slow_group is not None
+            and track.num_slow >= needed
+            and track.num_slow == track.num
+        ):
             return self._finding(track, step_group, track.first_step, track.slow_group)
-        if not track.is_judged or track.has_moved or track.num_still < needed or track.has_fallen(step_group, self.min_fall):
+        if (
+            not track.is_judged
+            or track.has_moved
+            or track.num_still < needed
+            or track.has_fallen(step_group, self.min_fall)
+        ):
             return None
         lr = step_group.last_lr
         rising = lr > 1.001 * track.lr_at_first
-        low = lr < self.max_plain_lr and track.steepest >= self.min_slope * lr if step_group.kind in PLAIN else lr < self.max_lr
-        return None if rising or not low else self._finding(track, step_group, track.first_step, None)
+        low = (
+            lr < self.max_plain_lr and track.steepest >= self.min_slope * lr
+            if step_group.kind in PLAIN
+            else lr < self.max_lr
+        )
+        return (
+            None if rising or not low else self._finding(track, step_group, track.first_step, None)
+        )
 
     def _since(self, track: _SmallUpdateTrack, step_group: StepGroup) -> Finding | None:
         """Whether the schedule fell to nothing too early."""
         long = track.num_still >= max(self.num_groups, self.min_share * track.num)
-        if not track.has_moved or not long or step_group.last_lr > self.max_decay * track.highest_lr:
+        if (
+            not track.has_moved
+            or not long
+            or step_group.last_lr > self.max_decay * track.highest_lr
+        ):
             return None
         low = (
             not track.is_judged
@@ -175,10 +236,18 @@ class UpdateTooSmall(Rule):
         )
         return None if low else self._finding(track, step_group, track.since, None)
 
-    def _finding(self, track: _SmallUpdateTrack, step_group: StepGroup, first: int, group: int | None) -> Finding:
-        chosen = [column for column, each in enumerate(step_group.weights) if group is None or each.group == group]
+    def _finding(
+        self, track: _SmallUpdateTrack, step_group: StepGroup, first: int, group: int | None
+    ) -> Finding:
+        chosen = [
+            column
+            for column, each in enumerate(step_group.weights)
+            if group is None or each.group == group
+        ]
         ratios = np.where(np.isfinite(step_group.ratio[:, chosen]), step_group.ratio[:, chosen], -1)
-        row, position = (int(each) for each in np.unravel_index(int(np.argmax(ratios)), ratios.shape))
+        row, position = (
+            int(each) for each in np.unravel_index(int(np.argmax(ratios)), ratios.shape)
+        )
         names = tuple(step_group.weights[column].name for column in chosen)
         values: dict[str, str | int | float] = {
             "parameter": names[position],
@@ -191,9 +260,19 @@ class UpdateTooSmall(Rule):
             "highest": track.highest_lr,
             "group": -1 if group is None else group,
         }
-        evidence = [Evidence("update_ratio", names[position], int(step_group.steps[row]), float(ratios[row, position]), self.max_ratio)]
+        evidence = [
+            Evidence(
+                "update_ratio",
+                names[position],
+                int(step_group.steps[row]),
+                float(ratios[row, position]),
+                self.max_ratio,
+            )
+        ]
         if not math.isnan(step_group.loss_level):
-            evidence.append(Evidence("loss", "", step_group.last_step, step_group.loss_level, track.first_loss))
+            evidence.append(
+                Evidence("loss", "", step_group.last_step, step_group.loss_level, track.first_loss)
+            )
         return Finding(
             code=self.code,
             name=self.name,
@@ -206,7 +285,8 @@ class UpdateTooSmall(Rule):
             cause=_cause(values, group is not None, track.has_moved),
             advice=_advice(values, group is not None, track.has_moved, step_group.kind),
             where=step_group.where,
-            excerpt="print([(group['lr'], len(group['params'])) for group in optimizer.param_groups])",
+            excerpt="print([(group['lr'], len(group['params'])) for group in "
+            "optimizer.param_groups])",
         )
 
 
@@ -233,36 +313,61 @@ class _SmallUpdateTrack:
 
     def has_fallen(self, step_group: StepGroup, share: float) -> bool:
         """Whether the loss has fallen by more than this share, and by more than it scatters."""
-        return self.first_loss - step_group.loss_level > (share + step_group.loss_noise) * abs(self.first_loss)
+        return self.first_loss - step_group.loss_level > (share + step_group.loss_noise) * abs(
+            self.first_loss
+        )
 
 
 def _cause(values: dict[str, str | int | float], of_group: bool, has_moved: bool) -> Message:
     if of_group:
         return say(
-            "parameter group {group} hardly moves: at step {step} the update of {parameter} is {ratio:.2g} of its size, thousands of times "
-            "less than in other groups, although its gradient is no smaller: the learning rate of this group is zero or far too low",
+            "parameter group {group} hardly moves: at step {step} the update of {parameter} is "
+            "{ratio:.2g} of its size, thousands of times "
+            "less than in other groups, although its gradient is no smaller: the learning rate of "
+            "this group is zero or far too low",
             **values,
         )
     if has_moved:
         return say(
-            "since step {since} the weights stand still: the learning rate has fallen from {highest:.2g} to {lr:.2g}, so that an update is "
+            "since step {since} the weights stand still: the learning rate has fallen from "
+            "{highest:.2g} to {lr:.2g}, so that an update is "
             "at most {ratio:.2g} of a weight, while the loss is still {loss:.3g}",
             **values,
         )
     return say(
-        "the learning rate is too low: at {lr:.2g} an update is at most {ratio:.2g} of a weight ({parameter}, step {step}), where a "
+        "the learning rate is too low: at {lr:.2g} an update is at most {ratio:.2g} of a weight "
+        "({parameter}, step {step}), where a "
         "thousandth is usual, and the loss has not moved from {first_loss:.3g}",
         **values,
     )
 
 
-def _advice(values: dict[str, str | int | float], of_group: bool, has_moved: bool, kind: str) -> Message:
+def _advice(
+    values: dict[str, str | int | float], of_group: bool, has_moved: bool, kind: str
+) -> Message:
     if of_group:
-        return say("give parameter group {group} the learning rate that it should have, or leave its parameters out", **values)
+        return say(
+            "give parameter group {group} the learning rate that it should have, or leave its "
+            "parameters out",
+            **values,
+        )
     if has_moved:
-        return say("let the schedule last as long as the run: see whether scheduler.step() is called per batch or per epoch")
+        return say(
+            "let the schedule last as long as the run: see whether scheduler.step() is called per "
+            "batch or per epoch"
+        )
     if values["lr"] == 0:
-        return say("the schedule begins at zero and stays there: look at its first values, and at how often scheduler.step() is called")
+        return say(
+            "the schedule begins at zero and stays there: look at its first values, and at how "
+            "often scheduler.step() is called"
+        )
     if kind in PLAIN:
-        return say("raise the learning rate a hundredfold and look at the updates again; SGD often begins at 0.1 or 0.01")
-    return say("raise the learning rate a hundredfold and look at the updates again; {kind} often begins at 1e-3", kind=kind)
+        return say(
+            "raise the learning rate a hundredfold and look at the updates again; SGD often "
+            "begins at 0.1 or 0.01"
+        )
+    return say(
+        "raise the learning rate a hundredfold and look at the updates again; {kind} often begins "
+        "at 1e-3",
+        kind=kind,
+    )

@@ -8,11 +8,11 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.block_rows import BoolArray, as_list, integers, numbers, site_of, updates
-from seismograd.diagnosis.rule import Rule
 from seismograd.analysis.script_names import optimizer_name
 from seismograd.analysis.zero_gradient_advice import AT_ZERO_LOSS, HEALTHY, words
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import (
     Block,
     EventKind,
@@ -29,7 +29,9 @@ from seismograd.schema import (
 
 @dataclass(slots=True)
 class Streak:
-    """Steps of one optimizer, up to the last one, whose gradients were all zero. `found`: it is known what to say of it."""
+    """Steps of one optimizer, up to the last one, whose gradients were all zero. `found`: it is
+    known what to say of it.
+    """
 
     num: int = 0
     since: int = -1
@@ -47,59 +49,82 @@ class Streak:
 @final
 @dataclass
 class ZeroGradient(Rule):
-    """Every gradient of an optimizer is exactly zero, or every one in front of an operation that lets none through: nothing moves.
+    """Every gradient of an optimizer is exactly zero, or every one in front of an operation that
+    lets none through: nothing moves.
 
     What it finds
-        A softmax over one element, both factors of a low-rank adapter zero, the ratio of two log-probabilities that both have a graph,
-        labels that are all masked, a last ReLU that only gets negative numbers, weights of zeros, a loss multiplied by zero, advantages
-        that are all zero. And a rounding or a sign in the middle of a network, which stops the gradient of all layers in front of it.
+        A softmax over one element, both factors of a low-rank adapter zero, the ratio of two
+        log-probabilities that both have a graph, labels that are all masked, a last ReLU that only
+        gets negative numbers, weights of zeros, a loss multiplied by zero, advantages that are all
+        zero. And a rounding or a sign in the middle of a network, which stops the gradient of all
+        layers in front of it.
 
     Why it hurts
-        The steps are made, the loss is logged, and no weight changes, except by weight decay. An optimizer with moments goes on for a
-        while with what it remembers, which hides it.
+        The steps are made, the loss is logged, and no weight changes, except by weight decay. An
+        optimizer with moments goes on for a while with what it remembers, which hides it.
 
     How it decides
-        All gradients of an optimizer that are there are exactly zero in {in_a_row} steps in a row, from its first step on (a run that
-        ends before counts with {min_evaluated} steps), or in {later} in a row after steps that had some. Steps without a backward, and
-        those that a GradScaler left out, do not count. The cause is read from the graph of the backward that follows such a step: the
-        operations that pass nothing on, whatever comes to them.
-        Of a rounding it is enough that the gradients before it are zero in {in_a_row} steps in a row.
+        All gradients of an optimizer that are there are exactly zero in {in_a_row} steps in a row,
+        from its first step on (a run that ends before counts with {min_evaluated} steps), or in
+        {later} in a row after steps that had some. Steps without a backward, and those that a
+        GradScaler left out, do not count. The cause is read from the graph of the backward that
+        follows such a step: the operations that pass nothing on, whatever comes to them. Of a
+        rounding it is enough that the gradients before it are zero in {in_a_row} steps in a row.
 
     False alarms
-        A loss that is exactly zero because all margins are kept, or the target is met, is at its goal and does not count. Nor do gradients
-        in float16 whose graph shows no cause: they underflow, which is another finding. One factor of a low-rank adapter begins at
-        zero, which the first step mends.
+        A loss that is exactly zero because all margins are kept, or the target is met, is at its
+        goal and does not count. Nor do gradients in float16 whose graph shows no cause: they
+        underflow, which is another finding. One factor of a low-rank adapter begins at zero, which
+        the first step mends.
 
     What to try
-        - Print the loss and what it is made of: one that never changes has no connection with the weights.
+        - Print the loss and what it is made of: one that never changes has no connection with the
+          weights.
         - `loss.grad_fn` and its `next_functions` show the operations, last one first.
         - Begin with random weights; detach what is meant as a constant, and only that.
 
     References
         - Hu et al. (2021), LoRA: low-rank adaptation of large language models.
-        - Bengio, Léonard, Courville (2013), Estimating or propagating gradients through stochastic neurons.
+        - Bengio, Léonard, Courville (2013), Estimating or propagating gradients through stochastic
+          neurons.
     """
 
     code: ClassVar[str] = "SG109"
     name: ClassVar[str] = "zero-gradient"
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG104", "SG106", "SG107", "SG108", "SG402", "SG403")
+    absorbs: ClassVar[tuple[str, ...]] = (
+        "SG101",
+        "SG104",
+        "SG106",
+        "SG107",
+        "SG108",
+        "SG402",
+        "SG403",
+    )
 
     in_a_row: int = 8  # steps
     later: int = 50  # steps, after others that had gradients
     min_evaluated: int = 3  # steps
 
     _streaks: dict[int, Streak] = field(default_factory=dict[int, Streak], init=False, repr=False)
-    _facts: dict[int, list[Fact]] = field(default_factory=dict[int, "list[Fact]"], init=False, repr=False)
-    _behind: dict[int, Streak] = field(default_factory=dict[int, Streak], init=False, repr=False)  # behind a rounding
-    _findings: dict[int, Finding] = field(default_factory=dict[int, Finding], init=False, repr=False)
+    _facts: dict[int, list[Fact]] = field(
+        default_factory=dict[int, "list[Fact]"], init=False, repr=False
+    )
+    # behind a rounding
+    _behind: dict[int, Streak] = field(default_factory=dict[int, Streak], init=False, repr=False)
+    _findings: dict[int, Finding] = field(
+        default_factory=dict[int, Finding], init=False, repr=False
+    )
 
     def observe(self, block: Block) -> Iterable[Finding]:
         if not len(block):
             return []
         news: dict[int, Finding] = {}
-        owners = np.array([-1 if each.optimizer is None else each.optimizer for each in block.parameters], np.int64)
+        owners = np.array(
+            [-1 if each.optimizer is None else each.optimizer for each in block.parameters],
+            np.int64,
+        )
         for optimizer in sorted(set(owners.tolist()) - {-1}):
             columns = np.flatnonzero(owners == optimizer)
             for finding in self._read(block, optimizer, columns):
@@ -113,12 +138,20 @@ class ZeroGradient(Rule):
 
     def finish(self) -> Iterable[Finding]:
         for optimizer, streak in self._streaks.items():
-            if not streak.has_moved and streak.num == streak.num_steps and self.min_evaluated <= streak.num < self.in_a_row:
+            if (
+                not streak.has_moved
+                and streak.num == streak.num_steps
+                and self.min_evaluated <= streak.num < self.in_a_row
+            ):
                 yield from self._judge(optimizer, streak, streak.last + 1)
 
     def shortfall(self) -> Message | None:
         has = max((streak.num_steps for streak in self._streaks.values()), default=0)
-        return None if has >= self.min_evaluated else say("needs {needed} steps, has {has}", needed=self.min_evaluated, has=has)
+        return (
+            None
+            if has >= self.min_evaluated
+            else say("needs {needed} steps, has {has}", needed=self.min_evaluated, has=has)
+        )
 
     def _read(self, block: Block, optimizer: int, columns: IntArray) -> Iterator[Finding]:
         state = block.state[:, columns]
@@ -144,10 +177,15 @@ class ZeroGradient(Rule):
                 continue
             yield from self._add(block, optimizer, streak, row, columns[state[row] == State.ZERO])
 
-    def _add(self, block: Block, optimizer: int, streak: Streak, row: int, columns: IntArray) -> Iterator[Finding]:
+    def _add(
+        self, block: Block, optimizer: int, streak: Streak, row: int, columns: IntArray
+    ) -> Iterator[Finding]:
         """Another step with nothing but zeros."""
         iteration = int(integers(block.steps, "iteration")[row])
-        loss, flags = float(numbers(block.steps, "loss")[row]), int(integers(block.steps, "flags")[row])
+        loss, flags = (
+            float(numbers(block.steps, "loss")[row]),
+            int(integers(block.steps, "flags")[row]),
+        )
         if streak.num == 0:
             streak.since, streak.has_loss = iteration, False
             streak.names = tuple(block.parameters[column].name for column in as_list(columns))
@@ -165,7 +203,11 @@ class ZeroGradient(Rule):
 
     def _judge(self, optimizer: int, streak: Streak, until: int) -> Iterator[Finding]:
         """It has lasted long enough; what was learnt of it up to this iteration says why."""
-        facts = [each for each in self._facts.get(optimizer, ()) if streak.since <= each.iteration <= until]
+        facts = [
+            each
+            for each in self._facts.get(optimizer, ())
+            if streak.since <= each.iteration <= until
+        ]
         fact = facts[0] if facts else None
         cause = "" if fact is None else fact.text("cause")
         if (
@@ -179,8 +221,12 @@ class ZeroGradient(Rule):
         severity = "warning" if streak.has_moved else self.severity
         yield self._found(optimizer, streak, fact, severity)
 
-    def _look_behind(self, block: Block, optimizer: int, behind: Streak, counts: BoolArray) -> Iterator[Finding]:
-        """Whether the parameters behind a rounding get nothing but zeros, though others get more."""
+    def _look_behind(
+        self, block: Block, optimizer: int, behind: Streak, counts: BoolArray
+    ) -> Iterator[Finding]:
+        """Whether the parameters behind a rounding get nothing but zeros, though others get
+        more.
+        """
         columns = np.flatnonzero([each.name in behind.names for each in block.parameters])
         iterations = integers(block.steps, "iteration")
         if not len(columns):
@@ -195,14 +241,20 @@ class ZeroGradient(Rule):
             if behind.num == self.in_a_row:
                 behind.where = site_of(block, EventKind.STEP, behind.last, optimizer)
                 behind.optimizer = optimizer_name(block, optimizer)
-                fact = next(each for each in self._facts[optimizer] if each.text("cause") == ZeroCause.ROUNDING)
+                fact = next(
+                    each
+                    for each in self._facts[optimizer]
+                    if each.text("cause") == ZeroCause.ROUNDING
+                )
                 yield self._found(optimizer, behind, fact, self.severity)
                 return
 
     def _found(self, optimizer: int, streak: Streak, fact: Fact | None, severity: str) -> Finding:
         names = streak.names
         num = len(names) if fact is None else max(len(names), int(fact.number("num")))
-        cause, advice, excerpt = words(fact, {"optimizer": streak.optimizer, "num": num, "since": streak.since})
+        cause, advice, excerpt = words(
+            fact, {"optimizer": streak.optimizer, "num": num, "since": streak.since}
+        )
         is_behind = streak is self._behind.get(optimizer)
         finding = self._findings[optimizer] = Finding(
             code=self.code,

@@ -9,10 +9,10 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
-from seismograd.analysis.loss_origin import origin_of, site_of_loss, what_made_it
 from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
+from seismograd.analysis.loss_origin import origin_of, site_of_loss, what_made_it
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, EventKind, Evidence, Finding, StepFlag
 
 
@@ -22,29 +22,36 @@ class NonfiniteLoss(Rule):
     """A loss is NaN or infinite.
 
     What it finds
-        The first step whose loss is NaN or infinite, even where no gradient shows it: because the step was skipped, because what went
-        wrong was masked on the way back, or because a logarithm of zero has an infinite value.
+        The first step whose loss is NaN or infinite, even where no gradient shows it: because the
+        step was skipped, because what went wrong was masked on the way back, or because a logarithm
+        of zero has an infinite value.
 
     Why it hurts
-        Most often the gradient is NaN too, and the weights are after the next step; then that is reported, and this is part of it. Where
-        it is not, the number that tells how training goes is lost, with every mean it enters: a scheduler or an early stop that waits for
-        the loss to fall waits for ever.
+        Most often the gradient is NaN too, and the weights are after the next step; then that is
+        reported, and this is part of it. Where it is not, the number that tells how training goes
+        is lost, with every mean it enters: a scheduler or an early stop that waits for the loss to
+        fall waits for ever.
 
     How it decides
-        One loss is enough. In steps that `GradScaler` skipped an infinite loss may come from the scale, and does not count before there
-        are more than {max_skips} of them in a row; a NaN always counts. Losses that could not be read are not taken for NaN.
+        One loss is enough. In steps that `GradScaler` skipped an infinite loss may come from the
+        scale, and does not count before there are more than {max_skips} of them in a row; a NaN
+        always counts. Losses that could not be read are not taken for NaN.
 
     False alarms
-        A loss that is infinite on purpose, as the negative logarithm of a probability of zero, and is never averaged.
+        A loss that is infinite on purpose, as the negative logarithm of a probability of zero, and
+        is never averaged.
 
     What to try
         - Look at the batch of that step with `torch.isfinite`, inputs and targets.
-        - Use losses that take logits, `F.cross_entropy` or `F.binary_cross_entropy_with_logits`, in place of `log(softmax(x))`.
-        - A mean over no elements is NaN: an empty batch, a mask that is all zero, targets that are all `ignore_index`.
+        - Use losses that take logits, `F.cross_entropy` or `F.binary_cross_entropy_with_logits`, in
+          place of `log(softmax(x))`.
+        - A mean over no elements is NaN: an empty batch, a mask that is all zero, targets that are
+          all `ignore_index`.
 
     References
         - PyTorch documentation, CrossEntropyLoss: what `ignore_index` and `reduction` do.
-        - Blanchard, Higham, Higham (2021), Accurately computing the log-sum-exp and softmax functions.
+        - Blanchard, Higham, Higham (2021), Accurately computing the log-sum-exp and softmax
+          functions.
     """
 
     code: ClassVar[str] = "SG202"
@@ -73,17 +80,31 @@ class NonfiniteLoss(Rule):
             self._num_skips = self._num_skips + 1 if excused else 0
             if bad[row] and not (excused and self._num_skips <= self.max_skips):
                 step = int(block.steps["iteration"][row])
-                self._finding = replace(self._finding, last_step=step) if self._finding else self._found(block, row, step, float(loss[row]))
+                self._finding = (
+                    replace(self._finding, last_step=step)
+                    if self._finding
+                    else self._found(block, row, step, float(loss[row]))
+                )
         if self._finding is not None and bad.any():
             yield self._finding
 
     def shortfall(self) -> Message | None:
-        return None if self._num_losses else say("needs {needed} loss that could be read, has {has}", needed=1, has=0)
+        return (
+            None
+            if self._num_losses
+            else say("needs {needed} loss that could be read, has {has}", needed=1, has=0)
+        )
 
     def _found(self, block: Block, row: int, step: int, loss: float) -> Finding:
-        cause, advice, excerpt = what_made_it(origin_of(block, row), {"step": step, "loss": f"{loss:.4g}"})
+        cause, advice, excerpt = what_made_it(
+            origin_of(block, row), {"step": step, "loss": f"{loss:.4g}"}
+        )
         is_nan = math.isnan(loss)
-        evidence = Evidence("nonfinite_losses", "", step, 1.0, 0.0) if is_nan else Evidence("loss", "", step, loss, math.inf)
+        evidence = (
+            Evidence("nonfinite_losses", "", step, 1.0, 0.0)
+            if is_nan
+            else Evidence("loss", "", step, loss, math.inf)
+        )
         return Finding(
             code=self.code,
             name=self.name,

@@ -9,9 +9,9 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, EventKind, Evidence, Finding, StepFlag
 
 
@@ -21,29 +21,35 @@ class SkippedSteps(Rule):
     """The `GradScaler` keeps skipping updates after it has found its scale.
 
     What it finds
-        Training in mixed precision in which steps are skipped again and again at scales that worked before, or in which the scale sinks
-        below one: overflows that the scale does not cause and cannot cure.
+        Training in mixed precision in which steps are skipped again and again at scales that worked
+        before, or in which the scale sinks below one: overflows that the scale does not cause and
+        cannot cure.
 
     Why it hurts
-        A skipped step trains nothing, and nothing tells: the loss is printed as ever, and the learning rate schedule goes on. Each skip
-        halves the scale, and a scale that is too low makes small gradients vanish in float16.
+        A skipped step trains nothing, and nothing tells: the loss is printed as ever, and the
+        learning rate schedule goes on. Each skip halves the scale, and a scale that is too low
+        makes small gradients vanish in float16.
 
     How it decides
-        Skips before the first step that is carried out belong to the search for a scale, and so does a skip at a scale higher than the
-        last one that worked, since the scaler tries a higher one now and then. Others count: there must be {min_skips:g} of them, and at
-        least {min_share:.0%} of the steps since the first that was carried out. Or the scale is below {min_scale:g} when a step is skipped.
+        Skips before the first step that is carried out belong to the search for a scale, and so
+        does a skip at a scale higher than the last one that worked, since the scaler tries a higher
+        one now and then. Others count: there must be {min_skips:g} of them, and at least
+        {min_share:.0%} of the steps since the first that was carried out. Or the scale is below
+        {min_scale:g} when a step is skipped.
 
     False alarms
         A few batches of many that overflow in float16, if they are more than that.
 
     What to try
-        - Find out where the overflow comes from: `torch.isfinite` on the output of each block under autocast, beginning with attention
-          scores, exponentials, and sums over many elements; compute that part in float32 with `torch.autocast("cuda", enabled=False)`.
+        - Find out where the overflow comes from: `torch.isfinite` on the output of each block under
+          autocast, beginning with attention scores, exponentials, and sums over many elements;
+          compute that part in float32 with `torch.autocast("cuda", enabled=False)`.
         - Use bfloat16, which has the range of float32, and no scaler.
         - Look at the batches that are skipped: one sample may be far too large.
 
     References
-        - PyTorch documentation, Automatic mixed precision: `GradScaler`, `growth_interval` and `backoff_factor`; pytorch/pytorch#67590.
+        - PyTorch documentation, Automatic mixed precision: `GradScaler`, `growth_interval` and
+          `backoff_factor`; pytorch/pytorch#67590.
         - Micikevicius et al. (2018), Mixed precision training.
     """
 
@@ -58,10 +64,15 @@ class SkippedSteps(Rule):
     min_scale: float = 1.0
 
     _num_steps: int = field(default=0, init=False, repr=False)  # with a scaled loss, or skipped
-    _tracks: dict[int, _SkipTrack] = field(default_factory=dict[int, "_SkipTrack"], init=False, repr=False)
+    _tracks: dict[int, _SkipTrack] = field(
+        default_factory=dict[int, "_SkipTrack"], init=False, repr=False
+    )
 
     def observe(self, block: Block) -> Iterator[Finding]:
-        scale, skipped = numbers(block.steps, "scale"), (integers(block.steps, "flags") & int(StepFlag.SKIPPED)) != 0
+        scale, skipped = (
+            numbers(block.steps, "scale"),
+            (integers(block.steps, "flags") & int(StepFlag.SKIPPED)) != 0,
+        )
         scaled = skipped | (scale != 1)
         if not scaled.any():
             return
@@ -82,20 +93,36 @@ class SkippedSteps(Rule):
                 yield finding
 
     def shortfall(self) -> Message | None:
-        return None if self._num_steps else say("needs {needed} step with a scaled loss, has {has}", needed=1, has=0)
+        return (
+            None
+            if self._num_steps
+            else say("needs {needed} step with a scaled loss, has {has}", needed=1, has=0)
+        )
 
-    def _take(self, track: _SkipTrack, block: Block, row: int, scale: float, optimizer: int) -> None:
+    def _take(
+        self, track: _SkipTrack, block: Block, row: int, scale: float, optimizer: int
+    ) -> None:
         """Take in a skip that the search for a scale does not explain."""
         step = int(block.steps["iteration"][row])
         track.num, track.first = track.num + 1, step if track.num == 0 else track.first
         if track.finding is not None:
             track.finding = replace(track.finding, last_step=step)
-        elif scale < self.min_scale or (track.num >= self.min_skips and track.num >= self.min_share * track.count):
+        elif scale < self.min_scale or (
+            track.num >= self.min_skips and track.num >= self.min_share * track.count
+        ):
             track.finding = self._finding(track, block, step, scale, optimizer)
 
-    def _finding(self, track: _SkipTrack, block: Block, step: int, scale: float, optimizer: int) -> Finding:
+    def _finding(
+        self, track: _SkipTrack, block: Block, step: int, scale: float, optimizer: int
+    ) -> Finding:
         sinking = scale < self.min_scale
-        values: dict[str, str | int | float] = {"num": track.num, "first": track.first, "step": step, "scale": scale, "good": track.good}
+        values: dict[str, str | int | float] = {
+            "num": track.num,
+            "first": track.first,
+            "step": step,
+            "scale": scale,
+            "good": track.good,
+        }
         evidence = Evidence("scale", "", step, scale, self.min_scale if sinking else track.good)
         return Finding(
             code=self.code,
@@ -105,26 +132,34 @@ class SkippedSteps(Rule):
             first_step=track.first,
             last_step=step,
             parameters=(),
-            evidence=(evidence, Evidence("skipped_steps", "", step, float(track.num), float(self.min_skips))),
+            evidence=(
+                evidence,
+                Evidence("skipped_steps", "", step, float(track.num), float(self.min_skips)),
+            ),
             cause=(
                 say(
-                    "the loss scale has sunk to {scale:.2g} at step {step} and steps are still skipped: the overflow is in the forward "
+                    "the loss scale has sunk to {scale:.2g} at step {step} and steps are still "
+                    "skipped: the overflow is in the forward "
                     "pass, where no scale can help",
                     **values,
                 )
                 if sinking
                 else say(
-                    "{num} steps since step {first} were skipped although their loss scale, at step {step} {scale:g}, was no higher than "
+                    "{num} steps since step {first} were skipped although their loss scale, at "
+                    "step {step} {scale:g}, was no higher than "
                     "one that had worked ({good:g}): the gradients overflow for another reason",
                     **values,
                 )
             ),
             advice=say(
-                "find the operation that overflows in float16 and compute it in float32, use bfloat16, or leave out the samples that are "
+                "find the operation that overflows in float16 and compute it in float32, use "
+                "bfloat16, or leave out the samples that are "
                 "far too large"
             ),
-            where=site_of(block, EventKind.SCALER_UPDATE, step) or site_of(block, EventKind.BACKWARD, step),
-            excerpt='with torch.autocast("cuda", enabled=False):\n    scores = (q.float() @ k.float().mT).softmax(-1)',
+            where=site_of(block, EventKind.SCALER_UPDATE, step)
+            or site_of(block, EventKind.BACKWARD, step),
+            excerpt='with torch.autocast("cuda", enabled=False):\n    scores = (q.float() @ '
+            "k.float().mT).softmax(-1)",
         )
 
 

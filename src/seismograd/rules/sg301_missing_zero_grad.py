@@ -8,9 +8,9 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.block_rows import BoolArray, as_list, integers, site_of
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import (
     Block,
     EventKind,
@@ -29,31 +29,37 @@ class MissingZeroGrad(Rule):
     """Gradients are never cleared, so each step uses those of earlier steps again.
 
     What it finds
-        Training loops without `zero_grad`, or where it comes at the wrong time or on the wrong optimizer. `backward` adds to what is in
-        `.grad`, it does not replace it.
+        Training loops without `zero_grad`, or where it comes at the wrong time or on the wrong
+        optimizer. `backward` adds to what is in `.grad`, it does not replace it.
 
     Why it hurts
-        The first step is right. The second uses the first gradient again, the third uses both, and so on: a sum over all steps so far, most
-        of it computed with weights that are long gone. Training becomes erratic, or seems to work with a learning rate that is far too
-        small, and momentum that nobody asked for makes it overshoot.
+        The first step is right. The second uses the first gradient again, the third uses both, and
+        so on: a sum over all steps so far, most of it computed with weights that are long gone.
+        Training becomes erratic, or seems to work with a learning rate that is far too small, and
+        momentum that nobody asked for makes it overshoot.
 
     How it decides
-        It follows the gradients themselves, however they are cleared. A parameter counts when the gradient that a step used still held what
-        an earlier step had already used, in two of its steps in a row, or in at least {min_scattered} steps that are at least
-        {min_share:.0%} of all. Several backward passes before one step are accumulation, and fine. So are steps that `GradScaler`
-        skipped. Of a closure that is called several times in a step the first call counts.
+        It follows the gradients themselves, however they are cleared. A parameter counts when the
+        gradient that a step used still held what an earlier step had already used, in two of its
+        steps in a row, or in at least {min_scattered} steps that are at least {min_share:.0%} of
+        all. Several backward passes before one step are accumulation, and fine. So are steps that
+        `GradScaler` skipped. Of a closure that is called several times in a step the first call
+        counts.
 
     False alarms
         A program that keeps a part of the old gradient on purpose, as a momentum of its own.
 
     What to try
-        - Call `optimizer.zero_grad()` once for each step, before `backward` (or right after `step`).
-        - With gradient accumulation, clear when a window ends, where `step` is called; not in every iteration, and not at the end of an
-          epoch.
-        - With several optimizers or models, clear each: `model.zero_grad()` clears what that model holds.
+        - Call `optimizer.zero_grad()` once for each step, before `backward` (or right after
+          `step`).
+        - With gradient accumulation, clear when a window ends, where `step` is called; not in every
+          iteration, and not at the end of an epoch.
+        - With several optimizers or models, clear each: `model.zero_grad()` clears what that model
+          holds.
 
     References
-        - PyTorch documentation, Zeroing out gradients in PyTorch; pytorch/pytorch#47175 asks for such a warning.
+        - PyTorch documentation, Zeroing out gradients in PyTorch; pytorch/pytorch#47175 asks for
+          such a warning.
     """
 
     code: ClassVar[str] = "SG301"
@@ -67,16 +73,24 @@ class MissingZeroGrad(Rule):
     min_evaluated: int = 3  # steps
 
     _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
-    _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # into the arrays of `_memory`
+    # into the arrays of `_memory`
+    _columns: IntArray = field(
+        default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
+    )
     _memory: _ParameterHistory = field(init=False, repr=False)
-    _faults: list[_MissingClearing] = field(default_factory=list["_MissingClearing"], init=False, repr=False)
+    _faults: list[_MissingClearing] = field(
+        default_factory=list["_MissingClearing"], init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         self._memory = _ParameterHistory()
 
     def observe(self, block: Block) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
-            self._parameters, self._columns = block.parameters, self._memory.columns_of(block.parameters)
+            self._parameters, self._columns = (
+                block.parameters,
+                self._memory.columns_of(block.parameters),
+            )
         memory, columns = self._memory, self._columns
         again = (integers(block.steps, "flags") & int(StepFlag.NO_BACKWARD | StepFlag.SKIPPED)) != 0
         own = (block.state >= State.ZERO) & ~again[:, None]
@@ -100,39 +114,81 @@ class MissingZeroGrad(Rule):
     def shortfall(self) -> Message | None:
         steps = int(self._memory.num_own.max(initial=0))
         if steps < self.min_evaluated:
-            return say("needs {needed} steps of one optimizer, has {has}", needed=self.min_evaluated, has=steps)
+            return say(
+                "needs {needed} steps of one optimizer, has {has}",
+                needed=self.min_evaluated,
+                has=steps,
+            )
         return None
 
-    def _judge(self, block: Block, own: BoolArray, carried: BoolArray) -> tuple[BoolArray, IntArray]:
+    def _judge(
+        self, block: Block, own: BoolArray, carried: BoolArray
+    ) -> tuple[BoolArray, IntArray]:
         """Where a parameter is known to be at fault, and since which iteration  # each (B, P)."""
         memory, columns = self._memory, self._columns
         row = np.where(own, np.arange(len(block))[:, None], -1)
         latest = np.maximum.accumulate(row, axis=0)
-        before = np.concatenate([np.full((1, len(columns)), -1), latest[:-1]])  # row of its step before, -1: not in this block
-        carried_before = np.where(before >= 0, np.take_along_axis(carried, np.maximum(before, 0), axis=0), memory.carried[columns])
-        begins = np.where(carried & ~carried_before, integers(block.steps, "iteration")[:, None], -1)
+        # row of its step before, -1: not in this block
+        before = np.concatenate([np.full((1, len(columns)), -1), latest[:-1]])
+        carried_before = np.where(
+            before >= 0,
+            np.take_along_axis(carried, np.maximum(before, 0), axis=0),
+            memory.carried[columns],
+        )
+        begins = np.where(
+            carried & ~carried_before, integers(block.steps, "iteration")[:, None], -1
+        )
         begins[0] = np.maximum(begins[0], memory.since[columns])
         since = np.maximum.accumulate(begins, axis=0)
         num_own = memory.num_own[columns] + np.cumsum(own, axis=0)
         num_carried = memory.num_carried[columns] + np.cumsum(carried, axis=0)
-        scattered = carried & (num_carried >= self.min_scattered) & (num_carried >= self.min_share * num_own)
-        memory.carried[columns] = np.where(
-            latest[-1] >= 0, np.take_along_axis(carried, np.maximum(latest[-1:], 0), axis=0)[0], memory.carried[columns]
+        scattered = (
+            carried
+            & (num_carried >= self.min_scattered)
+            & (num_carried >= self.min_share * num_own)
         )
-        memory.since[columns], memory.num_own[columns], memory.num_carried[columns] = since[-1], num_own[-1], num_carried[-1]
+        memory.carried[columns] = np.where(
+            latest[-1] >= 0,
+            np.take_along_axis(carried, np.maximum(latest[-1:], 0), axis=0)[0],
+            memory.carried[columns],
+        )
+        memory.since[columns], memory.num_own[columns], memory.num_carried[columns] = (
+            since[-1],
+            num_own[-1],
+            num_carried[-1],
+        )
         return (carried & carried_before) | scattered, since
 
     def _accuse(self, block: Block, row: int, fresh: IntArray, since: IntArray) -> None:
-        """Add parameters that were found at fault in a row to the fault of their optimizer, or of the line where it steps."""
+        """Add parameters that were found at fault in a row to the fault of their optimizer, or
+        of the line where it steps.
+        """
         iteration = int(integers(block.steps, "iteration")[row])
         for column in as_list(fresh):
             parameter = block.parameters[column]
             owner = -1 if parameter.optimizer is None else parameter.optimizer
             where = site_of(block, EventKind.STEP, iteration, owner)
-            fault = next((each for each in self._faults if owner in each.optimizers or (where and where == each.where)), None)
+            fault = next(
+                (
+                    each
+                    for each in self._faults
+                    if owner in each.optimizers or (where and where == each.where)
+                ),
+                None,
+            )
             if fault is None:
-                known = [each.name for each in block.optimizers if each.index == owner and each.kind and each.name not in ("", each.kind)]
-                fault = _MissingClearing(owner, known[0] if known else "optimizer", where, int(since[row, column]), iteration)
+                known = [
+                    each.name
+                    for each in block.optimizers
+                    if each.index == owner and each.kind and each.name not in ("", each.kind)
+                ]
+                fault = _MissingClearing(
+                    owner,
+                    known[0] if known else "optimizer",
+                    where,
+                    int(since[row, column]),
+                    iteration,
+                )
                 self._faults.append(fault)
             fault.optimizers.add(owner)
             fault.names.append(parameter.name)
@@ -149,14 +205,22 @@ class MissingZeroGrad(Rule):
             first_step=fault.first_step,
             last_step=fault.last_step,
             parameters=tuple(fault.names),
-            evidence=tuple(Evidence("carried", first, step, 1.0, 0.0) for step in dict.fromkeys((fault.first_step, fault.found))),
+            evidence=tuple(
+                Evidence("carried", first, step, 1.0, 0.0)
+                for step in dict.fromkeys((fault.first_step, fault.found))
+            ),
             cause=say(
-                "since step {step} each step of {optimizer} uses gradients that earlier steps have already used: nothing clears them "
+                "since step {step} each step of {optimizer} uses gradients that earlier steps "
+                "have already used: nothing clears them "
                 "before the next backward, which adds to what is there",
                 step=fault.first_step,
                 optimizer=fault.name,
             ),
-            advice=say("clear the gradients once for each step, before backward: call {optimizer}.zero_grad()", optimizer=fault.name),
+            advice=say(
+                "clear the gradients once for each step, before backward: call "
+                "{optimizer}.zero_grad()",
+                optimizer=fault.name,
+            ),
             where=fault.where,
             excerpt=f"{fault.name}.zero_grad()\nloss.backward()",
         )
@@ -176,8 +240,14 @@ class _MissingClearing:
     optimizers: set[int] = field(default_factory=set[int])
 
     def follow(self, block: Block, carried: BoolArray) -> bool:
-        """Move on to the last iteration in which one of its parameters was carried; whether there was one."""
-        mine = [column for column, parameter in enumerate(block.parameters) if parameter.optimizer in self.optimizers]
+        """Move on to the last iteration in which one of its parameters was carried; whether
+        there was one.
+        """
+        mine = [
+            column
+            for column, parameter in enumerate(block.parameters)
+            if parameter.optimizer in self.optimizers
+        ]
         rows = np.flatnonzero(carried[:, mine].any(axis=1))
         if len(rows):
             self.last_step = int(integers(block.steps, "iteration")[rows[-1]])
@@ -186,11 +256,14 @@ class _MissingClearing:
 
 @dataclass(slots=True)
 class _ParameterHistory:
-    """What is remembered of each parameter, by its name; the arrays grow as parameters are added."""
+    """What is remembered of each parameter, by its name; the arrays grow as parameters are
+    added.
+    """
 
     positions: dict[str, int] = field(default_factory=dict[str, int])
     carried: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))  # in its last step
-    since: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # the iteration in which that began
+    # the iteration in which that began
+    since: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     num_own: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # steps
     num_carried: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # steps
     guilty: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))

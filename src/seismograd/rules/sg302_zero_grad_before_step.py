@@ -9,13 +9,13 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
-from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
 from seismograd.analysis.block_rows import statistic
-from seismograd.diagnosis.rule import Rule
-from seismograd.analysis.shared_block import SharedReaders, SharedBlock
-from seismograd.analysis.windows import WindowEvent, DiscardedBackwards, StepWindow, WindowReader
+from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
+from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.analysis.windows import DiscardedBackwards, StepWindow, WindowEvent, WindowReader
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, Evidence, Finding, State, StepFlag
 
 
@@ -25,30 +25,38 @@ class ZeroGradBeforeStep(Rule):
     """Gradients are cleared after backward has computed them and before the step could use them.
 
     What it finds
-        Loops in which `zero_grad` stands between `backward` and `step`, so that the optimizer finds nothing to do. Also accumulation in
-        which it is called for each micro-batch instead of once for each step, so that only the last micro-batch counts.
+        Loops in which `zero_grad` stands between `backward` and `step`, so that the optimizer finds
+        nothing to do. Also accumulation in which it is called for each micro-batch instead of once
+        for each step, so that only the last micro-batch counts.
 
     Why it hurts
-        `backward` writes into `.grad` and `step` reads from there. What is cleared in between is lost: the forward and backward passes were
-        computed for nothing. Plain SGD leaves the weights alone, and the loss stays where it began, up to the noise of the batches. With
-        `set_to_none=False` it is worse to see: momentum and weight decay still move the weights, but no data does.
+        `backward` writes into `.grad` and `step` reads from there. What is cleared in between is
+        lost: the forward and backward passes were computed for nothing. Plain SGD leaves the
+        weights alone, and the loss stays where it began, up to the noise of the batches. With
+        `set_to_none=False` it is worse to see: momentum and weight decay still move the weights,
+        but no data does.
 
     How it decides
-        A step counts when backward passes added to the gradients of its optimizer, and all of that had been cleared again when it was
-        called: by the optimizer, by a module, or by hand. It is found when {in_a_row} steps in a row show it, or {scattered} that are at
-        least {share:.0%} of all. In accumulation a step counts when micro-batches from the same line were cleared before it, and those
-        losses are divided by a number of micro-batches or there are at least {min_same} of them. Where a closure clears what it has
-        computed, a step counts when it has not changed the weights.
+        A step counts when backward passes added to the gradients of its optimizer, and all of that
+        had been cleared again when it was called: by the optimizer, by a module, or by hand. It is
+        found when {in_a_row} steps in a row show it, or {scattered} that are at least {share:.0%}
+        of all. In accumulation a step counts when micro-batches from the same line were cleared
+        before it, and those losses are divided by a number of micro-batches or there are at least
+        {min_same} of them. Where a closure clears what it has computed, a step counts when it has
+        not changed the weights.
 
     False alarms
-        Clearing after a loss or a norm that was not finite does not count, since that is how a bad batch is left out. Backward passes that
-        are made for something else and cleared on purpose (adversarial examples, sharpness-aware minimisation) are followed by another
-        backward pass before the step, from another line or undivided, and do not count either.
+        Clearing after a loss or a norm that was not finite does not count, since that is how a bad
+        batch is left out. Backward passes that are made for something else and cleared on purpose
+        (adversarial examples, sharpness-aware minimisation) are followed by another backward pass
+        before the step, from another line or undivided, and do not count either.
 
     What to try
         - Keep the order `zero_grad`, `backward`, `step`; or `backward`, `step`, `zero_grad`.
-        - With gradient accumulation, call `zero_grad` where `step` is called, not where `backward` is.
-        - With several optimizers, look at which one is cleared: `model.zero_grad()` clears all that the model holds.
+        - With gradient accumulation, call `zero_grad` where `step` is called, not where `backward`
+          is.
+        - With several optimizers, look at which one is cleared: `model.zero_grad()` clears all that
+          the model holds.
 
     References
         - PyTorch documentation, Optimizing model parameters: zero_grad, backward, step.
@@ -81,7 +89,8 @@ class ZeroGradBeforeStep(Rule):
 
     _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
     _repeated: RepeatedFault = field(init=False, repr=False)
-    _num_undecided: int = field(default=0, init=False, repr=False)  # steps that clear what their closure has computed
+    # steps that clear what their closure has computed
+    _num_undecided: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._repeated = RepeatedFault(self.in_a_row, self.scattered, self.share)
@@ -94,20 +103,32 @@ class ZeroGradBeforeStep(Rule):
             if window.flags & StepFlag.SKIPPED:
                 continue
             if window.cleared is not None and not _has_moved(block, window):
-                emptied = replace(window, backwards=(), thrown=(*window.thrown, DiscardedBackwards(window.cleared, window.backwards)))
-                self._repeated.add(window, lambda shown, window=emptied: self._emptied(block, window, shown))
+                emptied = replace(
+                    window,
+                    backwards=(),
+                    thrown=(*window.thrown, DiscardedBackwards(window.cleared, window.backwards)),
+                )
+                self._repeated.add(
+                    window, lambda shown, window=emptied: self._emptied(block, window, shown)
+                )
             elif window.cleared is not None:
                 self._num_undecided += 1
             elif _is_emptied(window) or _is_emptied_by_hand(block, window):
-                self._repeated.add(window, lambda shown, window=window: self._emptied(block, window, shown))
+                self._repeated.add(
+                    window, lambda shown, window=window: self._emptied(block, window, shown)
+                )
             elif self._is_last_only(window):
-                self._repeated.add(window, lambda shown, window=window: self._last_only(block, window, shown))
+                self._repeated.add(
+                    window, lambda shown, window=window: self._last_only(block, window, shown)
+                )
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
         if self._num_undecided >= self.in_a_row:
             return say(
-                "gradients are cleared within {count} steps, and whether these had used them does not show", count=self._num_undecided
+                "gradients are cleared within {count} steps, and whether these had used them does "
+                "not show",
+                count=self._num_undecided,
             )
         return self._windows.shortfall(self.in_a_row)
 
@@ -130,42 +151,69 @@ class ZeroGradBeforeStep(Rule):
             where, clear = line_of(block, by), at_line(block, by)
             backward = at_line(block, window.thrown[-1].backwards[-1])
             cause = say(
-                "zero_grad at {clear} clears what backward at {backward} has just computed, so {optimizer}.step() at {step} finds no "
+                "zero_grad at {clear} clears what backward at {backward} has just computed, so "
+                "{optimizer}.step() at {step} finds no "
                 "gradient",
                 clear=clear,
                 backward=backward,
                 optimizer=optimizer,
                 step=step,
             )
-            advice = say("move zero_grad from {clear} to before the backward pass, or to after the step", clear=clear)
+            advice = say(
+                "move zero_grad from {clear} to before the backward pass, or to after the step",
+                clear=clear,
+            )
         else:
             where = line_of(block, window.step)
             cause = say(
-                "the gradients that backward at {backward} computed were cleared by hand before {optimizer}.step() at {step} could use "
+                "the gradients that backward at {backward} computed were cleared by hand before "
+                "{optimizer}.step() at {step} could use "
                 "them",
                 backward=at_line(block, window.backwards[-1]),
                 optimizer=optimizer,
                 step=step,
             )
             advice = say("clear the gradients before the backward pass, or after the step")
-        return self._finding(window, shown, num, where, cause, advice, f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()")
+        return self._finding(
+            window,
+            shown,
+            num,
+            where,
+            cause,
+            advice,
+            f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()",
+        )
 
     def _last_only(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, by = optimizer_name(block, window.optimizer), window.thrown[-1].by
         num = sum(len(group.unused) for group in window.thrown)
         cause = say(
-            "zero_grad at {clear} is called for each micro-batch: {num} of the {all} backward passes before a step of {optimizer} are "
+            "zero_grad at {clear} is called for each micro-batch: {num} of the {all} backward "
+            "passes before a step of {optimizer} are "
             "thrown away, and only the last one counts",
             clear=at_line(block, by),
             num=num,
             all=num + 1,
             optimizer=optimizer,
         )
-        advice = say("call zero_grad once for each step, right after it, and not for each micro-batch")
-        excerpt = f"if (i + 1) % {num + 1} == 0:\n    {optimizer}.step()\n    {optimizer}.zero_grad()"
+        advice = say(
+            "call zero_grad once for each step, right after it, and not for each micro-batch"
+        )
+        excerpt = (
+            f"if (i + 1) % {num + 1} == 0:\n    {optimizer}.step()\n    {optimizer}.zero_grad()"
+        )
         return self._finding(window, shown, num, line_of(block, by), cause, advice, excerpt)
 
-    def _finding(self, window: StepWindow, shown: FaultSteps, num: int, where: str, cause: Message, advice: Message, excerpt: str) -> Finding:
+    def _finding(
+        self,
+        window: StepWindow,
+        shown: FaultSteps,
+        num: int,
+        where: str,
+        cause: Message,
+        advice: Message,
+        excerpt: str,
+    ) -> Finding:
         return Finding(
             code=self.code,
             name=self.name,
@@ -188,10 +236,14 @@ def _is_usable(backward: WindowEvent) -> bool:
 
 
 def _has_moved(block: Block, window: StepWindow) -> bool:
-    """Whether the step has changed the weights, as far as that was looked at; it counts as changed where it was not."""
+    """Whether the step has changed the weights, as far as that was looked at; it counts as
+    changed where it was not.
+    """
     if "update_ratio" not in block.values:
         return True
-    own = np.array([parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_)
+    own = np.array(
+        [parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_
+    )
     update = statistic(block, "update_ratio")[window.row][own]
     known = update[~np.isnan(update)]
     return not len(known) or bool((known != 0).any())
@@ -201,14 +253,27 @@ def _is_emptied(window: StepWindow) -> bool:
     """Whether all that was computed for this step had been cleared, without a reason to."""
     thrown = [each for group in window.thrown for each in group.backwards]
     refused = any(not math.isfinite(clip.call.value) for clip in window.clips)
-    return not window.backwards and bool(thrown) and not refused and all(_is_usable(each) for each in thrown)
+    return (
+        not window.backwards
+        and bool(thrown)
+        and not refused
+        and all(_is_usable(each) for each in thrown)
+    )
 
 
 def _is_emptied_by_hand(block: Block, window: StepWindow) -> bool:
-    """Whether backwards added to the gradients, and nothing was left of them at the step though no `zero_grad` was heard."""
-    if not window.backwards or not window.flags & (StepFlag.NO_BACKWARD | StepFlag.CHANGED) or not all(map(_is_usable, window.backwards)):
+    """Whether backwards added to the gradients, and nothing was left of them at the step though
+    no `zero_grad` was heard.
+    """
+    if (
+        not window.backwards
+        or not window.flags & (StepFlag.NO_BACKWARD | StepFlag.CHANGED)
+        or not all(map(_is_usable, window.backwards))
+    ):
         return False
-    own = np.array([parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_)
+    own = np.array(
+        [parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_
+    )
     state = block.state[window.row][own]
     if window.flags & StepFlag.NO_BACKWARD:
         return bool(len(state)) and bool((state == State.ABSENT).all())

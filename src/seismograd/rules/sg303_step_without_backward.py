@@ -8,13 +8,13 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
-from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
 from seismograd.analysis.block_rows import integers
-from seismograd.diagnosis.rule import Rule
-from seismograd.analysis.shared_block import SharedReaders, SharedBlock
-from seismograd.analysis.windows import StepWindow, WindowReader
+from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
+from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.analysis.windows import StepWindow, WindowReader
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import (
     Block,
     EventFlag,
@@ -29,31 +29,38 @@ from seismograd.schema import (
 @final
 @dataclass
 class StepWithoutBackward(Rule):
-    """A step is made without a new gradient: on the one that the step before has already used, or on none.
+    """A step is made without a new gradient: on the one that the step before has already used, or
+    on none.
 
     What it finds
-        Calls of `step` with no backward pass since the step before. If the gradients were not cleared either, the optimizer applies the
-        same ones once more. If they were, it finds nothing to do.
+        Calls of `step` with no backward pass since the step before. If the gradients were not
+        cleared either, the optimizer applies the same ones once more. If they were, it finds
+        nothing to do.
 
     Why it hurts
-        A gradient says where to go from the weights that it was computed with. Used again, it moves the weights on in a direction that may
-        no longer lead down, and a batch that was meant to be left out is replaced by a second copy of an older one. Momentum and the
-        averages of Adam take in the same gradient several times.
+        A gradient says where to go from the weights that it was computed with. Used again, it moves
+        the weights on in a direction that may no longer lead down, and a batch that was meant to be
+        left out is replaced by a second copy of an older one. Momentum and the averages of Adam
+        take in the same gradient several times.
 
     How it decides
-        A gradient that is used again is reported at its first step: that the weights moved is beyond doubt. Steps on no gradient at all do
-        little harm, so they count when {in_a_row} in a row are such, or {scattered} that are at least {share:.0%} of all, and only when no
-        backward pass was made in between. Steps whose closure computes a new gradient, and steps that `GradScaler` left out, do not
-        count.
+        A gradient that is used again is reported at its first step: that the weights moved is
+        beyond doubt. Steps on no gradient at all do little harm, so they count when {in_a_row} in a
+        row are such, or {scattered} that are at least {share:.0%} of all, and only when no backward
+        pass was made in between. Steps whose closure computes a new gradient, and steps that
+        `GradScaler` left out, do not count.
 
     False alarms
-        A method that applies one gradient several times on purpose. The step after the last window of an epoch, made whether or not
-        anything was left over, finds no gradient when nothing was, and does not count. A step before which the gradients were cleared is
-        SG302, and an optimizer whose parameters no loss reaches is SG402.
+        A method that applies one gradient several times on purpose. The step after the last window
+        of an epoch, made whether or not anything was left over, finds no gradient when nothing was,
+        and does not count. A step before which the gradients were cleared is SG302, and an
+        optimizer whose parameters no loss reaches is SG402.
 
     What to try
-        - Put `step` under the same condition as `backward`, so that a batch that is left out is left out of both.
-        - Look for a second call of `step`: in a helper, in a callback, or beside `scaler.step(optimizer)`.
+        - Put `step` under the same condition as `backward`, so that a batch that is left out is
+          left out of both.
+        - Look for a second call of `step`: in a helper, in a callback, or beside
+          `scaler.step(optimizer)`.
         - Clear the gradients right after each step; then a step too many changes little.
 
     References
@@ -64,7 +71,16 @@ class StepWithoutBackward(Rule):
     name: ClassVar[str] = "step-without-backward"
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ()
-    absorbs: ClassVar[tuple[str, ...]] = ("SG102", "SG103", "SG107", "SG108", "SG109", "SG201", "SG202", "SG402")
+    absorbs: ClassVar[tuple[str, ...]] = (
+        "SG102",
+        "SG103",
+        "SG107",
+        "SG108",
+        "SG109",
+        "SG201",
+        "SG202",
+        "SG402",
+    )
 
     in_a_row: int = 3  # steps on no gradient
     scattered: int = 6  # steps on no gradient
@@ -72,7 +88,9 @@ class StepWithoutBackward(Rule):
     min_evaluated: int = 2  # steps
 
     _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
-    _again: RepeatedFault = field(default_factory=lambda: RepeatedFault(1, 1, 0.0), init=False, repr=False)
+    _again: RepeatedFault = field(
+        default_factory=lambda: RepeatedFault(1, 1, 0.0), init=False, repr=False
+    )
     _empty: RepeatedFault = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -85,13 +103,22 @@ class StepWithoutBackward(Rule):
         for window in block.read_by(self._windows):
             if not _has_nothing_new(block, window):
                 continue
-            own = np.array([parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_)
+            own = np.array(
+                [parameter.optimizer == window.optimizer for parameter in block.parameters],
+                np.bool_,
+            )
             state = block.state[window.row][own]
             if (state >= State.FINITE).any():
                 if window.index and not self._empty.has_found(window.optimizer):
-                    self._again.add(window, lambda shown, window=window: self._used_again(block, window, shown))
-            elif not self._again.has_found(window.optimizer) and not _is_in_a_row_with_backwards(block, window):
-                self._empty.add(window, lambda shown, window=window: self._on_nothing(block, window, shown))
+                    self._again.add(
+                        window, lambda shown, window=window: self._used_again(block, window, shown)
+                    )
+            elif not self._again.has_found(window.optimizer) and not _is_in_a_row_with_backwards(
+                block, window
+            ):
+                self._empty.add(
+                    window, lambda shown, window=window: self._on_nothing(block, window, shown)
+                )
         return [*self._again.take(), *self._empty.take()]
 
     def shortfall(self) -> Message | None:
@@ -102,7 +129,8 @@ class StepWithoutBackward(Rule):
         elsewhere = window.step.site != self._windows.first_sites[window.optimizer]
         if elsewhere:
             cause = say(
-                "at step {number} {optimizer}.step() at {step} applies a gradient that a step at another line has already used: there "
+                "at step {number} {optimizer}.step() at {step} applies a gradient that a step at "
+                "another line has already used: there "
                 "was no backward in between",
                 number=shown.first,
                 optimizer=optimizer,
@@ -112,29 +140,51 @@ class StepWithoutBackward(Rule):
             excerpt = f"# {optimizer}.step()"
         else:
             cause = say(
-                "at step {number} {optimizer}.step() at {step} is called without a backward since the step before, so it applies the old "
+                "at step {number} {optimizer}.step() at {step} is called without a backward since "
+                "the step before, so it applies the old "
                 "gradient once more",
                 number=shown.first,
                 optimizer=optimizer,
                 step=step,
             )
-            advice = say("call step only when backward was called: put both under the same condition")
-            excerpt = f"if use_this_batch:\n    {optimizer}.zero_grad()\n    loss.backward()\n    {optimizer}.step()"
+            advice = say(
+                "call step only when backward was called: put both under the same condition"
+            )
+            excerpt = (
+                f"if use_this_batch:\n    {optimizer}.zero_grad()\n    loss.backward()\n    "
+                f"{optimizer}.step()"
+            )
         return self._finding(block, window, shown, cause, advice, excerpt)
 
     def _on_nothing(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer = optimizer_name(block, window.optimizer)
         cause = say(
-            "since step {number} {optimizer}.step() at {step} finds no gradient: no backward is called before it, so the weights stay as "
+            "since step {number} {optimizer}.step() at {step} finds no gradient: no backward is "
+            "called before it, so the weights stay as "
             "they are",
             number=shown.first,
             optimizer=optimizer,
             step=at_line(block, window.step),
         )
         advice = say("call backward on the loss before each step")
-        return self._finding(block, window, shown, cause, advice, f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()")
+        return self._finding(
+            block,
+            window,
+            shown,
+            cause,
+            advice,
+            f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()",
+        )
 
-    def _finding(self, block: Block, window: StepWindow, shown: FaultSteps, cause: Message, advice: Message, excerpt: str) -> Finding:
+    def _finding(
+        self,
+        block: Block,
+        window: StepWindow,
+        shown: FaultSteps,
+        cause: Message,
+        advice: Message,
+        excerpt: str,
+    ) -> Finding:
         return Finding(
             code=self.code,
             name=self.name,
@@ -152,14 +202,22 @@ class StepWithoutBackward(Rule):
 
 
 def _has_nothing_new(block: Block, window: StepWindow) -> bool:
-    """Whether no backward has added to these gradients since the step before, nor anything that was not heard of."""
-    if window.is_closure or window.flags & StepFlag.SKIPPED or window.backwards or window.thrown:  # a closure evaluates the loss
+    """Whether no backward has added to these gradients since the step before, nor anything that
+    was not heard of.
+    """
+    # a closure evaluates the loss
+    if window.is_closure or window.flags & StepFlag.SKIPPED or window.backwards or window.thrown:
         return False
-    alone = int(block.steps["num_steps"][window.row]) == 1  # else the row does not say which of its steps it is
-    return bool(window.flags & StepFlag.NO_BACKWARD) and (alone or bool(window.step.flags & (EventFlag.USED | EventFlag.EMPTY)))
+    # else the row does not say which of its steps it is
+    alone = int(block.steps["num_steps"][window.row]) == 1
+    return bool(window.flags & StepFlag.NO_BACKWARD) and (
+        alone or bool(window.step.flags & (EventFlag.USED | EventFlag.EMPTY))
+    )
 
 
 def _is_in_a_row_with_backwards(block: Block, window: StepWindow) -> bool:
-    """Whether there was a backward in the iteration of the step, of something else than its gradients."""
+    """Whether there was a backward in the iteration of the step, of something else than its
+    gradients.
+    """
     mine = integers(block.events, "iteration") == window.iteration
     return bool((mine & (integers(block.events, "kind") == EventKind.BACKWARD)).any())

@@ -9,11 +9,11 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
-from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
 from seismograd.analysis.block_rows import as_list, integers, line_at, num_unheard, numbers, unheard
-from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import clip_of, optimizer_name
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding
 
 
@@ -23,26 +23,33 @@ class ClipBeforeUnscale(Rule):
     """Gradients are clipped while they are still multiplied by the loss scale of mixed precision.
 
     What it finds
-        Mixed-precision loops that clip between `scaler.scale(loss).backward()` and `scaler.step(optimizer)` without `scaler.unscale_`.
+        Mixed-precision loops that clip between `scaler.scale(loss).backward()` and
+        `scaler.step(optimizer)` without `scaler.unscale_`.
 
     Why it hurts
-        The clip compares its limit with a norm that is as many times too large as the scale says, 65,536 times at the usual start. So it
-        binds at every step, and after `scaler.step` has divided by the scale, next to nothing is left: a limit of 1 has become one of
-        0.00002. Training crawls, with no error and with gradients that look healthy wherever else they are measured.
+        The clip compares its limit with a norm that is as many times too large as the scale says,
+        65,536 times at the usual start. So it binds at every step, and after `scaler.step` has
+        divided by the scale, next to nothing is left: a limit of 1 has become one of 0.00002.
+        Training crawls, with no error and with gradients that look healthy wherever else they are
+        measured.
 
     How it decides
-        A clip counts when the gradients of the optimizer were multiplied by a scale at that moment, and its limit is meant for gradients
-        that are not: at most {max_limit:g}, or less than {max_share:g} of the scale. It is found when {num_clips} clips were such.
+        A clip counts when the gradients of the optimizer were multiplied by a scale at that moment,
+        and its limit is meant for gradients that are not: at most {max_limit:g}, or less than
+        {max_share:g} of the scale. It is found when {num_clips} clips were such.
 
     False alarms
-        A limit that the script multiplies by the scale itself is right, and passes unless both are very small.
+        A limit that the script multiplies by the scale itself is right, and passes unless both are
+        very small.
 
     What to try
-        - Call `scaler.unscale_(optimizer)` once, right before the clip; `scaler.step` knows that it was done.
+        - Call `scaler.unscale_(optimizer)` once, right before the clip; `scaler.step` knows that it
+          was done.
         - With gradient accumulation, call it once for each step, after the last backward pass.
 
     References
-        - PyTorch documentation, Automatic mixed precision examples: working with unscaled gradients.
+        - PyTorch documentation, Automatic mixed precision examples: working with unscaled
+          gradients.
         - Micikevicius et al. (2018), Mixed precision training.
     """
 
@@ -71,16 +78,29 @@ class ClipBeforeUnscale(Rule):
             return ()
         scale, limit = numbers(block.events, "scale"), numbers(block.events, "limit")
         over = integers(block.events, "flags") & int(EventFlag.USED | EventFlag.EMPTY)
-        scaled = (integers(block.events, "kind") == EventKind.CLIP) & (scale > 1) & np.isfinite(scale) & (over == 0)
-        for position in as_list(np.flatnonzero(scaled & ((limit <= self.max_limit) | (limit < self.max_share * scale)))):
-            self._repeated.add_event(block, position, lambda shown, position=position: self._finding(block, position, shown))
+        scaled = (
+            (integers(block.events, "kind") == EventKind.CLIP)
+            & (scale > 1)
+            & np.isfinite(scale)
+            & (over == 0)
+        )
+        for position in as_list(
+            np.flatnonzero(scaled & ((limit <= self.max_limit) | (limit < self.max_share * scale)))
+        ):
+            self._repeated.add_event(
+                block,
+                position,
+                lambda shown, position=position: self._finding(block, position, shown),
+            )
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
         if self._num_rows - self._num_unheard < self.num_clips <= self._num_rows:
             return unheard(self._num_unheard)
         return (
-            None if self._num_rows >= self.num_clips else say("needs {needed} steps, has {has}", needed=self.num_clips, has=self._num_rows)
+            None
+            if self._num_rows >= self.num_clips
+            else say("needs {needed} steps, has {has}", needed=self.num_clips, has=self._num_rows)
         )
 
     def _finding(self, block: Block, position: int, shown: FaultSteps) -> Finding:
@@ -110,17 +130,22 @@ class ClipBeforeUnscale(Rule):
             parameters=(),
             evidence=tuple(evidence),
             cause=say(
-                "the clip at {clip} sees gradients that are still multiplied by the loss scale, {scale:g}: a norm of {scaled} where the "
-                "gradient's is {norm}; divided by the scale, its limit of {limit:g} is one of {effective}",
+                "the clip at {clip} sees gradients that are still multiplied by the loss scale, "
+                "{scale:g}: a norm of {scaled} where the "
+                "gradient's is {norm}; divided by the scale, its limit of {limit:g} is one of "
+                "{effective}",
                 **values,
             )
             if math.isfinite(norm)
             else say(
-                "the clip at {clip} sees gradients that are still multiplied by the loss scale, {scale:g}: divided by it, the limit of "
+                "the clip at {clip} sees gradients that are still multiplied by the loss scale, "
+                "{scale:g}: divided by it, the limit of "
                 "{limit:g} is one of {effective}",
                 **values,
             ),
-            advice=say("call scaler.unscale_({optimizer}) right before the clip", optimizer=optimizer),
+            advice=say(
+                "call scaler.unscale_({optimizer}) right before the clip", optimizer=optimizer
+            ),
             where=where,
             excerpt=f"scaler.unscale_({optimizer})\n{clip_of(int(clip['detail']), limit)}",
         )

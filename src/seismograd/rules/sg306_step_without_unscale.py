@@ -8,37 +8,43 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
-from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
 from seismograd.analysis.block_rows import as_list, integers, line_at, num_unheard, numbers, unheard
-from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import optimizer_name
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding, StepFlag
 
 
 @final
 @dataclass
 class StepWithoutUnscale(Rule):
-    """The optimizer steps on gradients that are still multiplied by the loss scale of mixed precision.
+    """The optimizer steps on gradients that are still multiplied by the loss scale of mixed
+    precision.
 
     What it finds
-        Loops that scale the loss with a `GradScaler` and then call `optimizer.step()` themselves instead of `scaler.step(optimizer)`.
+        Loops that scale the loss with a `GradScaler` and then call `optimizer.step()` themselves
+        instead of `scaler.step(optimizer)`.
 
     Why it hurts
-        The gradients are as many times too large as the scale says, 65,536 times at the usual start. Plain SGD throws the weights away at
-        the first step. Adam hides it, because it divides by the size of the gradients, but clipping, weight decay and its epsilon no longer
-        mean what they say; and no step is left out when a gradient is infinite, so the first overflow ends in NaN.
+        The gradients are as many times too large as the scale says, 65,536 times at the usual
+        start. Plain SGD throws the weights away at the first step. Adam hides it, because it
+        divides by the size of the gradients, but clipping, weight decay and its epsilon no longer
+        mean what they say; and no step is left out when a gradient is infinite, so the first
+        overflow ends in NaN.
 
     How it decides
-        {num_steps} step is enough, in which the gradients of the optimizer had been multiplied by a scale and nothing had divided them
-        again: no `scaler.step`, no `scaler.unscale_`, no fused optimizer that does it itself, and no change by hand.
+        {num_steps} step is enough, in which the gradients of the optimizer had been multiplied by a
+        scale and nothing had divided them again: no `scaler.step`, no `scaler.unscale_`, no fused
+        optimizer that does it itself, and no change by hand.
 
     False alarms
         None known. A scale of one changes nothing and does not count.
 
     What to try
         - Replace `optimizer.step()` by `scaler.step(optimizer)` and `scaler.update()`.
-        - If the step has to be called directly, call `scaler.unscale_(optimizer)` before it, and look for infinities yourself.
+        - If the step has to be called directly, call `scaler.unscale_(optimizer)` before it, and
+          look for infinities yourself.
         - With bfloat16 no scale is needed: remove the scaler.
 
     References
@@ -50,7 +56,17 @@ class StepWithoutUnscale(Rule):
     name: ClassVar[str] = "step-without-unscale"
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ()
-    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG102", "SG103", "SG104", "SG107", "SG201", "SG202", "SG305", "SG501")
+    absorbs: ClassVar[tuple[str, ...]] = (
+        "SG101",
+        "SG102",
+        "SG103",
+        "SG104",
+        "SG107",
+        "SG201",
+        "SG202",
+        "SG305",
+        "SG501",
+    )
 
     num_steps: int = 1
 
@@ -68,25 +84,48 @@ class StepWithoutUnscale(Rule):
             return ()
         scale, flags = numbers(block.events, "scale"), integers(block.events, "flags")
         itself = (flags & int(EventFlag.FUSED | EventFlag.CLOSURE)) != 0
-        scaled = (integers(block.events, "kind") == EventKind.STEP) & (scale != 1) & np.isfinite(scale) & ~itself
+        scaled = (
+            (integers(block.events, "kind") == EventKind.STEP)
+            & (scale != 1)
+            & np.isfinite(scale)
+            & ~itself
+        )
         positions = np.flatnonzero(scaled)
         if len(positions):
-            rows = np.searchsorted(integers(block.steps, "iteration"), integers(block.events, "iteration")[positions])
+            rows = np.searchsorted(
+                integers(block.steps, "iteration"), integers(block.events, "iteration")[positions]
+            )
             row_flags = integers(block.steps, "flags")[np.minimum(rows, len(block) - 1)]
-            for position in as_list(positions[(row_flags & int(StepFlag.SKIPPED | StepFlag.CHANGED | StepFlag.NO_BACKWARD)) == 0]):
-                self._repeated.add_event(block, position, lambda shown, position=position: self._finding(block, position, shown))
+            for position in as_list(
+                positions[
+                    (row_flags & int(StepFlag.SKIPPED | StepFlag.CHANGED | StepFlag.NO_BACKWARD))
+                    == 0
+                ]
+            ):
+                self._repeated.add_event(
+                    block,
+                    position,
+                    lambda shown, position=position: self._finding(block, position, shown),
+                )
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
         if self._num_rows - self._num_unheard < self.num_steps <= self._num_rows:
             return unheard(self._num_unheard)
         return (
-            None if self._num_rows >= self.num_steps else say("needs {needed} step, has {has}", needed=self.num_steps, has=self._num_rows)
+            None
+            if self._num_rows >= self.num_steps
+            else say("needs {needed} step, has {has}", needed=self.num_steps, has=self._num_rows)
         )
 
     def _finding(self, block: Block, position: int, shown: FaultSteps) -> Finding:
         step = block.events[position]
-        number, iteration, site, scale = int(step["optimizer"]), int(step["iteration"]), int(step["site"]), float(step["scale"])
+        number, iteration, site, scale = (
+            int(step["optimizer"]),
+            int(step["iteration"]),
+            int(step["site"]),
+            float(step["scale"]),
+        )
         optimizer = optimizer_name(block, number)
         where = line_at(block, site)
         return Finding(
@@ -99,13 +138,17 @@ class StepWithoutUnscale(Rule):
             parameters=(),
             evidence=(Evidence("scale", "", iteration, scale, 1.0),),
             cause=say(
-                "{optimizer}.step() at {step} uses gradients that are still multiplied by the loss scale, {scale:g}: nothing has divided "
+                "{optimizer}.step() at {step} uses gradients that are still multiplied by the "
+                "loss scale, {scale:g}: nothing has divided "
                 "them by it since the backward pass",
                 optimizer=optimizer,
                 step=where or "?",
                 scale=scale,
             ),
-            advice=say("let the scaler make the step: it divides, and leaves the step out when a gradient is not finite"),
+            advice=say(
+                "let the scaler make the step: it divides, and leaves the step out when a "
+                "gradient is not finite"
+            ),
             where=where,
             excerpt=f"scaler.step({optimizer})\nscaler.update()",
         )

@@ -9,13 +9,13 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
-from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
 from seismograd.analysis.block_rows import numbers
-from seismograd.diagnosis.rule import Rule
-from seismograd.analysis.shared_block import SharedReaders, SharedBlock
-from seismograd.analysis.windows import WindowEvent, StepWindow, WindowReader
+from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
+from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.analysis.windows import StepWindow, WindowEvent, WindowReader
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
 
 MAX_WINDOWS = 16  # whose losses are remembered
@@ -27,29 +27,34 @@ class AccumulationNotScaled(Rule):
     """The mean losses of several micro-batches are added up, and nothing divides by their number.
 
     What it finds
-        Gradient accumulation in which each micro-batch is backpropagated with its full mean loss. The gradient of the step is then the sum
-        of the micro-batches' gradients, and not their mean.
+        Gradient accumulation in which each micro-batch is backpropagated with its full mean loss.
+        The gradient of the step is then the sum of the micro-batches' gradients, and not their
+        mean.
 
     Why it hurts
-        With k micro-batches the gradient is k times as large as that of one large batch. Under SGD this is a learning rate that is k times
-        as high; changing the number of micro-batches changes it again. Adam hides the factor, but not from clipping, weight decay and its
+        With k micro-batches the gradient is k times as large as that of one large batch. Under SGD
+        this is a learning rate that is k times as high; changing the number of micro-batches
+        changes it again. Adam hides the factor, but not from clipping, weight decay and its
         epsilon. Logged gradient norms cannot be compared between runs.
 
     How it decides
-        From the graph of each loss: over how many samples it is a mean, and by what it is divided. A step counts when two or more backward
-        passes at the same line each have a weight of one in all (within {tolerance:.0%}), and the gradient was not divided afterwards. It
-        is found when {in_a_row} steps in a row show it. Losses of the same forward pass are several losses, and fine; so are sums over
-        samples. When the losses at each place of the window keep to levels of their own, the largest at least {min_ratio:g} times the
-        smallest and {min_distinctness:g} times as distinct as they scatter, they are taken for different tasks. Where the graph does not
-        show the weight, or a micro-batch is a single sample, it is a note and no warning.
+        From the graph of each loss: over how many samples it is a mean, and by what it is divided.
+        A step counts when two or more backward passes at the same line each have a weight of one in
+        all (within {tolerance:.0%}), and the gradient was not divided afterwards. It is found when
+        {in_a_row} steps in a row show it. Losses of the same forward pass are several losses, and
+        fine; so are sums over samples. When the losses at each place of the window keep to levels
+        of their own, the largest at least {min_ratio:g} times the smallest and {min_distinctness:g}
+        times as distinct as they scatter, they are taken for different tasks. Where the graph does
+        not show the weight, or a micro-batch is a single sample, it is a note and no warning.
 
     False alarms
-        A learning rate that was chosen for the sum makes it right. So does a hook on the parameters that divides, which the graph of the
-        loss does not show.
+        A learning rate that was chosen for the sum makes it right. So does a hook on the parameters
+        that divides, which the graph of the loss does not show.
 
     What to try
         - Divide the loss: `(loss / num_micro_batches).backward()`.
-        - Where micro-batches differ in size, use `reduction="sum"` and divide by the number of samples or tokens in the whole window.
+        - Where micro-batches differ in size, use `reduction="sum"` and divide by the number of
+          samples or tokens in the whole window.
         - With several optimizers or `accelerate`, see that only one place divides.
 
     References
@@ -61,7 +66,16 @@ class AccumulationNotScaled(Rule):
     name: ClassVar[str] = "accumulation-not-scaled"
     severity: ClassVar[str] = "warning"
     needs: ClassVar[tuple[str, ...]] = ()
-    absorbs: ClassVar[tuple[str, ...]] = ("SG102", "SG103", "SG104", "SG107", "SG201", "SG202", "SG309", "SG501")
+    absorbs: ClassVar[tuple[str, ...]] = (
+        "SG102",
+        "SG103",
+        "SG104",
+        "SG107",
+        "SG201",
+        "SG202",
+        "SG309",
+        "SG501",
+    )
 
     in_a_row: int = 3  # steps
     tolerance: float = 0.05
@@ -70,7 +84,9 @@ class AccumulationNotScaled(Rule):
 
     _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
     _repeated: RepeatedFault = field(init=False, repr=False)
-    _losses: dict[int, list[tuple[float, ...]]] = field(default_factory=dict[int, list[tuple[float, ...]]], init=False, repr=False)
+    _losses: dict[int, list[tuple[float, ...]]] = field(
+        default_factory=dict[int, list[tuple[float, ...]]], init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         self._repeated = RepeatedFault(self.in_a_row, 1 << 62, 0.0)
@@ -89,21 +105,32 @@ class AccumulationNotScaled(Rule):
             losses.append(tuple(each.value for each in micro_batches))
             del losses[:-MAX_WINDOWS]
             if self._repeated.has_found(window.optimizer) or not self._are_different_tasks(losses):
-                self._repeated.add(window, lambda shown, window=window: self._finding(block, window, shown))
+                self._repeated.add(
+                    window, lambda shown, window=window: self._finding(block, window, shown)
+                )
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.in_a_row)
 
-    def _is_undivided(self, block: Block, window: StepWindow, micro_batches: Sequence[WindowEvent]) -> bool:
+    def _is_undivided(
+        self, block: Block, window: StepWindow, micro_batches: Sequence[WindowEvent]
+    ) -> bool:
         """Whether these are several means, each of which counts in full."""
         num = len(micro_batches)
-        if num < 2 or (num == 2 and self._windows.several) or any(each.flags & EventFlag.SUMMED for each in micro_batches):
+        if (
+            num < 2
+            or (num == 2 and self._windows.several)
+            or any(each.flags & EventFlag.SUMMED for each in micro_batches)
+        ):
             return False
         if not all(self._counts_in_full(each) for each in micro_batches):
             return False
         if window.flags & StepFlag.CHANGED:
-            ready, applied = (float(numbers(block.steps, name)[window.row]) for name in ("grad_norm", "applied_norm"))
+            ready, applied = (
+                float(numbers(block.steps, name)[window.row])
+                for name in ("grad_norm", "applied_norm")
+            )
             return not (ready > 0 and math.isclose(applied * num, ready, rel_tol=self.tolerance))
         return True
 
@@ -113,7 +140,9 @@ class AccumulationNotScaled(Rule):
         return math.isclose(backward.total, 1.0, rel_tol=self.tolerance)
 
     def _are_different_tasks(self, losses: Sequence[tuple[float, ...]]) -> bool:
-        """Whether the losses of each place in the window lie at a level of their own: a two-way analysis of variance."""
+        """Whether the losses of each place in the window lie at a level of their own: a two-way
+        analysis of variance.
+        """
         alike = [each for each in losses if len(each) == len(losses[-1])]
         table = np.array(alike, np.float64)  # (windows, micro-batches)
         if len(table) < 2 or not np.isfinite(table).all():
@@ -139,22 +168,34 @@ class AccumulationNotScaled(Rule):
         evidence = [Evidence("num_backwards", "", window.iteration, float(num), 1.0)]
         sure = not math.isnan(first.total) and first.count > 1
         if not math.isnan(first.total):
-            evidence.append(Evidence("loss_weight", "", window.iteration, sum(each.total for each in micro_batches), 1.0))
+            evidence.append(
+                Evidence(
+                    "loss_weight",
+                    "",
+                    window.iteration,
+                    sum(each.total for each in micro_batches),
+                    1.0,
+                )
+            )
         if sure:
             cause = say(
-                "backward at {backward} adds the mean losses of {num} micro-batches before each step of {optimizer}, and nothing divides "
-                "them: the gradient is {num} times that of one batch, as if the learning rate were {num} times as high",
+                "backward at {backward} adds the mean losses of {num} micro-batches before each "
+                "step of {optimizer}, and nothing divides "
+                "them: the gradient is {num} times that of one batch, as if the learning rate "
+                "were {num} times as high",
                 **values,
             )
         elif math.isnan(first.total):
             cause = say(
-                "backward at {backward} is called {num} times before each step of {optimizer}, and the loss is not divided by {num}; "
+                "backward at {backward} is called {num} times before each step of {optimizer}, "
+                "and the loss is not divided by {num}; "
                 "whether it is a mean the graph does not show, so this may be as it should",
                 **values,
             )
         else:
             cause = say(
-                "backward at {backward} adds the losses of {num} single samples before each step of {optimizer}: the gradient is that of "
+                "backward at {backward} adds the losses of {num} single samples before each step "
+                "of {optimizer}: the gradient is that of "
                 "their sum, not of their mean",
                 **values,
             )

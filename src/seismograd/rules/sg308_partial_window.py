@@ -7,45 +7,56 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-from seismograd.i18n import Message, say
-from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
-from seismograd.diagnosis.rule import Rule
-from seismograd.analysis.shared_block import SharedReaders, SharedBlock
-from seismograd.analysis.windows import WindowEvent, StepWindow, WindowReader
+from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
+from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.analysis.windows import StepWindow, WindowEvent, WindowReader
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, Evidence, Finding, Note
 
 
 @final
 @dataclass
 class PartialWindow(Rule):
-    """The last micro-batches of an epoch, too few for a whole step, are thrown away, leak into the next epoch, or count too little.
+    """The last micro-batches of an epoch, too few for a whole step, are thrown away, leak into the
+    next epoch, or count too little.
 
     What it finds
-        Gradient accumulation whose number of micro-batches does not divide the number of batches of an epoch, and that has no place for
-        what is left over. It is cleared unused, or added to the first step of the next epoch, or stepped on while each loss is still
-        divided by the number of a whole window. Also a first window that is short because the counting begins at the wrong number.
+        Gradient accumulation whose number of micro-batches does not divide the number of batches of
+        an epoch, and that has no place for what is left over. It is cleared unused, or added to the
+        first step of the next epoch, or stepped on while each loss is still divided by the number
+        of a whole window. Also a first window that is short because the counting begins at the
+        wrong number.
 
     Why it hurts
-        What is thrown away was computed for nothing, and with a sampler that does not shuffle these samples are never learned from. What
-        leaks makes one step of each epoch larger, and uses gradients of weights that have changed since. What counts too little makes one
-        step of each epoch smaller.
+        What is thrown away was computed for nothing, and with a sampler that does not shuffle these
+        samples are never learned from. What leaks makes one step of each epoch larger, and uses
+        gradients of weights that have changed since. What counts too little makes one step of each
+        epoch smaller.
 
     How it decides
-        A whole window is the number of micro-batches, from one line, that {min_whole} steps in a row had. Left over is what fewer backward
-        passes added and `zero_grad` cleared before any step used it, in no more than {max_share:.0%} of the steps. A step is too large or
-        too small when it has more or fewer micro-batches than a whole window and each loss is divided by the whole number all the same
-        (within {tolerance:.0%}), which the graph of the loss shows; a small one counts once training has gone on after it. Where the graph
-        does not show it, only more micro-batches count, in steps between whole windows of a loop that otherwise has nothing but those.
+        A whole window is the number of micro-batches, from one line, that {min_whole} steps in a
+        row had. Left over is what fewer backward passes added and `zero_grad` cleared before any
+        step used it, in no more than {max_share:.0%} of the steps. A step is too large or too small
+        when it has more or fewer micro-batches than a whole window and each loss is divided by the
+        whole number all the same (within {tolerance:.0%}), which the graph of the loss shows; a
+        small one counts once training has gone on after it. Where the graph does not show it, only
+        more micro-batches count, in steps between whole windows of a loop that otherwise has
+        nothing but those.
 
     False alarms
-        What is left when the program ends is a note and no warning, since it happens at most once. A short last window whose losses are
-        divided by its own size is right, and so is clearing after a loss that is not finite.
+        What is left when the program ends is a note and no warning, since it happens at most once.
+        A short last window whose losses are divided by its own size is right, and so is clearing
+        after a loss that is not finite.
 
     What to try
-        - Step at the end of each epoch as well: `if (i + 1) % k == 0 or i + 1 == len(loader)`, and divide by the size of that window.
-        - Or count steps over all epochs instead of within each, and clear only where `step` is called.
-        - Or drop what does not fill a window: `itertools.islice`, or a `BatchSampler` of whole windows.
+        - Step at the end of each epoch as well: `if (i + 1) % k == 0 or i + 1 == len(loader)`, and
+          divide by the size of that window.
+        - Or count steps over all epochs instead of within each, and clear only where `step` is
+          called.
+        - Or drop what does not fill a window: `itertools.islice`, or a `BatchSampler` of whole
+          windows.
 
     References
         - Hugging Face Accelerate documentation, Performing gradient accumulation.
@@ -62,8 +73,12 @@ class PartialWindow(Rule):
     tolerance: float = 0.05
 
     _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
-    _loops: dict[int, _AccumulationLoop] = field(default_factory=dict[int, "_AccumulationLoop"], init=False, repr=False)
-    _repeated: RepeatedFault = field(default_factory=lambda: RepeatedFault(1, 1, 0.0), init=False, repr=False)
+    _loops: dict[int, _AccumulationLoop] = field(
+        default_factory=dict[int, "_AccumulationLoop"], init=False, repr=False
+    )
+    _repeated: RepeatedFault = field(
+        default_factory=lambda: RepeatedFault(1, 1, 0.0), init=False, repr=False
+    )
 
     def read_with(self, readers: SharedReaders) -> None:
         self._windows = readers.windows
@@ -96,56 +111,112 @@ class PartialWindow(Rule):
         if loop.whole:
             for each in loop.waiting:
                 if each.whole in (0, loop.whole) and each.num_after in (0, num):
-                    self._repeated.add_at(optimizer, each.index, each.finding.first_step, lambda _, finding=each.finding: finding)
+                    self._repeated.add_at(
+                        optimizer,
+                        each.index,
+                        each.finding.first_step,
+                        lambda _, finding=each.finding: finding,
+                    )
             loop.waiting = []
 
-    def _look(self, block: Block, window: StepWindow, loop: _AccumulationLoop, micro_batches: tuple[WindowEvent, ...]) -> None:
+    def _look(
+        self,
+        block: Block,
+        window: StepWindow,
+        loop: _AccumulationLoop,
+        micro_batches: tuple[WindowEvent, ...],
+    ) -> None:
         num, divisor = len(micro_batches), self._divisor(micro_batches)
         left = self._left_over(window, micro_batches[0].site)
         loop.num_windows += 1
         if left:
             loop.num_cleared += 1
             if left < loop.whole and loop.num_cleared <= self.max_share * loop.num_windows:
-                self._repeated.add(window, lambda shown: self._thrown_away(block, window, loop, left, shown))
+                self._repeated.add(
+                    window, lambda shown: self._thrown_away(block, window, loop, left, shown)
+                )
         if divisor is None:
             if loop.is_regular() and loop.whole < num < 2 * loop.whole:
-                loop.waiting.append(_PendingFinding(window.index, loop.whole, self._leaked(block, window, micro_batches, loop.whole, None)))
+                loop.waiting.append(
+                    _PendingFinding(
+                        window.index,
+                        loop.whole,
+                        self._leaked(block, window, micro_batches, loop.whole, None),
+                    )
+                )
         elif divisor > num and loop.whole in (0, divisor):
             short = self._short(block, window, micro_batches, divisor)
-            loop.waiting = [*loop.waiting[-self.min_whole :], _PendingFinding(window.index, 0, short, divisor)]
+            loop.waiting = [
+                *loop.waiting[-self.min_whole :],
+                _PendingFinding(window.index, 0, short, divisor),
+            ]
         elif divisor < num < 2 * divisor and divisor == loop.whole:
-            self._repeated.add(window, lambda _: self._leaked(block, window, micro_batches, loop.whole, num / loop.whole))
+            self._repeated.add(
+                window,
+                lambda _: self._leaked(block, window, micro_batches, loop.whole, num / loop.whole),
+            )
 
     def _divisor(self, micro_batches: tuple[WindowEvent, ...]) -> int | None:
-        """By what each of these mean losses is divided; `None`: by nothing, by different numbers, or not known."""
+        """By what each of these mean losses is divided; `None`: by nothing, by different
+        numbers, or not known.
+        """
         totals = [each.total for each in micro_batches]
-        if not all(0 < total <= 0.75 for total in totals) or max(totals) > min(totals) * (1 + self.tolerance):
+        if not all(0 < total <= 0.75 for total in totals) or max(totals) > min(totals) * (
+            1 + self.tolerance
+        ):
             return None
         divisor = round(1 / totals[0])
         return divisor if math.isclose(divisor * totals[0], 1.0, rel_tol=self.tolerance) else None
 
     def _left_over(self, window: StepWindow, site: int) -> int:
-        """How many micro-batches of this line were cleared unused before the window, for no reason that shows."""
+        """How many micro-batches of this line were cleared unused before the window, for no
+        reason that shows.
+        """
         thrown = [each for group in window.thrown for each in group.unused]
-        refused = any(not math.isfinite(clip.call.value) for clip in window.clips) or any(not math.isfinite(each.value) for each in thrown)
+        refused = any(not math.isfinite(clip.call.value) for clip in window.clips) or any(
+            not math.isfinite(each.value) for each in thrown
+        )
         return 0 if refused else sum(each.site == site for each in thrown)
 
-    def _thrown_away(self, block: Block, window: StepWindow, loop: _AccumulationLoop, left: int, shown: FaultSteps) -> Finding:
+    def _thrown_away(
+        self,
+        block: Block,
+        window: StepWindow,
+        loop: _AccumulationLoop,
+        left: int,
+        shown: FaultSteps,
+    ) -> Finding:
         by = window.thrown[-1].by
         cause = say(
-            "zero_grad at {clear} threw away gradients that no step had used: {left} of the {whole} micro-batches that make a step of "
+            "zero_grad at {clear} threw away gradients that no step had used: {left} of the "
+            "{whole} micro-batches that make a step of "
             "{optimizer} were left over",
             clear=at_line(block, by),
             left=left,
             whole=loop.whole,
             optimizer=optimizer_name(block, window.optimizer),
         )
-        return self._flush(block, window, line_of(block, by), Evidence("cleared_backwards", "", shown.first, float(left), 0.0), cause, loop)
+        return self._flush(
+            block,
+            window,
+            line_of(block, by),
+            Evidence("cleared_backwards", "", shown.first, float(left), 0.0),
+            cause,
+            loop,
+        )
 
-    def _leaked(self, block: Block, window: StepWindow, micro_batches: tuple[WindowEvent, ...], whole: int, weight: float | None) -> Finding:
+    def _leaked(
+        self,
+        block: Block,
+        window: StepWindow,
+        micro_batches: tuple[WindowEvent, ...],
+        whole: int,
+        weight: float | None,
+    ) -> Finding:
         num = len(micro_batches)
         cause = say(
-            "the step of {optimizer} at {step} used {num} micro-batches where all others use {whole}: what was left over from before, "
+            "the step of {optimizer} at {step} used {num} micro-batches where all others use "
+            "{whole}: what was left over from before, "
             "{left} of them, leaked into it",
             optimizer=optimizer_name(block, window.optimizer),
             step=at_line(block, window.step),
@@ -156,9 +227,19 @@ class PartialWindow(Rule):
         evidence = Evidence("num_backwards", "", window.iteration, float(num), float(whole))
         if weight is not None:
             evidence = Evidence("loss_weight", "", window.iteration, weight, 1.0)
-        return self._flush(block, window, line_of(block, window.step), evidence, cause, _AccumulationLoop(whole))
+        return self._flush(
+            block, window, line_of(block, window.step), evidence, cause, _AccumulationLoop(whole)
+        )
 
-    def _flush(self, block: Block, window: StepWindow, where: str, evidence: Evidence, cause: Message, loop: _AccumulationLoop) -> Finding:
+    def _flush(
+        self,
+        block: Block,
+        window: StepWindow,
+        where: str,
+        evidence: Evidence,
+        cause: Message,
+        loop: _AccumulationLoop,
+    ) -> Finding:
         """What leaves micro-batches over should step on them."""
         optimizer = optimizer_name(block, window.optimizer)
         return Finding(
@@ -171,12 +252,19 @@ class PartialWindow(Rule):
             parameters=(),
             evidence=(evidence,),
             cause=cause,
-            advice=say("make a step of what is left at the end of each epoch, its losses divided by their own number", optimizer=optimizer),
+            advice=say(
+                "make a step of what is left at the end of each epoch, its losses divided by "
+                "their own number",
+                optimizer=optimizer,
+            ),
             where=where,
-            excerpt=f"if (i + 1) % {loop.whole} == 0 or i + 1 == len(loader):\n    {optimizer}.step()\n    {optimizer}.zero_grad()",
+            excerpt=f"if (i + 1) % {loop.whole} == 0 or i + 1 == len(loader):\n    "
+            f"{optimizer}.step()\n    {optimizer}.zero_grad()",
         )
 
-    def _short(self, block: Block, window: StepWindow, micro_batches: tuple[WindowEvent, ...], divisor: int) -> Finding:
+    def _short(
+        self, block: Block, window: StepWindow, micro_batches: tuple[WindowEvent, ...], divisor: int
+    ) -> Finding:
         num, first = len(micro_batches), micro_batches[0]
         return Finding(
             code=self.code,
@@ -188,7 +276,8 @@ class PartialWindow(Rule):
             parameters=(),
             evidence=(Evidence("loss_weight", "", window.iteration, num / divisor, 1.0),),
             cause=say(
-                "the step of {optimizer} at {step} used {num} of {divisor} micro-batches, but backward at {backward} divides each loss by "
+                "the step of {optimizer} at {step} used {num} of {divisor} micro-batches, but "
+                "backward at {backward} divides each loss by "
                 "{divisor} all the same: this step is {num}/{divisor} of what it should be",
                 optimizer=optimizer_name(block, window.optimizer),
                 step=at_line(block, window.step),
@@ -198,7 +287,8 @@ class PartialWindow(Rule):
             ),
             advice=say("divide by the number of micro-batches that the window really has"),
             where=line_of(block, window.step),
-            excerpt=f"size = min({divisor}, len(loader) - i // {divisor} * {divisor})\n(loss / size).backward()",
+            excerpt=f"size = min({divisor}, len(loader) - i // {divisor} * {divisor})\n(loss / "
+            "size).backward()",
         )
 
     def _left_at_the_end(self, note: Note, loop: _AccumulationLoop) -> Finding:
@@ -210,21 +300,35 @@ class PartialWindow(Rule):
             first_step=max(note.iteration - 1, 0),
             last_step=max(note.iteration - 1, 0),
             parameters=(),
-            evidence=(Evidence("num_backwards", "", max(note.iteration - 1, 0), float(note.count), float(loop.whole)),),
+            evidence=(
+                Evidence(
+                    "num_backwards",
+                    "",
+                    max(note.iteration - 1, 0),
+                    float(note.count),
+                    float(loop.whole),
+                ),
+            ),
             cause=say(
-                "when the program ended, {count} of the {whole} micro-batches that make a step had been backpropagated, and no step used "
+                "when the program ended, {count} of the {whole} micro-batches that make a step "
+                "had been backpropagated, and no step used "
                 "them",
                 count=note.count,
                 whole=loop.whole,
             ),
-            advice=say("make a step of what is left at the end of each epoch, its losses divided by their own number"),
+            advice=say(
+                "make a step of what is left at the end of each epoch, its losses divided by "
+                "their own number"
+            ),
             where=note.where,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _PendingFinding:
-    """A finding that the next window decides on: it must have `num_after` micro-batches (0: any), and `whole` be what is usual (0: any)."""
+    """A finding that the next window decides on: it must have `num_after` micro-batches (0:
+    any), and `whole` be what is usual (0: any).
+    """
 
     index: int
     num_after: int
@@ -257,4 +361,8 @@ class _AccumulationLoop:
 
     def is_regular(self) -> bool:
         """Whether nearly all windows are whole."""
-        return self.whole >= 2 and self.num_whole >= 3 and self.num_whole >= 0.75 * (self.num_windows - 1)
+        return (
+            self.whole >= 2
+            and self.num_whole >= 3
+            and self.num_whole >= 0.75 * (self.num_windows - 1)
+        )

@@ -7,41 +7,45 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-from seismograd.i18n import Message, say
-from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
-from seismograd.diagnosis.rule import Rule
-from seismograd.analysis.shared_block import SharedReaders, SharedBlock
-from seismograd.analysis.windows import WindowEvent, StepWindow, WindowReader
+from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
+from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.analysis.windows import StepWindow, WindowEvent, WindowReader
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
 
 
 @final
 @dataclass
 class UnevenAccumulation(Rule):
-    """Micro-batches of very different sizes count the same, so that samples or tokens in small ones count more than those in large ones.
+    """Micro-batches of very different sizes count the same, so that samples or tokens in small ones
+    count more than those in large ones.
 
     What it finds
-        Gradient accumulation over the means of micro-batches that do not hold equally many samples or tokens: language models with padding
-        or `ignore_index`, batches packed by length, masks.
+        Gradient accumulation over the means of micro-batches that do not hold equally many samples
+        or tokens: language models with padding or `ignore_index`, batches packed by length, masks.
 
     Why it hurts
-        A mean of means is not the mean. A token in a micro-batch of 8 counts thirty times as much as one in a micro-batch of 240. The loss
-        is another one than that of a large batch, short sequences are learned at the cost of long ones, and results change with the number
-        of micro-batches although it should make no difference.
+        A mean of means is not the mean. A token in a micro-batch of 8 counts thirty times as much
+        as one in a micro-batch of 240. The loss is another one than that of a large batch, short
+        sequences are learned at the cost of long ones, and results change with the number of
+        micro-batches although it should make no difference.
 
     How it decides
-        From the graph of each loss: over how many scalars it is a mean, without those that `ignore_index` or a mask leaves out. A step
-        counts when its micro-batches, from one line, weigh the same (within {tolerance:.0%}) and the largest holds at least {min_ratio:g}
-        times as many as the smallest. It is found when {in_a_row} steps in a row show it, or {scattered} that are at least {share:.0%} of
-        all. Where only the last micro-batch is smaller than the others, which are all of one size, it does not count.
+        From the graph of each loss: over how many scalars it is a mean, without those that
+        `ignore_index` or a mask leaves out. A step counts when its micro-batches, from one line,
+        weigh the same (within {tolerance:.0%}) and the largest holds at least {min_ratio:g} times
+        as many as the smallest. It is found when {in_a_row} steps in a row show it, or {scattered}
+        that are at least {share:.0%} of all. Where only the last micro-batch is smaller than the
+        others, which are all of one size, it does not count.
 
     False alarms
         A loss that is meant to weigh sequences the same whatever their length.
 
     What to try
-        - Take `reduction="sum"`, and divide by the number of tokens in the whole window, which must be known before its first backward
-          pass.
+        - Take `reduction="sum"`, and divide by the number of tokens in the whole window, which must
+          be known before its first backward pass.
         - With several processes, add up that number over all of them.
         - Sort by length, so that micro-batches of one window are about equally large.
 
@@ -63,7 +67,8 @@ class UnevenAccumulation(Rule):
 
     _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
     _repeated: RepeatedFault = field(init=False, repr=False)
-    _num_known: int = field(default=0, init=False, repr=False)  # windows of several micro-batches whose counts are known
+    # windows of several micro-batches whose counts are known
+    _num_known: int = field(default=0, init=False, repr=False)
     _num_unknown: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,21 +87,34 @@ class UnevenAccumulation(Rule):
                 continue
             self._num_known += 1
             if self._is_uneven(micro_batches):
-                self._repeated.add(window, lambda shown, window=window: self._finding(block, window, shown))
+                self._repeated.add(
+                    window, lambda shown, window=window: self._finding(block, window, shown)
+                )
         return self._repeated.take()
 
     def shortfall(self) -> Message | None:
         if self._num_unknown and not self._num_known:
-            return say("the graphs of {count} windows do not show over how many samples a loss is a mean", count=self._num_unknown)
+            return say(
+                "the graphs of {count} windows do not show over how many samples a loss is a mean",
+                count=self._num_unknown,
+            )
         return self._windows.shortfall(self.in_a_row)
 
     def _is_uneven(self, micro_batches: tuple[WindowEvent, ...]) -> bool:
-        totals, counts = [each.total for each in micro_batches], [each.count for each in micro_batches]
-        if any(each.flags & EventFlag.SUMMED or not math.isfinite(each.value) for each in micro_batches):
+        totals, counts = (
+            [each.total for each in micro_batches],
+            [each.count for each in micro_batches],
+        )
+        if any(
+            each.flags & EventFlag.SUMMED or not math.isfinite(each.value) for each in micro_batches
+        ):
             return False
-        if not math.isclose(max(totals) * len(totals), 1.0, rel_tol=self.tolerance):  # a mean of means
+        # a mean of means
+        if not math.isclose(max(totals) * len(totals), 1.0, rel_tol=self.tolerance):
             return False
-        if max(totals) > min(totals) * (1 + self.tolerance) or max(counts) < self.min_ratio * max(min(counts), 1):
+        if max(totals) > min(totals) * (1 + self.tolerance) or max(counts) < self.min_ratio * max(
+            min(counts), 1
+        ):
             return False
         only_last = len(counts) > 2 and counts[-1] < counts[0] and len(set(counts[:-1])) == 1
         return not only_last
@@ -115,20 +133,24 @@ class UnevenAccumulation(Rule):
             parameters=(),
             evidence=(Evidence("loss_count", "", window.iteration, max(counts), min(counts)),),
             cause=say(
-                "the {num} micro-batches of a step of {optimizer} are means over {counts} samples or tokens, and count the same: one in "
+                "the {num} micro-batches of a step of {optimizer} are means over {counts} samples "
+                "or tokens, and count the same: one in "
                 "the smallest weighs {ratio} times as much as one in the largest",
                 num=len(counts),
                 optimizer=optimizer_name(block, window.optimizer),
-                counts=", ".join(f"{count:g}" for count in counts[:8]) + (", …" if len(counts) > 8 else ""),
+                counts=", ".join(f"{count:g}" for count in counts[:8])
+                + (", …" if len(counts) > 8 else ""),
                 ratio=f"{ratio:.3g}",
             ),
             advice=say(
-                "at {backward} backpropagate the sum over the samples or tokens, divided by their number in the whole window",
+                "at {backward} backpropagate the sum over the samples or tokens, divided by their "
+                "number in the whole window",
                 backward=at_line(block, micro_batches[-1]),
             ),
             where=line_of(block, micro_batches[-1]),
             excerpt=(
                 "num_tokens = sum((labels != -100).sum() for _, labels in window)\n"
-                'loss = F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum") / num_tokens'
+                'loss = F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum") / '
+                "num_tokens"
             ),
         )

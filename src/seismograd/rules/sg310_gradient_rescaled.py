@@ -9,13 +9,13 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
-from seismograd.analysis.repeated_fault import RepeatedFault, FaultSteps
 from seismograd.analysis.block_rows import numbers, statistic
-from seismograd.diagnosis.rule import Rule
-from seismograd.analysis.shared_block import SharedReaders, SharedBlock
-from seismograd.analysis.windows import StepWindow, WindowReader
+from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
+from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.analysis.windows import StepWindow, WindowReader
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import (
     Block,
     EventFlag,
@@ -31,27 +31,34 @@ from seismograd.schema import (
 @final
 @dataclass
 class GradientRescaled(Rule):
-    """Gradients are divided or multiplied by hand although the loss is a mean already, or the loss is divided twice.
+    """Gradients are divided or multiplied by hand although the loss is a mean already, or the loss
+    is divided twice.
 
     What it finds
-        Two places that scale: the loss is divided by the number of micro-batches, and the gradients once more; a mean is divided by the
-        batch size; gradients are unscaled by hand, and again by `GradScaler`; a hook on every parameter multiplies its gradient.
+        Two places that scale: the loss is divided by the number of micro-batches, and the gradients
+        once more; a mean is divided by the batch size; gradients are unscaled by hand, and again by
+        `GradScaler`; a hook on every parameter multiplies its gradient.
 
     Why it hurts
-        The step is too small or too large by a factor that nobody chose. Under SGD it is a change of the learning rate; under Adam it
-        hides, except from clipping, weight decay and its epsilon.
+        The step is too small or too large by a factor that nobody chose. Under SGD it is a change
+        of the learning rate; under Adam it hides, except from clipping, weight decay and its
+        epsilon.
 
     How it decides
-        Either the gradient that the optimizer used is the same multiple of the one that backward computed, for all parameters (within
-        {tolerance:.1%}) and in {in_a_row} steps in a row, while the losses of the window are one mean in all. A clip that was heard of is
-        taken into account. Or the losses of several micro-batches are each divided by the square of their number; or a mean over at least
-        {min_count} samples is divided by their number again: each in {in_a_row} steps in a row. Or hooks on all parameters of an
-        optimizer multiply their gradients by one and the same number, measured before and behind them in {in_a_row} backwards.
+        Either the gradient that the optimizer used is the same multiple of the one that backward
+        computed, for all parameters (within {tolerance:.1%}) and in {in_a_row} steps in a row,
+        while the losses of the window are one mean in all. A clip that was heard of is taken into
+        account. Or the losses of several micro-batches are each divided by the square of their
+        number; or a mean over at least {min_count} samples is divided by their number again: each
+        in {in_a_row} steps in a row. Or hooks on all parameters of an optimizer multiply their
+        gradients by one and the same number, measured before and behind them in {in_a_row}
+        backwards.
 
     False alarms
-        Gradients of a sum, of an undivided accumulation or of a loss that was scaled by hand have to be divided, and do not count. Nor does
-        clipping by hand, whose factor changes, or a factor for some of the parameters only. A factor for all of them that is meant, instead
-        of a learning rate, is reported.
+        Gradients of a sum, of an undivided accumulation or of a loss that was scaled by hand have
+        to be divided, and do not count. Nor does clipping by hand, whose factor changes, or a
+        factor for some of the parameters only. A factor for all of them that is meant, instead of a
+        learning rate, is reported.
 
     What to try
         - Divide in one place: the loss, not the gradients.
@@ -74,8 +81,12 @@ class GradientRescaled(Rule):
 
     _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
     _repeated: RepeatedFault = field(init=False, repr=False)
-    _hooks: dict[int, list[Fact]] = field(default_factory=dict[int, "list[Fact]"], init=False, repr=False)
-    _last: dict[int, tuple[str, float]] = field(default_factory=dict[int, tuple[str, float]], init=False, repr=False)
+    _hooks: dict[int, list[Fact]] = field(
+        default_factory=dict[int, "list[Fact]"], init=False, repr=False
+    )
+    _last: dict[int, tuple[str, float]] = field(
+        default_factory=dict[int, tuple[str, float]], init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         self._repeated = RepeatedFault(self.in_a_row, 1 << 62, 0.0)
@@ -96,7 +107,12 @@ class GradientRescaled(Rule):
             if before[0] != kind or not math.isclose(before[1], factor, rel_tol=self.tolerance):
                 self._repeated.interrupt(window.optimizer)
             self._last[window.optimizer] = kind, factor
-            self._repeated.add(window, lambda shown, window=window, factor=factor: self._finding(block, window, factor, shown))
+            self._repeated.add(
+                window,
+                lambda shown, window=window, factor=factor: self._finding(
+                    block, window, factor, shown
+                ),
+            )
         return self._repeated.take()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
@@ -108,7 +124,10 @@ class GradientRescaled(Rule):
         seen.append(fact)
         if len(seen) < self.in_a_row or math.isclose(factor, 1.0, rel_tol=2 * self.tolerance):
             return []
-        values: dict[str, str | int | float] = {"factor": f"{factor:.4g}", "backward": fact.where or "?"}
+        values: dict[str, str | int | float] = {
+            "factor": f"{factor:.4g}",
+            "backward": fact.where or "?",
+        }
         return [
             Finding(
                 code=self.code,
@@ -119,8 +138,15 @@ class GradientRescaled(Rule):
                 last_step=fact.iteration,
                 parameters=(),
                 evidence=(Evidence("hook_factor", "", fact.iteration, factor, 1.0),),
-                cause=say("hooks on the parameters multiply every gradient of the backward at {backward} by {factor}", **values),
-                advice=say("remove the hooks and choose the learning rate instead; to average over replicas DDP divides by itself"),
+                cause=say(
+                    "hooks on the parameters multiply every gradient of the backward at "
+                    "{backward} by {factor}",
+                    **values,
+                ),
+                advice=say(
+                    "remove the hooks and choose the learning rate instead; to average over "
+                    "replicas DDP divides by itself"
+                ),
                 where=fact.where,
                 excerpt="# parameter.register_hook(lambda grad: …)",
             )
@@ -129,40 +155,62 @@ class GradientRescaled(Rule):
     def shortfall(self) -> Message | None:
         windows = self._windows
         if windows.num_closures and windows.total_steps() - windows.num_closures < self.in_a_row:
-            return say("what a closure does to gradients after backward cannot be heard: {count} steps", count=windows.num_closures)
+            return say(
+                "what a closure does to gradients after backward cannot be heard: {count} steps",
+                count=windows.num_closures,
+            )
         return windows.shortfall(self.in_a_row)
 
     def _by_hand(self, block: Block, window: StepWindow) -> float | None:
-        """What all gradients were multiplied by between backward and step, where they were those of one mean; `None`: by nothing alike."""
+        """What all gradients were multiplied by between backward and step, where they were those
+        of one mean; `None`: by nothing alike.
+        """
         total = sum(each.total for each in window.backwards)
         if not window.flags & StepFlag.CHANGED or not math.isclose(total, 1.0, rel_tol=0.05):
             return None
-        own = np.array([parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_)
+        own = np.array(
+            [parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_
+        )
         own &= block.state[window.row] == State.FINITE
-        ready, applied = (statistic(block, name)[window.row][own] for name in ("grad_norm", "applied_norm"))
+        ready, applied = (
+            statistic(block, name)[window.row][own] for name in ("grad_norm", "applied_norm")
+        )
         coefficient = float(numbers(block.steps, "clip_coefficient")[window.row])
         factors = applied / ready / (coefficient if coefficient > 0 else 1.0)
         if not len(factors) or not np.isfinite(factors).all() or factors.min() <= 0:
             return None
         factor = float(np.median(factors))
-        if factors.max() > factors.min() * (1 + self.tolerance) or math.isclose(factor, 1.0, rel_tol=2 * self.tolerance):
+        if factors.max() > factors.min() * (1 + self.tolerance) or math.isclose(
+            factor, 1.0, rel_tol=2 * self.tolerance
+        ):
             return None
-        unscaled = window.step.scale != 1 and math.isclose(factor * window.step.scale, 1.0, rel_tol=self.tolerance)
+        unscaled = window.step.scale != 1 and math.isclose(
+            factor * window.step.scale, 1.0, rel_tol=self.tolerance
+        )
         return None if unscaled else factor
 
     def _twice(self, window: StepWindow) -> float | None:
         """What is left of the weight of the loss when it is divided once more than it should be."""
         micro_batches = window.micro_batches()
         num = len(micro_batches)
-        if not num or any(each.flags & EventFlag.SUMMED or not each.flags & EventFlag.RESCALED for each in micro_batches):
+        if not num or any(
+            each.flags & EventFlag.SUMMED or not each.flags & EventFlag.RESCALED
+            for each in micro_batches
+        ):
             return None
         total = sum(each.total for each in micro_batches)
         if num >= 2:
             return total if math.isclose(total * num, 1.0, rel_tol=self.tolerance) else None
         count = micro_batches[0].count
-        return total if count >= self.min_count and math.isclose(total * count, 1.0, rel_tol=self.tolerance) else None
+        return (
+            total
+            if count >= self.min_count and math.isclose(total * count, 1.0, rel_tol=self.tolerance)
+            else None
+        )
 
-    def _finding(self, block: Block, window: StepWindow, factor: float, shown: FaultSteps) -> Finding:
+    def _finding(
+        self, block: Block, window: StepWindow, factor: float, shown: FaultSteps
+    ) -> Finding:
         backward, optimizer = window.backwards[-1], optimizer_name(block, window.optimizer)
         kind, num = self._last[window.optimizer][0], len(window.micro_batches())
         values: dict[str, str | int | float] = {
@@ -173,32 +221,51 @@ class GradientRescaled(Rule):
             "num": num,
             "count": backward.count,
         }
-        own = next((p.name for p, state in zip(block.parameters, block.state[window.row], strict=True) if state == State.FINITE), "")
+        own = next(
+            (
+                p.name
+                for p, state in zip(block.parameters, block.state[window.row], strict=True)
+                if state == State.FINITE
+            ),
+            "",
+        )
         if kind == "gradient":
             column = [parameter.name for parameter in block.parameters].index(own)
-            applied, ready = (float(statistic(block, name)[window.row, column]) for name in ("applied_norm", "grad_norm"))
+            applied, ready = (
+                float(statistic(block, name)[window.row, column])
+                for name in ("applied_norm", "grad_norm")
+            )
             evidence = Evidence("applied_norm", own, window.iteration, applied, ready)
             where = line_of(block, window.step)
             cause = say(
-                "between backward at {backward} and {optimizer}.step() at {step} every gradient is multiplied by {factor}, though the "
+                "between backward at {backward} and {optimizer}.step() at {step} every gradient "
+                "is multiplied by {factor}, though the "
                 "losses of the step are one mean already",
                 **values,
             )
-            advice = say("remove the line that scales the gradients by hand, or the division of the loss: one of the two is too many")
+            advice = say(
+                "remove the line that scales the gradients by hand, or the division of the loss: "
+                "one of the two is too many"
+            )
             excerpt = "# p.grad /= …"
         else:
             evidence = Evidence("loss_weight", "", window.iteration, factor, 1.0)
             where = line_of(block, backward)
             if num >= 2:
                 cause = say(
-                    "the losses of {num} micro-batches at {backward} are divided by {num} twice, so the gradient of a step of "
+                    "the losses of {num} micro-batches at {backward} are divided by {num} twice, "
+                    "so the gradient of a step of "
                     "{optimizer} is {factor} of what it should be",
                     **values,
                 )
-                advice, excerpt = say("divide each loss by the number of micro-batches once"), f"(loss / {num}).backward()"
+                advice, excerpt = (
+                    say("divide each loss by the number of micro-batches once"),
+                    f"(loss / {num}).backward()",
+                )
             else:
                 cause = say(
-                    "the loss at {backward} is a mean over {count:g} samples, and is divided by {count:g} again: the gradient of a step of "
+                    "the loss at {backward} is a mean over {count:g} samples, and is divided by "
+                    "{count:g} again: the gradient of a step of "
                     "{optimizer} is {factor} of what it should be",
                     **values,
                 )

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-from seismograd.i18n import Message, say
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
 
 
@@ -17,22 +17,27 @@ class NeverStepped(Rule):
     """Gradients are computed again and again, and no step ever uses them.
 
     What it finds
-        A training whose optimizer is never stepped, or one of several that never is; updates by hand that change no weight, because they
-        give a new tensor to the name of the old one (`w = w - lr * w.grad`) or change a copy.
+        A training whose optimizer is never stepped, or one of several that never is; updates by
+        hand that change no weight, because they give a new tensor to the name of the old one (`w =
+        w - lr * w.grad`) or change a copy.
 
     Why it hurts
-        The weights stay as they were initialised. The loss goes up and down with the batches, which looks like a training that is slow.
+        The weights stay as they were initialised. The loss goes up and down with the batches, which
+        looks like a training that is slow.
 
     How it decides
-        At the end of the run. An optimizer counts when at least {min_backwards} backwards have reached what it holds, it was never
-        stepped, and no other optimizer steps on the same. Without an optimizer the same parameters have to be reached by at least
-        {min_by_hand} backwards in a row, with the same values each time and nothing else that wants a gradient.
+        At the end of the run. An optimizer counts when at least {min_backwards} backwards have
+        reached what it holds, it was never stepped, and no other optimizer steps on the same.
+        Without an optimizer the same parameters have to be reached by at least {min_by_hand}
+        backwards in a row, with the same values each time and nothing else that wants a gradient.
 
     False alarms
-        A program that computes gradients of a fixed model to look at them, and no training. Gradients of inputs do not count.
+        A program that computes gradients of a fixed model to look at them, and no training.
+        Gradients of inputs do not count.
 
     What to try
-        - Call `optimizer.step()` after each backward, or after the last one of a window; look for a condition that is never true.
+        - Call `optimizer.step()` after each backward, or after the last one of a window; look for a
+          condition that is never true.
         - By hand change the tensor itself: `with torch.no_grad(): w -= lr * w.grad`.
         - With Lightning's manual optimization, step each of `self.optimizers()` yourself.
 
@@ -50,7 +55,8 @@ class NeverStepped(Rule):
     min_backwards: int = 5
     min_by_hand: int = 20  # backwards
 
-    _saw_any: bool = field(default=False, init=False, repr=False)  # a step, or backwards without one
+    # a step, or backwards without one
+    _saw_any: bool = field(default=False, init=False, repr=False)
 
     def observe(self, block: Block) -> Iterable[Finding]:
         self._saw_any |= len(block) > 0
@@ -95,18 +101,23 @@ def _never(fact: Fact) -> tuple[Message, Message, str]:
     }
     if fact.text("stepped"):
         cause = say(
-            "{backwards} backwards at {line} gave gradients to what {optimizer} holds, and it was never stepped, while {others} was: its "
+            "{backwards} backwards at {line} gave gradients to what {optimizer} holds, and it was "
+            "never stepped, while {others} was: its "
             "weights are as they were at the beginning",
             **values,
         )
     else:
         cause = say(
-            "{backwards} backwards at {line}, and {optimizer} was never stepped: every weight is as it was at the beginning",
+            "{backwards} backwards at {line}, and {optimizer} was never stepped: every weight is "
+            "as it was at the beginning",
             **values,
         )
     return (
         cause,
-        say("call {optimizer}.step() after the backward; look for a condition that is never true", **values),
+        say(
+            "call {optimizer}.step() after the backward; look for a condition that is never true",
+            **values,
+        ),
         (f"{values['optimizer']}.step()"),
     )
 
@@ -119,12 +130,14 @@ def _by_hand(fact: Fact) -> tuple[Message, Message, str]:
     }
     return (
         say(
-            "{backwards} backwards at {line} gave gradients to the same {num} tensors, whose values never changed: no optimizer holds "
+            "{backwards} backwards at {line} gave gradients to the same {num} tensors, whose "
+            "values never changed: no optimizer holds "
             "them, and what the script does by hand gives them no new values",
             **values,
         ),
         say(
-            "change the tensor itself, in place and without a graph: `w = w - lr * w.grad` only gives its name to a new tensor; or let an "
+            "change the tensor itself, in place and without a graph: `w = w - lr * w.grad` only "
+            "gives its name to a new tensor; or let an "
             "optimizer do it"
         ),
         "with torch.no_grad(): w -= lr * w.grad",

@@ -8,10 +8,10 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.block_rows import BoolArray, as_list, integers
-from seismograd.diagnosis.rule import Rule
 from seismograd.analysis.script_names import holder_of
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import (
     Block,
     Evidence,
@@ -23,43 +23,52 @@ from seismograd.schema import (
     State,
 )
 
-LAYERS = ("Linear", "Bilinear", "Conv", "LSTM", "GRU", "RNN", "MultiheadAttention")  # beginnings or ends of class names
+# beginnings or ends of class names
+LAYERS = ("Linear", "Bilinear", "Conv", "LSTM", "GRU", "RNN", "MultiheadAttention")
 
 
 @final
 @dataclass
 class FrozenParameter(Rule):
-    """Parameters are frozen where it seems to be a mistake, or are not although the script tried to.
+    """Parameters are frozen where it seems to be a mistake, or are not although the script tried
+    to.
 
     What it finds
-        `module.requires_grad = False` (or `True`), or a slip of the pen such as `parameter.require_grad = False`, which set an attribute
-        that nothing reads, so that all stays as it was. And the other way round: a head, or a layer among others of its kind, that is
-        frozen while what comes before it trains.
+        `module.requires_grad = False` (or `True`), or a slip of the pen such as
+        `parameter.require_grad = False`, which set an attribute that nothing reads, so that all
+        stays as it was. And the other way round: a head, or a layer among others of its kind, that
+        is frozen while what comes before it trains.
 
     Why it hurts
-        A frozen head with random weights keeps the model from using what it learns: the layers below have to fit an output that means
-        nothing. A backbone that was to stay as it was loses what it had been trained for, at the first large steps of a new head.
+        A frozen head with random weights keeps the model from using what it learns: the layers
+        below have to fit an output that means nothing. A backbone that was to stay as it was loses
+        what it had been trained for, at the first large steps of a new head.
 
     How it decides
-        Attributes that nothing reads are seen on the modules and parameters themselves, whenever they were set: that is certain. The rest
-        after {min_steps} steps (at the end of a run {min_evaluated} are enough), from the parameters and their order in the modules. Frozen
-        layers count when they come after a layer that trains: between numbered layers of one parent, where they hold no more than
-        {max_share:.0%} of the model, or as the last ones, where they hold no more than {max_tail_share:.0%}; at least {max_tail_share:.0%}
-        of the model must train. Layers are linear, convolutional, recurrent and attention ones; a layer that once got a gradient is not
-        frozen.
+        Attributes that nothing reads are seen on the modules and parameters themselves, whenever
+        they were set: that is certain. The rest after {min_steps} steps (at the end of a run
+        {min_evaluated} are enough), from the parameters and their order in the modules. Frozen
+        layers count when they come after a layer that trains: between numbered layers of one
+        parent, where they hold no more than {max_share:.0%} of the model, or as the last ones,
+        where they hold no more than {max_tail_share:.0%}; at least {max_tail_share:.0%} of the
+        model must train. Layers are linear, convolutional, recurrent and attention ones; a layer
+        that once got a gradient is not frozen.
 
     False alarms
-        A frozen backbone, the input side of a model, frozen embeddings and normalisation layers, adapters on a frozen model, and frozen
-        copies of trained layers (target networks, averaged models) do not count. A fixed classifier that is meant is reported.
+        A frozen backbone, the input side of a model, frozen embeddings and normalisation layers,
+        adapters on a frozen model, and frozen copies of trained layers (target networks, averaged
+        models) do not count. A fixed classifier that is meant is reported.
 
     What to try
-        - Call the method with the underscore, `module.requires_grad_(False)`, or set `requires_grad` on each parameter.
-        - After freezing a whole model, unfreeze the head: `model.head.requires_grad_(True)`; or replace it after freezing, since new layers
-          are trainable.
+        - Call the method with the underscore, `module.requires_grad_(False)`, or set
+          `requires_grad` on each parameter.
+        - After freezing a whole model, unfreeze the head: `model.head.requires_grad_(True)`; or
+          replace it after freezing, since new layers are trainable.
         - See that the optimizer holds what was unfrozen later.
 
     References
-        - PyTorch documentation, torch.nn.Module.requires_grad_; Autograd mechanics: setting requires_grad.
+        - PyTorch documentation, torch.nn.Module.requires_grad_; Autograd mechanics: setting
+          requires_grad.
     """
 
     code: ClassVar[str] = "SG403"
@@ -77,10 +86,15 @@ class FrozenParameter(Rule):
     _first_step: int = field(default=-1, init=False, repr=False)
     _last_step: int = field(default=-1, init=False, repr=False)
     _known: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
-    _suspects: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # columns
-    _got_some: set[str] = field(default_factory=set[str], init=False, repr=False)  # suspects that had a gradient
+    # columns
+    _suspects: IntArray = field(
+        default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
+    )
+    # suspects that had a gradient
+    _got_some: set[str] = field(default_factory=set[str], init=False, repr=False)
     _finding: Finding | None = field(default=None, init=False, repr=False)
-    _is_certain: bool = field(default=False, init=False, repr=False)  # an attribute was seen that nothing reads
+    # an attribute was seen that nothing reads
+    _is_certain: bool = field(default=False, init=False, repr=False)
 
     def observe(self, block: Block) -> Iterable[Finding]:
         if not len(block):
@@ -89,8 +103,14 @@ class FrozenParameter(Rule):
         self._first_step = int(iterations[0]) if self._first_step < 0 else self._first_step
         if block.parameters is not self._known:
             self._known = block.parameters
-            self._suspects = np.flatnonzero([each.frozen_in_name or not each.trainable for each in block.parameters])
-        before, self._num_rows, self._last_step = self._num_rows, self._num_rows + len(block), int(iterations[-1])
+            self._suspects = np.flatnonzero(
+                [each.frozen_in_name or not each.trainable for each in block.parameters]
+            )
+        before, self._num_rows, self._last_step = (
+            self._num_rows,
+            self._num_rows + len(block),
+            int(iterations[-1]),
+        )
         if self._is_certain and self._finding is not None:
             self._finding = replace(self._finding, last_step=self._last_step)
             return [self._finding]
@@ -125,17 +145,23 @@ class FrozenParameter(Rule):
 
     def shortfall(self) -> Message | None:
         if self._num_rows < self.min_evaluated:
-            return say("needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows)
+            return say(
+                "needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows
+            )
         return None
 
     def _note(self, there: BoolArray) -> None:
         """Remember which suspects had a gradient  # (B, S)."""
         assert self._known is not None
-        self._got_some.update(self._known[column].name for column in as_list(self._suspects[there.any(axis=0)]))
+        self._got_some.update(
+            self._known[column].name for column in as_list(self._suspects[there.any(axis=0)])
+        )
 
     def _judge(self, step: int) -> Finding | None:
         parameters = self._known or ()
-        in_name = [each.name for each in parameters if each.frozen_in_name and each.name in self._got_some]
+        in_name = [
+            each.name for each in parameters if each.frozen_in_name and each.name in self._got_some
+        ]
         if in_name:
             return self._finding_of(in_name, step, *_trains_all_the_same(in_name))
         layers = _layers(parameters, self._got_some)
@@ -143,7 +169,9 @@ class FrozenParameter(Rule):
         names = [parameter.name for layer in frozen for parameter in layer.parameters]
         if not names:
             return None
-        before = next(layer for layer in reversed(layers[: layers.index(frozen[0])]) if not layer.is_frozen)
+        before = next(
+            layer for layer in reversed(layers[: layers.index(frozen[0])]) if not layer.is_frozen
+        )
         return self._finding_of(names, step, *_is_frozen(frozen, before))
 
     def _misplaced(self, layers: Sequence[_Layer]) -> list[_Layer]:
@@ -155,7 +183,11 @@ class FrozenParameter(Rule):
         between: list[_Layer] = []
         tail: list[_Layer] = []
         for position, layer in enumerate(layers):
-            if not layer.is_frozen or position < trained[0] or all(any(_is_copy(p, other) for other in originals) for p in layer.parameters):
+            if (
+                not layer.is_frozen
+                or position < trained[0]
+                or all(any(_is_copy(p, other) for other in originals) for p in layer.parameters)
+            ):
                 continue
             if any(_is_sibling(layer, layers[other]) for other in trained):
                 between.append(layer)
@@ -168,7 +200,9 @@ class FrozenParameter(Rule):
         short = sum(layer.numel for layer in tail) <= self.max_tail_share * total
         return [*(between if few else ()), *(tail if short else ())]
 
-    def _finding_of(self, names: Sequence[str], step: int, cause: Message, advice: Message, excerpt: str) -> Finding:
+    def _finding_of(
+        self, names: Sequence[str], step: int, cause: Message, advice: Message, excerpt: str
+    ) -> Finding:
         return Finding(
             code=self.code,
             name=self.name,
@@ -186,7 +220,9 @@ class FrozenParameter(Rule):
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A module with weights of two or more dimensions; frozen when none of its parameters trains."""
+    """A module with weights of two or more dimensions; frozen when none of its parameters
+    trains.
+    """
 
     path: str
     parameters: tuple[Parameter, ...]
@@ -203,8 +239,12 @@ def _layers(parameters: Sequence[Parameter], got_some: set[str]) -> list[_Layer]
     found: list[_Layer] = []
     for path, held in by_path.items():
         if any(len(parameter.shape) >= 2 for parameter in held):
-            is_frozen = not any(parameter.trainable or parameter.name in got_some for parameter in held)
-            found.append(_Layer(path, tuple(held), is_frozen, sum(parameter.numel for parameter in held)))
+            is_frozen = not any(
+                parameter.trainable or parameter.name in got_some for parameter in held
+            )
+            found.append(
+                _Layer(path, tuple(held), is_frozen, sum(parameter.numel for parameter in held))
+            )
     return found
 
 
@@ -212,21 +252,32 @@ def _is_copy(one: Parameter, other: Parameter) -> bool:
     """Whether both are the same part of two networks: `target.0.weight` and `online.0.weight`."""
     root, _, rest = one.name.partition(".")
     other_root, _, other_rest = other.name.partition(".")
-    return rest == other_rest and one.shape == other.shape and root != other_root and not root.isdigit()
+    return (
+        rest == other_rest
+        and one.shape == other.shape
+        and root != other_root
+        and not root.isdigit()
+    )
 
 
 def _is_sibling(one: _Layer, other: _Layer) -> bool:
     """Whether both are numbered children of one parent."""
     parent, _, number = one.path.rpartition(".")
     other_parent, _, other_number = other.path.rpartition(".")
-    return parent == other_parent and number.isdigit() and other_number.isdigit() and int(other_number) < int(number)
+    return (
+        parent == other_parent
+        and number.isdigit()
+        and other_number.isdigit()
+        and int(other_number) < int(number)
+    )
 
 
 def _trains_all_the_same(names: Sequence[str]) -> tuple[Message, Message, str]:
     module = holder_of(names) or "model"
     return (
         say(
-            "`requires_grad = False` was set on a module that holds {first} and {more} other parameters; a module has no such switch, so "
+            "`requires_grad = False` was set on a module that holds {first} and {more} other "
+            "parameters; a module has no such switch, so "
             "they train all the same",
             first=names[0],
             more=len(names) - 1,
@@ -248,38 +299,59 @@ def _nothing_reads(fact: Fact) -> tuple[Message, Message, str]:
     if on_module:
         cause = (
             say(
-                "`{attribute} = {value}` was set on the module {module}, which has no such switch: {first} and {more} other parameters "
+                "`{attribute} = {value}` was set on the module {module}, which has no such "
+                "switch: {first} and {more} other parameters "
                 "train all the same",
                 **values,
             )
             if freezes
             else say(
-                "`{attribute} = {value}` was set on the module {module}, which has no such switch: {first} and {more} other parameters "
+                "`{attribute} = {value}` was set on the module {module}, which has no such "
+                "switch: {first} and {more} other parameters "
                 "stay frozen",
                 **values,
             )
         )
         excerpt = f"{values['module']}.requires_grad_({values['value']})"
-        return cause, say("call the method, with the underscore: it sets the flag of each parameter"), excerpt
+        return (
+            cause,
+            say("call the method, with the underscore: it sets the flag of each parameter"),
+            excerpt,
+        )
     cause = (
         say(
-            "`{attribute} = {value}` was set on {first} and {more} other parameters; nothing reads it, and they train all the same",
+            "`{attribute} = {value}` was set on {first} and {more} other parameters; nothing "
+            "reads it, and they train all the same",
             **values,
         )
         if freezes
-        else say("`{attribute} = {value}` was set on {first} and {more} other parameters; nothing reads it, and they stay frozen", **values)
+        else say(
+            "`{attribute} = {value}` was set on {first} and {more} other parameters; nothing "
+            "reads it, and they stay frozen",
+            **values,
+        )
     )
     excerpt = f"parameter.requires_grad = {values['value']}  # instead of .{values['attribute']}"
-    return cause, say("the attribute is called requires_grad; the method requires_grad_ would have said so"), excerpt
+    return (
+        cause,
+        say("the attribute is called requires_grad; the method requires_grad_ would have said so"),
+        excerpt,
+    )
 
 
 def _is_frozen(frozen: Sequence[_Layer], before: _Layer) -> tuple[Message, Message, str]:
     return (
         say(
-            "{first} is frozen, while {before}, which comes before it, trains: what is learned there has to fit weights that never change",
+            "{first} is frozen, while {before}, which comes before it, trains: what is learned "
+            "there has to fit weights that never change",
             first=frozen[0].path or frozen[0].parameters[0].name,
             before=before.path or before.parameters[0].name,
         ),
-        say("unfreeze it, and see that the optimizer holds it; if it is meant, this finding can be ignored"),
-        f"model.{frozen[0].path}.requires_grad_(True)" if frozen[0].path else "model.requires_grad_(True)",
+        say(
+            "unfreeze it, and see that the optimizer holds it; if it is meant, this finding can "
+            "be ignored"
+        ),
+        f"model.{frozen[0].path}.requires_grad_(True)"
+        if frozen[0].path
+        else "model.requires_grad_(True)",
     )

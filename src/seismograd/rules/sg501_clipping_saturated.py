@@ -10,41 +10,48 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.block_rows import num_unheard, numbers, site_of, statistic, unheard
-from seismograd.diagnosis.rule import Rule
-from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.script_names import BY_VALUE, clip_of, optimizer_kind, optimizer_name
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, EventKind, Evidence, Finding
 
 
 @final
 @dataclass
 class ClippingSaturated(Rule):
-    """Nearly every step is clipped by far: the limit, and not the gradient, sets the size of the step.
+    """Nearly every step is clipped by far: the limit, and not the gradient, sets the size of the
+    step.
 
     What it finds
-        A clip, by norm or by value, whose limit lies far below what gradients usually are, so that it binds all the time.
+        A clip, by norm or by value, whose limit lies far below what gradients usually are, so that
+        it binds all the time.
 
     Why it hurts
-        Clipping is there for the rare large gradient. When it always binds, every step has the same length, learning rate times limit,
-        whatever the gradient says: steps do not become smaller near a minimum, and under SGD the learning rate is really as many times
-        lower as the limit is below the norm. Training crawls. Adam divides by the size of the gradients and hides the factor, until what
-        is left of them comes near its epsilon.
+        Clipping is there for the rare large gradient. When it always binds, every step has the same
+        length, learning rate times limit, whatever the gradient says: steps do not become smaller
+        near a minimum, and under SGD the learning rate is really as many times lower as the limit
+        is below the norm. Training crawls. Adam divides by the size of the gradients and hides the
+        factor, until what is left of them comes near its epsilon.
 
     How it decides
-        From the last {window} steps with a clip: at least {min_share:.0%} of them were clipped, and the median norm was at least
-        {min_ratio:g} times the limit (or, where values are clipped, times the norm of what is left) for SGD, with updates of less than
-        {max_update:g} of the weights in the median, where that was measured. For optimizers that divide by the size of the gradients it
-        takes {min_adaptive_ratio:g} times, and is a note, unless what is left per scalar is less than {max_scalar:g}.
+        From the last {window} steps with a clip: at least {min_share:.0%} of them were clipped, and
+        the median norm was at least {min_ratio:g} times the limit (or, where values are clipped,
+        times the norm of what is left) for SGD, with updates of less than {max_update:g} of the
+        weights in the median, where that was measured. For optimizers that divide by the size of
+        the gradients it takes {min_adaptive_ratio:g} times, and is a note, unless what is left per
+        scalar is less than {max_scalar:g}.
 
     False alarms
-        A clip that binds often but not by far, as in reinforcement learning, is not reported, nor a low limit with a high learning rate.
-        Normalising every gradient on purpose looks the same.
+        A clip that binds often but not by far, as in reinforcement learning, is not reported, nor a
+        low limit with a high learning rate. Normalising every gradient on purpose looks the same.
 
     What to try
-        - Set the limit above the usual norm: a high percentile of what `seismograd show` lists for the first steps.
-        - Check its unit: a limit for a mean loss does not fit a summed one, nor one for single values a norm.
+        - Set the limit above the usual norm: a high percentile of what `seismograd show` lists for
+          the first steps.
+        - Check its unit: a limit for a mean loss does not fit a summed one, nor one for single
+          values a norm.
         - With mixed precision see that `scaler.unscale_` comes before the clip.
         - If every step is to have one length, say so with an optimizer that normalises.
 
@@ -66,7 +73,9 @@ class ClippingSaturated(Rule):
     min_adaptive_ratio: float = 100.0
     max_scalar: float = 1e-6
 
-    _tracks: dict[int, _ClippingTrack] = field(default_factory=dict[int, "_ClippingTrack"], init=False, repr=False)
+    _tracks: dict[int, _ClippingTrack] = field(
+        default_factory=dict[int, "_ClippingTrack"], init=False, repr=False
+    )
     _num_rows: int = field(default=0, init=False, repr=False)
     _num_unheard: int = field(default=0, init=False, repr=False)
 
@@ -76,16 +85,31 @@ class ClippingSaturated(Rule):
         limit = numbers(block.steps, "clip_limit")
         if np.isnan(limit).all():
             return ()
-        norm, coefficient = numbers(block.steps, "clip_norm"), numbers(block.steps, "clip_coefficient")
+        norm, coefficient = (
+            numbers(block.steps, "clip_norm"),
+            numbers(block.steps, "clip_coefficient"),
+        )
         by_value = np.isnan(coefficient) & np.isfinite(limit)
         if by_value.any():
             ready, applied = numbers(block.steps, "grad_norm"), numbers(block.steps, "applied_norm")
             with np.errstate(divide="ignore", invalid="ignore"):
-                coefficient = np.where(by_value, np.where(applied < (1 - 1e-6) * ready, applied / ready, 1.0), coefficient)
+                coefficient = np.where(
+                    by_value,
+                    np.where(applied < (1 - 1e-6) * ready, applied / ready, 1.0),
+                    coefficient,
+                )
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = np.where(by_value, 1 / coefficient, norm / limit)
-        rows = np.flatnonzero(np.isfinite(coefficient) & np.isfinite(ratios) & (limit > 0) & block.updates)
-        columns = (block.steps["optimizer"], block.steps["iteration"], ratios, coefficient, block.steps["applied_norm"])
+        rows = np.flatnonzero(
+            np.isfinite(coefficient) & np.isfinite(ratios) & (limit > 0) & block.updates
+        )
+        columns = (
+            block.steps["optimizer"],
+            block.steps["iteration"],
+            ratios,
+            coefficient,
+            block.steps["applied_norm"],
+        )
         clips = zip(rows.tolist(), *(each[rows].tolist() for each in columns), strict=True)
         changed: dict[int, Finding] = {}
         for row, optimizer, iteration, ratio, factor, applied in clips:
@@ -120,7 +144,9 @@ class ClippingSaturated(Rule):
         known = update[np.isfinite(update)]
         return float(np.median(known)) if len(known) else math.nan
 
-    def _judge(self, block: Block, row: int, optimizer: int, track: _ClippingTrack, by_value: bool) -> Finding | None:
+    def _judge(
+        self, block: Block, row: int, optimizer: int, track: _ClippingTrack, by_value: bool
+    ) -> Finding | None:
         steps = list(track.steps)
         share = sum(step.clipped for step in steps) / len(steps)
         ratio = _median_of([step.ratio for step in steps])
@@ -142,26 +168,31 @@ class ClippingSaturated(Rule):
         }
         if by_value:
             cause = say(
-                "in {percent} of the steps of {optimizer} values are clipped at {limit:g}, and the norm of the gradient is {ratio} times "
+                "in {percent} of the steps of {optimizer} values are clipped at {limit:g}, and "
+                "the norm of the gradient is {ratio} times "
                 "that of what is left in the median: nearly all values are at the limit",
                 **values,
             )
         elif kind.upper().endswith("SGD"):
             cause = say(
-                "{percent} of the steps of {optimizer} are clipped, and the norm is {ratio} times the limit of {limit:g} in the median: "
+                "{percent} of the steps of {optimizer} are clipped, and the norm is {ratio} times "
+                "the limit of {limit:g} in the median: "
                 "the learning rate of {lr:g} is really one of {effective}",
                 **values,
             )
         else:
             cause = say(
-                "{percent} of the steps of {optimizer} are clipped, and the norm is {ratio} times the limit of {limit:g} in the median: "
+                "{percent} of the steps of {optimizer} are clipped, and the norm is {ratio} times "
+                "the limit of {limit:g} in the median: "
                 "the limit, and not the gradient, sets what it is given",
                 **values,
             )
         usual = float(f"{1.5 * ratio * limit:.1g}")
         clipped_norm = Evidence("clip_norm", "", iteration, norm, limit)
         if by_value:
-            applied, ready = (float(block.steps[name][row]) for name in ("applied_norm", "grad_norm"))
+            applied, ready = (
+                float(block.steps[name][row]) for name in ("applied_norm", "grad_norm")
+            )
             clipped_norm = Evidence("applied_norm", "", iteration, applied, ready)
         return Finding(
             code=self.code,
@@ -171,14 +202,21 @@ class ClippingSaturated(Rule):
             first_step=next(step.iteration for step in steps if step.clipped),
             last_step=iteration,
             parameters=(),
-            evidence=(Evidence("clipped_share", "", iteration, share, self.min_share), clipped_norm),
+            evidence=(
+                Evidence("clipped_share", "", iteration, share, self.min_share),
+                clipped_norm,
+            ),
             cause=cause,
-            advice=say("set the limit above the usual norm, so that only unusual gradients are clipped"),
+            advice=say(
+                "set the limit above the usual norm, so that only unusual gradients are clipped"
+            ),
             where=site_of(block, EventKind.CLIP, iteration),
             excerpt=clip_of(BY_VALUE if by_value else 0, usual),
         )
 
-    def _severity(self, block: Block, steps: list[_ClippedStep], ratio: float, is_sgd: bool) -> str | None:
+    def _severity(
+        self, block: Block, steps: list[_ClippedStep], ratio: float, is_sgd: bool
+    ) -> str | None:
         """How bad it is for this optimizer; `None`: not at all."""
         if is_sgd:
             known = [step.update for step in steps if not math.isnan(step.update)]
@@ -186,7 +224,9 @@ class ClippingSaturated(Rule):
             return self.severity if ratio >= self.min_ratio and slow else None
         if ratio < self.min_adaptive_ratio:
             return None
-        numel = sum(parameter.numel for parameter in block.parameters if parameter.optimizer is not None)
+        numel = sum(
+            parameter.numel for parameter in block.parameters if parameter.optimizer is not None
+        )
         scalar = float(np.median([step.applied for step in steps])) / max(numel, 1) ** 0.5
         return self.severity if scalar < self.max_scalar else "info"
 

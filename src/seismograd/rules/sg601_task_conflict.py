@@ -8,9 +8,9 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.loss_pairs import LossPair, LossPairs, cosines
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, Evidence, Finding
 
 
@@ -20,26 +20,30 @@ class TaskConflict(Rule):
     """Two losses pull the shared weights in opposite directions.
 
     What it finds
-        Models that are trained on several losses whose gradients point against each other most of the time, from the beginning on.
+        Models that are trained on several losses whose gradients point against each other most of
+        the time, from the beginning on.
 
     Why it hurts
-        What one loss gains the other loses. The sum of the gradients is shorter than either, so both tasks learn slowly, or the stronger
-        one learns and the weaker one is undone step by step.
+        What one loss gains the other loses. The sum of the gradients is shorter than either, so
+        both tasks learn slowly, or the stronger one learns and the weaker one is undone step by
+        step.
 
     How it decides
-        Losses that are backpropagated apart within one step, or that the script names with `seismograd.losses`, are compared on some of
-        the steps: the cosine between their gradients over all parameters that both reach. They are in conflict when it is at most
-        {max_cosine:g} in the median, and below zero in {min_share:.0%} of at least {min_samples:g} comparisons, among the first ones as
-        well as among the last. A penalty and a loss that end in balance begin without a conflict, and are not reported; nor are losses of
-        different forward passes in a script with several optimizers, as those of a discriminator.
+        Losses that are backpropagated apart within one step, or that the script names with
+        `seismograd.losses`, are compared on some of the steps: the cosine between their gradients
+        over all parameters that both reach. They are in conflict when it is at most {max_cosine:g}
+        in the median, and below zero in {min_share:.0%} of at least {min_samples:g} comparisons,
+        among the first ones as well as among the last. A penalty and a loss that end in balance
+        begin without a conflict, and are not reported; nor are losses of different forward passes
+        in a script with several optimizers, as those of a discriminator.
 
     False alarms
         Losses that are meant to be played against each other by one optimizer alone.
 
     What to try
         - Weigh the losses against each other, so that the one that matters leads.
-        - Project what conflicts out of the gradients (PCGrad), or look for a direction that serves both (MGDA, UPGrad):
-          `seismograd.losses` does this in one line in place of the backwards.
+        - Project what conflicts out of the gradients (PCGrad), or look for a direction that serves
+          both (MGDA, UPGrad): `seismograd.losses` does this in one line in place of the backwards.
         - Share less: give each task more layers of its own.
 
     References
@@ -75,14 +79,20 @@ class TaskConflict(Rule):
 
     def _conflict(self, pair: LossPair) -> bool:
         return all(
-            len(cosine) >= self.min_samples and float(np.median(cosine)) <= self.max_cosine and float((cosine < 0).mean()) >= self.min_share
+            len(cosine) >= self.min_samples
+            and float(np.median(cosine)) <= self.max_cosine
+            and float((cosine < 0).mean()) >= self.min_share
             for cosine in (cosines(pair.early), cosines(pair.late))
         )
 
     def _found(self, block: Block, pair: LossPair, step: int) -> Finding:
         cosine = float(np.median(cosines(pair.late)))
         last = next(each for each in reversed(pair.late) if each.cosine < 0)
-        shared = {int(each) for each in block.pairs["parameter"][block.pairs["iteration"] == step] if each >= 0}
+        shared = {
+            int(each)
+            for each in block.pairs["parameter"][block.pairs["iteration"] == step]
+            if each >= 0
+        }
         first = next(each.step for each in pair.early if each.cosine < 0)
         return Finding(
             code=self.code,
@@ -91,10 +101,15 @@ class TaskConflict(Rule):
             optimizer=-1,
             first_step=first,
             last_step=step,
-            parameters=tuple(block.parameters[column].name for column in sorted(shared) if column < len(block.parameters)),
+            parameters=tuple(
+                block.parameters[column].name
+                for column in sorted(shared)
+                if column < len(block.parameters)
+            ),
             evidence=(Evidence("cosine", "", last.step, last.cosine, self.max_cosine),),
             cause=say(
-                "the losses {one} and {other} pull against each other: the cosine between their gradients is {cosine:.2f} in the median of "
+                "the losses {one} and {other} pull against each other: the cosine between their "
+                "gradients is {cosine:.2f} in the median of "
                 "{num} comparisons",
                 one=pair.name(second=False),
                 other=pair.name(second=True),
@@ -102,7 +117,8 @@ class TaskConflict(Rule):
                 num=len(cosines(pair.late)),
             ),
             advice=say(
-                "weigh the losses, take the conflict out of their gradients (PCGrad, UPGrad: seismograd.losses), or let the tasks share "
+                "weigh the losses, take the conflict out of their gradients (PCGrad, UPGrad: "
+                "seismograd.losses), or let the tasks share "
                 "fewer layers"
             ),
             where=str(pair.second),

@@ -9,9 +9,9 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.loss_pairs import LossPair, LossPairs, ratios
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, Evidence, Finding
 
 
@@ -21,25 +21,30 @@ class TaskDominance(Rule):
     """One loss drowns another: its gradient is many times as large.
 
     What it finds
-        Models trained on several losses of which one makes the whole gradient, and the others as good as nothing of it.
+        Models trained on several losses of which one makes the whole gradient, and the others as
+        good as nothing of it.
 
     Why it hurts
-        Optimizers see the sum. What adds a thirtieth of it decides nothing: the small loss is not trained, however well it is meant.
-        Often the reason is only its unit: a squared error in pixels beside a cross entropy.
+        Optimizers see the sum. What adds a thirtieth of it decides nothing: the small loss is not
+        trained, however well it is meant. Often the reason is only its unit: a squared error in
+        pixels beside a cross entropy.
 
     How it decides
-        Losses that are backpropagated apart within one step, or that the script names with `seismograd.losses`, are compared on some of
-        the steps: the norms of their gradients over all parameters that both reach. One dominates when it is at least {min_ratio:g} times
-        as large in {min_share:.0%} of at least {min_samples:g} comparisons. A loss that the script itself multiplies by a small number is
-        meant to be small, and is not reported.
+        Losses that are backpropagated apart within one step, or that the script names with
+        `seismograd.losses`, are compared on some of the steps: the norms of their gradients over
+        all parameters that both reach. One dominates when it is at least {min_ratio:g} times as
+        large in {min_share:.0%} of at least {min_samples:g} comparisons. A loss that the script
+        itself multiplies by a small number is meant to be small, and is not reported.
 
     False alarms
         A small loss that is meant to be small, when no number in the script says so.
 
     What to try
-        - Multiply the small loss by a weight, or divide the large one, so that their gradients are about as large.
+        - Multiply the small loss by a weight, or divide the large one, so that their gradients are
+          about as large.
         - Normalise targets to unit variance; take means over the same things in all losses.
-        - Learn the weights (uncertainty weighting), or balance the norms (GradNorm); `seismograd.losses` can do the latter.
+        - Learn the weights (uncertainty weighting), or balance the norms (GradNorm);
+          `seismograd.losses` can do the latter.
 
     References
         - Kendall, Gal, Cipolla (2018), Multi-task learning using uncertainty to weigh losses.
@@ -64,7 +69,11 @@ class TaskDominance(Rule):
         for pair, step in self._pairs.add(block):
             larger = self._larger(pair)
             if self._finding is None and larger is not None:
-                self._guilty, self._finding, changed = pair, self._found(block, pair, step, larger), True
+                self._guilty, self._finding, changed = (
+                    pair,
+                    self._found(block, pair, step, larger),
+                    True,
+                )
             elif self._finding is not None and pair is self._guilty and larger is not None:
                 self._finding, changed = replace(self._finding, last_step=step), True
         if changed and self._finding is not None:
@@ -78,16 +87,25 @@ class TaskDominance(Rule):
         ratio = ratios(pair.late)
         if len(ratio) < self.min_samples:
             return None
-        shares = float((ratio >= self.min_ratio).mean()), float((ratio <= 1 / self.min_ratio).mean())
+        shares = (
+            float((ratio >= self.min_ratio).mean()),
+            float((ratio <= 1 / self.min_ratio).mean()),
+        )
         larger = 0 if shares[0] >= shares[1] else 1
-        return larger if shares[larger] >= self.min_share and not pair.rescaled[1 - larger] else None
+        return (
+            larger if shares[larger] >= self.min_share and not pair.rescaled[1 - larger] else None
+        )
 
     def _found(self, block: Block, pair: LossPair, step: int, larger: int) -> Finding:
         ratio = float(np.median(ratios(pair.late)))
         last = pair.late[-1]
         norms = (last.first_norm, last.second_norm)
         times = ratio if larger == 0 else 1 / ratio
-        shared = {int(each) for each in block.pairs["parameter"][block.pairs["iteration"] == step] if each >= 0}
+        shared = {
+            int(each)
+            for each in block.pairs["parameter"][block.pairs["iteration"] == step]
+            if each >= 0
+        }
         return Finding(
             code=self.code,
             name=self.name,
@@ -95,20 +113,38 @@ class TaskDominance(Rule):
             optimizer=-1,
             first_step=pair.late[0].step,
             last_step=step,
-            parameters=tuple(block.parameters[column].name for column in sorted(shared) if column < len(block.parameters)),
+            parameters=tuple(
+                block.parameters[column].name
+                for column in sorted(shared)
+                if column < len(block.parameters)
+            ),
             evidence=(
-                Evidence("loss_grad_norm", "", last.step, norms[larger], self.min_ratio * norms[1 - larger]),
-                Evidence("loss_grad_norm", "", last.step, norms[1 - larger], norms[larger] / self.min_ratio),
+                Evidence(
+                    "loss_grad_norm",
+                    "",
+                    last.step,
+                    norms[larger],
+                    self.min_ratio * norms[1 - larger],
+                ),
+                Evidence(
+                    "loss_grad_norm",
+                    "",
+                    last.step,
+                    norms[1 - larger],
+                    norms[larger] / self.min_ratio,
+                ),
             ),
             cause=say(
-                "the loss {large} drowns {small}: its gradient is {times:.3g} times as large in the median of {num} comparisons",
+                "the loss {large} drowns {small}: its gradient is {times:.3g} times as large in "
+                "the median of {num} comparisons",
                 large=pair.name(second=larger == 1),
                 small=pair.name(second=larger == 0),
                 times=times,
                 num=len(ratios(pair.late)),
             ),
             advice=say(
-                "multiply {small} by about {weight:.1g}, or bring both losses to the same unit, so that their gradients are about as large",
+                "multiply {small} by about {weight:.1g}, or bring both losses to the same unit, "
+                "so that their gradients are about as large",
                 small=pair.name(second=larger == 0),
                 weight=10 ** round(math.log10(times)),
             ),

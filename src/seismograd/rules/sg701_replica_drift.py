@@ -8,9 +8,9 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.block_rows import distinct, integers, runs, site_of
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import AnyArray, Block, EventKind, Evidence, Finding, RankFlag
 
 
@@ -20,25 +20,31 @@ class ReplicaDrift(Rule):
     """Processes that should hold the same weights hold different ones.
 
     What it finds
-        Data-parallel training whose replicas are not copies of each other: a model that was never wrapped in
-        `DistributedDataParallel`, weights initialised from different seeds, parameters that are left out of the reduction or changed on
-        one process only, a step that one process takes and another skips.
+        Data-parallel training whose replicas are not copies of each other: a model that was never
+        wrapped in `DistributedDataParallel`, weights initialised from different seeds, parameters
+        that are left out of the reduction or changed on one process only, a step that one process
+        takes and another skips.
 
     Why it hurts
-        The average of gradients that were computed at different weights is the gradient of no model. Each replica learns its own way, the
-        checkpoint holds only that of one, and the measured loss is of a model that nobody trains.
+        The average of gradients that were computed at different weights is the gradient of no
+        model. Each replica learns its own way, the checkpoint holds only that of one, and the
+        measured loss is of a model that nobody trains.
 
     How it decides
-        Each process adds up the bits of its weights. Processes that hold the same parameters must come to the same sum, exactly; it is
-        drift when they do not in {num_checks:g} checks in a row, or in the last there is. When they agree again later, as replicas that are
-        averaged now and then do, it becomes a mere information.
+        Each process adds up the bits of its weights. Processes that hold the same parameters must
+        come to the same sum, exactly; it is drift when they do not in {num_checks:g} checks in a
+        row, or in the last there is. When they agree again later, as replicas that are averaged now
+        and then do, it becomes a mere information.
 
     False alarms
-        Training that means to let replicas go apart, without ever averaging them, such as an ensemble.
+        Training that means to let replicas go apart, without ever averaging them, such as an
+        ensemble.
 
     What to try
-        - Wrap the model: `model = DistributedDataParallel(model)`, and call that, not `model.module`.
-        - Let all processes decide alike whether a step is taken: reduce the flag (a NaN, an overflow, an empty batch) over the processes.
+        - Wrap the model: `model = DistributedDataParallel(model)`, and call that, not
+          `model.module`.
+        - Let all processes decide alike whether a step is taken: reduce the flag (a NaN, an
+          overflow, an empty batch) over the processes.
         - Seed all processes alike before the model is made, or load one checkpoint on all.
 
     References
@@ -53,7 +59,8 @@ class ReplicaDrift(Rule):
 
     num_checks: int = 2
 
-    _num_checked: int = field(default=0, init=False, repr=False)  # iterations with sums of several processes
+    # iterations with sums of several processes
+    _num_checked: int = field(default=0, init=False, repr=False)
     _num: int = field(default=0, init=False, repr=False)  # checks in a row that differ
     _first: _Drift | None = field(default=None, init=False, repr=False)
     _had_agreed: bool = field(default=False, init=False, repr=False)
@@ -77,7 +84,9 @@ class ReplicaDrift(Rule):
 
     def shortfall(self) -> Message | None:
         if not self._num_checked:
-            return say("needs sums of the weights of {needed} processes, has {has}", needed=2, has=0)
+            return say(
+                "needs sums of the weights of {needed} processes, has {has}", needed=2, has=0
+            )
         return None
 
     def _check(self, block: Block, ranks: AnyArray, iteration: int) -> None:
@@ -93,13 +102,23 @@ class ReplicaDrift(Rule):
             odd = np.flatnonzero(sums != sums[0])
             if len(odd) and differ is None:
                 where = site_of(block, EventKind.STEP, iteration)
-                differ = _Drift(iteration, int(members["rank"][0]), tuple(int(each) for each in members["rank"][odd]), len(members), where)
+                differ = _Drift(
+                    iteration,
+                    int(members["rank"][0]),
+                    tuple(int(each) for each in members["rank"][odd]),
+                    len(members),
+                    where,
+                )
         if not compared:
             return
         self._num_checked += 1
         if differ is None:
             if self._finding is not None and self._finding.severity != "info":
-                self._finding = replace(self._finding, severity="info", last_step=max(iteration, self._finding.last_step))
+                self._finding = replace(
+                    self._finding,
+                    severity="info",
+                    last_step=max(iteration, self._finding.last_step),
+                )
             if self._finding is None:
                 self._num, self._first, self._had_agreed = 0, None, True
             return
@@ -132,13 +151,15 @@ class _Drift:
         }
         if had_agreed:
             cause = say(
-                "the weights of rank {odd} differ from those of rank {first} since step {step}; before, they were the same: one of them "
+                "the weights of rank {odd} differ from those of rank {first} since step {step}; "
+                "before, they were the same: one of them "
                 "took a step, or a gradient, that the others did not",
                 **values,
             )
         else:
             cause = say(
-                "the weights of rank {odd} differ from those of rank {first} at step {step}, and did from the beginning: nothing keeps the "
+                "the weights of rank {odd} differ from those of rank {first} at step {step}, and "
+                "did from the beginning: nothing keeps the "
                 "{all} replicas together",
                 **values,
             )
@@ -150,10 +171,13 @@ class _Drift:
             first_step=self.iteration,
             last_step=self.iteration,
             parameters=(),
-            evidence=(Evidence("differing_replicas", "", self.iteration, float(len(self.odd)), 0.0),),
+            evidence=(
+                Evidence("differing_replicas", "", self.iteration, float(len(self.odd)), 0.0),
+            ),
             cause=cause,
             advice=say(
-                "wrap the model in DistributedDataParallel, which copies the weights of rank 0 to all and averages the gradients, and let "
+                "wrap the model in DistributedDataParallel, which copies the weights of rank 0 to "
+                "all and averages the gradients, and let "
                 "all ranks decide alike whether to step"
             ),
             where=self.where,

@@ -8,9 +8,9 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.block_rows import as_list, integers, numbers, runs, site_of
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import AnyArray, Block, EventKind, Evidence, Finding, RankFlag
 
 
@@ -20,27 +20,34 @@ class RankOutlier(Rule):
     """One process has gradients that are unlike those of all others.
 
     What it finds
-        A process whose own gradients, before they are averaged, are NaN or infinite while those of the others are not, or many times as
-        large, step after step: its share of the data is different, or its hardware is broken.
+        A process whose own gradients, before they are averaged, are NaN or infinite while those of
+        the others are not, or many times as large, step after step: its share of the data is
+        different, or its hardware is broken.
 
     Why it hurts
-        The average takes it in. One NaN on one process makes the gradient NaN on all, and no process can tell afterwards whose it was.
-        One that is a hundred times too large decides the step alone.
+        The average takes it in. One NaN on one process makes the gradient NaN on all, and no
+        process can tell afterwards whose it was. One that is a hundred times too large decides the
+        step alone.
 
     How it decides
-        Not finite: a process has scalars that are NaN or infinite in a step in which another one, which was looked at as well, has none.
-        Too large: its norm is at least {min_ratio:g} times the median of the processes in {min_share:.0%} of at least {min_steps:g} steps.
+        Not finite: a process has scalars that are NaN or infinite in a step in which another one,
+        which was looked at as well, has none. Too large: its norm is at least {min_ratio:g} times
+        the median of the processes in {min_share:.0%} of at least {min_steps:g} steps.
 
     False alarms
         Processes that do different work on purpose, such as the stages of a pipeline.
 
     What to try
-        - Run the data of that process alone: its shard may hold samples that are broken, or not normalised like the others.
-        - Put the process on another device; if the trouble stays with the device, it is the hardware.
-        - Give every process the same preprocessing and the same loss; a mean over fewer samples has larger gradients.
+        - Run the data of that process alone: its shard may hold samples that are broken, or not
+          normalised like the others.
+        - Put the process on another device; if the trouble stays with the device, it is the
+          hardware.
+        - Give every process the same preprocessing and the same loss; a mean over fewer samples has
+          larger gradients.
 
     References
-        - Zhang et al. (2022), OPT: open pre-trained transformer language models: hardware that fails in long runs.
+        - Zhang et al. (2022), OPT: open pre-trained transformer language models: hardware that
+          fails in long runs.
         - Dixit et al. (2021), Silent data corruptions at scale.
     """
 
@@ -53,8 +60,11 @@ class RankOutlier(Rule):
     min_share: float = 0.8
     min_steps: int = 10
 
-    _num_steps: int = field(default=0, init=False, repr=False)  # in which several processes were looked at
-    _counts: dict[int, _OutlierCount] = field(default_factory=dict[int, "_OutlierCount"], init=False, repr=False)
+    # in which several processes were looked at
+    _num_steps: int = field(default=0, init=False, repr=False)
+    _counts: dict[int, _OutlierCount] = field(
+        default_factory=dict[int, "_OutlierCount"], init=False, repr=False
+    )
     _finding: Finding | None = field(default=None, init=False, repr=False)
 
     def observe(self, block: Block) -> Iterator[Finding]:
@@ -62,12 +72,20 @@ class RankOutlier(Rule):
             return
         told = self._finding
         looked = block.ranks[(integers(block.ranks, "flags") & int(RankFlag.LOCAL)) != 0]
-        norms, bad, names = numbers(looked, "local_norm"), integers(looked, "local_nonfinite"), as_list(integers(looked, "rank"))
+        norms, bad, names = (
+            numbers(looked, "local_norm"),
+            integers(looked, "local_nonfinite"),
+            as_list(integers(looked, "rank")),
+        )
         for iteration, position in runs(integers(looked, "iteration")):
             if position.stop - position.start < 2:
                 continue
             self._num_steps += 1
-            if not bad[position].any() and norms[position].max() < self.min_ratio * norms[position].min():  # false where one is NaN
+            # false where one is NaN
+            if (
+                not bad[position].any()
+                and norms[position].max() < self.min_ratio * norms[position].min()
+            ):
                 for rank in names[position]:
                     self._count_of(rank).num_steps += 1
             else:
@@ -79,7 +97,9 @@ class RankOutlier(Rule):
     def shortfall(self) -> Message | None:
         if self._num_steps < self.min_steps:
             return say(
-                "needs {needed} steps with the own gradients of several processes, has {has}", needed=self.min_steps, has=self._num_steps
+                "needs {needed} steps with the own gradients of several processes, has {has}",
+                needed=self.min_steps,
+                has=self._num_steps,
             )
         return None
 
@@ -99,7 +119,8 @@ class RankOutlier(Rule):
             self._finding = replace(self._finding, last_step=iteration)
             return
         cause = say(
-            "at step {step} {count} scalars of the gradient of rank {rank} are NaN or infinite before averaging, while those of {clean} "
+            "at step {step} {count} scalars of the gradient of rank {rank} are NaN or infinite "
+            "before averaging, while those of {clean} "
             "other ranks are finite: the NaN comes from rank {rank}",
             step=iteration,
             count=int(count[worst]),
@@ -107,7 +128,11 @@ class RankOutlier(Rule):
             clean=int((count == 0).sum()),
         )
         self._finding = self._found(
-            block, iteration, iteration, cause, Evidence("local_nonfinite", "", iteration, float(count[worst]), 0.0)
+            block,
+            iteration,
+            iteration,
+            cause,
+            Evidence("local_nonfinite", "", iteration, float(count[worst]), 0.0),
         )
 
     def _too_large(self, block: Block, ranks: AnyArray, iteration: int) -> None:
@@ -121,13 +146,18 @@ class RankOutlier(Rule):
             count.num_steps += 1
             count.num_large += int(large)
             count.first = iteration if large and count.first < 0 else count.first
-            if not large or count.num_steps < self.min_steps or count.num_large < self.min_share * count.num_steps:
+            if (
+                not large
+                or count.num_steps < self.min_steps
+                or count.num_large < self.min_share * count.num_steps
+            ):
                 continue
             if self._finding is not None:
                 self._finding = replace(self._finding, last_step=iteration)
                 continue
             cause = say(
-                "the gradient of rank {rank} is {times:.2g} times as large as the median of the other ranks at step {step}, and was so in "
+                "the gradient of rank {rank} is {times:.2g} times as large as the median of the "
+                "other ranks at step {step}, and was so in "
                 "{num} of {all} steps",
                 rank=rank,
                 times=float(norm[position]) / usual,
@@ -135,10 +165,14 @@ class RankOutlier(Rule):
                 num=count.num_large,
                 all=count.num_steps,
             )
-            evidence = Evidence("local_norm", "", iteration, float(norm[position]), self.min_ratio * usual)
+            evidence = Evidence(
+                "local_norm", "", iteration, float(norm[position]), self.min_ratio * usual
+            )
             self._finding = self._found(block, count.first, iteration, cause, evidence)
 
-    def _found(self, block: Block, first: int, last: int, cause: Message, evidence: Evidence) -> Finding:
+    def _found(
+        self, block: Block, first: int, last: int, cause: Message, evidence: Evidence
+    ) -> Finding:
         return Finding(
             code=self.code,
             name=self.name,
@@ -150,7 +184,8 @@ class RankOutlier(Rule):
             evidence=(evidence,),
             cause=cause,
             advice=say(
-                "look at the data of that rank alone, then run it on another device: what moves with the device is the hardware, what "
+                "look at the data of that rank alone, then run it on another device: what moves "
+                "with the device is the hardware, what "
                 "stays is the data"
             ),
             where=site_of(block, EventKind.BACKWARD, last),

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
-from seismograd.i18n import Message, say
-from seismograd.analysis.loss_input_advice import words
 from seismograd.analysis.block_rows import integers
+from seismograd.analysis.loss_input_advice import words
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
 
 
@@ -19,30 +19,38 @@ class WrongLossInput(Rule):
     """A loss function is given something else than it takes: it runs, and means something else.
 
     What it finds
-        Probabilities where logits are expected: softmax before `cross_entropy`, sigmoid before `binary_cross_entropy_with_logits`, or
-        two of them in a row. `nll_loss` or `kl_div` on what is not a log-probability. A regression loss of shapes [N, 1] and [N], which
-        are broadcast to [N, N]. Classes in the wrong dimension, after a view in place of a transpose, or a log_softmax over the batch.
+        Probabilities where logits are expected: softmax before `cross_entropy`, sigmoid before
+        `binary_cross_entropy_with_logits`, or two of them in a row. `nll_loss` or `kl_div` on what
+        is not a log-probability. A regression loss of shapes [N, 1] and [N], which are broadcast to
+        [N, N]. Classes in the wrong dimension, after a view in place of a transpose, or a
+        log_softmax over the batch.
 
     Why it hurts
-        Nothing raises, and the loss often falls. After a softmax too many it cannot fall far, and the gradients are weak; on logits
-        `nll_loss` falls without end; a broadcast regression learns the mean of all targets.
+        Nothing raises, and the loss often falls. After a softmax too many it cannot fall far, and
+        the gradients are weak; on logits `nll_loss` falls without end; a broadcast regression
+        learns the mean of all targets.
 
     How it decides
-        From the graph of the loss, at the first backwards of each line and ever more rarely later: what made the input of each loss
-        function, through views, indices, clamps and casts. Whether logarithms of probabilities add up to one is computed where the graph
-        alone does not say it. One look is enough, from step number {min_evaluated} on: the graph is what was computed.
+        From the graph of the loss, at the first backwards of each line and ever more rarely later:
+        what made the input of each loss function, through views, indices, clamps and casts. Whether
+        logarithms of probabilities add up to one is computed where the graph alone does not say it.
+        One look is enough, from step number {min_evaluated} on: the graph is what was computed.
 
     False alarms
-        None are known. A softmax in front of `cross_entropy` that is meant, to keep the loss flat, is reported.
+        None are known. A softmax in front of `cross_entropy` that is meant, to keep the loss flat,
+        is reported.
 
     What to try
         - Let the model give logits, and take softmax or sigmoid only for what is shown or measured.
         - `F.cross_entropy(logits, target)` is `F.nll_loss(F.log_softmax(logits, 1), target)`.
-        - Print the shapes of prediction and target once: they have to be equal, element for element, in a regression.
-        - Turn the warning of torch about different sizes into an error: `warnings.simplefilter("error")`.
+        - Print the shapes of prediction and target once: they have to be equal, element for
+          element, in a regression.
+        - Turn the warning of torch about different sizes into an error:
+          `warnings.simplefilter("error")`.
 
     References
-        - PyTorch documentation, torch.nn.CrossEntropyLoss, torch.nn.NLLLoss, torch.nn.KLDivLoss, torch.nn.MSELoss.
+        - PyTorch documentation, torch.nn.CrossEntropyLoss, torch.nn.NLLLoss, torch.nn.KLDivLoss,
+          torch.nn.MSELoss.
     """
 
     code: ClassVar[str] = "SG801"
@@ -61,7 +69,9 @@ class WrongLossInput(Rule):
         self._num_rows += len(block)
         if self._finding is None or not len(block):
             return []
-        self._finding = replace(self._finding, last_step=int(integers(block.steps, "iteration")[-1]))
+        self._finding = replace(
+            self._finding, last_step=int(integers(block.steps, "iteration")[-1])
+        )
         return [self._finding]
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
@@ -86,5 +96,7 @@ class WrongLossInput(Rule):
 
     def shortfall(self) -> Message | None:
         if self._num_rows < self.min_evaluated:
-            return say("needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows)
+            return say(
+                "needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows
+            )
         return None

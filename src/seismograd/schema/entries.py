@@ -25,13 +25,18 @@ class EventFlag(IntFlag):
 
     NONE = 0
     CLOSURE = 1  # within a step that evaluates the loss itself; STEP: it is one
-    SHARED = 2  # BACKWARD: its graph shares operations with that of an earlier backward of the window: another loss of the same forward
-    USED = 4  # CLIP, ZERO_GRAD, STEP: no backward has added to these gradients since a step used them
+    # BACKWARD: its graph shares operations with that of an earlier backward of the window: another
+    # loss of the same forward
+    SHARED = 2
+    # CLIP, ZERO_GRAD, STEP: no backward has added to these gradients since a step used them
+    USED = 4
     EMPTY = 8  # CLIP, ZERO_GRAD, STEP: there were no gradients
     SUMMED = 16  # BACKWARD: the loss is a sum over samples, or over several terms, not a mean
     RESCALED = 32  # BACKWARD: the script multiplied or divided the loss by a number
     FUSED = 64  # STEP: the optimizer divides by the scale itself
-    AGAIN = 128  # BACKWARD, CLIP, ZERO_GRAD: of a later evaluation within the step than the one that is recorded, which is the first
+    # BACKWARD, CLIP, ZERO_GRAD: of a later evaluation within the step than the one that is
+    # recorded, which is the first
+    AGAIN = 128
 
 
 class Origin(IntEnum):
@@ -48,17 +53,28 @@ EVENT_DTYPE = np.dtype(
     [
         ("iteration", "<i8"),  # the iteration it happened in
         ("time_s", "<f8"),  # seconds since the run began
-        ("value", "<f8"),  # BACKWARD: the loss, unscaled; CLIP: total norm before; STEP: learning rate; UNSCALE, SCALER_UPDATE: scale
+        # BACKWARD: the loss, unscaled; CLIP: total norm before; STEP: learning rate; UNSCALE,
+        # SCALER_UPDATE: scale
+        ("value", "<f8"),
         ("limit", "<f8"),  # CLIP: the limit; STEP: the lowest learning rate of any group
-        ("scale", "<f8"),  # BACKWARD: what the loss was multiplied by; CLIP, STEP: what the gradients still are; 1: nothing
-        ("count", "<f8"),  # BACKWARD: how many scalars (samples, tokens) the loss is a mean or a sum over; NaN: not shown, or not looked at
-        ("weight", "<f8"),  # BACKWARD: what each of them counts in the loss, 1/count in a plain mean; NaN likewise
-        ("touched", "<u8"),  # bit i: BACKWARD added to, CLIP changed, ZERO_GRAD cleared gradients of optimizer i (of the first 64)
+        # BACKWARD: what the loss was multiplied by; CLIP, STEP: what the gradients still are; 1:
+        # nothing
+        ("scale", "<f8"),
+        # BACKWARD: how many scalars (samples, tokens) the loss is a mean or a sum over; NaN: not
+        # shown, or not looked at
+        ("count", "<f8"),
+        # BACKWARD: what each of them counts in the loss, 1/count in a plain mean; NaN likewise
+        ("weight", "<f8"),
+        # bit i: BACKWARD added to, CLIP changed, ZERO_GRAD cleared gradients of optimizer i (of the
+        # first 64)
+        ("touched", "<u8"),
         ("site", "<i4"),  # index into the run's sites
         ("optimizer", "<i2"),  # index into the run's optimizers, -1 when it concerns none or all
         ("flags", "<u2"),  # EventFlag
         ("kind", "u1"),  # EventKind
-        ("detail", "u1"),  # CLIP: 1 norm, 2 value, 3 unit; ZERO_GRAD: 1 optimizer, 2 module; BACKWARD: Origin of a loss that is not finite
+        # CLIP: 1 norm, 2 value, 3 unit; ZERO_GRAD: 1 optimizer, 2 module; BACKWARD: Origin of a
+        # loss that is not finite
+        ("detail", "u1"),
     ]
 )
 
@@ -77,18 +93,27 @@ class StepFlag(IntFlag):
 
 STEP_DTYPE = np.dtype(
     [
-        ("iteration", "<i8"),  # from 0; the axis that all optimizers share, called step wherever a user reads it
+        # from 0; the axis that all optimizers share, called step wherever a user reads it
+        ("iteration", "<i8"),
         ("step", "<i8"),  # number of this step of its optimizer, from 0
         ("time_s", "<f8"),  # seconds since the run began
-        ("loss", "<f8"),  # sum of the losses backpropagated into the gradient, unscaled; NaN: so it was, or NO_LOSS is set
+        # sum of the losses backpropagated into the gradient, unscaled; NaN: so it was, or NO_LOSS
+        # is set
+        ("loss", "<f8"),
         ("lr", "<f8"),  # learning rate of the first group
-        ("grad_norm", "<f8"),  # L2 norm over all measured parameters; NaN: non-finite, or nothing measured
+        # L2 norm over all measured parameters; NaN: non-finite, or nothing measured
+        ("grad_norm", "<f8"),
         ("scale", "<f8"),  # loss scale that was divided out (1: none)
         ("clip_norm", "<f8"),  # total norm that the clip saw, unscaled; NaN: no clip
         ("clip_limit", "<f8"),  # its limit; NaN: no clip
-        ("clip_coefficient", "<f8"),  # what a clip by norm multiplied the gradients by, 1 where it did not bind; NaN: no clip by norm
-        ("applied_norm", "<f8"),  # L2 norm of what the optimizers consumed; NaN: nothing, or not measured
-        ("overhead_s", "<f8"),  # seconds spent inside seismograd in this iteration, over the number of threads that train at once
+        # what a clip by norm multiplied the gradients by, 1 where it did not bind; NaN: no clip by
+        # norm
+        ("clip_coefficient", "<f8"),
+        # L2 norm of what the optimizers consumed; NaN: nothing, or not measured
+        ("applied_norm", "<f8"),
+        # seconds spent inside seismograd in this iteration, over the number of threads that train
+        # at once
+        ("overhead_s", "<f8"),
         ("optimizer", "<i4"),  # the first optimizer that stepped; -1: none
         ("num_steps", "<i4"),  # optimizers that stepped in this iteration
         ("num_backwards", "<i4"),  # backwards that added to the gradient
@@ -113,10 +138,13 @@ RANK_DTYPE = np.dtype(
     [
         ("iteration", "<i8"),
         ("rank", "<i4"),
-        ("replica_of", "<i4"),  # the lowest rank that holds the same parts of the same parameters; -1: not known
+        # the lowest rank that holds the same parts of the same parameters; -1: not known
+        ("replica_of", "<i4"),
         ("loss", "<f8"),  # its own
         ("grad_norm", "<f8"),  # L2 norm of what it holds of the ready gradient
-        ("local_norm", "<f8"),  # of its gradients before the reduction, as far as they were looked at; NaN: not, or non-finite
+        # of its gradients before the reduction, as far as they were looked at; NaN: not, or
+        # non-finite
+        ("local_norm", "<f8"),
         ("local_nonfinite", "<i8"),  # scalars in them that are NaN or infinite
         ("weight_checksum", "<u8"),  # equal for equal weights; 0 where they were not summed
         ("flags", "<u4"),  # RankFlag
@@ -128,7 +156,9 @@ PAIR_DTYPE = np.dtype(
     [
         ("iteration", "<i8"),
         ("parameter", "<i4"),  # column; -1: over all parameters that both losses reach
-        ("first", "<i4"),  # index into the run's sites: where this loss is backpropagated, or a loss that the script names
+        # index into the run's sites: where this loss is backpropagated, or a loss that the script
+        # names
+        ("first", "<i4"),
         ("second", "<i4"),
         ("first_norm", "<f8"),  # L2 norm of the gradient of this loss alone
         ("second_norm", "<f8"),

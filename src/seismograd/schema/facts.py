@@ -1,6 +1,8 @@
-"""Facts: what listening knows for certain and what is neither a number of every step nor a call, such as what a loss's graph is made of.
+"""Facts: what listening knows for certain and what is neither a number of every step nor a call,
+such as what a loss's graph is made of.
 
-A fact is told when it is new or has changed, never at every step, so that a run has few of them; what tells them bounds their number.
+A fact is told when it is new or has changed, never at every step, so that a run has few of them;
+what tells them bounds their number.
 """
 
 from __future__ import annotations
@@ -12,24 +14,37 @@ from math import nan
 
 
 class FactKind(StrEnum):
-    """What a fact is about. Each kind says which `values` it has; a run says which kinds were listened for."""
+    """What a fact is about. Each kind says which `values` it has; a run says which kinds were
+    listened for.
+    """
 
     LOSS_INPUT = "loss_input"
-    """What a loss function was given. `loss`: its name; `input`: what made its input (`softmax`, `sigmoid`, …); `rows`, `columns`."""
+    """What a loss function was given. `loss`: its name; `input`: what made its input (`softmax`,
+    `sigmoid`, …); `rows`, `columns`.
+    """
     ZERO_GRADIENT = "zero_gradient"
-    """Why no gradient reaches these parameters, told after steps whose gradients were zero. `cause`: a `ZeroCause`; `operation`: what does
-    it, such as `round`; `weight`: the name of the weight of zeros; `num`: how many parameters there are."""
+    """Why no gradient reaches these parameters, told after steps whose gradients were zero.
+    `cause`: a `ZeroCause`; `operation`: what does it, such as `round`; `weight`: the name of the
+    weight of zeros; `num`: how many parameters there are.
+    """
     CONSTANT_TERM = "constant_term"
-    """What a loss holds that has no graph, told at the first backwards of a line and ever more rarely: `constant`, and the `loss`."""
+    """What a loss holds that has no graph, told at the first backwards of a line and ever more
+    rarely: `constant`, and the `loss`.
+    """
     HOOK_FACTOR = "hook_factor"
-    """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards and ever more rarely: `factor`, and
-    `num` parameters that it was measured for."""
+    """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards
+    and ever more rarely: `factor`, and `num` parameters that it was measured for.
+    """
     NEVER_STEPPED = "never_stepped"
-    """At the end: backwards that no step used. `backwards`: how many; `held_by`: `optimizer` (of the fact), or `nobody` when no optimizer
-    holds what they reach; `name`: of the optimizer; `num`: parameters; `stepped`: the optimizers that did step."""
+    """At the end: backwards that no step used. `backwards`: how many; `held_by`: `optimizer` (of
+    the fact), or `nobody` when no optimizer holds what they reach; `name`: of the optimizer; `num`:
+    parameters; `stepped`: the optimizers that did step.
+    """
     SWITCH = "switch"
-    """An attribute was set that nothing reads: `requires_grad` on a module, or one like it on a parameter or module. `attribute`; `value`:
-    `True` or `False`; `on`: `module` or `parameter`; `name` of the module; `num` parameters that are not as it says."""
+    """An attribute was set that nothing reads: `requires_grad` on a module, or one like it on a
+    parameter or module. `attribute`; `value`: `True` or `False`; `on`: `module` or `parameter`;
+    `name` of the module; `num` parameters that are not as it says.
+    """
 
 
 class ZeroCause(StrEnum):
@@ -49,10 +64,12 @@ class ZeroCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact of kind `kind` (a `FactKind`, or one that only a newer version knows), seen in `iteration`.
+    """One fact of kind `kind` (a `FactKind`, or one that only a newer version knows), seen in
+    `iteration`.
 
-    `where` is the user's file:line, empty when there is none; `optimizer` indexes the optimizers of the run, -1 for none; `parameters` are
-    names of columns. `values` are the numbers and words of its kind.
+    `where` is the user's file:line, empty when there is none; `optimizer` indexes the optimizers of
+    the run, -1 for none; `parameters` are names of columns. `values` are the numbers and words of
+    its kind.
     """
 
     kind: str

@@ -11,7 +11,9 @@ SEVERITIES = ("error", "warning", "info")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A number of the record that a finding rests on, and the limit that it was held against. `parameter` is empty for one of the step."""
+    """A number of the record that a finding rests on, and the limit that it was held against.
+    `parameter` is empty for one of the step.
+    """
 
     statistic: str
     parameter: str
@@ -22,7 +24,8 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule found. `first_step` and `last_step` are iterations; `where` is the user's file:line, empty when there is none.
+    """What a rule found. `first_step` and `last_step` are iterations; `where` is the user's
+    file:line, empty when there is none.
 
     `related` are the codes of findings that this one explains and absorbs.
     """

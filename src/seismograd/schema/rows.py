@@ -1,6 +1,7 @@
 """Iterations on their way from the session to whoever reads them.
 
-Shapes: T recorded iterations, B consecutive ones in a block, S of them sampled, P parameters, W numbers per parameter, E elements.
+Shapes: T recorded iterations, B consecutive ones in a block, S of them sampled, P parameters, W
+numbers per parameter, E elements.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from seismograd.schema.entries import no_pairs, no_ranks
 class Parameter:
     """One column of the record.
 
-    `depth` is its place in the order of execution (0 is nearest the input), `None` when the graph did not show it. `module` is the class
-    name of the module that holds it, `optimizer` and `group` index what updates it. `activation` is the function that its output goes
-    through next (`"relu"`, `"sigmoid"`, as the graph calls it), empty when none was seen. `compute_dtype` is the dtype of the operation
-    that reads it, where autocast made that another one. `registered`: a module has it among its parameters; else only the graph of a loss
-    showed it. `branch`: weights of different branches lie side by side, as those of an actor and a critic do; what is
-    before or behind both is of the first. `frozen_in_name`: `requires_grad = False` was set on a module that holds it, which does nothing.
-    `root` numbers the outermost modules: which of them holds it, -1 for none, or where it is not known.
+    `depth` is its place in the order of execution (0 is nearest the input), `None` when the graph
+    did not show it. `module` is the class name of the module that holds it, `optimizer` and `group`
+    index what updates it. `activation` is the function that its output goes through next (`"relu"`,
+    `"sigmoid"`, as the graph calls it), empty when none was seen. `compute_dtype` is the dtype of
+    the operation that reads it, where autocast made that another one. `registered`: a module has it
+    among its parameters; else only the graph of a loss showed it. `branch`: weights of different
+    branches lie side by side, as those of an actor and a critic do; what is before or behind both
+    is of the first. `frozen_in_name`: `requires_grad = False` was set on a module that holds it,
+    which does nothing. `root` numbers the outermost modules: which of them holds it, -1 for none,
+    or where it is not known.
     """
 
     name: str
@@ -47,7 +51,9 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """An optimizer that stepped: its index in the run, its class, the name it has in the script when one was found."""
+    """An optimizer that stepped: its index in the run, its class, the name it has in the script
+    when one was found.
+    """
 
     index: int
     kind: str
@@ -56,7 +62,9 @@ class Optimizer:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place in the user's code. `label` is what the script calls the loss that is backpropagated there, when it says so."""
+    """A place in the user's code. `label` is what the script calls the loss that is
+    backpropagated there, when it says so.
+    """
 
     file: str
     line: int
@@ -71,9 +79,10 @@ class Site:
 class Block:
     """Consecutive iterations with the same parameters: what sinks and rules read.
 
-    `values` holds each statistic of every iteration  # (B, P); `samples` the sampled ones  # (S, P) or (S, P, W), at the iterations whose
-    row numbers within the block are `sample_rows`  # (S,). A number is meaningful only where `state`  # (B, P) is not NOT_MEASURED or
-    ABSENT. `events` are those of these iterations in order; `sites` and `optimizers` are what their indices point into.
+    `values` holds each statistic of every iteration  # (B, P); `samples` the sampled ones  # (S, P)
+    or (S, P, W), at the iterations whose row numbers within the block are `sample_rows`  # (S,). A
+    number is meaningful only where `state`  # (B, P) is not NOT_MEASURED or ABSENT. `events` are
+    those of these iterations in order; `sites` and `optimizers` are what their indices point into.
     """
 
     parameters: tuple[Parameter, ...]
@@ -86,7 +95,8 @@ class Block:
     elements: FloatArray  # (B, E); NaN: not measured
     sites: Sequence[Site]
     optimizers: Sequence[Optimizer]
-    ranks: AnyArray = field(default_factory=no_ranks)  # RANK_DTYPE, in the order of iterations; empty for a single process
+    # RANK_DTYPE, in the order of iterations; empty for a single process
+    ranks: AnyArray = field(default_factory=no_ranks)
     pairs: AnyArray = field(default_factory=no_pairs)  # PAIR_DTYPE, in the order of iterations
 
     def __len__(self) -> int:
@@ -113,7 +123,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Several iterations with the same parameters, as the session hands them over together: the arrays of a `Block`, as of `Row`s."""
+    """Several iterations with the same parameters, as the session hands them over together: the
+    arrays of a `Block`, as of `Row`s.
+    """
 
     parameters: tuple[Parameter, ...]
     steps: AnyArray  # (B,), STEP_DTYPE

@@ -12,9 +12,11 @@ from seismograd.schema.rows import Block
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that happened once and has words: a failure of ours, thinning, an element that does not exist, the end.
+    """Something that happened once and has words: a failure of ours, thinning, an element that does
+    not exist, the end.
 
-    Rules read notes of kind `"tail"`: `count` backwards at the end that `optimizer` never used, the last of them at `where`.
+    Rules read notes of kind `"tail"`: `count` backwards at the end that `optimizer` never used, the
+    last of them at `where`.
     """
 
     kind: str
@@ -27,7 +29,9 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What is known of a run before its first step. `fact_kinds`: the kinds of facts that are listened for."""
+    """What is known of a run before its first step. `fact_kinds`: the kinds of facts that are
+    listened for.
+    """
 
     script: str
     created_utc: str  # ISO 8601

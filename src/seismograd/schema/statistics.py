@@ -20,9 +20,11 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
-    """One number (or `width` numbers) per parameter, of the ready gradient unless `description` says otherwise.
+    """One number (or `width` numbers) per parameter, of the ready gradient unless `description`
+    says otherwise.
 
-    `dtype` is the NumPy dtype it is recorded in; `sampled` ones are measured on every tenth iteration only.
+    `dtype` is the NumPy dtype it is recorded in; `sampled` ones are measured on every tenth
+    iteration only.
     """
 
     name: str
@@ -43,28 +45,47 @@ STATISTICS = (
     Statistic("grad_sum", "<f4", "1", "sum of the gradient's scalars"),
     Statistic("zeros", "<u4", "scalars", "scalars that are exactly zero"),
     Statistic("nonfinite", "<u4", "scalars", "scalars that are NaN or infinite"),
-    Statistic("applied_norm", "<f4", "1", "L2 norm of what the optimizer consumed: after unscale, clip and anything done by hand"),
-    Statistic("carried", "<u1", "0/1", "1 where the gradient still held what an earlier step had already used"),
+    Statistic(
+        "applied_norm",
+        "<f4",
+        "1",
+        "L2 norm of what the optimizer consumed: after unscale, clip and anything done by hand",
+    ),
+    Statistic(
+        "carried",
+        "<u1",
+        "0/1",
+        "1 where the gradient still held what an earlier step had already used",
+    ),
     Statistic(
         "update_ratio",
         "<f4",
         "1",
-        "norm of the update, before 16-bit weights are rounded, / norm of the weights, over the probed scalars; NaN: not probed",
+        "norm of the update, before 16-bit weights are rounded, / norm of the weights, over the "
+        "probed scalars; NaN: not probed",
     ),
-    Statistic("unmoved", "<f4", "share", "probed scalars with a gradient that the update did not change / those with one; NaN: not probed"),
+    Statistic(
+        "unmoved",
+        "<f4",
+        "share",
+        "probed scalars with a gradient that the update did not change / those with one; NaN: not "
+        "probed",
+    ),
     Statistic("weight_norm", "<f8", "1", "L2 norm of the weights before the update", sampled=True),
     Statistic(
         "dead_rows",
         "<f4",
         "rows",
-        "rows whose gradient was zero at every iteration since the last sample; NaN where rows are split over processes",
+        "rows whose gradient was zero at every iteration since the last sample; NaN where rows "
+        "are split over processes",
         sampled=True,
     ),
     Statistic(
         "exponents",
         "<u4",
         "scalars",
-        "scalars by binary exponent: bin b holds 2^(2b-96) <= |g| < 2^(2b-94), the ends all beyond; without zero and non-finite",
+        "scalars by binary exponent: bin b holds 2^(2b-96) <= |g| < 2^(2b-94), the ends all "
+        "beyond; without zero and non-finite",
         sampled=True,
         width=HISTOGRAM_BINS,
     ),

@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 
-_ELEMENT = re.compile(r"(?P<parameter>[^\[\]]+(?:\[[^\[\]]*\][^\[\]]+)*)(?P<index>(?:\[[^\[\]]*\])+)")
+_ELEMENT = re.compile(
+    r"(?P<parameter>[^\[\]]+(?:\[[^\[\]]*\][^\[\]]+)*)(?P<index>(?:\[[^\[\]]*\])+)"
+)
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class ElementSpec:
-    """One scalar of one parameter; a negative index counts from the end, `()` is the only scalar of a 0-d parameter."""
+    """One scalar of one parameter; a negative index counts from the end, `()` is the only scalar
+    of a 0-d parameter.
+    """
 
     parameter: str
     index: tuple[int, ...]
@@ -32,8 +36,17 @@ class ElementSpec:
         """
         if len(self.index) != len(shape):
             raise SeismogradError(
-                say("{element}: {parameter} has the shape {shape}", element=str(self), parameter=self.parameter, shape=_brackets(shape)),
-                say("give {expected} indices, not {given}", expected=len(shape), given=len(self.index)),
+                say(
+                    "{element}: {parameter} has the shape {shape}",
+                    element=str(self),
+                    parameter=self.parameter,
+                    shape=_brackets(shape),
+                ),
+                say(
+                    "give {expected} indices, not {given}",
+                    expected=len(shape),
+                    given=len(self.index),
+                ),
             )
         for index, size in zip(self.index, shape, strict=True):
             if not -size <= index < size:
@@ -46,7 +59,10 @@ class ElementSpec:
                     ),
                     say("indices count from 0, or from -1 backwards"),
                 )
-        return ElementSpec(self.parameter, tuple(index % size for index, size in zip(self.index, shape, strict=True)))
+        return ElementSpec(
+            self.parameter,
+            tuple(index % size for index, size in zip(self.index, shape, strict=True)),
+        )
 
 
 def parse_element(text: str) -> ElementSpec:
@@ -70,7 +86,11 @@ def _indices(brackets: str) -> tuple[int, ...] | None:
     if inner == [""]:
         return ()
     parts = [part for group in inner for part in group.split(",")]
-    return tuple(int(part) for part in parts) if all(_INTEGER.fullmatch(part) for part in parts) else None
+    return (
+        tuple(int(part) for part in parts)
+        if all(_INTEGER.fullmatch(part) for part in parts)
+        else None
+    )
 
 
 def _brackets(shape: Sequence[int]) -> str:

@@ -16,7 +16,10 @@ def check_level(level: str) -> str:
         SeismogradError: it is not.
     """
     if level not in LEVELS:
-        raise SeismogradError(say("{level} is not a level", level=repr(level)), say("use one of {levels}", levels=", ".join(LEVELS)))
+        raise SeismogradError(
+            say("{level} is not a level", level=repr(level)),
+            say("use one of {levels}", levels=", ".join(LEVELS)),
+        )
     return level
 
 
@@ -27,5 +30,8 @@ def check_budget(share: float | None) -> float | None:
         SeismogradError: it is not between 0 and 1.
     """
     if share is not None and not 0 < share <= 1:
-        raise SeismogradError(say("{share} is not a share of the time", share=share), say("between 0 and 1, such as 0.02"))
+        raise SeismogradError(
+            say("{share} is not a share of the time", share=share),
+            say("between 0 and 1, such as 0.02"),
+        )
     return share

@@ -10,15 +10,21 @@ from typing import Annotated, Any
 
 import typer
 
-from seismograd.settings.rule_selection import RuleSelection, select_rules
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, mark, say
+from seismograd.settings.rule_selection import RuleSelection, select_rules
 
 SelectOption = Annotated[
     list[str] | None,
-    typer.Option("--select", metavar="RULES", help=mark("Only these rules: codes, beginnings of codes, or names, with commas between.")),
+    typer.Option(
+        "--select",
+        metavar="RULES",
+        help=mark("Only these rules: codes, beginnings of codes, or names, with commas between."),
+    ),
 ]
-IgnoreOption = Annotated[list[str] | None, typer.Option("--ignore", metavar="RULES", help=mark("Leave these rules out."))]
+IgnoreOption = Annotated[
+    list[str] | None, typer.Option("--ignore", metavar="RULES", help=mark("Leave these rules out."))
+]
 
 FILE = "pyproject.toml"
 KEYS = ("select", "ignore", "halt-on", "thresholds")
@@ -26,14 +32,23 @@ KEYS = ("select", "ignore", "halt-on", "thresholds")
 
 @dataclass(frozen=True, slots=True)
 class ProjectSettings:
-    """`select`, `ignore`, `halt-on` and `[tool.seismograd.thresholds.SG101]`, as they are written."""
+    """`select`, `ignore`, `halt-on` and `[tool.seismograd.thresholds.SG101]`, as they are
+    written.
+    """
 
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     halting: tuple[str, ...] = ()
-    thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+    thresholds: Mapping[str, Mapping[str, float]] = field(
+        default_factory=dict[str, Mapping[str, float]]
+    )
 
-    def selection(self, select: Sequence[str] | None, ignore: Sequence[str] | None, halting: Sequence[str] | None = None) -> RuleSelection:
+    def selection(
+        self,
+        select: Sequence[str] | None,
+        ignore: Sequence[str] | None,
+        halting: Sequence[str] | None = None,
+    ) -> RuleSelection:
         """With what the command line says: it selects and halts instead, and ignores as well."""
         return select_rules(
             select or self.select,
@@ -44,7 +59,8 @@ class ProjectSettings:
 
 
 def read_settings(folder: Path | None = None) -> ProjectSettings:
-    """Those of the nearest pyproject.toml with a `[tool.seismograd]`, from this folder (the current one) upwards.
+    """Those of the nearest pyproject.toml with a `[tool.seismograd]`, from this folder (the current
+    one) upwards.
 
     Raises:
         SeismogradError: the file is no TOML, or says what there is not; with the file and the key.
@@ -65,11 +81,15 @@ def _table(path: Path) -> dict[str, Any] | None:
     except OSError:
         return None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SeismogradError(say("{path} is not TOML: {reason}", path=str(path), reason=str(error)), say("mend it")) from error
+        raise SeismogradError(
+            say("{path} is not TOML: {reason}", path=str(path), reason=str(error)), say("mend it")
+        ) from error
     tool = document.get("tool", {})
-    table: Any = tool.get("seismograd") if isinstance(tool, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    table: Any = tool.get("seismograd") if isinstance(tool, dict) else None  # pyright: ignore[reportUnknownVariableType]
     if table is not None and not isinstance(table, dict):
-        raise SeismogradError(say("{path}: seismograd is a table", path=str(path)), say("write [tool.seismograd]"))
+        raise SeismogradError(
+            say("{path}: seismograd is a table", path=str(path)), say("write [tool.seismograd]")
+        )
     return table  # pyright: ignore[reportUnknownVariableType]
 
 
@@ -77,42 +97,68 @@ def _settings(path: Path, table: dict[str, Any]) -> ProjectSettings:
     unknown = sorted(set(table) - set(KEYS))
     if unknown:
         raise SeismogradError(
-            say("{path}: [tool.seismograd] has no setting {name}", path=str(path), name=repr(unknown[0])),
+            say(
+                "{path}: [tool.seismograd] has no setting {name}",
+                path=str(path),
+                name=repr(unknown[0]),
+            ),
             say("it has {names}", names=", ".join(KEYS)),
         )
     thresholds = table.get("thresholds", {})
-    if not isinstance(thresholds, dict) or not all(isinstance(each, dict) for each in thresholds.values()):  # pyright: ignore
+    if not isinstance(thresholds, dict) or not all(
+        isinstance(each, dict)
+        for each in thresholds.values()  # pyright: ignore[reportUnknownVariableType]
+    ):
         raise SeismogradError(
             say("{path}: thresholds are tables of numbers, one for each rule", path=str(path)),
             say("write [tool.seismograd.thresholds.SG101]"),
         )
-    settings = ProjectSettings(*(_listed(path, table, key) for key in KEYS[:3]), thresholds=thresholds)  # pyright: ignore[reportUnknownArgumentType]
+    settings = ProjectSettings(
+        *(_listed(path, table, key) for key in KEYS[:3]),
+        thresholds=thresholds,  # pyright: ignore[reportUnknownArgumentType]
+    )
     _check(path, settings)
     return settings
 
 
 def _check(path: Path, settings: ProjectSettings) -> None:
-    """Refuse what no run could use, and say where it is written: the command line may hold the same words."""
+    """Refuse what no run could use, and say where it is written: the command line may hold the
+    same words.
+    """
     parts: list[tuple[str, dict[str, Any]]] = [
         ("select", {"select": settings.select}),
         ("ignore", {"ignore": settings.ignore}),
         ("select, ignore", {"select": settings.select, "ignore": settings.ignore}),
         ("halt-on", {"halting": settings.halting}),
-        *((f"thresholds.{rule}", {"thresholds": {rule: given}}) for rule, given in settings.thresholds.items()),
+        *(
+            (f"thresholds.{rule}", {"thresholds": {rule: given}})
+            for rule, given in settings.thresholds.items()
+        ),
     ]
     for key, part in parts:
         try:
             select_rules(**part)
         except SeismogradError as error:
-            where = {"path": str(path), "key": f"tool.seismograd.{key}", "problem": error.message.render()}
+            where = {
+                "path": str(path),
+                "key": f"tool.seismograd.{key}",
+                "problem": error.message.render(),
+            }
             raise SeismogradError(Message("{path}: {key}: {problem}", where), error.hint) from error
 
 
 def _listed(path: Path, table: dict[str, Any], key: str) -> tuple[str, ...]:
     given: Any = table.get(key, ())
-    words: list[Any] = [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else [None]  # pyright: ignore
+    words: list[Any] = (
+        [given]
+        if isinstance(given, str)
+        else list(given)  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(given, list | tuple)
+        else [None]
+    )
     if not all(isinstance(word, str) for word in words):
         raise SeismogradError(
-            say("{path}: {name} is a list of rules", path=str(path), name=key), say('write {name} = ["SG101", "SG3"]', name=key)
+            say("{path}: {name} is a list of rules", path=str(path), name=key),
+            say('write {name} = ["SG101", "SG3"]', name=key),
         )
     return tuple(words)

@@ -1,4 +1,6 @@
-"""Which rules are to look, and their thresholds where those are not the usual ones. Neither NumPy nor a rule is loaded to check it."""
+"""Which rules are to look, and their thresholds where those are not the usual ones. Neither
+NumPy nor a rule is loaded to check it.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ ERROR = "error"  # in `halting`: whatever is an error
 
 @dataclass(frozen=True, slots=True)
 class RuleSelection:
-    """The rules to run: those of `select` (all when it is empty) without those of `ignore`, by code, the beginning of a code, or name.
+    """The rules to run: those of `select` (all when it is empty) without those of `ignore`, by
+    code, the beginning of a code, or name.
 
-    `thresholds` are (code, field, value). `halting` are the codes whose findings stop the training, or `"error"`.
+    `thresholds` are (code, field, value). `halting` are the codes whose findings stop the training,
+    or `"error"`.
     """
 
     select: tuple[str, ...] = ()
@@ -52,17 +56,29 @@ def select_rules(
     """A choice of rules; several words may stand in one text, with commas between them.
 
     Raises:
-        SeismogradError: a word is no rule, a threshold is not one of its rule or no number, or no rule is left.
+        SeismogradError: a word is no rule, a threshold is not one of its rule or no number, or no
+            rule is left.
     """
     known = rule_names()
     selection = RuleSelection(
         tuple(_checked(word, known) for word in _words(select)),
         tuple(_checked(word, known) for word in _words(ignore)),
-        tuple(each for rule, given in (thresholds or {}).items() for each in _thresholds(_code(rule, known), given)),
-        tuple(each for word in _words(halting) for each in ((ERROR,) if word == ERROR else _codes(word, known))),
+        tuple(
+            each
+            for rule, given in (thresholds or {}).items()
+            for each in _thresholds(_code(rule, known), given)
+        ),
+        tuple(
+            each
+            for word in _words(halting)
+            for each in ((ERROR,) if word == ERROR else _codes(word, known))
+        ),
     )
     if not any(selection.includes(code, name) for code, name in known.items()):
-        raise SeismogradError(say("no rule is left to look"), say("select more, or ignore fewer: `seismograd rules` lists all"))
+        raise SeismogradError(
+            say("no rule is left to look"),
+            say("select more, or ignore fewer: `seismograd rules` lists all"),
+        )
     return selection
 
 
@@ -76,7 +92,11 @@ def threshold_fields(code: str) -> tuple[str, ...]:
     """The names of a rule's thresholds, read from its source."""
     name = rule_names()[code].replace("-", "_")
     tree = ast.parse(next(_RULES.rglob(f"{code.lower()}_{name}.py")).read_text(encoding="utf-8"))
-    rule = next(node for node in tree.body if isinstance(node, ast.ClassDef) and any(_is_code(each, code) for each in node.body))
+    rule = next(
+        node
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and any(_is_code(each, code) for each in node.body)
+    )
     return tuple(
         each.target.id
         for each in rule.body
@@ -88,7 +108,11 @@ def threshold_fields(code: str) -> tuple[str, ...]:
 
 
 def _is_code(node: ast.stmt, code: str) -> bool:
-    return isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant) and node.value.value == code
+    return (
+        isinstance(node, ast.AnnAssign)
+        and isinstance(node.value, ast.Constant)
+        and node.value.value == code
+    )
 
 
 def _words(texts: Iterable[str]) -> list[str]:
@@ -122,7 +146,8 @@ def _code(word: str, known: Mapping[str, str]) -> str:
 def nearest_rule(word: str, known: Mapping[str, str]) -> str | None:
     """The code or the name that a word was perhaps meant to be; `None` where none is close.
 
-    Every two codes share half their signs, so that only one that differs in a single sign is close to another.
+    Every two codes share half their signs, so that only one that differs in a single sign is close
+    to another.
     """
     wanted = word.strip().lower()
     codes = get_close_matches(wanted, [code.lower() for code in known], n=1, cutoff=0.8)
@@ -137,7 +162,9 @@ def _no_such_rule(word: str, known: Mapping[str, str]) -> SeismogradError:
     problem = say("there is no rule {rule}", rule=repr(word))
     if near is None:
         return SeismogradError(problem, say("`seismograd rules` lists all"))
-    return SeismogradError(problem, say("did you mean {name}? `seismograd rules` lists all", name=near))
+    return SeismogradError(
+        problem, say("did you mean {name}? `seismograd rules` lists all", name=near)
+    )
 
 
 def _thresholds(code: str, given: Mapping[str, float]) -> Iterable[tuple[str, str, float]]:
@@ -148,8 +175,18 @@ def _thresholds(code: str, given: Mapping[str, float]) -> Iterable[tuple[str, st
                 say("{code} has no threshold {name}", code=code, name=repr(field)),
                 say("it has {names}", names=", ".join(fields)) if fields else say("it has none"),
             )
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)  # pyright: ignore[reportUnnecessaryIsInstance]
+            or not math.isfinite(value)
+        ):
             raise SeismogradError(
-                say("{name} of {code} is not a number: {value}", code=code, name=field, value=repr(value)), say("give a number")
+                say(
+                    "{name} of {code} is not a number: {value}",
+                    code=code,
+                    name=field,
+                    value=repr(value),
+                ),
+                say("give a number"),
             )
         yield code, field, value

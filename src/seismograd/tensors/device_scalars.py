@@ -1,4 +1,6 @@
-"""Single numbers that live in tensors: read at once on the CPU, with the next transfer elsewhere, so that no step waits for a device."""
+"""Single numbers that live in tensors: read at once on the CPU, with the next transfer
+elsewhere, so that no step waits for a device.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from seismograd.tensors.dtensor import held_part
 
 
 class Scalar:
-    """A number that is known, or a one-element tensor that holds it until somebody brings it over."""
+    """A number that is known, or a one-element tensor that holds it until somebody brings it
+    over.
+    """
 
     __slots__ = ("known", "tensor", "used", "value")
 
@@ -58,7 +62,9 @@ class Scalar:
 
 
 class TotalWeight(Scalar):
-    """What weighted losses are divided by at the end of their window: their total weight, times the loss scale if there is one."""
+    """What weighted losses are divided by at the end of their window: their total weight, times
+    the loss scale if there is one.
+    """
 
     __slots__ = ("loss_scale",)
 
@@ -100,8 +106,12 @@ class Product:
 
 
 def total_of(tensors: tuple[object, ...]) -> object:
-    """The sum of several one-element tensors, as `Scalar` takes it; `None` when any holds more than one number."""
+    """The sum of several one-element tensors, as `Scalar` takes it; `None` when any holds more
+    than one number.
+    """
     if len(tensors) == 1:
         return tensors[0]
-    parts = [t.detach().reshape(()) for t in tensors if isinstance(t, torch.Tensor) and t.numel() == 1]
+    parts = [
+        t.detach().reshape(()) for t in tensors if isinstance(t, torch.Tensor) and t.numel() == 1
+    ]
     return torch.stack(parts).sum() if parts and len(parts) == len(tensors) else None

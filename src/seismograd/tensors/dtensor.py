@@ -1,19 +1,19 @@
 """DTensors and what this process holds of them."""
 
 from __future__ import annotations
-import math
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
-import torch
 
+import sys
+from typing import Any
+
+import torch
 
 DISTRIBUTED_TENSORS = "torch.distributed.tensor"
 
 
 def distributed_tensor(tensor: torch.Tensor) -> Any | None:
-    """The tensor if it is a DTensor. It can only be one when somebody has imported that module, which would cost a second."""
+    """The tensor if it is a DTensor. It can only be one when somebody has imported that module,
+    which would cost a second.
+    """
     if type(tensor) is torch.Tensor:
         return None
     module: Any = sys.modules.get(DISTRIBUTED_TENSORS)
@@ -32,7 +32,8 @@ def held_part(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach()
     with torch.no_grad():
         local: torch.Tensor = distributed.to_local()
-        wait: Any = getattr(local, "wait", None)  # an AsyncCollectiveTensor, whose own collective may still run
+        # an AsyncCollectiveTensor, whose own collective may still run
+        wait: Any = getattr(local, "wait", None)
         return (wait() if wait is not None else local).detach()
 
 

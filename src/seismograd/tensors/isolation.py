@@ -11,9 +11,11 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 @contextmanager
 def without_user_modes() -> Generator[None, None, None]:
-    """Inside, no graph is recorded, nothing is cast by autocast, and no mode or tensor subclass of the user's intercepts a call.
+    """Inside, no graph is recorded, nothing is cast by autocast, and no mode or tensor subclass of
+    the user's intercepts a call.
 
-    A default device is such a mode (a `TorchFunctionMode`), so factory functions inside must name their device, and their dtype.
+    A default device is such a mode (a `TorchFunctionMode`), so factory functions inside must name
+    their device, and their dtype.
     """
     # The outermost first: turning gradients off is itself a call that a mode can see.
     with torch._C.DisableTorchFunction(), torch.no_grad(), torch._C._DisableAutocast():
@@ -22,5 +24,3 @@ def without_user_modes() -> Generator[None, None, None]:
             return
         with _disable_current_modes():
             yield
-
-

@@ -12,29 +12,41 @@ COMPRESSED_LAYOUTS = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torc
 
 
 def readable(tensor: Tensor) -> Tensor | None:
-    """What this process holds of a tensor, without its history, as real floating numbers: strided, or sparse COO and coalesced.
+    """What this process holds of a tensor, without its history, as real floating numbers: strided,
+    or sparse COO and coalesced.
 
-    A complex number becomes two real ones in a last dimension. `None` where there are no floating numbers to read: integers, quantised,
-    nested, on `meta`, or with the storage freed.
+    A complex number becomes two real ones in a last dimension. `None` where there are no floating
+    numbers to read: integers, quantised, nested, on `meta`, or with the storage freed.
     """
     tensor = _local(tensor).detach()
-    if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.is_meta or tensor.is_nested:
+    if (
+        not (tensor.is_floating_point() or tensor.is_complex())
+        or tensor.is_meta
+        or tensor.is_nested
+    ):
         return None
     if tensor.layout is torch.strided:
-        # Sharding frees the storage of parameters it has gathered; reading such a tensor would end the process.
-        return _real(tensor) if tensor.numel() == 0 or tensor.untyped_storage().nbytes() > 0 else None
+        # Sharding frees the storage of parameters it has gathered; reading such a tensor would end
+        # the process.
+        return (
+            _real(tensor) if tensor.numel() == 0 or tensor.untyped_storage().nbytes() > 0 else None
+        )
     if tensor.layout in COMPRESSED_LAYOUTS:
         tensor = tensor.to_sparse()
     if not tensor.is_sparse:
         return _real(tensor.to_dense())
-    # Entries of one index add up: before they are summed, neither their number nor their size is the gradient's.
+    # Entries of one index add up: before they are summed, neither their number nor their size is
+    # the gradient's.
     tensor = tensor.coalesce()
     shape = (*tensor.shape, 2) if tensor.is_complex() else tensor.shape
-    return torch.sparse_coo_tensor(tensor.indices(), _real(tensor.values()), shape, check_invariants=False, is_coalesced=True)
+    return torch.sparse_coo_tensor(
+        tensor.indices(), _real(tensor.values()), shape, check_invariants=False, is_coalesced=True
+    )
 
 
 def _local(tensor: Tensor) -> Tensor:
-    # A tensor can only be a DTensor when somebody has imported that module; importing it here would cost every training a second.
+    # A tensor can only be a DTensor when somebody has imported that module; importing it here would
+    # cost every training a second.
     distributed: Any = sys.modules.get("torch.distributed.tensor")
     if distributed is None or not isinstance(tensor, distributed.DTensor):
         return tensor

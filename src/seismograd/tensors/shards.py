@@ -1,16 +1,17 @@
-"""Which part of a parameter this process holds, and which of the processes that hold the same part is the one to tell of it."""
+"""Which part of a parameter this process holds, and which of the processes that hold the same
+part is the one to tell of it.
+"""
 
 from __future__ import annotations
 
-from seismograd.tensors.dtensor import distributed_tensor, held_part
-
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+
+from seismograd.tensors.dtensor import distributed_tensor, held_part
 
 ShardKind = Literal["plain", "shard", "partial"]
 
@@ -19,10 +20,11 @@ ShardKind = Literal["plain", "shard", "partial"]
 class LocalShard:
     """What a process holds of one parameter's gradient.
 
-    `plain`: an ordinary tensor, the same on every process that has one of this name. `shard`: a part of a DTensor; `held` scalars of it,
-    beginning at `offset`. `partial`: one of `num_summands` of such a part, as of the weights of a normalisation under sequence
-    parallelism: no statistic of the sum follows from those of the summands. `owner` is false for all but one of the processes of a mesh
-    that hold the same. `whole_rows`: no row is split, so counts of rows add up.
+    `plain`: an ordinary tensor, the same on every process that has one of this name. `shard`: a
+    part of a DTensor; `held` scalars of it, beginning at `offset`. `partial`: one of `num_summands`
+    of such a part, as of the weights of a normalisation under sequence parallelism: no statistic of
+    the sum follows from those of the summands. `owner` is false for all but one of the processes of
+    a mesh that hold the same. `whole_rows`: no row is split, so counts of rows add up.
     """
 
     kind: ShardKind
@@ -38,14 +40,6 @@ PLAIN = LocalShard("plain")
 STRIDED = "_StridedShard"  # torch's name for a shard of a shard of one dimension
 
 
-
-
-
-
-
-
-
-
 def held_element(tensor: torch.Tensor, index: tuple[int, ...]) -> torch.Tensor | None:
     """One scalar by its index in the whole tensor, `None` when another process holds it."""
     distributed = distributed_tensor(tensor)
@@ -56,7 +50,9 @@ def held_element(tensor: torch.Tensor, index: tuple[int, ...]) -> torch.Tensor |
     if shard.kind == "partial" or len(shard.offset) != len(index):
         return None
     inside = tuple(i - start for i, start in zip(index, shard.offset, strict=True))
-    if shard.held == 0 or any(not 0 <= i < size for i, size in zip(inside, local.shape, strict=True)):
+    if shard.held == 0 or any(
+        not 0 <= i < size for i, size in zip(inside, local.shape, strict=True)
+    ):
         return None
     return local[inside]
 
@@ -78,20 +74,32 @@ def local_shard_of(tensor: torch.Tensor) -> LocalShard:
     if any(str(getattr(p, "reduce_op", "sum")) != "sum" for p in placements if p.is_partial()):
         return LocalShard("partial", False, held)
     kind: ShardKind = "partial" if summed else "shard"
-    return LocalShard(kind, owner, held, _offset(distributed, coordinate), whole_rows, math.prod(summed))
+    return LocalShard(
+        kind, owner, held, _offset(distributed, coordinate), whole_rows, math.prod(summed)
+    )
 
 
 def _offset(distributed: Any, coordinate: list[int]) -> tuple[int, ...]:
-    """Where the shard begins; where a shard is strided, it has no such place, and its place in the mesh tells it from the others."""
+    """Where the shard begins; where a shard is strided, it has no such place, and its place in
+    the mesh tells it from the others.
+    """
     strided = any(type(p).__name__ == STRIDED for p in distributed.placements)
     try:
         from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
         if not strided:
-            return tuple(compute_local_shape_and_global_offset(distributed.shape, distributed.device_mesh, distributed.placements)[1])
+            return tuple(
+                compute_local_shape_and_global_offset(
+                    distributed.shape, distributed.device_mesh, distributed.placements
+                )[1]
+            )
     except (ImportError, TypeError):
         pass
-    shards = (c for c, p in zip(coordinate, distributed.placements, strict=True) if not (p.is_replicate() or p.is_partial()))
+    shards = (
+        c
+        for c, p in zip(coordinate, distributed.placements, strict=True)
+        if not (p.is_replicate() or p.is_partial())
+    )
     return (*([-1] * (distributed.dim() + 1)), *shards)
 
 
@@ -101,8 +109,10 @@ class ShardTable:
     def __init__(self) -> None:
         self.version = 0
         self.has_summands = False
-        self.clip_order: float | None = None  # of a total norm that every process has only a part of
-        self.summands: dict[int, list[tuple[float, torch.Tensor]]] = {}  # by column: the norm of each and a copy of it
+        # of a total norm that every process has only a part of
+        self.clip_order: float | None = None
+        # by column: the norm of each and a copy of it
+        self.summands: dict[int, list[tuple[float, torch.Tensor]]] = {}
         self._by_column: dict[int, LocalShard] = {}
         self._specs: dict[int, object] = {}
         self._plain: Sequence[int] = ()  # seen last, and nothing else since
@@ -117,7 +127,9 @@ class ShardTable:
         self._set(column, shard)
 
     def see_plain(self, columns: Sequence[int]) -> None:
-        """Take in that these columns are of ordinary tensors; quick for the very list of the last time."""
+        """Take in that these columns are of ordinary tensors; quick for the very list of the
+        last time.
+        """
         if columns is self._plain:
             return
         self._plain = columns
@@ -133,9 +145,16 @@ class ShardTable:
             self.version += 1
 
     def store_summand(self, column: int, held: torch.Tensor, norm: float) -> None:
-        """Keep a copy of what is only a summand of a gradient, unless it is large. It stays on its device until somebody reads it."""
+        """Keep a copy of what is only a summand of a gradient, unless it is large. It stays on
+        its device until somebody reads it.
+        """
         shard = self._by_column.get(column)
-        if shard is not None and shard.kind == "partial" and shard.owner and 0 < shard.held <= MAX_SUMMAND:
+        if (
+            shard is not None
+            and shard.kind == "partial"
+            and shard.owner
+            and 0 < shard.held <= MAX_SUMMAND
+        ):
             self.summands.setdefault(column, []).append((norm, held.clone()))
 
     def take_summands(self) -> dict[int, list[tuple[float, torch.Tensor]]]:
@@ -148,7 +167,9 @@ class ShardTable:
         return tuple(self._by_column.get(column) for column in range(num_columns))
 
     def clipped(self, total: object) -> None:
-        """Take in the total norm that a clip returned: for DTensors it may be only this process's part."""
+        """Take in the total norm that a clip returned: for DTensors it may be only this
+        process's part.
+        """
         distributed = distributed_tensor(total) if isinstance(total, torch.Tensor) else None
         if distributed is None or not any(p.is_partial() for p in distributed.placements):
             return
@@ -156,6 +177,8 @@ class ShardTable:
         self.clip_order = float(getattr(partial, "norm_type", 2.0))
 
     def take_clip_order(self) -> float:
-        """The order of the norm of the iteration's clip, NaN when its total is whole; and forget it."""
+        """The order of the norm of the iteration's clip, NaN when its total is whole; and forget
+        it.
+        """
         order, self.clip_order = self.clip_order, None
         return float("nan") if order is None else order

@@ -1,3 +1,5 @@
-"""What was recorded and found, in words, tables and JSON. Importing this package loads nothing; `views.forms` lists the forms."""
+"""What was recorded and found, in words, tables and JSON. Importing this package loads nothing;
+`views.forms` lists the forms.
+"""
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Single scalars at every recorded step: what `show --element` puts into a table, the plain form or JSON."""
+"""Single scalars at every recorded step: what `show --element` puts into a table, the plain form
+or JSON.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from seismograd.settings.elements import ElementSpec, parse_element
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
 from seismograd.record import strict_json
 from seismograd.record.reader import Run
 from seismograd.schema import SCHEMA_VERSION, FloatArray, IntArray, State
+from seismograd.settings.elements import ElementSpec, parse_element
 from seismograd.views.sparkline import sparkline
 from seismograd.views.step import nearest_names
 from seismograd.views.values import NOTHING, number, sentences
@@ -50,13 +52,20 @@ def read_elements(run: Run, wanted: Sequence[ElementSpec]) -> ElementSeries:
     """
     names, values = run.elements  # (T, E)
     recorded = {str(_within(run, parse_element(name))): column for column, name in enumerate(names)}
-    return ElementSeries(run, run.steps["iteration"], tuple(_series(run, spec, recorded, values) for spec in wanted))
+    return ElementSeries(
+        run, run.steps["iteration"], tuple(_series(run, spec, recorded, values) for spec in wanted)
+    )
 
 
-def _series(run: Run, spec: ElementSpec, recorded: dict[str, int], values: FloatArray) -> ScalarSeries:
+def _series(
+    run: Run, spec: ElementSpec, recorded: dict[str, int], values: FloatArray
+) -> ScalarSeries:
     column = _column(run, spec.parameter)
     if column is None:
-        raise SeismogradError(say("there is no parameter {parameter}", parameter=spec.parameter), nearest_names(run, spec.parameter))
+        raise SeismogradError(
+            say("there is no parameter {parameter}", parameter=spec.parameter),
+            nearest_names(run, spec.parameter),
+        )
     spec = spec.within(run.parameters[column].shape)
     if str(spec) not in recorded:
         raise SeismogradError(
@@ -73,7 +82,14 @@ def _series(run: Run, spec: ElementSpec, recorded: dict[str, int], values: Float
 
 
 def _column(run: Run, name: str) -> int | None:
-    return next((column for column, each in enumerate(run.parameters) if name == each.name or name in each.aliases), None)
+    return next(
+        (
+            column
+            for column, each in enumerate(run.parameters)
+            if name == each.name or name in each.aliases
+        ),
+        None,
+    )
 
 
 def _within(run: Run, spec: ElementSpec) -> ElementSpec:
@@ -92,7 +108,9 @@ def table(elements: ElementSeries) -> RenderableType:
 class _ElementTable:
     elements: ElementSeries
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
         rows = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
         rows.add_column(translate("step"), justify="right")
         for series in self.elements.series:
@@ -102,13 +120,20 @@ class _ElementTable:
         yield rows
         for series in self.elements.series:
             yield Text()
-            yield from (Text(line) for line in _summary(series, self.elements.iterations, min(60, options.max_width - 2)))
+            yield from (
+                Text(line)
+                for line in _summary(
+                    series, self.elements.iterations, min(60, options.max_width - 2)
+                )
+            )
 
 
 def plain(elements: ElementSeries) -> str:
     """One line for each scalar and step, then the extremes."""
     lines = [
-        translate("step {step} | {element} = {value}").format(step=iteration, element=series.name, value=_cell(series, row))
+        translate("step {step} | {element} = {value}").format(
+            step=iteration, element=series.name, value=_cell(series, row)
+        )
         for series in elements.series
         for row, iteration in enumerate(elements.iterations)
     ]
@@ -126,7 +151,10 @@ def as_json(elements: ElementSeries) -> str:
         "elements": [
             {
                 "name": series.name,
-                "values": [float(value) if seen else None for value, seen in zip(series.values, series.seen, strict=True)],
+                "values": [
+                    float(value) if seen else None
+                    for value, seen in zip(series.values, series.seen, strict=True)
+                ],
             }
             for series in elements.series
         ],
@@ -145,12 +173,23 @@ def _summary(series: ScalarSeries, iterations: IntArray, width: int) -> Iterator
         yield "  " + translate("never measured")
         return
     finite = rows[np.isfinite(series.values[rows])]
-    said = [_at(translate("first"), series, iterations, rows[0]), _at(translate("last"), series, iterations, rows[-1])]
+    said = [
+        _at(translate("first"), series, iterations, rows[0]),
+        _at(translate("last"), series, iterations, rows[-1]),
+    ]
     if len(finite):
-        said.append(_at(translate("smallest"), series, iterations, finite[np.argmin(series.values[finite])]))
-        said.append(_at(translate("largest"), series, iterations, finite[np.argmax(series.values[finite])]))
+        said.append(
+            _at(translate("smallest"), series, iterations, finite[np.argmin(series.values[finite])])
+        )
+        said.append(
+            _at(translate("largest"), series, iterations, finite[np.argmax(series.values[finite])])
+        )
     if len(finite) < len(rows):
-        said.append(translate("steps where it was not finite: {number}").format(number=len(rows) - len(finite)))
+        said.append(
+            translate("steps where it was not finite: {number}").format(
+                number=len(rows) - len(finite)
+            )
+        )
     yield "  " + sentences(said[:2])
     if said[2:]:
         yield "  " + sentences(said[2:])

@@ -1,4 +1,6 @@
-"""A table that fits the terminal: what does not fit is left out, least telling first, and named below."""
+"""A table that fits the terminal: what does not fit is left out, least telling first, and named
+below.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ Row = TypeVar("Row")
 _GAP = 2
 
 
-@dataclass(frozen=True)  # without slots: in Python 3.11 typing could not set `__orig_class__` on a frozen one with slots
+# without slots: in Python 3.11 typing could not set `__orig_class__` on a frozen one with slots
+@dataclass(frozen=True)
 class TableColumn(Generic[Row]):
     """One column: its title (a msgid), what it says of a row, and in which style."""
 
@@ -39,17 +42,29 @@ class FittingTable(Generic[Row]):
     columns: Sequence[TableColumn[Row]]
     left_out_first: Sequence[TableColumn[Row]]
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
         columns = self._fitting(options.max_width)
         table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
         for column in columns:
-            table.add_column(translate(column.title), justify=column.justify, overflow="fold", no_wrap=column is not self.columns[0])
+            table.add_column(
+                translate(column.title),
+                justify=column.justify,
+                overflow="fold",
+                no_wrap=column is not self.columns[0],
+            )
         for row in self.rows:
             table.add_row(*(Text(column.cell(row), column.style(row)) for column in columns))
         yield table
         missing = [translate(column.title) for column in self.columns if column not in columns]
         if missing:
-            yield Text(translate("(a wider terminal also shows: {columns})").format(columns=", ".join(missing)), style="dim")
+            yield Text(
+                translate("(a wider terminal also shows: {columns})").format(
+                    columns=", ".join(missing)
+                ),
+                style="dim",
+            )
 
     def _fitting(self, width: int) -> list[TableColumn[Row]]:
         columns = list(self.columns)
@@ -60,4 +75,8 @@ class FittingTable(Generic[Row]):
         return columns
 
     def _width(self, column: TableColumn[Row]) -> int:
-        return max(cell_width(translate(column.title)), *(cell_width(column.cell(row)) for row in self.rows), 0)
+        return max(
+            cell_width(translate(column.title)),
+            *(cell_width(column.cell(row)) for row in self.rows),
+            0,
+        )

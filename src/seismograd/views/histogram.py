@@ -25,7 +25,9 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 @dataclass(frozen=True, slots=True)
 class GradientHistogram:
-    """Counts by binary exponent of one parameter's gradient, at the sampled step they were taken."""
+    """Counts by binary exponent of one parameter's gradient, at the sampled step they were
+    taken.
+    """
 
     parameter: str
     iteration: int
@@ -39,7 +41,9 @@ class GradientHistogram:
 
 
 def nearest_histogram(run: Run, row: int, parameter: str) -> GradientHistogram | None:
-    """The histogram of the nearest sampled row at or before `row`; `None` when there is none, or none of this parameter."""
+    """The histogram of the nearest sampled row at or before `row`; `None` when there is none, or
+    none of this parameter.
+    """
     sampled = np.flatnonzero(run.steps["sampled"][: row + 1])
     if len(sampled) == 0:
         return None
@@ -52,13 +56,20 @@ def nearest_histogram(run: Run, row: int, parameter: str) -> GradientHistogram |
     if block.state[0, column] in (State.NOT_MEASURED, State.ABSENT):
         return None
     bins = block.samples["exponents"][0, column]  # (W,)
-    return GradientHistogram(parameter, int(block.steps[0]["iteration"]), tuple(map(int, bins)), block.parameters[column].numel)
+    return GradientHistogram(
+        parameter,
+        int(block.steps[0]["iteration"]),
+        tuple(map(int, bins)),
+        block.parameters[column].numel,
+    )
 
 
 def bars(histogram: GradientHistogram) -> Iterator[RenderableType]:
     """A title and one bar for each bin between the smallest and the largest that hold anything."""
     yield Text(
-        translate("The {number} scalars of {parameter} by size, at step {step} (the nearest sampled)").format(
+        translate(
+            "The {number} scalars of {parameter} by size, at step {step} (the nearest sampled)"
+        ).format(
             number=count(histogram.numel), parameter=histogram.parameter, step=histogram.iteration
         ),
         style="bold",
@@ -77,7 +88,10 @@ def bars(histogram: GradientHistogram) -> Iterator[RenderableType]:
         )
     rest = histogram.numel - histogram.num_counted
     if rest > 0:
-        yield Text(f"  {translate('zero or non-finite')}: {count(rest)} ({share(rest, histogram.numel)})", style="dim")
+        yield Text(
+            f"  {translate('zero or non-finite')}: {count(rest)} ({share(rest, histogram.numel)})",
+            style="dim",
+        )
 
 
 def _edges(index: int) -> str:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.text import Text
 
-from seismograd.settings.rule_selection import nearest_rule
-from seismograd.errors import SeismogradError
-from seismograd.i18n import say, translate
-from seismograd.views.text_layout import wrap
-from seismograd.rules import RULES
 from seismograd.diagnosis.documentation import Section, documentation
 from seismograd.diagnosis.rule import Rule
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say, translate
+from seismograd.rules import RULES
+from seismograd.settings.rule_selection import nearest_rule
+from seismograd.views.text_layout import wrap
 from seismograd.views.values import SEVERITY_STYLES, severity_word
 
 _WIDEST = 90
@@ -34,7 +34,11 @@ def find_rule(wanted: str) -> type[Rule]:
         nearest = by_word[near.lower()] if near else None
         raise SeismogradError(
             say("there is no rule {rule}", rule=repr(wanted)),
-            say("did you mean {code} {name}? `seismograd rules` lists all", code=nearest.code, name=nearest.name)
+            say(
+                "did you mean {code} {name}? `seismograd rules` lists all",
+                code=nearest.code,
+                name=nearest.name,
+            )
             if nearest
             else say("`seismograd rules` lists all"),
         )
@@ -48,11 +52,15 @@ def catalogue() -> RenderableType:
 
 @dataclass(frozen=True, slots=True)
 class _Catalogue:
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
         width = min(options.max_width, _WIDEST) - 4
         for rule in RULES:
             yield _headline(rule)
-            yield from (Text("    " + line) for line in wrap(documentation(rule).summary.render(), width))
+            yield from (
+                Text("    " + line) for line in wrap(documentation(rule).summary.render(), width)
+            )
 
 
 def explanation(rule: type[Rule]) -> RenderableType:
@@ -64,7 +72,9 @@ def explanation(rule: type[Rule]) -> RenderableType:
 class _Explanation:
     rule: type[Rule]
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
         width = min(options.max_width, _WIDEST)
         known = documentation(self.rule)
         yield _headline(self.rule)
@@ -75,7 +85,11 @@ class _Explanation:
 
 
 def _headline(rule: type[Rule]) -> Text:
-    return Text.assemble((f"{rule.code} {rule.name}", "bold"), "  ", (severity_word(rule.severity), SEVERITY_STYLES[rule.severity]))
+    return Text.assemble(
+        (f"{rule.code} {rule.name}", "bold"),
+        "  ",
+        (severity_word(rule.severity), SEVERITY_STYLES[rule.severity]),
+    )
 
 
 def _section(section: Section, width: int) -> Iterator[RenderableType]:

@@ -1,4 +1,5 @@
-"""Two runs side by side: what each came to, what was found in one and not in the other, and where their gradients differ.
+"""Two runs side by side: what each came to, what was found in one and not in the other, and where
+their gradients differ.
 
 Shapes: P parameters that both have, C steps looked at.
 """
@@ -18,7 +19,7 @@ from seismograd.record import strict_json
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
 from seismograd.schema import SCHEMA_VERSION, Finding, FloatArray, State
-from seismograd.views.fitting_table import TableColumn, FittingTable
+from seismograd.views.fitting_table import FittingTable, TableColumn
 from seismograd.views.values import (
     NOTHING,
     SEVERITY_STYLES,
@@ -36,7 +37,9 @@ _MOST_ROWS = 20
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """One of the two runs: its last step and what was found. `loss` is NaN where it was so, or not measured."""
+    """One of the two runs: its last step and what was found. `loss` is NaN where it was so, or
+    not measured.
+    """
 
     run: Run
     loss: float
@@ -46,7 +49,9 @@ class ComparedRun:
 
 @dataclass(frozen=True, slots=True)
 class NormDifference:
-    """One parameter: the median of its norm in each run over the steps looked at, and in how many of them it was not finite."""
+    """One parameter: the median of its norm in each run over the steps looked at, and in how
+    many of them it was not finite.
+    """
 
     name: str
     first: float
@@ -62,7 +67,9 @@ class NormDifference:
 
 @dataclass(frozen=True, slots=True)
 class RunComparison:
-    """Both sides, the parameters that both have (the most different first), and the names that only one has."""
+    """Both sides, the parameters that both have (the most different first), and the names that
+    only one has.
+    """
 
     first: ComparedRun
     second: ComparedRun
@@ -76,12 +83,22 @@ class RunComparison:
 def compare_runs(first: Run, second: Run) -> RunComparison:
     """Read both runs over the rows that both have."""
     positions = {each.name: column for column, each in enumerate(second.parameters)}
-    both = [(column, positions[each.name]) for column, each in enumerate(first.parameters) if each.name in positions]
+    both = [
+        (column, positions[each.name])
+        for column, each in enumerate(first.parameters)
+        if each.name in positions
+    ]
     num_rows = min(first.num_rows, second.num_rows)
     one, one_bad, looked = _norms(first, [column for column, _ in both], num_rows)
     two, two_bad, _ = _norms(second, [column for _, column in both], num_rows)
     found = [
-        NormDifference(first.parameters[column].name, float(one[index]), float(two[index]), int(one_bad[index]), int(two_bad[index]))
+        NormDifference(
+            first.parameters[column].name,
+            float(one[index]),
+            float(two[index]),
+            int(one_bad[index]),
+            int(two_bad[index]),
+        )
         for index, (column, _) in enumerate(both)
     ]
     own = {each.name for each in first.parameters}
@@ -97,7 +114,9 @@ def compare_runs(first: Run, second: Run) -> RunComparison:
 
 
 def _how_different(each: NormDifference) -> tuple[bool, float]:
-    bad = (each.first_nonfinite > 0) != (each.second_nonfinite > 0) or (each.first > 0) != (each.second > 0)
+    bad = (each.first_nonfinite > 0) != (each.second_nonfinite > 0) or (each.first > 0) != (
+        each.second > 0
+    )
     return bad, 0.0 if math.isnan(each.ratio) else abs(math.log(each.ratio))
 
 
@@ -109,7 +128,11 @@ def _norms(run: Run, columns: list[int], num_rows: int) -> tuple[FloatArray, Flo
     ordered = np.sort(view.last, axis=0)  # NaN last
     known = (~np.isnan(ordered)).sum(axis=0)
     middle = ordered[np.maximum(known - 1, 0) // 2, np.arange(len(columns))]
-    return np.where(known > 0, middle, math.nan), view.counts[:, State.NONFINITE].sum(axis=0).astype(np.float64), len(view)
+    return (
+        np.where(known > 0, middle, math.nan),
+        view.counts[:, State.NONFINITE].sum(axis=0).astype(np.float64),
+        len(view),
+    )
 
 
 def _side(run: Run) -> ComparedRun:
@@ -129,7 +152,10 @@ def as_json(comparison: RunComparison) -> str:
                 "run": str(side.run.path),
                 "steps": side.run.num_rows,
                 "loss": side.loss,
-                "findings": [{"code": each.code, "severity": each.severity, "first_step": each.first_step} for each in side.findings],
+                "findings": [
+                    {"code": each.code, "severity": each.severity, "first_step": each.first_step}
+                    for each in side.findings
+                ],
             }
             for side in (comparison.first, comparison.second)
         ],
@@ -155,7 +181,9 @@ class ComparisonText:
 
     comparison: RunComparison
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
         yield FittingTable((self.comparison.first, self.comparison.second), SIDES, ())
         yield Text()
         yield from _only_one(self.comparison)
@@ -164,15 +192,25 @@ class ComparisonText:
             yield Text(translate("They have no parameter and no step in common."), "yellow")
             return
         yield Text(
-            translate("The gradients of the {number} parameters that both have: medians of the norm over {steps} of {all} steps").format(
-                number=count(len(self.comparison.differences)), steps=self.comparison.num_looked_at, all=count(self.comparison.num_rows)
+            translate(
+                "The gradients of the {number} parameters that both have: medians of the norm "
+                "over {steps} of {all} steps"
+            ).format(
+                number=count(len(self.comparison.differences)),
+                steps=self.comparison.num_looked_at,
+                all=count(self.comparison.num_rows),
             ),
             "bold",
         )
         yield FittingTable(shown, DIFFERENCES, (SECOND_NONFINITE, FIRST_NONFINITE))
         hidden = len(self.comparison.differences) - len(shown)
         if hidden:
-            yield Text(translate("… and {number} that differ less; --format json has all").format(number=count(hidden)), "dim")
+            yield Text(
+                translate("… and {number} that differ less; --format json has all").format(
+                    number=count(hidden)
+                ),
+                "dim",
+            )
         only = {
             mark("only in the first: {names}"): self.comparison.only_first,
             mark("only in the second: {names}"): self.comparison.only_second,
@@ -191,7 +229,9 @@ def _only_one(comparison: RunComparison) -> Iterator[Text]:
     ):
         for finding in side.findings:
             if finding.code not in other:
-                said = sentences((f"{finding.code} {finding.name}", steps(finding.first_step, finding.last_step)))
+                said = sentences(
+                    (f"{finding.code} {finding.name}", steps(finding.first_step, finding.last_step))
+                )
                 yield Text.assemble(
                     translate("{label}: ").format(label=translate(title)),
                     (severity_word(finding.severity), SEVERITY_STYLES[finding.severity]),
@@ -215,18 +255,34 @@ STEPS = TableColumn[ComparedRun](mark("steps"), "right", lambda side: count(side
 LOSS = TableColumn[ComparedRun](mark("last loss"), "right", lambda side: _known(side.loss))
 LR = TableColumn[ComparedRun](mark("learning rate"), "right", lambda side: _known(side.lr))
 FINDINGS = TableColumn[ComparedRun](
-    mark("findings"), "left", lambda side: ", ".join(sorted({finding.code for finding in side.findings})) or translate("none")
+    mark("findings"),
+    "left",
+    lambda side: (
+        ", ".join(sorted({finding.code for finding in side.findings})) or translate("none")
+    ),
 )
 SIDES = (NAME, SCRIPT, STEPS, LOSS, LR, FINDINGS)
 
 PARAMETER = TableColumn[NormDifference](mark("parameter"), "left", lambda each: each.name)
 FIRST = TableColumn[NormDifference](mark("norm, first"), "right", lambda each: _known(each.first))
-SECOND = TableColumn[NormDifference](mark("norm, second"), "right", lambda each: _known(each.second))
-RATIO = TableColumn[NormDifference](mark("first / second"), "right", lambda each: NOTHING if math.isnan(each.ratio) else f"×{number(each.ratio, 3)}")
+SECOND = TableColumn[NormDifference](
+    mark("norm, second"), "right", lambda each: _known(each.second)
+)
+RATIO = TableColumn[NormDifference](
+    mark("first / second"),
+    "right",
+    lambda each: NOTHING if math.isnan(each.ratio) else f"×{number(each.ratio, 3)}",
+)
 FIRST_NONFINITE = TableColumn[NormDifference](
-    mark("non-finite steps, first"), "right", lambda each: count(each.first_nonfinite), lambda each: _alarm(each.first_nonfinite)
+    mark("non-finite steps, first"),
+    "right",
+    lambda each: count(each.first_nonfinite),
+    lambda each: _alarm(each.first_nonfinite),
 )
 SECOND_NONFINITE = TableColumn[NormDifference](
-    mark("non-finite steps, second"), "right", lambda each: count(each.second_nonfinite), lambda each: _alarm(each.second_nonfinite)
+    mark("non-finite steps, second"),
+    "right",
+    lambda each: count(each.second_nonfinite),
+    lambda each: _alarm(each.second_nonfinite),
 )
 DIFFERENCES = (PARAMETER, FIRST, SECOND, RATIO, FIRST_NONFINITE, SECOND_NONFINITE)

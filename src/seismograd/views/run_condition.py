@@ -1,16 +1,14 @@
 """What a reader should know of the record itself: it goes on, was torn, or something failed."""
 
 from __future__ import annotations
-import os
-import sys
+
 from collections.abc import Collection, Iterator
-from typing import TextIO
-from rich.console import Console, RenderableType
+
 from rich.text import Text
+
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
 from seismograd.views.values import sentences, steps
-
 
 QUIET_NOTES = ("end",)
 
@@ -25,7 +23,8 @@ DATED_NOTES = ("halted",)
 
 
 def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
-    """A line for each thing to know of the record: it goes on or was cut off, something is torn, something of ours failed.
+    """A line for each thing to know of the record: it goes on or was cut off, something is torn,
+    something of ours failed.
 
     Not for notes of the kinds that are `already_shown` elsewhere.
     """
@@ -40,7 +39,9 @@ def _conditions(run: Run, already_shown: Collection[str] = ()) -> Iterator[str]:
     for note in run.notes:
         if note.kind not in QUIET_NOTES and note.kind not in already_shown:
             is_dated = note.iteration < 0 or note.kind in DATED_NOTES
-            yield sentences((note.message.render(), "" if is_dated else steps(note.iteration, note.iteration)))
+            yield sentences(
+                (note.message.render(), "" if is_dated else steps(note.iteration, note.iteration))
+            )
 
 
 def _note(text: str) -> Text:

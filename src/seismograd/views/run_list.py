@@ -14,7 +14,7 @@ from seismograd.i18n import mark, say, translate
 from seismograd.record.layout import META
 from seismograd.record.reader import Run, open_run
 from seismograd.schema import SEVERITIES
-from seismograd.views.fitting_table import TableColumn, FittingTable
+from seismograd.views.fitting_table import FittingTable, TableColumn
 from seismograd.views.values import NOTHING, SEVERITY_STYLES, count, number, severity_word
 
 
@@ -40,10 +40,16 @@ def find_runs(directory: Path) -> list[ListedRun]:
     """
     how_to = say("record one with: seismograd run train.py")
     if not directory.is_dir():
-        raise SeismogradError(say("there is no directory {directory}", directory=str(directory)), how_to)
-    listed = [_open(path) for path in sorted(directory.iterdir(), reverse=True) if (path / META).exists()]
+        raise SeismogradError(
+            say("there is no directory {directory}", directory=str(directory)), how_to
+        )
+    listed = [
+        _open(path) for path in sorted(directory.iterdir(), reverse=True) if (path / META).exists()
+    ]
     if not listed:
-        raise SeismogradError(say("there is no run in {directory}", directory=str(directory)), how_to)
+        raise SeismogradError(
+            say("there is no run in {directory}", directory=str(directory)), how_to
+        )
     return sorted(listed, key=lambda each: each.created_utc, reverse=True)
 
 
@@ -68,8 +74,12 @@ def _last_loss(run: Run) -> str:
 
 def _findings(run: Run) -> str:
     severities = [finding.severity for finding in run.findings]
-    counted = [(severity, severities.count(severity)) for severity in SEVERITIES if severity in severities]
-    return ", ".join(f"{severity_word(severity)} × {number}" for severity, number in counted) or translate("none")
+    counted = [
+        (severity, severities.count(severity)) for severity in SEVERITIES if severity in severities
+    ]
+    return ", ".join(
+        f"{severity_word(severity)} × {number}" for severity, number in counted
+    ) or translate("none")
 
 
 def _worst(run: Run) -> str:
@@ -88,7 +98,9 @@ def _end(run: Run) -> str:
 
 
 RUN = TableColumn[Run](mark("run"), "left", lambda run: run.path.name)
-BEGAN = TableColumn[Run](mark("began (UTC)"), "left", lambda run: run.info.created_utc.replace("T", " ")[:16])
+BEGAN = TableColumn[Run](
+    mark("began (UTC)"), "left", lambda run: run.info.created_utc.replace("T", " ")[:16]
+)
 STEPS = TableColumn[Run](mark("steps"), "right", lambda run: count(len(run.steps)))
 PARAMETERS = TableColumn[Run](mark("parameters"), "right", lambda run: count(len(run.parameters)))
 LAST_LOSS = TableColumn[Run](mark("last loss"), "right", _last_loss)
@@ -97,4 +109,6 @@ END = TableColumn[Run](mark("end"), "left", _end, lambda run: "" if _is_complete
 
 COLUMNS = (RUN, BEGAN, STEPS, PARAMETERS, LAST_LOSS, FINDINGS, END)
 LEFT_OUT_FIRST = (BEGAN, PARAMETERS, LAST_LOSS)
-"""What a narrow terminal does without: first the time, which the name of a run holds unless the user chose it."""
+"""What a narrow terminal does without: first the time, which the name of a run holds unless the
+user chose it.
+"""

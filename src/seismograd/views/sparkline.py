@@ -15,15 +15,17 @@ _LARGE = 1e300
 def sparkline(values: FloatArray, seen: FloatArray, width: int = 60) -> str:
     """The series in at most `width` characters.
 
-    A character that stands for several values shows the one farthest from the median, so that a spike is never averaged away, and `!`
-    when any of them is not finite; a blank holds nothing that was measured.
+    A character that stands for several values shows the one farthest from the median, so that a
+    spike is never averaged away, and `!` when any of them is not finite; a blank holds nothing that
+    was measured.
 
     Args:
         values: the series  # (T,)
         seen: true where it was measured  # (T,)
     """
     known = np.isfinite(values) & (seen > 0)
-    values = values / max(1.0, float(np.abs(values[known]).max(initial=0)) / _LARGE)  # a sum or a difference may not overflow
+    # a sum or a difference may not overflow
+    values = values / max(1.0, float(np.abs(values[known]).max(initial=0)) / _LARGE)
     finite = values[known]
     if len(finite) == 0:
         low, span, middle = 0.0, 0.0, 0.0
@@ -40,4 +42,8 @@ def _cell(values: FloatArray, low: float, span: float, middle: float) -> str:
     if not np.isfinite(values).all():
         return _NOT_FINITE
     value = float(values[np.argmax(np.abs(values - middle))])
-    return _BARS[min(len(_BARS) - 1, int((value - low) / span * len(_BARS)))] if span > 0 else _BARS[len(_BARS) // 2]
+    return (
+        _BARS[min(len(_BARS) - 1, int((value - low) / span * len(_BARS)))]
+        if span > 0
+        else _BARS[len(_BARS) // 2]
+    )

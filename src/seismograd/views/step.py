@@ -48,8 +48,8 @@ class GradientNumbers:
 class RecordedStep:
     """One recorded step: its numbers and the gradients of the parameters asked for.
 
-    `grad_norm` is over all parameters, whether asked for or not. `loss` is `None` when it was not measured; `epoch` is `None` when the run
-    recorded none; the clip is `None` when there was none.
+    `grad_norm` is over all parameters, whether asked for or not. `loss` is `None` when it was not
+    measured; `epoch` is `None` when the run recorded none; the clip is `None` when there was none.
     """
 
     run: Run
@@ -91,12 +91,19 @@ def find_row(run: Run, step: int | None) -> int:
     first, last = int(iterations[0]), int(iterations[-1])
     if first <= step <= last:
         nearest = int(iterations[np.argmin(np.abs(iterations - step))])
-        raise SeismogradError(say("step {step} was not recorded", step=step), say("the nearest that was is {nearest}", nearest=nearest))
-    raise SeismogradError(say("there is no step {step}", step=step), say("the run has the steps {first} to {last}", first=first, last=last))
+        raise SeismogradError(
+            say("step {step} was not recorded", step=step),
+            say("the nearest that was is {nearest}", nearest=nearest),
+        )
+    raise SeismogradError(
+        say("there is no step {step}", step=step),
+        say("the run has the steps {first} to {last}", first=first, last=last),
+    )
 
 
 def find_parameters(run: Run, patterns: Sequence[str]) -> tuple[int, ...]:
-    """The columns of the parameters that match any of the patterns, by name or alias; all when there is no pattern.
+    """The columns of the parameters that match any of the patterns, by name or alias; all when
+    there is no pattern.
 
     Raises:
         SeismogradError: a pattern matches nothing.
@@ -104,10 +111,15 @@ def find_parameters(run: Run, patterns: Sequence[str]) -> tuple[int, ...]:
     chosen: set[int] = set()
     for pattern in patterns:
         matched = {
-            column for column, each in enumerate(run.parameters) if any(fnmatchcase(name, pattern) for name in (each.name, *each.aliases))
+            column
+            for column, each in enumerate(run.parameters)
+            if any(fnmatchcase(name, pattern) for name in (each.name, *each.aliases))
         }
         if not matched:
-            raise SeismogradError(say("no parameter matches {pattern}", pattern=repr(pattern)), nearest_names(run, pattern))
+            raise SeismogradError(
+                say("no parameter matches {pattern}", pattern=repr(pattern)),
+                nearest_names(run, pattern),
+            )
         chosen |= matched
     return tuple(sorted(chosen)) if patterns else tuple(range(len(run.parameters)))
 
@@ -115,8 +127,15 @@ def find_parameters(run: Run, patterns: Sequence[str]) -> tuple[int, ...]:
 def nearest_names(run: Run, wanted: str) -> Message:
     """The parameters whose names come nearest to what was asked for, as a mend."""
     names = [each.name for each in run.parameters]
-    near = get_close_matches(wanted.replace("*", "").replace("?", ""), names, n=3, cutoff=0.4) or names[:3]
-    return say("the nearest names are {names}", names=", ".join(near)) if near else say("the run recorded no parameters")
+    near = (
+        get_close_matches(wanted.replace("*", "").replace("?", ""), names, n=3, cutoff=0.4)
+        or names[:3]
+    )
+    return (
+        say("the nearest names are {names}", names=", ".join(near))
+        if near
+        else say("the run recorded no parameters")
+    )
 
 
 def read_step(run: Run, row: int, columns: Sequence[int]) -> RecordedStep:

@@ -1,4 +1,6 @@
-"""Running text on a terminal: broken into lines by the width of its characters, Chinese included. Standard library only."""
+"""Running text on a terminal: broken into lines by the width of its characters, Chinese
+included. Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,13 @@ _PIECES = re.compile(r"\s+|[^\s\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60]+|.")
 
 
 def cell_width(text: str) -> int:
-    """How many terminal cells the text takes: two for a wide character, none for a combining one."""
-    return sum(0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+    """How many terminal cells the text takes: two for a wide character, none for a combining
+    one.
+    """
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
 
 
 def pad(text: str, width: int) -> str:
@@ -23,7 +30,8 @@ def pad(text: str, width: int) -> str:
 def wrap(text: str, width: int) -> list[str]:
     """The lines of one paragraph, at most `width` cells each where its words allow.
 
-    A line may end between words or next to a wide character, but never before a closing punctuation mark nor after an opening one.
+    A line may end between words or next to a wide character, but never before a closing punctuation
+    mark nor after an opening one.
     """
     lines: list[str] = []
     line = ""

@@ -76,7 +76,11 @@ def some(names: Sequence[str], most: int = 5) -> str:
     """The names, at most so many of them, and how many more there are."""
     shown = ", ".join(names[:most])
     hidden = len(names) - most
-    return translate("{names} and {number} more").format(names=shown, number=hidden) if hidden > 0 else shown
+    return (
+        translate("{names} and {number} more").format(names=shown, number=hidden)
+        if hidden > 0
+        else shown
+    )
 
 
 def steps(first: int, last: int) -> str:

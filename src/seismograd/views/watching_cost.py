@@ -8,7 +8,8 @@ from seismograd.views.values import number
 
 
 def watching_cost(run: Run) -> str | None:
-    """A sentence with the time spent in seismograd between the first step and the last, and the share of it; `None` when there are not two.
+    """A sentence with the time spent in seismograd between the first step and the last, and the
+    share of it; `None` when there are not two.
 
     What is done once, until the first step is over (looking for models and names), is told apart.
     """
@@ -18,9 +19,17 @@ def watching_cost(run: Run) -> str | None:
     wall_s = float(run.steps["time_s"][-1] - run.steps["time_s"][0])
     if not (spent_s > 0 and wall_s > 0):
         return None
-    said = translate("Watching took {percent} of the time between the first step and the last: {spent} of {wall}, and {first} before.")
+    said = translate(
+        "Watching took {percent} of the time between the first step and the last: {spent} of "
+        "{wall}, and {first} before."
+    )
     first_s = float(run.steps["overhead_s"][0])
-    return said.format(percent=f"{100 * spent_s / wall_s:.1f}%", spent=seconds(spent_s), wall=seconds(wall_s), first=seconds(first_s))
+    return said.format(
+        percent=f"{100 * spent_s / wall_s:.1f}%",
+        spent=seconds(spent_s),
+        wall=seconds(wall_s),
+        first=seconds(first_s),
+    )
 
 
 def seconds(time_s: float) -> str:

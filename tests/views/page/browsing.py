@@ -28,13 +28,17 @@ READY = """
 
 
 class Browsing:
-    """One page. `problems` are errors, violations of the policy, and requests to anywhere else than its own address."""
+    """One page. `problems` are errors, violations of the policy, and requests to anywhere else
+    than its own address.
+    """
 
     def __init__(self, browser: Any, url: str, width: int, height: int, theme: str) -> None:
         self.problems: list[str] = []
         self.theme = theme
         self._home = urlsplit(url)
-        self._context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme, locale="en-US")
+        self._context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, locale="en-US"
+        )
         self.page = self._context.new_page()
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
@@ -59,27 +63,44 @@ class Browsing:
 
     def wait_said(self, part: str) -> None:
         """Wait until the live region says this."""
-        self.page.wait_for_function("part => document.getElementById('say').textContent.includes(part)", arg=part)
+        self.page.wait_for_function(
+            "part => document.getElementById('say').textContent.includes(part)", arg=part
+        )
 
     def pixels(self, panel: str, colour: tuple[int, int, int] | None = None) -> int:
-        """How many pixels of a panel's pictures have exactly this colour, unless given that of NaN."""
-        return int(self.page.evaluate(COUNT_PIXELS, [f"#{panel}", list(colour or NAN_COLOURS[self.theme])]))
+        """How many pixels of a panel's pictures have exactly this colour, unless given that of
+        NaN.
+        """
+        return int(
+            self.page.evaluate(COUNT_PIXELS, [f"#{panel}", list(colour or NAN_COLOURS[self.theme])])
+        )
 
     def wait_pixels(self, panel: str) -> None:
         """Wait until a panel shows a NaN."""
-        self.page.wait_for_function(f"given => ({COUNT_PIXELS.strip()})(given) > 0", arg=[f"#{panel}", list(NAN_COLOURS[self.theme])])
+        self.page.wait_for_function(
+            f"given => ({COUNT_PIXELS.strip()})(given) > 0",
+            arg=[f"#{panel}", list(NAN_COLOURS[self.theme])],
+        )
 
     def close(self) -> None:
         """Close it."""
         self._context.close()
 
     def _console(self, message: Any) -> None:
-        if message.type in ("error", "warning") and "willReadFrequently" not in message.text:  # that is what `pixels` does
+        # that is what `pixels` does
+        if message.type in ("error", "warning") and "willReadFrequently" not in message.text:
             self.problems.append(f"console: {message.text}")
 
     def _request(self, request: Any) -> None:
         wanted = urlsplit(request.url)
-        if wanted.scheme != "data" and (wanted.scheme, wanted.netloc) != (self._home.scheme, self._home.netloc):
+        if wanted.scheme != "data" and (wanted.scheme, wanted.netloc) != (
+            self._home.scheme,
+            self._home.netloc,
+        ):
             self.problems.append(f"request: {request.url}")
-        if self._home.scheme == "file" and wanted.scheme == "file" and wanted.path != self._home.path:
+        if (
+            self._home.scheme == "file"
+            and wanted.scheme == "file"
+            and wanted.path != self._home.path
+        ):
             self.problems.append(f"request: {request.url}")

@@ -1,4 +1,6 @@
-"""The system's Chromium, driven by playwright: where one of them is missing, these tests say so and are left out."""
+"""The system's Chromium, driven by playwright: where one of them is missing, these tests say so
+and are left out.
+"""
 
 from __future__ import annotations
 
@@ -47,10 +49,14 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def browse(chromium: Any) -> Iterator[Callable[..., Browsing]]:
-    """Opens a page; at the end of the test there must have been no error, no violation of the policy and no request to elsewhere."""
+    """Opens a page; at the end of the test there must have been no error, no violation of the
+    policy and no request to elsewhere.
+    """
     opened: list[Browsing] = []
 
-    def open_page(address: str | Path, *, width: int = 1200, height: int = 900, theme: str = "light") -> Browsing:
+    def open_page(
+        address: str | Path, *, width: int = 1200, height: int = 900, theme: str = "light"
+    ) -> Browsing:
         url = address.resolve().as_uri() if isinstance(address, Path) else address
         browsing = Browsing(chromium, url, width, height, theme)
         opened.append(browsing)

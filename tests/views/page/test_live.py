@@ -58,8 +58,19 @@ for iteration in itertools.count():
 @contextmanager
 def serving(path: Path, port: int = 0) -> Iterator[tuple[str, int]]:
     """A server of its own, and its address."""
-    command = [sys.executable, "-m", "seismograd", "view", str(path), "--no-open", "--port", str(port)]
-    with subprocess.Popen(command, env={**ENVIRONMENT, "LANGUAGE": "en"}, stdout=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "seismograd",
+        "view",
+        str(path),
+        "--no-open",
+        "--port",
+        str(port),
+    ]
+    with subprocess.Popen(
+        command, env={**ENVIRONMENT, "LANGUAGE": "en"}, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             found = re.search(r"http://127\.0\.0\.1:(\d+)/\S+", process.stdout.readline())
@@ -77,7 +88,8 @@ def rows(page: Browsing) -> int:
 
 def wait_for_more(page: Browsing, than: int) -> int:
     page.page.wait_for_function(
-        "than => Number((document.getElementById('bar').textContent.match(/([\\d,]+) steps/) ?? ['', '0'])[1].replace(/,/g, '')) > than",
+        "than => Number((document.getElementById('bar').textContent.match(/([\\d,]+) steps/) ?? "
+        "['', '0'])[1].replace(/,/g, '')) > than",
         arg=than,
     )
     return rows(page)
@@ -87,10 +99,22 @@ def test_the_page_follows_a_training_to_its_end(tmp_path: Path, browse: Browse) 
     pytest.importorskip("torch")
     script, stop, run = tmp_path / "train.py", tmp_path / "stop", tmp_path / "runs" / "it"
     script.write_text(TRAIN, "utf-8")
-    command = [sys.executable, "-m", "seismograd", "run", "--quiet", "-o", str(run), str(script), str(stop)]
+    command = [
+        sys.executable,
+        "-m",
+        "seismograd",
+        "run",
+        "--quiet",
+        "-o",
+        str(run),
+        str(script),
+        str(stop),
+    ]
     with subprocess.Popen(command, env=ENVIRONMENT) as training:
         try:
-            wait_until(lambda: (run / "meta.json").exists() and (run / "steps.bin").stat().st_size > 0)
+            wait_until(
+                lambda: (run / "meta.json").exists() and (run / "steps.bin").stat().st_size > 0
+            )
             with serving(run) as (address, _):
                 page = browse(address)
                 seen = wait_for_more(page, 0)
@@ -98,7 +122,9 @@ def test_the_page_follows_a_training_to_its_end(tmp_path: Path, browse: Browse) 
                 assert "token" not in page.page.url
                 seen = wait_for_more(page, seen)
                 stop.touch()
-                page.page.wait_for_function("() => document.getElementById('state').textContent.includes('ended')")
+                page.page.wait_for_function(
+                    "() => document.getElementById('state').textContent.includes('ended')"
+                )
                 assert training.wait(30) == 0
                 page.wait_said("step")
                 page.close()
@@ -106,7 +132,9 @@ def test_the_page_follows_a_training_to_its_end(tmp_path: Path, browse: Browse) 
             training.kill()
 
 
-def test_the_page_survives_the_death_of_a_run_and_of_its_server(tmp_path: Path, chromium: Any) -> None:
+def test_the_page_survives_the_death_of_a_run_and_of_its_server(
+    tmp_path: Path, chromium: Any
+) -> None:
     run = tmp_path / "run"
     with python_at_work(RECORD, run) as recording:
         assert recording.stdout is not None
@@ -119,18 +147,26 @@ def test_the_page_survives_the_death_of_a_run_and_of_its_server(tmp_path: Path, 
             long_ago = time.time() - 600
             for file in run.rglob("*"):
                 os.utime(file, (long_ago, long_ago))
-            page.page.wait_for_function("() => document.getElementById('state').textContent.includes('killed')")
+            page.page.wait_for_function(
+                "() => document.getElementById('state').textContent.includes('killed')"
+            )
             before = rows(page)
         page.page.wait_for_selector("#trouble:not([hidden])")
         assert rows(page) == before
         with serving(run, port) as (address, _):
-            page.page.wait_for_function("() => document.getElementById('trouble').textContent.includes('started anew')")
+            page.page.wait_for_function(
+                "() => document.getElementById('trouble').textContent.includes('started anew')"
+            )
             other = page.page.context.new_page()
             other.goto(address)
             page.page.wait_for_selector("#trouble[hidden]", state="attached")
             page.press("Home")
             page.wait_said("step 0")
-        assert [problem for problem in page.problems if not problem.startswith("console: Failed to load resource")] == []
+        assert [
+            problem
+            for problem in page.problems
+            if not problem.startswith("console: Failed to load resource")
+        ] == []
         page.close()
 
 
@@ -154,11 +190,19 @@ def test_a_spike_and_a_nan_of_one_step_in_a_million_are_seen_at_every_zoom(
 ) -> None:
     page = browse(f"{served}&run=1&step={step}")
     for _ in range(18):
-        page.page.wait_for_function("() => document.querySelector('#heat canvas').dataset.shows === document.body.dataset.window")
+        page.page.wait_for_function(
+            "() => document.querySelector('#heat canvas').dataset.shows === "
+            "document.body.dataset.window"
+        )
         assert page.pixels("heat", colour) > 0
         page.press("]")
     page.wait_said(f"step {step}")
-    assert page.page.evaluate("() => document.body.dataset.window.split('-').reduce((low, high) => high - low)") < 50
+    assert (
+        page.page.evaluate(
+            "() => document.body.dataset.window.split('-').reduce((low, high) => high - low)"
+        )
+        < 50
+    )
 
 
 def test_the_list_of_runs_leads_to_each_and_to_a_comparison(served: str, browse: Browse) -> None:
@@ -170,7 +214,9 @@ def test_the_list_of_runs_leads_to_each_and_to_a_comparison(served: str, browse:
     names.select_option(label="b")
     page.page.locator("#runs select").last.select_option(label="c")
     page.page.locator("#runs button", has_text="compare").click()
-    page.page.wait_for_function("() => document.getElementById('bar').textContent.includes('against c')")
+    page.page.wait_for_function(
+        "() => document.getElementById('bar').textContent.includes('against c')"
+    )
     page.ready()
     page.wait_pixels("heat")
     assert "divided" in str(page.page.text_content("#heat header"))

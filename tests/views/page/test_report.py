@@ -1,4 +1,6 @@
-"""The report as a page: it opens from disk, alone, and shows what there is, however little or bad that is."""
+"""The report as a page: it opens from disk, alone, and shows what there is, however little or
+bad that is.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ import numpy as np
 import pytest
 
 from seismograd.record.reader import open_run
-from seismograd.views.report.report_formats import write_report
 from seismograd.views.page_api.run_source import open_source
+from seismograd.views.report.report_formats import write_report
 from tests.synthetic import block, write_run
 from tests.views.page import made
 from tests.views.page.browsing import Browsing
@@ -44,7 +46,24 @@ RUNS: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("name", RUNS)
 def test_every_run_has_a_page_without_an_error(name: str, tmp_path: Path, browse: Browse) -> None:
     page = browse(report(RUNS[name](tmp_path / "run")), width=700)
-    page.press("d", "l", "t", "t", "s", "g", "c", "ArrowLeft", "ArrowUp", "]", "[", "0", "n", "End", "?", "Escape")
+    page.press(
+        "d",
+        "l",
+        "t",
+        "t",
+        "s",
+        "g",
+        "c",
+        "ArrowLeft",
+        "ArrowUp",
+        "]",
+        "[",
+        "0",
+        "n",
+        "End",
+        "?",
+        "Escape",
+    )
     page.ready()
     assert page.page.locator("#verdict").count() == 1
     assert page.page.locator("img, b").count() == 0
@@ -57,7 +76,9 @@ def test_a_nan_is_seen_in_every_panel_and_in_the_table(troubled: Path, browse: B
         for panel in ("heat", "profile", "scalars", "spread", "parameter", "lanes"):
             page.wait_pixels(panel)
     page.press("c")  # each parameter by its own median
-    page.page.wait_for_function("() => document.querySelector('#heat header').textContent.includes('median')")
+    page.page.wait_for_function(
+        "() => document.querySelector('#heat header').textContent.includes('median')"
+    )
     page.wait_pixels("heat")
     assert "nothing of them was measured" in str(page.page.text_content("#profile .slot"))
     page.press("t")
@@ -80,11 +101,15 @@ def test_the_cursor_links_everything(troubled: Path, browse: Browse) -> None:
     page.wait_said("net.5.weight")
     assert "net.5.weight" in str(page.page.text_content("#parameter header"))
     page.press("n")  # the first finding behind this step
-    page.page.wait_for_function("() => !document.getElementById('say').textContent.startsWith('step 0 ')")
+    page.page.wait_for_function(
+        "() => !document.getElementById('say').textContent.startsWith('step 0 ')"
+    )
     page.press("Home")
     page.wait_said("step 0 · ")
     page.page.click("#heat canvas", position={"x": 500, "y": 100})
-    page.page.wait_for_function("() => !document.getElementById('say').textContent.startsWith('step 0 ')")
+    page.page.wait_for_function(
+        "() => !document.getElementById('say').textContent.startsWith('step 0 ')"
+    )
 
 
 def test_parameters_are_filtered_sorted_and_grouped(troubled: Path, browse: Browse) -> None:
@@ -93,13 +118,19 @@ def test_parameters_are_filtered_sorted_and_grouped(troubled: Path, browse: Brow
     page.press("/")
     page.page.keyboard.type("net.[0].* net.3.bias")
     page.press("Escape")
-    page.page.wait_for_function("() => document.getElementById('listed').textContent.startsWith('3 of 12')")
+    page.page.wait_for_function(
+        "() => document.getElementById('listed').textContent.startsWith('3 of 12')"
+    )
     page.page.fill("#filter", "/net\\.[0-4]\\.weight$/")
-    page.page.wait_for_function("() => document.getElementById('listed').textContent.startsWith('5 of 12')")
+    page.page.wait_for_function(
+        "() => document.getElementById('listed').textContent.startsWith('5 of 12')"
+    )
     page.page.fill("#filter", "")
     page.page.select_option("select[data-name=group]", "2")
     page.page.wait_for_function(
-        "() => document.getElementById('heat').querySelector('canvas').getAttribute('aria-label').includes('6 rows')"
+        "() => "
+        "document.getElementById('heat').querySelector('canvas').getAttribute('aria-label').includes('6 "
+        "rows')"
     )
     page.page.select_option("select[data-name=group]", "0")
     page.page.select_option("select[data-name=sort]", "trouble")
@@ -121,16 +152,22 @@ def test_both_languages_are_in_one_file(troubled: Path, browse: Browse) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 2400])
-def test_nothing_sticks_out_of_a_narrow_or_a_wide_window(troubled: Path, browse: Browse, width: int) -> None:
+def test_nothing_sticks_out_of_a_narrow_or_a_wide_window(
+    troubled: Path, browse: Browse, width: int
+) -> None:
     page = browse(troubled, width=width)
     assert page.page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
     page.press("t")
     assert page.page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_a_table_is_copied_as_csv_that_no_spreadsheet_takes_for_a_formula(tmp_path: Path, browse: Browse) -> None:
+def test_a_table_is_copied_as_csv_that_no_spreadsheet_takes_for_a_formula(
+    tmp_path: Path, browse: Browse
+) -> None:
     page = browse(report(made.hostile(tmp_path / "run")))
-    page.page.evaluate("() => { navigator.clipboard.writeText = async (text) => { window.copied = text; }; }")
+    page.page.evaluate(
+        "() => { navigator.clipboard.writeText = async (text) => { window.copied = text; }; }"
+    )
     page.page.select_option("select[data-name=kind]", "all")
     page.page.click("#heat [data-name=table]")
     page.page.click("#heat [data-name=copy]")
@@ -141,10 +178,14 @@ def test_a_table_is_copied_as_csv_that_no_spreadsheet_takes_for_a_formula(tmp_pa
     assert any("nan" in line for line in lines)
 
 
-def test_a_thousand_parameters_are_drawn_and_print_without_the_controls(tmp_path: Path, browse: Browse) -> None:
+def test_a_thousand_parameters_are_drawn_and_print_without_the_controls(
+    tmp_path: Path, browse: Browse
+) -> None:
     page = browse(report(made.large(tmp_path / "run", 1000, 60)), width=1400)
     page.page.select_option("select[data-name=kind]", "all")
-    page.page.wait_for_function("() => document.getElementById('listed').textContent.startsWith('1000 of 1000')")
+    page.page.wait_for_function(
+        "() => document.getElementById('listed').textContent.startsWith('1000 of 1000')"
+    )
     assert page.pixels("heat") == 0
     page.page.emulate_media(media="print")
     assert not page.page.is_visible("#filters")

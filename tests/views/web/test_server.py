@@ -16,7 +16,9 @@ from tests.views.page import made
 
 pytest.importorskip("starlette", reason="the extra `view` is not installed")
 pytest.importorskip("sse_starlette", reason="the extra `view` is not installed")
-testclient = pytest.importorskip("starlette.testclient", reason="httpx is not installed", exc_type=(ImportError, RuntimeError))  # type: ignore[call-overload]
+testclient = pytest.importorskip(
+    "starlette.testclient", reason="httpx is not installed", exc_type=(ImportError, RuntimeError)
+)  # type: ignore[call-overload]
 
 from seismograd.views.web.app import QUESTIONS, create_app  # noqa: E402
 from seismograd.views.web.run_cache import RunCache  # noqa: E402
@@ -65,7 +67,10 @@ def test_nothing_is_answered_without_the_token(stranger: Any, path: str) -> None
     assert stranger.get(path).status_code == 403
     for wrong in ("", "a-toke", "a-token2", "ä", "%00"):
         assert stranger.get(f"{path}?token={wrong}").status_code == 403
-        assert stranger.get(path, headers={"cookie": f"seismograd-7878={wrong}".encode()}).status_code == 403
+        assert (
+            stranger.get(path, headers={"cookie": f"seismograd-7878={wrong}".encode()}).status_code
+            == 403
+        )
     assert stranger.get(f"/?token={TOKEN_VALUE}&token={TOKEN_VALUE}").status_code == 403
     if path != "/":  # the token counts in one place only
         assert stranger.get(f"{path}?token={TOKEN_VALUE}").status_code == 403
@@ -92,16 +97,35 @@ def test_another_name_is_refused_even_with_the_cookie(client: Any, host: str) ->
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1:7878", "localhost:7878", "LOCALHOST:9000", "127.0.0.1:5555", "localhost", "[::1]:7878", "localhost.:1"]
+    "host",
+    [
+        "127.0.0.1:7878",
+        "localhost:7878",
+        "LOCALHOST:9000",
+        "127.0.0.1:5555",
+        "localhost",
+        "[::1]:7878",
+        "localhost.:1",
+    ],
 )
 def test_this_machine_is_known_under_its_names_at_any_port(client: Any, host: str) -> None:
-    assert client.get("/runs", headers={"host": host, "cookie": f"seismograd-7878={TOKEN_VALUE}"}).status_code == 200
+    assert (
+        client.get(
+            "/runs", headers={"host": host, "cookie": f"seismograd-7878={TOKEN_VALUE}"}
+        ).status_code
+        == 200
+    )
 
 
 def test_who_listens_widely_is_known_by_address_and_by_the_names_given(runs: Path) -> None:
     app = create_app(RunCache(runs), TOKEN_VALUE, "0.0.0.0", ("node7",), 7878)
-    client = testclient.TestClient(app, base_url=HOME, follow_redirects=False, cookies={"seismograd-7878": TOKEN_VALUE})
-    statuses = {host: client.get("/runs", headers={"host": host}).status_code for host in ("192.168.0.7:80", "node7:80", "evil.example")}
+    client = testclient.TestClient(
+        app, base_url=HOME, follow_redirects=False, cookies={"seismograd-7878": TOKEN_VALUE}
+    )
+    statuses = {
+        host: client.get("/runs", headers={"host": host}).status_code
+        for host in ("192.168.0.7:80", "node7:80", "evil.example")
+    }
     assert statuses == {"192.168.0.7:80": 200, "node7:80": 200, "evil.example": 421}
 
 
@@ -114,23 +138,47 @@ def test_only_get_is_answered(client: Any, method: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/run/99/meta", "/run/-1/meta", "/run/a/meta", "/run/0x0/meta", "/run/0/", "/run/0/nothing", "/run/0/meta/", "/run/0", "/runs/",
-        "/run/0/%2e%2e/1/meta/", "/..%2f..%2fetc/passwd", "/run/..%2f..%2fetc%2fpasswd/meta", "/static/page.js", "/page.css", "/meta.json",
-        "/run//0/meta", "/favicon.ico", "/docs", "/openapi.json", "/run/99999999999999999999/meta", "/run/0/meta%00",
+        "/run/99/meta",
+        "/run/-1/meta",
+        "/run/a/meta",
+        "/run/0x0/meta",
+        "/run/0/",
+        "/run/0/nothing",
+        "/run/0/meta/",
+        "/run/0",
+        "/runs/",
+        "/run/0/%2e%2e/1/meta/",
+        "/..%2f..%2fetc/passwd",
+        "/run/..%2f..%2fetc%2fpasswd/meta",
+        "/static/page.js",
+        "/page.css",
+        "/meta.json",
+        "/run//0/meta",
+        "/favicon.ico",
+        "/docs",
+        "/openapi.json",
+        "/run/99999999999999999999/meta",
+        "/run/0/meta%00",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_route_is_not_found(client: Any, path: str) -> None:
     assert client.get(path).status_code == 404
 
 
-@pytest.mark.parametrize("query", ["start=x", "row=1e9", "column=", "start=1.5", "which=__class__", "statistic=../../x"])
+@pytest.mark.parametrize(
+    "query", ["start=x", "row=1e9", "column=", "start=1.5", "which=__class__", "statistic=../../x"]
+)
 def test_a_bad_number_is_a_bad_question(client: Any, query: str) -> None:
     assert client.get(f"/run/0/heat?{query}").status_code == 400
 
 
 @pytest.mark.parametrize("path", [*EVERYWHERE[:2], "/run/0/meta", "/nowhere", "/run/9/meta"])
 def test_every_answer_carries_the_policy(client: Any, path: str) -> None:
-    for answer in (client.get(path), client.get(path, headers={"host": "evil.example"}), client.post(path)):
+    for answer in (
+        client.get(path),
+        client.get(path, headers={"host": "evil.example"}),
+        client.post(path),
+    ):
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
@@ -142,7 +190,11 @@ def test_every_answer_carries_the_policy(client: Any, path: str) -> None:
 
 
 def test_nothing_tells_where_the_runs_lie(client: Any) -> None:
-    for path in ("/", "/runs", *(f"/run/{index}/{question}" for index in (0, 1, 9) for question in QUESTIONS)):
+    for path in (
+        "/",
+        "/runs",
+        *(f"/run/{index}/{question}" for index in (0, 1, 9) for question in QUESTIONS),
+    ):
         assert b"very_secret_place" not in client.get(path).content
 
 
@@ -151,8 +203,14 @@ def test_the_answers_are_those_of_the_record(client: Any) -> None:
     assert listed["only"] is None
     by_name = {each["name"]: each for each in listed["runs"]}
     assert set(by_name) == {"a", "b"}
-    assert (by_name["a"]["state"], by_name["a"]["rows"], by_name["b"]["state"]) == ("ended", 100, "live")
-    header, arrays = unpack(client.get(f"/run/{by_name['a']['index']}/heat?start=0&stop=100&width=100").content)
+    assert (by_name["a"]["state"], by_name["a"]["rows"], by_name["b"]["state"]) == (
+        "ended",
+        100,
+        "live",
+    )
+    header, arrays = unpack(
+        client.get(f"/run/{by_name['a']['index']}/heat?start=0&stop=100&width=100").content
+    )
     assert arrays["codes"].shape == (12, 100)
     assert header["statistic"] == "grad_norm"
 
@@ -208,7 +266,8 @@ def test_small_answers_are_not_held_back_by_the_network() -> None:
     from seismograd.views.web.server import listen
 
     with listen("127.0.0.1", 0) as listener:
-        assert listener.proto == socket.IPPROTO_TCP  # asyncio sets TCP_NODELAY on what such a socket accepts, and on no other
+        # asyncio sets TCP_NODELAY on what such a socket accepts, and on no other
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 @pytest.mark.parametrize(
@@ -222,7 +281,11 @@ def test_small_answers_are_not_held_back_by_the_network() -> None:
     ],
 )
 def test_what_cannot_be_served_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
 ) -> None:
     from seismograd.cli import main
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
 from seismograd.capture.graph.loss_reduction import NLL
+from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
+from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.schema import FactKind
@@ -93,7 +93,9 @@ MODULES = {"softmax": ("Softmax",), "sigmoid": ("Sigmoid",)}  # that do what an 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`loss` was given something made by `input`; `rows` and `columns` are of the shape that tells."""
+    """`loss` was given something made by `input`; `rows` and `columns` are of the shape that
+    tells.
+    """
 
     loss: str
     input: str
@@ -102,7 +104,9 @@ class Fault:
 
 
 class LossInputs:
-    """Looks at the first losses of each line, and ever more rarely at later ones; tells what is wrong with them, each once."""
+    """Looks at the first losses of each line, and ever more rarely at later ones; tells what is
+    wrong with them, each once.
+    """
 
     def __init__(self, facts: Facts, parameter_table: ParameterTable) -> None:
         self._facts, self._parameter_table = facts, parameter_table
@@ -131,9 +135,11 @@ class LossInputs:
 
 
 def faults_of(tops: list[Any]) -> list[Fault]:
-    """What is wrong with the inputs of the loss functions whose results these losses are put together from.
+    """What is wrong with the inputs of the loss functions whose results these losses are put
+    together from.
 
-    Reads the graph, and of what it keeps only what is at hand. Nothing of the model in front of the loss functions is looked at.
+    Reads the graph, and of what it keeps only what is at hand. Nothing of the model in front of the
+    loss functions is looked at.
     """
     stack = [top for top in tops if top is not None]
     seen: set[Any] = set(stack)
@@ -200,12 +206,18 @@ def _nll(node: Any) -> Iterator[Fault]:
             moved = _moved_classes(below)
             if moved is not None:
                 yield Fault("cross_entropy", "view", *moved)
-    elif given is not None and (name in OF_A_LAYER or bool((given[:MAX_ROWS] > 1e-3).any())) and _is_off(given):
+    elif (
+        given is not None
+        and (name in OF_A_LAYER or bool((given[:MAX_ROWS] > 1e-3).any()))
+        and _is_off(given)
+    ):
         yield Fault("nll", "logits", *_two(shape))
 
 
 def _is_off(given: torch.Tensor) -> bool:
-    """Whether the probabilities of a row do not add up to one, where these are to be their logarithms  # (N, C, …) or (C,)."""
+    """Whether the probabilities of a row do not add up to one, where these are to be their
+    logarithms  # (N, C, …) or (C,).
+    """
     with torch.no_grad():
         rows = given.detach().unsqueeze(0) if given.dim() == 1 else given[:MAX_ROWS]
         total = torch.logsumexp(rows.float(), 1)
@@ -214,12 +226,22 @@ def _is_off(given: torch.Tensor) -> bool:
 
 
 def _moved_classes(node: Any) -> tuple[int, int] | None:
-    """The sizes of the dimension with the classes, as it is and as it was, where a view has put it there and has not moved its numbers."""
+    """The sizes of the dimension with the classes, as it is and as it was, where a view has put
+    it there and has not moved its numbers.
+    """
     below = source(node)
     while below is not None and below.name() in PASSING:
         if below.name() in RESHAPING:
-            before, after = _sizes(getattr(below, "_saved_self_sym_sizes", ())), _sizes(shape_of(below))
-            if len(before) >= 2 and len(before) == len(after) and sorted(before) == sorted(after) and before[1] != after[1]:
+            before, after = (
+                _sizes(getattr(below, "_saved_self_sym_sizes", ())),
+                _sizes(shape_of(below)),
+            )
+            if (
+                len(before) >= 2
+                and len(before) == len(after)
+                and sorted(before) == sorted(after)
+                and before[1] != after[1]
+            ):
                 return after[1], before[1]
         below = source(below)
     return None
@@ -230,7 +252,9 @@ def _sizes(shape: Any) -> tuple[int, ...]:
 
 
 def _kl_div(node: Any, name: str) -> Iterator[Fault]:
-    """`target.xlogy(target) - target * input`, or `target.exp() * (target - input)` with `log_target`; `input` are to be logarithms."""
+    """`target.xlogy(target) - target * input`, or `target.exp() * (target - input)` with
+    `log_target`; `input` are to be logarithms.
+    """
     if source(node) is not None:
         return
     if name == "SubBackward0":
@@ -253,14 +277,19 @@ def _kl_div(node: Any, name: str) -> Iterator[Fault]:
 
 
 def _is_soft(weights: torch.Tensor) -> bool:
-    """Whether these are probabilities of several classes, and not those of a single one each, in any dimension."""
+    """Whether these are probabilities of several classes, and not those of a single one each, in
+    any dimension.
+    """
     if not weights.is_floating_point() or weights.dim() == 0:
         return False
     with torch.no_grad():
         plain = weights[:MAX_ROWS].float()
         if bool((plain < 0).any()) or bool(((plain == 0) | (plain == 1)).all()):
             return False
-        return any(size > 1 and bool((plain.sum(dim) - 1).abs().max() < 0.02) for dim, size in enumerate(plain.shape))
+        return any(
+            size > 1 and bool((plain.sum(dim) - 1).abs().max() < 0.02)
+            for dim, size in enumerate(plain.shape)
+        )
 
 
 def _broadcast(node: Any, name: str) -> Iterator[Fault]:
@@ -288,10 +317,19 @@ def _broadcast(node: Any, name: str) -> Iterator[Fault]:
 
 
 def _is_crossed(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether each of two square matrices is a single row or column, expanded, and they are not alike."""
-    if one.dim() != 2 or one.shape != other.shape or one.shape[0] != one.shape[1] or one.shape[0] < 2:
+    """Whether each of two square matrices is a single row or column, expanded, and they are not
+    alike.
+    """
+    if (
+        one.dim() != 2
+        or one.shape != other.shape
+        or one.shape[0] != one.shape[1]
+        or one.shape[0] < 2
+    ):
         return False
-    expanded = [[dim for dim, stride in enumerate(each.stride()) if stride == 0] for each in (one, other)]
+    expanded = [
+        [dim for dim, stride in enumerate(each.stride()) if stride == 0] for each in (one, other)
+    ]
     return sorted(expanded) == [[0], [1]]
 
 

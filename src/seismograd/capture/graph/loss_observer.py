@@ -1,4 +1,6 @@
-"""What the graph of a loss shows before its backward: over how much it is a mean, whether its forward pass is a new one, its origin."""
+"""What the graph of a loss shows before its backward: over how much it is a mean, whether its
+forward pass is a new one, its origin.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from seismograd.capture.graph.traversal import last_number
-from seismograd.capture.loop.iteration import CapturedEvent
-from seismograd.capture.loop.thread_state import ThreadState
-from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.graph.loss_reduction import reduction_of
 from seismograd.capture.graph.nonfinite_origin import origin_of
 from seismograd.capture.graph.shared_forward import SharedForward
+from seismograd.capture.graph.traversal import last_number
+from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.iteration import CapturedEvent
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.schema import SAMPLE_EVERY, EventFlag
 
 MAX_ORIGINS = 4  # losses that are not finite whose origin is looked for
@@ -21,7 +23,9 @@ FIRST = 32  # backwards whose loss is looked at in any case
 
 
 class LossObserver:
-    """Looks at every loss of loops with several backwards a step, and elsewhere at the first ones and then at every tenth."""
+    """Looks at every loss of loops with several backwards a step, and elsewhere at the first
+    ones and then at every tenth.
+    """
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -29,13 +33,27 @@ class LossObserver:
         self._num = 0
         self._num_origins = 0
 
-    def look(self, thread_state: ThreadState, captured: CapturedEvent, listed: tuple[Any, ...], tops: list[Any], windows: Sequence[OptimizerWindow], extras: bool) -> None:
+    def look(
+        self,
+        thread_state: ThreadState,
+        captured: CapturedEvent,
+        listed: tuple[Any, ...],
+        tops: list[Any],
+        windows: Sequence[OptimizerWindow],
+        extras: bool,
+    ) -> None:
         """Add to what was heard of a backward. `windows` are those that it may concern."""
         self._num += 1
-        if extras and len(listed) == 1 and (self._num <= FIRST or self._num % SAMPLE_EVERY == 0 or _has_several(windows)):
+        if (
+            extras
+            and len(listed) == 1
+            and (self._num <= FIRST or self._num % SAMPLE_EVERY == 0 or _has_several(windows))
+        ):
             captured.reduction = reduction_of(listed[0])
             if captured.reduction is not None:
-                self._log.wait_for([*captured.reduction.count.pending(), *captured.reduction.weight.pending()])
+                self._log.wait_for(
+                    [*captured.reduction.count.pending(), *captured.reduction.weight.pending()]
+                )
         before = -1
         for window in windows:
             captured.flags |= window.flags_within()
@@ -45,7 +63,12 @@ class LossObserver:
             captured.flags |= EventFlag.SHARED
         thread_state.last_operation = last_number(tops)
         known = captured.value.known and captured.value.tensor is None
-        if known and not math.isfinite(captured.value.value) and self._num_origins < MAX_ORIGINS and tops[0] is not None:
+        if (
+            known
+            and not math.isfinite(captured.value.value)
+            and self._num_origins < MAX_ORIGINS
+            and tops[0] is not None
+        ):
             self._num_origins += 1
             captured.detail = int(origin_of(tops[0]))
 

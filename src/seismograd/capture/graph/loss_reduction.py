@@ -1,4 +1,6 @@
-"""What the autograd graph shows of a loss: over how many samples or tokens it is a mean or a sum, and what each of them counts in it."""
+"""What the autograd graph shows of a loss: over how many samples or tokens it is a mean or a
+sum, and what each of them counts in it.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from typing import Any
 import torch
 
 from seismograd.capture.graph.traversal import saved, source
-from seismograd.tensors.device_scalars import Product, Scalar
 from seismograd.schema import EventFlag
+from seismograd.tensors.device_scalars import Product, Scalar
 
 MAX_OPERATIONS = 48  # looked at behind a loss
 
@@ -52,7 +54,9 @@ NLL = frozenset({"NllLossBackward0", "NllLoss2DBackward0"})
 
 @dataclass(frozen=True, slots=True)
 class LossReduction:
-    """`count` scalars, each of which counts `weight` in the loss: 1/count in a plain mean, 1 in a sum. Both may still be on a device."""
+    """`count` scalars, each of which counts `weight` in the loss: 1/count in a plain mean, 1 in
+    a sum. Both may still be on a device.
+    """
 
     count: Product = field(default_factory=Product)
     weight: Product = field(default_factory=Product)
@@ -65,12 +69,13 @@ NOT_SHOWN = LossReduction(_NOT_KNOWN, _NOT_KNOWN, shown=False)
 
 
 def reduction_of(loss: object) -> LossReduction | None:
-    """How a loss was put together, read from the last operations of its graph; `None` when they do not show it.
+    """How a loss was put together, read from the last operations of its graph; `None` when they do
+    not show it.
 
     Where they show only that it was multiplied or divided by a number, as when all before that was
-    compiled, count and weight are NaN. Nothing is computed that the script has not, but for counting
-    a mask or the targets that count; saved tensors that are not at hand (checkpointing, offloading)
-    are left alone.
+    compiled, count and weight are NaN. Nothing is computed that the script has not, but for
+    counting a mask or the targets that count; saved tensors that are not at hand (checkpointing,
+    offloading) are left alone.
     """
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or loss.grad_fn is None:
         return None
@@ -100,9 +105,14 @@ def _reduction(top: Any, budget: int) -> LossReduction:
             node = source(node, position)
         elif name in ("AddBackward0", "SubBackward0"):
             first = source(node)
-            if first is not None and first.name() == "MulBackward1":  # label smoothing: the main term of one and the same loss
+            # label smoothing: the main term of one and the same loss
+            if first is not None and first.name() == "MulBackward1":
                 first = source(first)
-            terms = [_reduction(each, budget // 2) for each in (first, source(node, 1)) if each is not None]
+            terms = [
+                _reduction(each, budget // 2)
+                for each in (first, source(node, 1))
+                if each is not None
+            ]
             main = next((term for term in terms if term.shown), terms[0] if terms else NOT_SHOWN)
             return _rescaled(main, factors, rescaled)
         else:
@@ -113,11 +123,17 @@ def _reduction(top: Any, budget: int) -> LossReduction:
 def _rescaled(main: LossReduction, factors: Product, rescaled: EventFlag) -> LossReduction:
     """The main term of a loss, multiplied by what comes after it."""
     flags = main.flags | rescaled
-    return replace(main, weight=main.weight * factors, flags=flags) if main.shown else replace(NOT_SHOWN, flags=flags)
+    return (
+        replace(main, weight=main.weight * factors, flags=flags)
+        if main.shown
+        else replace(NOT_SHOWN, flags=flags)
+    )
 
 
 def _constant(node: Any, name: str) -> tuple[int, torch.Tensor | None]:
-    """Which operand leads on, and the other one, when that is a single number without a gradient of its own."""
+    """Which operand leads on, and the other one, when that is a single number without a gradient
+    of its own.
+    """
     sources = node.next_functions
     if sources[0][0] is not None and (len(sources) < 2 or sources[1][0] is None):
         other = saved(node, "other")
@@ -135,7 +151,11 @@ def _shape_of_source(node: Any) -> tuple[int, ...] | None:
         leaf = None if source is None else source.variable
         return None if leaf is None else tuple(leaf.shape)
     metadata = getattr(source, "_input_metadata", None)
-    return None if metadata is None or position >= len(metadata) else tuple(int(size) for size in metadata[position].shape)
+    return (
+        None
+        if metadata is None or position >= len(metadata)
+        else tuple(int(size) for size in metadata[position].shape)
+    )
 
 
 def _reduced(node: Any, name: str, divisors: list[Any]) -> LossReduction:
@@ -164,15 +184,20 @@ def _reduced(node: Any, name: str, divisors: list[Any]) -> LossReduction:
 def _summed(counted: Product, shape: tuple[int, ...], divisors: list[Any]) -> LossReduction:
     """A sum; divided by the number of samples it is their mean, so that they are what counts."""
     samples = float(shape[0]) if shape else 1.0
-    numbers = [float(each) for each in divisors if each.device.type == "cpu" and not each.is_complex()]
-    by_count = not counted.pending() and counted.read() in numbers  # a mean by hand: what else divides is something else
+    numbers = [
+        float(each) for each in divisors if each.device.type == "cpu" and not each.is_complex()
+    ]
+    # a mean by hand: what else divides is something else
+    by_count = not counted.pending() and counted.read() in numbers
     if samples in numbers and not by_count and len(shape) > 1:
         return LossReduction(Product().times(samples), Product())
     return LossReduction(counted, Product(), EventFlag.NONE if divisors else EventFlag.SUMMED)
 
 
 def _counted_targets(node: Any) -> Product | None:
-    """How many targets are not `ignore_index`. For a mean torch has counted them (by their class weights, if there are any)."""
+    """How many targets are not `ignore_index`. For a mean torch has counted them (by their class
+    weights, if there are any).
+    """
     if node._saved_reduction == MEAN:
         total = saved(node, "total_weight")
         return None if total is None else Product().times(total)
@@ -185,7 +210,9 @@ def _counted_targets(node: Any) -> Product | None:
 
 
 def _masked(node: Any, shape: tuple[int, ...]) -> Product | None:
-    """How many scalars a mask lets through, where what is summed was multiplied by one or comes from a loss that ignores some."""
+    """How many scalars a mask lets through, where what is summed was multiplied by one or comes
+    from a loss that ignores some.
+    """
     for _ in range(4):
         if node is None:
             return None
@@ -193,7 +220,11 @@ def _masked(node: Any, shape: tuple[int, ...]) -> Product | None:
         if name == "MulBackward0":
             for operand in ("other", "self"):
                 mask = saved(node, operand)
-                if mask is not None and source(node, 1 if operand == "other" else 0) is None and mask.numel() > 1:
+                if (
+                    mask is not None
+                    and source(node, 1 if operand == "other" else 0) is None
+                    and mask.numel() > 1
+                ):
                     times = prod(shape) // max(mask.numel(), 1)  # it may have been broadcast
                     return Product().times(torch.count_nonzero(mask)).times(float(max(times, 1)))
             return None

@@ -1,4 +1,6 @@
-"""What a loss holds that has no graph: a number that is added and changes nothing. Its value is what the terms with a graph leave over."""
+"""What a loss holds that has no graph: a number that is added and changes nothing. Its value is
+what the terms with a graph leave over.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
+from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.look_schedule import is_looked_at
-from seismograd.tensors.device_scalars import Scalar
 from seismograd.schema import FactKind
+from seismograd.tensors.device_scalars import Scalar
 
 MAX_TERMS = 64
 MAX_SCALARS = 1 << 22  # that the terms of one loss are computed from again
@@ -31,8 +33,14 @@ KEEPS_ITS_RESULT = frozenset(
         "TanhBackward0",
     }
 )
-OF_ITSELF: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"AbsBackward0": torch.abs, "LogBackward0": torch.log}
-OF_TWO: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"MulBackward0": torch.mul, "DivBackward0": torch.div}
+OF_ITSELF: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "AbsBackward0": torch.abs,
+    "LogBackward0": torch.log,
+}
+OF_TWO: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "MulBackward0": torch.mul,
+    "DivBackward0": torch.div,
+}
 ADDING = frozenset({"AddBackward0", "SubBackward0"})
 
 
@@ -41,7 +49,9 @@ class NotKnownError(Exception):
 
 
 class LossTerms:
-    """Looks at the first losses of each line, and ever more rarely at later ones; tells the value of what has no graph."""
+    """Looks at the first losses of each line, and ever more rarely at later ones; tells the
+    value of what has no graph.
+    """
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
@@ -50,16 +60,27 @@ class LossTerms:
     def look(self, site: int, loss: object, scale: Scalar | None) -> None:
         """A backward of this loss, which was multiplied by `scale`, begins at this site."""
         self._num[site] += 1
-        if not is_looked_at(self._num[site]) or not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        if (
+            not is_looked_at(self._num[site])
+            or not isinstance(loss, torch.Tensor)
+            or loss.numel() != 1
+        ):
             return
         constant = constant_term(loss)
         if constant is not None:
             factor = 1.0 if scale is None else scale.read()
-            self._facts.tell(FactKind.CONSTANT_TERM, site=site, constant=constant / factor, loss=float(loss.detach()) / factor)
+            self._facts.tell(
+                FactKind.CONSTANT_TERM,
+                site=site,
+                constant=constant / factor,
+                loss=float(loss.detach()) / factor,
+            )
 
 
 def constant_term(loss: torch.Tensor) -> float | None:
-    """The sum of what was added to a loss without a graph; `None` where there is nothing, or where the rest cannot be computed again."""
+    """The sum of what was added to a loss without a graph; `None` where there is nothing, or
+    where the rest cannot be computed again.
+    """
     if loss.grad_fn is None or not _has_constant(loss.grad_fn):
         return None
     terms = _Terms()
@@ -80,14 +101,20 @@ def _has_constant(top: Any) -> bool:
         name = node.name()
         if name in ADDING and (source(node) is None or source(node, 1) is None):
             return True
-        if name in ADDING or name in ("MulBackward0", "DivBackward0", "NegBackward0") or name in SAME_VALUES:
+        if (
+            name in ADDING
+            or name in ("MulBackward0", "DivBackward0", "NegBackward0")
+            or name in SAME_VALUES
+        ):
             stack.extend(below for below, _ in node.next_functions)
     return False
 
 
 @dataclass(slots=True)
 class _Terms:
-    """Computes terms with a graph again, within a number of terms and of scalars; those without count nothing."""
+    """Computes terms with a graph again, within a number of terms and of scalars; those without
+    count nothing.
+    """
 
     num: int = 0
     num_scalars: int = 0
@@ -102,7 +129,9 @@ class _Terms:
             if name in ADDING:
                 alpha = float(node._saved_alpha) * (1 if name == "AddBackward0" else -1)
                 one, other = source(node), source(node, 1)
-                return (0.0 if one is None else self.value(one)) + (0.0 if other is None else alpha * self.value(other))
+                return (0.0 if one is None else self.value(one)) + (
+                    0.0 if other is None else alpha * self.value(other)
+                )
             if name == "NegBackward0":
                 return -self.value(source(node))
             if name in SAME_VALUES:
@@ -155,7 +184,11 @@ class _Terms:
         given = saved(node, "self") if name.endswith("Backward0") else None
         if given is None or not hasattr(node, "_saved_reduction"):
             return None
-        one, target, how = self._kept(node, "self"), self._kept(node, "target"), REDUCTIONS[int(node._saved_reduction)]
+        one, target, how = (
+            self._kept(node, "self"),
+            self._kept(node, "target"),
+            REDUCTIONS[int(node._saved_reduction)],
+        )
         weight = saved(node, "weight")
         match name:
             case "NllLossBackward0" | "NllLoss2DBackward0":
@@ -172,7 +205,9 @@ class _Terms:
                 return F.binary_cross_entropy(one, target, weight, reduction=how)
             case "BinaryCrossEntropyWithLogitsBackward0":
                 pos_weight = saved(node, "pos_weight")
-                return F.binary_cross_entropy_with_logits(one, target, weight, reduction=how, pos_weight=pos_weight)
+                return F.binary_cross_entropy_with_logits(
+                    one, target, weight, reduction=how, pos_weight=pos_weight
+                )
             case _:
                 return None
 

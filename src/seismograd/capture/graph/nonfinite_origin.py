@@ -1,4 +1,6 @@
-"""Where a loss that is not finite came from: the first operation of the forward pass that was given, or made, something non-finite."""
+"""Where a loss that is not finite came from: the first operation of the forward pass that was
+given, or made, something non-finite.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,18 @@ MASKS = ("attn_mask", "attn_bias")  # -inf is what hides a position
 
 
 def origin_of(top: Any) -> Origin:
-    """Look at what the operations of a graph have kept for their backward pass, in the order of the forward pass.
+    """Look at what the operations of a graph have kept for their backward pass, in the order of the
+    forward pass.
 
-    Reads memory, and only where it is at hand: what was packed away (checkpointing, offloading) stays so.
+    Reads memory, and only where it is at hand: what was packed away (checkpointing, offloading)
+    stays so.
     """
     nodes, leaves = _below(top)
     if any(not _finite(leaf) for leaf in leaves):
         return Origin.WEIGHT
     for node in sorted(nodes, key=lambda node: node._sequence_nr()):
-        masked = node.name() == "LogSoftmaxBackward0"  # the logarithm of what a mask has made impossible is -inf
+        # the logarithm of what a mask has made impossible is -inf
+        masked = node.name() == "LogSoftmaxBackward0"
         for name, tensor in _kept(node):
             if name in MASKS or _finite(tensor, masked):
                 continue

@@ -1,4 +1,6 @@
-"""Whether a loss is another one of the same forward pass: then several backwards are several losses, not several micro-batches."""
+"""Whether a loss is another one of the same forward pass: then several backwards are several
+losses, not several micro-batches.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,18 @@ LOOKS = 4  # backwards of a line that are looked at whole before only every tent
 
 
 class SharedForward:
-    """Remembers the answer for each line of the script, since it takes a walk through the whole graph to find."""
+    """Remembers the answer for each line of the script, since it takes a walk through the whole
+    graph to find.
+    """
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
         self._shared: dict[int, bool] = {}
 
     def shared(self, site: int, tops: list[Any], last_operation: int) -> bool:
-        """Whether the graph below these nodes has operations of a graph whose last operation has this number."""
+        """Whether the graph below these nodes has operations of a graph whose last operation has
+        this number.
+        """
         count = self._counts[site] = self._counts.get(site, 0) + 1
         if count <= LOOKS or count % SAMPLE_EVERY == 0:
             self._shared[site] = shares_operations(tops, last_operation)

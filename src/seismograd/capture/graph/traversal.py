@@ -1,4 +1,6 @@
-"""What the autograd graph of a loss shows of the forward pass: the order in which parameters were used, and what was done with them."""
+"""What the autograd graph of a loss shows of the forward pass: the order in which parameters
+were used, and what was done with them.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,15 @@ ACTIVATIONS = {
     "LogSoftmaxBackward0": "log_softmax",
     "LogSigmoidBackward0": "log_sigmoid",
 }
-LOOK_UPS = frozenset({"EmbeddingBackward0", "EmbeddingBagBackward0", "GatherBackward0", "IndexBackward0", "IndexSelectBackward0"})
+LOOK_UPS = frozenset(
+    {
+        "EmbeddingBackward0",
+        "EmbeddingBagBackward0",
+        "GatherBackward0",
+        "IndexBackward0",
+        "IndexSelectBackward0",
+    }
+)
 SAME_VALUES = frozenset(
     {
         "CloneBackward0",
@@ -62,9 +72,11 @@ ON_THE_WAY = SAME_VALUES | {  # between an operation and its activation
 
 @dataclass(frozen=True, slots=True)
 class GraphLeaf:
-    """A leaf tensor of a graph; what its operation's output goes through next, and the dtype of that operation where it is another.
+    """A leaf tensor of a graph; what its operation's output goes through next, and the dtype of
+    that operation where it is another.
 
-    `beside`: the ids of the weights that lie on another path, side by side with it (`side_by_side`).
+    `beside`: the ids of the weights that lie on another path, side by side with it
+    (`side_by_side`).
     """
 
     tensor: torch.Tensor
@@ -74,11 +86,13 @@ class GraphLeaf:
 
 
 def leaves_in_order(tops: list[Any]) -> list[GraphLeaf]:
-    """Every leaf tensor that the graph below these nodes reaches, in the order of first use in the forward pass.
+    """Every leaf tensor that the graph below these nodes reaches, in the order of first use in the
+    forward pass.
 
-    Autograd numbers its nodes in the order in which the forward pass makes them (`Node._sequence_nr`), so the smallest number among the
-    nodes that read a leaf is when it was first used; inputs of the same node keep their order. Empty for a graph of more than
-    `MAX_NODES` nodes.
+    Autograd numbers its nodes in the order in which the forward pass makes them
+    (`Node._sequence_nr`), so the smallest number among the nodes that read a leaf is when it was
+    first used; inputs of the same node keep their order. Empty for a graph of more than `MAX_NODES`
+    nodes.
     """
     found: dict[int, tuple[tuple[int, int], torch.Tensor, Any]] = {}
     stack: list[Any] = [top for top in tops if top is not None]
@@ -102,23 +116,32 @@ def leaves_in_order(tops: list[Any]) -> list[GraphLeaf]:
                 if len(seen) > MAX_NODES:
                     return []
     beside = side_by_side(seen)
-    return [_leaf(leaf, node, read_by, beside) for _, leaf, node in sorted(found.values(), key=lambda entry: entry[0])]
+    return [
+        _leaf(leaf, node, read_by, beside)
+        for _, leaf, node in sorted(found.values(), key=lambda entry: entry[0])
+    ]
 
 
 def side_by_side(nodes: Iterable[Any]) -> dict[int, frozenset[int]]:
-    """Of the weights of at least two dimensions in this graph, by their ids: which lie on another path, that of another network.
+    """Of the weights of at least two dimensions in this graph, by their ids: which lie on another
+    path, that of another network.
 
-    Two paths are told apart where they meet: an operation, of the loss at the latest, one input of which
-    comes from two weights or more that are not behind the other, and the other way round. A single weight
-    is no path: query and key lie side by side as well. Nor are weights that only meet each other before
-    they are used, as direction and length do in a normalised one: no data has come in between.
+    Two paths are told apart where they meet: an operation, of the loss at the latest, one input of
+    which comes from two weights or more that are not behind the other, and the other way round. A
+    single weight is no path: query and key lie side by side as well. Nor are weights that only meet
+    each other before they are used, as direction and length do in a normalised one: no data has
+    come in between.
     """
     weights: dict[int, int] = {}  # the id of each to its bit
     behind: dict[Any, int] = {}
     beside: dict[int, int] = {}  # by bit
     fed: set[Any] = set()  # operations that data has come to: an input that needs no gradient
-    for node in sorted(nodes, key=lambda each: each._sequence_nr()):  # what an operation reads was made before it
-        here, is_fed = 0, node.name() in LOOK_UPS or any(source is None for source, _ in node.next_functions)
+    # what an operation reads was made before it
+    for node in sorted(nodes, key=lambda each: each._sequence_nr()):
+        here, is_fed = (
+            0,
+            node.name() in LOOK_UPS or any(source is None for source, _ in node.next_functions),
+        )
         for source, _ in node.next_functions:
             if source is None:
                 continue
@@ -128,7 +151,8 @@ def side_by_side(nodes: Iterable[Any]) -> dict[int, frozenset[int]]:
             else:
                 one = behind.get(source, 0)
             mine, other = here & ~one, one & ~here
-            if mine & (mine - 1) and other & (other - 1) and source in fed:  # two bits at least in each
+            # two bits at least in each
+            if mine & (mine - 1) and other & (other - 1) and source in fed:
                 for some, rest in ((mine, other), (other, mine)):
                     for bit in _bits(some):
                         beside[bit] = beside.get(bit, 0) | rest
@@ -138,7 +162,9 @@ def side_by_side(nodes: Iterable[Any]) -> dict[int, frozenset[int]]:
         if is_fed:
             fed.add(node)
     ids = list(weights)
-    return {ids[bit]: frozenset(ids[other] for other in _bits(others)) for bit, others in beside.items()}
+    return {
+        ids[bit]: frozenset(ids[other] for other in _bits(others)) for bit, others in beside.items()
+    }
 
 
 def _bits(number: int) -> Iterator[int]:
@@ -149,7 +175,9 @@ def _bits(number: int) -> Iterator[int]:
 
 
 def shares_operations(tops: list[Any], last: int) -> bool:
-    """Whether the graph below these nodes has operations that were made before the one with number `last` was, or with it."""
+    """Whether the graph below these nodes has operations that were made before the one with
+    number `last` was, or with it.
+    """
     stack: list[Any] = [top for top in tops if top is not None]
     seen: set[Any] = set(stack)
     while stack:
@@ -193,20 +221,26 @@ def last_number(tops: list[Any]) -> int:
     return last
 
 
-def _leaf(leaf: torch.Tensor, node: Any, read_by: dict[Any, Any], beside: Mapping[int, frozenset[int]]) -> GraphLeaf:
+def _leaf(
+    leaf: torch.Tensor, node: Any, read_by: dict[Any, Any], beside: Mapping[int, frozenset[int]]
+) -> GraphLeaf:
     activation, compute_dtype = _used(leaf, node, read_by)
     return GraphLeaf(leaf, activation, compute_dtype, beside.get(id(leaf), frozenset()))
 
 
 def _used(leaf: torch.Tensor, node: Any, read_by: dict[Any, Any]) -> tuple[str, str]:
-    """The activation behind the operation that reads a leaf, and the dtype of that operation where it is another."""
+    """The activation behind the operation that reads a leaf, and the dtype of that operation
+    where it is another.
+    """
     while node is not None and node.name() in SAME_VALUES:
         node = read_by.get(node)
     if node is None:
         return "", ""
     metadata = getattr(node, "_input_metadata", None)
     dtype = metadata[0].dtype if metadata else leaf.dtype
-    compute_dtype = str(dtype).removeprefix("torch.") if dtype != leaf.dtype and dtype.is_floating_point else ""
+    compute_dtype = (
+        str(dtype).removeprefix("torch.") if dtype != leaf.dtype and dtype.is_floating_point else ""
+    )
     for _ in range(MAX_HOPS):
         node = read_by.get(node)
         if node is None:

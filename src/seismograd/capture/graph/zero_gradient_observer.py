@@ -6,38 +6,53 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from seismograd.capture.graph.zero_gradient_origin import blocked_by
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.iteration import GradientReading
 from seismograd.capture.loop.look_schedule import is_looked_at
-from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
-from seismograd.capture.graph.zero_gradient_origin import blocked_by
+from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.schema import FactKind
 
 MAX_NAMES = 64
 
 
 class ZeroGradients:
-    """Looks at a graph where the step before had a gradient of zeros: at the first such backwards, and ever more rarely later."""
+    """Looks at a graph where the step before had a gradient of zeros: at the first such
+    backwards, and ever more rarely later.
+    """
 
     def __init__(self, facts: Facts, parameter_table: ParameterTable) -> None:
         self._facts, self._parameter_table = facts, parameter_table
-        self._num: Counter[int] = Counter()  # backwards after a step with a gradient of zeros, by optimizer
+        # backwards after a step with a gradient of zeros, by optimizer
+        self._num: Counter[int] = Counter()
         self._told: set[tuple[int, str, str, tuple[str, ...]]] = set()
 
     def look(self, site: int, tops: list[Any], windows: Sequence[OptimizerWindow]) -> None:
         """A backward begins at this site, that may concern these windows."""
-        concerned = [window for window in windows if _has_zeros(window.last) and self._is_time(window)]
+        concerned = [
+            window for window in windows if _has_zeros(window.last) and self._is_time(window)
+        ]
         blocked = blocked_by(tops) if concerned else None
         if blocked is None:
             return
         named = {
-            self._parameter_table.parameters[c].name for leaf in blocked.leaves if leaf in self._parameter_table and (c := self._parameter_table.column(leaf)) >= 0
+            self._parameter_table.parameters[c].name
+            for leaf in blocked.leaves
+            if leaf in self._parameter_table and (c := self._parameter_table.column(leaf)) >= 0
         }
         weight = blocked.weight
-        of_zeros = "" if weight is None or weight not in self._parameter_table else self._parameter_table.parameters[self._parameter_table.column(weight)].name
+        of_zeros = (
+            ""
+            if weight is None or weight not in self._parameter_table
+            else self._parameter_table.parameters[self._parameter_table.column(weight)].name
+        )
         for window in concerned:
-            own = tuple(p.name for p in self._parameter_table.parameters if p.optimizer == window.index and p.name in named)
+            own = tuple(
+                p.name
+                for p in self._parameter_table.parameters
+                if p.optimizer == window.index and p.name in named
+            )
             key = (window.index, str(blocked.cause), blocked.operation, own)
             if own and (key not in self._told or not _has_more(window.last)):
                 self._told.add(key)
@@ -65,5 +80,7 @@ def _has_zeros(reading: GradientReading | None) -> bool:
 
 
 def _has_more(reading: GradientReading | None) -> bool:
-    """Whether there were others: of those that are all zero each look is told, so that the rule finds one where they begin."""
+    """Whether there were others: of those that are all zero each look is told, so that the rule
+    finds one where they begin.
+    """
     return reading is not None and bool((reading.values["grad_norm"] > 0).any())

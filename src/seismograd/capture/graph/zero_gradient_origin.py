@@ -1,4 +1,6 @@
-"""Why gradients are exactly zero: the operations of a graph that let none through, found where gradients were zero before."""
+"""Why gradients are exactly zero: the operations of a graph that let none through, found where
+gradients were zero before.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from typing import Any
 
 import torch
 
-from seismograd.capture.graph.traversal import LEAF, SAME_VALUES, saved, shape_of, source
 from seismograd.capture.graph.loss_reduction import NLL
+from seismograd.capture.graph.traversal import LEAF, SAME_VALUES, saved, shape_of, source
 from seismograd.schema import ZeroCause
 
 MAX_NODES = 20_000
@@ -39,7 +41,9 @@ PRODUCTS = {  # the operands of a product by the places of their sources, as the
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Leaves that no gradient reaches, why, and the operation that is nearest to the loss; `weight` is the one of zeros, if that is it."""
+    """Leaves that no gradient reaches, why, and the operation that is nearest to the loss;
+    `weight` is the one of zeros, if that is it.
+    """
 
     cause: ZeroCause
     operation: str
@@ -56,7 +60,9 @@ class _Stop:
 
 
 def blocked_by(tops: list[Any]) -> Blocked | None:
-    """What keeps gradients from leaves of this graph; `None` when every leaf has a way to the loss, as far as the graph shows it."""
+    """What keeps gradients from leaves of this graph; `None` when every leaf has a way to the
+    loss, as far as the graph shows it.
+    """
     every = _leaves(tops, lambda _node: {})
     budget = [MAX_SCALARS]
     stops: list[_Stop] = []
@@ -70,12 +76,17 @@ def blocked_by(tops: list[Any]) -> Blocked | None:
     left = tuple(leaf for key, leaf in every.items() if key not in reached)
     if not left or not stops:
         return None
-    first = min(stops, key=lambda each: each.cause == ZeroCause.ZERO_INPUT)  # a layer of zeros has a cause of its own; else the nearest
+    # a layer of zeros has a cause of its own; else the nearest
+    first = min(stops, key=lambda each: each.cause == ZeroCause.ZERO_INPUT)
     return Blocked(first.cause, first.operation, left, first.weight)
 
 
-def _leaves(tops: list[Any], stops_at: Callable[[Any], dict[int, _Stop]]) -> dict[int, torch.Tensor]:
-    """The leaves that are reached from these nodes, those nearest to them first, without the edges where it stops."""
+def _leaves(
+    tops: list[Any], stops_at: Callable[[Any], dict[int, _Stop]]
+) -> dict[int, torch.Tensor]:
+    """The leaves that are reached from these nodes, those nearest to them first, without the
+    edges where it stops.
+    """
     queue = deque(top for top in tops if top is not None)
     seen: set[Any] = set(queue)
     leaves: dict[int, torch.Tensor] = {}
@@ -120,14 +131,24 @@ def _whole(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, s
         return _of_softmax(node, name, budget)
     if name in ACTIVATED:
         result = _kept(node, "result" if name == "ReluBackward0" else "self", budget)
-        return (ZeroCause.FLAT, ACTIVATED[name]) if result is not None and not bool((result > 0).any()) else (None, "")
+        return (
+            (ZeroCause.FLAT, ACTIVATED[name])
+            if result is not None and not bool((result > 0).any())
+            else (None, "")
+        )
     if name in ("SigmoidBackward0", "TanhBackward0"):
         result = _kept(node, "result", budget)
         if result is None:
             return None, ""
         slope = result * (1 - result) if name == "SigmoidBackward0" else 1 - result * result
-        return (ZeroCause.FLAT, name.removesuffix("Backward0").lower()) if _is_zero(slope) else (None, "")
-    if name.startswith(("ClampBackward", "ClampMinBackward", "ClampMaxBackward", "HardtanhBackward")):
+        return (
+            (ZeroCause.FLAT, name.removesuffix("Backward0").lower())
+            if _is_zero(slope)
+            else (None, "")
+        )
+    if name.startswith(
+        ("ClampBackward", "ClampMinBackward", "ClampMaxBackward", "HardtanhBackward")
+    ):
         return (ZeroCause.FLAT, "clamp") if _is_clamped(node, budget) else (None, "")
     if name in NLL:
         return (ZeroCause.IGNORED, "nll_loss") if _is_ignored(node) else (None, "")
@@ -135,14 +156,24 @@ def _whole(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, s
         one, other = _kept(node, "self", budget), _kept(node, "target", budget)
         if one is None or other is None or not torch.equal(one, other):
             return None, ""
-        return (ZeroCause.SOLVED if source(node, 1) is None or source(node) is None else ZeroCause.WITH_ITSELF), ""
+        return (
+            ZeroCause.SOLVED
+            if source(node, 1) is None or source(node) is None
+            else ZeroCause.WITH_ITSELF
+        ), ""
     if name in ("MaskedFillBackward0", "NativeDropoutBackward0"):
         is_fill = name == "MaskedFillBackward0"
         mask = _kept(node, "mask" if is_fill else "result1", budget)
         passes_none = mask is not None and (bool(mask.all()) if is_fill else _is_zero(mask))
-        return (ZeroCause.MASKED, "masked_fill" if is_fill else "dropout") if passes_none else (None, "")
+        return (
+            (ZeroCause.MASKED, "masked_fill" if is_fill else "dropout")
+            if passes_none
+            else (None, "")
+        )
     if name in ("ExpBackward0", "DivBackward0", "SubBackward0"):
-        return (ZeroCause.WITH_ITSELF, "ratio") if _is_ratio_of_one(node, name, budget) else (None, "")
+        return (
+            (ZeroCause.WITH_ITSELF, "ratio") if _is_ratio_of_one(node, name, budget) else (None, "")
+        )
     return None, ""
 
 
@@ -159,7 +190,10 @@ def _of_product(node: Any, name: str, budget: list[int]) -> Iterator[tuple[int, 
         if leaf is not None and leaf.dim() > 0:
             yield position, _Stop(ZeroCause.ZERO_WEIGHT, node, "", leaf)
         elif made_by is None:
-            yield position, _Stop(ZeroCause.ZERO_FACTOR, node, "×" if value.numel() == 1 else "mask")
+            yield (
+                position,
+                _Stop(ZeroCause.ZERO_FACTOR, node, "×" if value.numel() == 1 else "mask"),
+            )
         else:
             yield position, _Stop(ZeroCause.ZERO_INPUT, node)
 
@@ -171,15 +205,25 @@ def _of_softmax(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | No
     if shape and shape[dim] == 1:
         return ZeroCause.SOFTMAX_OF_ONE, operation
     result = _kept(node, "result", budget) if name == "SoftmaxBackward0" else None
-    return (ZeroCause.FLAT, operation) if result is not None and _is_zero(result * (1 - result)) else (None, "")
+    return (
+        (ZeroCause.FLAT, operation)
+        if result is not None and _is_zero(result * (1 - result))
+        else (None, "")
+    )
 
 
 def _is_clamped(node: Any, budget: list[int]) -> bool:
     value = _kept(node, "self", budget)
-    limits = {name: getattr(node, f"_saved_{name}", None) for name in ("min", "max", "min_val", "max_val")}
+    limits = {
+        name: getattr(node, f"_saved_{name}", None) for name in ("min", "max", "min_val", "max_val")
+    }
     low = limits["min"] if limits["min"] is not None else limits["min_val"]
     high = limits["max"] if limits["max"] is not None else limits["max_val"]
-    if value is None or any(isinstance(limit, torch.Tensor) for limit in (low, high)) or (low is None and high is None):
+    if (
+        value is None
+        or any(isinstance(limit, torch.Tensor) for limit in (low, high))
+        or (low is None and high is None)
+    ):
         return False
     inside = torch.ones_like(value, dtype=torch.bool)
     if low is not None:
@@ -196,33 +240,53 @@ def _is_ignored(node: Any) -> bool:
 
 
 def _is_ratio_of_one(node: Any, name: str, budget: list[int]) -> bool:
-    """Whether it is exp(a - b), a / b or a - b, where a and b are the same and both have a graph: what one gets the other takes."""
+    """Whether it is exp(a - b), a / b or a - b, where a and b are the same and both have a
+    graph: what one gets the other takes.
+    """
     if name == "ExpBackward0":
         difference, result = source(node), _kept(node, "result", budget)
         while difference is not None and difference.name() in SAME_VALUES:
             difference = source(difference)
         if difference is None or difference.name() != "SubBackward0" or result is None:
             return False
-        return source(difference) is not None and source(difference, 1) is not None and bool((result == 1).all())
+        return (
+            source(difference) is not None
+            and source(difference, 1) is not None
+            and bool((result == 1).all())
+        )
     one, other = source(node), source(node, 1)
     if one is None or other is None:
         return False
     if name == "SubBackward0":
         return one is other and node.next_functions[0][1] == node.next_functions[1][1]
     above, below = _kept(node, "self", budget), _kept(node, "other", budget)
-    return above is not None and below is not None and above.shape == below.shape and torch.equal(above, below)
+    return (
+        above is not None
+        and below is not None
+        and above.shape == below.shape
+        and torch.equal(above, below)
+    )
 
 
 def _leaf_behind(node: Any) -> torch.Tensor | None:
     while node is not None and node.name() in SAME_VALUES:
         node = source(node)
-    return getattr(node, "variable", None) if node is not None and node._sequence_nr() == LEAF else None
+    return (
+        getattr(node, "variable", None)
+        if node is not None and node._sequence_nr() == LEAF
+        else None
+    )
 
 
 def _kept(node: Any, name: str, budget: list[int]) -> torch.Tensor | None:
     """A plain tensor that a node keeps, within the number of scalars that may be looked at."""
     value = saved(node, name)
-    if value is None or value.layout is not torch.strided or value.numel() == 0 or budget[0] < value.numel():
+    if (
+        value is None
+        or value.layout is not torch.strided
+        or value.numel() == 0
+        or budget[0] < value.numel()
+    ):
         return None
     budget[0] -= value.numel()
     return value

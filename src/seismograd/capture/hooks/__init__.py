@@ -1,1 +1,3 @@
-"""One file per function that is listened to, as in `patches`: what a call means for the windows of the optimizers it concerns."""
+"""One file per function that is listened to, as in `patches`: what a call means for the windows
+of the optimizers it concerns.
+"""

@@ -8,37 +8,63 @@ from typing import Any
 import numpy as np
 import torch
 
-from seismograd.capture.hooks.enclosing_steps import stepping
-from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.graph.traversal import GraphLeaf, leaves_in_order
-from seismograd.capture.loop.error_guard import ErrorGuard
-from seismograd.capture.probes.gradient_hooks import Hooks
-from seismograd.capture.loop.iteration import OptimizerStep
-from seismograd.capture.loop.thread_state import ThreadState
-from seismograd.capture.loop.event_log import EventLog
-from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_inputs import LossInputs
+from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
+from seismograd.capture.graph.traversal import GraphLeaf, leaves_in_order
+from seismograd.capture.graph.zero_gradient_observer import ZeroGradients
+from seismograd.capture.hooks.enclosing_steps import stepping
+from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.iteration import OptimizerStep
+from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.look_schedule import is_looked_at
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.names.unread_switches import Switches
+from seismograd.capture.probes.gradient_hooks import Hooks
 from seismograd.capture.probes.per_loss_gradients import ComparedLosses
 from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.capture.rows.gradient_reading import NO_COLUMNS, carried_columns, track_clearing, look_at_others
-from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.tensors.device_scalars import Scalar, total_of
-from seismograd.capture.names.unread_switches import Switches
-from seismograd.capture.loop.iteration_queue import IterationQueue
-from seismograd.capture.loop.optimizer_window import OptimizerWindow
-from seismograd.capture.graph.zero_gradient_observer import ZeroGradients
+from seismograd.capture.rows.gradient_reading import (
+    NO_COLUMNS,
+    carried_columns,
+    look_at_others,
+    track_clearing,
+)
 from seismograd.schema import EventFlag, EventKind, StepFlag
+from seismograd.tensors.device_scalars import Scalar, total_of
 
-SHARED, CLOSURE, OVER = int(EventFlag.SHARED), int(EventFlag.CLOSURE), int(EventFlag.USED | EventFlag.EMPTY)
+SHARED, CLOSURE, OVER = (
+    int(EventFlag.SHARED),
+    int(EventFlag.CLOSURE),
+    int(EventFlag.USED | EventFlag.EMPTY),
+)
 
 
 class BackwardHooks:
-    """Also of trainings without an optimizer: that the script has changed weights by hand is seen at the next backward."""
+    """Also of trainings without an optimizer: that the script has changed weights by hand is
+    seen at the next backward.
+    """
 
-    def __init__(self, guard: ErrorGuard, log: EventLog, registry: OptimizerRegistry, iteration_queue: IterationQueue, reader: GradientReader, sampling: bool, facts: Facts) -> None:
-        self._guard, self._log, self._registry, self._iteration_queue, self._reader = guard, log, registry, iteration_queue, reader
+    def __init__(
+        self,
+        guard: ErrorGuard,
+        log: EventLog,
+        registry: OptimizerRegistry,
+        iteration_queue: IterationQueue,
+        reader: GradientReader,
+        sampling: bool,
+        facts: Facts,
+    ) -> None:
+        self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
+            guard,
+            log,
+            registry,
+            iteration_queue,
+            reader,
+        )
         self._sampling, self._facts = sampling, facts
         self._losses = LossObserver(log)
         self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
@@ -49,7 +75,8 @@ class BackwardHooks:
         self._loss_inputs = LossInputs(facts, registry.parameter_table)
         self.num_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer
-        self._leaves: list[GraphLeaf] = []  # of the backward that is running, while nothing has been touched
+        # of the backward that is running, while nothing has been touched
+        self._leaves: list[GraphLeaf] = []
 
     def backward_begins(self, thread_state: ThreadState, tensors: Any) -> None:
         """The outermost backward begins: a new iteration, if the one before has stepped."""
@@ -66,7 +93,8 @@ class BackwardHooks:
         if self.num_heard == 1:
             if registry.all_of_the_process:
                 registry.discover()
-            for window in registry.windows:  # now, so that this graph shows their order and the first row has it
+            # now, so that this graph shows their order and the first row has it
+            for window in registry.windows:
                 registry.learn(window)
         tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
         if not self._touched or registry.parameter_table.wants_order():
@@ -75,7 +103,9 @@ class BackwardHooks:
                 registry.take_in(self._leaves)
             registry.parameter_table.order(self._leaves)
         thread_state.loss = self._log.scalar(listed[0] if len(listed) == 1 else total_of(listed))
-        thread_state.captured = self._log.record(thread_state, EventKind.BACKWARD, value=thread_state.loss, scale=thread_state.loss_scale)
+        thread_state.captured = self._log.record(
+            thread_state, EventKind.BACKWARD, value=thread_state.loss, scale=thread_state.loss_scale
+        )
         windows, extras = self._of(thread_state), self._iteration_queue.thinning.extras
         for window in windows:
             if not window.clearing.follows_any():
@@ -84,12 +114,29 @@ class BackwardHooks:
                 window.thrown_away()
             if window.per_loss.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.per_loss.backward_begins, window.held)
-        self._guard.call("graph", self._losses.look, thread_state, thread_state.captured, listed, tops, windows, extras)
-        self._guard.call("zero gradient", self._zero_gradients.look, thread_state.captured.site, tops, windows)
+        self._guard.call(
+            "graph",
+            self._losses.look,
+            thread_state,
+            thread_state.captured,
+            listed,
+            tops,
+            windows,
+            extras,
+        )
+        self._guard.call(
+            "zero gradient", self._zero_gradients.look, thread_state.captured.site, tops, windows
+        )
         if is_looked_at(self.num_heard):
             self._guard.call("switches", self._switches.look, thread_state.captured.site)
             self._guard.call("hooks", self._hooks.backward_begins, tops, windows)
-        self._guard.call("loss terms", self._loss_terms.look, thread_state.captured.site, listed[0], thread_state.loss_scale)
+        self._guard.call(
+            "loss terms",
+            self._loss_terms.look,
+            thread_state.captured.site,
+            listed[0],
+            thread_state.loss_scale,
+        )
         self._guard.call("loss input", self._loss_inputs.look, thread_state.captured.site, tops)
 
     def backward_ends(self, thread_state: ThreadState) -> None:
@@ -128,17 +175,33 @@ class BackwardHooks:
             if self._registry.by_hand.held():
                 self._backward_by_hand(thread_state, loss, scale)
 
-    def compared(self, thread_state: ThreadState, labels: Sequence[str], parameters: Sequence[torch.Tensor], products: Any, reached: Any) -> None:
-        """The script compared losses that it names: inner products of their gradients  # (L, L, P), and which reaches which  # (L, P)."""
+    def compared(
+        self,
+        thread_state: ThreadState,
+        labels: Sequence[str],
+        parameters: Sequence[torch.Tensor],
+        products: Any,
+        reached: Any,
+    ) -> None:
+        """The script compared losses that it names: inner products of their gradients  # (L, L,
+        P), and which reaches which  # (L, P).
+        """
         for window in self._registry:
-            self._registry.learn(window)  # before the first step nothing was read, so no parameter has a column
+            # before the first step nothing was read, so no parameter has a column
+            self._registry.learn(window)
         known = [i for i, p in enumerate(parameters) if p in self._registry.parameter_table]
-        columns = np.array([self._registry.parameter_table.column(parameters[i]) for i in known], np.int64)
+        columns = np.array(
+            [self._registry.parameter_table.column(parameters[i]) for i in known], np.int64
+        )
         sites = tuple(self._log.call_sites.labelled(label) for label in labels)
-        thread_state.iteration.compared.append(ComparedLosses(sites, columns, products[..., known], reached[..., known]))
+        thread_state.iteration.compared.append(
+            ComparedLosses(sites, columns, products[..., known], reached[..., known])
+        )
 
     def step_by_hand(self, thread_state: ThreadState, at_the_end: bool = False) -> None:
-        """The script has changed weights since the last backward, and no optimizer did: that was a step."""
+        """The script has changed weights since the last backward, and no optimizer did: that was
+        a step.
+        """
         by_hand = self._registry.by_hand
         if self._touched or not by_hand.held_any():
             return
@@ -147,14 +210,26 @@ class BackwardHooks:
             return
         flags = StepFlag.BY_HAND if by_hand.optimizer is None else StepFlag.NONE
         number, clips = window.num_steps, tuple(window.clips)
-        step = OptimizerStep(window.index, number, self._lr, window.num_backwards, flags, NO_COLUMNS, clips, window.ready, window.applied)
+        step = OptimizerStep(
+            window.index,
+            number,
+            self._lr,
+            window.num_backwards,
+            flags,
+            NO_COLUMNS,
+            clips,
+            window.ready,
+            window.applied,
+        )
         thread_state.iteration.steps.append(step)
         track_clearing(window)
         window.step_ended()
 
-    def _backward_by_hand(self, thread_state: ThreadState, loss: Scalar, scale: Scalar | None) -> None:
-        """It added to the gradients of what no optimizer of torch holds. The learning rate is that of now: a scheduler may change it
-        before it is known that there was a step.
+    def _backward_by_hand(
+        self, thread_state: ThreadState, loss: Scalar, scale: Scalar | None
+    ) -> None:
+        """It added to the gradients of what no optimizer of torch holds. The learning rate is that
+        of now: a scheduler may change it before it is known that there was a step.
         """
         window, own = self._registry.without_optimizer(), self._registry.by_hand.optimizer
         self._lr = self._log.scalar(None if own is None else own.lr())
@@ -164,17 +239,28 @@ class BackwardHooks:
 
     def _of(self, thread_state: ThreadState) -> list[OptimizerWindow]:
         """The windows that a backward of this thread may concern: those of no other one."""
-        return [w for w in self._registry.windows if w.thread_state is None or w.thread_state is thread_state]
+        return [
+            w
+            for w in self._registry.windows
+            if w.thread_state is None or w.thread_state is thread_state
+        ]
 
     def _evaluation_begins(self, thread_state: ThreadState, within: list[OptimizerWindow]) -> None:
-        """A step evaluates the loss itself. What other optimizers have stepped before is an iteration of its own, as without closures."""
+        """A step evaluates the loss itself. What other optimizers have stepped before is an
+        iteration of its own, as without closures.
+        """
         for window in within:
             window.evaluation_begins()
         own = {id(window.step) for window in within}
-        position = next((i for i, step in enumerate(thread_state.iteration.steps) if id(step) in own), 0)
+        position = next(
+            (i for i, step in enumerate(thread_state.iteration.steps) if id(step) in own), 0
+        )
         if position:
             captured = {id(window.step_heard) for window in within}
-            rest = thread_state.iteration.cut(position, next(i for i, e in enumerate(thread_state.iteration.events) if id(e) in captured))
+            rest = thread_state.iteration.cut(
+                position,
+                next(i for i, e in enumerate(thread_state.iteration.events) if id(e) in captured),
+            )
             self._iteration_queue.end_iteration(thread_state)
             thread_state.iteration = rest
 

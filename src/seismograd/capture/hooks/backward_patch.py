@@ -12,7 +12,9 @@ from seismograd.capture.hooks.replace_attribute import replace
 
 
 def install(hub: EventHub) -> Undo:
-    """Tell the hub of every outermost backward. One inside another (reentrant checkpointing) is part of it."""
+    """Tell the hub of every outermost backward. One inside another (reentrant checkpointing) is
+    part of it.
+    """
     original = torch.autograd.backward
 
     @wraps(original)

@@ -1,26 +1,34 @@
-"""Clipping: before it the ready gradients are read, after it the norm that it found and its limit are known."""
+"""Clipping: before it the ready gradients are read, after it the norm that it found and its
+limit are known.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from seismograd.capture.rows.applied_norm import AppliedClip
-from seismograd.capture.hooks.enclosing_steps import stepping
-from seismograd.capture.loop.thread_state import RunningClip, ThreadState
-from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.hooks.clip_grad_patch import NORM
+from seismograd.capture.hooks.enclosing_steps import stepping
+from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.thread_state import RunningClip, ThreadState
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.rows.applied_norm import AppliedClip
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import columns_of
-from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.schema import EventFlag, EventKind
 
 
 class ClipHooks:
     """Of the windows that hold any of the parameters."""
 
-    def __init__(self, log: EventLog, registry: OptimizerRegistry, reader: GradientReader, step_by_hand: Callable[[ThreadState], None]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        registry: OptimizerRegistry,
+        reader: GradientReader,
+        step_by_hand: Callable[[ThreadState], None],
+    ) -> None:
         self._log, self._registry, self._reader = log, registry, reader
         self._step_by_hand = step_by_hand
 
@@ -30,7 +38,10 @@ class ClipHooks:
         ids = frozenset(id(p) for p in parameters)
         concerned = self._registry.holding(ids)
         stepping(concerned, thread_state)
-        flags, scales = EventFlag.NONE, [w.grad_scale for w in concerned if w.grad_scale is not None]
+        flags, scales = (
+            EventFlag.NONE,
+            [w.grad_scale for w in concerned if w.grad_scale is not None],
+        )
         if all(getattr(p, "grad", None) is None for p in parameters):
             flags = EventFlag.EMPTY
         elif concerned and all(w.clearing.was_used() for w in concerned):
@@ -52,13 +63,37 @@ class ClipHooks:
         for window in concerned:
             within |= window.flags_within()
             if not clipping.flags:
-                self._clipped(thread_state, window, AppliedClip(columns_of(ids, window, self._registry.parameter_table), norm, bound, kind == NORM))
+                self._clipped(
+                    thread_state,
+                    window,
+                    AppliedClip(
+                        columns_of(ids, window, self._registry.parameter_table),
+                        norm,
+                        bound,
+                        kind == NORM,
+                    ),
+                )
         index = concerned[0].index if len(concerned) == 1 else -1
-        captured = self._log.record(thread_state, EventKind.CLIP, index, value=norm, limit=bound, detail=kind, scale=clipping.scale)
-        captured.flags, captured.touched = int(clipping.flags) | within, sum(w.bit for w in concerned if not w.by_hand)
+        captured = self._log.record(
+            thread_state,
+            EventKind.CLIP,
+            index,
+            value=norm,
+            limit=bound,
+            detail=kind,
+            scale=clipping.scale,
+        )
+        captured.flags, captured.touched = (
+            int(clipping.flags) | within,
+            sum(w.bit for w in concerned if not w.by_hand),
+        )
 
-    def _clipped(self, thread_state: ThreadState, window: OptimizerWindow, clip: AppliedClip) -> None:
-        """The window has been clipped. Of a step that evaluates several times the first one counts, as for what is read."""
+    def _clipped(
+        self, thread_state: ThreadState, window: OptimizerWindow, clip: AppliedClip
+    ) -> None:
+        """The window has been clipped. Of a step that evaluates several times the first one
+        counts, as for what is read.
+        """
         window.clearing.mark_changed()
         if window.evaluates_again:
             return

@@ -1,4 +1,6 @@
-"""`clip_grad_norm_`, `clip_grad_value_` and `clip_grads_with_norm_`, under both names that torch gives them."""
+"""`clip_grad_norm_`, `clip_grad_value_` and `clip_grads_with_norm_`, under both names that torch
+gives them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ KINDS = {"clip_grad_norm_": NORM, "clip_grads_with_norm_": NORM, "clip_grad_valu
 
 
 def _listed(parameters: Any) -> tuple[list[Any], Any]:
-    """The parameters as a list, and something to hand on in their place: a generator can be read only once."""
+    """The parameters as a list, and something to hand on in their place: a generator can be read
+    only once.
+    """
     if isinstance(parameters, torch.Tensor):
         return [parameters], parameters
     listed: list[Any] = list(parameters)
@@ -33,8 +37,14 @@ def _wrap(hub: EventHub, original: Any, kind: int) -> Any:
         listed, parameters = _listed(parameters)
         hub.tell("clip_begins", listed)
         result = original(parameters, *args, **kwargs)
-        limit = kwargs.get("clip_value" if kind == VALUE else "max_norm", args[0] if args else float("nan"))
-        total = result if result is not None else kwargs.get("total_norm", args[1] if kind == NORM and len(args) > 1 else None)
+        limit = kwargs.get(
+            "clip_value" if kind == VALUE else "max_norm", args[0] if args else float("nan")
+        )
+        total = (
+            result
+            if result is not None
+            else kwargs.get("total_norm", args[1] if kind == NORM and len(args) > 1 else None)
+        )
         hub.tell("clip_ends", kind, limit, total)
         return result
 
@@ -42,12 +52,18 @@ def _wrap(hub: EventHub, original: Any, kind: int) -> Any:
 
 
 def install(hub: EventHub) -> Undo:
-    """Tell the hub of every clip: before it, so that the gradients can be read first, and after it."""
+    """Tell the hub of every clip: before it, so that the gradients can be read first, and after
+    it.
+    """
     undos: list[Undo] = []
     for name, kind in KINDS.items():
         original = vars(utils).get(name)
         if original is None:  # clip_grads_with_norm_ came with torch 2.6
             continue
         wrapper = _wrap(hub, original, kind)
-        undos += [replace(owner, name, wrapper) for owner in (clip_grad, utils) if vars(owner).get(name) is original]
+        undos += [
+            replace(owner, name, wrapper)
+            for owner in (clip_grad, utils)
+            if vars(owner).get(name) is original
+        ]
     return undo_all(undos)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.hooks.optimizer_step_patch import is_inside_a_step
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.thread_state import ThreadState
 
 
-def stepping(windows: Iterable[OptimizerWindow], thread_state: ThreadState) -> list[OptimizerWindow]:
+def stepping(
+    windows: Iterable[OptimizerWindow], thread_state: ThreadState
+) -> list[OptimizerWindow]:
     """Those of the windows whose steps this thread is inside of. A step that raised has never said
     that it ended: it is taken for over when a call comes from outside of any step.
     """
-    found = [window for window in windows if window.stepping and window.thread_state is thread_state]
+    found = [
+        window for window in windows if window.stepping and window.thread_state is thread_state
+    ]
     if found and not is_inside_a_step():
         for window in found:
             window.step_raised()

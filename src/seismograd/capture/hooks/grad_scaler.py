@@ -1,15 +1,17 @@
-"""The loss scale: that of a `GradScaler`, and the total weight by which `seismograd.control` divides."""
+"""The loss scale: that of a `GradScaler`, and the total weight by which `seismograd.control`
+divides.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.loop.event_log import EventLog
-from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.tensors.device_scalars import Scalar
+from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.schema import EventKind
+from seismograd.tensors.device_scalars import Scalar
 
 
 class ScalerHooks:
@@ -30,22 +32,31 @@ class ScalerHooks:
             return
         window.grad_scale = None
         window.clearing.mark_changed()
-        self._log.record(thread_state, EventKind.UNSCALE, window.index, value=self._log.scalar(scaler._scale))
+        self._log.record(
+            thread_state, EventKind.UNSCALE, window.index, value=self._log.scalar(scaler._scale)
+        )
         if window.ready is None:
             self._reader.read(thread_state, window)
 
     def scaler_updated(self, thread_state: ThreadState, scaler: Any) -> None:
         """The scale may have changed."""
         if scaler.is_enabled():
-            self._log.record(thread_state, EventKind.SCALER_UPDATE, value=self._log.scalar(scaler._scale))
+            self._log.record(
+                thread_state, EventKind.SCALER_UPDATE, value=self._log.scalar(scaler._scale)
+            )
 
     def weighted(self, thread_state: ThreadState, scale: Scalar) -> None:
-        """The next backward is of a loss that was multiplied by its weight; `scale` will be the total weight, when that is known."""
+        """The next backward is of a loss that was multiplied by its weight; `scale` will be the
+        total weight, when that is known.
+        """
         thread_state.loss_scale = scale
 
     def normalised(self, _: ThreadState, parameters: list[Any], scale: Scalar | None) -> None:
-        """The gradients of a window were divided by the total weight, over all processes: these are the ready ones, but for `scale`."""
+        """The gradients of a window were divided by the total weight, over all processes: these
+        are the ready ones, but for `scale`.
+        """
         for window in self._registry.holding(frozenset(id(p) for p in parameters)):
-            window.clearing.backward_ends()  # a process without a micro-batch has them from the others
+            # a process without a micro-batch has them from the others
+            window.clearing.backward_ends()
             window.clearing.mark_changed()
             window.grad_scale = scale

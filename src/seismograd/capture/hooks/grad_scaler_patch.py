@@ -12,7 +12,9 @@ from seismograd.capture.hooks.replace_attribute import replace, undo_all
 
 
 def install(hub: EventHub) -> Undo:
-    """Tell the hub of the loss scale, of the moment it is divided out, and of steps that the scaler leaves out."""
+    """Tell the hub of the loss scale, of the moment it is divided out, and of steps that the
+    scaler leaves out.
+    """
     scaler_class = torch.amp.GradScaler
     originals = {name: vars(scaler_class)[name] for name in ("scale", "unscale_", "step", "update")}
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 
-from seismograd.i18n import say
-from seismograd.capture.loop.error_guard import ErrorGuard
-from seismograd.capture.loop.iteration import GradientReading, OptimizerStep
-from seismograd.capture.loop.thread_state import ThreadState
-from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.hooks.optimizer_step_patch import is_within_a_step
+from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.iteration import GradientReading, OptimizerStep
+from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.update_probe import ProbedUpdates
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import NO_COLUMNS, carried_columns
-from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.loop.iteration_queue import IterationQueue
-from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.i18n import say
 from seismograd.schema import EventFlag, EventKind, Note, StepFlag
 
 # Arithmetic on flags takes a microsecond, on numbers none.
@@ -31,21 +31,39 @@ class StepHooks:
     """What an optimizer consumes, and what it makes of its weights."""
 
     def __init__(
-        self, guard: ErrorGuard, log: EventLog, registry: OptimizerRegistry, iteration_queue: IterationQueue, reader: GradientReader, tell: Callable[[Note], None], sampling: bool
+        self,
+        guard: ErrorGuard,
+        log: EventLog,
+        registry: OptimizerRegistry,
+        iteration_queue: IterationQueue,
+        reader: GradientReader,
+        tell: Callable[[Note], None],
+        sampling: bool,
     ) -> None:
-        self._guard, self._log, self._registry, self._iteration_queue, self._reader = guard, log, registry, iteration_queue, reader
+        self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
+            guard,
+            log,
+            registry,
+            iteration_queue,
+            reader,
+        )
         self._tell, self._sampling = tell, sampling
         self._said_unheard = False
 
-    def step_begins(self, thread_state: ThreadState, optimizer: Any, closure: bool, compiled: bool) -> None:
-        """An optimizer is about to consume its gradients. Given a closure it may make them first; whether it does will be seen."""
+    def step_begins(
+        self, thread_state: ThreadState, optimizer: Any, closure: bool, compiled: bool
+    ) -> None:
+        """An optimizer is about to consume its gradients. Given a closure it may make them
+        first; whether it does will be seen.
+        """
         window = self._registry.known(optimizer)
         if window is None:
             window = self._registry.window(optimizer)
             if window is None:
                 return
             _claim(thread_state, window)
-        if window.stepping and is_within_a_step():  # a subclass calls the step of its base, and torch announces both
+        # a subclass calls the step of its base, and torch announces both
+        if window.stepping and is_within_a_step():
             window.steps_within += 1
             return
         if window.stepping:
@@ -54,7 +72,8 @@ class StepHooks:
         window.thread_state = thread_state
         if thread_state.iteration.has_stepped(window.index):
             self._iteration_queue.end_iteration(thread_state)
-        fused = getattr(optimizer, "grad_scale", None)  # a fused optimizer divides by the scale itself
+        # a fused optimizer divides by the scale itself
+        fused = getattr(optimizer, "grad_scale", None)
         if isinstance(fused, torch.Tensor):
             window.grad_scale = window.loss_scale = self._log.scalar(fused)
         window.stepping, window.closure = True, closure
@@ -65,7 +84,12 @@ class StepHooks:
                 flags = StepFlag.NO_BACKWARD
             elif changed and window.num_heard:
                 flags, window.eager = StepFlag.CHANGED, True
-            elif changed and not closure and (compiled or _has_compiled()) and _is_first_heard(thread_state):
+            elif (
+                changed
+                and not closure
+                and (compiled or _has_compiled())
+                and _is_first_heard(thread_state)
+            ):
                 flags = StepFlag.UNHEARD
                 self._say_unheard()
         if window.ready is None:
@@ -77,7 +101,14 @@ class StepHooks:
         if self._sampling and self._iteration_queue.thinning.extras:
             num_requested = window.probe.num_requested(window.num_parameters or len(window.held()))
             if num_requested:
-                self._guard.call("probe", window.probe.step_begins, window.held(), closure, num_requested, optimizer)
+                self._guard.call(
+                    "probe",
+                    window.probe.step_begins,
+                    window.held(),
+                    closure,
+                    num_requested,
+                    optimizer,
+                )
 
     def step_ends(self, thread_state: ThreadState, optimizer: Any) -> None:
         """The step is done: its window is used up."""
@@ -87,15 +118,23 @@ class StepHooks:
         if window.steps_within:
             window.steps_within -= 1
             return
-        if window.ready is None:  # there was a closure, and it has called no backward that was heard
+        # there was a closure, and it has called no backward that was heard
+        if window.ready is None:
             self._reader.read(thread_state, window)
         probed = self._probed(window, optimizer) if window.probe.is_under_way else None
         if window.step is not None:
             self._complete(window, window.step, probed)
         if self._sampling and window.per_loss.is_of_several:
-            compared = self._guard.call("pairs", window.per_loss.step_ends, self._registry.parameter_table.column, window.loss_scale)
+            compared = self._guard.call(
+                "pairs",
+                window.per_loss.step_ends,
+                self._registry.parameter_table.column,
+                window.loss_scale,
+            )
             if compared is not None:
-                thread_state.iteration.compared.append(compared.separate(self._log.call_sites.numbered))
+                thread_state.iteration.compared.append(
+                    compared.separate(self._log.call_sites.numbered)
+                )
         window.step_ended()
 
     def scaler_step_begins(self, _: ThreadState, optimizer: Any) -> None:
@@ -107,7 +146,11 @@ class StepHooks:
     def scaler_step_ends(self, thread_state: ThreadState, scaler: Any, optimizer: Any) -> None:
         """Record a step that the scaler left out, with the gradients that caused it."""
         window = self._registry.known(optimizer)
-        if window is None or not scaler.is_enabled() or window.num_steps != window.steps_before_scaler:
+        if (
+            window is None
+            or not scaler.is_enabled()
+            or window.num_steps != window.steps_before_scaler
+        ):
             return
         if thread_state.iteration.has_stepped(window.index):
             self._iteration_queue.end_iteration(thread_state)
@@ -129,7 +172,14 @@ class StepHooks:
         if len(groups) > 1:
             rates = [rate for group in groups if isinstance(rate := group.get("lr"), int | float)]
             lowest = self._log.scalar(min(rates)) if rates else lr
-        captured = self._log.record(thread_state, EventKind.STEP, window.index, value=lr, limit=lowest, scale=window.grad_scale)
+        captured = self._log.record(
+            thread_state,
+            EventKind.STEP,
+            window.index,
+            value=lr,
+            limit=lowest,
+            scale=window.grad_scale,
+        )
         captured.touched = window.bit
         if getattr(optimizer, "grad_scale", None) is not None:
             captured.flags |= EventFlag.FUSED
@@ -139,13 +189,31 @@ class StepHooks:
         if number & NO_BACKWARD:
             captured.flags |= EMPTY if all(p.grad is None for p in window.held()) else USED
         backwards = window.num_backwards + (thread_state.loss is not None)
-        carried = NO_COLUMNS if number & (NO_BACKWARD | SKIPPED) else carried_columns(window, self._registry.parameter_table)
-        step = OptimizerStep(window.index, window.num_steps, lr, backwards, flags, carried, tuple(window.clips), window.ready, applied)
+        carried = (
+            NO_COLUMNS
+            if number & (NO_BACKWARD | SKIPPED)
+            else carried_columns(window, self._registry.parameter_table)
+        )
+        step = OptimizerStep(
+            window.index,
+            window.num_steps,
+            lr,
+            backwards,
+            flags,
+            carried,
+            tuple(window.clips),
+            window.ready,
+            applied,
+        )
         thread_state.iteration.steps.append(step)
         window.step, window.step_heard = step, captured
 
-    def _complete(self, window: OptimizerWindow, step: OptimizerStep, probed: ProbedUpdates | None) -> None:
-        """Add what only the end of the step shows: what its closure has made, and what was done to it within the step."""
+    def _complete(
+        self, window: OptimizerWindow, step: OptimizerStep, probed: ProbedUpdates | None
+    ) -> None:
+        """Add what only the end of the step shows: what its closure has made, and what was done
+        to it within the step.
+        """
         step.probed, step.reading, step.clips = probed, window.ready, tuple(window.clips)
         if window.evaluated:
             step.num_backwards = window.num_backwards
@@ -155,8 +223,14 @@ class StepHooks:
         if window.carried is not None:
             step.carried = window.carried
         captured = window.step_heard
-        made_unheard = window.closure and not window.evaluated and int(step.flags) & NO_BACKWARD and window.clearing.at_step()[1]
-        if made_unheard and captured is not None:  # the closure has set the gradients without a backward, as by `torch.autograd.grad`
+        made_unheard = (
+            window.closure
+            and not window.evaluated
+            and int(step.flags) & NO_BACKWARD
+            and window.clearing.at_step()[1]
+        )
+        # the closure has set the gradients without a backward, as by `torch.autograd.grad`
+        if made_unheard and captured is not None:
             step.flags = StepFlag.NONE
             captured.flags = captured.flags & ~(USED | EMPTY) | CLOSURE
 
@@ -165,15 +239,21 @@ class StepHooks:
         if not self._said_unheard:
             self._said_unheard = True
             message = say(
-                "backward is compiled: neither it nor a clip that is compiled with it can be heard, so losses are not known, and what is "
+                "backward is compiled: neither it nor a clip that is compiled with it can be "
+                "heard, so losses are not known, and what is "
                 "called the ready gradient is what the step was given, after any clip"
             )
             self._tell(Note("unheard", self._iteration_queue.num_rows, message))
 
     def _probed(self, window: OptimizerWindow, optimizer: Any) -> ProbedUpdates | None:
-        """What the step has changed of the weights that were copied before it; on a device the numbers come with the next transfer."""
-        left_out = getattr(optimizer, "found_inf", None)  # a fused optimizer is stepped even where the scaler found infinities
-        probed = self._guard.call("probe", window.probe.step_ends, self._registry.parameter_table, left_out, optimizer)
+        """What the step has changed of the weights that were copied before it; on a device the
+        numbers come with the next transfer.
+        """
+        # a fused optimizer is stepped even where the scaler found infinities
+        left_out = getattr(optimizer, "found_inf", None)
+        probed = self._guard.call(
+            "probe", window.probe.step_ends, self._registry.parameter_table, left_out, optimizer
+        )
         if probed is not None and probed.waiting:
             self._log.wait_for(scalar for _, _, scalar in probed.waiting)
         return probed
@@ -187,7 +267,9 @@ def _has_compiled() -> bool:
 
 
 def _claim(thread_state: ThreadState, window: OptimizerWindow) -> None:
-    """Of an optimizer that is heard of for the first time, when it steps: the backwards before that reached no other one are its own."""
+    """Of an optimizer that is heard of for the first time, when it steps: the backwards before
+    that reached no other one are its own.
+    """
     if any(p.grad is not None for p in window.held()):
         for event in thread_state.iteration.events:
             if event.kind == EventKind.BACKWARD and event.unclaimed:
@@ -198,4 +280,7 @@ def _claim(thread_state: ThreadState, window: OptimizerWindow) -> None:
 
 def _is_first_heard(thread_state: ThreadState) -> bool:
     """Whether no backward was heard that may have been of an optimizer that was not known then."""
-    return not any(event.kind == EventKind.BACKWARD and not event.touched for event in thread_state.iteration.events)
+    return not any(
+        event.kind == EventKind.BACKWARD and not event.touched
+        for event in thread_state.iteration.events
+    )

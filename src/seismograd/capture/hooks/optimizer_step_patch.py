@@ -1,4 +1,6 @@
-"""`Optimizer.step`, by torch's own global hooks: they see every optimizer class, whoever wrote it."""
+"""`Optimizer.step`, by torch's own global hooks: they see every optimizer class, whoever wrote
+it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,10 @@ from typing import Any
 
 import torch
 from torch._compile import _disable_dynamo  # pyright: ignore  # torch.compiler.disable would load dynamo at once
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from seismograd.capture.events import EventHub, Undo
 
@@ -15,7 +20,9 @@ _OPTIMIZER_FILE = sys.modules["torch.optim.optimizer"].__file__
 
 
 def is_within_a_step() -> bool:
-    """Whether the step that is announced on this thread runs within another one: torch's own frames on the stack tell."""
+    """Whether the step that is announced on this thread runs within another one: torch's own
+    frames on the stack tell.
+    """
     frame, num = sys._getframe(), 0
     while frame is not None and num < 2:
         num += frame.f_code.co_name == "wrapper" and frame.f_code.co_filename == _OPTIMIZER_FILE
@@ -38,7 +45,8 @@ def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 def install(hub: EventHub) -> Undo:
-    """Tell the hub when a step begins and when it has ended. The hooks return None: anything else would replace the arguments.
+    """Tell the hub when a step begins and when it has ended. The hooks return None: anything else
+    would replace the arguments.
 
     A compiled step runs them as they are: `torch.compile` must not try to compile what is in them.
     """
@@ -52,8 +60,12 @@ def install(hub: EventHub) -> Undo:
     def step_ends(optimizer: Any) -> None:
         hub.tell("step_ends", optimizer)
 
-    # Each call through these costs ten microseconds, so only a step that is being compiled goes through them.
-    begins_uncompiled, ends_uncompiled = _disable_dynamo(step_begins_compiled), _disable_dynamo(step_ends)
+    # Each call through these costs ten microseconds, so only a step that is being compiled goes
+    # through them.
+    begins_uncompiled, ends_uncompiled = (
+        _disable_dynamo(step_begins_compiled),
+        _disable_dynamo(step_ends),
+    )
 
     def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():

@@ -1,6 +1,7 @@
 """One file per function that is listened to: each has `install(hub) -> undo`, and a line here.
 
-A patched function does what the original does, returns what it returns, raises what it raises; `undo` puts the very same object back.
+A patched function does what the original does, returns what it returns, raises what it raises;
+`undo` puts the very same object back.
 """
 
 from __future__ import annotations
@@ -13,4 +14,10 @@ from seismograd.capture.hooks import (
     zero_grad_patch,
 )
 
-PATCHES = (backward_patch.install, zero_grad_patch.install, clip_grad_patch.install, grad_scaler_patch.install, optimizer_step_patch.install)
+PATCHES = (
+    backward_patch.install,
+    zero_grad_patch.install,
+    clip_grad_patch.install,
+    grad_scaler_patch.install,
+    optimizer_step_patch.install,
+)

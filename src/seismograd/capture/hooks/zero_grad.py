@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from seismograd.capture.hooks.enclosing_steps import stepping
-from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.schema import EventFlag, EventKind
 
@@ -30,7 +30,9 @@ class ZeroGradHooks:
             detail = BY_OPTIMIZER
         else:
             ids = {id(p) for p in owner.parameters()}
-            cleared = [w for w in self._registry if (held := w.held()) and all(id(p) in ids for p in held)]
+            cleared = [
+                w for w in self._registry if (held := w.held()) and all(id(p) in ids for p in held)
+            ]
             detail = BY_MODULE
         flags = 0
         if all(w.clearing.empty() for w in cleared):
@@ -44,5 +46,10 @@ class ZeroGradHooks:
             window.thread_state = thread_state
             window.cleared()
         if cleared or (detail == BY_MODULE and self._registry.all_of_the_process):
-            captured = self._log.record(thread_state, EventKind.ZERO_GRAD, cleared[0].index if len(cleared) == 1 else -1, detail=detail)
+            captured = self._log.record(
+                thread_state,
+                EventKind.ZERO_GRAD,
+                cleared[0].index if len(cleared) == 1 else -1,
+                detail=detail,
+            )
             captured.flags, captured.touched = flags | within, sum(w.bit for w in cleared)

@@ -1,4 +1,6 @@
-"""`Optimizer.zero_grad` and `Module.zero_grad`. Gradients cleared in any other way are noticed by looking at them."""
+"""`Optimizer.zero_grad` and `Module.zero_grad`. Gradients cleared in any other way are noticed
+by looking at them.
+"""
 
 from __future__ import annotations
 
@@ -25,4 +27,9 @@ def _wrap(hub: EventHub, original: Any) -> Any:
 
 def install(hub: EventHub) -> Undo:
     """Tell the hub of every `zero_grad`, once it has cleared."""
-    return undo_all([replace(c, "zero_grad", _wrap(hub, vars(c)["zero_grad"])) for c in (torch.optim.Optimizer, torch.nn.Module)])
+    return undo_all(
+        [
+            replace(c, "zero_grad", _wrap(hub, vars(c)["zero_grad"]))
+            for c in (torch.optim.Optimizer, torch.nn.Module)
+        ]
+    )

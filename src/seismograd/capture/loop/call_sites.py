@@ -17,7 +17,9 @@ OWN, LIBRARY, USER = 0, 1, 2
 
 
 class CallSites:
-    """Finds the user's line on the stack and numbers each one once, in the append-only list `sites`."""
+    """Finds the user's line on the stack and numbers each one once, in the append-only list
+    `sites`.
+    """
 
     def __init__(self) -> None:
         self.sites: list[Site] = []
@@ -25,11 +27,14 @@ class CallSites:
         self._kinds: dict[str, int] = {}
         self._hidden = tuple(f"{Path(str(m.__file__)).parent}/" for m in (torch, seismograd))
         paths = sysconfig.get_paths()
-        self._libraries = tuple({f"{paths[k]}/" for k in ("stdlib", "platstdlib", "purelib", "platlib")})
+        self._libraries = tuple(
+            {f"{paths[k]}/" for k in ("stdlib", "platstdlib", "purelib", "platlib")}
+        )
         self._home = Path.cwd()
 
     def here(self, skip: int = 1) -> int:
-        """The index of the innermost line of the user's own code on the stack of the calling thread, else of a library's; -1: none.
+        """The index of the innermost line of the user's own code on the stack of the calling
+        thread, else of a library's; -1: none.
 
         `skip` frames are known to be nobody's.
         """
@@ -53,8 +58,14 @@ class CallSites:
         return self._labelled(self.sites[index] if index >= 0 else Site("", 0, ""), label)
 
     def numbered(self, index: int, turn: int) -> int:
-        """The index of a site as the place of the loss that is backpropagated there at this turn, from 0."""
-        return index if index < 0 else self._labelled(self.sites[index], f"{self.sites[index]} #{turn + 1}")
+        """The index of a site as the place of the loss that is backpropagated there at this
+        turn, from 0.
+        """
+        return (
+            index
+            if index < 0
+            else self._labelled(self.sites[index], f"{self.sites[index]} #{turn + 1}")
+        )
 
     def _labelled(self, position: Site, label: str) -> int:
         key = (f"{position.file}\0{label}", position.line)
@@ -79,9 +90,14 @@ class CallSites:
         return index
 
     def _shown(self, filename: str) -> str:
-        """The path as short as it stays clear: from the folder the run began in, else from the library's folder, else whole."""
+        """The path as short as it stays clear: from the folder the run began in, else from the
+        library's folder, else whole.
+        """
         path = Path(filename)
-        for folder in (self._home, *(Path(p) for p in sorted(self._libraries, key=len, reverse=True))):
+        for folder in (
+            self._home,
+            *(Path(p) for p in sorted(self._libraries, key=len, reverse=True)),
+        ):
             if path.is_relative_to(folder):
                 return path.relative_to(folder).as_posix()
         return path.as_posix()

@@ -1,4 +1,6 @@
-"""A failure of ours never reaches the training: it is counted, told once, and the part that fails is left out."""
+"""A failure of ours never reaches the training: it is counted, told once, and the part that
+fails is left out.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ MAX_FAILURES = 3
 
 
 class ErrorGuard:
-    """Runs our callbacks. An exception in one is reported through `report(part, error)`; after `MAX_FAILURES` of one part it is left out.
+    """Runs our callbacks. An exception in one is reported through `report(part, error)`; after
+    `MAX_FAILURES` of one part it is left out.
 
     `KeyboardInterrupt` and other exceptions that are not `Exception` belong to the user and pass.
     """

@@ -1,4 +1,6 @@
-"""The calls that were heard, in order, each with the user's line, and the numbers of theirs that are still on a device."""
+"""The calls that were heard, in order, each with the user's line, and the numbers of theirs that
+are still on a device.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,17 @@ from collections.abc import Iterable
 from seismograd.capture.loop.call_sites import CallSites
 from seismograd.capture.loop.iteration import NOT_KNOWN, CapturedEvent
 from seismograd.capture.loop.thread_state import ThreadState
-from seismograd.tensors.device_scalars import Scalar
 from seismograd.schema import EventKind
+from seismograd.tensors.device_scalars import Scalar
 
 OWN_FRAMES = 4  # at least, between the user's line and the look-up of it
 MAX_WITHOUT_STEP = 4096  # calls, and numbers, that are kept while no step comes
 
 
 class EventLog:
-    """Writes calls into the iterations of lanes. `waiting` numbers come over with the next transfer, which takes them."""
+    """Writes calls into the iterations of lanes. `waiting` numbers come over with the next
+    transfer, which takes them.
+    """
 
     def __init__(self) -> None:
         self.call_sites = CallSites()
@@ -69,11 +73,18 @@ class EventLog:
         return waiting
 
     def last_backward(self, thread_states: Iterable[ThreadState]) -> str:
-        """The user's line of the last backward in the iterations that are not over; empty when there is none."""
+        """The user's line of the last backward in the iterations that are not over; empty when
+        there is none.
+        """
         site = self.last_backward_site(thread_states)
         return str(self.call_sites.sites[site]) if site >= 0 else ""
 
     def last_backward_site(self, thread_states: Iterable[ThreadState]) -> int:
         """The index of that line; -1 when there is none."""
-        captured = [e for thread_state in thread_states for e in thread_state.iteration.events if e.kind == EventKind.BACKWARD and e.site >= 0]
+        captured = [
+            e
+            for thread_state in thread_states
+            for e in thread_state.iteration.events
+            if e.kind == EventKind.BACKWARD and e.site >= 0
+        ]
         return captured[-1].site if captured else -1

@@ -12,9 +12,13 @@ MAX_OF_A_KIND = 512
 
 
 class Facts:
-    """Hands facts on; of each kind the first `MAX_OF_A_KIND`. `number` gives the iteration that is in the making."""
+    """Hands facts on; of each kind the first `MAX_OF_A_KIND`. `number` gives the iteration that
+    is in the making.
+    """
 
-    def __init__(self, emit: Callable[[Fact], None], call_sites: CallSites, number: Callable[[], int]) -> None:
+    def __init__(
+        self, emit: Callable[[Fact], None], call_sites: CallSites, number: Callable[[], int]
+    ) -> None:
         self._emit, self._call_sites, self._number = emit, call_sites, number
         self._num_told: Counter[str] = Counter()
 
@@ -27,7 +31,9 @@ class Facts:
         parameters: Sequence[str] = (),
         **values: float | str,
     ) -> None:
-        """Tell a fact of this moment. Whoever calls it sees to it that it is new: nothing is compared here."""
+        """Tell a fact of this moment. Whoever calls it sees to it that it is new: nothing is
+        compared here.
+        """
         if self._num_told[kind] >= MAX_OF_A_KIND:
             return
         self._num_told[kind] += 1

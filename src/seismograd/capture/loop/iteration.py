@@ -1,4 +1,6 @@
-"""One iteration in the making: the calls that were heard in it and what was read of its gradients, until it becomes a `Row`."""
+"""One iteration in the making: the calls that were heard in it and what was read of its
+gradients, until it becomes a `Row`.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from seismograd.capture.rows.applied_norm import AppliedClip, after_clips
 from seismograd.capture.graph.loss_reduction import LossReduction
 from seismograd.capture.probes.per_loss_gradients import ComparedLosses
 from seismograd.capture.probes.update_probe import ProbedUpdates
-from seismograd.tensors.device_scalars import Scalar
+from seismograd.capture.rows.applied_norm import AppliedClip, after_clips
 from seismograd.measure.backend import PendingNumbers
 from seismograd.schema import (
     HISTOGRAM_BINS,
@@ -24,6 +25,7 @@ from seismograd.schema import (
     StateArray,
     StepFlag,
 )
+from seismograd.tensors.device_scalars import Scalar
 
 Values = Mapping[str, FloatArray]
 SKIPPED = int(StepFlag.SKIPPED)
@@ -69,9 +71,11 @@ class CapturedEvent:
 
 @dataclass(slots=True)
 class GradientReading:
-    """The ready gradients of one optimizer as they were read  # (n,) each, still multiplied by `scale`.
+    """The ready gradients of one optimizer as they were read  # (n,) each, still multiplied by
+    `scale`.
 
-    `numels` are the scalars of each. `present` says which gradients there are, and is `None` where all are.
+    `numels` are the scalars of each. `present` says which gradients there are, and is `None` where
+    all are.
     """
 
     columns: IntArray
@@ -128,11 +132,14 @@ class OptimizerStep:
     carried: IntArray  # columns
     clips: tuple[AppliedClip, ...] = ()
     reading: GradientReading | None = None
-    applied: GradientReading | None = None  # read again, where the clips do not tell what was consumed
+    # read again, where the clips do not tell what was consumed
+    applied: GradientReading | None = None
     probed: ProbedUpdates | None = None
 
     def applied_norm(self) -> FloatArray:
-        """The norms of what was consumed, for the columns of `reading`  # (n,); NaN when nothing was."""
+        """The norms of what was consumed, for the columns of `reading`  # (n,); NaN when nothing
+        was.
+        """
         assert self.reading is not None
         columns = self.reading.columns
         if int(self.flags) & SKIPPED:
@@ -151,7 +158,9 @@ def divided(values: Values, scale: float) -> dict[str, FloatArray]:
         shift = round(math.log2(scale) / HISTOGRAM_EXPONENTS_PER_BIN)
         shifted = np.zeros_like(result["exponents"])
         for source in range(HISTOGRAM_BINS):
-            shifted[:, min(max(source - shift, 0), HISTOGRAM_BINS - 1)] += result["exponents"][:, source]
+            shifted[:, min(max(source - shift, 0), HISTOGRAM_BINS - 1)] += result["exponents"][
+                :, source
+            ]
         result["exponents"] = shifted
     return result
 
@@ -159,12 +168,18 @@ def divided(values: Values, scale: float) -> dict[str, FloatArray]:
 def unscaled(values: Values, scale: Scalar | None) -> Values:
     """The statistics with the loss scale divided out, where there is one."""
     factor = 1.0 if scale is None else scale.read()
-    return values if factor == 1.0 or not math.isfinite(factor) or factor <= 0 else divided(values, factor)
+    return (
+        values
+        if factor == 1.0 or not math.isfinite(factor) or factor <= 0
+        else divided(values, factor)
+    )
 
 
 @dataclass(slots=True)
 class Iteration:
-    """What is known of the iteration so far. It gets its number when it is over: another thread may be in one of its own."""
+    """What is known of the iteration so far. It gets its number when it is over: another thread
+    may be in one of its own.
+    """
 
     events: list[CapturedEvent] = field(default_factory=list[CapturedEvent])
     steps: list[OptimizerStep] = field(default_factory=list[OptimizerStep])
@@ -173,7 +188,12 @@ class Iteration:
 
     def is_ready(self) -> bool:
         """Whether all its numbers have come from where they were worked out; does not wait."""
-        arrivals = [r.arrival for s in self.steps for r in (s.reading, s.applied) if r is not None and r.arrival is not None]
+        arrivals = [
+            r.arrival
+            for s in self.steps
+            for r in (s.reading, s.applied)
+            if r is not None and r.arrival is not None
+        ]
         if not arrivals:
             return True
         if not all(arrival.is_done() for arrival in arrivals):
@@ -208,7 +228,9 @@ class Iteration:
 
 
 def states(values: Values, present: Sequence[bool] | None, numels: IntArray) -> StateArray:
-    """The state of each gradient from its statistics; NaN where it could not be measured. `present` is `None` where all are there."""
+    """The state of each gradient from its statistics; NaN where it could not be measured.
+    `present` is `None` where all are there.
+    """
     if present is None:
         # What every step of a healthy training is: a NaN among the counts is true, too.
         if not values["nonfinite"].any() and not (values["zeros"] == numels).any():

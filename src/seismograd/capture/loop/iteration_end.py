@@ -24,7 +24,8 @@ class Endings:
 
     def __init__(self, registry: OptimizerRegistry) -> None:
         self._registry = registry
-        self._together: dict[int, frozenset[int]] = {}  # the optimizers of the last iteration, by the first that stepped in it
+        # the optimizers of the last iteration, by the first that stepped in it
+        self._together: dict[int, frozenset[int]] = {}
 
     def ended(self, iteration: Iteration) -> None:
         """Remember which optimizers stepped in it."""
@@ -35,19 +36,29 @@ class Endings:
     def is_over(self, thread_state: ThreadState, now_s: float) -> bool:
         """Whether nothing more is expected of the iteration of this lane."""
         idle_s = now_s - thread_state.now_s
-        if idle_s < QUIET_S or not thread_state.iteration.steps or self._is_inside_a_call(thread_state):
+        if (
+            idle_s < QUIET_S
+            or not thread_state.iteration.steps
+            or self._is_inside_a_call(thread_state)
+        ):
             return False
         return idle_s >= PATIENCE_S or not self._awaits_a_step(thread_state)
 
     def _is_inside_a_call(self, thread_state: ThreadState) -> bool:
         if thread_state.loss is not None or thread_state.clipping.ids:
             return True
-        return any(window.stepping and window.thread_state is thread_state for window in self._registry)
+        return any(
+            window.stepping and window.thread_state is thread_state for window in self._registry
+        )
 
     def _awaits_a_step(self, thread_state: ThreadState) -> bool:
         stepped = {step.optimizer for step in thread_state.iteration.steps}
         usual = self._together.get(thread_state.iteration.steps[0].optimizer)
         if usual is not None:
             return not usual <= stepped
-        mine = [window for window in self._registry if window.thread_state is None or window.thread_state is thread_state]
+        mine = [
+            window
+            for window in self._registry
+            if window.thread_state is None or window.thread_state is thread_state
+        ]
         return any(window.num_backwards and window.index not in stepped for window in mine)

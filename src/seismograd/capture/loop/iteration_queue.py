@@ -1,26 +1,30 @@
-"""The end of an iteration: its number, what the budget says of it, and when it becomes a row and is handed on."""
+"""The end of an iteration: its number, what the budget says of it, and when it becomes a row and
+is handed on.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 
-from seismograd.capture.loop.pending_iterations import PendingIterations, FinishedIteration
-from seismograd.capture.loop.overhead_budget import WHOLE, OverheadBudget
-from seismograd.capture.loop.iteration_end import Endings
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.iteration import Iteration
+from seismograd.capture.loop.iteration_end import Endings
+from seismograd.capture.loop.overhead_budget import WHOLE, OverheadBudget
+from seismograd.capture.loop.pending_iterations import FinishedIteration, PendingIterations
 from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.capture.rows.row_batching import batches_of, rows_of
 from seismograd.capture.rows.row_builder import row_of
-from seismograd.capture.rows.row_batching import rows_of, batches_of
 from seismograd.schema import Note, Row, Rows
 
 MAX_SCALARS_BATCHED = 1 << 18  # columns times rows that are made at once
 
 
 class IterationQueue:
-    """Numbers the iterations of all lanes in the order in which they end. `thinning` says what the next ones may leave out."""
+    """Numbers the iterations of all lanes in the order in which they end. `thinning` says what
+    the next ones may leave out.
+    """
 
     def __init__(
         self,
@@ -38,15 +42,26 @@ class IterationQueue:
         self.thinning = WHOLE
         self.num_rows = 0
         self.epoch = -1
-        self._guard, self._thread_states, self._parameter_table, self._num_elements = guard, thread_states, parameter_table, num_elements
+        self._guard, self._thread_states, self._parameter_table, self._num_elements = (
+            guard,
+            thread_states,
+            parameter_table,
+            num_elements,
+        )
         self._emit, self._tell = emit, tell
-        self._external_overhead_s, self._budget, self._max_batch_rows = external_overhead_s, budget, max_batch_rows
+        self._external_overhead_s, self._budget, self._max_batch_rows = (
+            external_overhead_s,
+            budget,
+            max_batch_rows,
+        )
         self._pending, self._endings = PendingIterations(), endings
 
     def end_iteration(self, thread_state: ThreadState, ended_s: float | None = None) -> None:
         """The iteration is over, since `ended_s` if not just now: hand it on and begin the next."""
         done, thread_state.iteration = thread_state.iteration, Iteration()
-        done.overhead_s = (done.overhead_s + self._external_overhead_s()) / self._thread_states.num_at_work(thread_state)
+        done.overhead_s = (
+            done.overhead_s + self._external_overhead_s()
+        ) / self._thread_states.num_at_work(thread_state)
         self._endings.ended(done)
         now_s = time.perf_counter() if ended_s is None else ended_s
         if self._budget is not None:
@@ -55,16 +70,21 @@ class IterationQueue:
             if said is not None:
                 self._tell(Note("thinned", self.num_rows, said))
         number, self.num_rows = self.num_rows, self.num_rows + 1
-        self._pending.add(FinishedIteration(done, number, self._parameter_table.parameters, self.epoch, now_s))
+        self._pending.add(
+            FinishedIteration(done, number, self._parameter_table.parameters, self.epoch, now_s)
+        )
         max_batch_rows = self._num_batched()
-        self._hand_on(self._pending.take(now_s, max_batch_rows if number else 1), max_batch_rows)  # with the first begins all that looks at rows
+        # with the first begins all that looks at rows
+        self._hand_on(self._pending.take(now_s, max_batch_rows if number else 1), max_batch_rows)
 
     def flush(self) -> None:
         """Hand on the iterations that are over, waiting for a device where that must be."""
         self._hand_on(self._pending.take_all(), self._num_batched())
 
     def hand_on_old(self, thread_states: Sequence[ThreadState]) -> None:
-        """Hand on what has waited for others long enough, and what is over on these lanes: a training that pauses shows all its steps."""
+        """Hand on what has waited for others long enough, and what is over on these lanes: a
+        training that pauses shows all its steps.
+        """
         now_s = time.perf_counter()
         for thread_state in thread_states:
             if self._endings.is_over(thread_state, now_s):
@@ -74,14 +94,27 @@ class IterationQueue:
             self._hand_on(self._pending.take(time.perf_counter(), max_batch_rows), max_batch_rows)
 
     def so_far(self, thread_state: ThreadState) -> Row | None:
-        """The iteration in the making as a row, numbered as it will be; `None` before its first step."""
+        """The iteration in the making as a row, numbered as it will be; `None` before its first
+        step.
+        """
         if not thread_state.iteration.steps:
             return None
-        return row_of(thread_state.iteration, self.num_rows, self._parameter_table.parameters, self._num_elements, self.epoch)
+        return row_of(
+            thread_state.iteration,
+            self.num_rows,
+            self._parameter_table.parameters,
+            self._num_elements,
+            self.epoch,
+        )
 
     def _num_batched(self) -> int:
-        """How many rows to make at once; of very many parameters fewer, for the memory that they take."""
-        return min(self._max_batch_rows(), max(1, MAX_SCALARS_BATCHED // max(1, len(self._parameter_table.parameters))))
+        """How many rows to make at once; of very many parameters fewer, for the memory that they
+        take.
+        """
+        return min(
+            self._max_batch_rows(),
+            max(1, MAX_SCALARS_BATCHED // max(1, len(self._parameter_table.parameters))),
+        )
 
     def _hand_on(self, finished: Sequence[FinishedIteration], max_batch_rows: int) -> None:
         """Make rows of iterations, and emit them."""
@@ -94,6 +127,14 @@ class IterationQueue:
                 self._hand_on_one(run[0])
 
     def _hand_on_one(self, each: FinishedIteration) -> None:
-        row = self._guard.call("row", row_of, each.iteration, each.number, each.parameters, self._num_elements, each.epoch)
+        row = self._guard.call(
+            "row",
+            row_of,
+            each.iteration,
+            each.number,
+            each.parameters,
+            self._num_elements,
+            each.epoch,
+        )
         if row is not None:
             self._guard.call("emit", self._emit, row)

@@ -1,4 +1,6 @@
-"""How often something is looked at that may change and mostly does not: the first times, then ever more rarely."""
+"""How often something is looked at that may change and mostly does not: the first times, then
+ever more rarely.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The window of one optimizer: what was added into its gradients since its last step, and whether they had been cleared."""
+"""The window of one optimizer: what was added into its gradients since its last step, and
+whether they had been cleared.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +10,22 @@ from dataclasses import dataclass
 
 import torch
 
-from seismograd.capture.rows.applied_norm import AppliedClip
 from seismograd.capture.loop.iteration import CapturedEvent, GradientReading, OptimizerStep
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.probes.per_loss_gradients import PerLossGradients
 from seismograd.capture.probes.update_probe import UpdateProbe
-from seismograd.tensors.dtensor import held_part
-from seismograd.tensors.device_scalars import Scalar
+from seismograd.capture.rows.applied_norm import AppliedClip
 from seismograd.schema import EventFlag, IntArray
+from seismograd.tensors.device_scalars import Scalar
+from seismograd.tensors.dtensor import held_part
 
 MAX_LOOKED_AT = 64  # parameters of an optimizer whose gradients are looked at in every backward
 
-CLOSURE, AGAIN = int(EventFlag.CLOSURE), int(EventFlag.AGAIN)  # arithmetic on flags takes a microsecond, on numbers none
+# arithmetic on flags takes a microsecond, on numbers none
+CLOSURE, AGAIN = int(EventFlag.CLOSURE), int(EventFlag.AGAIN)
 
-Signature = tuple[int, int] | None  # which tensor the gradient is and how often it was changed in place; `None`: there is none
+# which tensor the gradient is and how often it was changed in place; `None`: there is none
+Signature = tuple[int, int] | None
 
 
 def is_zero(parameter: torch.Tensor) -> bool:
@@ -32,10 +36,11 @@ def is_zero(parameter: torch.Tensor) -> bool:
 
 
 class ClearingTracker:
-    """Follows up to `MAX_LOOKED_AT` gradients through the loop: was what a step had used cleared before the next backward added to it?
+    """Follows up to `MAX_LOOKED_AT` gradients through the loop: was what a step had used cleared
+    before the next backward added to it?
 
-    It looks at the gradients themselves, so it does not matter how they are cleared. `carried` says for each parameter looked at whether
-    its gradient still holds what an earlier step had used.
+    It looks at the gradients themselves, so it does not matter how they are cleared. `carried` says
+    for each parameter looked at whether its gradient still holds what an earlier step had used.
     """
 
     def __init__(self, parameters: list[torch.Tensor]) -> None:
@@ -48,25 +53,39 @@ class ClearingTracker:
         self._last = self._before = self._none
 
     def _signatures(self) -> list[Signature]:
-        return [None if (p := ref()) is None or (g := p.grad) is None else (id(g), g._version) for ref in self.parameters]
+        return [
+            None if (p := ref()) is None or (g := p.grad) is None else (id(g), g._version)
+            for ref in self.parameters
+        ]
 
     def follows_any(self) -> bool:
-        """Whether any of the parameters looked at is being trained: others may have been frozen when it began."""
+        """Whether any of the parameters looked at is being trained: others may have been frozen
+        when it began.
+        """
         return any((p := ref()) is not None and p.requires_grad for ref in self.parameters)
 
     def backward_begins(self, looks_for_loss: bool = False) -> bool:
-        """Anything that was used and is still there will be added to. Whether what backwards have added, and no step has used, has been
-        cleared since the last thing that was heard of; it only `looks_for_loss` where it is asked to.
+        """Anything that was used and is still there will be added to. Whether what backwards have
+        added, and no step has used, has been cleared since the last thing that was heard of; it
+        only `looks_for_loss` where it is asked to.
         """
         now = self._signatures()
-        lost = looks_for_loss and not self._used and now != self._last and self._last != self._none and self._is_cleared(now)
+        lost = (
+            looks_for_loss
+            and not self._used
+            and now != self._last
+            and self._last != self._none
+            and self._is_cleared(now)
+        )
         if (self._used and now != self._none) or True in self.carried:
             self.carried = [self._is_carried(i, now[i]) for i in range(len(now))]
         self._before = now
         return lost
 
     def _is_cleared(self, now: list[Signature]) -> bool:
-        return now == self._none or all(is_zero(p) for ref in self.parameters if (p := ref()) is not None)
+        return now == self._none or all(
+            is_zero(p) for ref in self.parameters if (p := ref()) is not None
+        )
 
     def _is_carried(self, i: int, mark: Signature) -> bool:
         """Whether a gradient, now with this mark, holds what an earlier step had used."""
@@ -75,7 +94,8 @@ class ClearingTracker:
         last, parameter = self._last[i], self.parameters[i]()
         if mark is None or last is None or parameter is None or mark[0] != last[0]:
             return False
-        return mark == last or not is_zero(parameter)  # changed in place: by zeroing it, or by something that keeps it
+        # changed in place: by zeroing it, or by something that keeps it
+        return mark == last or not is_zero(parameter)
 
     def backward_ends(self) -> bool:
         """Whether the backward added to any of these gradients."""
@@ -99,8 +119,9 @@ class ClearingTracker:
         self._last = self._signatures()
 
     def at_step(self) -> tuple[bool, bool]:
-        """Whether a step now would use no gradient, or the very one that the step before had used; and whether anything that was not
-        heard of has changed a gradient since the last thing that was.
+        """Whether a step now would use no gradient, or the very one that the step before had used;
+        and whether anything that was not heard of has changed a gradient since the last thing that
+        was.
         """
         now = self._signatures()
         same = now == self._last
@@ -119,7 +140,9 @@ class ClearingTracker:
         return self._last == self._none
 
     def carried_over(self) -> list[bool]:
-        """For each parameter looked at: does its gradient hold both what an earlier step had used and something newer?"""
+        """For each parameter looked at: does its gradient hold both what an earlier step had
+        used and something newer?
+        """
         return self._not_carried if self._used else self.carried
 
     def step_ends(self) -> None:
@@ -131,9 +154,11 @@ class ClearingTracker:
 
 @dataclass(frozen=True, slots=True)
 class ReadingPlan:
-    """Where the gradients of an optimizer go: a column for each of its parameters, and what else is measured with them.
+    """Where the gradients of an optimizer go: a column for each of its parameters, and what else is
+    measured with them.
 
-    `numels` are the scalars that this process holds of each, a complex one being two. `frozen`: one of the columns was not trainable.
+    `numels` are the scalars that this process holds of each, a complex one being two. `frozen`: one
+    of the columns was not trainable.
     """
 
     version: int  # of the roster
@@ -150,21 +175,26 @@ class ReadingPlan:
 class OptimizerWindow:
     """What is known of one optimizer between two of its steps.
 
-    `held` gives its parameters in its order; it holds them weakly, as the window must not keep a model alive.
+    `held` gives its parameters in its order; it holds them weakly, as the window must not keep a
+    model alive.
     """
 
     def __init__(self, held: Callable[[], list[torch.Tensor]], index: int, name: str) -> None:
         self.held = held
         self.index = index
-        self.bit = 1 << index if index < 64 else 0  # in `touched` of an event; only the first 64 have one
+        # in `touched` of an event; only the first 64 have one
+        self.bit = 1 << index if index < 64 else 0
         self.name = name
-        self.by_hand = False  # no optimizer of torch holds these parameters, and nothing says when they are updated
+        # no optimizer of torch holds these parameters, and nothing says when they are updated
+        self.by_hand = False
         self.num_steps = 0
         self.num_backwards_before = 0  # of the window before
         self.plan: ReadingPlan | None = None
         self.clearing = ClearingTracker([])
-        self.eager = False  # read after every backward: something unknown has changed gradients before
-        self.thread_state: ThreadState | None = None  # the thread that trains it, once that is known
+        # read after every backward: something unknown has changed gradients before
+        self.eager = False
+        # the thread that trains it, once that is known
+        self.thread_state: ThreadState | None = None
         self.steps_before_scaler = 0
         self.was_stepped = False  # or a GradScaler left its step out
         self.steps_within = 0  # steps of its base classes that run within its own
@@ -183,20 +213,27 @@ class OptimizerWindow:
         self.grad_scale: Scalar | None = None  # what the gradients are still multiplied by
         self.loss_scale: Scalar | None = None  # what the loss was multiplied by
         self.clips: list[AppliedClip] = []
-        self.applied: GradientReading | None = None  # read after a clip within the step, where the clips do not tell what was consumed
-        self.carried: IntArray | None = None  # columns, as they were when the step evaluated the loss
+        # read after a clip within the step, where the clips do not tell what was consumed
+        self.applied: GradientReading | None = None
+        # columns, as they were when the step evaluated the loss
+        self.carried: IntArray | None = None
         self.stepping = False
         self.step: OptimizerStep | None = None  # the one that is under way, and its event
         self.step_heard: CapturedEvent | None = None
         self.closure = False  # it was given one
         self.evaluated = False  # it has called backward
-        self.cleared_within = False  # gradients were cleared within it: before it evaluates the loss, or after it has used them
-        self.evaluates_again = False  # it has cleared what came of a backward: what comes now is a later evaluation, as of LBFGS
+        # gradients were cleared within it: before it evaluates the loss, or after it has used them
+        self.cleared_within = False
+        # it has cleared what came of a backward: what comes now is a later evaluation, as of LBFGS
+        self.evaluates_again = False
         self.per_loss.clear()
-        self.last_operation = -1  # number of the last operation of the graphs that were backpropagated into the window
+        # number of the last operation of the graphs that were backpropagated into the window
+        self.last_operation = -1
 
     def backward_ended(self, loss: Scalar, scale: Scalar | None) -> None:
-        """A backward added into these gradients, so what was read of them before is no longer what they are."""
+        """A backward added into these gradients, so what was read of them before is no longer
+        what they are.
+        """
         self.num_backwards += 1
         self.num_heard += 1
         self.losses.append(loss)
@@ -205,7 +242,9 @@ class OptimizerWindow:
         self.clips = []
 
     def cleared(self) -> None:
-        """What was accumulated so far is gone. Within a step what was read before, or of its first evaluation, stands."""
+        """What was accumulated so far is gone. Within a step what was read before, or of its
+        first evaluation, stands.
+        """
         self.thrown_away()
         self.clearing.cleared()
 
@@ -223,8 +262,12 @@ class OptimizerWindow:
             self._forget()
 
     def step_raised(self) -> None:
-        """The step that was under way has ended by an exception; what it was given may still be there."""
-        self.stepping = self.closure = self.evaluated = self.cleared_within = self.evaluates_again = False
+        """The step that was under way has ended by an exception; what it was given may still be
+        there.
+        """
+        self.stepping = self.closure = self.evaluated = self.cleared_within = (
+            self.evaluates_again
+        ) = False
         self.step = self.step_heard = None
 
     def flags_within(self) -> int:
@@ -232,7 +275,9 @@ class OptimizerWindow:
         return 0 if not self.stepping else CLOSURE | AGAIN if self.evaluates_again else CLOSURE
 
     def num_unused(self) -> int:
-        """How many backwards no step has used, also none of another optimizer that they added to."""
+        """How many backwards no step has used, also none of another optimizer that they added
+        to.
+        """
         return sum(not loss.used for loss in self.losses)
 
     def were_used(self) -> None:

@@ -10,8 +10,11 @@ from seismograd.i18n import Message, say
 from seismograd.schema import SAMPLE_EVERY
 
 SHARE = 0.02  # of wall time, unless told
-FREE_STEP_S = 5e-4  # of a step, which nobody grudges when no budget was asked for: steps of a tiny model are as short as listening to them
-MIN_STEPS, MIN_TIME_S = 1000, 30.0  # since the first step, before anything is left out: what a rule needs comes early
+# of a step, which nobody grudges when no budget was asked for: steps of a tiny model are as short
+# as listening to them
+FREE_STEP_S = 5e-4
+# since the first step, before anything is left out: what a rule needs comes early
+MIN_STEPS, MIN_TIME_S = 1000, 30.0
 WINDOW = 50  # steps that are judged together
 MAX_PATIENCE = 64  # windows
 WELL_BELOW = 0.4  # of the budget, before something is taken up again
@@ -19,8 +22,9 @@ WELL_BELOW = 0.4  # of the budget, before something is taken up again
 
 @dataclass(frozen=True, slots=True)
 class Thinning:
-    """What is measured: sampled statistics at every `sample_every`-th step of an optimizer, all others at every `full_every`-th; in between
-    only whether the gradients are finite. `extras`: the probe, and what the graph and pairs of losses show.
+    """What is measured: sampled statistics at every `sample_every`-th step of an optimizer, all
+    others at every `full_every`-th; in between only whether the gradients are finite. `extras`: the
+    probe, and what the graph and pairs of losses show.
     """
 
     sample_every: int = SAMPLE_EVERY
@@ -30,27 +34,39 @@ class Thinning:
 
 WHOLE = Thinning()
 FEWER_SAMPLES = (WHOLE, Thinning(4 * SAMPLE_EVERY), Thinning(16 * SAMPLE_EVERY, extras=False))
-# Where a check of the gradients costs as much as measuring them, as with the kernel, nothing would be saved by more than that.
-FEWER_MEASURED = (*FEWER_SAMPLES, *(Thinning(16 * SAMPLE_EVERY, every, False) for every in (4, 16, 64)))
+# Where a check of the gradients costs as much as measuring them, as with the kernel, nothing would
+# be saved by more than that.
+FEWER_MEASURED = (
+    *FEWER_SAMPLES,
+    *(Thinning(16 * SAMPLE_EVERY, every, False) for every in (4, 16, 64)),
+)
 
 
 class OverheadBudget:
-    """Judges each `WINDOW` of steps by the share of their time that was spent in here, and steps up or down a ladder of `Thinning`.
+    """Judges each `WINDOW` of steps by the share of their time that was spent in here, and steps up
+    or down a ladder of `Thinning`.
 
-    It goes down only when the share is well below, and each time that proves to be a mistake waits twice as long before it tries again.
+    It goes down only when the share is well below, and each time that proves to be a mistake waits
+    twice as long before it tries again.
 
     Args:
-        share: of wall time; `None` for the usual, from which short steps and short runs are exempt, as they are not from one asked for.
+        share: of wall time; `None` for the usual, from which short steps and short runs are exempt,
+            as they are not from one asked for.
         ladder: from whole to least.
     """
 
-    def __init__(self, share: float | None = None, ladder: Sequence[Thinning] = FEWER_SAMPLES) -> None:
+    def __init__(
+        self, share: float | None = None, ladder: Sequence[Thinning] = FEWER_SAMPLES
+    ) -> None:
         self._share = SHARE if share is None else share
         self._free_s = FREE_STEP_S if share is None else 0.0
-        self._min_steps, self._min_time_s = (MIN_STEPS, MIN_TIME_S) if share is None else (WINDOW, 0.0)
+        self._min_steps, self._min_time_s = (
+            (MIN_STEPS, MIN_TIME_S) if share is None else (WINDOW, 0.0)
+        )
         self._ladder = tuple(ladder)
         self._rung = self._highest = 0
-        self._steps: deque[tuple[float, float]] = deque(maxlen=WINDOW + 1)  # when each ended, and what it cost
+        # when each ended, and what it cost
+        self._steps: deque[tuple[float, float]] = deque(maxlen=WINDOW + 1)
         self._num_steps = 0
         self._start_s: float | None = None
         self._num_judged = 0
@@ -62,19 +78,27 @@ class OverheadBudget:
         return self._ladder[self._rung]
 
     def step_ended(self, time_s: float, overhead_s: float) -> Message | None:
-        """A step ended at `time_s`, of which so much was spent in here; what to tell the user, when more is left out than ever before."""
+        """A step ended at `time_s`, of which so much was spent in here; what to tell the user,
+        when more is left out than ever before.
+        """
         if self._start_s is None:
             self._start_s = time_s
         self._num_steps += 1
         self._steps.append((time_s, overhead_s))
-        if self._num_steps < self._min_steps or time_s - self._start_s < self._min_time_s or len(self._steps) <= WINDOW:
+        if (
+            self._num_steps < self._min_steps
+            or time_s - self._start_s < self._min_time_s
+            or len(self._steps) <= WINDOW
+        ):
             return None
         wall_s = time_s - self._steps[0][0]
         spent_s = sum(cost for _, cost in self._steps) - self._steps[0][1]
         self._steps.clear()
         self._steps.append((time_s, overhead_s))
         allowed_s = max(self._share * wall_s, self._free_s * WINDOW)
-        return self._judge(spent_s / allowed_s if allowed_s > 0 else 1.0, spent_s / wall_s if wall_s > 0 else 1.0)
+        return self._judge(
+            spent_s / allowed_s if allowed_s > 0 else 1.0, spent_s / wall_s if wall_s > 0 else 1.0
+        )
 
     def _judge(self, of_allowed: float, of_wall: float) -> Message | None:
         if of_allowed > 1 and self._rung < len(self._ladder) - 1:
@@ -97,7 +121,8 @@ def _thinning_message(thinning: Thinning, of_wall: float, share: float) -> Messa
     took, budget = f"{100 * of_wall:.1f}%", f"{100 * share:.3g}%"
     if thinning.full_every > 1:
         return say(
-            "watching took {took} of the time, more than the budget of {budget}: from here on gradients are measured at every {count} "
+            "watching took {took} of the time, more than the budget of {budget}: from here on "
+            "gradients are measured at every {count} "
             "steps, and in between only checked for NaN and infinities",
             took=took,
             budget=budget,
@@ -105,14 +130,16 @@ def _thinning_message(thinning: Thinning, of_wall: float, share: float) -> Messa
         )
     if not thinning.extras:
         return say(
-            "watching took {took} of the time, more than the budget of {budget}: from here on histograms come at every {count} steps, "
+            "watching took {took} of the time, more than the budget of {budget}: from here on "
+            "histograms come at every {count} steps, "
             "and updates of the weights are not looked at",
             took=took,
             budget=budget,
             count=thinning.sample_every,
         )
     return say(
-        "watching took {took} of the time, more than the budget of {budget}: from here on histograms come at every {count} steps",
+        "watching took {took} of the time, more than the budget of {budget}: from here on "
+        "histograms come at every {count} steps",
         took=took,
         budget=budget,
         count=thinning.sample_every,

@@ -1,4 +1,6 @@
-"""Finished iterations that wait to become rows: for numbers from a device, or for others, with which they are quicker made."""
+"""Finished iterations that wait to become rows: for numbers from a device, or for others, with
+which they are quicker made.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ MAX_WAITING = 64  # iterations whose numbers have not come; the next one waits f
 
 @dataclass(slots=True)
 class FinishedIteration:
-    """An iteration with what it will be recorded as: its number, the columns there were, the epoch."""
+    """An iteration with what it will be recorded as: its number, the columns there were, the
+    epoch.
+    """
 
     iteration: Iteration
     number: int
@@ -24,7 +28,9 @@ class FinishedIteration:
 
 
 class PendingIterations:
-    """Hands on in order. Code and data that were just used are still in the processor's caches, so that several rows together take half."""
+    """Hands on in order. Code and data that were just used are still in the processor's caches,
+    so that several rows together take half.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[FinishedIteration] = deque()
@@ -34,7 +40,9 @@ class PendingIterations:
         self._waiting.append(finished)
 
     def take(self, now_s: float, together: int) -> list[FinishedIteration]:
-        """Those whose turn has come: none while there are fewer than `together`, and none of them has waited long."""
+        """Those whose turn has come: none while there are fewer than `together`, and none of
+        them has waited long.
+        """
         waiting = self._waiting
         if not waiting or (len(waiting) < together and now_s - waiting[0].time_s < MAX_AGE_S):
             return []

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.thread_state import ThreadStates
 from seismograd.capture.loop.event_log import EventLog
-from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.thread_state import ThreadStates
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.schema import FactKind
 
 MAX_NAMES = 64
 
 
-def tell_never_stepped(facts: Facts, registry: OptimizerRegistry, log: EventLog, thread_states: ThreadStates, num_heard: int) -> None:
-    """Of each optimizer that has gradients and was never stepped, and of parameters that nobody has changed."""
+def tell_never_stepped(
+    facts: Facts,
+    registry: OptimizerRegistry,
+    log: EventLog,
+    thread_states: ThreadStates,
+    num_heard: int,
+) -> None:
+    """Of each optimizer that has gradients and was never stepped, and of parameters that nobody
+    has changed.
+    """
     stepped = [window for window in registry if window.was_stepped]
     site = log.last_backward_site(thread_states.all())
     for window in registry:
-        if window.was_stepped or window.stepping or not window.num_heard or _is_covered(window, stepped):
+        if (
+            window.was_stepped
+            or window.stepping
+            or not window.num_heard
+            or _is_covered(window, stepped)
+        ):
             continue
         registry.learn(window)
-        names = [each.name for each in registry.parameter_table.parameters if each.optimizer == window.index]
+        names = [
+            each.name
+            for each in registry.parameter_table.parameters
+            if each.optimizer == window.index
+        ]
         facts.tell(
             FactKind.NEVER_STEPPED,
             site=site,
@@ -46,10 +63,20 @@ def tell_never_stepped(facts: Facts, registry: OptimizerRegistry, log: EventLog,
 
 
 def unused(registry: OptimizerRegistry) -> OptimizerWindow | None:
-    """The window with the most backwards that no step has used, also none of another optimizer over the same parameters."""
-    left = [window for window in registry if window.was_stepped and not window.stepping and window.num_unused()]
+    """The window with the most backwards that no step has used, also none of another optimizer
+    over the same parameters.
+    """
+    left = [
+        window
+        for window in registry
+        if window.was_stepped and not window.stepping and window.num_unused()
+    ]
     for window in sorted(left, key=lambda each: -each.num_unused()):
-        later = [other for other in registry if other.was_stepped and other.num_unused() < window.num_unused()]
+        later = [
+            other
+            for other in registry
+            if other.was_stepped and other.num_unused() < window.num_unused()
+        ]
         if not _is_covered(window, later):
             return window
     return None

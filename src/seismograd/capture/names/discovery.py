@@ -38,7 +38,9 @@ def children(module: torch.nn.Module) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredObjects:
-    """What lives in the process: every module and optimizer that can be seen, and what the script calls them (id of the object to name)."""
+    """What lives in the process: every module and optimizer that can be seen, and what the
+    script calls them (id of the object to name).
+    """
 
     modules: tuple[torch.nn.Module, ...] = ()
     optimizers: tuple[torch.optim.Optimizer, ...] = ()
@@ -51,21 +53,28 @@ FEW = 256  # of the script's things, where a look must be quick
 def discover_objects(everywhere: bool = True) -> DiscoveredObjects:
     """Look at the script's variables and, `everywhere`, at all that the garbage collector tracks.
 
-    The variables alone are quick but miss what is held elsewhere; the collector takes about 0.1 s and shows nothing that `gc.freeze` was
-    called on.
+    The variables alone are quick but miss what is held elsewhere; the collector takes about 0.1 s
+    and shows nothing that `gc.freeze` was called on.
     """
     named = variables() if everywhere else variables(FEW)
     modules: dict[int, torch.nn.Module] = {}
     optimizers: dict[int, torch.optim.Optimizer] = {}
-    things: Iterable[object] = chain((thing for thing, _ in named.values()), gc.get_objects() if everywhere else ())
+    things: Iterable[object] = chain(
+        (thing for thing, _ in named.values()), gc.get_objects() if everywhere else ()
+    )
     for thing in things:
-        if issubclass(type(thing), torch.nn.Module):  # isinstance would ask proxies for their __class__
+        # isinstance would ask proxies for their __class__
+        if issubclass(type(thing), torch.nn.Module):
             modules[id(thing)] = cast(torch.nn.Module, thing)
         elif issubclass(type(thing), torch.optim.Optimizer):
             optimizers[id(thing)] = cast(torch.optim.Optimizer, thing)
     for module in list(modules.values()):
         modules.update({id(m): m for m in descendants(module) if id(m) not in modules})
-    return DiscoveredObjects(tuple(modules.values()), tuple(optimizers.values()), {key: name for key, (_, name) in named.items()})
+    return DiscoveredObjects(
+        tuple(modules.values()),
+        tuple(optimizers.values()),
+        {key: name for key, (_, name) in named.items()},
+    )
 
 
 def descendants(module: torch.nn.Module) -> Iterator[torch.nn.Module]:

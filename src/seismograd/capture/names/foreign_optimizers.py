@@ -62,12 +62,16 @@ def _held(thing: object) -> Iterator[torch.Tensor]:
     attributes = getattr(thing, "__dict__", {}) if type(thing).__dictoffset__ else {}
     for name in GROUPS:
         for group in _listed(attributes.get(name)):
-            parameters = cast("dict[str, Any]", group).get("params") if isinstance(group, dict) else group
+            parameters = (
+                cast("dict[str, Any]", group).get("params") if isinstance(group, dict) else group
+            )
             yield from (p for p in _listed(parameters) if issubclass(type(p), torch.Tensor))
 
 
 def _listed(value: object) -> list[Any]:
-    """A list or a tuple, or what a class that wraps one keeps in `items`, as that of fastcore does."""
+    """A list or a tuple, or what a class that wraps one keeps in `items`, as that of fastcore
+    does.
+    """
     if type(value) in (list, tuple):
         return list(cast("list[Any]", value))
     if not type(value).__dictoffset__:

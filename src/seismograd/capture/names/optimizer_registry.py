@@ -9,14 +9,14 @@ from itertools import chain
 
 import torch
 
-from seismograd.capture.names import discovery
-from seismograd.capture.probes.manual_updates import ManualUpdates
-from seismograd.capture.names.foreign_optimizers import find_holder
 from seismograd.capture.graph.traversal import GraphLeaf
-from seismograd.capture.names.parameter_names import unique
-from seismograd.capture.rows.gradient_reading import track_clearing
-from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.names import discovery
+from seismograd.capture.names.foreign_optimizers import find_holder
+from seismograd.capture.names.parameter_names import unique
+from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.capture.probes.manual_updates import ManualUpdates
+from seismograd.capture.rows.gradient_reading import track_clearing
 from seismograd.schema import Optimizer
 
 MAX_SHARE_OF_LOOKING = 0.002  # of the time since the start, beyond the first second
@@ -24,9 +24,13 @@ BY_HAND = "by hand"
 
 
 class OptimizerRegistry:
-    """Knows the optimizers that were given, or all that the process makes when none and no model was."""
+    """Knows the optimizers that were given, or all that the process makes when none and no model
+    was.
+    """
 
-    def __init__(self, models: Sequence[torch.nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    def __init__(
+        self, models: Sequence[torch.nn.Module], optimizers: Sequence[torch.optim.Optimizer]
+    ) -> None:
         self.optimizers: list[Optimizer] = []
         self.parameter_table = ParameterTable(models)
         self.by_hand = ManualUpdates()
@@ -50,7 +54,9 @@ class OptimizerRegistry:
         return self._windows.get(id(optimizer))
 
     def window(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
-        """The window of an optimizer, opened when it is first heard of; `None` for one that is not watched."""
+        """The window of an optimizer, opened when it is first heard of; `None` for one that is
+        not watched.
+        """
         window = self._windows.get(id(optimizer))
         if window is None and "param_groups" not in vars(optimizer):
             optimizer = _wrapped(optimizer)
@@ -61,7 +67,9 @@ class OptimizerRegistry:
         return window
 
     def without_optimizer(self) -> OptimizerWindow:
-        """The window of what the script updates by hand, or a framework by an optimizer of its own class."""
+        """The window of what the script updates by hand, or a framework by an optimizer of its
+        own class.
+        """
         if self._without_optimizer is None:
             index, own = len(self.optimizers), find_holder(self.by_hand.held())
             name = BY_HAND if own is None else own.kind
@@ -74,7 +82,11 @@ class OptimizerRegistry:
 
     def holding(self, ids: frozenset[int]) -> list[OptimizerWindow]:
         """The windows that hold any of the parameters with these ids."""
-        windows = self.windows if self._without_optimizer is None else (*self.windows, self._without_optimizer)
+        windows = (
+            self.windows
+            if self._without_optimizer is None
+            else (*self.windows, self._without_optimizer)
+        )
         return [w for w in windows if any(id(p) in ids for p in w.held())]
 
     def discover(self, more: Sequence[torch.optim.Optimizer] = ()) -> None:
@@ -94,7 +106,9 @@ class OptimizerRegistry:
             track_clearing(window)
 
     def take_in(self, leaves: Sequence[GraphLeaf]) -> None:
-        """Take in the parameters that a graph shows and that have no column yet, as far as they are watched."""
+        """Take in the parameters that a graph shows and that have no column yet, as far as they
+        are watched.
+        """
         strangers = self.parameter_table.strangers(leaves)
         if strangers:
             self.parameter_table.take_in(strangers, self._look())
@@ -110,11 +124,15 @@ class OptimizerRegistry:
         if id(optimizer) in self._given:
             return True
         self.parameter_table.learn([], discovery.DiscoveredObjects())
-        return any(p in self.parameter_table for group in optimizer.param_groups for p in group["params"])
+        return any(
+            p in self.parameter_table for group in optimizer.param_groups for p in group["params"]
+        )
 
     def _open(self, optimizer: torch.optim.Optimizer, around: discovery.DiscoveredObjects) -> None:
         index, key = len(self.optimizers), id(optimizer)
-        name = unique([around.names.get(key) or type(optimizer).__name__], [o.name for o in self.optimizers])[0]
+        name = unique(
+            [around.names.get(key) or type(optimizer).__name__], [o.name for o in self.optimizers]
+        )[0]
         self.optimizers.append(Optimizer(index, type(optimizer).__name__, name))
         reference = self._living[key] = weakref.ref(optimizer, lambda _: self._close(key))
 
@@ -123,7 +141,11 @@ class OptimizerRegistry:
             if alive is None:
                 return []
             groups = alive.param_groups
-            return list(groups[0]["params"]) if len(groups) == 1 else list(chain.from_iterable([group["params"] for group in groups]))
+            return (
+                list(groups[0]["params"])
+                if len(groups) == 1
+                else list(chain.from_iterable([group["params"] for group in groups]))
+            )
 
         window = self._windows[key] = OptimizerWindow(held, index, name)
         self.windows = tuple(self._windows.values())
@@ -135,15 +157,29 @@ class OptimizerRegistry:
         self._living.pop(key, None)
 
     def _learn(self, around: discovery.DiscoveredObjects) -> None:
-        taken = [(self._windows[key].index, self._windows[key].name, o.param_groups) for key, r in list(self._living.items()) if (o := r())]
+        taken = [
+            (self._windows[key].index, self._windows[key].name, o.param_groups)
+            for key, r in list(self._living.items())
+            if (o := r())
+        ]
         if self._without_optimizer is not None:
-            taken.append((self._without_optimizer.index, self._without_optimizer.name, [{"params": self.by_hand.held()}]))
+            taken.append(
+                (
+                    self._without_optimizer.index,
+                    self._without_optimizer.name,
+                    [{"params": self.by_hand.held()}],
+                )
+            )
         self.parameter_table.learn(taken, around)
 
     def _look(self) -> discovery.DiscoveredObjects:
-        """Everywhere while that is cheap against the run so far: a script may make an optimizer in every step."""
+        """Everywhere while that is cheap against the run so far: a script may make an optimizer
+        in every step.
+        """
         began = time.perf_counter()
-        found = discovery.discover_objects(everywhere=self._looking_s < max(1.0, MAX_SHARE_OF_LOOKING * (began - self._start_s)))
+        found = discovery.discover_objects(
+            everywhere=self._looking_s < max(1.0, MAX_SHARE_OF_LOOKING * (began - self._start_s))
+        )
         self._looking_s += time.perf_counter() - began
         return found
 

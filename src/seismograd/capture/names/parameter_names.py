@@ -12,7 +12,9 @@ from seismograd.capture.names.discovery import children, is_wrapper
 
 @dataclass(frozen=True, slots=True)
 class NamedParameter:
-    """A parameter, its name, the names it has besides (tied weights), and the class of the module that holds it."""
+    """A parameter, its name, the names it has besides (tied weights), and the class of the
+    module that holds it.
+    """
 
     tensor: torch.Tensor
     name: str
@@ -20,8 +22,11 @@ class NamedParameter:
     aliases: tuple[str, ...] = ()
 
 
-def walk(module: torch.nn.Module, prefix: str = "", seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, torch.Tensor, str]]:
-    """Every (name, parameter, class of its module) below a module in the order of registration, wrappers left out of the names.
+def walk(
+    module: torch.nn.Module, prefix: str = "", seen: frozenset[int] = frozenset()
+) -> Iterator[tuple[str, torch.Tensor, str]]:
+    """Every (name, parameter, class of its module) below a module in the order of registration,
+    wrappers left out of the names.
 
     A tied parameter comes once for each of its names.
     """
@@ -37,11 +42,19 @@ def walk(module: torch.nn.Module, prefix: str = "", seen: frozenset[int] = froze
 
 
 def hidden(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.Tensor, str]]:
-    """What `walk` does not see: the parameters of modules in plain lists, tuples and dicts that hang on a module or one below it."""
+    """What `walk` does not see: the parameters of modules in plain lists, tuples and dicts that
+    hang on a module or one below it.
+    """
     for name, value in list(vars(module).items()):
         if name in ("_parameters", "_modules", "_buffers"):
             continue
-        items = enumerate(value) if isinstance(value, list | tuple) else value.items() if isinstance(value, dict) else ()  # pyright: ignore
+        items = (  # pyright: ignore[reportUnknownVariableType]
+            enumerate(value)  # pyright: ignore[reportUnknownArgumentType]
+            if isinstance(value, list | tuple)
+            else value.items()
+            if isinstance(value, dict)
+            else ()
+        )
         for key, part in items:  # pyright: ignore
             if isinstance(part, torch.nn.Module):
                 yield from walk(part, f"{prefix}{name}.{key}.")
@@ -53,7 +66,9 @@ def hidden(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, tor
 
 
 def frozen_in_name(module: torch.nn.Module) -> set[int]:
-    """The ids of parameters that train though `requires_grad = False` was set on a module that holds them, which does nothing."""
+    """The ids of parameters that train though `requires_grad = False` was set on a module that
+    holds them, which does nothing.
+    """
     found: set[int] = set()
     for each in module.modules():
         if vars(each).get("requires_grad") is False:
@@ -68,7 +83,10 @@ def named(module: torch.nn.Module, prefix: str = "") -> list[NamedParameter]:
     for name, tensor, kind in walk(module, prefix):
         names.setdefault(id(tensor), []).append(name)
         first.setdefault(id(tensor), (tensor, kind))
-    return [NamedParameter(tensor, names[key][0], kind, tuple(dict.fromkeys(names[key][1:]))) for key, (tensor, kind) in first.items()]
+    return [
+        NamedParameter(tensor, names[key][0], kind, tuple(dict.fromkeys(names[key][1:])))
+        for key, (tensor, kind) in first.items()
+    ]
 
 
 def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
@@ -101,6 +119,15 @@ def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
     return result
 
 
-def loose_name(tensor: torch.Tensor, optimizer: str, group: int, position: int, given: str | None, variables: Mapping[int, str]) -> str:
-    """A name for a parameter outside any module: as given to the optimizer, else the script's variable, else its place in the optimizer."""
+def loose_name(
+    tensor: torch.Tensor,
+    optimizer: str,
+    group: int,
+    position: int,
+    given: str | None,
+    variables: Mapping[int, str],
+) -> str:
+    """A name for a parameter outside any module: as given to the optimizer, else the script's
+    variable, else its place in the optimizer.
+    """
     return given or variables.get(id(tensor)) or f"{optimizer}.group{group}.{position}"

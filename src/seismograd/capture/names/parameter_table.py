@@ -1,4 +1,6 @@
-"""The columns of the record: which tensor has which name, where it sits in the order of execution, and who updates it."""
+"""The columns of the record: which tensor has which name, where it sits in the order of
+execution, and who updates it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from typing import Any, cast
 
 import torch
 
-from seismograd.capture.names.discovery import DiscoveredObjects, roots
 from seismograd.capture.graph.traversal import GraphLeaf
+from seismograd.capture.names.discovery import DiscoveredObjects, roots
 from seismograd.capture.names.parameter_names import (
     NamedParameter,
     frozen_in_name,
@@ -22,7 +24,8 @@ from seismograd.capture.names.parameter_names import (
 )
 from seismograd.schema import Parameter
 
-MAX_WALKS = 8  # backwards whose graph is read for the order of execution, after each change of the roster
+# backwards whose graph is read for the order of execution, after each change of the roster
+MAX_WALKS = 8
 
 
 Groups = Sequence[Mapping[str, Any]]
@@ -95,7 +98,8 @@ class ParameterTable:
         self._walks = 0
         self._num_walks = 0  # ever
         self._frozen: list[weakref.ref[torch.Tensor]] = []  # and no optimizer holds them
-        self._unordered = False  # whether there are trainable parameters whose place in the order of execution is not known
+        # whether there are trainable parameters whose place in the order of execution is not known
+        self._unordered = False
         self.version = 0  # grows with every change
         self.num_gone = 0
         self.parameters: tuple[Parameter, ...] = ()
@@ -119,13 +123,17 @@ class ParameterTable:
             self._changed()
 
     def look_for_thawed(self) -> None:
-        """Parameters that no optimizer holds may have been frozen when they were last looked at, and be it no more."""
+        """Parameters that no optimizer holds may have been frozen when they were last looked at,
+        and be it no more.
+        """
         if any((tensor := each()) is not None and tensor.requires_grad for each in self._frozen):
             self._walks = 0
             self._changed()
 
     def models(self) -> Iterator[tuple[torch.nn.Module, str]]:
-        """The outermost modules that are trained, and what stands before the names of their parameters."""
+        """The outermost modules that are trained, and what stands before the names of their
+        parameters.
+        """
         for model in self._models:
             module = model.module()
             if module is not None:
@@ -136,18 +144,26 @@ class ParameterTable:
         return self._entries[column].model
 
     def unowned(self, models: set[int]) -> list[tuple[torch.Tensor, int]]:
-        """The trainable parameters that no optimizer holds, with their columns: of these models, and of what no optimizer holds any of."""
+        """The trainable parameters that no optimizer holds, with their columns: of these models,
+        and of what no optimizer holds any of.
+        """
         found: list[tuple[torch.Tensor, int]] = []
         trained = {entry.model for entry in self._entries if entry.optimizer is not None}
         for column, entry in enumerate(self._entries):
-            if entry.optimizer is None and (entry.model in models or entry.model not in trained or entry.model == -1):
+            if entry.optimizer is None and (
+                entry.model in models or entry.model not in trained or entry.model == -1
+            ):
                 tensor = entry.tensor()
                 if tensor is not None and tensor.requires_grad:
                     found.append((tensor, column))
         return found
 
-    def learn(self, optimizers: Iterable[tuple[int, str, Groups]], around: DiscoveredObjects) -> None:
-        """Take in the parameters of these (index, name, parameter groups) and of the models that hold them, found around."""
+    def learn(
+        self, optimizers: Iterable[tuple[int, str, Groups]], around: DiscoveredObjects
+    ) -> None:
+        """Take in the parameters of these (index, name, parameter groups) and of the models that
+        hold them, found around.
+        """
         listed = list(optimizers)
         held = [p for _, _, groups in listed for group in groups for p in group["params"]]
         self._held = frozenset(map(id, held))
@@ -162,8 +178,12 @@ class ParameterTable:
         known = [model.module() for model in self._models]
         fresh = [m for m in trained if not any(m is k for k in known)]
         prefixed = len(trained) > 1 or any(module is not None for module in known)
-        taken = [model.prefix.removesuffix(".") for model in self._models if model.module() is not None]
-        for module, label in zip(fresh, unique([model_name(m, around.names) for m in fresh], taken), strict=True):
+        taken = [
+            model.prefix.removesuffix(".") for model in self._models if model.module() is not None
+        ]
+        for module, label in zip(
+            fresh, unique([model_name(m, around.names) for m in fresh], taken), strict=True
+        ):
             self._place(TrainedModel(weakref.ref(module), f"{label}." if prefixed else ""))
         for number, model in enumerate(self._models):
             module = model.module()
@@ -176,20 +196,28 @@ class ParameterTable:
                         self._entries[column].frozen_in_name = id(one.tensor) in in_name
 
     def _place(self, model: TrainedModel) -> None:
-        """A model that comes where a dead one of its name was takes over from it (a copy made anew for each task, say)."""
+        """A model that comes where a dead one of its name was takes over from it (a copy made
+        anew for each task, say).
+        """
         for number, old in enumerate(self._models):
             if old.module() is None and old.prefix == model.prefix:
                 self._models[number] = model
                 return
         self._models.append(model)
 
-    def _trained_models(self, held: list[torch.Tensor], around: DiscoveredObjects) -> list[torch.nn.Module]:
-        """The outermost modules that hold any of these tensors, in the order of the tensors; the given ones come first."""
+    def _trained_models(
+        self, held: list[torch.Tensor], around: DiscoveredObjects
+    ) -> list[torch.nn.Module]:
+        """The outermost modules that hold any of these tensors, in the order of the tensors; the
+        given ones come first.
+        """
         given = [m for m in (ref() for ref in self._given) if m is not None]
         if self._given:
             return given
         order_of = {id(p): i for i, p in enumerate(held)}
-        candidates = [(m, {id(p) for p in m.parameters()} & order_of.keys()) for m in roots(around.modules)]
+        candidates = [
+            (m, {id(p) for p in m.parameters()} & order_of.keys()) for m in roots(around.modules)
+        ]
         covered: set[int] = set()
         found: list[tuple[int, torch.nn.Module]] = []
         for module, holds in sorted(candidates, key=lambda pair: -len(pair[1])):
@@ -198,14 +226,22 @@ class ParameterTable:
                 found.append((min(order_of[key] for key in holds), module))
         return [module for _, module in sorted(found, key=lambda pair: pair[0])]
 
-    def _take_groups(self, index: int, name: str, groups: Groups, variables: Mapping[int, str]) -> None:
+    def _take_groups(
+        self, index: int, name: str, groups: Groups, variables: Mapping[int, str]
+    ) -> None:
         for number, group in enumerate(groups):
             given: Sequence[str] = group.get("param_names", ())
             for position, tensor in enumerate(group["params"]):
                 if id(tensor) not in self._columns:
                     told = given[position] if position < len(given) else None
-                    self._add(NamedParameter(tensor, loose_name(tensor, name, number, position, told, variables), ""), -1)
-                column = self._columns.get(id(tensor))  # None: a lazy parameter that has no shape yet
+                    self._add(
+                        NamedParameter(
+                            tensor, loose_name(tensor, name, number, position, told, variables), ""
+                        ),
+                        -1,
+                    )
+                # None: a lazy parameter that has no shape yet
+                column = self._columns.get(id(tensor))
                 if column is not None and self._entries[column].optimizer is None:
                     self._entries[column].optimizer, self._entries[column].group = index, number
 
@@ -215,12 +251,18 @@ class ParameterTable:
         key = id(one.tensor)
         reference = weakref.ref(one.tensor, lambda _, key=key: self._gone(key))
         column = self._by_name.get(one.name)
-        if column is not None and self._is_free(column, model):  # a module that was replaced: its column goes on
+        # a module that was replaced: its column goes on
+        if column is not None and self._is_free(column, model):
             entry = self._entries[column]
             former = entry.tensor()
             if former is not None:
                 self._gone(id(former))
-            entry.tensor, entry.module, entry.optimizer, entry.group = reference, one.module, None, None
+            entry.tensor, entry.module, entry.optimizer, entry.group = (
+                reference,
+                one.module,
+                None,
+                None,
+            )
             entry.walks, entry.beside = 0, frozenset()
         else:
             name = unique([one.name], self._by_name)[0]
@@ -230,34 +272,50 @@ class ParameterTable:
         self._columns[key] = column
 
     def _is_free(self, column: int, model: int) -> bool:
-        """Whether another tensor of the same name and model may have the column: nobody trains the one that has it."""
+        """Whether another tensor of the same name and model may have the column: nobody trains
+        the one that has it.
+        """
         entry = self._entries[column]
         former = entry.tensor()
         return entry.model == model and (former is None or id(former) not in self._held)
 
     def _gone(self, key: int) -> None:
-        """The tensor is no more (and another one may come to have its id), or has lost its column."""
+        """The tensor is no more (and another one may come to have its id), or has lost its
+        column.
+        """
         self.num_gone += 1
         self._columns.pop(key, None)
 
     def modules_called(self, kinds: Sequence[str]) -> list[str]:
-        """The names of the modules of these classes in the models that are trained, as a script would write them."""
+        """The names of the modules of these classes in the models that are trained, as a script
+        would write them.
+        """
         found: list[str] = []
         for module, prefix in self.models() if kinds else ():
             everything = cast("Iterator[tuple[str, torch.nn.Module]]", module.named_modules())
-            found += [f"{prefix}{name}" for name, each in everything if type(each).__name__ in kinds]
+            found += [
+                f"{prefix}{name}" for name, each in everything if type(each).__name__ in kinds
+            ]
         return found
 
     def wants_order(self) -> bool:
-        """Whether there are parameters whose place in the order of execution is not known, and hope to learn it."""
+        """Whether there are parameters whose place in the order of execution is not known, and
+        hope to learn it.
+        """
         return self._unordered and self._walks < MAX_WALKS
 
     def strangers(self, leaves: Sequence[GraphLeaf]) -> list[torch.Tensor]:
         """Those of these leaves that are parameters and have no column."""
-        return [each.tensor for each in leaves if isinstance(each.tensor, torch.nn.Parameter) and id(each.tensor) not in self._columns]
+        return [
+            each.tensor
+            for each in leaves
+            if isinstance(each.tensor, torch.nn.Parameter) and id(each.tensor) not in self._columns
+        ]
 
     def take_in(self, strangers: list[torch.Tensor], around: DiscoveredObjects) -> None:
-        """Give columns to parameters that only the graph of a loss has shown: those of other models, and those that no module registers."""
+        """Give columns to parameters that only the graph of a loss has shown: those of other
+        models, and those that no module registers.
+        """
         left = {id(tensor): tensor for tensor in strangers}
         for number, model in enumerate(self._models):
             module = model.module()
@@ -268,7 +326,12 @@ class ParameterTable:
             self._take_models(list(left.values()), around)
             for position, (key, tensor) in enumerate(left.items()):
                 if key not in self._columns:
-                    self._add_unregistered(NamedParameter(tensor, around.names.get(key) or f"unregistered.{position}", ""), -1)
+                    self._add_unregistered(
+                        NamedParameter(
+                            tensor, around.names.get(key) or f"unregistered.{position}", ""
+                        ),
+                        -1,
+                    )
         self._changed()
 
     def _add_unregistered(self, one: NamedParameter, model: int) -> None:
@@ -276,14 +339,22 @@ class ParameterTable:
         self._entries[self._columns[id(one.tensor)]].registered = False
 
     def order(self, leaves: Sequence[GraphLeaf]) -> None:
-        """Learn the order of execution from leaves that are in it. One that was frozen before takes its place among the others."""
+        """Learn the order of execution from leaves that are in it. One that was frozen before
+        takes its place among the others.
+        """
         self._walks += 1
         order_of = {id(leaf.tensor): i for i, leaf in enumerate(leaves)}
-        reached = sorted((order_of[id(t)], c) for c, e in enumerate(self._entries) if (t := e.tensor()) is not None and id(t) in order_of)
+        reached = sorted(
+            (order_of[id(t)], c)
+            for c, e in enumerate(self._entries)
+            if (t := e.tensor()) is not None and id(t) in order_of
+        )
         for position, column in reached:
             self._entries[column].walks |= 1 << self._num_walks
             if leaves[position].beside:
-                columns = frozenset(self._columns[each] for each in leaves[position].beside if each in self._columns)
+                columns = frozenset(
+                    self._columns[each] for each in leaves[position].beside if each in self._columns
+                )
                 self._entries[column].beside |= columns
         self._num_walks += 1
         num_fresh = sum(self._entries[column].depth is None for _, column in reached)
@@ -291,7 +362,10 @@ class ParameterTable:
             return
         for position, column in reached:
             entry = self._entries[column]
-            entry.activation, entry.compute_dtype = leaves[position].activation, leaves[position].compute_dtype
+            entry.activation, entry.compute_dtype = (
+                leaves[position].activation,
+                leaves[position].compute_dtype,
+            )
         taken = [depth for e in self._entries if (depth := e.depth) is not None]
         own = [depth for _, column in reached if (depth := self._entries[column].depth) is not None]
         slots = sorted([*own, *range(len(taken), len(taken) + num_fresh)])
@@ -301,8 +375,14 @@ class ParameterTable:
         self._changed()
 
     def _branch(self) -> None:
-        """Give each weight the first branch in which nothing lies side by side with it: so the graphs say, or none has shown both."""
-        placed = [(e.depth, c) for c, e in enumerate(self._entries) if e.depth is not None and (t := e.tensor()) is not None and t.ndim > 1]
+        """Give each weight the first branch in which nothing lies side by side with it: so the
+        graphs say, or none has shown both.
+        """
+        placed = [
+            (e.depth, c)
+            for c, e in enumerate(self._entries)
+            if e.depth is not None and (t := e.tensor()) is not None and t.ndim > 1
+        ]
         members: list[set[int]] = []
         walks: list[set[int]] = []  # of the members of each
         for _, column in sorted(placed):
@@ -310,7 +390,8 @@ class ParameterTable:
             fitting = (
                 branch
                 for branch in range(len(members))
-                if entry.beside.isdisjoint(members[branch]) and all(entry.walks & each for each in walks[branch])
+                if entry.beside.isdisjoint(members[branch])
+                and all(entry.walks & each for each in walks[branch])
             )
             entry.branch = next(fitting, len(members))
             if entry.branch == len(members):
@@ -324,6 +405,10 @@ class ParameterTable:
         described = tuple(e.described(before.get(e.name)) for e in self._entries)
         if described != self.parameters:
             self.parameters = described
-            self._frozen = [e.tensor for e, p in zip(self._entries, described, strict=True) if e.optimizer is None and not p.trainable]
+            self._frozen = [
+                e.tensor
+                for e, p in zip(self._entries, described, strict=True)
+                if e.optimizer is None and not p.trainable
+            ]
             self._unordered = any(p.depth is None and p.trainable for p in described)
             self.version += 1

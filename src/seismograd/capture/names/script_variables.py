@@ -1,4 +1,6 @@
-"""What the script calls its modules, optimizers and tensors: by a variable, or by the path from one, as `net.layers[0]`."""
+"""What the script calls its modules, optimizers and tensors: by a variable, or by the path from
+one, as `net.layers[0]`.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,14 @@ Scope = Mapping[str, Any]
 
 
 def variables(most: int = MAX_VISITED) -> dict[int, tuple[Any, str]]:
-    """The modules, optimizers and tensors that the script's variables lead to: the id of each to it and its name.
+    """The modules, optimizers and tensors that the script's variables lead to: the id of each to it
+    and its name.
 
-    A variable's name is best, that of the innermost function first. What lies in a list or a dictionary
-    beside others is named by its place there unless several of them have variables of their own: one
-    that does alone is that of a loop. `self` is no name: what it holds goes by the attribute, and a
-    module that nothing else leads to by its class. At most `most` things are looked at.
+    A variable's name is best, that of the innermost function first. What lies in a list or a
+    dictionary beside others is named by its place there unless several of them have variables of
+    their own: one that does alone is that of a loop. `self` is no name: what it holds goes by the
+    attribute, and a module that nothing else leads to by its class. At most `most` things are
+    looked at.
     """
     starts: list[tuple[str, Any]] = []
     modules: list[tuple[str, Any]] = []  # that are `self`, innermost first
@@ -41,7 +45,11 @@ def variables(most: int = MAX_VISITED) -> dict[int, tuple[Any, str]]:
             elif issubclass(type(content), torch.nn.Module):
                 modules.append((type(content).__name__, content))
             else:
-                starts.extend((name, value) for name, value in _attributes(content) if not name.startswith("_"))
+                starts.extend(
+                    (name, value)
+                    for name, value in _attributes(content)
+                    if not name.startswith("_")
+                )
     of_loops = _led_to(starts, modules, most, frozenset())[1]
     if of_loops:
         starts = [start for start in starts if id(start[1]) not in of_loops]
@@ -49,7 +57,10 @@ def variables(most: int = MAX_VISITED) -> dict[int, tuple[Any, str]]:
 
 
 def _led_to(
-    starts: Sequence[tuple[str, Any]], modules: Sequence[tuple[str, Any]], most: int, of_loops: Set[int]
+    starts: Sequence[tuple[str, Any]],
+    modules: Sequence[tuple[str, Any]],
+    most: int,
+    of_loops: Set[int],
 ) -> tuple[dict[int, tuple[Any, str]], set[int]]:
     """The names, and the ids of those that have one of a loop's variable beside their place."""
     found: dict[int, tuple[Any, str]] = {}
@@ -64,7 +75,13 @@ def _led_to(
     return found, placed
 
 
-def _follow(starts: Iterable[tuple[str, Any]], found: dict[int, tuple[Any, str]], direct: Set[int], placed: set[int], most: int) -> None:
+def _follow(
+    starts: Iterable[tuple[str, Any]],
+    found: dict[int, tuple[Any, str]],
+    direct: Set[int],
+    placed: set[int],
+    most: int,
+) -> None:
     """Add what these lead to, short paths first."""
     waiting = deque((name, value, 0) for name, value in starts)
     seen: set[int] = set()
@@ -76,7 +93,11 @@ def _follow(starts: Iterable[tuple[str, Any]], found: dict[int, tuple[Any, str]]
         seen.add(id(value))
         parts = [(path, part) for path, part in _inside(name, value) if _may_lead_on(part)]
         named = [part for _, part in parts if issubclass(type(part), INTERESTING)]
-        by_place = _is_collection(value) and len(named) > 1 and sum(id(part) in direct for part in named) <= 1
+        by_place = (
+            _is_collection(value)
+            and len(named) > 1
+            and sum(id(part) in direct for part in named) <= 1
+        )
         for path, part in parts:
             if issubclass(type(part), INTERESTING):
                 if by_place and id(part) in direct:
@@ -89,7 +110,10 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """What a variable holds one level deep. Nothing of the script's is called to see it."""
     kind = cast("type[object]", type(value))
     if issubclass(kind, list | tuple):
-        parts = cast("Iterator[Any]", list.__iter__(value) if issubclass(kind, list) else tuple.__iter__(value))
+        parts = cast(
+            "Iterator[Any]",
+            list.__iter__(value) if issubclass(kind, list) else tuple.__iter__(value),
+        )
         listed = list(islice(parts, MAX_VISITED))
         yield from ((f"{name}[{i}]", part) for i, part in enumerate(_some(listed)))
     elif issubclass(kind, dict):
@@ -100,7 +124,11 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif _is_the_scripts(kind) or issubclass(kind, torch.nn.Module):
         for attribute, part in _attributes(value):
             if attribute == "_modules":
-                yield from ((f"{name}.{key}", child) for key, child in dict(part).items() if child is not None)
+                yield from (
+                    (f"{name}.{key}", child)
+                    for key, child in dict(part).items()
+                    if child is not None
+                )
             elif not attribute.startswith("_"):
                 yield f"{name}.{attribute}", part
 
@@ -121,7 +149,10 @@ def _may_lead_on(value: Any) -> bool:
 
 def _is_the_scripts(kind: type[object]) -> bool:
     """Whether it is the class of an object that may hold what the script has made."""
-    return not issubclass(kind, type | ModuleType | FunctionType) and str(kind.__module__).partition(".")[0] not in NOT_THE_SCRIPTS
+    return (
+        not issubclass(kind, type | ModuleType | FunctionType)
+        and str(kind.__module__).partition(".")[0] not in NOT_THE_SCRIPTS
+    )
 
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:
@@ -136,9 +167,10 @@ def _attributes(value: Any) -> list[tuple[str, Any]]:
 def _variables_of(frame: FrameType) -> Scope:
     """The variables of a running frame, leaving the frame as it was.
 
-    Until Python 3.13 `f_locals` of a function is a dictionary that the frame keeps and `locals()` shares: it would hold on to what the
-    function deletes later, and change under a function that keeps its `locals()`. So functions that might are passed over, and in the
-    others it is emptied again.
+    Until Python 3.13 `f_locals` of a function is a dictionary that the frame keeps and `locals()`
+    shares: it would hold on to what the function deletes later, and change under a function that
+    keeps its `locals()`. So functions that might are passed over, and in the others it is emptied
+    again.
     """
     code = frame.f_code
     if sys.version_info >= (3, 13) or not code.co_flags & inspect.CO_OPTIMIZED:
@@ -152,7 +184,9 @@ def _variables_of(frame: FrameType) -> Scope:
 
 
 def _scopes() -> Iterator[Scope]:
-    """The variables of every function on the stack, innermost first, then those of the main program."""
+    """The variables of every function on the stack, innermost first, then those of the main
+    program.
+    """
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     own = __package__.split(".")[0] if __package__ else "seismograd"
     while frame is not None:

@@ -28,7 +28,9 @@ class Switches:
         """Look at all models that are trained."""
         for model, prefix in self._parameter_table.models():
             slips: dict[tuple[str, bool], list[torch.Tensor]] = {}
-            for name, module in cast("Iterator[tuple[str, torch.nn.Module]]", model.named_modules()):
+            for name, module in cast(
+                "Iterator[tuple[str, torch.nn.Module]]", model.named_modules()
+            ):
                 path = f"{prefix}{name}".rstrip(".")
                 for attribute, value in _set_on(module):
                     self._tell(site, attribute, value, "module", path, list(module.parameters()))
@@ -39,12 +41,25 @@ class Switches:
             for (attribute, value), parameters in slips.items():
                 self._tell(site, attribute, value, "parameter", prefix.rstrip("."), parameters)
 
-    def _tell(self, site: int, attribute: str, value: bool, on: str, name: str, parameters: Sequence[torch.Tensor]) -> None:
+    def _tell(
+        self,
+        site: int,
+        attribute: str,
+        value: bool,
+        on: str,
+        name: str,
+        parameters: Sequence[torch.Tensor],
+    ) -> None:
         others = [each for each in parameters if each.requires_grad is not value]
-        if value and len(others) < len(parameters):  # some train: it may be that the rest is frozen on purpose
+        # some train: it may be that the rest is frozen on purpose
+        if value and len(others) < len(parameters):
             others = []
         parameter_table = self._parameter_table
-        names = [parameter_table.parameters[parameter_table.column(each)].name for each in others if each in parameter_table]
+        names = [
+            parameter_table.parameters[parameter_table.column(each)].name
+            for each in others
+            if each in parameter_table
+        ]
         key = (attribute, names[0] if names else "")
         if not names or key in self._told:
             return
@@ -62,13 +77,21 @@ class Switches:
 
 
 def _set_on(module: torch.nn.Module) -> list[tuple[str, bool]]:
-    """What was set on a module by somebody else than its own class, which may have an attribute of that name for itself."""
+    """What was set on a module by somebody else than its own class, which may have an attribute
+    of that name for itself.
+    """
     made = getattr(type(module).__init__, "__code__", None)
     own: tuple[str, ...] = () if made is None else made.co_names
-    found = [(name, value) for name, value in vars(module).items() if isinstance(value, bool) and name not in own]
+    found = [
+        (name, value)
+        for name, value in vars(module).items()
+        if isinstance(value, bool) and name not in own
+    ]
     return [(name, value) for name, value in found if is_like_it(name)]
 
 
 def is_like_it(attribute: str) -> bool:
     """Whether this is `requires_grad`, or that with a slip of the pen."""
-    return "gr" in attribute and (attribute == RIGHT or SequenceMatcher(None, attribute.lower(), RIGHT).ratio() >= LIKE_IT)
+    return "gr" in attribute and (
+        attribute == RIGHT or SequenceMatcher(None, attribute.lower(), RIGHT).ratio() >= LIKE_IT
+    )

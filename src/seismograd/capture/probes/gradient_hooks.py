@@ -1,4 +1,6 @@
-"""Hooks of the script on its parameters that multiply every gradient by one number: measured before and behind them."""
+"""Hooks of the script on its parameters that multiply every gradient by one number: measured
+before and behind them.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from typing import Any
 
 import torch
 
-from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.graph.traversal import LEAF, MAX_NODES
+from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow, is_zero
 from seismograd.schema import FactKind
 
@@ -29,7 +31,9 @@ class _Measured:
 
 
 class Hooks:
-    """Listens to a backward at the nodes in front of the parameters with hooks; where there are none it does nothing."""
+    """Listens to a backward at the nodes in front of the parameters with hooks; where there are
+    none it does nothing.
+    """
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
@@ -55,18 +59,28 @@ class Hooks:
                 self._running.append(measured)
 
     def backward_ends(self, site: int) -> None:
-        """Tell of each optimizer by what the hooks on its parameters have multiplied their gradients, if that is one number."""
+        """Tell of each optimizer by what the hooks on its parameters have multiplied their
+        gradients, if that is one number.
+        """
         running = self._running
         self._stop()
         factors: dict[int, list[float]] = {}
         for each in running:
             grad = each.parameter.grad
             if grad is not None and len(each.norms) == 1 and float(each.norms[0]) > 0:
-                factors.setdefault(each.window.index, []).append(float(_norm(grad)) / float(each.norms[0]))
+                factors.setdefault(each.window.index, []).append(
+                    float(_norm(grad)) / float(each.norms[0])
+                )
         for optimizer, found in factors.items():
             least, most = min(found), max(found)
             if least > 0 and math.isfinite(most) and most <= least * (1 + SAME):
-                self._facts.tell(FactKind.HOOK_FACTOR, site=site, optimizer=optimizer, factor=found[0], num=len(found))
+                self._facts.tell(
+                    FactKind.HOOK_FACTOR,
+                    site=site,
+                    optimizer=optimizer,
+                    factor=found[0],
+                    num=len(found),
+                )
 
     def _stop(self) -> None:
         running, self._running = self._running, []

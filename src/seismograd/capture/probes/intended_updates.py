@@ -1,8 +1,9 @@
 """What a step was to change of weights of sixteen bits, before they were rounded.
 
-Such weights move by whole units of their last digit or not at all: at small rates the difference before and
-after is many times what the optimizer wanted, or nothing. Where the optimizer keeps a finer copy of the
-weights, that copy tells; where it is one of torch's own that are known here, its state does.
+Such weights move by whole units of their last digit or not at all: at small rates the difference
+before and after is many times what the optimizer wanted, or nothing. Where the optimizer keeps a
+finer copy of the weights, that copy tells; where it is one of torch's own that are known here, its
+state does.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from seismograd.tensors.dtensor import held_part
 from seismograd.measure.transfer import wide_dtype
+from seismograd.tensors.dtensor import held_part
 
 Cut = Callable[[Tensor], Tensor]  # the probed scalars of a tensor of the weight's shape
 Known = Callable[[Any, Mapping[str, Any], Tensor | None, Tensor, Cut], Tensor | None]
@@ -26,30 +27,42 @@ def is_coarse(weight: Tensor) -> bool:
 
 
 def fine_copy(optimizer: object, parameter: Tensor, cut: Cut) -> Tensor | None:
-    """The probed scalars of the copy that the optimizer keeps of a weight in more digits: what rounds to the weight.
+    """The probed scalars of the copy that the optimizer keeps of a weight in more digits: what
+    rounds to the weight.
 
     It is known by its name or, on the CPU, where looking waits for nothing, by its values.
     """
     weight = cut(held_part(parameter))
     for name, candidate in _state(optimizer, parameter).items():
-        if isinstance(candidate, Tensor) and candidate.shape == parameter.shape and candidate.dtype in (torch.float32, torch.float64):
+        if (
+            isinstance(candidate, Tensor)
+            and candidate.shape == parameter.shape
+            and candidate.dtype in (torch.float32, torch.float64)
+        ):
             copy = cut(held_part(candidate))
-            if copy.device == weight.device and (_is_called_copy(name) or (weight.is_cpu and _rounds_to(copy, weight))):
+            if copy.device == weight.device and (
+                _is_called_copy(name) or (weight.is_cpu and _rounds_to(copy, weight))
+            ):
                 return copy
     return None
 
 
 def intended_update(optimizer: object, parameter: Tensor, cut: Cut) -> Tensor | None:
-    """What the step that was just made wanted to subtract from the probed scalars, up to its sign; `None` where that is not known."""
+    """What the step that was just made wanted to subtract from the probed scalars, up to its
+    sign; `None` where that is not known.
+    """
     known = _KNOWN.get(type(optimizer))
     if known is None:
         return None
     group = _group_of(optimizer, parameter)
     if group is None:
         return None
-    scaled = isinstance(getattr(optimizer, "grad_scale", None), Tensor)  # a fused optimizer divides within its step
+    # a fused optimizer divides within its step
+    scaled = isinstance(getattr(optimizer, "grad_scale", None), Tensor)
     gradient = None if parameter.grad is None or scaled else cut(held_part(parameter.grad)).float()
-    return known(group, _state(optimizer, parameter), gradient, cut(held_part(parameter)).float(), cut)
+    return known(
+        group, _state(optimizer, parameter), gradient, cut(held_part(parameter)).float(), cut
+    )
 
 
 def ratio(update: Tensor, weight: Tensor) -> Tensor:
@@ -59,11 +72,15 @@ def ratio(update: Tensor, weight: Tensor) -> Tensor:
 
 
 def _is_called_copy(name: object) -> bool:
-    return isinstance(name, str) and any(word in name.lower() for word in ("master", "fp32", "float32"))
+    return isinstance(name, str) and any(
+        word in name.lower() for word in ("master", "fp32", "float32")
+    )
 
 
 def _rounds_to(copy: Tensor, weight: Tensor) -> bool:
-    """Whether nearly all of it does (not all, where rounding is at random), and is not just zero."""
+    """Whether nearly all of it does (not all, where rounding is at random), and is not just
+    zero.
+    """
     same = (copy.to(weight.dtype) == weight) & (weight != 0)
     return bool(same.any()) and int(same.sum()) > 0.5 * int((weight != 0).sum())
 
@@ -76,10 +93,14 @@ def _state(optimizer: object, parameter: Tensor) -> Mapping[str, Any]:
 
 def _group_of(optimizer: object, parameter: Tensor) -> Mapping[str, Any] | None:
     groups = cast("list[dict[str, Any]]", getattr(optimizer, "param_groups", []))
-    return next((group for group in groups if any(each is parameter for each in group["params"])), None)
+    return next(
+        (group for group in groups if any(each is parameter for each in group["params"])), None
+    )
 
 
-def _sgd(group: Any, state: Mapping[str, Any], gradient: Tensor | None, weight: Tensor, cut: Cut) -> Tensor | None:
+def _sgd(
+    group: Any, state: Mapping[str, Any], gradient: Tensor | None, weight: Tensor, cut: Cut
+) -> Tensor | None:
     if gradient is None:
         return None
     sign = -1.0 if group["maximize"] else 1.0
@@ -91,8 +112,14 @@ def _sgd(group: Any, state: Mapping[str, Any], gradient: Tensor | None, weight: 
     return group["lr"] * update
 
 
-def _adam(group: Any, state: Mapping[str, Any], _: Tensor | None, weight: Tensor, cut: Cut) -> Tensor | None:
-    mean, square, step = state.get("exp_avg"), state.get("max_exp_avg_sq", state.get("exp_avg_sq")), state.get("step")
+def _adam(
+    group: Any, state: Mapping[str, Any], _: Tensor | None, weight: Tensor, cut: Cut
+) -> Tensor | None:
+    mean, square, step = (
+        state.get("exp_avg"),
+        state.get("max_exp_avg_sq", state.get("exp_avg_sq")),
+        state.get("step"),
+    )
     if not (isinstance(mean, Tensor) and isinstance(square, Tensor) and isinstance(step, Tensor)):
         return None
     first, second = group["betas"]
@@ -104,4 +131,8 @@ def _adam(group: Any, state: Mapping[str, Any], _: Tensor | None, weight: Tensor
     return group["lr"] * update
 
 
-_KNOWN: dict[type, Known] = {torch.optim.SGD: _sgd, torch.optim.Adam: _adam, torch.optim.AdamW: _adam}
+_KNOWN: dict[type, Known] = {
+    torch.optim.SGD: _sgd,
+    torch.optim.Adam: _adam,
+    torch.optim.AdamW: _adam,
+}

@@ -1,4 +1,6 @@
-"""Training without an optimizer of torch: that the weights changed is all there is to hear of a step."""
+"""Training without an optimizer of torch: that the weights changed is all there is to hear of a
+step.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,25 @@ MAX_LOOKED_AT = 64
 
 
 class ManualUpdates:
-    """The parameters that backwards reach and no optimizer holds; whether the script has changed them since the last backward.
+    """The parameters that backwards reach and no optimizer holds; whether the script has changed
+    them since the last backward.
 
-    A leaf that is no `nn.Parameter` may be an input whose gradient is wanted: it counts once its value has changed.
+    A leaf that is no `nn.Parameter` may be an input whose gradient is wanted: it counts once its
+    value has changed.
     """
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[weakref.ref[torch.Tensor], float]] = {}
         self._trained: dict[int, weakref.ref[torch.Tensor]] = {}
         self.optimizer: Foreign | None = None  # of a framework's own class, which makes the steps
-        self._still: dict[int, int] = {}  # leaves of the last backward: how often in a row they were the same and unchanged
+        # leaves of the last backward: how often in a row they were the same and unchanged
+        self._still: dict[int, int] = {}
 
     def held(self) -> list[torch.Tensor]:
         """The parameters, in the order in which the forward pass uses them."""
-        return [tensor for reference in self._trained.values() if (tensor := reference()) is not None]
+        return [
+            tensor for reference in self._trained.values() if (tensor := reference()) is not None
+        ]
 
     def held_any(self) -> bool:
         """Whether there has been any."""
@@ -35,19 +42,32 @@ class ManualUpdates:
 
     def backward_ended(self, leaves: Sequence[torch.Tensor]) -> None:
         """Take in the leaves that have a gradient now, and remember what they are."""
-        self._still = {id(leaf): 0 if self._is_new(leaf) or self._moved(leaf) else self._still.get(id(leaf), 0) + 1 for leaf in leaves}
+        self._still = {
+            id(leaf): 0
+            if self._is_new(leaf) or self._moved(leaf)
+            else self._still.get(id(leaf), 0) + 1
+            for leaf in leaves
+        }
         for leaf in leaves:
-            if leaf.grad is not None and (isinstance(leaf, torch.nn.Parameter) or self._moved(leaf)):
+            if leaf.grad is not None and (
+                isinstance(leaf, torch.nn.Parameter) or self._moved(leaf)
+            ):
                 self._trained[id(leaf)] = weakref.ref(leaf)
-        self._seen = {id(leaf): (weakref.ref(leaf), _fingerprint(leaf)) for leaf in leaves[:MAX_LOOKED_AT]}
+        self._seen = {
+            id(leaf): (weakref.ref(leaf), _fingerprint(leaf)) for leaf in leaves[:MAX_LOOKED_AT]
+        }
 
     def stepped(self, *, at_the_end: bool = False) -> bool:
-        """Whether the script has changed any of them since the last backward; `at_the_end` it has if they are gone."""
+        """Whether the script has changed any of them since the last backward; `at_the_end` it
+        has if they are gone.
+        """
         leaves = [reference() for key, (reference, _) in self._seen.items() if key in self._trained]
         return any(at_the_end if leaf is None else self._moved(leaf) for leaf in leaves)
 
     def num_unmoved(self) -> int:
-        """How many backwards have reached the very same leaves with the same values; 0 when any is a new one, as inputs are."""
+        """How many backwards have reached the very same leaves with the same values; 0 when any
+        is a new one, as inputs are.
+        """
         return min(self._still.values(), default=0)
 
     def num_leaves(self) -> int:

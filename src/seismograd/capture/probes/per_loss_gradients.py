@@ -1,4 +1,5 @@
-"""How the gradients of several losses of one window pull: each one's norm and the cosines between them, on some of the windows.
+"""How the gradients of several losses of one window pull: each one's norm and the cosines between
+them, on some of the windows.
 
 Shapes: L losses, P parameters.
 """
@@ -14,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from seismograd.tensors.device_scalars import Scalar
 from seismograd.schema import PAIR_DTYPE, SAMPLE_EVERY, AnyArray, FloatArray, no_pairs
+from seismograd.tensors.device_scalars import Scalar
 
 MAX_LOSSES = 4
 MAX_SCALARS = 20_000_000  # of all gradients together: they are copied once for each loss
@@ -28,8 +29,8 @@ Part = list[torch.Tensor | None]  # the gradient that one loss adds to each para
 class ComparedLosses:
     """The losses of one window, by the index of their site, over some columns of the record.
 
-    `products` are the inner products of their gradients, still multiplied by the square of `scale`; `reached` says which loss reaches which
-    parameter.
+    `products` are the inner products of their gradients, still multiplied by the square of `scale`;
+    `reached` says which loss reaches which parameter.
     """
 
     sites: tuple[int, ...]
@@ -39,23 +40,43 @@ class ComparedLosses:
     scale: Scalar | None = None
 
     def separate(self, numbered: Callable[[int, int], int]) -> ComparedLosses:
-        """With sites of their own for losses of one line: `numbered` has one for a site and a turn."""
+        """With sites of their own for losses of one line: `numbered` has one for a site and a
+        turn.
+        """
         if len(set(self.sites)) == len(self.sites):
             return self
-        return replace(self, sites=tuple(numbered(site, turn) for turn, site in enumerate(self.sites)))
+        return replace(
+            self, sites=tuple(numbered(site, turn) for turn, site in enumerate(self.sites))
+        )
 
     def record(self, iteration: int) -> AnyArray:
-        """As entries of PAIR_DTYPE: for each pair of losses one over all parameters that both reach, then one for each of these."""
+        """As entries of PAIR_DTYPE: for each pair of losses one over all parameters that both
+        reach, then one for each of these.
+        """
         scale = 1.0 if self.scale is None else self.scale.read()
-        products = np.asarray(self.products.cpu() if isinstance(self.products, torch.Tensor) else self.products, np.float64) / scale**2
+        products = (
+            np.asarray(
+                self.products.cpu() if isinstance(self.products, torch.Tensor) else self.products,
+                np.float64,
+            )
+            / scale**2
+        )
         made = no_pairs()
         for i, j in combinations(range(len(self.sites)), 2):
             both = np.flatnonzero(self.reached[i] & self.reached[j])
             if not len(both):
                 continue
-            squares_i, squares_j, inner = products[i, i, both], products[j, j, both], products[i, j, both]
+            squares_i, squares_j, inner = (
+                products[i, i, both],
+                products[j, j, both],
+                products[i, j, both],
+            )
             rows = np.zeros(len(both) + 1, PAIR_DTYPE)
-            rows["iteration"], rows["first"], rows["second"] = iteration, self.sites[i], self.sites[j]
+            rows["iteration"], rows["first"], rows["second"] = (
+                iteration,
+                self.sites[i],
+                self.sites[j],
+            )
             rows["parameter"] = [-1, *self.columns[both]]
             with np.errstate(invalid="ignore", divide="ignore"):
                 rows["first_norm"] = np.sqrt([squares_i.sum(), *squares_i])
@@ -78,12 +99,20 @@ class GradientSnapshot:
     def of(parameter: torch.Tensor) -> GradientSnapshot:
         """As it is now."""
         grad = parameter.grad
-        return GradientSnapshot(None, None) if grad is None else GradientSnapshot(grad.detach().clone(), (id(grad), grad._version))
+        return (
+            GradientSnapshot(None, None)
+            if grad is None
+            else GradientSnapshot(grad.detach().clone(), (id(grad), grad._version))
+        )
 
     def added(self, parameter: torch.Tensor) -> torch.Tensor | None:
         """What was added to it since; `None` where it was left alone."""
         grad = parameter.grad
-        if grad is None or grad.layout is not torch.strided or (id(grad), grad._version) == self.mark:
+        if (
+            grad is None
+            or grad.layout is not torch.strided
+            or (id(grad), grad._version) == self.mark
+        ):
             return None
         with torch.no_grad():
             return grad.detach().clone() if self.copy is None else grad.detach() - self.copy
@@ -91,10 +120,11 @@ class GradientSnapshot:
 
 @dataclass(slots=True)
 class PerLossGradients:
-    """Takes apart what the backwards of one optimizer's window add, on some of the windows that have several losses.
+    """Takes apart what the backwards of one optimizer's window add, on some of the windows that
+    have several losses.
 
-    Losses are told apart by the line that backpropagates them, or, on one line, by their turn, if they are of the same forward pass. That a
-    window has several is known once one has gone by.
+    Losses are told apart by the line that backpropagates them, or, on one line, by their turn, if
+    they are of the same forward pass. That a window has several is known once one has gone by.
     """
 
     _parameters: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
@@ -108,7 +138,11 @@ class PerLossGradients:
 
     def backward_begins(self, held: Callable[[], list[torch.Tensor]]) -> None:
         """Keep what is there, so that what is added can be told."""
-        if not self._sites and self.several and (self._num_several < FIRST or self._num_several % SAMPLE_EVERY == 0):
+        if (
+            not self._sites
+            and self.several
+            and (self._num_several < FIRST or self._num_several % SAMPLE_EVERY == 0)
+        ):
             self._parameters = held()
             self.taking = _can_be_copied(self._parameters)
         if self.taking:
@@ -120,7 +154,9 @@ class PerLossGradients:
         return self.several or len(self._sites) > 1
 
     def backward_heard(self, site: int, shared: bool) -> None:
-        """A loss of the window, which came from there. `shared`: it is another one of the same forward pass."""
+        """A loss of the window, which came from there. `shared`: it is another one of the same
+        forward pass.
+        """
         self._same_forward &= shared or not self._sites
         self._sites.append(site)
 
@@ -129,19 +165,36 @@ class PerLossGradients:
         if len(self._sites) > MAX_LOSSES or len(self._before) != len(self._parameters):
             self.taking = False
             return
-        self._parts.append([before.added(p) for p, before in zip(self._parameters, self._before, strict=True)])
+        self._parts.append(
+            [before.added(p) for p, before in zip(self._parameters, self._before, strict=True)]
+        )
         self._before = []
 
-    def step_ends(self, column: Callable[[torch.Tensor], int], scale: Scalar | None) -> ComparedLosses | None:
+    def step_ends(
+        self, column: Callable[[torch.Tensor], int], scale: Scalar | None
+    ) -> ComparedLosses | None:
         """The window is over: how its losses compare, if it was taken apart."""
-        sites, parts, parameters, taking = tuple(self._sites), self._parts, self._parameters, self.taking
-        self.several = 2 <= len(sites) <= MAX_LOSSES and (self._same_forward or len(set(sites)) == len(sites))
+        sites, parts, parameters, taking = (
+            tuple(self._sites),
+            self._parts,
+            self._parameters,
+            self.taking,
+        )
+        self.several = 2 <= len(sites) <= MAX_LOSSES and (
+            self._same_forward or len(set(sites)) == len(sites)
+        )
         self._num_several += self.several
         self.clear()
         if not (taking and self.several and len(parts) == len(sites)):
             return None
         reached = np.array([[gradient is not None for gradient in part] for part in parts])
-        return ComparedLosses(sites, np.array([column(p) for p in parameters], np.int64), _products(parts), reached, scale)
+        return ComparedLosses(
+            sites,
+            np.array([column(p) for p in parameters], np.int64),
+            _products(parts),
+            reached,
+            scale,
+        )
 
     def clear(self) -> None:
         """Forget the window: it was thrown away, or is over."""
@@ -150,7 +203,10 @@ class PerLossGradients:
 
 
 def _can_be_copied(held: list[torch.Tensor]) -> bool:
-    plain = all(type(p) in (torch.Tensor, torch.nn.Parameter) and not p.is_complex() and not p.is_meta for p in held)
+    plain = all(
+        type(p) in (torch.Tensor, torch.nn.Parameter) and not p.is_complex() and not p.is_meta
+        for p in held
+    )
     return plain and sum(p.numel() for p in held) <= MAX_SCALARS
 
 
@@ -163,7 +219,11 @@ def _products(parts: list[Part]) -> torch.Tensor:
             flat = [None if g is None else g.reshape(-1).double() for g in of_losses]
             device = next((g.device for g in flat if g is not None), None)
             zero = torch.zeros((), dtype=torch.float64, device=device)
-            cells = [zero if flat[i] is None or flat[j] is None else torch.dot(flat[i], flat[j]) for i in range(num) for j in range(num)]  # type: ignore[arg-type]
+            cells = [
+                zero if flat[i] is None or flat[j] is None else torch.dot(flat[i], flat[j])  # pyright: ignore[reportArgumentType]
+                for i in range(num)
+                for j in range(num)
+            ]
             result.append(torch.stack(cells).reshape(num, num))
         devices = {each.device for each in result}
         return torch.stack(result if len(devices) == 1 else [each.cpu() for each in result], dim=-1)

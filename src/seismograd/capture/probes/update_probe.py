@@ -1,4 +1,6 @@
-"""The rotating probe: of a few parameters in turn a slice of the weights is copied before each step, to see what the step made of it."""
+"""The rotating probe: of a few parameters in turn a slice of the weights is copied before each
+step, to see what the step made of it.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,17 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.intended_updates import Cut, fine_copy, intended_update, is_coarse
 from seismograd.capture.probes.intended_updates import ratio as ratio_of
-from seismograd.tensors.dtensor import held_part, num_held
-from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.tensors.device_scalars import Scalar
 from seismograd.measure.backend_selection import best_copies
-from seismograd.measure.native.slice_copies import SliceCopies, Slice
-from seismograd.tensors.cuda_graph import is_capturing
-from seismograd.tensors.isolation import without_user_modes
+from seismograd.measure.native.slice_copies import Slice, SliceCopies
 from seismograd.measure.weight_updates import SliceGroup, compare, keep
 from seismograd.schema import FloatArray
+from seismograd.tensors.cuda_graph import is_capturing
+from seismograd.tensors.device_scalars import Scalar
+from seismograd.tensors.dtensor import held_part, num_held
+from seismograd.tensors.isolation import without_user_modes
 
 EVERY = 10  # steps of its optimizer after which a parameter's turn comes again, where there are few
 FEWEST_TURNS = 8  # in a step: several together take half as long as one by one
@@ -39,14 +41,18 @@ Box = tuple[slice, ...]
 
 @dataclass(frozen=True, slots=True)
 class ProbedUpdates:
-    """What a step changed, by column; numbers still on a device are in `waiting`, each with its place in `numbers`  # (2, k)."""
+    """What a step changed, by column; numbers still on a device are in `waiting`, each with its
+    place in `numbers`  # (2, k).
+    """
 
     columns: list[int]
     numbers: FloatArray
     waiting: list[tuple[int, int, Scalar]] = field(default_factory=list[tuple[int, int, Scalar]])
 
     def settled(self) -> FloatArray:
-        """The update ratios and the shares of what did not move  # (2, k), waiting for the device where that must be."""
+        """The update ratios and the shares of what did not move  # (2, k), waiting for the
+        device where that must be.
+        """
         for which, position, scalar in self.waiting:
             self.numbers[which, position] = scalar.read()
         return self.numbers
@@ -54,16 +60,21 @@ class ProbedUpdates:
 
 @dataclass(slots=True)
 class PendingProbe:
-    """What was copied before a step that is not over: by the kernel (`slices`), and by torch (`others`, each with what was cut out)."""
+    """What was copied before a step that is not over: by the kernel (`slices`), and by torch
+    (`others`, each with what was cut out).
+    """
 
     closure: bool
     slices: list[Slice] = field(default_factory=list[Slice])
     others: list[tuple[torch.Tensor, Box]] = field(default_factory=list[tuple[torch.Tensor, Box]])
     kept: list[SliceGroup] = field(default_factory=list[SliceGroup])
-    fine: dict[int, torch.Tensor] = field(default_factory=dict[int, torch.Tensor])  # finer copies of the weights, by place
+    # finer copies of the weights, by place
+    fine: dict[int, torch.Tensor] = field(default_factory=dict[int, torch.Tensor])
 
     def cut(self, position: int) -> tuple[torch.Tensor, Cut]:
-        """The parameter in this place, and what takes its probed scalars out of a tensor of its shape."""
+        """The parameter in this place, and what takes its probed scalars out of a tensor of its
+        shape.
+        """
         if position < len(self.slices):
             parameter, _, start, count = self.slices[position]
             return parameter, lambda tensor: tensor.reshape(-1)[start : start + count]
@@ -79,13 +90,15 @@ class PendingProbe:
 class UpdateProbe:
     """Of one optimizer.
 
-    A tenth of its parameters have their turn in each step, `MOST_TURNS` at most, each with a slice of its own scalars that begins elsewhere
-    every time; of a few parameters several have it together every so many steps. In all at most `MIN_COPIED` scalars are copied in a step,
-    or one in two hundred, if that is more. Left out are parameters without a gradient, and those that are sparse, complex, without memory,
-    or of a subclass that is not a DTensor; of a DTensor the local part is looked at.
+    A tenth of its parameters have their turn in each step, `MOST_TURNS` at most, each with a slice
+    of its own scalars that begins elsewhere every time; of a few parameters several have it
+    together every so many steps. In all at most `MIN_COPIED` scalars are copied in a step, or one
+    in two hundred, if that is more. Left out are parameters without a gradient, and those that are
+    sparse, complex, without memory, or of a subclass that is not a DTensor; of a DTensor the local
+    part is looked at.
 
-    Of weights of sixteen bits the ratio is of the update before it was rounded (`intended`). Where that is not known, it is that of what
-    has moved if most has, else NaN.
+    Of weights of sixteen bits the ratio is of the update before it was rounded (`intended`). Where
+    that is not known, it is that of what has moved if most has, else NaN.
     """
 
     def __init__(self) -> None:
@@ -102,11 +115,25 @@ class UpdateProbe:
         """Whether anything was copied that is to be compared after the step."""
         return self._pending is not None
 
-    def step_begins(self, held: Sequence[torch.Tensor], closure: bool, num_requested: int, optimizer: object = None) -> None:
-        """Copy of so many parameters before the step. A closure makes its gradients in the step: then those count that have none yet."""
+    def step_begins(
+        self,
+        held: Sequence[torch.Tensor],
+        closure: bool,
+        num_requested: int,
+        optimizer: object = None,
+    ) -> None:
+        """Copy of so many parameters before the step. A closure makes its gradients in the step:
+        then those count that have none yet.
+        """
         if is_capturing():
             return
-        room = min(MAX_SLICE, max(MIN_SLICE, int(max(MIN_COPIED, MAX_SHARE_COPIED * self._num_scalars(held)) // num_requested)))
+        room = min(
+            MAX_SLICE,
+            max(
+                MIN_SLICE,
+                int(max(MIN_COPIED, MAX_SHARE_COPIED * self._num_scalars(held)) // num_requested),
+            ),
+        )
         pending = PendingProbe(closure)
         for _ in range(len(held)):
             parameter, turn = held[self._next % len(held)], self._round
@@ -121,7 +148,9 @@ class UpdateProbe:
             self._copies.keep(pending.slices)
         if pending.others:
             weights = [held_part(p)[box] for p, box in pending.others]
-            pending.kept = keep(weights, None if closure else [_gradient_of(p)[box] for p, box in pending.others])
+            pending.kept = keep(
+                weights, None if closure else [_gradient_of(p)[box] for p, box in pending.others]
+            )
         with without_user_modes():
             for position in pending.coarse():
                 copy = fine_copy(optimizer, *pending.cut(position))
@@ -129,17 +158,30 @@ class UpdateProbe:
                     pending.fine[position] = copy.clone()
         self._pending = pending
 
-    def step_ends(self, parameter_table: ParameterTable, left_out: object, optimizer: object = None) -> ProbedUpdates | None:
-        """Compare after it. `left_out`: a tensor that is not zero when the optimizer made no step after all (a fused one with a scaler)."""
+    def step_ends(
+        self, parameter_table: ParameterTable, left_out: object, optimizer: object = None
+    ) -> ProbedUpdates | None:
+        """Compare after it. `left_out`: a tensor that is not zero when the optimizer made no
+        step after all (a fused one with a scaler).
+        """
         pending, self._pending = self._pending, None
         if pending is None:
             return None
         parameters = [s[0] for s in pending.slices] + [p for p, _ in pending.others]
-        probed = ProbedUpdates([parameter_table.column(p) if p in parameter_table else -1 for p in parameters], np.full((2, len(parameters)), math.nan))
-        if pending.slices and self._copies is not None and not (isinstance(left_out, torch.Tensor) and bool(left_out.any())):
+        probed = ProbedUpdates(
+            [parameter_table.column(p) if p in parameter_table else -1 for p in parameters],
+            np.full((2, len(parameters)), math.nan),
+        )
+        if (
+            pending.slices
+            and self._copies is not None
+            and not (isinstance(left_out, torch.Tensor) and bool(left_out.any()))
+        ):
             after = [_after(s, pending.closure) for s in pending.slices]
             if None not in after:
-                probed.numbers[:, : len(after)] = self._copies.compare([s for s in after if s is not None])
+                probed.numbers[:, : len(after)] = self._copies.compare(
+                    [s for s in after if s is not None]
+                )
         if pending.others:
             self._compare_others(pending, probed, left_out)
         with without_user_modes():
@@ -147,11 +189,23 @@ class UpdateProbe:
                 self._before_rounding(pending, position, probed, left_out, optimizer)
         return probed
 
-    def _before_rounding(self, pending: PendingProbe, position: int, probed: ProbedUpdates, left_out: object, optimizer: object) -> None:
-        """Put in the ratio of the update as it was before it was rounded, or take out that of one which rounding has taken back."""
+    def _before_rounding(
+        self,
+        pending: PendingProbe,
+        position: int,
+        probed: ProbedUpdates,
+        left_out: object,
+        optimizer: object,
+    ) -> None:
+        """Put in the ratio of the update as it was before it was rounded, or take out that of
+        one which rounding has taken back.
+        """
         parameter, cut = pending.cut(position)
         waiting = {which: scalar for which, at, scalar in probed.waiting if at == position}
-        ratio, unmoved = (torch.as_tensor(waiting[n].tensor if n in waiting else probed.numbers[n, position]) for n in (UPDATE_RATIO, UNMOVED))
+        ratio, unmoved = (
+            torch.as_tensor(waiting[n].tensor if n in waiting else probed.numbers[n, position])
+            for n in (UPDATE_RATIO, UNMOVED)
+        )
         before, now = pending.fine.get(position), fine_copy(optimizer, parameter, cut)
         if before is not None and now is not None:
             wanted = ratio_of(now - before, before)
@@ -177,7 +231,9 @@ class UpdateProbe:
             count = parameter.numel()
             if gradient is None or (copies.takes(gradient) and gradient.numel() == count):
                 if count:
-                    pending.slices.append((parameter, None if pending.closure else gradient, *flat(count, room, turn)))
+                    pending.slices.append(
+                        (parameter, None if pending.closure else gradient, *flat(count, room, turn))
+                    )
                 return count > 0
         weight = _weight(parameter)
         if weight is None or not (pending.closure or _gradient_slice(gradient, weight)):
@@ -185,22 +241,35 @@ class UpdateProbe:
         pending.others.append((parameter, box(weight.shape, room, turn)))
         return True
 
-    def _compare_others(self, pending: PendingProbe, probed: ProbedUpdates, left_out: object) -> None:
+    def _compare_others(
+        self, pending: PendingProbe, probed: ProbedUpdates, left_out: object
+    ) -> None:
         weights = [held_part(p)[box] for p, box in pending.others]
         gradients = None
         if pending.closure:
             gradients = [_gradient_of(p)[box] for p, box in pending.others]
         for updates in compare(pending.kept, weights, gradients):
-            numbers, positions = updates.numbers, [len(pending.slices) + position for position in updates.positions]
+            numbers, positions = (
+                updates.numbers,
+                [len(pending.slices) + position for position in updates.positions],
+            )
             if isinstance(left_out, torch.Tensor):
-                numbers = torch.where(held_part(left_out).to(numbers.device) != 0, math.nan, numbers)
+                numbers = torch.where(
+                    held_part(left_out).to(numbers.device) != 0, math.nan, numbers
+                )
             if numbers.device.type == "cpu":
                 probed.numbers[:, positions] = numbers.numpy()
             else:
-                probed.waiting.extend((n, at, Scalar.on_device(numbers[n, i])) for n in (0, 1) for i, at in enumerate(positions))
+                probed.waiting.extend(
+                    (n, at, Scalar.on_device(numbers[n, i]))
+                    for n in (0, 1)
+                    for i, at in enumerate(positions)
+                )
 
     def num_requested(self, num_parameters: int) -> int:
-        """How many parameters have their turn in the next step; to be asked once a step. A step that has not ended is forgotten."""
+        """How many parameters have their turn in the next step; to be asked once a step. A step
+        that has not ended is forgotten.
+        """
         self._pending = None
         self._num_steps += 1
         if self._num_steps <= NUM_DENSE:
@@ -221,22 +290,44 @@ class UpdateProbe:
 def _weight(parameter: torch.Tensor) -> torch.Tensor | None:
     """What this process holds of a parameter, if it can be compared scalar by scalar."""
     held = held_part(parameter)
-    if type(held) not in (torch.Tensor, torch.nn.Parameter) or held.layout is not torch.strided or held.is_meta or held.numel() == 0:
+    if (
+        type(held) not in (torch.Tensor, torch.nn.Parameter)
+        or held.layout is not torch.strided
+        or held.is_meta
+        or held.numel() == 0
+    ):
         return None
     # Sharding frees the storage of parameters it has gathered.
-    return held if held.is_floating_point() and held.element_size() > 1 and held.untyped_storage().nbytes() > 0 else None
+    return (
+        held
+        if held.is_floating_point()
+        and held.element_size() > 1
+        and held.untyped_storage().nbytes() > 0
+        else None
+    )
 
 
 def _gradient_slice(gradient: torch.Tensor | None, weight: torch.Tensor) -> bool:
     """Whether the gradient lies beside the weight, scalar by scalar."""
     held = None if gradient is None else held_part(gradient)
-    return held is not None and held.layout is torch.strided and held.shape == weight.shape and held.device == weight.device
+    return (
+        held is not None
+        and held.layout is torch.strided
+        and held.shape == weight.shape
+        and held.device == weight.device
+    )
 
 
 def _gradient_of(parameter: torch.Tensor) -> torch.Tensor:
-    """What this process holds of the gradient; zeros where there is none that lies beside the weight."""
+    """What this process holds of the gradient; zeros where there is none that lies beside the
+    weight.
+    """
     weight, gradient = held_part(parameter), parameter.grad
-    return held_part(gradient) if gradient is not None and _gradient_slice(gradient, weight) else torch.zeros_like(weight)
+    return (
+        held_part(gradient)
+        if gradient is not None and _gradient_slice(gradient, weight)
+        else torch.zeros_like(weight)
+    )
 
 
 def _after(before: Slice, closure: bool) -> Slice | None:
@@ -253,7 +344,9 @@ def _after(before: Slice, closure: bool) -> Slice | None:
 
 
 def flat(count: int, room: int, turn: int) -> tuple[int, int]:
-    """Where this turn's slice of a contiguous tensor begins, and how many scalars it has; see `box`."""
+    """Where this turn's slice of a contiguous tensor begins, and how many scalars it has; see
+    `box`.
+    """
     if count <= room:
         return 0, count
     return min(_leap(turn, -(-count // room)) * room, count - room), room
@@ -262,7 +355,8 @@ def flat(count: int, room: int, turn: int) -> tuple[int, int]:
 def box(shape: Sequence[int], room: int, turn: int) -> Box:
     """At most `room` scalars of a tensor of that shape, which has some; others in the next turns.
 
-    The turns go through the tensor in leaps, so that a few of them have seen its beginning, its middle and its end.
+    The turns go through the tensor in leaps, so that a few of them have seen its beginning, its
+    middle and its end.
     """
     found: list[slice] = []
     inner = math.prod(shape)
@@ -278,7 +372,9 @@ def box(shape: Sequence[int], room: int, turn: int) -> Box:
 
 
 def _leap(turn: int, num_positions: int) -> int:
-    """The place of a turn: each comes once in `num_positions` turns, in leaps of about the golden section."""
+    """The place of a turn: each comes once in `num_positions` turns, in leaps of about the
+    golden section.
+    """
     return turn * _leap_length(num_positions) % num_positions
 
 

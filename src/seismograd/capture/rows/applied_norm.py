@@ -1,4 +1,6 @@
-"""What the optimizer consumed: from the ready gradient and the clips that were heard of, or read again where that does not tell."""
+"""What the optimizer consumed: from the ready gradient and the clips that were heard of, or read
+again where that does not tell.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seismograd.tensors.device_scalars import Scalar
 from seismograd.schema import FloatArray, IntArray
+from seismograd.tensors.device_scalars import Scalar
 
 EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
 
 
 @dataclass(frozen=True, slots=True)
 class AppliedClip:
-    """A clip that was heard of: the columns it was of, the total norm as it saw it, its limit, by norm or by value."""
+    """A clip that was heard of: the columns it was of, the total norm as it saw it, its limit,
+    by norm or by value.
+    """
 
     columns: IntArray
     norm: Scalar
@@ -22,13 +26,24 @@ class AppliedClip:
     by_norm: bool
 
     def coefficient(self) -> float:
-        """What it multiplied the gradients by: min(1, limit / (norm + 1e-6)), as `torch.nn.utils.clip_grad_norm_` does."""
+        """What it multiplied the gradients by: min(1, limit / (norm + 1e-6)), as
+        `torch.nn.utils.clip_grad_norm_` does.
+        """
         with np.errstate(invalid="ignore", divide="ignore"):
-            return float(np.minimum(np.float64(1.0), np.float64(self.limit.read()) / (np.float64(self.norm.read()) + EPSILON)))
+            return float(
+                np.minimum(
+                    np.float64(1.0),
+                    np.float64(self.limit.read()) / (np.float64(self.norm.read()) + EPSILON),
+                )
+            )
 
 
-def after_clips(grad_norm: FloatArray, columns: IntArray, clips: tuple[AppliedClip, ...]) -> FloatArray:
-    """The norms of the applied gradients  # (n,) from those of the ready ones in `columns`  # (n,), all clips having been by norm."""
+def after_clips(
+    grad_norm: FloatArray, columns: IntArray, clips: tuple[AppliedClip, ...]
+) -> FloatArray:
+    """The norms of the applied gradients  # (n,) from those of the ready ones in `columns`  #
+    (n,), all clips having been by norm.
+    """
     applied = grad_norm.copy()
     with np.errstate(invalid="ignore", over="ignore"):
         for clip in clips:

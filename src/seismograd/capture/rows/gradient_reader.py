@@ -1,43 +1,88 @@
-"""When gradients are read, and with what: the ready ones of a window, or what they have become since."""
+"""When gradients are read, and with what: the ready ones of a window, or what they have become
+since.
+"""
 
 from __future__ import annotations
 
-from seismograd.capture.loop.iteration import GradientReading
-from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.loop.event_log import EventLog
-from seismograd.capture.rows.gradient_reading import RequestedElements, current_plan, make_plan, read_gradients
-from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.loop.iteration import GradientReading
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.rows.gradient_reading import (
+    RequestedElements,
+    current_plan,
+    make_plan,
+    read_gradients,
+)
 from seismograd.measure.backend import MeasuringBackend
 from seismograd.schema import SAMPLE_EVERY
 
 
 class GradientReader:
-    """Reads the gradients of one optimizer. `sampling`: with the sampled statistics, every so often."""
+    """Reads the gradients of one optimizer. `sampling`: with the sampled statistics, every so
+    often.
+    """
 
-    def __init__(self, backend: MeasuringBackend, elements: RequestedElements, registry: OptimizerRegistry, log: EventLog, iteration_queue: IterationQueue, sampling: bool) -> None:
+    def __init__(
+        self,
+        backend: MeasuringBackend,
+        elements: RequestedElements,
+        registry: OptimizerRegistry,
+        log: EventLog,
+        iteration_queue: IterationQueue,
+        sampling: bool,
+    ) -> None:
         self._backend, self._elements = backend, elements
         self._registry, self._log, self._iteration_queue = registry, log, iteration_queue
         self._sampling = sampling
 
     def read(self, thread_state: ThreadState, window: OptimizerWindow) -> None:
         """Read the ready gradients of a window."""
-        sample = self._sampling and window.num_steps % self._iteration_queue.thinning.sample_every == 0
-        window.ready = self.reading(thread_state, window, sample, full=window.num_steps % self._iteration_queue.thinning.full_every == 0)
+        sample = (
+            self._sampling and window.num_steps % self._iteration_queue.thinning.sample_every == 0
+        )
+        window.ready = self.reading(
+            thread_state,
+            window,
+            sample,
+            full=window.num_steps % self._iteration_queue.thinning.full_every == 0,
+        )
 
-    def reading(self, thread_state: ThreadState, window: OptimizerWindow, sample: bool, full: bool = True) -> GradientReading:
-        """The gradients of a window as they are now; unless `full`, only whether they are finite."""
+    def reading(
+        self, thread_state: ThreadState, window: OptimizerWindow, sample: bool, full: bool = True
+    ) -> GradientReading:
+        """The gradients of a window as they are now; unless `full`, only whether they are
+        finite.
+        """
         parameter_table, held = self._registry.parameter_table, window.held()
         if window.num_steps % SAMPLE_EVERY == 1:
             parameter_table.look_for_thawed()
-        planned = current_plan(window, parameter_table, held) if window.clearing.parameters else None
+        planned = (
+            current_plan(window, parameter_table, held) if window.clearing.parameters else None
+        )
         if planned is None:
             self._registry.learn(window)
             planned = make_plan(window, parameter_table, held)
         window.num_parameters = len(held)
-        running = [] if thread_state.loss is None or any(loss is thread_state.loss for loss in window.losses) else [thread_state.loss]
+        running = (
+            []
+            if thread_state.loss is None or any(loss is thread_state.loss for loss in window.losses)
+            else [thread_state.loss]
+        )
         if running and window.loss_scale is None:
             window.grad_scale = window.loss_scale = thread_state.loss_scale
         waiting = self._log.take_waiting()
-        return read_gradients(window, planned, held, parameter_table, self._backend, self._elements, waiting, running, sample, full)
+        return read_gradients(
+            window,
+            planned,
+            held,
+            parameter_table,
+            self._backend,
+            self._elements,
+            waiting,
+            running,
+            sample,
+            full,
+        )

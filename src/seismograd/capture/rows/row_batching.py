@@ -1,6 +1,8 @@
-"""Several iterations made into rows at once, where each is one reading of all columns: for NumPy many are hardly more work than one.
+"""Several iterations made into rows at once, where each is one reading of all columns: for NumPy
+many are hardly more work than one.
 
-What comes out is what `rows.row_of` makes of each. Shapes: B iterations, S of them sampled, P parameters.
+What comes out is what `rows.row_of` makes of each. Shapes: B iterations, S of them sampled, P
+parameters.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from seismograd.capture.loop.pending_iterations import FinishedIteration
 from seismograd.capture.loop.iteration import GradientReading, states
+from seismograd.capture.loop.pending_iterations import FinishedIteration
 from seismograd.capture.rows.gradient_reading import MEASURED_EVERY_TIME
 from seismograd.capture.rows.row_builder import (
     NO_PAIRS,
@@ -20,9 +22,9 @@ from seismograd.capture.rows.row_builder import (
     PROBED,
     SKIPPED,
     blank,
+    fill_probed,
     is_one_reading,
     numbers_of_step,
-    fill_probed,
     total,
 )
 from seismograd.schema import (
@@ -52,16 +54,28 @@ def batches_of(finished: Sequence[FinishedIteration]) -> list[list[FinishedItera
 def _is_simple(finished: FinishedIteration) -> bool:
     iteration = finished.iteration
     step = iteration.steps[0]
-    if iteration.compared or step.applied is not None or not is_one_reading(iteration, len(finished.parameters)):
+    if (
+        iteration.compared
+        or step.applied is not None
+        or not is_one_reading(iteration, len(finished.parameters))
+    ):
         return False
-    return step.reading is not None and step.reading.present is None and (step.probed is None or not step.probed.waiting)
+    return (
+        step.reading is not None
+        and step.reading.present is None
+        and (step.probed is None or not step.probed.waiting)
+    )
 
 
 def _can_be_batched(one: FinishedIteration, other: FinishedIteration) -> bool:
     first, second = one.iteration.steps[0].reading, other.iteration.steps[0].reading
     assert first is not None
     assert second is not None
-    return one.parameters is other.parameters and first.numels is second.numels and _same_samples(first, second)
+    return (
+        one.parameters is other.parameters
+        and first.numels is second.numels
+        and _same_samples(first, second)
+    )
 
 
 def _same_samples(one: GradientReading, other: GradientReading) -> bool:
@@ -96,8 +110,16 @@ def rows_of(finished: Sequence[FinishedIteration]) -> Rows:
         state,
         values,
         np.array(sampled, np.int64),
-        {name: np.array([readings[row].samples[name] for row in sampled]) for name in readings[sampled[0]].samples} if sampled else {},
-        np.array([event.record(each.number) for each in finished for event in each.iteration.events], EVENT_DTYPE),
+        {
+            name: np.array([readings[row].samples[name] for row in sampled])
+            for name in readings[sampled[0]].samples
+        }
+        if sampled
+        else {},
+        np.array(
+            [event.record(each.number) for each in finished for event in each.iteration.events],
+            EVENT_DTYPE,
+        ),
         np.array([reading.elements for reading in readings]),
         NO_RANKS,
         NO_PAIRS,
@@ -117,20 +139,44 @@ def _states(readings: Sequence[GradientReading], values: Mapping[str, FloatArray
     # A NaN among the counts, of what was not measured, is true, too.
     if not values["nonfinite"].any() and not (values["zeros"] == readings[0].numels).any():
         return np.full(values["nonfinite"].shape, State.FINITE, np.uint8)
-    return np.array([states({name: values[name][row] for name in MEASURED_EVERY_TIME}, None, r.numels) for row, r in enumerate(readings)])
+    return np.array(
+        [
+            states({name: values[name][row] for name in MEASURED_EVERY_TIME}, None, r.numels)
+            for row, r in enumerate(readings)
+        ]
+    )
 
 
 def _records(
-    finished: Sequence[FinishedIteration], readings: Sequence[GradientReading], state: StateArray, ready: FloatArray, applied: FloatArray, plain: bool
+    finished: Sequence[FinishedIteration],
+    readings: Sequence[GradientReading],
+    state: StateArray,
+    ready: FloatArray,
+    applied: FloatArray,
+    plain: bool,
 ) -> list[tuple[Any, ...]]:
     """The numbers of each iteration as a whole, as entries of STEP_DTYPE."""
-    there, every = state >= State.ZERO, bool((state >= State.ZERO).all()) and bool(np.isfinite(ready).all())
-    norms = [math.hypot(*row) for row in ready.tolist()] if every else [total(*row) for row in zip(ready, there, strict=True)]
+    there, every = (
+        state >= State.ZERO,
+        bool((state >= State.ZERO).all()) and bool(np.isfinite(ready).all()),
+    )
+    norms = (
+        [math.hypot(*row) for row in ready.tolist()]
+        if every
+        else [total(*row) for row in zip(ready, there, strict=True)]
+    )
     used = norms
     if not plain:
         known = ~np.isnan(applied) | (state == State.NONFINITE)
         used = [total(*row) for row in zip(applied, known, strict=True)]
     return [
-        numbers_of_step(each.iteration, each.number, norms[row], used[row], bool(readings[row].samples), each.epoch)
+        numbers_of_step(
+            each.iteration,
+            each.number,
+            norms[row],
+            used[row],
+            bool(readings[row].samples),
+            each.epoch,
+        )
         for row, each in enumerate(finished)
     ]

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seismograd.capture.loop.iteration import Iteration, GradientReading, OptimizerStep, unscaled
+from seismograd.capture.loop.iteration import GradientReading, Iteration, OptimizerStep, unscaled
 from seismograd.capture.probes.update_probe import UNMOVED, UPDATE_RATIO, ProbedUpdates
-from seismograd.tensors.device_scalars import TotalWeight
 from seismograd.schema import (
     EVENT_DTYPE,
     STATISTICS,
@@ -28,21 +27,33 @@ from seismograd.schema import (
     no_pairs,
     no_ranks,
 )
+from seismograd.tensors.device_scalars import TotalWeight
 
 BoolArray = npt.NDArray[np.bool_]
 NO_RANKS, NO_PAIRS = no_ranks(), no_pairs()
 PROBED = ("update_ratio", "unmoved")
-SKIPPED, NO_LOSS = int(StepFlag.SKIPPED), int(StepFlag.NO_LOSS)  # arithmetic on flags takes a microsecond, on numbers none
+# arithmetic on flags takes a microsecond, on numbers none
+SKIPPED, NO_LOSS = int(StepFlag.SKIPPED), int(StepFlag.NO_LOSS)
 
 
-def row_of(iteration: Iteration, number: int, parameters: tuple[Parameter, ...], num_elements: int, epoch: int) -> Row:
+def row_of(
+    iteration: Iteration,
+    number: int,
+    parameters: tuple[Parameter, ...],
+    num_elements: int,
+    epoch: int,
+) -> Row:
     """The iteration as number `number`; numbers still on a device are waited for."""
     for step in iteration.steps:
         for reading in (step.reading, step.applied):
             if reading is not None and reading.arrival is not None:
                 reading.settle()
     num = len(parameters)
-    parts = _one_reading(iteration, num) if is_one_reading(iteration, num) else _assemble(iteration, num, num_elements)
+    parts = (
+        _one_reading(iteration, num)
+        if is_one_reading(iteration, num)
+        else _assemble(iteration, num, num_elements)
+    )
     state, values, samples, elements = parts
     for step in iteration.steps:
         if len(step.carried):
@@ -53,10 +64,21 @@ def row_of(iteration: Iteration, number: int, parameters: tuple[Parameter, ...],
             fill_probed(step.probed, values)
     ready, applied = values["grad_norm"], values["applied_norm"]
     grad_norm = total(ready, state >= State.ZERO)
-    applied_norm = grad_norm if applied is ready else total(applied, ~np.isnan(applied) | (state == State.NONFINITE))
+    applied_norm = (
+        grad_norm
+        if applied is ready
+        else total(applied, ~np.isnan(applied) | (state == State.NONFINITE))
+    )
     # As a tuple and at once: setting one field after the other takes ten times as long.
-    record = np.array(numbers_of_step(iteration, number, grad_norm, applied_norm, bool(samples), epoch), STEP_DTYPE)
-    pairs = np.concatenate([compared.record(number) for compared in iteration.compared]) if iteration.compared else NO_PAIRS
+    record = np.array(
+        numbers_of_step(iteration, number, grad_norm, applied_norm, bool(samples), epoch),
+        STEP_DTYPE,
+    )
+    pairs = (
+        np.concatenate([compared.record(number) for compared in iteration.compared])
+        if iteration.compared
+        else NO_PAIRS
+    )
     events = np.array([event.record(number) for event in iteration.events], EVENT_DTYPE)
     return Row(parameters, record, state, values, samples, events, elements, NO_RANKS, pairs)
 
@@ -65,9 +87,16 @@ Parts = tuple[StateArray, dict[str, FloatArray], dict[str, FloatArray], FloatArr
 
 
 def is_one_reading(iteration: Iteration, num_parameters: int) -> bool:
-    """Whether the iteration is one step of one optimizer whose reading is of all columns, as most are."""
+    """Whether the iteration is one step of one optimizer whose reading is of all columns, as
+    most are.
+    """
     reading = iteration.steps[0].reading
-    if len(iteration.steps) > 1 or reading is None or not reading.whole or len(reading.columns) != num_parameters:
+    if (
+        len(iteration.steps) > 1
+        or reading is None
+        or not reading.whole
+        or len(reading.columns) != num_parameters
+    ):
         return False
     return reading.scale is None or reading.scale.read() == 1
 
@@ -76,7 +105,11 @@ def _one_reading(iteration: Iteration, num_parameters: int) -> Parts:
     """The parts of a row that is one reading; nothing is copied."""
     reading = iteration.steps[0].reading
     assert reading is not None
-    values = {**blank(num_parameters), **reading.values, "applied_norm": iteration.steps[0].applied_norm()}
+    values = {
+        **blank(num_parameters),
+        **reading.values,
+        "applied_norm": iteration.steps[0].applied_norm(),
+    }
     return reading.state, values, dict(reading.samples), reading.elements
 
 
@@ -87,7 +120,9 @@ def blank(num_parameters: int) -> dict[str, FloatArray]:
     for statistic in STATISTICS:
         if not statistic.sampled:
             shape = (num_parameters,) if statistic.width == 1 else (num_parameters, statistic.width)
-            shared[statistic.name] = np.zeros(shape) if statistic.name == "carried" else np.full(shape, np.nan)
+            shared[statistic.name] = (
+                np.zeros(shape) if statistic.name == "carried" else np.full(shape, np.nan)
+            )
             shared[statistic.name].flags.writeable = False
     return shared
 
@@ -109,10 +144,24 @@ def _assemble(iteration: Iteration, num_parameters: int, num_elements: int) -> P
     return state, values, samples, elements
 
 
-def numbers_of_step(iteration: Iteration, number: int, grad_norm: float, applied_norm: float, sampled: bool, epoch: int) -> tuple[Any, ...]:
+def numbers_of_step(
+    iteration: Iteration,
+    number: int,
+    grad_norm: float,
+    applied_norm: float,
+    sampled: bool,
+    epoch: int,
+) -> tuple[Any, ...]:
     """What is recorded of the iteration as a whole, as an entry of STEP_DTYPE."""
     first = iteration.steps[0]
-    scale = next((s.reading.loss_scale for s in iteration.steps if s.reading is not None and s.reading.loss_scale is not None), None)
+    scale = next(
+        (
+            s.reading.loss_scale
+            for s in iteration.steps
+            if s.reading is not None and s.reading.loss_scale is not None
+        ),
+        None,
+    )
     clip = next((s.clips[0] for s in iteration.steps if s.clips), None)
     return (
         number,
@@ -121,7 +170,11 @@ def numbers_of_step(iteration: Iteration, number: int, grad_norm: float, applied
         _loss(iteration),
         first.lr.read(),
         grad_norm,
-        1.0 if scale is None else scale.loss_scale if isinstance(scale, TotalWeight) else scale.read(),
+        1.0
+        if scale is None
+        else scale.loss_scale
+        if isinstance(scale, TotalWeight)
+        else scale.read(),
         math.nan if clip is None else clip.norm.read(),
         math.nan if clip is None else clip.limit.read(),
         clip.coefficient() if clip is not None and clip.by_norm else math.nan,
@@ -161,7 +214,9 @@ def _loss(iteration: Iteration) -> float:
 
 
 def total(norms: FloatArray, which: BoolArray) -> float:
-    """The L2 norm over several gradients from the norm of each; NaN when there is none, or one is not finite."""
+    """The L2 norm over several gradients from the norm of each; NaN when there is none, or one
+    is not finite.
+    """
     chosen = norms if which.all() else norms[which]
     return math.hypot(*chosen.tolist()) if len(chosen) and np.isfinite(chosen).all() else math.nan
 
@@ -174,7 +229,9 @@ def _fill(
     samples: dict[str, FloatArray],
     elements: FloatArray,
 ) -> None:
-    """Put a reading into its columns; what another optimizer of the iteration already put there stays."""
+    """Put a reading into its columns; what another optimizer of the iteration already put there
+    stays.
+    """
     free = state[reading.columns] == State.NOT_MEASURED
     columns = reading.columns[free]
     state[columns] = reading.state[free]
@@ -190,7 +247,9 @@ def _fill(
 
 
 def fill_probed(probed: ProbedUpdates, row: dict[str, FloatArray]) -> None:
-    """What a step changed, into the columns of PROBED; what the step of another optimizer of the iteration put there stays."""
+    """What a step changed, into the columns of PROBED; what the step of another optimizer of the
+    iteration put there stays.
+    """
     numbers = probed.settled()
     for position, column in enumerate(probed.columns):
         if column >= 0 and np.isnan(row["update_ratio"][column]):

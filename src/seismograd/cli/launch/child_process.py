@@ -1,4 +1,6 @@
-"""How a process that the script starts is listened to: as the script itself is, into the same record."""
+"""How a process that the script starts is listened to: as the script itself is, into the same
+record.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from seismograd.settings.rule_selection import RuleSelection
 from seismograd.cli.launch.import_hook import when_imported
+from seismograd.settings.rule_selection import RuleSelection
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,18 @@ class ChildProcess:
         ends: list[Callable[[], None]] = []
 
         def begin() -> None:
-            from seismograd.settings.elements import parse_element
             from seismograd.api import Recording
+            from seismograd.settings.elements import parse_element
 
             elements = tuple(map(parse_element, self.elements))
             made = Recording(
-                self.path, self.script, elements=elements, level=self.level, child=True, selection=self.selection, budget=self.budget
+                self.path,
+                self.script,
+                elements=elements,
+                level=self.level,
+                child=True,
+                selection=self.selection,
+                budget=self.budget,
             )
             ends.append(made.close)
 

@@ -16,7 +16,9 @@ _FINDER = "_finder"  # in the specs that tell us; no field of a spec has this na
 
 
 def is_imported(name: str) -> bool:
-    """Return whether the module has been executed, to its end and not only promised (`LazyLoader`)."""
+    """Return whether the module has been executed, to its end and not only promised
+    (`LazyLoader`).
+    """
     module = sys.modules.get(name)
     return module is not None and not isinstance(module, LAZY) and not _in_the_making(module)
 
@@ -131,7 +133,9 @@ class _NotifyingLoader(importlib.abc.Loader):
         return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        make: Callable[[ModuleSpec], ModuleType | None] | None = getattr(self._loader, "create_module", None)
+        make: Callable[[ModuleSpec], ModuleType | None] | None = getattr(
+            self._loader, "create_module", None
+        )
         return None if make is None else make(spec)
 
     def exec_module(self, module: ModuleType) -> None:

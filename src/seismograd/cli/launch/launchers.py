@@ -1,7 +1,9 @@
-"""Programs that a script starts, or becomes: they are not listened to, so the user is told what to type instead.
+"""Programs that a script starts, or becomes: they are not listened to, so the user is told what to
+type instead.
 
-A launcher (`torchrun`, `accelerate launch`) starts the training in processes of its own, by a command
-line; what is started in such a way shares nothing with this process that could be listened to.
+A launcher (`torchrun`, `accelerate launch`) starts the training in processes of its own, by a
+command line; what is started in such a way shares nothing with this process that could be listened
+to.
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LAUNCHERS = ("torchrun", "torch.distributed.run", "torch.distributed.launch", "accelerate", "accelerate.commands")
+LAUNCHERS = (
+    "torchrun",
+    "torch.distributed.run",
+    "torch.distributed.launch",
+    "accelerate",
+    "accelerate.commands",
+)
 OURS = ("-m", "seismograd", "run")
 HELPERS = ("torch/_inductor", "torch/_dynamo", "joblib/", "multiprocessing/")  # no trainings
 WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
@@ -26,7 +34,9 @@ MOST = 3
 
 @dataclass(frozen=True, slots=True)
 class PythonCommand:
-    """A command line that runs a script or a module: `words[at]` is its name, `-m` before a module included."""
+    """A command line that runs a script or a module: `words[at]` is its name, `-m` before a
+    module included.
+    """
 
     words: tuple[str, ...]
     at: int
@@ -45,7 +55,9 @@ class PythonCommand:
 
 
 def python_command(command: object) -> PythonCommand | None:
-    """Read a command line as `subprocess` takes it; `None` when it runs neither a script nor a module."""
+    """Read a command line as `subprocess` takes it; `None` when it runs neither a script nor a
+    module.
+    """
     try:
         if isinstance(command, Sequence) and not isinstance(command, str | bytes):
             words = tuple(os.fsdecode(word) for word in command)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
@@ -68,18 +80,29 @@ def python_command(command: object) -> PythonCommand | None:
     if at >= len(words) - (words[at : at + 1] == ("-m",)):
         return None
     found = PythonCommand(words, at)
-    return None if any(part in found.name for part in HELPERS) or found.name == "seismograd" else found
+    return (
+        None if any(part in found.name for part in HELPERS) or found.name == "seismograd" else found
+    )
 
 
-def line_to_type(command: PythonCommand, target: str, is_module: bool, arguments: Sequence[str]) -> str:
-    """Return what to type so that a program is recorded that `target`, run with these arguments, has started."""
+def line_to_type(
+    command: PythonCommand, target: str, is_module: bool, arguments: Sequence[str]
+) -> str:
+    """Return what to type so that a program is recorded that `target`, run with these arguments,
+    has started.
+    """
     name = Path(target).name
-    if any(target == each or name == each or target.startswith(f"{each}.") for each in LAUNCHERS) and command.name in arguments:
+    if (
+        any(target == each or name == each or target.startswith(f"{each}.") for each in LAUNCHERS)
+        and command.name in arguments
+    ):
         at = list(arguments).index(command.name)
         before, after = list(arguments[:at]), list(arguments[at:])
         if before and before[-1] in ("-m", "--module"):
             before, after = before[:-1], ["-m", *after]
-        launcher = ["python", "-m", target] if is_module else [name if shutil.which(name) else target]
+        launcher = (
+            ["python", "-m", target] if is_module else [name if shutil.which(name) else target]
+        )
         return shlex.join((*launcher, *before, *OURS, *after))
     if command.at == 0:  # the launcher itself was started
         return launched_line(command.words)
@@ -95,7 +118,9 @@ def launched_line(words: Sequence[str]) -> str:
 
 
 class Launched:
-    """Notes the Python programs that are started. `becoming` is called before this process becomes one (`os.execv`)."""
+    """Notes the Python programs that are started. `becoming` is called before this process
+    becomes one (`os.execv`).
+    """
 
     def __init__(self, becoming: Callable[[PythonCommand], None]) -> None:
         self.commands: list[PythonCommand] = []
@@ -138,7 +163,8 @@ class Launched:
 def hear_popen(heard: Callable[[object], None]) -> None:
     """Call `heard` with the command line of each process that `subprocess` has started.
 
-    Nothing is wrapped, so no frame of ours is in a traceback: `Popen` notes in an attribute of its own that the process is there.
+    Nothing is wrapped, so no frame of ours is in a traceback: `Popen` notes in an attribute of its
+    own that the process is there.
     """
     name = "_child_created"
     if vars(subprocess.Popen)[name] is not False:

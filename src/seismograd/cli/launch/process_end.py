@@ -1,8 +1,9 @@
 """The end of the process, as the interpreter makes it.
 
-`python script.py` ends in an order of its own: the main program returns or raises, what it raised is
-shown, threads are told and awaited (`threading._shutdown`), then what was registered with `atexit` is
-called, the last first. Whatever of ours comes earlier would hold up, or miss, a part of that.
+`python script.py` ends in an order of its own: the main program returns or raises, what it raised
+is shown, threads are told and awaited (`threading._shutdown`), then what was registered with
+`atexit` is called, the last first. Whatever of ours comes earlier would hold up, or miss, a part of
+that.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any
 
 
 def at_the_very_end(call: Callable[[], None]) -> None:
-    """Call it after all that the script registers with `atexit`, so it must be registered before; not in a forked child."""
+    """Call it after all that the script registers with `atexit`, so it must be registered
+    before; not in a forked child.
+    """
     process = os.getpid()
 
     def last() -> None:
@@ -28,7 +31,9 @@ def at_the_very_end(call: Callable[[], None]) -> None:
 
 
 def flush_output() -> None:
-    """Let out what the script printed. Where that fails, the interpreter will say so, as it does without us."""
+    """Let out what the script printed. Where that fails, the interpreter will say so, as it does
+    without us.
+    """
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
@@ -36,7 +41,9 @@ def flush_output() -> None:
 
 @contextmanager
 def same_random_numbers() -> Generator[None]:
-    """Put the states of `random` and of NumPy's global generator back: libraries that we print with draw from them."""
+    """Put the states of `random` and of NumPy's global generator back: libraries that we print
+    with draw from them.
+    """
     numpy: Any = sys.modules.get("numpy.random")
     python = random.getstate()
     theirs: Any = None if numpy is None else numpy.get_state()
@@ -49,10 +56,11 @@ def same_random_numbers() -> Generator[None]:
 
 
 class Interrupt:
-    """A KeyboardInterrupt that nobody caught: the interpreter then ends itself by SIGINT, and a shell sees 130.
+    """A KeyboardInterrupt that nobody caught: the interpreter then ends itself by SIGINT, and a
+    shell sees 130.
 
-    It keeps that in one place, which each `exec` of a text clears: what makes a dataclass or a named
-    tuple at exit turns 130 into 1. Where nothing of the script's did so, nothing of ours may.
+    It keeps that in one place, which each `exec` of a text clears: what makes a dataclass or a
+    named tuple at exit turns 130 into 1. Where nothing of the script's did so, nothing of ours may.
     """
 
     def __init__(self) -> None:
@@ -76,6 +84,8 @@ class Interrupt:
 
 
 def end_with(code: int) -> None:
-    """End now with this exit code. What is left after the last `atexit` is to take modules apart."""
+    """End now with this exit code. What is left after the last `atexit` is to take modules
+    apart.
+    """
     flush_output()
     os._exit(code)

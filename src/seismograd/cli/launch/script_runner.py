@@ -25,7 +25,9 @@ PACKAGE = f"{Path(__file__).resolve().parents[2]}/"
 
 @dataclass(frozen=True, slots=True)
 class ScriptProgram:
-    """What is to be run: its code, the name it goes by in `sys.argv[0]`, the first entry of its `sys.path`."""
+    """What is to be run: its code, the name it goes by in `sys.argv[0]`, the first entry of its
+    `sys.path`.
+    """
 
     code: CodeType
     filename: str
@@ -42,10 +44,16 @@ def load_script(script: str) -> ScriptProgram:
     path = Path(script)
     if path.is_dir():
         if not (path / "__main__.py").is_file():
-            raise SeismogradError(say("{path} is a folder without a __main__.py", path=script), say("name the script to run"))
+            raise SeismogradError(
+                say("{path} is a folder without a __main__.py", path=script),
+                say("name the script to run"),
+            )
         return ScriptProgram(_compile(str(path / "__main__.py")), str(path / "__main__.py"), script)
     if not path.exists():
-        raise SeismogradError(say("there is no script {path}", path=script), say("check the path; a module is run with -m"))
+        raise SeismogradError(
+            say("there is no script {path}", path=script),
+            say("check the path; a module is run with -m"),
+        )
     absolute = os.path.abspath(script)  # noqa: PTH100  links are kept, as the interpreter keeps them
     return ScriptProgram(_compile(absolute), absolute, str(path.resolve().parent))
 
@@ -69,7 +77,10 @@ def find_module(name: str) -> ScriptProgram:
     if spec is not None and isinstance(spec.loader, importlib.abc.InspectLoader):
         code = spec.loader.get_code(name)
     if spec is None or code is None or spec.origin is None:
-        raise SeismogradError(say("there is no module {name} to run", name=name), say("check the name and the folder you are in"))
+        raise SeismogradError(
+            say("there is no module {name} to run", name=name),
+            say("check the name and the folder you are in"),
+        )
     return ScriptProgram(code, spec.origin, str(Path.cwd()), spec)
 
 
@@ -78,14 +89,22 @@ def _compile(path: str) -> CodeType:
         with io.open_code(str(Path(path).resolve())) as file:
             source = file.read()
     except OSError as error:
-        raise SeismogradError(say("{path} cannot be read: {reason}", path=path, reason=error.strerror or str(error))) from error
+        raise SeismogradError(
+            say("{path} cannot be read: {reason}", path=path, reason=error.strerror or str(error))
+        ) from error
     try:
         return compile(source, path, "exec", dont_inherit=True)
     except SyntaxError as error:
         where = f"{path}:{error.lineno}" if error.lineno else path
-        raise SeismogradError(say("{where} is not Python: {reason}", where=where, reason=error.msg), say("name a Python script")) from error
+        raise SeismogradError(
+            say("{where} is not Python: {reason}", where=where, reason=error.msg),
+            say("name a Python script"),
+        ) from error
     except ValueError as error:  # null bytes
-        raise SeismogradError(say("{where} is not Python: {reason}", where=path, reason=str(error)), say("name a Python script")) from error
+        raise SeismogradError(
+            say("{where} is not Python: {reason}", where=path, reason=str(error)),
+            say("name a Python script"),
+        ) from error
 
 
 def main_module(program: ScriptProgram) -> ModuleType:
@@ -97,21 +116,30 @@ def main_module(program: ScriptProgram) -> ModuleType:
         __cached__=None if program.spec is None else program.spec.cached,
         __package__=None if program.spec is None else program.spec.parent,
         __spec__=program.spec,
-        __loader__=importlib.machinery.SourceFileLoader("__main__", program.filename) if program.spec is None else program.spec.loader,
+        __loader__=importlib.machinery.SourceFileLoader("__main__", program.filename)
+        if program.spec is None
+        else program.spec.loader,
         __annotations__={},
     )
     return module
 
 
-def prepare(program: ScriptProgram | None, path_entry: str, arguments: Sequence[str], name: str) -> None:
+def prepare(
+    program: ScriptProgram | None, path_entry: str, arguments: Sequence[str], name: str
+) -> None:
     """Set `sys.argv` and `sys.path` as the program would find them."""
-    sys.argv = [program.filename if program is not None and program.spec is not None else name, *arguments]
+    sys.argv = [
+        program.filename if program is not None and program.spec is not None else name,
+        *arguments,
+    ]
     if not sys.flags.safe_path:
         sys.path[0] = path_entry
 
 
 def run_program(program: ScriptProgram) -> None:
-    """Run it as `__main__`. What it raises goes on to the caller; what it leaves, to the interpreter, which knows how to end it."""
+    """Run it as `__main__`. What it raises goes on to the caller; what it leaves, to the
+    interpreter, which knows how to end it.
+    """
     module = main_module(program)
     sys.modules["__main__"] = module
     run_code(program.code, module.__dict__)
@@ -123,7 +151,9 @@ def run_code(code: CodeType, namespace: dict[str, Any]) -> None:
 
 
 def without_us(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback as it would be without us: from the program's first frame on, our patches left out."""
+    """The traceback as it would be without us: from the program's first frame on, our patches
+    left out.
+    """
     head = trace
     while head is not None and head.tb_frame.f_code is not run_code.__code__:
         head = head.tb_next
@@ -132,7 +162,9 @@ def without_us(trace: TracebackType | None) -> TracebackType | None:
         head = head.tb_next
     entry = head
     while entry is not None:
-        while entry.tb_next is not None and entry.tb_next.tb_frame.f_code.co_filename.startswith(PACKAGE):
+        while entry.tb_next is not None and entry.tb_next.tb_frame.f_code.co_filename.startswith(
+            PACKAGE
+        ):
             entry.tb_next = entry.tb_next.tb_next
         entry = entry.tb_next
     return head
@@ -149,7 +181,9 @@ def clean(error: BaseException) -> None:
 
 
 def hide_from_traceback() -> None:
-    """When the exception that is on its way reaches the interpreter, it is shown without our frames, by whatever hook the program set."""
+    """When the exception that is on its way reaches the interpreter, it is shown without our
+    frames, by whatever hook the program set.
+    """
     shown_by = sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:

@@ -1,4 +1,6 @@
-"""Processes that a script starts to train in (`torch.multiprocessing.spawn`, `multiprocessing.Process`): they are listened to as well."""
+"""Processes that a script starts to train in (`torch.multiprocessing.spawn`,
+`multiprocessing.Process`): they are listened to as well.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,11 @@ LEFT_ALONE = ("torch.utils", "torch._inductor", "multiprocessing", "concurrent",
 
 
 class FollowedBootstrap:
-    """Takes the place of a new process's `_bootstrap`, so that no frame of ours is in a traceback of what the process runs.
+    """Takes the place of a new process's `_bootstrap`, so that no frame of ours is in a traceback
+    of what the process runs.
 
-    It is pickled with the process where that is spawned, and inherited where it is forked. `begin` starts to listen, in the new process,
-    and returns what ends it.
+    It is pickled with the process where that is spawned, and inherited where it is forked. `begin`
+    starts to listen, in the new process, and returns what ends it.
     """
 
     def __init__(self, process: BaseProcess, begin: Begin) -> None:
@@ -39,7 +42,8 @@ class FollowedBootstrap:
 
 
 def follow(begin: Begin) -> Undo:
-    """Listen also in the processes that are started from here on, until the undo puts `BaseProcess.start` back.
+    """Listen also in the processes that are started from here on, until the undo puts
+    `BaseProcess.start` back.
 
     Args:
         begin: called in each new process; it must be picklable.
@@ -55,7 +59,11 @@ def follow(begin: Begin) -> Undo:
         finally:
             vars(self).pop("_bootstrap", None)
 
-    start.__doc__, start.__name__, start.__qualname__ = original.__doc__, original.__name__, original.__qualname__
+    start.__doc__, start.__name__, start.__qualname__ = (
+        original.__doc__,
+        original.__name__,
+        original.__qualname__,
+    )
     BaseProcess.start = start
 
     def undo() -> None:
@@ -71,4 +79,6 @@ def trains(process: BaseProcess) -> bool:
     home = str(getattr(target if target is not None else type(process), "__module__", ""))
     if home == "torch.multiprocessing.spawn":
         return True
-    return "torch" in sys.modules and not any(home == name or home.startswith(f"{name}.") for name in LEFT_ALONE)
+    return "torch" in sys.modules and not any(
+        home == name or home.startswith(f"{name}.") for name in LEFT_ALONE
+    )

@@ -1,4 +1,6 @@
-"""Listens while `seismograd run` runs a script, and says at the end of the process what was found."""
+"""Listens while `seismograd run` runs a script, and says at the end of the process what was
+found.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +13,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seismograd.cli.launch.child_process import ChildProcess
-from seismograd.settings.rule_selection import RuleSelection
 from seismograd.cli.launch import process_end
-from seismograd.cli.launch.script_runner import ScriptProgram
+from seismograd.cli.launch.child_process import ChildProcess
+from seismograd.cli.launch.import_hook import is_imported, when_imported
 from seismograd.cli.launch.launchers import Launched, PythonCommand, line_to_type, short
-from seismograd.settings.elements import parse_element
+from seismograd.cli.launch.script_runner import ScriptProgram
 from seismograd.errors import TrainingHalted
 from seismograd.i18n import Message, say, translate, use_language
-from seismograd.cli.launch.import_hook import is_imported, when_imported
+from seismograd.settings.elements import parse_element
+from seismograd.settings.rule_selection import RuleSelection
 
 if TYPE_CHECKING:
-    from seismograd.schema import Finding, Sink
     from seismograd.api import Recording
+    from seismograd.schema import Finding, Sink
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What the command line asked for.
 
-    `program` is None for a module, which is found only when its turn has come; `path` in a process other than rank 0, which does not
-    record but tells rank 0.
+    `program` is None for a module, which is found only when its turn has come; `path` in a process
+    other than rank 0, which does not record but tells rank 0.
     """
 
     target: str
@@ -47,7 +49,8 @@ class Request:
 
 
 class Watcher:
-    """Starts the recording when torch has come, and ends it when the interpreter ends, after all that the script does then.
+    """Starts the recording when torch has come, and ends it when the interpreter ends, after all
+    that the script does then.
 
     `halted`: what we stopped the script with.
     """
@@ -67,7 +70,9 @@ class Watcher:
         self.halted: TrainingHalted | None = None
 
     def listen(self) -> None:
-        """Be there when torch comes, and when the process ends. Nothing of the script may have run before."""
+        """Be there when torch comes, and when the process ends. Nothing of the script may have
+        run before.
+        """
         process_end.at_the_very_end(self._end)
         self._launched.listen()
         when_imported("torch", self._hear_torch)
@@ -91,8 +96,8 @@ class Watcher:
     def _start(self) -> None:
         """Begin to listen. When that fails, the script runs on without us."""
         try:
-            from seismograd.cli.launch.spawned_processes import follow
             from seismograd.api import Recording
+            from seismograd.cli.launch.spawned_processes import follow
 
             run = self._run
             name = run.target if run.program is None else Path(run.target).name
@@ -108,15 +113,29 @@ class Watcher:
                 close_at_exit=False,  # the script's own calls at exit may train
             )
             if run.path is not None:
-                self._unfollow = follow(ChildProcess(run.path, name, tuple(run.elements), run.level, run.selection, run.budget))
+                self._unfollow = follow(
+                    ChildProcess(
+                        run.path, name, tuple(run.elements), run.level, run.selection, run.budget
+                    )
+                )
         except Exception as error:
-            self._problem = say("could not listen, so nothing was recorded: {error}", error=f"{type(error).__name__}: {error}")
+            self._problem = say(
+                "could not listen, so nothing was recorded: {error}",
+                error=f"{type(error).__name__}: {error}",
+            )
 
     def _progress(self) -> tuple[Sink, ...]:
-        """The line at the bottom of the terminal, where there is a terminal and nobody asked for quiet."""
+        """The line at the bottom of the terminal, where there is a terminal and nobody asked for
+        quiet.
+        """
         from seismograd.cli.terminal.progress_line import ProgressLine, may_show
 
-        if self._run.quiet or self._run.path is None or sys.__stderr__ is None or not may_show(os.environ):
+        if (
+            self._run.quiet
+            or self._run.path is None
+            or sys.__stderr__ is None
+            or not may_show(os.environ)
+        ):
             return ()
         return (ProgressLine(sys.__stderr__.fileno(), self._run.lang, self._findings),)
 
@@ -124,7 +143,10 @@ class Watcher:
         return () if self._recording is None else self._recording.findings
 
     def _end(self) -> None:
-        with nullcontext() if self._interrupt is None else self._interrupt.kept(), process_end.same_random_numbers():
+        with (
+            nullcontext() if self._interrupt is None else self._interrupt.kept(),
+            process_end.same_random_numbers(),
+        ):
             self._stop()
             self._summarise()
         if self._ended_well() and self._would_have_halted():
@@ -137,7 +159,10 @@ class Watcher:
             self._recording.close()
         elif self._problem is None and self._run.path is not None and not self._discarded:
             self._problem = (
-                say("error: torch was imported unheard, so nothing was recorded; importing it in the script's first line helps")
+                say(
+                    "error: torch was imported unheard, so nothing was recorded; importing it in "
+                    "the script's first line helps"
+                )
                 if is_imported("torch")
                 else say("the script never imported torch, so nothing was recorded")
             )
@@ -145,11 +170,18 @@ class Watcher:
     def _ended_well(self) -> bool:
         if self.halted is not None:
             return False
-        return self._error is None or (isinstance(self._error, SystemExit) and self._error.code in (None, 0))
+        return self._error is None or (
+            isinstance(self._error, SystemExit) and self._error.code in (None, 0)
+        )
 
     def _would_have_halted(self) -> bool:
-        """Whether something was found that was to stop the training, though it ended before the rules had looked."""
-        return any(self._run.selection.stops_on(finding.code, finding.severity) for finding in self._findings())
+        """Whether something was found that was to stop the training, though it ended before the
+        rules had looked.
+        """
+        return any(
+            self._run.selection.stops_on(finding.code, finding.severity)
+            for finding in self._findings()
+        )
 
     def _summarise(self) -> None:
         """Where the record is, the last step, the findings and the next command, on stderr."""
@@ -178,19 +210,23 @@ class Watcher:
 
     def _started(self, command: PythonCommand) -> Message:
         return say(
-            "{name} was started as a program of its own, which is not recorded; to record it type: {line}",
+            "{name} was started as a program of its own, which is not recorded; to record it "
+            "type: {line}",
             name=short(command),
             line=self._line(command),
         )
 
     def _line(self, command: PythonCommand) -> str:
-        return line_to_type(command, self._run.target, self._run.program is None, self._run.arguments)
+        return line_to_type(
+            command, self._run.target, self._run.program is None, self._run.arguments
+        )
 
     def _say_what_it_becomes(self, command: PythonCommand) -> None:
         if self._run.quiet or self._run.path is None:
             return
         message = say(
-            "the script becomes another program, {name}, which is not recorded; to record it type: {line}",
+            "the script becomes another program, {name}, which is not recorded; to record it "
+            "type: {line}",
             name=short(command),
             line=self._line(command),
         )
@@ -200,10 +236,10 @@ class Watcher:
     def _print_summary(self, recording: Recording) -> None:
         from rich.console import Console
 
-        from seismograd.record.reader import open_run
-        from seismograd.diagnosis.selected_rules import selected_rules
-        from seismograd.diagnosis.engine import diagnose
         from seismograd.cli.terminal.run_summary import print_summary
+        from seismograd.diagnosis.engine import diagnose
+        from seismograd.diagnosis.selected_rules import selected_rules
+        from seismograd.record.reader import open_run
 
         assert recording.path is not None
         try:
@@ -216,14 +252,28 @@ class Watcher:
         for note in recording.failures:
             if note not in run.notes:
                 self._print(note.message.render())
-        diagnosis = diagnose(run.blocks(), selected_rules(self._run.selection), run.notes, run.facts, run.info.fact_kinds)
+        diagnosis = diagnose(
+            run.blocks(),
+            selected_rules(self._run.selection),
+            run.notes,
+            run.facts,
+            run.info.fact_kinds,
+        )
         told = () if self.halted is None else ("halted",)
         print_summary(
-            run, diagnosis.findings(), diagnosis.statuses(), Console(file=sys.__stderr__), self._home, told, self._others(recording.path)
+            run,
+            diagnosis.findings(),
+            diagnosis.statuses(),
+            Console(file=sys.__stderr__),
+            self._home,
+            told,
+            self._others(recording.path),
         )
 
     def _others(self, path: Path) -> list[Path]:
-        """The runs of other processes of this run; a directory may lie there from an earlier one."""
+        """The runs of other processes of this run; a directory may lie there from an earlier
+        one.
+        """
         from seismograd.record.lazy_writer import paths_of_others
 
         assert self._run.path is not None

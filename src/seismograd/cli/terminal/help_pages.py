@@ -1,4 +1,6 @@
-"""The pages that `--help` prints: typer reads the command line, the words are ours, in the language in force."""
+"""The pages that `--help` prints: typer reads the command line, the words are ours, in the
+language in force.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ class TranslatedCommand(TyperCommand):
         extra = super().parse_args(ctx, args)
         if extra and not permitted:
             raise SeismogradError(
-                say("{command} does not take {extra}", command=ctx.command_path, extra=" ".join(extra)),
+                say(
+                    "{command} does not take {extra}",
+                    command=ctx.command_path,
+                    extra=" ".join(extra),
+                ),
                 say("see {command} --help", command=ctx.command_path),
             )
         return extra
@@ -59,7 +65,9 @@ class TranslatedGroup(TyperGroup):
 
             nearest = get_close_matches(args[0], self.commands, n=1, cutoff=0.5)
             fix = (
-                say("did you mean {name}?", name=nearest[0]) if nearest else say("the commands are {names}", names=", ".join(self.commands))
+                say("did you mean {name}?", name=nearest[0])
+                if nearest
+                else say("the commands are {names}", names=", ".join(self.commands))
             )
             raise SeismogradError(say("there is no command {name}", name=repr(args[0])), fix)
         return super().resolve_command(ctx, args)
@@ -67,18 +75,32 @@ class TranslatedGroup(TyperGroup):
 
 def _page(path: str, command: TyperCommand | TyperGroup) -> str:
     width = min(shutil.get_terminal_size().columns, _WIDEST)
-    arguments = [param for param in command.params if isinstance(param, TyperArgument) and not param.hidden]
-    options = [param for param in command.params if isinstance(param, TyperOption) and not param.hidden]
+    arguments = [
+        param for param in command.params if isinstance(param, TyperArgument) and not param.hidden
+    ]
+    options = [
+        param for param in command.params if isinstance(param, TyperOption) and not param.hidden
+    ]
     rows = [(_option_name(option), _words(option.help)) for option in options]
     rows += [(_LANGUAGE[0], translate(_LANGUAGE[1])), ("-h, --help", translate(_HELP))]
     commands = list(command.commands.values()) if isinstance(command, TyperGroup) else []
-    operands = [_operand(argument) for argument in arguments] + ([translate("COMMAND …")] if commands else [])
+    operands = [_operand(argument) for argument in arguments] + (
+        [translate("COMMAND …")] if commands else []
+    )
     lines = [
         translate("Usage: {line}").format(line=" ".join([path, translate("[OPTIONS]"), *operands])),
         "",
         *("  " + line for line in wrap(_words(command.help), width - 2)),
-        *_section(translate("Commands"), [(each.name or "", _words(each.help)) for each in commands], width),
-        *_section(translate("Arguments"), [(argument.metavar or argument.name, _words(argument.help)) for argument in arguments], width),
+        *_section(
+            translate("Commands"),
+            [(each.name or "", _words(each.help)) for each in commands],
+            width,
+        ),
+        *_section(
+            translate("Arguments"),
+            [(argument.metavar or argument.name, _words(argument.help)) for argument in arguments],
+            width,
+        ),
         *_section(translate("Options"), rows, width),
         *_examples(command.epilog or ""),
     ]

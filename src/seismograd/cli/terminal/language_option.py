@@ -16,7 +16,8 @@ OPTION = "--lang"
 def split_language(arguments: Sequence[str], group: TyperGroup) -> tuple[str | None, list[str]]:
     """The language asked for (`None`: not said), and the arguments without it.
 
-    Only our own arguments are looked at: what follows the script of `seismograd run` is the script's.
+    Only our own arguments are looked at: what follows the script of `seismograd run` is the
+    script's.
 
     Raises:
         SeismogradError: a language that we do not speak.
@@ -47,10 +48,17 @@ def split_language(arguments: Sequence[str], group: TyperGroup) -> tuple[str | N
 
 def _language(value: str) -> str:
     if value not in LANGUAGES:
-        raise SeismogradError(say("--lang does not know {value}", value=repr(value)), say("say --lang en or --lang zh"))
+        raise SeismogradError(
+            say("--lang does not know {value}", value=repr(value)),
+            say("say --lang en or --lang zh"),
+        )
     return value
 
 
 def _num_values(command: TyperCommand | TyperGroup, option: str) -> int:
-    takes_one = any(option in param.opts for param in command.params if isinstance(param, TyperOption) and not param.is_flag)
+    takes_one = any(
+        option in param.opts
+        for param in command.params
+        if isinstance(param, TyperOption) and not param.is_flag
+    )
     return 1 if takes_one else 0

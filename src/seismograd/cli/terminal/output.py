@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from seismograd.views.run_condition import _conditions, _note
-
 import os
 import sys
-from collections.abc import Collection, Iterator
 from typing import TextIO
 
 from rich.console import Console, RenderableType
@@ -14,19 +11,25 @@ from rich.text import Text
 
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
-from seismograd.views.values import sentences, steps
+from seismograd.views.run_condition import _conditions, _note
 
 _FILE_WIDTH = 160
 """How wide a table may be that goes into a file or a pipe."""
 
 
-
-
 def console(stream: TextIO | None = None) -> Console:
-    """A console on a stream (stdout unless given), as wide as the terminal; nothing in texts is taken for markup."""
+    """A console on a stream (stdout unless given), as wide as the terminal; nothing in texts is
+    taken for markup.
+    """
     target = stream or sys.stdout
     piped = not target.isatty() and "COLUMNS" not in os.environ
-    return Console(file=target, highlight=False, markup=False, emoji=False, width=_FILE_WIDTH if piped else None)
+    return Console(
+        file=target,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=_FILE_WIDTH if piped else None,
+    )
 
 
 def answer(result: RenderableType) -> None:
@@ -38,7 +41,9 @@ def answer(result: RenderableType) -> None:
 
 
 def print_condition(run: Run) -> None:
-    """Say on stderr what a reader should know of the record itself: what was torn off, what failed, what is missing."""
+    """Say on stderr what a reader should know of the record itself: what was torn off, what
+    failed, what is missing.
+    """
     for text in _conditions(run):
         print_note(text)
 
@@ -48,14 +53,10 @@ def print_note(text: str) -> None:
     console(sys.stderr).print(_note(text))
 
 
-
-
-
-
-
-
 def suggest(command: str) -> None:
-    """Name the next command to type, on stderr; only where stdout is a terminal, so that nothing is added to what a pipe or a log gets."""
+    """Name the next command to type, on stderr; only where stdout is a terminal, so that nothing
+    is added to what a pipe or a log gets.
+    """
     if sys.stdout.isatty():
         console(sys.stderr).print(next_line(command), soft_wrap=True)
 

@@ -1,7 +1,9 @@
-"""One quiet line at the bottom of the terminal while a script runs: its step, loss and norm, and what was found.
+"""One quiet line at the bottom of the terminal while a script runs: its step, loss and norm, and
+what was found.
 
-The last row of the terminal is taken out of what scrolls (DECSTBM, as apt does), so the line never mixes with what the script prints: that
-scrolls above it, and the cursor stays where the script left it. `giving_back` gives the row back when the process is killed.
+The last row of the terminal is taken out of what scrolls (DECSTBM, as apt does), so the line never
+mixes with what the script prints: that scrolls above it, and the cursor stays where the script left
+it. `giving_back` gives the row back when the process is killed.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from seismograd.cli.terminal.terminal_row_guard import guard_terminal_row, release_terminal_row
 from seismograd.i18n import translate, use_language
-from seismograd.views.text_layout import cell_width
 from seismograd.schema import Block, Fact, Finding, Note, StepFlag
-from seismograd.cli.terminal.terminal_row_guard import release_terminal_row, guard_terminal_row
+from seismograd.views.text_layout import cell_width
 from seismograd.views.values import number, sentences, steps
 
 _FEWEST_ROWS = 6
@@ -26,15 +28,22 @@ _MAKE_ROOM = "\x1bD\x1bM"  # down a row, scrolling at the bottom, and up again
 
 
 def may_show(environment: Mapping[str, str]) -> bool:
-    """Whether both streams are a terminal that understands where the cursor is to go, and ours alone to write to."""
+    """Whether both streams are a terminal that understands where the cursor is to go, and ours
+    alone to write to.
+    """
     streams = (sys.__stdout__, sys.__stderr__)
     if any(stream is None or stream.closed or not stream.isatty() for stream in streams):
         return False
-    return os.name == "posix" and environment.get("TERM", "dumb") != "dumb" and environment.get("WORLD_SIZE", "1") == "1"
+    return (
+        os.name == "posix"
+        and environment.get("TERM", "dumb") != "dumb"
+        and environment.get("WORLD_SIZE", "1") == "1"
+    )
 
 
 class ProgressLine:
-    """A sink that draws the line with each block, once a second at most, and takes it away at the end.
+    """A sink that draws the line with each block, once a second at most, and takes it away at the
+    end.
 
     Args:
         fd: the terminal.
@@ -60,7 +69,8 @@ class ProgressLine:
             self._watched = guard_terminal_row(self._fd)
         room = "" if rows == self._rows else _MAKE_ROOM
         self._rows = rows
-        # Set apart anew each time: a program that took the whole screen meanwhile has given all of it back.
+        # Set apart anew each time: a program that took the whole screen meanwhile has given all of
+        # it back.
         self._write(f"{room}{_SAVE}\x1b[1;{rows - 1}r\x1b[{rows};1H\x1b[2K{text}{_PLAIN}{_RESTORE}")
 
     def note(self, note: Note) -> None:
@@ -86,22 +96,33 @@ class ProgressLine:
 
 
 def progress_text(block: Block, findings: Sequence[Finding], width: int) -> str:
-    """The line, at most `width` cells: step, loss, norm, then the latest finding and how many more there are."""
+    """The line, at most `width` cells: step, loss, norm, then the latest finding and how many
+    more there are.
+    """
     step = block.steps[-1]
-    loss = "" if int(step["flags"]) & StepFlag.NO_LOSS else translate("loss {loss}").format(loss=number(float(step["loss"])))
+    loss = (
+        ""
+        if int(step["flags"]) & StepFlag.NO_LOSS
+        else translate("loss {loss}").format(loss=number(float(step["loss"])))
+    )
     norm = float(step["grad_norm"])
     parts = [
         "seismograd",
         steps(int(step["iteration"]), int(step["iteration"])),
         loss,
-        translate("norm {norm}").format(norm=number(norm)) if np.isfinite(norm) else translate("norm not finite"),
+        translate("norm {norm}").format(norm=number(norm))
+        if np.isfinite(norm)
+        else translate("norm not finite"),
     ]
     begin = _cut(sentences(parts), width)
     if not findings:
         return f"{_DIM}{begin}"
     latest = max(findings, key=lambda finding: finding.first_step)
     more = len(findings) - 1
-    said = f"{latest.code} {latest.name} ({steps(latest.first_step, latest.first_step)}){f' +{more}' if more else ''}"
+    said = (
+        f"{latest.code} {latest.name} "
+        f"({steps(latest.first_step, latest.first_step)}){f' +{more}' if more else ''}"
+    )
     rest = _cut(f" · {said}", width - cell_width(begin))
     return f"{_DIM}{begin}{_PLAIN}{_COLOURS[latest.severity]}{rest}"
 

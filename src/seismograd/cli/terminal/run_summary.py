@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from seismograd.views.notable_gradients import notable_gradients
-
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from seismograd.cli.terminal.output import next_line
+from seismograd.diagnosis.engine import RuleStatus
+from seismograd.diagnosis.verdict import Verdict, make_verdict
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
-from seismograd.diagnosis.engine import RuleStatus
-from seismograd.schema import Finding, State
-from seismograd.views.watching_cost import watching_cost
-from seismograd.diagnosis.verdict import Verdict, make_verdict
+from seismograd.schema import Finding
 from seismograd.views.formats.diagnosis_text import finding_block, headline
+from seismograd.views.formats.step_table import gradient_table, remarks, totals
+from seismograd.views.notable_gradients import notable_gradients
 from seismograd.views.run_condition import condition
-from seismograd.cli.terminal.output import next_line
 from seismograd.views.step import (
     NO_STEP,
-    GradientNumbers,
-    RecordedStep,
     find_parameters,
     find_row,
     read_step,
 )
-from seismograd.views.formats.step_table import gradient_table, remarks, totals
 from seismograd.views.values import count, short_path
+from seismograd.views.watching_cost import watching_cost
 
 _MOST_FINDINGS = 3
 _MOST_OTHERS = 5
@@ -44,9 +41,11 @@ def print_summary(
     already_shown: Collection[str] = (),
     others: Sequence[Path] = (),
 ) -> None:
-    """Print where the record is, the table of the last step, the findings and the next command to type, in the folder `home`.
+    """Print where the record is, the table of the last step, the findings and the next command to
+    type, in the folder `home`.
 
-    Notes of the kinds that are `already_shown` elsewhere are left out. `others`: the runs of other processes that trained on their own.
+    Notes of the kinds that are `already_shown` elsewhere are left out. `others`: the runs of other
+    processes that trained on their own.
     """
     width = min(console.width, _WIDEST)
     found = make_verdict(run, findings, statuses)
@@ -64,10 +63,21 @@ def print_summary(
         hidden = len(found.findings) - _MOST_FINDINGS
         if hidden > 0:
             console.print()
-            console.print(Text(translate("… and {number} findings more").format(number=count(hidden)), style="bold"))
+            console.print(
+                Text(
+                    translate("… and {number} findings more").format(number=count(hidden)),
+                    style="bold",
+                )
+            )
     elif run.ended and not any(note.kind == NO_STEP for note in run.notes):
         console.print(
-            Text(translate("No optimizer step was recorded: the script never called optimizer.step() after a backward()."), style="yellow")
+            Text(
+                translate(
+                    "No optimizer step was recorded: the script never called optimizer.step() "
+                    "after a backward()."
+                ),
+                style="yellow",
+            )
         )
     _print_condition(run, console, already_shown)
     if others:
@@ -83,7 +93,9 @@ def print_summary(
 
 def _where(run: Run, home: Path | None) -> Text:
     text = translate("record: {path} (steps: {steps}, parameters: {parameters})").format(
-        path=short_path(run.path, home), steps=count(len(run.steps)), parameters=count(len(run.parameters))
+        path=short_path(run.path, home),
+        steps=count(len(run.steps)),
+        parameters=count(len(run.parameters)),
     )
     return Text.assemble(("seismograd  ", "bold cyan"), text)
 
@@ -91,25 +103,36 @@ def _where(run: Run, home: Path | None) -> Text:
 def _others(others: Sequence[Path], home: Path | None) -> Text:
     named = ", ".join(short_path(path, home) for path in others[:_MOST_OTHERS])
     if len(others) > _MOST_OTHERS:
-        named = translate("{names} and {number} more").format(names=named, number=count(len(others) - _MOST_OTHERS))
-    return Text(translate("Processes that trained on their own are runs of their own: {names}").format(names=named))
+        named = translate("{names} and {number} more").format(
+            names=named, number=count(len(others) - _MOST_OTHERS)
+        )
+    return Text(
+        translate("Processes that trained on their own are runs of their own: {names}").format(
+            names=named
+        )
+    )
 
 
 def _print_last_step(run: Run, console: Console) -> None:
     step = read_step(run, find_row(run, None), find_parameters(run, ()))
     shown = notable_gradients(step)
-    console.print(Text(translate("The gradients at the last step, {step}:").format(step=step.iteration)))
+    console.print(
+        Text(translate("The gradients at the last step, {step}:").format(step=step.iteration))
+    )
     console.print()
     console.print(gradient_table(shown))
     hidden = len(step.gradients) - len(shown)
     if hidden:
-        console.print(Text(translate("… and {number} parameters between these").format(number=count(hidden)), style="dim"))
+        console.print(
+            Text(
+                translate("… and {number} parameters between these").format(number=count(hidden)),
+                style="dim",
+            )
+        )
     console.print()
     console.print(Text(totals(step)))
     for remark in remarks(step):
         console.print(Text(remark, style="yellow"))
-
-
 
 
 def _print_condition(run: Run, console: Console, already_shown: Collection[str]) -> None:

@@ -1,8 +1,9 @@
 """Gives the terminal's last row back when a process is killed in a way that it cannot notice.
 
-A shell waits for the end of a pipe that only that process holds. The system closes it with the process, whatever ended it; the shell then
-lets the whole terminal scroll again, wipes the row and ends too. It is no child of the process, so a script that waits for its own
-children meets no other; it has a session of its own, so no key and no hang-up reaches it.
+A shell waits for the end of a pipe that only that process holds. The system closes it with the
+process, whatever ended it; the shell then lets the whole terminal scroll again, wipes the row and
+ends too. It is no child of the process, so a script that waits for its own children meets no other;
+it has a session of its own, so no key and no hang-up reaches it.
 """
 
 from __future__ import annotations
@@ -10,17 +11,28 @@ from __future__ import annotations
 import os
 import subprocess
 
-GIVE_BACK = r"\0337\033[r\033[999;1H\033[2K\0338"  # for printf; a row that does not exist is the last one
+# for printf; a row that does not exist is the last one
+GIVE_BACK = r"\0337\033[r\033[999;1H\033[2K\0338"
 _SHELL = "/bin/sh"
 _WAIT = f"exec 3<&0; (read -r _ <&3 || printf '{GIVE_BACK}') &"
 
 
 def guard_terminal_row(terminal: int) -> int | None:
-    """Start it, and return the end of the pipe that `release_terminal_row` takes; `None` where there is no shell."""
+    """Start it, and return the end of the pipe that `release_terminal_row` takes; `None` where
+    there is no shell.
+    """
     reading, writing = os.pipe()  # neither is inherited by programs that the script starts
     try:
-        subprocess.run([_SHELL, "-c", _WAIT], stdin=reading, stdout=terminal, stderr=subprocess.DEVNULL, start_new_session=True, check=True)
-    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: the interpreter is shutting down
+        subprocess.run(
+            [_SHELL, "-c", _WAIT],
+            stdin=reading,
+            stdout=terminal,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            check=True,
+        )
+    # RuntimeError: the interpreter is shutting down
+    except (OSError, RuntimeError, subprocess.SubprocessError):
         os.close(writing)
         return None
     finally:

@@ -18,7 +18,8 @@ except ImportError:  # before 0.28, typer's errors were those of click
 def usage_error(error: TyperException) -> SeismogradError:
     """The same error in our words.
 
-    typer keeps the classes of its errors to itself, so they are told apart by name; one that is not known here keeps typer's own words.
+    typer keeps the classes of its errors to itself, so they are told apart by name; one that is not
+    known here keeps typer's own words.
     """
     given: Any = error
     context = getattr(given, "ctx", None)
@@ -26,16 +27,29 @@ def usage_error(error: TyperException) -> SeismogradError:
     fix = say("see {command} --help", command=path)
     match type(error).__name__:
         case "NoSuchOption":
-            near = get_close_matches(given.option_name, sorted(given.possibilities or ()), n=1, cutoff=0)
+            near = get_close_matches(
+                given.option_name, sorted(given.possibilities or ()), n=1, cutoff=0
+            )
             if near:
                 fix = say("did you mean {name}?", name=near[0])
-            return SeismogradError(say("{command} has no option {option}", command=path, option=given.option_name), fix)
+            return SeismogradError(
+                say("{command} has no option {option}", command=path, option=given.option_name), fix
+            )
         case "BadOptionUsage":
             return SeismogradError(say("{option} needs a value", option=given.option_name), fix)
         case "MissingParameter":
-            return SeismogradError(say("{name} is missing", name=given.param.metavar or given.param.name), fix)
+            return SeismogradError(
+                say("{name} is missing", name=given.param.metavar or given.param.name), fix
+            )
         case _:
-            return SeismogradError(say("{command}: {detail}", command=path, detail=" ".join(error.format_message().split())), fix)
+            return SeismogradError(
+                say(
+                    "{command}: {detail}",
+                    command=path,
+                    detail=" ".join(error.format_message().split()),
+                ),
+                fix,
+            )
 
 
 def whole_number(option: str, value: str | None) -> int | None:
@@ -49,7 +63,10 @@ def whole_number(option: str, value: str | None) -> int | None:
     try:
         return int(value)
     except ValueError:
-        raise SeismogradError(say("{option} does not take {value}", option=option, value=repr(value)), say("give a whole number")) from None
+        raise SeismogradError(
+            say("{option} does not take {value}", option=option, value=repr(value)),
+            say("give a whole number"),
+        ) from None
 
 
 def one_of(option: str, value: str, choices: Sequence[str]) -> str:

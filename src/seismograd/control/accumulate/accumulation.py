@@ -9,11 +9,11 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
+from seismograd.control.accumulate.accumulation_window import AccumulationWindow, LookaheadIterator
 from seismograd.control.accumulate.gradient_accumulator import GradientAccumulator
-from seismograd.control.clip.step_limit import ClipArgument, StepLimit
-from seismograd.control.clip.nonfinite_policy import Policy
 from seismograd.control.accumulate.replicas import replicas_of
-from seismograd.control.accumulate.accumulation_window import LookaheadIterator, AccumulationWindow
+from seismograd.control.clip.nonfinite_policy import Policy
+from seismograd.control.clip.step_limit import ClipArgument, StepLimit
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 
@@ -21,14 +21,17 @@ T = TypeVar("T")
 
 
 class Accumulation(Generic[T]):
-    """What `accumulate` gives: windows to iterate over or, without a loader, one window after another as an object.
+    """What `accumulate` gives: windows to iterate over or, without a loader, one window after
+    another as an object.
 
     with seismograd.accumulate(model=model, optimizer=optimizer) as window:
         window.backward(loss, weight=len(targets))     # as often as you like
         window.step(max_norm=1.0)                      # whenever you like
     """
 
-    def __init__(self, loader: Iterable[T] | None, num: int, accumulator: GradientAccumulator) -> None:
+    def __init__(
+        self, loader: Iterable[T] | None, num: int, accumulator: GradientAccumulator
+    ) -> None:
         self._loader, self._num, self._accumulator = loader, num, accumulator
         if loader is None:
             accumulator.prepare(accumulator.reduces_each)
@@ -43,21 +46,32 @@ class Accumulation(Generic[T]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
-        """Leave the model as it was found: with DistributedDataParallel, its backwards reduce again."""
+        """Leave the model as it was found: with DistributedDataParallel, its backwards reduce
+        again.
+        """
         self._accumulator.restore()
 
     def __iter__(self) -> Generator[AccumulationWindow[T]]:
         """The windows of one pass over the loader.
 
         Raises:
-            SeismogradError: a window was not stepped, there is no loader, or processes that must keep in step cannot.
+            SeismogradError: a window was not stepped, there is no loader, or processes that must
+                keep in step cannot.
         """
         if self._loader is None:
-            raise SeismogradError(say("there is nothing to iterate over"), say("give a loader: accumulate(loader, 4, …)"))
+            raise SeismogradError(
+                say("there is nothing to iterate over"),
+                say("give a loader: accumulate(loader, 4, …)"),
+            )
         accumulator = self._accumulator
         source = LookaheadIterator(self._loader)
         try:
@@ -69,7 +83,10 @@ class Accumulation(Generic[T]):
                 accumulator.prepare(False)
                 yield window
                 if not window.stepped:
-                    raise SeismogradError(say("the window was not stepped"), say("call window.step() after its micro-batches"))
+                    raise SeismogradError(
+                        say("the window was not stepped"),
+                        say("call window.step() after its micro-batches"),
+                    )
         finally:
             accumulator.restore()
 
@@ -83,9 +100,15 @@ class Accumulation(Generic[T]):
         self._accumulator.add(loss, weight)
 
     def step(
-        self, max_norm: float | None = None, *, norm_type: float = 2.0, clip: ClipArgument | None = None, nonfinite: Policy = "torch"
+        self,
+        max_norm: float | None = None,
+        *,
+        norm_type: float = 2.0,
+        clip: ClipArgument | None = None,
+        nonfinite: Policy = "torch",
     ) -> Tensor | None:
-        """Divide by the total weight since the last step, clip, step and clear; see `AccumulationWindow.step`.
+        """Divide by the total weight since the last step, clip, step and clear; see
+        `AccumulationWindow.step`.
 
         Raises:
             SeismogradError: nothing was backpropagated, or there is a loader.
@@ -94,26 +117,37 @@ class Accumulation(Generic[T]):
         self._refuse_with_loader()
         limit = StepLimit(max_norm, norm_type, clip, nonfinite)
         limit.check()
-        return self._accumulator.step(limit, synced=self._accumulator.size == 1 or self._accumulator.reduces_each)
+        return self._accumulator.step(
+            limit, synced=self._accumulator.size == 1 or self._accumulator.reduces_each
+        )
 
     def _agree(self, source: LookaheadIterator[T]) -> None:
         """Which processes have anything, and whether they have as much."""
         length = len(self._loader) if isinstance(self._loader, Sized) else 0
-        alive, total, squares = self._accumulator.total(float(bool(source)), float(length), float(length) ** 2)
+        alive, total, squares = self._accumulator.total(
+            float(bool(source)), float(length), float(length) ** 2
+        )
         self._accumulator.alive = int(alive)
         if self._accumulator.always_together and squares * self._accumulator.size != total**2:
             self._refuse()
 
     def _refuse(self) -> None:
         raise SeismogradError(
-            say("the processes have different numbers of micro-batches, and FSDP2 needs all in every forward pass"),
-            say("give each as many, or accumulate(…, keep_unsharded=True) if only the last window differs"),
+            say(
+                "the processes have different numbers of micro-batches, and FSDP2 needs all in "
+                "every forward pass"
+            ),
+            say(
+                "give each as many, or accumulate(…, keep_unsharded=True) if only the last window "
+                "differs"
+            ),
         )
 
     def _refuse_with_loader(self) -> None:
         if self._loader is not None:
             raise SeismogradError(
-                say("backward and step are of the windows"), say("for window in accumulate(…): …; window.backward(loss); window.step()")
+                say("backward and step are of the windows"),
+                say("for window in accumulate(…): …; window.backward(loss); window.step()"),
             )
 
 
@@ -126,7 +160,8 @@ def accumulate(
     scaler: Any = None,
     keep_unsharded: bool = False,
 ) -> Accumulation[T]:
-    """Gradients of several micro-batches in one step, equal to rounding to those of one batch that holds them all.
+    """Gradients of several micro-batches in one step, equal to rounding to those of one batch that
+    holds them all.
 
         for window in seismograd.accumulate(loader, 4, model=model, optimizer=optimizer):
             for inputs, targets in window:
@@ -134,30 +169,38 @@ def accumulate(
                 window.backward(loss, weight=targets.numel())  # what the mean is over
             window.step(max_norm=1.0)                          # divide, clip, step, zero_grad
 
-    Weights are added up and divided by once, at the step: uneven micro-batches and a short last window need nothing else. Under
-    DistributedDataParallel and fully_shard gradients are reduced once per window, and the total weight is that of all processes, so
-    that they need not have the same number of micro-batches.
+    Weights are added up and divided by once, at the step: uneven micro-batches and a short last
+    window need nothing else. Under DistributedDataParallel and fully_shard gradients are reduced
+    once per window, and the total weight is that of all processes, so that they need not have the
+    same number of micro-batches.
 
     Args:
-        loader: what the micro-batches come from, gone through anew by each iteration; `None` for a loop of another shape, which calls
-            `backward` and `step` of the result itself.
+        loader: what the micro-batches come from, gone through anew by each iteration; `None` for a
+            loop of another shape, which calls `backward` and `step` of the result itself.
         num: how many micro-batches make a window. The last one may have fewer.
         optimizer: the optimizer, or several; all of them step.
         model: the model, or several. Needed where other processes train it too.
         scaler: a `torch.amp.GradScaler`; it scales, unscales, steps and is updated once per window.
-        keep_unsharded: fully_shard only: gather the weights once per window, not in every pass. It takes the memory of all of them, and
-            lets the processes have different numbers of micro-batches in a window.
+        keep_unsharded: fully_shard only: gather the weights once per window, not in every pass. It
+            takes the memory of all of them, and lets the processes have different numbers of
+            micro-batches in a window.
 
     Raises:
-        SeismogradError: `num` is not a whole number of at least 1, the model is wrapped in something that is not known, or an optimizer
-            needs a closure.
+        SeismogradError: `num` is not a whole number of at least 1, the model is wrapped in
+            something that is not known, or an optimizer needs a closure.
     """
     if not isinstance(num, int) or num < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise SeismogradError(say("a window cannot have {num} micro-batches", num=repr(num)), say("give a whole number of at least 1"))
+        raise SeismogradError(
+            say("a window cannot have {num} micro-batches", num=repr(num)),
+            say("give a whole number of at least 1"),
+        )
     models = [] if model is None else [model] if isinstance(model, torch.nn.Module) else list(model)
     optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
     if any(isinstance(each, torch.optim.LBFGS) for each in optimizers):
-        raise SeismogradError(say("LBFGS evaluates the loss several times a step, from a closure"), say("use an optimizer that needs none"))
+        raise SeismogradError(
+            say("LBFGS evaluates the loss several times a step, from a closure"),
+            say("use an optimizer that needs none"),
+        )
     found = [each for one in models or [None] for each in replicas_of(one, keep_unsharded)]
     found.sort(key=lambda each: -each.size)  # a model of several processes decides for all
     return Accumulation(loader, num, GradientAccumulator(models, optimizers, scaler, found))

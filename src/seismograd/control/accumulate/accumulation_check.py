@@ -1,4 +1,5 @@
-"""One batch against accumulation on the user's own model: how far apart the gradients are, and what makes them differ.
+"""One batch against accumulation on the user's own model: how far apart the gradients are, and what
+makes them differ.
 
 Shapes: P parameters.
 """
@@ -13,11 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seismograd.capture.graph.loss_reduction import reduction_of
+from seismograd.control.accumulate.state_guard import (
+    LossFunction,
+    num_samples,
+    preserved_state,
+    take_samples,
+)
 from seismograd.control.parameter_list import ParameterList
-from seismograd.control.accumulate.state_guard import LossFunction, num_samples, take_samples, preserved_state
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
-from seismograd.capture.graph.loss_reduction import reduction_of
 from seismograd.schema import FloatArray
 
 DeviationKind = Literal["weights", "batch norm", "dropout", "training mode", "loss"]
@@ -27,7 +33,9 @@ EPSILONS = 1e3  # of the parameters' dtype that rounding may add up to
 
 @dataclass(frozen=True, slots=True)
 class DeviationCause:
-    """Something that makes accumulation differ: the relative error that it makes alone, and what it is."""
+    """Something that makes accumulation differ: the relative error that it makes alone, and what
+    it is.
+    """
 
     kind: DeviationKind
     error: float
@@ -36,10 +44,12 @@ class DeviationCause:
 
 @dataclass(frozen=True, slots=True)
 class AccumulationComparison:
-    """The gradient of the parts, each loss divided by their number, against that of the whole batch.
+    """The gradient of the parts, each loss divided by their number, against that of the whole
+    batch.
 
-    `errors` and `cosines` are per parameter  # (P,), `error` and `cosine` of all: norm of the difference / norm of the gradient of the
-    whole batch. `weighted_error` is with the parts weighted by what their losses are a mean over, `rounding` with every cause removed.
+    `errors` and `cosines` are per parameter  # (P,), `error` and `cosine` of all: norm of the
+    difference / norm of the gradient of the whole batch. `weighted_error` is with the parts
+    weighted by what their losses are a mean over, `rounding` with every cause removed.
     """
 
     parameters: tuple[str, ...]
@@ -53,29 +63,44 @@ class AccumulationComparison:
 
     def __str__(self) -> str:
         lines = [
-            say("relative error {error:.2e}, cosine {cosine:.6f} over all parameters", error=self.error, cosine=self.cosine).render(),
+            say(
+                "relative error {error:.2e}, cosine {cosine:.6f} over all parameters",
+                error=self.error,
+                cosine=self.cosine,
+            ).render(),
             *(cause.message.render() for cause in self.causes),
             *(
                 f"  {name}: {error:.2e}, {cosine:.6f}"
-                for name, error, cosine in zip(self.parameters, self.errors, self.cosines, strict=True)
+                for name, error, cosine in zip(
+                    self.parameters, self.errors, self.cosines, strict=True
+                )
             ),
         ]
         return "\n".join(lines)
 
 
 def compare_accumulation(
-    model: nn.Module, loss_fn: LossFunction, batch: Any, steps: int = 4, *, weight: Callable[[Any], float] | None = None
+    model: nn.Module,
+    loss_fn: LossFunction,
+    batch: Any,
+    steps: int = 4,
+    *,
+    weight: Callable[[Any], float] | None = None,
 ) -> AccumulationComparison:
-    """Compare the gradient of a batch with that of its parts, and find out what makes them differ by leaving it out.
+    """Compare the gradient of a batch with that of its parts, and find out what makes them differ
+    by leaving it out.
 
-    The model, its buffers, gradients and modes and the random numbers are the same afterwards. It takes about ten passes over the batch.
+    The model, its buffers, gradients and modes and the random numbers are the same afterwards. It
+    takes about ten passes over the batch.
 
     Args:
         model: as it is trained: `model.train()`.
         loss_fn: takes the model and a batch, gives a loss of one number.
-        batch: tensors, in tuples, lists and dictionaries, with the samples along the first dimension.
+        batch: tensors, in tuples, lists and dictionaries, with the samples along the first
+            dimension.
         steps: how many parts; they differ by at most one sample.
-        weight: what the loss of a part is a mean over; read from the graph of the loss unless given, else the number of its samples.
+        weight: what the loss of a part is a mean over; read from the graph of the loss unless
+            given, else the number of its samples.
 
     Raises:
         SeismogradError: the batch has fewer samples than steps, or no parameter gets a gradient.
@@ -83,7 +108,8 @@ def compare_accumulation(
     rows = num_samples(batch)
     if not 1 < steps <= rows:
         raise SeismogradError(
-            say("{rows} samples make no {steps} parts", rows=rows, steps=steps), say("give at least two steps and a sample for each")
+            say("{rows} samples make no {steps} parts", rows=rows, steps=steps),
+            say("give at least two steps and a sample for each"),
         )
     parts = [take_samples(batch, index) for index in torch.arange(rows).tensor_split(steps)]
     with preserved_state(model):
@@ -94,24 +120,48 @@ class _GradientComparison:
     """Runs the whole batch and its parts with some causes left in and the others removed."""
 
     def __init__(
-        self, model: nn.Module, loss_fn: LossFunction, batch: Any, parts: Sequence[Any], weight: Callable[[Any], float] | None
+        self,
+        model: nn.Module,
+        loss_fn: LossFunction,
+        batch: Any,
+        parts: Sequence[Any],
+        weight: Callable[[Any], float] | None,
     ) -> None:
-        self._model, self._loss_fn, self._batch, self._parts, self._weight = model, loss_fn, batch, parts, weight
+        self._model, self._loss_fn, self._batch, self._parts, self._weight = (
+            model,
+            loss_fn,
+            batch,
+            parts,
+            weight,
+        )
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._modes = {module: module.training for module in model.modules()}
         self._buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-        training: list[tuple[str, nn.Module]] = [named for named in cast("Any", model).named_modules() if named[1].training]
-        self._batch_norms: dict[str, nn.Module] = {n: m for n, m in training if isinstance(m, nn.modules.batchnorm._BatchNorm)}
-        self._dropouts: dict[str, nn.Module] = {n: m for n, m in training if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0}
+        training: list[tuple[str, nn.Module]] = [
+            named for named in cast("Any", model).named_modules() if named[1].training
+        ]
+        self._batch_norms: dict[str, nn.Module] = {
+            n: m for n, m in training if isinstance(m, nn.modules.batchnorm._BatchNorm)
+        }
+        self._dropouts: dict[str, nn.Module] = {
+            n: m for n, m in training if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0
+        }
 
     def compare(self) -> AccumulationComparison:
         """All of it."""
         whole, equal = self._whole(), self._of_parts(weighted=False)
         if not any(bool(torch.any(gradient)) for gradient in whole):
-            raise SeismogradError(say("the loss gives no parameter a gradient"), say("give a loss that comes from the model"))
-        errors, cosines = zip(*(_deviation([a], [b]) for a, b in zip(equal, whole, strict=True)), strict=True)
+            raise SeismogradError(
+                say("the loss gives no parameter a gradient"),
+                say("give a loss that comes from the model"),
+            )
+        errors, cosines = zip(
+            *(_deviation([a], [b]) for a, b in zip(equal, whole, strict=True)), strict=True
+        )
         error, cosine = _deviation(equal, whole)
-        tolerance = min(MAX_TOLERANCE, EPSILONS * max(torch.finfo(p.dtype).eps for p in self._parameters))
+        tolerance = min(
+            MAX_TOLERANCE, EPSILONS * max(torch.finfo(p.dtype).eps for p in self._parameters)
+        )
         still = [*self._batch_norms.values(), *self._dropouts.values()]
         rounding = self._error(weighted=True, off=still)
         causes = list(self._causes(still, rounding, tolerance))
@@ -127,27 +177,38 @@ class _GradientComparison:
             tuple(sorted(causes, key=lambda cause: -cause.error)),
         )
 
-    def _causes(self, still: list[nn.Module], rounding: float, tolerance: float) -> list[DeviationCause]:
+    def _causes(
+        self, still: list[nn.Module], rounding: float, tolerance: float
+    ) -> list[DeviationCause]:
         limit = max(tolerance, 10 * rounding) if rounding <= tolerance else tolerance
         found: list[DeviationCause] = []
         weights = self._error(weighted=False, off=still)
         if weights > limit and weights > 2 * rounding:
             text = say(
-                "the losses of the parts are means over different numbers; weighted the same they are {error:.1e} off: use"
+                "the losses of the parts are means over different numbers; weighted the same they "
+                "are {error:.1e} off: use"
                 " window.backward(loss, weight=…)",
                 error=weights,
             )
             found.append(DeviationCause("weights", weights, text))
-        if self._batch_norms and (norms := self._error(weighted=True, off=list(self._dropouts.values()))) > limit:
+        if (
+            self._batch_norms
+            and (norms := self._error(weighted=True, off=list(self._dropouts.values()))) > limit
+        ):
             text = say(
-                "batch norm ({names}) takes mean and variance of each part, not of the batch: {error:.1e}; GroupNorm or LayerNorm do not",
+                "batch norm ({names}) takes mean and variance of each part, not of the batch: "
+                "{error:.1e}; GroupNorm or LayerNorm do not",
                 names=_listed(self._batch_norms),
                 error=norms,
             )
             found.append(DeviationCause("batch norm", norms, text))
-        if self._dropouts and (drops := self._error(weighted=True, off=list(self._batch_norms.values()))) > limit:
+        if (
+            self._dropouts
+            and (drops := self._error(weighted=True, off=list(self._batch_norms.values()))) > limit
+        ):
             text = say(
-                "dropout ({names}) draws other masks for the parts than for the batch: {error:.1e}; that is noise, and no mistake",
+                "dropout ({names}) draws other masks for the parts than for the batch: "
+                "{error:.1e}; that is noise, and no mistake",
                 names=_listed(self._dropouts),
                 error=drops,
             )
@@ -160,10 +221,16 @@ class _GradientComparison:
         """What is left without any of the known causes: gone in evaluation mode, or not."""
         if self._error(weighted=True, off=list(self._modes)) <= tolerance:
             return DeviationCause(
-                "training mode", left, say("something else that model.train() turns on makes them differ: {error:.1e}", error=left)
+                "training mode",
+                left,
+                say(
+                    "something else that model.train() turns on makes them differ: {error:.1e}",
+                    error=left,
+                ),
             )
         text = say(
-            "the loss of the batch is no mean of the losses of its parts: {error:.1e}; it may compare samples with each other, or be a sum",
+            "the loss of the batch is no mean of the losses of its parts: {error:.1e}; it may "
+            "compare samples with each other, or be a sum",
             error=left,
         )
         return DeviationCause("loss", left, text)
@@ -182,7 +249,10 @@ class _GradientComparison:
         return self._gradient(self._batch)[0]
 
     def _of_parts(self, weighted: bool) -> list[Tensor]:
-        total = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in self._parameters]
+        total = [
+            torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
+            for p in self._parameters
+        ]
         found = [self._gradient(part, seed) for seed, part in enumerate(self._parts, 1)]
         if not weighted:
             shares = [1.0] * len(found)
@@ -190,27 +260,43 @@ class _GradientComparison:
             shares = [float(self._weight(part)) for part in self._parts]
         else:
             counts = [count for _, count in found]
-            shares = [float(num_samples(part)) for part in self._parts] if None in counts else [count or 0.0 for count in counts]
+            shares = (
+                [float(num_samples(part)) for part in self._parts]
+                if None in counts
+                else [count or 0.0 for count in counts]
+            )
         for (gradient, _), share in zip(found, shares, strict=True):
             if share:
-                total = [a + b * (share / sum(shares)) for a, b in zip(total, gradient, strict=True)]
+                total = [
+                    a + b * (share / sum(shares)) for a, b in zip(total, gradient, strict=True)
+                ]
         return total
 
     def _gradient(self, batch: Any, seed: int = 0) -> tuple[list[Tensor], float | None]:
-        """The gradient of one batch, from the same buffers each time, and what its loss is a mean over if the graph shows that."""
+        """The gradient of one batch, from the same buffers each time, and what its loss is a
+        mean over if the graph shows that.
+        """
         with torch.no_grad():
             for buffer, before in self._buffers:
                 buffer.copy_(before)
         torch.manual_seed(seed)
         loss = self._loss_fn(self._model, batch)
         reduction = reduction_of(loss)
-        gradients = cast("tuple[Tensor | None, ...]", torch.autograd.grad(loss, self._parameters, allow_unused=True))
+        gradients = cast(
+            "tuple[Tensor | None, ...]",
+            torch.autograd.grad(loss, self._parameters, allow_unused=True),
+        )
         count = None if reduction is None else reduction.count.read()
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(self._parameters, gradients, strict=True)], count
+        return [
+            torch.zeros_like(p) if g is None else g
+            for p, g in zip(self._parameters, gradients, strict=True)
+        ], count
 
 
 def _deviation(some: Sequence[Tensor], exact: Sequence[Tensor]) -> tuple[float, float]:
-    """Norm of the difference / norm of the exact ones, and the cosine; NaN where the exact ones are zero."""
+    """Norm of the difference / norm of the exact ones, and the cosine; NaN where the exact ones
+    are zero.
+    """
     sums = np.zeros(4)
     for a, b in zip(some, exact, strict=True):
         x, y = (torch.view_as_real(t) if t.is_complex() else t for t in (a.detach(), b.detach()))

@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from seismograd.control.accumulate.gradient_accumulator import GradientAccumulator
-from seismograd.control.clip.step_limit import ClipArgument, StepLimit
 from seismograd.control.clip.nonfinite_policy import NonFiniteGradientError, Policy
+from seismograd.control.clip.step_limit import ClipArgument, StepLimit
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 
@@ -39,9 +39,13 @@ class LookaheadIterator(Generic[T]):
 
 
 class AccumulationWindow(Generic[T]):
-    """Up to `num` micro-batches whose gradients make one step. Iterate over it, call `backward` once for each, then `step`."""
+    """Up to `num` micro-batches whose gradients make one step. Iterate over it, call `backward`
+    once for each, then `step`.
+    """
 
-    def __init__(self, accumulator: GradientAccumulator, source: LookaheadIterator[T], num: int) -> None:
+    def __init__(
+        self, accumulator: GradientAccumulator, source: LookaheadIterator[T], num: int
+    ) -> None:
         self._accumulator, self._source, self._num = accumulator, source, num
         self._together = accumulator.alive == accumulator.size  # every process has a micro-batch
         self._waiting = False  # a micro-batch was handed out and has had no backward
@@ -74,7 +78,8 @@ class AccumulationWindow(Generic[T]):
 
         Args:
             loss: one number.
-            weight: how much it counts: how many samples, tokens or the like it is a mean over. Zero: not at all, even if it is NaN.
+            weight: how much it counts: how many samples, tokens or the like it is a mean over.
+                Zero: not at all, even if it is NaN.
 
         Raises:
             SeismogradError: there is no micro-batch in hand, or it has had its backward.
@@ -82,14 +87,22 @@ class AccumulationWindow(Generic[T]):
         if not self._waiting:
             raise SeismogradError(
                 say("backward was called without a micro-batch in hand"),
-                say("call it once for each micro-batch of the window, before its step; add several losses up first"),
+                say(
+                    "call it once for each micro-batch of the window, before its step; add "
+                    "several losses up first"
+                ),
             )
         self._waiting = False
         self._accumulator.add(loss, weight, together=self._together)
         self._synced |= self._last and self._together
 
     def step(
-        self, max_norm: float | None = None, *, norm_type: float = 2.0, clip: ClipArgument | None = None, nonfinite: Policy = "torch"
+        self,
+        max_norm: float | None = None,
+        *,
+        norm_type: float = 2.0,
+        clip: ClipArgument | None = None,
+        nonfinite: Policy = "torch",
     ) -> Tensor | None:
         """Divide by the total weight, clip, step and clear the gradients.
 
@@ -97,8 +110,8 @@ class AccumulationWindow(Generic[T]):
             max_norm: clip to this total norm, as `clip_grad_norm_` does.
             norm_type: the order of that norm.
             clip: in its place a function of the list of parameters, such as a `seismograd.ZClip`.
-            nonfinite: as for `clip_grad_norm_`; a step that is skipped is counted in `num_skipped`. With a GradScaler, which leaves such
-                steps out by itself, nothing is said or raised.
+            nonfinite: as for `clip_grad_norm_`; a step that is skipped is counted in `num_skipped`.
+                With a GradScaler, which leaves such steps out by itself, nothing is said or raised.
 
         Returns:
             The total norm before the clip; `None` when none was measured.
@@ -108,7 +121,10 @@ class AccumulationWindow(Generic[T]):
             NonFiniteGradientError: a gradient is not finite and `nonfinite` is `"raise"`.
         """
         if self.stepped:
-            raise SeismogradError(say("the window was stepped twice"), say("call window.step() once, after its micro-batches"))
+            raise SeismogradError(
+                say("the window was stepped twice"),
+                say("call window.step() once, after its micro-batches"),
+            )
         if self._accumulator.size > 1 and self._together and not self._synced:
             raise SeismogradError(
                 say("the window has micro-batches left, and the other processes wait for them"),
@@ -117,7 +133,9 @@ class AccumulationWindow(Generic[T]):
         limit = StepLimit(max_norm, norm_type, clip, nonfinite)
         limit.check()
         try:
-            norm = self._accumulator.step(limit, synced=self._synced or self._accumulator.size == 1, more=bool(self._source))
+            norm = self._accumulator.step(
+                limit, synced=self._synced or self._accumulator.size == 1, more=bool(self._source)
+            )
         except NonFiniteGradientError:
             self.stepped = True  # whoever catches it and clears the gradients may go on
             raise

@@ -1,4 +1,6 @@
-"""One window of gradients: weighted losses are backpropagated, then the sum is divided by the total weight, clipped and stepped on."""
+"""One window of gradients: weighted losses are backpropagated, then the sum is divided by the
+total weight, clipped and stepped on.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seismograd.control.parameter_list import ParameterList, multiply_
-from seismograd.control.clip.step_limit import StepLimit
+from seismograd.capture.events import HUB
 from seismograd.control.accumulate.replicas import Replicas
+from seismograd.control.clip.step_limit import StepLimit
+from seismograd.control.parameter_list import ParameterList, multiply_
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
-from seismograd.capture.events import HUB
-from seismograd.tensors.dtensor import held_part
 from seismograd.tensors.device_scalars import Scalar, TotalWeight
+from seismograd.tensors.dtensor import held_part
 
 
 class SkippedStepScaler:
@@ -29,13 +31,19 @@ class SkippedStepScaler:
 
 
 class GradientAccumulator:
-    """Adds up Σ wᵢ ∇lossᵢ over micro-batches and processes, and divides once, by Σ wᵢ: no count is needed in advance.
+    """Adds up Σ wᵢ ∇lossᵢ over micro-batches and processes, and divides once, by Σ wᵢ: no count is
+    needed in advance.
 
-    Within a window weights are taken in units of a typical one, so that scaled losses stay where float16 has room for them.
+    Within a window weights are taken in units of a typical one, so that scaled losses stay where
+    float16 has room for them.
     """
 
     def __init__(
-        self, models: Sequence[torch.nn.Module], optimizers: Sequence[torch.optim.Optimizer], scaler: Any, replicas: Sequence[Replicas]
+        self,
+        models: Sequence[torch.nn.Module],
+        optimizers: Sequence[torch.optim.Optimizer],
+        scaler: Any,
+        replicas: Sequence[Replicas],
     ) -> None:
         self.models, self.optimizers, self.replicas = models, optimizers, replicas
         self.scaler = scaler if scaler is not None and scaler.is_enabled() else None
@@ -85,13 +93,16 @@ class GradientAccumulator:
         """Backpropagate a loss that counts `weight`. `together`: every process is doing so.
 
         Raises:
-            SeismogradError: the loss is not one number, or the weight not a finite one that is at least zero.
+            SeismogradError: the loss is not one number, or the weight not a finite one that is at
+                least zero.
         """
         amount = _amount(loss, weight)
         if self._is_first:
             self._refuse_leftovers()
         if self._unit is None:
-            self._unit = (amount if self.size == 1 else self.total(amount)[0] / self.size if together else 1.0) or 1.0
+            self._unit = (
+                amount if self.size == 1 else self.total(amount)[0] / self.size if together else 1.0
+            ) or 1.0
         self.count += 1
         if amount == 0:  # a mean over nothing is NaN, which no weight removes
             for each in self.replicas:
@@ -108,7 +119,8 @@ class GradientAccumulator:
     def step(self, limit: StepLimit, synced: bool, more: bool = False) -> Tensor | None:
         """Normalise, clip, step, clear; the total norm before the clip, if it was measured.
 
-        `synced`: the last backward has averaged the gradients over the processes. `more`: this one has further micro-batches.
+        `synced`: the last backward has averaged the gradients over the processes. `more`: this one
+        has further micro-batches.
 
         Raises:
             SeismogradError: nothing was backpropagated, in no process, or only with weight zero.
@@ -116,7 +128,10 @@ class GradientAccumulator:
         """
         shares, count, alive = self.total(self._shares, self.count, float(more))
         if not shares:
-            raise SeismogradError(say("the window has no gradient to step on"), say("call backward for its micro-batches first"))
+            raise SeismogradError(
+                say("the window has no gradient to step on"),
+                say("call backward for its micro-batches first"),
+            )
         if not synced:
             for each in self.replicas:
                 each.reduce()
@@ -134,14 +149,19 @@ class GradientAccumulator:
         self._scale.settle(shares / self.size * scaled_by)
         self._scale.loss_scale = scaled_by
         parameters = self._all_parameters()
-        multiply_([p.grad for p in parameters if p.grad is not None], (self.size if synced else 1.0) / shares)
+        multiply_(
+            [p.grad for p in parameters if p.grad is not None],
+            (self.size if synced else 1.0) / shares,
+        )
         HUB.tell("normalised", parameters, None if self.scaler is None else Scalar(scaled_by))
 
     def _apply(self, limit: StepLimit) -> Tensor | None:
         if self.scaler is not None:
             for optimizer in self.optimizers:
                 self.scaler.unscale_(optimizer)
-        norm, skipped = limit.apply(ParameterList(tuple(self._stepped_parameters())), quiet=self.scaler is not None)
+        norm, skipped = limit.apply(
+            ParameterList(tuple(self._stepped_parameters())), quiet=self.scaler is not None
+        )
         self.num_skipped += skipped
         for optimizer in self.optimizers:
             if skipped:
@@ -165,7 +185,11 @@ class GradientAccumulator:
                 parameter.grad = None
 
     def _stepped_parameters(self) -> list[Tensor]:
-        return list(chain.from_iterable(group["params"] for optimizer in self.optimizers for group in optimizer.param_groups))
+        return list(
+            chain.from_iterable(
+                group["params"] for optimizer in self.optimizers for group in optimizer.param_groups
+            )
+        )
 
     def _all_parameters(self) -> list[Tensor]:
         """Those of the optimizers and of the models, each once."""
@@ -174,13 +198,22 @@ class GradientAccumulator:
 
     def _refuse_leftovers(self) -> None:
         self._is_first = False
-        if any(p.grad is not None and bool(torch.any(held_part(p.grad))) for p in self._all_parameters()):
-            raise SeismogradError(say("there are gradients from before the first window"), say("clear them: optimizer.zero_grad()"))
+        if any(
+            p.grad is not None and bool(torch.any(held_part(p.grad)))
+            for p in self._all_parameters()
+        ):
+            raise SeismogradError(
+                say("there are gradients from before the first window"),
+                say("clear them: optimizer.zero_grad()"),
+            )
 
 
 def _amount(loss: Any, weight: Any) -> float:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
-        raise SeismogradError(say("backward takes a loss of one number"), say("give a mean over what the micro-batch holds"))
+        raise SeismogradError(
+            say("backward takes a loss of one number"),
+            say("give a mean over what the micro-batch holds"),
+        )
     amount = float(weight)
     if not math.isfinite(amount) or amount < 0:
         raise SeismogradError(

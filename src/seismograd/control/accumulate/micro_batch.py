@@ -1,4 +1,6 @@
-"""The largest micro-batch that fits into memory, and how many of them make the batch that is wanted."""
+"""The largest micro-batch that fits into memory, and how many of them make the batch that is
+wanted.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from seismograd.control.accumulate.state_guard import LossFunction, num_samples, take_samples, preserved_state
 from seismograd.control.accumulate.peak_memory import PeakMeter, meter_for
+from seismograd.control.accumulate.state_guard import (
+    LossFunction,
+    num_samples,
+    preserved_state,
+    take_samples,
+)
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 
@@ -19,9 +26,11 @@ MARGIN = 1.25  # times the limit: what would take more by all that is known is n
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """`size` samples at once, `num` times, make at least the target; `peak` is the most bytes that it took.
+    """`size` samples at once, `num` times, make at least the target; `peak` is the most bytes that
+    it took.
 
-    `tried` has the peak of every size that was tried, `None` where memory did not suffice or was bound not to.
+    `tried` has the peak of every size that was tried, `None` where memory did not suffice or was
+    bound not to.
     """
 
     size: int
@@ -40,43 +49,57 @@ def find_micro_batch(
     memory_limit: int | None = None,
     meter: PeakMeter | None = None,
 ) -> MicroBatch:
-    """Find the largest micro-batch whose forward and backward stay within a memory limit, by trying.
+    """Find the largest micro-batch whose forward and backward stay within a memory limit, by
+    trying.
 
-    Each size is tried with two backwards, so that the second has the gradients of the first beside it, as in a window. The optimizer is
-    not asked to step: call this after its first step, so that its state counts. The model, its buffers, gradients and modes and the random
-    numbers are the same afterwards.
+    Each size is tried with two backwards, so that the second has the gradients of the first beside
+    it, as in a window. The optimizer is not asked to step: call this after its first step, so that
+    its state counts. The model, its buffers, gradients and modes and the random numbers are the
+    same afterwards.
 
     Args:
         model: as it is trained.
         loss_fn: takes the model and a batch, gives a loss of one number.
         batch: some samples, as for `compare_accumulation`; repeated where there are not enough.
         target: how many samples the whole batch is to have.
-        memory_limit: in bytes: of the resident memory of the process on the CPU, of torch's allocator on CUDA. On CUDA nine tenths of what
-            is free and what torch has, unless given.
+        memory_limit: in bytes: of the resident memory of the process on the CPU, of torch's
+            allocator on CUDA. On CUDA nine tenths of what is free and what torch has, unless given.
         meter: what measures, in place of the one for the model's device.
 
     Raises:
-        SeismogradError: not even one sample fits, no limit was given on the CPU, or memory cannot be measured here.
+        SeismogradError: not even one sample fits, no limit was given on the CPU, or memory cannot
+            be measured here.
     """
     rows, device = num_samples(batch), next(model.parameters()).device
     if rows == 0 or target < 1:
-        raise SeismogradError(say("there is nothing to try"), say("give a batch with samples, and a target of at least 1"))
+        raise SeismogradError(
+            say("there is nothing to try"),
+            say("give a batch with samples, and a target of at least 1"),
+        )
     limit = memory_limit if memory_limit is not None else _default_limit(device)
     meter = meter or meter_for(device)
     with preserved_state(model):
-        search = _Search(lambda size: meter.peak_of(lambda: _run(model, loss_fn, batch, torch.arange(size) % rows)), limit)
+        search = _Search(
+            lambda size: meter.peak_of(
+                lambda: _run(model, loss_fn, batch, torch.arange(size) % rows)
+            ),
+            limit,
+        )
         size = search.largest(target)
     peak = search.tried.get(size)
     if peak is None:
         raise SeismogradError(
-            say("one sample alone takes more than {limit:,} bytes", limit=limit), say("allow more memory, or use a smaller model or sample")
+            say("one sample alone takes more than {limit:,} bytes", limit=limit),
+            say("allow more memory, or use a smaller model or sample"),
         )
     return MicroBatch(size, -(-target // size), peak, limit, dict(sorted(search.tried.items())))
 
 
 def _default_limit(device: torch.device) -> int:
     if device.type != "cuda":
-        raise SeismogradError(say("no memory limit was given"), say("find_micro_batch(…, memory_limit=8 * 2**30)"))
+        raise SeismogradError(
+            say("no memory limit was given"), say("find_micro_batch(…, memory_limit=8 * 2**30)")
+        )
     free, _ = torch.cuda.mem_get_info(device)
     return int(0.9 * (free + torch.cuda.memory_reserved(device)))
 
@@ -109,8 +132,12 @@ class _Search:
         return peak is not None and peak <= self._limit
 
     def _hopeless(self, size: int) -> bool:
-        """Whether the two largest sizes that were tried point far beyond the limit; trying could cost the machine its memory."""
-        known = sorted((at, peak) for at, peak in self.tried.items() if peak is not None and at < size)[-2:]
+        """Whether the two largest sizes that were tried point far beyond the limit; trying could
+        cost the machine its memory.
+        """
+        known = sorted(
+            (at, peak) for at, peak in self.tried.items() if peak is not None and at < size
+        )[-2:]
         if len(known) < 2:
             return False
         (first, less), (second, more) = known
@@ -123,10 +150,15 @@ def _run(model: nn.Module, loss_fn: LossFunction, batch: Any, index: torch.Tenso
         for _ in range(2):
             loss = loss_fn(model, take_samples(batch, index))
             # Not `backward`: hooks, sessions and other processes have no part in this.
-            gradients = cast("tuple[torch.Tensor | None, ...]", torch.autograd.grad(loss, parameters, allow_unused=True))
+            gradients = cast(
+                "tuple[torch.Tensor | None, ...]",
+                torch.autograd.grad(loss, parameters, allow_unused=True),
+            )
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
-                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+                    parameter.grad = (
+                        gradient if parameter.grad is None else parameter.grad + gradient
+                    )
             del loss, gradients
     finally:
         for parameter in parameters:

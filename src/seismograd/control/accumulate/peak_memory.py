@@ -1,4 +1,6 @@
-"""The most memory that a piece of work takes: of the process on the CPU, of the allocator on CUDA."""
+"""The most memory that a piece of work takes: of the process on the CPU, of the allocator on
+CUDA.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ class PeakMeter(Protocol):
     """Measures peaks of memory."""
 
     def peak_of(self, work: Callable[[], None]) -> int | None:
-        """Do it; the most bytes that were in use at once meanwhile, `None` when there was not enough memory."""
+        """Do it; the most bytes that were in use at once meanwhile, `None` when there was not
+        enough memory.
+        """
         ...
 
 
@@ -39,7 +43,8 @@ class ProcessPeakMeter:
             _peak_resident()
         except (OSError, TypeError) as error:
             raise SeismogradError(
-                say("this system does not tell the peak memory of a process"), say("find the micro-batch on Linux or on a GPU")
+                say("this system does not tell the peak memory of a process"),
+                say("find the micro-batch on Linux or on a GPU"),
             ) from error
 
     def peak_of(self, work: Callable[[], None]) -> int | None:
@@ -84,7 +89,10 @@ def meter_for(device: torch.device) -> PeakMeter:
         return ProcessPeakMeter()
     if device.type == "cuda":
         return DevicePeakMeter(device)
-    raise SeismogradError(say("memory is not measured on {device}", device=device.type), say("find the micro-batch on the CPU or on CUDA"))
+    raise SeismogradError(
+        say("memory is not measured on {device}", device=device.type),
+        say("find the micro-batch on the CPU or on CUDA"),
+    )
 
 
 def _peak_resident() -> int:

@@ -1,4 +1,5 @@
-"""How the gradients of one model become those of all processes: it is trained by this one alone, replicated (DDP) or sharded (FSDP2).
+"""How the gradients of one model become those of all processes: it is trained by this one alone,
+replicated (DDP) or sharded (FSDP2).
 
 Shapes: k numbers, P parameters of the model.
 """
@@ -36,11 +37,15 @@ class Replicas(Protocol):
         ...
 
     def prepare(self, last: bool) -> None:
-        """Before a forward pass: is its backward the one after which the gradients are reduced over the processes?"""
+        """Before a forward pass: is its backward the one after which the gradients are reduced
+        over the processes?
+        """
         ...
 
     def part(self) -> None:
-        """Before a window in which not every process has a forward pass: let none wait in one for the others."""
+        """Before a window in which not every process has a forward pass: let none wait in one
+        for the others.
+        """
         ...
 
     def total(self, numbers: Sequence[float]) -> list[float]:
@@ -88,7 +93,9 @@ class SingleProcess:
 
 
 class ReplicatedModel:
-    """`DistributedDataParallel`: the last backward of a window averages the gradients over the processes."""
+    """`DistributedDataParallel`: the last backward of a window averages the gradients over the
+    processes.
+    """
 
     always_together = False
     reduces_each = False
@@ -103,19 +110,25 @@ class ReplicatedModel:
         self._model.require_backward_grad_sync = last
 
     def part(self) -> None:
-        """A forward pass would broadcast buffers and, once, the order of the buckets: the former is left out, the latter done now."""
+        """A forward pass would broadcast buffers and, once, the order of the buckets: the former
+        is left out, the latter done now.
+        """
         self._model.require_forward_param_sync = False
         self._model.reducer._rebuild_buckets()
 
     def total(self, numbers: Sequence[float]) -> list[float]:
         """Each number summed over the processes  # k."""
-        packed = torch.tensor(list(numbers), dtype=torch.float64, device=next(self._model.parameters()).device)
+        packed = torch.tensor(
+            list(numbers), dtype=torch.float64, device=next(self._model.parameters()).device
+        )
         torch.distributed.all_reduce(packed, group=self._group)
         return _listed(packed)
 
     @torch.no_grad()
     def reduce(self) -> None:
-        """Sum the gradients over the processes; a parameter without one counts as zero where another process has one."""
+        """Sum the gradients over the processes; a parameter without one counts as zero where
+        another process has one.
+        """
         parameters: list[Tensor] = [p for p in self._model.parameters() if p.requires_grad]
         present = self.total([float(p.grad is not None) for p in parameters])
         alike: defaultdict[tuple[torch.dtype, torch.device], list[Tensor]] = defaultdict(list)
@@ -134,7 +147,12 @@ class ReplicatedModel:
 
     def take_part(self) -> None:
         """Add zeros to every gradient."""
-        nothing = torch.stack([p.sum().double() for p in self._model.parameters() if p.requires_grad]).sum() * 0.0
+        nothing = (
+            torch.stack(
+                [p.sum().double() for p in self._model.parameters() if p.requires_grad]
+            ).sum()
+            * 0.0
+        )
         torch.autograd.backward(nothing)
 
     def restore(self) -> None:
@@ -143,7 +161,9 @@ class ReplicatedModel:
 
 
 class ShardedModel:
-    """`fully_shard` (FSDP2): every process takes part in every forward pass, unless the weights stay gathered within the window."""
+    """`fully_shard` (FSDP2): every process takes part in every forward pass, unless the weights
+    stay gathered within the window.
+    """
 
     reduces_each = True
 
@@ -178,7 +198,11 @@ class ShardedModel:
         from torch.distributed.tensor import DTensor, Partial
 
         local = torch.tensor(list(numbers), dtype=torch.float64, device=self._mesh.device_type)
-        return _listed(DTensor.from_local(local, self._mesh, [Partial("sum")] * self._mesh.ndim, run_check=False).full_tensor())
+        return _listed(
+            DTensor.from_local(
+                local, self._mesh, [Partial("sum")] * self._mesh.ndim, run_check=False
+            ).full_tensor()
+        )
 
     def reduce(self) -> None:
         """Nothing to do: without a last one that is known, every backward has reduced."""
@@ -207,7 +231,8 @@ def _listed(packed: Tensor) -> list[float]:
 
 
 def replicas_of(model: torch.nn.Module | None, keep_unsharded: bool) -> list[Replicas]:
-    """The parts of a model that several processes train together; `SingleProcess` when there is none.
+    """The parts of a model that several processes train together; `SingleProcess` when there is
+    none.
 
     Raises:
         SeismogradError: a wrapper that is not known.
@@ -222,7 +247,10 @@ def replicas_of(model: torch.nn.Module | None, keep_unsharded: bool) -> list[Rep
         elif any(c.__qualname__ == "FSDPModule" for c in type(module).__mro__):
             found.append(ShardedModel(module, keep_unsharded))
         elif any(c.__qualname__ == "FullyShardedDataParallel" for c in type(module).__mro__):
-            raise SeismogradError(say("accumulate() does not know FullyShardedDataParallel"), say("use fully_shard, its successor"))
+            raise SeismogradError(
+                say("accumulate() does not know FullyShardedDataParallel"),
+                say("use fully_shard, its successor"),
+            )
         else:
             continue
         inside.update(id(each) for each in module.modules())

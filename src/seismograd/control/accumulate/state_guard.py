@@ -18,7 +18,9 @@ LossFunction = Callable[[Any, Any], Tensor]
 
 @contextmanager
 def preserved_state(model: nn.Module) -> Generator[None]:
-    """Inside, `.grad` is empty; afterwards gradients, buffers, training modes and random numbers are what they were."""
+    """Inside, `.grad` is empty; afterwards gradients, buffers, training modes and random numbers
+    are what they were.
+    """
     parameters = list(model.parameters())
     gradients = [p.grad for p in parameters]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
@@ -40,7 +42,8 @@ def preserved_state(model: nn.Module) -> Generator[None]:
 
 
 def num_samples(batch: Any) -> int:
-    """How many samples a batch of tensors holds: tensors, in tuples, lists and dictionaries, with samples along the first dimension.
+    """How many samples a batch of tensors holds: tensors, in tuples, lists and dictionaries, with
+    samples along the first dimension.
 
     Raises:
         SeismogradError: it holds no tensor, or tensors of different lengths.
@@ -59,7 +62,9 @@ def take_samples(batch: Any, index: Tensor) -> Any:
     if isinstance(batch, Tensor):
         return batch[index.to(batch.device)] if batch.dim() else batch
     if isinstance(batch, dict):
-        return {key: take_samples(each, index) for key, each in cast("dict[Any, Any]", batch).items()}
+        return {
+            key: take_samples(each, index) for key, each in cast("dict[Any, Any]", batch).items()
+        }
     if isinstance(batch, tuple | list):
         parts = [take_samples(each, index) for each in cast("list[Any]", batch)]
         return tuple(parts) if isinstance(batch, tuple) else parts
@@ -69,7 +74,9 @@ def take_samples(batch: Any, index: Tensor) -> Any:
 def _tensors(batch: Any) -> list[Tensor]:
     if isinstance(batch, Tensor):
         return [batch] if batch.dim() else []
-    inside: list[Any] = list(cast("dict[Any, Any]", batch).values()) if isinstance(batch, dict) else []
+    inside: list[Any] = (
+        list(cast("dict[Any, Any]", batch).values()) if isinstance(batch, dict) else []
+    )
     if isinstance(batch, tuple | list):
         inside = list(cast("list[Any]", batch))
     return [tensor for each in inside for tensor in _tensors(each)]

@@ -1,7 +1,8 @@
 """Clippers that learn their limit from the norms so far, and stay sane after a NaN or an outlier.
 
-Only finite norms enter what a clipper remembers, and an outlier enters as at most `FAR` times the middle of what is remembered: one of them
-cannot move the limit away, while norms that grow for good are followed. Limits grow and shrink with the gradients: nothing is absolute.
+Only finite norms enter what a clipper remembers, and an outlier enters as at most `FAR` times the
+middle of what is remembered: one of them cannot move the limit away, while norms that grow for good
+are followed. Limits grow and shrink with the gradients: nothing is absolute.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import Any, final
 
 from torch import Tensor
 
-from seismograd.control.clip.norm_clipping import as_tensor
-from seismograd.control.parameter_list import ParameterList, Parameters, parameter_list, multiply_
-from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
-from seismograd.control.clip.gradient_norms import norms_of, total_of
-from seismograd.control.clip.norm_reuse import norms_just_read
-from seismograd.errors import SeismogradError
-from seismograd.i18n import say
 from seismograd.capture.events import HUB
 from seismograd.capture.hooks.clip_grad_patch import NORM
+from seismograd.control.clip.gradient_norms import norms_of, total_of
+from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
+from seismograd.control.clip.norm_clipping import as_tensor
+from seismograd.control.clip.norm_reuse import norms_just_read
+from seismograd.control.parameter_list import ParameterList, Parameters, multiply_, parameter_list
+from seismograd.errors import SeismogradError
+from seismograd.i18n import say
 
 FAR = 10.0
 ENTERING = 3.0  # standard deviations, as which an outlier enters an average
@@ -31,10 +32,12 @@ FLOOR = 1e-3  # of the mean: norms that are all alike are no reason to call the 
 
 
 class AdaptiveClipper(ABC):
-    """Call it with the parameters in place of `clip_grad_norm_`, or give it to `window.step(clip=…)`.
+    """Call it with the parameters in place of `clip_grad_norm_`, or give it to
+    `window.step(clip=…)`.
 
-    `limit` is the limit it used last, NaN before the first; `num_clipped` and `num_skipped` count. Of several processes that train together
-    each keeps one; with the same gradients they stay the same.
+    `limit` is the limit it used last, NaN before the first; `num_clipped` and `num_skipped` count.
+    Of several processes that train together each keeps one; with the same gradients they stay the
+    same.
     """
 
     def __init__(self, nonfinite: Policy) -> None:
@@ -56,7 +59,9 @@ class AdaptiveClipper(ABC):
         return self.apply(parameter_list(parameters), self.nonfinite)[0]
 
     def apply(self, given: ParameterList, policy: Policy | None) -> tuple[Tensor, bool]:
-        """What a call does: the total norm before, and whether the gradients were cleared; see `clip.limit_norm`."""
+        """What a call does: the total norm before, and whether the gradients were cleared; see
+        `clip.limit_norm`.
+        """
         HUB.tell("clip_begins", list(given.tensors))
         concerned = given.with_gradient()
         gradients = concerned.gradients()
@@ -92,7 +97,11 @@ class AdaptiveClipper(ABC):
         """
 
     def _counts(self) -> dict[str, Any]:
-        return {"limit": self.limit, "num_clipped": self.num_clipped, "num_skipped": self.num_skipped}
+        return {
+            "limit": self.limit,
+            "num_clipped": self.num_clipped,
+            "num_skipped": self.num_skipped,
+        }
 
     def _load_counts(self, state: Mapping[str, Any]) -> None:
         self.limit = float(state["limit"])
@@ -103,7 +112,8 @@ class AdaptiveClipper(ABC):
 class AutoClip(AdaptiveClipper):
     """The limit is a percentile of the last norms, this one among them.
 
-    Seetharaman et al., AutoClip: Adaptive Gradient Clipping for Source Separation Networks, 2020; there over all norms of the training.
+    Seetharaman et al., AutoClip: Adaptive Gradient Clipping for Source Separation Networks, 2020;
+    there over all norms of the training.
 
     Args:
         percentile: above 0 and at most 100; at 10, nine of ten steps are clipped.
@@ -111,18 +121,26 @@ class AutoClip(AdaptiveClipper):
         nonfinite: as for `clip_grad_norm_`.
     """
 
-    def __init__(self, percentile: float = 10.0, window: int = 1000, *, nonfinite: Policy = "skip") -> None:
+    def __init__(
+        self, percentile: float = 10.0, window: int = 1000, *, nonfinite: Policy = "skip"
+    ) -> None:
         super().__init__(nonfinite)
         if not 0 < percentile <= 100 or window < 1:
             raise SeismogradError(
-                say("AutoClip cannot take percentile={percentile}, window={window}", percentile=percentile, window=window),
+                say(
+                    "AutoClip cannot take percentile={percentile}, window={window}",
+                    percentile=percentile,
+                    window=window,
+                ),
                 say("give a percentile above 0 and at most 100, and a window of at least 1"),
             )
         self.percentile = percentile
         self._norms: deque[float] = deque(maxlen=window)
 
     def next_limit(self, norm: float) -> float:
-        """Take in a finite norm; the limit to hold it against: one of the norms that are remembered."""
+        """Take in a finite norm; the limit to hold it against: one of the norms that are
+        remembered.
+        """
         self._norms.append(winsorised(norm, self._norms))
         ordered = sorted(self._norms)
         return ordered[max(0, math.ceil(self.percentile / 100 * len(ordered)) - 1)]
@@ -144,12 +162,14 @@ class AutoClip(AdaptiveClipper):
 
 @final
 class ZClip(AdaptiveClipper):
-    """A norm that lies more than `z` standard deviations above the mean is an outlier, and is clipped the more the farther it is off.
+    """A norm that lies more than `z` standard deviations above the mean is an outlier, and is
+    clipped the more the farther it is off.
 
-    One that lies z' of them off is clipped to mean + z²/z' standard deviations. Mean and variance are exponential averages; an outlier
-    enters them as mean + 3 standard deviations. In the first `warm_up` steps nothing is clipped. Kumar et al., ZClip: Adaptive Spike
-    Mitigation for LLM Pre-Training, 2025; there an outlier enters as what it was clipped to, which would never follow norms that rise for
-    good.
+    One that lies z' of them off is clipped to mean + z²/z' standard deviations. Mean and variance
+    are exponential averages; an outlier enters them as mean + 3 standard deviations. In the first
+    `warm_up` steps nothing is clipped. Kumar et al., ZClip: Adaptive Spike Mitigation for LLM
+    Pre-Training, 2025; there an outlier enters as what it was clipped to, which would never follow
+    norms that rise for good.
 
     Args:
         z: how many standard deviations.
@@ -158,11 +178,18 @@ class ZClip(AdaptiveClipper):
         nonfinite: as for `clip_grad_norm_`.
     """
 
-    def __init__(self, z: float = 2.5, alpha: float = 0.97, warm_up: int = 25, *, nonfinite: Policy = "skip") -> None:
+    def __init__(
+        self, z: float = 2.5, alpha: float = 0.97, warm_up: int = 25, *, nonfinite: Policy = "skip"
+    ) -> None:
         super().__init__(nonfinite)
         if not z > 0 or not 0 <= alpha < 1 or warm_up < 2:
             raise SeismogradError(
-                say("ZClip cannot take z={z}, alpha={alpha}, warm_up={warm_up}", z=z, alpha=alpha, warm_up=warm_up),
+                say(
+                    "ZClip cannot take z={z}, alpha={alpha}, warm_up={warm_up}",
+                    z=z,
+                    alpha=alpha,
+                    warm_up=warm_up,
+                ),
                 say("give z above 0, alpha from 0 to below 1, and a warm_up of at least 2"),
             )
         self.z, self.alpha, self.warm_up = z, alpha, warm_up
@@ -187,16 +214,24 @@ class ZClip(AdaptiveClipper):
             limit = self._mean + self.z**2 * spread / ((norm - self._mean) / spread)
             entering = min(norm, self._mean + max(self.z, ENTERING) * spread)
         before, self._mean = self._mean, self.alpha * self._mean + (1 - self.alpha) * entering
-        scale = max(abs(entering - before), self._deviation)  # squares of what is very small or large would leave the range of floats
+        # squares of what is very small or large would leave the range of floats
+        scale = max(abs(entering - before), self._deviation)
         if scale:
             self._deviation = scale * math.sqrt(
-                self.alpha * (self._deviation / scale) ** 2 + (1 - self.alpha) * ((entering - before) / scale) ** 2
+                self.alpha * (self._deviation / scale) ** 2
+                + (1 - self.alpha) * ((entering - before) / scale) ** 2
             )
         return limit
 
     def state_dict(self) -> dict[str, Any]:
         """What it remembers, as plain numbers and lists."""
-        return {"kind": "ZClip", "first": list(self._first), "mean": self._mean, "deviation": self._deviation, **self._counts()}
+        return {
+            "kind": "ZClip",
+            "first": list(self._first),
+            "mean": self._mean,
+            "deviation": self._deviation,
+            **self._counts(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave.
@@ -211,11 +246,15 @@ class ZClip(AdaptiveClipper):
 
 
 def winsorised(norm: float, others: Iterable[float]) -> float:
-    """A norm as it enters memory: at most `FAR` times the middle of the others; as it is while there are none, or none but zeros."""
+    """A norm as it enters memory: at most `FAR` times the middle of the others; as it is while
+    there are none, or none but zeros.
+    """
     known = [each for each in others if each > 0]
     return min(norm, FAR * statistics.median(known)) if known else norm
 
 
 def _check_kind(state: Mapping[str, Any], kind: str) -> None:
     if state.get("kind") != kind:
-        raise SeismogradError(say("this is no state of {kind}", kind=kind), say("give what its state_dict() returned"))
+        raise SeismogradError(
+            say("this is no state of {kind}", kind=kind), say("give what its state_dict() returned")
+        )

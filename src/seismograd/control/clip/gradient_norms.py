@@ -1,4 +1,5 @@
-"""The norm of every gradient, in double precision: those of every dtype fit, 3e19 and 1e-30 in float32, 100 a million times in float16.
+"""The norm of every gradient, in double precision: those of every dtype fit, 3e19 and 1e-30 in
+float32, 100 a million times in float16.
 
 Shapes: n gradients.
 """
@@ -15,24 +16,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seismograd.tensors.dtensor import distributed_tensor, held_part
-from seismograd.measure.tensor_batches import batches
 from seismograd.measure.backend_selection import best_backend
-from seismograd.tensors.readable import readable
-from seismograd.tensors.isolation import without_user_modes
 from seismograd.measure.statistics.largest import GRAD_MAX
 from seismograd.measure.statistics.norm import GRAD_NORM
+from seismograd.measure.tensor_batches import batches
 from seismograd.measure.transfer import wide_dtype
 from seismograd.schema import FloatArray
+from seismograd.tensors.dtensor import distributed_tensor, held_part
+from seismograd.tensors.isolation import without_user_modes
+from seismograd.tensors.readable import readable
 
 
-def norms_of(gradients: Sequence[Tensor], norm_type: float = 2.0, known: FloatArray | None = None) -> FloatArray:
-    """The norm of order `norm_type` of each gradient  # (n,); NaN or infinite only where a scalar is, or where float64 overflows.
+def norms_of(
+    gradients: Sequence[Tensor], norm_type: float = 2.0, known: FloatArray | None = None
+) -> FloatArray:
+    """The norm of order `norm_type` of each gradient  # (n,); NaN or infinite only where a scalar
+    is, or where float64 overflows.
 
     `known` are the norms of what this process holds, where somebody has just measured them.
-    One transfer to the host per device; of gradients that several processes hold parts of (DTensor), one reduction per mesh.
+    One transfer to the host per device; of gradients that several processes hold parts of
+    (DTensor), one reduction per mesh.
     """
-    each = _of_parts([held_part(_summed(gradient)) for gradient in gradients], norm_type) if known is None else known
+    each = (
+        _of_parts([held_part(_summed(gradient)) for gradient in gradients], norm_type)
+        if known is None
+        else known
+    )
     return _over_ranks(gradients, each, norm_type)
 
 
@@ -57,12 +66,18 @@ def _of_parts(parts: Sequence[Tensor], norm_type: float) -> FloatArray:
     out = np.zeros(len(parts))
     found: defaultdict[torch.device, list[tuple[Tensor, list[int]]]] = defaultdict(list)
     with without_user_modes():
-        for batch in batches((position, content) for position, part in enumerate(parts) if (content := readable(part)) is not None):
+        for batch in batches(
+            (position, content)
+            for position, part in enumerate(parts)
+            if (content := readable(part)) is not None
+        ):
             if batch.scalars().shape[1]:
                 found[batch.numbers.device].append((formula(batch.scalars()), batch.positions))
         for device, results in found.items():
             packed = torch.cat([result.to(wide_dtype(device)) for result, _ in results])
-            out[list(chain.from_iterable(positions for _, positions in results))] = packed.cpu().double().numpy()
+            out[list(chain.from_iterable(positions for _, positions in results))] = (
+                packed.cpu().double().numpy()
+            )
     return out
 
 
@@ -84,11 +99,15 @@ def _scaled_norm(numbers: Tensor, norm_type: float) -> Tensor:
 def _summed(gradient: Tensor) -> Tensor:
     """A gradient whose summands lie on several processes, as their sum."""
     distributed = distributed_tensor(gradient)
-    if distributed is None or not any(placement.is_partial() for placement in distributed.placements):
+    if distributed is None or not any(
+        placement.is_partial() for placement in distributed.placements
+    ):
         return gradient
     from torch.distributed.tensor import Replicate
 
-    whole: Tensor = distributed.redistribute(placements=[Replicate() if p.is_partial() else p for p in distributed.placements])
+    whole: Tensor = distributed.redistribute(
+        placements=[Replicate() if p.is_partial() else p for p in distributed.placements]
+    )
     return whole
 
 
@@ -112,9 +131,17 @@ def _reduced(norms: FloatArray, mesh: Any, split: tuple[bool, ...], norm_type: f
 
     by_largest = math.isinf(norm_type)
     with np.errstate(over="ignore", invalid="ignore"):
-        numbers = np.where(np.isnan(norms), np.inf, norms) if by_largest else norms**norm_type if norm_type else norms
+        numbers = (
+            np.where(np.isnan(norms), np.inf, norms)
+            if by_largest
+            else norms**norm_type
+            if norm_type
+            else norms
+        )
     kind = Partial("max" if norm_type > 0 else "min") if by_largest else Partial("sum")
     local = torch.from_numpy(numbers).to(mesh.device_type)
-    spread = DTensor.from_local(local, mesh, [kind if cut else Replicate() for cut in split], run_check=False)
+    spread = DTensor.from_local(
+        local, mesh, [kind if cut else Replicate() for cut in split], run_check=False
+    )
     whole: FloatArray = np.asarray(spread.full_tensor().cpu(), np.float64)
     return whole if by_largest or not norm_type else np.power(whole, 1 / norm_type)

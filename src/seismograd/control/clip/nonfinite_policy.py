@@ -1,4 +1,6 @@
-"""What to do about a gradient that is NaN or infinite: the caller chooses, and is told which parameter it is of."""
+"""What to do about a gradient that is NaN or infinite: the caller chooses, and is told which
+parameter it is of.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,25 @@ MAX_NAMED = 3
 
 
 class NonFiniteGradientError(SeismogradError, RuntimeError):
-    """A gradient is NaN or infinite, so nothing was clipped. `parameters` are the names of those concerned."""
+    """A gradient is NaN or infinite, so nothing was clipped. `parameters` are the names of those
+    concerned.
+    """
 
     def __init__(self, parameters: tuple[str, ...]) -> None:
         super().__init__(
             _message(parameters),
-            say('nonfinite="skip" leaves such a step out, nonfinite="torch" does as torch.nn.utils does'),
+            say(
+                'nonfinite="skip" leaves such a step out, nonfinite="torch" does as '
+                "torch.nn.utils does"
+            ),
         )
         self.parameters = parameters
 
 
 class Skips:
-    """Counts the steps that were left out because a gradient was not finite; `parameters` are those of the last time."""
+    """Counts the steps that were left out because a gradient was not finite; `parameters` are
+    those of the last time.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -38,7 +47,9 @@ class Skips:
 
 
 Policy = Literal["torch", "raise", "skip"] | Skips
-"""`"torch"`: go on as torch's own function does; `"raise"`; `"skip"`: clear the gradients; a `Skips` does that, and counts."""
+"""`"torch"`: go on as torch's own function does; `"raise"`; `"skip"`: clear the gradients; a
+`Skips` does that, and counts.
+"""
 
 
 def check_policy(policy: Policy) -> None:
@@ -55,7 +66,8 @@ def check_policy(policy: Policy) -> None:
 
 
 def act(policy: Policy, concerned: ParameterList, norms: FloatArray) -> bool:
-    """Do as the policy says about those whose norm is not finite; whether the step is to be left out (gradients cleared).
+    """Do as the policy says about those whose norm is not finite; whether the step is to be left
+    out (gradients cleared).
 
     Raises:
         NonFiniteGradientError: the policy is to raise.
@@ -79,5 +91,9 @@ def act(policy: Policy, concerned: ParameterList, norms: FloatArray) -> bool:
 def _message(parameters: tuple[str, ...]) -> Message:
     shown = ", ".join(parameters[:MAX_NAMED])
     if len(parameters) > MAX_NAMED:
-        return say("the gradient of {names} and {count} more is not finite", names=shown, count=len(parameters) - MAX_NAMED)
+        return say(
+            "the gradient of {names} and {count} more is not finite",
+            names=shown,
+            count=len(parameters) - MAX_NAMED,
+        )
     return say("the gradient of {names} is not finite", names=shown)

@@ -1,4 +1,6 @@
-"""Clipping with the signatures and the results of `torch.nn.utils`, its norms in double precision, and a word on what is not finite."""
+"""Clipping with the signatures and the results of `torch.nn.utils`, its norms in double
+precision, and a word on what is not finite.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,12 @@ import math
 import torch
 from torch import Tensor
 
-from seismograd.control.parameter_list import ParameterList, Parameters, parameter_list, multiply_
-from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
-from seismograd.control.clip.gradient_norms import norms_of, total_of
-from seismograd.control.clip.norm_reuse import norms_just_read
 from seismograd.capture.events import HUB
 from seismograd.capture.hooks.clip_grad_patch import NORM
+from seismograd.control.clip.gradient_norms import norms_of, total_of
+from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
+from seismograd.control.clip.norm_reuse import norms_just_read
+from seismograd.control.parameter_list import ParameterList, Parameters, multiply_, parameter_list
 from seismograd.measure.transfer import wide_dtype
 
 EPSILON = 1e-6  # that torch adds to the norm
@@ -27,23 +29,28 @@ def clip_grad_norm_(
     *,
     nonfinite: Policy = "torch",
 ) -> Tensor:
-    """Scale gradients down, in place, so that their total norm is at most `max_norm`: `torch.nn.utils.clip_grad_norm_` to rounding.
+    """Scale gradients down, in place, so that their total norm is at most `max_norm`:
+    `torch.nn.utils.clip_grad_norm_` to rounding.
 
-    The norm is summed in double precision, so it neither overflows nor underflows; gradients are read once, and written only where the
-    limit binds. The numbers come to the host once per call, also from a GPU.
+    The norm is summed in double precision, so it neither overflows nor underflows; gradients are
+    read once, and written only where the limit binds. The numbers come to the host once per call,
+    also from a GPU.
 
     Args:
-        parameters: a parameter, or an iterable of them or of (name, parameter), as `model.named_parameters()` gives.
+        parameters: a parameter, or an iterable of them or of (name, parameter), as
+            `model.named_parameters()` gives.
         max_norm: the largest total norm.
         norm_type: the order of the norm; `math.inf` for the largest magnitude.
         error_if_nonfinite: as in torch; the same as `nonfinite="raise"`.
         foreach: taken for the sake of torch's signature, and not used.
-        nonfinite: what to do when a gradient is NaN or infinite. `"torch"`: a warning that names the parameter, then what torch does (the
-            NaN spreads to every gradient); `"raise"`; `"skip"`: a warning, and all gradients are cleared, so that there is nothing to step
-            on; a `seismograd.Skips()`: the same, counted in it.
+        nonfinite: what to do when a gradient is NaN or infinite. `"torch"`: a warning that names
+            the parameter, then what torch does (the NaN spreads to every gradient); `"raise"`;
+            `"skip"`: a warning, and all gradients are cleared, so that there is nothing to step on;
+            a `seismograd.Skips()`: the same, counted in it.
 
     Returns:
-        The total norm before, float64, on the device of the first gradient; not finite when a gradient is not.
+        The total norm before, float64, on the device of the first gradient; not finite when a
+        gradient is not.
 
     Raises:
         NonFiniteGradientError: a `RuntimeError` that names the parameters.
@@ -55,15 +62,20 @@ def clip_grad_norm_(
     return limit_norm(given, float(max_norm), float(norm_type), policy)[0]
 
 
-def limit_norm(given: ParameterList, max_norm: float, norm_type: float = 2.0, policy: Policy | None = "torch") -> tuple[Tensor, bool]:
-    """What `clip_grad_norm_` does: the total norm before, and whether the gradients were cleared instead.
+def limit_norm(
+    given: ParameterList, max_norm: float, norm_type: float = 2.0, policy: Policy | None = "torch"
+) -> tuple[Tensor, bool]:
+    """What `clip_grad_norm_` does: the total norm before, and whether the gradients were cleared
+    instead.
 
     Without a policy: torch's behaviour, and no word on what is not finite.
     """
     HUB.tell("clip_begins", list(given.tensors))
     concerned = given.with_gradient()
     gradients = concerned.gradients()
-    norms = norms_of(gradients, norm_type, norms_just_read(concerned.tensors) if norm_type == 2.0 else None)
+    norms = norms_of(
+        gradients, norm_type, norms_just_read(concerned.tensors) if norm_type == 2.0 else None
+    )
     total = total_of(norms, norm_type)
     skipped = policy is not None and not math.isfinite(total) and act(policy, concerned, norms)
     if not skipped:
@@ -74,7 +86,9 @@ def limit_norm(given: ParameterList, max_norm: float, norm_type: float = 2.0, po
 
 
 def coefficient(total: float, max_norm: float) -> float:
-    """What torch multiplies gradients by: max_norm / (total + 1e-6), at most 1; NaN for a NaN norm."""
+    """What torch multiplies gradients by: max_norm / (total + 1e-6), at most 1; NaN for a NaN
+    norm.
+    """
     ratio = max_norm / (total + EPSILON)
     return ratio if math.isnan(ratio) else min(1.0, ratio)
 
@@ -85,14 +99,22 @@ def as_tensor(number: float, gradients: list[Tensor]) -> Tensor:
     return torch.tensor(number, dtype=wide_dtype(device), device=device)
 
 
-def clip_grad_value_(parameters: Parameters, clip_value: float, foreach: bool | None = None, *, nonfinite: Policy = "torch") -> None:
-    """Clamp every scalar of the gradients, in place, to [-clip_value, clip_value], as `torch.nn.utils.clip_grad_value_` does.
+def clip_grad_value_(
+    parameters: Parameters,
+    clip_value: float,
+    foreach: bool | None = None,
+    *,
+    nonfinite: Policy = "torch",
+) -> None:
+    """Clamp every scalar of the gradients, in place, to [-clip_value, clip_value], as
+    `torch.nn.utils.clip_grad_value_` does.
 
     Args:
         parameters: as for `clip_grad_norm_`.
         clip_value: the largest magnitude.
         foreach: as in torch.
-        nonfinite: as for `clip_grad_norm_`. `"torch"` reads nothing and says nothing: an infinity becomes the limit, NaN stays.
+        nonfinite: as for `clip_grad_norm_`. `"torch"` reads nothing and says nothing: an infinity
+            becomes the limit, NaN stays.
 
     Raises:
         NonFiniteGradientError: a gradient is not finite and `nonfinite` is `"raise"`.
@@ -103,7 +125,8 @@ def clip_grad_value_(parameters: Parameters, clip_value: float, foreach: bool | 
         concerned = given.with_gradient()
         norms = norms_of(concerned.gradients(), math.inf)
         if not math.isfinite(total_of(norms, math.inf)):
-            HUB.tell("clip_begins", list(given.tensors))  # so that the gradients are read before they are cleared
+            # so that the gradients are read before they are cleared
+            HUB.tell("clip_begins", list(given.tensors))
             if act(nonfinite, concerned, norms):
                 return
     torch.nn.utils.clip_grad_value_(given.tensors, clip_value, foreach)

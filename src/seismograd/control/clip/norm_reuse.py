@@ -18,12 +18,17 @@ DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 def norms_just_read(parameters: Sequence[Tensor]) -> FloatArray | None:
-    """The norms of the gradients of these parameters, read for the clip that has just begun  # (n,); `None` unless all were.
+    """The norms of the gradients of these parameters, read for the clip that has just begun  #
+    (n,); `None` unless all were.
 
-    Only norms of the kernel: it sums each tensor in the same order whatever is measured beside it, so that a training goes on with the same
-    bits whether somebody watches or not.
+    Only norms of the kernel: it sums each tensor in the same order whatever is measured beside it,
+    so that a training goes on with the same bits whether somebody watches or not.
     """
-    if not HUB.listening or isinstance(best_backend(), ReferenceBackend) or not all(map(_is_plain, parameters)):
+    if (
+        not HUB.listening
+        or isinstance(best_backend(), ReferenceBackend)
+        or not all(map(_is_plain, parameters))
+    ):
         return None
     for session in HUB.sessions:
         if isinstance(session, Session):

@@ -1,4 +1,6 @@
-"""What `step` does to the gradients before the optimizer uses them: a limit to their norm, a clipper, a word on what is not finite."""
+"""What `step` does to the gradients before the optimizer uses them: a limit to their norm, a
+clipper, a word on what is not finite.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from seismograd.capture.events import HUB
 from seismograd.control.clip.adaptive_clipping import AdaptiveClipper
+from seismograd.control.clip.gradient_norms import norms_of, total_of
+from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
 from seismograd.control.clip.norm_clipping import as_tensor, limit_norm
 from seismograd.control.parameter_list import ParameterList
-from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
-from seismograd.control.clip.gradient_norms import norms_of, total_of
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
-from seismograd.capture.events import HUB
 
 ClipArgument = Callable[[list[Tensor]], Tensor | None]
 
@@ -37,12 +39,15 @@ class StepLimit:
         """
         check_policy(self.nonfinite)
         if self.max_norm is not None and self.clip is not None:
-            raise SeismogradError(say("step() was given max_norm and clip"), say("give one of them"))
+            raise SeismogradError(
+                say("step() was given max_norm and clip"), say("give one of them")
+            )
 
     def apply(self, held: ParameterList, quiet: bool) -> tuple[Tensor | None, bool]:
         """The total norm before, if it was measured, and whether the step is to be left out.
 
-        `quiet`: infinities are how a GradScaler finds its scale, and it leaves such a step out by itself.
+        `quiet`: infinities are how a GradScaler finds its scale, and it leaves such a step out by
+        itself.
         """
         policy: Policy | None = None if quiet else self.nonfinite
         if self.max_norm is not None:
@@ -51,8 +56,11 @@ class StepLimit:
             concerned = held.with_gradient()
             norms = norms_of(concerned.gradients())
             if not math.isfinite(total_of(norms)):
-                HUB.tell("clip_begins", list(held.tensors))  # so that they are read before they are cleared
-                return as_tensor(total_of(norms), concerned.gradients()), act(policy, concerned, norms)
+                # so that they are read before they are cleared
+                HUB.tell("clip_begins", list(held.tensors))
+                return as_tensor(total_of(norms), concerned.gradients()), act(
+                    policy, concerned, norms
+                )
         if self.clip is None:
             return None, False
         if isinstance(self.clip, AdaptiveClipper):

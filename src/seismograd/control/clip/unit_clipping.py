@@ -1,4 +1,5 @@
-"""Adaptive gradient clipping (AGC): each unit's gradient is held to a share of the norm of its own weights.
+"""Adaptive gradient clipping (AGC): each unit's gradient is held to a share of the norm of its own
+weights.
 
 Shapes: U units, the rows of a parameter of two or more dimensions; a parameter of less is one unit.
 """
@@ -10,29 +11,39 @@ import math
 import torch
 from torch import Tensor
 
+from seismograd.capture.events import HUB
+from seismograd.control.clip.gradient_norms import norms_of, total_of
+from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
 from seismograd.control.clip.norm_clipping import as_tensor
 from seismograd.control.parameter_list import Parameters, parameter_list
-from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
-from seismograd.control.clip.gradient_norms import norms_of, total_of
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
-from seismograd.capture.events import HUB
 from seismograd.tensors.dtensor import distributed_tensor, held_part
 
 UNIT = 3  # the kind of the clip, beside `NORM` and `VALUE`
 
 
 @torch.no_grad()
-def clip_grad_unit_(parameters: Parameters, clip_factor: float = 0.01, eps: float = 1e-3, *, nonfinite: Policy = "torch") -> Tensor:
-    """Scale each unit's gradient down, in place, to at most `clip_factor` times the norm of its weights.
+def clip_grad_unit_(
+    parameters: Parameters,
+    clip_factor: float = 0.01,
+    eps: float = 1e-3,
+    *,
+    nonfinite: Policy = "torch",
+) -> Tensor:
+    """Scale each unit's gradient down, in place, to at most `clip_factor` times the norm of its
+    weights.
 
-    The authors leave the last linear layer out. Brock et al., High-Performance Large-Scale Image Recognition Without Normalization, 2021.
+    The authors leave the last linear layer out. Brock et al., High-Performance Large-Scale Image
+    Recognition Without Normalization, 2021.
 
     Args:
         parameters: as for `clip_grad_norm_`.
         clip_factor: the largest share.
-        eps: the least that the norm of a unit's weights counts as, so that weights of zero can be learnt.
-        nonfinite: as for `clip_grad_norm_`. Under `"torch"` a unit that is not finite stays as it is, and the others are clipped.
+        eps: the least that the norm of a unit's weights counts as, so that weights of zero can be
+            learnt.
+        nonfinite: as for `clip_grad_norm_`. Under `"torch"` a unit that is not finite stays as it
+            is, and the others are clipped.
 
     Returns:
         The largest share before, float64; NaN when a unit is not finite.
@@ -46,15 +57,22 @@ def clip_grad_unit_(parameters: Parameters, clip_factor: float = 0.01, eps: floa
     concerned = given.with_gradient()
     gradients = concerned.gradients()
     if any(gradient.layout is not torch.strided for gradient in gradients):
-        raise SeismogradError(say("a sparse gradient has no rows to clip"), say("leave its parameter out"))
+        raise SeismogradError(
+            say("a sparse gradient has no rows to clip"), say("leave its parameter out")
+        )
     HUB.tell("clip_begins", list(given.tensors))
     norms = norms_of(gradients)
     if not math.isfinite(total_of(norms)) and act(nonfinite, concerned, norms):
         result = as_tensor(math.nan, gradients)
     else:
-        largest = [_clip(weight, gradient, clip_factor, eps) for weight, gradient in zip(concerned.tensors, gradients, strict=True)]
+        largest = [
+            _clip(weight, gradient, clip_factor, eps)
+            for weight, gradient in zip(concerned.tensors, gradients, strict=True)
+        ]
         shares = [float(each) for each in largest]
-        result = as_tensor(math.nan if any(map(math.isnan, shares)) else max(shares, default=0.0), gradients)
+        result = as_tensor(
+            math.nan if any(map(math.isnan, shares)) else max(shares, default=0.0), gradients
+        )
     HUB.tell("clip_ends", UNIT, clip_factor, result)
     return result
 
@@ -76,7 +94,11 @@ def unit_norms(tensor: Tensor) -> Tensor:
     """The norm of each unit, of which this process holds anything, in double precision  # (U,)."""
     rows = _rows(tensor).abs()
     largest = rows.amax(1) if rows.shape[1] else rows.new_zeros(rows.shape[0])
-    scale = torch.where((largest > 0) & torch.isfinite(largest), largest, 1.0).double() if rows.dtype is torch.float64 else None
+    scale = (
+        torch.where((largest > 0) & torch.isfinite(largest), largest, 1.0).double()
+        if rows.dtype is torch.float64
+        else None
+    )
     squares = (rows / scale.unsqueeze(1) if scale is not None else rows.double()).square().sum(1)
     if scale is not None and distributed_tensor(tensor) is None:
         return squares.sqrt() * scale

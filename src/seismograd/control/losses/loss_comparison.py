@@ -1,4 +1,5 @@
-"""The gradients of several losses next to each other: how large each is, and whether they pull the same way.
+"""The gradients of several losses next to each other: how large each is, and whether they pull the
+same way.
 
 Shapes: L losses, P parameters that any of them reaches.
 """
@@ -19,7 +20,8 @@ from seismograd.schema import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class LossComparison:
-    """Inner products of the gradients of several losses, for each parameter; a loss that does not reach one has zeros there.
+    """Inner products of the gradients of several losses, for each parameter; a loss that does not
+    reach one has zeros there.
 
     A norm or a cosine is NaN where a gradient is not finite, a cosine also where one is zero.
     """
@@ -54,7 +56,9 @@ class LossComparison:
 
     @property
     def total_cosines(self) -> FloatArray:
-        """The cosines between whole gradients, over the parameters that both losses reach  # (L, L)."""
+        """The cosines between whole gradients, over the parameters that both losses reach  # (L,
+        L).
+        """
         both = self.reached[:, None] & self.reached[None, :]
         squares = np.einsum("iip->ip", self.products)
         mine = (squares[:, None] * both).sum(-1)
@@ -62,23 +66,37 @@ class LossComparison:
             return _cosine((self.products * both).sum(-1), np.sqrt(mine * np.swapaxes(mine, 0, 1)))
 
 
-def compare_losses(named: Mapping[str, Tensor], parameters: Sequence[Tensor], scale: float = 1.0) -> LossComparison:
-    """Take the gradient of each loss by itself and compare them; the graph stays, and `.grad` as it is.
+def compare_losses(
+    named: Mapping[str, Tensor], parameters: Sequence[Tensor], scale: float = 1.0
+) -> LossComparison:
+    """Take the gradient of each loss by itself and compare them; the graph stays, and `.grad` as it
+    is.
 
-    `scale`: what to multiply the losses by meanwhile, where half precision needs it; the result is without it.
+    `scale`: what to multiply the losses by meanwhile, where half precision needs it; the result is
+    without it.
     """
     found: list[tuple[Tensor | None, ...]] = [
-        torch.autograd.grad(loss if scale == 1.0 else loss * scale, list(parameters), retain_graph=True, allow_unused=True)
+        torch.autograd.grad(
+            loss if scale == 1.0 else loss * scale,
+            list(parameters),
+            retain_graph=True,
+            allow_unused=True,
+        )
         for loss in named.values()
     ]
     reached = np.array([[gradient is not None for gradient in of_loss] for of_loss in found])
     products = np.zeros((len(found), len(found), len(parameters)))
     for position in range(len(parameters)):
-        flat = [None if (gradient := of_loss[position]) is None else _flat(gradient) / scale for of_loss in found]
+        flat = [
+            None if (gradient := of_loss[position]) is None else _flat(gradient) / scale
+            for of_loss in found
+        ]
         for i, one in enumerate(flat):
             for j, other in enumerate(flat[: i + 1]):
                 if one is not None and other is not None:
-                    products[i, j, position] = products[j, i, position] = float(torch.dot(one, other))
+                    products[i, j, position] = products[j, i, position] = float(
+                        torch.dot(one, other)
+                    )
     return LossComparison(tuple(named), products, reached, tuple(parameters))
 
 

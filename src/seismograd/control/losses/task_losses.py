@@ -1,4 +1,5 @@
-"""Several losses of one step: backpropagated together as usual, and on some steps also compared with each other.
+"""Several losses of one step: backpropagated together as usual, and on some steps also compared
+with each other.
 
 Shapes: L losses, P parameters that any of them reaches.
 """
@@ -15,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from seismograd.capture.events import HUB
+from seismograd.capture.graph.traversal import leaves_in_order
+from seismograd.capture.probes.per_loss_gradients import FIRST, MAX_SCALARS
 from seismograd.control.losses.loss_comparison import LossComparison, compare_losses
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
-from seismograd.capture.graph.traversal import leaves_in_order
-from seismograd.capture.events import HUB
-from seismograd.capture.probes.per_loss_gradients import FIRST, MAX_SCALARS
-from seismograd.tensors.dtensor import distributed_tensor
 from seismograd.schema import SAMPLE_EVERY
+from seismograd.tensors.dtensor import distributed_tensor
 
 if TYPE_CHECKING:
     from seismograd.api import Recording
@@ -42,13 +43,15 @@ class TaskLosses:
     def backward(self, *, scaler: Any = None, aggregator: Any = None) -> LossComparison | None:
         """Backpropagate the sum, as `(loss1 + loss2).backward()` does.
 
-        Under a session the gradient of each loss is taken by itself as well at the first ten steps and every tenth after them, which costs
-        a backward for each, and their norms and cosines are recorded.
+        Under a session the gradient of each loss is taken by itself as well at the first ten steps
+        and every tenth after them, which costs a backward for each, and their norms and cosines are
+        recorded.
 
         Args:
             scaler: a `torch.amp.GradScaler` to scale the sum with.
-            aggregator: one of torchjd's, such as `torchjd.aggregation.UPGrad()`: it makes one gradient of the several in place of their
-                sum. Needs `pip install 'seismograd[torchjd]'`.
+            aggregator: one of torchjd's, such as `torchjd.aggregation.UPGrad()`: it makes one
+                gradient of the several in place of their sum. Needs `pip install
+                'seismograd[torchjd]'`.
 
         Returns:
             The comparison where one was made.
@@ -57,7 +60,10 @@ class TaskLosses:
             SeismogradError: torchjd is missing, or there is a scaler as well.
         """
         if aggregator is not None and scaler is not None:
-            raise SeismogradError(say("backward was given a scaler and an aggregator"), say("scale the losses yourself"))
+            raise SeismogradError(
+                say("backward was given a scaler and an aggregator"),
+                say("scale the losses yourself"),
+            )
         scale = float(scaler.get_scale()) if scaler is not None and scaler.is_enabled() else 1.0
         comparison = self._sampled(scale) if self._is_due() else None
         if aggregator is not None:
@@ -65,20 +71,34 @@ class TaskLosses:
         else:
             (self.total if scaler is None else scaler.scale(self.total)).backward()
         if comparison is not None:  # now that the session is in the iteration of this backward
-            HUB.tell("compared", comparison.losses, comparison.tensors, comparison.products, comparison.reached)
+            HUB.tell(
+                "compared",
+                comparison.losses,
+                comparison.tensors,
+                comparison.products,
+                comparison.reached,
+            )
         return comparison
 
     def compare(self) -> LossComparison:
-        """Take the gradient of each loss by itself; nothing is added to `.grad`, and the graph stays for `backward`.
+        """Take the gradient of each loss by itself; nothing is added to `.grad`, and the graph
+        stays for `backward`.
 
         Raises:
-            SeismogradError: no parameter is reached, or some are sharded: taking a gradient by itself would reduce it over the processes.
+            SeismogradError: no parameter is reached, or some are sharded: taking a gradient by
+                itself would reduce it over the processes.
         """
         parameters = _reached_by(list(self._named.values()))
         if not parameters:
-            raise SeismogradError(say("the losses reach no parameter"), say("give them as they come from the model, not detached"))
+            raise SeismogradError(
+                say("the losses reach no parameter"),
+                say("give them as they come from the model, not detached"),
+            )
         if any(distributed_tensor(p) is not None for p in parameters):
-            raise SeismogradError(say("losses of sharded parameters are not compared"), say("compare them on one process"))
+            raise SeismogradError(
+                say("losses of sharded parameters are not compared"),
+                say("compare them on one process"),
+            )
         return compare_losses(self._named, parameters)
 
     def _is_due(self) -> bool:
@@ -88,10 +108,16 @@ class TaskLosses:
         return number < FIRST or number % SAMPLE_EVERY == 0
 
     def _sampled(self, scale: float) -> LossComparison | None:
-        """The comparison; `None` where it would be too large or cannot be made: looking must not stop the training."""
+        """The comparison; `None` where it would be too large or cannot be made: looking must not
+        stop the training.
+        """
         try:
             parameters = _reached_by(list(self._named.values()))
-            if not parameters or sum(p.numel() for p in parameters) > MAX_SCALARS or any(map(distributed_tensor, parameters)):
+            if (
+                not parameters
+                or sum(p.numel() for p in parameters) > MAX_SCALARS
+                or any(map(distributed_tensor, parameters))
+            ):
                 return None
             return compare_losses(self._named, parameters, scale)
         except Exception as error:
@@ -106,29 +132,41 @@ def losses(session: Recording | None = None, /, **named: Tensor) -> TaskLosses:
         seismograd.losses(session, ctc=loss1, aux=loss2).backward()
 
     Args:
-        session: what `watch` returned; it records how the losses compare. `None`: nothing is compared but by `compare_losses()`.
+        session: what `watch` returned; it records how the losses compare. `None`: nothing is
+            compared but by `compare_losses()`.
         named: the losses, one number each.
 
     Raises:
         SeismogradError: there are fewer than two, or one is not a single number with a graph.
     """
     if len(named) < 2:
-        raise SeismogradError(say("there is nothing to compare"), say("name two losses or more: losses(session, first=…, second=…)"))
+        raise SeismogradError(
+            say("there is nothing to compare"),
+            say("name two losses or more: losses(session, first=…, second=…)"),
+        )
     for name, loss in named.items():
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise SeismogradError(say("{name} is no loss", name=name), say("give a tensor of one number that comes from the model"))
+            raise SeismogradError(
+                say("{name} is no loss", name=name),
+                say("give a tensor of one number that comes from the model"),
+            )
     return TaskLosses(session, named)
 
 
 def _reached_by(values: Sequence[Tensor]) -> list[Tensor]:
-    """The parameters that any of the losses reaches, in the order in which the forward pass uses them."""
+    """The parameters that any of the losses reaches, in the order in which the forward pass uses
+    them.
+    """
     leaves = leaves_in_order([loss.grad_fn for loss in values])
     return [leaf.tensor for leaf in leaves if isinstance(leaf.tensor, torch.nn.Parameter)]
 
 
 def _aggregate(values: list[Tensor], aggregator: Any) -> None:
     if importlib.util.find_spec("torchjd") is None:
-        raise SeismogradError(say("an aggregator needs torchjd, which is not installed"), say("pip install 'seismograd[torchjd]'"))
+        raise SeismogradError(
+            say("an aggregator needs torchjd, which is not installed"),
+            say("pip install 'seismograd[torchjd]'"),
+        )
     autojac: Any = import_module("torchjd.autojac")
     parameters = _reached_by(values)
     autojac.backward(values, inputs=parameters)

@@ -1,1 +1,3 @@
-"""Measuring on CUDA devices: one kernel in Triton for all statistics, and numbers that come when they come. No step waits for a device."""
+"""Measuring on CUDA devices: one kernel in Triton for all statistics, and numbers that come when
+they come. No step waits for a device.
+"""

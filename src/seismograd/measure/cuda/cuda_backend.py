@@ -16,11 +16,11 @@ from torch import Tensor
 from seismograd.measure.backend import Measurement
 from seismograd.measure.cuda.cuda_table import CudaTable, takes
 from seismograd.measure.merge import merge_measurements
-from seismograd.tensors.cuda_graph import is_capturing
-from seismograd.tensors.isolation import without_user_modes
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.measure.transfer import Package
 from seismograd.schema import HISTOGRAM_BINS, FloatArray
+from seismograd.tensors.cuda_graph import is_capturing
+from seismograd.tensors.isolation import without_user_modes
 
 VALUES = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")
 SUM, LARGE_SUM, SMALL, SQUARES, LARGE, LARGEST, ZEROS, NONFINITE, NANS = range(9)
@@ -32,7 +32,8 @@ MOST_TABLES = 16
 
 
 class CudaBackend:
-    """Measures the tensors of a device with the kernel, and leaves those that it cannot read to torch's operations.
+    """Measures the tensors of a device with the kernel, and leaves those that it cannot read to
+    torch's operations.
 
     Args:
         kernel: `kernel.measure_pieces`.
@@ -46,10 +47,16 @@ class CudaBackend:
         self._type = device_type
         self._others = ReferenceBackend(waiting=False)
         self._tables: dict[tuple[object, ...], CudaTable] = {}
-        self._whole_rows: dict[int, bool] = {}  # by key: whether the rows have been remembered since the last sample
+        # by key: whether the rows have been remembered since the last sample
+        self._whole_rows: dict[int, bool] = {}
 
     def measure(
-        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
+        self,
+        gradients: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        keys: Sequence[int],
+        scalars: Sequence[Tensor],
+        sample: bool,
     ) -> Measurement:
         """Measure each gradient as it is now; see `backend.MeasuringBackend.measure`."""
         if is_capturing():
@@ -61,29 +68,56 @@ class CudaBackend:
                 fits = gradient.device.type == self._type and takes(gradient, gradient.device)
                 (by_device.setdefault(gradient.device, []) if fits else others).append(position)
             parts = [
-                (positions, self._on_device(device, [gradients[p] for p in positions], weights, positions, [keys[p] for p in positions], sample))
+                (
+                    positions,
+                    self._on_device(
+                        device,
+                        [gradients[p] for p in positions],
+                        weights,
+                        positions,
+                        [keys[p] for p in positions],
+                        sample,
+                    ),
+                )
                 for device, positions in by_device.items()
             ]
-        rest = [gradients[p] for p in others], [weights[p] for p in others] if sample else [], [keys[p] for p in others]
+        rest = (
+            [gradients[p] for p in others],
+            [weights[p] for p in others] if sample else [],
+            [keys[p] for p in others],
+        )
         measured = self._others.measure(*rest, scalars, sample)
         if not parts:
             return measured
         return merge_measurements(len(gradients), [*parts, (others, measured)], measured)
 
     def _on_device(
-        self, device: torch.device, gradients: list[Tensor], weights: Sequence[Tensor], positions: list[int], keys: list[int], sample: bool
+        self,
+        device: torch.device,
+        gradients: list[Tensor],
+        weights: Sequence[Tensor],
+        positions: list[int],
+        keys: list[int],
+        sample: bool,
     ) -> Measurement:
-        table, words = self._table(("gradients", len(keys), keys[0], keys[-1], device), gradients, device, keys)
+        table, words = self._table(
+            ("gradients", len(keys), keys[0], keys[-1], device), gradients, device, keys
+        )
         numbers, counts = self._launch(table, words, sample)
         packages = [Package(numbers)]
         if sample:
-            packages += [Package(counts[:, :HISTOGRAM_BINS].contiguous()), Package(table.alive.clone())]
+            packages += [
+                Package(counts[:, :HISTOGRAM_BINS].contiguous()),
+                Package(table.alive.clone()),
+            ]
             table.alive.zero_()
             held = [weights[p].detach() for p in positions]
             theirs = [i for i, weight in enumerate(held) if takes(weight, device)]
             if theirs:
                 name = ("weights", len(theirs), keys[0], keys[-1], device)
-                of_weights, weight_words = self._table(name, [held[i] for i in theirs], device, None)
+                of_weights, weight_words = self._table(
+                    name, [held[i] for i in theirs], device, None
+                )
                 packages.append(Package(self._launch(of_weights, weight_words, False)[0]))
                 return _arriving(table, packages, (of_weights, theirs), self._rows_known(keys))
         return _arriving(table, packages, None, self._rows_known(keys) if sample else True)
@@ -93,9 +127,19 @@ class CudaBackend:
         self._whole_rows.update(dict.fromkeys(keys, True))
         return known
 
-    def _table(self, name: tuple[object, ...], tensors: list[Tensor], device: torch.device, keys: list[int] | None) -> tuple[CudaTable, Tensor]:
+    def _table(
+        self,
+        name: tuple[object, ...],
+        tensors: list[Tensor],
+        device: torch.device,
+        keys: list[int] | None,
+    ) -> tuple[CudaTable, Tensor]:
         table = self._tables.get(name)
-        words = table.upload(tensors) if table is not None and table.num_tensors == len(tensors) else None
+        words = (
+            table.upload(tensors)
+            if table is not None and table.num_tensors == len(tensors)
+            else None
+        )
         if table is None or words is None:
             if keys is not None:
                 # What an earlier table remembers of the rows goes with it.
@@ -110,12 +154,19 @@ class CudaBackend:
     def _launch(self, table: CudaTable, words: Tensor, counting: bool) -> tuple[Tensor, Tensor]:
         num_pieces = len(table.owner)
         numbers = torch.empty((num_pieces, NUMBERS), dtype=torch.float64, device=table.device)
-        counts = torch.empty((num_pieces if counting else 0, 128), dtype=torch.int32, device=table.device)
+        counts = torch.empty(
+            (num_pieces if counting else 0, 128), dtype=torch.int32, device=table.device
+        )
         if num_pieces:
-            here: AbstractContextManager[object] = torch.cuda.device(table.device) if table.device.type == "cuda" else nullcontext()
+            here: AbstractContextManager[object] = (
+                torch.cuda.device(table.device) if table.device.type == "cuda" else nullcontext()
+            )
             with here:
-                # Fusing a product with its sum is right here; unasked, Triton 3.9 warns that it does.
-                self._kernel[(num_pieces,)](words, numbers, counts, COUNTING=counting, BLOCK=BLOCK, enable_fp_fusion=True)
+                # Fusing a product with its sum is right here; unasked, Triton 3.9 warns that it
+                # does.
+                self._kernel[(num_pieces,)](
+                    words, numbers, counts, COUNTING=counting, BLOCK=BLOCK, enable_fp_fusion=True
+                )
         return numbers, counts
 
 
@@ -123,7 +174,12 @@ class _PendingDevice:
     """The packages of one device, and the arrays that their numbers belong into."""
 
     def __init__(
-        self, table: CudaTable, packages: list[Package], of_weights: tuple[CudaTable, list[int]] | None, rows_known: bool, measured: Measurement
+        self,
+        table: CudaTable,
+        packages: list[Package],
+        of_weights: tuple[CudaTable, list[int]] | None,
+        rows_known: bool,
+        measured: Measurement,
     ) -> None:
         self._table, self._packages, self._of_weights = table, packages, of_weights
         self._rows_known = rows_known
@@ -143,13 +199,20 @@ class _PendingDevice:
             counts = np.zeros((self._table.num_tensors, HISTOGRAM_BINS))
             np.add.at(counts, self._table.owner, packages[1].numbers())
             samples["exponents"][:] = counts
-            samples["dead_rows"][:] = _dead_rows(self._table, packages[2].numbers()) if self._rows_known else np.nan
+            samples["dead_rows"][:] = (
+                _dead_rows(self._table, packages[2].numbers()) if self._rows_known else np.nan
+            )
         if self._of_weights is not None:
             table, theirs = self._of_weights
             samples["weight_norm"][theirs] = _values(table, packages[3].numbers())["grad_norm"]
 
 
-def _arriving(table: CudaTable, packages: list[Package], of_weights: tuple[CudaTable, list[int]] | None, rows_known: bool) -> Measurement:
+def _arriving(
+    table: CudaTable,
+    packages: list[Package],
+    of_weights: tuple[CudaTable, list[int]] | None,
+    rows_known: bool,
+) -> Measurement:
     num = table.num_tensors
     values = {name: np.full(num, np.nan) for name in VALUES}
     samples: dict[str, FloatArray] = {}
@@ -157,7 +220,12 @@ def _arriving(table: CudaTable, packages: list[Package], of_weights: tuple[CudaT
         samples = {name: np.full(num, np.nan) for name in ("weight_norm", "dead_rows")}
         samples["exponents"] = np.full((num, HISTOGRAM_BINS), np.nan)
     measured = Measurement(values, samples, np.empty(0))
-    return Measurement(values, samples, np.empty(0), _PendingDevice(table, packages, of_weights, rows_known, measured))
+    return Measurement(
+        values,
+        samples,
+        np.empty(0),
+        _PendingDevice(table, packages, of_weights, rows_known, measured),
+    )
 
 
 def _values(table: CudaTable, pieces: FloatArray) -> Mapping[str, FloatArray]:
@@ -168,12 +236,18 @@ def _values(table: CudaTable, pieces: FloatArray) -> Mapping[str, FloatArray]:
         largest = np.zeros(table.num_tensors)
         np.maximum.at(largest, table.owner, pieces[:, LARGEST])
         # A sum of finite numbers stays finite; see `statistics.sum`.
-        large_sum = np.where(np.isfinite(whole[:, LARGE_SUM]), np.clip(whole[:, LARGE_SUM] * SCALE, -MOST, MOST), whole[:, LARGE_SUM])
+        large_sum = np.where(
+            np.isfinite(whole[:, LARGE_SUM]),
+            np.clip(whole[:, LARGE_SUM] * SCALE, -MOST, MOST),
+            whole[:, LARGE_SUM],
+        )
         small, squares, large = whole[:, SMALL], whole[:, SQUARES], whole[:, LARGE]
         norm = np.where(
             large != 0,
             np.sqrt(large + squares / SCALE / SCALE) * SCALE,
-            np.where(squares != 0, np.sqrt(squares + small / SCALE / SCALE), np.sqrt(small) / SCALE),
+            np.where(
+                squares != 0, np.sqrt(squares + small / SCALE / SCALE), np.sqrt(small) / SCALE
+            ),
         )
     has_nan = whole[:, NANS] > 0
     return {

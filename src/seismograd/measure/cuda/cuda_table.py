@@ -1,4 +1,5 @@
-"""The table that the kernel reads from: the tensors of one device in pieces, on that device as long as the pointers stay.
+"""The table that the kernel reads from: the tensors of one device in pieces, on that device as long
+as the pointers stay.
 
 Shapes: m tensors, n pieces.
 """
@@ -11,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seismograd.measure.native.memory_layout import PLAIN_TYPES, has_memory, is_dense, layout_check
 from seismograd.measure.native.library import DTYPES
+from seismograd.measure.native.memory_layout import PLAIN_TYPES, has_memory, is_dense, layout_check
 from seismograd.schema import IntArray
 
 PIECE = 1 << 15  # scalars
@@ -21,23 +22,38 @@ POINTER, COUNT, DTYPE, ALIVE, NUM_ROWS, RUN, FIRST = range(7)
 
 
 def takes(tensor: Tensor, device: torch.device) -> bool:
-    """Whether the kernel can read the tensor: plain, on that device, dense in any order of its dimensions, of a dtype it knows."""
-    if type(tensor) not in PLAIN_TYPES or tensor.layout is not torch.strided or tensor.device != device or tensor.dtype not in DTYPES:
+    """Whether the kernel can read the tensor: plain, on that device, dense in any order of its
+    dimensions, of a dtype it knows.
+    """
+    if (
+        type(tensor) not in PLAIN_TYPES
+        or tensor.layout is not torch.strided
+        or tensor.device != device
+        or tensor.dtype not in DTYPES
+    ):
         return False
-    return not tensor.is_neg() and (tensor.numel() == 0 or ((tensor.is_contiguous() or is_dense(tensor)) and has_memory(tensor)))
+    return not tensor.is_neg() and (
+        tensor.numel() == 0 or ((tensor.is_contiguous() or is_dense(tensor)) and has_memory(tensor))
+    )
 
 
 class CudaTable:
-    """Of m tensors that `takes` them. `is_new`: no iteration was measured with it, so that its rows know nothing of earlier ones."""
+    """Of m tensors that `takes` them. `is_new`: no iteration was measured with it, so that its
+    rows know nothing of earlier ones.
+    """
 
     def __init__(self, tensors: Sequence[Tensor], device: torch.device, with_rows: bool) -> None:
         self.device = device
         self.num_tensors = len(tensors)
-        self.num_rows = np.asarray([t.shape[0] if with_rows and t.dim() >= 2 and t.numel() > 0 else 0 for t in tensors], np.int64)
+        self.num_rows = np.asarray(
+            [t.shape[0] if with_rows and t.dim() >= 2 and t.numel() > 0 else 0 for t in tensors],
+            np.int64,
+        )
         self._is_still_so = layout_check(tensors)
         counts = np.asarray([t.numel() for t in tensors], np.int64)
         pieces = -(-counts // PIECE)
-        self.owner: IntArray = np.repeat(np.arange(len(tensors)), pieces)  # (n,) the tensor of each piece
+        # (n,) the tensor of each piece
+        self.owner: IntArray = np.repeat(np.arange(len(tensors)), pieces)
         self.counts = counts
         first = (np.arange(len(self.owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)) * PIECE
         self.alive = torch.zeros(int(self.num_rows.sum()), dtype=torch.uint8, device=device)
@@ -48,13 +64,19 @@ class CudaTable:
         words[:, COUNT] = np.minimum(counts[self.owner] - first, PIECE)
         words[:, DTYPE] = np.asarray([DTYPES.index(t.dtype) for t in tensors], np.int64)[self.owner]
         words[:, ALIVE] = (self.alive.data_ptr() + self.row_starts)[self.owner]
-        words[:, NUM_ROWS], words[:, RUN], words[:, FIRST] = self.num_rows[self.owner], runs[self.owner], first
+        words[:, NUM_ROWS], words[:, RUN], words[:, FIRST] = (
+            self.num_rows[self.owner],
+            runs[self.owner],
+            first,
+        )
         self._offsets = first * sizes[self.owner]
         self._pointers: IntArray = np.empty(0, np.int64)
         self._on_device: Tensor | None = None
 
     def upload(self, tensors: Sequence[Tensor]) -> Tensor | None:
-        """The table with the pointers of these tensors  # (n, WORDS); `None` where they lie otherwise than the table says."""
+        """The table with the pointers of these tensors  # (n, WORDS); `None` where they lie
+        otherwise than the table says.
+        """
         if not self._is_still_so(*tensors):
             return None
         pointers = np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(tensors))
@@ -63,7 +85,11 @@ class CudaTable:
             self._words[:, POINTER] = pointers[self.owner] + self._offsets
             words = torch.from_numpy(self._words.copy())
             # From pinned memory, which torch keeps until it is copied, nothing waits.
-            self._on_device = words.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else words
+            self._on_device = (
+                words.pin_memory().to(self.device, non_blocking=True)
+                if self.device.type == "cuda"
+                else words
+            )
         return self._on_device
 
 

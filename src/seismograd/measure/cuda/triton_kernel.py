@@ -1,6 +1,8 @@
-"""The kernel: a table of pieces of tensors in, numbers of each piece out. Imports Triton, so import it only where that is installed.
+"""The kernel: a table of pieces of tensors in, numbers of each piece out. Imports Triton, so import
+it only where that is installed.
 
-With `TRITON_INTERPRET=1` in the environment it runs on the CPU, which is how it is tested where there is no GPU.
+With `TRITON_INTERPRET=1` in the environment it runs on the CPU, which is how it is tested where
+there is no GPU.
 """
 
 # Triton reads the source of what it compiles: no annotations but its own, and no types.
@@ -12,16 +14,29 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# A piece in the table: pointer, count, dtype, alive rows, number of rows, run, place of its first scalar in the tensor, 0.
-# Its 9 numbers: sum, large sum, small squares, squares, large squares, largest, zeros, non-finite, NaN. Small and large is what would
-# underflow or overflow in float64, and is summed scaled. Of the 128 counts 64 are of exponents, and the next one of what has none.
+# A piece in the table: pointer, count, dtype, alive rows, number of rows, run, place of its first
+# scalar in the tensor, 0. Its 9 numbers: sum, large sum, small squares, squares, large squares,
+# largest, zeros, non-finite, NaN. Small and large is what would underflow or overflow in float64,
+# and is summed scaled. Of the
+# 128 counts 64 are of exponents, and
+# the next one of what has none.
 
 
 @triton.jit
 def _measure(
-    at_numbers, count, at_alive, num_rows, run, first, out, counts,
-    IS_DOUBLE: tl.constexpr, IS_BRAIN: tl.constexpr, COUNTING: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    at_numbers,
+    count,
+    at_alive,
+    num_rows,
+    run,
+    first,
+    out,
+    counts,
+    IS_DOUBLE: tl.constexpr,
+    IS_BRAIN: tl.constexpr,
+    COUNTING: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     added = tl.zeros((BLOCK,), tl.float64)
     added_large = tl.zeros((BLOCK,), tl.float64)
     small = tl.zeros((BLOCK,), tl.float64)
@@ -63,7 +78,11 @@ def _measure(
         if num_rows > 0:
             row = ((first + position) // run) % num_rows
             before = tl.load(at_alive + row, mask=inside, other=1)
-            tl.store(at_alive + row, tl.full((BLOCK,), 1, tl.uint8), mask=inside & (x != 0) & (before == 0))
+            tl.store(
+                at_alive + row,
+                tl.full((BLOCK,), 1, tl.uint8),
+                mask=inside & (x != 0) & (before == 0),
+            )
         if COUNTING:
             exponent = ((size.to(tl.int64, bitcast=True) >> 52) - 1023).to(tl.int32)
             chosen = tl.minimum(tl.maximum((exponent + 96) >> 1, 0), 63)
@@ -84,7 +103,9 @@ def _measure(
 
 @triton.jit
 def measure_pieces(table, numbers, counts, COUNTING: tl.constexpr, BLOCK: tl.constexpr):
-    """One program for each row of the table  # (n, WORDS) -> (n, NUMBERS) and, if counting, (n, BINS)."""
+    """One program for each row of the table  # (n, WORDS) -> (n, NUMBERS) and, if counting, (n,
+    BINS).
+    """
     piece = tl.program_id(0).to(tl.int64)
     words = table + piece * 8
     pointer = tl.load(words)
@@ -97,10 +118,62 @@ def measure_pieces(table, numbers, counts, COUNTING: tl.constexpr, BLOCK: tl.con
     out = numbers + piece * 9
     into = counts + piece * 128
     if dtype == 0:
-        _measure(pointer.to(tl.pointer_type(tl.float32)), count, at_alive, num_rows, run, first, out, into, False, False, COUNTING, BLOCK)
+        _measure(
+            pointer.to(tl.pointer_type(tl.float32)),
+            count,
+            at_alive,
+            num_rows,
+            run,
+            first,
+            out,
+            into,
+            False,
+            False,
+            COUNTING,
+            BLOCK,
+        )
     if dtype == 1:
-        _measure(pointer.to(tl.pointer_type(tl.int16)), count, at_alive, num_rows, run, first, out, into, False, True, COUNTING, BLOCK)
+        _measure(
+            pointer.to(tl.pointer_type(tl.int16)),
+            count,
+            at_alive,
+            num_rows,
+            run,
+            first,
+            out,
+            into,
+            False,
+            True,
+            COUNTING,
+            BLOCK,
+        )
     if dtype == 2:
-        _measure(pointer.to(tl.pointer_type(tl.float16)), count, at_alive, num_rows, run, first, out, into, False, False, COUNTING, BLOCK)
+        _measure(
+            pointer.to(tl.pointer_type(tl.float16)),
+            count,
+            at_alive,
+            num_rows,
+            run,
+            first,
+            out,
+            into,
+            False,
+            False,
+            COUNTING,
+            BLOCK,
+        )
     if dtype == 3:
-        _measure(pointer.to(tl.pointer_type(tl.float64)), count, at_alive, num_rows, run, first, out, into, True, False, COUNTING, BLOCK)
+        _measure(
+            pointer.to(tl.pointer_type(tl.float64)),
+            count,
+            at_alive,
+            num_rows,
+            run,
+            first,
+            out,
+            into,
+            True,
+            False,
+            COUNTING,
+            BLOCK,
+        )

@@ -1,1 +1,3 @@
-"""Measuring on the CPU with a kernel in C++: one read of memory for all statistics. `library` loads it, `backend` is what measures."""
+"""Measuring on the CPU with a kernel in C++: one read of memory for all statistics. `library`
+loads it, `backend` is what measures.
+"""

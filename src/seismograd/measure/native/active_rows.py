@@ -11,13 +11,17 @@ Memory = npt.NDArray[np.uint8]
 
 
 class ActiveRows:
-    """One piece of memory per parameter, as the kernel lays it out (`ActiveRows` of kernel/entry.hpp)."""
+    """One piece of memory per parameter, as the kernel lays it out (`ActiveRows` of
+    kernel/entry.hpp).
+    """
 
     def __init__(self) -> None:
         self._memories: dict[int, Memory] = {}
 
     def memory(self, key: int, num_rows: int) -> tuple[Memory, bool]:
-        """The memory of a parameter's rows, and whether it takes the place of another, of another number of rows."""
+        """The memory of a parameter's rows, and whether it takes the place of another, of
+        another number of rows.
+        """
         before = self._memories.get(key)
         if before is not None and before.size == ROWS_HEADER_BYTES + num_rows:
             return before, False
@@ -27,6 +31,8 @@ class ActiveRows:
         return memory, before is not None
 
     def forget(self, key: int) -> npt.NDArray[np.bool_] | None:
-        """Which rows of a parameter were alive  # (num_rows,), or `None` where none are remembered."""
+        """Which rows of a parameter were alive  # (num_rows,), or `None` where none are
+        remembered.
+        """
         memory = self._memories.pop(key, None)
         return None if memory is None else memory[ROWS_HEADER_BYTES:] != 0

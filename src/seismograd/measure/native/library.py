@@ -16,21 +16,27 @@ import torch
 
 INTERFACE = 2  # `seismograd_interface` in kernel/kernel.cpp; a library of another is not called
 
-# A table of tensors is an array of int64  # (n, ENTRY_WORDS), each row an `Entry` of kernel/entry.hpp with these words.
+# A table of tensors is an array of int64  # (n, ENTRY_WORDS), each row an `Entry` of
+# kernel/entry.hpp with these words.
 POINTER, COUNT, ROWS, NUM_ROWS, RUN, DTYPE, WANTED = range(7)
 ENTRY_WORDS = 7
 EXPONENTS, REPORT_ROWS = 1, 2  # `Wanted`
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # `DType`
-SLICE_WORDS = 7  # `Slice` of kernel/updates.hpp: weights, gradients, kept, marks, count, dtype, dtype of the gradients
+# `Slice` of kernel/updates.hpp: weights, gradients, kept, marks, count, dtype, dtype of the
+# gradients
+SLICE_WORDS = 7
 ROWS_HEADER_BYTES = 8  # `Rows`: the number of dead rows (int64) is followed by one byte per row
-NUMBERS = ("norm", "largest", "sum", "zeros", "nonfinite", "dead_rows")  # what `seismograd_measure` gives, in its order
+# what `seismograd_measure` gives, in its order
+NUMBERS = ("norm", "largest", "sum", "zeros", "nonfinite", "dead_rows")
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "neon")  # `InstructionSet` of kernel/machine.hpp
 BEST_INSTRUCTION_SET = -1
 
 
 @cache
 def load() -> ctypes.CDLL | None:
-    """The library with its functions declared, or `None` where it was not built, or not for this interface or machine."""
+    """The library with its functions declared, or `None` where it was not built, or not for this
+    interface or machine.
+    """
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_kernel{suffix}")
         if path.exists():
@@ -44,7 +50,14 @@ def load() -> ctypes.CDLL | None:
     except (OSError, AttributeError):  # of another machine; of another day
         return None
     pointer = ctypes.c_void_p
-    library.seismograd_measure.argtypes = (pointer, ctypes.c_int64, ctypes.c_int32, ctypes.c_int32, pointer, pointer)
+    library.seismograd_measure.argtypes = (
+        pointer,
+        ctypes.c_int64,
+        ctypes.c_int32,
+        ctypes.c_int32,
+        pointer,
+        pointer,
+    )
     library.seismograd_measure.restype = ctypes.c_int32
     library.seismograd_keep.argtypes = (pointer, ctypes.c_int64)
     library.seismograd_keep.restype = None
@@ -62,5 +75,9 @@ def has_instruction_set(library: ctypes.CDLL, name: str) -> bool:
 
 
 def address_of(array: Any) -> Any:
-    """Where an array lies, as an argument: in a third of the time that `array.ctypes` takes. `None` for no array and for an empty one."""
-    return ctypes.byref(ctypes.c_char.from_buffer(array)) if array is not None and array.size else None
+    """Where an array lies, as an argument: in a third of the time that `array.ctypes` takes.
+    `None` for no array and for an empty one.
+    """
+    return (
+        ctypes.byref(ctypes.c_char.from_buffer(array)) if array is not None and array.size else None
+    )

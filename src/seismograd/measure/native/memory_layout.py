@@ -15,7 +15,9 @@ PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 @dataclass(frozen=True, slots=True)
 class MemoryLayout:
-    """`count` numbers without gaps; its rows, if it has any, come in runs of `run` numbers, row after row and from the first again."""
+    """`count` numbers without gaps; its rows, if it has any, come in runs of `run` numbers, row
+    after row and from the first again.
+    """
 
     dtype: int
     count: int
@@ -24,13 +26,24 @@ class MemoryLayout:
 
 
 def layout_of(tensor: Tensor) -> MemoryLayout | None:
-    """The layout of a tensor that the kernel can read: plain, on the CPU, dense in any order of its dimensions. `None` of any other."""
-    if type(tensor) not in PLAIN_TYPES or tensor.layout is not torch.strided or not tensor.is_cpu or tensor.dtype not in DTYPES:
+    """The layout of a tensor that the kernel can read: plain, on the CPU, dense in any order of
+    its dimensions. `None` of any other.
+    """
+    if (
+        type(tensor) not in PLAIN_TYPES
+        or tensor.layout is not torch.strided
+        or not tensor.is_cpu
+        or tensor.dtype not in DTYPES
+    ):
         return None
     dtype, count = DTYPES.index(tensor.dtype), tensor.numel()
     if count == 0:
         return MemoryLayout(dtype, 0)
-    if tensor.is_neg() or not (tensor.is_contiguous() or is_dense(tensor)) or not has_memory(tensor):
+    if (
+        tensor.is_neg()
+        or not (tensor.is_contiguous() or is_dense(tensor))
+        or not has_memory(tensor)
+    ):
         return None
     if tensor.dim() < 2:
         return MemoryLayout(dtype, count)
@@ -39,9 +52,15 @@ def layout_of(tensor: Tensor) -> MemoryLayout | None:
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Whether the numbers fill their memory, each in a place of its own, as they do when transposed or channels-last."""
+    """Whether the numbers fill their memory, each in a place of its own, as they do when
+    transposed or channels-last.
+    """
     expected = 1
-    for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1):
+    for stride, size in sorted(
+        (stride, size)
+        for stride, size in zip(tensor.stride(), tensor.shape, strict=True)
+        if size > 1
+    ):
         if stride != expected:
             return False
         expected *= size
@@ -49,7 +68,9 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 def has_memory(tensor: Tensor) -> bool:
-    """Whether there is memory behind a tensor: sharding frees that of parameters it has gathered, functorch's wrappers have none."""
+    """Whether there is memory behind a tensor: sharding frees that of parameters it has
+    gathered, functorch's wrappers have none.
+    """
     try:
         return tensor.untyped_storage().nbytes() > 0
     except (NotImplementedError, RuntimeError):
@@ -57,12 +78,17 @@ def has_memory(tensor: Tensor) -> bool:
 
 
 def layout_check(tensors: Sequence[Tensor]) -> Callable[..., bool]:
-    """A function that says whether tensors, its arguments, have the types and layouts that these have now."""
+    """A function that says whether tensors, its arguments, have the types and layouts that these
+    have now.
+    """
     try:
-        # What torch.compile guards its programs with compares everything in C++, in 0.1 µs a tensor.
+        # What torch.compile guards its programs with compares everything in C++, in 0.1 µs a
+        # tensor.
         from torch._C._dynamo.guards import TensorGuards
 
-        check: Callable[..., bool] = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None).check
+        check: Callable[..., bool] = TensorGuards(
+            *tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None
+        ).check
     except (ImportError, AttributeError, TypeError):
         expected = tuple(map(_description, tensors))
         return lambda *others: tuple(map(_description, others)) == expected
@@ -72,4 +98,11 @@ def layout_check(tensors: Sequence[Tensor]) -> Callable[..., bool]:
 def _description(tensor: Tensor) -> tuple[object, ...]:
     if type(tensor) not in PLAIN_TYPES or tensor.layout is not torch.strided:
         return (type(tensor),)
-    return (type(tensor), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_cpu, tensor.is_neg())
+    return (
+        type(tensor),
+        tensor.dtype,
+        tensor.shape,
+        tensor.stride(),
+        tensor.is_cpu,
+        tensor.is_neg(),
+    )

@@ -1,4 +1,5 @@
-"""The backend that measures on the CPU with the kernel, and leaves to the reference what the kernel cannot read.
+"""The backend that measures on the CPU with the kernel, and leaves to the reference what the kernel
+cannot read.
 
 Shapes: n gradients, m of them read by the kernel; W numbers per gradient.
 """
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seismograd.measure.backend import Measurement
-from seismograd.measure.native.memory_layout import MemoryLayout
+from seismograd.measure.native.active_rows import ActiveRows, Memory
 from seismograd.measure.native.library import (
     BEST_INSTRUCTION_SET,
     EXPONENTS,
@@ -24,22 +25,27 @@ from seismograd.measure.native.library import (
     WANTED,
     address_of,
 )
-from seismograd.measure.native.active_rows import Memory, ActiveRows
+from seismograd.measure.native.memory_layout import MemoryLayout
 from seismograd.measure.native.native_table import NativeTable, make_table, refill
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import HISTOGRAM_BINS, FloatArray
 
 NORM, SUM, DEAD_ROWS = NUMBERS.index("norm"), NUMBERS.index("sum"), NUMBERS.index("dead_rows")
-VALUES = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")  # the first of NUMBERS, as the record calls them
+# the first of NUMBERS, as the record calls them
+VALUES = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")
 PLACES = {name: position for position, name in enumerate(VALUES)}
 NO_SAMPLES: dict[str, FloatArray] = {}
 NO_SCALARS: FloatArray = np.empty(0)
 NONE_LENT: frozenset[int] = frozenset()
-MOST_TABLES = 64  # one for each set of parameters that get gradients together; where chance draws the sets, the old ones go
+# one for each set of parameters that get gradients together; where chance draws the sets, the old
+# ones go
+MOST_TABLES = 64
 
 
 class KernelNumbers(Mapping[str, FloatArray]):
-    """What the kernel gave of m gradients, by the names of the record; looked up when it is asked for."""
+    """What the kernel gave of m gradients, by the names of the record; looked up when it is
+    asked for.
+    """
 
     __slots__ = ("_numbers",)
 
@@ -58,7 +64,9 @@ class KernelNumbers(Mapping[str, FloatArray]):
 
 @dataclass(slots=True)
 class KernelTables:
-    """The tables of one sequence of parameters; that of the weights is of those whose gradients the kernel reads."""
+    """The tables of one sequence of parameters; that of the weights is of those whose gradients
+    the kernel reads.
+    """
 
     keys: tuple[int, ...]
     gradients: NativeTable
@@ -68,7 +76,8 @@ class KernelTables:
 class NativeBackend:
     """Measures with the kernel; see `backend.MeasuringBackend`.
 
-    Tensors that the kernel cannot read (sparse, complex, with gaps, of a subclass, on another device) go to the reference, each by itself.
+    Tensors that the kernel cannot read (sparse, complex, with gaps, of a subclass, on another
+    device) go to the reference, each by itself.
 
     Args:
         library: the kernel, from `library.load`.
@@ -82,40 +91,68 @@ class NativeBackend:
 
     def __init__(self, library: ctypes.CDLL, instruction_set: str | None = None) -> None:
         self._measure = library.seismograd_measure
-        self._instruction_set = BEST_INSTRUCTION_SET if instruction_set is None else INSTRUCTION_SETS.index(instruction_set)
+        self._instruction_set = (
+            BEST_INSTRUCTION_SET
+            if instruction_set is None
+            else INSTRUCTION_SETS.index(instruction_set)
+        )
         if instruction_set is not None and not library.seismograd_has(self._instruction_set):
             raise ValueError(f"this machine or this build has no {instruction_set}")
         self._reference = ReferenceBackend()
         self._rows = ActiveRows()
-        self._with_reference: set[int] = set()  # keys whose rows the reference remembers until the next sample
+        # keys whose rows the reference remembers until the next sample
+        self._with_reference: set[int] = set()
         self._tables: dict[tuple[int, ...], KernelTables] = {}
         self._last: KernelTables | None = None  # found last
 
     def measure(
-        self, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], scalars: Sequence[Tensor], sample: bool
+        self,
+        gradients: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        keys: Sequence[int],
+        scalars: Sequence[Tensor],
+        sample: bool,
     ) -> Measurement:
         """Measure each gradient as it is now; see `backend.MeasuringBackend.measure`."""
-        # No mode and no subclass of the user's sees the calls in here; they are all of plain tensors, and none computes anything.
+        # No mode and no subclass of the user's sees the calls in here; they are all of plain
+        # tensors, and none computes anything.
         with torch._C.DisableTorchFunction():
             tables = self._look_up(gradients, tuple(keys))
             numbers, exponents = self._call(tables.gradients, sample)
             samples = NO_SAMPLES
             if exponents is not None:
-                samples = {"weight_norm": self._weight_norms(tables, weights), "dead_rows": numbers[DEAD_ROWS], "exponents": exponents}
+                samples = {
+                    "weight_norm": self._weight_norms(tables, weights),
+                    "dead_rows": numbers[DEAD_ROWS],
+                    "exponents": exponents,
+                }
             brought = self._bring(scalars) if scalars else NO_SCALARS
         measured = Measurement(KernelNumbers(numbers), samples, brought)
         others = tables.gradients.others
-        return self._with_others(measured, tables.gradients, gradients, weights, keys, sample) if others else measured
+        return (
+            self._with_others(measured, tables.gradients, gradients, weights, keys, sample)
+            if others
+            else measured
+        )
 
-    def _call(self, table: NativeTable, sample: bool = False) -> tuple[FloatArray, FloatArray | None]:
-        """What the kernel makes of the entries of a table  # m -> (NUMBERS, m) and, if `sample`, (m, W)."""
+    def _call(
+        self, table: NativeTable, sample: bool = False
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """What the kernel makes of the entries of a table  # m -> (NUMBERS, m) and, if `sample`,
+        (m, W).
+        """
         entries, exponents = table.entries, None
         if sample:
             entries[:, WANTED] = EXPONENTS | REPORT_ROWS
             exponents = np.empty((len(entries), HISTOGRAM_BINS))
         numbers = np.empty((len(NUMBERS), len(entries)))
         used = self._measure(
-            table.address, len(entries), torch.get_num_threads(), self._instruction_set, address_of(numbers), address_of(exponents)
+            table.address,
+            len(entries),
+            torch.get_num_threads(),
+            self._instruction_set,
+            address_of(numbers),
+            address_of(exponents),
         )
         if sample:
             entries[:, WANTED] = 0
@@ -126,13 +163,29 @@ class NativeBackend:
     def _look_up(self, gradients: Sequence[Tensor], keys: tuple[int, ...]) -> KernelTables:
         """The tables of these parameters, with the pointers of their gradients."""
         tables = self._last
-        if tables is not None and tables.keys is keys and not self._with_reference and tables.gradients.fill(gradients):
+        if (
+            tables is not None
+            and tables.keys is keys
+            and not self._with_reference
+            and tables.gradients.fill(gradients)
+        ):
             return tables
-        lent = {position for position, key in enumerate(keys) if key in self._with_reference} if self._with_reference else NONE_LENT
+        lent = (
+            {position for position, key in enumerate(keys) if key in self._with_reference}
+            if self._with_reference
+            else NONE_LENT
+        )
         name = _name(keys)
         tables = self._tables.get(name)
-        if tables is None or tables.keys != keys or not lent.issubset(tables.gradients.others) or not tables.gradients.fill(gradients):
-            table = make_table(gradients, lent, lambda position, layout: self._memory(keys[position], layout))
+        if (
+            tables is None
+            or tables.keys != keys
+            or not lent.issubset(tables.gradients.others)
+            or not tables.gradients.fill(gradients)
+        ):
+            table = make_table(
+                gradients, lent, lambda position, layout: self._memory(keys[position], layout)
+            )
             if len(self._tables) >= MOST_TABLES:
                 self._forget_tables()
             tables = self._tables[name] = KernelTables(keys, table)
@@ -154,7 +207,11 @@ class NativeBackend:
         norms[table.positions] = self._call(table)[0][NORM]
         if table.others:
             others = [weights[position] for position in table.others]
-            norms[table.others] = ReferenceBackend().measure(others, others, range(len(others)), (), sample=False).values["grad_norm"]
+            norms[table.others] = (
+                ReferenceBackend()
+                .measure(others, others, range(len(others)), (), sample=False)
+                .values["grad_norm"]
+            )
         return norms
 
     def _bring(self, scalars: Sequence[Tensor]) -> FloatArray:
@@ -165,21 +222,34 @@ class NativeBackend:
         brought = np.full(len(single), np.nan)
         brought[table.positions] = self._call(table)[0][SUM]
         if table.others:
-            brought[table.others] = ReferenceBackend().measure((), (), (), [single[position] for position in table.others], sample=False).scalars
+            brought[table.others] = (
+                ReferenceBackend()
+                .measure((), (), (), [single[position] for position in table.others], sample=False)
+                .scalars
+            )
         whole = np.full(len(scalars), np.nan)
         whole[positions] = brought
         return whole
 
     def _with_others(
-        self, measured: Measurement, table: NativeTable, gradients: Sequence[Tensor], weights: Sequence[Tensor], keys: Sequence[int], sample: bool
+        self,
+        measured: Measurement,
+        table: NativeTable,
+        gradients: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        keys: Sequence[int],
+        sample: bool,
     ) -> Measurement:
         """What the kernel measured  # m, with what the reference measures of the others  # n."""
         others = table.others
         their_keys = [keys[position] for position in others]
         self._lend(their_keys)
-        theirs = self._reference.measure([gradients[p] for p in others], [weights[p] for p in others], their_keys, (), sample)
+        theirs = self._reference.measure(
+            [gradients[p] for p in others], [weights[p] for p in others], their_keys, (), sample
+        )
         if sample:
-            # Now the reference remembers none of their rows, and the kernel may have those that it can read by then.
+            # Now the reference remembers none of their rows, and the kernel may have those that it
+            # can read by then.
             self._with_reference.difference_update(their_keys)
             self._tables.pop(_name(tuple(keys)), None)
             self._last = None
@@ -200,7 +270,9 @@ class NativeBackend:
         self._last = None
 
     def _lend(self, keys: Sequence[int]) -> None:
-        """Hand what is remembered of these parameters' rows to the reference, until the next sample."""
+        """Hand what is remembered of these parameters' rows to the reference, until the next
+        sample.
+        """
         for key in keys:
             alive = self._rows.forget(key)
             if alive is not None:

@@ -1,4 +1,5 @@
-"""The table that the kernel reads from: worked out once, and anew only when something other than the pointers has changed.
+"""The table that the kernel reads from: worked out once, and anew only when something other than
+the pointers has changed.
 
 Shapes: n tensors, m of them for the kernel.
 """
@@ -12,12 +13,18 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from seismograd.measure.native.memory_layout import MemoryLayout, has_memory, layout_check, layout_of
-from seismograd.measure.native.library import ENTRY_WORDS, POINTER, address_of
 from seismograd.measure.native.active_rows import Memory
+from seismograd.measure.native.library import ENTRY_WORDS, POINTER, address_of
+from seismograd.measure.native.memory_layout import (
+    MemoryLayout,
+    has_memory,
+    layout_check,
+    layout_of,
+)
 from seismograd.schema import IntArray
 
-# A tensor whose memory was freed points at its own offset, which is the address of nothing; what lies so low is looked at again.
+# A tensor whose memory was freed points at its own offset, which is the address of nothing; what
+# lies so low is looked at again.
 LOWEST_ADDRESS = 1 << 36
 
 
@@ -25,8 +32,8 @@ LOWEST_ADDRESS = 1 << 36
 class NativeTable:
     """What the kernel has to know of n tensors besides their pointers  # (m, ENTRY_WORDS).
 
-    `positions` are those of the m among the n, `others` those of the rest. `memories` are what the entries point into. `address` is where the
-    entries lie, as an argument.
+    `positions` are those of the m among the n, `others` those of the rest. `memories` are what the
+    entries point into. `address` is where the entries lie, as an argument.
     """
 
     entries: IntArray  # filled anew by each `fill`
@@ -54,8 +61,13 @@ class NativeTable:
         return True
 
 
-def make_table(tensors: Sequence[Tensor], excluded: Container[int] = (), memory_of: Callable[[int, MemoryLayout], Memory] | None = None) -> NativeTable:
-    """The table of tensors as they lie now, but for those at `excluded` places, with their pointers.
+def make_table(
+    tensors: Sequence[Tensor],
+    excluded: Container[int] = (),
+    memory_of: Callable[[int, MemoryLayout], Memory] | None = None,
+) -> NativeTable:
+    """The table of tensors as they lie now, but for those at `excluded` places, with their
+    pointers.
 
     `memory_of(position, layout)` is the memory for the rows of one.
     """
@@ -73,7 +85,9 @@ def make_table(tensors: Sequence[Tensor], excluded: Container[int] = (), memory_
             memories.append(memory_of(position, layout))
             address = memories[-1].ctypes.data
         positions.append(position)
-        entries.append((tensor.data_ptr(), layout.count, address, layout.num_rows, layout.run, layout.dtype, 0))
+        entries.append(
+            (tensor.data_ptr(), layout.count, address, layout.num_rows, layout.run, layout.dtype, 0)
+        )
     filled = np.array(entries, np.int64).reshape(-1, ENTRY_WORDS)
     check = layout_check([tensors[position] for position in positions])
     return NativeTable(filled, address_of(filled), positions, others, check, tuple(memories))

@@ -1,4 +1,5 @@
-"""What a step changed, for slices that the kernel can copy and compare: one call before the step and one after it.
+"""What a step changed, for slices that the kernel can copy and compare: one call before the step
+and one after it.
 
 Shapes: k slices.
 """
@@ -12,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seismograd.measure.native.memory_layout import PLAIN_TYPES, has_memory
 from seismograd.measure.native.library import DTYPES, SLICE_WORDS, address_of
+from seismograd.measure.native.memory_layout import PLAIN_TYPES, has_memory
 from seismograd.measure.native.native_table import LOWEST_ADDRESS
 from seismograd.schema import FloatArray
 
-Slice = tuple[Tensor, Tensor | None, int, int]  # a weight, its gradient, the first scalar of the slice in memory, how many
+# a weight, its gradient, the first scalar of the slice in memory, how many
+Slice = tuple[Tensor, Tensor | None, int, int]
 ITEM_SIZES = {dtype: dtype.itemsize for dtype in DTYPES}
 NUMBERS = {dtype: number for number, dtype in enumerate(DTYPES)}
 
@@ -32,21 +34,37 @@ class SliceCopies:
 
     @staticmethod
     def takes(tensor: Tensor) -> bool:
-        """Whether the kernel can read the tensor: plain, on the CPU, contiguous, of a dtype it knows, and with memory."""
-        if type(tensor) not in PLAIN_TYPES or tensor.layout is not torch.strided or not tensor.is_cpu or tensor.dtype not in NUMBERS:
+        """Whether the kernel can read the tensor: plain, on the CPU, contiguous, of a dtype it
+        knows, and with memory.
+        """
+        if (
+            type(tensor) not in PLAIN_TYPES
+            or tensor.layout is not torch.strided
+            or not tensor.is_cpu
+            or tensor.dtype not in NUMBERS
+        ):
             return False
-        return tensor.is_contiguous() and not tensor.is_neg() and (tensor.data_ptr() >= LOWEST_ADDRESS or has_memory(tensor))
+        return (
+            tensor.is_contiguous()
+            and not tensor.is_neg()
+            and (tensor.data_ptr() >= LOWEST_ADDRESS or has_memory(tensor))
+        )
 
     def keep(self, slices: Sequence[Slice]) -> None:
-        """Copy the slices and note where their gradients are not zero; a gradient of `None` comes with the step."""
-        num_bytes = sum(_rounded(count * ITEM_SIZES[weight.dtype]) + count for weight, _, _, count in slices)
+        """Copy the slices and note where their gradients are not zero; a gradient of `None`
+        comes with the step.
+        """
+        num_bytes = sum(
+            _rounded(count * ITEM_SIZES[weight.dtype]) + count for weight, _, _, count in slices
+        )
         if self._memory.size < num_bytes:
             self._memory = np.empty(num_bytes, np.uint8)
             self._address = self._memory.ctypes.data
         self._library.seismograd_keep(self._table(slices), len(slices))
 
     def compare(self, slices: Sequence[Slice]) -> FloatArray:
-        """Update ratios and shares that did not move, of the slices that were kept, in the same order  # (2, k).
+        """Update ratios and shares that did not move, of the slices that were kept, in the same
+        order  # (2, k).
 
         A gradient is given where `keep` was not given it.
         """
@@ -57,13 +75,18 @@ class SliceCopies:
     def _table(self, slices: Sequence[Slice]) -> ctypes.Array[ctypes.c_int64]:
         words: list[int] = []
         copy = self._address
-        marks = copy + sum(_rounded(count * ITEM_SIZES[weight.dtype]) for weight, _, _, count in slices)
+        marks = copy + sum(
+            _rounded(count * ITEM_SIZES[weight.dtype]) for weight, _, _, count in slices
+        )
         for weight, gradient, start, count in slices:
             size = ITEM_SIZES[weight.dtype]
             dtype = number = NUMBERS[weight.dtype]
             where = 0
             if gradient is not None:
-                where, number = gradient.data_ptr() + start * ITEM_SIZES[gradient.dtype], NUMBERS[gradient.dtype]
+                where, number = (
+                    gradient.data_ptr() + start * ITEM_SIZES[gradient.dtype],
+                    NUMBERS[gradient.dtype],
+                )
             words += (weight.data_ptr() + start * size, where, copy, marks, count, dtype, number)
             copy += _rounded(count * size)
             marks += count

@@ -1,4 +1,6 @@
-"""One file per statistic. A new one is a file here, a line below, and its entry in `seismograd.schema.STATISTICS`."""
+"""One file per statistic. A new one is a file here, a line below, and its entry in
+`seismograd.schema.STATISTICS`.
+"""
 
 from __future__ import annotations
 

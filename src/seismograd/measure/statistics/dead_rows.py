@@ -18,12 +18,16 @@ class DeadRows:
         self._alive: dict[int, Tensor] = {}  # key -> (R,) bool
 
     def observe(self, key: int, alive: Tensor) -> None:
-        """Take which rows of a parameter's gradient hold a scalar other than zero now  # (R,) bool."""
+        """Take which rows of a parameter's gradient hold a scalar other than zero now  # (R,)
+        bool.
+        """
         before = self._alive.get(key)
         if before is not None and before.shape == alive.shape and before.device == alive.device:
             alive = alive | before
         self._alive[key] = alive
 
     def take(self, keys: Sequence[int]) -> Tensor:
-        """How many rows were never alive, of parameters alike that were observed  # (k,); and forget them."""
+        """How many rows were never alive, of parameters alike that were observed  # (k,); and
+        forget them.
+        """
         return (~torch.stack([self._alive.pop(key) for key in keys])).sum(1)

@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-# Large enough that the calls cost nothing beside the reading, small enough that a temporary copy in float64 stays in the cache.
+# Large enough that the calls cost nothing beside the reading, small enough that a temporary copy in
+# float64 stays in the cache.
 CHUNK = 1 << 18
 
 
@@ -20,8 +21,9 @@ CHUNK = 1 << 18
 class Formula:
     """A statistic of `seismograd.schema.STATISTICS` as torch operations.
 
-    `of` takes scalars of any floating dtype, at least one and at most about `CHUNK` of each tensor  # (k, N) -> (k,) or (k, W); `join` the
-    results of several chunks  # (k, C) -> (k,) or (k, C, W) -> (k, W).
+    `of` takes scalars of any floating dtype, at least one and at most about `CHUNK` of each tensor
+    # (k, N) -> (k,) or (k, W); `join` the results of several chunks  # (k, C) -> (k,) or (k, C, W)
+    -> (k, W).
     """
 
     name: str
@@ -30,11 +32,15 @@ class Formula:
     subject: Literal["gradient", "weight"] = "gradient"
 
     def __call__(self, scalars: Tensor) -> Tensor:
-        """The statistic of each tensor, over any number of scalars but none  # (k, N) -> (k,) or (k, W)."""
+        """The statistic of each tensor, over any number of scalars but none  # (k, N) -> (k,) or
+        (k, W).
+        """
         if scalars.shape[1] <= CHUNK:
             return self.of(scalars)
         starts = range(0, scalars.shape[1], CHUNK)
-        return self.join(torch.stack([self.of(scalars[:, start : start + CHUNK]) for start in starts], 1))
+        return self.join(
+            torch.stack([self.of(scalars[:, start : start + CHUNK]) for start in starts], 1)
+        )
 
 
 def total(parts: Tensor) -> Tensor:
@@ -45,4 +51,8 @@ def total(parts: Tensor) -> Tensor:
 def count_nonzero(scalars: Tensor) -> Tensor:
     """How many scalars are not zero; NaN is not  # (k, N) -> (k,)."""
     # Along a dimension it is three times as slow.
-    return torch.count_nonzero(scalars).reshape(1) if scalars.shape[0] == 1 else torch.count_nonzero(scalars, dim=1)
+    return (
+        torch.count_nonzero(scalars).reshape(1)
+        if scalars.shape[0] == 1
+        else torch.count_nonzero(scalars, dim=1)
+    )

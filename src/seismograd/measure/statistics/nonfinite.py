@@ -9,7 +9,8 @@ from seismograd.measure.statistics.formula import Formula, count_nonzero, total
 
 def count_nonfinite(scalars: Tensor) -> Tensor:
     """Scalars that are NaN or infinite  # (k, N) -> (k,)."""
-    # x - x is 0 for a finite x and NaN, which is not 0, for any other: cheaper than isfinite, which is four operations.
+    # x - x is 0 for a finite x and NaN, which is not 0, for any other: cheaper than isfinite, which
+    # is four operations.
     return count_nonzero(scalars - scalars)
 
 

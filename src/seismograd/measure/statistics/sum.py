@@ -10,21 +10,29 @@ from torch import Tensor
 from seismograd.measure.statistics.formula import Formula
 from seismograd.measure.transfer import wide_dtype
 
-# So many float64 as there can be, scaled by it, do not overflow. A sum of finite numbers stays finite, so that adding it to an infinity of
-# another chunk does not make NaN.
+# So many float64 as there can be, scaled by it, do not overflow. A sum of finite numbers stays
+# finite, so that adding it to an infinity of another chunk does not make NaN.
 SCALE = 2.0**-60
 LARGEST = torch.finfo(torch.float64).max
 
 
 def signed_sum(scalars: Tensor) -> Tensor:
-    """The sum in double precision  # (k, N) -> (k,): infinite or NaN where its scalars are, whatever the others overflow to on the way."""
+    """The sum in double precision  # (k, N) -> (k,): infinite or NaN where its scalars are,
+    whatever the others overflow to on the way.
+    """
     added = scalars.sum(1, dtype=wide_dtype(scalars.device))
     if scalars.dtype is not torch.float64:
         return added  # no narrower numbers overflow a float64
-    is_nan, has_plus, has_minus = scalars.isnan().any(1), scalars.amax(1) == math.inf, scalars.amin(1) == -math.inf
+    is_nan, has_plus, has_minus = (
+        scalars.isnan().any(1),
+        scalars.amax(1) == math.inf,
+        scalars.amin(1) == -math.inf,
+    )
     scaled = (scalars * SCALE).sum(1).clamp(-LARGEST * SCALE, LARGEST * SCALE) / SCALE
     finite = torch.where(added.isfinite(), added, scaled)
-    infinite = torch.where(has_plus & has_minus, math.nan, torch.where(has_plus, math.inf, -math.inf).to(added.dtype))
+    infinite = torch.where(
+        has_plus & has_minus, math.nan, torch.where(has_plus, math.inf, -math.inf).to(added.dtype)
+    )
     return torch.where(is_nan, math.nan, torch.where(has_plus | has_minus, infinite, finite))
 
 

@@ -1,1 +1,3 @@
-"""A pyramid over the rows of a record: each level sums up eight cells of the one below, so that any view reads few bytes."""
+"""A pyramid over the rows of a record: each level sums up eight cells of the one below, so that
+any view reads few bytes.
+"""

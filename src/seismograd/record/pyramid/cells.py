@@ -25,9 +25,11 @@ STATES = "states"
 
 @dataclass(frozen=True, slots=True)
 class PyramidCells:
-    """Cells in order: how often each state occurs in them, and of each statistic the smallest, largest and last finite number.
+    """Cells in order: how often each state occurs in them, and of each statistic the smallest,
+    largest and last finite number.
 
-    `counts` is (C, N, P), `extremes` by the name of a statistic (C, 3, P): NaN where no row of the cell has a finite number.
+    `counts` is (C, N, P), `extremes` by the name of a statistic (C, 3, P): NaN where no row of the
+    cell has a finite number.
     """
 
     counts: CountArray
@@ -56,12 +58,16 @@ def cells_of_rows(states: StateArray, values: Mapping[str, AnyArray]) -> Pyramid
     extremes: dict[str, FloatArray] = {}
     for name, numbers in values.items():
         finite = np.where(there & np.isfinite(numbers), numbers, np.nan).astype(np.float64)
-        extremes[name] = np.broadcast_to(finite[:, None, :], (len(finite), NUM_EXTREMES, finite.shape[1]))
+        extremes[name] = np.broadcast_to(
+            finite[:, None, :], (len(finite), NUM_EXTREMES, finite.shape[1])
+        )
     return PyramidCells(counts, extremes)
 
 
 def cells_of_eights(states: StateArray, values: Mapping[str, AnyArray]) -> PyramidCells:
-    """Every eight rows, of a multiple of eight, as a cell of level 1  # states (R, P), values (R, P) each."""
+    """Every eight rows, of a multiple of eight, as a cell of level 1  # states (R, P), values
+    (R, P) each.
+    """
     shape = (len(states) // FACTOR, FACTOR, states.shape[1])
     counts = np.empty((shape[0], NUM_STATES, shape[2]), np.uint8)
     for state in range(NUM_STATES):
@@ -79,7 +85,11 @@ def merge(cells: PyramidCells, size: int = FACTOR) -> PyramidCells:
     if len(cells) == 0 or size == 1:
         return cells
     stop = len(cells) // size * size
-    parts = [_merge_evenly(cells, start, end, min(size, end - start)) for start, end in ((0, stop), (stop, len(cells))) if start < end]
+    parts = [
+        _merge_evenly(cells, start, end, min(size, end - start))
+        for start, end in ((0, stop), (stop, len(cells)))
+        if start < end
+    ]
     return join(parts)
 
 
@@ -91,7 +101,13 @@ def _merge_evenly(cells: PyramidCells, start: int, stop: int, size: int) -> Pyra
 
     counts = np.add.reduce(grouped(cells.counts), axis=1, dtype=np.int32)
     grouped_extremes = {name: grouped(extremes) for name, extremes in cells.extremes.items()}
-    return PyramidCells(counts, {name: _merged(each[:, :, LOW], each[:, :, HIGH], each[:, :, LAST]) for name, each in grouped_extremes.items()})
+    return PyramidCells(
+        counts,
+        {
+            name: _merged(each[:, :, LOW], each[:, :, HIGH], each[:, :, LAST])
+            for name, each in grouped_extremes.items()
+        },
+    )
 
 
 def _merged(low: AnyArray, high: AnyArray, last: AnyArray) -> FloatArray:
@@ -115,7 +131,10 @@ def join(parts: Sequence[PyramidCells]) -> PyramidCells:
         return parts[0]
     return PyramidCells(
         np.concatenate([part.counts for part in parts]),
-        {name: np.concatenate([part.extremes[name] for part in parts]) for name in parts[0].extremes},
+        {
+            name: np.concatenate([part.extremes[name] for part in parts])
+            for name in parts[0].extremes
+        },
     )
 
 

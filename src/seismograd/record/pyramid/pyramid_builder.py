@@ -1,4 +1,6 @@
-"""Builds a pyramid while rows come in: files that only grow, and at most seven waiting cells a level."""
+"""Builds a pyramid while rows come in: files that only grow, and at most seven waiting cells a
+level.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def level_path(directory: Path, level: int) -> Path:
 class PyramidBuilder:
     """Appends whole cells to the file of each level; a file is made with its first cell.
 
-    What is not yet a whole cell is in no file: who reads takes it from the level below. So a pyramid that was cut anywhere is still right.
+    What is not yet a whole cell is in no file: who reads takes it from the level below. So a
+    pyramid that was cut anywhere is still right.
 
     Args:
         directory: of the run or the segment.
@@ -39,7 +42,13 @@ class PyramidBuilder:
         write: writes all of the bytes to an unbuffered file, or raises `OSError`.
     """
 
-    def __init__(self, directory: Path, num_columns: int, statistics: Mapping[str, str], write: Callable[[FileIO, bytes], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        num_columns: int,
+        statistics: Mapping[str, str],
+        write: Callable[[FileIO, bytes], None],
+    ) -> None:
         self._directory = directory
         self._num_columns = num_columns
         self._statistics = statistics
@@ -56,11 +65,21 @@ class PyramidBuilder:
         if self._rows is not None:
             waiting_states, waiting_values = self._rows
             states = np.concatenate([waiting_states, states])
-            values = {name: np.concatenate([waiting_values[name], each]) for name, each in values.items()}
+            values = {
+                name: np.concatenate([waiting_values[name], each]) for name, each in values.items()
+            }
         num_whole = len(states) // FACTOR * FACTOR
         if num_whole:
-            self._take(1, cells_of_eights(states[:num_whole], {name: each[:num_whole] for name, each in values.items()}))
-        rest = states[num_whole:].copy(), {name: each[num_whole:].copy() for name, each in values.items()}
+            self._take(
+                1,
+                cells_of_eights(
+                    states[:num_whole], {name: each[:num_whole] for name, each in values.items()}
+                ),
+            )
+        rest = (
+            states[num_whole:].copy(),
+            {name: each[num_whole:].copy() for name, each in values.items()},
+        )
         self._rows = rest if len(states) > num_whole else None
 
     def close(self) -> None:
@@ -75,9 +94,14 @@ class PyramidBuilder:
         waiting = self._waiting[level - 1]
         all_cells = cells if waiting is None else join((waiting, cells))
         num_whole = len(all_cells) // FACTOR * FACTOR
-        self._waiting[level - 1] = part(all_cells, num_whole, len(all_cells)) if len(all_cells) > num_whole else None
+        self._waiting[level - 1] = (
+            part(all_cells, num_whole, len(all_cells)) if len(all_cells) > num_whole else None
+        )
         if num_whole:
-            whole = all_cells.counts[:num_whole], {name: each[:num_whole] for name, each in all_cells.extremes.items()}
+            whole = (
+                all_cells.counts[:num_whole],
+                {name: each[:num_whole] for name, each in all_cells.extremes.items()},
+            )
             self._take(level + 1, merge(PyramidCells(*whole)))
 
     def _begin_level(self, level: int) -> None:
@@ -90,4 +114,7 @@ class PyramidBuilder:
 
 def part(cells: PyramidCells, start: int, stop: int) -> PyramidCells:
     """Cells `start` to `stop`, as a copy that holds no others in memory."""
-    return PyramidCells(cells.counts[start:stop].copy(), {name: extremes[start:stop].copy() for name, extremes in cells.extremes.items()})
+    return PyramidCells(
+        cells.counts[start:stop].copy(),
+        {name: extremes[start:stop].copy() for name, extremes in cells.extremes.items()},
+    )

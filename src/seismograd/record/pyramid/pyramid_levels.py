@@ -1,4 +1,5 @@
-"""Any stretch of a run in about as many columns as a picture has, from whatever level is the coarsest that is fine enough.
+"""Any stretch of a run in about as many columns as a picture has, from whatever level is the
+coarsest that is fine enough.
 
 Shapes: C columns of the picture, N states, P parameters of the run or scalars of a step.
 """
@@ -25,11 +26,11 @@ from seismograd.record.pyramid.cells import (
     cell_rows,
     merge,
 )
+from seismograd.record.pyramid.pyramid_reader import Columns, PyramidReader
 from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS, STEPS, step_states, step_values
-from seismograd.record.pyramid.pyramid_reader import Columns, PyramidReader
-from seismograd.record.segment import Segment
 from seismograd.record.recovery import IntactPart
+from seismograd.record.segment import Segment
 from seismograd.schema import (
     AnyArray,
     FloatArray,
@@ -44,7 +45,8 @@ _MAX_NUMBERS = 2**22  # cells times parameters that one view reads
 
 @dataclass(frozen=True, slots=True)
 class PyramidView:
-    """Rows `starts[c]` to `stops[c]` of the run as column c: how often each state occurs, and the extremes of the finite numbers.
+    """Rows `starts[c]` to `stops[c]` of the run as column c: how often each state occurs, and the
+    extremes of the finite numbers.
 
     `counts` is (C, N, P); `low`, `high` and `last` are (C, P), NaN where there is no finite number.
     """
@@ -62,7 +64,9 @@ class PyramidView:
 
 @dataclass(frozen=True)
 class _SegmentPyramid:
-    """A segment's pyramid and where it lies in the run: its first row, its columns among those of the run."""
+    """A segment's pyramid and where it lies in the run: its first row, its columns among those
+    of the run.
+    """
 
     pyramid: PyramidReader
     first: int
@@ -71,9 +75,11 @@ class _SegmentPyramid:
 
 
 class PyramidLevels:
-    """Views of the run in a directory, `None` when it has no pyramid; `columns` gives a segment's places among the run's parameters.
+    """Views of the run in a directory, `None` when it has no pyramid; `columns` gives a segment's
+    places among the run's parameters.
 
-    A run without a pyramid, or one that was cut, gives the same views: what no file holds is summed up from the rows.
+    A run without a pyramid, or one that was cut, gives the same views: what no file holds is summed
+    up from the rows.
     """
 
     def __init__(
@@ -90,27 +96,52 @@ class PyramidLevels:
         self._num_parameters = num_parameters
         spans = list(whole.spans())
         self._parts = [
-            _SegmentPyramid(_segment_pyramid(segment, stop - first, statistics, run is not None), first, stop, np.array(columns(segment), np.int64))
+            _SegmentPyramid(
+                _segment_pyramid(segment, stop - first, statistics, run is not None),
+                first,
+                stop,
+                np.array(columns(segment), np.int64),
+            )
             for segment, first, stop in spans
         ]
         self._spans = spans
-        pyramid = PyramidReader(run, whole.num_rows, len(STEP_SCALARS), STEP_STATISTICS, self._read_steps)
+        pyramid = PyramidReader(
+            run, whole.num_rows, len(STEP_SCALARS), STEP_STATISTICS, self._read_steps
+        )
         self._steps = _SegmentPyramid(pyramid, 0, whole.num_rows, np.arange(len(STEP_SCALARS)))
 
-    def parameters(self, name: str, start: int, stop: int, num_columns: int, only: Sequence[int] | None = None) -> PyramidView:
-        """A statistic of rows `start` to `stop` of all parameters, or `only` of some, in about `num_columns` columns.
+    def parameters(
+        self, name: str, start: int, stop: int, num_columns: int, only: Sequence[int] | None = None
+    ) -> PyramidView:
+        """A statistic of rows `start` to `stop` of all parameters, or `only` of some, in about
+        `num_columns` columns.
 
-        The first and the last column may hold a few rows more than was asked for: they are cells of the pyramid.
+        The first and the last column may hold a few rows more than was asked for: they are cells of
+        the pyramid.
         """
-        return _joined(list(self.stretches(name, start, stop, num_columns, only)), self._num_parameters if only is None else len(only))
+        return _joined(
+            list(self.stretches(name, start, stop, num_columns, only)),
+            self._num_parameters if only is None else len(only),
+        )
 
     def stretches(
-        self, name: str, start: int, stop: int, num_columns: int, only: Sequence[int] | None = None, at_once: int | None = None
+        self,
+        name: str,
+        start: int,
+        stop: int,
+        num_columns: int,
+        only: Sequence[int] | None = None,
+        at_once: int | None = None,
     ) -> Iterator[PyramidView]:
-        """The same view, at most about `at_once` numbers of it at a time, so that who only looks at it needs little memory and time."""
+        """The same view, at most about `at_once` numbers of it at a time, so that who only looks
+        at it needs little memory and time.
+        """
         positions = np.arange(self._num_parameters) if only is None else np.array(only, np.int64)
-        # A few parameters of many cost about a page of the file a cell each, so they count as half of all.
-        level, size = _scale(stop - start, num_columns, max(len(positions), self._num_parameters // 2))
+        # A few parameters of many cost about a page of the file a cell each, so they count as half
+        # of all.
+        level, size = _scale(
+            stop - start, num_columns, max(len(positions), self._num_parameters // 2)
+        )
         most = None if at_once is None else max(1, at_once // max(1, len(positions) * size))
         for part in self._parts:
             if part.first < stop and start < part.stop:
@@ -119,10 +150,16 @@ class PyramidLevels:
     def steps(self, start: int, stop: int, num_columns: int) -> PyramidView:
         """The scalars of the steps, STEP_SCALARS, likewise."""
         level, size = _scale(stop - start, num_columns, len(STEP_SCALARS))
-        views = list(_views(self._steps, STEPS, start, stop, level, size, self._steps.positions)) if stop > start else []
+        views = (
+            list(_views(self._steps, STEPS, start, stop, level, size, self._steps.positions))
+            if stop > start
+            else []
+        )
         return _joined(views, len(STEP_SCALARS))
 
-    def _read_steps(self, start: int, stop: int, columns: Columns, _: Sequence[str]) -> tuple[StateArray, Mapping[str, AnyArray]]:
+    def _read_steps(
+        self, start: int, stop: int, columns: Columns, _: Sequence[str]
+    ) -> tuple[StateArray, Mapping[str, AnyArray]]:
         steps = self._entries.read(layout.STEPS, start, stop)
         bad = np.zeros((len(steps), 1), np.uint8)
         unclear = np.flatnonzero(np.isnan(steps["grad_norm"]))
@@ -144,41 +181,71 @@ class PyramidLevels:
 
 def pyramid_statistics(names: Sequence[str], statistics: Mapping[str, Statistic]) -> dict[str, str]:
     """Those statistics of a segment that its pyramid has, and their dtypes."""
-    return {name: statistics[name].dtype for name in PYRAMID_STATISTICS if name in names and name in statistics}
+    return {
+        name: statistics[name].dtype
+        for name in PYRAMID_STATISTICS
+        if name in names and name in statistics
+    }
 
 
-def _segment_pyramid(segment: Segment, num_rows: int, statistics: Mapping[str, Statistic], in_files: bool) -> PyramidReader:
-    def read_rows(start: int, stop: int, columns: Columns, names: Sequence[str]) -> tuple[StateArray, Mapping[str, AnyArray]]:
-        states = _rows(segment.path / layout.STATE, "u1", segment.num_parameters, start, stop)[:, columns]
+def _segment_pyramid(
+    segment: Segment, num_rows: int, statistics: Mapping[str, Statistic], in_files: bool
+) -> PyramidReader:
+    def read_rows(
+        start: int, stop: int, columns: Columns, names: Sequence[str]
+    ) -> tuple[StateArray, Mapping[str, AnyArray]]:
+        states = _rows(segment.path / layout.STATE, "u1", segment.num_parameters, start, stop)[
+            :, columns
+        ]
         values = {
             name: _rows(
-                segment.path / layout.statistic_file(statistics[name]), statistics[name].dtype, segment.num_parameters, start, stop
+                segment.path / layout.statistic_file(statistics[name]),
+                statistics[name].dtype,
+                segment.num_parameters,
+                start,
+                stop,
             )[:, columns]
             for name in names
         }
-        return np.asarray(states, np.uint8), {name: np.asarray(each) for name, each in values.items()}
+        return np.asarray(states, np.uint8), {
+            name: np.asarray(each) for name, each in values.items()
+        }
 
     own = pyramid_statistics(segment.info.statistics, statistics)
-    return PyramidReader(segment.path if in_files else None, num_rows, segment.num_parameters, own, read_rows)
+    return PyramidReader(
+        segment.path if in_files else None, num_rows, segment.num_parameters, own, read_rows
+    )
 
 
 def _rows(path: Path, dtype: str, width: int, start: int, stop: int) -> AnyArray:
     if stop <= start or not width:
         return np.empty((max(stop - start, 0), width), dtype)
-    return np.memmap(path, dtype, "r", start * width * np.dtype(dtype).itemsize, (stop - start, width))
+    return np.memmap(
+        path, dtype, "r", start * width * np.dtype(dtype).itemsize, (stop - start, width)
+    )
 
 
 def _scale(num_rows: int, num_columns: int, num_parameters: int) -> tuple[int, int]:
     """The level, and how many of its cells make a column."""
     wanted = max(1, num_rows // max(1, num_columns))  # rows a column
     level = 0
-    while cell_rows(level + 1) <= wanted or (num_rows // cell_rows(level) + 2) * num_parameters > _MAX_NUMBERS:
+    while (
+        cell_rows(level + 1) <= wanted
+        or (num_rows // cell_rows(level) + 2) * num_parameters > _MAX_NUMBERS
+    ):
         level += 1
     return level, max(1, round(wanted / cell_rows(level)))
 
 
 def _views(
-    part: _SegmentPyramid, name: str, start: int, stop: int, level: int, size: int, positions: IntArray, most: int | None = None
+    part: _SegmentPyramid,
+    name: str,
+    start: int,
+    stop: int,
+    level: int,
+    size: int,
+    positions: IntArray,
+    most: int | None = None,
 ) -> Iterator[PyramidView]:
     """The view of a part, `most` columns at a time."""
     rows = cell_rows(level)
@@ -190,14 +257,22 @@ def _views(
         yield _view(part, name, first, min(first + stretch, high), level, size, columns)
 
 
-def _view(part: _SegmentPyramid, name: str, low: int, high: int, level: int, size: int, columns: IntArray) -> PyramidView:
-    """Rows of a part, whole cells of the level; `columns` are the places of the parameters in it, -1: it has them not."""
+def _view(
+    part: _SegmentPyramid, name: str, low: int, high: int, level: int, size: int, columns: IntArray
+) -> PyramidView:
+    """Rows of a part, whole cells of the level; `columns` are the places of the parameters in
+    it, -1: it has them not.
+    """
     rows = cell_rows(level) * size
     num = math.ceil((high - low) / rows)
     starts = part.first + low + np.arange(num, dtype=np.int64) * rows
     stops = np.minimum(starts + rows, part.first + high)
     known = [name] if name in part.pyramid.statistics else []
-    if len(columns) == part.pyramid.num_columns and known and np.array_equal(columns, np.arange(len(columns))):
+    if (
+        len(columns) == part.pyramid.num_columns
+        and known
+        and np.array_equal(columns, np.arange(len(columns)))
+    ):
         cells = merge(part.pyramid.cells(level, low, high, known), size)
         counts, extremes = cells.counts, cells.extremes[name]
     else:
@@ -206,11 +281,15 @@ def _view(part: _SegmentPyramid, name: str, low: int, high: int, level: int, siz
         counts[:, State.NOT_MEASURED] = (stops - starts)[:, None]
         extremes = np.full((num, NUM_EXTREMES, len(columns)), np.nan)
         if len(there):
-            cells = merge(part.pyramid.cells(level, low, high, known, columns[there].tolist()), size)
+            cells = merge(
+                part.pyramid.cells(level, low, high, known, columns[there].tolist()), size
+            )
             counts[:, :, there] = cells.counts
             if known:
                 extremes[:, :, there] = cells.extremes[name]
-    return PyramidView(starts, stops, counts, extremes[:, LOW], extremes[:, HIGH], extremes[:, LAST])
+    return PyramidView(
+        starts, stops, counts, extremes[:, LOW], extremes[:, HIGH], extremes[:, LAST]
+    )
 
 
 def _positions(have: IntArray, wanted: IntArray) -> IntArray:
@@ -223,7 +302,9 @@ def _joined(views: Sequence[PyramidView], num_columns: int) -> PyramidView:
     if not views:
         none = np.empty(0, np.int64)
         empty = np.empty((0, num_columns))
-        return PyramidView(none, none, np.empty((0, NUM_STATES, num_columns), np.int32), empty, empty, empty)
+        return PyramidView(
+            none, none, np.empty((0, NUM_STATES, num_columns), np.int32), empty, empty, empty
+        )
     if len(views) == 1:
         return views[0]
     return PyramidView(

@@ -1,4 +1,6 @@
-"""Reading one pyramid: cells of any level over any rows, from the files as far as they go and from the level below beyond that."""
+"""Reading one pyramid: cells of any level over any rows, from the files as far as they go and
+from the level below beyond that.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from seismograd.record.pyramid.pyramid_builder import level_path, part
 from seismograd.record.pyramid.cells import (
     FACTOR,
     STATES,
@@ -19,6 +20,7 @@ from seismograd.record.pyramid.cells import (
     merge,
     record_dtype,
 )
+from seismograd.record.pyramid.pyramid_builder import level_path, part
 from seismograd.schema import AnyArray, StateArray
 
 _CHUNK_NUMBERS = 2**19  # of rows that are read at once
@@ -41,10 +43,15 @@ class PyramidReader:
     num_columns: int
     statistics: Mapping[str, str]
     read_rows: ReadRows
-    _rebuilt: dict[str, PyramidCells] = field(default_factory=dict[str, PyramidCells])  # by statistic: level 3 of a run that has no pyramid
+    # by statistic: level 3 of a run that has no pyramid
+    _rebuilt: dict[str, PyramidCells] = field(default_factory=dict[str, PyramidCells])
 
-    def cells(self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns = ALL) -> PyramidCells:
-        """The cells over rows `start` (a multiple of the cell's) to `stop`; the last one may be of fewer rows."""
+    def cells(
+        self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns = ALL
+    ) -> PyramidCells:
+        """The cells over rows `start` (a multiple of the cell's) to `stop`; the last one may be
+        of fewer rows.
+        """
         if level == 0:
             return cells_of_rows(*self.read_rows(start, stop, columns, names))
         rows = cell_rows(level)
@@ -65,28 +72,51 @@ class PyramidReader:
         dtype = record_dtype(level, self.num_columns, self.statistics)
         return min(size // dtype.itemsize, self.num_rows // cell_rows(level))
 
-    def _from_file(self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns) -> PyramidCells:
+    def _from_file(
+        self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns
+    ) -> PyramidCells:
         assert self.directory is not None
         dtype = record_dtype(level, self.num_columns, self.statistics)
-        cells: AnyArray = np.memmap(level_path(self.directory, level), dtype, "r", start * dtype.itemsize, (stop - start,))
+        cells: AnyArray = np.memmap(
+            level_path(self.directory, level), dtype, "r", start * dtype.itemsize, (stop - start,)
+        )
         # Of all columns these are views of the file: only what is looked at is read.
         return PyramidCells(
             np.asarray(cells[STATES][:, :, columns]),
             {name: np.asarray(cells[name][:, :, columns]) for name in names},
         )
 
-    def _from_below(self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns) -> list[PyramidCells]:
-        if names and level == _REMEMBERED_LEVEL + 1 and self._num_in_file(_REMEMBERED_LEVEL) == 0 and stop - start > cell_rows(level):
+    def _from_below(
+        self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns
+    ) -> list[PyramidCells]:
+        if (
+            names
+            and level == _REMEMBERED_LEVEL + 1
+            and self._num_in_file(_REMEMBERED_LEVEL) == 0
+            and stop - start > cell_rows(level)
+        ):
             rows = cell_rows(_REMEMBERED_LEVEL)
             return [merge(self._remembered(names, columns, start // rows, -(-stop // rows)))]
-        at_once = max(cell_rows(level), _CHUNK_NUMBERS // max(1, self.num_columns) // cell_rows(level) * cell_rows(level))
-        return [merge(self.cells(level - 1, row, min(row + at_once, stop), names, columns), FACTOR) for row in range(start, stop, at_once)]
+        at_once = max(
+            cell_rows(level),
+            _CHUNK_NUMBERS // max(1, self.num_columns) // cell_rows(level) * cell_rows(level),
+        )
+        return [
+            merge(self.cells(level - 1, row, min(row + at_once, stop), names, columns), FACTOR)
+            for row in range(start, stop, at_once)
+        ]
 
-    def _remembered(self, names: Sequence[str], columns: Columns, start: int, stop: int) -> PyramidCells:
+    def _remembered(
+        self, names: Sequence[str], columns: Columns, start: int, stop: int
+    ) -> PyramidCells:
         for name in names:
             if name not in self._rebuilt:
                 self._rebuilt[name] = self.cells(_REMEMBERED_LEVEL, 0, self.num_rows, [name])
         kept = [part(self._rebuilt[name], start, stop) for name in names]
         return PyramidCells(
-            kept[0].counts[:, :, columns], {name: each.extremes[name][:, :, columns] for name, each in zip(names, kept, strict=True)}
+            kept[0].counts[:, :, columns],
+            {
+                name: each.extremes[name][:, :, columns]
+                for name, each in zip(names, kept, strict=True)
+            },
         )

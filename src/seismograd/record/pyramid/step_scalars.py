@@ -17,9 +17,11 @@ def step_values(steps: AnyArray) -> FloatArray:
 
 
 def step_states(steps: AnyArray, states: StateArray) -> StateArray:
-    """The state of each scalar; `states` are those of the gradients of the same rows  # (R, P) -> (R, len(STEP_SCALARS)).
+    """The state of each scalar; `states` are those of the gradients of the same rows  # (R, P) ->
+    (R, len(STEP_SCALARS)).
 
-    A NaN means "not measured" but for a loss without NO_LOSS and for the norm of gradients one of which is not finite.
+    A NaN means "not measured" but for a loss without NO_LOSS and for the norm of gradients one of
+    which is not finite.
     """
     return states_of_values(step_values(steps), steps, states)
 

@@ -9,17 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seismograd.i18n import Message, say
-from seismograd.analysis.chance_level import chance_loss, plain_loss
-from seismograd.analysis.norm_growth import NormSeries
-from seismograd.analysis.depth_profile import (
-    LayeredBlock,
-    LayerNorms,
-    ProfileLayers,
-    DepthProfiles,
-    profiles,
-)
-from seismograd.analysis.recent_hits import RecentHits
 from seismograd.analysis.block_rows import (
     BoolArray,
     as_list,
@@ -29,6 +18,17 @@ from seismograd.analysis.block_rows import (
     statistic,
     weight_norms,
 )
+from seismograd.analysis.chance_level import chance_loss, plain_loss
+from seismograd.analysis.depth_profile import (
+    DepthProfiles,
+    LayeredBlock,
+    LayerNorms,
+    ProfileLayers,
+    profiles,
+)
+from seismograd.analysis.norm_growth import NormSeries
+from seismograd.analysis.recent_hits import RecentHits
+from seismograd.i18n import Message, say
 from seismograd.schema import (
     Block,
     EventKind,
@@ -56,7 +56,8 @@ class ExplosionTrack:
     first_loss: float = np.nan  # of the first step, where it is a plain mean
     first_step: int = -1
     finding: Finding | None = None  # as it was first found
-    limit: float | None = None  # norms from which it goes on; None: it goes on where it grows towards the input
+    # norms from which it goes on; None: it goes on where it grows towards the input
+    limit: float | None = None
     last: int = -1
 
     @property
@@ -76,7 +77,9 @@ class Explosion:
 
 @dataclass(frozen=True, slots=True)
 class BlockProfiles:
-    """The two profiles over depth of a block: of whole layers, and of their biases, whose gradient is the signal itself."""
+    """The two profiles over depth of a block: of whole layers, and of their biases, whose
+    gradient is the signal itself.
+    """
 
     norm: LayerNorms
     layers: ProfileLayers
@@ -108,7 +111,13 @@ class OptimizerRows:
         return np.logical_or.reduce(shown) if shown else np.zeros(len(self.rows), np.bool_)
 
     def finding(
-        self, first_step: int, position: int, parameters: tuple[str, ...], evidence: tuple[Evidence, ...], cause: Message, cure: Cure
+        self,
+        first_step: int,
+        position: int,
+        parameters: tuple[str, ...],
+        evidence: tuple[Evidence, ...],
+        cause: Message,
+        cure: Cure,
     ) -> Finding:
         """What was found at the row in this position."""
         step = int(self.steps[position])
@@ -116,7 +125,18 @@ class OptimizerRows:
         advice, excerpt = cure
         rule = self.rule
         return Finding(
-            rule.code, rule.name, rule.severity, self.optimizer, first_step, step, parameters, evidence, cause, advice, where, excerpt
+            rule.code,
+            rule.name,
+            rule.severity,
+            self.optimizer,
+            first_step,
+            step,
+            parameters,
+            evidence,
+            cause,
+            advice,
+            where,
+            excerpt,
         )
 
 
@@ -126,7 +146,8 @@ Cure = tuple[Message, str]
 def _initialise() -> Cure:
     return (
         say(
-            "initialise the weights for their activation: nn.init.kaiming_normal_ for ReLU, nn.init.xavier_normal_ for tanh; "
+            "initialise the weights for their activation: nn.init.kaiming_normal_ for ReLU, "
+            "nn.init.xavier_normal_ for tanh; "
             "or put a normalisation after each layer"
         ),
         'nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
@@ -140,19 +161,29 @@ def _slow_down() -> Cure:
     )
 
 
-def depths_of(rule: ExplodingGradient, chains: Sequence[LayeredBlock], signal_too: bool) -> list[BlockProfiles]:
+def depths_of(
+    rule: ExplodingGradient, chains: Sequence[LayeredBlock], signal_too: bool
+) -> list[BlockProfiles]:
     """`depth_of` each chain of layers that has enough of them."""
     return [depth for chain in chains if (depth := depth_of(rule, chain, signal_too)) is not None]
 
 
-def depth_of(rule: ExplodingGradient, layered: LayeredBlock, signal_too: bool) -> BlockProfiles | None:
-    """Both profiles of every row of a block; `None` when there are too few layers. Without `signal_too` that of the signal is flat."""
+def depth_of(
+    rule: ExplodingGradient, layered: LayeredBlock, signal_too: bool
+) -> BlockProfiles | None:
+    """Both profiles of every row of a block; `None` when there are too few layers. Without
+    `signal_too` that of the signal is flat.
+    """
     if len(layered.layers) < rule.min_layers:
         return None
     norm = layered.norms
-    whole = profiles(norm.combined, rule.min_layers, decays=False, min_range=math.log10(rule.min_total_gain) - 1)
+    whole = profiles(
+        norm.combined, rule.min_layers, decays=False, min_range=math.log10(rule.min_total_gain) - 1
+    )
     bias = norm.bias if signal_too else norm.bias[:, :0]
-    signal = profiles(bias, rule.min_layers, decays=False, min_range=math.log10(rule.min_total_signal_gain) - 1)
+    signal = profiles(
+        bias, rule.min_layers, decays=False, min_range=math.log10(rule.min_total_signal_gain) - 1
+    )
     by_whole = whole.exceeds(rule.min_goodness, rule.min_gain, rule.min_total_gain)
     by_signal = signal.exceeds(rule.min_goodness, rule.min_signal_gain, rule.min_total_signal_gain)
     return BlockProfiles(norm, layered.layers, whole, signal, by_whole, by_signal)
@@ -165,10 +196,15 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
     if not look.depths:
         return None
     early = np.arange(before, track.num_rows) < rule.first_steps
-    grows = [depth.by_whole[look.rows] | (depth.by_signal[look.rows] & early) for depth in look.depths]
+    grows = [
+        depth.by_whole[look.rows] | (depth.by_signal[look.rows] & early) for depth in look.depths
+    ]
     shown = np.logical_or.reduce(grows)
     evaluated = np.logical_or.reduce(
-        [depth.whole.evaluated[look.rows] | (depth.signal.evaluated[look.rows] & early) for depth in look.depths]
+        [
+            depth.whole.evaluated[look.rows] | (depth.signal.evaluated[look.rows] & early)
+            for depth in look.depths
+        ]
     )
     reached = track.recent.add(shown[evaluated], look.steps[evaluated], rule.min_steps)
     if reached is None or track.finding is not None:
@@ -185,8 +221,16 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
     norm = norms[row]
     there = np.flatnonzero(norm > 0)
     first, last = int(there[0]), int(there[-1])
-    step, gain, total = int(look.steps[position]), float(profile.gain[row]), float(profile.total_gain[row])
-    least = (rule.min_gain, rule.min_total_gain) if by_whole[position] else (rule.min_signal_gain, rule.min_total_signal_gain)
+    step, gain, total = (
+        int(look.steps[position]),
+        float(profile.gain[row]),
+        float(profile.total_gain[row]),
+    )
+    least = (
+        (rule.min_gain, rule.min_total_gain)
+        if by_whole[position]
+        else (rule.min_signal_gain, rule.min_total_signal_gain)
+    )
     evidence = (
         Evidence("grad_norm", names[first], step, float(norm[first]), least[1] * float(norm[last])),
         Evidence("grad_norm", names[last], step, float(norm[last]), float(norm[first]) / least[1]),
@@ -195,7 +239,8 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
         Evidence("line_fit", "", step, float(profile.goodness[row]), rule.min_goodness),
     )
     cause = say(
-        "each of the {layers} layers multiplies the gradient by {gain:.2g} on its way back; at {parameter} it is {total:.2g} times what "
+        "each of the {layers} layers multiplies the gradient by {gain:.2g} on its way back; at "
+        "{parameter} it is {total:.2g} times what "
         "it was at {last}",
         layers=len(there) - 1,
         gain=gain,
@@ -203,15 +248,24 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
         parameter=names[first],
         last=names[last],
     )
-    largest = tuple(names[layer] for layer in as_list(there) if norm[layer] >= 0.1 * norm[there].max())
-    return Explosion(position, look.finding(reached[1], position, largest, evidence, cause, _initialise()), None)
+    largest = tuple(
+        names[layer] for layer in as_list(there) if norm[layer] >= 0.1 * norm[there].max()
+    )
+    return Explosion(
+        position, look.finding(reached[1], position, largest, evidence, cause, _initialise()), None
+    )
 
 
 def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion | None:
     """The norm stays far above its baseline and the loss does not fall."""
     finite = np.flatnonzero(np.isfinite(look.norm))
     factor = look.rule.min_growth if track.finding is None else None
-    grown = track.series.add(look.norm[finite], numbers(look.block.steps, "loss")[look.rows[finite]], look.steps[finite], factor)
+    grown = track.series.add(
+        look.norm[finite],
+        numbers(look.block.steps, "loss")[look.rows[finite]],
+        look.steps[finite],
+        factor,
+    )
     if grown is None:
         return None
     position, limit = int(finite[grown.index]), look.rule.min_growth * grown.baseline
@@ -219,7 +273,8 @@ def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
     if math.isfinite(grown.loss_baseline) and not math.isnan(grown.loss):
         evidence.append(Evidence("loss", "", grown.step, grown.loss, grown.loss_baseline))
     cause = say(
-        "the gradient norm was about {baseline:.2g} and has grown to {norm:.2g} at step {step}, {times:.1g} times as much, while the "
+        "the gradient norm was about {baseline:.2g} and has grown to {norm:.2g} at step {step}, "
+        "{times:.1g} times as much, while the "
         "loss did not fall: each update makes the next one larger",
         baseline=grown.baseline,
         norm=grown.norm,
@@ -227,11 +282,17 @@ def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
         times=grown.norm / grown.baseline,
     )
     largest = largest_parameters(look.block, int(look.rows[position]))
-    return Explosion(position, look.finding(grown.first_step, position, largest, tuple(evidence), cause, _slow_down()), limit)
+    return Explosion(
+        position,
+        look.finding(grown.first_step, position, largest, tuple(evidence), cause, _slow_down()),
+        limit,
+    )
 
 
 def from_the_start(track: ExplosionTrack, look: OptimizerRows) -> Explosion | None:
-    """A first update would be larger than the weights, or the first loss is far beyond that of a guess."""
+    """A first update would be larger than the weights, or the first loss is far beyond that of a
+    guess.
+    """
     rule, block = look.rule, look.block
     for position in range(min(max(rule.first_steps - track.num_rows, 0), len(look.rows))):
         row, norm = int(look.rows[position]), float(look.norm[position])
@@ -239,7 +300,10 @@ def from_the_start(track: ExplosionTrack, look: OptimizerRows) -> Explosion | No
         sampled = weight_norms(block, row)
         if sampled is not None:
             track.weight_norm = math.hypot(*sampled[measured & np.isfinite(sampled)])
-        lr, applied = float(numbers(block.steps, "lr")[row]), float(numbers(block.steps, "applied_norm")[row])
+        lr, applied = (
+            float(numbers(block.steps, "lr")[row]),
+            float(numbers(block.steps, "applied_norm")[row]),
+        )
         if not math.isfinite(applied):  # not measured, or cut by a clip
             applied = norm if math.isnan(numbers(block.steps, "clip_limit")[row]) else 0.0
         if track.num_rows + position == 0:
@@ -253,11 +317,18 @@ def from_the_start(track: ExplosionTrack, look: OptimizerRows) -> Explosion | No
     return None
 
 
-def _beyond_guessing(look: OptimizerRows, position: int, track: ExplosionTrack, times: float) -> Explosion:
+def _beyond_guessing(
+    look: OptimizerRows, position: int, track: ExplosionTrack, times: float
+) -> Explosion:
     step, rule = track.first_step, look.rule
-    evidence = (Evidence("loss", "", step, track.first_loss, track.first_loss / times * rule.min_first_loss),)
+    evidence = (
+        Evidence(
+            "loss", "", step, track.first_loss, track.first_loss / times * rule.min_first_loss
+        ),
+    )
     cause = say(
-        "before the first update the loss is {loss:.3g}, {times:.2g} times that of a mere guess: the signal grows from layer to layer on "
+        "before the first update the loss is {loss:.3g}, {times:.2g} times that of a mere guess: "
+        "the signal grows from layer to layer on "
         "its way forward, and the gradient with it",
         loss=track.first_loss,
         times=times,
@@ -267,12 +338,18 @@ def _beyond_guessing(look: OptimizerRows, position: int, track: ExplosionTrack, 
     return Explosion(position, found, math.inf)
 
 
-def _torn_apart(look: OptimizerRows, position: int, lr: float, update: float, largest: float) -> Explosion:
+def _torn_apart(
+    look: OptimizerRows, position: int, lr: float, update: float, largest: float
+) -> Explosion:
     step, norm = int(look.steps[position]), float(look.norm[position])
     limit = max(look.rule.min_norm, largest / lr)
-    evidence = (Evidence("grad_norm", "", step, norm, limit), Evidence("update_norm", "", step, update, largest))
+    evidence = (
+        Evidence("grad_norm", "", step, norm, limit),
+        Evidence("update_norm", "", step, update, largest),
+    )
     cause = say(
-        "the gradient norm is {norm:.2g} at step {step}: with a learning rate of {lr:.2g} that update is {times:.2g} times as large "
+        "the gradient norm is {norm:.2g} at step {step}: with a learning rate of {lr:.2g} that "
+        "update is {times:.2g} times as large "
         "as all weights together",
         norm=norm,
         step=step,
@@ -280,11 +357,15 @@ def _torn_apart(look: OptimizerRows, position: int, lr: float, update: float, la
         times=update / largest * look.rule.min_update,
     )
     parameters = largest_parameters(look.block, int(look.rows[position]))
-    return Explosion(position, look.finding(step, position, parameters, evidence, cause, _initialise()), limit)
+    return Explosion(
+        position, look.finding(step, position, parameters, evidence, cause, _initialise()), limit
+    )
 
 
 def _all_plain(block: Block, measured: BoolArray) -> bool:
-    """Whether all that is updated in this row is updated by the learning rate times the gradient."""
+    """Whether all that is updated in this row is updated by the learning rate times the
+    gradient.
+    """
     kinds: dict[int | None, str] = {each.index: each.kind for each in block.optimizers}
     owners = {block.parameters[column].optimizer for column in as_list(np.flatnonzero(measured))}
     return all(kinds.get(owner) in PLAIN for owner in owners if owner is not None)

@@ -6,63 +6,75 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
+from seismograd.analysis.block_rows import numbers
+from seismograd.analysis.depth_profile import LayerReader
+from seismograd.analysis.norm_growth import GrowthBaseline, NormSeries
+from seismograd.analysis.recent_hits import RecentHits
+from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.rules.sg102.explosion import (
-    OptimizerRows,
     ExplosionTrack,
+    OptimizerRows,
     depths_of,
     from_step_to_step,
     from_the_start,
     towards_the_input,
 )
-from seismograd.analysis.norm_growth import GrowthBaseline, NormSeries
-from seismograd.analysis.depth_profile import LayerReader
-from seismograd.analysis.recent_hits import RecentHits
-from seismograd.analysis.block_rows import numbers
-from seismograd.diagnosis.rule import Rule
-from seismograd.analysis.shared_block import SharedReaders, SharedBlock
 from seismograd.schema import Finding
 
 
 @final
 @dataclass
 class ExplodingGradient(Rule):
-    """The gradient grows beyond all bounds: towards the input, from step to step, or from the first step on.
+    """The gradient grows beyond all bounds: towards the input, from step to step, or from the first
+    step on.
 
     What it finds
-        Training runs that are about to be torn apart, or have no chance from the start, while all numbers are still finite.
+        Training runs that are about to be torn apart, or have no chance from the start, while all
+        numbers are still finite.
 
     Why it hurts
-        One update made of such a gradient throws the weights far away from anything useful. The next gradient is larger still, and after
-        a few steps the loss is infinite or NaN. Even where that does not happen, the layers with the large gradient drown all others.
+        One update made of such a gradient throws the weights far away from anything useful. The
+        next gradient is larger still, and after a few steps the loss is infinite or NaN. Even where
+        that does not happen, the layers with the large gradient drown all others.
 
     How it decides
-        There are three ways to be found. Towards the input: a robust line through the logarithms of the layers' gradient norms (R² at
-        least {min_goodness:g}) says that each layer multiplies the gradient by at least {min_gain:g} and all together by
-        {min_total_gain:g}, in {min_steps} of {window} steps. In the first {first_steps} steps the biases alone are looked at as well,
-        whose gradient is the signal itself: there ×{min_signal_gain:g} per layer and ×{min_total_signal_gain:g} in all are enough.
-        From step to step: the norm over all parameters is at least {min_growth:g} times its baseline for {high_steps} steps in a row, where
-        the baseline is the larger of two medians, of the {baseline_steps} steps before and of the first {first_steps}; or it has risen by
-        as much along a line (R² at least {min_rising_goodness:g}) in the last {rising_steps} steps, or since the start, but in no fewer
-        than {min_rising_steps}. The loss must not be below what it was, and where the norm has risen along a line, it must have doubled.
-        From the start: within the first {first_steps} steps the norm is at least {min_norm:g}, and the learning rate times what is applied
-        of it is at least {min_update:g} times the norm of the weights. That needs plain SGD and the sampled weight norms. Or the very
-        first loss of a classifier, a mean cross entropy, is {min_first_loss:g} times that of a mere guess.
+        There are three ways to be found. Towards the input: a robust line through the logarithms of
+        the layers' gradient norms (R² at least {min_goodness:g}) says that each layer multiplies
+        the gradient by at least {min_gain:g} and all together by {min_total_gain:g}, in {min_steps}
+        of {window} steps. In the first {first_steps} steps the biases alone are looked at as well,
+        whose gradient is the signal itself: there ×{min_signal_gain:g} per layer and
+        ×{min_total_signal_gain:g} in all are enough. From step to step: the norm over all
+        parameters is at least {min_growth:g} times its baseline for {high_steps} steps in a row,
+        where the baseline is the larger of two medians, of the {baseline_steps} steps before and of
+        the first {first_steps}; or it has risen by as much along a line (R² at least
+        {min_rising_goodness:g}) in the last {rising_steps} steps, or since the start, but in no
+        fewer than {min_rising_steps}. The loss must not be below what it was, and where the norm
+        has risen along a line, it must have doubled. From the start: within the first {first_steps}
+        steps the norm is at least {min_norm:g}, and the learning rate times what is applied of it
+        is at least {min_update:g} times the norm of the weights. That needs plain SGD and the
+        sampled weight norms. Or the very first loss of a classifier, a mean cross entropy, is
+        {min_first_loss:g} times that of a mere guess.
 
     False alarms
-        A loss that is summed over a large batch has large gradients and is fine: size alone never counts, nor does one high step. Very deep
-        networks with batch normalisation and no residual connections do explode towards the input, though Adam may still train them.
+        A loss that is summed over a large batch has large gradients and is fine: size alone never
+        counts, nor does one high step. Very deep networks with batch normalisation and no residual
+        connections do explode towards the input, though Adam may still train them.
 
     What to try
-        - Initialise for the activation: `nn.init.kaiming_normal_` for ReLU, `nn.init.xavier_normal_` for tanh, instead of N(0, 1).
+        - Initialise for the activation: `nn.init.kaiming_normal_` for ReLU,
+          `nn.init.xavier_normal_` for tanh, instead of N(0, 1).
         - Lower the learning rate, and let it grow over the first steps (warm-up).
-        - Clip: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` between `backward` and `step`; recurrent networks need it.
+        - Clip: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` between `backward` and
+          `step`; recurrent networks need it.
         - Normalise the inputs and the targets, and put a normalisation after each layer.
 
     References
         - Pascanu, Mikolov, Bengio (2013), On the difficulty of training recurrent neural networks.
         - He, Zhang, Ren, Sun (2015), Delving deep into rectifiers.
-        - Yang, Pennington, Rao, Sohl-Dickstein, Schoenholz (2019), A mean field theory of batch normalization.
+        - Yang, Pennington, Rao, Sohl-Dickstein, Schoenholz (2019), A mean field theory of batch
+          normalization.
     """
 
     code: ClassVar[str] = "SG102"
@@ -93,39 +105,65 @@ class ExplodingGradient(Rule):
     min_finite_steps: int = 5
 
     _layers: LayerReader = field(default_factory=LayerReader, init=False, repr=False)
-    _tracks: dict[int, ExplosionTrack] = field(default_factory=dict[int, ExplosionTrack], init=False, repr=False)
+    _tracks: dict[int, ExplosionTrack] = field(
+        default_factory=dict[int, ExplosionTrack], init=False, repr=False
+    )
 
     def read_with(self, readers: SharedReaders) -> None:
         self._layers = readers.layers
 
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
         against = GrowthBaseline(
-            self.baseline_steps, self.first_steps, self.high_steps, self.rising_steps, self.min_rising_steps, self.min_rising_goodness
+            self.baseline_steps,
+            self.first_steps,
+            self.high_steps,
+            self.rising_steps,
+            self.min_rising_steps,
+            self.min_rising_goodness,
         )
         depths = depths_of(self, block.read_by(self._layers), self._needs_signal(block))
         for optimizer, rows in block.updated:
-            track = self._tracks.setdefault(optimizer, ExplosionTrack(RecentHits(self.window), NormSeries(against)))
-            look = OptimizerRows(self, block, optimizer, rows, numbers(block.steps, "grad_norm")[rows], depths)
+            track = self._tracks.setdefault(
+                optimizer, ExplosionTrack(RecentHits(self.window), NormSeries(against))
+            )
+            look = OptimizerRows(
+                self, block, optimizer, rows, numbers(block.steps, "grad_norm")[rows], depths
+            )
             if self._follow(track, look):
                 assert track.finding is not None
                 yield replace(track.finding, last_step=track.last)
 
     def _needs_signal(self, block: SharedBlock) -> bool:
-        """Whether the biases are still looked at: in the first steps of an optimizer, and where they showed it then."""
+        """Whether the biases are still looked at: in the first steps of an optimizer, and where
+        they showed it then.
+        """
         tracks = [self._tracks.get(optimizer) for optimizer in block.optimizers_of_rows]
-        return any(track is None or track.num_rows < self.first_steps or track.goes_on_by_depth for track in tracks)
+        return any(
+            track is None or track.num_rows < self.first_steps or track.goes_on_by_depth
+            for track in tracks
+        )
 
     def shortfall(self) -> Message | None:
         steps = sum(track.series.count for track in self._tracks.values())
         if steps < self.min_finite_steps:
-            return say("needs {needed} steps with finite gradients, has {has}", needed=self.min_finite_steps, has=steps)
+            return say(
+                "needs {needed} steps with finite gradients, has {has}",
+                needed=self.min_finite_steps,
+                has=steps,
+            )
         return None
 
     def _follow(self, track: ExplosionTrack, look: OptimizerRows) -> bool:
         """Take in the rows of one optimizer; whether what is to be said has changed."""
-        ways = [from_the_start(track, look), towards_the_input(track, look), from_step_to_step(track, look)]
+        ways = [
+            from_the_start(track, look),
+            towards_the_input(track, look),
+            from_step_to_step(track, look),
+        ]
         if track.finding is None:
-            found = min((way for way in ways if way is not None), key=lambda way: way.position, default=None)
+            found = min(
+                (way for way in ways if way is not None), key=lambda way: way.position, default=None
+            )
             if found is None:
                 return False
             track.finding, track.limit = found.finding, found.limit

@@ -1,4 +1,5 @@
-"""What is remembered of layers whose units may die, and whether a layer gets nothing because it is cut off from the loss.
+"""What is remembered of layers whose units may die, and whether a layer gets nothing because it is
+cut off from the loss.
 
 Shapes: L layers ever seen, P parameters.
 """
@@ -10,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from seismograd.analysis.block_rows import BoolArray, distinct
 from seismograd.analysis.depth_profile import bias_name
 from seismograd.analysis.parameter_index import is_weight
-from seismograd.analysis.block_rows import BoolArray, distinct
 from seismograd.schema import FloatArray, IntArray, Parameter, State, StateArray
 
 
@@ -30,7 +31,8 @@ class DyingLayer:
 class DyingLayers:
     """The counts of all weights, by their numbers in a roster."""
 
-    num: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # counts in a row in which it was dead  # (L,)
+    # counts in a row in which it was dead  # (L,)
+    num: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     first: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     last: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     dead: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -40,24 +42,38 @@ class DyingLayers:
         """Have room for so many."""
         more = num - len(self.num)
         if more > 0:
-            self.num, self.dead = (np.concatenate([each, np.zeros(more, np.int64)]) for each in (self.num, self.dead))
-            self.first, self.last = (np.concatenate([each, np.full(more, -1)]) for each in (self.first, self.last))
+            self.num, self.dead = (
+                np.concatenate([each, np.zeros(more, np.int64)]) for each in (self.num, self.dead)
+            )
+            self.first, self.last = (
+                np.concatenate([each, np.full(more, -1)]) for each in (self.first, self.last)
+            )
             self.limit = np.concatenate([self.limit, np.zeros(more)])
 
     def revive(self, positions: IntArray) -> None:
         """These are alive."""
         self.num[positions], self.first[positions] = 0, -1
 
-    def kill(self, positions: IntArray, since: int, now: int, dead: IntArray, limit: FloatArray) -> IntArray:
+    def kill(
+        self, positions: IntArray, since: int, now: int, dead: IntArray, limit: FloatArray
+    ) -> IntArray:
         """These are dead; how many counts in a row they are."""
         num = self.num[positions] + 1
-        self.num[positions], self.first[positions] = num, np.where(num == 1, since, self.first[positions])
+        self.num[positions], self.first[positions] = (
+            num,
+            np.where(num == 1, since, self.first[positions]),
+        )
         self.last[positions], self.dead[positions], self.limit[positions] = now, dead, limit
         return num
 
     def at(self, position: int) -> DyingLayer:
         """One that is dead."""
-        return DyingLayer(int(self.first[position]), int(self.last[position]), int(self.dead[position]), float(self.limit[position]))
+        return DyingLayer(
+            int(self.first[position]),
+            int(self.last[position]),
+            int(self.dead[position]),
+            float(self.limit[position]),
+        )
 
 
 def depth_number(parameter: Parameter) -> int:
@@ -70,22 +86,34 @@ class LayerConnections:
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         column_of = {parameter.name: column for column, parameter in enumerate(parameters)}
-        self._bias: IntArray = np.array([column_of.get(bias_name(each.name), -1) for each in parameters], np.int64)
-        self._owner: IntArray = np.array([-1 if each.optimizer is None else each.optimizer for each in parameters], np.int64)
+        self._bias: IntArray = np.array(
+            [column_of.get(bias_name(each.name), -1) for each in parameters], np.int64
+        )
+        self._owner: IntArray = np.array(
+            [-1 if each.optimizer is None else each.optimizer for each in parameters], np.int64
+        )
         self._depth: IntArray = np.array([depth_number(each) for each in parameters], np.int64)
         self._weight: BoolArray = np.array([is_weight(each) for each in parameters], np.bool_)
         self._trainable: BoolArray = np.array([each.trainable for each in parameters], np.bool_)
 
     def is_cut_off(self, state: StateArray, columns: IntArray) -> BoolArray:
-        """Whether these layers without any gradient, and all before them, are cut off from a loss that does reach the layers after them."""
+        """Whether these layers without any gradient, and all before them, are cut off from a
+        loss that does reach the layers after them.
+        """
         found = np.zeros(len(columns), np.bool_)
         finite = state == State.FINITE
         for owner in distinct(self._owner[columns]):
             alive = finite & self._trainable & (self._owner == owner)
             if alive.any():
                 weights = self._depth[alive & self._weight]
-                nearest, farthest = int(weights.min()) if len(weights) else np.inf, int(self._depth[alive].max())
+                nearest, farthest = (
+                    int(weights.min()) if len(weights) else np.inf,
+                    int(self._depth[alive].max()),
+                )
                 mine = self._owner[columns] == owner
-                found[mine] = (self._depth[columns[mine]] <= nearest) & (self._depth[columns[mine]] < farthest)
+                found[mine] = (self._depth[columns[mine]] <= nearest) & (
+                    self._depth[columns[mine]] < farthest
+                )
         bias = self._bias[columns]
-        return found & ~((bias >= 0) & finite[bias])  # with a bias that gets a gradient it is their input that is zero
+        # with a bias that gets a gradient it is their input that is zero
+        return found & ~((bias >= 0) & finite[bias])

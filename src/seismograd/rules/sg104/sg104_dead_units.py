@@ -9,12 +9,17 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
-from seismograd.rules.sg104.dying_layers import DyingLayer, DyingLayers, LayerConnections, depth_number
-from seismograd.analysis.parameter_index import ParameterIndex, is_weight
 from seismograd.analysis.block_rows import BoolArray, as_list, integers, numbers, site_of
-from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.parameter_index import ParameterIndex, is_weight
 from seismograd.analysis.shared_block import SharedBlock
+from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
+from seismograd.rules.sg104.dying_layers import (
+    DyingLayer,
+    DyingLayers,
+    LayerConnections,
+    depth_number,
+)
 from seismograd.schema import (
     Block,
     EventKind,
@@ -26,7 +31,8 @@ from seismograd.schema import (
     StepFlag,
 )
 
-NEVER_ZERO = ("", "leaky_relu", "softmax", "log_softmax", "log_sigmoid")  # activations behind which no unit is dead
+# activations behind which no unit is dead
+NEVER_ZERO = ("", "leaky_relu", "softmax", "log_softmax", "log_sigmoid")
 
 
 @final
@@ -35,35 +41,41 @@ class DeadUnits(Rule):
     """Most units of a layer never get a gradient: they are dead and stay so.
 
     What it finds
-        Layers in front of a ReLU whose units give zero for every input, or in front of a sigmoid or tanh whose units are saturated so far
-        that their derivative is exactly zero.
+        Layers in front of a ReLU whose units give zero for every input, or in front of a sigmoid or
+        tanh whose units are saturated so far that their derivative is exactly zero.
 
     Why it hurts
-        Where ReLU gives zero its derivative is zero as well, so the unit gets no gradient, and nothing can bring it back. The layer passes
-        less and less on, in both directions. When all units of a layer are dead, every layer before it stands still.
+        Where ReLU gives zero its derivative is zero as well, so the unit gets no gradient, and
+        nothing can bring it back. The layer passes less and less on, in both directions. When all
+        units of a layer are dead, every layer before it stands still.
 
     How it decides
-        At each tenth step it counts the rows of a weight whose gradient was exactly zero in every step since the last count. When they
-        are at least {min_share:.0%} of the rows of a layer (of at least {min_rows:g}) in {num_samples:g} counts in a row, over at least
-        {min_seen:g} samples each, the layer is dead. The loss must still be above {min_loss:.0%} of the first: a network that has learned
-        its data by heart gets zeros, too.
-        Where the loss is still at least {stuck_loss:.0%} of the first, a share of {min_stuck_share:.0%} is enough, when it is reached in
-        the mean over all layers in front of such an activation.
-        A layer without any gradient counts only when its bias and the layers before it get none either, and one after it does: an expert
-        that no input was sent to is idle, not dead.
+        At each tenth step it counts the rows of a weight whose gradient was exactly zero in every
+        step since the last count. When they are at least {min_share:.0%} of the rows of a layer (of
+        at least {min_rows:g}) in {num_samples:g} counts in a row, over at least {min_seen:g}
+        samples each, the layer is dead. The loss must still be above {min_loss:.0%} of the first: a
+        network that has learned its data by heart gets zeros, too. Where the loss is still at least
+        {stuck_loss:.0%} of the first, a share of {min_stuck_share:.0%} is enough, when it is
+        reached in the mean over all layers in front of such an activation. A layer without any
+        gradient counts only when its bias and the layers before it get none either, and one after
+        it does: an expert that no input was sent to is idle, not dead.
 
     False alarms
-        A narrow layer with very small batches. Up to half of the units of a ReLU layer are often dead in networks that work, and are not
-        reported, nor are inputs that are always zero, embeddings, and outputs that were not asked for.
+        A narrow layer with very small batches. Up to half of the units of a ReLU layer are often
+        dead in networks that work, and are not reported, nor are inputs that are always zero,
+        embeddings, and outputs that were not asked for.
 
     What to try
-        - Lower the learning rate, or let it grow over the first steps: dead units are mostly killed by one large update.
+        - Lower the learning rate, or let it grow over the first steps: dead units are mostly killed
+          by one large update.
         - Look at the biases: a large negative one silences its unit. Begin with zero.
-        - Initialise for ReLU (`nn.init.kaiming_normal_`), normalise the inputs, or put a normalisation before the activation.
+        - Initialise for ReLU (`nn.init.kaiming_normal_`), normalise the inputs, or put a
+          normalisation before the activation.
         - Take LeakyReLU, GELU or SiLU, which let a gradient through where ReLU does not.
 
     References
-        - Lu, Shin, Su, Karniadakis (2020), Dying ReLU and initialization: theory and numerical examples.
+        - Lu, Shin, Su, Karniadakis (2020), Dying ReLU and initialization: theory and numerical
+          examples.
         - Stanford CS231n, Neural networks 1: the fragile ReLU.
     """
 
@@ -83,13 +95,24 @@ class DeadUnits(Rule):
     min_evaluated: int = 2  # counts
 
     _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
-    _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # that can die
-    _num_rows: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
-    _positions: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
-    _network: LayerConnections = field(default_factory=lambda: LayerConnections(()), init=False, repr=False)
+    # that can die
+    _columns: IntArray = field(
+        default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
+    )
+    _num_rows: IntArray = field(
+        default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
+    )
+    _positions: IntArray = field(
+        default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
+    )
+    _network: LayerConnections = field(
+        default_factory=lambda: LayerConnections(()), init=False, repr=False
+    )
     _parameter_index: ParameterIndex = field(default_factory=ParameterIndex, init=False, repr=False)
     _layers: DyingLayers = field(default_factory=DyingLayers, init=False, repr=False)
-    _findings: dict[int, Finding] = field(default_factory=dict[int, Finding], init=False, repr=False)
+    _findings: dict[int, Finding] = field(
+        default_factory=dict[int, Finding], init=False, repr=False
+    )
     _first_loss: dict[int, float] = field(default_factory=dict[int, float], init=False, repr=False)
     _num_seen: float = field(default=0, init=False, repr=False)  # samples since the last count
     _num_samples: int = field(default=0, init=False, repr=False)
@@ -98,7 +121,11 @@ class DeadUnits(Rule):
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
             self._take_in(block.parameters)
-        loss = np.where(integers(block.steps, "flags") & int(StepFlag.NO_LOSS), np.nan, numbers(block.steps, "loss"))
+        loss = np.where(
+            integers(block.steps, "flags") & int(StepFlag.NO_LOSS),
+            np.nan,
+            numbers(block.steps, "loss"),
+        )
         for optimizer in set(block.optimizers_of_rows) - self._first_loss.keys():
             own = loss[block.steps["optimizer"] == optimizer]
             if np.isfinite(own).any():
@@ -113,43 +140,74 @@ class DeadUnits(Rule):
         ends = as_list(np.searchsorted(integers(backwards, "iteration"), iterations, side="right"))
         state = block.state[block.sample_rows][:, self._columns]
         measured = (state == State.ZERO) | (state == State.FINITE)
-        dead = np.nan_to_num(np.asarray(block.samples["dead_rows"][:, self._columns], np.float64)).astype(np.int64)
-        if not (measured & (dead >= min(self.min_share, self.min_stuck_share) * self._num_rows)).any():
+        dead = np.nan_to_num(
+            np.asarray(block.samples["dead_rows"][:, self._columns], np.float64)
+        ).astype(np.int64)
+        if not (
+            measured & (dead >= min(self.min_share, self.min_stuck_share) * self._num_rows)
+        ).any():
             self._layers.revive(self._positions[measured.any(axis=0)])
         else:
             for sample, row in enumerate(as_list(block.sample_rows)):
                 seen = float(count[ends[sample - 1] if sample else 0 : ends[sample]].sum())
                 seen, self._num_seen = self._num_seen + seen, 0
-                yield from self._count(block, row, dead[sample], measured[sample], seen, float(loss[row]))
+                yield from self._count(
+                    block, row, dead[sample], measured[sample], seen, float(loss[row])
+                )
                 self._since = int(iterations[sample]) + 1
         self._since = int(iterations[-1]) + 1
         self._num_seen = float(count[ends[-1] :].sum())
 
     def shortfall(self) -> Message | None:
         if self._num_samples < self.min_evaluated:
-            return say("needs {needed} counts of dead rows, has {has}", needed=self.min_evaluated, has=self._num_samples)
+            return say(
+                "needs {needed} counts of dead rows, has {has}",
+                needed=self.min_evaluated,
+                has=self._num_samples,
+            )
         return None
 
     def _can_die(self, parameter: Parameter) -> bool:
-        if parameter.activation in NEVER_ZERO or "Embedding" in parameter.module or "Transpose" in parameter.module:
+        if (
+            parameter.activation in NEVER_ZERO
+            or "Embedding" in parameter.module
+            or "Transpose" in parameter.module
+        ):
             return False
         return is_weight(parameter) and parameter.trainable and parameter.shape[0] >= self.min_rows
 
     def _take_in(self, parameters: tuple[Parameter, ...]) -> None:
         found = [column for column, each in enumerate(parameters) if self._can_die(each)]
-        self._parameters, self._network, self._columns = parameters, LayerConnections(parameters), np.array(found, np.int64)
+        self._parameters, self._network, self._columns = (
+            parameters,
+            LayerConnections(parameters),
+            np.array(found, np.int64),
+        )
         self._num_rows = np.array([parameters[each].shape[0] for each in found], np.int64)
         self._positions = self._parameter_index.positions([parameters[each] for each in found])
         self._layers.grow(len(self._parameter_index.parameters))
 
-    def _count(self, block: Block, row: int, dead: IntArray, measured: BoolArray, seen: float, loss: float) -> Iterator[Finding]:
-        """Take in the dead rows of one sampled iteration, and where they were counted  # each (columns,)."""
-        iteration, optimizer = int(block.steps["iteration"][row]), int(block.steps["optimizer"][row])
+    def _count(
+        self, block: Block, row: int, dead: IntArray, measured: BoolArray, seen: float, loss: float
+    ) -> Iterator[Finding]:
+        """Take in the dead rows of one sampled iteration, and where they were counted  # each
+        (columns,).
+        """
+        iteration, optimizer = (
+            int(block.steps["iteration"][row]),
+            int(block.steps["optimizer"][row]),
+        )
         first_loss = self._first_loss.get(optimizer, math.nan)
         learned = loss < self.min_loss * first_loss
         share = (dead / self._num_rows)[measured]
-        stuck = loss >= self.stuck_loss * first_loss and len(share) > 0 and float(share.mean()) >= self.min_stuck_share
-        limit = np.multiply(self._num_rows, self.min_stuck_share if stuck else self.min_share, dtype=np.float64)
+        stuck = (
+            loss >= self.stuck_loss * first_loss
+            and len(share) > 0
+            and float(share.mean()) >= self.min_stuck_share
+        )
+        limit = np.multiply(
+            self._num_rows, self.min_stuck_share if stuck else self.min_share, dtype=np.float64
+        )
         is_dead = measured & (dead >= limit) & (seen >= self.min_seen and not learned)
         whole = np.flatnonzero(is_dead & (dead == self._num_rows))
         if len(whole):
@@ -157,9 +215,16 @@ class DeadUnits(Rule):
         self._layers.revive(self._positions[measured & ~is_dead])
         if not is_dead.any():
             return
-        num = self._layers.kill(self._positions[is_dead], max(self._since, 0), iteration, dead[is_dead], limit[is_dead])
+        num = self._layers.kill(
+            self._positions[is_dead], max(self._since, 0), iteration, dead[is_dead], limit[is_dead]
+        )
         grown = self._columns[is_dead][num >= self.num_samples]
-        for owner in sorted({-1 if (each := block.parameters[column].optimizer) is None else each for column in as_list(grown)}):
+        for owner in sorted(
+            {
+                -1 if (each := block.parameters[column].optimizer) is None else each
+                for column in as_list(grown)
+            }
+        ):
             yield self._report(block, owner, iteration)
 
     def _report(self, block: Block, owner: int, iteration: int) -> Finding:
@@ -170,24 +235,45 @@ class DeadUnits(Rule):
         else:
             names = (self._parameter_index.parameters[position].name for position, _ in now)
             parameters = tuple(dict.fromkeys((*known.parameters, *names)))
-            self._findings[owner] = replace(known, parameters=parameters, last_step=max(known.last_step, iteration))
+            self._findings[owner] = replace(
+                known, parameters=parameters, last_step=max(known.last_step, iteration)
+            )
         return self._findings[owner]
 
     def _dead_now(self, owner: int) -> list[tuple[int, DyingLayer]]:
-        """The layers of an optimizer that are dead, without those that are so because one after them is dead as a whole."""
+        """The layers of an optimizer that are dead, without those that are so because one after
+        them is dead as a whole.
+        """
         parameters = self._parameter_index.parameters
         now = [
             (position, self._layers.at(position))
             for position in as_list(np.flatnonzero(self._layers.num >= self.num_samples))
             if parameters[position].optimizer == (None if owner == -1 else owner)
         ]
-        whole = [depth_number(parameters[position]) for position, layer in now if layer.dead == parameters[position].shape[0]]
+        whole = [
+            depth_number(parameters[position])
+            for position, layer in now
+            if layer.dead == parameters[position].shape[0]
+        ]
         deepest = max(whole, default=-1)
-        now = [each for each in now if depth_number(parameters[each[0]]) >= deepest or each[1].dead < parameters[each[0]].shape[0]]
+        now = [
+            each
+            for each in now
+            if depth_number(parameters[each[0]]) >= deepest
+            or each[1].dead < parameters[each[0]].shape[0]
+        ]
         return sorted(now, key=lambda each: (depth_number(parameters[each[0]]), each[0]))
 
-    def _finding(self, block: Block, owner: int, iteration: int, now: list[tuple[int, DyingLayer]]) -> Finding:
-        position, layer = max(now, key=lambda each: (each[1].dead / self._parameter_index.parameters[each[0]].shape[0], -each[0]))
+    def _finding(
+        self, block: Block, owner: int, iteration: int, now: list[tuple[int, DyingLayer]]
+    ) -> Finding:
+        position, layer = max(
+            now,
+            key=lambda each: (
+                each[1].dead / self._parameter_index.parameters[each[0]].shape[0],
+                -each[0],
+            ),
+        )
         parameter = self._parameter_index.parameters[position]
         first = min(each.first for _, each in now)
         return Finding(
@@ -197,12 +283,22 @@ class DeadUnits(Rule):
             optimizer=owner,
             first_step=first,
             last_step=iteration,
-            parameters=tuple(self._parameter_index.parameters[position].name for position, _ in now),
+            parameters=tuple(
+                self._parameter_index.parameters[position].name for position, _ in now
+            ),
             evidence=tuple(
-                Evidence("dead_rows", self._parameter_index.parameters[each].name, found.last, found.dead, found.limit) for each, found in now
+                Evidence(
+                    "dead_rows",
+                    self._parameter_index.parameters[each].name,
+                    found.last,
+                    found.dead,
+                    found.limit,
+                )
+                for each, found in now
             ),
             cause=say(
-                "{dead} of the {rows} units of {parameter} are dead: since step {first} no input gives them a gradient, because "
+                "{dead} of the {rows} units of {parameter} are dead: since step {first} no input "
+                "gives them a gradient, because "
                 "{activation} is flat wherever they are",
                 dead=layer.dead,
                 rows=parameter.shape[0],
@@ -211,8 +307,10 @@ class DeadUnits(Rule):
                 activation=parameter.activation,
             ),
             advice=say(
-                "dead units do not come back: begin again with a lower learning rate or a warm-up, look for a large negative bias or "
-                "inputs that are not normalised, or take an activation that is never flat, such as LeakyReLU or GELU"
+                "dead units do not come back: begin again with a lower learning rate or a "
+                "warm-up, look for a large negative bias or "
+                "inputs that are not normalised, or take an activation that is never flat, such "
+                "as LeakyReLU or GELU"
             ),
             where=site_of(block, EventKind.STEP, iteration),
             excerpt="nn.LeakyReLU(0.01)" if parameter.activation == "relu" else "",

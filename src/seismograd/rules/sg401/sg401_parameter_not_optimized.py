@@ -9,21 +9,21 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.block_rows import as_list, integers, site_of, statistic, weight_norms
+from seismograd.analysis.script_names import optimizer_name
 from seismograd.diagnosis.rule import Rule
+from seismograd.i18n import Message, say
 from seismograd.rules.sg401.stray_parameters import (
     JUDGES,
     OTHER_MODEL,
     StrayCase,
-    TrainedPlace,
     StrayTally,
+    TrainedPlace,
     attribute_of,
     is_stray,
     kind_of,
     stray_message,
 )
-from seismograd.analysis.script_names import optimizer_name
 from seismograd.schema import (
     Block,
     EventKind,
@@ -42,27 +42,32 @@ class ParameterNotOptimized(Rule):
     """Parameters get gradients that no optimizer uses: their weights stay as they were initialised.
 
     What it finds
-        Trainable parameters that the loss reaches and no optimizer holds. Layers in a plain Python list or dict, which a module does not
-        register; a part of the model that was left out of the optimizer; a layer that was replaced, or a model that was made anew or
-        copied, after the optimizer had been made.
+        Trainable parameters that the loss reaches and no optimizer holds. Layers in a plain Python
+        list or dict, which a module does not register; a part of the model that was left out of the
+        optimizer; a layer that was replaced, or a model that was made anew or copied, after the
+        optimizer had been made.
 
     Why it hurts
-        These layers keep their random weights. The others can learn around them, so the loss falls, and the model is worse than it could
-        be with no sign of it. What is not registered is also not saved by `state_dict`, not moved by `.to(device)` and not cleared by
-        `zero_grad`.
+        These layers keep their random weights. The others can learn around them, so the loss falls,
+        and the model is worse than it could be with no sign of it. What is not registered is also
+        not saved by `state_dict`, not moved by `.to(device)` and not cleared by `zero_grad`.
 
     How it decides
-        A parameter counts when it has had a gradient in more than {min_steps} steps, is trainable, belongs to no optimizer, and its
-        weights, where they were sampled, have not moved. A run that ends before counts with {min_evaluated} steps. When none of them is
-        unregistered, and all are of another model than what is trained, used after the last parameter of that, and larger than all of it
-        together, they are taken for a network that only judges (a perceptual loss), and it is a note and no warning.
+        A parameter counts when it has had a gradient in more than {min_steps} steps, is trainable,
+        belongs to no optimizer, and its weights, where they were sampled, have not moved. A run
+        that ends before counts with {min_evaluated} steps. When none of them is unregistered, and
+        all are of another model than what is trained, used after the last parameter of that, and
+        larger than all of it together, they are taken for a network that only judges (a perceptual
+        loss), and it is a note and no warning.
 
     False alarms
-        Features of a network that is not to be trained: freeze it with `requires_grad_(False)`, which also saves the time for its
-        gradients. Weights that the script updates itself move, and do not count.
+        Features of a network that is not to be trained: freeze it with `requires_grad_(False)`,
+        which also saves the time for its gradients. Weights that the script updates itself move,
+        and do not count.
 
     What to try
-        - Hold layers in `nn.ModuleList`, `nn.ModuleDict` or `nn.Sequential`, single tensors in `nn.ParameterList`.
+        - Hold layers in `nn.ModuleList`, `nn.ModuleDict` or `nn.Sequential`, single tensors in
+          `nn.ParameterList`.
         - Make the optimizer after the model is complete, from `model.parameters()`.
         - Add what comes later with `optimizer.add_param_group`.
 
@@ -81,15 +86,22 @@ class ParameterNotOptimized(Rule):
 
     _num_rows: int = field(default=0, init=False, repr=False)
     _known: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
-    _columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)  # that no optimizer holds
+    # that no optimizer holds
+    _columns: IntArray = field(
+        default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
+    )
     _owned: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
     _owned_gets_some: bool = field(default=False, init=False, repr=False)
-    _stray: tuple[str, ...] = field(default=(), init=False, repr=False)  # graphs show them, and no optimizer steps on them
-    _num_stray: int = field(default=0, init=False, repr=False)  # steps on nothing while backwards reach these
+    # graphs show them, and no optimizer steps on them
+    _stray: tuple[str, ...] = field(default=(), init=False, repr=False)
+    # steps on nothing while backwards reach these
+    _num_stray: int = field(default=0, init=False, repr=False)
     _stray_since: int = field(default=-1, init=False, repr=False)
     _last_stray: int = field(default=-1, init=False, repr=False)
     _by_hand: bool = field(default=False, init=False, repr=False)
-    _tallies: dict[str, StrayTally] = field(default_factory=dict[str, "StrayTally"], init=False, repr=False)
+    _tallies: dict[str, StrayTally] = field(
+        default_factory=dict[str, "StrayTally"], init=False, repr=False
+    )
     _case: StrayCase | None = field(default=None, init=False, repr=False)
     _latest: TrainedPlace = field(init=False, repr=False)
 
@@ -100,7 +112,9 @@ class ParameterNotOptimized(Rule):
         self._num_rows += len(block)
         if block.parameters is not self._known:
             self._known = block.parameters
-            owned = np.array([parameter.optimizer is not None for parameter in block.parameters], np.bool_)
+            owned = np.array(
+                [parameter.optimizer is not None for parameter in block.parameters], np.bool_
+            )
             trainable = np.array([parameter.trainable for parameter in block.parameters], np.bool_)
             self._columns, self._owned = np.flatnonzero(~owned & trainable), np.flatnonzero(owned)
             kinds = {each.index: each.kind for each in block.optimizers}
@@ -114,17 +128,36 @@ class ParameterNotOptimized(Rule):
         finite = block.state[:, self._columns] == State.FINITE
         by_hand = (integers(block.steps, "flags") & int(StepFlag.BY_HAND)) != 0
         rows, changed = as_list(np.flatnonzero(finite.any(axis=1) & ~by_hand)), False
-        if rows and self._case is not None and self._case.names.issuperset(block.parameters[each].name for each in as_list(self._columns)):
-            self._case.last_step, rows, changed = int(integers(block.steps, "iteration")[rows[-1]]), [], True  # all is known of them
+        if (
+            rows
+            and self._case is not None
+            and self._case.names.issuperset(
+                block.parameters[each].name for each in as_list(self._columns)
+            )
+        ):
+            # all is known of them
+            self._case.last_step, rows, changed = (
+                int(integers(block.steps, "iteration")[rows[-1]]),
+                [],
+                True,
+            )
         for row in rows:
             changed |= self._count(block, row, self._columns[finite[row]])
         return [self._finding(self._case)] if changed and self._case is not None else []
 
     def finish(self) -> Iterable[Finding]:
-        if self._case is None and not self._by_hand and self.min_evaluated <= self._num_stray <= self.min_steps:
+        if (
+            self._case is None
+            and not self._by_hand
+            and self.min_evaluated <= self._num_stray <= self.min_steps
+        ):
             self._report_strays()
             return [] if self._case is None else [self._finding(self._case)]
-        fresh = [name for name, tally in self._tallies.items() if self.min_evaluated <= tally.num <= self.min_steps and not tally.moved]
+        fresh = [
+            name
+            for name, tally in self._tallies.items()
+            if self.min_evaluated <= tally.num <= self.min_steps and not tally.moved
+        ]
         if self._known is None or not fresh:
             return []
         if self._case is None or not self._case.names.issuperset(fresh):
@@ -132,13 +165,17 @@ class ParameterNotOptimized(Rule):
         return [] if self._case is None else [self._finding(self._case)]
 
     def _look_for_strays(self, block: Block) -> None:
-        """Count steps on nothing, whose backwards reached other parameters than any that an optimizer steps on."""
+        """Count steps on nothing, whose backwards reached other parameters than any that an
+        optimizer steps on.
+        """
         flags = integers(block.steps, "flags")
         odd = np.flatnonzero(flags & int(StepFlag.NO_BACKWARD | StepFlag.BY_HAND))
         if self._by_hand or not len(odd):
             return
         backward = block.events[block.events["kind"] == EventKind.BACKWARD]
-        elsewhere = set(backward["iteration"].tolist()) - set(backward["iteration"][backward["touched"] != 0].tolist())
+        elsewhere = set(backward["iteration"].tolist()) - set(
+            backward["iteration"][backward["touched"] != 0].tolist()
+        )
         for row in as_list(odd):
             if flags[row] & StepFlag.BY_HAND:
                 self._by_hand = True
@@ -149,7 +186,9 @@ class ParameterNotOptimized(Rule):
             self._num_stray += 1
             self._stray_since = iteration if self._stray_since < 0 else self._stray_since
             stepped = int(integers(block.steps, "optimizer")[row])
-            self._latest = TrainedPlace(site_of(block, EventKind.STEP, iteration), optimizer_name(block, stepped), stepped)
+            self._latest = TrainedPlace(
+                site_of(block, EventKind.STEP, iteration), optimizer_name(block, stepped), stepped
+            )
             self._last_stray = iteration
             if self._num_stray > self.min_steps and self._case is None:
                 self._report_strays()
@@ -159,7 +198,9 @@ class ParameterNotOptimized(Rule):
     def _report_strays(self) -> None:
         assert self._known is not None
         trained = [each for each in self._known if each.optimizer == self._latest.index]
-        case = self._case = StrayCase(OTHER_MODEL, self._latest, self._stray_since, self._last_stray, len(trained))
+        case = self._case = StrayCase(
+            OTHER_MODEL, self._latest, self._stray_since, self._last_stray, len(trained)
+        )
         case.names, case.ordered = set(self._stray), self._stray
         case.evidence = (Evidence("num_backwards", "", self._last_stray, 0.0, 1.0),)
 
@@ -168,33 +209,49 @@ class ParameterNotOptimized(Rule):
         rows = np.flatnonzero(integers(block.steps, "flags") & int(StepFlag.NO_BACKWARD))
         if self._case is None or not len(rows):
             return []
-        self._case.last_step = max(self._case.last_step, int(integers(block.steps, "iteration")[rows[-1]]))
+        self._case.last_step = max(
+            self._case.last_step, int(integers(block.steps, "iteration")[rows[-1]])
+        )
         return [self._finding(self._case)]
 
     def shortfall(self) -> Message | None:
         if self._num_rows < self.min_evaluated:
-            return say("needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows)
+            return say(
+                "needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows
+            )
         return None
 
     def _count(self, block: Block, row: int, columns: IntArray) -> bool:
-        """Take in a row in which these columns have gradients; whether that changes what is to be said."""
+        """Take in a row in which these columns have gradients; whether that changes what is to
+        be said.
+        """
         iteration = int(integers(block.steps, "iteration")[row])
         stepped = int(integers(block.steps, "optimizer")[row])
-        self._latest = TrainedPlace(site_of(block, EventKind.STEP, iteration), optimizer_name(block, stepped), stepped)
+        self._latest = TrainedPlace(
+            site_of(block, EventKind.STEP, iteration), optimizer_name(block, stepped), stepped
+        )
         self._owned_gets_some |= bool((block.state[row, self._owned] >= State.ZERO).any())
         norms, weights = statistic(block, "grad_norm")[row], weight_norms(block, row)
         fresh: list[str] = []
         for column in as_list(columns):
             name = block.parameters[column].name
             tally = self._tallies.setdefault(name, StrayTally(iteration))
-            tally.add(iteration, float(norms[column]), math.nan if weights is None else float(weights[column]))
-            if tally.is_enough(self.min_steps) and (self._case is None or name not in self._case.names):
+            tally.add(
+                iteration,
+                float(norms[column]),
+                math.nan if weights is None else float(weights[column]),
+            )
+            if tally.is_enough(self.min_steps) and (
+                self._case is None or name not in self._case.names
+            ):
                 fresh.append(name)
         if fresh:
             self._accuse(block.parameters, fresh)
         if self._case is None:
             return False
-        again = any(block.parameters[column].name in self._case.names for column in as_list(columns))
+        again = any(
+            block.parameters[column].name in self._case.names for column in as_list(columns)
+        )
         self._case.last_step = iteration if again else self._case.last_step
         return again
 
@@ -212,7 +269,10 @@ class ParameterNotOptimized(Rule):
             self._case = StrayCase(kind, self._latest, first, last, len(trained))
         case = self._case
         case.names.update(fresh)
-        order = {each.name: (math.inf if each.depth is None else each.depth, position) for position, each in enumerate(parameters)}
+        order = {
+            each.name: (math.inf if each.depth is None else each.depth, position)
+            for position, each in enumerate(parameters)
+        }
         case.ordered = tuple(sorted(case.names & order.keys(), key=lambda name: order[name]))
         if case.ordered[0] in fresh:
             case.evidence = self._tallies[case.ordered[0]].evidence(case.ordered[0])

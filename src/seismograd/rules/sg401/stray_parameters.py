@@ -1,4 +1,6 @@
-"""Parameters that get gradients and belong to no optimizer: what is counted of each, and how it is put into words."""
+"""Parameters that get gradients and belong to no optimizer: what is counted of each, and how it
+is put into words.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from seismograd.i18n import Message, say
 from seismograd.analysis.script_names import holder_of
+from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Parameter
 
 LEFT_OUT, UNREGISTERED, OTHER_MODEL, JUDGES = range(4)
@@ -53,41 +55,68 @@ class StrayTally:
         """Another step."""
         self.num, self.last, self.norm = self.num + 1, iteration, norm
         if not math.isnan(weight):
-            self.moved |= self.num_samples > 0 and not math.isclose(weight, self.weight, rel_tol=1e-9)
+            self.moved |= self.num_samples > 0 and not math.isclose(
+                weight, self.weight, rel_tol=1e-9
+            )
             self.num_samples += 1
             self.weight, self.sampled = weight, iteration
 
     def evidence(self, name: str) -> tuple[Evidence, ...]:
         """Its gradient, and its weights as they were and are."""
         gradient = Evidence("grad_norm", name, self.last, self.norm, 0.0)
-        return (gradient,) if math.isnan(self.weight) else (gradient, Evidence("weight_norm", name, self.sampled, self.weight, self.weight))
+        return (
+            (gradient,)
+            if math.isnan(self.weight)
+            else (gradient, Evidence("weight_norm", name, self.sampled, self.weight, self.weight))
+        )
 
     def is_enough(self, min_steps: int) -> bool:
-        """Whether it is known that nothing updates it; without samples of the weights that takes twice as long."""
-        return not self.moved and self.num > min_steps and (self.num_samples >= 2 or self.num > 2 * min_steps)
+        """Whether it is known that nothing updates it; without samples of the weights that takes
+        twice as long.
+        """
+        return (
+            not self.moved
+            and self.num > min_steps
+            and (self.num_samples >= 2 or self.num > 2 * min_steps)
+        )
 
 
 def is_stray(parameter: Parameter, kinds: Mapping[int, str]) -> bool:
-    """Whether the graph of a loss shows it, and no real optimizer holds it (one without a class is the script itself)."""
+    """Whether the graph of a loss shows it, and no real optimizer holds it (one without a class
+    is the script itself).
+    """
     held = parameter.optimizer is not None and bool(kinds.get(parameter.optimizer, ""))
     return parameter.trainable and parameter.depth is not None and not held
 
 
-def kind_of(fresh: Sequence[Parameter], parameters: Sequence[Parameter], owned_gets_some: bool) -> int:
+def kind_of(
+    fresh: Sequence[Parameter], parameters: Sequence[Parameter], owned_gets_some: bool
+) -> int:
     """What seems to have happened."""
     if not owned_gets_some:
         return OTHER_MODEL
     if not all(parameter.registered for parameter in fresh):
         return UNREGISTERED
     trained = [parameter for parameter in parameters if parameter.optimizer is not None]
-    depths, last = [each.depth for each in fresh if each.depth is not None], max((each.depth or 0 for each in trained), default=0)
+    depths, last = (
+        [each.depth for each in fresh if each.depth is not None],
+        max((each.depth or 0 for each in trained), default=0),
+    )
     after = len(depths) == len(fresh) and min(depths, default=0) > last
     apart = {each.root for each in fresh}.isdisjoint({each.root for each in trained} - {-1})
-    return JUDGES if apart and after and sum(each.numel for each in fresh) > sum(each.numel for each in trained) else LEFT_OUT
+    return (
+        JUDGES
+        if apart
+        and after
+        and sum(each.numel for each in fresh) > sum(each.numel for each in trained)
+        else LEFT_OUT
+    )
 
 
 def attribute_of(names: Sequence[str]) -> str:
-    """The attribute that holds the layers: `hidden` of `net.hidden.0.weight` and `net.hidden.0.bias`, `head` of `head.weight`."""
+    """The attribute that holds the layers: `hidden` of `net.hidden.0.weight` and
+    `net.hidden.0.bias`, `head` of `head.weight`.
+    """
     parts = holder_of(names).split(".")
     numbered = next((position for position, part in enumerate(parts) if part.isdigit()), len(parts))
     return parts[numbered - 1] or "model" if numbered else "model"
@@ -99,27 +128,36 @@ def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Mess
     if kind == UNREGISTERED:
         return (
             say(
-                "{num} parameters, first {first}, get gradients and are never updated: the module does not register what it holds in the "
-                "plain list or dict `{list}`, so `parameters()` leaves it out and {optimizer} does not know it",
+                "{num} parameters, first {first}, get gradients and are never updated: the module "
+                "does not register what it holds in the "
+                "plain list or dict `{list}`, so `parameters()` leaves it out and {optimizer} "
+                "does not know it",
                 **values,
             ),
-            say("hold the layers in nn.ModuleList (or nn.ModuleDict), before the optimizer is made", **values),
-            f"self.{values['list']} = nn.ModuleList(self.{values['list']})  # a dict: nn.ModuleDict",
+            say(
+                "hold the layers in nn.ModuleList (or nn.ModuleDict), before the optimizer is made",
+                **values,
+            ),
+            f"self.{values['list']} = nn.ModuleList(self.{values['list']})  # a dict: "
+            "nn.ModuleDict",
         )
     if kind == OTHER_MODEL:
         return (
             say(
-                "the {num} parameters that get gradients, first {first}, are not those that {optimizer} holds, and none of its {held} ever "
+                "the {num} parameters that get gradients, first {first}, are not those that "
+                "{optimizer} holds, and none of its {held} ever "
                 "gets one: it was made for another model, or for this one before it was replaced",
                 **values,
             ),
             say("make the optimizer after the model that is trained, from its parameters"),
-            f"{optimizer} = torch.optim.SGD(model.parameters(), lr=…)  # after the last change to the model",
+            f"{optimizer} = torch.optim.SGD(model.parameters(), lr=…)  # after the last change to "
+            "the model",
         )
     if kind == JUDGES:
         return (
             say(
-                "{num} parameters, first {first}, get gradients that no optimizer uses; they are used after all that {optimizer} trains, "
+                "{num} parameters, first {first}, get gradients that no optimizer uses; they are "
+                "used after all that {optimizer} trains, "
                 "so they seem to belong to a network that only judges",
                 **values,
             ),
@@ -128,10 +166,14 @@ def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Mess
         )
     return (
         say(
-            "{num} trainable parameters, first {first}, get a gradient at each step, but no optimizer holds them: their weights have not "
+            "{num} trainable parameters, first {first}, get a gradient at each step, but no "
+            "optimizer holds them: their weights have not "
             "moved, while {optimizer} updates {held} others",
             **values,
         ),
-        say("give these parameters to the optimizer; if they are meant to stay as they are, freeze them with requires_grad_(False)"),
+        say(
+            "give these parameters to the optimizer; if they are meant to stay as they are, "
+            "freeze them with requires_grad_(False)"
+        ),
         f'{optimizer}.add_param_group({{"params": {values["list"]}.parameters()}})',
     )

@@ -1,9 +1,11 @@
-"""The verdict as GitHub workflow commands: each finding becomes an annotation at the user's line."""
+"""The verdict as GitHub workflow commands: each finding becomes an annotation at the user's
+line.
+"""
 
 from __future__ import annotations
 
-from seismograd.schema import Finding
 from seismograd.diagnosis.verdict import Verdict
+from seismograd.schema import Finding
 from seismograd.views.values import location_of, sentences, steps
 
 COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
@@ -23,7 +25,12 @@ def _line(finding: Finding) -> str:
     if file:
         properties = {"file": file, "line": str(line), **properties}
     listed = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
-    text = sentences((f"{steps(finding.first_step, finding.last_step)}: {finding.cause.render()}", finding.advice.render()))
+    text = sentences(
+        (
+            f"{steps(finding.first_step, finding.last_step)}: {finding.cause.render()}",
+            finding.advice.render(),
+        )
+    )
     return f"::{COMMANDS[finding.severity]} {listed}::{_data(text)}"
 
 

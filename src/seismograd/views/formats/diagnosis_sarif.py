@@ -7,12 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 from seismograd import __version__
-from seismograd.record import strict_json
-from seismograd.rules import RULES
 from seismograd.diagnosis.documentation import documentation
 from seismograd.diagnosis.rule import Rule
-from seismograd.schema import Finding
 from seismograd.diagnosis.verdict import Verdict
+from seismograd.record import strict_json
+from seismograd.rules import RULES
+from seismograd.schema import Finding
 from seismograd.views.values import location_of
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -24,15 +24,26 @@ def render(verdict: Verdict) -> str:
     evaluated = {each.code for each in verdict.statuses}
     rules = [rule for rule in RULES if rule.code in evaluated]
     index = {rule.code: number for number, rule in enumerate(rules)}
-    driver = {"name": "seismograd", "semanticVersion": __version__, "rules": [_rule(rule) for rule in rules]}
+    driver = {
+        "name": "seismograd",
+        "semanticVersion": __version__,
+        "rules": [_rule(rule) for rule in rules],
+    }
     results = [_result(finding, index) for finding in verdict.findings]
-    content = {"$schema": SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
+    content = {
+        "$schema": SCHEMA,
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": results}],
+    }
     return strict_json.dumps(content, indent=2).decode()
 
 
 def _rule(rule: type[Rule]) -> dict[str, Any]:
     known = documentation(rule)
-    text = "\n\n".join(f"{section.heading}\n" + "\n".join(each.render() for each in section.paragraphs) for section in known.sections)
+    text = "\n\n".join(
+        f"{section.heading}\n" + "\n".join(each.render() for each in section.paragraphs)
+        for section in known.sections
+    )
     return {
         "id": rule.code,
         "name": "".join(word.capitalize() for word in rule.name.split("-")),
@@ -58,7 +69,10 @@ def _result(finding: Finding, index: dict[str, int]) -> dict[str, Any]:
         result["ruleIndex"] = index[finding.code]
     file, line = location_of(finding)
     if file:
-        location: dict[str, Any] = {"artifactLocation": {"uri": _uri(file)}, "region": {"startLine": line}}
+        location: dict[str, Any] = {
+            "artifactLocation": {"uri": _uri(file)},
+            "region": {"startLine": line},
+        }
         result["locations"] = [{"physicalLocation": location}]
     return result
 

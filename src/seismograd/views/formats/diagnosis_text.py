@@ -9,11 +9,10 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from seismograd.i18n import translate
-from seismograd.views.text_layout import wrap
-from seismograd.schema import Evidence, Finding
-from seismograd.views.watching_cost import watching_cost
 from seismograd.diagnosis.verdict import Verdict
+from seismograd.i18n import translate
+from seismograd.schema import Evidence, Finding
+from seismograd.views.text_layout import wrap
 from seismograd.views.values import (
     SEVERITY_STYLES,
     count,
@@ -23,6 +22,7 @@ from seismograd.views.values import (
     some,
     steps,
 )
+from seismograd.views.watching_cost import watching_cost
 
 _WIDEST = 100
 _MOST_EVIDENCE = 8
@@ -35,7 +35,9 @@ class VerdictText:
 
     verdict: Verdict
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
         width = min(options.max_width, _WIDEST)
         yield Text(headline(self.verdict), style="bold")
         yield Text()
@@ -60,10 +62,14 @@ def headline(verdict: Verdict) -> str:
         looked = sum(each.status != "not evaluated" for each in verdict.statuses)
         if looked == 0:
             return translate("No rule could look at this run.")
-        return translate("Nothing found by the {number} rules that could look.").format(number=looked)
+        return translate("Nothing found by the {number} rules that could look.").format(
+            number=looked
+        )
     severities = [finding.severity for finding in verdict.findings]
     counted = {severity: severities.count(severity) for severity in dict.fromkeys(severities)}
-    return translate("Found: {list}").format(list=", ".join(f"{severity_word(each)} × {number}" for each, number in counted.items()))
+    return translate("Found: {list}").format(
+        list=", ".join(f"{severity_word(each)} × {number}" for each, number in counted.items())
+    )
 
 
 def finding_block(finding: Finding, width: int, evidence: bool = True) -> Iterator[RenderableType]:
@@ -104,22 +110,38 @@ def _evidence(evidence: Sequence[Evidence]) -> Iterator[RenderableType]:
         table.add_column(title, justify="right")
     for each in evidence[:_MOST_EVIDENCE]:
         table.add_row(
-            _INDENT + each.statistic, each.parameter or translate("(all)"), str(each.step), number(each.value), number(each.limit)
+            _INDENT + each.statistic,
+            each.parameter or translate("(all)"),
+            str(each.step),
+            number(each.value),
+            number(each.limit),
         )
     yield table
     hidden = len(evidence) - _MOST_EVIDENCE
     if hidden > 0:
-        yield Text(_INDENT + translate("… and {number} more; --format json has all").format(number=count(hidden)), style="dim")
+        yield Text(
+            _INDENT
+            + translate("… and {number} more; --format json has all").format(number=count(hidden)),
+            style="dim",
+        )
 
 
 def _rest(verdict: Verdict, width: int) -> Iterator[RenderableType]:
     clear = [each.code for each in verdict.statuses if each.status == "clear"]
     if clear:
-        yield from (Text(line) for line in wrap(translate("{label}: ").format(label=translate("Clear")) + ", ".join(clear), width))
+        yield from (
+            Text(line)
+            for line in wrap(
+                translate("{label}: ").format(label=translate("Clear")) + ", ".join(clear), width
+            )
+        )
     reasons: dict[str, list[str]] = {}
     for each in verdict.statuses:
         if each.status == "not evaluated":
             reasons.setdefault(each.reason.render(), []).append(each.code)
     for reason, codes in reasons.items():
         label = translate("{label}: ").format(label=translate("Not evaluated"))
-        yield from (Text(line, style="dim") for line in wrap(label + sentences((", ".join(codes), reason)), width))
+        yield from (
+            Text(line, style="dim")
+            for line in wrap(label + sentences((", ".join(codes), reason)), width)
+        )

@@ -1,4 +1,6 @@
-"""The forms in which `show` and `check` can answer. A new one is a file that renders it, and a line here."""
+"""The forms in which `show` and `check` can answer. A new one is a file that renders it, and a
+line here.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +10,21 @@ from typing import Generic, TypeVar
 
 from rich.console import RenderableType
 
+from seismograd.diagnosis.verdict import Verdict
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
+from seismograd.views import element_series
+from seismograd.views.element_series import ElementSeries
 from seismograd.views.formats import (
     diagnosis_github,
     diagnosis_json,
     diagnosis_junit,
     diagnosis_sarif,
     diagnosis_text,
-    step_plain,
     step_json,
+    step_plain,
     step_table,
 )
-from seismograd.views import element_series
-from seismograd.diagnosis.verdict import Verdict
-from seismograd.views.element_series import ElementSeries
 from seismograd.views.step import RecordedStep
 
 Subject = TypeVar("Subject")
@@ -30,7 +32,9 @@ Subject = TypeVar("Subject")
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat(Generic[Subject]):
-    """One form: what `--format` calls it, and what turns its subject into text (printed as it is) or into something that rich draws."""
+    """One form: what `--format` calls it, and what turns its subject into text (printed as it
+    is) or into something that rich draws.
+    """
 
     name: str
     render: Callable[[Subject], RenderableType]

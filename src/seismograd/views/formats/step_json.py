@@ -1,4 +1,6 @@
-"""One step as JSON; what is not finite is the string `nan`, `inf` or `-inf`, what was not measured is null."""
+"""One step as JSON; what is not finite is the string `nan`, `inf` or `-inf`, what was not
+measured is null.
+"""
 
 from __future__ import annotations
 

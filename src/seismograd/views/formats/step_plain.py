@@ -17,7 +17,11 @@ def render(step: RecordedStep) -> str:
 
 def rounded_to_zero(step: RecordedStep) -> tuple[str, ...]:
     """The parameters whose gradient is not zero though its norm has only zeros in this form."""
-    return tuple(each.parameter.name for each in step.gradients if each.state == State.FINITE and float(f"{each.norm:.6f}") == 0)
+    return tuple(
+        each.parameter.name
+        for each in step.gradients
+        if each.state == State.FINITE and float(f"{each.norm:.6f}") == 0
+    )
 
 
 def _lines(step: RecordedStep) -> Iterator[str]:
@@ -30,7 +34,9 @@ def _lines(step: RecordedStep) -> Iterator[str]:
 
 def _line(gradient: GradientNumbers) -> str:
     sizes = ", ".join(map(str, gradient.parameter.shape))
-    return translate("parameter: {name:<20} | gradient shape: {shape:<15} | gradient norm: {norm}").format(
+    return translate(
+        "parameter: {name:<20} | gradient shape: {shape:<15} | gradient norm: {norm}"
+    ).format(
         name=gradient.parameter.name,
         shape=f"torch.Size([{sizes}])",
         norm=f"{gradient.norm:.6f}" if gradient.measured else state_word(gradient.state),

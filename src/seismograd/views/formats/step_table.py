@@ -11,7 +11,7 @@ from rich.text import Text
 
 from seismograd.i18n import mark, translate
 from seismograd.schema import StepFlag
-from seismograd.views.fitting_table import TableColumn, FittingTable
+from seismograd.views.fitting_table import FittingTable, TableColumn
 from seismograd.views.histogram import bars
 from seismograd.views.step import GradientNumbers, RecordedStep
 from seismograd.views.values import (
@@ -30,15 +30,38 @@ def _if_measured(text: Callable[[GradientNumbers], str]) -> Callable[[GradientNu
     return lambda gradient: text(gradient) if gradient.measured else NOTHING
 
 
-NAME = TableColumn[GradientNumbers](mark("parameter"), "left", lambda gradient: gradient.parameter.name)
-SHAPE = TableColumn[GradientNumbers](mark("shape"), "left", lambda gradient: shape(gradient.parameter.shape))
-SCALARS = TableColumn[GradientNumbers](mark("scalars"), "right", lambda gradient: count(gradient.parameter.numel))
-NORM = TableColumn[GradientNumbers](mark("norm"), "right", _if_measured(lambda gradient: number(gradient.norm)))
-RMS = TableColumn[GradientNumbers](mark("RMS"), "right", _if_measured(lambda gradient: number(gradient.rms)))
-MAXIMUM = TableColumn[GradientNumbers](mark("max |g|"), "right", _if_measured(lambda gradient: number(gradient.maximum)))
-ZEROS = TableColumn[GradientNumbers](mark("zeros"), "right", _if_measured(lambda gradient: share(gradient.zeros, gradient.parameter.numel)))
-NONFINITE = TableColumn[GradientNumbers](mark("NaN/Inf"), "right", _if_measured(lambda gradient: count(gradient.nonfinite)))
-STATE = TableColumn[GradientNumbers](mark("state"), "left", lambda gradient: state_word(gradient.state), lambda gradient: STATE_STYLES[gradient.state])
+NAME = TableColumn[GradientNumbers](
+    mark("parameter"), "left", lambda gradient: gradient.parameter.name
+)
+SHAPE = TableColumn[GradientNumbers](
+    mark("shape"), "left", lambda gradient: shape(gradient.parameter.shape)
+)
+SCALARS = TableColumn[GradientNumbers](
+    mark("scalars"), "right", lambda gradient: count(gradient.parameter.numel)
+)
+NORM = TableColumn[GradientNumbers](
+    mark("norm"), "right", _if_measured(lambda gradient: number(gradient.norm))
+)
+RMS = TableColumn[GradientNumbers](
+    mark("RMS"), "right", _if_measured(lambda gradient: number(gradient.rms))
+)
+MAXIMUM = TableColumn[GradientNumbers](
+    mark("max |g|"), "right", _if_measured(lambda gradient: number(gradient.maximum))
+)
+ZEROS = TableColumn[GradientNumbers](
+    mark("zeros"),
+    "right",
+    _if_measured(lambda gradient: share(gradient.zeros, gradient.parameter.numel)),
+)
+NONFINITE = TableColumn[GradientNumbers](
+    mark("NaN/Inf"), "right", _if_measured(lambda gradient: count(gradient.nonfinite))
+)
+STATE = TableColumn[GradientNumbers](
+    mark("state"),
+    "left",
+    lambda gradient: state_word(gradient.state),
+    lambda gradient: STATE_STYLES[gradient.state],
+)
 
 COLUMNS = (NAME, SHAPE, SCALARS, NORM, RMS, MAXIMUM, ZEROS, NONFINITE, STATE)
 LEFT_OUT_FIRST = (SCALARS, NONFINITE, RMS, SHAPE, ZEROS)
@@ -52,11 +75,15 @@ def gradient_table(gradients: Sequence[GradientNumbers]) -> RenderableType:
 
 @dataclass(frozen=True, slots=True)
 class StepTable:
-    """A title, the gradients, a line for the whole step and, of a single parameter, how its scalars are spread."""
+    """A title, the gradients, a line for the whole step and, of a single parameter, how its
+    scalars are spread.
+    """
 
     step: RecordedStep
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
         yield Text(_title(self.step), style="bold")
         yield Text()
         yield gradient_table(self.step.gradients)
@@ -75,10 +102,16 @@ def render(step: RecordedStep) -> RenderableType:
 
 def _title(step: RecordedStep) -> str:
     if step.iteration == step.last:
-        title = translate("Gradients at step {step}, the last of {total}").format(step=step.iteration, total=step.num_recorded)
+        title = translate("Gradients at step {step}, the last of {total}").format(
+            step=step.iteration, total=step.num_recorded
+        )
     else:
-        title = translate("Gradients at step {step} of {first} to {last}").format(step=step.iteration, first=step.first, last=step.last)
-    return sentences((title, "" if step.epoch is None else translate("epoch {epoch}").format(epoch=step.epoch)))
+        title = translate("Gradients at step {step} of {first} to {last}").format(
+            step=step.iteration, first=step.first, last=step.last
+        )
+    return sentences(
+        (title, "" if step.epoch is None else translate("epoch {epoch}").format(epoch=step.epoch))
+    )
 
 
 def totals(step: RecordedStep) -> str:
@@ -89,19 +122,29 @@ def totals(step: RecordedStep) -> str:
             translate("norm over all parameters {norm}").format(norm=number(step.grad_norm, 6)),
             translate("loss {loss}").format(loss=loss),
             translate("learning rate {lr}").format(lr=number(step.lr)),
-            translate("{number} backwards").format(number=step.num_backwards) if step.num_backwards > 1 else "",
-            translate("loss scale {scale}").format(scale=number(step.scale, 6)) if step.scale != 1 else "",
-            translate("clipped from {norm} to {limit}").format(norm=number(step.clip[0]), limit=number(step.clip[1]))
+            translate("{number} backwards").format(number=step.num_backwards)
+            if step.num_backwards > 1
+            else "",
+            translate("loss scale {scale}").format(scale=number(step.scale, 6))
+            if step.scale != 1
+            else "",
+            translate("clipped from {norm} to {limit}").format(
+                norm=number(step.clip[0]), limit=number(step.clip[1])
+            )
             if step.clip is not None and step.clip[0] > step.clip[1]
             else "",
-            translate("norm applied {norm}").format(norm=number(step.applied_norm, 6)) if _changed_on_the_way(step) else "",
+            translate("norm applied {norm}").format(norm=number(step.applied_norm, 6))
+            if _changed_on_the_way(step)
+            else "",
         )
     )
 
 
 def _changed_on_the_way(step: RecordedStep) -> bool:
     """Whether the optimizer consumed something else than the ready gradient."""
-    return math.isfinite(step.applied_norm) and not math.isclose(step.applied_norm, step.grad_norm, rel_tol=1e-5)
+    return math.isfinite(step.applied_norm) and not math.isclose(
+        step.applied_norm, step.grad_norm, rel_tol=1e-5
+    )
 
 
 def remarks(step: RecordedStep) -> Iterator[str]:
@@ -109,10 +152,18 @@ def remarks(step: RecordedStep) -> Iterator[str]:
     if step.flags & StepFlag.SKIPPED:
         yield translate("The GradScaler skipped this update: the gradients were not finite.")
     if step.flags & StepFlag.NO_BACKWARD:
-        yield translate("The optimizer stepped on no gradient, or on the one that the step before had used.")
+        yield translate(
+            "The optimizer stepped on no gradient, or on the one that the step before had used."
+        )
     if step.flags & StepFlag.BY_HAND:
         yield translate("No optimizer stepped: the script changed the weights by hand.")
     if step.flags & StepFlag.UNHEARD:
-        yield translate("Backward was compiled: neither it nor a clip was heard, and the norms are of what the step was given.")
+        yield translate(
+            "Backward was compiled: neither it nor a clip was heard, and the norms are of what "
+            "the step was given."
+        )
     if step.flags & StepFlag.CHANGED:
-        yield translate("Something changed the gradients between backward and step, by hand or by a function that is not listened to.")
+        yield translate(
+            "Something changed the gradients between backward and step, by hand or by a function "
+            "that is not listened to."
+        )

@@ -1,4 +1,6 @@
-"""The page as one HTML document: its styles and scripts within it, each named by its hash in the content security policy."""
+"""The page as one HTML document: its styles and scripts within it, each named by its hash in the
+content security policy.
+"""
 
 from __future__ import annotations
 
@@ -38,15 +40,29 @@ SCRIPTS = (
 
 
 def document(mode: str, title: str, data: str = "", only: int | None = None) -> str:
-    """The page; `mode` is "view" (it asks a server, which has `only` one run) or "report" (`data`, base64 of gzip, is all it has)."""
+    """The page; `mode` is "view" (it asks a server, which has `only` one run) or "report"
+    (`data`, base64 of gzip, is all it has).
+    """
     style, script = _style(), _script()
     parts = [
-        _block("texts", "application/json", json.dumps(catalogue(TEXTS), ensure_ascii=False, separators=(",", ":"))),
-        _block("config", "application/json", json.dumps({"mode": mode, "lang": language(), "only": only})),
+        _block(
+            "texts",
+            "application/json",
+            json.dumps(catalogue(TEXTS), ensure_ascii=False, separators=(",", ":")),
+        ),
+        _block(
+            "config",
+            "application/json",
+            json.dumps({"mode": mode, "lang": language(), "only": only}),
+        ),
     ]
     if data:
         parts.append(_block("data", "application/octet-stream", data))
-    policy = f'<meta http-equiv="Content-Security-Policy" content="{html.escape(content_policy(mode))}">' if mode == "report" else ""
+    policy = (
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(content_policy(mode))}">'
+        if mode == "report"
+        else ""
+    )
     positions = {
         "@POLICY@": policy,
         "@TITLE@": html.escape(title),
@@ -54,11 +70,15 @@ def document(mode: str, title: str, data: str = "", only: int | None = None) -> 
         "@DATA@": "\n".join(parts),
         "@SCRIPT@": f"<script>{script}</script>",
     }
-    return re.sub("|".join(positions), lambda position: positions[position.group()], _file("page.html"))
+    return re.sub(
+        "|".join(positions), lambda position: positions[position.group()], _file("page.html")
+    )
 
 
 def content_policy(mode: str) -> str:
-    """Only the style and the script of this page, by their hashes; nothing else is loaded, and only `view` asks its own server."""
+    """Only the style and the script of this page, by their hashes; nothing else is loaded, and
+    only `view` asks its own server.
+    """
     directives: Mapping[str, str] = {
         "default-src": "'none'",
         "script-src": f"'{_hash(_script())}'",

@@ -1,4 +1,6 @@
-"""Every text of the page, by the key that its scripts know it by; `{named}` places are filled in by the page."""
+"""Every text of the page, by the key that its scripts know it by; `{named}` places are filled in
+by the page.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,12 @@ TEXTS: dict[str, str] = {
     "not_in_report": mark("A report does not hold this; `seismograd view` shows it."),
     "picture": mark("picture over the steps"),
     "trouble_lost": mark("The server does not answer. The page shows what it had and tries again."),
-    "trouble_token": mark("The server was started anew: open the address that it printed, and this page goes on."),
-    "trouble_report": mark("The data of this report cannot be read: the file was cut, or the browser is too old."),
+    "trouble_token": mark(
+        "The server was started anew: open the address that it printed, and this page goes on."
+    ),
+    "trouble_report": mark(
+        "The data of this report cannot be read: the file was cut, or the browser is too old."
+    ),
     "footer": mark("Nothing here was loaded from outside."),
     "level": mark("level {level}"),
     # the diagnosis
@@ -81,8 +87,12 @@ TEXTS: dict[str, str] = {
     "heat": mark("Where and when?"),
     "heat_what": mark("{statistic} of each parameter at each step, logarithmic"),
     "heat_difference": mark("this run divided by the other, logarithmic: red is larger here"),
-    "heat_relative": mark("{statistic} of each parameter divided by its own median over what is shown"),
-    "heat_label": mark("heat map of {parameters} rows over the steps {first} to {last}; the table has its numbers"),
+    "heat_relative": mark(
+        "{statistic} of each parameter divided by its own median over what is shown"
+    ),
+    "heat_label": mark(
+        "heat map of {parameters} rows over the steps {first} to {last}; the table has its numbers"
+    ),
     "column_shows_high": mark("a column stands for up to {number} steps and shows the largest"),
     "column_shows_low": mark("a column stands for up to {number} steps and shows the smallest"),
     "column_shows_last": mark("a column stands for up to {number} steps and shows the last"),
@@ -107,11 +117,16 @@ TEXTS: dict[str, str] = {
     "state_3": mark("finite"),
     "state_4": mark("non-finite"),
     "legend_blank": mark("blank: not measured"),
-    "legend_relative": mark("red is larger, blue is smaller; a mark above: something there is non-finite"),
+    "legend_relative": mark(
+        "red is larger, blue is smaller; a mark above: something there is non-finite"
+    ),
     "legend_scale": mark("bright is large; a mark above: something there is non-finite"),
     # the profile
     "profile": mark("Why? The profile over depth"),
-    "profile_label": mark("norms of {layers} layers at step {step}, from the input to the output; the table has the numbers"),
+    "profile_label": mark(
+        "norms of {layers} layers at step {step}, from the input to the output; the table has the "
+        "numbers"
+    ),
     "nearest_step": mark("the nearest that the report holds to {wanted}"),
     "no_layers": mark("No weight of 2 dimensions or more is trained."),
     "gain": mark("Each layer passes on ×{gain} of the gradient."),
@@ -119,12 +134,17 @@ TEXTS: dict[str, str] = {
     "gain_at": mark("Fitted at step {step}, the last where most layers were finite."),
     "gain_none": mark("Too few layers with a gradient for a line through them."),
     "gain_band": mark("green: gains of {low} to {high}"),
-    "profile_slot": mark("Kept free for activations and backward signals of each module: nothing of them was measured."),
+    "profile_slot": mark(
+        "Kept free for activations and backward signals of each module: nothing of them was "
+        "measured."
+    ),
     "input": mark("input"),
     "output": mark("output"),
     # the scalars of the steps
     "scalars": mark("Norm, loss and learning rate"),
-    "norms_label": mark("norm of all gradients before and after clipping, over the steps; the table has the numbers"),
+    "norms_label": mark(
+        "norm of all gradients before and after clipping, over the steps; the table has the numbers"
+    ),
     "losses_label": mark("loss and learning rate over the steps; the table has the numbers"),
     "band_shows": mark("a point stands for {number} steps: largest and smallest"),
     "before_clip": mark("norm"),
@@ -138,7 +158,9 @@ TEXTS: dict[str, str] = {
     # the histogram
     "spread": mark("How are the scalars spread?"),
     "spread_all": mark("of all parameters: the report holds no histogram of {parameter}"),
-    "spread_label": mark("scalars of {parameter} by power of two over the steps; the table has the counts"),
+    "spread_label": mark(
+        "scalars of {parameter} by power of two over the steps; the table has the counts"
+    ),
     "every_sample": mark("every {number}th sample is shown"),
     "no_samples": mark("No histogram was sampled here."),
     "limit_subnormal": mark("{dtype}: smallest 2^{exponent}"),
@@ -167,7 +189,9 @@ TEXTS: dict[str, str] = {
     "lanes_label": mark("{number} calls in the steps {first} to {last}; the table has them"),
     "events_left_out": mark("{number} more calls are not shown"),
     "kind_FORWARD": mark("forward, data"),
-    "forward_what": mark("Forward and data are not heard: this is all that lies before the backward."),
+    "forward_what": mark(
+        "Forward and data are not heard: this is all that lies before the backward."
+    ),
     "forward_took": mark("{time} ms since the call before"),
     "kind_BACKWARD": mark("backward"),
     "kind_UNSCALE": mark("unscale"),
@@ -240,11 +264,13 @@ TEXTS: dict[str, str] = {
     "key_escape": mark("leave the filter, close this"),
     "close": mark("close"),
     "help_mouse": mark(
-        "With the mouse: click for a step and a parameter, drag for a stretch, double click for more around it, "
+        "With the mouse: click for a step and a parameter, drag for a stretch, double click for "
+        "more around it, "
         "Ctrl or Shift and the wheel to zoom."
     ),
     "help_honest": mark(
-        "Where a column or a point stands for several steps it shows an extreme of all of them, never a sample: "
+        "Where a column or a point stands for several steps it shows an extreme of all of them, "
+        "never a sample: "
         "a spike or a NaN of a single step is seen at every zoom."
     ),
 }

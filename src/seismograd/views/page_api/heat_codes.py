@@ -1,4 +1,6 @@
-"""A cell of a heat map as an int16: thousandths of a decade, and four sentinels for what is not a positive number."""
+"""A cell of a heat map as an int16: thousandths of a decade, and four sentinels for what is not
+a positive number.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ ZERO = -32767
 ABSENT = -32768
 LIMIT = 32000  # thousandths of a decade; beyond 1e±32 a value is drawn as that
 
-SENTINELS = {"nonfinite": NONFINITE, "not_measured": NOT_MEASURED, "zero": ZERO, "absent": ABSENT, "limit": LIMIT}
+SENTINELS = {
+    "nonfinite": NONFINITE,
+    "not_measured": NOT_MEASURED,
+    "zero": ZERO,
+    "absent": ABSENT,
+    "limit": LIMIT,
+}
 
 Codes = npt.NDArray[np.int16]
 
@@ -22,10 +30,12 @@ Codes = npt.NDArray[np.int16]
 def encode(view: PyramidView, which: str) -> Codes:
     """The codes of a view, parameter by parameter  # (P, C); `which` is "low", "high" or "last".
 
-    A column with any non-finite step is NONFINITE, else the number, else what its steps have in common: ZERO before ABSENT before
-    NOT_MEASURED.
+    A column with any non-finite step is NONFINITE, else the number, else what its steps have in
+    common: ZERO before ABSENT before NOT_MEASURED.
     """
-    values: FloatArray = {"low": view.low, "high": view.high, "last": view.last}[which].astype(np.float64)
+    values: FloatArray = {"low": view.low, "high": view.high, "last": view.last}[which].astype(
+        np.float64
+    )
     positive = values > 0
     codes = milli_decades(np.where(positive, values, 1))
     np.copyto(codes, NOT_MEASURED, where=~positive)

@@ -1,6 +1,8 @@
-"""An answer to the page: a JSON header and arrays of numbers behind it, as typed arrays take them without a copy.
+"""An answer to the page: a JSON header and arrays of numbers behind it, as typed arrays take them
+without a copy.
 
-Layout: the header's length as little-endian uint32, the header, then each array, beginning at a multiple of 8 from the start.
+Layout: the header's length as little-endian uint32, the header, then each array, beginning at a
+multiple of 8 from the start.
 """
 
 from __future__ import annotations
@@ -15,11 +17,22 @@ from seismograd.record import strict_json
 from seismograd.schema import AnyArray
 
 _ALIGN = 8
-_NAMES = {"i1": "Int8", "u1": "Uint8", "i2": "Int16", "u2": "Uint16", "i4": "Int32", "u4": "Uint32", "f4": "Float32", "f8": "Float64"}
+_NAMES = {
+    "i1": "Int8",
+    "u1": "Uint8",
+    "i2": "Int16",
+    "u2": "Uint16",
+    "i4": "Int32",
+    "u4": "Uint32",
+    "f4": "Float32",
+    "f8": "Float64",
+}
 
 
 def pack(header: Mapping[str, object], arrays: Mapping[str, AnyArray] | None = None) -> bytes:
-    """The header, with `arrays` in it: for each name the kind of typed array, the shape and the offset. NaN in the header is "nan"."""
+    """The header, with `arrays` in it: for each name the kind of typed array, the shape and the
+    offset. NaN in the header is "nan".
+    """
     parts: dict[str, bytes] = {}
     described: dict[str, list[object]] = {}
     offset = 0
@@ -42,5 +55,7 @@ def unpack(data: bytes) -> tuple[dict[str, object], dict[str, AnyArray]]:
     arrays: dict[str, AnyArray] = {}
     for name, (kind, shape, offset) in header.pop("arrays").items():
         start = 4 + length + offset
-        arrays[name] = np.frombuffer(data, f"<{dtypes[kind]}", math.prod(shape), start).reshape(shape)
+        arrays[name] = np.frombuffer(data, f"<{dtypes[kind]}", math.prod(shape), start).reshape(
+            shape
+        )
     return header, arrays

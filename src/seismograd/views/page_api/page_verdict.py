@@ -1,11 +1,13 @@
-"""The findings of a run for the page: judged now where that is quick, else as they were found while the run went on."""
+"""The findings of a run for the page: judged now where that is quick, else as they were found
+while the run went on.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seismograd.record.reader import Run
 from seismograd.diagnosis.engine import RuleStatus, diagnose
+from seismograd.record.reader import Run
 from seismograd.schema import SEVERITIES, Finding
 
 _MOST_ROWS = 20_000
@@ -17,8 +19,8 @@ _QUICK_NUMBERS = 10_000
 class PageVerdict:
     """Findings in reading order, and what each rule came to.
 
-    `how`: the rules were run for it "now"; else, without `statuses`, it is what those beside the training said at its "end", or so far
-    ("running").
+    `how`: the rules were run for it "now"; else, without `statuses`, it is what those beside the
+    training said at its "end", or so far ("running").
     """
 
     findings: tuple[Finding, ...]
@@ -27,10 +29,14 @@ class PageVerdict:
 
 
 def judge_run(run: Run, going_on: bool = False) -> PageVerdict:
-    """What the rules say of a run; of one that goes on, or is long, what they said while it was recorded."""
+    """What the rules say of a run; of one that goes on, or is long, what they said while it was
+    recorded.
+    """
     if going_on or is_long(run):
         return as_recorded(run)
-    diagnosis = diagnose(run.blocks(), notes=run.notes, facts=run.facts, fact_kinds=run.info.fact_kinds)
+    diagnosis = diagnose(
+        run.blocks(), notes=run.notes, facts=run.facts, fact_kinds=run.info.fact_kinds
+    )
     return PageVerdict(in_order(diagnosis.findings()), diagnosis.statuses(), "now")
 
 
@@ -51,4 +57,8 @@ def is_quickly_judged(run: Run) -> bool:
 
 def in_order(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """Findings in reading order: the most severe first, then the earliest."""
-    return tuple(sorted(findings, key=lambda each: (SEVERITIES.index(each.severity), each.first_step, each.code)))
+    return tuple(
+        sorted(
+            findings, key=lambda each: (SEVERITIES.index(each.severity), each.first_step, each.code)
+        )
+    )

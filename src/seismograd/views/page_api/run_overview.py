@@ -1,4 +1,6 @@
-"""What the page says of a run as a whole: its name and circumstances, its parameters, its findings in every language."""
+"""What the page says of a run as a whole: its name and circumstances, its parameters, its
+findings in every language.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from seismograd.analysis.depth_profile import layers_of
 from seismograd.record.finding_json import finding_to_json
 from seismograd.record.pyramid.pyramid_levels import PYRAMID_STATISTICS
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
-from seismograd.analysis.depth_profile import layers_of
 from seismograd.rules.sg101.sg101_vanishing_gradient import VanishingGradient
 from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
 from seismograd.schema import (
@@ -25,23 +27,30 @@ from seismograd.schema import (
     Parameter,
     StepFlag,
 )
-from seismograd.views.run_condition import QUIET_NOTES
 from seismograd.views.page_api.heat_codes import SENTINELS
 from seismograd.views.page_api.page_verdict import PageVerdict
 from seismograd.views.page_api.translations import rendered
+from seismograd.views.run_condition import QUIET_NOTES
 
 _ROW_LABELS = 512  # rows whose step is told, where steps were left out
 
 
-def about(run: Run, verdict: PageVerdict, going_on: bool) -> tuple[dict[str, object], dict[str, AnyArray]]:
+def about(
+    run: Run, verdict: PageVerdict, going_on: bool
+) -> tuple[dict[str, object], dict[str, AnyArray]]:
     """The header of all, and its arrays: no path, no argument, no environment, no host name.
 
-    Parameters that are alike but for their name and depth are described once: `alike[kind[p]]` is what is known of parameter `names[p]`.
+    Parameters that are alike but for their name and depth are described once: `alike[kind[p]]` is
+    what is known of parameter `names[p]`.
     """
     columns = {each.name: column for column, each in enumerate(run.parameters)}
     alike, kind = _alike(run.parameters)
     depths = [-1 if each.depth is None else each.depth for each in run.parameters]
-    arrays: dict[str, AnyArray] = {"kind": np.array(kind, np.int32), "depth": np.array(depths, np.int32), "layers": _layers(run)}
+    arrays: dict[str, AnyArray] = {
+        "kind": np.array(kind, np.int32),
+        "depth": np.array(depths, np.int32),
+        "layers": _layers(run),
+    }
     return {
         "schema": SCHEMA_VERSION,
         "run": {
@@ -59,15 +68,25 @@ def about(run: Run, verdict: PageVerdict, going_on: bool) -> tuple[dict[str, obj
         "steps": _steps(run),
         "names": [each.name for each in run.parameters],
         "alike": alike,
-        "statistics": [name for name in PYRAMID_STATISTICS if any(each.name == name for each in run.statistics)],
+        "statistics": [
+            name for name in PYRAMID_STATISTICS if any(each.name == name for each in run.statistics)
+        ],
         "scalars": list(STEP_SCALARS),
         "gain_band": [VanishingGradient().max_gain, ExplodingGradient().min_gain],
-        "optimizers": [{"kind": each.kind, "name": each.name} for each in run.row_reader.optimizers],
+        "optimizers": [
+            {"kind": each.kind, "name": each.name} for each in run.row_reader.optimizers
+        ],
         "sites": [{"where": str(each), "label": each.label} for each in run.row_reader.sites],
         "elements": list(run.info.elements),
         "findings": [_finding(run, each, columns) for each in verdict.findings],
         "rules": [
-            {"code": each.code, "name": each.name, "status": each.status, "reason": rendered(each.reason)} for each in verdict.statuses
+            {
+                "code": each.code,
+                "name": each.name,
+                "status": each.status,
+                "reason": rendered(each.reason),
+            }
+            for each in verdict.statuses
         ],
         "judged": verdict.how,
         "notes": [
@@ -76,7 +95,11 @@ def about(run: Run, verdict: PageVerdict, going_on: bool) -> tuple[dict[str, obj
             if each.kind not in QUIET_NOTES
         ],
         "codes": SENTINELS,
-        "histogram": {"bins": HISTOGRAM_BINS, "first": HISTOGRAM_FIRST_EXPONENT, "per_bin": HISTOGRAM_EXPONENTS_PER_BIN},
+        "histogram": {
+            "bins": HISTOGRAM_BINS,
+            "first": HISTOGRAM_FIRST_EXPONENT,
+            "per_bin": HISTOGRAM_EXPONENTS_PER_BIN,
+        },
         "kinds": {kind.name: int(kind) for kind in EventKind},
         "event_flags": {str(flag.name): int(flag) for flag in EventFlag if flag},
         "step_flags": {str(flag.name): int(flag) for flag in StepFlag if flag},
@@ -84,14 +107,22 @@ def about(run: Run, verdict: PageVerdict, going_on: bool) -> tuple[dict[str, obj
 
 
 def _steps(run: Run) -> dict[str, object]:
-    """The steps that rows are: all from the first on, or, where some were left out, those of some rows to read between."""
+    """The steps that rows are: all from the first on, or, where some were left out, those of
+    some rows to read between.
+    """
     if run.num_rows == 0:
         return {"first": 0, "last": -1, "rows": []}
-    first, last = (int(run.row_reader.steps(row, row + 1)["iteration"][0]) for row in (0, run.num_rows - 1))
+    first, last = (
+        int(run.row_reader.steps(row, row + 1)["iteration"][0]) for row in (0, run.num_rows - 1)
+    )
     if last - first == run.num_rows - 1:
         return {"first": first, "last": last, "rows": []}
     rows = sorted({index * (run.num_rows - 1) // (_ROW_LABELS - 1) for index in range(_ROW_LABELS)})
-    return {"first": first, "last": last, "rows": [[row, int(run.row_reader.steps(row, row + 1)["iteration"][0])] for row in rows]}
+    return {
+        "first": first,
+        "last": last,
+        "rows": [[row, int(run.row_reader.steps(row, row + 1)["iteration"][0])] for row in rows],
+    }
 
 
 def _alike(parameters: Sequence[Parameter]) -> tuple[list[dict[str, object]], list[int]]:
@@ -99,12 +130,32 @@ def _alike(parameters: Sequence[Parameter]) -> tuple[list[dict[str, object]], li
     positions: dict[tuple[object, ...], int] = {}
     kind = [
         positions.setdefault(
-            (each.shape, each.dtype, each.numel, each.module, each.aliases, each.optimizer, each.group, each.trainable, each.compute_dtype),
+            (
+                each.shape,
+                each.dtype,
+                each.numel,
+                each.module,
+                each.aliases,
+                each.optimizer,
+                each.group,
+                each.trainable,
+                each.compute_dtype,
+            ),
             len(positions),
         )
         for each in parameters
     ]
-    names = ("shape", "dtype", "numel", "module", "aliases", "optimizer", "group", "trainable", "compute_dtype")
+    names = (
+        "shape",
+        "dtype",
+        "numel",
+        "module",
+        "aliases",
+        "optimizer",
+        "group",
+        "trainable",
+        "compute_dtype",
+    )
     return [dict(zip(names, values, strict=True)) for values in positions], kind
 
 

@@ -1,6 +1,8 @@
-"""One run as a source of answers: each method is a question of the page, each answer is `packing.pack`ed.
+"""One run as a source of answers: each method is a question of the page, each answer is
+`packing.pack`ed.
 
-A view of any stretch reads a bounded number of bytes. Rows are those of the record, columns of arrays (P) the parameters of the run.
+A view of any stretch reads a bounded number of bytes. Rows are those of the record, columns of
+arrays (P) the parameters of the run.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ import numpy as np
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
 from seismograd.schema import AnyArray, State
-from seismograd.views.page_api.run_overview import about
-from seismograd.views.page_api.step_numbers import answer_step
 from seismograd.views.page_api.heat_codes import encode
-from seismograd.views.page_api.sampled_histograms import answer_histogram
-from seismograd.views.page_api.page_verdict import PageVerdict, judge_run
-from seismograd.views.page_api.timeline import answer_timeline
 from seismograd.views.page_api.packing import pack
+from seismograd.views.page_api.page_verdict import PageVerdict, judge_run
+from seismograd.views.page_api.run_overview import about
+from seismograd.views.page_api.sampled_histograms import answer_histogram
+from seismograd.views.page_api.step_numbers import answer_step
+from seismograd.views.page_api.timeline import answer_timeline
 
 _MOST_COLUMNS = 4000
 _USUAL_COLUMNS = 1000
@@ -31,7 +33,9 @@ _EXTREMES = ("high", "low", "last")
 
 @dataclass(frozen=True)
 class RunSource:
-    """The answers of one run, as it was when it was opened. `going_on`: it is still being recorded."""
+    """The answers of one run, as it was when it was opened. `going_on`: it is still being
+    recorded.
+    """
 
     run: Run
     verdict: PageVerdict
@@ -41,32 +45,57 @@ class RunSource:
         """What is known of the run as a whole: names, parameters, findings."""
         return pack(*about(self.run, self.verdict, self.going_on))
 
-    def heat(self, start: int, stop: int, width: int, statistic: str = "grad_norm", which: str = "high") -> bytes:
-        """A statistic of all parameters over rows `start` to `stop`: `codes` (P, C), and the rows of each column.
+    def heat(
+        self, start: int, stop: int, width: int, statistic: str = "grad_norm", which: str = "high"
+    ) -> bytes:
+        """A statistic of all parameters over rows `start` to `stop`: `codes` (P, C), and the rows
+        of each column.
 
-        Of very many parameters there are fewer columns than `width`, so that the answer does not grow with them.
+        Of very many parameters there are fewer columns than `width`, so that the answer does not
+        grow with them.
         """
         start, stop, width = self._clip(start, stop, min(width, self._most_columns))
-        starts, stops, codes = [np.empty(0, np.int32)], [np.empty(0, np.int32)], [np.empty((len(self.run.parameters), 0), np.int16)]
-        for view in self.run.levels.stretches(statistic, start, stop, width, at_once=_NUMBERS_AT_ONCE):
+        starts, stops, codes = (
+            [np.empty(0, np.int32)],
+            [np.empty(0, np.int32)],
+            [np.empty((len(self.run.parameters), 0), np.int16)],
+        )
+        for view in self.run.levels.stretches(
+            statistic, start, stop, width, at_once=_NUMBERS_AT_ONCE
+        ):
             starts.append(view.starts.astype(np.int32))
             stops.append(view.stops.astype(np.int32))
             codes.append(encode(view, which))
-        arrays = {"starts": np.concatenate(starts), "stops": np.concatenate(stops), "codes": np.concatenate(codes, axis=1)}
+        arrays = {
+            "starts": np.concatenate(starts),
+            "stops": np.concatenate(stops),
+            "codes": np.concatenate(codes, axis=1),
+        }
         return pack({"statistic": statistic, "which": which}, arrays)
 
     def scalars(self, start: int, stop: int, width: int) -> bytes:
-        """The scalars of the steps: `low`, `high`, `last` (F, C), and in how many steps each was not finite."""
+        """The scalars of the steps: `low`, `high`, `last` (F, C), and in how many steps each was
+        not finite.
+        """
         start, stop, width = self._clip(start, stop, width)
         view = self.run.levels.steps(start, stop, width)
-        arrays: dict[str, AnyArray] = {"starts": view.starts.astype(np.int32), "stops": view.stops.astype(np.int32)}
-        for name, values in zip(("low", "high", "last"), (view.low, view.high, view.last), strict=True):
+        arrays: dict[str, AnyArray] = {
+            "starts": view.starts.astype(np.int32),
+            "stops": view.stops.astype(np.int32),
+        }
+        for name, values in zip(
+            ("low", "high", "last"), (view.low, view.high, view.last), strict=True
+        ):
             arrays[name] = np.ascontiguousarray(values.T)
-        arrays["nonfinite"] = np.ascontiguousarray(view.counts[:, State.NONFINITE].T).astype(np.int32)
+        arrays["nonfinite"] = np.ascontiguousarray(view.counts[:, State.NONFINITE].T).astype(
+            np.int32
+        )
         return pack({"scalars": list(STEP_SCALARS)}, arrays)
 
     def line(self, column: int, start: int, stop: int, width: int) -> bytes:
-        """One parameter: of each statistic `NAME.low` and `NAME.high` (C,), and `counts` of its states (N, C)."""
+        """One parameter: of each statistic `NAME.low` and `NAME.high` (C,), and `counts` of its
+        states (N, C).
+        """
         start, stop, width = self._clip(start, stop, width)
         column = self._column(column)
         arrays: dict[str, AnyArray] = {}
@@ -94,7 +123,9 @@ class RunSource:
         return answer_timeline(self.run, max(0, min(row, self.run.num_rows - 1)))
 
     def element(self, index: int, start: int, stop: int, width: int) -> bytes:
-        """A single scalar: smallest and largest finite value of each column, and whether any was not finite."""
+        """A single scalar: smallest and largest finite value of each column, and whether any was
+        not finite.
+        """
         start, stop, width = self._clip(start, stop, width)
         num = max(1, min(width, stop - start))
         edges = start + np.arange(num + 1) * (stop - start) // num
@@ -103,15 +134,30 @@ class RunSource:
             for first, values in self.run.row_reader.elements(start, stop):
                 positions = np.searchsorted(edges, first + np.arange(len(values)), "right") - 1
                 _sum_up(values[:, index], np.clip(positions, 0, num - 1), low, high, bad)
-        arrays = {"starts": edges[:-1].astype(np.int32), "stops": edges[1:].astype(np.int32), "low": low, "high": high, "nonfinite": bad}
+        arrays = {
+            "starts": edges[:-1].astype(np.int32),
+            "stops": edges[1:].astype(np.int32),
+            "low": low,
+            "high": high,
+            "nonfinite": bad,
+        }
         return pack({"index": index}, arrays)
 
     def asked(self, question: str, given: Mapping[str, str]) -> tuple[object, ...]:
-        """What tells a question from those that have another answer; raises `ValueError` as `answer`."""
+        """What tells a question from those that have another answer; raises `ValueError` as
+        `answer`.
+        """
         if question != "heat":
             return question, *sorted(given.items())
         width = min(int(given.get("width", _USUAL_COLUMNS)), self._most_columns)
-        return question, given.get("start"), given.get("stop"), width, given.get("statistic", "grad_norm"), given.get("which", "high")
+        return (
+            question,
+            given.get("start"),
+            given.get("stop"),
+            width,
+            given.get("statistic", "grad_norm"),
+            given.get("which", "high"),
+        )
 
     def answer(self, question: str, given: Mapping[str, str]) -> bytes:
         """The answer to a question by name, its numbers as text.
@@ -119,14 +165,26 @@ class RunSource:
         Raises:
             ValueError: there is no such question, or a number is missing or not one.
         """
-        number = {name: int(given[name]) for name in ("column", "row", "start", "stop", "width", "index") if name in given}
-        stretch = (number.get("start", 0), number.get("stop", self.run.num_rows), number.get("width", _USUAL_COLUMNS))
+        number = {
+            name: int(given[name])
+            for name in ("column", "row", "start", "stop", "width", "index")
+            if name in given
+        }
+        stretch = (
+            number.get("start", 0),
+            number.get("stop", self.run.num_rows),
+            number.get("width", _USUAL_COLUMNS),
+        )
         match question:
             case "meta":
                 return self.meta()
             case "heat":
                 statistic, which = given.get("statistic", "grad_norm"), given.get("which", "high")
-                if which not in _EXTREMES or statistic not in ("grad_norm", "applied_norm", "update_ratio"):
+                if which not in _EXTREMES or statistic not in (
+                    "grad_norm",
+                    "applied_norm",
+                    "update_ratio",
+                ):
                     raise ValueError(f"no such question: {statistic} {which}")
                 return self.heat(*stretch, statistic, which)
             case "scalars":
@@ -162,7 +220,9 @@ def open_source(run: Run, going_on: bool = False) -> RunSource:
     return RunSource(run, judge_run(run, going_on), going_on)
 
 
-def _sum_up(values: AnyArray, positions: AnyArray, low: AnyArray, high: AnyArray, bad: AnyArray) -> None:
+def _sum_up(
+    values: AnyArray, positions: AnyArray, low: AnyArray, high: AnyArray, bad: AnyArray
+) -> None:
     infinite = np.isinf(values)
     finite = np.where(infinite, np.nan, values)
     np.fmin.at(low, positions, finite)

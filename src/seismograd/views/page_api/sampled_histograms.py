@@ -13,10 +13,15 @@ _MOST_COUNTS = 2_000_000  # samples times parameters times bins, read for the su
 
 
 def answer_histogram(run: Run, column: int, start: int, stop: int, width: int) -> bytes:
-    """`bins` (S, W), counts at S sampled `rows`; when there are more samples than can be shown every nth is, and `every` says n."""
+    """`bins` (S, W), counts at S sampled `rows`; when there are more samples than can be shown
+    every nth is, and `every` says n.
+    """
     num_parameters = len(run.parameters)
     if all(each.name != "exponents" for each in run.statistics) or not num_parameters:
-        return pack({"column": column, "every": 1, "numel": 0}, {"rows": np.empty(0, np.int32), "bins": np.empty((0, HISTOGRAM_BINS))})
+        return pack(
+            {"column": column, "every": 1, "numel": 0},
+            {"rows": np.empty(0, np.int32), "bins": np.empty((0, HISTOGRAM_BINS))},
+        )
     positions = [column] if column >= 0 else list(range(num_parameters))
     rows = run.row_reader.sample_rows(start, stop)
     most = min(width, _MOST_SAMPLES, max(8, _MOST_COUNTS // (HISTOGRAM_BINS * len(positions))))
@@ -26,4 +31,7 @@ def answer_histogram(run: Run, column: int, start: int, stop: int, width: int) -
     bins: FloatArray = np.nansum(counts, axis=1)
     bins[np.isnan(counts[:, :, 0]).all(axis=1)] = np.nan
     numel = sum(run.parameters[position].numel for position in positions)
-    return pack({"column": column, "every": every, "numel": numel}, {"rows": shown.astype(np.int32), "bins": bins.astype(np.float32)})
+    return pack(
+        {"column": column, "every": every, "numel": numel},
+        {"rows": shown.astype(np.int32), "bins": bins.astype(np.float32)},
+    )

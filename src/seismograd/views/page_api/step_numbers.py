@@ -1,4 +1,6 @@
-"""One row of a run for the page: every parameter's numbers, and the line through the norms over depth."""
+"""One row of a run for the page: every parameter's numbers, and the line through the norms over
+depth.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from seismograd.record.reader import Run
 from seismograd.analysis.depth_profile import chains_of, fit_line
+from seismograd.record.reader import Run
 from seismograd.schema import AnyArray, FloatArray, State, StepFlag
 from seismograd.views.page_api.packing import pack
 
-_STATISTICS = ("grad_norm", "grad_max", "zeros", "nonfinite", "applied_norm", "update_ratio", "unmoved", "carried")
+_STATISTICS = (
+    "grad_norm",
+    "grad_max",
+    "zeros",
+    "nonfinite",
+    "applied_norm",
+    "update_ratio",
+    "unmoved",
+    "carried",
+)
 _SCALARS = ("loss", "lr", "scale", "clip_norm", "clip_limit", "clip_coefficient")
 _MIN_LAYERS = 4
 _MOSTLY = 2 / 3
@@ -20,16 +31,28 @@ _MOST_LOOKS = 256
 
 
 def answer_step(run: Run, row: int) -> bytes:
-    """The numbers of all parameters (P,) each, NaN: not measured or no gradient; the scalars of the step; the fitted profile."""
+    """The numbers of all parameters (P,) each, NaN: not measured or no gradient; the scalars of
+    the step; the fitted profile.
+    """
     if run.num_rows == 0:
         return pack({"row": -1, "step": -1})
     states, values = row_values(run, row)
     numbers = run.row_reader.steps(row, row + 1)[0]
     header: dict[str, object] = {name: float(numbers[name]) for name in _SCALARS}
-    header |= {name: int(numbers[name]) for name in ("epoch", "flags", "num_backwards", "optimizer")}
+    header |= {
+        name: int(numbers[name]) for name in ("epoch", "flags", "num_backwards", "optimizer")
+    }
     header["loss_measured"] = not int(numbers["flags"]) & StepFlag.NO_LOSS
-    header |= {"total_norm": float(numbers["grad_norm"]), "total_applied": float(numbers["applied_norm"])}
-    header |= {"row": row, "step": int(numbers["iteration"]), "time_s": float(numbers["time_s"]), "fit": _fit(run, row, states, values)}
+    header |= {
+        "total_norm": float(numbers["grad_norm"]),
+        "total_applied": float(numbers["applied_norm"]),
+    }
+    header |= {
+        "row": row,
+        "step": int(numbers["iteration"]),
+        "time_s": float(numbers["time_s"]),
+        "fit": _fit(run, row, states, values),
+    }
     return pack(header, {"states": states, **values})
 
 
@@ -49,8 +72,11 @@ def row_values(run: Run, row: int) -> tuple[AnyArray, dict[str, AnyArray]]:
     return states, values
 
 
-def _fit(run: Run, row: int, states: AnyArray, values: Mapping[str, AnyArray]) -> dict[str, object] | None:
-    """The line through the norms of the weights over depth, at the last row up to this one where most of them are finite.
+def _fit(
+    run: Run, row: int, states: AnyArray, values: Mapping[str, AnyArray]
+) -> dict[str, object] | None:
+    """The line through the norms of the weights over depth, at the last row up to this one where
+    most of them are finite.
 
     Of networks side by side it is that of the longest.
     """
@@ -93,8 +119,9 @@ def _num_needed(num_layers: int) -> int:
 def _last_mostly_finite(run: Run, row: int, columns: list[int]) -> int | None:
     """Searched from the coarse to the fine, so that it reads little however far back that is.
 
-    A stretch may look as if it had such a row and have none: where optimizers step in turn, each row holds the layers of one. So every
-    row is looked at before it is taken, and after `_MOST_LOOKS` stretches and rows the search gives up.
+    A stretch may look as if it had such a row and have none: where optimizers step in turn, each
+    row holds the layers of one. So every row is looked at before it is taken, and after
+    `_MOST_LOOKS` stretches and rows the search gives up.
     """
     stretches, looks = [(0, row + 1)], 0
     while stretches and looks < _MOST_LOOKS:
@@ -106,11 +133,17 @@ def _last_mostly_finite(run: Run, row: int, columns: list[int]) -> int | None:
                 return start
             continue
         view = run.levels.parameters("grad_norm", start, stop, 64, columns)
-        enough = ((view.counts[:, State.FINITE] > 0) & (view.high > 0)).sum(axis=1) >= _num_needed(len(columns))
-        finer = [(max(int(view.starts[i]), start), min(int(view.stops[i]), stop)) for i in np.flatnonzero(enough)]
+        enough = ((view.counts[:, State.FINITE] > 0) & (view.high > 0)).sum(axis=1) >= _num_needed(
+            len(columns)
+        )
+        finer = [
+            (max(int(view.starts[i]), start), min(int(view.stops[i]), stop))
+            for i in np.flatnonzero(enough)
+        ]
         if finer == [(start, stop)]:  # as fine as the levels go
             finer = [(each, each + 1) for each in range(start, stop)]
-        stretches.extend(each for each in finer if each[0] < each[1])  # the last one is looked at first
+        # the last one is looked at first
+        stretches.extend(each for each in finer if each[0] < each[1])
     return None
 
 

@@ -19,11 +19,23 @@ def answer_timeline(run: Run, row: int) -> bytes:
     left_out = 0
     for block in run.row_reader.blocks(start, stop):
         steps += [int(step) for step in block.steps["iteration"]]
-        nonfinite += [int(step) for step in block.steps["iteration"][(block.state == State.NONFINITE).any(axis=1)]]
+        nonfinite += [
+            int(step)
+            for step in block.steps["iteration"][(block.state == State.NONFINITE).any(axis=1)]
+        ]
         room = max(0, _MOST_EVENTS - len(events))
         left_out += max(0, len(block.events) - room)
         events += [_event(event) for event in block.events[:room]]
-    return pack({"row": row, "first_row": start, "steps": steps, "events": events, "left_out": left_out, "nonfinite": nonfinite})
+    return pack(
+        {
+            "row": row,
+            "first_row": start,
+            "steps": steps,
+            "events": events,
+            "left_out": left_out,
+            "nonfinite": nonfinite,
+        }
+    )
 
 
 def _event(event: AnyArray) -> dict[str, object]:

@@ -1,4 +1,6 @@
-"""Texts that a page holds in every language at once, so that it can change its language without asking again."""
+"""Texts that a page holds in every language at once, so that it can change its language without
+asking again.
+"""
 
 from __future__ import annotations
 

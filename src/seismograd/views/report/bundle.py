@@ -1,4 +1,6 @@
-"""What a report holds of a run: chosen answers of its source, packed and compressed, of a size that does not follow its length."""
+"""What a report holds of a run: chosen answers of its source, packed and compressed, of a size
+that does not follow its length.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ def bundle(source: RunSource) -> str:
         positions[name] = [offset, len(answer)]
         offset += len(answer)
     whole = np.frombuffer(b"".join(answers.values()), np.uint8)
-    packed = pack({"answers": positions, "step_rows": chosen_rows(source), "lane_rows": _lane_rows(source)}, {"bytes": whole})
+    packed = pack(
+        {"answers": positions, "step_rows": chosen_rows(source), "lane_rows": _lane_rows(source)},
+        {"bytes": whole},
+    )
     return base64.b64encode(gzip.compress(packed, 9, mtime=0)).decode()
 
 
@@ -69,7 +74,9 @@ def _answers(source: RunSource) -> Iterator[tuple[str, bytes]]:
 
 
 def chosen_rows(source: RunSource) -> list[int]:
-    """Rows whose every number the report holds: the ends, those around the findings, and some at equal distances."""
+    """Rows whose every number the report holds: the ends, those around the findings, and some at
+    equal distances.
+    """
     last = source.run.num_rows - 1
     if last < 0:
         return []
@@ -80,10 +87,16 @@ def chosen_rows(source: RunSource) -> list[int]:
 
 
 def _telling_rows(source: RunSource) -> list[int]:
-    """The ends, then the rows at which each finding begins, those before, after, and the last of it."""
+    """The ends, then the rows at which each finding begins, those before, after, and the last of
+    it.
+    """
     last = source.run.num_rows - 1
-    first_rows = [source.run.row_reader.row_of(finding.first_step) for finding in source.verdict.findings]
-    last_rows = [source.run.row_reader.row_of(finding.last_step) for finding in source.verdict.findings]
+    first_rows = [
+        source.run.row_reader.row_of(finding.first_step) for finding in source.verdict.findings
+    ]
+    last_rows = [
+        source.run.row_reader.row_of(finding.last_step) for finding in source.verdict.findings
+    ]
     around = [row for first in first_rows for row in (max(0, first - 1), min(last, first + 1))]
     return list(dict.fromkeys([last, 0, *first_rows, *around, *last_rows]))
 
@@ -94,12 +107,30 @@ def _lane_rows(source: RunSource) -> list[int]:
 
 
 def _chosen_columns(source: RunSource) -> list[int]:
-    """Parameters whose histogram, and of the first whose line, the report holds: those of findings, then some at equal distances."""
+    """Parameters whose histogram, and of the first whose line, the report holds: those of
+    findings, then some at equal distances.
+    """
     names = {each.name: column for column, each in enumerate(source.run.parameters)}
-    found = [names[name] for finding in source.verdict.findings for name in finding.parameters[:3] if name in names]
-    large = [column for column, each in enumerate(source.run.parameters) if sum(size > 1 for size in each.shape) > 1]
+    found = [
+        names[name]
+        for finding in source.verdict.findings
+        for name in finding.parameters[:3]
+        if name in names
+    ]
+    large = [
+        column
+        for column, each in enumerate(source.run.parameters)
+        if sum(size > 1 for size in each.shape) > 1
+    ]
     pool = large or list(range(len(names)))
-    even = [pool[index * (len(pool) - 1) // (_MOST_HISTOGRAMS - 1)] for index in range(_MOST_HISTOGRAMS)] if pool else []
+    even = (
+        [
+            pool[index * (len(pool) - 1) // (_MOST_HISTOGRAMS - 1)]
+            for index in range(_MOST_HISTOGRAMS)
+        ]
+        if pool
+        else []
+    )
     if len(names) <= _FEW:
         return list(dict.fromkeys([*found, *range(len(names))]))
     return list(dict.fromkeys([*found, *even]))[:_MOST_HISTOGRAMS]
@@ -112,7 +143,9 @@ def _narrow(answer: bytes) -> bytes:
 
 
 def _planes(answer: bytes) -> bytes:
-    """A heat map with the low bytes of its codes before the high ones, which compresses a quarter better."""
+    """A heat map with the low bytes of its codes before the high ones, which compresses a
+    quarter better.
+    """
     header, arrays = unpack(answer)
     codes = arrays.pop("codes")
     num_rows, num_columns = codes.shape

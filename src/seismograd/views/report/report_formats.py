@@ -1,4 +1,6 @@
-"""The forms of a report, by the end of the file's name. A new one is a file that renders it, and a line here."""
+"""The forms of a report, by the end of the file's name. A new one is a file that renders it, and
+a line here.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,14 @@ from pathlib import Path
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
-from seismograd.views.report import report_json, report_html, report_markdown
 from seismograd.views.page_api.run_source import RunSource
+from seismograd.views.report import report_html, report_json, report_markdown
 
-REPORT_FORMATS: Mapping[str, Callable[[RunSource], str]] = {".html": report_html.render, ".md": report_markdown.render, ".json": report_json.render}
+REPORT_FORMATS: Mapping[str, Callable[[RunSource], str]] = {
+    ".html": report_html.render,
+    ".md": report_markdown.render,
+    ".json": report_json.render,
+}
 
 
 def find_report_format(path: Path) -> Callable[[RunSource], str]:
@@ -22,13 +28,15 @@ def find_report_format(path: Path) -> Callable[[RunSource], str]:
     form = REPORT_FORMATS.get(path.suffix.lower())
     if form is None:
         raise SeismogradError(
-            say("{path} does not say which form the report has", path=str(path)), say("end the name with {ends}", ends=", ".join(REPORT_FORMATS))
+            say("{path} does not say which form the report has", path=str(path)),
+            say("end the name with {ends}", ends=", ".join(REPORT_FORMATS)),
         )
     return form
 
 
 def write_report(source: RunSource, path: Path) -> int:
-    """Write the report and return its size in bytes; a file of that name is replaced, at once and whole.
+    """Write the report and return its size in bytes; a file of that name is replaced, at once and
+    whole.
 
     Raises:
         SeismogradError: the form is not known, or the file cannot be written.
@@ -39,6 +47,8 @@ def write_report(source: RunSource, path: Path) -> int:
         new.write_bytes(data)
         new.replace(path)
     except OSError as error:
-        message = say("cannot write {path}: {reason}", path=str(path), reason=error.strerror or str(error))
+        message = say(
+            "cannot write {path}: {reason}", path=str(path), reason=error.strerror or str(error)
+        )
         raise SeismogradError(message, say("name another file with -o")) from error
     return len(data)

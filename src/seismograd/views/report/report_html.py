@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from seismograd.views.page.document import document
-from seismograd.views.report.bundle import bundle
 from seismograd.views.page_api.run_source import RunSource
+from seismograd.views.report.bundle import bundle
 
 
 def render(source: RunSource) -> str:

@@ -1,4 +1,6 @@
-"""The report as JSON: the run, its findings and rules, and each parameter over the whole run and at the last step."""
+"""The report as JSON: the run, its findings and rules, and each parameter over the whole run and
+at the last step.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,15 @@ from seismograd.record import strict_json
 from seismograd.record.finding_json import finding_to_json
 from seismograd.record.reader import Run
 from seismograd.schema import SCHEMA_VERSION, State
-from seismograd.views.page_api.step_numbers import row_values
 from seismograd.views.page_api.run_source import RunSource
+from seismograd.views.page_api.step_numbers import row_values
 from seismograd.views.values import STATE_CODES
 
 
 def render(source: RunSource) -> str:
-    """`{"schema", "run", "findings", "rules", "parameters"}`; what is not finite is "nan", "inf" or "-inf", what was not measured null."""
+    """`{"schema", "run", "findings", "rules", "parameters"}`; what is not finite is "nan", "inf"
+    or "-inf", what was not measured null.
+    """
     run, verdict = source.run, source.verdict
     content = {
         "schema": SCHEMA_VERSION,
@@ -29,7 +33,10 @@ def render(source: RunSource) -> str:
             "ended": run.ended,
         },
         "findings": [finding_to_json(finding, text=Message.render) for finding in verdict.findings],
-        "rules": [{"code": each.code, "status": each.status, "reason": each.reason.render()} for each in verdict.statuses],
+        "rules": [
+            {"code": each.code, "status": each.status, "reason": each.reason.render()}
+            for each in verdict.statuses
+        ],
         "parameters": _parameters(run),
     }
     return strict_json.dumps(content, indent=2).decode() + "\n"
@@ -50,7 +57,9 @@ def _parameters(run: Run) -> list[dict[str, object]]:
             "grad_norm": {
                 "smallest": _finite(low[column]),
                 "largest": _finite(high[column]),
-                "last": float(values["grad_norm"][column]) if states[column] > State.ABSENT else None,
+                "last": float(values["grad_norm"][column])
+                if states[column] > State.ABSENT
+                else None,
             },
         }
         for column, each in enumerate(run.parameters)

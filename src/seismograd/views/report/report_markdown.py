@@ -1,16 +1,18 @@
-"""The report as Markdown: the findings in words and the last step as a table, for an issue or a mail."""
+"""The report as Markdown: the findings in words and the last step as a table, for an issue or a
+mail.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from seismograd.diagnosis.verdict import make_verdict
 from seismograd.i18n import translate
 from seismograd.schema import Finding, State
-from seismograd.diagnosis.verdict import make_verdict
 from seismograd.views.formats.diagnosis_text import headline
+from seismograd.views.notable_gradients import notable_gradients
 from seismograd.views.page_api.run_source import RunSource
 from seismograd.views.step import GradientNumbers, find_parameters, find_row, read_step
-from seismograd.views.notable_gradients import notable_gradients
 from seismograd.views.values import (
     NOTHING,
     count,
@@ -57,13 +59,21 @@ def _lines(source: RunSource) -> Iterator[str]:
 
 def _finding(finding: Finding) -> Iterator[str]:
     yield ""
-    title = (severity_word(finding.severity), f"{finding.code} {finding.name}", steps(finding.first_step, finding.last_step))
+    title = (
+        severity_word(finding.severity),
+        f"{finding.code} {finding.name}",
+        steps(finding.first_step, finding.last_step),
+    )
     yield f"## {_plain(sentences(title))}"
     yield ""
     if finding.parameters:
         yield f"- {_plain(some(finding.parameters))}"
-    yield "- " + _plain(translate("{label}: ").format(label=translate("Cause")) + finding.cause.render())
-    yield "- " + _plain(translate("{label}: ").format(label=translate("Change")) + finding.advice.render())
+    yield "- " + _plain(
+        translate("{label}: ").format(label=translate("Cause")) + finding.cause.render()
+    )
+    yield "- " + _plain(
+        translate("{label}: ").format(label=translate("Change")) + finding.advice.render()
+    )
     if finding.where:
         where = finding.where.replace("`", "")
         yield translate("{label}: ").format(label=translate("Where")).join(("- ", f"`{where}`"))
@@ -72,11 +82,21 @@ def _finding(finding: Finding) -> Iterator[str]:
         yield from (f"      {line}" for line in finding.excerpt.splitlines())
     if finding.evidence:
         yield ""
-        yield _row((translate("evidence"), translate("parameter"), translate("step"), translate("value"), translate("limit")))
+        yield _row(
+            (
+                translate("evidence"),
+                translate("parameter"),
+                translate("step"),
+                translate("value"),
+                translate("limit"),
+            )
+        )
         yield _row(("---", "---", "---:", "---:", "---:"), escaped=True)
         for each in finding.evidence:
             where = each.parameter or translate("(all)")
-            yield _row((each.statistic, where, str(each.step), number(each.value), number(each.limit)))
+            yield _row(
+                (each.statistic, where, str(each.step), number(each.value), number(each.limit))
+            )
 
 
 def _last_step(source: RunSource) -> Iterator[str]:
@@ -87,7 +107,14 @@ def _last_step(source: RunSource) -> Iterator[str]:
     title = translate("The gradients at the last step, {step}:").format(step=step.iteration)
     yield f"## {_plain(title.rstrip(':：'))}"
     yield ""
-    titles = (translate("parameter"), translate("shape"), translate("norm"), translate("max |g|"), translate("zeros"), translate("state"))
+    titles = (
+        translate("parameter"),
+        translate("shape"),
+        translate("norm"),
+        translate("max |g|"),
+        translate("zeros"),
+        translate("state"),
+    )
     yield _row(titles)
     yield _row(("---", "---", "---:", "---:", "---:", "---"), escaped=True)
     for each in shown:
@@ -95,13 +122,24 @@ def _last_step(source: RunSource) -> Iterator[str]:
     hidden = len(step.gradients) - len(shown)
     if hidden:
         yield ""
-        yield _plain(translate("… and {number} parameters between these").format(number=count(hidden)))
+        yield _plain(
+            translate("… and {number} parameters between these").format(number=count(hidden))
+        )
 
 
 def _gradient(gradient: GradientNumbers) -> tuple[str, ...]:
-    numbers = (number(gradient.norm), number(gradient.maximum), share(gradient.zeros, gradient.parameter.numel))
+    numbers = (
+        number(gradient.norm),
+        number(gradient.maximum),
+        share(gradient.zeros, gradient.parameter.numel),
+    )
     seen = numbers if gradient.measured else (NOTHING,) * 3
-    return (gradient.parameter.name, shape(gradient.parameter.shape), *seen, state_word(State(gradient.state)))
+    return (
+        gradient.parameter.name,
+        shape(gradient.parameter.shape),
+        *seen,
+        state_word(State(gradient.state)),
+    )
 
 
 def _row(cells: Sequence[str], escaped: bool = False) -> str:

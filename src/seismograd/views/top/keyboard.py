@@ -1,4 +1,6 @@
-"""Single keys from the terminal, without waiting for Enter; the terminal is as before afterwards."""
+"""Single keys from the terminal, without waiting for Enter; the terminal is as before
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ ReadKeys = Callable[[float], list[str]]
 
 @contextmanager
 def single_keys() -> Generator[ReadKeys]:
-    """Inside the block, the function that waits up to some seconds for keys and returns those pressed."""
+    """Inside the block, the function that waits up to some seconds for keys and returns those
+    pressed.
+    """
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
 
@@ -43,7 +47,9 @@ def single_keys() -> Generator[ReadKeys]:
 
 
 def split_keys(text: str) -> list[str]:
-    """The keys in what the terminal sent: names for those that it sends as a sequence, characters for the others."""
+    """The keys in what the terminal sent: names for those that it sends as a sequence,
+    characters for the others.
+    """
     keys: list[str] = []
     while text:
         found = next((sequence for sequence in _NAMES if text.startswith(sequence)), None)

@@ -14,8 +14,8 @@ from rich.live import Live
 from seismograd.record import layout
 from seismograd.record.reader import open_run
 from seismograd.record.run_activity import is_going_on
-from seismograd.views.top.screen_state import ScreenState, listed, press
 from seismograd.views.top.screen import Screen
+from seismograd.views.top.screen_state import ScreenState, listed, press
 from seismograd.views.top.snapshot import RunSnapshot, read_snapshot
 
 _INTERVAL_S = 1.0
@@ -28,7 +28,9 @@ def look(path: Path) -> RunSnapshot:
 
 
 def print_once(path: Path, console: Console) -> None:
-    """One picture, with every parameter; where no terminal says how wide, COLUMNS does, or it is 80."""
+    """One picture, with every parameter; where no terminal says how wide, COLUMNS does, or it is
+    80.
+    """
     if not console.is_terminal:
         console.width = shutil.get_terminal_size().columns
     console.print(Screen(look(path), ScreenState(), keys=False))
@@ -58,4 +60,8 @@ def is_terminal() -> bool:
 
 
 def _size(path: Path) -> tuple[int, ...]:
-    return tuple((path / name).stat().st_size for name in (layout.STEPS, layout.FINDINGS, layout.END) if (path / name).exists())
+    return tuple(
+        (path / name).stat().st_size
+        for name in (layout.STEPS, layout.FINDINGS, layout.END)
+        if (path / name).exists()
+    )

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from seismograd.i18n import mark, translate
-from seismograd.views.text_layout import wrap
 from seismograd.schema import SEVERITIES, Finding, FloatArray, State
 from seismograd.views.sparkline import sparkline
+from seismograd.views.text_layout import wrap
 from seismograd.views.top.screen_state import ScreenState, listed
 from seismograd.views.top.snapshot import LayerRow, RunSnapshot
 from seismograd.views.values import (
@@ -40,26 +40,45 @@ _STATES = {
     "ended": (mark("ended"), "bold"),
     "broken": (mark("not ended: killed, or quiet"), "yellow"),
 }
-_SORT_WORDS = {"trouble": mark("trouble"), "norm": mark("norm"), "depth": mark("depth"), "name": mark("name")}
+_SORT_WORDS = {
+    "trouble": mark("trouble"),
+    "norm": mark("norm"),
+    "depth": mark("depth"),
+    "name": mark("name"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What fits the terminal: verdict, scalars, findings, then as many parameters as there is room for. `keys`: name the keys below."""
+    """What fits the terminal: verdict, scalars, findings, then as many parameters as there is
+    room for. `keys`: name the keys below.
+    """
 
     snapshot: RunSnapshot
     control: ScreenState
     keys: bool = True
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
         width = options.max_width
         head = [*_head(self.snapshot, width), *_findings(self.snapshot.findings, width)]
         foot = [_keys(self.control, width)] if self.keys else []
         layers = listed(self.snapshot, self.control)
-        room = max(1, (options.height or _MOST_PRINTED) - len(head) - len(foot) - 3) if self.keys else _MOST_PRINTED
+        room = (
+            max(1, (options.height or _MOST_PRINTED) - len(head) - len(foot) - 3)
+            if self.keys
+            else _MOST_PRINTED
+        )
         yield from head
         if self.control.inspecting and layers:
-            yield from _inspected(next((each for each in layers if each.parameter.name == self.control.chosen), layers[0]), width)
+            yield from _inspected(
+                next(
+                    (each for each in layers if each.parameter.name == self.control.chosen),
+                    layers[0],
+                ),
+                width,
+            )
         else:
             yield from _list(layers, self.snapshot, self.control, room, width)
         yield from foot
@@ -78,14 +97,33 @@ def _head(snapshot: RunSnapshot, width: int) -> Iterator[Text]:
         ),
         width,
     )
-    worst = next((each for each in SEVERITIES if any(finding.severity == each for finding in snapshot.findings)), None)
-    style = SEVERITY_STYLES[worst or "error"] if worst or _num_nonfinite(snapshot) else "green" if snapshot.num_rows else "dim"
+    worst = next(
+        (
+            each
+            for each in SEVERITIES
+            if any(finding.severity == each for finding in snapshot.findings)
+        ),
+        None,
+    )
+    style = (
+        SEVERITY_STYLES[worst or "error"]
+        if worst or _num_nonfinite(snapshot)
+        else "green"
+        if snapshot.num_rows
+        else "dim"
+    )
     yield _line(Text(_verdict(snapshot), style), width)
     if snapshot.num_rows == 0:
         return
     loss = translate("not measured") if snapshot.loss is None else number(snapshot.loss, 6)
     yield _course(translate("loss"), loss, snapshot.losses, snapshot.losses_seen, width)
-    yield _course(translate("norm"), number(snapshot.norm, 6), _log(snapshot.norms), np.ones(len(snapshot.norms)), width)
+    yield _course(
+        translate("norm"),
+        number(snapshot.norm, 6),
+        _log(snapshot.norms),
+        np.ones(len(snapshot.norms)),
+        width,
+    )
 
 
 def _course(name: str, value: str, course: FloatArray, seen: FloatArray, width: int) -> Text:
@@ -98,12 +136,22 @@ def _verdict(snapshot: RunSnapshot) -> str:
         return translate("Nothing was recorded yet.")
     severities = [finding.severity for finding in snapshot.findings]
     if not severities and _num_nonfinite(snapshot):
-        said = translate("{number} parameters have a gradient that is not finite").format(number=count(_num_nonfinite(snapshot)))
+        said = translate("{number} parameters have a gradient that is not finite").format(
+            number=count(_num_nonfinite(snapshot))
+        )
         return sentences((said, steps(snapshot.step, snapshot.step)))
     if not severities:
-        return sentences((translate("Nothing was found so far."), steps(snapshot.step, snapshot.step)))
-    counted = ", ".join(f"{severity_word(each)} × {severities.count(each)}" for each in SEVERITIES if each in severities)
-    return sentences((translate("Found: {list}").format(list=counted), steps(snapshot.step, snapshot.step)))
+        return sentences(
+            (translate("Nothing was found so far."), steps(snapshot.step, snapshot.step))
+        )
+    counted = ", ".join(
+        f"{severity_word(each)} × {severities.count(each)}"
+        for each in SEVERITIES
+        if each in severities
+    )
+    return sentences(
+        (translate("Found: {list}").format(list=counted), steps(snapshot.step, snapshot.step))
+    )
 
 
 def _num_nonfinite(snapshot: RunSnapshot) -> int:
@@ -112,17 +160,43 @@ def _num_nonfinite(snapshot: RunSnapshot) -> int:
 
 def _findings(findings: tuple[Finding, ...], width: int) -> Iterator[Text]:
     for finding in findings[:_MOST_FINDINGS]:
-        said = sentences((f"{finding.code} {finding.name}", steps(finding.first_step, finding.last_step), finding.cause.render()))
-        yield _line(Text.assemble((f"{severity_word(finding.severity)} ", SEVERITY_STYLES[finding.severity]), said), width)
+        said = sentences(
+            (
+                f"{finding.code} {finding.name}",
+                steps(finding.first_step, finding.last_step),
+                finding.cause.render(),
+            )
+        )
+        yield _line(
+            Text.assemble(
+                (f"{severity_word(finding.severity)} ", SEVERITY_STYLES[finding.severity]), said
+            ),
+            width,
+        )
     if len(findings) > _MOST_FINDINGS:
-        yield Text(translate("… and {number} findings more").format(number=len(findings) - _MOST_FINDINGS), "dim")
+        yield Text(
+            translate("… and {number} findings more").format(number=len(findings) - _MOST_FINDINGS),
+            "dim",
+        )
 
 
-def _list(layers: tuple[LayerRow, ...], snapshot: RunSnapshot, control: ScreenState, room: int, width: int) -> Iterator[RenderableType]:
+def _list(
+    layers: tuple[LayerRow, ...], snapshot: RunSnapshot, control: ScreenState, room: int, width: int
+) -> Iterator[RenderableType]:
     title = translate("{shown} of {all} parameters, by {sort}").format(
         shown=len(layers), all=len(snapshot.layers), sort=translate(_SORT_WORDS[control.sort])
     )
-    yield Text(sentences((title, translate("filter: {filter}").format(filter=control.filter) if control.filter else "")), "dim")
+    yield Text(
+        sentences(
+            (
+                title,
+                translate("filter: {filter}").format(filter=control.filter)
+                if control.filter
+                else "",
+            )
+        ),
+        "dim",
+    )
     names = [layer.parameter.name for layer in layers]
     chosen = names.index(control.chosen) if control.chosen in names else -1
     first = max(0, min(chosen - room // 2, len(layers) - room)) if chosen >= 0 else 0
@@ -133,9 +207,16 @@ def _list(layers: tuple[LayerRow, ...], snapshot: RunSnapshot, control: ScreenSt
         table.add_column(translate("recent"), no_wrap=True)
     table.add_column(translate("state"), no_wrap=True)
     for layer in layers[first : first + room]:
-        cells = [Text(layer.parameter.name), Text(number(layer.norm) if layer.state > State.ABSENT else NOTHING)]
+        cells = [
+            Text(layer.parameter.name),
+            Text(number(layer.norm) if layer.state > State.ABSENT else NOTHING),
+        ]
         if width >= 60:
-            cells.append(Text(sparkline(_log(layer.course), layer.seen, _SPARK if width >= 90 else 12), "cyan"))
+            cells.append(
+                Text(
+                    sparkline(_log(layer.course), layer.seen, _SPARK if width >= 90 else 12), "cyan"
+                )
+            )
         cells.append(Text(state_word(layer.state), STATE_STYLES[layer.state]))
         table.add_row(*cells, style="reverse" if layer.parameter.name == control.chosen else "")
     yield table
@@ -146,15 +227,24 @@ def _inspected(layer: LayerRow, width: int) -> Iterator[Text]:
     measured = layer.state > State.ABSENT
     yield Text(parameter.name, "bold")
     facts = [
-        (translate("shape"), sentences((shape(parameter.shape), parameter.dtype, count(parameter.numel)))),
+        (
+            translate("shape"),
+            sentences((shape(parameter.shape), parameter.dtype, count(parameter.numel))),
+        ),
         (translate("module"), parameter.module or NOTHING),
         (translate("state"), state_word(layer.state)),
         (translate("norm"), number(layer.norm, 6) if measured else NOTHING),
-        (translate("RMS"), number(layer.norm / math.sqrt(max(parameter.numel, 1))) if measured else NOTHING),
+        (
+            translate("RMS"),
+            number(layer.norm / math.sqrt(max(parameter.numel, 1))) if measured else NOTHING,
+        ),
         (translate("max |g|"), number(layer.maximum) if measured else NOTHING),
         (translate("zeros"), share(int(layer.zeros), parameter.numel) if measured else NOTHING),
         (translate("NaN/Inf"), count(int(layer.nonfinite)) if measured else NOTHING),
-        (translate("update / weights"), NOTHING if math.isnan(layer.update_ratio) else number(layer.update_ratio)),
+        (
+            translate("update / weights"),
+            NOTHING if math.isnan(layer.update_ratio) else number(layer.update_ratio),
+        ),
     ]
     if parameter.aliases:
         facts.append((translate("also called"), some(parameter.aliases)))
@@ -166,7 +256,9 @@ def _inspected(layer: LayerRow, width: int) -> Iterator[Text]:
 def _keys(control: ScreenState, width: int) -> Text:
     if control.typing:
         return Text(translate("filter: {filter}").format(filter=control.filter) + "▏", "bold")
-    help_text = translate("q quit · s order · r reverse · / filter · ↑ ↓ choose · Enter inspect · Esc back")
+    help_text = translate(
+        "q quit · s order · r reverse · / filter · ↑ ↓ choose · Enter inspect · Esc back"
+    )
     return Text(next(iter(wrap(help_text, width)), ""), "dim")
 
 

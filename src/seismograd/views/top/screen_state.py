@@ -16,7 +16,9 @@ _ESCAPE, _ENTER, _BACK = "\x1b", ("\r", "\n"), ("\x7f", "\x08")
 
 @dataclass(frozen=True, slots=True)
 class ScreenState:
-    """How the screen is to look. `typing`: the filter is being typed. `inspecting`: one parameter is shown in full."""
+    """How the screen is to look. `typing`: the filter is being typed. `inspecting`: one
+    parameter is shown in full.
+    """
 
     sort: str = "trouble"
     reverse: bool = False
@@ -30,7 +32,11 @@ class ScreenState:
 def listed(snapshot: RunSnapshot, control: ScreenState) -> tuple[LayerRow, ...]:
     """The parameters that pass the filter, in the order asked for."""
     matches = _matcher(control.filter)
-    layers = [layer for layer in snapshot.layers if any(matches(name) for name in (layer.parameter.name, *layer.parameter.aliases))]
+    layers = [
+        layer
+        for layer in snapshot.layers
+        if any(matches(name) for name in (layer.parameter.name, *layer.parameter.aliases))
+    ]
     return tuple(sorted(layers, key=_ORDERS[control.sort], reverse=control.reverse))
 
 
@@ -52,19 +58,34 @@ SORTS = tuple(_ORDERS)
 
 
 def press(control: ScreenState, key: str, layers: Sequence[LayerRow]) -> ScreenState:
-    """The state after a key; `layers` are those listed now. A key that means nothing changes nothing."""
+    """The state after a key; `layers` are those listed now. A key that means nothing changes
+    nothing.
+    """
     if control.typing:
         return _type(control, key)
     names = [layer.parameter.name for layer in layers]
     now = names.index(control.chosen) if control.chosen in names else 0
-    moves = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": -10, "page down": 10, "home": -len(names), "end": len(names)}
+    moves = {
+        "up": -1,
+        "k": -1,
+        "down": 1,
+        "j": 1,
+        "page up": -10,
+        "page down": 10,
+        "home": -len(names),
+        "end": len(names),
+    }
     if key in moves and names:
         return replace(control, chosen=names[min(max(now + moves[key], 0), len(names) - 1)])
     match key:
         case "q" | "\x03" | "\x04":
             return replace(control, done=True)
         case "\x1b":
-            return replace(control, inspecting=False) if control.inspecting else replace(control, filter="")
+            return (
+                replace(control, inspecting=False)
+                if control.inspecting
+                else replace(control, filter="")
+            )
         case "s":
             return replace(control, sort=SORTS[(SORTS.index(control.sort) + 1) % len(SORTS)])
         case "r":
@@ -72,7 +93,9 @@ def press(control: ScreenState, key: str, layers: Sequence[LayerRow]) -> ScreenS
         case "/":
             return replace(control, typing=True)
         case "\r" | "\n" | "i":
-            return replace(control, inspecting=not control.inspecting, chosen=names[now] if names else "")
+            return replace(
+                control, inspecting=not control.inspecting, chosen=names[now] if names else ""
+            )
         case _:
             return control
 
@@ -86,13 +109,22 @@ def _type(control: ScreenState, key: str) -> ScreenState:
         return replace(control, done=True)
     if key in _BACK:
         return replace(control, filter=control.filter[:-1])
-    return replace(control, filter=control.filter + key) if len(key) == 1 and key.isprintable() else control
+    return (
+        replace(control, filter=control.filter + key)
+        if len(key) == 1 and key.isprintable()
+        else control
+    )
 
 
 def _matcher(text: str) -> Callable[[str], bool]:
     words = text.lower().split()
     if not words:
         return lambda _: True
-    globs = [re.compile(glob_to_regex(word)) for word in words if any(mark in word for mark in "*?[")]
+    globs = [
+        re.compile(glob_to_regex(word)) for word in words if any(mark in word for mark in "*?[")
+    ]
     parts = [word for word in words if not any(mark in word for mark in "*?[")]
-    return lambda name: any(glob.fullmatch(name.lower()) for glob in globs) or any(part in name.lower() for part in parts)
+    return lambda name: (
+        any(glob.fullmatch(name.lower()) for glob in globs)
+        or any(part in name.lower() for part in parts)
+    )

@@ -20,8 +20,8 @@ from seismograd.schema import (
     StateArray,
     StepFlag,
 )
-from seismograd.views.page_api.step_numbers import row_values
 from seismograd.views.page_api.page_verdict import in_order
+from seismograd.views.page_api.step_numbers import row_values
 
 _RECENT = 256  # steps that a sparkline spans
 _COLUMNS = 32
@@ -29,7 +29,9 @@ _COLUMNS = 32
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """One parameter: its state and numbers at the last step, its recent course (C,), and how bad it looks (`trouble`, 0: not at all)."""
+    """One parameter: its state and numbers at the last step, its recent course (C,), and how bad
+    it looks (`trouble`, 0: not at all).
+    """
 
     parameter: Parameter
     state: State
@@ -69,7 +71,20 @@ def read_snapshot(run: Run, going_on: bool) -> RunSnapshot:
     none = np.empty(0)
     if run.num_rows == 0:
         return RunSnapshot(
-            run.path.name, run.info.script, state, 0, -1, 0, None, math.nan, math.nan, in_order(run.findings), none, none, none, ()
+            run.path.name,
+            run.info.script,
+            state,
+            0,
+            -1,
+            0,
+            None,
+            math.nan,
+            math.nan,
+            in_order(run.findings),
+            none,
+            none,
+            none,
+            (),
         )
     row = run.num_rows - 1
     step = run.row_reader.steps(row, row + 1)[0]
@@ -117,8 +132,12 @@ def _layers(run: Run, row: int) -> tuple[LayerRow, ...]:
     )
 
 
-def _trouble(states: StateArray, values: dict[str, AnyArray], course: FloatArray, bad: AnyArray) -> FloatArray:
-    """Non-finite now before non-finite lately, before zero or absent, before decades away from its own recent median  # (P,)."""
+def _trouble(
+    states: StateArray, values: dict[str, AnyArray], course: FloatArray, bad: AnyArray
+) -> FloatArray:
+    """Non-finite now before non-finite lately, before zero or absent, before decades away from
+    its own recent median  # (P,).
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         away = np.abs(np.log10(values["grad_norm"]) - np.log10(_median(course)))
     trouble = np.where(np.isfinite(away), np.minimum(away, 50), 0)
@@ -133,4 +152,6 @@ def _median(course: FloatArray) -> FloatArray:
     """The median of what is known of each parameter, NaN where nothing is  # (C, P) -> (P,)."""
     ordered = np.sort(course, axis=0)  # NaN last
     known = (~np.isnan(course)).sum(axis=0)
-    return np.where(known > 0, ordered[np.maximum(known - 1, 0) // 2, np.arange(course.shape[1])], np.nan)
+    return np.where(
+        known > 0, ordered[np.maximum(known - 1, 0) // 2, np.arange(course.shape[1])], np.nan
+    )

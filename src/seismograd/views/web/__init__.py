@@ -1,1 +1,3 @@
-"""The page over HTTP, for a run in progress or finished: Starlette, in a process of its own, for this machine alone."""
+"""The page over HTTP, for a run in progress or finished: Starlette, in a process of its own, for
+this machine alone.
+"""

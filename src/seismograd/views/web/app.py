@@ -20,14 +20,16 @@ from starlette.routing import Route
 from seismograd.errors import SeismogradError
 from seismograd.record import strict_json
 from seismograd.views.page.document import content_policy, document
-from seismograd.views.web.run_cache import RunCache
 from seismograd.views.web.request_guard import RequestGuard
+from seismograd.views.web.run_cache import RunCache
 
 QUESTIONS = ("meta", "heat", "scalars", "line", "step", "histogram", "lanes", "element")
 _INTERVAL_S = 1.0
 
 
-def create_app(run_cache: RunCache, token: str, host: str, names: tuple[str, ...] = (), port: int = 0) -> Starlette:
+def create_app(
+    run_cache: RunCache, token: str, host: str, names: tuple[str, ...] = (), port: int = 0
+) -> Starlette:
     """The server of a book of runs. It holds no state but the book's, and needs no lifespan."""
     headers = {
         "Content-Security-Policy": f"{content_policy('view')}; frame-ancestors 'none'",
@@ -38,14 +40,24 @@ def create_app(run_cache: RunCache, token: str, host: str, names: tuple[str, ...
         "Cross-Origin-Resource-Policy": "same-origin",
         "Cache-Control": "no-store",
     }
-    answers = [Route(f"/run/{{index:int}}/{question}", _answering(run_cache, question), methods=["GET"]) for question in QUESTIONS]
+    answers = [
+        Route(f"/run/{{index:int}}/{question}", _answering(run_cache, question), methods=["GET"])
+        for question in QUESTIONS
+    ]
     routes = [
         Route("/", _page(run_cache), methods=["GET"]),
         Route("/runs", _listing(run_cache), methods=["GET"]),
         Route("/run/{index:int}/live", _living(run_cache), methods=["GET"]),
         *answers,
     ]
-    guard = Middleware(RequestGuard, token=token, host=host, names=names, cookie=f"seismograd-{port}", headers=headers)
+    guard = Middleware(
+        RequestGuard,
+        token=token,
+        host=host,
+        names=names,
+        cookie=f"seismograd-{port}",
+        headers=headers,
+    )
     app = Starlette(routes=routes, middleware=[guard])
     app.router.redirect_slashes = False  # a route is exactly its path
     return app
@@ -61,7 +73,10 @@ def _page(run_cache: RunCache) -> Callable[[Request], Response]:
 def _listing(run_cache: RunCache) -> Callable[[Request], Response]:
     def runs(_: Request) -> Response:
         listed = run_cache.list()
-        return Response(strict_json.dumps({"runs": listed, "only": 0 if run_cache.is_single else None}), media_type="application/json")
+        return Response(
+            strict_json.dumps({"runs": listed, "only": 0 if run_cache.is_single else None}),
+            media_type="application/json",
+        )
 
     return runs
 
@@ -70,13 +85,20 @@ def _answering(run_cache: RunCache, question: str) -> Callable[[Request], Respon
     def answer(request: Request) -> Response:
         begun, used = time.perf_counter(), time.thread_time()
         try:
-            data = run_cache.answer(request.path_params["index"], question, dict(request.query_params))
+            data = run_cache.answer(
+                request.path_params["index"], question, dict(request.query_params)
+            )
         except (LookupError, SeismogradError, FileNotFoundError):  # also one that is being removed
             return PlainTextResponse("no such run\n", 404)
         except ValueError:
             return PlainTextResponse("no such question\n", 400)
-        took = f"answer;dur={1e3 * (time.perf_counter() - begun):.1f}, processor;dur={1e3 * (time.thread_time() - used):.1f}"
-        return Response(data, media_type="application/octet-stream", headers={"Server-Timing": took})
+        took = (
+            f"answer;dur={1e3 * (time.perf_counter() - begun):.1f}, "
+            f"processor;dur={1e3 * (time.thread_time() - used):.1f}"
+        )
+        return Response(
+            data, media_type="application/octet-stream", headers={"Server-Timing": took}
+        )
 
     return answer
 

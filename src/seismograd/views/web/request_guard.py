@@ -1,7 +1,8 @@
-"""Who may ask: only GET, only under a name of this machine, only with the token. It stands before every route.
+"""Who may ask: only GET, only under a name of this machine, only with the token. It stands before
+every route.
 
-A page of another site can make a browser send requests here, and after a DNS rebinding even read the answers; it cannot make it send a
-`Host` of ours, nor the cookie.
+A page of another site can make a browser send requests here, and after a DNS rebinding even read
+the answers; it cannot make it send a `Host` of ours, nor the cookie.
 """
 
 from __future__ import annotations
@@ -28,15 +29,27 @@ class RequestGuard:
     Args:
         app: what comes behind it.
         token: what a request has to show: `?token=` once, then the cookie that this sets.
-        host: the address that the server is bound to; `names` are further names that it may be called by.
+        host: the address that the server is bound to; `names` are further names that it may be
+            called by.
         cookie: the name of the cookie; those of two servers on one machine differ.
         headers: set on every answer, its own refusals too.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, host: str, names: Sequence[str], cookie: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str,
+        host: str,
+        names: Sequence[str],
+        cookie: str,
+        headers: Mapping[str, str],
+    ) -> None:
         self._app = app
         self._token = token
-        self._names = _LOCAL | {host.lower(), f"[{host.lower()}]"} | {name.lower() for name in names}
+        self._names = (
+            _LOCAL | {host.lower(), f"[{host.lower()}]"} | {name.lower() for name in names}
+        )
         self._any_address = host in _WIDE
         self._cookie = cookie
         self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -49,7 +62,9 @@ class RequestGuard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 ours = {name for name, _ in self._headers}
-                message["headers"] = [pair for pair in message["headers"] if pair[0] not in ours] + self._headers
+                message["headers"] = [
+                    pair for pair in message["headers"] if pair[0] not in ours
+                ] + self._headers
             await send(message)
 
         refusal = self._refusal(scope)
@@ -64,11 +79,15 @@ class RequestGuard:
         if scope["path"] == "/" and self._has_token(scope):
             return self._welcome(scope)
         if not self._has_cookie(scope):
-            return PlainTextResponse("open the address that `seismograd view` printed: it has the token\n", 403)
+            return PlainTextResponse(
+                "open the address that `seismograd view` printed: it has the token\n", 403
+            )
         return None
 
     def _knows(self, host: str) -> bool:
-        """Whether a Host header names this machine. The port is not compared: `ssh -L` changes it."""
+        """Whether a Host header names this machine. The port is not compared: `ssh -L` changes
+        it.
+        """
         matched = _HOST.fullmatch(host.strip().lower())
         if matched is None:
             return False
@@ -76,7 +95,11 @@ class RequestGuard:
         return name in self._names or (self._any_address and _is_address(name))
 
     def _has_token(self, scope: Scope) -> bool:
-        given = [value for name, value in parse_qsl(scope["query_string"].decode("latin-1")) if name == TOKEN]
+        given = [
+            value
+            for name, value in parse_qsl(scope["query_string"].decode("latin-1"))
+            if name == TOKEN
+        ]
         return len(given) == 1 and self._is_token(given[0])
 
     def _has_cookie(self, scope: Scope) -> bool:
@@ -91,8 +114,16 @@ class RequestGuard:
         return hmac.compare_digest(given.encode(), self._token.encode())
 
     def _welcome(self, scope: Scope) -> Response:
-        """Trade the token of the address for the cookie, so that it is in no history and no bookmark."""
-        rest = urlencode([pair for pair in parse_qsl(scope["query_string"].decode("latin-1")) if pair[0] != TOKEN])
+        """Trade the token of the address for the cookie, so that it is in no history and no
+        bookmark.
+        """
+        rest = urlencode(
+            [
+                pair
+                for pair in parse_qsl(scope["query_string"].decode("latin-1"))
+                if pair[0] != TOKEN
+            ]
+        )
         answer = RedirectResponse(f"/?{rest}" if rest else "/", 303)
         answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
         return answer

@@ -1,4 +1,6 @@
-"""The runs that are shown, by index: the index of a run stays while the server runs, and a run is read again when it has grown."""
+"""The runs that are shown, by index: the index of a run stays while the server runs, and a run
+is read again when it has grown.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ Signature = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class RunNews:
-    """What the page is told while it is open; another `version` means that there is more to ask for."""
+    """What the page is told while it is open; another `version` means that there is more to ask
+    for.
+    """
 
     version: str
     rows: int
@@ -76,8 +80,14 @@ class RunCache:
         """What the list says of each run, the latest first."""
         self.look()
         with self._lock:
-            listed = [self._entry(index) for index in range(len(self._paths)) if is_run(self._paths[index])]
-        return sorted(listed, key=lambda each: (str(each["created"]), str(each["name"])), reverse=True)
+            listed = [
+                self._entry(index)
+                for index in range(len(self._paths))
+                if is_run(self._paths[index])
+            ]
+        return sorted(
+            listed, key=lambda each: (str(each["created"]), str(each["name"])), reverse=True
+        )
 
     def source(self, index: int) -> RunSource:
         """A run as it is now; raises as `answer`."""
@@ -100,8 +110,17 @@ class RunCache:
             self._fulfil(coming, opened, key, question, given)
         return coming.result()
 
-    def _fulfil(self, coming: Future[bytes], opened: _CachedRun, key: object, question: str, given: Mapping[str, str]) -> None:
-        """Find an answer, for all who ask for it meanwhile. Of those that were given the latest are kept, up to some size."""
+    def _fulfil(
+        self,
+        coming: Future[bytes],
+        opened: _CachedRun,
+        key: object,
+        question: str,
+        given: Mapping[str, str],
+    ) -> None:
+        """Find an answer, for all who ask for it meanwhile. Of those that were given the latest
+        are kept, up to some size.
+        """
         try:
             with self._answering:
                 answer = opened.source.answer(question, given)
@@ -125,14 +144,18 @@ class RunCache:
             signature = self._signature(index)
             known = self._open.get(index)
             if known is None or known.signature != signature:
-                known = self._open[index] = _CachedRun(signature, self._read(index, path, signature))
+                known = self._open[index] = _CachedRun(
+                    signature, self._read(index, path, signature)
+                )
             self._open.move_to_end(index)
             while len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
             return known
 
     def look_ahead(self) -> None:
-        """Read what a page asks first, while the browser is still starting; what goes wrong is said to the page."""
+        """Read what a page asks first, while the browser is still starting; what goes wrong is
+        said to the page.
+        """
         if self.is_single:
             with suppress(LookupError, SeismogradError, OSError):
                 self.answer(0, "meta", {})
@@ -151,9 +174,13 @@ class RunCache:
         return self._paths[index]
 
     def _signature(self, index: int) -> Signature:
-        """What changes when something is written, when it grows quiet, and when it has been judged."""
+        """What changes when something is written, when it grows quiet, and when it has been
+        judged.
+        """
         path = self._paths[index]
-        sizes = tuple(_size(path / name) for name in (layout.STEPS, layout.FINDINGS, layout.NOTES, layout.END))
+        sizes = tuple(
+            _size(path / name) for name in (layout.STEPS, layout.FINDINGS, layout.NOTES, layout.END)
+        )
         verdict = self._verdict.get(index)
         return (*sizes, is_going_on(path), verdict is not None and verdict[0] == sizes)
 
@@ -190,7 +217,9 @@ class RunCache:
         known = self._listed.get(index)
         if known is None or known[0] != signature:
             opened = self._open.get(index)
-            run = opened.source.run if opened is not None and opened.signature == signature else None
+            run = (
+                opened.source.run if opened is not None and opened.signature == signature else None
+            )
             known = self._listed[index] = signature, _entry(index, self._paths[index], run)
         return known[1]
 
@@ -208,7 +237,15 @@ def _entry(index: int, path: Path, run: Run | None) -> dict[str, object]:
     try:
         run = run or open_run(path)
     except SeismogradError as error:
-        return {**entry, "script": "", "created": "", "rows": 0, "state": "broken", "findings": {}, "problem": rendered(error.message)}
+        return {
+            **entry,
+            "script": "",
+            "created": "",
+            "rows": 0,
+            "state": "broken",
+            "findings": {},
+            "problem": rendered(error.message),
+        }
     found = Counter(finding.severity for finding in run.findings)
     return {
         **entry,

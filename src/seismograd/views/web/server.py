@@ -22,7 +22,14 @@ from seismograd.views.web.run_cache import RunCache
 DEFAULT_PORT = 7878
 
 
-def serve(path: Path, host: str, port: int | None, names: tuple[str, ...], open_browser: bool, tell: Callable[[str], None]) -> None:
+def serve(
+    path: Path,
+    host: str,
+    port: int | None,
+    names: tuple[str, ...],
+    open_browser: bool,
+    tell: Callable[[str], None],
+) -> None:
     """Show a run, or the runs in a directory; `tell` gets the address, which has the token in it.
 
     Raises:
@@ -60,7 +67,8 @@ def listen(host: str, port: int | None) -> socket.socket:
     """A listening socket; without a port the usual one, or any when that is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for each in (DEFAULT_PORT, 0) if port is None else (port,):
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, else asyncio leaves Nagle on: 40 ms an answer
+        # named, else asyncio leaves Nagle on: 40 ms an answer
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, each))
@@ -69,7 +77,12 @@ def listen(host: str, port: int | None) -> socket.socket:
             if port is None and each:
                 continue
             raise SeismogradError(
-                say("cannot listen on {host}:{port}: {reason}", host=host, port=each, reason=error.strerror or str(error)),
+                say(
+                    "cannot listen on {host}:{port}: {reason}",
+                    host=host,
+                    port=each,
+                    reason=error.strerror or str(error),
+                ),
                 say("name another with --port N, or another --host"),
             ) from error
         listener.listen(128)
@@ -78,10 +91,14 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Pages that are still open when the server ends are cut off in the middle of an answer that has no end; that is no error."""
+    """Pages that are still open when the server ends are cut off in the middle of an answer that
+    has no end; that is no error.
+    """
     return "without completing response" not in record.getMessage()
 
 
 def _has_screen() -> bool:
     """Whether a browser would open in a window: elsewhere it might take over the terminal."""
-    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
