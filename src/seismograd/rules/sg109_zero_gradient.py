@@ -191,9 +191,10 @@ class ZeroGradient(Rule):
             streak.names = tuple(block.parameters[column].name for column in as_list(columns))
             streak.where = site_of(block, EventKind.STEP, iteration, optimizer)
             streak.optimizer = optimizer_name(block, optimizer)
-            own = (block.parameters[column] for column in as_list(columns))
-            streak.is_half = any("float16" in (each.dtype, each.compute_dtype) for each in own)
         streak.num, streak.last = streak.num + 1, iteration
+        # the first graph need not have shown what it is computed in
+        own = (block.parameters[column] for column in as_list(columns))
+        streak.is_half = any("float16" in (each.dtype, each.compute_dtype) for each in own)
         streak.has_loss |= loss != 0 or bool(flags & StepFlag.NO_LOSS)
         if streak.found and optimizer in self._findings:
             self._findings[optimizer] = replace(self._findings[optimizer], last_step=iteration)
