@@ -2,7 +2,8 @@
 
 This is the witness of the oracles: it shares no code with seismograd. OUT becomes a JSON file with the events in their order.
 An event is a dict with its kind under "e" and the line of the script under "line":
-step: opt, lr, wd, params: {index: [grad norm, weight norm, norm of the change, share of elements changed]}, norms: [in train, in eval mode],
+step: opt, lr, wd, params: {index: [grad norm, weight norm, norm of the change, share of
+      elements changed, how far the gradient's rows are apart, share of its rows that are zero]}, norms: [in train, in eval mode],
       drift: parameters that changed since the last step; backward: loss, leaves (of the graph); zero_grad; clip: norm, max; unscale;
       scheduler: kind; loss: name, facts of its inputs; optimizer: made; scaler: made.
 """
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 LOSSES = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "binary_cross_entropy", "kl_div", "mse_loss", "smooth_l1_loss")
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
@@ -75,7 +77,8 @@ class Witness:
     def look(self) -> None:
         """Name the parameters of every module there is."""
         roots: dict[int, str] = {}
-        for module in [o for o in gc.get_objects() if isinstance(o, nn.Module)]:
+        # `type`: an isinstance would wake lazy proxies.
+        for module in [o for o in gc.get_objects() if issubclass(type(o), nn.Module)]:
             for name, parameter in module.named_parameters():
                 index = self.index(parameter)
                 if len(name) > len(roots.get(index, "")):
@@ -107,7 +110,7 @@ class Witness:
                 changed = float((old != w).double().mean()) if w.numel() else 0.0
                 # A closure makes its gradients within the step.
                 grad = grads.get(index) if grads.get(index) is not None else norm(p.grad)
-                params[index] = [grad, norm(w), norm(w - old), changed, spread(p)]
+                params[index] = [grad, norm(w), norm(w - old), changed, spread(p), idle(p)]
                 self.after[index] = float(w.double().sum())
         norms = self.modes["norms"]
         modes = [sum(norms.values()), len(norms) - sum(norms.values())]
@@ -117,9 +120,9 @@ class Witness:
 
     def backward(self, tensors: Any) -> None:
         roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
-        leaves, kinds = reach(roots)
+        leaves, nodes = reach(roots)
         value = float(roots[0].detach().float().sum())
-        self.add("backward", loss=value, leaves=sorted(self.index(leaf) for leaf in leaves), kinds=sorted(kinds))
+        self.add("backward", loss=value, leaves=sorted(self.index(leaf) for leaf in leaves), nodes=nodes)
 
     def loss(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
         if not torch.is_grad_enabled():
@@ -151,20 +154,25 @@ def spread(p: torch.Tensor) -> float | None:
     return float((g.double() - g.double().mean(0, keepdim=True)).norm()) / size
 
 
-def reach(roots: list[torch.Tensor]) -> tuple[list[torch.Tensor], set[str]]:
-    """Return the leaves that a graph leads to, and the names of its nodes."""
-    todo, seen, leaves, kinds = [r.grad_fn for r in roots if r.grad_fn is not None], set(), [], set()
+def idle(p: torch.Tensor) -> float | None:
+    """Return the share of a gradient's rows that are exactly zero."""
+    g = p.grad
+    return None if g is None or g.is_sparse or g.dim() < 2 else float((g.flatten(1) == 0).all(1).double().mean())
+
+
+def reach(roots: list[torch.Tensor]) -> tuple[list[torch.Tensor], int]:
+    """Return the leaves that a graph leads to, and the number of its nodes."""
+    todo, seen, leaves = [r.grad_fn for r in roots if r.grad_fn is not None], set(), []
     while todo:
         node = todo.pop()
         if node in seen:
             continue
         seen.add(node)
-        kinds.add(node.name())
         variable = getattr(node, "variable", None)
         if variable is not None:
             leaves.append(variable)
         todo += [n for n, _ in node.next_functions if n is not None]
-    return leaves, kinds
+    return leaves, len(seen)
 
 
 def patch(owner: Any, name: str, before: Any = None, after: Any = None) -> None:
@@ -184,8 +192,8 @@ def patch(owner: Any, name: str, before: Any = None, after: Any = None) -> None:
 
 def listen(w: Witness) -> None:
     """Put the witness into torch."""
-    torch.optim.optimizer.register_optimizer_step_pre_hook(w.before_step)
-    torch.optim.optimizer.register_optimizer_step_post_hook(w.after_step)
+    register_optimizer_step_pre_hook(w.before_step)
+    register_optimizer_step_post_hook(w.after_step)
     patch(torch.autograd, "backward", before=lambda tensors, *a, **k: w.backward(tensors))
     patch(torch.optim.Optimizer, "zero_grad", before=lambda opt, *a, **k: w.add("zero_grad", opt=w.optimizer(opt)))
     patch(nn.Module, "zero_grad", before=lambda *a, **k: w.add("zero_grad", opt=-1))
@@ -197,7 +205,7 @@ def listen(w: Witness) -> None:
     for name in SCHEDULERS:
         cls = getattr(torch.optim.lr_scheduler, name)
         if "step" in vars(cls):
-            patch(cls, "step", before=lambda s, *a, **k: w.add("scheduler", kind=type(s).__name__, opt=w.optimizer(s.optimizer)))
+            patch(cls, "step", before=lambda s, *a, **k: w.add("scheduler", cls=type(s).__name__, opt=w.optimizer(s.optimizer)))
     patch(torch.amp.GradScaler, "unscale_", before=lambda s, opt: w.add("unscale", opt=w.optimizer(opt)))
     patch(torch.amp.GradScaler, "__init__", before=lambda *a, **k: w.add("scaler"))
     for name in LOSSES:

@@ -1,0 +1,184 @@
+"""Find places in a program's syntax tree, and change them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import libcst as cst
+from libcst.metadata import MetadataWrapper, PositionProvider
+
+BLANK = cst.Module([])
+
+
+def code(node: cst.CSTNode) -> str:
+    """Return the text of `node` without the comments above it."""
+    if isinstance(node, cst.SimpleStatementLine):
+        node = node.with_changes(leading_lines=[])
+    return BLANK.code_for_node(node).strip()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A statement, with the statements that it stands in, the outermost first."""
+
+    node: cst.BaseStatement
+    outer: tuple[cst.BaseStatement, ...]
+    siblings: tuple[cst.BaseStatement, ...]
+
+    @property
+    def text(self) -> str:
+        return code(self.node)
+
+    @property
+    def loops(self) -> tuple[cst.For, ...]:
+        """The loops around it within its own function, the outermost first."""
+        inner: list[cst.For] = []
+        for node in self.outer:
+            if isinstance(node, cst.FunctionDef):
+                inner = []
+            elif isinstance(node, cst.For):
+                inner.append(node)
+        return tuple(inner)
+
+    @property
+    def function(self) -> str:
+        names = [n.name.value for n in self.outer if isinstance(n, cst.FunctionDef)]
+        return names[-1] if names else ""
+
+
+class _Swap(cst.CSTTransformer):
+    def __init__(self, changes: dict[cst.CSTNode, list[cst.CSTNode] | cst.CSTNode]):
+        super().__init__()
+        self.changes = changes
+
+    def on_leave(self, original_node, updated_node):  # type: ignore[no-untyped-def]
+        if original_node not in self.changes:
+            return super().on_leave(original_node, updated_node)
+        new = self.changes[original_node]
+        if isinstance(new, cst.CSTNode):
+            return new
+        # What stays of a statement keeps the changes that were made within it.
+        kept = [updated_node if n is original_node else n for n in new]
+        return cst.FlattenSentinel(kept) if kept else cst.RemoveFromParent()
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A changed program, and the lines that are new in it."""
+
+    source: str
+    lines: tuple[int, ...]
+
+
+class Program:
+    """A program that can be searched and changed; every change gives new source and leaves this one as it is."""
+
+    def __init__(self, source: str):
+        self.source = source
+        self.module = cst.parse_module(source)
+        self.places = list(self._walk(self.module.body, ()))
+
+    def _walk(self, body, outer) -> Iterator[Place]:  # type: ignore[no-untyped-def]
+        for node in body:
+            yield Place(node, outer, tuple(body))
+            inner = node
+            while inner is not None:
+                block = getattr(inner, "body", None)
+                if isinstance(block, cst.IndentedBlock):
+                    yield from self._walk(block.body, (*outer, node))
+                inner = getattr(inner, "orelse", None)
+
+    def find(self, pattern: str) -> list[Place]:
+        """Return the simple statements whose whole text matches."""
+        return [p for p in self.places if isinstance(p.node, cst.SimpleStatementLine) and re.fullmatch(pattern, p.text, re.DOTALL)]
+
+    def calls(self, pattern: str, within: cst.CSTNode | None = None) -> list[cst.Call]:
+        """Return the calls whose function's text matches, in the order of the program."""
+        found: list[cst.Call] = []
+
+        class Look(cst.CSTVisitor):
+            def visit_Call(self, node: cst.Call) -> None:  # noqa: N802
+                if re.fullmatch(pattern, code(node.func)):
+                    found.append(node)
+
+        (within or self.module).visit(Look())
+        return found
+
+    def holder(self, node: cst.CSTNode) -> Place | None:
+        """Return the innermost statement that `node` is in."""
+        best = None
+        for place in self.places:
+            if any(n is node for n in _descend(place.node)):
+                best = place
+        return best
+
+    def edit(self, changes: dict[cst.CSTNode, str | list[str | cst.CSTNode]]) -> Edited | None:
+        """Return the program with each expression replaced by a text, each statement by statements; None if nothing changes."""
+        fresh: list[cst.CSTNode] = []
+
+        def made(node: cst.CSTNode) -> cst.CSTNode:
+            fresh.append(node)
+            return node
+
+        ready: dict[cst.CSTNode, list[cst.CSTNode] | cst.CSTNode] = {}
+        for old, new in changes.items():
+            if isinstance(new, str):
+                ready[old] = made(cst.parse_expression(new))
+            else:
+                ready[old] = [made(cst.parse_statement(n)) if isinstance(n, str) else n for n in new]
+        changed = self.module.visit(_Swap(ready))
+        if changed.code == self.source:
+            return None
+        positions = MetadataWrapper(changed, unsafe_skip_copy=True).resolve(PositionProvider)
+        lines = {positions[n].start.line for n in fresh if n in positions}
+        lines |= {positions[n].end.line for n in fresh if n in positions}
+        return Edited(changed.code, tuple(sorted(lines)))
+
+
+def _descend(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    yield node
+    for child in node.children:
+        yield from _descend(child)
+
+
+# What the training's own statements look like.
+STEP = r"(?:self\.)?(?:opt\w*|optim\w*|meta_opt|\w+_optimizer|first)\.step\((?:closure)?\)"
+SCALED_STEP = r"(?:self\.)?scaler\.step\((?P<opt>[\w.]+)\)"
+BACKWARD = r"(?:[\w.]+|.+)\.backward\(.*\)"
+ZERO = r"[\w.]+\.zero_grad\(.*\)"
+CLIP = r"(?:[\w.]+\.)?clip_grad_norm_\(.*\)"
+SCHEDULE = r"(?:self\.)?(?:scheduler|sched|lr_scheduler)\.step\(.*\)"
+OPTIMIZER = r"(?:torch\.optim\.|optim\.)?(?:SGD|Adam|AdamW|RMSprop|Muon)"
+
+
+def last(places: list[Place]) -> Place | None:
+    return places[-1] if places else None
+
+
+def step_of(program: Program) -> Place | None:
+    """Return the last optimizer step that is taken in a loop or a function of its own."""
+    return last(program.find(f"{STEP}|{SCALED_STEP}"))
+
+
+def stepped(place: Place) -> str:
+    """Return the expression of the optimizer that a step is of."""
+    scaled = re.fullmatch(SCALED_STEP, place.text)
+    return scaled["opt"] if scaled else place.text.rpartition(".step")[0]
+
+
+def optimizer_of(program: Program) -> tuple[Place, cst.Call, str, str] | None:
+    """Return the statement that makes the last optimizer, its call, its name, and the expression of the model it is over."""
+    for place in reversed(program.find(r"[\w.]+ = .*")):
+        made = program.calls(OPTIMIZER, place.node)
+        if made and code(made[0]) == place.text.partition(" = ")[2] and made[0].args:
+            model = re.search(r"([\w.]+)\.parameters\(\)", code(made[0].args[0].value))
+            if model:
+                return place, made[0], place.text.partition(" = ")[0], model[1]
+    return None
+
+
+def after_imports(program: Program) -> cst.BaseStatement:
+    """Return the last import at the top of the file."""
+    return [p.node for p in program.places if not p.outer and p.text.startswith(("import ", "from "))][-1]

@@ -1,0 +1,13 @@
+"""Every kind of fault that can be put into a program."""
+
+from __future__ import annotations
+
+from benchmarks.truth.mutators.graph import GRAPH
+from benchmarks.truth.mutators.loss import LOSS
+from benchmarks.truth.mutators.nonfinite import NONFINITE
+from benchmarks.truth.mutators.order import ORDER
+from benchmarks.truth.mutators.schedule import SCHEDULED
+from benchmarks.truth.mutators.start import START
+from benchmarks.truth.mutators.windows import WINDOWS
+
+MUTATORS = (*ORDER, *WINDOWS, *GRAPH, *START, *NONFINITE, *LOSS, *SCHEDULED)
