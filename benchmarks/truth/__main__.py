@@ -8,40 +8,46 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks.truth.bench import ROOT, Bench
 from benchmarks.truth.catalogue import BASES, Base
 from benchmarks.truth.edit import Edited
 from benchmarks.truth.mutator import Mutator
 from benchmarks.truth.mutators import MUTATORS
 from benchmarks.truth.page import page, right
 from benchmarks.truth.score import Row, grouped, score
-from benchmarks.truth.trial import ROOT, Bench, digest, mutants
+from benchmarks.truth.trial import judge as judged
+from benchmarks.truth.trial import mutants
 
 Job = tuple[Base, Mutator, Edited]
-
-
-def spread(jobs: list[Job], n: int) -> list[Job]:
-    """Return `n` mutants, in turns of the mutators; which ones is decided by their names, the same each time."""
-    by: dict[str, list[Job]] = {}
-    for job in sorted(jobs, key=lambda j: digest(j[0].name, j[1].name)):
-        by.setdefault(job[1].name, []).append(job)
-    rounds = max(map(len, by.values()), default=0)
-    turns = [kind[k] for k in range(rounds) for kind in by.values() if k < len(kind)]
-    return turns[:n] if n else turns
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.truth", description=__doc__)
     parser.add_argument("--half", choices=("look", "held", "both"), default="look")
-    parser.add_argument("--sample", type=int, default=0, help="this many mutants, in turns of the mutators; 0: all")
-    parser.add_argument("--seeds", type=int, default=1, help="runs of each healthy program; 0: none")
-    parser.add_argument("--mutator", default="", help="only mutators whose name or fault contains this")
+    parser.add_argument(
+        "--sample", type=int, default=0, help="this many mutants, in turns of the mutators; 0: all"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="runs of each healthy program; 0: none"
+    )
+    parser.add_argument(
+        "--mutator", default="", help="only mutators whose name or fault contains this"
+    )
     parser.add_argument("--base", default="", help="only programs whose name contains this")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=300, help="seconds for one program")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "seismograd-truth")
-    parser.add_argument("--results", type=Path, help="write every row of the look half, and totals, as JSON")
+    parser.add_argument(
+        "--cache", type=Path, default=Path(tempfile.gettempdir()) / "seismograd-truth"
+    )
+    parser.add_argument(
+        "--results", type=Path, help="write every row of the look half, and totals, as JSON"
+    )
     parser.add_argument("--write", action="store_true", help="write docs/truth.md")
-    parser.add_argument("--reveal", action="store_true", help="show the programs of the held half too; it is no measure any more after that")
+    parser.add_argument(
+        "--reveal",
+        action="store_true",
+        help="show the programs of the held half too; it is no measure any more after that",
+    )
     parser.add_argument("--list", action="store_true", help="only count the mutants")
     return parser.parse_args()
 
@@ -58,7 +64,7 @@ def main() -> None:
     bench = Bench(args.cache, args.timeout)
     bases = [b for b in BASES if args.half in (b.half, "both") and args.base in b.name]
     chosen = tuple(m for m in MUTATORS if args.mutator in m.name or args.mutator == m.fault)
-    jobs = spread([job for base in bases for job in mutants(base, chosen)], args.sample)
+    jobs = mutants(bases, chosen, args.sample)
     print(f"{len(bases)} programs, {len(chosen)} mutators, {len(jobs)} mutants", flush=True)
     if args.list:
         return
@@ -67,15 +73,28 @@ def main() -> None:
         return base.half == "look" or args.reveal
 
     def judge(job: Job) -> Row:
-        row = bench.judge(*job).row()
+        row = judged(bench, *job).row()
         if shown(job[0]):
-            mark = {True: "ok  ", False: "late" if row["named"] else "MISS"}[row["first"]] if row["outcome"] == "judged" else "-   "
-            print(f"{mark} {row['mutator']:<46}{row['base']:<20}{row['outcome']:<14}{','.join(row['names'])}", flush=True)
+            mark = (
+                {True: "ok  ", False: "late" if row["named"] else "MISS"}[row["first"]]
+                if row["outcome"] == "judged"
+                else "-   "
+            )
+            print(
+                f"{mark} {row['mutator']:<46}{row['base']:<20}{row['outcome']:<14}",
+                ",".join(row["names"]),
+                flush=True,
+            )
         return row
 
     with ThreadPoolExecutor(args.jobs) as pool:
         rows = list(pool.map(judge, jobs))
-        runs = list(pool.map(lambda pair: healthy_run(bench, *pair), [(b, s) for b in bases for s in range(args.seeds)]))
+        runs = list(
+            pool.map(
+                lambda pair: healthy_run(bench, *pair),
+                [(b, s) for b in bases for s in range(args.seeds)],
+            )
+        )
     for run in runs:
         if run["names"] and (run["half"] == "look" or args.reveal):
             print(f"FLAG {run['base']} seed {run['seed']}: {', '.join(run['names'])}")
@@ -84,7 +103,16 @@ def main() -> None:
     if args.results:
         kept = [r for r in rows if r["half"] == "look" or args.reveal]
         totals = {half: str(score(group, right)) for half, group in grouped(rows, "half").items()}
-        args.results.write_text(json.dumps({"rows": kept, "healthy": [r for r in runs if r["half"] == "look"], "totals": totals}, indent=1))
+        args.results.write_text(
+            json.dumps(
+                {
+                    "rows": kept,
+                    "healthy": [r for r in runs if r["half"] == "look"],
+                    "totals": totals,
+                },
+                indent=1,
+            )
+        )
     if args.write:
         (ROOT / "docs" / "truth.md").write_text(page(rows, runs))
 

@@ -26,7 +26,8 @@ class Trace:
 
     @staticmethod
     def read(path: Path) -> Trace:
-        return Trace(json.loads(path.read_text()))
+        empty = {"events": [], "names": {}, "modules": [], "frozen": []}
+        return Trace({**empty, **json.loads(path.read_text())})
 
     @property
     def error(self) -> str:
@@ -41,7 +42,10 @@ class Trace:
 
     @cached_property
     def steps(self) -> list[dict[str, Any]]:
-        """The steps of the optimizer that was made last of those that stepped often; all of them when one is made again and again."""
+        """The steps of the optimizer that was made last of those that stepped often.
+
+        All steps when optimizers are made again and again.
+        """
         by: dict[int, list[dict[str, Any]]] = {}
         for step in self.of("step"):
             by.setdefault(step["opt"], []).append(step)
@@ -71,11 +75,15 @@ class Trace:
 
     def series(self, index: int | str, what: int) -> list[float]:
         """Return a number of one parameter over the steps; NaN where there was none."""
-        return [number(s["params"][str(index)][what]) for s in self.steps if str(index) in s["params"]]
+        return [
+            number(s["params"][str(index)][what]) for s in self.steps if str(index) in s["params"]
+        ]
 
     def total(self, step: dict[str, Any], what: int = GRAD) -> float:
         """Return the norm over all parameters of a step."""
-        return math.sqrt(sum(number(p[what]) ** 2 for p in step["params"].values() if p[what] is not None))
+        return math.sqrt(
+            sum(number(p[what]) ** 2 for p in step["params"].values() if p[what] is not None)
+        )
 
     @cached_property
     def grad_norms(self) -> list[float]:
@@ -105,9 +113,11 @@ class Trace:
             if e["e"] == "step" and e["opt"] == opt:
                 gaps.append(open_)
                 open_ = []
-            elif (e["e"] == "backward" and held & set(e["leaves"])) or (e["e"] == "zero_grad" and e["opt"] in (opt, -1)):
-                open_.append(e["e"])
-            elif e["e"] in ("clip", "unscale", "scheduler"):
+            elif (
+                (e["e"] == "backward" and held & set(e["leaves"]))
+                or (e["e"] == "zero_grad" and e["opt"] in (opt, -1))
+                or e["e"] in ("clip", "unscale", "scheduler")
+            ):
                 open_.append(e["e"])
         return gaps
 

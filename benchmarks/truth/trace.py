@@ -116,7 +116,9 @@ class Witness:
         modes = [sum(norms.values()), len(norms) - sum(norms.values())]
         self.modes["norms"] = {}
         group = opt.param_groups[0]
-        self.add("step", opt=number, lr=float(group["lr"]), wd=float(group.get("weight_decay", 0) or 0), params=params, drift=drift, modes=modes)
+        self.add(
+            "step", opt=number, lr=float(group["lr"]), wd=float(group.get("weight_decay", 0) or 0), params=params, drift=drift, modes=modes
+        )
 
     def backward(self, tensors: Any) -> None:
         roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
@@ -132,10 +134,16 @@ class Witness:
             v = x.detach().float()
             dim = 1 if v.dim() > 1 else 0
             facts = {
-                "x": list(x.shape), "y": list(y.shape), "min": float(v.min()), "max": float(v.max()), "grad": x.requires_grad,
-                "sum": float((v.sum(dim) - 1).abs().max()), "logsum": float(v.logsumexp(dim).abs().max()),
+                "x": list(x.shape),
+                "y": list(y.shape),
+                "min": float(v.min()),
+                "max": float(v.max()),
+                "grad": x.requires_grad,
+                "sum": float((v.sum(dim) - 1).abs().max()),
+                "logsum": float(v.logsumexp(dim).abs().max()),
                 "valid": float((y != kwargs.get("ignore_index", -100)).float().mean()) if not y.is_floating_point() else 1.0,
-                "value": float(value.detach().float().mean()), "grad_y": y.requires_grad,
+                "value": float(value.detach().float().mean()),
+                "grad_y": y.requires_grad,
             }
         self.add("loss", name=name, **facts)
 
@@ -231,8 +239,12 @@ def main(out: str, script: str, *arguments: str) -> None:
             error = repr(raised)
     witness.look()
     trace = {
-        "events": witness.events, "names": witness.names, "modules": sorted(witness.modules), "frozen": sorted(witness.frozen),
-        "error": error, "seconds": time.perf_counter() - start,
+        "events": witness.events,
+        "names": witness.names,
+        "modules": sorted(witness.modules),
+        "frozen": sorted(witness.frozen),
+        "error": error,
+        "seconds": time.perf_counter() - start,
     }
     Path(out).write_text(json.dumps(plain(trace)))
 

@@ -13,7 +13,7 @@ from benchmarks.truth.oracle import Trace, oracle, share
 
 
 def of_kind(program: Program, function: str, layer: str) -> list[cst.Call]:
-    """Return the calls of a loss by its function's name or by a criterion of its class that are trained."""
+    """Return the trained calls of a loss, by its function or by a criterion of its class."""
     made = program.find(rf"(?:self\.)?\w+ = (?:torch\.)?nn\.{layer}\(.*\)")
     names = [re.escape(p.text.partition(" = ")[0]) for p in made]
     if "cross_entropy, mse = " in program.source and layer in ("CrossEntropyLoss", "MSELoss"):
@@ -24,7 +24,9 @@ def of_kind(program: Program, function: str, layer: str) -> list[cst.Call]:
 
 def trained(program: Program, call: cst.Call) -> bool:
     holder = program.holder(call)
-    return holder is not None and not any(word in " ".join([holder.function, holder.text]) for word in ("val", "evaluate", "accuracy"))
+    return holder is not None and not any(
+        word in " ".join([holder.function, holder.text]) for word in ("val", "evaluate", "accuracy")
+    )
 
 
 def first_argument(program: Program, calls: list[cst.Call], template: str) -> Edited | None:
@@ -35,7 +37,9 @@ def first_argument(program: Program, calls: list[cst.Call], template: str) -> Ed
 
 
 def softmax_first(program: Program) -> Edited | None:
-    return first_argument(program, of_kind(program, "cross_entropy", "CrossEntropyLoss"), "torch.softmax(X, dim=1)")
+    return first_argument(
+        program, of_kind(program, "cross_entropy", "CrossEntropyLoss"), "torch.softmax(X, dim=1)"
+    )
 
 
 def probabilities(m: Trace, b: Trace) -> bool:
@@ -48,14 +52,22 @@ def probabilities(m: Trace, b: Trace) -> bool:
 
 def sigmoid_first(program: Program) -> Edited | None:
     calls = of_kind(program, "binary_cross_entropy_with_logits", "BCEWithLogitsLoss")
-    return program.edit({c.args[0].value: f"torch.sigmoid({code(c.args[0].value)})" for c in calls}) if calls else None
+    return (
+        program.edit({c.args[0].value: f"torch.sigmoid({code(c.args[0].value)})" for c in calls})
+        if calls
+        else None
+    )
 
 
 def squashed(m: Trace, b: Trace) -> bool:
     losses = [e for e in m.of("loss") if e["name"] == "binary_cross_entropy_with_logits"]
     raw = [e for e in b.of("loss") if e["name"] == "binary_cross_entropy_with_logits"]
     inside = share([float(e["min"]) >= 0 and float(e["max"]) <= 1 for e in losses])
-    return len(losses) >= 20 and inside > 0.95 and share([float(e["min"]) >= 0 and float(e["max"]) <= 1 for e in raw]) < 0.2
+    return (
+        len(losses) >= 20
+        and inside > 0.95
+        and share([float(e["min"]) >= 0 and float(e["max"]) <= 1 for e in raw]) < 0.2
+    )
 
 
 def nll_on_logits(program: Program) -> Edited | None:
@@ -77,11 +89,19 @@ def kl_on_probabilities(program: Program) -> Edited | None:
     if logs:
         return program.edit({logs[-1].func: "F.softmax"})
     calls = of_kind(program, "cross_entropy", "CrossEntropyLoss")
-    if not calls or len(calls[-1].args) != 2 or "segment" in program.source or ".view(" in code(calls[-1]) or "masks" in code(calls[-1]):
+    if (
+        not calls
+        or len(calls[-1].args) != 2
+        or "segment" in program.source
+        or ".view(" in code(calls[-1])
+        or "masks" in code(calls[-1])
+    ):
         return None
     x, y = (code(a.value) for a in calls[-1].args)
     target = f"torch.nn.functional.one_hot({y}, {x}.size(1)).float()"
-    return program.edit({calls[-1]: f'torch.nn.functional.kl_div(torch.softmax({x}, dim=1), {target}, reduction="batchmean")'})
+    return program.edit(
+        {calls[-1]: f'torch.nn.functional.kl_div({x}.softmax(1), {target}, reduction="batchmean")'}
+    )
 
 
 def kl_input_positive(m: Trace, b: Trace) -> bool:
@@ -92,23 +112,32 @@ def kl_input_positive(m: Trace, b: Trace) -> bool:
 def broadcast(program: Program) -> Edited | None:
     """Compare a column with a row."""
     calls = of_kind(program, "mse_loss", "MSELoss")
-    if not calls or "recon" in program.source or "Denoiser" in program.source or "restored" in program.source:
+    if (
+        not calls
+        or "recon" in program.source
+        or "Denoiser" in program.source
+        or "restored" in program.source
+    ):
         return None
     value = calls[-1].args[1].value
     squeezed = "squeeze" in program.source and "unsqueeze(1)" not in program.source
-    return program.edit({value: f"{code(value)}.unsqueeze(1)" if squeezed else f"{code(value)}.squeeze(1)"})
+    return program.edit(
+        {value: f"{code(value)}.unsqueeze(1)" if squeezed else f"{code(value)}.squeeze(1)"}
+    )
 
 
 def shapes_differ(m: Trace, b: Trace) -> bool:
     losses = [e for e in m.of("loss") if e["name"] == "mse_loss"]
-    return share([e["x"] != e["y"] for e in losses]) > 0.3 and all(e["x"] == e["y"] for e in b.of("loss") if e["name"] == "mse_loss")
+    return share([e["x"] != e["y"] for e in losses]) > 0.3 and all(
+        e["x"] == e["y"] for e in b.of("loss") if e["name"] == "mse_loss"
+    )
 
 
 def all_masked(program: Program) -> Edited | None:
     """Mask each label."""
     found = loss_place(program)
     calls = of_kind(program, "cross_entropy", "CrossEntropyLoss")
-    if not calls or not ("ignore_index" in program.source):
+    if not calls or "ignore_index" not in program.source:
         return None
     value = calls[-1].args[1].value
     del found
@@ -125,7 +154,9 @@ TERM = r"(?:KLD|qf2_loss|v_loss|balance|soft|box_loss|obj_loss|task_loss|cls_los
 
 def constant_term(program: Program, how: str) -> Edited | None:
     """Take one term of a sum as a number."""
-    places = program.find(rf"(?:loss = |qf_loss = |return ).*\b{TERM}\b.*\+.*") + program.find(rf"(?:loss = |qf_loss = |return ).*\+.*\b{TERM}\b.*")
+    places = program.find(rf"(?:loss = |qf_loss = |return ).*\b{TERM}\b.*\+.*") + program.find(
+        rf"(?:loss = |qf_loss = |return ).*\+.*\b{TERM}\b.*"
+    )
     place = last([p for p in places if "zero_grad" not in p.text])
     if place is None:
         return None
@@ -141,7 +172,9 @@ def smaller_graph(m: Trace, b: Trace) -> bool:
     first = next((k for k, (x, y) in enumerate(pairs) if x["nodes"] != y["nodes"]), None)
     if first is None or len(mine) < 20:
         return False
-    same = abs(float(mine[first]["loss"]) - float(theirs[first]["loss"])) <= 1e-4 * abs(float(theirs[first]["loss"]))
+    same = abs(float(mine[first]["loss"]) - float(theirs[first]["loss"])) <= 1e-4 * abs(
+        float(theirs[first]["loss"])
+    )
     return same and mine[first]["nodes"] < theirs[first]["nodes"]
 
 
@@ -152,7 +185,9 @@ def made_a_leaf(program: Program) -> Edited | None:
     if not found or back is None:
         return None
     place, loss, _ = found
-    return program.edit({place.node: [place.node, f"{loss} = torch.tensor({loss}.item(), requires_grad=True)"]})
+    return program.edit(
+        {place.node: [place.node, f"{loss} = torch.tensor({loss}.item(), requires_grad=True)"]}
+    )
 
 
 def reaches_nothing(m: Trace, b: Trace) -> bool:
@@ -174,7 +209,11 @@ def dominated(program: Program) -> Edited | None:
 def opposed(program: Program) -> Edited | None:
     """Train a task against another one."""
     place = last(program.find(r"loss_value = mse\(.*\)"))
-    return program.edit({place.node: ["loss_value = -0.9 * cross_entropy(logits, kinds[rows])"]}) if place else None
+    return (
+        program.edit({place.node: ["loss_value = -0.9 * cross_entropy(logits, kinds[rows])"]})
+        if place
+        else None
+    )
 
 
 def out_of_proportion(m: Trace, b: Trace) -> bool:
@@ -182,24 +221,97 @@ def out_of_proportion(m: Trace, b: Trace) -> bool:
 
 
 LOSS = (
-    mutator("softmax before cross entropy", "wrong_loss_input", "wrong-loss-input", softmax_first, oracle(probabilities),
-            near=r"cross_entropy|criterion|loss_fn|softmax", advice=r"softmax"),
-    mutator("sigmoid before BCE with logits", "wrong_loss_input", "wrong-loss-input", sigmoid_first, oracle(squashed),
-            near=r"with_logits|criterion|sigmoid", advice=r"sigmoid"),
-    mutator("NLL of what is no log-probability", "wrong_loss_input", "wrong-loss-input", nll_on_logits, oracle(no_log_probability),
-            near=r"nll_loss|softmax", advice=r"log_softmax|cross_entropy"),
-    mutator("KL divergence of probabilities", "wrong_loss_input", "wrong-loss-input", kl_on_probabilities, oracle(kl_input_positive),
-            near=r"kl_div", advice=r"log_softmax|log"),
-    mutator("a column against a row", "wrong_loss_input", "wrong-loss-input", broadcast, oracle(shapes_differ), near=r"mse|criterion|loss_fn",
-            advice=r"squeeze|shape|view"),
-    mutator("all labels masked", "nonfinite", "nonfinite-loss nonfinite-gradient zero-gradient", all_masked, oracle(none_valid),
-            near=r"cross_entropy|criterion", advice=r"label|ignore|mask"),
-    mutator("a term by item()", "constant_loss_term", "constant-loss-term no-gradient", lambda p: constant_term(p, "X.item()"),
-            oracle(smaller_graph), advice=r"item|detach|graph|tensor"),
-    mutator("a term detached", "constant_loss_term", "constant-loss-term no-gradient", lambda p: constant_term(p, "X.detach()"),
-            oracle(smaller_graph), advice=r"item|detach|graph|tensor"),
-    mutator("the loss made a leaf", "no_grad_flow", "no-gradient never-stepped constant-loss-term", made_a_leaf, oracle(reaches_nothing),
-            near=r"\.backward\(", advice=r"tensor|item|graph|loss"),
-    mutator("one task outweighs the other", "task_conflict", "task-dominance", dominated, oracle(out_of_proportion)),
-    mutator("one task against the other", "task_conflict", "task-conflict", opposed, oracle(lambda m, b: m.losses[1::2][0] < 0)),
-)  # fmt: skip
+    mutator(
+        "softmax before cross entropy",
+        "wrong_loss_input",
+        "wrong-loss-input",
+        softmax_first,
+        oracle(probabilities),
+        near=r"cross_entropy|criterion|loss_fn|softmax",
+        advice=r"softmax",
+    ),
+    mutator(
+        "sigmoid before BCE with logits",
+        "wrong_loss_input",
+        "wrong-loss-input",
+        sigmoid_first,
+        oracle(squashed),
+        near=r"with_logits|criterion|sigmoid",
+        advice=r"sigmoid",
+    ),
+    mutator(
+        "NLL of what is no log-probability",
+        "wrong_loss_input",
+        "wrong-loss-input",
+        nll_on_logits,
+        oracle(no_log_probability),
+        near=r"nll_loss|softmax",
+        advice=r"log_softmax|cross_entropy",
+    ),
+    mutator(
+        "KL divergence of probabilities",
+        "wrong_loss_input",
+        "wrong-loss-input",
+        kl_on_probabilities,
+        oracle(kl_input_positive),
+        near=r"kl_div",
+        advice=r"log_softmax|log",
+    ),
+    mutator(
+        "a column against a row",
+        "wrong_loss_input",
+        "wrong-loss-input",
+        broadcast,
+        oracle(shapes_differ),
+        near=r"mse|criterion|loss_fn",
+        advice=r"squeeze|shape|view",
+    ),
+    mutator(
+        "all labels masked",
+        "nonfinite",
+        "nonfinite-loss nonfinite-gradient zero-gradient",
+        all_masked,
+        oracle(none_valid),
+        near=r"cross_entropy|criterion",
+        advice=r"label|ignore|mask",
+    ),
+    mutator(
+        "a term by item()",
+        "constant_loss_term",
+        "constant-loss-term no-gradient",
+        lambda p: constant_term(p, "X.item()"),
+        oracle(smaller_graph),
+        advice=r"item|detach|graph|tensor",
+    ),
+    mutator(
+        "a term detached",
+        "constant_loss_term",
+        "constant-loss-term no-gradient",
+        lambda p: constant_term(p, "X.detach()"),
+        oracle(smaller_graph),
+        advice=r"item|detach|graph|tensor",
+    ),
+    mutator(
+        "the loss made a leaf",
+        "no_grad_flow",
+        "no-gradient never-stepped constant-loss-term",
+        made_a_leaf,
+        oracle(reaches_nothing),
+        near=r"\.backward\(",
+        advice=r"tensor|item|graph|loss",
+    ),
+    mutator(
+        "one task outweighs the other",
+        "task_conflict",
+        "task-dominance",
+        dominated,
+        oracle(out_of_proportion),
+    ),
+    mutator(
+        "one task against the other",
+        "task_conflict",
+        "task-conflict",
+        opposed,
+        oracle(lambda m, b: m.losses[1::2][0] < 0),
+    ),
+)

@@ -9,11 +9,12 @@ from benchmarks.truth.edit import BACKWARD, Edited, Place, Program, code
 from benchmarks.truth.mutator import Mutator, mutator
 from benchmarks.truth.oracle import Trace, oracle
 
-LOSS_CALL = r"(?:F\.|nn\.functional\.|torch\.nn\.functional\.)?(?:cross_entropy|nll_loss|mse_loss|smooth_l1_loss|binary_cross_entropy\w*)|(?:self\.)?(?:criterion|loss_fn|mse|cross_entropy)"
+FUNCTIONS = "cross_entropy|nll_loss|mse_loss|smooth_l1_loss|binary_cross_entropy"
+LOSS_CALL = rf"(?:F\.)?(?:{FUNCTIONS})|(?:self\.)?(?:criterion|loss_fn|mse|cross_entropy)"
 
 
 def loss_place(program: Program) -> tuple[Place, str, str] | None:
-    """Return the last statement that computes the loss that is trained, the loss's name and the prediction's text."""
+    """Return where the loss is computed last, its name, and the text of the prediction."""
     backs = program.find(BACKWARD)
     for back in reversed(backs):
         name = re.search(r"(?:^|scale\()(\w+)\)?\.backward\(|backward\((\w+)\)", back.text)
@@ -33,7 +34,9 @@ def penalty(program: Program, term: str) -> Edited | None:
     if not found:
         return None
     place, loss, out = found
-    return program.edit({place.node: [place.node, f"{loss} = {loss} + 0.001 * {term.replace('OUT', out)}"]})
+    return program.edit(
+        {place.node: [place.node, f"{loss} = {loss} + 0.001 * {term.replace('OUT', out)}"]}
+    )
 
 
 def bad_batch(program: Program) -> Edited | None:
@@ -42,7 +45,10 @@ def bad_batch(program: Program) -> Edited | None:
     if not found:
         return None
     place, loss, out = found
-    lines = [f"weight = ({out}.detach() > 50.0).float()", f"{loss} = {loss} + ({out} * weight).sum() / weight.sum()"]
+    lines = [
+        f"weight = ({out}.detach() > 50.0).float()",
+        f"{loss} = {loss} + ({out} * weight).sum() / weight.sum()",
+    ]
     return program.edit({place.node: [place.node, *lines]})
 
 
@@ -54,7 +60,14 @@ def overflow_fp16(program: Program) -> Edited | None:
     if not found:
         return None
     place, loss, out = found
-    return program.edit({place.node: [place.node, f"{loss} = {loss} + 0.001 * (({out}.half() * 4000.0) ** 2).mean().float()"]})
+    return program.edit(
+        {
+            place.node: [
+                place.node,
+                f"{loss} = {loss} + 0.001 * (({out}.half() * 4000.0) ** 2).mean().float()",
+            ]
+        }
+    )
 
 
 def became_nonfinite(m: Trace, b: Trace) -> bool:
@@ -67,20 +80,58 @@ def fp16_became_nonfinite(m: Trace, b: Trace) -> bool:
 
 
 def _kind(name: str, term: str, advice: str) -> Mutator:
-    return mutator(name, "nonfinite", "nonfinite-gradient nonfinite-loss", lambda p: penalty(p, term), oracle(became_nonfinite), advice=advice)
+    return mutator(
+        name,
+        "nonfinite",
+        "nonfinite-gradient nonfinite-loss",
+        lambda p: penalty(p, term),
+        oracle(became_nonfinite),
+        advice=advice,
+    )
 
 
 NONFINITE = (
     _kind("logarithm of zero", "torch.log(torch.relu(OUT)).mean()", r"log|eps|clamp"),
-    _kind("gradient of the square root of zero", "torch.sqrt(torch.relu(OUT)).mean()", r"sqrt|eps|clamp"),
-    _kind("zero by zero", "(torch.relu(OUT) / torch.relu(OUT)).mean()", r"div|eps|zero|clamp|denominator"),
-    _kind("mask after the logarithm", "torch.where(OUT > 0, torch.log(OUT), torch.zeros_like(OUT)).mean()", r"where|log|mask"),
-    _kind("arc cosine of one", "torch.acos(torch.cosine_similarity(OUT, OUT.detach(), dim=0).clamp(-1, 1)).mean()", r"acos|clamp"),
+    _kind(
+        "gradient of the square root of zero",
+        "torch.sqrt(torch.relu(OUT)).mean()",
+        r"sqrt|eps|clamp",
+    ),
+    _kind(
+        "zero by zero",
+        "(torch.relu(OUT) / torch.relu(OUT)).mean()",
+        r"div|eps|zero|clamp|denominator",
+    ),
+    _kind(
+        "mask after the logarithm",
+        "torch.where(OUT > 0, torch.log(OUT), torch.zeros_like(OUT)).mean()",
+        r"where|log|mask",
+    ),
+    _kind(
+        "arc cosine of one",
+        "torch.acos(torch.cosine_similarity(OUT, OUT.detach(), dim=0).clamp(-1, 1)).mean()",
+        r"acos|clamp",
+    ),
     _kind("power below one of zero", "torch.relu(OUT).pow(0.3).mean()", r"pow|eps|clamp"),
-    _kind("deviation of one sample", "OUT[:1].std(dim=0).mean()", r"std|unbiased|correction|var|sample"),
+    _kind(
+        "deviation of one sample",
+        "OUT[:1].std(dim=0).mean()",
+        r"std|unbiased|correction|var|sample",
+    ),
     _kind("exponential too large", "torch.exp(OUT.abs() * 500 + 60).mean()", r"exp"),
-    mutator("mean over an empty mask", "nonfinite", "nonfinite-gradient nonfinite-loss", bad_batch, oracle(became_nonfinite),
-            advice=r"div|zero|clamp|mask|denominator"),
-    mutator("overflow in float16", "nonfinite", "nonfinite-gradient nonfinite-loss skipped-steps", overflow_fp16,
-            oracle(fp16_became_nonfinite)),
-)  # fmt: skip
+    mutator(
+        "mean over an empty mask",
+        "nonfinite",
+        "nonfinite-gradient nonfinite-loss",
+        bad_batch,
+        oracle(became_nonfinite),
+        advice=r"div|zero|clamp|mask|denominator",
+    ),
+    mutator(
+        "overflow in float16",
+        "nonfinite",
+        "nonfinite-gradient nonfinite-loss skipped-steps",
+        overflow_fp16,
+        oracle(fp16_became_nonfinite),
+    ),
+)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import statistics
 
 import libcst as cst
 
-from benchmarks.truth.edit import SCHEDULE, Edited, Place, Program, after_imports, code, last, optimizer_of, step_of
+from benchmarks.truth.edit import (
+    SCHEDULE,
+    Edited,
+    Place,
+    Program,
+    after_imports,
+    code,
+    last,
+    optimizer_of,
+    step_of,
+)
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.oracle import MOVED, WEIGHT, Trace, oracle
 
@@ -27,7 +38,13 @@ def lrs(t: Trace) -> list[float]:
 def per_batch(program: Program) -> Edited | None:
     """Step a schedule of epochs for each batch."""
     found, step = schedule_of(program), step_of(program)
-    if not found or step is None or "OneCycle" in found[0].text or "Plateau" in found[0].text or "Lambda" in found[0].text:
+    if (
+        not found
+        or step is None
+        or "OneCycle" in found[0].text
+        or "Plateau" in found[0].text
+        or "Lambda" in found[0].text
+    ):
         return None
     if step.siblings is found[1].siblings or step.node in found[1].siblings:
         return None
@@ -59,13 +76,23 @@ def before_optimizer(program: Program) -> Edited | None:
     if step.node in found[1].siblings:
         return program.edit({found[1].node: [], step.node: [found[1].text, step.node]})
     loops = found[1].loops
-    return program.edit({found[1].node: [], loops[0].body.body[0]: [found[1].text, loops[0].body.body[0]]}) if loops else None
+    return (
+        program.edit(
+            {found[1].node: [], loops[0].body.body[0]: [found[1].text, loops[0].body.body[0]]}
+        )
+        if loops
+        else None
+    )
 
 
 def schedule_first(m: Trace, b: Trace) -> bool:
     def begins(t: Trace) -> str:
         # Making a schedule steps it once; that is heard from the same line as the making.
-        order = [e["e"] for e in t.of("scheduler", "step") if not (e["e"] == "scheduler" and e["line"] in made(t))]
+        order = [
+            e["e"]
+            for e in t.of("scheduler", "step")
+            if not (e["e"] == "scheduler" and e["line"] in made(t))
+        ]
         return order[0] if order else ""
 
     def made(t: Trace) -> set[int]:
@@ -79,7 +106,11 @@ def wrong_mode(program: Program) -> Edited | None:
     place = last(program.find(r".* = .*ReduceLROnPlateau\(.*\)"))
     if place is None:
         return None
-    new = place.text.replace('mode="min"', 'mode="?"').replace('mode="max"', 'mode="min"').replace('mode="?"', 'mode="max"')
+    new = (
+        place.text.replace('mode="min"', 'mode="?"')
+        .replace('mode="max"', 'mode="min"')
+        .replace('mode="?"', 'mode="max"')
+    )
     return program.edit({place.node: [new]}) if new != place.text else None
 
 
@@ -100,7 +131,9 @@ def short_period(program: Program) -> Edited | None:
 
 def ends_early(m: Trace, b: Trace) -> bool:
     mine, theirs = lrs(m), lrs(b)
-    rises = sum(y > 1.01 * x for x, y in zip(mine, mine[1:], strict=False)) - sum(y > 1.01 * x for x, y in zip(theirs, theirs[1:], strict=False))
+    rises = sum(y > 1.01 * x for x, y in itertools.pairwise(mine)) - sum(
+        y > 1.01 * x for x, y in itertools.pairwise(theirs)
+    )
     half = len(mine) // 2
     return rises > 1 or mine[half] < 0.02 * theirs[half]
 
@@ -116,11 +149,15 @@ def of_another(program: Program) -> Edited | None:
 def without_effect(m: Trace, b: Trace) -> bool:
     stepped = {s["opt"] for s in m.of("step")}
     scheduled = [e["opt"] for e in m.of("scheduler")]
-    return len(scheduled) > 3 and scheduled[-1] not in stepped and {s["opt"] for s in b.of("step")} >= {e["opt"] for e in b.of("scheduler")}
+    return (
+        len(scheduled) > 3
+        and scheduled[-1] not in stepped
+        and {s["opt"] for s in b.of("step")} >= {e["opt"] for e in b.of("scheduler")}
+    )
 
 
 def learning_rate(program: Program) -> tuple[cst.BaseExpression, float] | None:
-    """Return the number that is the last optimizer's learning rate, where it stands in the program."""
+    """Return where the last optimizer's learning rate is written, and its value."""
     made = optimizer_of(program)
     if not made or "max_lr" in program.source:
         return None
@@ -129,7 +166,9 @@ def learning_rate(program: Program) -> tuple[cst.BaseExpression, float] | None:
         return None
     if not re.fullmatch(r"[\d.e-]+", code(value)):
         name = code(value).split(".")[-1]
-        text = re.search(rf"(?:--{name}\", type=float, default=|\b{name} ?= ?)([\d.e-]+)", program.source)
+        text = re.search(
+            rf"(?:--{name}\", type=float, default=|\b{name} ?= ?)([\d.e-]+)", program.source
+        )
         return None if text is None else (_number(program, text[1]), float(text[1]))
     return value, float(code(value))
 
@@ -166,23 +205,42 @@ def heavy_decay(program: Program) -> Edited | None:
     value = "1.0" if "SGD" in code(made[1].func) else "50.0"
     if not re.search(r"AdamW|SGD", code(made[1].func)):
         value = "1.0"
-    old = next((a.value for a in made[1].args if a.keyword and a.keyword.value == "weight_decay"), None)
+    old = next(
+        (a.value for a in made[1].args if a.keyword and a.keyword.value == "weight_decay"), None
+    )
     if old is not None:
         return program.edit({old: value})
-    return program.edit({made[0].node: [f"{made[0].text[:-1]}, weight_decay={value})"]}) if "\n" not in made[0].text else None
+    return (
+        program.edit({made[0].node: [f"{made[0].text[:-1]}, weight_decay={value})"]})
+        if "\n" not in made[0].text
+        else None
+    )
 
 
 def shrinks(m: Trace, b: Trace) -> bool:
     mine, theirs = m.steps[-1], b.steps[-1]
-    return m.finite and m.total(mine, WEIGHT) < 0.5 * b.total(theirs, WEIGHT) and m.final() > 1.5 * b.final()
+    return (
+        m.finite
+        and m.total(mine, WEIGHT) < 0.5 * b.total(theirs, WEIGHT)
+        and m.final() > 1.5 * b.final()
+    )
 
 
 def bfloat16_weights(program: Program) -> Edited | None:
     """Hold the weights in bfloat16 and take small steps."""
     made, rate = optimizer_of(program), learning_rate(program)
-    if not made or not rate or not program.find(rf"{re.escape(made[3])} = (?:nn\.Sequential\(.*|build\(\))") or "SGD" in code(made[1].func):
+    if (
+        not made
+        or not rate
+        or not program.find(rf"{re.escape(made[3])} = (?:nn\.Sequential\(.*|build\(\))")
+        or "SGD" in code(made[1].func)
+    ):
         return None
-    if "BatchNorm" in program.source or "lora" in program.source.lower() or "functional_call" in program.source:
+    if (
+        "BatchNorm" in program.source
+        or "lora" in program.source.lower()
+        or "functional_call" in program.source
+    ):
         return None
     model, changes = made[3], {rate[0]: "2e-6"}
     for call in program.calls(re.escape(model)):
@@ -205,45 +263,133 @@ def spike(program: Program) -> Edited | None:
         return None
     for call in reversed(program.calls(re.escape(made[3]))):
         holder = program.holder(call)
-        if holder is None or len(call.args) != 1 or holder.function != step.function or "float" not in program.source and "randn" not in program.source:
+        if (
+            holder is None
+            or len(call.args) != 1
+            or holder.function != step.function
+            or ("float" not in program.source and "randn" not in program.source)
+        ):
             continue
         if re.search(r"ids|tokens|words|source|inputs = mask", code(call.args[0])):
             return None
         value = call.args[0].value
         top = after_imports(program)
-        return program.edit({
-            value: f"({code(value)}) * (3000.0 if next(batch_number) == 70 else 1.0)",
-            top: [top, "import itertools", "batch_number = itertools.count()"],
-        })  # fmt: skip
+        return program.edit(
+            {
+                value: f"({code(value)}) * (3000.0 if next(batch_number) == 70 else 1.0)",
+                top: [top, "import itertools", "batch_number = itertools.count()"],
+            }
+        )
     return None
 
 
 def one_stands_out(m: Trace, b: Trace) -> bool:
     norms = m.grad_norms
-    return m.finite and len(norms) > 75 and max(norms[60:80]) > 30 * statistics.median(norms) and max(b.grad_norms[60:80]) < 10 * statistics.median(b.grad_norms)
+    return (
+        m.finite
+        and len(norms) > 75
+        and max(norms[60:80]) > 30 * statistics.median(norms)
+        and max(b.grad_norms[60:80]) < 10 * statistics.median(b.grad_norms)
+    )
 
 
 RATE = r"lr ?=|--lr|learning_rate"
 SCHEDULED = (
-    mutator("schedule of epochs stepped each batch", "schedule_mismatch", "schedule-mismatch", per_batch, oracle(often),
-            near=r"sched", advice=r"epoch|batch|step"),
-    mutator("schedule of batches stepped each epoch", "schedule_mismatch", "schedule-mismatch", per_epoch, oracle(seldom), near=r"sched",
-            advice=r"epoch|batch|step"),
-    mutator("schedule stepped before the optimizer", "schedule_mismatch", "schedule-mismatch", before_optimizer, oracle(schedule_first),
-            near=r"sched", advice=r"after|before"),
-    mutator("plateau with the wrong mode", "schedule_mismatch", "schedule-mismatch", wrong_mode, oracle(falls_needlessly), near=r"sched|Plateau",
-            advice=r"mode"),
-    mutator("period far too short", "schedule_mismatch", "schedule-mismatch", short_period, oracle(ends_early), near=r"sched",
-            advice=r"T_max|step_size|gamma|period|milestones"),
-    mutator("schedule of a remade optimizer", "schedule_mismatch", "schedule-mismatch", of_another, oracle(without_effect), near=r"sched",
-            advice=r"optimizer"),
-    mutator("learning rate far too high", "lr_too_high", "update-too-large", lambda p: rate_times(p, 100), oracle(too_high), near=RATE,
-            advice=r"learning rate|lr"),
-    mutator("learning rate far too low", "lr_too_low", "update-too-small lost-updates", lambda p: rate_times(p, 1e-5), oracle(too_low), near=RATE,
-            advice=r"learning rate|lr"),
-    mutator("weight decay far too large", "weight_decay_dominates", "weight-decay-dominates moves-without-gradient", heavy_decay,
-            oracle(shrinks), near=r"weight_decay", advice=r"decay"),
-    mutator("updates lost in bfloat16", "lr_too_low", "lost-updates update-too-small", bfloat16_weights, oracle(rounds_away),
-            near=r"bfloat16", advice=r"float32|float"),
-    mutator("a batch that was not normalised", "loss_spike", "gradient-spike", spike, oracle(one_stands_out)),
-)  # fmt: skip
+    mutator(
+        "schedule of epochs stepped each batch",
+        "schedule_mismatch",
+        "schedule-mismatch",
+        per_batch,
+        oracle(often),
+        near=r"sched",
+        advice=r"epoch|batch|step",
+    ),
+    mutator(
+        "schedule of batches stepped each epoch",
+        "schedule_mismatch",
+        "schedule-mismatch",
+        per_epoch,
+        oracle(seldom),
+        near=r"sched",
+        advice=r"epoch|batch|step",
+    ),
+    mutator(
+        "schedule stepped before the optimizer",
+        "schedule_mismatch",
+        "schedule-mismatch",
+        before_optimizer,
+        oracle(schedule_first),
+        near=r"sched",
+        advice=r"after|before",
+    ),
+    mutator(
+        "plateau with the wrong mode",
+        "schedule_mismatch",
+        "schedule-mismatch",
+        wrong_mode,
+        oracle(falls_needlessly),
+        near=r"sched|Plateau",
+        advice=r"mode",
+    ),
+    mutator(
+        "period far too short",
+        "schedule_mismatch",
+        "schedule-mismatch",
+        short_period,
+        oracle(ends_early),
+        near=r"sched",
+        advice=r"T_max|step_size|gamma|period|milestones",
+    ),
+    mutator(
+        "schedule of a remade optimizer",
+        "schedule_mismatch",
+        "schedule-mismatch",
+        of_another,
+        oracle(without_effect),
+        near=r"sched",
+        advice=r"optimizer",
+    ),
+    mutator(
+        "learning rate far too high",
+        "lr_too_high",
+        "update-too-large",
+        lambda p: rate_times(p, 100),
+        oracle(too_high),
+        near=RATE,
+        advice=r"learning rate|lr",
+    ),
+    mutator(
+        "learning rate far too low",
+        "lr_too_low",
+        "update-too-small lost-updates",
+        lambda p: rate_times(p, 1e-5),
+        oracle(too_low),
+        near=RATE,
+        advice=r"learning rate|lr",
+    ),
+    mutator(
+        "weight decay far too large",
+        "weight_decay_dominates",
+        "weight-decay-dominates moves-without-gradient",
+        heavy_decay,
+        oracle(shrinks),
+        near=r"weight_decay",
+        advice=r"decay",
+    ),
+    mutator(
+        "updates lost in bfloat16",
+        "lr_too_low",
+        "lost-updates update-too-small",
+        bfloat16_weights,
+        oracle(rounds_away),
+        near=r"bfloat16",
+        advice=r"float32|float",
+    ),
+    mutator(
+        "a batch that was not normalised",
+        "loss_spike",
+        "gradient-spike",
+        spike,
+        oracle(one_stands_out),
+    ),
+)

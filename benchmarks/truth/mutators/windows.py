@@ -7,7 +7,17 @@ from collections import Counter
 
 import libcst as cst
 
-from benchmarks.truth.edit import BACKWARD, CLIP, ZERO, Edited, Program, code, optimizer_of, step_of, stepped
+from benchmarks.truth.edit import (
+    BACKWARD,
+    CLIP,
+    ZERO,
+    Edited,
+    Program,
+    code,
+    optimizer_of,
+    step_of,
+    stepped,
+)
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.mutators.order import beside
 from benchmarks.truth.oracle import Trace, oracle
@@ -22,31 +32,55 @@ def undivided(program: Program) -> Edited | None:
     return None
 
 
-def windowed(program: Program, *, condition: str, divide: int = 0, before_step: str = "") -> Edited | None:
-    """Step only when `condition` holds of the batch's number i, in a program that steps at each batch."""
+def windowed(
+    program: Program, *, condition: str, divide: int = 0, before_step: str = ""
+) -> Edited | None:
+    """Step only when `condition` holds of the batch's number i."""
     step = step_of(program)
-    if step is None or "closure" in step.text or "scaler" in step.text or not step.loops or program.find(r"loss = loss / .*"):
+    if (
+        step is None
+        or "closure" in step.text
+        or "scaler" in step.text
+        or not step.loops
+        or program.find(r"loss = loss / .*")
+    ):
         return None
     loop, backs = step.loops[-1], beside(program, step, BACKWARD)
-    if len(backs) != 1 or backs[0].node not in step.siblings or step.node not in loop.body.body or "sum" in code(loop) or "tokens" in code(loop):
+    if (
+        len(backs) != 1
+        or backs[0].node not in step.siblings
+        or step.node not in loop.body.body
+        or "sum" in code(loop)
+        or "tokens" in code(loop)
+    ):
         return None
-    if any(isinstance(n, cst.For) for n in loop.body.body) or code(loop.iter).startswith(("enumerate", "zip")):
+    if any(isinstance(n, cst.For) for n in loop.body.body) or code(loop.iter).startswith(
+        ("enumerate", "zip")
+    ):
         return None
     loss = re.fullmatch(r"(\w+)\.backward\(\)", backs[0].text)
     if loss is None:
         return None
     zeros = [z for z in beside(program, step, ZERO) if z.node in loop.body.body]
     clips = [c for c in beside(program, step, CLIP) if c.node in loop.body.body]
-    inner = [c.text for c in clips] + ([before_step] if before_step else []) + [step.text, f"{stepped(step)}.zero_grad()"]
+    inner = (
+        [c.text for c in clips]
+        + ([before_step] if before_step else [])
+        + [step.text, f"{stepped(step)}.zero_grad()"]
+    )
     block = f"if {condition}:\n" + "".join(f"    {line}\n" for line in inner)
     backward = f"({loss[1]} / {divide}).backward()" if divide else backs[0].text
-    edited = program.edit({
-        **{p.node: [] for p in (*zeros, *clips)},
-        backs[0].node: [backward] if divide else [backs[0].node],
-        step.node: [block],
-        loop.target: f"i, {code(loop.target)}" if not isinstance(loop.target, cst.Tuple) else f"i, ({code(loop.target).strip('()')})",
-        loop.iter: f"enumerate({code(loop.iter)})",
-    })  # fmt: skip
+    edited = program.edit(
+        {
+            **{p.node: [] for p in (*zeros, *clips)},
+            backs[0].node: [backward] if divide else [backs[0].node],
+            step.node: [block],
+            loop.target: f"i, {code(loop.target)}"
+            if not isinstance(loop.target, cst.Tuple)
+            else f"i, ({code(loop.target).strip('()')})",
+            loop.iter: f"enumerate({code(loop.iter)})",
+        }
+    )
     return edited
 
 
@@ -94,13 +128,24 @@ def token_means(program: Program) -> Edited | None:
     for place in program.find(r"loss = criterion\(.*\) / tokens"):
         text = place.text.replace("/ tokens", "/ 4")
         sums = program.find(r"criterion = .*reduction=\"sum\"\)")
-        return program.edit({place.node: [text], sums[0].node: [sums[0].text.replace(', reduction="sum"', "")]}) if sums else None
+        return (
+            program.edit(
+                {place.node: [text], sums[0].node: [sums[0].text.replace(', reduction="sum"', "")]}
+            )
+            if sums
+            else None
+        )
     return None
 
 
 def unequal_tokens(m: Trace, b: Trace) -> bool:
     counts = [loss["y"][0] * loss["valid"] for loss in m.of("loss")]
-    return len(counts) >= 40 and len(set(m.windows())) == 1 and max(counts) > 2 * min(counts) and m.losses != b.losses
+    return (
+        len(counts) >= 40
+        and len(set(m.windows())) == 1
+        and max(counts) > 2 * min(counts)
+        and m.losses != b.losses
+    )
 
 
 def rescaled(program: Program) -> Edited | None:
@@ -114,7 +159,9 @@ def rescaled(program: Program) -> Edited | None:
     step = step_of(program)
     if step is None or stepped(step) != made[2]:
         return None
-    return windowed(program, condition="i % 4 == 3", divide=4, before_step=mend.replace("\n", "\n    "))
+    return windowed(
+        program, condition="i % 4 == 3", divide=4, before_step=mend.replace("\n", "\n    ")
+    )
 
 
 def rescaled_twice(m: Trace, b: Trace) -> bool:
@@ -123,15 +170,54 @@ def rescaled_twice(m: Trace, b: Trace) -> bool:
     native = b.windows()[:1] == [4]
     if len(windows) < 8 or windows[0] != 4:
         return False
-    return m.grad_norms[0] < 0.3 * b.grad_norms[0] if native else m.grad_norms[0] < 0.4 * b.grad_norms[0]
+    return (
+        m.grad_norms[0] < 0.3 * b.grad_norms[0]
+        if native
+        else m.grad_norms[0] < 0.4 * b.grad_norms[0]
+    )
 
 
 WINDOWS = (
-    mutator("accumulation not divided", "accumulation_not_scaled", "accumulation-not-scaled", not_divided, oracle(summed),
-            near=r"\.backward\(", advice=r"/ ?\w+|divide"),
-    mutator("last window left over", "partial_window_dropped", "partial-window", partial, oracle(leftover), near=r"\.step\(|\.backward\("),
-    mutator("windows of two and one", "uneven_windows", "uneven-windows", uneven, oracle(mixed), near=r"\.step\(|\.backward\("),
-    mutator("means of unequal token counts", "token_weighted_accumulation", "uneven-accumulation", token_means, oracle(unequal_tokens),
-            near=r"\.backward\(", advice=r"sum|token|number"),
-    mutator("divided twice", "inplace_grad_scaled", "gradient-rescaled", rescaled, oracle(rescaled_twice), near=r"\.grad|\.step\(|\.backward\("),
-)  # fmt: skip
+    mutator(
+        "accumulation not divided",
+        "accumulation_not_scaled",
+        "accumulation-not-scaled",
+        not_divided,
+        oracle(summed),
+        near=r"\.backward\(",
+        advice=r"/ ?\w+|divide",
+    ),
+    mutator(
+        "last window left over",
+        "partial_window_dropped",
+        "partial-window",
+        partial,
+        oracle(leftover),
+        near=r"\.step\(|\.backward\(",
+    ),
+    mutator(
+        "windows of two and one",
+        "uneven_windows",
+        "uneven-windows",
+        uneven,
+        oracle(mixed),
+        near=r"\.step\(|\.backward\(",
+    ),
+    mutator(
+        "means of unequal token counts",
+        "token_weighted_accumulation",
+        "uneven-accumulation",
+        token_means,
+        oracle(unequal_tokens),
+        near=r"\.backward\(",
+        advice=r"sum|token|number",
+    ),
+    mutator(
+        "divided twice",
+        "inplace_grad_scaled",
+        "gradient-rescaled",
+        rescaled,
+        oracle(rescaled_twice),
+        near=r"\.grad|\.step\(|\.backward\(",
+    ),
+)
