@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 import libcst as cst
-from libcst.metadata import MetadataWrapper, PositionProvider
 
 BLANK = cst.Module([])
 
@@ -92,7 +92,12 @@ class Program:
 
     def find(self, pattern: str) -> list[Place]:
         """Return the simple statements whose whole text matches."""
-        return [p for p in self.places if isinstance(p.node, cst.SimpleStatementLine) and re.fullmatch(pattern, p.text, re.DOTALL)]
+        return [
+            p
+            for p in self.places
+            if isinstance(p.node, cst.SimpleStatementLine)
+            and re.fullmatch(pattern, p.text, re.DOTALL)
+        ]
 
     def calls(self, pattern: str, within: cst.CSTNode | None = None) -> list[cst.Call]:
         """Return the calls whose function's text matches, in the order of the program."""
@@ -116,25 +121,25 @@ class Program:
 
     def edit(self, changes: dict[cst.CSTNode, str | list[str | cst.CSTNode]]) -> Edited | None:
         """Return the program with each expression replaced by a text, each statement by statements; None if nothing changes."""
-        fresh: list[cst.CSTNode] = []
-
-        def made(node: cst.CSTNode) -> cst.CSTNode:
-            fresh.append(node)
-            return node
-
         ready: dict[cst.CSTNode, list[cst.CSTNode] | cst.CSTNode] = {}
         for old, new in changes.items():
             if isinstance(new, str):
-                ready[old] = made(cst.parse_expression(new))
+                ready[old] = cst.parse_expression(new)
             else:
-                ready[old] = [made(cst.parse_statement(n)) if isinstance(n, str) else n for n in new]
-        changed = self.module.visit(_Swap(ready))
-        if changed.code == self.source:
-            return None
-        positions = MetadataWrapper(changed, unsafe_skip_copy=True).resolve(PositionProvider)
-        lines = {positions[n].start.line for n in fresh if n in positions}
-        lines |= {positions[n].end.line for n in fresh if n in positions}
-        return Edited(changed.code, tuple(sorted(lines)))
+                ready[old] = [cst.parse_statement(n) if isinstance(n, str) else n for n in new]
+        text = self.module.visit(_Swap(ready)).code
+        return Edited(text, changed_lines(self.source, text)) if text != self.source else None
+
+
+def changed_lines(before: str, after: str) -> tuple[int, ...]:
+    """Return the numbers of the lines of `after`, from 1, that `before` does not have there."""
+    blocks = SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
+    return tuple(
+        line + 1
+        for tag, _, _, a, b in blocks.get_opcodes()
+        if tag != "equal"
+        for line in range(a, b)
+    )
 
 
 def _descend(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
@@ -181,4 +186,6 @@ def optimizer_of(program: Program) -> tuple[Place, cst.Call, str, str] | None:
 
 def after_imports(program: Program) -> cst.BaseStatement:
     """Return the last import at the top of the file."""
-    return [p.node for p in program.places if not p.outer and p.text.startswith(("import ", "from "))][-1]
+    return [
+        p.node for p in program.places if not p.outer and p.text.startswith(("import ", "from "))
+    ][-1]

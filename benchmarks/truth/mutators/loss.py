@@ -209,11 +209,22 @@ def dominated(program: Program) -> Edited | None:
 def opposed(program: Program) -> Edited | None:
     """Train a task against another one."""
     place = last(program.find(r"loss_value = mse\(.*\)"))
-    return (
-        program.edit({place.node: ["loss_value = -0.9 * cross_entropy(logits, kinds[rows])"]})
-        if place
-        else None
-    )
+    if place is not None:
+        return program.edit(
+            {place.node: ["loss_value = -0.9 * cross_entropy(logits, kinds[rows])"]}
+        )
+    # The real points are called real first, and false with the same words next.
+    place = last(program.find(r"errD_fake = .*fake\.detach\(\).*"))
+    swapped = place.text.replace("fake.detach()", "real") if place else ""
+    return program.edit({place.node: [swapped]}) if place else None
+
+
+def at_odds(m: Trace, b: Trace) -> bool:
+    """Tell a second loss that is the first one's negative, or two that can only meet at ln 2."""
+    if m.losses[1::2][0] < 0:
+        return True
+    late = [m.losses[k::3][-60:] for k in (0, 1)]
+    return all(abs(sum(x) / len(x) - 0.693) < 0.02 for x in late)
 
 
 def out_of_proportion(m: Trace, b: Trace) -> bool:
@@ -312,6 +323,6 @@ LOSS = (
         "task_conflict",
         "task-conflict",
         opposed,
-        oracle(lambda m, b: m.losses[1::2][0] < 0),
+        oracle(at_odds),
     ),
 )
