@@ -34,6 +34,7 @@ def arguments() -> argparse.Namespace:
         "--mutator", default="", help="only mutators whose name or fault contains this"
     )
     parser.add_argument("--base", default="", help="only programs whose name contains this")
+    parser.add_argument("--mend", action="store_true", help="try the code that findings advise")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=300, help="seconds for one program")
     parser.add_argument(
@@ -73,7 +74,7 @@ def main() -> None:
         return base.half == "look" or args.reveal
 
     def judge(job: Job) -> Row:
-        row = judged(bench, *job).row()
+        row = judged(bench, *job, mend=args.mend).row()
         if shown(job[0]):
             mark = (
                 {True: "ok  ", False: "late" if row["named"] else "MISS"}[row["first"]]

@@ -73,7 +73,7 @@ class Edited:
 
 
 class Program:
-    """A program that can be searched and changed; every change gives new source and leaves this one as it is."""
+    """A program that can be searched; a change of it is new source, and leaves it as it is."""
 
     def __init__(self, source: str):
         self.source = source
@@ -120,7 +120,10 @@ class Program:
         return best
 
     def edit(self, changes: dict[cst.CSTNode, str | list[str | cst.CSTNode]]) -> Edited | None:
-        """Return the program with each expression replaced by a text, each statement by statements; None if nothing changes."""
+        """Return the program with expressions replaced by a text, statements by statements.
+
+        None if nothing changes.
+        """
         ready: dict[cst.CSTNode, list[cst.CSTNode] | cst.CSTNode] = {}
         for old, new in changes.items():
             if isinstance(new, str):
@@ -174,7 +177,7 @@ def stepped(place: Place) -> str:
 
 
 def optimizer_of(program: Program) -> tuple[Place, cst.Call, str, str] | None:
-    """Return the statement that makes the last optimizer, its call, its name, and the expression of the model it is over."""
+    """Return the statement that makes the last optimizer, its call, its name, and its model's."""
     for place in reversed(program.find(r"[\w.]+ = .*")):
         made = program.calls(OPTIMIZER, place.node)
         if made and code(made[0]) == place.text.partition(" = ")[2] and made[0].args:

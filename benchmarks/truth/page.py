@@ -17,7 +17,8 @@ known of it.
 - **Named**: a finding (error or warning) is of a right rule. **First**: the first one is.
 - **Precision**: the share of all findings that are right.
 - **Culprit**: of those named, a right finding points at the parameter or the line at fault.
-- **Advice**: of those named, its words hold the mend.
+- **Advice**: of those named, its words hold the mend. **Mended**: of those that advise code, the
+  fault is gone from a new trace when that code is applied (with `--mend`).
 
 Brackets are Wilson's 95 % intervals. Programs are split by a hash of their names: rules may be
 tuned by looking at the *look* half only; of the *held* half nothing but these totals is ever shown.
@@ -31,12 +32,14 @@ def right(row: Row) -> set[str]:
 
 
 def line(title: str, s: Score) -> str:
-    return f"| {title} | {s.named} | {s.first} | {s.precision} | {s.culprit} | {s.advice} |"
+    rates = (s.named, s.first, s.precision, s.culprit, s.advice, s.mended)
+    return "| " + " | ".join([title, *map(str, rates)]) + " |"
 
 
 def table(title: str, groups: dict[str, list[Row]]) -> str:
     head = (
-        f"| {title} | named | first | precision | culprit | advice |\n|---|---|---|---|---|---|\n"
+        f"| {title} | named | first | precision | culprit | advice | mended |\n"
+        "|---|---|---|---|---|---|---|\n"
     )
     judged = {k: [r for r in v if r["outcome"] == "judged"] for k, v in groups.items()}
     return head + "\n".join(line(k, score(v, right)) for k, v in judged.items() if v) + "\n"

@@ -46,6 +46,7 @@ class Score:
     precision: Rate  # of the findings that are errors or warnings, those that are of the fault
     culprit: Rate
     advice: Rate
+    mended: Rate
 
 
 def score(rows: Iterable[Row], right: Callable[[Row], set[str]]) -> Score:
@@ -63,6 +64,7 @@ def score(rows: Iterable[Row], right: Callable[[Row], set[str]]) -> Score:
         precision=rate(said),
         culprit=rate(r["culprit"] for r in rows),
         advice=rate(r["advice"] for r in rows),
+        mended=rate(r["mended"] for r in rows),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.truth.bench import Bench, digest
 from benchmarks.truth.catalogue import Base
 from benchmarks.truth.edit import Edited, Program
+from benchmarks.truth.mend import mended
 from benchmarks.truth.mutator import Mutator
 from benchmarks.truth.oracle import Trace
 
@@ -27,6 +28,7 @@ class Trial:
     first: bool = False
     culprit: bool | None = None  # None: not named
     advice: bool | None = None  # None: not named, or not judged for this kind
+    mended: bool | None = None  # None: not named, no code advised, or not tried
     said: str = ""  # the right finding, for reading
 
     def row(self) -> dict[str, Any]:
@@ -36,8 +38,10 @@ class Trial:
         return {**of_base, "mutator": mutator.name, "fault": mutator.fault, **own}
 
 
-def judge(bench: Bench, base: Base, mutator: Mutator, edited: Edited) -> Trial:
-    """Prove that the fault shows, then ask seismograd, and compare."""
+def judge(
+    bench: Bench, base: Base, mutator: Mutator, edited: Edited, *, mend: bool = False
+) -> Trial:
+    """Prove that the fault shows, then ask seismograd, and compare; `mend`: try its advice too."""
     trial = Trial(base, mutator)
     healthy, faulty = bench.trace(base.path.read_text()), bench.trace(edited.source)
     if healthy is None or faulty is None:
@@ -55,8 +59,24 @@ def judge(bench: Bench, base: Base, mutator: Mutator, edited: Edited) -> Trial:
         trial.outcome = "timed out"
         return trial
     trial.outcome = "judged"
-    compare(trial, edited, culprits, [f for f in found if f["severity"] in ("error", "warning")])
+    serious = [f for f in found if f["severity"] in ("error", "warning")]
+    compare(trial, edited, culprits, serious)
+    if mend:
+        trial.mended = helps(bench, mutator, edited, healthy, serious)
     return trial
+
+
+def helps(
+    bench: Bench, mutator: Mutator, edited: Edited, healthy: Trace, found: list[dict[str, Any]]
+) -> bool | None:
+    """Return whether the fault is gone when the code that the right finding advises is applied."""
+    for finding in found:
+        if finding["name"] in mutator.rules:
+            text = mended(edited.source, finding["where"], finding["excerpt"])
+            trace = bench.trace(text) if text is not None else None
+            if trace is not None:
+                return not trace.error and proof(mutator, trace, healthy) is None
+    return None
 
 
 def proof(mutator: Mutator, faulty: Trace, healthy: Trace) -> tuple[str, ...] | None:
