@@ -40,7 +40,8 @@ def mended(source: str, where: str, excerpt: str) -> str | None:
         return None
     return text if text != source else None
 
-    names = [re.findall(r"(\w+)\(", text) for text in (line, *new)]
-    return bool(names[0]) and any(names[0][-1] in other for other in names[1:])
+
+def _same_call(line: str, new: list[str]) -> bool:
+    """Return whether one of the new lines makes the call of `line`, in another way."""
     calls = re.findall(r"(\w+)\(", line)
     return bool(calls) and any(calls[-1] in re.findall(r"(\w+)\(", other) for other in new)
