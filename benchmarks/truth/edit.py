@@ -178,12 +178,17 @@ def stepped(place: Place) -> str:
 
 def optimizer_of(program: Program) -> tuple[Place, cst.Call, str, str] | None:
     """Return the statement that makes the last optimizer, its call, its name, and its model's."""
+    step = step_of(program)
     for place in reversed(program.find(r"[\w.]+ = .*")):
+        name = place.text.partition(" = ")[0]
+        owners = {p.function for p in program.find(rf"{re.escape(name)} = .*")}
+        if step and place.function != step.function and step.function in owners:
+            continue  # a function's own variable, and another function steps its own
         made = program.calls(OPTIMIZER, place.node)
         if made and code(made[0]) == place.text.partition(" = ")[2] and made[0].args:
             model = re.search(r"([\w.]+)\.parameters\(\)", code(made[0].args[0].value))
             if model:
-                return place, made[0], place.text.partition(" = ")[0], model[1]
+                return place, made[0], name, model[1]
     return None
 
 

@@ -25,7 +25,7 @@ def children(program: Program, model: str) -> list[str]:
     made = program.find(rf"{re.escape(model)} = (\w+)\(.*\)")
     name = re.fullmatch(r".* = (\w+)\(.*\)", made[0].text, re.DOTALL)[1] if made else ""
     found = []
-    for place in program.find(r"self\.\w+ = .*nn\..*"):
+    for place in program.find(r"self\.\w+ = (?!nn\.Parameter).*nn\..*"):
         classes = [n.name.value for n in place.outer if isinstance(n, cst.ClassDef)]
         if classes == [name]:
             found.append(place.text.partition(" = ")[0].removeprefix("self."))

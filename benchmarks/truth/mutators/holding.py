@@ -53,7 +53,9 @@ def two_hold(program: Program) -> Edited | None:
     ):
         return None
     place, call, name, _model = made
-    if name.startswith("self.") or not re.fullmatch(OPTIMIZER, code(call.func)):
+    if name.startswith("self.") or place.function not in ("", step.function):
+        return None
+    if not re.fullmatch(OPTIMIZER, code(call.func)):
         return None
     second = place.text.replace(f"{name} = ", "extra_optimizer = ", 1)
     return program.edit(

@@ -68,6 +68,7 @@ def windowed(
         + ([before_step] if before_step else [])
         + [step.text, f"{stepped(step)}.zero_grad()"]
     )
+    condition = re.sub(r"\bi\b", "batch_idx", condition)
     block = f"if {condition}:\n" + "".join(f"    {line}\n" for line in inner)
     backward = f"({loss[1]} / {divide}).backward()" if divide else backs[0].text
     edited = program.edit(
@@ -75,9 +76,9 @@ def windowed(
             **{p.node: [] for p in (*zeros, *clips)},
             backs[0].node: [backward] if divide else [backs[0].node],
             step.node: [block],
-            loop.target: f"i, {code(loop.target)}"
+            loop.target: f"batch_idx, {code(loop.target)}"
             if not isinstance(loop.target, cst.Tuple)
-            else f"i, ({code(loop.target).strip('()')})",
+            else f"batch_idx, ({code(loop.target).strip('()')})",
             loop.iter: f"enumerate({code(loop.iter)})",
         }
     )
