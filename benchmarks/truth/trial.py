@@ -69,14 +69,12 @@ def judge(
 def helps(
     bench: Bench, mutator: Mutator, edited: Edited, healthy: Trace, found: list[dict[str, Any]]
 ) -> bool | None:
-    """Return whether the fault is gone when the code that the right finding advises is applied."""
-    for finding in found:
-        if finding["name"] in mutator.rules:
-            text = mended(edited.source, finding["where"], finding["excerpt"])
-            trace = bench.trace(text) if text is not None else None
-            if trace is not None:
-                return not trace.error and proof(mutator, trace, healthy) is None
-    return None
+    """Return whether the fault is gone when the code of a right finding is applied."""
+    right = (f for f in found if f["name"] in mutator.rules)
+    texts = [text for f in right for text in mended(edited.source, f["where"], f["excerpt"])]
+    traces = (bench.trace(text) for text in texts)
+    helped = (t and not t.error and proof(mutator, t, healthy) is None for t in traces)
+    return any(helped) if texts else None
 
 
 def proof(mutator: Mutator, faulty: Trace, healthy: Trace) -> tuple[str, ...] | None:
