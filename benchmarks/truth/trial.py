@@ -73,7 +73,9 @@ def helps(
     right = (f for f in found if f["name"] in mutator.rules)
     texts = [text for f in right for text in mended(edited.source, f["where"], f["excerpt"])]
     traces = (bench.trace(text) for text in texts)
-    helped = (t and not t.error and proof(mutator, t, healthy) is None for t in traces)
+    # It has to go on training, too: of a program that stops nothing shows.
+    trains = (t for t in traces if t and not t.error and len(t.steps) >= 5 and t.finite)
+    helped = (proof(mutator, t, healthy) is None for t in trains)
     return any(helped) if texts else None
 
 
