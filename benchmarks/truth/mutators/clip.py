@@ -79,19 +79,17 @@ def clipped_scaled(m: Trace, b: Trace) -> bool:
             strict=False,
         )
     )
-    return not m.of("unscale") and share([x > 50 * y for x, y in pairs[:10]]) > 0.7
+    # The step unscales by itself, after the clip.
+    return share([x > 50 * y for x, y in pairs[:10]]) > 0.7
 
 
 def step_unscaled(program: Program) -> Edited | None:
-    step, unscale = (
-        last(program.find(SCALED_STEP)),
-        last(program.find(r"(self\.)?scaler\.unscale_\(.*\)")),
-    )
-    clip = last(program.find(CLIP))
+    """Step the optimizer itself, and leave the scaler to the loss."""
+    step = last(program.find(SCALED_STEP))
     if step is None:
         return None
-    gone = {p.node: [] for p in (unscale, clip) if p}
-    return program.edit({**gone, step.node: [f"{stepped(step)}.step()"]})
+    gone = program.find(rf"(?:self\.)?scaler\.(?:unscale_|update)\(.*\)|{CLIP}")
+    return program.edit({**{p.node: [] for p in gone}, step.node: [f"{stepped(step)}.step()"]})
 
 
 def stepped_scaled(m: Trace, b: Trace) -> bool:

@@ -83,16 +83,13 @@ def replaced_late(program: Program) -> Edited | None:
 
 
 def forwards(program: Program) -> list[Place]:
-    """Return the assignments in forward methods that go from a layer on to a later statement."""
+    """Return the assignments in forward methods that go from a layer on to a later one."""
     found = []
     for place in program.find(r"(\w+) = .*self\.\w+\(.*\).*"):
         later = place.siblings[place.siblings.index(place.node) + 1 :]
         name = place.text.partition(" = ")[0]
-        if (
-            place.function == "forward"
-            and later
-            and any(re.search(rf"\b{name}\b", code(n)) for n in later)
-        ):
+        on = [n for n in later if re.search(rf"self\.\w+\(.*\b{name}\b", code(n))]
+        if place.function == "forward" and on:
             found.append(place)
     return found
 
