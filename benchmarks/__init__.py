@@ -1,0 +1,1 @@
+"""What seismograd costs, and how right it is."""

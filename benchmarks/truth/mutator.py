@@ -1,0 +1,36 @@
+"""A kind of fault: how it is put into a program, how it is proved, and what a finding of it must say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.truth.edit import Edited, Program
+from benchmarks.truth.oracle import Oracle
+
+
+@dataclass(frozen=True)
+class Mutator:
+    """One kind of fault."""
+
+    name: str
+    fault: str  # its class, as in the table of cases
+    rules: frozenset[str]  # names of the rules that are right about it
+    mutate: Callable[[Program], Edited | None]
+    oracle: Oracle  # the culprits' names when the fault shows, else None
+    near: str = ""  # besides the changed lines, a line of the mutant that matches is a right place
+    advice: str = ""  # what the advice or its excerpt has to hold; empty: not judged
+
+
+def mutator(
+    name: str,
+    fault: str,
+    rules: str,
+    mutate: Callable[[Program], Edited | None],
+    oracle: Oracle,
+    *,
+    near: str = "",
+    advice: str = "",
+) -> Mutator:
+    """Make a mutator; `rules` are names with spaces between."""
+    return Mutator(name, fault, frozenset(rules.split()), mutate, oracle, near, advice)

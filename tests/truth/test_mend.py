@@ -1,0 +1,36 @@
+"""Code that a finding advises is put where it belongs."""
+
+from __future__ import annotations
+
+from benchmarks.truth.mend import mended
+
+LOOP = """for x in data:
+    loss = model(x)
+    loss.backward()
+    opt.step()
+    clip(model)
+"""
+
+
+def test_a_line_that_was_missing_comes_before_the_line_that_is_there() -> None:
+    text = mended(LOOP, "train.py:3", "opt.zero_grad()\nloss.backward()")
+    assert text[0] == LOOP.replace("    loss.b", "    opt.zero_grad()\n    loss.b")
+
+
+def test_lines_in_the_wrong_order_are_put_right() -> None:
+    text = mended(LOOP, "train.py:5", "clip(model)\nopt.step()")
+    assert text[0] == LOOP.replace(
+        "    opt.step()\n    clip(model)", "    clip(model)\n    opt.step()"
+    )
+
+
+def test_a_line_with_another_loss_takes_the_place_of_the_line() -> None:
+    text = mended(LOOP, "train.py:3", "(loss / 4).backward()")
+    assert text[0] == LOOP.replace("loss.backward", "(loss / 4).backward")
+
+
+def test_nothing_is_made_up() -> None:
+    assert mended(LOOP, "", "opt.zero_grad()") == []
+    assert mended(LOOP, "train.py:3", "") == []
+    assert mended(LOOP, "train.py:3", "other = thing") == []
+    assert mended(LOOP, "train.py:3", "loss.backward()") == []

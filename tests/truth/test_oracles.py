@@ -1,0 +1,58 @@
+"""Oracles prove their fault from a real run, and find none of it in the healthy program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("libcst")
+pytest.importorskip("sklearn")
+
+from benchmarks.truth.bench import Bench
+from benchmarks.truth.catalogue import BASES
+from benchmarks.truth.mutators import MUTATORS
+from benchmarks.truth.trial import judge, program, proof
+
+PAIRS = (
+    ("zero_grad forgotten", "mlp_plain"),
+    ("clip after step", "vit"),
+    ("layers left out of the optimizer", "gnn"),
+    ("detach between layers", "gnn"),
+    ("all weights one constant", "gnn"),
+    ("gradient of the square root of zero", "gnn"),
+    ("softmax before cross entropy", "gnn"),
+    ("left in eval mode", "gnn"),
+)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder: Path = tmp_path_factory.mktemp("truth")
+    return Bench(folder, timeout_s=600)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+def test_oracle_tells_the_mutant_from_its_base(kind: str, name: str, bench: Bench) -> None:
+    base = next(b for b in BASES if b.name == name)
+    mutator = next(m for m in MUTATORS if m.name == kind)
+    edited = mutator.mutate(program(base))
+    assert edited is not None
+    healthy, faulty = bench.trace(base.path.read_text()), bench.trace(edited.source)
+    assert healthy is not None
+    assert faulty is not None
+    assert not healthy.error
+    assert not faulty.error
+    assert proof(mutator, faulty, healthy) is not None
+    assert proof(mutator, healthy, healthy) is None
+
+
+@pytest.mark.slow
+def test_a_fault_that_seismograd_has_to_name(bench: Bench) -> None:
+    base = next(b for b in BASES if b.name == "gnn")
+    mutator = next(m for m in MUTATORS if m.name == "zero_grad forgotten")
+    edited = mutator.mutate(program(base))
+    assert edited is not None
+    trial = judge(bench, base, mutator, edited)
+    assert (trial.outcome, trial.first, trial.culprit, trial.advice) == ("judged", True, True, True)
