@@ -21,7 +21,7 @@ $(VENV)/.runs: $(BUILD)
 $(VENV)/.develops: $(BUILD)
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing seismograd with torch and the tools into $(VENV): some minutes the first time ..."
-	$(BIN)/pip install -q -c constraints.txt -e '.[torch,view,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[torch,view,dev,real]'
 	@touch $@ $(VENV)/.runs
 
 setup: $(VENV)/.develops  ## the environment for development, in .venv

@@ -214,3 +214,19 @@ def test_what_a_trainer_holds_is_named_by_its_attributes() -> None:
         in_a_trainer()
     names = [each.name for each in heard.rows[-1].parameters]
     assert names == ["models[m0].weight", "models[m0].bias", "models[m1].weight", "models[m1].bias"]
+
+
+def test_an_object_may_have_a_list_of_the_name_that_modules_keep_theirs_under() -> None:
+    class Net:
+        """As skorch's."""
+
+        def __init__(self) -> None:
+            self._modules = ["module", "criterion"]
+            self.module_ = nn.Linear(3, 2)
+
+    net = Net()
+    optimizer = torch.optim.SGD(net.module_.parameters(), lr=0.1)
+    with watched() as heard:
+        net.module_(torch.ones(3)).sum().backward()
+        optimizer.step()
+    assert [each.name for each in heard.rows[-1].parameters] == ["weight", "bias"]

@@ -27,10 +27,10 @@ def train(rank: int, file: str, failing: bool = False) -> None:
         loss = (model(x + rank) - step).square().mean()
         loss.backward()
         norms.append(
-            [p.grad.double().norm().rank_row() for p in model.parameters() if p.grad is not None]
+            [p.grad.double().norm().item() for p in model.parameters() if p.grad is not None]
         )
         optimizer.step()
-    weights = [p.detach().double().sum().rank_row().hex() for p in model.parameters()]
+    weights = [p.detach().double().sum().item().hex() for p in model.parameters()]
     if rank == 0:
         Path(f"{file}.weights").write_text(" ".join(weights))
         Path(f"{file}.norms").write_text(json.dumps(norms))

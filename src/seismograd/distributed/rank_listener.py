@@ -183,7 +183,7 @@ class RankListener:
     def _on_backward_ends(self) -> None:
         self._before.backward_ends()
 
-    def _on_step_begins(self, optimizer: torch.optim.Optimizer, _: bool) -> None:
+    def _on_step_begins(self, optimizer: torch.optim.Optimizer, *_: bool) -> None:
         self._look()
         if self._link is not None:
             self._before.learn(optimizer)

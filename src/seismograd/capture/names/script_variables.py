@@ -123,7 +123,8 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}[{key}]", part) for key, part in listed if type(key) in (str, int))
     elif _is_the_scripts(kind) or issubclass(kind, torch.nn.Module):
         for attribute, part in _attributes(value):
-            if attribute == "_modules":
+            # Only a module's: skorch's nets have a list of that name.
+            if attribute == "_modules" and issubclass(kind, torch.nn.Module):
                 yield from (
                     (f"{name}.{key}", child)
                     for key, child in dict(part).items()
