@@ -23,7 +23,7 @@ class Base:
 
     @property
     def half(self) -> str:
-        """Return the half that it belongs to, which its name decides: rules may be tuned by looking at one of them only."""
+        """Return its half, which its name decides: rules may be tuned by one of them only."""
         return ("look", "held")[hashlib.sha256(self.name.encode()).digest()[0] & 1]
 
 

@@ -1,4 +1,4 @@
-"""A kind of fault: how it is put into a program, how it is proved, and what a finding of it must say."""
+"""A kind of fault: how to put it into a program, how to prove it, what a finding must say."""
 
 from __future__ import annotations
 

@@ -1,11 +1,15 @@
-"""Run a training script and write down what it did, by torch's public hooks alone: `python -m benchmarks.truth.trace OUT SCRIPT`.
+"""Run a training script and write down what it did, by torch's public hooks alone.
 
-This is the witness of the oracles: it shares no code with seismograd. OUT becomes a JSON file with the events in their order.
-An event is a dict with its kind under "e" and the line of the script under "line":
-step: opt, lr, wd, params: {index: [grad norm, weight norm, norm of the change, share of
-      elements changed, how far the gradient's rows are apart, share of its rows that are zero]}, norms: [in train, in eval mode],
-      drift: parameters that changed since the last step; backward: loss, leaves (of the graph); zero_grad; clip: norm, max; unscale;
-      scheduler: kind; loss: name, facts of its inputs; optimizer: made; scaler: made.
+    python -m benchmarks.truth.trace OUT SCRIPT
+
+This is the witness of the oracles: it shares no code with seismograd. OUT becomes a JSON file with
+the events in their order. An event is a dict with its kind under "e" and the line of the script
+under "line":
+step: opt, lr, wd, params: {index: [grad norm, weight norm, norm of the change, share of elements
+      changed, how far the gradient's rows are apart, share of its rows that are zero]}, norms: [in
+      train, in eval mode], drift: parameters that changed since the last step; backward: loss,
+      leaves (of the graph); zero_grad; clip: norm, max; unscale; scheduler: kind; loss: name, facts
+      of its inputs; optimizer: made; scaler: made.
 """
 
 from __future__ import annotations
