@@ -6,6 +6,7 @@ import ast
 from collections import Counter
 
 import pytest
+
 from benchmarks.truth.catalogue import BASES, FOLDER, Base
 from benchmarks.truth.edit import Edited
 from benchmarks.truth.mutators import MUTATORS
