@@ -15,6 +15,7 @@ from seismograd.analysis.block_rows import BoolArray, by_optimizer, updates
 from seismograd.analysis.depth_profile import LayerReader
 from seismograd.analysis.step_group_collector import StepGroupCollector
 from seismograd.analysis.windows import WindowReader
+from seismograd.exception_origin import raised_by_user
 from seismograd.schema import Block, IntArray
 
 Derived = TypeVar("Derived")
@@ -67,6 +68,8 @@ class SharedBlock(Block):
             try:
                 self._made[id(reader)] = reader.read(self), None
             except Exception as error:
+                if raised_by_user(error):
+                    raise
                 self._made[id(reader)] = None, error
         made, failure = self._made[id(reader)]
         if failure is not None:

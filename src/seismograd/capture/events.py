@@ -12,6 +12,13 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from torch import is_grad_enabled
+from torch._C import DisableTorchFunction, _len_torch_dispatch_stack, _set_grad_enabled  # pyright: ignore
+from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore
+
+from seismograd.errors import TrainingHalted
+from seismograd.exception_origin import let_go, raised_by_user
+
 Undo = Callable[[], None]
 
 
@@ -23,7 +30,19 @@ class Listener(Protocol):
         ...
 
     def hear(self, part: str, *args: object) -> None:
-        """A call that a patch has heard; nothing may come out of it."""
+        """A call that a patch has heard; nothing of ours may come out of it, but the
+        `TrainingHalted` that was asked for.
+        """
+        ...
+
+    def failed(self, part: str, error: BaseException) -> None:
+        """Something of ours has come out of a `hear`, or failed before it."""
+        ...
+
+    def broken_off(self, part: str, *args: object) -> None:
+        """The call was not heard to its end: an exception of the program's is on its way through
+        it.
+        """
         ...
 
     def abandon(self) -> None:
@@ -68,15 +87,55 @@ class EventHub:
                 self._restore()
 
     def tell(self, part: str, *args: object) -> None:
-        """Let everybody hear who listens to this call."""
-        by_part = self._by_part
-        listeners = by_part.get(part)
-        if listeners is None:
-            listeners = by_part[part] = tuple(
-                session.hear for session in self._sessions if session.wants(part)
-            )
-        for hear in listeners:
-            hear(part, *args)
+        """Let everybody hear who listens to this call, unseen by modes and tensor subclasses of the
+        program's.
+
+        What comes out is the program's own (see `whose`), or asked for (`TrainingHalted`).
+        """
+        grad = is_grad_enabled()
+        try:
+            by_part = self._by_part
+            listeners = by_part.get(part)
+            if listeners is None:
+                listeners = by_part[part] = tuple(
+                    session.hear for session in self._sessions if session.wants(part)
+                )
+            with DisableTorchFunction():
+                try:
+                    if _len_torch_dispatch_stack():
+                        with _disable_current_modes():
+                            for hear in listeners:
+                                hear(part, *args)
+                    else:
+                        for hear in listeners:
+                            hear(part, *args)
+                except BaseException as error:
+                    # What comes from outside may come in the middle of an `__exit__` that puts a
+                    # mode of torch back.
+                    let_go(error)
+                    if is_grad_enabled() != grad:
+                        _set_grad_enabled(grad)
+                    raise
+        except TrainingHalted:
+            raise
+        except BaseException as error:
+            if not self._keeps(part, args, error):
+                raise
+
+    def _keeps(self, part: str, args: tuple[object, ...], error: BaseException) -> bool:
+        """Whether what came while a call was heard stays here, as it is ours; tells the
+        sessions.
+        """
+        try:
+            ours = not raised_by_user(error)
+            for session in self._sessions:
+                if ours:
+                    session.failed(part, error)
+                else:
+                    session.broken_off(part, *args)
+        except Exception as another:  # no memory or no stack is left, mostly
+            return isinstance(error, MemoryError | RecursionError) and not raised_by_user(another)
+        return ours
 
     @property
     def sessions(self) -> tuple[Listener, ...]:

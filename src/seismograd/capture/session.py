@@ -31,10 +31,12 @@ from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import RequestedElements
 from seismograd.errors import SeismogradError
+from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, say
 from seismograd.measure.backend import MeasuringBackend
 from seismograd.schema import Fact, Note, Optimizer, Row, Rows
 from seismograd.settings.elements import ElementSpec
+from seismograd.tensors.freed_memory import is_readable
 
 
 class Session:
@@ -95,7 +97,9 @@ class Session:
         )
         clips = ClipHooks(log, registry, reader, backwards.step_by_hand)
         clearings, scales = ZeroGradHooks(log, registry), ScalerHooks(log, registry, reader)
-        steps = StepHooks(guard, log, registry, iteration_queue, reader, tell, sampling)
+        self._steps = steps = StepHooks(
+            guard, log, registry, iteration_queue, reader, tell, sampling
+        )
         self._parts: dict[str, Callable[..., None]] = {
             "backward_begins": backwards.backward_begins,
             "backward_ends": backwards.backward_ends,
@@ -134,7 +138,9 @@ class Session:
     # What the hub calls ---------------------------------------------------------------------------
 
     def hear(self, part: str, *args: object) -> None:
-        """One call from a patch. Nothing that goes wrong in here comes out."""
+        """One call from a patch. Nothing that goes wrong in here comes out, but what the program
+        raises meanwhile.
+        """
         began = time.perf_counter()
         with self._lock:
             thread_state = self._thread_states.here()
@@ -143,11 +149,32 @@ class Session:
                 try:
                     self._parts[part](thread_state, *args)
                 except Exception as error:
+                    if raised_by_user(error):
+                        raise
                     self.guard.failed(part, error)
             if not self._has_stepped and thread_state.iteration.steps:
                 self._has_stepped = True
                 self.guard.call("stepped", self._stepped)
             thread_state.iteration.overhead_s += time.perf_counter() - began
+
+    def failed(self, part: str, error: BaseException) -> None:
+        """A call was not heard to its end, by a failure of ours around `hear`."""
+        self.guard.failed(part, error)
+
+    def broken_off(self, part: str, *args: object) -> None:
+        """A call was not heard to its end: an exception of the program's is on its way. What
+        should follow the call does not come.
+        """
+        with self._lock:
+            thread_state = self._thread_states.here()
+            thread_state.broken_off()
+            if part in ("step_begins", "step_ends"):
+                self.guard.call(
+                    "broken_off", self._steps.broken_off, thread_state, args[0], part == "step_ends"
+                )
+            for window in self._registry.windows:
+                if window.thread_state is None or window.thread_state is thread_state:
+                    self.guard.call("broken_off", window.clearing.looked_away)
 
     def wants(self, _: str, /) -> bool:
         """Whether it listens to this call at all: it does to every one."""
@@ -220,14 +247,16 @@ class Session:
             return self._iteration_queue.so_far(self._thread_states.here())
 
     def gradients(self) -> dict[str, torch.Tensor]:
-        """The gradients as they are now, by the names of their parameters."""
+        """The gradients as they are now, by the names of their parameters; without those whose
+        memory was freed.
+        """
         with self._lock:
             parameter_table = self._registry.parameter_table
             held = [
                 p
                 for window in self._registry
                 for p in window.held()
-                if p in parameter_table and p.grad is not None
+                if p in parameter_table and p.grad is not None and is_readable(p.grad)
             ]
             return {
                 parameter_table.parameters[parameter_table.column(p)].name: p.grad

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from seismograd.analysis.shared_block import SharedBlock, share_readers
 from seismograd.diagnosis.causes import by_cause
 from seismograd.diagnosis.rule import Rule
+from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, mark, say
 from seismograd.rules import RULES
 from seismograd.schema import STATISTICS, Block, Fact, FactKind, Finding, Note
@@ -110,6 +111,8 @@ class Diagnosis:
             for finding in look():
                 self._found[finding.code, finding.optimizer] = finding
         except Exception as error:
+            if raised_by_user(error):  # a brake looks ahead on the thread of the training
+                raise
             self._failures[rule.code] = say(
                 "failed: {error}", error=f"{type(error).__name__}: {error}"
             )

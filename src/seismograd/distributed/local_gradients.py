@@ -13,8 +13,11 @@ from typing import cast
 
 import torch
 
+from seismograd.capture.names.parameter_groups import held_by
+from seismograd.exception_origin import raised_by_user
 from seismograd.tensors.cuda_graph import is_capturing
 from seismograd.tensors.dtensor import distributed_tensor
+from seismograd.tensors.freed_memory import is_readable
 from seismograd.tensors.isolation import without_user_modes
 
 EVERY = 10
@@ -52,7 +55,7 @@ class PreReductionProbe:
 
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
         """Look at this optimizer's parameters from the next backward on."""
-        held: list[torch.Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
+        held = held_by(optimizer)
         known = self._parameters.get(id(optimizer))
         if known is None or len(known) != len(held):
             self._parameters[id(optimizer)] = [weakref.ref(p) for p in held]
@@ -96,13 +99,17 @@ class PreReductionProbe:
         return spent_s
 
     def _look(self, gradient: torch.Tensor) -> None:
-        """Runs inside the backward: whatever goes wrong here must not reach it."""
+        """Runs inside the backward: whatever goes wrong here must not reach it, but what the
+        program raises meanwhile.
+        """
         began = time.perf_counter()
         try:
             if is_capturing():
                 return
             with without_user_modes():
                 values = gradient.detach()
+                if not is_readable(values):
+                    return
                 values = values.coalesce().values() if values.is_sparse else values
                 values = torch.view_as_real(values) if values.is_complex() else values
                 norm = cast(
@@ -114,7 +121,9 @@ class PreReductionProbe:
                 self._norms.append(norm.double())
                 if norm.device.type != "cpu" or not math.isfinite(float(norm)):
                     self._counts.append((~torch.isfinite(values)).sum())
-        except Exception:
+        except Exception as error:
+            if raised_by_user(error):
+                raise
             self._broken = True
         self._overhead_s += time.perf_counter() - began
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.capture.names.parameter_groups import held_by
 from seismograd.distributed.collector import RankCollector
 from seismograd.distributed.local_backend import LocalBackend
 from seismograd.distributed.local_gradients import PreReductionProbe
@@ -104,6 +105,15 @@ class RankListener:
         self.guard.call(f"ranks.{part}", self._parts[part], *args)
         self._overhead_s += time.perf_counter() - began
 
+    def failed(self, part: str, error: BaseException) -> None:
+        """A failure around `hear`."""
+        self.guard.failed(f"ranks.{part}", error)
+
+    def broken_off(self, part: str, *_: object) -> None:
+        """No backward runs now, so nothing is to be looked at in it."""
+        if part in ("backward_begins", "backward_ends"):
+            self._before.backward_ends()
+
     @property
     def linked(self) -> bool:
         """Whether the process has joined others: then each row goes out before the next
@@ -191,8 +201,10 @@ class RankListener:
 
     def _warn_of_flat(self, optimizer: torch.optim.Optimizer) -> None:
         """The first FullyShardedDataParallel hides which part of a parameter a process has."""
-        parameters = optimizer.param_groups[0]["params"] if optimizer.param_groups else ()
-        if self._warned or not any(
+        if self._warned:
+            return
+        parameters = held_by(optimizer)
+        if not any(
             getattr(p, "_fsdp_flattened", False) or getattr(p, "_is_flat_param", False)
             for p in parameters[:1]
         ):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from seismograd.tensors.freed_memory import is_readable
 from seismograd.tensors.isolation import without_user_modes
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -27,15 +28,12 @@ class WeightChecksum:
         self._sums: list[tuple[int, torch.Tensor]] = []
 
     def add(self, keys: Sequence[int], weights: Sequence[torch.Tensor]) -> None:
-        """Add tensors held by this process; those that are not strided, or empty, are left out."""
+        """Add tensors held by this process; those that are not strided, empty, or without memory
+        are left out.
+        """
         with without_user_modes():
             for key, weight in zip(keys, weights, strict=True):
-                if (
-                    weight.layout is torch.strided
-                    and weight.numel()
-                    and not weight.is_meta
-                    and weight.untyped_storage().nbytes()
-                ):
+                if weight.layout is torch.strided and weight.numel() and is_readable(weight):
                     real = torch.view_as_real(weight) if weight.is_complex() else weight
                     bits = real.contiguous().view(_INTEGERS[real.element_size()])
                     self._sums.append((key, bits.sum(dtype=torch.int64)))

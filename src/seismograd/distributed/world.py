@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from seismograd.exception_origin import raised_by_user
+
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
@@ -105,7 +107,9 @@ class WorldTracker:
         try:
             store: Any = distributed._get_default_store()
             number = int(store.add(f"{_prefix()}/count/{rank}", 1))
-        except Exception:
+        except Exception as error:
+            if raised_by_user(error):
+                raise
             store, number = None, 0
         return World(rank, int(group.size()), store, number)
 

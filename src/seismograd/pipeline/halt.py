@@ -8,13 +8,13 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seismograd.diagnosis.engine import Diagnosis
 from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.errors import TrainingHalted
+from seismograd.exception_origin import left_out, raised_by_user
 from seismograd.i18n import Message, say
 from seismograd.pipeline.batch import block_of
 from seismograd.schema import Finding, Note, Optimizer, Row, Site
@@ -84,11 +84,17 @@ class TrainingHalter:
         """
         if part == "step_begins" and self._early is not None and self._finding is None:
             began_s = time.perf_counter()
-            with suppress(Exception):  # a failure of ours stops nothing
+            with left_out():
                 self._look_ahead(self._early)
             self._overhead_s += time.perf_counter() - began_s
         if self._finding is not None:
             raise self._halt(self._finding, before_update=part == "step_begins")
+
+    def failed(self, part: str, error: BaseException) -> None:
+        """A failure of ours stops nothing."""
+
+    def broken_off(self, part: str, *_: object) -> None:
+        """Nothing is kept between calls."""
 
     def abandon(self) -> None:
         """In a forked child: it is not watched."""
@@ -128,7 +134,7 @@ class TrainingHalter:
     def _step_now(self) -> int:
         """The step that is about to be made, which need not be one of the finding."""
         row = None
-        with suppress(Exception):
+        with left_out():
             row = self._so_far()
         return 0 if row is None else int(row.step["iteration"])
 
@@ -142,10 +148,11 @@ class TrainingHalter:
             folder = self._path / SNAPSHOTS
             folder.mkdir(exist_ok=True)
             path = folder / f"step-{step:08d}.safetensors"
-            save_file(
-                {name: dense_copy(gradient) for name, gradient in self._gradients().items()}, path
-            )
-        except Exception:
+            gradients = self._gradients()
+            save_file({name: dense_copy(gradient) for name, gradient in gradients.items()}, path)
+        except Exception as error:
+            if raised_by_user(error):
+                raise
             return None
         return path
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from seismograd.tensors.dtensor import held_part
+from seismograd.tensors.freed_memory import is_readable
 
 
 class Scalar:
@@ -28,6 +29,8 @@ class Scalar:
             self.known, self.value = True, source
         elif isinstance(source, torch.Tensor):
             if source.numel() != 1 or source.is_complex() or source.is_meta:
+                return
+            if not is_readable(source):
                 return
             self.known = True
             if type(source) is torch.Tensor and source.is_cpu:

@@ -30,11 +30,10 @@ def held_part(tensor: torch.Tensor) -> torch.Tensor:
     distributed = distributed_tensor(tensor)
     if distributed is None:
         return tensor.detach()
-    with torch.no_grad():
-        local: torch.Tensor = distributed.to_local()
-        # an AsyncCollectiveTensor, whose own collective may still run
-        wait: Any = getattr(local, "wait", None)
-        return (wait() if wait is not None else local).detach()
+    local: torch.Tensor = distributed._local_tensor  # what `to_local` gives without gradients
+    # an AsyncCollectiveTensor, whose own collective may still run
+    wait: Any = getattr(local, "wait", None)
+    return (wait() if wait is not None else local).detach()
 
 
 def num_held(tensor: torch.Tensor) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seismograd.tensors.freed_memory import is_readable
+
 COMPRESSED_LAYOUTS = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
 
@@ -16,21 +18,17 @@ def readable(tensor: Tensor) -> Tensor | None:
     or sparse COO and coalesced.
 
     A complex number becomes two real ones in a last dimension. `None` where there are no floating
-    numbers to read: integers, quantised, nested, on `meta`, or with the storage freed.
+    numbers to read: integers, quantised, nested, on `meta`, or with the memory freed.
     """
     tensor = _local(tensor).detach()
     if (
         not (tensor.is_floating_point() or tensor.is_complex())
-        or tensor.is_meta
         or tensor.is_nested
+        or not is_readable(tensor)
     ):
         return None
     if tensor.layout is torch.strided:
-        # Sharding frees the storage of parameters it has gathered; reading such a tensor would end
-        # the process.
-        return (
-            _real(tensor) if tensor.numel() == 0 or tensor.untyped_storage().nbytes() > 0 else None
-        )
+        return _real(tensor)
     if tensor.layout in COMPRESSED_LAYOUTS:
         tensor = tensor.to_sparse()
     if not tensor.is_sparse:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from seismograd.tensors.dtensor import distributed_tensor, held_part
+from seismograd.tensors.freed_memory import is_readable
 
 ShardKind = Literal["plain", "shard", "partial"]
 
@@ -41,9 +42,13 @@ STRIDED = "_StridedShard"  # torch's name for a shard of a shard of one dimensio
 
 
 def held_element(tensor: torch.Tensor, index: tuple[int, ...]) -> torch.Tensor | None:
-    """One scalar by its index in the whole tensor, `None` when another process holds it."""
+    """One scalar by its index in the whole tensor, `None` when another process holds it, or
+    nobody has its memory.
+    """
     distributed = distributed_tensor(tensor)
     local = held_part(tensor)
+    if not is_readable(local):
+        return None
     if distributed is None:
         return local[index]
     shard = local_shard_of(tensor)
@@ -154,6 +159,7 @@ class ShardTable:
             and shard.kind == "partial"
             and shard.owner
             and 0 < shard.held <= MAX_SUMMAND
+            and is_readable(held)
         ):
             self.summands.setdefault(column, []).append((norm, held.clone()))
 

@@ -10,6 +10,9 @@ import torch
 
 from seismograd.capture.graph.traversal import LEAF, MAX_NODES, SAME_VALUES
 from seismograd.schema import Origin
+from seismograd.tensors.dtensor import held_part
+from seismograd.tensors.freed_memory import is_readable
+from seismograd.tensors.isolation import without_user_modes
 
 MADE_BY_ITSELF = ("result", "output")  # what a node keeps of its own output
 MASKS = ("attn_mask", "attn_bias")  # -inf is what hides a position
@@ -20,8 +23,13 @@ def origin_of(top: Any) -> Origin:
     forward pass.
 
     Reads memory, and only where it is at hand: what was packed away (checkpointing, offloading)
-    stays so.
+    stays so, and weights that sharding has freed cannot be looked at.
     """
+    with without_user_modes():
+        return _origin_of(top)
+
+
+def _origin_of(top: Any) -> Origin:
     nodes, leaves = _below(top)
     if any(not _finite(leaf) for leaf in leaves):
         return Origin.WEIGHT
@@ -81,9 +89,9 @@ def _kept(node: Any) -> list[tuple[str, torch.Tensor]]:
 
 
 def _finite(tensor: torch.Tensor, masked: bool = False) -> bool:
-    with torch.no_grad():
-        plain = tensor.detach()
-        if not plain.is_floating_point() or plain.layout is not torch.strided:
-            return True
-        finite = torch.isfinite(plain)
-        return bool((finite | torch.isneginf(plain) if masked else finite).all())
+    """Whether what this process holds of a tensor is finite, as far as it can be read."""
+    plain = held_part(tensor)
+    if not plain.is_floating_point() or plain.layout is not torch.strided or not is_readable(plain):
+        return True
+    finite = torch.isfinite(plain)
+    return bool((finite | torch.isneginf(plain) if masked else finite).all())

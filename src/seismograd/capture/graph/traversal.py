@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from seismograd.tensors.freed_memory import is_readable
+
 MAX_NODES = 200_000
 MAX_HOPS = 8  # from the operation that reads a parameter to the activation behind it
 LEAF = (1 << 64) - 1  # the sequence number of AccumulateGrad
@@ -200,9 +202,11 @@ def source(node: Any, position: int = 0) -> Any:
 
 
 def saved(node: Any, name: str) -> torch.Tensor | None:
-    """A tensor that a node keeps, as it is: nothing that a hook packed away is unpacked."""
+    """A tensor that a node keeps, as it is: nothing that a hook packed away is unpacked, nothing
+    that was freed is given.
+    """
     data = getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
-    return data.detach() if isinstance(data, torch.Tensor) else None
+    return data.detach() if isinstance(data, torch.Tensor) and is_readable(data) else None
 
 
 def shape_of(node: Any) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.names.parameter_groups import attribute, groups_of, setting
 from seismograd.capture.probes.update_probe import ProbedUpdates
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import NO_COLUMNS, carried_columns
@@ -72,8 +73,7 @@ class StepHooks:
         window.thread_state = thread_state
         if thread_state.iteration.has_stepped(window.index):
             self._iteration_queue.end_iteration(thread_state)
-        # a fused optimizer divides by the scale itself
-        fused = getattr(optimizer, "grad_scale", None)
+        fused = attribute(optimizer, "grad_scale")  # a fused optimizer divides by the scale itself
         if isinstance(fused, torch.Tensor):
             window.grad_scale = window.loss_scale = self._log.scalar(fused)
         window.stepping, window.closure = True, closure
@@ -137,6 +137,24 @@ class StepHooks:
                 )
         window.step_ended()
 
+    def broken_off(self, thread_state: ThreadState, optimizer: Any, made: bool) -> None:
+        """An exception of the program's came while the begin of a step was heard, which then is
+        not made, or its end.
+        """
+        window = self._registry.known(optimizer)
+        if window is None or not window.stepping:
+            return
+        if made:
+            window.step_ended()
+        else:
+            window.step_left_out()
+            iteration = thread_state.iteration
+            iteration.steps = [
+                s
+                for s in iteration.steps
+                if s.optimizer != window.index or s.number != window.num_steps
+            ]
+
     def scaler_step_begins(self, _: ThreadState, optimizer: Any) -> None:
         """Remember how many steps were made, to see whether this one is left out."""
         window = self._registry.window(optimizer)
@@ -166,11 +184,13 @@ class StepHooks:
         flags: StepFlag,
         applied: GradientReading | None,
     ) -> None:
-        groups = optimizer.param_groups
+        groups = groups_of(optimizer)
         window.was_stepped = True
-        lr = lowest = self._log.scalar(groups[0].get("lr") if groups else None)
+        lr = lowest = self._log.scalar(setting(groups[0], "lr") if groups else None)
         if len(groups) > 1:
-            rates = [rate for group in groups if isinstance(rate := group.get("lr"), int | float)]
+            rates = [
+                rate for group in groups if isinstance(rate := setting(group, "lr"), int | float)
+            ]
             lowest = self._log.scalar(min(rates)) if rates else lr
         captured = self._log.record(
             thread_state,
@@ -181,7 +201,7 @@ class StepHooks:
             scale=window.grad_scale,
         )
         captured.touched = window.bit
-        if getattr(optimizer, "grad_scale", None) is not None:
+        if attribute(optimizer, "grad_scale") is not None:
             captured.flags |= EventFlag.FUSED
         if thread_state.loss is not None:
             captured.flags |= EventFlag.CLOSURE
@@ -250,7 +270,7 @@ class StepHooks:
         numbers come with the next transfer.
         """
         # a fused optimizer is stepped even where the scaler found infinities
-        left_out = getattr(optimizer, "found_inf", None)
+        left_out = attribute(optimizer, "found_inf")
         probed = self._guard.call(
             "probe", window.probe.step_ends, self._registry.parameter_table, left_out, optimizer
         )

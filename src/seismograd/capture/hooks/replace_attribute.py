@@ -7,12 +7,23 @@ from typing import Any, cast
 
 Undo = Callable[[], None]
 
+# `warnings` leaves out frames whose file name has both words when it counts up to the line that a
+# warning is blamed on (`stacklevel`), as those of an import; so what torch warns of inside a
+# patched function is blamed on the line of the
+# script that it is without us.
+PASSED_OVER = " (passed over by warnings, like importlib._bootstrap)"
+
 
 def replace(owner: Any, name: str, wrapper: Callable[..., Any]) -> Undo:
-    """Set `owner.name` (a module's or a class's own attribute) to `wrapper`.
+    """Set `owner.name` (a module's or a class's own attribute) to `wrapper`, whose frame no
+    `stacklevel` of a warning counts.
 
     The undo restores the original, unless somebody has patched over it since.
     """
+    function: Any = wrapper
+    code = function.__code__
+    if not code.co_filename.endswith(PASSED_OVER):
+        function.__code__ = code.replace(co_filename=code.co_filename + PASSED_OVER)
     original: object = cast(dict[str, object], vars(owner))[name]
     setattr(owner, name, wrapper)
 

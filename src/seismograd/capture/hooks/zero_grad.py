@@ -10,6 +10,7 @@ from seismograd.capture.hooks.enclosing_steps import stepping
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.names.parameter_groups import parameters_below
 from seismograd.schema import EventFlag, EventKind
 
 BY_OPTIMIZER, BY_MODULE = 1, 2
@@ -29,7 +30,7 @@ class ZeroGradHooks:
             cleared = [] if window is None else [window]
             detail = BY_OPTIMIZER
         else:
-            ids = {id(p) for p in owner.parameters()}
+            ids = {id(p) for p in parameters_below(owner)}
             cleared = [
                 w for w in self._registry if (held := w.held()) and all(id(p) in ids for p in held)
             ]

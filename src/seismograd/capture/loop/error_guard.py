@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from seismograd.exception_origin import raised_by_user
+
 T = TypeVar("T")
 
 MAX_FAILURES = 3
@@ -16,7 +18,7 @@ class ErrorGuard:
     """Runs our callbacks. An exception in one is reported through `report(part, error)`; after
     `MAX_FAILURES` of one part it is left out.
 
-    `KeyboardInterrupt` and other exceptions that are not `Exception` belong to the user and pass.
+    What is the program's own passes; see `whose`.
     """
 
     def __init__(self, report: Callable[[str, BaseException], None]) -> None:
@@ -29,7 +31,9 @@ class ErrorGuard:
         if count == 1:
             try:
                 self._report(part, error)
-            except Exception:
+            except Exception as another:
+                if raised_by_user(another):
+                    raise
                 self.failures["report"] = self.failures.get("report", 0) + 1
 
     def leaves_out(self, part: str) -> bool:
@@ -43,5 +47,7 @@ class ErrorGuard:
         try:
             return function(*args)
         except Exception as error:
+            if raised_by_user(error):
+                raise
             self.failed(part, error)
             return None

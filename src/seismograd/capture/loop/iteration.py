@@ -234,13 +234,14 @@ def states(values: Values, present: Sequence[bool] | None, numels: IntArray) -> 
     if present is None:
         # What every step of a healthy training is: a NaN among the counts is true, too.
         if not values["nonfinite"].any() and not (values["zeros"] == numels).any():
-            return np.full(len(numels), State.FINITE, np.uint8)
+            # NumPy loses what is raised while it looks into an enum
+            return np.full(len(numels), int(State.FINITE), np.uint8)
         present = [True] * len(numels)
-    state = np.full(len(present), State.ABSENT, np.uint8)
+    state = np.full(len(present), int(State.ABSENT), np.uint8)
     there = np.asarray(present, bool)
     measured = there & ~np.isnan(values["nonfinite"])
-    state[there] = State.NOT_MEASURED
-    state[measured] = State.FINITE
-    state[measured & (values["zeros"] == numels)] = State.ZERO
-    state[measured & (values["nonfinite"] > 0)] = State.NONFINITE
+    state[there] = int(State.NOT_MEASURED)
+    state[measured] = int(State.FINITE)
+    state[measured & (values["zeros"] == numels)] = int(State.ZERO)
+    state[measured & (values["nonfinite"] > 0)] = int(State.NONFINITE)
     return state

@@ -58,7 +58,7 @@ class IterationQueue:
 
     def end_iteration(self, thread_state: ThreadState, ended_s: float | None = None) -> None:
         """The iteration is over, since `ended_s` if not just now: hand it on and begin the next."""
-        done, thread_state.iteration = thread_state.iteration, Iteration()
+        done = thread_state.iteration
         done.overhead_s = (
             done.overhead_s + self._external_overhead_s()
         ) / self._thread_states.num_at_work(thread_state)
@@ -69,17 +69,22 @@ class IterationQueue:
             self.thinning = self._budget.thinning
             if said is not None:
                 self._tell(Note("thinned", self.num_rows, said))
-        number, self.num_rows = self.num_rows, self.num_rows + 1
-        self._pending.add(
-            FinishedIteration(done, number, self._parameter_table.parameters, self.epoch, now_s)
+        number = self.num_rows
+        finished, following = (
+            FinishedIteration(done, number, self._parameter_table.parameters, self.epoch, now_s),
+            Iteration(),
         )
+        # Without a call between, where an exception of the program's could come: no iteration may
+        # be lost or come twice.
+        thread_state.iteration, self.num_rows = following, number + 1
+        self._pending.waiting += [finished]
         max_batch_rows = self._num_batched()
         # with the first begins all that looks at rows
-        self._hand_on(self._pending.take(now_s, max_batch_rows if number else 1), max_batch_rows)
+        self._hand_on(self._pending.due(now_s, max_batch_rows if number else 1), max_batch_rows)
 
     def flush(self) -> None:
         """Hand on the iterations that are over, waiting for a device where that must be."""
-        self._hand_on(self._pending.take_all(), self._num_batched())
+        self._hand_on(list(self._pending.waiting), self._num_batched())
 
     def hand_on_old(self, thread_states: Sequence[ThreadState]) -> None:
         """Hand on what has waited for others long enough, and what is over on these lanes: a
@@ -91,7 +96,7 @@ class IterationQueue:
                 self.end_iteration(thread_state, thread_state.now_s)
         max_batch_rows = self._num_batched()
         if max_batch_rows > 1:
-            self._hand_on(self._pending.take(time.perf_counter(), max_batch_rows), max_batch_rows)
+            self._hand_on(self._pending.due(time.perf_counter(), max_batch_rows), max_batch_rows)
 
     def so_far(self, thread_state: ThreadState) -> Row | None:
         """The iteration in the making as a row, numbered as it will be; `None` before its first
@@ -120,9 +125,7 @@ class IterationQueue:
         """Make rows of iterations, and emit them."""
         for run in batches_of(finished) if max_batch_rows > 1 else [[each] for each in finished]:
             if len(run) > 1:
-                rows = self._guard.call("row", rows_of, run)
-                if rows is not None:
-                    self._guard.call("emit", self._emit, rows)
+                self._send(self._guard.call("row", rows_of, run), len(run))
             else:
                 self._hand_on_one(run[0])
 
@@ -136,5 +139,17 @@ class IterationQueue:
             self._num_elements,
             each.epoch,
         )
-        if row is not None:
-            self._guard.call("emit", self._emit, row)
+        self._send(row, 1)
+
+    def _send(self, made: Row | Rows | None, num: int) -> None:
+        """Emit what so many iterations have become, `None` where that failed. Until now they
+        could be made again.
+        """
+        if made is None or self._guard.leaves_out("emit"):
+            del self._pending.waiting[:num]
+        else:
+            self._guard.call("emit", self._pass_on, made, num)
+
+    def _pass_on(self, made: Row | Rows, num: int) -> None:
+        del self._pending.waiting[:num]
+        self._emit(made)

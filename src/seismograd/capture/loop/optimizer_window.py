@@ -18,6 +18,8 @@ from seismograd.capture.rows.applied_norm import AppliedClip
 from seismograd.schema import EventFlag, IntArray
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.dtensor import held_part
+from seismograd.tensors.freed_memory import is_readable
+from seismograd.tensors.isolation import without_user_modes
 
 MAX_LOOKED_AT = 64  # parameters of an optimizer whose gradients are looked at in every backward
 
@@ -31,8 +33,11 @@ Signature = tuple[int, int] | None
 def is_zero(parameter: torch.Tensor) -> bool:
     """Whether the gradient holds nothing but zeros."""
     grad = parameter.grad
-    with torch.no_grad():
-        return grad is None or not bool(torch.any(held_part(grad)))
+    if grad is None:
+        return True
+    with without_user_modes():
+        held = held_part(grad)
+        return is_readable(held) and not bool(torch.any(held))
 
 
 class ClearingTracker:
@@ -130,6 +135,14 @@ class ClearingTracker:
     def mark_changed(self) -> None:
         """A change that was heard of (a clip, an unscale) has been made."""
         self._last = self._signatures()
+
+    def looked_away(self) -> None:
+        """Something was not heard to its end: what is there now is neither known to be used nor
+        to be changed.
+        """
+        self.carried = self._not_carried
+        self._used = False
+        self._last = self._before = self._signatures()
 
     def was_used(self) -> bool:
         """Whether a step has used what is there, and no backward has added to it since."""
@@ -301,3 +314,9 @@ class OptimizerWindow:
         self.last = self.ready
         self.clearing.step_ends()
         self.restart()
+
+    def step_left_out(self) -> None:
+        """The step that had begun is not made."""
+        self.step_raised()
+        self.steps_within = 0
+        self.probe.forget()

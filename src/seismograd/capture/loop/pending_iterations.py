@@ -4,7 +4,6 @@ which they are quicker made.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from seismograd.capture.loop.iteration import Iteration
@@ -28,31 +27,25 @@ class FinishedIteration:
 
 
 class PendingIterations:
-    """Hands on in order. Code and data that were just used are still in the processor's caches,
-    so that several rows together take half.
+    """What waits stays until it has become a row.
+
+    Code and data that were just used are still in the processor's caches, so that several rows
+    together take half.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[FinishedIteration] = deque()
+        self.waiting: list[FinishedIteration] = []  # in the order of numbers
 
-    def add(self, finished: FinishedIteration) -> None:
-        """The next one, in the order of numbers."""
-        self._waiting.append(finished)
-
-    def take(self, now_s: float, together: int) -> list[FinishedIteration]:
+    def due(self, now_s: float, together: int) -> list[FinishedIteration]:
         """Those whose turn has come: none while there are fewer than `together`, and none of
         them has waited long.
         """
-        waiting = self._waiting
+        waiting = self.waiting
         if not waiting or (len(waiting) < together and now_s - waiting[0].time_s < MAX_AGE_S):
             return []
-        taken: list[FinishedIteration] = []
-        while waiting and (len(waiting) > MAX_WAITING or waiting[0].iteration.is_ready()):
-            taken.append(waiting.popleft())
-        return taken
-
-    def take_all(self) -> list[FinishedIteration]:
-        """All, whether their numbers have come or not."""
-        taken = list(self._waiting)
-        self._waiting.clear()
-        return taken
+        num = 0
+        while num < len(waiting) and (
+            len(waiting) - num > MAX_WAITING or waiting[num].iteration.is_ready()
+        ):
+            num += 1
+        return waiting[:num]

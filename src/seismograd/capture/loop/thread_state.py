@@ -39,6 +39,11 @@ class ThreadState:
     now_s: float = 0.0  # when the call that is being dealt with was heard, by `time.perf_counter`
     turned_s: float = 0.0  # when its last iteration was over, by the same
 
+    def broken_off(self) -> None:
+        """The program left the call that is running by an exception."""
+        self.loss = self.captured = self.loss_scale = None
+        self.clipping = RunningClip()
+
 
 class ThreadStates:
     """The lanes by thread. A hook that autograd runs on a thread of its own belongs to the

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from itertools import chain
 
 import torch
 
@@ -13,6 +12,7 @@ from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.names import discovery
 from seismograd.capture.names.foreign_optimizers import find_holder
+from seismograd.capture.names.parameter_groups import groups_of, held_by
 from seismograd.capture.names.parameter_names import unique
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.manual_updates import ManualUpdates
@@ -124,9 +124,7 @@ class OptimizerRegistry:
         if id(optimizer) in self._given:
             return True
         self.parameter_table.learn([], discovery.DiscoveredObjects())
-        return any(
-            p in self.parameter_table for group in optimizer.param_groups for p in group["params"]
-        )
+        return any(p in self.parameter_table for p in held_by(optimizer))
 
     def _open(self, optimizer: torch.optim.Optimizer, around: discovery.DiscoveredObjects) -> None:
         index, key = len(self.optimizers), id(optimizer)
@@ -138,14 +136,7 @@ class OptimizerRegistry:
 
         def held() -> list[torch.Tensor]:
             alive = reference()
-            if alive is None:
-                return []
-            groups = alive.param_groups
-            return (
-                list(groups[0]["params"])
-                if len(groups) == 1
-                else list(chain.from_iterable([group["params"] for group in groups]))
-            )
+            return [] if alive is None else held_by(alive)
 
         window = self._windows[key] = OptimizerWindow(held, index, name)
         self.windows = tuple(self._windows.values())
@@ -158,7 +149,7 @@ class OptimizerRegistry:
 
     def _learn(self, around: discovery.DiscoveredObjects) -> None:
         taken = [
-            (self._windows[key].index, self._windows[key].name, o.param_groups)
+            (self._windows[key].index, self._windows[key].name, groups_of(o))
             for key, r in list(self._living.items())
             if (o := r())
         ]

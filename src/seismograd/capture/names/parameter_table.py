@@ -13,6 +13,7 @@ import torch
 
 from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.names.discovery import DiscoveredObjects, roots
+from seismograd.capture.names.parameter_groups import parameters_below, setting
 from seismograd.capture.names.parameter_names import (
     NamedParameter,
     frozen_in_name,
@@ -165,7 +166,7 @@ class ParameterTable:
         hold them, found around.
         """
         listed = list(optimizers)
-        held = [p for _, _, groups in listed for group in groups for p in group["params"]]
+        held = [p for _, _, groups in listed for group in groups for p in setting(group, "params")]
         self._held = frozenset(map(id, held))
         self._take_models(held, around)
         for index, name, groups in listed:
@@ -216,7 +217,8 @@ class ParameterTable:
             return given
         order_of = {id(p): i for i, p in enumerate(held)}
         candidates = [
-            (m, {id(p) for p in m.parameters()} & order_of.keys()) for m in roots(around.modules)
+            (m, {id(p) for p in parameters_below(m)} & order_of.keys())
+            for m in roots(around.modules)
         ]
         covered: set[int] = set()
         found: list[tuple[int, torch.nn.Module]] = []
@@ -230,8 +232,8 @@ class ParameterTable:
         self, index: int, name: str, groups: Groups, variables: Mapping[int, str]
     ) -> None:
         for number, group in enumerate(groups):
-            given: Sequence[str] = group.get("param_names", ())
-            for position, tensor in enumerate(group["params"]):
+            given: Sequence[str] = setting(group, "param_names") or ()
+            for position, tensor in enumerate(setting(group, "params")):
                 if id(tensor) not in self._columns:
                     told = given[position] if position < len(given) else None
                     self._add(

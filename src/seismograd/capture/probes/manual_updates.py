@@ -11,6 +11,8 @@ import torch
 
 from seismograd.capture.names.foreign_optimizers import Foreign
 from seismograd.tensors.dtensor import held_part
+from seismograd.tensors.freed_memory import is_readable
+from seismograd.tensors.isolation import without_user_modes
 
 MAX_LOOKED_AT = 64
 
@@ -84,8 +86,12 @@ class ManualUpdates:
 
 
 def _fingerprint(leaf: torch.Tensor) -> float:
-    """A number that an update changes, also one through `.data`, which leaves `_version` alone."""
-    with torch.no_grad():
+    """A number that an update changes, also one through `.data`, which leaves `_version` alone;
+    always the same without memory.
+    """
+    with without_user_modes():
         plain = held_part(leaf)
+        if not is_readable(plain):
+            return 0.0
         real = torch.view_as_real(plain) if plain.is_complex() else plain
         return float(real.double().square().sum())

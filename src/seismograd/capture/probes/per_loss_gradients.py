@@ -17,6 +17,7 @@ import torch
 
 from seismograd.schema import PAIR_DTYPE, SAMPLE_EVERY, AnyArray, FloatArray, no_pairs
 from seismograd.tensors.device_scalars import Scalar
+from seismograd.tensors.freed_memory import is_readable
 
 MAX_LOSSES = 4
 MAX_SCALARS = 20_000_000  # of all gradients together: they are copied once for each loss
@@ -101,7 +102,7 @@ class GradientSnapshot:
         grad = parameter.grad
         return (
             GradientSnapshot(None, None)
-            if grad is None
+            if grad is None or not is_readable(grad)
             else GradientSnapshot(grad.detach().clone(), (id(grad), grad._version))
         )
 
@@ -112,6 +113,7 @@ class GradientSnapshot:
             grad is None
             or grad.layout is not torch.strided
             or (id(grad), grad._version) == self.mark
+            or not is_readable(grad)
         ):
             return None
         with torch.no_grad():

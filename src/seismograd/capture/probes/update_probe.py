@@ -22,6 +22,7 @@ from seismograd.schema import FloatArray
 from seismograd.tensors.cuda_graph import is_capturing
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.dtensor import held_part, num_held
+from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
 from seismograd.tensors.isolation import without_user_modes
 
 EVERY = 10  # steps of its optimizer after which a parameter's turn comes again, where there are few
@@ -66,7 +67,12 @@ class PendingProbe:
 
     closure: bool
     slices: list[Slice] = field(default_factory=list[Slice])
+    # of the weights, before the step
+    dtypes: list[torch.dtype] = field(default_factory=list[torch.dtype])
     others: list[tuple[torch.Tensor, Box]] = field(default_factory=list[tuple[torch.Tensor, Box]])
+    shapes: list[tuple[torch.Size, torch.dtype, torch.device]] = field(
+        default_factory=list[tuple[torch.Size, torch.dtype, torch.device]]
+    )
     kept: list[SliceGroup] = field(default_factory=list[SliceGroup])
     # finer copies of the weights, by place
     fine: dict[int, torch.Tensor] = field(default_factory=dict[int, torch.Tensor])
@@ -84,7 +90,11 @@ class PendingProbe:
     def coarse(self) -> list[int]:
         """The places of weights whose rounding may be as large as their update."""
         parameters = [s[0] for s in self.slices] + [p for p, _ in self.others]
-        return [position for position, parameter in enumerate(parameters) if is_coarse(parameter)]
+        return [
+            position
+            for position, each in enumerate(parameters)
+            if is_readable(each) and is_coarse(each)
+        ]
 
 
 class UpdateProbe:
@@ -177,7 +187,10 @@ class UpdateProbe:
             and self._copies is not None
             and not (isinstance(left_out, torch.Tensor) and bool(left_out.any()))
         ):
-            after = [_after(s, pending.closure) for s in pending.slices]
+            after = [
+                _after(s, dtype, pending.closure)
+                for s, dtype in zip(pending.slices, pending.dtypes, strict=True)
+            ]
             if None not in after:
                 probed.numbers[:, : len(after)] = self._copies.compare(
                     [s for s in after if s is not None]
@@ -188,6 +201,10 @@ class UpdateProbe:
             for position in pending.coarse():
                 self._before_rounding(pending, position, probed, left_out, optimizer)
         return probed
+
+    def forget(self) -> None:
+        """The step is not made."""
+        self._pending = None
 
     def _before_rounding(
         self,
@@ -234,16 +251,23 @@ class UpdateProbe:
                     pending.slices.append(
                         (parameter, None if pending.closure else gradient, *flat(count, room, turn))
                     )
+                    pending.dtypes.append(parameter.dtype)
                 return count > 0
         weight = _weight(parameter)
         if weight is None or not (pending.closure or _gradient_slice(gradient, weight)):
             return False
         pending.others.append((parameter, box(weight.shape, room, turn)))
+        pending.shapes.append(_kind_of(weight))
         return True
 
     def _compare_others(
         self, pending: PendingProbe, probed: ProbedUpdates, left_out: object
     ) -> None:
+        if not all(
+            _is_as_kept(p, shape)
+            for (p, _), shape in zip(pending.others, pending.shapes, strict=True)
+        ):
+            return  # gathered, freed or replaced in the step: there is nothing to compare with
         weights = [held_part(p)[box] for p, box in pending.others]
         gradients = None
         if pending.closure:
@@ -290,32 +314,36 @@ class UpdateProbe:
 def _weight(parameter: torch.Tensor) -> torch.Tensor | None:
     """What this process holds of a parameter, if it can be compared scalar by scalar."""
     held = held_part(parameter)
-    if (
-        type(held) not in (torch.Tensor, torch.nn.Parameter)
-        or held.layout is not torch.strided
-        or held.is_meta
-        or held.numel() == 0
-    ):
+    if type(held) not in PLAIN_TYPES or held.layout is not torch.strided or held.numel() == 0:
         return None
-    # Sharding frees the storage of parameters it has gathered.
     return (
-        held
-        if held.is_floating_point()
-        and held.element_size() > 1
-        and held.untyped_storage().nbytes() > 0
-        else None
+        held if held.is_floating_point() and held.element_size() > 1 and is_readable(held) else None
     )
+
+
+def _kind_of(weight: torch.Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return weight.shape, weight.dtype, weight.device
+
+
+def _is_as_kept(
+    parameter: torch.Tensor, kind: tuple[torch.Size, torch.dtype, torch.device]
+) -> bool:
+    """Whether the weight can still be read, and lies as it did."""
+    weight = _weight(parameter)
+    return weight is not None and _kind_of(weight) == kind
 
 
 def _gradient_slice(gradient: torch.Tensor | None, weight: torch.Tensor) -> bool:
     """Whether the gradient lies beside the weight, scalar by scalar."""
     held = None if gradient is None else held_part(gradient)
-    return (
-        held is not None
-        and held.layout is torch.strided
-        and held.shape == weight.shape
-        and held.device == weight.device
-    )
+    if (
+        held is None
+        or held.layout is not torch.strided
+        or held.shape != weight.shape
+        or held.device != weight.device
+    ):
+        return False
+    return is_readable(held)
 
 
 def _gradient_of(parameter: torch.Tensor) -> torch.Tensor:
@@ -330,10 +358,14 @@ def _gradient_of(parameter: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _after(before: Slice, closure: bool) -> Slice | None:
+def _after(before: Slice, dtype: torch.dtype, closure: bool) -> Slice | None:
     """The slice as it is after the step; `None` where the weight has become something else."""
     parameter, _, start, count = before
-    if not SliceCopies.takes(parameter) or parameter.numel() < start + count:
+    if (
+        not SliceCopies.takes(parameter)
+        or parameter.numel() < start + count
+        or parameter.dtype != dtype
+    ):
         return None
     if not closure:
         return parameter, None, start, count

@@ -138,7 +138,7 @@ def _blanks(num_rows: int, num_parameters: int) -> dict[str, FloatArray]:
 def _states(readings: Sequence[GradientReading], values: Mapping[str, FloatArray]) -> StateArray:
     # A NaN among the counts, of what was not measured, is true, too.
     if not values["nonfinite"].any() and not (values["zeros"] == readings[0].numels).any():
-        return np.full(values["nonfinite"].shape, State.FINITE, np.uint8)
+        return np.full(values["nonfinite"].shape, int(State.FINITE), np.uint8)
     return np.array(
         [
             states({name: values[name][row] for name in MEASURED_EVERY_TIME}, None, r.numels)
@@ -157,8 +157,8 @@ def _records(
 ) -> list[tuple[Any, ...]]:
     """The numbers of each iteration as a whole, as entries of STEP_DTYPE."""
     there, every = (
-        state >= State.ZERO,
-        bool((state >= State.ZERO).all()) and bool(np.isfinite(ready).all()),
+        state >= int(State.ZERO),
+        bool((state >= int(State.ZERO)).all()) and bool(np.isfinite(ready).all()),
     )
     norms = (
         [math.hypot(*row) for row in ready.tolist()]
@@ -167,7 +167,7 @@ def _records(
     )
     used = norms
     if not plain:
-        known = ~np.isnan(applied) | (state == State.NONFINITE)
+        known = ~np.isnan(applied) | (state == int(State.NONFINITE))
         used = [total(*row) for row in zip(applied, known, strict=True)]
     return [
         numbers_of_step(

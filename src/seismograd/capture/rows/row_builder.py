@@ -63,11 +63,11 @@ def row_of(
             values.update({name: _own(values[name]) for name in PROBED})
             fill_probed(step.probed, values)
     ready, applied = values["grad_norm"], values["applied_norm"]
-    grad_norm = total(ready, state >= State.ZERO)
+    grad_norm = total(ready, state >= int(State.ZERO))
     applied_norm = (
         grad_norm
         if applied is ready
-        else total(applied, ~np.isnan(applied) | (state == State.NONFINITE))
+        else total(applied, ~np.isnan(applied) | (state == int(State.NONFINITE)))
     )
     # As a tuple and at once: setting one field after the other takes ten times as long.
     record = np.array(
@@ -134,7 +134,7 @@ def _own(numbers: FloatArray) -> FloatArray:
 
 def _assemble(iteration: Iteration, num_parameters: int, num_elements: int) -> Parts:
     """The parts of a row from any number of readings, each of some columns."""
-    state = np.full(num_parameters, State.NOT_MEASURED, np.uint8)
+    state = np.full(num_parameters, int(State.NOT_MEASURED), np.uint8)
     values = {name: blank.copy() for name, blank in blank(num_parameters).items()}
     samples: dict[str, FloatArray] = {}
     elements = np.full(num_elements, np.nan)
@@ -232,7 +232,7 @@ def _fill(
     """Put a reading into its columns; what another optimizer of the iteration already put there
     stays.
     """
-    free = state[reading.columns] == State.NOT_MEASURED
+    free = state[reading.columns] == int(State.NOT_MEASURED)
     columns = reading.columns[free]
     state[columns] = reading.state[free]
     for name, value in unscaled(reading.values, reading.scale).items():

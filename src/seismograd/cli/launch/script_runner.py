@@ -18,9 +18,11 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from seismograd.errors import SeismogradError
+from seismograd.exception_origin import is_ours
 from seismograd.i18n import say
 
 PACKAGE = f"{Path(__file__).resolve().parents[2]}/"
+LISTENING = f"{PACKAGE}listen/hub.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +164,23 @@ def without_us(trace: TracebackType | None) -> TracebackType | None:
         head = head.tb_next
     entry = head
     while entry is not None:
-        while entry.tb_next is not None and entry.tb_next.tb_frame.f_code.co_filename.startswith(
-            PACKAGE
-        ):
-            entry.tb_next = entry.tb_next.tb_next
-        entry = entry.tb_next
+        below = entry.tb_next
+        while below is not None and below.tb_frame.f_code.co_filename.startswith(PACKAGE):
+            below = _behind(below)
+        entry.tb_next = below
+        entry = below
     return head
+
+
+def _behind(ours: TracebackType) -> TracebackType | None:
+    """What follows a frame of ours; where it hears a call, all that we called is ours, down to
+    what interrupted it.
+    """
+    below = ours.tb_next
+    if ours.tb_frame.f_code.co_filename == LISTENING:
+        while below is not None and is_ours(below.tb_frame.f_globals.get("__name__")):
+            below = below.tb_next
+    return below
 
 
 def clean(error: BaseException) -> None:

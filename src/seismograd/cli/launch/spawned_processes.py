@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from seismograd.exception_origin import left_out
 
 Undo = Callable[[], None]
 Begin = Callable[[], Callable[[], None]]
@@ -32,11 +33,11 @@ class FollowedBootstrap:
         """Run the process."""
         vars(self._process).pop("_bootstrap", None)
         end: Callable[[], None] = lambda: None  # noqa: E731
-        with suppress(Exception):  # it trains all the same
+        with left_out():  # it trains all the same
             end = self._begin()
         process: Any = self._process
         code = process._bootstrap(*args, **kwargs)
-        with suppress(Exception):
+        with left_out():
             end()
         return code
 

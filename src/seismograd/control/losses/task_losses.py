@@ -21,6 +21,7 @@ from seismograd.capture.graph.traversal import leaves_in_order
 from seismograd.capture.probes.per_loss_gradients import FIRST, MAX_SCALARS
 from seismograd.control.losses.loss_comparison import LossComparison, compare_losses
 from seismograd.errors import SeismogradError
+from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import say
 from seismograd.schema import SAMPLE_EVERY
 from seismograd.tensors.dtensor import distributed_tensor
@@ -121,6 +122,8 @@ class TaskLosses:
                 return None
             return compare_losses(self._named, parameters, scale)
         except Exception as error:
+            if raised_by_user(error):
+                raise
             if self._session is not None:
                 self._session.failed("losses", error)
             return None

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from seismograd.measure.native.library import DTYPES
-from seismograd.measure.native.memory_layout import PLAIN_TYPES, has_memory, is_dense, layout_check
+from seismograd.measure.native.memory_layout import is_dense, layout_check
 from seismograd.schema import IntArray
+from seismograd.tensors.freed_memory import PLAIN_TYPES, are_dense_readable, is_readable
 
 PIECE = 1 << 15  # scalars
 WORDS = 8
@@ -33,7 +34,8 @@ def takes(tensor: Tensor, device: torch.device) -> bool:
     ):
         return False
     return not tensor.is_neg() and (
-        tensor.numel() == 0 or ((tensor.is_contiguous() or is_dense(tensor)) and has_memory(tensor))
+        tensor.numel() == 0
+        or ((tensor.is_contiguous() or is_dense(tensor)) and is_readable(tensor))
     )
 
 
@@ -77,7 +79,7 @@ class CudaTable:
         """The table with the pointers of these tensors  # (n, WORDS); `None` where they lie
         otherwise than the table says.
         """
-        if not self._is_still_so(*tensors):
+        if not self._is_still_so(*tensors) or not are_dense_readable(tensors):
             return None
         pointers = np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(tensors))
         if self._on_device is None or not np.array_equal(pointers, self._pointers):

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from seismograd.measure.native.library import DTYPES
-
-PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def layout_of(tensor: Tensor) -> MemoryLayout | None:
     if (
         tensor.is_neg()
         or not (tensor.is_contiguous() or is_dense(tensor))
-        or not has_memory(tensor)
+        or not is_readable(tensor)
     ):
         return None
     if tensor.dim() < 2:
@@ -65,16 +64,6 @@ def is_dense(tensor: Tensor) -> bool:
             return False
         expected *= size
     return True
-
-
-def has_memory(tensor: Tensor) -> bool:
-    """Whether there is memory behind a tensor: sharding frees that of parameters it has
-    gathered, functorch's wrappers have none.
-    """
-    try:
-        return tensor.untyped_storage().nbytes() > 0
-    except (NotImplementedError, RuntimeError):
-        return False
 
 
 def layout_check(tensors: Sequence[Tensor]) -> Callable[..., bool]:

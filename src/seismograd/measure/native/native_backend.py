@@ -141,21 +141,22 @@ class NativeBackend:
         """What the kernel makes of the entries of a table  # m -> (NUMBERS, m) and, if `sample`,
         (m, W).
         """
-        entries, exponents = table.entries, None
+        entries, address, exponents = table.entries, table.address, None
         if sample:
+            # what is wanted in this call alone must not stay in the table, whatever comes between
+            entries = entries.copy()
             entries[:, WANTED] = EXPONENTS | REPORT_ROWS
-            exponents = np.empty((len(entries), HISTOGRAM_BINS))
+            address, exponents = address_of(entries), np.empty((len(entries), HISTOGRAM_BINS))
         numbers = np.empty((len(NUMBERS), len(entries)))
+        threads = torch.get_num_threads()
         used = self._measure(
-            table.address,
+            address,
             len(entries),
-            torch.get_num_threads(),
+            threads,
             self._instruction_set,
             address_of(numbers),
             address_of(exponents),
         )
-        if sample:
-            entries[:, WANTED] = 0
         if used < 0:
             raise MemoryError("no memory to measure in")
         return numbers, exponents

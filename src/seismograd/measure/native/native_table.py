@@ -15,17 +15,9 @@ from torch import Tensor
 
 from seismograd.measure.native.active_rows import Memory
 from seismograd.measure.native.library import ENTRY_WORDS, POINTER, address_of
-from seismograd.measure.native.memory_layout import (
-    MemoryLayout,
-    has_memory,
-    layout_check,
-    layout_of,
-)
+from seismograd.measure.native.memory_layout import MemoryLayout, layout_check, layout_of
 from seismograd.schema import IntArray
-
-# A tensor whose memory was freed points at its own offset, which is the address of nothing; what
-# lies so low is looked at again.
-LOWEST_ADDRESS = 1 << 36
+from seismograd.tensors.freed_memory import are_dense_readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +42,9 @@ class NativeTable:
     def fill(self, tensors: Sequence[Tensor]) -> bool:
         """Put the pointers of the tensors into the entries; `False` if they lie otherwise."""
         mine = self.mine(tensors)
-        if not self.is_still_so(*mine):
+        if not self.is_still_so(*mine) or not are_dense_readable(mine):
             return False
-        pointers = list(map(Tensor.data_ptr, mine))
-        self.entries[:, POINTER] = pointers
-        if min(pointers, default=LOWEST_ADDRESS) < LOWEST_ADDRESS:
-            for tensor, pointer in zip(mine, pointers, strict=True):
-                if pointer < LOWEST_ADDRESS and tensor.numel() > 0 and not has_memory(tensor):
-                    return False
+        self.entries[:, POINTER] = list(map(Tensor.data_ptr, mine))
         return True
 
 

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from seismograd.measure.native.library import DTYPES, SLICE_WORDS, address_of
-from seismograd.measure.native.memory_layout import PLAIN_TYPES, has_memory
-from seismograd.measure.native.native_table import LOWEST_ADDRESS
 from seismograd.schema import FloatArray
+from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
 
 # a weight, its gradient, the first scalar of the slice in memory, how many
 Slice = tuple[Tensor, Tensor | None, int, int]
@@ -44,11 +43,7 @@ class SliceCopies:
             or tensor.dtype not in NUMBERS
         ):
             return False
-        return (
-            tensor.is_contiguous()
-            and not tensor.is_neg()
-            and (tensor.data_ptr() >= LOWEST_ADDRESS or has_memory(tensor))
-        )
+        return tensor.is_contiguous() and not tensor.is_neg() and is_readable(tensor)
 
     def keep(self, slices: Sequence[Slice]) -> None:
         """Copy the slices and note where their gradients are not zero; a gradient of `None`
@@ -58,8 +53,9 @@ class SliceCopies:
             _rounded(count * ITEM_SIZES[weight.dtype]) + count for weight, _, _, count in slices
         )
         if self._memory.size < num_bytes:
-            self._memory = np.empty(num_bytes, np.uint8)
-            self._address = self._memory.ctypes.data
+            memory = np.empty(num_bytes, np.uint8)
+            # at once: an exception between would leave the address of nothing
+            self._memory, self._address = memory, memory.ctypes.data
         self._library.seismograd_keep(self._table(slices), len(slices))
 
     def compare(self, slices: Sequence[Slice]) -> FloatArray:

@@ -1,0 +1,68 @@
+"""The parameter groups of an optimizer and the parameters of a module, read from where torch keeps
+them.
+
+Properties, `__getattr__`, and containers of classes of the program's would run code of the
+program's that it has not called itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+
+from seismograd.capture.names.discovery import children
+
+
+def groups_of(optimizer: Any) -> list[Any]:
+    """Its parameter groups; of an optimizer that keeps none of its own, those that it says it
+    has.
+    """
+    kept = attribute(optimizer, "param_groups")
+    return _listed(optimizer.param_groups if kept is None else kept)
+
+
+def attribute(thing: object, name: str) -> Any:
+    """An attribute of the object itself, `None` for none; none of its class, and none that it
+    makes up.
+    """
+    kept: dict[str, Any] = vars(thing)
+    return kept.get(name)
+
+
+def setting(group: Any, key: str) -> Any:
+    """What a group has under a key, `None` for nothing."""
+    return dict.get(group, key) if isinstance(group, dict) else group.get(key)  # pyright: ignore
+
+
+def held_by(optimizer: Any) -> list[torch.Tensor]:
+    """The parameters of an optimizer, in its order."""
+    groups = groups_of(optimizer)
+    if len(groups) == 1:
+        return _listed(setting(groups[0], "params"))
+    return list(chain.from_iterable(_listed(setting(group, "params")) for group in groups))
+
+
+def parameters_below(module: torch.nn.Module) -> Iterator[torch.Tensor]:
+    """The parameters of a module and of those below it, as often as they are held."""
+    seen: set[int] = set()
+    stack = [module]
+    while stack:
+        one = stack.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        own: Mapping[str, torch.Tensor | None] | None = vars(one).get("_parameters")
+        if own is None:  # a scripted module keeps them in C++
+            yield from one.parameters()
+            continue
+        yield from (parameter for parameter in own.values() if parameter is not None)
+        stack.extend(children(one).values())
+
+
+def _listed(items: Any) -> list[Any]:
+    if type(items) is list or not isinstance(items, list):
+        return list(items)  # pyright: ignore
+    return list.__getitem__(items, slice(None))  # pyright: ignore

@@ -1,0 +1,82 @@
+"""Whether the memory of a tensor is there: reading what was freed ends the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from seismograd.exception_origin import raised_by_user
+
+PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+
+
+def is_readable(tensor: Tensor) -> bool:
+    """Whether all numbers of a tensor can be read: its storage holds as many bytes as its view
+    reaches over.
+
+    Sharding frees the storage of parameters it has gathered, programs that save memory shrink it by
+    hand. There is none behind tensors on `meta`, fake and functional ones, and inside of functorch;
+    that of a subclass that only wraps others is theirs.
+    """
+    if tensor.layout is torch.sparse_coo:
+        return is_readable(tensor._indices()) and is_readable(tensor._values())
+    if tensor.layout is not torch.strided:
+        # compressed and opaque layouts show no storage that could have been freed
+        return not tensor.is_meta
+    try:
+        storage = tensor.untyped_storage()
+        if storage.device.type == "meta":
+            return False
+        if tensor.numel() == 0:
+            return True
+        if storage.nbytes() < num_bytes_reached(tensor):
+            return False
+        if type(tensor) in PLAIN_TYPES:
+            return not torch._is_functional_tensor(tensor)  # pyright: ignore[reportPrivateImportUsage]
+        return _has_address(storage) or _all_readable(_wrapped(tensor))
+    except RuntimeError as error:
+        if raised_by_user(error):
+            raise
+        return False
+
+
+def num_bytes_reached(tensor: Tensor) -> int:
+    """How many bytes a storage must hold for a view of it that has numbers."""
+    if tensor.is_contiguous():
+        return int(tensor.nbytes + tensor.storage_offset() * tensor.element_size())
+    reach = sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+    return int(tensor.storage_offset() + reach + 1) * tensor.element_size()
+
+
+def are_dense_readable(tensors: Sequence[Tensor]) -> bool:
+    """Whether plain strided tensors without gaps can all be read; a fifth of a microsecond each."""
+    for tensor in tensors:
+        reached = tensor.nbytes + tensor.storage_offset() * tensor.element_size()
+        if tensor.untyped_storage().nbytes() < reached and tensor.numel() > 0:
+            return False
+    return True
+
+
+def _has_address(storage: torch.UntypedStorage) -> bool:
+    try:
+        return storage.data_ptr() != 0
+    except RuntimeError:  # so says torch of the storage of a subclass that only wraps
+        return False
+
+
+def _wrapped(tensor: Tensor) -> list[Tensor]:
+    """The tensors that a subclass is made of, as it says itself or keeps them."""
+    flatten: Callable[[], tuple[list[str], object]] | None = getattr(
+        tensor, "__tensor_flatten__", None
+    )
+    names = list(vars(tensor)) if flatten is None else flatten()[0]
+    kept: list[object] = [getattr(tensor, name) for name in names]
+    return [each for each in kept if isinstance(each, Tensor)]
+
+
+def _all_readable(wrapped: Sequence[Tensor]) -> bool:
+    return bool(wrapped) and all(map(is_readable, wrapped))
