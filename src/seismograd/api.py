@@ -14,11 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import seismograd
 from seismograd.diagnosis.engine import Diagnosis, LiveRules
 from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
+from seismograd.package_info import VERSION
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
 from seismograd.record.lazy_writer import LazyWriter
@@ -201,7 +201,7 @@ class Recording:
         session, pump = self._session, self._pump
         sites, made = session.call_sites.sites, session.optimizers
         return TrainingHalter(
-            self._selection, path, session.so_far, session.gradients, pump.note, sites, made
+            self._selection, path, session.so_far, session.save_gradients, pump.note, sites, made
         )
 
     def _publish(self, writer: LazyWriter) -> Callable[[Finding], None]:
@@ -250,7 +250,7 @@ def _about(script: str, level: str, elements: Sequence[ElementSpec]) -> RunInfo:
     return RunInfo(
         script=script,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        seismograd_version=seismograd.__version__,
+        seismograd_version=VERSION,
         torch_version=torch.__version__,
         python_version=platform.python_version(),
         level=level,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ from seismograd.measure.backend import MeasuringBackend
 from seismograd.schema import Fact, Note, Optimizer, Row, Rows
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.freed_memory import is_readable
+from seismograd.tensors.gradient_file import save_gradients
 
 
 class Session:
@@ -246,9 +248,9 @@ class Session:
         with self._lock:
             return self._iteration_queue.so_far(self._thread_states.here())
 
-    def gradients(self) -> dict[str, torch.Tensor]:
-        """The gradients as they are now, by the names of their parameters; without those whose
-        memory was freed.
+    def save_gradients(self, path: Path) -> None:
+        """Write the gradients as they are now, by the names of their parameters, to a file;
+        without those whose memory was freed.
         """
         with self._lock:
             parameter_table = self._registry.parameter_table
@@ -258,11 +260,12 @@ class Session:
                 for p in window.held()
                 if p in parameter_table and p.grad is not None and is_readable(p.grad)
             ]
-            return {
+            gradients = {
                 parameter_table.parameters[parameter_table.column(p)].name: p.grad
                 for p in held
                 if p.grad is not None
             }
+            save_gradients(gradients, path)
 
     def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None]:
         """The norms of these gradients as the clip that is running has just read them, still
