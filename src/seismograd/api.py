@@ -69,7 +69,7 @@ class Recording:
         )
         from seismograd.capture.session import Session
         from seismograd.distributed.rank_listener import RankListener
-        from seismograd.measure.backend_selection import best_backend, why_slow
+        from seismograd.measure.backend_selection import make_backend, why_slow
 
         self._path = path
         self._writer: LazyWriter | None = None
@@ -89,7 +89,7 @@ class Recording:
             sinks = [self._rules, writer, *extra_sinks]
         # Several processes compare what each measures, so all of them measure at the same steps.
         slow, alone = why_slow(), not child and os.environ.get("WORLD_SIZE", "1") == "1"
-        self._ranks = RankListener(best_backend(), deliver=self._deliver, tell=self._tell)
+        self._ranks = RankListener(make_backend(), deliver=self._deliver, tell=self._tell)
         self._session = Session(
             self._ranks.backend,
             emit=self._emit,

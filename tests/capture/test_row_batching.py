@@ -15,7 +15,7 @@ import seismograd
 from seismograd.capture.events import HUB
 from seismograd.capture.session import Session
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.measure.backend_selection import best_backend
+from seismograd.measure.backend_selection import make_backend
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.pipeline.batch import block_of
 from seismograd.schema import Block, Note, Row, Rows
@@ -109,7 +109,7 @@ def blocks_of(items: list[Row | Rows], session: Session) -> list[Block]:
 
 
 @pytest.mark.parametrize(
-    ("make", "elements"), [(best_backend, ()), (ReferenceBackend, ("0.weight[0,0]", "2.bias[1]"))]
+    ("make", "elements"), [(make_backend, ()), (ReferenceBackend, ("0.weight[0,0]", "2.bias[1]"))]
 )
 @pytest.mark.parametrize(
     "name", ["plain", "clipped", "not_finite", "carried", "without_a_gradient", "growing", "scaled"]
