@@ -18,14 +18,14 @@ import torch
 from shapes import GPT_17M, MANY_SMALL, MLP
 from torch import Tensor
 
-from seismograd.measure.backend_selection import best_backend
+from seismograd.measure.backend_selection import make_backend
 from seismograd.measure.reference import ReferenceBackend
 
 MODELS = {"MLP 784-256-10": MLP, "500 Linear(64)": MANY_SMALL, "GPT": GPT_17M}
 
 
 def calls(weights: Sequence[Tensor]) -> dict[str, Callable[[list[Tensor]], object]]:
-    native, reference = best_backend(), ReferenceBackend()
+    native, reference = make_backend(), ReferenceBackend()
     keys = list(range(len(weights)))
     return {
         "norm().item() of each": lambda gradients: [

@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from seismograd.package_info import VERSION
+
 if TYPE_CHECKING:
     from seismograd.api import watch as watch
     from seismograd.control.accumulate.accumulation import Accumulation as Accumulation
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from seismograd.record.reader import Run as Run
     from seismograd.record.reader import open_run as open_run
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "Accumulation": "seismograd.control.accumulate.accumulation",

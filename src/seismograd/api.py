@@ -1,5 +1,5 @@
-"""Plugs the parts together: a session that listens, a backend that measures, and the sinks that
-record and judge.
+"""Plugs the parts of a recording together: the session that captures, the ranks, the halter, the
+pipeline, and the sinks that judge and record.
 """
 
 from __future__ import annotations
@@ -8,22 +8,19 @@ import atexit
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import seismograd
-from seismograd.diagnosis.engine import Diagnosis, LiveRules
-from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
+from seismograd.package_info import VERSION
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
-from seismograd.record.lazy_writer import LazyWriter
+from seismograd.pipeline.run_sinks import RunSinks
 from seismograd.record.run_directory import create_run_directory
-from seismograd.record.writer import Writer
 from seismograd.schema import Fact, FactKind, Finding, Note, Row, Rows, RunInfo, Sink
 from seismograd.settings.elements import ElementSpec, parse_element
 from seismograd.settings.levels import LIGHT, NORMAL, check_budget, check_level
@@ -32,8 +29,70 @@ from seismograd.settings.rule_selection import RuleSelection, select_rules
 if TYPE_CHECKING:
     import torch
 
+    from seismograd.capture.events import Listener
+    from seismograd.capture.loop.overhead_budget import OverheadBudget
+    from seismograd.distributed.rank_listener import RankListener
+
 
 MAX_BATCH_ROWS = 64  # where nobody waits for each
+
+
+class RunOutlet:
+    """From the session on: past the halter and the other ranks to the pipeline.
+
+    Args:
+        ranks: puts iterations together with those of other processes.
+        pump: hands them to the sinks.
+        halter: looks at each iteration by itself; `None` where nothing stops the training.
+        is_recorded: whether this process may record.
+    """
+
+    def __init__(
+        self, ranks: RankListener, pump: Pump, halter: TrainingHalter | None, is_recorded: bool
+    ) -> None:
+        self._ranks, self._pump, self._halter = ranks, pump, halter
+        self._is_recorded = is_recorded
+        self.is_abandoned = False
+
+    def emit(self, row: Row | Rows) -> None:
+        """Hand on a finished iteration, or several."""
+        # With a halter they come one by one.
+        if self._halter is not None and isinstance(row, Row):
+            self._halter.observe(row)
+        self._ranks.put(row)
+
+    def note(self, note: Note) -> None:
+        """Hand on a note: a process that does not record sends its failures to rank 0."""
+        self._ranks.note(note)
+
+    def learn(self, fact: Fact) -> None:
+        """Hand on a fact."""
+        self._pump.learn(fact)
+
+    def stepped(self) -> None:
+        """Start looking for rows."""
+        if self._is_recorded:
+            self._pump.begin()
+
+    def abandon(self) -> None:
+        """In a forked child: forget everything and touch no file."""
+        self.is_abandoned = True
+        self._pump.abandon()
+
+    def take_overhead(self) -> float:
+        """Return the seconds that the ranks and the halter took since the last call."""
+        halter_s = 0.0 if self._halter is None else self._halter.take_overhead()
+        return self._ranks.take_overhead() + halter_s
+
+    @property
+    def max_batch_rows(self) -> int:
+        """How many rows to make at once: one where somebody waits for each."""
+        return 1 if self._halter is not None or self._ranks.linked else MAX_BATCH_ROWS
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process trains with this one."""
+        return not self._ranks.linked
 
 
 class Recording:
@@ -47,6 +106,9 @@ class Recording:
     it there.
     """
 
+    # The way of the data is a ring: the session reports what the pipeline failed at, and the
+    # pipeline looks for rows that wait in the session. It is closed in one place, `connect`, when
+    # every part is there.
     def __init__(
         self,
         path: Path | None,
@@ -62,74 +124,52 @@ class Recording:
         close_at_exit: bool = True,
     ) -> None:
         from seismograd.capture.events import HUB
-        from seismograd.capture.loop.overhead_budget import (
-            FEWER_MEASURED,
-            FEWER_SAMPLES,
-            OverheadBudget,
-        )
         from seismograd.capture.session import Session
+        from seismograd.distributed.local_backend import LocalBackend
         from seismograd.distributed.rank_listener import RankListener
-        from seismograd.measure.backend_selection import best_backend, why_slow
+        from seismograd.measure.backend_selection import make_backend, why_slow
+        from seismograd.tensors.shards import ShardTable
 
-        self._path = path
-        self._writer: LazyWriter | None = None
-        self._selection = RuleSelection() if selection is None else selection
-        self._brake: TrainingHalter | None = None
-        self._hub = HUB
-        info = _about(script, level, elements)
-        sinks: list[Sink] = []
-        self._rules: LiveRules | None = None
-        if path is not None:
-            writer = self._writer = LazyWriter(
-                path, lambda position: Writer(position, info), leave=child
-            )
-            self._rules = LiveRules(
-                self._publish(writer), writer.conclude, Diagnosis(selected_rules(self._selection))
-            )
-            sinks = [self._rules, writer, *extra_sinks]
-        # Several processes compare what each measures, so all of them measure at the same steps.
-        slow, alone = why_slow(), not child and os.environ.get("WORLD_SIZE", "1") == "1"
-        self._ranks = RankListener(best_backend(), deliver=self._deliver, tell=self._tell)
-        self._session = Session(
-            self._ranks.backend,
-            emit=self._emit,
-            tell=self._ranks.note,
-            learn=self._learn,
-            models=models,
-            optimizers=optimizers,
-            elements=elements,
-            sampling=level != LIGHT,
-            abandon=self._abandon,
-            external_overhead_s=self._take_overhead,
-            max_batch_rows=lambda: (
-                1 if self._brake is not None or self._ranks.linked else MAX_BATCH_ROWS
-            ),
-            alone=lambda: not self._ranks.linked,
-            stepped=self._begin,
-            budget=OverheadBudget(
-                budget, FEWER_MEASURED if slow is not None and alone else FEWER_SAMPLES
-            ),
+        self._path, self._hub = path, HUB
+        selection = RuleSelection() if selection is None else selection
+        slow, shards = why_slow(), ShardTable()
+        backend = LocalBackend(make_backend(), shards)
+        self._sinks = (
+            None
+            if path is None
+            else RunSinks(path, _about(script, level, elements), selection, child, extra_sinks)
         )
-        self._ranks.on_join = self._session.flush
-        session = self._session
-        self._pump = Pump(
-            sinks,
-            session.call_sites.sites,
-            session.optimizers,
+        session = self._session = Session(
+            backend,
+            models,
+            optimizers,
+            elements,
+            sampling=level != LIGHT,
+            budget=_budget(budget, is_slow=slow is not None, child=child),
+        )
+        sites, made = session.call_sites.sites, session.optimizers
+        pump = self._pump = Pump(
+            () if self._sinks is None else self._sinks.sinks,
+            sites,
+            made,
             session.guard.failed,
             look=session.hand_on_waiting,
         )
-        # also those that could not be written, as when the disk is full
-        self.failures: list[Note] = []
+        self._ranks = RankListener(
+            backend, shards, deliver=pump.put, tell=pump.note, on_join=session.flush
+        )
+        self._halter: TrainingHalter | None = None
+        if self._sinks is not None and path is not None and selection.halting:
+            self._halter = TrainingHalter(
+                selection, path, session.so_far, session.save_gradients, pump.note, sites, made
+            )
+            self._sinks.on_finding(self._halter.take)
+        self._outlet = RunOutlet(self._ranks, pump, self._halter, path is not None)
+        session.connect(self._outlet)
         self._open = True
         if slow is not None:
             self._ranks.note(Note("slow", -1, slow))
-        self._hub.attach(self._session)
-        if path is not None and self._selection.halting:
-            self._brake = self._make_brake(path)
-            self._hub.attach(self._brake)
-        # behind it, so that a row is on its way before the next iteration begins
-        self._hub.attach(self._ranks)
+        self.resume()
         if close_at_exit:
             atexit.register(self.close)
 
@@ -149,12 +189,19 @@ class Recording:
         """Where it is recorded: beside the directory asked for when another process has taken
         that.
         """
-        return self._path if self._writer is None else self._writer.path
+        return self._path if self._sinks is None else self._sinks.writer.path
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What the rules have found so far, most severe and earliest first."""
-        return () if self._rules is None else self._rules.findings()
+        return () if self._sinks is None else self._sinks.rules.findings()
+
+    @property
+    def failures(self) -> Sequence[Note]:
+        """What of ours has failed, also where that could not be written, as when the disk is
+        full.
+        """
+        return self._pump.failures
 
     def epoch(self, number: int) -> None:
         """Say that the steps from here on belong to epoch `number`; views then show epochs."""
@@ -166,20 +213,31 @@ class Recording:
         return self._session.num_stepped
 
     def failed(self, part: str, error: BaseException) -> None:
-        """Count and tell a failure of a part that works beside the session."""
+        """Count and report a failure of a part that works beside the session."""
         self._session.guard.failed(part, error)
+
+    def pause(self) -> None:
+        """Stop listening until `resume`; if nobody else listens, torch is as it was meanwhile."""
+        for listener in self._listeners():
+            self._hub.detach(listener)
+
+    def resume(self) -> None:
+        """Listen again after `pause`."""
+        for listener in self._listeners():
+            if listener not in self._hub.sessions:
+                self._hub.attach(listener)
 
     def close(self) -> None:
         """Stop listening, put torch back as it was, and finish the record. Calling it again does
         nothing.
         """
-        if not self._open:
+        if not self._open or self._outlet.is_abandoned:
             return
         self._open = False
         atexit.unregister(self.close)
         self._hub.detach(self._session)
-        if self._brake is not None:
-            self._hub.detach(self._brake)
+        if self._halter is not None:
+            self._hub.detach(self._halter)
         self._session.guard.call("finish", self._session.finish)
         self._hub.detach(self._ranks)
         self._session.guard.call("ranks", self._ranks.finish)
@@ -197,50 +255,26 @@ class Recording:
             )
         self._pump.close()
 
-    def _make_brake(self, path: Path) -> TrainingHalter:
-        session, pump = self._session, self._pump
-        sites, made = session.call_sites.sites, session.optimizers
-        return TrainingHalter(
-            self._selection, path, session.so_far, session.gradients, pump.note, sites, made
-        )
+    def _listeners(self) -> tuple[Listener, ...]:
+        """Who hears a call, in this order: a finding of the session's stops the training before
+        the ranks act, and a row is on its way before the next iteration begins.
+        """
+        halter = () if self._halter is None else (self._halter,)
+        return (self._session, *halter, self._ranks)
 
-    def _publish(self, writer: LazyWriter) -> Callable[[Finding], None]:
-        def publish(finding: Finding) -> None:
-            writer.finding(finding)
-            if self._brake is not None:
-                self._brake.take(finding)
 
-        return publish
+def _budget(budget: float | None, is_slow: bool, child: bool) -> OverheadBudget:
+    """Where measuring is slow a single process measures at fewer steps. Several processes compare
+    what each measures, so all of them measure at the same steps.
+    """
+    from seismograd.capture.loop.overhead_budget import (
+        FEWER_MEASURED,
+        FEWER_SAMPLES,
+        OverheadBudget,
+    )
 
-    def _take_overhead(self) -> float:
-        return self._ranks.take_overhead() + (
-            0.0 if self._brake is None else self._brake.take_overhead()
-        )
-
-    def _emit(self, row: Row | Rows) -> None:
-        if self._brake is not None and isinstance(row, Row):  # with a brake they come one by one
-            self._brake.observe(row)
-        self._ranks.put(row)
-
-    def _begin(self) -> None:
-        if self.path is not None:
-            self._pump.begin()
-
-    def _deliver(self, row: Row | Rows) -> None:
-        self._pump.put(row)
-
-    def _tell(self, note: Note) -> None:
-        if note.kind == "failure":
-            self.failures.append(note)
-        self._pump.note(note)
-
-    def _learn(self, fact: Fact) -> None:
-        self._pump.learn(fact)
-
-    def _abandon(self) -> None:
-        self._open = False
-        atexit.unregister(self.close)
-        self._pump.abandon()
+    is_single = not child and os.environ.get("WORLD_SIZE", "1") == "1"
+    return OverheadBudget(budget, FEWER_MEASURED if is_slow and is_single else FEWER_SAMPLES)
 
 
 def _about(script: str, level: str, elements: Sequence[ElementSpec]) -> RunInfo:
@@ -250,7 +284,7 @@ def _about(script: str, level: str, elements: Sequence[ElementSpec]) -> RunInfo:
     return RunInfo(
         script=script,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        seismograd_version=seismograd.__version__,
+        seismograd_version=VERSION,
         torch_version=torch.__version__,
         python_version=platform.python_version(),
         level=level,

@@ -15,11 +15,12 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+
+from seismograd.package_info import PACKAGE_DIR
 
 DOMAIN = "seismograd"
 LANGUAGES = ("en", "zh")
-LOCALE_DIR = Path(__file__).parent / "locale"
+LOCALE_DIR = PACKAGE_DIR / "locale"
 
 Value = str | int | float
 

@@ -19,9 +19,9 @@ from torch import nn
 import seismograd
 from seismograd.capture.events import HUB
 from seismograd.capture.loop import iteration_end
-from seismograd.capture.session import Session
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import EventKind, Row, Rows
+from tests.capture.sessions import make_session
 from tests.record.processes import python_at_work
 
 TRAIN = """
@@ -72,7 +72,7 @@ class Pausing:
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self.late_s = 0.0
-        self.session = Session(ReferenceBackend(), self.take, lambda _: None)
+        self.session = make_session(ReferenceBackend(), self.take, lambda _: None)
 
     def take(self, row: Row | Rows) -> None:
         assert isinstance(row, Row)

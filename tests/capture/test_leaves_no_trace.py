@@ -36,6 +36,7 @@ from seismograd.record.writer import Writer
 from seismograd.schema import Note, Row
 from seismograd.settings.levels import LEVELS
 from tests.capture.loops import plain, told_nothing
+from tests.capture.sessions import make_session
 
 Attribute = tuple[object, str]
 
@@ -69,7 +70,7 @@ def hooks() -> list[int]:
 def session(
     emit: Callable[[Row], None] = lambda row: None, tell: Callable[[Note], None] = lambda note: None
 ) -> Session:
-    return Session(ReferenceBackend(), emit, tell)
+    return make_session(ReferenceBackend(), emit, tell)
 
 
 def test_every_patched_function_is_the_very_same_again() -> None:
@@ -213,7 +214,7 @@ def test_a_fault_in_the_backend_or_in_what_takes_the_rows_never_reaches_the_trai
         raise OSError(f"no room for {row.step['iteration']}")
 
     bare = plain(told_nothing)
-    for one in (Session(Broken(), lambda row: None, lambda note: None), session(emit=full)):  # type: ignore[arg-type]
+    for one in (make_session(Broken(), lambda row: None, lambda note: None), session(emit=full)):  # type: ignore[arg-type]
         HUB.attach(one)
         seen = plain(told_nothing)
         HUB.detach(one)
@@ -279,3 +280,27 @@ def test_processes_that_are_being_found_out_about_are_none_yet(
         sys.modules, "torch.distributed.distributed_c10d", ModuleType("half imported")
     )
     assert not WorldTracker().may_have_joined()
+
+
+def test_a_paused_recording_hears_nothing_and_torch_is_as_it_was(tmp_path: Path) -> None:
+    before, hooks_before = present(), hooks()
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step() -> None:
+        model(torch.ones(2, 3)).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    with seismograd.watch(model, optimizer, out=tmp_path / "run", halt_on=["error"]) as recording:
+        step()
+        recording.pause()
+        recording.pause()
+        assert all(now is then for now, then in zip(present(), before, strict=True))
+        assert hooks() == hooks_before
+        step()
+        recording.resume()
+        recording.resume()
+        step()
+    assert all(now is then for now, then in zip(present(), before, strict=True))
+    assert len(seismograd.open_run(tmp_path / "run").steps) == 2

@@ -31,6 +31,7 @@ from seismograd.measure.reference import ReferenceBackend
 from seismograd.pipeline.batch import block_of
 from seismograd.schema import Note, Row, State
 from seismograd.settings.levels import check_budget
+from tests.capture.sessions import make_session
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -110,7 +111,7 @@ def train(
     model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     rows, notes = list[Row](), list[Note]()
-    session = Session(
+    session = make_session(
         ReferenceBackend(),
         rows.append,
         notes.append,

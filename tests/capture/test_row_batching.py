@@ -15,11 +15,12 @@ import seismograd
 from seismograd.capture.events import HUB
 from seismograd.capture.session import Session
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.measure.backend_selection import best_backend
+from seismograd.measure.backend_selection import make_backend
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.pipeline.batch import block_of
 from seismograd.schema import Block, Note, Row, Rows
 from seismograd.settings.elements import parse_element
+from tests.capture.sessions import make_session
 
 MEASURED_TIMES = {"time_s", "overhead_s"}
 STEPS = 30
@@ -109,7 +110,7 @@ def blocks_of(items: list[Row | Rows], session: Session) -> list[Block]:
 
 
 @pytest.mark.parametrize(
-    ("make", "elements"), [(best_backend, ()), (ReferenceBackend, ("0.weight[0,0]", "2.bias[1]"))]
+    ("make", "elements"), [(make_backend, ()), (ReferenceBackend, ("0.weight[0,0]", "2.bias[1]"))]
 )
 @pytest.mark.parametrize(
     "name", ["plain", "clipped", "not_finite", "carried", "without_a_gradient", "growing", "scaled"]
@@ -122,14 +123,14 @@ def test_rows_made_together_are_those_made_one_by_one(
     kept: list[list[Row | Rows]] = [[], []]
     specs = [parse_element(text) for text in elements]
     sessions = [
-        Session(
+        make_session(
             make(),
             items.append,
             notes.append,
             [loop.model],
             [loop.optimizer],
             specs,
-            max_batch_rows=lambda size=size: size,
+            max_batch_rows=size,
         )
         for items, size in zip(kept, (1, 64), strict=True)
     ]

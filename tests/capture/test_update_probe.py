@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from seismograd.capture.events import HUB
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.update_probe import EVERY, NUM_DENSE, UpdateProbe, box, flat
-from seismograd.capture.session import Session
-from seismograd.measure.backend_selection import best_backend, best_copies
+from seismograd.measure.backend_selection import best_copies, make_backend
 from seismograd.measure.weight_updates import compare, keep
 from seismograd.schema import Note, Row, State, StepFlag
+from tests.capture.sessions import make_session
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -37,8 +37,8 @@ class Watched:
     ) -> None:
         self.rows: list[Row] = []
         self.notes: list[Note] = []
-        self.session = Session(
-            best_backend(),
+        self.session = make_session(
+            make_backend(),
             self.rows.append,
             self.notes.append,
             [model],

@@ -7,9 +7,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from seismograd.capture.events import HUB
-from seismograd.capture.session import Session
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import EventFlag, EventKind, Note, Row, Site
+from tests.capture.sessions import make_session
 
 
 class Watched:
@@ -18,7 +18,7 @@ class Watched:
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self.notes: list[Note] = []
-        self.session = Session(ReferenceBackend(), self.rows.append, self.notes.append)
+        self.session = make_session(ReferenceBackend(), self.rows.append, self.notes.append)
 
     @property
     def sites(self) -> list[Site]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import utils
 
 import seismograd
-from seismograd.control.clip import gradient_norms
+from seismograd.control.clip import gradient_norms, norm_clipping, norm_reuse
 from seismograd.control.clip.gradient_norms import norms_of, total_of
-from seismograd.measure.backend_selection import best_backend
-from seismograd.measure.reference import ReferenceBackend
+from seismograd.measure import backend_selection
+from seismograd.measure.backend_selection import has_kernel, host_backend
 from seismograd.schema import EventKind
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -233,7 +234,7 @@ def test_a_session_records_the_clip_as_it_records_torchs(home: Any, tmp_path: Pa
 def test_what_a_session_has_just_read_is_not_read_again_and_has_the_same_bits(
     dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if isinstance(best_backend(), ReferenceBackend):
+    if not has_kernel():
         pytest.skip("the kernel was not built")
     reads: list[int] = []
 
@@ -270,3 +271,57 @@ def test_what_a_session_has_just_read_is_not_read_again_and_has_the_same_bits(
     assert len(reads) == 4 + 8
     assert watched == alone
     assert all(torch.equal(a, b) for a, b in zip(weights_watched, weights_alone, strict=True))
+
+
+needs_kernel = pytest.mark.skipif(not has_kernel(), reason="the kernel was not built")
+
+
+@needs_kernel
+def test_clips_of_a_thread_share_one_backend_and_threads_do_not() -> None:
+    assert host_backend() is host_backend()
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(host_backend).result(60) is not host_backend()
+
+
+@needs_kernel
+def test_what_was_clipped_before_leaves_no_trace_in_a_norm() -> None:
+    """Neither a sparse gradient in the same place, which the reference reads, nor another model."""
+    torch.manual_seed(0)
+    gradients = [torch.randn(300, 70), torch.randn(70), torch.randn(70, 3)]
+    with ThreadPoolExecutor(1) as thread:
+        alone = thread.submit(norms_of, gradients).result(60).tolist()
+    norms_of([torch.eye(3).to_sparse(), *gradients[1:]])
+    norms_of([gradient.double() for gradient in gradients])
+    norms_of([gradient.clone() for gradient in reversed(gradients)])
+    for _ in range(2):
+        assert norms_of(gradients).tolist() == alone
+
+
+def test_threads_that_clip_at_once_do_not_disturb_each_other() -> None:
+    def clip(number: int) -> set[float]:
+        held = parameters([torch.full((200, 50), number + 1.0), torch.zeros(50)])
+        return {seismograd.clip_grad_norm_(held, 1e9).item() for _ in range(50)}
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(clip, range(4)))
+    assert found == [{(number + 1.0) * 100} for number in range(4)]
+
+
+def test_without_the_kernel_no_norm_is_reused_whatever_torch_was_built_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference sums what it reads together, so its bits depend on who watches."""
+    monkeypatch.setattr(backend_selection, "load", lambda: None)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    reused: list[Any] = []
+
+    def kept(held: list[Tensor]) -> Any:
+        reused.append(norm_reuse.norms_just_read(held))
+        return reused[-1]
+
+    monkeypatch.setattr(norm_clipping, "norms_just_read", kept)
+    model = nn.Linear(3, 2)
+    with seismograd.watch(model, out=tmp_path / "run"):
+        model(torch.ones(1, 3)).sum().backward()
+        seismograd.clip_grad_norm_(model.parameters(), 0.5)
+    assert reused == [None]

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seismograd.capture.events import HUB
-from seismograd.capture.session import Session
 from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.measure.cuda.cuda_backend import CudaBackend
 from seismograd.measure.device_dispatch import DeviceDispatch
 from seismograd.measure.merge import merge_measurements
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import Note, Row
+from tests.capture.sessions import make_session
 from tests.measure.tensors import REAL_DTYPES, strided
 from tests.measure.test_native import assert_agrees
 
@@ -195,7 +195,7 @@ def train(
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     rows, notes, num_rows = list[Row](), list[Note](), list[int]()
-    session = Session(backend, rows.append, notes.append, [model], [optimizer])
+    session = make_session(backend, rows.append, notes.append, [model], [optimizer])
     HUB.attach(session)
     try:
         for number in range(num_steps):
@@ -293,7 +293,7 @@ def test_no_step_on_a_gpu_synchronises() -> None:
     torch.manual_seed(0)
     model = torch.nn.Linear(300, 200).cuda()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    session = Session(
+    session = make_session(
         DeviceDispatch(
             ReferenceBackend(),
             CudaBackend(

@@ -271,11 +271,11 @@ def test_threads_of_the_program_may_measure_at_once() -> None:
 def test_a_forked_child_measures_and_both_end() -> None:
     program = """
         import os, warnings, torch
-        from seismograd.measure.backend_selection import best_backend
+        from seismograd.measure.backend_selection import make_backend
         warnings.simplefilter("ignore")
         torch.set_num_threads(2)
         gradients = [torch.ones(1000, 1000), torch.ones(3_000_000)]
-        backend = best_backend()
+        backend = make_backend()
         assert backend.name == "native"
         measure = lambda: backend.measure(gradients, gradients, range(2), (), True).values["grad_norm"].tolist()
         expected = measure()
@@ -497,10 +497,10 @@ def test_rows_are_found_across_blocks(
 
 
 def test_without_the_kernel_the_reference_measures_and_says_so() -> None:
-    assert isinstance(backend_selection.best_backend(), NativeBackend)
+    assert isinstance(backend_selection.make_backend(), NativeBackend)
     assert backend_selection.why_slow() is None
     with mock.patch.object(backend_selection, "load", return_value=None):
-        assert isinstance(backend_selection.best_backend(), ReferenceBackend)
+        assert isinstance(backend_selection.make_backend(), ReferenceBackend)
         assert backend_selection.why_slow() is not None
 
 

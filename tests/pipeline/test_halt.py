@@ -96,7 +96,7 @@ def test_looking_ahead_is_counted_as_watching(tmp_path: Path) -> None:
     with seismograd.watch(model, optimizer, out=tmp_path / "run", halt_on=("error",)) as recording:
         model(torch.ones(2, 4)).mean().backward()
         optimizer.step()
-        brake = recording._brake
+        brake = recording._halter
         assert brake is not None
         assert brake.take_overhead() > 0
         assert brake.take_overhead() == 0
@@ -112,7 +112,7 @@ def test_a_finding_of_earlier_steps_names_the_update_that_it_stops(tmp_path: Pat
     model = nn.Linear(4, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     with seismograd.watch(model, optimizer, out=tmp_path / "run", halt_on=("SG307",)) as recording:
-        brake = recording._brake
+        brake = recording._halter
         assert brake is not None
         for step in range(6):
             optimizer.zero_grad()

@@ -12,7 +12,7 @@ import pytest
 
 from seismograd import open_run
 from seismograd.i18n import use_language
-from seismograd.record import reader, run_activity
+from seismograd.record import reader, run_listing
 from tests import synthetic
 
 
@@ -26,7 +26,7 @@ def run_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ).absolute()
 
 
-@pytest.mark.parametrize("module", [reader, run_activity])
+@pytest.mark.parametrize("module", [reader, run_listing])
 def test_examples_of_docstrings_are_true(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted

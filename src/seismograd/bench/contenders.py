@@ -81,13 +81,11 @@ class WatchedTraining(Contender):
 
     def begin(self) -> None:
         """Put the patches in."""
-        self._recording._hub.attach(self._recording._session)
-        self._recording._hub.attach(self._recording._ranks)
+        self._recording.resume()
 
     def end(self) -> None:
         """Take them out."""
-        self._recording._hub.detach(self._recording._session)
-        self._recording._hub.detach(self._recording._ranks)
+        self._recording.pause()
 
     def close(self) -> None:
         """Finish the record."""

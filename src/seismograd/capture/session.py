@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.iteration_end import Endings
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.overhead_budget import OverheadBudget
+from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadStates
 from seismograd.capture.loop.unused_backwards import tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
@@ -37,40 +39,28 @@ from seismograd.measure.backend import MeasuringBackend
 from seismograd.schema import Fact, Note, Optimizer, Row, Rows
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.freed_memory import is_readable
+from seismograd.tensors.gradient_file import save_gradients
 
 
 class Session:
     """Serves `watch` (some models and optimizers) and `run` (all that the script makes).
 
-    `emit(row)` takes each finished iteration, or several as `Rows`; `tell(note)` what has words;
-    `learn(fact)` what is known for certain beside the numbers; all are called on the training
-    thread and must be quick. `external_overhead_s()` gives the seconds that what listens beside it
-    took of the training since the last call. `budget` says when to leave something out; nothing is
-    without one. `max_batch_rows()` says how many rows to make at once. Unless `alone()`, an
-    iteration ends only when the next one begins: several processes must all cut theirs alike.
-    `stepped()` is called once, after the first step. Its parts tell facts through `facts`.
+    What it makes goes to the outlet that it is connected to; before that nothing is kept. `budget`
+    says when to leave something out; nothing is without one. Its parts report facts through
+    `facts`.
     """
 
     def __init__(
         self,
         backend: MeasuringBackend,
-        emit: Callable[[Row | Rows], None],
-        tell: Callable[[Note], None],
         models: Sequence[torch.nn.Module] = (),
         optimizers: Sequence[torch.optim.Optimizer] = (),
         elements: Sequence[ElementSpec] = (),
         sampling: bool = True,
-        abandon: Callable[[], None] = lambda: None,
-        external_overhead_s: Callable[[], float] = lambda: 0.0,
         budget: OverheadBudget | None = None,
-        max_batch_rows: Callable[[], int] = lambda: 1,
-        alone: Callable[[], bool] = lambda: True,
-        stepped: Callable[[], None] = lambda: None,
-        learn: Callable[[Fact], None] = lambda _: None,
     ) -> None:
-        self.abandon = abandon
-        self._alone, self._stepped, self._has_stepped = alone, stepped, False
-        self._tell = tell
+        self._outlet: SessionOutlet = NullOutlet()
+        self._has_stepped = False
         self._lock = threading.RLock()
         self._thread_states = ThreadStates()
         self._log = log = EventLog()
@@ -83,14 +73,14 @@ class Session:
             thread_states,
             parameter_table,
             len(asked_for),
-            emit,
-            tell,
-            external_overhead_s,
+            self._emit,
+            self._note,
+            self._take_external_overhead,
             budget,
-            max_batch_rows,
+            self._max_batch_rows,
             Endings(registry),
         )
-        self.facts = facts = Facts(learn, log.call_sites, lambda: iteration_queue.num_rows)
+        self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
         reader = GradientReader(backend, asked_for, registry, log, iteration_queue, sampling)
         self._backwards = backwards = BackwardHooks(
             guard, log, registry, iteration_queue, reader, sampling, facts
@@ -98,7 +88,7 @@ class Session:
         clips = ClipHooks(log, registry, reader, backwards.step_by_hand)
         clearings, scales = ZeroGradHooks(log, registry), ScalerHooks(log, registry, reader)
         self._steps = steps = StepHooks(
-            guard, log, registry, iteration_queue, reader, tell, sampling
+            guard, log, registry, iteration_queue, reader, self._note, sampling
         )
         self._parts: dict[str, Callable[..., None]] = {
             "backward_begins": backwards.backward_begins,
@@ -154,7 +144,7 @@ class Session:
                     self.guard.failed(part, error)
             if not self._has_stepped and thread_state.iteration.steps:
                 self._has_stepped = True
-                self.guard.call("stepped", self._stepped)
+                self.guard.call("stepped", self._outlet.stepped)
             thread_state.iteration.overhead_s += time.perf_counter() - began
 
     def failed(self, part: str, error: BaseException) -> None:
@@ -180,7 +170,17 @@ class Session:
         """Whether it listens to this call at all: it does to every one."""
         return True
 
+    def abandon(self) -> None:
+        """This is a forked child: leave everything to the parent."""
+        self._outlet.abandon()
+
     # What the owner calls -------------------------------------------------------------------------
+
+    def connect(self, outlet: SessionOutlet) -> None:
+        """Send to this outlet what is made from here on. Whatever takes rows reads the sites and
+        the optimizers of the session, so it is made after it, and connected before the hub is.
+        """
+        self._outlet = outlet
 
     def epoch(self, number: int) -> None:
         """From here on the iterations belong to this epoch."""
@@ -207,13 +207,13 @@ class Session:
                     self.guard.call("turn", self._iteration_queue.end_iteration, thread_state)
             self.flush()
             if not self._iteration_queue.num_rows:
-                self._tell(Note("no_step", -1, self._why_no_step()))
+                self._note(Note("no_step", -1, self._why_no_step()))
             elif left is not None:
                 count = left.num_unused()
                 message = say(
                     "{count} backwards after the last step were never used by one", count=count
                 )
-                self._tell(
+                self._note(
                     Note(
                         "tail",
                         self._iteration_queue.num_rows,
@@ -236,7 +236,7 @@ class Session:
             self.guard.call(
                 "waiting",
                 self._iteration_queue.hand_on_old,
-                self._thread_states.all() if self._alone() else [],
+                self._thread_states.all() if self._outlet.is_alone else [],
             )
 
     def so_far(self) -> Row | None:
@@ -246,9 +246,9 @@ class Session:
         with self._lock:
             return self._iteration_queue.so_far(self._thread_states.here())
 
-    def gradients(self) -> dict[str, torch.Tensor]:
-        """The gradients as they are now, by the names of their parameters; without those whose
-        memory was freed.
+    def save_gradients(self, path: Path) -> None:
+        """Write the gradients as they are now, by the names of their parameters, to a file;
+        without those whose memory was freed.
         """
         with self._lock:
             parameter_table = self._registry.parameter_table
@@ -258,11 +258,12 @@ class Session:
                 for p in window.held()
                 if p in parameter_table and p.grad is not None and is_readable(p.grad)
             ]
-            return {
+            gradients = {
                 parameter_table.parameters[parameter_table.column(p)].name: p.grad
                 for p in held
                 if p.grad is not None
             }
+            save_gradients(gradients, path)
 
     def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None]:
         """The norms of these gradients as the clip that is running has just read them, still
@@ -287,6 +288,21 @@ class Session:
 
     # How it is done -------------------------------------------------------------------------------
 
+    def _emit(self, row: Row | Rows) -> None:
+        self._outlet.emit(row)
+
+    def _note(self, note: Note) -> None:
+        self._outlet.note(note)
+
+    def _learn(self, fact: Fact) -> None:
+        self._outlet.learn(fact)
+
+    def _take_external_overhead(self) -> float:
+        return self._outlet.take_overhead()
+
+    def _max_batch_rows(self) -> int:
+        return self._outlet.max_batch_rows
+
     def _why_no_step(self) -> Message:
         if self._backwards.num_heard:
             return say(
@@ -300,7 +316,7 @@ class Session:
         message = say(
             "a part of seismograd failed and was left out: {part}: {error}", part=part, error=text
         )
-        self._tell(Note("failure", self._iteration_queue.num_rows, message))
+        self._note(Note("failure", self._iteration_queue.num_rows, message))
 
     def _refuse_element(self, error: SeismogradError) -> None:
-        self._tell(Note("element", self._iteration_queue.num_rows, error.message))
+        self._note(Note("element", self._iteration_queue.num_rows, error.message))

@@ -17,7 +17,6 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from seismograd import __version__
 from seismograd.cli import (
     bench,
     check,
@@ -38,6 +37,7 @@ from seismograd.cli.terminal.language_option import split_language
 from seismograd.cli.terminal.usage_errors import TyperException, usage_error
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, translate, use_language
+from seismograd.package_info import VERSION
 
 COMMANDS = (
     CommandEntry(
@@ -196,7 +196,7 @@ def _seismograd(
     version: Annotated[bool, typer.Option("--version", help=mark("Print the version."))] = False,
 ) -> None:
     if version:
-        print(f"seismograd {__version__}")
+        print(f"seismograd {VERSION}")
         raise typer.Exit
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())

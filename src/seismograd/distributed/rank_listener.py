@@ -24,7 +24,6 @@ from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.distributed.world import World, WorldTracker
 from seismograd.i18n import say
-from seismograd.measure.backend import MeasuringBackend
 from seismograd.schema import RANK_DTYPE, AnyArray, Note, Parameter, RankFlag, Row, Rows
 from seismograd.tensors.shards import ShardTable
 
@@ -43,25 +42,27 @@ class RankListener:
     nothing: they tell rank 0.
 
     Args:
-        backend: measures; `self.backend` is to be used in its place.
+        backend: measures for the session.
+        shards: which part of each parameter this process holds, as the backend has seen.
         deliver: takes each finished iteration, on the training thread of a single process, on
             another one of rank 0.
         tell: takes what has words.
+        on_join: called before the process joins others: what was measured alone goes out alone.
         limits: how long to wait for others.
     """
 
     def __init__(
         self,
-        backend: MeasuringBackend,
+        backend: LocalBackend,
+        shards: ShardTable,
         deliver: Callable[[Row | Rows], None],
         tell: Callable[[Note], None],
+        on_join: Callable[[], None],
         limits: RankTimeouts | None = None,
     ) -> None:
-        self._shards = ShardTable()
-        self.backend = LocalBackend(backend, self._shards)
+        self._backend, self._shards = backend, shards
         self.guard = ErrorGuard(self._report)
-        self.on_join: Callable[[], None] = lambda: None  # what was measured alone goes out alone
-        self._deliver, self._tell = deliver, tell
+        self._deliver, self._tell, self._on_join = deliver, tell, on_join
         self._limits = limits or RankTimeouts.from_environment()
         self._worlds = WorldTracker()
         self._rank = 0
@@ -136,7 +137,7 @@ class RankListener:
         else:
             self._link.put(self._rank_row(row))
             self._num_rows += 1
-            self.backend.checksum = WeightChecksum() if self._sums(self._num_rows) else None
+            self._backend.checksum = WeightChecksum() if self._sums(self._num_rows) else None
 
     @staticmethod
     def _sums(step: int) -> bool:
@@ -169,9 +170,9 @@ class RankListener:
         world = self._worlds.joined()
         if world is None:
             return
-        self.on_join()
+        self._on_join()
         self._join(world)
-        self.backend.checksum = WeightChecksum()
+        self._backend.checksum = WeightChecksum()
         self._num_rows = 0
         self._rank = world.rank
 
@@ -258,9 +259,9 @@ class RankListener:
             flags |= RankFlag.LOCAL | (RankFlag.LOCAL_ALL if local.all else RankFlag.NONE)
             entry["local_norm"] = local.norm if math.isfinite(local.norm) else math.nan
             entry["local_nonfinite"] = local.nonfinite
-        if self.backend.checksum is not None:
+        if self._backend.checksum is not None:
             flags |= RankFlag.CHECKSUM
-            entry["weight_checksum"] = np.uint64(self.backend.checksum.value())
+            entry["weight_checksum"] = np.uint64(self._backend.checksum.value())
         entry["flags"] = int(flags)
         return entry
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import threading
 from typing import Any
 
 import torch
@@ -17,9 +18,39 @@ from seismograd.measure.native.slice_copies import SliceCopies
 from seismograd.measure.reference import ReferenceBackend
 
 
-def best_backend() -> MeasuringBackend:
-    """The kernel where it was built, which leaves to the reference what it cannot read; else the
-    reference.
+def has_kernel() -> bool:
+    """Whether gradients on the CPU are measured with the kernel, whatever torch was built for."""
+    return load() is not None
+
+
+class _HostBackends(threading.local):
+    """The backend of `host_backend` in each thread: the kernel reads a table without the GIL, so
+    two threads must not fill one at once.
+    """
+
+    native: NativeBackend | None = None
+
+
+_HOST_BACKENDS = _HostBackends()
+
+
+def host_backend() -> MeasuringBackend:
+    """Return the backend for what is asked of tensors on the CPU now and then, such as the norms
+    of a clip. It is made once per thread, so a loop that clips builds its tables once.
+
+    It remembers nothing of a parameter, so every caller may number its tensors from 0.
+    """
+    library = load()
+    if library is None:
+        return ReferenceBackend()
+    if _HOST_BACKENDS.native is None:
+        _HOST_BACKENDS.native = NativeBackend(library, remembers_rows=False)
+    return _HOST_BACKENDS.native
+
+
+def make_backend() -> MeasuringBackend:
+    """Make the backend of a session, which remembers the rows of its parameters: the kernel where
+    it was built, which leaves to the reference what it cannot read; else the reference.
 
     Beside it, where torch was built for CUDA, what measures there without waiting.
     """

@@ -7,9 +7,8 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from seismograd.diagnosis.engine import Diagnosis
 from seismograd.diagnosis.selected_rules import selected_rules
@@ -20,9 +19,6 @@ from seismograd.pipeline.batch import block_of
 from seismograd.schema import Finding, Note, Optimizer, Row, Site
 from seismograd.settings.rule_selection import RuleSelection
 
-if TYPE_CHECKING:
-    import torch
-
 SNAPSHOTS = "snapshots"
 
 
@@ -30,10 +26,10 @@ class TrainingHalter:
     """Listens behind a session.
 
     Args:
-        choice: which rules look, and which findings stop the training.
+        selection: which rules look, and which findings stop the training.
         path: the run's directory; a snapshot of the gradients is left in it.
         so_far: the iteration in the making as a row, `None` when it has no step.
-        gradients: the gradients as they are now, by name.
+        save_gradients: writes the gradients as they are now to a file.
         tell: takes the note that says why it ended.
     """
 
@@ -42,13 +38,13 @@ class TrainingHalter:
         selection: RuleSelection,
         path: Path,
         so_far: Callable[[], Row | None],
-        gradients: Callable[[], Mapping[str, torch.Tensor]],
+        save_gradients: Callable[[Path], None],
         tell: Callable[[Note], None],
         sites: Sequence[Site],
         optimizers: Sequence[Optimizer],
     ) -> None:
         self._selection, self._path, self._tell = selection, path, tell
-        self._so_far, self._gradients = so_far, gradients
+        self._so_far, self._save_gradients = so_far, save_gradients
         self._sites, self._optimizers = sites, optimizers
         early = [
             make
@@ -143,23 +139,15 @@ class TrainingHalter:
         possible.
         """
         try:
-            from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
-
             folder = self._path / SNAPSHOTS
             folder.mkdir(exist_ok=True)
             path = folder / f"step-{step:08d}.safetensors"
-            gradients = self._gradients()
-            save_file({name: dense_copy(gradient) for name, gradient in gradients.items()}, path)
+            self._save_gradients(path)
         except Exception as error:
             if raised_by_user(error):
                 raise
             return None
         return path
-
-
-def dense_copy(gradient: torch.Tensor) -> torch.Tensor:
-    """A dense copy in memory of its own, as a file takes it."""
-    return gradient.detach().to_dense().cpu().contiguous().clone()
 
 
 def _message(finding: Finding, snapshot: Path | None, step: int) -> Message:

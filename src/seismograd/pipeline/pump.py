@@ -66,6 +66,8 @@ class Pump:
         self._closed = False
         self._finished = False
         self._thread: threading.Thread | None = None
+        # Kept here as well: where the disk is full they reach no sink.
+        self.failures: list[Note] = []
 
     @property
     def dropped(self) -> int:
@@ -96,6 +98,8 @@ class Pump:
 
     def note(self, note: Note) -> None:
         """Take a note. Notes are few: behind a full queue there is as much room again for them."""
+        if note.kind == "failure":
+            self.failures.append(note)
         with self._lock:
             if not self._closed and self._bytes_in - self._bytes_out < 2 * self._max_bytes:
                 self._enqueue(note, _NOTE_BYTES)

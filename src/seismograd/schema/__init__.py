@@ -19,7 +19,7 @@ from seismograd.schema.entries import (
 from seismograd.schema.facts import Fact, FactKind, ZeroCause
 from seismograd.schema.findings import SEVERITIES, Evidence, Finding
 from seismograd.schema.rows import Block, Optimizer, Parameter, Row, Rows, Site
-from seismograd.schema.run_info import Note, RunInfo, Sink
+from seismograd.schema.run_info import Note, RunInfo, RunState, Sink
 from seismograd.schema.statistics import (
     HISTOGRAM_BINS,
     HISTOGRAM_EXPONENTS_PER_BIN,
@@ -61,6 +61,7 @@ __all__ = [
     "Row",
     "Rows",
     "RunInfo",
+    "RunState",
     "Sink",
     "Site",
     "State",

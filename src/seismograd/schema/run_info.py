@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from seismograd.i18n import Message
@@ -42,6 +43,21 @@ class RunInfo:
     every: int
     elements: tuple[str, ...] = ()
     fact_kinds: tuple[str, ...] = ()
+
+
+class RunState(StrEnum):
+    """How far a recorded run has come."""
+
+    LIVE = "live"
+    ENDED = "ended"
+    BROKEN = "broken"  # killed, or quiet for so long that it must have been
+
+    @classmethod
+    def of(cls, ended: bool, going_on: bool) -> RunState:
+        """Decide by what the record says first: whether a run `ended` is written in it, that it
+        is `going_on` is guessed from the clock, perhaps before the end was read.
+        """
+        return cls.ENDED if ended else cls.LIVE if going_on else cls.BROKEN
 
 
 class Sink(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -11,25 +10,11 @@ from rich.text import Text
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
-from seismograd.record.layout import META
-from seismograd.record.reader import Run, open_run
+from seismograd.record.reader import Run
+from seismograd.record.run_listing import ListedRun, list_runs
 from seismograd.schema import SEVERITIES
 from seismograd.views.fitting_table import FittingTable, TableColumn
 from seismograd.views.values import NOTHING, SEVERITY_STYLES, count, number, severity_word
-
-
-@dataclass(frozen=True, slots=True)
-class ListedRun:
-    """A directory that looks like a run: the run, or why it cannot be read."""
-
-    path: Path
-    run: Run | None
-    problem: str
-
-    @property
-    def created_utc(self) -> str:
-        """When it began; empty when it cannot be read."""
-        return self.run.info.created_utc if self.run else ""
 
 
 def find_runs(directory: Path) -> list[ListedRun]:
@@ -43,27 +28,18 @@ def find_runs(directory: Path) -> list[ListedRun]:
         raise SeismogradError(
             say("there is no directory {directory}", directory=str(directory)), how_to
         )
-    listed = [
-        _open(path) for path in sorted(directory.iterdir(), reverse=True) if (path / META).exists()
-    ]
+    listed = list_runs(directory)
     if not listed:
         raise SeismogradError(
             say("there is no run in {directory}", directory=str(directory)), how_to
         )
-    return sorted(listed, key=lambda each: each.created_utc, reverse=True)
-
-
-def _open(path: Path) -> ListedRun:
-    try:
-        return ListedRun(path, open_run(path), "")
-    except SeismogradError as error:
-        return ListedRun(path, None, error.message.render())
+    return listed
 
 
 def render(listed: Sequence[ListedRun]) -> RenderableType:
     """One row for each run, and a line for each that cannot be read."""
     runs = [each.run for each in listed if each.run is not None]
-    problems = [Text(each.problem, "red") for each in listed if each.run is None]
+    problems = [Text(each.problem.render(), "red") for each in listed if each.run is None]
     table = FittingTable(runs, COLUMNS, LEFT_OUT_FIRST)
     return Group(*([table] if runs else []), *problems)
 

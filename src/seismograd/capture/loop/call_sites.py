@@ -10,7 +10,7 @@ from types import FrameType
 
 import torch
 
-import seismograd
+from seismograd.package_info import PACKAGE_DIR
 from seismograd.schema import Site
 
 OWN, LIBRARY, USER = 0, 1, 2
@@ -25,7 +25,7 @@ class CallSites:
         self.sites: list[Site] = []
         self._index: dict[tuple[str, int], int] = {}
         self._kinds: dict[str, int] = {}
-        self._hidden = tuple(f"{Path(str(m.__file__)).parent}/" for m in (torch, seismograd))
+        self._hidden = tuple(f"{each}/" for each in (Path(str(torch.__file__)).parent, PACKAGE_DIR))
         paths = sysconfig.get_paths()
         self._libraries = tuple(
             {f"{paths[k]}/" for k in ("stdlib", "platstdlib", "purelib", "platlib")}

@@ -20,9 +20,10 @@ from typing import Any
 from seismograd.errors import SeismogradError
 from seismograd.exception_origin import is_ours
 from seismograd.i18n import say
+from seismograd.package_info import PACKAGE_DIR
 
-PACKAGE = f"{Path(__file__).resolve().parents[2]}/"
-LISTENING = f"{PACKAGE}listen/hub.py"
+PACKAGE = f"{PACKAGE_DIR.resolve()}/"
+LISTENING = f"{PACKAGE}capture/events.py"
 
 
 @dataclass(frozen=True, slots=True)

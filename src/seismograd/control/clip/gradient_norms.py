@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seismograd.measure.backend_selection import best_backend
+from seismograd.measure.backend_selection import host_backend
 from seismograd.measure.statistics.largest import GRAD_MAX
 from seismograd.measure.statistics.norm import GRAD_NORM
 from seismograd.measure.tensor_batches import batches
@@ -60,7 +60,7 @@ def _of_parts(parts: Sequence[Tensor], norm_type: float) -> FloatArray:
     if norm_type not in (2.0, math.inf):
         return np.array([_general_norm(part, norm_type) for part in parts])
     if parts and all(part.device.type == "cpu" for part in parts):
-        measured = best_backend().measure(parts, parts, range(len(parts)), (), sample=False)
+        measured = host_backend().measure(parts, parts, range(len(parts)), (), sample=False)
         return measured.values["grad_norm" if norm_type == 2.0 else "grad_max"]
     formula = GRAD_NORM if norm_type == 2.0 else GRAD_MAX
     out = np.zeros(len(parts))

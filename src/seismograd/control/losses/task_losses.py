@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import reduce
 from importlib import import_module
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,14 +26,24 @@ from seismograd.i18n import say
 from seismograd.schema import SAMPLE_EVERY
 from seismograd.tensors.dtensor import distributed_tensor
 
-if TYPE_CHECKING:
-    from seismograd.api import Recording
+
+class LossSession(Protocol):
+    """What is asked of the session that `watch` returns."""
+
+    @property
+    def num_iterations(self) -> int:
+        """How many iterations have made their step."""
+        ...
+
+    def failed(self, part: str, error: BaseException) -> None:
+        """Count and report a failure of a part that works beside the session."""
+        ...
 
 
 class TaskLosses:
     """What `losses` gives."""
 
-    def __init__(self, session: Recording | None, named: dict[str, Tensor]) -> None:
+    def __init__(self, session: LossSession | None, named: dict[str, Tensor]) -> None:
         self._session, self._named = session, named
 
     @property
@@ -129,7 +139,7 @@ class TaskLosses:
             return None
 
 
-def losses(session: Recording | None = None, /, **named: Tensor) -> TaskLosses:
+def losses(session: LossSession | None = None, /, **named: Tensor) -> TaskLosses:
     """Several losses of one step, each by its name.
 
         seismograd.losses(session, ctc=loss1, aux=loss2).backward()

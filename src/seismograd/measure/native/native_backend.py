@@ -82,6 +82,9 @@ class NativeBackend:
     Args:
         library: the kernel, from `library.load`.
         instruction_set: one of `INSTRUCTION_SETS` instead of the best that the machine has.
+        remembers_rows: remember which rows had a gradient since the last sample. Without it
+            nothing stays of a call but tables, so keys need not be a parameter's own, and
+            `dead_rows` is meaningless.
 
     Raises:
         ValueError: the machine has not got that instruction set.
@@ -89,7 +92,12 @@ class NativeBackend:
 
     name = "native"
 
-    def __init__(self, library: ctypes.CDLL, instruction_set: str | None = None) -> None:
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        instruction_set: str | None = None,
+        remembers_rows: bool = True,
+    ) -> None:
         self._measure = library.seismograd_measure
         self._instruction_set = (
             BEST_INSTRUCTION_SET
@@ -99,7 +107,7 @@ class NativeBackend:
         if instruction_set is not None and not library.seismograd_has(self._instruction_set):
             raise ValueError(f"this machine or this build has no {instruction_set}")
         self._reference = ReferenceBackend()
-        self._rows = ActiveRows()
+        self._rows = ActiveRows() if remembers_rows else None
         # keys whose rows the reference remembers until the next sample
         self._with_reference: set[int] = set()
         self._tables: dict[tuple[int, ...], KernelTables] = {}
@@ -184,8 +192,13 @@ class NativeBackend:
             or not lent.issubset(tables.gradients.others)
             or not tables.gradients.fill(gradients)
         ):
+            rows = self._rows
             table = make_table(
-                gradients, lent, lambda position, layout: self._memory(keys[position], layout)
+                gradients,
+                lent,
+                None
+                if rows is None
+                else lambda position, layout: self._memory(rows, keys[position], layout),
             )
             if len(self._tables) >= MOST_TABLES:
                 self._forget_tables()
@@ -194,8 +207,8 @@ class NativeBackend:
         self._last = tables
         return tables
 
-    def _memory(self, key: int, layout: MemoryLayout) -> Memory:
-        memory, is_another = self._rows.memory(key, layout.num_rows)
+    def _memory(self, rows: ActiveRows, key: int, layout: MemoryLayout) -> Memory:
+        memory, is_another = rows.memory(key, layout.num_rows)
         if is_another:
             self._forget_tables()  # they point into the one before
         return memory
@@ -244,11 +257,15 @@ class NativeBackend:
         """What the kernel measured  # m, with what the reference measures of the others  # n."""
         others = table.others
         their_keys = [keys[position] for position in others]
-        self._lend(their_keys)
-        theirs = self._reference.measure(
+        if self._rows is None:
+            reference = ReferenceBackend()
+        else:
+            reference = self._reference
+            self._lend(self._rows, their_keys)
+        theirs = reference.measure(
             [gradients[p] for p in others], [weights[p] for p in others], their_keys, (), sample
         )
-        if sample:
+        if sample and self._rows is not None:
             # Now the reference remembers none of their rows, and the kernel may have those that it
             # can read by then.
             self._with_reference.difference_update(their_keys)
@@ -270,12 +287,12 @@ class NativeBackend:
         self._tables.clear()
         self._last = None
 
-    def _lend(self, keys: Sequence[int]) -> None:
+    def _lend(self, rows: ActiveRows, keys: Sequence[int]) -> None:
         """Hand what is remembered of these parameters' rows to the reference, until the next
         sample.
         """
         for key in keys:
-            alive = self._rows.forget(key)
+            alive = rows.forget(key)
             if alive is not None:
                 self._reference.take_over_rows(key, alive)
                 self._forget_tables()  # they point into the memory that is gone

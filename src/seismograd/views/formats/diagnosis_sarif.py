@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from seismograd import __version__
 from seismograd.diagnosis.documentation import documentation
 from seismograd.diagnosis.rule import Rule
 from seismograd.diagnosis.verdict import Verdict
+from seismograd.package_info import VERSION
 from seismograd.record import strict_json
 from seismograd.rules import RULES
 from seismograd.schema import Finding
@@ -26,7 +26,7 @@ def render(verdict: Verdict) -> str:
     index = {rule.code: number for number, rule in enumerate(rules)}
     driver = {
         "name": "seismograd",
-        "semanticVersion": __version__,
+        "semanticVersion": VERSION,
         "rules": [_rule(rule) for rule in rules],
     }
     results = [_result(finding, index) for finding in verdict.findings]

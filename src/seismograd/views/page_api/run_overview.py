@@ -25,6 +25,7 @@ from seismograd.schema import (
     EventKind,
     Finding,
     Parameter,
+    RunState,
     StepFlag,
 )
 from seismograd.views.page_api.heat_codes import SENTINELS
@@ -61,7 +62,7 @@ def about(
             "torch": run.info.torch_version,
             "python": run.info.python_version,
             "level": run.info.level,
-            "state": "live" if going_on else "ended" if run.ended else "broken",
+            "state": str(RunState.of(run.ended, going_on)),
             "torn": None if run.torn is None else rendered(run.torn),
         },
         "rows": run.num_rows,

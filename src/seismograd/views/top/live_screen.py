@@ -14,6 +14,7 @@ from rich.live import Live
 from seismograd.record import layout
 from seismograd.record.reader import open_run
 from seismograd.record.run_activity import is_going_on
+from seismograd.schema import RunState
 from seismograd.views.top.screen import Screen
 from seismograd.views.top.screen_state import ScreenState, listed, press
 from seismograd.views.top.snapshot import RunSnapshot, read_snapshot
@@ -24,7 +25,7 @@ _INTERVAL_S = 1.0
 def look(path: Path) -> RunSnapshot:
     """The run as it is now; raises `SeismogradError` when it cannot be read."""
     run = open_run(path)
-    return read_snapshot(run, not run.ended and is_going_on(path))
+    return read_snapshot(run, is_going_on(path))
 
 
 def print_once(path: Path, console: Console) -> None:
@@ -49,7 +50,7 @@ def follow(path: Path, console: Console) -> None:
                 control = press(control, key, listed(snapshot, control))
             if time.monotonic() - read_at >= _INTERVAL_S:
                 read_at, now = time.monotonic(), _size(path)
-                if now != known or snapshot.state == "live":
+                if now != known or snapshot.state is RunState.LIVE:
                     known, snapshot = now, look(path)
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seismograd.i18n import mark, translate
-from seismograd.schema import SEVERITIES, Finding, FloatArray, State
+from seismograd.schema import SEVERITIES, Finding, FloatArray, RunState, State
 from seismograd.views.sparkline import sparkline
 from seismograd.views.text_layout import wrap
 from seismograd.views.top.screen_state import ScreenState, listed
@@ -36,9 +36,9 @@ _MOST_FINDINGS = 4
 _MOST_PRINTED = 40  # parameters, where nobody can scroll
 _SPARK = 24
 _STATES = {
-    "live": (mark("live"), "bold green"),
-    "ended": (mark("ended"), "bold"),
-    "broken": (mark("not ended: killed, or quiet"), "yellow"),
+    RunState.LIVE: (mark("live"), "bold green"),
+    RunState.ENDED: (mark("ended"), "bold"),
+    RunState.BROKEN: (mark("not ended: killed, or quiet"), "yellow"),
 }
 _SORT_WORDS = {
     "trouble": mark("trouble"),

@@ -16,6 +16,7 @@ from seismograd.schema import (
     Finding,
     FloatArray,
     Parameter,
+    RunState,
     State,
     StateArray,
     StepFlag,
@@ -51,7 +52,7 @@ class RunSnapshot:
 
     name: str
     script: str
-    state: str  # live, ended or broken
+    state: RunState
     num_rows: int
     step: int
     time_s: float
@@ -67,7 +68,7 @@ class RunSnapshot:
 
 def read_snapshot(run: Run, going_on: bool) -> RunSnapshot:
     """Read the run as it is now."""
-    state = "ended" if run.ended else "live" if going_on else "broken"
+    state = RunState.of(run.ended, going_on)
     none = np.empty(0)
     if run.num_rows == 0:
         return RunSnapshot(

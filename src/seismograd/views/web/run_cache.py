@@ -17,6 +17,8 @@ from seismograd.record import layout
 from seismograd.record.compatibility import is_run
 from seismograd.record.reader import Run, open_run
 from seismograd.record.run_activity import is_going_on
+from seismograd.record.run_listing import ListedRun, open_listed
+from seismograd.schema import RunState
 from seismograd.views.page_api.page_verdict import (
     PageVerdict,
     as_recorded,
@@ -43,7 +45,7 @@ class RunNews:
 
     version: str
     rows: int
-    state: str
+    state: RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ class RunCache:
         source = self.source(index)
         with self._lock:
             version = f"{hash(self._signature(index)) & 0xFFFFFFFF:x}"
-        return RunNews(version, source.run.num_rows, _state(source.run, source.going_on))
+        return RunNews(version, source.run.num_rows, RunState.of(source.run.ended, source.going_on))
 
     def _path(self, index: int) -> Path:
         if not 0 <= index < len(self._paths) or not is_run(self._paths[index]):
@@ -234,31 +236,27 @@ def _runs_in(directory: Path) -> list[Path]:
 
 def _entry(index: int, path: Path, run: Run | None) -> dict[str, object]:
     entry: dict[str, object] = {"index": index, "name": path.name, "problem": None}
-    try:
-        run = run or open_run(path)
-    except SeismogradError as error:
+    listed = ListedRun(path, run) if run is not None else open_listed(path)
+    if listed.run is None:
         return {
             **entry,
             "script": "",
             "created": "",
             "rows": 0,
-            "state": "broken",
+            "state": str(RunState.BROKEN),
             "findings": {},
-            "problem": rendered(error.message),
+            "problem": rendered(listed.problem),
         }
+    run = listed.run
     found = Counter(finding.severity for finding in run.findings)
     return {
         **entry,
         "script": run.info.script,
         "created": run.info.created_utc,
         "rows": run.num_rows,
-        "state": _state(run, is_going_on(path)),
+        "state": str(RunState.of(run.ended, is_going_on(path))),
         "findings": dict(found),
     }
-
-
-def _state(run: Run, going_on: bool) -> str:
-    return "live" if going_on and not run.ended else "ended" if run.ended else "broken"
 
 
 def _size(path: Path) -> int:

@@ -1,0 +1,57 @@
+"""What takes the measurements of one run: its rules, its record, and what else wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from seismograd.diagnosis.engine import Diagnosis, LiveRules
+from seismograd.diagnosis.selected_rules import selected_rules
+from seismograd.record.lazy_writer import LazyWriter
+from seismograd.record.writer import Writer
+from seismograd.schema import Finding, RunInfo, Sink
+from seismograd.settings.rule_selection import RuleSelection
+
+
+class RunSinks:
+    """The rules and the record of a run, in this order: what the rules find is written before the
+    iteration that they found it in.
+
+    Args:
+        path: the directory of the run.
+        info: what is known of the run before its first step.
+        selection: which rules look.
+        leave: at the end without an iteration, leave the directory to another process.
+        extra_sinks: get what the rules and the record get, after them.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        info: RunInfo,
+        selection: RuleSelection,
+        leave: bool = False,
+        extra_sinks: Sequence[Sink] = (),
+    ) -> None:
+        self.writer = LazyWriter(path, partial(_make_writer, info), leave=leave)
+        self._finding_listeners: list[Callable[[Finding], None]] = []
+        self.rules = LiveRules(
+            self._publish, self.writer.conclude, Diagnosis(selected_rules(selection))
+        )
+        self.sinks: tuple[Sink, ...] = (self.rules, self.writer, *extra_sinks)
+
+    def on_finding(self, take: Callable[[Finding], None]) -> None:
+        """From here on call this with each new finding, once it is written, on the thread of the
+        rules.
+        """
+        self._finding_listeners.append(take)
+
+    def _publish(self, finding: Finding) -> None:
+        self.writer.finding(finding)
+        for take in self._finding_listeners:
+            take(finding)
+
+
+def _make_writer(info: RunInfo, path: Path) -> Writer:
+    return Writer(path, info)
