@@ -28,6 +28,7 @@ from seismograd.capture.loop.overhead_budget import OverheadBudget
 from seismograd.capture.loop.thread_state import ThreadStates
 from seismograd.capture.loop.unused_backwards import tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import RequestedElements
 from seismograd.errors import SeismogradError
@@ -96,6 +97,13 @@ class Session:
         clips = ClipHooks(log, registry, reader, backwards.step_by_hand)
         clearings, scales = ZeroGradHooks(log, registry), ScalerHooks(log, registry, reader)
         steps = StepHooks(guard, log, registry, iteration_queue, reader, tell, sampling)
+        self._schedules = schedules = Schedules(
+            facts,
+            log,
+            registry,
+            lambda: self._backwards.num_heard,
+            lambda: iteration_queue.num_rows,
+        )
         self._parts: dict[str, Callable[..., None]] = {
             "backward_begins": backwards.backward_begins,
             "backward_ends": backwards.backward_ends,
@@ -112,6 +120,8 @@ class Session:
             "scaler_updated": scales.scaler_updated,
             "weighted": scales.weighted,
             "normalised": scales.normalised,
+            "scheduled": schedules.scheduled,
+            "epoch_begins": schedules.epoch_begins,
         }
 
     @property
@@ -174,6 +184,7 @@ class Session:
                 self._thread_states,
                 self._backwards.num_heard,
             )
+            self.guard.call("schedules", self._schedules.finish)
             left = unused(self._registry)
             for thread_state in self._thread_states.all():
                 if thread_state.iteration.steps:
