@@ -18,6 +18,7 @@ from seismograd.rules.sg113_schedule_mismatch import ScheduleMismatch
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg202_nonfinite_loss import NonfiniteLoss
 from seismograd.rules.sg203_skipped_steps import SkippedSteps
+from seismograd.rules.sg204_scaler_remade import ScalerRemade
 from seismograd.rules.sg301_missing_zero_grad import MissingZeroGrad
 from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
 from seismograd.rules.sg303_step_without_backward import StepWithoutBackward
@@ -32,6 +33,8 @@ from seismograd.rules.sg311_never_stepped import NeverStepped
 from seismograd.rules.sg401.sg401_parameter_not_optimized import ParameterNotOptimized
 from seismograd.rules.sg402_no_gradient import NoGradient
 from seismograd.rules.sg403_frozen_parameter import FrozenParameter
+from seismograd.rules.sg404_optimizer_remade import OptimizerRemade
+from seismograd.rules.sg405_in_two_optimizers import InTwoOptimizers
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
 from seismograd.rules.sg601_task_conflict import TaskConflict
 from seismograd.rules.sg602_task_dominance import TaskDominance
@@ -54,6 +57,7 @@ RULES: tuple[type[Rule], ...] = (
     NonfiniteGradient,
     NonfiniteLoss,
     SkippedSteps,
+    ScalerRemade,
     MissingZeroGrad,
     ZeroGradBeforeStep,
     StepWithoutBackward,
@@ -68,6 +72,8 @@ RULES: tuple[type[Rule], ...] = (
     ParameterNotOptimized,
     NoGradient,
     FrozenParameter,
+    OptimizerRemade,
+    InTwoOptimizers,
     ClippingSaturated,
     TaskConflict,
     TaskDominance,

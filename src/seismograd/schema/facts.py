@@ -65,6 +65,20 @@ class FactKind(StrEnum):
     `first`, `last`, `lowest`, `highest` of its metric; `falls`, `rises`: how often it fell and rose
     from call to call; `reductions`; `lr`; `ended`.
     """
+    OPTIMIZER_REMADE = "optimizer_remade"
+    """An optimizer takes the place of one of the same class over the same parameters that is gone,
+    told at the first ones and ever more rarely. `name`, `class_name`; `made`: how many there were;
+    `life`: the steps that each made, on average. Not of one that remembers nothing between steps.
+    """
+    SCALER_REMADE = "scaler_remade"
+    """A GradScaler takes the place of another one, told likewise. `made`; `steps` with all of them,
+    of which `skipped` were left out; `scale`: that with which the new one begins.
+    """
+    IN_TWO_OPTIMIZERS = "in_two_optimizers"
+    """An optimizer steps on gradients on which another one has stepped since they last changed,
+    told likewise. `parameters` are those that both hold; `first`, `second`: their names; `times`:
+    how often it was so.
+    """
 
 
 class ZeroCause(StrEnum):
