@@ -30,6 +30,8 @@ from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadStates
 from seismograd.capture.loop.unused_backwards import tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.schedules import Schedules
+from seismograd.capture.probes.successors import Scalers, Successors
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import RequestedElements
 from seismograd.errors import SeismogradError
@@ -90,6 +92,14 @@ class Session:
         self._steps = steps = StepHooks(
             guard, log, registry, iteration_queue, reader, self._note, sampling
         )
+        self._schedules = schedules = Schedules(
+            facts,
+            log,
+            registry,
+            lambda: self._backwards.num_heard,
+            lambda: iteration_queue.num_rows,
+        )
+        successors, scalers = Successors(facts, log, registry), Scalers(facts, log)
         self._parts: dict[str, Callable[..., None]] = {
             "backward_begins": backwards.backward_begins,
             "backward_ends": backwards.backward_ends,
@@ -97,15 +107,17 @@ class Session:
             "clip_begins": clips.clip_begins,
             "clip_ends": clips.clip_ends,
             "zero_grad_ends": clearings.zero_grad_ends,
-            "step_begins": steps.step_begins,
-            "step_ends": steps.step_ends,
+            "step_begins": _in_turn(steps.step_begins, successors.step_begins),
+            "step_ends": _in_turn(successors.step_ends, steps.step_ends),
             "scaler_step_begins": steps.scaler_step_begins,
-            "scaler_step_ends": steps.scaler_step_ends,
-            "scaled": scales.scaled,
+            "scaler_step_ends": _in_turn(steps.scaler_step_ends, scalers.scaler_step_ends),
+            "scaled": _in_turn(scales.scaled, scalers.scaled),
             "unscale_ends": scales.unscale_ends,
             "scaler_updated": scales.scaler_updated,
             "weighted": scales.weighted,
             "normalised": scales.normalised,
+            "scheduled": schedules.scheduled,
+            "epoch_begins": schedules.epoch_begins,
         }
 
     @property
@@ -201,6 +213,7 @@ class Session:
                 self._thread_states,
                 self._backwards.num_heard,
             )
+            self.guard.call("schedules", self._schedules.finish)
             left = unused(self._registry)
             for thread_state in self._thread_states.all():
                 if thread_state.iteration.steps:
@@ -320,3 +333,13 @@ class Session:
 
     def _refuse_element(self, error: SeismogradError) -> None:
         self._note(Note("element", self._iteration_queue.num_rows, error.message))
+
+
+def _in_turn(*parts: Callable[..., None]) -> Callable[..., None]:
+    """One part that does what these do, one after another."""
+
+    def part(*args: object) -> None:
+        for each in parts:
+            each(*args)
+
+    return part

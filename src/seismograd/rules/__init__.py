@@ -14,9 +14,11 @@ from seismograd.rules.sg106_lost_updates import LostUpdates
 from seismograd.rules.sg107_update_too_large import UpdateTooLarge
 from seismograd.rules.sg108_update_too_small import UpdateTooSmall
 from seismograd.rules.sg109_zero_gradient import ZeroGradient
+from seismograd.rules.sg113_schedule_mismatch import ScheduleMismatch
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg202_nonfinite_loss import NonfiniteLoss
 from seismograd.rules.sg203_skipped_steps import SkippedSteps
+from seismograd.rules.sg204_scaler_remade import ScalerRemade
 from seismograd.rules.sg301_missing_zero_grad import MissingZeroGrad
 from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
 from seismograd.rules.sg303_step_without_backward import StepWithoutBackward
@@ -31,6 +33,8 @@ from seismograd.rules.sg311_never_stepped import NeverStepped
 from seismograd.rules.sg401.sg401_parameter_not_optimized import ParameterNotOptimized
 from seismograd.rules.sg402_no_gradient import NoGradient
 from seismograd.rules.sg403_frozen_parameter import FrozenParameter
+from seismograd.rules.sg404_optimizer_remade import OptimizerRemade
+from seismograd.rules.sg405_in_two_optimizers import InTwoOptimizers
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
 from seismograd.rules.sg601_task_conflict import TaskConflict
 from seismograd.rules.sg602_task_dominance import TaskDominance
@@ -49,9 +53,11 @@ RULES: tuple[type[Rule], ...] = (
     UpdateTooLarge,
     UpdateTooSmall,
     ZeroGradient,
+    ScheduleMismatch,
     NonfiniteGradient,
     NonfiniteLoss,
     SkippedSteps,
+    ScalerRemade,
     MissingZeroGrad,
     ZeroGradBeforeStep,
     StepWithoutBackward,
@@ -66,6 +72,8 @@ RULES: tuple[type[Rule], ...] = (
     ParameterNotOptimized,
     NoGradient,
     FrozenParameter,
+    OptimizerRemade,
+    InTwoOptimizers,
     ClippingSaturated,
     TaskConflict,
     TaskDominance,

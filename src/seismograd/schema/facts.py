@@ -45,6 +45,40 @@ class FactKind(StrEnum):
     parameter or module. `attribute`; `value`: `True` or `False`; `on`: `module` or `parameter`;
     `name` of the module; `num` parameters that are not as it says.
     """
+    SCHEDULE = "schedule"
+    """What is known of a learning rate scheduler, told at its first step, whenever it has been
+    stepped twice as often, and at the end. `number`: which; `scheduler`: its class; `calls` of its
+    step; `steps`, `backwards`: how many there were by then, steps of its optimizer; `length`: how
+    many calls it is made for, `periodic` (1: it comes back after that); `lr`, `highest`: the
+    highest rate of any group, now and ever; `zero_since`, `low_since`: the call after which `lr`
+    was 0, or under a ten-thousandth of `highest`, ever since, -1 if it is not, with
+    `zero_iteration`, `low_iteration`; `epochs`, `per_epoch`, `batch_size` as a DataLoader shows
+    them, NaN where none does; `world`: processes; `others`: the optimizers that step on the same
+    parameters while its own never does; `ended`: 1 at the end.
+    """
+    SCHEDULE_REMADE = "schedule_remade"
+    """A scheduler takes the place of one of the same class over the same optimizer, which was
+    stepped at the same line. `scheduler`; `made`: how many there were; `calls` of the one before.
+    """
+    PLATEAU = "plateau"
+    """What a ReduceLROnPlateau was given, told as a SCHEDULE is. `number`; `mode`; `calls`;
+    `first`, `last`, `lowest`, `highest` of its metric; `falls`, `rises`: how often it fell and rose
+    from call to call; `reductions`; `lr`; `ended`.
+    """
+    OPTIMIZER_REMADE = "optimizer_remade"
+    """An optimizer takes the place of one of the same class over the same parameters that is gone,
+    told at the first ones and ever more rarely. `name`, `class_name`; `made`: how many there were;
+    `life`: the steps that each made, on average. Not of one that remembers nothing between steps.
+    """
+    SCALER_REMADE = "scaler_remade"
+    """A GradScaler takes the place of another one, told likewise. `made`; `steps` with all of them,
+    of which `skipped` were left out; `scale`: that with which the new one begins.
+    """
+    IN_TWO_OPTIMIZERS = "in_two_optimizers"
+    """An optimizer steps on gradients on which another one has stepped since they last changed,
+    told likewise. `parameters` are those that both hold; `first`, `second`: their names; `times`:
+    how often it was so.
+    """
 
 
 class ZeroCause(StrEnum):

@@ -10,6 +10,7 @@ from seismograd.capture.hooks import (
     backward_patch,
     clip_grad_patch,
     grad_scaler_patch,
+    lr_scheduler_patch,
     optimizer_step_patch,
     zero_grad_patch,
 )
@@ -20,4 +21,5 @@ PATCHES = (
     clip_grad_patch.install,
     grad_scaler_patch.install,
     optimizer_step_patch.install,
+    lr_scheduler_patch.install,
 )

@@ -201,6 +201,7 @@ class OptimizerWindow:
         # no optimizer of torch holds these parameters, and nothing says when they are updated
         self.by_hand = False
         self.num_steps = 0
+        self.num_made = 1  # objects, one in place of the other
         self.num_backwards_before = 0  # of the window before
         self.plan: ReadingPlan | None = None
         self.clearing = ClearingTracker([])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -23,6 +24,17 @@ MAX_SHARE_OF_LOOKING = 0.002  # of the time since the start, beyond the first se
 BY_HAND = "by hand"
 
 
+FormerKey = tuple[str, tuple[int, ...]]  # class, ids of the parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A window whose optimizer may be gone, and the first of its parameters."""
+
+    window: OptimizerWindow
+    first: weakref.ref[torch.Tensor]
+
+
 class OptimizerRegistry:
     """Knows the optimizers that were given, or all that the process makes when none and no model
     was.
@@ -39,6 +51,7 @@ class OptimizerRegistry:
         self._windows: dict[int, OptimizerWindow] = {}
         self.windows: tuple[OptimizerWindow, ...] = ()  # of the optimizers
         self._living: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
+        self._former: dict[FormerKey, Former] = {}
         self._without_optimizer: OptimizerWindow | None = None
         self._start_s = time.perf_counter()
         self._looking_s = 0.0
@@ -118,6 +131,7 @@ class OptimizerRegistry:
         self._windows.clear()
         self.windows = ()
         self._living.clear()
+        self._former.clear()
 
     def _concerns(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether it was given, or updates a parameter of a model that was."""
@@ -127,20 +141,54 @@ class OptimizerRegistry:
         return any(p in self.parameter_table for p in held_by(optimizer))
 
     def _open(self, optimizer: torch.optim.Optimizer, around: discovery.DiscoveredObjects) -> None:
-        index, key = len(self.optimizers), id(optimizer)
-        name = unique(
-            [around.names.get(key) or type(optimizer).__name__], [o.name for o in self.optimizers]
-        )[0]
-        self.optimizers.append(Optimizer(index, type(optimizer).__name__, name))
+        key = id(optimizer)
         reference = self._living[key] = weakref.ref(optimizer, lambda _: self._close(key))
 
         def held() -> list[torch.Tensor]:
             alive = reference()
             return [] if alive is None else held_by(alive)
 
-        window = self._windows[key] = OptimizerWindow(held, index, name)
+        parameters = held()
+        window = self._windows[key] = self._predecessor(optimizer, parameters) or self._new_window(
+            optimizer, parameters, held, around
+        )
+        window.held = held
         self.windows = tuple(self._windows.values())
+
+    def _predecessor(
+        self, optimizer: torch.optim.Optimizer, parameters: list[torch.Tensor]
+    ) -> OptimizerWindow | None:
+        """The window of one of the same class over the same parameters that is gone: what takes
+        its place is the same optimizer to whoever reads the record.
+        """
+        former = self._former.get((type(optimizer).__name__, tuple(map(id, parameters))))
+        if former is None or former.window in self._windows.values():
+            return None
+        if not parameters or former.first() is not parameters[0]:
+            return None
+        former.window.num_made += 1
+        former.window.step_raised()
+        return former.window
+
+    def _new_window(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: list[torch.Tensor],
+        held: Callable[[], list[torch.Tensor]],
+        around: discovery.DiscoveredObjects,
+    ) -> OptimizerWindow:
+        index, key = len(self.optimizers), id(optimizer)
+        name = unique(
+            [around.names.get(key) or type(optimizer).__name__], [o.name for o in self.optimizers]
+        )[0]
+        self.optimizers.append(Optimizer(index, type(optimizer).__name__, name))
+        window = OptimizerWindow(held, index, name)
+        if parameters:
+            self._former[type(optimizer).__name__, tuple(map(id, parameters))] = Former(
+                window, weakref.ref(parameters[0])
+            )
         track_clearing(window)
+        return window
 
     def _close(self, key: int) -> None:
         if self._windows.pop(key, None) is not None:

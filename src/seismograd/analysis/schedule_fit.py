@@ -1,0 +1,249 @@
+"""Whether a learning rate schedule fits the training: from what is known of a scheduler by some
+call of it, and at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seismograd.i18n import Message, say
+from seismograd.schema import Fact
+
+Values = dict[str, str | int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The thresholds of the rule that this is for."""
+
+    zero_calls: int
+    zero_share: float
+    swings: int
+    early: float
+    unfinished: float
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """What does not fit, in words; `rank`: of several the one with the highest is told."""
+
+    rank: int
+    severity: str
+    cause: Message
+    advice: Message
+    value: float
+    limit: float
+
+
+def misfit(fact: Fact, limits: Limits, samples: float) -> Misfit | None:
+    """What a fact of kind `SCHEDULE` shows. `samples`: how many the losses were means of."""
+    values = _values(fact)
+    if fact.text("others") and fact.number("calls") >= limits.zero_calls / 2:
+        return Misfit(4, "error", *_of_another(values), fact.number("calls"), 0.0)
+    return (
+        _ended(fact, values, limits)
+        or _swings(fact, values, limits)
+        or _shrunk(fact, values, limits)
+        or (_unfinished(fact, values, limits, samples) if fact.number("ended") else None)
+    )
+
+
+def begins_early(fact: Fact) -> bool:
+    """Whether, at its first call, its optimizer has not been stepped."""
+    return fact.number("calls") == 1 and not fact.number("stepped")
+
+
+def too_early(fact: Fact) -> Misfit:
+    """What that means."""
+    return Misfit(
+        0,
+        "warning",
+        say(
+            "scheduler.step() at {line} comes before the first optimizer.step(): the first value "
+            "of {scheduler} is never used, and each later one comes a step too early",
+            **_values(fact),
+        ),
+        say("call scheduler.step() after optimizer.step(), at the end of the batch or the epoch"),
+        1.0,
+        0.0,
+    )
+
+
+def _values(fact: Fact) -> Values:
+    calls, steps = fact.number("calls"), fact.number("steps")
+    length = fact.number("length")
+    return {
+        "scheduler": fact.text("scheduler"),
+        "line": fact.where or "?",
+        "calls": int(calls),
+        "steps": int(steps),
+        "length": int(length) if length == length else 0,
+        "others": fact.text("others"),
+        "lr": fact.number("lr"),
+        "highest": fact.number("highest"),
+        "every": round(steps / calls) if calls and steps == steps else 0,
+        "per_epoch": int(_known(fact, "per_epoch")),
+    }
+
+
+def _known(fact: Fact, name: str) -> float:
+    """A number, 0 where it is not known."""
+    number = fact.number(name)
+    return number if number == number else 0.0
+
+
+def _is_called_each_step(fact: Fact) -> bool:
+    return 0 < fact.number("steps") <= 1.34 * fact.number("calls")
+
+
+def _of_another(values: Values) -> tuple[Message, Message]:
+    return (
+        say(
+            "{scheduler} was stepped {calls} times at {line}, and the optimizer whose learning "
+            "rate it sets never was: {others} trains the same parameters, at a rate that does "
+            "not change",
+            **values,
+        ),
+        say(
+            "make the scheduler for the optimizer that is stepped; where an optimizer is made "
+            "anew, its scheduler has to be, too"
+        ),
+    )
+
+
+def _ended(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
+    """The rate is zero from some call on."""
+    num, calls = fact.number("calls") - fact.number("zero_since"), fact.number("calls")
+    if fact.number("zero_since") < 0 or num < limits.zero_calls or num < limits.zero_share * calls:
+        return None
+    values |= {"step": int(fact.number("zero_iteration")), "num": int(num)}
+    if values["length"]:
+        cause = say(
+            "the learning rate is 0 since step {step}: {scheduler} is made for {length} calls of "
+            "its step and was stepped {calls} times at {line}",
+            **values,
+        )
+    else:
+        cause = say(
+            "the learning rate is 0 since step {step}: so {scheduler} set it, and {num} more "
+            "calls of its step at {line} left it there",
+            **values,
+        )
+    return Misfit(3, "error", cause, _unit(fact, values), num, limits.zero_calls)
+
+
+def _swings(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
+    """It goes up and down with a period that is far shorter than the training."""
+    calls, length = fact.number("calls"), fact.number("length")
+    if not fact.number("periodic") or not calls >= limits.swings * length:
+        return None
+    if not _is_called_each_step(fact):
+        return None
+    epochs = fact.number("epochs")
+    if epochs == epochs:
+        is_short = fact.number("per_epoch") >= 2 * length or (
+            bool(fact.number("ended")) and abs(epochs - length) <= 1
+        )
+    else:
+        is_short = calls >= 2 * limits.swings * length
+    if not is_short:
+        return None
+    values["num"] = int(calls // length)
+    cause = say(
+        "{scheduler} goes from its highest rate to its lowest in {length} calls, and was stepped "
+        "{calls} times, after every batch (at {line}): the learning rate has swung up or down "
+        "{num} times",
+        **values,
+    )
+    return Misfit(2, "warning", cause, _unit(fact, values), calls / length, limits.swings)
+
+
+def _shrunk(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
+    """It has come to nothing early in the training."""
+    calls, since = fact.number("calls"), fact.number("low_since")
+    if since < 0 or calls - since < max(2 * limits.zero_calls, limits.early * calls):
+        return None
+    if not _is_called_each_step(fact):
+        return None
+    values |= {"step": int(fact.number("low_iteration"))}
+    cause = say(
+        "{scheduler}, stepped after every batch at {line}, had brought the learning rate from "
+        "{highest:.2g} to less than a ten-thousandth by step {step}; {steps} steps have been "
+        "made, most of them at such a rate",
+        **values,
+    )
+    return Misfit(2, "warning", cause, _unit(fact, values), calls - since, limits.zero_calls)
+
+
+def _unfinished(fact: Fact, values: Values, limits: Limits, samples: float) -> Misfit | None:
+    """It was made for more calls than came, and as many as there were of something else."""
+    calls, length = fact.number("calls"), fact.number("length")
+    if not calls <= limits.unfinished * length:
+        return None
+    steps, backwards = fact.number("steps"), fact.number("backwards")
+
+    def is_all(number: float) -> bool:
+        return abs(length - number) <= max(2.0, limits.tolerance * number)
+
+    size, epochs = fact.number("batch_size"), fact.number("epochs")
+    by_loader = size > 1 and (backwards - epochs) * size < length <= backwards * size
+    if is_all(steps):
+        advice = say(
+            "it counts optimizer steps, {length} of them, and is stepped once for every {every}: "
+            "call scheduler.step() after each optimizer.step(), or count its length in epochs",
+            **values,
+        )
+    elif is_all(backwards):
+        advice = say(
+            "it counts micro-batches, {length} of them, and is stepped once for each update: "
+            "divide its length by the number of micro-batches in a window",
+            **values,
+        )
+    elif by_loader or (samples > 1.5 * backwards and is_all(samples)):
+        advice = say(
+            "its length counts samples: take the number of batches, len(loader), in place of "
+            "len(dataset)",
+            **values,
+        )
+    elif fact.number("world") > 1 and is_all(calls * fact.number("world")):
+        advice = say(
+            "it counts the batches of all processes together: each of them makes only its share "
+            "of the steps, so divide by the number of processes"
+        )
+    else:
+        return None
+    cause = say(
+        "{scheduler} is made for {length} calls of its step, and was stepped only {calls} times "
+        "(at {line}): the training has seen a part of its schedule, and ends at a learning rate "
+        "of {lr:.2g}",
+        **values,
+    )
+    return Misfit(1, "warning", cause, advice, calls, length)
+
+
+def _unit(fact: Fact, values: Values) -> Message:
+    """What to change in a schedule that is over too soon, and from what that is inferred."""
+    calls, steps, length = fact.number("calls"), fact.number("steps"), fact.number("length")
+    epochs, per_epoch = _known(fact, "epochs"), _known(fact, "per_epoch")
+    if steps > 0 and calls >= 1.5 * steps:
+        values["times"] = round(calls / steps)
+        return say(
+            "scheduler.step() is called {times} times for each optimizer.step(): call it once, "
+            "after the step",
+            **values,
+        )
+    if length == length and epochs and length <= max(epochs + 1, per_epoch / 2):
+        return say(
+            "the DataLoader has gone through {per_epoch} batches in one epoch, so the length seems "
+            "to count epochs: step the scheduler once an epoch, or count its length in batches, "
+            "epochs * len(loader)",
+            **values,
+        )
+    if _is_called_each_step(fact):
+        return say(
+            "it is stepped after every batch, as a schedule that counts batches is: if it counts "
+            "epochs, step it once an epoch, else make it as long as the training, "
+            "epochs * len(loader)"
+        )
+    return say("make the schedule as long as the training")

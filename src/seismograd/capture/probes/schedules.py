@@ -1,0 +1,293 @@
+"""Listens to learning rate schedulers: what each is made for, and how it is stepped."""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
+
+import torch
+
+from seismograd.capture.hooks.lr_scheduler_patch import is_number
+from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.look_schedule import is_looked_at
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.schedule_plan import Plan, plan_of
+from seismograd.schema import FactKind
+
+LOW = 1e-4  # of the highest rate
+LASTING = 32  # calls
+MAX_SCHEDULERS = 64
+MAX_LOADERS = 32
+
+
+@dataclass(slots=True)
+class Metric:
+    """What a scheduler that watches a metric was given."""
+
+    mode: str
+    first: float = math.nan
+    last: float = math.nan
+    lowest: float = math.inf
+    highest: float = -math.inf
+    falls: int = 0
+    rises: int = 0
+    reductions: int = 0
+
+    def take(self, value: float) -> None:
+        """Another value."""
+        if math.isnan(self.first):
+            self.first = value
+        self.falls += value < self.last
+        self.rises += value > self.last
+        self.last = value
+        self.lowest, self.highest = min(self.lowest, value), max(self.highest, value)
+
+
+@dataclass(slots=True)
+class Heard:
+    """One scheduler."""
+
+    number: int
+    kind: str
+    site: int
+    key: tuple[int, str, int]  # its optimizer, its class, its line
+    alive: weakref.ref[Any]
+    plan: Plan
+    metric: Metric | None
+    window: OptimizerWindow | None
+    steps_before: int  # of its optimizer, while another scheduler had it
+    begun_at: int  # steps of its optimizer, when it was first stepped
+    calls: int = 0
+    highest: float = -math.inf
+    lr: float = math.nan
+    zero_since: int = -1
+    zero_iteration: int = -1
+    low_since: int = -1
+    low_iteration: int = -1
+    is_superseded: bool = False
+
+    def num_steps(self) -> int:
+        """How many steps its optimizer has made."""
+        return 0 if self.window is None else self.window.num_steps
+
+
+@dataclass(slots=True)
+class Loader:
+    """A DataLoader. An epoch is an iteration of it with backwards; the last may go on."""
+
+    alive: weakref.ref[Any]
+    batch_size: float
+    begun_at: int  # backwards when it was last iterated from its beginning
+    closed: int = 0  # epochs
+    longest: int = 0  # backwards in one of those
+
+    def begins(self, num_backwards: int) -> None:
+        """Another epoch."""
+        num = num_backwards - self.begun_at
+        self.closed += num > 0
+        self.longest, self.begun_at = max(self.longest, num), num_backwards
+
+    def so_far(self, num_backwards: int) -> tuple[int, int]:
+        """Epochs, and backwards in the longest of them."""
+        num = num_backwards - self.begun_at
+        return self.closed + (num > 0), max(self.longest, num)
+
+
+@dataclass(slots=True)
+class Schedules:
+    """`num_backwards()`: how many were heard; `iteration()`: the one in the making."""
+
+    facts: Facts
+    log: EventLog
+    registry: OptimizerRegistry
+    num_backwards: Callable[[], int]
+    iteration: Callable[[], int]
+    _heard: dict[int, Heard] = field(default_factory=dict[int, Heard])
+    _loaders: dict[int, Loader] = field(default_factory=dict[int, Loader])
+    _series: dict[tuple[int, str, int], list[Heard]] = field(
+        default_factory=dict[tuple[int, str, int], list[Heard]]
+    )
+    _num: int = 0
+
+    def epoch_begins(self, _: ThreadState, loader: Any) -> None:
+        """A DataLoader is iterated from its beginning."""
+        num = self.num_backwards()
+        known = self._loaders.get(id(loader))
+        if known is not None and known.alive() is loader:
+            known.begins(num)
+        elif len(self._loaders) < MAX_LOADERS:
+            size = cast("dict[str, object]", vars(loader)).get("batch_size")
+            self._loaders[id(loader)] = Loader(
+                weakref.ref(loader), float(size) if isinstance(size, int) else math.nan, num
+            )
+
+    def scheduled(self, _: ThreadState, scheduler: Any, metric: object) -> None:
+        """A scheduler was stepped."""
+        heard = self._heard.get(id(scheduler))
+        if heard is None or heard.alive() is not scheduler:
+            heard = self._first_time(scheduler)
+            if heard is None:
+                return
+        if heard.is_superseded:  # they are stepped in turn, which is no restart
+            self._series[heard.key] = []
+        heard.calls += 1
+        if heard.window is None:
+            heard.window = self.registry.known(scheduler.optimizer)
+        before = heard.lr
+        self._read_rate(heard, scheduler.optimizer)
+        if heard.metric is not None:
+            heard.metric.reductions += heard.lr < before
+            if is_number(metric):
+                heard.metric.take(float(metric))  # pyright: ignore[reportArgumentType]
+        num_low = heard.calls - heard.low_since if heard.low_since >= 0 else 0
+        if is_looked_at(heard.calls) or num_low == LASTING:
+            self._tell(heard, scheduler, ended=False)
+
+    def finish(self) -> None:
+        """Say how often each was stepped in all."""
+        for heard in self._heard.values():
+            self._tell(heard, heard.alive(), ended=True)
+
+    def _first_time(self, scheduler: Any) -> Heard | None:
+        known = cast("dict[str, Any]", vars(scheduler))
+        optimizer: Any = known.get("optimizer")
+        if optimizer is None or self._num >= MAX_SCHEDULERS:
+            return None
+        mode = known.get("mode") if "patience" in known else None
+        window = self.registry.known(optimizer)
+        site = self.log.call_sites.here(OWN_FRAMES)
+        heard = self._heard[id(scheduler)] = Heard(
+            self._num,
+            type(scheduler).__name__,
+            site,
+            (id(optimizer), type(scheduler).__name__, site),
+            weakref.ref(scheduler),
+            plan_of(scheduler),
+            Metric(mode) if isinstance(mode, str) else None,
+            window,
+            self._steps_before(optimizer, window),
+            0 if window is None else window.num_steps,
+        )
+        self._num += 1
+        rates: list[object] = known.get("base_lrs", [])
+        heard.highest = max(_at_hand(rates), default=-math.inf)
+        self._succeed(heard)
+        return heard
+
+    def _steps_before(self, optimizer: Any, window: OptimizerWindow | None) -> int:
+        is_first = all(each.key[0] != id(optimizer) for each in self._heard.values())
+        return 0 if is_first or window is None else max(0, window.num_steps - 1)
+
+    def _succeed(self, heard: Heard) -> None:
+        """Tell when it takes the place of one of its kind, with steps of the optimizer between
+        the two.
+        """
+        series = self._series.setdefault(heard.key, [])
+        if series and series[-1].begun_at == heard.begun_at:
+            series.clear()  # they are stepped side by side
+        if series:
+            series[-1].is_superseded = True
+        series.append(heard)
+        if len(series) > 2 and is_looked_at(len(series)):
+            self.facts.tell(
+                FactKind.SCHEDULE_REMADE,
+                site=heard.site,
+                optimizer=-1 if heard.window is None else heard.window.index,
+                scheduler=heard.kind,
+                made=len(series),
+                calls=series[-2].calls,
+            )
+
+    def _read_rate(self, heard: Heard, optimizer: Any) -> None:
+        """The highest rate of any group, as it is now; rates on a device are not read."""
+        rates = _at_hand([group["lr"] for group in optimizer.param_groups])
+        if not rates:
+            return
+        heard.lr = max(rates)
+        heard.highest = max(heard.highest, heard.lr)
+        now = self.iteration()
+        if heard.lr != 0:
+            heard.zero_since = -1
+        elif heard.zero_since < 0:
+            heard.zero_since, heard.zero_iteration = heard.calls, now
+        if heard.lr > LOW * heard.highest:
+            heard.low_since = -1
+        elif heard.low_since < 0:
+            heard.low_since, heard.low_iteration = heard.calls, now
+
+    def _tell(self, heard: Heard, scheduler: Any, ended: bool) -> None:
+        window = heard.window
+        common: dict[str, Any] = {
+            "number": heard.number,
+            "scheduler": heard.kind,
+            "calls": heard.calls,
+            "lr": heard.lr,
+            "ended": int(ended),
+        }
+        index = -1 if window is None else window.index
+        if heard.metric is not None:
+            told: dict[str, Any] = {
+                each.name: getattr(heard.metric, each.name) for each in fields(heard.metric)
+            }
+            self.facts.tell(FactKind.PLATEAU, site=heard.site, optimizer=index, **common, **told)
+            return
+        epochs, per_epoch, batch_size = self._epochs()
+        stepped = window is not None and window.was_stepped
+        self.facts.tell(
+            FactKind.SCHEDULE,
+            site=heard.site,
+            optimizer=index,
+            **common,
+            steps=heard.num_steps() - heard.steps_before,
+            backwards=self.num_backwards(),
+            length=heard.plan.length,
+            periodic=int(heard.plan.periodic),
+            highest=heard.highest,
+            zero_since=heard.zero_since,
+            zero_iteration=heard.zero_iteration,
+            low_since=heard.low_since,
+            low_iteration=heard.low_iteration,
+            epochs=epochs,
+            per_epoch=per_epoch,
+            batch_size=batch_size,
+            world=float(os.environ.get("WORLD_SIZE") or 1),
+            stepped=int(stepped),
+            others="" if stepped or scheduler is None else self._others(scheduler.optimizer),
+        )
+
+    def _others(self, optimizer: Any) -> str:
+        """The optimizers that step on what this one holds."""
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        return ", ".join(
+            each.name
+            for each in self.registry
+            if each.was_stepped and any(id(p) in held for p in each.held())
+        )
+
+    def _epochs(self) -> tuple[float, float, float]:
+        """Epochs, backwards in the longest, and batch size of the DataLoader with the most
+        backwards: the training's.
+        """
+        num = self.num_backwards()
+        counted = [(*each.so_far(num), each.batch_size) for each in self._loaders.values()]
+        trained = [each for each in counted if each[0]]
+        return max(
+            trained, key=lambda each: each[0] * each[1], default=(math.nan, math.nan, math.nan)
+        )
+
+
+def _at_hand(rates: Iterable[Any]) -> list[float]:
+    """Those that can be read without waiting for a device."""
+    return [
+        float(rate)
+        for rate in rates
+        if isinstance(rate, int | float)
+        or (type(rate) is torch.Tensor and rate.device.type == "cpu" and rate.numel() == 1)
+    ]

@@ -1,0 +1,174 @@
+"""Optimizers and scalers that are made again and again, and tensors that two optimizers step on."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.look_schedule import is_looked_at
+from seismograd.capture.loop.optimizer_window import OptimizerWindow, Signature
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.schema import FactKind, StepFlag
+
+MAX_NAMES = 64
+MAX_COMPARED = 16  # optimizers; one for each parameter have nothing in common
+SKIPPED = int(StepFlag.SKIPPED)
+
+
+@dataclass(slots=True)
+class Common:
+    """What two optimizers both hold, by the first tensor of it."""
+
+    windows: tuple[OptimizerWindow, OptimizerWindow]
+    tensor: weakref.ref[Any]
+    names: tuple[str, ...]
+    used: Signature = None  # the gradient on which the last of them has stepped
+    by: OptimizerWindow | None = None
+    times: int = 0
+    is_nested: bool = False  # the step of one makes that of the other
+
+    def signature(self) -> Signature:
+        """Which gradient it has now."""
+        tensor = self.tensor()
+        grad = None if tensor is None else tensor.grad
+        return None if grad is None else (id(grad), grad._version)
+
+
+@dataclass(slots=True)
+class Successors:
+    """Looks when a step begins, at numbers only."""
+
+    facts: Facts
+    log: EventLog
+    registry: OptimizerRegistry
+    _num_made: dict[int, int] = field(default_factory=dict[int, int])
+    _compared: tuple[OptimizerWindow, ...] = ()
+    _common: list[Common] = field(default_factory=list[Common])
+
+    def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
+        """Whether this optimizer is a new one in an old place, and what it steps on."""
+        window = self.registry.known(optimizer)
+        if window is None:
+            return
+        if window.num_made > self._num_made.get(window.index, 1):
+            self._num_made[window.index] = window.num_made
+            if is_looked_at(window.num_made) and remembers(optimizer):
+                self.facts.tell(
+                    FactKind.OPTIMIZER_REMADE,
+                    site=_site(window),
+                    optimizer=window.index,
+                    name=window.name,
+                    class_name=type(optimizer).__name__,
+                    made=window.num_made,
+                    life=window.num_steps / (window.num_made - 1),
+                )
+        if self.registry.windows is not self._compared:
+            self._compare()
+        for common in self._common:
+            if window in common.windows:
+                self._look(common, window)
+
+    def step_ends(self, _: ThreadState, optimizer: Any) -> None:
+        """What it has stepped on."""
+        if self._common:
+            window = self.registry.known(optimizer)
+            for common in self._common:
+                if window in common.windows:
+                    common.used, common.by = common.signature(), window
+
+    def _compare(self) -> None:
+        """Which of the optimizers hold the same tensors."""
+        self._compared = windows = self.registry.windows
+        known = {frozenset(each.index for each in c.windows): c for c in self._common}
+        self._common = []
+        if not 1 < len(windows) <= MAX_COMPARED:
+            return
+        table = self.registry.parameter_table
+        held = [(window, window.held()) for window in windows]
+        for number, (first, ours) in enumerate(held):
+            ids = {id(p) for p in ours}
+            for second, theirs in held[number + 1 :]:
+                both = [p for p in theirs if id(p) in ids and p.requires_grad]
+                if both:
+                    names = [table.parameters[table.column(p)].name for p in both if p in table]
+                    self._common.append(
+                        known.get(frozenset((first.index, second.index)))
+                        or Common((first, second), weakref.ref(both[0]), tuple(names))
+                    )
+
+    def _look(self, common: Common, window: OptimizerWindow) -> None:
+        if any(each.stepping for each in common.windows if each is not window):
+            common.is_nested = True
+        now = common.signature()
+        by = common.by
+        if common.is_nested or by is None or by is window or now is None or now != common.used:
+            return
+        common.times += 1
+        if is_looked_at(common.times):
+            self.facts.tell(
+                FactKind.IN_TWO_OPTIMIZERS,
+                site=_site(window),
+                optimizer=window.index,
+                parameters=common.names[:MAX_NAMES],
+                first=by.name,
+                second=window.name,
+                num=len(common.names),
+                times=common.times,
+            )
+
+
+@dataclass(slots=True)
+class Scalers:
+    """Of GradScalers that are used one after another."""
+
+    facts: Facts
+    log: EventLog
+    _seen: list[weakref.ref[Any]] = field(default_factory=list[weakref.ref[Any]])
+    _made: int = 0
+    _steps: int = 0
+    _skipped: int = 0
+    _is_in_turn: bool = False  # several are used in turn, as one for each of two models
+
+    def scaled(self, _: ThreadState, scaler: Any) -> None:
+        """Whether this one is new."""
+        if self._is_in_turn or not scaler.is_enabled():
+            return
+        if self._seen and self._seen[-1]() is scaler:
+            return
+        self._seen = [each for each in self._seen if each() is not None]
+        if any(each() is scaler for each in self._seen):
+            self._is_in_turn = True
+            return
+        self._seen.append(weakref.ref(scaler))
+        self._made += 1
+        if self._made > 1 and is_looked_at(self._made):
+            self.facts.tell(
+                FactKind.SCALER_REMADE,
+                site=self.log.call_sites.here(),
+                made=self._made,
+                steps=self._steps,
+                skipped=self._skipped,
+                scale=float(scaler._init_scale),
+            )
+
+    def scaler_step_ends(self, thread_state: ThreadState, scaler: Any, _: Any) -> None:
+        """Whether it left the step out."""
+        steps = thread_state.iteration.steps
+        if scaler.is_enabled() and steps:
+            self._steps += 1
+            self._skipped += bool(int(steps[-1].flags) & SKIPPED)
+
+
+def remembers(optimizer: Any) -> bool:
+    """Whether it keeps anything from step to step."""
+    return type(optimizer).__name__ != "SGD" or any(
+        group.get("momentum", 0) for group in optimizer.param_groups
+    )
+
+
+def _site(window: OptimizerWindow) -> int:
+    return -1 if window.step_heard is None else window.step_heard.site

@@ -1,0 +1,223 @@
+"""Training programs whose learning rate schedule does not fit, and healthy ones that look like
+them, in several styles.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import lr_scheduler as schedules
+from torch.utils.data import DataLoader, TensorDataset
+
+from tests.rules.programs import Listen, Program, batch, mlp, sgd
+
+EPOCHS, BATCHES = 6, 16
+STEPS = EPOCHS * BATCHES
+Make = Callable[[torch.optim.Optimizer], Any]
+
+
+def slices(_: int) -> Iterator[tuple[Tensor, Tensor]]:
+    return (batch(step) for step in range(BATCHES))
+
+
+def loader() -> DataLoader[Any]:
+    x, y = batch(0, 16 * BATCHES - 3)
+    return DataLoader(TensorDataset(x, y), batch_size=16, shuffle=True)
+
+
+def training(
+    make: Make, per: str = "batch", with_loader: bool = False, windows: int = 1, first: bool = False
+) -> Program:
+    """Epochs over batches; the scheduler is stepped after each of what it is `per`, or `first`."""
+
+    def program(listen: Listen) -> None:
+        model = mlp(3, nn.Tanh)
+        optimizer = sgd(model, lr=0.05)
+        scheduler = make(optimizer)
+        data = loader() if with_loader else None
+        with listen(model, optimizer), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            for epoch in range(EPOCHS):
+                if first and per == "epoch":
+                    scheduler.step()
+                for number, (x, y) in enumerate(slices(epoch) if data is None else data, 1):
+                    (F.cross_entropy(model(x), y) / windows).backward()
+                    if number % windows:
+                        continue
+                    if first and per == "batch":
+                        scheduler.step()
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    if per == "batch" and not first:
+                        scheduler.step()
+                if per == "epoch" and not first:
+                    scheduler.step()
+
+    return program
+
+
+def lambda_to_zero(total: int) -> Make:
+    return lambda o: schedules.LambdaLR(o, lambda step: max(0.0, 1 - step / total))
+
+
+class Linear:
+    """A function object, as in scripts that write their own schedule."""
+
+    def __init__(self, num_warmup: int, total_steps: int) -> None:
+        self.num_warmup, self.total_steps = num_warmup, total_steps
+
+    def __call__(self, step: int) -> float:
+        if step < self.num_warmup:
+            return (step + 1) / self.num_warmup
+        return max(0.0, (self.total_steps - step) / (self.total_steps - self.num_warmup))
+
+
+def warmed(optimizer: torch.optim.Optimizer, warm_up: int, total: int) -> Any:
+    return schedules.SequentialLR(
+        optimizer,
+        [
+            schedules.LinearLR(optimizer, 0.1, total_iters=warm_up),
+            schedules.CosineAnnealingLR(optimizer, total - warm_up),
+        ],
+        [warm_up],
+    )
+
+
+def on_plateau(
+    mode: str, metric: Callable[[float, float], float], lr: float = 0.02, **options: Any
+) -> Program:
+    """A class with a validation after each epoch, which gives (loss, accuracy)."""
+
+    def program(listen: Listen) -> None:
+        model = mlp(3, nn.Tanh)
+        optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+        plateau = schedules.ReduceLROnPlateau(optimizer, mode=mode, patience=1, **options)
+        x, y = batch(777, 256)
+        with listen(model, optimizer):
+            for step in range(120):
+                optimizer.zero_grad()
+                F.cross_entropy(model(batch(step)[0]), batch(step)[1]).backward()
+                optimizer.step()
+                if step % 10 == 9:
+                    with torch.no_grad():
+                        out = model(x)
+                        accuracy = float((out.argmax(1) == y).float().mean())
+                        plateau.step(metric(F.cross_entropy(out, y).item(), accuracy))
+
+    return program
+
+
+def of_another(listen: Listen) -> None:
+    """The optimizer was made again, the scheduler has the old one."""
+    model = mlp(3, nn.Tanh)
+    old = sgd(model)
+    scheduler = schedules.StepLR(old, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    with listen(model, optimizer, old), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for step in range(40):
+            optimizer.zero_grad()
+            F.cross_entropy(model(batch(step)[0]), batch(step)[1]).backward()
+            optimizer.step()
+            scheduler.step()
+
+
+def begun_anew(listen: Listen) -> None:
+    model = mlp(3, nn.Tanh)
+    optimizer = sgd(model, lr=0.05)
+
+    def train_epoch(epoch: int) -> None:
+        warm = schedules.LinearLR(optimizer, 0.1, total_iters=10)
+        for x, y in slices(epoch):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            warm.step()
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"]
+
+    with listen(model, optimizer):
+        for epoch in range(EPOCHS):
+            train_epoch(epoch)
+
+
+def several_at_once(listen: Listen) -> None:
+    """Two optimizers and a chain, stepped in one line."""
+    model, head = mlp(3, nn.Tanh), nn.Linear(4, 4)
+    optimizers = [sgd(model, lr=0.05), sgd(head, lr=0.05)]
+    all_of_them = [schedules.ExponentialLR(each, 0.99) for each in optimizers for _ in range(3)]
+    with listen(model, head, *optimizers):
+        for step in range(40):
+            for each in optimizers:
+                each.zero_grad()
+            F.cross_entropy(head(model(batch(step)[0])), batch(step)[1]).backward()
+            for each in optimizers:
+                each.step()
+            for schedule in all_of_them:
+                schedule.step()
+
+
+MISMATCHED: dict[str, Program] = {
+    "cosine in epochs, per batch": training(lambda o: schedules.CosineAnnealingLR(o, EPOCHS)),
+    "cosine in epochs, per batch, loader": training(
+        lambda o: schedules.CosineAnnealingLR(o, T_max=EPOCHS), with_loader=True
+    ),
+    "to zero in epochs, per batch": training(lambda_to_zero(EPOCHS)),
+    "object in epochs, loader": training(
+        lambda o: schedules.LambdaLR(o, Linear(1, EPOCHS)), with_loader=True
+    ),
+    "polynomial in epochs": training(lambda o: schedules.PolynomialLR(o, total_iters=EPOCHS)),
+    "step in epochs, per batch": training(lambda o: schedules.StepLR(o, 5, gamma=0.1)),
+    "exponential per batch": training(lambda o: schedules.ExponentialLR(o, 0.7)),
+    "one cycle in batches, per epoch": training(
+        lambda o: schedules.OneCycleLR(o, 0.05, total_steps=STEPS), per="epoch"
+    ),
+    "warm-up and cosine in batches, per epoch": training(
+        lambda o: warmed(o, 20, STEPS), per="epoch", with_loader=True
+    ),
+    "one cycle in samples, loader": training(
+        lambda o: schedules.OneCycleLR(
+            o, 0.05, epochs=EPOCHS, steps_per_epoch=16 * BATCHES - 3, div_factor=2
+        ),
+        with_loader=True,
+    ),
+    "cosine in samples": training(lambda o: schedules.CosineAnnealingLR(o, 32 * STEPS)),
+    "one cycle in micro-batches": training(
+        lambda o: schedules.OneCycleLR(o, 0.05, total_steps=STEPS, div_factor=2), windows=4
+    ),
+    "before the optimizer": training(lambda o: schedules.StepLR(o, 500), first=True),
+    "before the epoch": training(
+        lambda o: schedules.CosineAnnealingLR(o, EPOCHS + 1), per="epoch", first=True
+    ),
+    "of another optimizer": of_another,
+    "begun anew": begun_anew,
+    "maximum of a loss": on_plateau("max", lambda loss, _: loss),
+    "minimum of an accuracy": on_plateau("min", lambda _, accuracy: 100 * accuracy, lr=0.01),
+}
+
+HEALTHY: dict[str, Program] = {
+    "cosine per batch": training(lambda o: schedules.CosineAnnealingLR(o, STEPS)),
+    "cosine per epoch": training(
+        lambda o: schedules.CosineAnnealingLR(o, EPOCHS), per="epoch", with_loader=True
+    ),
+    "restarts": training(lambda o: schedules.CosineAnnealingWarmRestarts(o, 8)),
+    "cyclic": training(
+        lambda o: schedules.CyclicLR(o, 0.01, 0.05, step_size_up=8, cycle_momentum=False)
+    ),
+    "one cycle": training(lambda o: schedules.OneCycleLR(o, 0.1, total_steps=STEPS)),
+    "one cycle, stopped": training(lambda o: schedules.OneCycleLR(o, 0.05, total_steps=10_000)),
+    "to zero": training(lambda_to_zero(STEPS), with_loader=True),
+    "warm-up and cosine": training(lambda o: warmed(o, 10, STEPS)),
+    "warm-up alone": training(lambda o: schedules.LinearLR(o, 0.1, total_iters=5)),
+    "step per epoch": training(lambda o: schedules.StepLR(o, 2), per="epoch"),
+    "milestones in batches": training(lambda o: schedules.MultiStepLR(o, [60, 80])),
+    "windows": training(lambda o: schedules.OneCycleLR(o, 0.1, total_steps=STEPS // 4), windows=4),
+    "minimum of a loss": on_plateau("min", lambda loss, _: loss, cooldown=1),
+    "maximum of an accuracy": on_plateau("max", lambda _, accuracy: accuracy),
+    "several at once": several_at_once,
+}
