@@ -47,9 +47,9 @@ from seismograd.settings.levels import NORMAL
 WARM = 130  # steps: in the first hundred the probe comes in each
 TURN = 30
 PARTS: tuple[tuple[type, str], ...] = (
-    (EventHub, "tell"),
-    (Session, "hear"),
-    (RankListener, "hear"),
+    (EventHub, "_hand_on"),
+    (Session, "_take"),
+    (RankListener, "_take"),
     (BackwardHooks, "backward_begins"),
     (BackwardHooks, "backward_ends"),
     (ZeroGradHooks, "zero_grad_ends"),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from seismograd.capture.events import Listener
+    from seismograd.capture.halt_listener import HaltListener
     from seismograd.capture.loop.overhead_budget import OverheadBudget
     from seismograd.distributed.rank_listener import RankListener
 
@@ -123,7 +124,8 @@ class Recording:
         extra_sinks: Sequence[Sink] = (),
         close_at_exit: bool = True,
     ) -> None:
-        from seismograd.capture.events import HUB
+        from seismograd.capture.halt_listener import HaltListener
+        from seismograd.capture.hub import HUB
         from seismograd.capture.session import Session
         from seismograd.distributed.local_backend import LocalBackend
         from seismograd.distributed.rank_listener import RankListener
@@ -159,9 +161,13 @@ class Recording:
             backend, shards, deliver=pump.put, tell=pump.note, on_join=session.flush
         )
         self._halter: TrainingHalter | None = None
+        self._halt_listener: HaltListener | None = None
         if self._sinks is not None and path is not None and selection.halting:
             self._halter = TrainingHalter(
                 selection, path, session.so_far, session.save_gradients, pump.note, sites, made
+            )
+            self._halt_listener = HaltListener(
+                self._halter.backward_begins, self._halter.step_begins, self._halter.abandon
             )
             self._sinks.on_finding(self._halter.take)
         self._outlet = RunOutlet(self._ranks, pump, self._halter, path is not None)
@@ -224,8 +230,7 @@ class Recording:
     def resume(self) -> None:
         """Listen again after `pause`."""
         for listener in self._listeners():
-            if listener not in self._hub.sessions:
-                self._hub.attach(listener)
+            self._hub.attach(listener)
 
     def close(self) -> None:
         """Stop listening, put torch back as it was, and finish the record. Calling it again does
@@ -236,8 +241,8 @@ class Recording:
         self._open = False
         atexit.unregister(self.close)
         self._hub.detach(self._session)
-        if self._halter is not None:
-            self._hub.detach(self._halter)
+        if self._halt_listener is not None:
+            self._hub.detach(self._halt_listener)
         self._session.guard.call("finish", self._session.finish)
         self._hub.detach(self._ranks)
         self._session.guard.call("ranks", self._ranks.finish)
@@ -259,7 +264,7 @@ class Recording:
         """Who hears a call, in this order: a finding of the session's stops the training before
         the ranks act, and a row is on its way before the next iteration begins.
         """
-        halter = () if self._halter is None else (self._halter,)
+        halter = () if self._halt_listener is None else (self._halt_listener,)
         return (self._session, *halter, self._ranks)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import seismograd
-from seismograd.capture.events import HUB
+from seismograd.capture.hub import HUB
 from seismograd.capture.loop import iteration_end
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import EventKind, Row, Rows

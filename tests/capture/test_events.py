@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seismograd.capture.events import HUB
+from seismograd.capture.hub import HUB
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import EventFlag, EventKind, Origin, Row, StepFlag
 from tests.capture.loops import by_hand_with_clips, optimizer_of_a_framework, told_nothing

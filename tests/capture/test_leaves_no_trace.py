@@ -20,9 +20,9 @@ from torch.nn.utils import clip_grad
 from torch.optim import optimizer as optimizer_module
 
 import seismograd
-from seismograd.capture.events import HUB
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.hooks.optimizer_step import StepHooks
+from seismograd.capture.hub import HUB
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from seismograd.capture.events import HUB
+from seismograd.capture.hub import HUB
 from seismograd.capture.loop.overhead_budget import (
     FEWER_MEASURED,
     FEWER_SAMPLES,

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seismograd.capture.events import HUB
+from seismograd.capture.hub import HUB
 from seismograd.schema import AnyArray
 from tests.capture.watched import watched
 
@@ -145,7 +145,7 @@ def test_losses_that_the_script_names_are_recorded_under_their_names() -> None:
         optimizer.zero_grad()
         losses(net)[0].backward()
         products = np.array([[[4.0], [-3.0]], [[-3.0], [9.0]]])  # (L, L, P)
-        HUB.tell("compared", ["ctc", "aux"], [net[0].weight], products, np.ones((2, 1), bool))
+        HUB.compared(["ctc", "aux"], [net[0].weight], products, np.ones((2, 1), bool))
         optimizer.step()
     (total, weight) = kept.rows[0].pairs
     assert [kept.sites[total[which]].label for which in ("first", "second")] == ["ctc", "aux"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import seismograd
-from seismograd.capture.events import HUB
+from seismograd.capture.hub import HUB
 from seismograd.capture.session import Session
 from seismograd.measure.backend import MeasuringBackend
 from seismograd.measure.backend_selection import make_backend

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import torch
 
-from seismograd.capture.events import HUB
+from seismograd.capture.hub import HUB
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import Note, Row, State
 from tests.capture.loops import loss_of, mlp

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.capture.events import HUB
+from seismograd.capture.hub import HUB
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.update_probe import EVERY, NUM_DENSE, UpdateProbe, box, flat
 from seismograd.measure.backend_selection import best_copies, make_backend

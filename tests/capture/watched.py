@@ -6,7 +6,7 @@ import gc
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from seismograd.capture.events import HUB
+from seismograd.capture.hub import HUB
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import EventFlag, EventKind, Note, Row, Site
 from tests.capture.sessions import make_session

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seismograd.capture.events import HUB
+from seismograd.capture.hub import HUB
 from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.measure.cuda.cuda_backend import CudaBackend
 from seismograd.measure.device_dispatch import DeviceDispatch

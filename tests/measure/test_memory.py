@@ -18,7 +18,7 @@ from seismograd.capture.probes.update_probe import UpdateProbe
 from seismograd.capture.rows.gradient_reading import RequestedElements
 from seismograd.distributed.local_gradients import PreReductionProbe
 from seismograd.distributed.weight_checksum import WeightChecksum
-from seismograd.measure.backend_selection import best_backend
+from seismograd.measure.backend_selection import make_backend
 from seismograd.measure.finite import all_finite
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import Origin
@@ -136,7 +136,7 @@ def test_nothing_that_reads_reads_it(make: Callable[[], Tensor]) -> None:
     gone = make().detach()
     parameter = nn.Parameter(torch.zeros(8))
     weight = nn.Parameter(gone, requires_grad=False)
-    for backend in (best_backend(), ReferenceBackend()):
+    for backend in (make_backend(), ReferenceBackend()):
         measured = backend.measure(
             [torch.ones(3), gone], [torch.ones(3), gone], (0, 1), [torch.ones(())], True
         )
@@ -165,7 +165,7 @@ def test_nothing_that_reads_reads_it(make: Callable[[], Tensor]) -> None:
 
 
 def test_a_table_is_looked_at_again_when_a_storage_has_shrunk() -> None:
-    backend, gradient = best_backend(), torch.ones(SIZE)
+    backend, gradient = make_backend(), torch.ones(SIZE)
     keys = (0,)
     for _ in range(2):
         assert backend.measure([gradient], [gradient], keys, (), False).values["grad_max"][0] == 1

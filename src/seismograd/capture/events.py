@@ -1,114 +1,310 @@
-"""From the patches to the sessions. Patching is by its nature one for the whole process, so this is
-the one object that is, too.
+"""The calls that are listened to, and the hub that hands each of them to whoever listens.
 
-The patches go in with the first session and come out with the last, so sessions may nest, overlap
-and end in any order.
+An event is a method of `Listener`: what a hook says and what a listener takes are checked against
+each other by their types.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, ParamSpec
 
+import torch
 from torch import is_grad_enabled
 from torch._C import DisableTorchFunction, _len_torch_dispatch_stack, _set_grad_enabled  # pyright: ignore
 from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore
 
 from seismograd.errors import TrainingHalted
 from seismograd.exception_origin import let_go, raised_by_user
+from seismograd.tensors.device_scalars import Scalar
 
+P = ParamSpec("P")
 Undo = Callable[[], None]
+EventName = Literal[
+    "backward_begins",
+    "backward_ends",
+    "compared",
+    "clip_begins",
+    "clip_ends",
+    "zero_grad_ends",
+    "step_begins",
+    "step_ends",
+    "scaler_step_begins",
+    "scaler_step_ends",
+    "scaled",
+    "unscale_ends",
+    "scaler_updated",
+    "weighted",
+    "normalised",
+    "scheduled",
+    "epoch_begins",
+]
 
 
-class Listener(Protocol):
-    """A session, or what listens beside one."""
+class Listener:
+    """A session, or what listens beside one. It overrides the events that it listens to.
 
-    def wants(self, part: str, /) -> bool:
-        """Whether it listens to this call at all; the answer stays the same."""
-        ...
+    Nothing of ours may come out of an event, but the `TrainingHalted` that was asked for.
+    """
 
-    def hear(self, part: str, *args: object) -> None:
-        """A call that a patch has heard; nothing of ours may come out of it, but the
-        `TrainingHalted` that was asked for.
-        """
-        ...
+    # What is reported about events ----------------------------------------------------------------
 
-    def failed(self, part: str, error: BaseException) -> None:
-        """Something of ours has come out of a `hear`, or failed before it."""
-        ...
+    def failed(self, event: EventName, error: BaseException) -> None:
+        """Something of ours has come out of a listener to this event, or failed before it."""
 
-    def broken_off(self, part: str, *args: object) -> None:
-        """The call was not heard to its end: an exception of the program's is on its way through
+    def broken_off(self, event: EventName, *args: object) -> None:
+        """The event was not taken to its end: an exception of the program's is on its way through
         it.
         """
-        ...
 
     def abandon(self) -> None:
         """This is a forked child: leave everything to the parent."""
-        ...
+
+    def norms_just_read(
+        self,
+        parameters: Sequence[torch.Tensor],  # noqa: ARG002
+    ) -> list[float | None] | None:
+        """Return the norms of the gradients of these parameters as they were read for the clip that
+        is running, still scaled: `None` for each that was not, or in place of all of them.
+        """
+        return None
+
+    # The events -----------------------------------------------------------------------------------
+
+    def backward_begins(self, tensors: Any) -> None:
+        """A backward of these losses (a tensor, or a tuple of tensors or edges) begins."""
+
+    def backward_ends(self) -> None:
+        """That backward has ended, or raised."""
+
+    def compared(
+        self, labels: Sequence[str], parameters: Sequence[torch.Tensor], products: Any, reached: Any
+    ) -> None:
+        """The script compared losses that it names: inner products of their gradients  # (L, L, P),
+        and which loss reaches which parameter  # (L, P).
+        """
+
+    def clip_begins(self, parameters: list[Any]) -> None:
+        """The gradients of these parameters are about to be clipped."""
+
+    def clip_ends(self, kind: int, limit: object, total: object) -> None:
+        """That clip is done; `total` is the norm that it found."""
+
+    def zero_grad_ends(self, owner: Any) -> None:
+        """This optimizer or module has cleared its gradients."""
+
+    def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
+        """The optimizer is about to step; `compiled`: within a compiled function."""
+
+    def step_ends(self, optimizer: Any) -> None:
+        """The optimizer has stepped."""
+
+    def scaler_step_begins(self, optimizer: Any) -> None:
+        """A `GradScaler` is about to step the optimizer, or to leave the step out."""
+
+    def scaler_step_ends(self, scaler: Any, optimizer: Any) -> None:
+        """The scaler has stepped the optimizer, or left the step out."""
+
+    def scaled(self, scaler: Any) -> None:
+        """The next backward is of a loss that the scaler has multiplied."""
+
+    def unscale_ends(self, scaler: Any, optimizer: Any) -> None:
+        """The scale has been divided out of the optimizer's gradients."""
+
+    def scaler_updated(self, scaler: Any) -> None:
+        """The scaler may have another scale now."""
+
+    def weighted(self, scale: Scalar) -> None:
+        """The next backward is of a loss multiplied by its weight; `scale` will be the total."""
+
+    def normalised(self, parameters: list[Any], scale: Scalar | None) -> None:
+        """These gradients were divided by the total weight; `scale` is left in them."""
+
+    def scheduled(self, scheduler: Any, metric: object) -> None:
+        """The script has stepped this learning rate scheduler, with this metric."""
+
+    def epoch_begins(self, loader: Any) -> None:
+        """The script begins to iterate over this data loader."""
 
 
 class EventHub:
-    """Holds the open sessions and hands every call that a patch hears to each of them, guarded."""
+    """Holds the open sessions and hands every event to each of them, guarded.
 
-    def __init__(self) -> None:
+    Patching is by its nature one for the whole process. The patches go in with the first listener
+    and come out with the last, so sessions may nest, overlap and end in any order.
+
+    Args:
+        patches: put hooks into torch that report to the hub, each with what takes them out again.
+    """
+
+    def __init__(self, patches: Sequence[Callable[[EventHub], Undo]] = ()) -> None:
+        self._patches = tuple(patches)
         self._lock = threading.RLock()
-        self._sessions: tuple[Listener, ...] = ()
-        # who listens to a call, of those that were heard so far
-        self._by_part: dict[str, tuple[Callable[..., None], ...]] = {}
+        self._listeners: tuple[Listener, ...] = ()
         self._undo: list[Undo] = []
-        self._owner = os.getpid()
         os.register_at_fork(after_in_child=self._forked)
 
-    def attach(self, session: Listener) -> None:
-        """Let the session hear, patching torch if it is the first."""
-        from seismograd.capture.hooks.patches import PATCHES
-
+    def attach(self, listener: Listener) -> None:
+        """Let it listen, patching torch if it is the first. Again, it does nothing."""
         with self._lock:
-            self._owner = os.getpid()
-            if not self._sessions:
+            if listener in self._listeners:
+                return
+            if not self._listeners:
                 try:
-                    for install in PATCHES:
+                    for install in self._patches:
                         self._undo.append(install(self))
                 except BaseException:
                     self._restore()
                     raise
-            self._take((*self._sessions, session))
+            self._listeners = (*self._listeners, listener)
 
-    def detach(self, session: Listener) -> None:
-        """Let the session hear no more; the last one to go puts torch back as it was."""
+    def detach(self, listener: Listener) -> None:
+        """Let it listen no more; the last one to go puts torch back as it was."""
         with self._lock:
-            if session not in self._sessions:
+            if listener not in self._listeners:
                 return
-            self._take(tuple(s for s in self._sessions if s is not session))
-            if not self._sessions:
+            self._listeners = tuple(each for each in self._listeners if each is not listener)
+            if not self._listeners:
                 self._restore()
 
-    def tell(self, part: str, *args: object) -> None:
-        """Let everybody hear who listens to this call, unseen by modes and tensor subclasses of the
-        program's.
+    @property
+    def listening(self) -> bool:
+        """Whether any session is open in this process."""
+        return bool(self._listeners)
 
-        What comes out is the program's own (see `whose`), or asked for (`TrainingHalted`).
+    def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float] | None:
+        """Return the norms that a session has just read for the clip that is running; `None` unless
+        it has read all of them.
+        """
+        for listener in self._listeners:
+            norms = listener.norms_just_read(parameters)
+            if norms is not None and None not in norms:
+                return [norm for norm in norms if norm is not None]
+        return None
+
+    def backward_begins(self, tensors: Any) -> None:
+        """A backward of these losses (a tensor, or a tuple of tensors or edges) begins."""
+        self._hand_on(
+            "backward_begins", [each.backward_begins for each in self._listeners], tensors
+        )
+
+    def backward_ends(self) -> None:
+        """That backward has ended, or raised."""
+        self._hand_on("backward_ends", [each.backward_ends for each in self._listeners])
+
+    def compared(
+        self, labels: Sequence[str], parameters: Sequence[torch.Tensor], products: Any, reached: Any
+    ) -> None:
+        """The script compared losses that it names: inner products of their gradients  # (L, L, P),
+        and which loss reaches which parameter  # (L, P).
+        """
+        self._hand_on(
+            "compared",
+            [each.compared for each in self._listeners],
+            labels,
+            parameters,
+            products,
+            reached,
+        )
+
+    def clip_begins(self, parameters: list[Any]) -> None:
+        """The gradients of these parameters are about to be clipped."""
+        self._hand_on("clip_begins", [each.clip_begins for each in self._listeners], parameters)
+
+    def clip_ends(self, kind: int, limit: object, total: object) -> None:
+        """That clip is done; `total` is the norm that it found."""
+        self._hand_on("clip_ends", [each.clip_ends for each in self._listeners], kind, limit, total)
+
+    def zero_grad_ends(self, owner: Any) -> None:
+        """This optimizer or module has cleared its gradients."""
+        self._hand_on("zero_grad_ends", [each.zero_grad_ends for each in self._listeners], owner)
+
+    def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
+        """The optimizer is about to step; `compiled`: within a compiled function."""
+        self._hand_on(
+            "step_begins",
+            [each.step_begins for each in self._listeners],
+            optimizer,
+            closure,
+            compiled,
+        )
+
+    def step_ends(self, optimizer: Any) -> None:
+        """The optimizer has stepped."""
+        self._hand_on("step_ends", [each.step_ends for each in self._listeners], optimizer)
+
+    def scaler_step_begins(self, optimizer: Any) -> None:
+        """A `GradScaler` is about to step the optimizer, or to leave the step out."""
+        self._hand_on(
+            "scaler_step_begins", [each.scaler_step_begins for each in self._listeners], optimizer
+        )
+
+    def scaler_step_ends(self, scaler: Any, optimizer: Any) -> None:
+        """The scaler has stepped the optimizer, or left the step out."""
+        self._hand_on(
+            "scaler_step_ends",
+            [each.scaler_step_ends for each in self._listeners],
+            scaler,
+            optimizer,
+        )
+
+    def scaled(self, scaler: Any) -> None:
+        """The next backward is of a loss that the scaler has multiplied."""
+        self._hand_on("scaled", [each.scaled for each in self._listeners], scaler)
+
+    def unscale_ends(self, scaler: Any, optimizer: Any) -> None:
+        """The scale has been divided out of the optimizer's gradients."""
+        self._hand_on(
+            "unscale_ends", [each.unscale_ends for each in self._listeners], scaler, optimizer
+        )
+
+    def scaler_updated(self, scaler: Any) -> None:
+        """The scaler may have another scale now."""
+        self._hand_on("scaler_updated", [each.scaler_updated for each in self._listeners], scaler)
+
+    def weighted(self, scale: Scalar) -> None:
+        """The next backward is of a loss multiplied by its weight; `scale` will be the total."""
+        self._hand_on("weighted", [each.weighted for each in self._listeners], scale)
+
+    def normalised(self, parameters: list[Any], scale: Scalar | None) -> None:
+        """These gradients were divided by the total weight; `scale` is left in them."""
+        self._hand_on(
+            "normalised", [each.normalised for each in self._listeners], parameters, scale
+        )
+
+    def scheduled(self, scheduler: Any, metric: object) -> None:
+        """The script has stepped this learning rate scheduler, with this metric."""
+        self._hand_on("scheduled", [each.scheduled for each in self._listeners], scheduler, metric)
+
+    def epoch_begins(self, loader: Any) -> None:
+        """The script begins to iterate over this data loader."""
+        self._hand_on("epoch_begins", [each.epoch_begins for each in self._listeners], loader)
+
+    def _hand_on(
+        self,
+        event: EventName,
+        takers: Sequence[Callable[P, None]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Let everybody take the event, unseen by modes and tensor subclasses of the program's.
+
+        What comes out is the program's own (see `exception_origin`), or asked for
+        (`TrainingHalted`).
         """
         grad = is_grad_enabled()
         try:
-            by_part = self._by_part
-            listeners = by_part.get(part)
-            if listeners is None:
-                listeners = by_part[part] = tuple(
-                    session.hear for session in self._sessions if session.wants(part)
-                )
             with DisableTorchFunction():
                 try:
                     if _len_torch_dispatch_stack():
                         with _disable_current_modes():
-                            for hear in listeners:
-                                hear(part, *args)
+                            for take in takers:
+                                take(*args, **kwargs)
                     else:
-                        for hear in listeners:
-                            hear(part, *args)
+                        for take in takers:
+                            take(*args, **kwargs)
                 except BaseException as error:
                     # What comes from outside may come in the middle of an `__exit__` that puts a
                     # mode of torch back.
@@ -119,37 +315,23 @@ class EventHub:
         except TrainingHalted:
             raise
         except BaseException as error:
-            if not self._keeps(part, args, error):
+            if not self._keeps(event, args, error):
                 raise
 
-    def _keeps(self, part: str, args: tuple[object, ...], error: BaseException) -> bool:
-        """Whether what came while a call was heard stays here, as it is ours; tells the
-        sessions.
+    def _keeps(self, event: EventName, args: tuple[object, ...], error: BaseException) -> bool:
+        """Whether what came while a call was heard stays here, as it is ours; it tells the
+        listeners.
         """
         try:
             ours = not raised_by_user(error)
-            for session in self._sessions:
+            for listener in self._listeners:
                 if ours:
-                    session.failed(part, error)
+                    listener.failed(event, error)
                 else:
-                    session.broken_off(part, *args)
+                    listener.broken_off(event, *args)
         except Exception as another:  # no memory or no stack is left, mostly
             return isinstance(error, MemoryError | RecursionError) and not raised_by_user(another)
         return ours
-
-    @property
-    def sessions(self) -> tuple[Listener, ...]:
-        """What is open in this process."""
-        return self._sessions
-
-    @property
-    def listening(self) -> bool:
-        """Whether any session is open in this process."""
-        return bool(self._sessions)
-
-    def _take(self, sessions: tuple[Listener, ...]) -> None:
-        self._sessions = sessions
-        self._by_part = {}
 
     def _restore(self) -> None:
         while self._undo:
@@ -159,12 +341,8 @@ class EventHub:
         """A forked child (a DataLoader worker, mostly) trains nothing of ours: it must neither
         record nor touch the parent's files.
         """
-        sessions = self._sessions
-        self._take(())
+        listeners, self._listeners = self._listeners, ()
         self._lock = threading.RLock()
-        for session in sessions:
-            session.abandon()
+        for listener in listeners:
+            listener.abandon()
         self._restore()
-
-
-HUB = EventHub()

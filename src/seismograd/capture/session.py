@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import torch
 
+from seismograd.capture.events import EventName, Listener
 from seismograd.capture.hooks.backward import BackwardHooks
 from seismograd.capture.hooks.clip_grad import ClipHooks
 from seismograd.capture.hooks.grad_scaler import ScalerHooks
@@ -27,7 +29,7 @@ from seismograd.capture.loop.iteration_end import Endings
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.overhead_budget import OverheadBudget
 from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
-from seismograd.capture.loop.thread_state import ThreadStates
+from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.loop.unused_backwards import tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.schedules import Schedules
@@ -40,11 +42,14 @@ from seismograd.i18n import Message, say
 from seismograd.measure.backend import MeasuringBackend
 from seismograd.schema import Fact, Note, Optimizer, Row, Rows
 from seismograd.settings.elements import ElementSpec
+from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.freed_memory import is_readable
 from seismograd.tensors.gradient_file import save_gradients
 
+P = ParamSpec("P")
 
-class Session:
+
+class Session(Listener):
     """Serves `watch` (some models and optimizers) and `run` (all that the script makes).
 
     What it makes goes to the outlet that it is connected to; before that nothing is kept. `budget`
@@ -89,10 +94,8 @@ class Session:
         )
         clips = ClipHooks(log, registry, reader, backwards.step_by_hand)
         clearings, scales = ZeroGradHooks(log, registry), ScalerHooks(log, registry, reader)
-        self._steps = steps = StepHooks(
-            guard, log, registry, iteration_queue, reader, self._note, sampling
-        )
-        self._schedules = schedules = Schedules(
+        self._steps = StepHooks(guard, log, registry, iteration_queue, reader, self._note, sampling)
+        self._schedules = Schedules(
             facts,
             log,
             registry,
@@ -100,25 +103,11 @@ class Session:
             lambda: iteration_queue.num_rows,
         )
         successors, scalers = Successors(facts, log, registry), Scalers(facts, log)
-        self._parts: dict[str, Callable[..., None]] = {
-            "backward_begins": backwards.backward_begins,
-            "backward_ends": backwards.backward_ends,
-            "compared": backwards.compared,
-            "clip_begins": clips.clip_begins,
-            "clip_ends": clips.clip_ends,
-            "zero_grad_ends": clearings.zero_grad_ends,
-            "step_begins": _in_turn(steps.step_begins, successors.step_begins),
-            "step_ends": _in_turn(successors.step_ends, steps.step_ends),
-            "scaler_step_begins": steps.scaler_step_begins,
-            "scaler_step_ends": _in_turn(steps.scaler_step_ends, scalers.scaler_step_ends),
-            "scaled": _in_turn(scales.scaled, scalers.scaled),
-            "unscale_ends": scales.unscale_ends,
-            "scaler_updated": scales.scaler_updated,
-            "weighted": scales.weighted,
-            "normalised": scales.normalised,
-            "scheduled": schedules.scheduled,
-            "epoch_begins": schedules.epoch_begins,
-        }
+        self._clips, self._clearings, self._scales = clips, clearings, scales
+        self._step_begins = _in_turn(self._steps.step_begins, successors.step_begins)
+        self._step_ends = _in_turn(successors.step_ends, self._steps.step_ends)
+        self._scaler_step_ends = _in_turn(self._steps.scaler_step_ends, scalers.scaler_step_ends)
+        self._scaled = _in_turn(scales.scaled, scalers.scaled)
 
     @property
     def call_sites(self) -> CallSites:
@@ -139,48 +128,126 @@ class Session:
 
     # What the hub calls ---------------------------------------------------------------------------
 
-    def hear(self, part: str, *args: object) -> None:
-        """One call from a patch. Nothing that goes wrong in here comes out, but what the program
-        raises meanwhile.
+    def backward_begins(self, tensors: Any) -> None:
+        """A backward of these losses (a tensor, or a tuple of tensors or edges) begins."""
+        self._take("backward_begins", self._backwards.backward_begins, tensors)
+
+    def backward_ends(self) -> None:
+        """That backward has ended, or raised."""
+        self._take("backward_ends", self._backwards.backward_ends)
+
+    def compared(
+        self, labels: Sequence[str], parameters: Sequence[torch.Tensor], products: Any, reached: Any
+    ) -> None:
+        """The script compared losses that it names: inner products of their gradients  # (L, L, P),
+        and which loss reaches which parameter  # (L, P).
+        """
+        self._take("compared", self._backwards.compared, labels, parameters, products, reached)
+
+    def clip_begins(self, parameters: list[Any]) -> None:
+        """The gradients of these parameters are about to be clipped."""
+        self._take("clip_begins", self._clips.clip_begins, parameters)
+
+    def clip_ends(self, kind: int, limit: object, total: object) -> None:
+        """That clip is done; `total` is the norm that it found."""
+        self._take("clip_ends", self._clips.clip_ends, kind, limit, total)
+
+    def zero_grad_ends(self, owner: Any) -> None:
+        """This optimizer or module has cleared its gradients."""
+        self._take("zero_grad_ends", self._clearings.zero_grad_ends, owner)
+
+    def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
+        """The optimizer is about to step; `compiled`: within a compiled function."""
+        self._take("step_begins", self._step_begins, optimizer, closure, compiled)
+
+    def step_ends(self, optimizer: Any) -> None:
+        """The optimizer has stepped."""
+        self._take("step_ends", self._step_ends, optimizer)
+
+    def scaler_step_begins(self, optimizer: Any) -> None:
+        """A `GradScaler` is about to step the optimizer, or to leave the step out."""
+        self._take("scaler_step_begins", self._steps.scaler_step_begins, optimizer)
+
+    def scaler_step_ends(self, scaler: Any, optimizer: Any) -> None:
+        """The scaler has stepped the optimizer, or left the step out."""
+        self._take("scaler_step_ends", self._scaler_step_ends, scaler, optimizer)
+
+    def scaled(self, scaler: Any) -> None:
+        """The next backward is of a loss that the scaler has multiplied."""
+        self._take("scaled", self._scaled, scaler)
+
+    def unscale_ends(self, scaler: Any, optimizer: Any) -> None:
+        """The scale has been divided out of the optimizer's gradients."""
+        self._take("unscale_ends", self._scales.unscale_ends, scaler, optimizer)
+
+    def scaler_updated(self, scaler: Any) -> None:
+        """The scaler may have another scale now."""
+        self._take("scaler_updated", self._scales.scaler_updated, scaler)
+
+    def weighted(self, scale: Scalar) -> None:
+        """The next backward is of a loss multiplied by its weight; `scale` will be the total."""
+        self._take("weighted", self._scales.weighted, scale)
+
+    def normalised(self, parameters: list[Any], scale: Scalar | None) -> None:
+        """These gradients were divided by the total weight; `scale` is left in them."""
+        self._take("normalised", self._scales.normalised, parameters, scale)
+
+    def scheduled(self, scheduler: Any, metric: object) -> None:
+        """The script has stepped this learning rate scheduler, with this metric."""
+        self._take("scheduled", self._schedules.scheduled, scheduler, metric)
+
+    def epoch_begins(self, loader: Any) -> None:
+        """The script begins to iterate over this data loader."""
+        self._take("epoch_begins", self._schedules.epoch_begins, loader)
+
+    def _take(
+        self,
+        event: EventName,
+        handle: Callable[Concatenate[ThreadState, P], None],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Handle one event. Nothing that goes wrong in here comes out, but what the program raises
+        meanwhile.
         """
         began = time.perf_counter()
         with self._lock:
             thread_state = self._thread_states.here()
             thread_state.now_s = began
-            if not self.guard.failures or not self.guard.leaves_out(part):
+            if not self.guard.failures or not self.guard.leaves_out(event):
                 try:
-                    self._parts[part](thread_state, *args)
+                    handle(thread_state, *args, **kwargs)
                 except Exception as error:
                     if raised_by_user(error):
                         raise
-                    self.guard.failed(part, error)
+                    self.guard.failed(event, error)
             if not self._has_stepped and thread_state.iteration.steps:
                 self._has_stepped = True
                 self.guard.call("stepped", self._outlet.stepped)
             thread_state.iteration.overhead_s += time.perf_counter() - began
 
-    def failed(self, part: str, error: BaseException) -> None:
-        """A call was not heard to its end, by a failure of ours around `hear`."""
-        self.guard.failed(part, error)
+    def failed(self, event: EventName, error: BaseException) -> None:
+        """An event was not taken to its end, by a failure of ours around it."""
+        self.guard.failed(event, error)
 
-    def broken_off(self, part: str, *args: object) -> None:
+    def broken_off(self, event: EventName, *args: object) -> None:
         """A call was not heard to its end: an exception of the program's is on its way. What
         should follow the call does not come.
         """
         with self._lock:
             thread_state = self._thread_states.here()
             thread_state.broken_off()
-            if part in ("step_begins", "step_ends"):
+            if event in ("step_begins", "step_ends"):
                 self.guard.call(
-                    "broken_off", self._steps.broken_off, thread_state, args[0], part == "step_ends"
+                    "broken_off",
+                    self._steps.broken_off,
+                    thread_state,
+                    args[0],
+                    event == "step_ends",
                 )
             for window in self._registry.windows:
                 if window.thread_state is None or window.thread_state is thread_state:
                     self.guard.call("broken_off", window.clearing.looked_away)
-
-    def wants(self, _: str, /) -> bool:
-        """Whether it listens to this call at all: it does to every one."""
-        return True
 
     def abandon(self) -> None:
         """This is a forked child: leave everything to the parent."""
@@ -278,10 +345,15 @@ class Session:
             }
             save_gradients(gradients, path)
 
-    def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None]:
+    def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None] | None:
         """The norms of these gradients as the clip that is running has just read them, still
         scaled; `None` where it has not.
         """
+        return self.guard.call("norms", self._norms_just_read, parameters)
+
+    # How it is done -------------------------------------------------------------------------------
+
+    def _norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None]:
         with self._lock:
             parameter_table, norms = self._registry.parameter_table, dict[int, float]()
             for reading in self._thread_states.here().clipping.readings:
@@ -298,8 +370,6 @@ class Session:
                 norms.get(parameter_table.column(p)) if p in parameter_table else None
                 for p in parameters
             ]
-
-    # How it is done -------------------------------------------------------------------------------
 
     def _emit(self, row: Row | Rows) -> None:
         self._outlet.emit(row)
@@ -335,11 +405,11 @@ class Session:
         self._note(Note("element", self._iteration_queue.num_rows, error.message))
 
 
-def _in_turn(*parts: Callable[..., None]) -> Callable[..., None]:
-    """One part that does what these do, one after another."""
+def _in_turn(*handlers: Callable[P, None]) -> Callable[P, None]:
+    """Return a handler that calls these, one after another."""
 
-    def part(*args: object) -> None:
-        for each in parts:
-            each(*args)
+    def handle(*args: P.args, **kwargs: P.kwargs) -> None:
+        for each in handlers:
+            each(*args, **kwargs)
 
-    return part
+    return handle

@@ -7,11 +7,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 import torch
 
+from seismograd.capture.events import EventName, Listener
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.names.parameter_groups import held_by
 from seismograd.distributed.collector import RankCollector
@@ -27,6 +28,8 @@ from seismograd.i18n import say
 from seismograd.schema import RANK_DTYPE, AnyArray, Note, Parameter, RankFlag, Row, Rows
 from seismograd.tensors.shards import ShardTable
 
+P = ParamSpec("P")
+
 # when it is seen whether the process has joined others
 LOOKS = frozenset({"backward_begins", "step_begins"})
 CHECKSUM_EVERY = 100  # steps
@@ -34,7 +37,7 @@ CHECKSUM_EVERY = 100  # steps
 EARLY_CHECKSUMS = frozenset({2, 5, *range(10, CHECKSUM_EVERY, 10)})
 
 
-class RankListener:
+class RankListener(Listener):
     """Looks at every step whether the process has joined others (`torch.distributed`); until then
     it only hands on.
 
@@ -74,45 +77,59 @@ class RankListener:
         self._looked = False  # in the backward just before
         self._columns: RankColumns | None = None
         self._described: tuple[tuple[Parameter, ...], int] = ((), -1)
-        self._parts: dict[str, Callable[..., None]] = {
-            "backward_begins": self._on_backward_begins,
-            "backward_ends": self._on_backward_ends,
-            "step_begins": self._on_step_begins,
-            "clip_ends": self._on_clip_ends,
-        }
 
     @property
     def first(self) -> bool:
         """Whether this process is the one that records."""
         return self._rank == 0
 
-    def wants(self, part: str) -> bool:
-        """Whether it listens to this call at all."""
-        return part in self._parts
+    def backward_begins(self, tensors: Any) -> None:
+        """Look whether the process has joined others, and at its gradients before the reduction."""
+        del tensors
+        self._take("backward_begins", self._on_backward_begins)
 
-    def hear(self, part: str, *args: object) -> None:
-        """One call from a patch, after the session has heard it. Nothing that goes wrong in here
-        comes out.
-        """
+    def backward_ends(self) -> None:
+        """The gradients are reduced."""
+        self._take("backward_ends", self._on_backward_ends)
+
+    def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
+        """Look whether the process has joined others, and what this optimizer holds."""
+        del closure, compiled
+        self._take("step_begins", self._on_step_begins, optimizer)
+
+    def clip_ends(self, kind: int, limit: object, total: object) -> None:
+        """A clip found this norm over what several processes hold."""
+        del kind, limit
+        self._take("clip_ends", self._on_clip_ends, total)
+
+    def _take(
+        self,
+        event: EventName,
+        handle: Callable[P, None],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Handle one event, after the session has. Nothing that goes wrong in here comes out."""
         if self._link is None:
-            looked, self._looked = self._looked, part == "backward_begins"
+            looked, self._looked = self._looked, event == "backward_begins"
             if (
-                part not in LOOKS
-                or (looked and part == "step_begins")
+                event not in LOOKS
+                or (looked and event == "step_begins")
                 or not self._worlds.may_have_joined()
             ):
                 return
         began = time.perf_counter()
-        self.guard.call(f"ranks.{part}", self._parts[part], *args)
+        self.guard.call(f"ranks.{event}", handle, *args, **kwargs)
         self._overhead_s += time.perf_counter() - began
 
-    def failed(self, part: str, error: BaseException) -> None:
-        """A failure around `hear`."""
-        self.guard.failed(f"ranks.{part}", error)
+    def failed(self, event: EventName, error: BaseException) -> None:
+        """A failure around an event."""
+        self.guard.failed(f"ranks.{event}", error)
 
-    def broken_off(self, part: str, *_: object) -> None:
+    def broken_off(self, event: EventName, *args: object) -> None:
         """No backward runs now, so nothing is to be looked at in it."""
-        if part in ("backward_begins", "backward_ends"):
+        del args
+        if event in ("backward_begins", "backward_ends"):
             self._before.backward_ends()
 
     @property
@@ -186,7 +203,7 @@ class RankListener:
         else:
             self._link = ReportClient(world, self._limits)
 
-    def _on_backward_begins(self, _: object) -> None:
+    def _on_backward_begins(self) -> None:
         self._look()
         if self._link is not None:
             self._before.backward_begins(self._num_rows)
@@ -194,7 +211,7 @@ class RankListener:
     def _on_backward_ends(self) -> None:
         self._before.backward_ends()
 
-    def _on_step_begins(self, optimizer: torch.optim.Optimizer, *_: bool) -> None:
+    def _on_step_begins(self, optimizer: torch.optim.Optimizer) -> None:
         self._look()
         if self._link is not None:
             self._before.learn(optimizer)
@@ -222,7 +239,7 @@ class RankListener:
             )
         )
 
-    def _on_clip_ends(self, _kind: int, _limit: object, total: object) -> None:
+    def _on_clip_ends(self, total: object) -> None:
         self._shards.clipped(total)
 
     def _rank_row(self, row: Row) -> RankRow:

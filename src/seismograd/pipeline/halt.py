@@ -23,7 +23,7 @@ SNAPSHOTS = "snapshots"
 
 
 class TrainingHalter:
-    """Listens behind a session.
+    """Decides at the events behind a session whether the training goes on.
 
     Args:
         selection: which rules look, and which findings stop the training.
@@ -70,27 +70,20 @@ class TrainingHalter:
             if self._early is not None:
                 self._early.observe(block_of([row], self._sites, self._optimizers))
 
-    def wants(self, part: str) -> bool:
-        """Whether it listens to this call at all."""
-        return part in ("backward_begins", "step_begins")
+    def backward_begins(self) -> None:
+        """A backward begins. Raises `TrainingHalted` where the training is to end."""
+        self._look(before_update=False)
 
-    def hear(self, part: str, *_: object) -> None:
-        """A call that a patch has heard, after the session has dealt with it. Raises
-        `TrainingHalted` where the training is to end.
+    def step_begins(self) -> None:
+        """An optimizer is about to step, and what it consumes was read. Raises `TrainingHalted`
+        where the training is to end.
         """
-        if part == "step_begins" and self._early is not None and self._finding is None:
+        if self._early is not None and self._finding is None:
             began_s = time.perf_counter()
             with left_out():
                 self._look_ahead(self._early)
             self._overhead_s += time.perf_counter() - began_s
-        if self._finding is not None:
-            raise self._halt(self._finding, before_update=part == "step_begins")
-
-    def failed(self, part: str, error: BaseException) -> None:
-        """A failure of ours stops nothing."""
-
-    def broken_off(self, part: str, *_: object) -> None:
-        """Nothing is kept between calls."""
+        self._look(before_update=True)
 
     def abandon(self) -> None:
         """In a forked child: it is not watched."""
@@ -100,6 +93,10 @@ class TrainingHalter:
         """Seconds spent looking ahead since the last call."""
         spent_s, self._overhead_s = self._overhead_s, 0.0
         return spent_s
+
+    def _look(self, *, before_update: bool) -> None:
+        if self._finding is not None:
+            raise self._halt(self._finding, before_update=before_update)
 
     def _may_halt(self, code: str, severity: str) -> bool:
         return self._selection.stops_on(code, severity)

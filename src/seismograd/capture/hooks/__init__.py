@@ -1,3 +1,3 @@
-"""One file per function that is listened to, as in `patches`: what a call means for the windows
-of the optimizers it concerns.
+"""One file for each function of torch that is listened to: its patch, and what a call means for the
+windows of the optimizers that it concerns.
 """

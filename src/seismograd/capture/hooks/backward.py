@@ -1,19 +1,24 @@
-"""`backward`: the loss, its graph, and which optimizers' gradients it added to."""
+"""`torch.autograd.backward`, through which `Tensor.backward` goes as well: the patch, and what a
+call means: the loss, its graph, and which optimizers' gradients it added to.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
 import torch
 
+from seismograd.capture.events import EventHub, Undo
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
 from seismograd.capture.graph.traversal import GraphLeaf, leaves_in_order
 from seismograd.capture.graph.zero_gradient_observer import ZeroGradients
 from seismograd.capture.hooks.enclosing_steps import stepping
+from seismograd.capture.hooks.replace_attribute import replace
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
@@ -271,3 +276,24 @@ class BackwardHooks:
         if window.step is not None and window.step_heard is not None:
             window.step.flags, window.step.applied = StepFlag.NONE, None
             window.step_heard.flags = window.step_heard.flags & ~OVER | CLOSURE
+
+
+def install(hub: EventHub) -> Undo:
+    """Tell the hub of every outermost backward. One inside another (reentrant checkpointing) is
+    part of it.
+    """
+    original = torch.autograd.backward
+
+    @wraps(original)
+    def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:  # pyright: ignore
+            return original(tensors, *args, **kwargs)
+        if not isinstance(tensors, torch.Tensor | torch.autograd.graph.GradientEdge):
+            tensors = tuple(tensors)
+        hub.backward_begins(tensors)
+        try:
+            return original(tensors, *args, **kwargs)
+        finally:
+            hub.backward_ends()
+
+    return replace(torch.autograd, "backward", backward)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from seismograd.capture.hooks.optimizer_step_patch import is_inside_a_step
+from seismograd.capture.hooks.step_frames import is_inside_a_step
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 

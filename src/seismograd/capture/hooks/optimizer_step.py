@@ -1,4 +1,6 @@
-"""`Optimizer.step`, and that of a `GradScaler` around it, which may leave it out."""
+"""`Optimizer.step`, and that of a `GradScaler` around it, which may leave it out: torch's own
+global hooks, which see every optimizer class, whoever wrote it, and what a call means.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ from typing import Any
 
 import torch
 
-from seismograd.capture.hooks.optimizer_step_patch import is_within_a_step
+# Arithmetic on flags takes a microsecond, on numbers none.
+from torch._compile import _disable_dynamo  # pyright: ignore  # torch.compiler.disable would load dynamo at once
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from seismograd.capture.events import EventHub, Undo
+from seismograd.capture.hooks.step_frames import is_within_a_step
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.iteration import GradientReading, OptimizerStep
@@ -23,7 +33,6 @@ from seismograd.capture.rows.gradient_reading import NO_COLUMNS, carried_columns
 from seismograd.i18n import say
 from seismograd.schema import EventFlag, EventKind, Note, StepFlag
 
-# Arithmetic on flags takes a microsecond, on numbers none.
 NO_BACKWARD, SKIPPED = int(StepFlag.NO_BACKWARD), int(StepFlag.SKIPPED)
 USED, EMPTY, CLOSURE = int(EventFlag.USED), int(EventFlag.EMPTY), int(EventFlag.CLOSURE)
 
@@ -304,3 +313,51 @@ def _is_first_heard(thread_state: ThreadState) -> bool:
         event.kind == EventKind.BACKWARD and not event.touched
         for event in thread_state.iteration.events
     )
+
+
+def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
+
+
+def install(hub: EventHub) -> Undo:
+    """Tell the hub when a step begins and when it has ended. The hooks return None: anything else
+    would replace the arguments.
+
+    A compiled step runs them as they are: `torch.compile` must not try to compile what is in them.
+    """
+
+    def step_begins(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hub.step_begins(optimizer, _closure(args, kwargs), False)
+
+    def step_begins_compiled(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hub.step_begins(optimizer, _closure(args, kwargs), True)
+
+    def step_ends(optimizer: Any) -> None:
+        hub.step_ends(optimizer)
+
+    # Each call through these costs ten microseconds, so only a step that is being compiled goes
+    # through them.
+    begins_uncompiled, ends_uncompiled = (
+        _disable_dynamo(step_begins_compiled),
+        _disable_dynamo(step_ends),
+    )
+
+    def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling():
+            begins_uncompiled(optimizer, args, kwargs)
+        else:
+            step_begins(optimizer, args, kwargs)
+
+    def after(optimizer: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling():
+            ends_uncompiled(optimizer)
+        else:
+            step_ends(optimizer)
+
+    handles = (register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after))
+
+    def undo() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return undo

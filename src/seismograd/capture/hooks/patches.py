@@ -7,19 +7,19 @@ A patched function does what the original does, returns what it returns, raises 
 from __future__ import annotations
 
 from seismograd.capture.hooks import (
-    backward_patch,
-    clip_grad_patch,
-    grad_scaler_patch,
-    lr_scheduler_patch,
-    optimizer_step_patch,
-    zero_grad_patch,
+    backward,
+    clip_grad,
+    grad_scaler,
+    lr_scheduler,
+    optimizer_step,
+    zero_grad,
 )
 
 PATCHES = (
-    backward_patch.install,
-    zero_grad_patch.install,
-    clip_grad_patch.install,
-    grad_scaler_patch.install,
-    optimizer_step_patch.install,
-    lr_scheduler_patch.install,
+    backward.install,
+    zero_grad.install,
+    clip_grad.install,
+    grad_scaler.install,
+    optimizer_step.install,
+    lr_scheduler.install,
 )

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import torch
 
-from seismograd.capture.hooks.lr_scheduler_patch import is_number
 from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.look_schedule import is_looked_at
@@ -291,3 +290,10 @@ def _at_hand(rates: Iterable[Any]) -> list[float]:
         if isinstance(rate, int | float)
         or (type(rate) is torch.Tensor and rate.device.type == "cpu" and rate.numel() == 1)
     ]
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a number that can be read without running code of the script."""
+    return isinstance(value, int | float) or (
+        type(value) in (torch.Tensor, torch.nn.Parameter) and value.numel() == 1  # pyright: ignore
+    )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seismograd.capture.events import HUB
+from seismograd.capture.hub import HUB
 from seismograd.control.accumulate.replicas import Replicas
 from seismograd.control.clip.step_limit import StepLimit
 from seismograd.control.parameter_list import ParameterList, multiply_
@@ -112,7 +112,7 @@ class GradientAccumulator:
         part = loss if share == 1.0 else loss * share
         if self.scaler is not None:
             part = self.scaler.scale(part)
-        HUB.tell("weighted", self._scale)
+        HUB.weighted(self._scale)
         part.backward()
         self._shares += share
 
@@ -153,7 +153,7 @@ class GradientAccumulator:
             [p.grad for p in parameters if p.grad is not None],
             (self.size if synced else 1.0) / shares,
         )
-        HUB.tell("normalised", parameters, None if self.scaler is None else Scalar(scaled_by))
+        HUB.normalised(parameters, None if self.scaler is None else Scalar(scaled_by))
 
     def _apply(self, limit: StepLimit) -> Tensor | None:
         if self.scaler is not None:
@@ -165,8 +165,8 @@ class GradientAccumulator:
         self.num_skipped += skipped
         for optimizer in self.optimizers:
             if skipped:
-                HUB.tell("scaler_step_begins", optimizer)
-                HUB.tell("scaler_step_ends", SkippedStepScaler(), optimizer)
+                HUB.scaler_step_begins(optimizer)
+                HUB.scaler_step_ends(SkippedStepScaler(), optimizer)
             elif self.scaler is not None:
                 self.scaler.step(optimizer)
             else:

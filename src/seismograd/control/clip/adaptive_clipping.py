@@ -16,8 +16,8 @@ from typing import Any, final
 
 from torch import Tensor
 
-from seismograd.capture.events import HUB
-from seismograd.capture.hooks.clip_grad_patch import NORM
+from seismograd.capture.hooks.clip_grad import NORM
+from seismograd.capture.hub import HUB
 from seismograd.control.clip.gradient_norms import norms_of, total_of
 from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
 from seismograd.control.clip.norm_clipping import as_tensor
@@ -62,7 +62,7 @@ class AdaptiveClipper(ABC):
         """What a call does: the total norm before, and whether the gradients were cleared; see
         `clip.limit_norm`.
         """
-        HUB.tell("clip_begins", list(given.tensors))
+        HUB.clip_begins(list(given.tensors))
         concerned = given.with_gradient()
         gradients = concerned.gradients()
         norms = norms_of(gradients, known=norms_just_read(concerned.tensors))
@@ -77,7 +77,7 @@ class AdaptiveClipper(ABC):
             skipped = policy is not None and act(policy, concerned, norms)
             self.num_skipped += skipped
         result = as_tensor(total, gradients)
-        HUB.tell("clip_ends", NORM, self.limit, result)
+        HUB.clip_ends(NORM, self.limit, result)
         return result, skipped
 
     @abstractmethod

@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from seismograd.capture.events import HUB
-from seismograd.capture.hooks.clip_grad_patch import NORM
+from seismograd.capture.hooks.clip_grad import NORM
+from seismograd.capture.hub import HUB
 from seismograd.control.clip.gradient_norms import norms_of, total_of
 from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
 from seismograd.control.clip.norm_reuse import norms_just_read
@@ -70,7 +70,7 @@ def limit_norm(
 
     Without a policy: torch's behaviour, and no word on what is not finite.
     """
-    HUB.tell("clip_begins", list(given.tensors))
+    HUB.clip_begins(list(given.tensors))
     concerned = given.with_gradient()
     gradients = concerned.gradients()
     norms = norms_of(
@@ -81,7 +81,7 @@ def limit_norm(
     if not skipped:
         multiply_(gradients, coefficient(total, max_norm))
     result = as_tensor(total, gradients)
-    HUB.tell("clip_ends", NORM, max_norm, result)
+    HUB.clip_ends(NORM, max_norm, result)
     return result, skipped
 
 
@@ -126,7 +126,7 @@ def clip_grad_value_(
         norms = norms_of(concerned.gradients(), math.inf)
         if not math.isfinite(total_of(norms, math.inf)):
             # so that the gradients are read before they are cleared
-            HUB.tell("clip_begins", list(given.tensors))
+            HUB.clip_begins(list(given.tensors))
             if act(nonfinite, concerned, norms):
                 return
     torch.nn.utils.clip_grad_value_(given.tensors, clip_value, foreach)

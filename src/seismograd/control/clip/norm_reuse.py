@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seismograd.capture.events import HUB
-from seismograd.capture.session import Session
+from seismograd.capture.hub import HUB
 from seismograd.measure.backend_selection import has_kernel
 from seismograd.schema import FloatArray
 
@@ -25,12 +24,8 @@ def norms_just_read(parameters: Sequence[Tensor]) -> FloatArray | None:
     """
     if not HUB.listening or not has_kernel() or not all(map(_is_plain, parameters)):
         return None
-    for session in HUB.sessions:
-        if isinstance(session, Session):
-            norms = session.guard.call("norms", session.norms_just_read, parameters)
-            if norms is not None and None not in norms:
-                return np.array(norms, np.float64)
-    return None
+    norms = HUB.norms_just_read(parameters)
+    return None if norms is None else np.array(norms, np.float64)
 
 
 def _is_plain(parameter: Tensor) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from seismograd.capture.events import HUB
+from seismograd.capture.hub import HUB
 from seismograd.control.clip.adaptive_clipping import AdaptiveClipper
 from seismograd.control.clip.gradient_norms import norms_of, total_of
 from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
@@ -57,7 +57,7 @@ class StepLimit:
             norms = norms_of(concerned.gradients())
             if not math.isfinite(total_of(norms)):
                 # so that they are read before they are cleared
-                HUB.tell("clip_begins", list(held.tensors))
+                HUB.clip_begins(list(held.tensors))
                 return as_tensor(total_of(norms), concerned.gradients()), act(
                     policy, concerned, norms
                 )

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from seismograd.capture.events import HUB
+from seismograd.capture.hub import HUB
 from seismograd.control.clip.gradient_norms import norms_of, total_of
 from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
 from seismograd.control.clip.norm_clipping import as_tensor
@@ -60,7 +60,7 @@ def clip_grad_unit_(
         raise SeismogradError(
             say("a sparse gradient has no rows to clip"), say("leave its parameter out")
         )
-    HUB.tell("clip_begins", list(given.tensors))
+    HUB.clip_begins(list(given.tensors))
     norms = norms_of(gradients)
     if not math.isfinite(total_of(norms)) and act(nonfinite, concerned, norms):
         result = as_tensor(math.nan, gradients)
@@ -73,7 +73,7 @@ def clip_grad_unit_(
         result = as_tensor(
             math.nan if any(map(math.isnan, shares)) else max(shares, default=0.0), gradients
         )
-    HUB.tell("clip_ends", UNIT, clip_factor, result)
+    HUB.clip_ends(UNIT, clip_factor, result)
     return result
 
 

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from seismograd.capture.events import HUB
 from seismograd.capture.graph.traversal import leaves_in_order
+from seismograd.capture.hub import HUB
 from seismograd.capture.probes.per_loss_gradients import FIRST, MAX_SCALARS
 from seismograd.control.losses.loss_comparison import LossComparison, compare_losses
 from seismograd.errors import SeismogradError
@@ -82,8 +82,7 @@ class TaskLosses:
         else:
             (self.total if scaler is None else scaler.scale(self.total)).backward()
         if comparison is not None:  # now that the session is in the iteration of this backward
-            HUB.tell(
-                "compared",
+            HUB.compared(
                 comparison.losses,
                 comparison.tensors,
                 comparison.products,

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-import torch
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
@@ -40,7 +39,7 @@ def install(hub: EventHub) -> Undo:
                 result = original(self, *args, **kwargs)
             finally:
                 running.within = False
-            hub.tell("scheduled", self, args[0] if args else kwargs.get("metrics"))
+            hub.scheduled(self, args[0] if args else kwargs.get("metrics"))
             return result
 
         return step
@@ -49,7 +48,7 @@ def install(hub: EventHub) -> Undo:
 
     @wraps(iterate)
     def iterates(self: Any) -> Any:
-        hub.tell("epoch_begins", self)
+        hub.epoch_begins(self)
         return iterate(self)
 
     found = [getattr(lr_scheduler, name, None) for name in CLASSES]
@@ -59,11 +58,4 @@ def install(hub: EventHub) -> Undo:
             *(replace(each, "step", wrapped(vars(each)["step"])) for each in classes),
             replace(DataLoader, "__iter__", iterates),
         ]
-    )
-
-
-def is_number(value: object) -> bool:
-    """Whether this is a number that can be read without running code of the script."""
-    return isinstance(value, int | float) or (
-        type(value) in (torch.Tensor, torch.nn.Parameter) and value.numel() == 1  # pyright: ignore
     )
