@@ -230,23 +230,26 @@ def test_no_signal_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(name.startswith("seismograd") for name in by_python)
 
 
-def test_the_steps_of_a_program_that_goes_on_are_counted_as_it_made_them() -> None:
+def test_the_steps_of_a_program_that_goes_on_are_counted_as_it_made_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def handler(*_: object) -> None:
         raise PreemptedError
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:
         with trained() as loop:
-            original = loop.session._parts["step_begins"]
+            steps = loop.session._steps
+            original = steps.step_begins
 
             def interrupted(*args: Any) -> None:
                 original(*args)
                 signal.raise_signal(signal.SIGUSR1)
 
-            loop.session._parts["step_begins"] = interrupted
+            monkeypatch.setattr(steps, "step_begins", interrupted)
             with pytest.raises(PreemptedError):
                 loop.step()
-            loop.session._parts["step_begins"] = original
+            monkeypatch.undo()
             loop.step()
             HUB.detach(loop.session)
             loop.session.finish()
