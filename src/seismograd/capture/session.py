@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, TypeVarTuple
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.freed_memory import is_readable
 from seismograd.tensors.gradient_file import save_gradients
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 
 class Session(Listener):
@@ -203,9 +203,8 @@ class Session(Listener):
     def _take(
         self,
         event: EventName,
-        handle: Callable[Concatenate[ThreadState, P], None],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        handle: Callable[[ThreadState, *Ts], None],
+        *args: *Ts,
     ) -> None:
         """Handle one event. Nothing that goes wrong in here comes out, but what the program raises
         meanwhile.
@@ -216,7 +215,7 @@ class Session(Listener):
             thread_state.now_s = began
             if not self.guard.failures or not self.guard.leaves_out(event):
                 try:
-                    handle(thread_state, *args, **kwargs)
+                    handle(thread_state, *args)
                 except Exception as error:
                     if raised_by_user(error):
                         raise
@@ -405,11 +404,11 @@ class Session(Listener):
         self._note(Note("element", self._iteration_queue.num_rows, error.message))
 
 
-def _in_turn(*handlers: Callable[P, None]) -> Callable[P, None]:
+def _in_turn(*handlers: Callable[[*Ts], None]) -> Callable[[*Ts], None]:
     """Return a handler that calls these, one after another."""
 
-    def handle(*args: P.args, **kwargs: P.kwargs) -> None:
+    def handle(*args: *Ts) -> None:
         for each in handlers:
-            each(*args, **kwargs)
+            each(*args)
 
     return handle
