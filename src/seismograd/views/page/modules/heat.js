@@ -8,7 +8,7 @@ import { emit, on } from "./events.js";
 import { isDifference, shownHeat } from "./heat_derived.js";
 import { drawHeatCursor, moveHeatCursor, rowLabels } from "./heat_labels.js";
 import { heatLegend } from "./heat_legend.js";
-import { paintHeat } from "./heat_picture.js";
+import { forgetHeat, paintHeat } from "./heat_picture.js";
 import { heatStage, layoutRows } from "./heat_stage.js";
 import { clamp, count } from "./numbers.js";
 import { nothing, Panel } from "./panel.js";
@@ -137,6 +137,9 @@ function heatSub() {
   );
 }
 
+/** Whether this is a report that lacks the heat map: not every statistic with every extreme. */
+const isLacking = () => !state.heat && !currentSource().live;
+
 /**
  * @param {HTMLElement} body
  * @param {number} room
@@ -155,8 +158,9 @@ function drawHeat(body, room) {
   const heat = shownHeat();
   if (heat) paintHeat(pen, heat, geometry);
   else {
+    forgetHeat();
     pen.fillStyle = shades.dim;
-    pen.fillText(T("loading"), heatStage.left + 10, 40);
+    pen.fillText(T(isLacking() ? "not_in_report" : "loading"), heatStage.left + 10, 40);
   }
   rowLabels(pen, geometry);
   heatStage.axis(pen);

@@ -38,13 +38,7 @@ export function rowLabels(pen, geometry) {
 // Only what the cursor changes: the picture stays.
 export function moveHeatCursor() {
   const { geometry } = drawnHeat;
-  if (
-    !drawnHeat.heat ||
-    !heatStage.root.isConnected ||
-    !geometry ||
-    geometry.num !== state.rows.length
-  )
-    return;
+  if (!heatStage.root.isConnected || !geometry || geometry.num !== state.rows.length) return;
   if (labelledColumn !== state.column) {
     const pen = penOf(heatStage.canvas);
     pen.clearRect(0, 0, heatStage.left - 2, heatStage.top + geometry.height + 4);

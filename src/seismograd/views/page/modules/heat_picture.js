@@ -78,6 +78,12 @@ export function paintHeat(pen, heat, geometry) {
   heatStage.canvas.dataset.shows = heat.window ?? "";
 }
 
+/** There is nothing to see, so nothing is told of what is under the pointer. */
+export function forgetHeat() {
+  drawnHeat.heat = null;
+  delete heatStage.canvas.dataset.shows;
+}
+
 /**
  * Whether what is kept was made from other things than these; they are noted.
  *

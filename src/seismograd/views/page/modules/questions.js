@@ -1,7 +1,6 @@
 // Asking for what is shown: at most one question of each kind under way; an answer to an old
 // question is dropped.
 
-/** @import { Heat } from "./answers.d.ts" */
 /** @import { Answers } from "./types.d.ts" */
 
 import { connected } from "./connection.js";
@@ -43,7 +42,7 @@ export function askWindow() {
   const source = currentSource();
   const first = ask("heat", async () => {
     const heat = await source.heat(start, stop, widthOf(), state.statistic, state.which);
-    return /** @type {Heat} */ ({ ...heat, window: `${start}-${stop}` });
+    return heat && { ...heat, window: `${start}-${stop}` };
   });
   const rest = () => {
     ask("scalars", () => source.scalars(start, stop, widthOf()));
