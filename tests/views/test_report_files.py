@@ -14,7 +14,7 @@ from seismograd.cli import main
 from seismograd.errors import SeismogradError
 from seismograd.i18n import use_language
 from seismograd.record.reader import open_run
-from seismograd.views.page.document import SCRIPTS, content_policy, document
+from seismograd.views.page.document import content_policy, document, module, modules
 from seismograd.views.page.page_texts import TEXTS
 from seismograd.views.page_api.run_source import open_source
 from seismograd.views.report.report_formats import REPORT_FORMATS, write_report
@@ -86,7 +86,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path, name: str, complaint
 
 
 def test_every_text_of_the_scripts_is_there_and_no_other() -> None:
-    script = "".join((PAGE / name).read_text("utf-8") for name in SCRIPTS[1:])
+    script = "".join(module(name) for name in modules())
     used = set(re.findall(r'\bT\("(\w+)"', script))
     begun = tuple({*re.findall(r"\bT\(`(\w+?)\$\{", script), "sort_", "group_"})
     assert used - TEXTS.keys() == set()
@@ -98,13 +98,12 @@ def test_every_text_of_the_scripts_is_there_and_no_other() -> None:
 
 
 def test_scripts_use_no_markup_and_no_evaluation() -> None:
-    for name in SCRIPTS[1:]:
-        text = (PAGE / name).read_text("utf-8")
+    for name in modules():
         assert (
             re.findall(
                 r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new "
                 r"Function|https?://",
-                text,
+                module(name),
             )
             == []
         )

@@ -87,6 +87,20 @@ def test_a_nan_is_seen_in_every_panel_and_in_the_table(troubled: Path, browse: B
     assert page.page.locator("#parameter td.nonfinite, #heat td.nonfinite").count() > 0
 
 
+def test_a_heat_map_that_a_report_lacks_is_said_to_be_missing(
+    troubled: Path, browse: Browse
+) -> None:
+    page = browse(troubled)
+    page.wait_pixels("heat")
+    page.page.select_option("#heat [data-name=which]", "low")
+    page.page.select_option("#heat [data-name=statistic]", "applied_norm")
+    page.page.wait_for_function("() => !document.querySelector('#heat canvas').dataset.shows")
+    assert page.pixels("heat") == 0
+    page.press("s", "c", "ArrowDown", "t", "t")
+    page.page.select_option("#heat [data-name=which]", "high")
+    page.wait_pixels("heat")
+
+
 def test_the_cursor_links_everything(troubled: Path, browse: Browse) -> None:
     page = browse(troubled)
     page.press("End")

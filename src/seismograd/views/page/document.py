@@ -18,25 +18,12 @@ from seismograd.views.page.page_texts import TEXTS
 from seismograd.views.page_api.translations import catalogue
 
 STYLES = ("vendor/uPlot.min.css", "page.css")
-SCRIPTS = (
-    "vendor/uPlot.iife.min.js",
-    "base.js",
-    "source.js",
-    "state.js",
-    "panel.js",
-    "findings.js",
-    "cells.js",
-    "heat.js",
-    "profile.js",
-    "lines.js",
-    "scalars.js",
-    "spread.js",
-    "parameter.js",
-    "lanes.js",
-    "keys.js",
-    "runs.js",
-    "main.js",
-)
+LIBRARY = "vendor/uPlot.iife.min.js"
+ENTRY = "main.js"
+
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+\.js)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async function|function|const|let|class) )", re.MULTILINE)
+_COMMENT = re.compile(r"^ *(?://[^\n]*\n|/\*\*.*?\*/)", re.MULTILINE | re.DOTALL)
 
 
 def document(mode: str, title: str, data: str = "", only: int | None = None) -> str:
@@ -100,10 +87,45 @@ def _style() -> str:
 
 @lru_cache(maxsize=1)
 def _script() -> str:
-    vendored, *ours = (_file(name) for name in SCRIPTS)
-    lines = (line.strip() for text in ours for line in text.splitlines())
-    code = "\n".join(line for line in lines if line and not line.startswith("//"))
-    return f'{vendored}\n(() => {{\n"use strict";\n{code}\n}})();\n'
+    """The library, and the modules as one script that needs no loader: a page from disk has none.
+
+    The modules share one scope there. That this means the same is held by tests: no two of them
+    have a top-level name in common, names are imported as what they are called, and imports go in
+    no circle.
+    """
+    bodies = (_COMMENT.sub("", _EXPORT.sub("", _IMPORT.sub("", module(n)))) for n in modules())
+    lines = (line.strip() for body in bodies for line in body.splitlines())
+    code = "\n".join(line for line in lines if line)
+    return f'{_file(LIBRARY)}\n(() => {{\n"use strict";\n{code}\n}})();\n'
+
+
+def modules() -> tuple[str, ...]:
+    """The modules of the page, each behind those that it imports, as a browser would run them."""
+    behind: list[str] = []
+    seen: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name not in seen:
+            seen.add(name)
+            for imported in imports(name):
+                visit(imported)
+            behind.append(name)
+
+    visit(ENTRY)
+    return tuple(behind)
+
+
+def imports(name: str) -> dict[str, tuple[str, ...]]:
+    """The modules that a module imports, and which names of each."""
+    return {
+        source: tuple(each.strip() for each in names.split(",") if each.strip())
+        for names, source in _IMPORT.findall(module(name))
+    }
+
+
+def module(name: str) -> str:
+    """The text of a module."""
+    return _file(f"modules/{name}")
 
 
 def _file(name: str) -> str:

@@ -1,0 +1,242 @@
+// What travels between a run and the page, as `views/page_api` answers it. Read by the type
+// checker only; nothing of it is shipped.
+
+/** A number of a record. JSON has no such numbers, so they travel as words. */
+export type JsonNumber = number | "nan" | "inf" | "-inf" | null | undefined;
+
+/** A text in every language of the page, by language. */
+export type Words = Record<string, string>;
+
+export type Severity = "error" | "warning" | "info";
+
+/** An array of numbers with the shape that it has in the run. */
+export type Shaped<A> = A & { shape: number[] };
+export type Floats = Float32Array | Float64Array;
+export type Codes = Int16Array & { shape: number[] };
+
+/** The rows that each column of an answer is of: from `starts` up to, not including, `stops`. */
+export interface Columns {
+  starts: Int32Array;
+  stops: Int32Array;
+}
+
+export interface Parameter {
+  name: string;
+  depth: number | null;
+  shape: number[];
+  dtype: string;
+  numel: number;
+  module: string;
+  aliases: string[];
+  optimizer: number | null;
+  group: number | null;
+  trainable: boolean;
+  compute_dtype: string | null;
+}
+
+export interface Finding {
+  code: string;
+  name: string;
+  severity: Severity;
+  first_step: number;
+  last_step: number;
+  first_row: number;
+  last_row: number;
+  columns: number[];
+  parameters: string[];
+  evidence: {
+    statistic: string;
+    parameter: string;
+    step: number;
+    value: JsonNumber;
+    limit: JsonNumber;
+  }[];
+  cause: Words;
+  advice: Words;
+  where: string;
+  excerpt: string;
+  related: string[];
+}
+
+export interface RuleStatus {
+  code: string;
+  name: string;
+  status: "clear" | "found" | "not evaluated" | string;
+  reason: Words;
+}
+
+/** What is known of the run as a whole. */
+export interface Meta {
+  run: {
+    name: string;
+    script: string;
+    created: string;
+    seismograd: string;
+    torch: string;
+    python: string;
+    level: string;
+    state: RunState;
+    torn: Words | null;
+  };
+  rows: number;
+  /** Which step a row is: all from `first` on, or those of some `rows`, [row, step]. */
+  steps: { first: number; last: number; rows: [number, number][] };
+  parameters: Parameter[];
+  /** The columns of the weights that pass a signal on, nearest the input first. */
+  layers: number[];
+  statistics: string[];
+  gain_band: [number, number];
+  optimizers: { kind: string; name: string }[];
+  sites: { where: string; label: string }[];
+  elements: string[];
+  findings: Finding[];
+  rules: RuleStatus[];
+  judged: "now" | "end" | "running";
+  notes: { kind: string; step: number; text: Words }[];
+  codes: { nonfinite: number; not_measured: number; zero: number; absent: number; limit: number };
+  histogram: { bins: number; first: number; per_bin: number };
+  event_flags: Record<string, number>;
+  step_flags: Record<string, number>;
+}
+
+/** `Meta` as it travels: parameters that differ in name and depth only are described once. */
+export interface PackedMeta extends Omit<Meta, "parameters" | "layers"> {
+  parameters?: Parameter[];
+  layers: Int32Array | number[];
+  names: string[];
+  alike: Omit<Parameter, "name" | "depth">[];
+  kind: Int32Array;
+  depth: Int32Array;
+}
+
+/** A statistic of all parameters: `codes` (P, C), thousandths of a decade or a state. */
+export interface Heat extends Columns {
+  statistic: string;
+  which: string;
+  codes: Codes;
+  /** The stretch that it was asked for. */
+  window?: string;
+}
+
+/** A heat map as a report holds it: its codes as two planes of bytes. */
+export interface PlanarHeat extends Heat {
+  low_bytes?: Shaped<Uint8Array>;
+  high_bytes?: Shaped<Uint8Array>;
+}
+
+/** The scalars of the steps: each array (F, C) in the order of `scalars`. */
+export interface Scalars extends Columns {
+  scalars: string[];
+  low: Floats;
+  high: Floats;
+  last: Floats;
+  nonfinite: Int32Array;
+}
+
+/** One parameter over the steps: `NAME.low` and `NAME.high` (C), `counts` (5, C) of its states. */
+export type Line = Columns & { counts: Int32Array } & {
+  [statistic in `${string}.${"low" | "high"}`]?: Floats;
+};
+
+/** Everything about one row; the arrays are those of the parameters (P). */
+export interface Step {
+  row: number;
+  step: number;
+  epoch: number;
+  flags: number;
+  loss: JsonNumber;
+  loss_measured: boolean;
+  lr: JsonNumber;
+  total_norm: JsonNumber;
+  fit: Fit | null;
+  states: Uint8Array;
+  grad_norm: Floats;
+  grad_max: Floats;
+  zeros: Floats;
+  nonfinite: Floats;
+  applied_norm: Floats;
+  update_ratio: Floats;
+  unmoved: Floats;
+}
+
+/** The line through the logarithms of the norms over depth. */
+export interface Fit {
+  row: number;
+  step: number;
+  gain: number;
+  total: number;
+  slope: number;
+  intercept: number;
+  goodness: number;
+  columns: number[];
+}
+
+/** Counts by binary exponent (S, W) at sampled `rows`. `column` -1: of all parameters. */
+export interface Histogram {
+  column: number;
+  every: number;
+  numel: number;
+  rows: Int32Array;
+  bins: Floats;
+}
+
+export interface LoopEvent {
+  step: number;
+  time_s: JsonNumber;
+  kind: EventKind;
+  value: JsonNumber;
+  limit: JsonNumber;
+  scale: JsonNumber;
+  site: number;
+  optimizer: number;
+  flags: number;
+}
+
+export type EventKind = "BACKWARD" | "UNSCALE" | "CLIP" | "STEP" | "SCALER_UPDATE" | "ZERO_GRAD";
+
+/** The calls of the loop around a row. */
+export interface Timeline {
+  row: number;
+  steps: number[];
+  events: LoopEvent[];
+  left_out: number;
+  nonfinite?: number[];
+}
+
+/** One recorded scalar over the steps. */
+export interface ElementSeries extends Columns {
+  low: Floats;
+  high: Floats;
+  nonfinite: Uint8Array;
+}
+
+export type RunState = "live" | "ended" | "broken";
+
+/** A run in the list of `view`. */
+export interface ListedRun {
+  index: number;
+  name: string;
+  script: string;
+  created: string;
+  rows: number;
+  state: RunState;
+  findings: Partial<Record<Severity, number>>;
+  problem: Words | null;
+}
+
+/** What the server says of a run that goes on. */
+export interface RunNews {
+  version: string;
+  rows: number;
+  state: RunState;
+}
+
+/** The statistics of a step that every parameter has. */
+export type Statistic =
+  | "grad_norm"
+  | "grad_max"
+  | "zeros"
+  | "nonfinite"
+  | "applied_norm"
+  | "update_ratio"
+  | "unmoved";

@@ -1,0 +1,157 @@
+// The page of one run: its panels, and taking in what is new of it.
+
+/** @import { Meta } from "./answers.d.ts" */
+/** @import { Source } from "./types.d.ts" */
+
+import { sayStep } from "./announcer.js";
+import { drawBar } from "./bar.js";
+import { connected } from "./connection.js";
+import { rowOf } from "./cursor.js";
+import { byId, el } from "./dom.js";
+import { emit, on } from "./events.js";
+import { drawFilters } from "./filters.js";
+import { findingsPanel } from "./findings.js";
+import { heatPanel } from "./heat.js";
+import { lanesPanel } from "./lanes.js";
+import { Live } from "./live.js";
+import { CONFIG } from "./look.js";
+import { parameterPanel } from "./parameter.js";
+import { listRows } from "./parameter_list.js";
+import { profilePanel } from "./profile.js";
+import { askStep, askWindow } from "./questions.js";
+import { scalarsPanel } from "./scalars.js";
+import { ServerSource } from "./server_source.js";
+import { spreadPanel } from "./spread.js";
+import { state } from "./state.js";
+import { sentences, T } from "./texts.js";
+
+on("step cursor look", sayStep);
+on("meta rows", () => {
+  if (state.meta) drawBar();
+});
+
+on("heat step", () => {
+  if (state.sort === "trouble" || state.sort === "norm") {
+    const before = state.rows.map((row) => row.label).join();
+    listRows();
+    if (state.rows.map((row) => row.label).join() !== before) emit("rows");
+  }
+});
+
+/** @param {Meta} meta */
+function takeMeta(meta) {
+  const before = state.meta;
+  state.meta = meta;
+  if (!before?.rows) {
+    state.start = 0;
+    state.stop = meta.rows;
+    state.row = Math.max(0, meta.rows - 1);
+    const worst = meta.findings[0];
+    const wanted = new URLSearchParams(location.search);
+    const step = Number(wanted.get("step") ?? NaN);
+    if (wanted.has("param"))
+      state.column = meta.parameters.findIndex((each) => each.name === wanted.get("param"));
+    if (Number.isFinite(step) && meta.rows) {
+      state.row = rowOf(step);
+      state.follow = false;
+    } else if (worst && (CONFIG.mode === "report" || meta.run.state !== "live")) {
+      state.row = worst.first_row;
+      state.follow = false;
+      if (worst.columns.length) state.column = worst.columns[0];
+    }
+  } else if (state.stop >= before.rows) {
+    const grown = meta.rows - before.rows;
+    if (state.start > 0) state.start += grown;
+    state.stop = meta.rows;
+  }
+  if (state.follow) state.row = Math.max(0, meta.rows - 1);
+  const column = state.column;
+  listRows();
+  if (column >= 0 && column < meta.parameters.length) state.column = column;
+  document.body.dataset.window = `${state.start}-${state.stop}`;
+  drawFilters();
+  emit("meta");
+  if (state.heat) askStep(); // else behind the heat map
+  askWindow();
+}
+
+const PANELS = [
+  findingsPanel,
+  heatPanel,
+  profilePanel,
+  scalarsPanel,
+  spreadPanel,
+  parameterPanel,
+  lanesPanel,
+];
+
+/**
+ * @param {Source} source
+ * @param {Source | null} other
+ */
+export async function showRun(source, other) {
+  state.source = source;
+  state.other = other;
+  if (other) {
+    state.otherMeta = await other.meta();
+    state.difference = true;
+  }
+  byId("main").replaceChildren(...PANELS.map((each) => each.root), footer());
+  takeMeta(await source.meta());
+  if (source instanceof ServerSource) follow(source);
+}
+
+/**
+ * Ask anew whenever the server says that there is more of the run.
+ *
+ * @param {ServerSource} source
+ */
+function follow(source) {
+  let busy = false,
+    waiting = false;
+  const refetch = async () => {
+    if (busy) {
+      waiting = true;
+      return;
+    }
+    busy = true;
+    try {
+      takeMeta(await source.meta());
+    } catch (error) {
+      connected(false, error);
+    }
+    busy = false;
+    if (waiting) {
+      waiting = false;
+      refetch();
+    }
+  };
+  new Live(source.index, (news) => {
+    if (news.version === source.version) return;
+    const first = source.version === "";
+    source.renew(news.version);
+    if (!first || news.rows !== state.meta?.rows || news.state !== state.meta.run.state) refetch();
+  });
+}
+
+function footer() {
+  const words = el("footer", { class: "panel dim" });
+  const draw = () => {
+    const run = state.meta?.run;
+    words.replaceChildren(
+      sentences(
+        T("footer"),
+        run
+          ? sentences(
+              run.created,
+              `seismograd ${run.seismograd}`,
+              `Python ${run.python}`,
+              T("level", { level: run.level }),
+            )
+          : "",
+      ),
+    );
+  };
+  on("meta look", draw);
+  return words;
+}
