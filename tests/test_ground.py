@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import tomllib
 from itertools import chain
@@ -77,3 +78,44 @@ def test_ci_runs_the_same_as_a_developer() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.startswith("#!/usr/bin/env bash\n")
     assert script.splitlines()[-1] == "make test"
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PACKAGE = ROOT / "src" / "seismograd"
+ROOMS = {path.stem for path in PACKAGE.iterdir() if path.suffix in ("", ".py")}
+
+
+def _quoted(text: str) -> set[str]:
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+def test_the_architecture_names_paths_that_exist() -> None:
+    paths = {word for word in _quoted(ARCHITECTURE) if re.fullmatch(r"[\w.]+/[\w./]*", word)}
+    assert len(paths) > 30
+    assert [
+        p for p in sorted(paths) if not (ROOT / p).exists() and not (PACKAGE / p).exists()
+    ] == []
+
+
+def test_the_architecture_names_code_that_exists() -> None:
+    names = {
+        word
+        for word in _quoted(ARCHITECTURE)
+        if re.fullmatch(r"\w+(\.\w+)+", word)
+        and word.split(".")[0] in ROOMS
+        and not (PACKAGE / word).exists()
+    }
+    assert len(names) > 50
+    for name in sorted(names):
+        pkgutil.resolve_name(f"seismograd.{name}")  # raises where there is none
+
+
+def test_the_architecture_names_every_room() -> None:
+    rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    named = {word.rstrip("/").split("/")[0] for word in _quoted(ARCHITECTURE) if "/" in word}
+    assert rooms - named == set()
+
+
+def test_the_readme_and_contributing_lead_to_the_architecture() -> None:
+    for document in ("README.md", "CONTRIBUTING.md"):
+        assert "(docs/architecture.md)" in (ROOT / document).read_text(encoding="utf-8")
