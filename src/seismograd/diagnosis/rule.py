@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
+from seismograd.analysis.finding_tracker import FindingTracker
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.i18n import Message
-from seismograd.schema import Fact, FactKind, Finding, Note
+from seismograd.schema import Evidence, Fact, FactKind, Finding, Note
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Rule(ABC):
     early: ClassVar[bool] = False
     # codes of what it explains when that begins at the same step or later
     absorbs: ClassVar[tuple[str, ...]] = ()
+
+    found: FindingTracker = field(default_factory=FindingTracker, init=False, repr=False)
 
     def read_with(self, readers: SharedReaders) -> None:  # noqa: B027  most read alone
         """Before the first block: read with these, which other rules read with too, in place of
@@ -63,6 +66,40 @@ class Rule(ABC):
     @abstractmethod
     def shortfall(self) -> Message | None:
         """What was missing to judge at all; `None` when it could look."""
+
+    def finding(
+        self,
+        *,
+        first_step: int,
+        last_step: int | None = None,
+        evidence: tuple[Evidence, ...],
+        cause: Message,
+        advice: Message,
+        optimizer: int = -1,
+        severity: str | None = None,
+        parameters: tuple[str, ...] = (),
+        where: str = "",
+        excerpt: str = "",
+    ) -> Finding:
+        """Return a finding of this rule.
+
+        Without `last_step` it is about one iteration, without `severity` it is as severe as the
+        rule usually says, and without `optimizer` it is about all of them.
+        """
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity if severity is None else severity,
+            optimizer=optimizer,
+            first_step=first_step,
+            last_step=first_step if last_step is None else last_step,
+            parameters=parameters,
+            evidence=evidence,
+            cause=cause,
+            advice=advice,
+            where=where,
+            excerpt=excerpt,
+        )
 
     def thresholds(self) -> dict[str, float]:
         """The values of its thresholds by name."""

@@ -253,13 +253,9 @@ class GradientSpike(Rule):
                 "usually was, though the loss does not",
                 **values,
             )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=optimizer,
             first_step=step,
-            last_step=step,
             parameters=largest_parameters(block, row),
             evidence=tuple(evidence),
             cause=cause,

@@ -223,13 +223,9 @@ class GradientUnderflow(Rule):
                 "zero",
                 **values,
             )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=int(block.steps["optimizer"][row]),
             first_step=step,
-            last_step=step,
             parameters=names,
             evidence=tuple(evidence),
             cause=cause,

@@ -149,10 +149,7 @@ class LostUpdates(Rule):
             evidence.append(
                 Evidence("loss", "", step_group.last_step, step_group.loss_level, track.first_loss)
             )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=step_group.optimizer,
             first_step=track.first_step,
             last_step=step_group.last_step,

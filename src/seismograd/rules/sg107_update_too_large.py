@@ -261,10 +261,7 @@ class UpdateTooLarge(Rule):
             Evidence("update_ratio", shown.parameter, shown.step, shown.value, self.min_ratio),
             Evidence("loss", "", step, step_group.loss_level, track.first_loss),
         )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=step_group.optimizer,
             first_step=min(track.since, shown.step) if track.since >= 0 else shown.step,
             last_step=step,

@@ -273,10 +273,7 @@ class UpdateTooSmall(Rule):
             evidence.append(
                 Evidence("loss", "", step_group.last_step, step_group.loss_level, track.first_loss)
             )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=step_group.optimizer,
             first_step=first,
             last_step=step_group.last_step,

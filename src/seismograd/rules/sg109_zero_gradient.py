@@ -257,9 +257,7 @@ class ZeroGradient(Rule):
             fact, {"optimizer": streak.optimizer, "num": num, "since": streak.since}
         )
         is_behind = streak is self._behind.get(optimizer)
-        finding = self._findings[optimizer] = Finding(
-            code=self.code,
-            name=self.name,
+        finding = self._findings[optimizer] = self.finding(
             severity=severity,
             optimizer=optimizer,
             first_step=max(0, streak.since - 1) if is_behind else streak.since,

@@ -166,13 +166,9 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int) -> Finding:
     cause, advice, excerpt = _cause(
         _weights_are_finite(block, row), loss, origin_of(block, row), values
     )
-    return Finding(
-        code=rule.code,
-        name=rule.name,
-        severity=rule.severity,
+    return rule.finding(
         optimizer=int(integers(block.steps, "optimizer")[row]),
         first_step=step,
-        last_step=step,
         parameters=tuple(block.parameters[column].name for column in columns),
         evidence=tuple(evidence),
         cause=cause,

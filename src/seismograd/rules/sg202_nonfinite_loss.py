@@ -105,14 +105,9 @@ class NonfiniteLoss(Rule):
             if is_nan
             else Evidence("loss", "", step, loss, math.inf)
         )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=int(block.steps["optimizer"][row]),
             first_step=step,
-            last_step=step,
-            parameters=(),
             evidence=(evidence,),
             cause=cause,
             advice=advice,

@@ -124,14 +124,10 @@ class SkippedSteps(Rule):
             "good": track.good,
         }
         evidence = Evidence("scale", "", step, scale, self.min_scale if sinking else track.good)
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=optimizer,
             first_step=track.first,
             last_step=step,
-            parameters=(),
             evidence=(
                 evidence,
                 Evidence("skipped_steps", "", step, float(track.num), float(self.min_skips)),

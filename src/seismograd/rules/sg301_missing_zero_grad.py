@@ -197,10 +197,7 @@ class MissingZeroGrad(Rule):
 
     def _finding(self, fault: _MissingClearing) -> Finding:
         first = fault.names[0]
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=fault.optimizer,
             first_step=fault.first_step,
             last_step=fault.last_step,

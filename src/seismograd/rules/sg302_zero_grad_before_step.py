@@ -214,14 +214,10 @@ class ZeroGradBeforeStep(Rule):
         advice: Message,
         excerpt: str,
     ) -> Finding:
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=window.optimizer,
             first_step=shown.first,
             last_step=window.iteration,
-            parameters=(),
             evidence=(Evidence("cleared_backwards", "", window.iteration, float(num), 0.0),),
             cause=cause,
             advice=advice,

@@ -185,14 +185,10 @@ class StepWithoutBackward(Rule):
         advice: Message,
         excerpt: str,
     ) -> Finding:
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=window.optimizer,
             first_step=shown.first,
             last_step=window.iteration,
-            parameters=(),
             evidence=(Evidence("num_backwards", "", shown.first, 0.0, 1.0),),
             cause=cause,
             advice=advice,

@@ -199,14 +199,11 @@ class AccumulationNotScaled(Rule):
                 "their sum, not of their mean",
                 **values,
             )
-        return Finding(
-            code=self.code,
-            name=self.name,
+        return self.finding(
             severity=self.severity if sure else "info",
             optimizer=window.optimizer,
             first_step=shown.first,
             last_step=window.iteration,
-            parameters=(),
             evidence=tuple(evidence),
             cause=cause,
             advice=say("divide each loss by the number of micro-batches of the step", **values),

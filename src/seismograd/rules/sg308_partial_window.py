@@ -242,14 +242,9 @@ class PartialWindow(Rule):
     ) -> Finding:
         """What leaves micro-batches over should step on them."""
         optimizer = optimizer_name(block, window.optimizer)
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=window.optimizer,
             first_step=window.iteration,
-            last_step=window.iteration,
-            parameters=(),
             evidence=(evidence,),
             cause=cause,
             advice=say(
@@ -266,14 +261,9 @@ class PartialWindow(Rule):
         self, block: Block, window: StepWindow, micro_batches: tuple[WindowEvent, ...], divisor: int
     ) -> Finding:
         num, first = len(micro_batches), micro_batches[0]
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=window.optimizer,
             first_step=window.iteration,
-            last_step=window.iteration,
-            parameters=(),
             evidence=(Evidence("loss_weight", "", window.iteration, num / divisor, 1.0),),
             cause=say(
                 "the step of {optimizer} at {step} used {num} of {divisor} micro-batches, but "
@@ -292,14 +282,10 @@ class PartialWindow(Rule):
         )
 
     def _left_at_the_end(self, note: Note, loop: _AccumulationLoop) -> Finding:
-        return Finding(
-            code=self.code,
-            name=self.name,
+        return self.finding(
             severity="info",
             optimizer=note.optimizer,
             first_step=max(note.iteration - 1, 0),
-            last_step=max(note.iteration - 1, 0),
-            parameters=(),
             evidence=(
                 Evidence(
                     "num_backwards",

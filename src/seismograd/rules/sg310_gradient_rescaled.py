@@ -129,14 +129,10 @@ class GradientRescaled(Rule):
             "backward": fact.where or "?",
         }
         return [
-            Finding(
-                code=self.code,
-                name=self.name,
-                severity=self.severity,
+            self.finding(
                 optimizer=fact.optimizer,
                 first_step=seen[0].iteration,
                 last_step=fact.iteration,
-                parameters=(),
                 evidence=(Evidence("hook_factor", "", fact.iteration, factor, 1.0),),
                 cause=say(
                     "hooks on the parameters multiply every gradient of the backward at "
@@ -270,14 +266,10 @@ class GradientRescaled(Rule):
                     **values,
                 )
                 advice, excerpt = say("backpropagate the mean as it is"), "loss.backward()"
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=window.optimizer,
             first_step=shown.since,
             last_step=window.iteration,
-            parameters=(),
             evidence=(evidence,),
             cause=cause,
             advice=advice,

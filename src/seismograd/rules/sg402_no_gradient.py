@@ -252,9 +252,7 @@ class NoGradient(Rule):
             "held": len(held),
         }
         cause, advice, excerpt = _words(is_cut, values)
-        return Finding(
-            code=self.code,
-            name=self.name,
+        return self.finding(
             severity=self.severity if is_cut else "warning",
             optimizer=optimizer,
             first_step=self._first_step,

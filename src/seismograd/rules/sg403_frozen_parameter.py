@@ -203,11 +203,7 @@ class FrozenParameter(Rule):
     def _finding_of(
         self, names: Sequence[str], step: int, cause: Message, advice: Message, excerpt: str
     ) -> Finding:
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        return self.finding(
             first_step=self._first_step,
             last_step=step,
             parameters=tuple(names),

@@ -194,14 +194,11 @@ class ClippingSaturated(Rule):
                 float(block.steps[name][row]) for name in ("applied_norm", "grad_norm")
             )
             clipped_norm = Evidence("applied_norm", "", iteration, applied, ready)
-        return Finding(
-            code=self.code,
-            name=self.name,
+        return self.finding(
             severity=severity,
             optimizer=optimizer,
             first_step=next(step.iteration for step in steps if step.clipped),
             last_step=iteration,
-            parameters=(),
             evidence=(
                 Evidence("clipped_share", "", iteration, share, self.min_share),
                 clipped_norm,

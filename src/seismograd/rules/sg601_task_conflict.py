@@ -94,11 +94,7 @@ class TaskConflict(Rule):
             if each >= 0
         }
         first = next(each.step for each in pair.early if each.cosine < 0)
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        return self.finding(
             first_step=first,
             last_step=step,
             parameters=tuple(
@@ -122,5 +118,4 @@ class TaskConflict(Rule):
                 "fewer layers"
             ),
             where=str(pair.second),
-            excerpt="",
         )

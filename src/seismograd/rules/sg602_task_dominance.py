@@ -106,11 +106,7 @@ class TaskDominance(Rule):
             for each in block.pairs["parameter"][block.pairs["iteration"] == step]
             if each >= 0
         }
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        return self.finding(
             first_step=pair.late[0].step,
             last_step=step,
             parameters=tuple(
@@ -149,5 +145,4 @@ class TaskDominance(Rule):
                 weight=10 ** round(math.log10(times)),
             ),
             where=str(pair.second if larger == 0 else pair.first),
-            excerpt="",
         )

@@ -163,14 +163,8 @@ class _Drift:
                 "{all} replicas together",
                 **values,
             )
-        return Finding(
-            code=rule.code,
-            name=rule.name,
-            severity=rule.severity,
-            optimizer=-1,
+        return rule.finding(
             first_step=self.iteration,
-            last_step=self.iteration,
-            parameters=(),
             evidence=(
                 Evidence("differing_replicas", "", self.iteration, float(len(self.odd)), 0.0),
             ),

@@ -173,14 +173,9 @@ class RankOutlier(Rule):
     def _found(
         self, block: Block, first: int, last: int, cause: Message, evidence: Evidence
     ) -> Finding:
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        return self.finding(
             first_step=first,
             last_step=last,
-            parameters=(),
             evidence=(evidence,),
             cause=cause,
             advice=say(

@@ -78,14 +78,8 @@ class WrongLossInput(Rule):
         if fact.kind != FactKind.LOSS_INPUT or self._finding is not None:
             return []
         cause, advice, excerpt = words(fact)
-        self._finding = Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        self._finding = self.finding(
             first_step=fact.iteration,
-            last_step=fact.iteration,
-            parameters=(),
             evidence=(Evidence("loss_input", "", fact.iteration, fact.number("columns"), 0.0),),
             cause=cause,
             advice=advice,

@@ -94,14 +94,9 @@ class ConstantLossTerm(Rule):
             return []
         share = max(each.number("constant") / abs(each.number("loss")) for each in large)
         first, last = large[0], large[-1]
-        self._finding = Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        self._finding = self.finding(
             first_step=first.iteration,
             last_step=last.iteration,
-            parameters=(),
             evidence=(Evidence("constant_term", "", last.iteration, last.number("constant"), 0.0),),
             cause=say(
                 "a term of the loss at {line} has no graph: it was {first} at step {step} and "

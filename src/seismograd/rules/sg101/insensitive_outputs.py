@@ -57,10 +57,7 @@ def insensitivity_finding(
     steps.
     """
     step, loss = int(block.steps["iteration"][row]), float(block.steps["loss"][row])
-    return Finding(
-        code=rule.code,
-        name=rule.name,
-        severity=rule.severity,
+    return rule.finding(
         optimizer=optimizer,
         first_step=flat.first_step,
         last_step=step,

@@ -231,9 +231,7 @@ class VanishingGradient(Rule):
         seen = track.witness
         assert seen is not None
         assert track.first is not None
-        return Finding(
-            code=self.code,
-            name=self.name,
+        return self.finding(
             severity="info" if track.recovered else "error" if seen.num_zero else self.severity,
             optimizer=optimizer,
             first_step=track.first,

@@ -276,10 +276,7 @@ class DeadUnits(Rule):
         )
         parameter = self._parameter_index.parameters[position]
         first = min(each.first for _, each in now)
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=owner,
             first_step=first,
             last_step=iteration,
