@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seismograd.i18n import Message, say
-from seismograd.schema import AnyArray, Block, EventKind, FloatArray, IntArray, StepFlag
+from seismograd.schema import AnyArray, Block, EventKind, FloatArray, IntArray, State, StepFlag
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -102,3 +102,13 @@ def unheard(count: int) -> Message:
     return say(
         "backward was compiled in {count} steps, so neither it nor a clip was heard", count=count
     )
+
+
+def largest_parameters(block: Block, row: int) -> tuple[str, ...]:
+    """The parameters that make nine tenths of the squared norm, in the order of the columns."""
+    norm = np.where(block.state[row] == State.FINITE, statistic(block, "grad_norm")[row], 0.0)
+    square = (norm / norm.max()) ** 2
+    order = np.argsort(-square, kind="stable")
+    share = np.cumsum(square[order])
+    num = int(np.count_nonzero(share < 0.9 * share[-1])) + 1
+    return tuple(block.parameters[column].name for column in as_list(np.sort(order[:num])))

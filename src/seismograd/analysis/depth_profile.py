@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, distinct, statistic
+from seismograd.analysis.medians import row_medians_in_place
 from seismograd.schema import Block, FloatArray, IntArray, Parameter, State
 
 MAX_FITTED = 48  # layers that a line is fitted through; of more, so many at equal distances
@@ -247,9 +248,9 @@ def fit_line(height: FloatArray) -> tuple[FloatArray, FloatArray]:
     slopes = height.take(second, axis=1)
     slopes -= height.take(first, axis=1)
     slopes /= distance
-    slope = _median(slopes)
+    slope = row_medians_in_place(slopes)
     rest = height - slope[:, None] * position
-    rest -= _median(rest.copy())[:, None]
+    rest -= row_medians_in_place(rest.copy())[:, None]
     spread = height - (_sum(height) / len(position))[:, None]
     share = _sum(rest * rest) / np.maximum(_sum(spread * spread), np.finfo(np.float64).tiny)
     return slope, np.maximum(1 - share, 0)
@@ -260,16 +261,6 @@ def _sum(values: FloatArray) -> FloatArray:
     many rows there are.
     """
     return np.add.accumulate(values, axis=1)[:, -1]
-
-
-def _median(values: FloatArray) -> FloatArray:
-    """The median of each row, whose order is lost; `np.median` costs several times as much for
-    one row.
-    """
-    num = values.shape[1]
-    low, high = (num - 1) // 2, num // 2
-    values.partition((low, high), axis=1)
-    return (values[:, low] + values[:, high]) / 2
 
 
 @lru_cache(maxsize=64)

@@ -32,22 +32,24 @@ class FindingTracker:
         """Return what was found about this optimizer, `None` before that."""
         return self._found.get(optimizer)
 
-    @property
-    def first(self) -> Finding | None:
-        """The finding that was added first, for rules that make no second one."""
-        return next(iter(self), None)
-
     def add(self, finding: Finding) -> None:
         """Keep a finding, in place of the one about the same optimizer."""
         self._found[finding.optimizer] = finding
         self._changed[finding.optimizer] = None
 
-    def extend(self, last_step: int, optimizer: int = -1) -> None:
-        """The fault goes on until this iteration; one before the last step changes nothing but
-        is reported again.
+    def extend(self, last_step: int, optimizer: int | None = None) -> None:
+        """The fault goes on until this iteration, for this optimizer or, in a rule that makes a
+        single finding, for whatever that is about. The last step never moves back.
         """
-        found = self._found[optimizer]
+        found = next(iter(self)) if optimizer is None else self._found[optimizer]
         self.add(replace(found, last_step=max(found.last_step, last_step)))
+
+    def add_or_extend(self, finding: Finding) -> None:
+        """Keep the first finding about an optimizer, and of later ones only the last step."""
+        if finding.optimizer in self:
+            self.extend(finding.last_step, finding.optimizer)
+        else:
+            self.add(finding)
 
     def take(self) -> list[Finding]:
         """Return the findings that are new or have changed since the last call."""

@@ -10,6 +10,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.analysis.block_rows import numbers, statistic
+from seismograd.analysis.medians import median
 from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
@@ -175,7 +176,7 @@ class GradientRescaled(Rule):
         factors = applied / ready / (coefficient if coefficient > 0 else 1.0)
         if not len(factors) or not np.isfinite(factors).all() or factors.min() <= 0:
             return None
-        factor = float(np.median(factors))
+        factor = median(factors)
         if factors.max() > factors.min() * (1 + self.tolerance) or math.isclose(
             factor, 1.0, rel_tol=2 * self.tolerance
         ):

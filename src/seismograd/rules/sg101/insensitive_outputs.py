@@ -6,16 +6,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from seismograd.analysis.block_rows import site_of
 from seismograd.analysis.chance_level import chance_loss, leverage, plain_loss
 from seismograd.analysis.depth_profile import layers_of
+from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import say
 from seismograd.schema import Block, EventKind, Evidence, Finding
-
-if TYPE_CHECKING:
-    from seismograd.rules.sg101.sg101_vanishing_gradient import VanishingGradient
 
 
 @dataclass(slots=True)
@@ -51,7 +48,12 @@ class InsensitiveOutputs:
 
 
 def insensitivity_finding(
-    rule: VanishingGradient, flat: InsensitiveOutputs, block: Block, row: int, optimizer: int
+    rule: Rule,
+    flat: InsensitiveOutputs,
+    max_leverage: float,
+    block: Block,
+    row: int,
+    optimizer: int,
 ) -> Finding:
     """What is to be said of a network through which nothing comes, at the last of its first
     steps.
@@ -63,7 +65,7 @@ def insensitivity_finding(
         last_step=step,
         parameters=layers_of(block.parameters).names,
         evidence=(
-            Evidence("leverage", "", flat.first_step, flat.leverage, rule.max_leverage),
+            Evidence("leverage", "", flat.first_step, flat.leverage, max_leverage),
             Evidence("loss", "", step, loss, chance_loss(block.parameters)),
         ),
         cause=say(

@@ -177,7 +177,9 @@ class VanishingGradient(Rule):
                     ):
                         flat.leverage = math.nan
                     else:
-                        yield insensitivity_finding(self, flat, block, row, optimizer)
+                        yield insensitivity_finding(
+                            self, flat, self.max_leverage, block, row, optimizer
+                        )
 
     def _is_flat(self, optimizer: int) -> bool:
         flat = self._flats[optimizer]

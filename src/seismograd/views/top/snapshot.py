@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seismograd.analysis.medians import column_medians
 from seismograd.record.reader import Run
 from seismograd.schema import (
     AnyArray,
@@ -139,19 +140,10 @@ def _trouble(
     its own recent median  # (P,).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        away = np.abs(np.log10(values["grad_norm"]) - np.log10(_median(course)))
+        away = np.abs(np.log10(values["grad_norm"]) - np.log10(column_medians(course)))
     trouble = np.where(np.isfinite(away), np.minimum(away, 50), 0)
     trouble[states == State.ABSENT] += 200
     trouble[states == State.ZERO] += 300
     trouble += 1e3 * bad.any(axis=0)
     trouble[states == State.NONFINITE] += 1e4
     return trouble
-
-
-def _median(course: FloatArray) -> FloatArray:
-    """The median of what is known of each parameter, NaN where nothing is  # (C, P) -> (P,)."""
-    ordered = np.sort(course, axis=0)  # NaN last
-    known = (~np.isnan(course)).sum(axis=0)
-    return np.where(
-        known > 0, ordered[np.maximum(known - 1, 0) // 2, np.arange(course.shape[1])], np.nan
-    )
