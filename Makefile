@@ -7,7 +7,7 @@ BUILD := pyproject.toml setup.py constraints.txt \
 	$(wildcard src/seismograd/locale/*/LC_MESSAGES/*.po src/seismograd/measure/native/kernel/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types catalogues pictures format clean
+.PHONY: help setup demo test check lint types rules catalogues pictures format clean
 
 help:  ## what each word does
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,9 @@ lint: $(VENV)/.develops  ## style, format, and the arrows between the folders
 
 types: $(VENV)/.develops  ## pyright, strict
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+rules: $(VENV)/.develops  ## write docs/rules and the table of rules from the rules
+	$(BIN)/python tools/rules_pages.py
 
 catalogues: $(VENV)/.develops  ## bring new texts into the message catalogues, and compile them
 	$(BIN)/python tools/catalogues.py
