@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from seismograd.analysis.shared_block import SharedBlock, share_readers
 from seismograd.diagnosis.causes import by_cause
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, mark, say
 from seismograd.rules import RULES
-from seismograd.schema import STATISTICS, Block, Fact, FactKind, Finding, Note
+from seismograd.schema import (
+    STATISTICS,
+    Block,
+    Conclusion,
+    Fact,
+    FactKind,
+    Finding,
+    Note,
+    RuleStatus,
+)
 
 FOUND, CLEAR, NOT_EVALUATED = mark("found"), mark("clear"), mark("not evaluated")
 NO_REASON = Message("")
@@ -19,18 +27,6 @@ NO_REASON = Message("")
 _SAMPLED = frozenset(each.name for each in STATISTICS if each.sampled)
 
 Key = tuple[str, int]  # code, optimizer
-
-
-@dataclass(frozen=True, slots=True)
-class RuleStatus:
-    """What a rule came to: `found`, `clear` or `not evaluated`; `reason` says why it was not,
-    and is empty otherwise.
-    """
-
-    code: str
-    name: str
-    status: str
-    reason: Message
 
 
 class Diagnosis:
@@ -94,6 +90,11 @@ class Diagnosis:
         """What each rule came to. A finding that a cause took in is still found."""
         return tuple(self._status(rule) for rule in self._rules)
 
+    def conclusion(self) -> Conclusion:
+        """Return all that the rules have come to, and by which thresholds."""
+        thresholds = {rule.code: rule.thresholds() for rule in self._rules}
+        return Conclusion(self.findings(), self.statuses(), thresholds)
+
     def _hand_on_facts(self, num: int) -> None:
         """Hand on the first of those that wait."""
         if not num:
@@ -145,7 +146,7 @@ class LiveRules:
     def __init__(
         self,
         publish: Callable[[Finding], None],
-        conclude: Callable[[Sequence[Finding]], None] | None = None,
+        conclude: Callable[[Conclusion], None] | None = None,
         diagnosis: Diagnosis | None = None,
     ) -> None:
         self._publish = publish
@@ -173,7 +174,7 @@ class LiveRules:
         """Judge what is only known at the end."""
         self._diagnosis.close()
         if self._conclude is not None:
-            self._conclude(self._diagnosis.findings())
+            self._conclude(self._diagnosis.conclusion())
         else:
             for finding in self._diagnosis.findings():
                 self._publish(finding)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seismograd.analysis.medians import column_medians
+from seismograd.diagnosis.causes import in_reading_order
 from seismograd.record.reader import Run
 from seismograd.schema import (
     AnyArray,
@@ -21,7 +22,6 @@ from seismograd.schema import (
     StateArray,
     StepFlag,
 )
-from seismograd.views.page_api.page_verdict import in_order
 from seismograd.views.page_api.step_numbers import row_values
 
 _RECENT = 256  # steps that a sparkline spans
@@ -81,7 +81,7 @@ def read_snapshot(run: Run, going_on: bool) -> RunSnapshot:
             None,
             math.nan,
             math.nan,
-            in_order(run.findings),
+            in_reading_order(run.findings),
             none,
             none,
             none,
@@ -100,7 +100,7 @@ def read_snapshot(run: Run, going_on: bool) -> RunSnapshot:
         loss=None if int(step["flags"]) & StepFlag.NO_LOSS else float(step["loss"]),
         lr=float(step["lr"]),
         norm=float(step["grad_norm"]),
-        findings=in_order(run.findings),
+        findings=in_reading_order(run.findings),
         losses=np.asarray(recent["loss"], np.float64),
         losses_seen=np.asarray(recent["flags"] & StepFlag.NO_LOSS == 0, np.float64),
         norms=np.asarray(recent["grad_norm"], np.float64),
