@@ -1,4 +1,4 @@
-"""What a rule is: it reads blocks of the record in order and yields findings."""
+"""What a rule is: it reads blocks of the record in order and returns findings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Rule(ABC):
     what spans a cut, by the name of the parameter where columns may move.
 
     A finding is known by its code and its optimizer: yielding one again with the same two replaces
-    it, which is how it grows. Its first step stays, its last step moves on.
+    it, which is how it grows. Its first step stays, its last step moves on; `found` keeps count of
+    that. docs/writing_rules.md has a whole rule and says what there is to read.
     """
 
     code: ClassVar[str]
