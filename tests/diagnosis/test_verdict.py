@@ -13,11 +13,14 @@ import pytest
 import seismograd
 from seismograd.diagnosis import verdict
 from seismograd.diagnosis.engine import Diagnosis, LiveRules
+from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.diagnosis.verdict import judge, known_verdict, recorded_verdict
+from seismograd.errors import TrainingHalted
 from seismograd.record.reader import Run, open_run
 from seismograd.record.writer import Writer
 from seismograd.rules import RULES
 from seismograd.schema import FactKind
+from seismograd.settings.rule_selection import select_rules
 from tests.rules.made import chain
 from tests.synthetic import block, info
 
@@ -71,3 +74,33 @@ def test_a_run_that_was_killed_has_no_conclusion(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run")
     assert known_verdict(run) is None
     assert recorded_verdict(run).judged == "running"
+
+
+@pytest.mark.parametrize("halts", [False, True])
+def test_what_is_kept_of_a_real_training_is_what_its_record_says(
+    tmp_path: Path, halts: bool
+) -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def train() -> None:
+        for step in range(30):
+            optimizer.zero_grad()
+            loss = model(torch.ones(4, 3)).square().mean()
+            (loss / 0 if step == 20 else loss).backward()
+            optimizer.step()
+
+    halt_on = ["error"] if halts else []
+    selection = select_rules(ignore=["SG6"], halting=halt_on)
+    with seismograd.watch(model, optimizer, out=tmp_path / "run", ignore=["SG6"], halt_on=halt_on):
+        if halts:
+            with pytest.raises(TrainingHalted):
+                train()
+        else:
+            train()
+    run = open_run(tmp_path / "run")
+    known = known_verdict(run, selected_rules(selection))
+    assert known == judge(run, selected_rules(selection))
+    assert known_verdict(run) is None, "these were not all rules"
+    assert [each.code for each in known.findings if each.severity == "error"][:1] == ["SG201"]
