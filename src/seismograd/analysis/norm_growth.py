@@ -110,8 +110,8 @@ class NormSeries:
     def _high_above(
         self, norm: FloatArray, loss: FloatArray, end: int, factor: float
     ) -> tuple[int, float, float] | None:
-        """The place of the first high norm, the baseline, and that of the loss, when the last
-        norms are high at `end`.
+        """Return the place of the first high norm, the baseline, and that of the loss, when the
+        last norms are high at `end`.
         """
         start = end - self.against.elevated
         if start < self.against.least:
@@ -152,8 +152,8 @@ class NormSeries:
         return start + int(np.argmax(rise >= 10 * baseline)), baseline, loss_baseline
 
     def _early(self, start: int) -> float:
-        """The median of the first norms of all, of those that lie before a place in what is kept
-        and new; 0 when none does.
+        """Return the median of the first norms of all, of those that lie before a place in what is
+        kept and new; 0 when none does.
         """
         early = self.early[: max(self.count - len(self.past) + start, 0)]
         return median(early) if early else 0.0

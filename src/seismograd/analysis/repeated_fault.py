@@ -86,7 +86,7 @@ class RepeatedFault:
             self.shown[optimizer].last_index = -2
 
     def has_found(self, optimizer: int) -> bool:
-        """Whether there is a finding about this optimizer."""
+        """Return whether there is a finding about this optimizer."""
         return optimizer in self._found
 
     def take(self) -> list[Finding]:

@@ -24,8 +24,8 @@ def in_reading_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def by_cause(findings: Iterable[Finding], absorbs: Absorbs) -> tuple[Finding, ...]:
-    """The findings that nothing else explains, in reading order; the codes of those that each
-    explains are its `related`.
+    """Return the findings that nothing else explains, in reading order; the codes of those that
+    each explains are its `related`.
     """
     found = sorted(findings, key=lambda finding: (finding.first_step, *reading_order(finding)))
     explained: dict[int, list[Finding]] = {}

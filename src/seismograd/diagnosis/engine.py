@@ -83,11 +83,11 @@ class Diagnosis:
             self._take(rule, rule.finish)
 
     def findings(self) -> tuple[Finding, ...]:
-        """What was found so far, one for each cause, the most severe and earliest first."""
+        """Return what was found so far, one for each cause, the most severe and earliest first."""
         return by_cause(tuple(self._found.values()), self._absorbs)
 
     def statuses(self) -> tuple[RuleStatus, ...]:
-        """What each rule came to. A finding that a cause took in is still found."""
+        """Return what each rule came to. A finding that a cause took in is still found."""
         return tuple(self._status(rule) for rule in self._rules)
 
     def conclusion(self) -> Conclusion:
@@ -183,11 +183,11 @@ class LiveRules:
         """Nothing is held that would have to be let go."""
 
     def findings(self) -> tuple[Finding, ...]:
-        """What was found so far."""
+        """Return what was found so far."""
         return self._diagnosis.findings()
 
     def statuses(self) -> tuple[RuleStatus, ...]:
-        """What each rule came to so far."""
+        """Return what each rule came to so far."""
         return self._diagnosis.statuses()
 
 

@@ -46,7 +46,7 @@ class Rule(ABC):
 
     @abstractmethod
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        """Read the next iterations; yield what is new or has grown."""
+        """Read the next iterations; return what is new or has grown."""
 
     def hear(self, note: Note) -> Iterable[Finding]:  # noqa: ARG002  what it is given, not what it does with it
         """Read a note; only of kind "tail" there is one in every record that tells of something
@@ -61,12 +61,12 @@ class Rule(ABC):
         return ()
 
     def finish(self) -> Iterable[Finding]:
-        """The record ends here; yield what is only known now."""
+        """The record ends here; return what is only known now."""
         return ()
 
     @abstractmethod
     def shortfall(self) -> Message | None:
-        """What was missing to judge at all; `None` when it could look."""
+        """Return what was missing to judge at all; `None` when it could look."""
 
     def finding(
         self,
@@ -103,5 +103,5 @@ class Rule(ABC):
         )
 
     def thresholds(self) -> dict[str, float]:
-        """The values of its thresholds by name."""
+        """Return the values of its thresholds by name."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.init}

@@ -35,7 +35,7 @@ class Verdict:
 
     @property
     def has_error(self) -> bool:
-        """Whether any finding is an error."""
+        """Return whether any finding is an error."""
         return any(finding.severity == "error" for finding in self.findings)
 
 

@@ -177,8 +177,8 @@ class GradientSpike(Rule):
         track.drop()
 
     def _may_stand_out(self, track: _SpikeTrack, height: FloatArray, start: int) -> list[int]:
-        """The places from `start` on that are high above the lowest before them, and not below the
-        highest, while no spike comes.
+        """Return the places from `start` on that are high above the lowest before them, and not
+        below the highest, while no spike comes.
 
         `height` is -inf where there is no norm.
         """
@@ -200,7 +200,7 @@ class GradientSpike(Rule):
     def _usual_before(
         self, track: _SpikeTrack, height: float, loss: float
     ) -> _SpikeBaseline | None:
-        """What was usual, when this norm stands out from it."""
+        """Return what was usual, when this norm stands out from it."""
         if len(track.height) < self.first_steps:
             return None
         middle, largest = median(track.height), float(track.height.max())

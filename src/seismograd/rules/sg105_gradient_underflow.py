@@ -166,7 +166,7 @@ class GradientUnderflow(Rule):
     def _shares(
         self, block: Block, sample: int, columns: IntArray, scale: float
     ) -> tuple[FloatArray, BoolArray]:
-        """The share of scalars at the lower end of float16, 0 where some lie below it; where
+        """Return the share of scalars at the lower end of float16, 0 where some lie below it; where
         there are any scalars at all.
         """
         count = np.asarray(block.samples["exponents"][sample], np.float64)[columns]  # (columns, W)
@@ -239,7 +239,7 @@ class GradientUnderflow(Rule):
 
 
 def _most(shown: BoolArray, among: BoolArray) -> bool:
-    """Whether at least half of these, and one at all, show it."""
+    """Return whether at least half of these, and one at all, show it."""
     return bool(among.any()) and 2 * int((shown & among).sum()) >= int(among.sum())
 
 

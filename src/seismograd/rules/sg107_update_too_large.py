@@ -226,7 +226,7 @@ class UpdateTooLarge(Rule):
             )
 
     def _is_calm(self, track: _LargeUpdateTrack, step_group: StepGroup) -> bool:
-        """Whether all norms are still of the size of the first."""
+        """Return whether all norms are still of the size of the first."""
         return (
             step_group.batch.highest_norms[step_group.index] <= self.max_growth * track.first_norm
         )
@@ -305,7 +305,7 @@ class _LargeUpdateTrack:
 
 
 def _first_step(block: Block, row: int, optimizer: int) -> _LargeUpdateTrack:
-    """What the first step of an optimizer does to the weights, as the learning rate and the
+    """Return what the first step of an optimizer does to the weights, as the learning rate and the
     gradient give it.
     """
     step = block.steps[row]
@@ -345,7 +345,7 @@ def _first_step(block: Block, row: int, optimizer: int) -> _LargeUpdateTrack:
 
 
 def _explodes(block: Block, row: int) -> bool:
-    """Whether the gradient is beyond bounds before any update."""
+    """Return whether the gradient is beyond bounds before any update."""
     explosion = ExplodingGradient()
     depths = depths_of(
         explosion,

@@ -173,7 +173,7 @@ class UpdateTooSmall(Rule):
         track.slow_group = group
 
     def _slow_group(self, step_group: StepGroup) -> int | None:
-        """The parameter group that stays behind the others."""
+        """Return the parameter group that stays behind the others."""
         of, ratios = step_group.batch.weights.groups, step_group.batch.moves[step_group.index]
         known = np.isfinite(ratios)
         groups, position = np.unique(of[known & (of >= 0)], return_inverse=True)
@@ -223,7 +223,7 @@ class UpdateTooSmall(Rule):
         )
 
     def _since(self, track: _SmallUpdateTrack, step_group: StepGroup) -> Finding | None:
-        """Whether the schedule fell to nothing too early."""
+        """Return whether the schedule fell to nothing too early."""
         long = track.num_still >= max(self.num_groups, self.min_share * track.num)
         if (
             not track.has_moved
@@ -310,7 +310,9 @@ class _SmallUpdateTrack:
     step_group: StepGroup | None = None  # the last
 
     def has_fallen(self, step_group: StepGroup, share: float) -> bool:
-        """Whether the loss has fallen by more than this share, and by more than it scatters."""
+        """Return whether the loss has fallen by more than this share, and by more than it
+        scatters.
+        """
         return self.first_loss - step_group.loss_level > (share + step_group.loss_noise) * abs(
             self.first_loss
         )

@@ -112,8 +112,8 @@ class NonfiniteGradient(Rule):
         )
 
     def _follow_skips(self, block: Block, skipped: BoolArray) -> dict[int, Finding]:
-        """The rows in which an optimizer was skipped more than `max_skips` times in a row, and
-        what is to be said of the first of those.
+        """Return the rows in which an optimizer was skipped more than `max_skips` times in a row,
+        and what is to be said of the first of those.
         """
         given_up: dict[int, Finding] = {}
         for optimizer, rows in by_optimizer(block, np.ones(len(block), np.bool_)):
@@ -179,8 +179,8 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int) -> Finding:
 
 
 def _backward_order(block: Block, row: int) -> list[int]:
-    """The non-finite columns of a row from the loss to the input; those whose depth is unknown
-    come last, also backwards.
+    """Return the non-finite columns of a row from the loss to the input; those whose depth is
+    unknown come last, also backwards.
     """
     columns = np.flatnonzero(block.state[row] == State.NONFINITE)
     depths = [block.parameters[column].depth for column in as_list(columns)]

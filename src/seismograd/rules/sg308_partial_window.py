@@ -169,7 +169,7 @@ class PartialWindow(Rule):
         return divisor if math.isclose(divisor * totals[0], 1.0, rel_tol=self.tolerance) else None
 
     def _left_over(self, window: StepWindow, site: int) -> int:
-        """How many micro-batches of this line were cleared unused before the window, for no
+        """Return how many micro-batches of this line were cleared unused before the window, for no
         reason that shows.
         """
         thrown = [each for group in window.thrown for each in group.unused]
@@ -240,7 +240,7 @@ class PartialWindow(Rule):
         cause: Message,
         loop: _AccumulationLoop,
     ) -> Finding:
-        """What leaves micro-batches over should step on them."""
+        """Return a finding that advises a step on what is left over."""
         optimizer = optimizer_name(block, window.optimizer)
         return self.finding(
             optimizer=window.optimizer,
@@ -346,7 +346,7 @@ class _AccumulationLoop:
             self.num_whole += 1
 
     def is_regular(self) -> bool:
-        """Whether nearly all windows are whole."""
+        """Return whether nearly all windows are whole."""
         return (
             self.whole >= 2
             and self.num_whole >= 3

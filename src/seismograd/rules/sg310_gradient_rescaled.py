@@ -159,8 +159,8 @@ class GradientRescaled(Rule):
         return windows.shortfall(self.in_a_row)
 
     def _by_hand(self, block: Block, window: StepWindow) -> float | None:
-        """What all gradients were multiplied by between backward and step, where they were those
-        of one mean; `None`: by nothing alike.
+        """Return what all gradients were multiplied by between backward and step, where they were
+        those of one mean; `None`: by nothing alike.
         """
         total = sum(each.total for each in window.backwards)
         if not window.flags & StepFlag.CHANGED or not math.isclose(total, 1.0, rel_tol=0.05):
@@ -187,7 +187,9 @@ class GradientRescaled(Rule):
         return None if unscaled else factor
 
     def _twice(self, window: StepWindow) -> float | None:
-        """What is left of the weight of the loss when it is divided once more than it should be."""
+        """Return what is left of the weight of the loss when it is divided once more than it should
+        be.
+        """
         micro_batches = window.micro_batches()
         num = len(micro_batches)
         if not num or any(

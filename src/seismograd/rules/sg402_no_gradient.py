@@ -172,7 +172,7 @@ class NoGradient(Rule):
         )
 
     def _useful(self, block: Block) -> BoolArray:
-        """Rows in which something was backpropagated and stepped on  # (B,)."""
+        """Return rows in which something was backpropagated and stepped on  # (B,)."""
         iterations = integers(block.steps, "iteration")
         backwards = integers(block.events, "iteration")[block.events["kind"] == EventKind.BACKWARD]
         skipped = (integers(block.steps, "flags") & int(StepFlag.SKIPPED | StepFlag.BY_HAND)) != 0
@@ -217,7 +217,7 @@ class NoGradient(Rule):
         *,
         at_end: bool,
     ) -> Finding | None:
-        """What is to be said of the parameters of one optimizer; `present` and `absent` are
+        """Return what is to be said of the parameters of one optimizer; `present` and `absent` are
         numbers of steps of `_columns`.
         """
         listed = [
@@ -267,12 +267,12 @@ class NoGradient(Rule):
 
 
 def _kind_of(parameter: Parameter) -> tuple[str, tuple[int, ...]]:
-    """What parallel parts have in common: the name but for its numbers, and the shape."""
+    """Return what parallel parts have in common: the name but for its numbers, and the shape."""
     return re.sub(r"\d+", "#", parameter.name), parameter.shape
 
 
 def _is_routed(name: str) -> bool:
-    """Whether the name says that a router chooses what is used."""
+    """Return whether the name says that a router chooses what is used."""
     return any(word in name.lower() for word in ROUTED)
 
 

@@ -223,7 +223,7 @@ class _Layer:
 
 
 def _layers(parameters: Sequence[Parameter], got_some: set[str]) -> list[_Layer]:
-    """Those of the usual kinds, in the order of registration."""
+    """Return those of the usual kinds, in the order of registration."""
     by_path: dict[str, list[Parameter]] = {}
     for parameter in parameters:
         if parameter.module.startswith(LAYERS) or parameter.module.endswith(LAYERS):
@@ -241,7 +241,9 @@ def _layers(parameters: Sequence[Parameter], got_some: set[str]) -> list[_Layer]
 
 
 def _is_copy(one: Parameter, other: Parameter) -> bool:
-    """Whether both are the same part of two networks: `target.0.weight` and `online.0.weight`."""
+    """Return whether both are the same part of two networks: `target.0.weight` and
+    `online.0.weight`.
+    """
     root, _, rest = one.name.partition(".")
     other_root, _, other_rest = other.name.partition(".")
     return (
@@ -253,7 +255,7 @@ def _is_copy(one: Parameter, other: Parameter) -> bool:
 
 
 def _is_sibling(one: _Layer, other: _Layer) -> bool:
-    """Whether both are numbered children of one parent."""
+    """Return whether both are numbered children of one parent."""
     parent, _, number = one.path.rpartition(".")
     other_parent, _, other_number = other.path.rpartition(".")
     return (

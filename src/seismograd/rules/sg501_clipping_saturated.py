@@ -138,7 +138,7 @@ class ClippingSaturated(Rule):
         return None
 
     def _update(self, block: Block, row: int) -> float:
-        """The median of the update ratios of a row, NaN where none was measured."""
+        """Return the median of the update ratios of a row, NaN where none was measured."""
         if "update_ratio" not in block.values:
             return math.nan
         update = statistic(block, "update_ratio")[row]
@@ -213,7 +213,7 @@ class ClippingSaturated(Rule):
     def _severity(
         self, block: Block, steps: list[_ClippedStep], ratio: float, is_sgd: bool
     ) -> str | None:
-        """How bad it is for this optimizer; `None`: not at all."""
+        """Return how bad it is for this optimizer; `None`: not at all."""
         if is_sgd:
             known = [step.update for step in steps if not math.isnan(step.update)]
             slow = not known or median(known) < self.max_update

@@ -78,7 +78,7 @@ class TaskDominance(Rule):
         return self._pairs.shortfall(self.min_samples)
 
     def _larger(self, pair: LossPair) -> int | None:
-        """Which of two losses dominates, 0 or 1."""
+        """Return which of two losses dominates, 0 or 1."""
         ratio = ratios(pair.late)
         if len(ratio) < self.min_samples:
             return None

@@ -136,7 +136,7 @@ class _Drift:
     where: str
 
     def finding(self, rule: ReplicaDrift, had_agreed: bool) -> Finding:
-        """What is to be said of it."""
+        """Return what is to be said of it."""
         values: dict[str, str | int | float] = {
             "step": self.iteration,
             "first": self.first,

@@ -41,7 +41,9 @@ class InsensitiveOutputs:
             self.leverage = math.nan
 
     def is_guess(self, guess: float, distance: float) -> bool:
-        """Whether all losses were so near to that of a guess; `distance` is a share of it."""
+        """Return whether all losses were so near to that of a guess; `distance` is a share of
+        it.
+        """
         return (
             abs(self.lowest / guess - 1) <= distance and abs(self.highest / guess - 1) <= distance
         )
@@ -55,7 +57,7 @@ def insensitivity_finding(
     row: int,
     optimizer: int,
 ) -> Finding:
-    """What is to be said of a network through which nothing comes, at the last of its first
+    """Return what is to be said of a network through which nothing comes, at the last of its first
     steps.
     """
     step, loss = int(block.steps["iteration"][row]), float(block.steps["loss"][row])

@@ -199,7 +199,7 @@ class VanishingGradient(Rule):
         )
 
     def _shown(self, profile: DepthProfiles) -> BoolArray:
-        """Where the gradient vanishes  # (B,)."""
+        """Return where the gradient vanishes  # (B,)."""
         gone = (profile.total_gain <= self.max_total_gain) | (
             (profile.leading_zeros > 0) & (profile.total_gain <= self.max_visible_gain)
         )

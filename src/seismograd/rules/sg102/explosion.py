@@ -72,7 +72,7 @@ class ExplosionTrack:
 
     @property
     def goes_on_by_depth(self) -> bool:
-        """Whether it was found by how it grows towards the input."""
+        """Return whether it was found by how it grows towards the input."""
         return self.is_found and self.limit is None
 
 
@@ -121,11 +121,11 @@ class OptimizerRows:
 
     @property
     def steps(self) -> IntArray:
-        """The iterations of the rows."""
+        """Return the iterations of the rows."""
         return integers(self.block.steps, "iteration")[self.rows]
 
     def shown_by_depth(self) -> BoolArray:
-        """Where it grows towards the input  # (rows,)."""
+        """Return where it grows towards the input  # (rows,)."""
         shown = [(depth.by_whole | depth.by_signal)[self.rows] for depth in self.depths]
         return np.logical_or.reduce(shown) if shown else np.zeros(len(self.rows), np.bool_)
 
@@ -351,7 +351,7 @@ def _torn_apart(
 
 
 def _all_plain(block: Block, measured: BoolArray) -> bool:
-    """Whether all that is updated in this row is updated by the learning rate times the
+    """Return whether all that is updated in this row is updated by the learning rate times the
     gradient.
     """
     kinds: dict[int | None, str] = {each.index: each.kind for each in block.optimizers}

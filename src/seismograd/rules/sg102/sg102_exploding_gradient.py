@@ -134,8 +134,8 @@ class ExplodingGradient(Rule):
         return self.found.take()
 
     def _needs_signal(self, block: SharedBlock) -> bool:
-        """Whether the biases are still looked at: in the first steps of an optimizer, and where
-        they showed it then.
+        """Return whether the biases are still looked at: in the first steps of an optimizer, and
+        where they showed it then.
         """
         tracks = [self._tracks.get(optimizer) for optimizer in block.optimizers_of_rows]
         return any(

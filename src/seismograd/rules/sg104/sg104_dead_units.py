@@ -235,8 +235,8 @@ class DeadUnits(Rule):
         self.found.extend(iteration, owner)
 
     def _dead_now(self, owner: int) -> list[tuple[int, DyingLayer]]:
-        """The layers of an optimizer that are dead, without those that are so because one after
-        them is dead as a whole.
+        """Return the layers of an optimizer that are dead, without those that are so because one
+        after them is dead as a whole.
         """
         parameters = self._parameter_index.parameters
         now = [
