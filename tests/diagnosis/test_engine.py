@@ -9,7 +9,7 @@ import numpy as np
 from seismograd.diagnosis.engine import Diagnosis, LiveRules, diagnose
 from seismograd.i18n import Message, say
 from seismograd.rules import RULES, Rule
-from seismograd.schema import Block, Finding
+from seismograd.schema import Block, Conclusion, Finding
 from tests.rules.cutting import codes, cut, result, row_by_row
 from tests.rules.made import chain
 from tests.synthetic import block, finding, note
@@ -123,8 +123,8 @@ def test_a_finding_that_a_cause_took_in_is_found_all_the_same() -> None:
 
 def test_live_publishes_each_finding_the_moment_it_is_known_and_once() -> None:
     published: list[Finding] = []
-    concluded: list[Finding] = []
-    live = LiveRules(published.append, concluded.extend)
+    concluded: list[Conclusion] = []
+    live = LiveRules(published.append, concluded.append)
     known: list[tuple[int, str]] = []
     for row, each in enumerate(cut(FAULTY, range(len(FAULTY)))):
         live.observe(each)
@@ -134,8 +134,9 @@ def test_live_publishes_each_finding_the_moment_it_is_known_and_once() -> None:
     assert concluded == []
     live.close()
     assert len(published) == 2
-    assert tuple(concluded) == diagnose([FAULTY]).findings() == live.findings()
-    assert live.statuses() == diagnose([FAULTY]).statuses()
+    assert concluded == [diagnose([FAULTY]).conclusion()]
+    assert concluded[0].findings == live.findings()
+    assert concluded[0].statuses == live.statuses()
 
 
 def test_without_a_place_for_the_conclusion_it_is_published() -> None:
@@ -148,12 +149,12 @@ def test_without_a_place_for_the_conclusion_it_is_published() -> None:
 
 
 def test_what_is_only_known_at_the_end_is_concluded() -> None:
-    concluded: list[Finding] = []
-    live = LiveRules(lambda each: None, concluded.extend)
+    concluded: list[Conclusion] = []
+    live = LiveRules(lambda each: None, concluded.append)
     live.observe(block(chain(10, 0.1, steps=6)))
     assert live.findings() == ()
     live.close()
-    assert [each.code for each in concluded] == ["SG101"]
+    assert [each.code for each in concluded[0].findings] == ["SG101"]
 
 
 def test_findings_are_in_reading_order() -> None:

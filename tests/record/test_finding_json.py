@@ -23,7 +23,7 @@ from seismograd.record.finding_json import (
 )
 from seismograd.record.strict_json import dumps, loads, number
 from seismograd.record.writer import Writer
-from seismograd.schema import Evidence, Finding
+from seismograd.schema import Conclusion, Evidence, Finding
 from tests import synthetic
 
 words = st.text(max_size=8)
@@ -120,6 +120,6 @@ def test_the_concluding_list_takes_the_place_of_all_before(tmp_path: Path) -> No
     writer = Writer(tmp_path / "run", synthetic.info())
     writer.finding(symptom)
     writer.finding(cause)
-    writer.conclude([cause])
+    writer.conclude(Conclusion((cause,)))
     writer.close()
     assert open_run(tmp_path / "run").findings == (cause,)

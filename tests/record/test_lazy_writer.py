@@ -10,6 +10,7 @@ from seismograd.errors import SeismogradError
 from seismograd.record.lazy_writer import LazyWriter, paths_of_others
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
+from seismograd.schema import Conclusion
 from tests.synthetic import block, finding, info, note
 
 
@@ -24,7 +25,7 @@ def test_nothing_is_there_before_the_first_iteration_and_notes_wait_for_it(tmp_p
     writer.observe(block(grad_norm=[[1.0, 2.0]]))
     writer.note(note())
     writer.finding(finding())
-    writer.conclude([finding()])
+    writer.conclude(Conclusion((finding(),)))
     writer.close()
     run = open_run(tmp_path)
     assert (len(run.steps), run.notes, run.findings, run.ended) == (

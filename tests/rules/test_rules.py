@@ -33,6 +33,12 @@ def test_every_file_of_a_rule_is_listed() -> None:
     assert listed == {path.name for path in FOLDER.rglob("sg*.py")}
 
 
+def test_no_two_modules_of_the_rules_need_each_other_even_for_types() -> None:
+    rooms = (FOLDER, FOLDER.parent / "analysis", FOLDER.parent / "diagnosis")
+    files = [path for room in rooms for path in room.rglob("*.py")]
+    assert [path.name for path in files if "TYPE_CHECKING" in path.read_text()] == []
+
+
 def test_what_absorbs_is_not_absorbed_by_it() -> None:
     absorbs = {rule.code: set(rule.absorbs) for rule in RULES}
 

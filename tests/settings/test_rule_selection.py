@@ -12,12 +12,8 @@ from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.errors import SeismogradError
 from seismograd.rules import RULES
 from seismograd.settings.project_file import read_settings
-from seismograd.settings.rule_selection import (
-    RuleSelection,
-    rule_names,
-    select_rules,
-    threshold_fields,
-)
+from seismograd.settings.rule_selection import RuleSelection, select_rules
+from seismograd.settings.rule_table import RULE_TABLE
 
 
 def codes(selection: RuleSelection) -> list[str]:
@@ -25,9 +21,16 @@ def codes(selection: RuleSelection) -> list[str]:
 
 
 def test_the_rules_are_known_without_loading_them() -> None:
-    assert rule_names() == {rule.code: rule.name for rule in RULES}
-    for rule in RULES:
-        assert set(threshold_fields(rule.code)) == set(rule().thresholds()), rule.code
+    known = {rule.code: (rule.name, list(rule().thresholds())) for rule in RULES}
+    assert dict(RULE_TABLE) == known, "`make rules` writes the table again"
+
+
+def test_other_rules_can_be_handed_in() -> None:
+    rules = {"SG901": ("tried", ["least"])}
+    selection = select_rules(["tried"], thresholds={"SG901": {"least": 2}}, rules=rules)
+    assert selection.thresholds_of("SG901") == {"least": 2}
+    with pytest.raises(SeismogradError, match="SG101"):
+        select_rules(["SG101"], rules=rules)
 
 
 def test_codes_their_beginnings_and_names_select_and_ignore() -> None:
@@ -43,7 +46,7 @@ def test_codes_their_beginnings_and_names_select_and_ignore() -> None:
 
 
 def test_a_threshold_reaches_its_rule_and_no_other() -> None:
-    field = threshold_fields("SG301")[0]
+    field = RULE_TABLE["SG301"][1][0]
     made = {
         rule.code: rule
         for rule in (
@@ -60,7 +63,7 @@ def test_a_threshold_reaches_its_rule_and_no_other() -> None:
     [
         (["SG999"], [], {}, "no rule 'SG999' · `seismograd rules` lists all"),
         (["SG2011"], [], {}, "did you mean SG201?"),
-        (["zero-grad"], [], {}, "did you mean missing-zero-grad?"),
+        (["zero-grad"], [], {}, "did you mean zero-gradient?"),
         (["learning"], [], {}, "no rule 'learning' · `seismograd rules` lists all"),
         (["vanishing"], [], {}, "vanishing-gradient"),
         ([], ["SG"], {}, "no rule is left"),

@@ -99,7 +99,9 @@ def answers(run: Path) -> dict[str, str]:
 
 
 def masked(run: Path) -> dict[str, bytes]:
-    """The files of a record without times and circumstances."""
+    """The files of a record without times and circumstances, and without what rules there were,
+    which changes with each new one.
+    """
     files = {
         each.relative_to(run).as_posix(): each.read_bytes()
         for each in sorted(run.rglob("*"))
@@ -109,6 +111,9 @@ def masked(run: Path) -> dict[str, bytes]:
     for key in CIRCUMSTANCES:
         del meta["run"][key]
     files["meta.json"] = json.dumps(meta, indent=1).encode()
+    lines = [json.loads(line) for line in files.pop("findings.jsonl", b"").splitlines()]
+    found = [{key: each[key] for key in each if key != "rules"} for each in lines]
+    files["findings.jsonl"] = json.dumps(found, indent=1).encode()
     for name, dtype in (
         ("steps.bin", STEP_DTYPE),
         ("events.bin", EVENT_DTYPE),

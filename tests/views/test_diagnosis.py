@@ -12,11 +12,10 @@ import pytest
 from rich.console import Console
 
 from seismograd.cli.terminal.run_summary import print_summary
-from seismograd.diagnosis.engine import RuleStatus
 from seismograd.diagnosis.verdict import make_verdict
 from seismograd.i18n import Message, say, use_language
 from seismograd.record.reader import Run
-from seismograd.schema import Finding
+from seismograd.schema import Finding, RuleStatus
 from seismograd.views.formats import (
     diagnosis_github,
     diagnosis_json,
@@ -59,7 +58,7 @@ def summary(
 ) -> str:
     out = io.StringIO()
     with use_language(lang):
-        print_summary(run, found, statuses, Console(file=out, width=width))
+        print_summary(make_verdict(run, found, statuses), Console(file=out, width=width))
     return "".join(
         line.rstrip() + "\n"
         for line in out.getvalue().replace(str(run.path), "runs/it").splitlines()

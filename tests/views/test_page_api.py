@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
+from seismograd.diagnosis.verdict import recorded_verdict
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
-from seismograd.schema import State
+from seismograd.schema import Conclusion, State
 from seismograd.views.page_api.heat_codes import ABSENT, LIMIT, NONFINITE, NOT_MEASURED, ZERO
 from seismograd.views.page_api.packing import pack, unpack
-from seismograd.views.page_api.page_verdict import as_recorded
 from seismograd.views.page_api.run_source import RunSource, open_source
 from tests.synthetic import block, finding, info
 from tests.views.page import made
@@ -153,12 +153,12 @@ def test_a_long_run_says_whether_its_findings_are_final(
     writer = Writer(tmp_path / "run", info())
     writer.observe(block(np.ones((2, 2))))
     if concludes:
-        writer.conclude([finding()])
+        writer.conclude(Conclusion((finding(),)))
     else:
         writer.finding(finding())
     (writer.close if ends else writer.abandon)()
-    verdict = as_recorded(open_run(tmp_path / "run"))
-    assert (verdict.how, len(verdict.findings)) == (how, 1)
+    verdict = recorded_verdict(open_run(tmp_path / "run"))
+    assert (verdict.judged, len(verdict.findings)) == (how, 1)
 
 
 def test_a_heat_map_of_very_many_parameters_has_fewer_columns(tmp_path: Path) -> None:

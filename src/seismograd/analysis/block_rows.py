@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seismograd.i18n import Message, say
-from seismograd.schema import AnyArray, Block, EventKind, FloatArray, IntArray, StepFlag
+from seismograd.schema import AnyArray, Block, EventKind, FloatArray, IntArray, State, StepFlag
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -21,36 +21,36 @@ def as_list(positions: IntArray) -> list[int]:
 
 
 def distinct(values: IntArray) -> list[int]:
-    """The numbers among these, in ascending order; `np.unique` imports `numpy.ma`, which takes
-    20 ms at the first step.
+    """Return the numbers among these, in ascending order; `np.unique` imports `numpy.ma`, which
+    takes 20 ms at the first step.
     """
     return sorted(set(values.tolist()))
 
 
 def integers(records: AnyArray, name: str) -> IntArray:
-    """A column of whole numbers of `Block.steps` or `Block.events`."""
+    """Return a column of whole numbers of `Block.steps` or `Block.events`."""
     return np.asarray(records[name], np.int64)
 
 
 def numbers(records: AnyArray, name: str) -> FloatArray:
-    """A column of real numbers of `Block.steps` or `Block.events`."""
+    """Return a column of real numbers of `Block.steps` or `Block.events`."""
     return np.asarray(records[name], np.float64)
 
 
 def runs(values: IntArray) -> list[tuple[int, slice]]:
-    """Each number of an ascending list, and where it stands in it."""
+    """Return each number of an ascending list, and where it stands in it."""
     starts = np.flatnonzero(np.diff(values, prepend=values[:1] - 1))
     edges = [*starts.tolist(), len(values)]
     return [(int(values[start]), slice(start, stop)) for start, stop in pairwise(edges)]
 
 
 def statistic(block: Block, name: str) -> FloatArray:
-    """A statistic of every iteration  # (B, P)."""
+    """Return a statistic of every iteration  # (B, P)."""
     return np.asarray(block.values[name], np.float64)
 
 
 def weight_norms(block: Block, row: int) -> FloatArray | None:
-    """The norms of the weights  # (P,), where they were sampled in this row."""
+    """Return the norms of the weights  # (P,), where they were sampled in this row."""
     sampled = np.flatnonzero(block.sample_rows == row)
     if not len(sampled) or "weight_norm" not in block.samples:
         return None
@@ -58,12 +58,14 @@ def weight_norms(block: Block, row: int) -> FloatArray | None:
 
 
 def updates(block: Block) -> BoolArray:
-    """Where a new gradient went into an update: neither skipped nor used a second time  # (B,)."""
+    """Return where a new gradient went into an update: neither skipped nor used a second
+    time  # (B,).
+    """
     return (integers(block.steps, "flags") & _UNUSED) == 0
 
 
 def by_optimizer(block: Block, wanted: BoolArray) -> list[tuple[int, IntArray]]:
-    """The wanted rows  # (B,), in order, by the optimizer that stepped first in them."""
+    """Return the wanted rows  # (B,), in order, by the optimizer that stepped first in them."""
     rows = np.flatnonzero(wanted)
     if not len(rows):
         return []
@@ -93,7 +95,7 @@ def site_of(block: Block, kind: EventKind, iteration: int, optimizer: int | None
 
 
 def num_unheard(block: Block) -> int:
-    """How many rows are of steps whose backwards and clips were compiled."""
+    """Return how many rows are of steps whose backwards and clips were compiled."""
     return int(np.count_nonzero(integers(block.steps, "flags") & int(StepFlag.UNHEARD)))
 
 
@@ -102,3 +104,15 @@ def unheard(count: int) -> Message:
     return say(
         "backward was compiled in {count} steps, so neither it nor a clip was heard", count=count
     )
+
+
+def largest_parameters(block: Block, row: int) -> tuple[str, ...]:
+    """Return the parameters that make nine tenths of the squared norm, in the order of the
+    columns.
+    """
+    norm = np.where(block.state[row] == State.FINITE, statistic(block, "grad_norm")[row], 0.0)
+    square = (norm / norm.max()) ** 2
+    order = np.argsort(-square, kind="stable")
+    share = np.cumsum(square[order])
+    num = int(np.count_nonzero(share < 0.9 * share[-1])) + 1
+    return tuple(block.parameters[column].name for column in as_list(np.sort(order[:num])))

@@ -16,13 +16,17 @@ RESHAPED = EventFlag.SUMMED | EventFlag.RESCALED
 
 
 def chance_loss(parameters: Sequence[Parameter]) -> float:
-    """The cross entropy of a uniform guess; NaN when the graph does not show one classifier."""
+    """Return the cross entropy of a uniform guess; NaN when the graph does not show one
+    classifier.
+    """
     heads = [each for each in parameters if each.activation == OUTPUTS and is_weight(each)]
     return math.log(heads[0].shape[0]) if len(heads) == 1 and heads[0].shape[0] > 1 else math.nan
 
 
 def plain_loss(block: Block, row: int) -> float:
-    """The loss of an iteration with one backward of a plain mean over samples; NaN otherwise."""
+    """Return the loss of an iteration with one backward of a plain mean over samples; NaN
+    otherwise.
+    """
     step = block.steps[row]
     if int(step["num_backwards"]) != 1 or int(step["flags"]) & int(StepFlag.NO_LOSS):
         return math.nan

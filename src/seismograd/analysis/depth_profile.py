@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, distinct, statistic
+from seismograd.analysis.medians import row_medians_in_place
 from seismograd.schema import Block, FloatArray, IntArray, Parameter, State
 
 MAX_FITTED = 48  # layers that a line is fitted through; of more, so many at equal distances
@@ -39,8 +40,8 @@ class ProfileLayers:
 
 
 def chains_of(parameters: Sequence[Parameter]) -> tuple[ProfileLayers, ...]:
-    """The layers of each branch, longest first: those of an actor and of a critic beside it are
-    two chains. There is always one.
+    """Return the layers of each branch, longest first: those of an actor and of a critic beside it
+    are two chains. There is always one.
     """
     branches = sorted({each.branch for each in parameters if _passes_a_signal_on(each)}) or [0]
     chains = [layers_of(parameters, branch) for branch in branches]
@@ -48,8 +49,8 @@ def chains_of(parameters: Sequence[Parameter]) -> tuple[ProfileLayers, ...]:
 
 
 def layers_of(parameters: Sequence[Parameter], branch: int | None = None) -> ProfileLayers:
-    """The layers among these parameters, or of one branch of them: by `depth`, or as they are
-    listed when no depth is known.
+    """Return the layers among these parameters, or of one branch of them: by `depth`, or as they
+    are listed when no depth is known.
     """
     column_of = {parameter.name: column for column, parameter in enumerate(parameters)}
     found = [
@@ -75,7 +76,7 @@ def _passes_a_signal_on(parameter: Parameter) -> bool:
 
 
 def bias_name(weight: str) -> str:
-    """The bias beside a weight: `net.0.weight` -> `net.0.bias`, `rnn.weight_hh_l0` ->
+    """Return the bias beside a weight: `net.0.weight` -> `net.0.bias`, `rnn.weight_hh_l0` ->
     `rnn.bias_hh_l0`; empty where no name tells.
     """
     owner, dot, name = weight.rpartition(".")
@@ -101,13 +102,13 @@ class LayerNorms:
         return together
 
     def larger(self, layers: ProfileLayers, row: int, layer: int) -> tuple[str, float]:
-        """The tensor that holds most of a layer's gradient, and its norm."""
+        """Return the tensor that holds most of a layer's gradient, and its norm."""
         weight, bias = float(self.weight[row, layer]), float(self.bias[row, layer])
         return (layers.bias_names[layer], bias) if bias > weight else (layers.names[layer], weight)
 
 
 def layer_norms(block: Block, layers: ProfileLayers) -> LayerNorms:
-    """The norms of the layers' gradients, read from the columns of a block."""
+    """Return the norms of the layers' gradients, read from the columns of a block."""
     state = block.state[:, layers.columns]
     # a finite gradient whose norm underflows is not zero
     norm = np.maximum(statistic(block, "grad_norm")[:, layers.columns], _SMALLEST)
@@ -142,7 +143,7 @@ class LayerReader:
     _chains: tuple[ProfileLayers, ...] = ()
 
     def read(self, block: Block) -> tuple[LayeredBlock, ...]:
-        """The chains of layers of this block, longest first."""
+        """Return the chains of layers of this block, longest first."""
         if block.parameters is not self._parameters:
             self._parameters, self._chains = block.parameters, chains_of(block.parameters)
         return tuple(LayeredBlock(block, layers) for layers in self._chains)
@@ -165,7 +166,7 @@ class DepthProfiles:
     leading_zeros: IntArray  # layers before those, whose gradient is exactly zero
 
     def exceeds(self, goodness: float, gain: float, total_gain: float) -> BoolArray:
-        """Where all three are at least this  # (B,)."""
+        """Return where all three are at least this  # (B,)."""
         fits = self.goodness >= goodness
         return fits & (self.gain >= gain) & (self.total_gain >= total_gain) if fits.any() else fits
 
@@ -223,8 +224,8 @@ def profiles(norm: FloatArray, min_layers: int, decays: bool, min_range: float) 
 def _by_length(
     norm: FloatArray, usable: BoolArray | None, num_usable: IntArray, rows: IntArray
 ) -> list[tuple[IntArray, FloatArray]]:
-    """The rows by how many of their norms are usable (`None`: all are), and these without the
-    others.
+    """Return the rows by how many of their norms are usable (`None`: all are), and these without
+    the others.
     """
     if usable is None:
         return [(rows, norm[rows])]
@@ -247,35 +248,25 @@ def fit_line(height: FloatArray) -> tuple[FloatArray, FloatArray]:
     slopes = height.take(second, axis=1)
     slopes -= height.take(first, axis=1)
     slopes /= distance
-    slope = _median(slopes)
+    slope = row_medians_in_place(slopes)
     rest = height - slope[:, None] * position
-    rest -= _median(rest.copy())[:, None]
+    rest -= row_medians_in_place(rest.copy())[:, None]
     spread = height - (_sum(height) / len(position))[:, None]
     share = _sum(rest * rest) / np.maximum(_sum(spread * spread), np.finfo(np.float64).tiny)
     return slope, np.maximum(1 - share, 0)
 
 
 def _sum(values: FloatArray) -> FloatArray:
-    """The sum of each row, always added up in the same order: that of `np.sum` depends on how
-    many rows there are.
+    """Return the sum of each row, always added up in the same order: that of `np.sum` depends on
+    how many rows there are.
     """
     return np.add.accumulate(values, axis=1)[:, -1]
 
 
-def _median(values: FloatArray) -> FloatArray:
-    """The median of each row, whose order is lost; `np.median` costs several times as much for
-    one row.
-    """
-    num = values.shape[1]
-    low, high = (num - 1) // 2, num // 2
-    values.partition((low, high), axis=1)
-    return (values[:, low] + values[:, high]) / 2
-
-
 @lru_cache(maxsize=64)
 def _pairs(num_layers: int) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-    """The layers that a line is fitted through, all pairs of their positions, and how far apart
-    the layers of each are.
+    """Return the layers that a line is fitted through, all pairs of their positions, and how far
+    apart the layers of each are.
     """
     fitted = min(num_layers, MAX_FITTED)
     position = np.array(

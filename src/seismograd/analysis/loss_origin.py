@@ -12,7 +12,7 @@ Values = dict[str, str | int | float]
 
 
 def origin_of(block: Block, row: int) -> Origin:
-    """Where the first loss of an iteration that is not finite came from."""
+    """Return where the first loss of an iteration that is not finite came from."""
     at = _first_loss(block, row)
     return Origin.UNKNOWN if at is None else Origin(int(block.events["detail"][at]))
 
@@ -26,7 +26,7 @@ def site_of_loss(block: Block, row: int) -> str:
 
 
 def _first_loss(block: Block, row: int) -> int | None:
-    """The place among the events of the first loss of an iteration that is not finite."""
+    """Return the place among the events of the first loss of an iteration that is not finite."""
     events = block.events
     wanted = (integers(events, "iteration") == int(block.steps["iteration"][row])) & (
         integers(events, "kind") == EventKind.BACKWARD

@@ -47,7 +47,7 @@ class LossPair:
         self.late = [*self.late, compared][-KEPT:]
 
     def name(self, second: bool) -> str:
-        """What a loss is called, or where it is backpropagated."""
+        """Return what a loss is called, or where it is backpropagated."""
         site = self.second if second else self.first
         return site.label or str(site)
 
@@ -97,7 +97,7 @@ class LossPairs:
                 yield pair, step
 
     def shortfall(self, needed: int) -> Message | None:
-        """What is missing to say anything."""
+        """Return what is missing to say anything."""
         num = max((len(pair.late) for pair in self.found.values()), default=0)
         if num < needed:
             return say(
@@ -109,13 +109,13 @@ class LossPairs:
 
 
 def cosines(entries: list[PairSample]) -> FloatArray:
-    """Those that are known."""
+    """Return those that are known."""
     values = np.array([each.cosine for each in entries], np.float64)
     return values[np.isfinite(values)]
 
 
 def ratios(entries: list[PairSample]) -> FloatArray:
-    """How many times the first norm is larger than the second, where both are finite and not
+    """Return how many times the first norm is larger than the second, where both are finite and not
     zero.
     """
     first = np.array([each.first_norm for each in entries], np.float64)
@@ -125,7 +125,7 @@ def ratios(entries: list[PairSample]) -> FloatArray:
 
 
 def _flags(block: Block) -> dict[tuple[int, int], int]:
-    """The flags of each backward, by its iteration and site."""
+    """Return the flags of each backward, by its iteration and site."""
     wanted = np.isin(integers(block.events, "iteration"), integers(block.pairs, "iteration"))
     wanted &= integers(block.events, "kind") == EventKind.BACKWARD
     return {

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seismograd.analysis.depth_profile import fit_line
+from seismograd.analysis.medians import median
 from seismograd.schema import FloatArray, IntArray
 
 
@@ -109,8 +110,8 @@ class NormSeries:
     def _high_above(
         self, norm: FloatArray, loss: FloatArray, end: int, factor: float
     ) -> tuple[int, float, float] | None:
-        """The place of the first high norm, the baseline, and that of the loss, when the last
-        norms are high at `end`.
+        """Return the place of the first high norm, the baseline, and that of the loss, when the
+        last norms are high at `end`.
         """
         start = end - self.against.elevated
         if start < self.against.least:
@@ -118,8 +119,8 @@ class NormSeries:
         high, usual = slice(start, end), slice(max(start - self.against.usual, 0), start)
         if norm[high].min() < factor * norm[usual].min():
             return None
-        baseline = max(float(np.median(norm[usual])), self._early(start))
-        loss_baseline = _median_known(loss[usual])
+        baseline = max(median(norm[usual]), self._early(start))
+        loss_baseline = median(loss[usual])
         if not 0 < factor * baseline <= norm[high].min() or bool(
             (loss[high] < loss_baseline).any()
         ):
@@ -139,7 +140,7 @@ class NormSeries:
         ):
             return None
         slope, goodness = fit_line(np.log10(rise)[None])
-        loss_baseline = _median_known(loss[start : start + len(rise) // 2])
+        loss_baseline = median(loss[start : start + len(rise) // 2])
         decades = float(slope[0]) * (len(rise) - 1)
         if decades < math.log10(factor) or goodness[0] < self.against.goodness:
             return None
@@ -151,14 +152,8 @@ class NormSeries:
         return start + int(np.argmax(rise >= 10 * baseline)), baseline, loss_baseline
 
     def _early(self, start: int) -> float:
-        """The median of the first norms of all, of those that lie before a place in what is kept
-        and new; 0 when none does.
+        """Return the median of the first norms of all, of those that lie before a place in what is
+        kept and new; 0 when none does.
         """
         early = self.early[: max(self.count - len(self.past) + start, 0)]
-        return float(np.median(early)) if early else 0.0
-
-
-def _median_known(losses: FloatArray) -> float:
-    """The median of the finite ones, NaN when there is none."""
-    known = losses[np.isfinite(losses)]
-    return float(np.median(known)) if len(known) else math.nan
+        return median(early) if early else 0.0

@@ -13,8 +13,8 @@ from seismograd.schema import IntArray, Parameter
 
 
 def is_weight(parameter: Parameter) -> bool:
-    """Whether it has two dimensions or more: a bias that begins at zero moves by many times its
-    own norm, which says nothing.
+    """Return whether it has two dimensions or more: a bias that begins at zero moves by many times
+    its own norm, which says nothing.
     """
     return sum(size > 1 for size in parameter.shape) >= 2
 
@@ -27,7 +27,7 @@ class ParameterIndex:
     _positions: dict[str, int] = field(default_factory=dict[str, int])
 
     def positions(self, parameters: Sequence[Parameter]) -> IntArray:
-        """The number of each; new names get the next ones."""
+        """Return the number of each; new names get the next ones."""
         for parameter in parameters:
             if parameter.name not in self._positions:
                 self._positions[parameter.name] = len(self.parameters)

@@ -49,5 +49,5 @@ class RecentHits:
         return reached
 
     def num_hits(self, width: int) -> int:
-        """How many of the last `width` entries (at most `size`) are hits."""
+        """Return how many of the last `width` entries (at most `size`) are hits."""
         return len(self.hits) - int(np.searchsorted(self.hits, self.count - width, side="left"))

@@ -5,8 +5,9 @@ on from there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from seismograd.analysis.finding_tracker import FindingTracker
 from seismograd.analysis.windows import StepWindow
 from seismograd.schema import Block, Finding
 
@@ -43,8 +44,7 @@ class RepeatedFault:
     scattered: int
     share: float
     shown: dict[int, FaultSteps] = field(default_factory=dict[int, FaultSteps])
-    _found: dict[int, Finding] = field(default_factory=dict[int, Finding])
-    _news: dict[int, None] = field(default_factory=dict[int, None])
+    _found: FindingTracker = field(default_factory=FindingTracker)
     _num_events: dict[int, int] = field(default_factory=dict[int, int])
 
     def add(self, window: StepWindow, describe: Callable[[FaultSteps], Finding]) -> None:
@@ -62,10 +62,10 @@ class RepeatedFault:
             if shown.in_a_row < self.in_a_row and not enough:
                 return
             finding = describe(shown)
-            if any(each.where == finding.where != "" for each in self._found.values()):
+            if any(each.where == finding.where != "" for each in self._found):
                 return  # another optimizer at the same line: one finding is enough
-            self._found[optimizer] = finding
-        self._news[optimizer] = None
+            self._found.add(finding)
+        self._found.extend(iteration, optimizer)
 
     def add_event(
         self, block: Block, position: int, describe: Callable[[FaultSteps], Finding]
@@ -86,14 +86,9 @@ class RepeatedFault:
             self.shown[optimizer].last_index = -2
 
     def has_found(self, optimizer: int) -> bool:
-        """Whether there is a finding about this optimizer."""
+        """Return whether there is a finding about this optimizer."""
         return optimizer in self._found
 
     def take(self) -> list[Finding]:
-        """The findings that are new or have grown since this was last asked."""
-        for optimizer in self._news:
-            self._found[optimizer] = replace(
-                self._found[optimizer], last_step=self.shown[optimizer].last
-            )
-        taken, self._news = list(self._news), {}
-        return [self._found[optimizer] for optimizer in taken]
+        """Return the findings that are new or have grown since the last call."""
+        return self._found.take()

@@ -12,7 +12,9 @@ BY_VALUE = 2  # `detail` of a clip
 
 
 def optimizer_name(block: Block, index: int) -> str:
-    """The name of the variable that holds the optimizer, `optimizer` where it is not known."""
+    """Return the name of the variable that holds the optimizer, `optimizer` where it is not
+    known.
+    """
     known = [
         each.name
         for each in block.optimizers
@@ -22,7 +24,7 @@ def optimizer_name(block: Block, index: int) -> str:
 
 
 def optimizer_kind(block: Block, index: int) -> str:
-    """The class name of the optimizer, empty where it is not known."""
+    """Return the class name of the optimizer, empty where it is not known."""
     return next((each.kind for each in block.optimizers if each.index == index), "")
 
 
@@ -37,13 +39,13 @@ def at_line(block: Block, call: WindowEvent) -> str:
 
 
 def clip_of(detail: int, limit: float) -> str:
-    """The call of a clip, by norm or by value."""
+    """Return the call of a clip, by norm or by value."""
     name = "clip_grad_value_" if detail == BY_VALUE else "clip_grad_norm_"
     return f"torch.nn.utils.{name}(model.parameters(), {limit:g})"
 
 
 def holder_of(names: Iterable[str]) -> str:
-    """The module that holds all of these parameters: `net.body` of `net.body.0.weight` and
+    """Return the module that holds all of these parameters: `net.body` of `net.body.0.weight` and
     `net.body.2.bias`; empty: the model itself.
     """
     paths = [name.split(".")[:-1] for name in names]

@@ -36,24 +36,24 @@ class SharedBlock(Block):
 
     @classmethod
     def of(cls, block: Block) -> SharedBlock:
-        """The same block, with nothing made of it yet."""
+        """Return the same block, with nothing made of it yet."""
         return cls(**{name: getattr(block, name) for name in _FIELDS})
 
     @cached_property
     def updates(self) -> BoolArray:
-        """Where a new gradient went into an update: neither skipped nor used a second time  #
-        (B,).
+        """Return where a new gradient went into an update: neither skipped nor used a second
+        time  # (B,).
         """
         return updates(self)
 
     @cached_property
     def updated(self) -> list[tuple[int, IntArray]]:
-        """The rows of `updates` by the optimizer that stepped first in them."""
+        """Return the rows of `updates` by the optimizer that stepped first in them."""
         return by_optimizer(self, self.updates)
 
     @cached_property
     def optimizers_of_rows(self) -> tuple[int, ...]:
-        """The optimizers that stepped first in any row, in ascending order."""
+        """Return the optimizers that stepped first in any row, in ascending order."""
         return tuple(optimizer for optimizer, _ in by_optimizer(self, np.ones(len(self), np.bool_)))
 
     @cached_property
@@ -61,7 +61,7 @@ class SharedBlock(Block):
         return {}
 
     def read_by(self, reader: BlockReader[Derived]) -> Derived:
-        """What a reader makes of this block: it reads it once, however many rules have the
+        """Return what a reader makes of this block: it reads it once, however many rules have the
         reader, and fails all of them alike.
         """
         if id(reader) not in self._made:

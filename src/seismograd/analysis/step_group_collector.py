@@ -58,7 +58,7 @@ class _GroupPart:
         )
 
     def after(self, start: int) -> _GroupPart:
-        """What comes from this step on, as a copy that holds no others in memory."""
+        """Return what comes from this step on, as a copy that holds no others in memory."""
         columns = {name: values[start:].copy() for name, values in self.columns.items()}
         return _GroupPart(
             self.weights,
@@ -119,7 +119,7 @@ class StepGroupCollector:
         )
 
     def rest(self, least: int) -> list[StepGroup]:
-        """The groups that will not become full, of at least so many steps."""
+        """Return the groups that will not become full, of at least so many steps."""
         return [
             StepGroup(
                 optimizer,
@@ -151,7 +151,7 @@ class StepGroupCollector:
         )
 
     def _described(self, part: _GroupPart) -> _GroupPart:
-        """The same, with its weights as they were described last."""
+        """Return the same, with its weights as they were described last."""
         return replace(part, weights=self._weights_at(part.weights.positions))
 
     def _take(self, block: Block, optimizer: int, rows: IntArray) -> list[StepGroup]:
@@ -256,15 +256,15 @@ class StepGroupCollector:
 
 
 def _spread(values: FloatArray, positions: IntArray, all_positions: IntArray) -> FloatArray:
-    """The columns where they lie among all, NaN elsewhere."""
+    """Return the columns where they lie among all, NaN elsewhere."""
     made = np.full((len(values), len(all_positions)), np.nan)
     made[:, np.searchsorted(all_positions, positions)] = values
     return made
 
 
 def _sites(block: Block, iterations: IntArray, optimizer: int) -> list[Site | None]:
-    """The place of this optimizer's first step in each of these iterations, `None` where it is
-    not known.
+    """Return the place of this optimizer's first step in each of these iterations, `None` where it
+    is not known.
     """
     events = block.events
     mine = (events["kind"] == EventKind.STEP) & (events["optimizer"] == optimizer)

@@ -28,24 +28,24 @@ class GroupWeights:
 
     @cached_property
     def guess(self) -> float:
-        """What a classifier that only guesses loses; NaN: this is none."""
+        """Return what a classifier that only guesses loses; NaN: this is none."""
         return chance_loss(self.parameters)
 
     @cached_property
     def groups(self) -> IntArray:
-        """The parameter group of each; -1: not known."""
+        """Return the parameter group of each; -1: not known."""
         return np.array(
             [-1 if each.group is None else each.group for each in self.parameters], np.int64
         )
 
     @cached_property
     def has_several_groups(self) -> bool:
-        """Whether there are two parameter groups that are known."""
+        """Return whether there are two parameter groups that are known."""
         return len({each.group for each in self.parameters} - {None}) > 1
 
     @cached_property
     def in_few_digits(self) -> IntArray:
-        """The columns of those that are kept in a dtype of half precision."""
+        """Return the columns of those that are kept in a dtype of half precision."""
         return np.array(
             [column for column, each in enumerate(self.parameters) if each.dtype in EPSILON],
             np.int64,
@@ -72,8 +72,8 @@ class StepGroupBatch:
 
     @cached_property
     def loss_noises(self) -> list[float]:
-        """How far losses lie from their median, as a share of it: that of a normal distribution
-        with the same quartiles  # (K,).
+        """Return how far losses lie from their median, as a share of it: that of a normal
+        distribution with the same quartiles  # (K,).
         """
         known, level = self._known_losses, self._loss_level
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -83,37 +83,37 @@ class StepGroupBatch:
 
     @cached_property
     def peaks(self) -> list[float]:
-        """The largest finite loss, at least 0  # (K,)."""
+        """Return the largest finite loss, at least 0  # (K,)."""
         return np.maximum(np.where(self._known_losses, self.loss, 0).max(axis=1), 0).tolist()
 
     @cached_property
     def below_zero(self) -> list[bool]:
-        """Whether a loss is negative  # (K,)."""
+        """Return whether a loss is negative  # (K,)."""
         return [bool(lowest < 0) for lowest in np.fmin.reduce(self.loss, axis=1)]
 
     @cached_property
     def highest_lrs(self) -> list[float]:
-        """The highest learning rate  # (K,)."""
+        """Return the highest learning rate  # (K,)."""
         return self.lr.max(axis=1).tolist()
 
     @cached_property
     def highest_norms(self) -> list[float]:
-        """The largest gradient norm, NaN where one is not a number  # (K,)."""
+        """Return the largest gradient norm, NaN where one is not a number  # (K,)."""
         return self.grad_norm.max(axis=1).tolist()
 
     @cached_property
     def ratios(self) -> FloatArray:
-        """The median ratio of each weight over its probes; NaN: none  # (K, M)."""
+        """Return the median ratio of each weight over its probes; NaN: none  # (K, M)."""
         return medians(self.ratio, self._probed, axis=1)
 
     @cached_property
     def ratio_levels(self) -> list[float]:
-        """The median of those over the weights, NaN without any  # (K,)."""
+        """Return the median of those over the weights, NaN without any  # (K,)."""
         return medians(self.ratios, np.isfinite(self.ratios), axis=1).tolist()
 
     @cached_property
     def largest_ratios(self) -> list[float]:
-        """The largest ratio of any probe, 0 without one; NaN ones are left out  # (K,)."""
+        """Return the largest ratio of any probe, 0 without one; NaN ones are left out  # (K,)."""
         return np.nan_to_num(
             np.fmax.reduce(self.ratio.reshape(len(self.ratio), -1), axis=1, initial=0),
             nan=0,
@@ -122,17 +122,17 @@ class StepGroupBatch:
 
     @cached_property
     def moves(self) -> FloatArray:
-        """The same where there was a gradient that is not zero  # (K, M)."""
+        """Return the same where there was a gradient that is not zero  # (K, M)."""
         return np.where((self.norm > 0).any(axis=1), self.ratios, np.nan)
 
     @cached_property
     def usual_moves(self) -> list[float]:
-        """Their median over the weights, NaN without any  # (K,)."""
+        """Return their median over the weights, NaN without any  # (K,)."""
         return medians(self.moves, np.isfinite(self.moves), axis=1).tolist()
 
     @cached_property
     def largest_moves(self) -> list[float]:
-        """The largest of them, NaN without any  # (K,)."""
+        """Return the largest of them, NaN without any  # (K,)."""
         known = np.isfinite(self.moves)
         return np.where(
             known.any(axis=1), np.where(known, self.moves, 0).max(axis=1, initial=0), np.nan
@@ -140,8 +140,8 @@ class StepGroupBatch:
 
     @cached_property
     def unmoved_shares(self) -> FloatArray:
-        """The median share of unmoved scalars of each weight over its probes; NaN: none  # (K,
-        M).
+        """Return the median share of unmoved scalars of each weight over its probes; NaN:
+        none  # (K, M).
         """
         return medians(self.unmoved, np.isfinite(self.unmoved), axis=1)
 
@@ -173,17 +173,17 @@ class StepGroup:
 
     @property
     def first_step(self) -> int:
-        """The first iteration."""
+        """Return the first iteration."""
         return int(self.batch.steps[self.index, 0])
 
     @property
     def last_step(self) -> int:
-        """The last iteration."""
+        """Return the last iteration."""
         return int(self.batch.steps[self.index, -1])
 
     @property
     def num_steps(self) -> int:
-        """How many steps it has: fewer than usual at the end of a run."""
+        """Return how many steps it has: fewer than usual at the end of a run."""
         return self.batch.steps.shape[1]
 
     @property
@@ -208,7 +208,7 @@ class StepGroup:
 
     @property
     def weights(self) -> tuple[Parameter, ...]:
-        """What the columns are  # (M,)."""
+        """Return what the columns are  # (M,)."""
         return self.batch.weights.parameters
 
     @property
@@ -233,7 +233,7 @@ class StepGroup:
 
     @property
     def loss_noise(self) -> float:
-        """How far losses lie from their median, as a share of it."""
+        """Return how far losses lie from their median, as a share of it."""
         return self.batch.loss_noises[self.index]
 
     @property

@@ -59,8 +59,8 @@ class WindowEvent:
 
     @property
     def total(self) -> float:
-        """What all its samples count in the loss together: 1 in a mean, 1/4 in a quarter of one,
-        their number in a sum; NaN: not known.
+        """Return what all its samples count in the loss together: 1 in a mean, 1/4 in a quarter of
+        one, their number in a sum; NaN: not known.
         """
         return self.count * self.weight
 
@@ -107,12 +107,12 @@ class StepWindow:
 
     @property
     def iteration(self) -> int:
-        """The iteration of the step."""
+        """Return the iteration of the step."""
         return self.step.iteration
 
     def micro_batches(self) -> tuple[WindowEvent, ...]:
-        """The backwards of the line that has most of them, without those that are other losses
-        of the same forward pass.
+        """Return the backwards of the line that has most of them, without those that are other
+        losses of the same forward pass.
         """
         own = [each for each in self.backwards if not each.flags & EventFlag.SHARED]
         sites = [each.site for each in own]
@@ -159,7 +159,7 @@ class WindowReader:
     _stray: list[WindowEvent] = field(default_factory=list[WindowEvent])
 
     def read(self, block: Block) -> list[StepWindow]:
-        """The windows that end in this block, in order."""
+        """Return the windows that end in this block, in order."""
         if not len(block):
             return []
         if not self.several and not self._is_open():
@@ -172,7 +172,7 @@ class WindowReader:
         return list(self._read(block))
 
     def shortfall(self, needed: int) -> Message | None:
-        """What was missing to judge `needed` steps; `None` when there were as many."""
+        """Return what was missing to judge `needed` steps; `None` when there were as many."""
         has = self.total_steps()
         if has - self.num_unheard < needed <= has:
             return unheard(self.num_unheard)
@@ -187,7 +187,7 @@ class WindowReader:
         return sum(self.num_steps.values())
 
     def _is_open(self) -> bool:
-        """Whether anything waits for the next step of the first optimizer."""
+        """Return whether anything waits for the next step of the first optimizer."""
         opened = self._open.get(0)
         return bool(self._stray) or (
             opened is not None and bool(opened.backwards or opened.thrown or opened.clips)
@@ -226,7 +226,7 @@ class WindowReader:
         yield from self._ended(within)
 
     def _is_over(self, optimizer: int, call: WindowEvent) -> bool:
-        """Whether the step of this optimizer that is under way was over before this call."""
+        """Return whether the step of this optimizer that is under way was over before this call."""
         step = self._of(optimizer).step
         if (
             step is None
@@ -237,7 +237,9 @@ class WindowReader:
         return not call.flags & _CLOSURE and bool(call.touched >> optimizer & 1)
 
     def _ended(self, optimizers: list[int]) -> Iterator[StepWindow]:
-        """The windows of steps that evaluate the loss themselves, once all of that was heard."""
+        """Return the windows of steps that evaluate the loss themselves, once all of that was
+        heard.
+        """
         for optimizer in optimizers:
             step = self._of(optimizer).step
             window = None if step is None else self._stepped(*step)
@@ -323,7 +325,7 @@ class WindowReader:
 
 
 def _is_after_evaluation(window: _OpenWindow, call: WindowEvent) -> bool:
-    """Whether a step clears what it has computed itself: it may have used it, or go on to
+    """Return whether a step clears what it has computed itself: it may have used it, or go on to
     evaluate the loss once more.
     """
     return (
@@ -344,15 +346,15 @@ def _bits(touched: int) -> Iterator[int]:
 
 
 def _is_rescaled(flags: int, total: float) -> bool:
-    """Whether a loss was multiplied or divided by a number, and is no mean after that as far as
-    is known.
+    """Return whether a loss was multiplied or divided by a number, and is no mean after that as far
+    as is known.
     """
     return bool(flags & _RESCALED) and abs(total - 1) > _NEARLY
 
 
 def _site_if_plain(block: Block) -> tuple[int, int] | None:
-    """Where the first step was, and how many evaluate the loss themselves, if each row is one
-    backward and one step of the first optimizer, and nothing else.
+    """Return where the first step was, and how many evaluate the loss themselves, if each row is
+    one backward and one step of the first optimizer, and nothing else.
     """
     steps, events = block.steps, block.events
     if (
@@ -382,7 +384,7 @@ def _site_if_plain(block: Block) -> tuple[int, int] | None:
 
 
 def _site_if_plain_few(block: Block) -> tuple[int, int] | None:
-    """The same for few rows."""
+    """Return the same for few rows."""
     for row in block.steps.tolist():
         if row[_NUM_BACKWARDS] != 1 or row[_NUM_STEPS] != 1 or row[_FLAGS] & _ODD_ROW:
             return None

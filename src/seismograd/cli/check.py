@@ -28,9 +28,8 @@ def check(
 ) -> int:
     """Say what is wrong in a recorded run; 1 when that is an error."""
     from seismograd.cli.terminal import output
-    from seismograd.diagnosis.engine import diagnose
     from seismograd.diagnosis.selected_rules import selected_rules
-    from seismograd.diagnosis.verdict import make_verdict
+    from seismograd.diagnosis.verdict import judge
     from seismograd.record.reader import open_run
     from seismograd.views.formats import format_list
     from seismograd.views.values import short_path
@@ -39,14 +38,7 @@ def check(
     view = format_list.find_format(format_list.DIAGNOSIS_FORMATS, form)
     recorded = open_run(run)
     output.print_condition(recorded)
-    diagnosis = diagnose(
-        recorded.blocks(),
-        selected_rules(selection),
-        recorded.notes,
-        recorded.facts,
-        recorded.info.fact_kinds,
-    )
-    found = make_verdict(recorded, diagnosis.findings(), diagnosis.statuses())
+    found = judge(recorded, selected_rules(selection))
     output.answer(view.render(found))
     output.suggest(
         f"seismograd explain {found.findings[0].code}"

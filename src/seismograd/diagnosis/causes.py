@@ -18,20 +18,22 @@ def reading_order(finding: Finding) -> tuple[int, int, str, int]:
     return SEVERITIES.index(finding.severity), finding.first_step, finding.code, finding.optimizer
 
 
+def in_reading_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return the findings in the order in which one should read them."""
+    return tuple(sorted(findings, key=reading_order))
+
+
 def by_cause(findings: Iterable[Finding], absorbs: Absorbs) -> tuple[Finding, ...]:
-    """The findings that nothing else explains, in reading order; the codes of those that each
-    explains are its `related`.
+    """Return the findings that nothing else explains, in reading order; the codes of those that
+    each explains are its `related`.
     """
     found = sorted(findings, key=lambda finding: (finding.first_step, *reading_order(finding)))
     explained: dict[int, list[Finding]] = {}
     for finding in found:
         explained.setdefault(id(_root(finding, found, absorbs)), []).append(finding)
     roots = [finding for finding in found if id(finding) in explained]
-    return tuple(
-        sorted(
-            (replace(root, related=_codes(root, explained[id(root)])) for root in roots),
-            key=reading_order,
-        )
+    return in_reading_order(
+        replace(root, related=_codes(root, explained[id(root)])) for root in roots
     )
 
 

@@ -51,8 +51,8 @@ class Documentation:
 
 
 def documentation(rule: Rule | type[Rule]) -> Documentation:
-    """The documentation of a rule with its thresholds filled in: those of the instance, or the
-    default ones of the class.
+    """Return the documentation of a rule with its thresholds filled in: those of the instance, or
+    the default ones of the class.
 
     Raises:
         ValueError: its docstring lacks a section, or they are in another order, or one is empty.
@@ -101,8 +101,8 @@ Part = tuple[str, list[tuple[int, str]]]  # heading, (line, paragraph)
 
 
 def _parts(text: str) -> list[Part]:
-    """The summary under an empty heading, then the sections, with the number of the line where
-    each paragraph begins.
+    """Return the summary under an empty heading, then the sections, with the number of the line
+    where each paragraph begins.
     """
     parts: list[Part] = [("", [])]
     open_paragraph = False

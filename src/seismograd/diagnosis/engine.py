@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from seismograd.analysis.shared_block import SharedBlock, share_readers
 from seismograd.diagnosis.causes import by_cause
@@ -12,7 +11,16 @@ from seismograd.diagnosis.rule import Rule
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, mark, say
 from seismograd.rules import RULES
-from seismograd.schema import STATISTICS, Block, Fact, FactKind, Finding, Note
+from seismograd.schema import (
+    STATISTICS,
+    Block,
+    Conclusion,
+    Fact,
+    FactKind,
+    Finding,
+    Note,
+    RuleStatus,
+)
 
 FOUND, CLEAR, NOT_EVALUATED = mark("found"), mark("clear"), mark("not evaluated")
 NO_REASON = Message("")
@@ -20,18 +28,6 @@ NO_REASON = Message("")
 _SAMPLED = frozenset(each.name for each in STATISTICS if each.sampled)
 
 Key = tuple[str, int]  # code, optimizer
-
-
-@dataclass(frozen=True, slots=True)
-class RuleStatus:
-    """What a rule came to: `found`, `clear` or `not evaluated`; `reason` says why it was not,
-    and is empty otherwise.
-    """
-
-    code: str
-    name: str
-    status: str
-    reason: Message
 
 
 class Diagnosis:
@@ -88,12 +84,17 @@ class Diagnosis:
             self._take(rule, rule.finish)
 
     def findings(self) -> tuple[Finding, ...]:
-        """What was found so far, one for each cause, the most severe and earliest first."""
+        """Return what was found so far, one for each cause, the most severe and earliest first."""
         return by_cause(tuple(self._found.values()), self._absorbs)
 
     def statuses(self) -> tuple[RuleStatus, ...]:
-        """What each rule came to. A finding that a cause took in is still found."""
+        """Return what each rule came to. A finding that a cause took in is still found."""
         return tuple(self._status(rule) for rule in self._rules)
+
+    def conclusion(self) -> Conclusion:
+        """Return all that the rules have come to, and by which thresholds."""
+        thresholds = {rule.code: rule.thresholds() for rule in self._rules}
+        return Conclusion(self.findings(), self.statuses(), thresholds)
 
     def _hand_on_facts(self, num: int) -> None:
         """Hand on the first of those that wait."""
@@ -148,7 +149,7 @@ class LiveRules:
     def __init__(
         self,
         publish: Callable[[Finding], None],
-        conclude: Callable[[Sequence[Finding]], None] | None = None,
+        conclude: Callable[[Conclusion], None] | None = None,
         diagnosis: Diagnosis | None = None,
     ) -> None:
         self._publish = publish
@@ -176,7 +177,7 @@ class LiveRules:
         """Judge what is only known at the end."""
         self._diagnosis.close()
         if self._conclude is not None:
-            self._conclude(self._diagnosis.findings())
+            self._conclude(self._diagnosis.conclusion())
         else:
             for finding in self._diagnosis.findings():
                 self._publish(finding)
@@ -185,11 +186,11 @@ class LiveRules:
         """Nothing is held that would have to be let go."""
 
     def findings(self) -> tuple[Finding, ...]:
-        """What was found so far."""
+        """Return what was found so far."""
         return self._diagnosis.findings()
 
     def statuses(self) -> tuple[RuleStatus, ...]:
-        """What each rule came to so far."""
+        """Return what each rule came to so far."""
         return self._diagnosis.statuses()
 
 

@@ -1,15 +1,16 @@
-"""What a rule is: it reads blocks of the record in order and yields findings."""
+"""What a rule is: it reads blocks of the record in order and returns findings."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
+from seismograd.analysis.finding_tracker import FindingTracker
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.i18n import Message
-from seismograd.schema import Fact, FactKind, Finding, Note
+from seismograd.schema import Evidence, Fact, FactKind, Finding, Note
 
 
 @dataclass
@@ -22,7 +23,8 @@ class Rule(ABC):
     what spans a cut, by the name of the parameter where columns may move.
 
     A finding is known by its code and its optimizer: yielding one again with the same two replaces
-    it, which is how it grows. Its first step stays, its last step moves on.
+    it, which is how it grows. Its first step stays, its last step moves on; `found` keeps count of
+    that. docs/writing_rules.md has a whole rule and says what there is to read.
     """
 
     code: ClassVar[str]
@@ -35,6 +37,8 @@ class Rule(ABC):
     # codes of what it explains when that begins at the same step or later
     absorbs: ClassVar[tuple[str, ...]] = ()
 
+    found: FindingTracker = field(default_factory=FindingTracker, init=False, repr=False)
+
     def read_with(self, readers: SharedReaders) -> None:  # noqa: B027  most read alone
         """Before the first block: read with these, which other rules read with too, in place of
         own ones.
@@ -42,7 +46,7 @@ class Rule(ABC):
 
     @abstractmethod
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        """Read the next iterations; yield what is new or has grown."""
+        """Read the next iterations; return what is new or has grown."""
 
     def hear(self, note: Note) -> Iterable[Finding]:  # noqa: ARG002  what it is given, not what it does with it
         """Read a note; only of kind "tail" there is one in every record that tells of something
@@ -57,13 +61,47 @@ class Rule(ABC):
         return ()
 
     def finish(self) -> Iterable[Finding]:
-        """The record ends here; yield what is only known now."""
+        """The record ends here; return what is only known now."""
         return ()
 
     @abstractmethod
     def shortfall(self) -> Message | None:
-        """What was missing to judge at all; `None` when it could look."""
+        """Return what was missing to judge at all; `None` when it could look."""
+
+    def finding(
+        self,
+        *,
+        first_step: int,
+        last_step: int | None = None,
+        evidence: tuple[Evidence, ...],
+        cause: Message,
+        advice: Message,
+        optimizer: int = -1,
+        severity: str | None = None,
+        parameters: tuple[str, ...] = (),
+        where: str = "",
+        excerpt: str = "",
+    ) -> Finding:
+        """Return a finding of this rule.
+
+        Without `last_step` it is about one iteration, without `severity` it is as severe as the
+        rule usually says, and without `optimizer` it is about all of them.
+        """
+        return Finding(
+            code=self.code,
+            name=self.name,
+            severity=self.severity if severity is None else severity,
+            optimizer=optimizer,
+            first_step=first_step,
+            last_step=first_step if last_step is None else last_step,
+            parameters=parameters,
+            evidence=evidence,
+            cause=cause,
+            advice=advice,
+            where=where,
+            excerpt=excerpt,
+        )
 
     def thresholds(self) -> dict[str, float]:
-        """The values of its thresholds by name."""
+        """Return the values of its thresholds by name."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.init}

@@ -11,7 +11,7 @@ from seismograd.settings.rule_selection import RuleSelection
 
 
 def selected_rules(selection: RuleSelection) -> tuple[Callable[[], Rule], ...]:
-    """What makes each rule that is to run."""
+    """Return what makes each rule that is to run."""
     return tuple(
         partial(rule, **selection.thresholds_of(rule.code))
         for rule in RULES

@@ -1,35 +1,69 @@
-"""What the rules say of a run: findings in the order in which one should read them, and the
-state of every rule.
+"""What the rules say of a run: its findings in the order in which one should read them, and what
+each rule came to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from seismograd.diagnosis.engine import RuleStatus
+from seismograd.diagnosis.causes import in_reading_order
+from seismograd.diagnosis.engine import diagnose
+from seismograd.diagnosis.rule import Rule
+from seismograd.package_info import VERSION
 from seismograd.record.reader import Run
-from seismograd.schema import SEVERITIES, Finding
+from seismograd.rules import RULES
+from seismograd.schema import Finding, RuleStatus
+
+NOW, AT_END, RUNNING = "now", "end", "running"
+
+Makers = Sequence[Callable[[], Rule]]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The findings of a run, and what each rule came to."""
+    """The findings of a run, and what each rule came to.
+
+    `judged`: by the rules as they are "now"; else, without `statuses`, it is what those beside the
+    training said at its "end", or so far ("running").
+    """
 
     run: Run
     findings: tuple[Finding, ...]
     statuses: tuple[RuleStatus, ...]
+    judged: str = NOW
 
     @property
     def has_error(self) -> bool:
-        """Whether any finding is an error."""
+        """Return whether any finding is an error."""
         return any(finding.severity == "error" for finding in self.findings)
 
 
-def make_verdict(run: Run, findings: Sequence[Finding], statuses: Sequence[RuleStatus]) -> Verdict:
-    """Put the findings into reading order: the most severe first, then the earliest."""
-    ordered = sorted(
-        findings,
-        key=lambda finding: (SEVERITIES.index(finding.severity), finding.first_step, finding.code),
-    )
-    return Verdict(run, tuple(ordered), tuple(statuses))
+def make_verdict(run: Run, findings: Iterable[Finding], statuses: Iterable[RuleStatus]) -> Verdict:
+    """Return a verdict of what was found just now."""
+    return Verdict(run, in_reading_order(findings), tuple(statuses))
+
+
+def judge(run: Run, rules: Makers = RULES) -> Verdict:
+    """Run the rules over the whole record."""
+    diagnosis = diagnose(run.blocks(), rules, run.notes, run.facts, run.info.fact_kinds)
+    return make_verdict(run, diagnosis.findings(), diagnosis.statuses())
+
+
+def known_verdict(run: Run, rules: Makers = RULES) -> Verdict | None:
+    """Return what `judge` would, from the conclusion of the rules that ran beside the training;
+    `None` where there is none, or they were other rules.
+    """
+    conclusion = run.conclusion
+    if conclusion is None or run.info.seismograd_version != VERSION:
+        return None
+    made = (make() for make in rules)
+    if conclusion.thresholds != {rule.code: rule.thresholds() for rule in made}:
+        return None
+    return make_verdict(run, conclusion.findings, conclusion.statuses)
+
+
+def recorded_verdict(run: Run) -> Verdict:
+    """Return what the rules beside the training said, as far as they came."""
+    judged = RUNNING if run.conclusion is None else AT_END
+    return Verdict(run, in_reading_order(run.findings), (), judged)

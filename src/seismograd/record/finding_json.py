@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from seismograd.i18n import Message, Value
 from seismograd.record.strict_json import number, scalar
-from seismograd.schema import Evidence, Finding
+from seismograd.schema import Conclusion, Evidence, Finding, RuleStatus
 
 
 def message_to_json(message: Message) -> dict[str, object]:
@@ -127,22 +127,57 @@ def current_findings(versions: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(current)
 
 
-def finding_line_from_json(data: Any) -> Finding | tuple[Finding, ...]:
-    """A line of `findings.jsonl`: a finding of the running rules, or the concluding list."""
-    return (
-        tuple(map(finding_from_json, data["final"])) if "final" in data else finding_from_json(data)
+def conclusion_to_json(conclusion: Conclusion) -> dict[str, object]:
+    """The last line of `findings.jsonl`."""
+    return {
+        "final": [finding_to_json(finding) for finding in conclusion.findings],
+        "rules": [
+            {
+                "code": each.code,
+                "name": each.name,
+                "status": each.status,
+                "reason": message_to_json(each.reason),
+                "thresholds": dict(conclusion.thresholds.get(each.code, {})),
+            }
+            for each in conclusion.statuses
+        ],
+    }
+
+
+def finding_line_from_json(data: Any) -> Finding | Conclusion:
+    """A line of `findings.jsonl`: a finding of the running rules, or their conclusion."""
+    if "final" not in data:
+        return finding_from_json(data)
+    rules: list[Any] = data.get("rules", [])  # not there in older records
+    return Conclusion(
+        tuple(map(finding_from_json, data["final"])),
+        tuple(
+            RuleStatus(
+                str(each["code"]),
+                str(each["name"]),
+                str(each["status"]),
+                message_from_json(each["reason"]),
+            )
+            for each in rules
+        ),
+        {
+            str(each["code"]): {
+                str(name): number(value) for name, value in each["thresholds"].items()
+            }
+            for each in rules
+        },
     )
 
 
-def findings_from_lines(lines: Sequence[Finding | tuple[Finding, ...]]) -> tuple[Finding, ...]:
-    """The findings of a record: those of the last concluding list, or else what was found while
-    it ran.
+def findings_from_lines(lines: Sequence[Finding | Conclusion]) -> tuple[Finding, ...]:
+    """The findings of a record: those of the last conclusion, or else what was found while it
+    ran.
     """
     concluded: tuple[Finding, ...] = ()
     found: list[Finding] = []
     for line in lines:
-        if isinstance(line, tuple):
-            concluded, found = line, []
+        if isinstance(line, Conclusion):
+            concluded, found = line.findings, []
         else:
             found.append(line)
     return current_findings((*concluded, *found)) if found else concluded

@@ -7,14 +7,14 @@ beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 from seismograd.errors import SeismogradError
 from seismograd.record.compatibility import is_run
 from seismograd.record.writer import Writer
-from seismograd.schema import Block, Fact, Finding, Note
+from seismograd.schema import Block, Conclusion, Fact, Finding, Note
 
 
 class LazyWriter:
@@ -61,10 +61,10 @@ class LazyWriter:
         """Write a finding; see `Writer.finding`."""
         self._opened().finding(finding)
 
-    def conclude(self, findings: Sequence[Finding]) -> None:
-        """Write the final list of findings; see `Writer.conclude`."""
+    def conclude(self, conclusion: Conclusion) -> None:
+        """Write the conclusion of the rules; see `Writer.conclude`."""
         if self._writer is not None:
-            self._writer.conclude(findings)
+            self._writer.conclude(conclusion)
 
     def close(self) -> None:
         """Finish the run, if it is this process's."""

@@ -31,6 +31,7 @@ from seismograd.record.row_reader import RowReader
 from seismograd.record.segment import Segment
 from seismograd.schema import (
     Block,
+    Conclusion,
     Fact,
     Finding,
     FloatArray,
@@ -241,16 +242,18 @@ class Run:
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """What the rules found while the run went on; of one that `is_concluded`, their final
-        list.
+        """What the rules found while the run went on; of one with a `conclusion`, their
+        final list.
         """
         return findings_from_lines(self._lines[layout.FINDINGS].values)
 
     @property
-    def is_concluded(self) -> bool:
-        """Whether the rules that ran beside it saw all of it and gave their final list."""
-        lines = self._lines[layout.FINDINGS].values
-        return self.ended and bool(lines) and isinstance(lines[-1], tuple)
+    def conclusion(self) -> Conclusion | None:
+        """What the rules that ran beside it came to at its end; `None` where they did not see all
+        of it.
+        """
+        last = next(reversed(self._lines[layout.FINDINGS].values), None)
+        return last if self.ended and isinstance(last, Conclusion) else None
 
     @property
     def notes(self) -> tuple[Note, ...]:

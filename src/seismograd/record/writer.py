@@ -24,7 +24,7 @@ from seismograd.record.documents import (
     note_to_json,
     segment_to_json,
 )
-from seismograd.record.finding_json import finding_to_json
+from seismograd.record.finding_json import conclusion_to_json, finding_to_json
 from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
 from seismograd.record.pyramid.pyramid_levels import pyramid_statistics
 from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
@@ -40,6 +40,7 @@ from seismograd.schema import (
     STATISTICS,
     AnyArray,
     Block,
+    Conclusion,
     Fact,
     Finding,
     IntArray,
@@ -118,11 +119,11 @@ class Writer:
         """
         self._append_findings([finding_to_json(finding)])
 
-    def conclude(self, findings: Sequence[Finding]) -> None:
-        """Append the final list, which takes the place of all that was found while the run went
-        on; errors as in `finding`.
+    def conclude(self, conclusion: Conclusion) -> None:
+        """Append the conclusion, whose findings take the place of all that were found while the
+        run went on; errors as in `finding`.
         """
-        self._append_findings([{"final": [finding_to_json(finding) for finding in findings]}])
+        self._append_findings([conclusion_to_json(conclusion)])
 
     def close(self) -> None:
         """Mark the orderly end and close the files. A second call does nothing."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
+from seismograd.analysis.block_rows import as_list, integers, largest_parameters, numbers, site_of
+from seismograd.analysis.medians import median
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.rules.sg102.explosion import largest_parameters
 from seismograd.schema import (
     Block,
     EventKind,
@@ -92,21 +92,17 @@ class GradientSpike(Rule):
         default_factory=dict[int, "_SpikeTrack"], init=False, repr=False
     )
 
-    def observe(self, block: SharedBlock) -> Iterator[Finding]:
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for optimizer, rows in block.updated:
             track = self._tracks.setdefault(optimizer, _SpikeTrack())
-            if self._follow(track, block, rows, optimizer) and track.finding is not None:
-                yield track.finding
+            self._follow(track, block, rows, optimizer)
+        return self.found.take()
 
-    def finish(self) -> Iterator[Finding]:
+    def finish(self) -> Iterable[Finding]:
         for track in self._tracks.values():
-            if (
-                track.pending is not None
-                and track.num_pending < self.short
-                and track.settle()
-                and track.finding is not None
-            ):
-                yield track.finding
+            if track.num_pending < self.short:
+                self._end(track)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         steps = max((track.count for track in self._tracks.values()), default=0)
@@ -118,8 +114,8 @@ class GradientSpike(Rule):
             )
         return None
 
-    def _follow(self, track: _SpikeTrack, block: Block, rows: IntArray, optimizer: int) -> bool:
-        """Take in the rows of one optimizer; whether a spike has come to its end in them."""
+    def _follow(self, track: _SpikeTrack, block: Block, rows: IntArray, optimizer: int) -> None:
+        """Take in the rows of one optimizer."""
         norm = numbers(block.steps, "grad_norm")[rows]
         finite = np.isfinite(norm) & (norm > 0)
         unknown = (integers(block.steps, "flags")[rows] & int(StepFlag.NO_LOSS)) != 0
@@ -135,8 +131,8 @@ class GradientSpike(Rule):
             min(self.min_factor, self.min_with_leap)
         ):
             track.add(height[finite], loss[finite], self.window)
-            return False
-        ended, position, high = False, 0, None
+            return
+        position, high = 0, None
         while position < len(rows):
             if track.pending is None:
                 high = (
@@ -162,17 +158,27 @@ class GradientSpike(Rule):
                 position, high = position + 1, None
                 continue
             broken = not finite[position] and track.num_pending >= self.short
-            ended |= track.settle() if not broken else track.drop()
+            if broken:
+                track.drop()
+            else:
+                self._end(track)
             if finite[position]:
                 track.add(
                     height[position : position + 1], loss[position : position + 1], self.window
                 )
             position += 1
-        return ended
+
+    def _end(self, track: _SpikeTrack) -> None:
+        """The gradient is back: what stood out was a spike. The first one is described, the last
+        one ends the finding.
+        """
+        if track.pending is not None:
+            self.found.add_or_extend(track.pending)
+        track.drop()
 
     def _may_stand_out(self, track: _SpikeTrack, height: FloatArray, start: int) -> list[int]:
-        """The places from `start` on that are high above the lowest before them, and not below the
-        highest, while no spike comes.
+        """Return the places from `start` on that are high above the lowest before them, and not
+        below the highest, while no spike comes.
 
         `height` is -inf where there is no norm.
         """
@@ -194,15 +200,15 @@ class GradientSpike(Rule):
     def _usual_before(
         self, track: _SpikeTrack, height: float, loss: float
     ) -> _SpikeBaseline | None:
-        """What was usual, when this norm stands out from it."""
+        """Return what was usual, when this norm stands out from it."""
         if len(track.height) < self.first_steps:
             return None
-        middle, largest = float(np.median(track.height)), float(track.height.max())
-        spread = NORMAL * float(np.median(np.abs(track.height - middle)))
+        middle, largest = median(track.height), float(track.height.max())
+        spread = NORMAL * median(np.abs(track.height - middle))
         above = height - middle
         known = track.loss[np.isfinite(track.loss)]
         usual_loss, largest_loss = (
-            (float(np.median(known)), float(known.max())) if len(known) else (math.nan, math.nan)
+            (median(known), float(known.max())) if len(known) else (math.nan, math.nan)
         )
         positive = len(known) > 0 and bool((known > 0).all())
         rises = positive and loss > max(usual_loss + abs(usual_loss) / 2, largest_loss)
@@ -218,7 +224,7 @@ class GradientSpike(Rule):
         stands_out = (
             far
             and height >= largest + math.log10(self.above_largest)
-            and height >= float(np.median(track.first))
+            and height >= median(track.first)
         )
         return (
             _SpikeBaseline(10**middle, usual_loss, rises)
@@ -253,13 +259,9 @@ class GradientSpike(Rule):
                 "usually was, though the loss does not",
                 **values,
             )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=optimizer,
             first_step=step,
-            last_step=step,
             parameters=largest_parameters(block, row),
             evidence=tuple(evidence),
             cause=cause,
@@ -294,7 +296,6 @@ class _SpikeTrack:
     loss: FloatArray = field(default_factory=lambda: np.zeros(0))
     first: FloatArray = field(default_factory=lambda: np.zeros(0))  # logarithms of the first norms
     first_loss: float = -math.inf  # the largest of those steps
-    finding: Finding | None = None
     pending: Finding | None = None  # a spike that has not come to its end
     num_pending: int = 0  # its steps so far
 
@@ -323,20 +324,6 @@ class _SpikeTrack:
             self.drop()
             self.height, self.loss = np.zeros(0), np.zeros(0)
 
-    def settle(self) -> bool:
-        """The gradient is back: it was a spike, if there was one. The first one is told, the
-        last one ends it.
-        """
-        if self.pending is None:
-            return False
-        last = self.pending.last_step
-        self.finding = (
-            self.pending if self.finding is None else replace(self.finding, last_step=last)
-        )
-        self.drop()
-        return True
-
-    def drop(self) -> bool:
-        """It was no spike."""
+    def drop(self) -> None:
+        """Nothing stands out any more."""
         self.pending, self.num_pending = None, 0
-        return False

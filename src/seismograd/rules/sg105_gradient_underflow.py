@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
@@ -91,7 +91,7 @@ class GradientUnderflow(Rule):
         default_factory=dict[int, "_UnderflowTrack"], init=False, repr=False
     )
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: Block) -> Iterable[Finding]:
         if block.parameters is not self._parameters:
             self._parameters = block.parameters
             half = [
@@ -104,21 +104,22 @@ class GradientUnderflow(Rule):
         sampled = as_list(block.sample_rows)
         self._num_samples += len(sampled)
         if not len(self._columns):
-            return
+            return ()
         new = updates(block)
         for sample, row in enumerate(sampled):
             if new[row]:
-                yield from self._look(block, sample, row)
+                self._look(block, sample, row)
+        return self.found.take()
 
-    def finish(self) -> Iterator[Finding]:
-        for track in self._tracks.values():
+    def finish(self) -> Iterable[Finding]:
+        for optimizer, track in self._tracks.items():
             if (
-                not track.is_reported
-                and track.finding is not None
+                track.finding is not None
+                and optimizer not in self.found
                 and track.num >= min(track.count, self.num_samples)
             ):
-                track.is_reported = True
-                yield track.finding
+                self.found.add(track.finding)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         if not self._has_half:
@@ -131,7 +132,7 @@ class GradientUnderflow(Rule):
             )
         return None
 
-    def _look(self, block: Block, sample: int, row: int) -> Iterator[Finding]:
+    def _look(self, block: Block, sample: int, row: int) -> None:
         columns = self._columns[
             np.isin(block.state[row, self._columns], (State.ZERO, State.FINITE))
         ]
@@ -160,13 +161,12 @@ class GradientUnderflow(Rule):
             )
         track.finding = replace(track.finding, last_step=int(step["iteration"]))
         if track.num >= self.num_samples:
-            track.is_reported = True
-            yield track.finding
+            self.found.add(track.finding)
 
     def _shares(
         self, block: Block, sample: int, columns: IntArray, scale: float
     ) -> tuple[FloatArray, BoolArray]:
-        """The share of scalars at the lower end of float16, 0 where some lie below it; where
+        """Return the share of scalars at the lower end of float16, 0 where some lie below it; where
         there are any scalars at all.
         """
         count = np.asarray(block.samples["exponents"][sample], np.float64)[columns]  # (columns, W)
@@ -223,13 +223,9 @@ class GradientUnderflow(Rule):
                 "zero",
                 **values,
             )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=int(block.steps["optimizer"][row]),
             first_step=step,
-            last_step=step,
             parameters=names,
             evidence=tuple(evidence),
             cause=cause,
@@ -243,7 +239,7 @@ class GradientUnderflow(Rule):
 
 
 def _most(shown: BoolArray, among: BoolArray) -> bool:
-    """Whether at least half of these, and one at all, show it."""
+    """Return whether at least half of these, and one at all, show it."""
     return bool(among.any()) and 2 * int((shown & among).sum()) >= int(among.sum())
 
 
@@ -254,5 +250,4 @@ class _UnderflowTrack:
     first_loss: float
     count: int = 0  # sampled steps
     num: int = 0  # of those that show it
-    is_reported: bool = False
-    finding: Finding | None = None
+    finding: Finding | None = None  # what it would be, from the first that shows it

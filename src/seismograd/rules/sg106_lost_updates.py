@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
 
 from seismograd.analysis.block_rows import as_list
+from seismograd.analysis.medians import median
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.step_group_collector import StepGroupCollector
 from seismograd.analysis.step_groups import EPSILON, StepGroup
@@ -79,20 +80,22 @@ class LostUpdates(Rule):
     def read_with(self, readers: SharedReaders) -> None:
         self._step_groups = readers.step_groups
 
-    def observe(self, block: SharedBlock) -> Iterator[Finding]:
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for step_group in block.read_by(self._step_groups):
-            yield from self._judge(step_group, self.num_groups)
+            self._judge(step_group, self.num_groups)
+        return self.found.take()
 
-    def finish(self) -> Iterator[Finding]:
+    def finish(self) -> Iterable[Finding]:
         for step_group in self._step_groups.rest(self.min_evaluated):
-            yield from self._judge(step_group, self.num_groups)
-        for track in self._tracks.values():
+            self._judge(step_group, self.num_groups)
+        for optimizer, track in self._tracks.items():
             if (
-                track.finding is None
+                optimizer not in self.found
                 and track.step_group is not None
                 and track.step_group.number + 1 < self.num_groups
             ):
-                yield from self._decide(track, track.step_group, track.step_group.number + 1)
+                self._decide(track, track.step_group, track.step_group.number + 1)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         steps = self._step_groups.num_steps
@@ -104,7 +107,7 @@ class LostUpdates(Rule):
             )
         return None
 
-    def _judge(self, step_group: StepGroup, needed: int) -> Iterator[Finding]:
+    def _judge(self, step_group: StepGroup, needed: int) -> None:
         track = self._tracks.get(step_group.optimizer)
         if track is None:
             track = self._tracks[step_group.optimizer] = _LostUpdateTrack(
@@ -116,24 +119,20 @@ class LostUpdates(Rule):
             return
         unmoved = step_group.batch.unmoved_shares[step_group.index, short]
         known = np.isfinite(unmoved)
-        track.lost = bool(known.any()) and float(np.median(unmoved[known])) >= self.min_unmoved
+        track.lost = bool(known.any()) and median(unmoved[known]) >= self.min_unmoved
         track.num = track.num + 1 if track.lost and track.num == step_group.number else track.num
         if track.lost:
             track.positions, track.unmoved = short[known], unmoved[known]
-        if track.finding is None:
-            yield from self._decide(track, step_group, needed)
+        if step_group.optimizer not in self.found:
+            self._decide(track, step_group, needed)
         elif track.lost:
-            track.finding = replace(track.finding, last_step=step_group.last_step)
-            yield track.finding
+            self.found.extend(step_group.last_step, step_group.optimizer)
 
-    def _decide(
-        self, track: _LostUpdateTrack, step_group: StepGroup, needed: int
-    ) -> Iterator[Finding]:
+    def _decide(self, track: _LostUpdateTrack, step_group: StepGroup, needed: int) -> None:
         fallen = track.first_loss - step_group.loss_level > self.min_fall * abs(track.first_loss)
         lr = step_group.last_lr
         if track.lost and track.num >= needed and not fallen and 0 < lr <= 1.001 * track.first_lr:
-            track.finding = self._finding(track, step_group)
-            yield track.finding
+            self.found.add(self._finding(track, step_group))
 
     def _finding(self, track: _LostUpdateTrack, step_group: StepGroup) -> Finding:
         middle = int(np.argsort(track.unmoved)[len(track.unmoved) // 2])
@@ -149,10 +148,7 @@ class LostUpdates(Rule):
             evidence.append(
                 Evidence("loss", "", step_group.last_step, step_group.loss_level, track.first_loss)
             )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=step_group.optimizer,
             first_step=track.first_step,
             last_step=step_group.last_step,
@@ -195,4 +191,3 @@ class _LostUpdateTrack:
     # of the weights in the last group that was lost
     positions: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     unmoved: FloatArray = field(default_factory=lambda: np.zeros(0))
-    finding: Finding | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
@@ -117,16 +117,18 @@ class UpdateTooLarge(Rule):
     def read_with(self, readers: SharedReaders) -> None:
         self._step_groups = readers.step_groups
 
-    def observe(self, block: SharedBlock) -> Iterator[Finding]:
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for optimizer, rows in block.updated:
             if optimizer not in self._tracks:
                 self._tracks[optimizer] = _first_step(block, int(rows[0]), optimizer)
         for step_group in block.read_by(self._step_groups):
-            yield from self._judge(step_group)
+            self._judge(step_group)
+        return self.found.take()
 
-    def finish(self) -> Iterator[Finding]:
+    def finish(self) -> Iterable[Finding]:
         for step_group in self._step_groups.rest(self.min_evaluated):
-            yield from self._judge(step_group)
+            self._judge(step_group)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         steps = self._step_groups.num_steps
@@ -138,8 +140,9 @@ class UpdateTooLarge(Rule):
             )
         return None
 
-    def _judge(self, step_group: StepGroup) -> Iterator[Finding]:
+    def _judge(self, step_group: StepGroup) -> None:
         track, level = self._tracks[step_group.optimizer], step_group.loss_level
+        is_found = step_group.optimizer in self.found
         explodes = (
             track.plain_loss >= ExplodingGradient.min_first_loss * step_group.batch.weights.guess
         )
@@ -151,7 +154,7 @@ class UpdateTooLarge(Rule):
             track.lowest < self.wrecked_share * track.first_loss
             and track.largest_group < self.high_ratio / 2
         )
-        if exploded and fell and step_group.number > 0 and track.finding is None:
+        if exploded and fell and step_group.number > 0 and not is_found:
             track.is_judged = False
         if not track.is_judged or not track.first_loss > 0 or math.isnan(level):
             return
@@ -174,14 +177,10 @@ class UpdateTooLarge(Rule):
         moved = (
             wrecked or track.largest_group >= self.high_ratio or track.num_lasting >= self.lasting
         )
-        if track.finding is None and (
-            thrown_up or (moved and track.num_stuck >= self.stuck_groups)
-        ):
-            track.finding = self._finding(track, step_group, thrown_up)
-            yield track.finding
-        elif track.finding is not None and relative >= self.wrecked_share:
-            track.finding = replace(track.finding, last_step=step_group.last_step)
-            yield track.finding
+        if not is_found and (thrown_up or (moved and track.num_stuck >= self.stuck_groups)):
+            self.found.add(self._finding(track, step_group, thrown_up))
+        elif is_found and relative >= self.wrecked_share:
+            self.found.extend(step_group.last_step, step_group.optimizer)
 
     def _take(self, track: _LargeUpdateTrack, step_group: StepGroup) -> None:
         """Take in how far the weights moved while the gradient was still of its first size."""
@@ -227,7 +226,7 @@ class UpdateTooLarge(Rule):
             )
 
     def _is_calm(self, track: _LargeUpdateTrack, step_group: StepGroup) -> bool:
-        """Whether all norms are still of the size of the first."""
+        """Return whether all norms are still of the size of the first."""
         return (
             step_group.batch.highest_norms[step_group.index] <= self.max_growth * track.first_norm
         )
@@ -261,10 +260,7 @@ class UpdateTooLarge(Rule):
             Evidence("update_ratio", shown.parameter, shown.step, shown.value, self.min_ratio),
             Evidence("loss", "", step, step_group.loss_level, track.first_loss),
         )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=step_group.optimizer,
             first_step=min(track.since, shown.step) if track.since >= 0 else shown.step,
             last_step=step,
@@ -306,11 +302,10 @@ class _LargeUpdateTrack:
     num_lasting: int = 0  # groups
     num_stuck: int = 0  # groups
     is_judged: bool = True
-    finding: Finding | None = None
 
 
 def _first_step(block: Block, row: int, optimizer: int) -> _LargeUpdateTrack:
-    """What the first step of an optimizer does to the weights, as the learning rate and the
+    """Return what the first step of an optimizer does to the weights, as the learning rate and the
     gradient give it.
     """
     step = block.steps[row]
@@ -350,7 +345,7 @@ def _first_step(block: Block, row: int, optimizer: int) -> _LargeUpdateTrack:
 
 
 def _explodes(block: Block, row: int) -> bool:
-    """Whether the gradient is beyond bounds before any update."""
+    """Return whether the gradient is beyond bounds before any update."""
     explosion = ExplodingGradient()
     depths = depths_of(
         explosion,

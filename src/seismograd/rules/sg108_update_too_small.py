@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
@@ -96,20 +96,21 @@ class UpdateTooSmall(Rule):
     def read_with(self, readers: SharedReaders) -> None:
         self._step_groups = readers.step_groups
 
-    def observe(self, block: SharedBlock) -> Iterator[Finding]:
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for step_group in block.read_by(self._step_groups):
-            yield from self._judge(step_group, at_end=False)
+            self._judge(step_group, at_end=False)
+        return self.found.take()
 
-    def finish(self) -> Iterator[Finding]:
+    def finish(self) -> Iterable[Finding]:
         for step_group in self._step_groups.rest(self.min_evaluated // 2):
-            yield from self._judge(step_group, at_end=True)
-        for track in self._tracks.values():
-            if track.finding is None and track.step_group is not None:
-                track.finding = self._from_the_start(track, track.step_group, 1) or self._since(
-                    track, track.step_group
+            self._judge(step_group, at_end=True)
+        for optimizer, track in self._tracks.items():
+            if optimizer not in self.found and track.step_group is not None:
+                self._keep(
+                    self._from_the_start(track, track.step_group, 1)
+                    or self._since(track, track.step_group)
                 )
-                if track.finding is not None:
-                    yield track.finding
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         steps = self._step_groups.num_steps
@@ -121,7 +122,7 @@ class UpdateTooSmall(Rule):
             )
         return None
 
-    def _judge(self, step_group: StepGroup, at_end: bool) -> Iterator[Finding]:
+    def _judge(self, step_group: StepGroup, at_end: bool) -> None:
         track = self._tracks.get(step_group.optimizer)
         if track is None:
             track = self._tracks[step_group.optimizer] = _SmallUpdateTrack(
@@ -133,13 +134,14 @@ class UpdateTooSmall(Rule):
         if at_end and step_group.number == 0 and step_group.num_steps < self.min_evaluated:
             return
         self._take(track, step_group)
-        if track.finding is None:
-            track.finding = self._from_the_start(track, step_group, self.num_groups)
-            if track.finding is not None:
-                yield track.finding
+        if step_group.optimizer not in self.found:
+            self._keep(self._from_the_start(track, step_group, self.num_groups))
         elif track.is_still or track.slow_group is not None:
-            track.finding = replace(track.finding, last_step=step_group.last_step)
-            yield track.finding
+            self.found.extend(step_group.last_step, step_group.optimizer)
+
+    def _keep(self, finding: Finding | None) -> None:
+        if finding is not None:
+            self.found.add(finding)
 
     def _take(self, track: _SmallUpdateTrack, step_group: StepGroup) -> None:
         track.step_group, track.num = step_group, track.num + 1
@@ -171,7 +173,7 @@ class UpdateTooSmall(Rule):
         track.slow_group = group
 
     def _slow_group(self, step_group: StepGroup) -> int | None:
-        """The parameter group that stays behind the others."""
+        """Return the parameter group that stays behind the others."""
         of, ratios = step_group.batch.weights.groups, step_group.batch.moves[step_group.index]
         known = np.isfinite(ratios)
         groups, position = np.unique(of[known & (of >= 0)], return_inverse=True)
@@ -221,7 +223,7 @@ class UpdateTooSmall(Rule):
         )
 
     def _since(self, track: _SmallUpdateTrack, step_group: StepGroup) -> Finding | None:
-        """Whether the schedule fell to nothing too early."""
+        """Return whether the schedule fell to nothing too early."""
         long = track.num_still >= max(self.num_groups, self.min_share * track.num)
         if (
             not track.has_moved
@@ -273,10 +275,7 @@ class UpdateTooSmall(Rule):
             evidence.append(
                 Evidence("loss", "", step_group.last_step, step_group.loss_level, track.first_loss)
             )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=step_group.optimizer,
             first_step=first,
             last_step=step_group.last_step,
@@ -309,10 +308,11 @@ class _SmallUpdateTrack:
     has_moved: bool = False
     slow_group: int | None = None
     step_group: StepGroup | None = None  # the last
-    finding: Finding | None = None
 
     def has_fallen(self, step_group: StepGroup, share: float) -> bool:
-        """Whether the loss has fallen by more than this share, and by more than it scatters."""
+        """Return whether the loss has fallen by more than this share, and by more than it
+        scatters.
+        """
         return self.first_loss - step_group.loss_level > (share + step_group.loss_noise) * abs(
             self.first_loss
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
@@ -113,23 +113,18 @@ class ZeroGradient(Rule):
     )
     # behind a rounding
     _behind: dict[int, Streak] = field(default_factory=dict[int, Streak], init=False, repr=False)
-    _findings: dict[int, Finding] = field(
-        default_factory=dict[int, Finding], init=False, repr=False
-    )
 
     def observe(self, block: Block) -> Iterable[Finding]:
         if not len(block):
             return []
-        news: dict[int, Finding] = {}
         owners = np.array(
             [-1 if each.optimizer is None else each.optimizer for each in block.parameters],
             np.int64,
         )
         for optimizer in sorted(set(owners.tolist()) - {-1}):
             columns = np.flatnonzero(owners == optimizer)
-            for finding in self._read(block, optimizer, columns):
-                news[optimizer] = finding
-        return list(news.values())
+            self._read(block, optimizer, columns)
+        return self.found.take()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         if fact.kind == FactKind.ZERO_GRADIENT:
@@ -143,7 +138,8 @@ class ZeroGradient(Rule):
                 and streak.num == streak.num_steps
                 and self.min_evaluated <= streak.num < self.in_a_row
             ):
-                yield from self._judge(optimizer, streak, streak.last + 1)
+                self._judge(optimizer, streak, streak.last + 1)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         has = max((streak.num_steps for streak in self._streaks.values()), default=0)
@@ -153,7 +149,7 @@ class ZeroGradient(Rule):
             else say("needs {needed} steps, has {has}", needed=self.min_evaluated, has=has)
         )
 
-    def _read(self, block: Block, optimizer: int, columns: IntArray) -> Iterator[Finding]:
+    def _read(self, block: Block, optimizer: int, columns: IntArray) -> None:
         state = block.state[:, columns]
         zero = (state == State.ZERO).any(axis=1)
         other = ((state == State.FINITE) | (state == State.NONFINITE)).any(axis=1)
@@ -162,8 +158,8 @@ class ZeroGradient(Rule):
         for fact in self._facts.get(optimizer, ()):
             if fact.text("cause") == ZeroCause.ROUNDING and optimizer not in self._behind:
                 self._behind[optimizer] = Streak(since=fact.iteration, names=fact.parameters)
-        if optimizer in self._behind and optimizer not in self._findings:
-            yield from self._look_behind(block, optimizer, self._behind[optimizer], counts & other)
+        if optimizer in self._behind and optimizer not in self.found:
+            self._look_behind(block, optimizer, self._behind[optimizer], counts & other)
         if not (zero & ~other & counts).any():  # what there is in any healthy training
             num = int(np.count_nonzero(counts))
             streak.num_steps += num
@@ -175,11 +171,11 @@ class ZeroGradient(Rule):
             if other[row]:
                 streak.num, streak.found, streak.has_moved = 0, False, True
                 continue
-            yield from self._add(block, optimizer, streak, row, columns[state[row] == State.ZERO])
+            self._add(block, optimizer, streak, row, columns[state[row] == State.ZERO])
 
     def _add(
         self, block: Block, optimizer: int, streak: Streak, row: int, columns: IntArray
-    ) -> Iterator[Finding]:
+    ) -> None:
         """Another step with nothing but zeros."""
         iteration = int(integers(block.steps, "iteration")[row])
         loss, flags = (
@@ -196,13 +192,12 @@ class ZeroGradient(Rule):
         own = (block.parameters[column] for column in as_list(columns))
         streak.is_half = any("float16" in (each.dtype, each.compute_dtype) for each in own)
         streak.has_loss |= loss != 0 or bool(flags & StepFlag.NO_LOSS)
-        if streak.found and optimizer in self._findings:
-            self._findings[optimizer] = replace(self._findings[optimizer], last_step=iteration)
-            yield self._findings[optimizer]
+        if streak.found and optimizer in self.found:
+            self.found.extend(iteration, optimizer)
         elif streak.num == (self.later if streak.has_moved else self.in_a_row):
-            yield from self._judge(optimizer, streak, iteration)
+            self._judge(optimizer, streak, iteration)
 
-    def _judge(self, optimizer: int, streak: Streak, until: int) -> Iterator[Finding]:
+    def _judge(self, optimizer: int, streak: Streak, until: int) -> None:
         """It has lasted long enough; what was learnt of it up to this iteration says why."""
         facts = [
             each
@@ -212,7 +207,7 @@ class ZeroGradient(Rule):
         fact = facts[0] if facts else None
         cause = "" if fact is None else fact.text("cause")
         if (
-            optimizer in self._findings
+            optimizer in self.found
             or cause in HEALTHY
             or (not cause and streak.is_half)
             or (cause in AT_ZERO_LOSS and not streak.has_loss)
@@ -220,11 +215,9 @@ class ZeroGradient(Rule):
             return
         streak.found = True
         severity = "warning" if streak.has_moved else self.severity
-        yield self._found(optimizer, streak, fact, severity)
+        self._report(optimizer, streak, fact, severity)
 
-    def _look_behind(
-        self, block: Block, optimizer: int, behind: Streak, counts: BoolArray
-    ) -> Iterator[Finding]:
+    def _look_behind(self, block: Block, optimizer: int, behind: Streak, counts: BoolArray) -> None:
         """Whether the parameters behind a rounding get nothing but zeros, though others get
         more.
         """
@@ -247,19 +240,17 @@ class ZeroGradient(Rule):
                     for each in self._facts[optimizer]
                     if each.text("cause") == ZeroCause.ROUNDING
                 )
-                yield self._found(optimizer, behind, fact, self.severity)
+                self._report(optimizer, behind, fact, self.severity)
                 return
 
-    def _found(self, optimizer: int, streak: Streak, fact: Fact | None, severity: str) -> Finding:
+    def _report(self, optimizer: int, streak: Streak, fact: Fact | None, severity: str) -> None:
         names = streak.names
         num = len(names) if fact is None else max(len(names), int(fact.number("num")))
         cause, advice, excerpt = words(
             fact, {"optimizer": streak.optimizer, "num": num, "since": streak.since}
         )
         is_behind = streak is self._behind.get(optimizer)
-        finding = self._findings[optimizer] = Finding(
-            code=self.code,
-            name=self.name,
+        finding = self.finding(
             severity=severity,
             optimizer=optimizer,
             first_step=max(0, streak.since - 1) if is_behind else streak.since,
@@ -271,4 +262,4 @@ class ZeroGradient(Rule):
             where=(fact.where if fact is not None else "") or streak.where,
             excerpt=excerpt,
         )
-        return finding
+        self.found.add(finding)

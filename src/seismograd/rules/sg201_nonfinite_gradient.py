@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
@@ -86,10 +86,9 @@ class NonfiniteGradient(Rule):
     max_skips: int = 20  # steps of an optimizer in a row
 
     _num_rows: int = field(default=0, init=False, repr=False)  # that were measured and not skipped
-    _finding: Finding | None = field(default=None, init=False, repr=False)
     _skips: dict[int, _Skips] = field(default_factory=dict[int, "_Skips"], init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: Block) -> Iterable[Finding]:
         nonfinite = (block.state == State.NONFINITE).any(axis=1)
         skipped = (integers(block.steps, "flags") & int(StepFlag.SKIPPED)) != 0
         self._num_rows += int((~skipped & (block.state >= State.ZERO).any(axis=1)).sum())
@@ -100,9 +99,10 @@ class NonfiniteGradient(Rule):
             hits = np.flatnonzero(bad)
             if len(hits):
                 first, last = int(hits[0]), int(integers(block.steps, "iteration")[hits[-1]])
-                found = self._finding or given_up.get(first) or _finding(self, block, first)
-                self._finding = replace(found, last_step=max(found.last_step, last))
-                yield self._finding
+                if not self.found:
+                    self.found.add(given_up.get(first) or _finding(self, block, first))
+                self.found.extend(last)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         return (
@@ -112,8 +112,8 @@ class NonfiniteGradient(Rule):
         )
 
     def _follow_skips(self, block: Block, skipped: BoolArray) -> dict[int, Finding]:
-        """The rows in which an optimizer was skipped more than `max_skips` times in a row, and
-        what is to be said of the first of those.
+        """Return the rows in which an optimizer was skipped more than `max_skips` times in a row,
+        and what is to be said of the first of those.
         """
         given_up: dict[int, Finding] = {}
         for optimizer, rows in by_optimizer(block, np.ones(len(block), np.bool_)):
@@ -166,13 +166,9 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int) -> Finding:
     cause, advice, excerpt = _cause(
         _weights_are_finite(block, row), loss, origin_of(block, row), values
     )
-    return Finding(
-        code=rule.code,
-        name=rule.name,
-        severity=rule.severity,
+    return rule.finding(
         optimizer=int(integers(block.steps, "optimizer")[row]),
         first_step=step,
-        last_step=step,
         parameters=tuple(block.parameters[column].name for column in columns),
         evidence=tuple(evidence),
         cause=cause,
@@ -183,8 +179,8 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int) -> Finding:
 
 
 def _backward_order(block: Block, row: int) -> list[int]:
-    """The non-finite columns of a row from the loss to the input; those whose depth is unknown
-    come last, also backwards.
+    """Return the non-finite columns of a row from the loss to the input; those whose depth is
+    unknown come last, also backwards.
     """
     columns = np.flatnonzero(block.state[row] == State.NONFINITE)
     depths = [block.parameters[column].depth for column in as_list(columns)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
@@ -65,28 +65,25 @@ class NonfiniteLoss(Rule):
 
     _num_losses: int = field(default=0, init=False, repr=False)
     _num_skips: int = field(default=0, init=False, repr=False)  # in a row, with an infinite loss
-    _finding: Finding | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: Block) -> Iterable[Finding]:
         flags, loss = integers(block.steps, "flags"), numbers(block.steps, "loss")
         known = (flags & int(StepFlag.NO_LOSS)) == 0
         self._num_losses += int(known.sum())
         bad = known & ~np.isfinite(loss)
         if not bad.any() and not self._num_skips:
-            return
+            return ()
         skipped = (flags & int(StepFlag.SKIPPED)) != 0
         for row in as_list(np.flatnonzero(known)):
             excused = bool(bad[row] and skipped[row]) and not math.isnan(loss[row])
             self._num_skips = self._num_skips + 1 if excused else 0
             if bad[row] and not (excused and self._num_skips <= self.max_skips):
                 step = int(block.steps["iteration"][row])
-                self._finding = (
-                    replace(self._finding, last_step=step)
-                    if self._finding
-                    else self._found(block, row, step, float(loss[row]))
-                )
-        if self._finding is not None and bad.any():
-            yield self._finding
+                if self.found:
+                    self.found.extend(step)
+                else:
+                    self.found.add(self._describe(block, row, step, float(loss[row])))
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         return (
@@ -95,7 +92,7 @@ class NonfiniteLoss(Rule):
             else say("needs {needed} loss that could be read, has {has}", needed=1, has=0)
         )
 
-    def _found(self, block: Block, row: int, step: int, loss: float) -> Finding:
+    def _describe(self, block: Block, row: int, step: int, loss: float) -> Finding:
         cause, advice, excerpt = what_made_it(
             origin_of(block, row), {"step": step, "loss": f"{loss:.4g}"}
         )
@@ -105,14 +102,9 @@ class NonfiniteLoss(Rule):
             if is_nan
             else Evidence("loss", "", step, loss, math.inf)
         )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=int(block.steps["optimizer"][row]),
             first_step=step,
-            last_step=step,
-            parameters=(),
             evidence=(evidence,),
             cause=cause,
             advice=advice,

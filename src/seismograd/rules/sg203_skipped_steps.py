@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
@@ -68,16 +68,16 @@ class SkippedSteps(Rule):
         default_factory=dict[int, "_SkipTrack"], init=False, repr=False
     )
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: Block) -> Iterable[Finding]:
         scale, skipped = (
             numbers(block.steps, "scale"),
             (integers(block.steps, "flags") & int(StepFlag.SKIPPED)) != 0,
         )
         scaled = skipped | (scale != 1)
         if not scaled.any():
-            return
+            return ()
         self._num_steps += int(scaled.sum())
-        optimizer, told = integers(block.steps, "optimizer"), set[int]()
+        optimizer = integers(block.steps, "optimizer")
         for row in as_list(np.flatnonzero(scaled)):
             track = self._tracks.setdefault(int(optimizer[row]), _SkipTrack())
             if not skipped[row]:
@@ -86,11 +86,7 @@ class SkippedSteps(Rule):
             track.count += 1 if track.good > 0 else 0
             if (track.good > 0 and scale[row] <= track.good) or scale[row] < self.min_scale:
                 self._take(track, block, row, float(scale[row]), int(optimizer[row]))
-                told |= {int(optimizer[row])} if track.finding is not None else set()
-        for each in sorted(told):
-            finding = self._tracks[each].finding
-            if finding is not None:
-                yield finding
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         return (
@@ -105,12 +101,12 @@ class SkippedSteps(Rule):
         """Take in a skip that the search for a scale does not explain."""
         step = int(block.steps["iteration"][row])
         track.num, track.first = track.num + 1, step if track.num == 0 else track.first
-        if track.finding is not None:
-            track.finding = replace(track.finding, last_step=step)
+        if optimizer in self.found:
+            self.found.extend(step, optimizer)
         elif scale < self.min_scale or (
             track.num >= self.min_skips and track.num >= self.min_share * track.count
         ):
-            track.finding = self._finding(track, block, step, scale, optimizer)
+            self.found.add(self._finding(track, block, step, scale, optimizer))
 
     def _finding(
         self, track: _SkipTrack, block: Block, step: int, scale: float, optimizer: int
@@ -124,14 +120,10 @@ class SkippedSteps(Rule):
             "good": track.good,
         }
         evidence = Evidence("scale", "", step, scale, self.min_scale if sinking else track.good)
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=optimizer,
             first_step=track.first,
             last_step=step,
-            parameters=(),
             evidence=(
                 evidence,
                 Evidence("skipped_steps", "", step, float(track.num), float(self.min_skips)),
@@ -171,4 +163,3 @@ class _SkipTrack:
     count: int = 0  # steps since the first of those
     num: int = 0  # skips that the search does not explain
     first: int = -1
-    finding: Finding | None = None

@@ -124,7 +124,9 @@ class MissingZeroGrad(Rule):
     def _judge(
         self, block: Block, own: BoolArray, carried: BoolArray
     ) -> tuple[BoolArray, IntArray]:
-        """Where a parameter is known to be at fault, and since which iteration  # each (B, P)."""
+        """Return where a parameter is known to be at fault, and since which
+        iteration  # each (B, P).
+        """
         memory, columns = self._memory, self._columns
         row = np.where(own, np.arange(len(block))[:, None], -1)
         latest = np.maximum.accumulate(row, axis=0)
@@ -197,10 +199,7 @@ class MissingZeroGrad(Rule):
 
     def _finding(self, fault: _MissingClearing) -> Finding:
         first = fault.names[0]
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=fault.optimizer,
             first_step=fault.first_step,
             last_step=fault.last_step,
@@ -269,7 +268,7 @@ class _ParameterHistory:
     guilty: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def columns_of(self, parameters: tuple[Parameter, ...]) -> IntArray:
-        """Where each parameter is in these arrays."""
+        """Return where each parameter is in these arrays."""
         for parameter in parameters:
             self.positions.setdefault(parameter.name, len(self.positions))
         more = len(self.positions) - len(self.carried)

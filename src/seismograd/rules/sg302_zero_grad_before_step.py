@@ -133,7 +133,9 @@ class ZeroGradBeforeStep(Rule):
         return self._windows.shortfall(self.in_a_row)
 
     def _is_last_only(self, window: StepWindow) -> bool:
-        """Whether micro-batches of the line that the last one came from were cleared before it."""
+        """Return whether micro-batches of the line that the last one came from were cleared
+        before it.
+        """
         if len(window.backwards) != 1 or not window.thrown:
             return False
         last = window.backwards[0]
@@ -214,14 +216,10 @@ class ZeroGradBeforeStep(Rule):
         advice: Message,
         excerpt: str,
     ) -> Finding:
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=window.optimizer,
             first_step=shown.first,
             last_step=window.iteration,
-            parameters=(),
             evidence=(Evidence("cleared_backwards", "", window.iteration, float(num), 0.0),),
             cause=cause,
             advice=advice,
@@ -231,12 +229,12 @@ class ZeroGradBeforeStep(Rule):
 
 
 def _is_usable(backward: WindowEvent) -> bool:
-    """Whether its loss gave no reason to throw it away."""
+    """Return whether its loss gave no reason to throw it away."""
     return math.isfinite(backward.value)
 
 
 def _has_moved(block: Block, window: StepWindow) -> bool:
-    """Whether the step has changed the weights, as far as that was looked at; it counts as
+    """Return whether the step has changed the weights, as far as that was looked at; it counts as
     changed where it was not.
     """
     if "update_ratio" not in block.values:
@@ -250,7 +248,7 @@ def _has_moved(block: Block, window: StepWindow) -> bool:
 
 
 def _is_emptied(window: StepWindow) -> bool:
-    """Whether all that was computed for this step had been cleared, without a reason to."""
+    """Return whether all that was computed for this step had been cleared, without a reason to."""
     thrown = [each for group in window.thrown for each in group.backwards]
     refused = any(not math.isfinite(clip.call.value) for clip in window.clips)
     return (
@@ -262,8 +260,8 @@ def _is_emptied(window: StepWindow) -> bool:
 
 
 def _is_emptied_by_hand(block: Block, window: StepWindow) -> bool:
-    """Whether backwards added to the gradients, and nothing was left of them at the step though
-    no `zero_grad` was heard.
+    """Return whether backwards added to the gradients, and nothing was left of them at the step
+    though no `zero_grad` was heard.
     """
     if (
         not window.backwards

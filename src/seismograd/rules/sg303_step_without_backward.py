@@ -185,14 +185,10 @@ class StepWithoutBackward(Rule):
         advice: Message,
         excerpt: str,
     ) -> Finding:
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=window.optimizer,
             first_step=shown.first,
             last_step=window.iteration,
-            parameters=(),
             evidence=(Evidence("num_backwards", "", shown.first, 0.0, 1.0),),
             cause=cause,
             advice=advice,
@@ -202,8 +198,8 @@ class StepWithoutBackward(Rule):
 
 
 def _has_nothing_new(block: Block, window: StepWindow) -> bool:
-    """Whether no backward has added to these gradients since the step before, nor anything that
-    was not heard of.
+    """Return whether no backward has added to these gradients since the step before, nor anything
+    that was not heard of.
     """
     # a closure evaluates the loss
     if window.is_closure or window.flags & StepFlag.SKIPPED or window.backwards or window.thrown:
@@ -216,7 +212,7 @@ def _has_nothing_new(block: Block, window: StepWindow) -> bool:
 
 
 def _is_in_a_row_with_backwards(block: Block, window: StepWindow) -> bool:
-    """Whether there was a backward in the iteration of the step, of something else than its
+    """Return whether there was a backward in the iteration of the step, of something else than its
     gradients.
     """
     mine = integers(block.events, "iteration") == window.iteration

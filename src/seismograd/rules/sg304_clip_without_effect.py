@@ -139,14 +139,10 @@ class ClipWithoutEffect(Rule):
                 "move the clip from {clip} to between backward at {backward} and step at {step}",
                 **values,
             )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=window.optimizer,
             first_step=shown.first,
             last_step=window.iteration,
-            parameters=(),
             evidence=(Evidence("applied_norm", "", window.iteration, applied, call.limit),),
             cause=cause,
             advice=advice,

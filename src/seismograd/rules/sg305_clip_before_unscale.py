@@ -120,14 +120,10 @@ class ClipBeforeUnscale(Rule):
         evidence = [Evidence("scale", "", iteration, scale, 1.0)]
         if math.isfinite(norm):
             evidence.append(Evidence("clip_norm", "", iteration, norm / scale, limit))
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=number,
             first_step=shown.first,
             last_step=iteration,
-            parameters=(),
             evidence=tuple(evidence),
             cause=say(
                 "the clip at {clip} sees gradients that are still multiplied by the loss scale, "

@@ -128,14 +128,10 @@ class StepWithoutUnscale(Rule):
         )
         optimizer = optimizer_name(block, number)
         where = line_at(block, site)
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=number,
             first_step=shown.first,
             last_step=iteration,
-            parameters=(),
             evidence=(Evidence("scale", "", iteration, scale, 1.0),),
             cause=say(
                 "{optimizer}.step() at {step} uses gradients that are still multiplied by the "

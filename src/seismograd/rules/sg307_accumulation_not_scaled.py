@@ -116,7 +116,7 @@ class AccumulationNotScaled(Rule):
     def _is_undivided(
         self, block: Block, window: StepWindow, micro_batches: Sequence[WindowEvent]
     ) -> bool:
-        """Whether these are several means, each of which counts in full."""
+        """Return whether these are several means, each of which counts in full."""
         num = len(micro_batches)
         if (
             num < 2
@@ -140,8 +140,8 @@ class AccumulationNotScaled(Rule):
         return math.isclose(backward.total, 1.0, rel_tol=self.tolerance)
 
     def _are_different_tasks(self, losses: Sequence[tuple[float, ...]]) -> bool:
-        """Whether the losses of each place in the window lie at a level of their own: a two-way
-        analysis of variance.
+        """Return whether the losses of each place in the window lie at a level of their own: a
+        two-way analysis of variance.
         """
         alike = [each for each in losses if len(each) == len(losses[-1])]
         table = np.array(alike, np.float64)  # (windows, micro-batches)
@@ -199,14 +199,11 @@ class AccumulationNotScaled(Rule):
                 "their sum, not of their mean",
                 **values,
             )
-        return Finding(
-            code=self.code,
-            name=self.name,
+        return self.finding(
             severity=self.severity if sure else "info",
             optimizer=window.optimizer,
             first_step=shown.first,
             last_step=window.iteration,
-            parameters=(),
             evidence=tuple(evidence),
             cause=cause,
             advice=say("divide each loss by the number of micro-batches of the step", **values),

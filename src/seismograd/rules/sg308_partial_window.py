@@ -169,7 +169,7 @@ class PartialWindow(Rule):
         return divisor if math.isclose(divisor * totals[0], 1.0, rel_tol=self.tolerance) else None
 
     def _left_over(self, window: StepWindow, site: int) -> int:
-        """How many micro-batches of this line were cleared unused before the window, for no
+        """Return how many micro-batches of this line were cleared unused before the window, for no
         reason that shows.
         """
         thrown = [each for group in window.thrown for each in group.unused]
@@ -240,16 +240,11 @@ class PartialWindow(Rule):
         cause: Message,
         loop: _AccumulationLoop,
     ) -> Finding:
-        """What leaves micro-batches over should step on them."""
+        """Return a finding that advises a step on what is left over."""
         optimizer = optimizer_name(block, window.optimizer)
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=window.optimizer,
             first_step=window.iteration,
-            last_step=window.iteration,
-            parameters=(),
             evidence=(evidence,),
             cause=cause,
             advice=say(
@@ -266,14 +261,9 @@ class PartialWindow(Rule):
         self, block: Block, window: StepWindow, micro_batches: tuple[WindowEvent, ...], divisor: int
     ) -> Finding:
         num, first = len(micro_batches), micro_batches[0]
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=window.optimizer,
             first_step=window.iteration,
-            last_step=window.iteration,
-            parameters=(),
             evidence=(Evidence("loss_weight", "", window.iteration, num / divisor, 1.0),),
             cause=say(
                 "the step of {optimizer} at {step} used {num} of {divisor} micro-batches, but "
@@ -292,14 +282,10 @@ class PartialWindow(Rule):
         )
 
     def _left_at_the_end(self, note: Note, loop: _AccumulationLoop) -> Finding:
-        return Finding(
-            code=self.code,
-            name=self.name,
+        return self.finding(
             severity="info",
             optimizer=note.optimizer,
             first_step=max(note.iteration - 1, 0),
-            last_step=max(note.iteration - 1, 0),
-            parameters=(),
             evidence=(
                 Evidence(
                     "num_backwards",
@@ -360,7 +346,7 @@ class _AccumulationLoop:
             self.num_whole += 1
 
     def is_regular(self) -> bool:
-        """Whether nearly all windows are whole."""
+        """Return whether nearly all windows are whole."""
         return (
             self.whole >= 2
             and self.num_whole >= 3

@@ -123,14 +123,10 @@ class UnevenAccumulation(Rule):
         micro_batches = window.micro_batches()
         counts = [each.count for each in micro_batches]
         ratio = max(counts) / max(min(counts), 1)
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=window.optimizer,
             first_step=shown.first,
             last_step=window.iteration,
-            parameters=(),
             evidence=(Evidence("loss_count", "", window.iteration, max(counts), min(counts)),),
             cause=say(
                 "the {num} micro-batches of a step of {optimizer} are means over {counts} samples "

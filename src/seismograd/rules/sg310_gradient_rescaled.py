@@ -10,6 +10,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.analysis.block_rows import numbers, statistic
+from seismograd.analysis.medians import median
 from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
@@ -129,14 +130,10 @@ class GradientRescaled(Rule):
             "backward": fact.where or "?",
         }
         return [
-            Finding(
-                code=self.code,
-                name=self.name,
-                severity=self.severity,
+            self.finding(
                 optimizer=fact.optimizer,
                 first_step=seen[0].iteration,
                 last_step=fact.iteration,
-                parameters=(),
                 evidence=(Evidence("hook_factor", "", fact.iteration, factor, 1.0),),
                 cause=say(
                     "hooks on the parameters multiply every gradient of the backward at "
@@ -162,8 +159,8 @@ class GradientRescaled(Rule):
         return windows.shortfall(self.in_a_row)
 
     def _by_hand(self, block: Block, window: StepWindow) -> float | None:
-        """What all gradients were multiplied by between backward and step, where they were those
-        of one mean; `None`: by nothing alike.
+        """Return what all gradients were multiplied by between backward and step, where they were
+        those of one mean; `None`: by nothing alike.
         """
         total = sum(each.total for each in window.backwards)
         if not window.flags & StepFlag.CHANGED or not math.isclose(total, 1.0, rel_tol=0.05):
@@ -179,7 +176,7 @@ class GradientRescaled(Rule):
         factors = applied / ready / (coefficient if coefficient > 0 else 1.0)
         if not len(factors) or not np.isfinite(factors).all() or factors.min() <= 0:
             return None
-        factor = float(np.median(factors))
+        factor = median(factors)
         if factors.max() > factors.min() * (1 + self.tolerance) or math.isclose(
             factor, 1.0, rel_tol=2 * self.tolerance
         ):
@@ -190,7 +187,9 @@ class GradientRescaled(Rule):
         return None if unscaled else factor
 
     def _twice(self, window: StepWindow) -> float | None:
-        """What is left of the weight of the loss when it is divided once more than it should be."""
+        """Return what is left of the weight of the loss when it is divided once more than it should
+        be.
+        """
         micro_batches = window.micro_batches()
         num = len(micro_batches)
         if not num or any(
@@ -270,14 +269,10 @@ class GradientRescaled(Rule):
                     **values,
                 )
                 advice, excerpt = say("backpropagate the mean as it is"), "loss.backward()"
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=window.optimizer,
             first_step=shown.since,
             last_step=window.iteration,
-            parameters=(),
             evidence=(evidence,),
             cause=cause,
             advice=advice,

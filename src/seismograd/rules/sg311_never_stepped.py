@@ -72,10 +72,7 @@ class NeverStepped(Rule):
         cause, advice, excerpt = _by_hand(fact) if by_hand else _never(fact)
         evidence = Evidence("backwards", "", fact.iteration, fact.number("backwards"), 0.0)
         return [
-            Finding(
-                code=self.code,
-                name=self.name,
-                severity=self.severity,
+            self.finding(
                 optimizer=fact.optimizer,
                 first_step=0,
                 last_step=fact.iteration,

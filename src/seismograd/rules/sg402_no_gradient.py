@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
@@ -94,7 +94,6 @@ class NoGradient(Rule):
     _absent: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
     # all of them have had a gradient
     _all_present: bool = field(default=False, init=False, repr=False)
-    _found: dict[int, Finding] = field(default_factory=dict[int, Finding], init=False, repr=False)
     _where: str = field(default="", init=False, repr=False)
     _first_step: int = field(default=-1, init=False, repr=False)
     _last_step: int = field(default=-1, init=False, repr=False)
@@ -107,11 +106,11 @@ class NoGradient(Rule):
             and self._num_rows >= self.min_evaluated
             and not (block.state == State.ABSENT).any()
         ):
-            return
+            return ()
         useful = self._useful(block)
         self._num_rows += int(useful.sum())
         if not len(self._columns) or not useful.any():
-            return
+            return ()
         present, state = self._present[self._positions], block.state[:, self._columns]
         absent = (state == State.ABSENT) & useful[:, None]
         there = state >= State.ZERO
@@ -126,7 +125,7 @@ class NoGradient(Rule):
             self._judge_rows(block, absent, there, before, present)
         self._present[self._positions] = present + there.sum(axis=0)
         self._all_present = bool((self._present[self._positions] > 0).all())
-        for optimizer, found in self._found.items():
+        for found in tuple(self.found):
             own = [
                 position
                 for position, column in enumerate(as_list(self._columns))
@@ -135,20 +134,19 @@ class NoGradient(Rule):
             rows = np.flatnonzero(absent[:, own].any(axis=1))
             if len(rows):
                 last = int(integers(block.steps, "iteration")[rows[-1]])
-                self._found[optimizer] = replace(found, last_step=max(found.last_step, last))
-                yield self._found[optimizer]
+                self.found.extend(last, found.optimizer)
+        return self.found.take()
 
     def finish(self) -> Iterable[Finding]:
         if self._known is None:
-            return
-        for optimizer in sorted(
-            {p.optimizer for p in self._known if p.optimizer is not None} - self._found.keys()
-        ):
+            return ()
+        held = {p.optimizer for p in self._known if p.optimizer is not None}
+        for optimizer in sorted(each for each in held if each not in self.found):
             counts = self._present[self._positions], self._absent[self._positions]
             finding = self._judge(self._known, optimizer, *counts, self._last_step, at_end=True)
             if finding is not None:
-                self._found[optimizer] = finding
-                yield finding
+                self.found.add(finding)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         if self._num_rows < self.min_evaluated:
@@ -174,7 +172,7 @@ class NoGradient(Rule):
         )
 
     def _useful(self, block: Block) -> BoolArray:
-        """Rows in which something was backpropagated and stepped on  # (B,)."""
+        """Return rows in which something was backpropagated and stepped on  # (B,)."""
         iterations = integers(block.steps, "iteration")
         backwards = integers(block.events, "iteration")[block.events["kind"] == EventKind.BACKWARD]
         skipped = (integers(block.steps, "flags") & int(StepFlag.SKIPPED | StepFlag.BY_HAND)) != 0
@@ -195,7 +193,7 @@ class NoGradient(Rule):
                 for column in as_list(self._columns[reached[row]])
             }
             for optimizer in sorted(
-                each for each in optimizers if each is not None and each not in self._found
+                each for each in optimizers if each is not None and each not in self.found
             ):
                 step = int(integers(block.steps, "iteration")[row])
                 finding = self._judge(
@@ -207,7 +205,7 @@ class NoGradient(Rule):
                     at_end=False,
                 )
                 if finding is not None:
-                    self._found[optimizer] = finding
+                    self.found.add(finding)
 
     def _judge(
         self,
@@ -219,7 +217,7 @@ class NoGradient(Rule):
         *,
         at_end: bool,
     ) -> Finding | None:
-        """What is to be said of the parameters of one optimizer; `present` and `absent` are
+        """Return what is to be said of the parameters of one optimizer; `present` and `absent` are
         numbers of steps of `_columns`.
         """
         listed = [
@@ -252,9 +250,7 @@ class NoGradient(Rule):
             "held": len(held),
         }
         cause, advice, excerpt = _words(is_cut, values)
-        return Finding(
-            code=self.code,
-            name=self.name,
+        return self.finding(
             severity=self.severity if is_cut else "warning",
             optimizer=optimizer,
             first_step=self._first_step,
@@ -271,12 +267,12 @@ class NoGradient(Rule):
 
 
 def _kind_of(parameter: Parameter) -> tuple[str, tuple[int, ...]]:
-    """What parallel parts have in common: the name but for its numbers, and the shape."""
+    """Return what parallel parts have in common: the name but for its numbers, and the shape."""
     return re.sub(r"\d+", "#", parameter.name), parameter.shape
 
 
 def _is_routed(name: str) -> bool:
-    """Whether the name says that a router chooses what is used."""
+    """Return whether the name says that a router chooses what is used."""
     return any(word in name.lower() for word in ROUTED)
 
 

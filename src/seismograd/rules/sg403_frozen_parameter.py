@@ -92,7 +92,6 @@ class FrozenParameter(Rule):
     )
     # suspects that had a gradient
     _got_some: set[str] = field(default_factory=set[str], init=False, repr=False)
-    _finding: Finding | None = field(default=None, init=False, repr=False)
     # an attribute was seen that nothing reads
     _is_certain: bool = field(default=False, init=False, repr=False)
 
@@ -111,37 +110,33 @@ class FrozenParameter(Rule):
             self._num_rows + len(block),
             int(iterations[-1]),
         )
-        if self._is_certain and self._finding is not None:
-            self._finding = replace(self._finding, last_step=self._last_step)
-            return [self._finding]
+        if self._is_certain:
+            self.found.extend(self._last_step)
+            return self.found.take()
         if not len(self._suspects):
             return []
         there = block.state[:, self._suspects] >= State.ZERO
         if before < self.min_steps <= self._num_rows:
             until = self.min_steps - before
             self._note(there[:until])
-            self._finding = self._judge(int(iterations[until - 1]))
+            self._judge(int(iterations[until - 1]))
         self._note(there)
-        if self._finding is None or self._num_rows < self.min_steps:
-            return []
-        self._finding = replace(self._finding, last_step=self._last_step)
-        return [self._finding]
+        if self.found:
+            self.found.extend(self._last_step)
+        return self.found.take()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         if fact.kind != FactKind.SWITCH or self._is_certain:
             return []
         self._is_certain = True
         finding = self._finding_of(fact.parameters, fact.iteration, *_nothing_reads(fact))
-        self._finding = replace(finding, first_step=fact.iteration, where=fact.where)
-        return [self._finding]
+        self.found.add(replace(finding, first_step=fact.iteration, where=fact.where))
+        return self.found.take()
 
     def finish(self) -> Iterable[Finding]:
-        if self._is_certain:
-            return []
-        if self.min_evaluated <= self._num_rows < self.min_steps:
-            self._finding = self._judge(self._last_step)
-            return [] if self._finding is None else [self._finding]
-        return []
+        if not self._is_certain and self.min_evaluated <= self._num_rows < self.min_steps:
+            self._judge(self._last_step)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         if self._num_rows < self.min_evaluated:
@@ -157,22 +152,23 @@ class FrozenParameter(Rule):
             self._known[column].name for column in as_list(self._suspects[there.any(axis=0)])
         )
 
-    def _judge(self, step: int) -> Finding | None:
+    def _judge(self, step: int) -> None:
         parameters = self._known or ()
         in_name = [
             each.name for each in parameters if each.frozen_in_name and each.name in self._got_some
         ]
         if in_name:
-            return self._finding_of(in_name, step, *_trains_all_the_same(in_name))
+            self.found.add(self._finding_of(in_name, step, *_trains_all_the_same(in_name)))
+            return
         layers = _layers(parameters, self._got_some)
         frozen = self._misplaced(layers)
         names = [parameter.name for layer in frozen for parameter in layer.parameters]
         if not names:
-            return None
+            return
         before = next(
             layer for layer in reversed(layers[: layers.index(frozen[0])]) if not layer.is_frozen
         )
-        return self._finding_of(names, step, *_is_frozen(frozen, before))
+        self.found.add(self._finding_of(names, step, *_is_frozen(frozen, before)))
 
     def _misplaced(self, layers: Sequence[_Layer]) -> list[_Layer]:
         """Frozen layers behind trained ones, where that is unusual."""
@@ -203,11 +199,7 @@ class FrozenParameter(Rule):
     def _finding_of(
         self, names: Sequence[str], step: int, cause: Message, advice: Message, excerpt: str
     ) -> Finding:
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        return self.finding(
             first_step=self._first_step,
             last_step=step,
             parameters=tuple(names),
@@ -231,7 +223,7 @@ class _Layer:
 
 
 def _layers(parameters: Sequence[Parameter], got_some: set[str]) -> list[_Layer]:
-    """Those of the usual kinds, in the order of registration."""
+    """Return those of the usual kinds, in the order of registration."""
     by_path: dict[str, list[Parameter]] = {}
     for parameter in parameters:
         if parameter.module.startswith(LAYERS) or parameter.module.endswith(LAYERS):
@@ -249,7 +241,9 @@ def _layers(parameters: Sequence[Parameter], got_some: set[str]) -> list[_Layer]
 
 
 def _is_copy(one: Parameter, other: Parameter) -> bool:
-    """Whether both are the same part of two networks: `target.0.weight` and `online.0.weight`."""
+    """Return whether both are the same part of two networks: `target.0.weight` and
+    `online.0.weight`.
+    """
     root, _, rest = one.name.partition(".")
     other_root, _, other_rest = other.name.partition(".")
     return (
@@ -261,7 +255,7 @@ def _is_copy(one: Parameter, other: Parameter) -> bool:
 
 
 def _is_sibling(one: _Layer, other: _Layer) -> bool:
-    """Whether both are numbered children of one parent."""
+    """Return whether both are numbered children of one parent."""
     parent, _, number = one.path.rpartition(".")
     other_parent, _, other_number = other.path.rpartition(".")
     return (

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
 
 from seismograd.analysis.block_rows import num_unheard, numbers, site_of, statistic, unheard
+from seismograd.analysis.medians import median
 from seismograd.analysis.script_names import BY_VALUE, clip_of, optimizer_kind, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
@@ -73,8 +74,9 @@ class ClippingSaturated(Rule):
     min_adaptive_ratio: float = 100.0
     max_scalar: float = 1e-6
 
-    _tracks: dict[int, _ClippingTrack] = field(
-        default_factory=dict[int, "_ClippingTrack"], init=False, repr=False
+    # the last of each optimizer
+    _steps: dict[int, deque[_ClippedStep]] = field(
+        default_factory=dict[int, "deque[_ClippedStep]"], init=False, repr=False
     )
     _num_rows: int = field(default=0, init=False, repr=False)
     _num_unheard: int = field(default=0, init=False, repr=False)
@@ -111,23 +113,22 @@ class ClippingSaturated(Rule):
             block.steps["applied_norm"],
         )
         clips = zip(rows.tolist(), *(each[rows].tolist() for each in columns), strict=True)
-        changed: dict[int, Finding] = {}
         for row, optimizer, iteration, ratio, factor, applied in clips:
-            track = self._tracks.get(optimizer)
-            if track is None:
-                track = self._tracks[optimizer] = _ClippingTrack(deque(maxlen=self.window))
             clipped = factor < 1
-            if track.finding is not None:
+            if optimizer in self.found:
                 if clipped:
-                    track.finding = changed[optimizer] = replace(track.finding, last_step=iteration)
+                    self.found.extend(iteration, optimizer)
                 continue
+            steps = self._steps.get(optimizer)
+            if steps is None:
+                steps = self._steps[optimizer] = deque(maxlen=self.window)
             update = self._update(block, row) if clipped and ratio >= self.min_ratio else math.nan
-            track.steps.append(_ClippedStep(iteration, clipped, ratio, factor, update, applied))
-            if len(track.steps) == self.window and clipped:
-                track.finding = self._judge(block, row, optimizer, track, bool(by_value[row]))
-                if track.finding is not None:
-                    changed[optimizer] = track.finding
-        return changed.values()
+            steps.append(_ClippedStep(iteration, clipped, ratio, factor, update, applied))
+            if len(steps) == self.window and clipped:
+                finding = self._judge(block, row, optimizer, list(steps), bool(by_value[row]))
+                if finding is not None:
+                    self.found.add(finding)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         if self._num_rows - self._num_unheard < self.window <= self._num_rows:
@@ -137,19 +138,17 @@ class ClippingSaturated(Rule):
         return None
 
     def _update(self, block: Block, row: int) -> float:
-        """The median of the update ratios of a row, NaN where none was measured."""
+        """Return the median of the update ratios of a row, NaN where none was measured."""
         if "update_ratio" not in block.values:
             return math.nan
         update = statistic(block, "update_ratio")[row]
-        known = update[np.isfinite(update)]
-        return float(np.median(known)) if len(known) else math.nan
+        return median(update)
 
     def _judge(
-        self, block: Block, row: int, optimizer: int, track: _ClippingTrack, by_value: bool
+        self, block: Block, row: int, optimizer: int, steps: list[_ClippedStep], by_value: bool
     ) -> Finding | None:
-        steps = list(track.steps)
         share = sum(step.clipped for step in steps) / len(steps)
-        ratio = _median_of([step.ratio for step in steps])
+        ratio = median([step.ratio for step in steps])
         if share < self.min_share or ratio < min(self.min_ratio, self.min_adaptive_ratio):
             return None
         kind = optimizer_kind(block, optimizer)
@@ -164,7 +163,7 @@ class ClippingSaturated(Rule):
             "ratio": f"{ratio:.3g}",
             "limit": limit,
             "lr": lr,
-            "effective": f"{lr * float(np.median([step.coefficient for step in steps])):.2g}",
+            "effective": f"{lr * median([step.coefficient for step in steps]):.2g}",
         }
         if by_value:
             cause = say(
@@ -194,14 +193,11 @@ class ClippingSaturated(Rule):
                 float(block.steps[name][row]) for name in ("applied_norm", "grad_norm")
             )
             clipped_norm = Evidence("applied_norm", "", iteration, applied, ready)
-        return Finding(
-            code=self.code,
-            name=self.name,
+        return self.finding(
             severity=severity,
             optimizer=optimizer,
             first_step=next(step.iteration for step in steps if step.clipped),
             last_step=iteration,
-            parameters=(),
             evidence=(
                 Evidence("clipped_share", "", iteration, share, self.min_share),
                 clipped_norm,
@@ -217,24 +213,18 @@ class ClippingSaturated(Rule):
     def _severity(
         self, block: Block, steps: list[_ClippedStep], ratio: float, is_sgd: bool
     ) -> str | None:
-        """How bad it is for this optimizer; `None`: not at all."""
+        """Return how bad it is for this optimizer; `None`: not at all."""
         if is_sgd:
             known = [step.update for step in steps if not math.isnan(step.update)]
-            slow = not known or float(np.median(known)) < self.max_update
+            slow = not known or median(known) < self.max_update
             return self.severity if ratio >= self.min_ratio and slow else None
         if ratio < self.min_adaptive_ratio:
             return None
         numel = sum(
             parameter.numel for parameter in block.parameters if parameter.optimizer is not None
         )
-        scalar = float(np.median([step.applied for step in steps])) / max(numel, 1) ** 0.5
+        scalar = median([step.applied for step in steps]) / max(numel, 1) ** 0.5
         return self.severity if scalar < self.max_scalar else "info"
-
-
-def _median_of(values: list[float]) -> float:
-    """The median of few finite numbers, which NumPy takes ten times as long for."""
-    ordered, half = sorted(values), len(values) // 2
-    return ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +237,3 @@ class _ClippedStep:
     coefficient: float
     update: float
     applied: float
-
-
-@dataclass(slots=True)
-class _ClippingTrack:
-    """The last steps of one optimizer."""
-
-    steps: deque[_ClippedStep]
-    finding: Finding | None = None

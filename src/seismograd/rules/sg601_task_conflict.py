@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-import numpy as np
-
 from seismograd.analysis.loss_pairs import LossPair, LossPairs, cosines
+from seismograd.analysis.medians import median
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import Block, Evidence, Finding
@@ -61,18 +60,16 @@ class TaskConflict(Rule):
     min_samples: int = 6
 
     _pairs: LossPairs = field(default_factory=LossPairs, init=False, repr=False)
-    _finding: Finding | None = field(default=None, init=False, repr=False)
     _guilty: LossPair | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
-        changed = False
+    def observe(self, block: Block) -> Iterable[Finding]:
         for pair, step in self._pairs.add(block):
-            if self._finding is None and self._conflict(pair):
-                self._guilty, self._finding, changed = pair, self._found(block, pair, step), True
-            elif self._finding is not None and pair is self._guilty and pair.late[-1].cosine < 0:
-                self._finding, changed = replace(self._finding, last_step=step), True
-        if changed and self._finding is not None:
-            yield self._finding
+            if not self.found and self._conflict(pair):
+                self._guilty = pair
+                self.found.add(self._describe(block, pair, step))
+            elif pair is self._guilty and pair.late[-1].cosine < 0:
+                self.found.extend(step)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         return self._pairs.shortfall(self.min_samples)
@@ -80,13 +77,13 @@ class TaskConflict(Rule):
     def _conflict(self, pair: LossPair) -> bool:
         return all(
             len(cosine) >= self.min_samples
-            and float(np.median(cosine)) <= self.max_cosine
+            and median(cosine) <= self.max_cosine
             and float((cosine < 0).mean()) >= self.min_share
             for cosine in (cosines(pair.early), cosines(pair.late))
         )
 
-    def _found(self, block: Block, pair: LossPair, step: int) -> Finding:
-        cosine = float(np.median(cosines(pair.late)))
+    def _describe(self, block: Block, pair: LossPair, step: int) -> Finding:
+        cosine = median(cosines(pair.late))
         last = next(each for each in reversed(pair.late) if each.cosine < 0)
         shared = {
             int(each)
@@ -94,11 +91,7 @@ class TaskConflict(Rule):
             if each >= 0
         }
         first = next(each.step for each in pair.early if each.cosine < 0)
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        return self.finding(
             first_step=first,
             last_step=step,
             parameters=tuple(
@@ -122,5 +115,4 @@ class TaskConflict(Rule):
                 "fewer layers"
             ),
             where=str(pair.second),
-            excerpt="",
         )

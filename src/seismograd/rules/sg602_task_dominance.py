@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-import numpy as np
-
 from seismograd.analysis.loss_pairs import LossPair, LossPairs, ratios
+from seismograd.analysis.medians import median
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import Block, Evidence, Finding
@@ -61,29 +60,25 @@ class TaskDominance(Rule):
     min_samples: int = 6
 
     _pairs: LossPairs = field(default_factory=LossPairs, init=False, repr=False)
-    _finding: Finding | None = field(default=None, init=False, repr=False)
     _guilty: LossPair | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
-        changed = False
+    def observe(self, block: Block) -> Iterable[Finding]:
         for pair, step in self._pairs.add(block):
             larger = self._larger(pair)
-            if self._finding is None and larger is not None:
-                self._guilty, self._finding, changed = (
-                    pair,
-                    self._found(block, pair, step, larger),
-                    True,
-                )
-            elif self._finding is not None and pair is self._guilty and larger is not None:
-                self._finding, changed = replace(self._finding, last_step=step), True
-        if changed and self._finding is not None:
-            yield self._finding
+            if larger is None:
+                continue
+            if not self.found:
+                self._guilty = pair
+                self.found.add(self._describe(block, pair, step, larger))
+            elif pair is self._guilty:
+                self.found.extend(step)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         return self._pairs.shortfall(self.min_samples)
 
     def _larger(self, pair: LossPair) -> int | None:
-        """Which of two losses dominates, 0 or 1."""
+        """Return which of two losses dominates, 0 or 1."""
         ratio = ratios(pair.late)
         if len(ratio) < self.min_samples:
             return None
@@ -96,8 +91,8 @@ class TaskDominance(Rule):
             larger if shares[larger] >= self.min_share and not pair.rescaled[1 - larger] else None
         )
 
-    def _found(self, block: Block, pair: LossPair, step: int, larger: int) -> Finding:
-        ratio = float(np.median(ratios(pair.late)))
+    def _describe(self, block: Block, pair: LossPair, step: int, larger: int) -> Finding:
+        ratio = median(ratios(pair.late))
         last = pair.late[-1]
         norms = (last.first_norm, last.second_norm)
         times = ratio if larger == 0 else 1 / ratio
@@ -106,11 +101,7 @@ class TaskDominance(Rule):
             for each in block.pairs["parameter"][block.pairs["iteration"] == step]
             if each >= 0
         }
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        return self.finding(
             first_step=pair.late[0].step,
             last_step=step,
             parameters=tuple(
@@ -149,5 +140,4 @@ class TaskDominance(Rule):
                 weight=10 ** round(math.log10(times)),
             ),
             where=str(pair.second if larger == 0 else pair.first),
-            excerpt="",
         )

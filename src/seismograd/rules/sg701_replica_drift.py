@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
@@ -64,23 +64,20 @@ class ReplicaDrift(Rule):
     _num: int = field(default=0, init=False, repr=False)  # checks in a row that differ
     _first: _Drift | None = field(default=None, init=False, repr=False)
     _had_agreed: bool = field(default=False, init=False, repr=False)
-    _finding: Finding | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: Block) -> Iterable[Finding]:
         if not len(block.ranks):
-            return
-        told = self._finding
+            return ()
         summed = block.ranks[(integers(block.ranks, "flags") & int(RankFlag.CHECKSUM)) != 0]
         for iteration, position in runs(integers(summed, "iteration")):
             self._check(block, summed[position], iteration)
-        if self._finding is not None and self._finding is not told:
-            yield self._finding
+        return self.found.take()
 
-    def finish(self) -> Iterator[Finding]:
-        if self._finding is None and self._first is not None:
+    def finish(self) -> Iterable[Finding]:
+        if not self.found and self._first is not None:
             found = self._first.finding(self, self._had_agreed)
-            self._finding = replace(found, severity="warning") if self._had_agreed else found
-            yield self._finding
+            self.found.add(replace(found, severity="warning") if self._had_agreed else found)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         if not self._num_checked:
@@ -113,21 +110,19 @@ class ReplicaDrift(Rule):
             return
         self._num_checked += 1
         if differ is None:
-            if self._finding is not None and self._finding.severity != "info":
-                self._finding = replace(
-                    self._finding,
-                    severity="info",
-                    last_step=max(iteration, self._finding.last_step),
-                )
-            if self._finding is None:
+            found = self.found.get()
+            if found is None:
                 self._num, self._first, self._had_agreed = 0, None, True
+            elif found.severity != "info":
+                self.found.add(replace(found, severity="info"))
+                self.found.extend(iteration)
             return
         self._num += 1
         self._first = self._first or differ
-        if self._finding is None and self._num >= self.num_checks:
-            self._finding = self._first.finding(self, self._had_agreed)
-        if self._finding is not None:
-            self._finding = replace(self._finding, last_step=iteration)
+        if not self.found and self._num >= self.num_checks:
+            self.found.add(self._first.finding(self, self._had_agreed))
+        if self.found:
+            self.found.extend(iteration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +136,7 @@ class _Drift:
     where: str
 
     def finding(self, rule: ReplicaDrift, had_agreed: bool) -> Finding:
-        """What is to be said of it."""
+        """Return what is to be said of it."""
         values: dict[str, str | int | float] = {
             "step": self.iteration,
             "first": self.first,
@@ -163,14 +158,8 @@ class _Drift:
                 "{all} replicas together",
                 **values,
             )
-        return Finding(
-            code=rule.code,
-            name=rule.name,
-            severity=rule.severity,
-            optimizer=-1,
+        return rule.finding(
             first_step=self.iteration,
-            last_step=self.iteration,
-            parameters=(),
             evidence=(
                 Evidence("differing_replicas", "", self.iteration, float(len(self.odd)), 0.0),
             ),

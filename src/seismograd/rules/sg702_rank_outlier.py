@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
 
 from seismograd.analysis.block_rows import as_list, integers, numbers, runs, site_of
+from seismograd.analysis.medians import median
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import AnyArray, Block, EventKind, Evidence, Finding, RankFlag
@@ -65,12 +66,10 @@ class RankOutlier(Rule):
     _counts: dict[int, _OutlierCount] = field(
         default_factory=dict[int, "_OutlierCount"], init=False, repr=False
     )
-    _finding: Finding | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: Block) -> Iterable[Finding]:
         if not len(block.ranks):
-            return
-        told = self._finding
+            return ()
         looked = block.ranks[(integers(block.ranks, "flags") & int(RankFlag.LOCAL)) != 0]
         norms, bad, names = (
             numbers(looked, "local_norm"),
@@ -91,8 +90,7 @@ class RankOutlier(Rule):
             else:
                 self._not_finite(block, looked[position], iteration)
                 self._too_large(block, looked[position], iteration)
-        if self._finding is not None and self._finding is not told:
-            yield self._finding
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         if self._num_steps < self.min_steps:
@@ -115,8 +113,8 @@ class RankOutlier(Rule):
             return
         worst = int(np.argmax(count))
         rank = int(ranks["rank"][worst])
-        if self._finding is not None:
-            self._finding = replace(self._finding, last_step=iteration)
+        if self.found:
+            self.found.extend(iteration)
             return
         cause = say(
             "at step {step} {count} scalars of the gradient of rank {rank} are NaN or infinite "
@@ -127,20 +125,15 @@ class RankOutlier(Rule):
             rank=rank,
             clean=int((count == 0).sum()),
         )
-        self._finding = self._found(
-            block,
-            iteration,
-            iteration,
-            cause,
-            Evidence("local_nonfinite", "", iteration, float(count[worst]), 0.0),
-        )
+        evidence = Evidence("local_nonfinite", "", iteration, float(count[worst]), 0.0)
+        self.found.add(self._describe(block, iteration, iteration, cause, evidence))
 
     def _too_large(self, block: Block, ranks: AnyArray, iteration: int) -> None:
         norm = numbers(ranks, "local_norm")
         if not np.isfinite(norm).all():
             return
         for position, rank in enumerate(as_list(integers(ranks, "rank"))):
-            usual = float(np.median(np.delete(norm, position)))
+            usual = median(np.delete(norm, position))
             large = usual > 0 and float(norm[position]) >= self.min_ratio * usual
             count = self._count_of(rank)
             count.num_steps += 1
@@ -152,8 +145,8 @@ class RankOutlier(Rule):
                 or count.num_large < self.min_share * count.num_steps
             ):
                 continue
-            if self._finding is not None:
-                self._finding = replace(self._finding, last_step=iteration)
+            if self.found:
+                self.found.extend(iteration)
                 continue
             cause = say(
                 "the gradient of rank {rank} is {times:.2g} times as large as the median of the "
@@ -168,19 +161,14 @@ class RankOutlier(Rule):
             evidence = Evidence(
                 "local_norm", "", iteration, float(norm[position]), self.min_ratio * usual
             )
-            self._finding = self._found(block, count.first, iteration, cause, evidence)
+            self.found.add(self._describe(block, count.first, iteration, cause, evidence))
 
-    def _found(
+    def _describe(
         self, block: Block, first: int, last: int, cause: Message, evidence: Evidence
     ) -> Finding:
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        return self.finding(
             first_step=first,
             last_step=last,
-            parameters=(),
             evidence=(evidence,),
             cause=cause,
             advice=say(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from seismograd.analysis.block_rows import integers
@@ -62,37 +62,28 @@ class WrongLossInput(Rule):
 
     min_evaluated: int = 1  # steps
 
-    _finding: Finding | None = field(default=None, init=False, repr=False)
     _num_rows: int = field(default=0, init=False, repr=False)
 
     def observe(self, block: Block) -> Iterable[Finding]:
         self._num_rows += len(block)
-        if self._finding is None or not len(block):
-            return []
-        self._finding = replace(
-            self._finding, last_step=int(integers(block.steps, "iteration")[-1])
-        )
-        return [self._finding]
+        if self.found and len(block):
+            self.found.extend(int(integers(block.steps, "iteration")[-1]))
+        return self.found.take()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
-        if fact.kind != FactKind.LOSS_INPUT or self._finding is not None:
+        if fact.kind != FactKind.LOSS_INPUT or self.found:
             return []
         cause, advice, excerpt = words(fact)
-        self._finding = Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        finding = self.finding(
             first_step=fact.iteration,
-            last_step=fact.iteration,
-            parameters=(),
             evidence=(Evidence("loss_input", "", fact.iteration, fact.number("columns"), 0.0),),
             cause=cause,
             advice=advice,
             where=fact.where,
             excerpt=excerpt,
         )
-        return [self._finding]
+        self.found.add(finding)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         if self._num_rows < self.min_evaluated:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar, final
 
@@ -64,7 +64,6 @@ class ConstantLossTerm(Rule):
     _seen: dict[str, list[Fact]] = field(
         default_factory=dict[str, "list[Fact]"], init=False, repr=False
     )
-    _finding: Finding | None = field(default=None, init=False, repr=False)
 
     def observe(self, block: Block) -> Iterable[Finding]:
         self._num_rows += len(block)
@@ -73,12 +72,11 @@ class ConstantLossTerm(Rule):
     def learn(self, fact: Fact) -> Iterable[Finding]:
         if fact.kind != FactKind.CONSTANT_TERM:
             return []
-        if self._finding is not None:
-            if fact.where == self._finding.where:
-                self._finding = replace(
-                    self._finding, last_step=max(self._finding.last_step, fact.iteration)
-                )
-            return [self._finding]
+        found = self.found.get()
+        if found is not None:
+            if fact.where == found.where:
+                self.found.extend(fact.iteration)
+            return self.found.take()
         seen = self._seen.setdefault(fact.where, [])
         seen.append(fact)
         large = [
@@ -94,14 +92,9 @@ class ConstantLossTerm(Rule):
             return []
         share = max(each.number("constant") / abs(each.number("loss")) for each in large)
         first, last = large[0], large[-1]
-        self._finding = Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        finding = self.finding(
             first_step=first.iteration,
             last_step=last.iteration,
-            parameters=(),
             evidence=(Evidence("constant_term", "", last.iteration, last.number("constant"), 0.0),),
             cause=say(
                 "a term of the loss at {line} has no graph: it was {first} at step {step} and "
@@ -122,7 +115,8 @@ class ConstantLossTerm(Rule):
             where=fact.where,
             excerpt="assert all(term.requires_grad for term in terms)",
         )
-        return [self._finding]
+        self.found.add(finding)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         has, needed = self._num_rows, self.num_looks

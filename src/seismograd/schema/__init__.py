@@ -17,7 +17,7 @@ from seismograd.schema.entries import (
     no_ranks,
 )
 from seismograd.schema.facts import Fact, FactKind, ZeroCause
-from seismograd.schema.findings import SEVERITIES, Evidence, Finding
+from seismograd.schema.findings import SEVERITIES, Conclusion, Evidence, Finding, RuleStatus
 from seismograd.schema.rows import Block, Optimizer, Parameter, Row, Rows, Site
 from seismograd.schema.run_info import Note, RunInfo, RunState, Sink
 from seismograd.schema.statistics import (
@@ -45,6 +45,7 @@ __all__ = [
     "STEP_DTYPE",
     "AnyArray",
     "Block",
+    "Conclusion",
     "EventFlag",
     "EventKind",
     "Evidence",
@@ -60,6 +61,7 @@ __all__ = [
     "RankFlag",
     "Row",
     "Rows",
+    "RuleStatus",
     "RunInfo",
     "RunState",
     "Sink",

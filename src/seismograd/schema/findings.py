@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from seismograd.i18n import Message
@@ -43,3 +44,30 @@ class Finding:
     where: str = ""
     excerpt: str = ""
     related: tuple[str, ...] = field(default_factory=tuple[str, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatus:
+    """What a rule came to: `found`, `clear` or `not evaluated`; `reason` says why it was not,
+    and is empty otherwise.
+    """
+
+    code: str
+    name: str
+    status: str
+    reason: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What the rules came to when a run had ended.
+
+    `thresholds` are those of every rule that looked, by its code: with the same ones nobody has to
+    look again. They and `statuses` are empty in records of before they were written.
+    """
+
+    findings: tuple[Finding, ...]
+    statuses: tuple[RuleStatus, ...] = ()
+    thresholds: Mapping[str, Mapping[str, float]] = field(
+        default_factory=dict[str, Mapping[str, float]]
+    )

@@ -1,20 +1,17 @@
 """Which rules are to look, and their thresholds where those are not the usual ones. Neither
-NumPy nor a rule is loaded to check it.
+NumPy nor a rule is loaded to check it: `seismograd run` does so before the script has had its say.
 """
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
-
-_RULES = Path(__file__).parents[1] / "rules"
+from seismograd.settings.rule_table import RULE_TABLE, RuleTable
 
 ERROR = "error"  # in `halting`: whatever is an error
 
@@ -52,21 +49,22 @@ def select_rules(
     ignore: Iterable[str] = (),
     thresholds: Mapping[str, Mapping[str, float]] | None = None,
     halting: Iterable[str] = (),
+    rules: RuleTable = RULE_TABLE,
 ) -> RuleSelection:
-    """A choice of rules; several words may stand in one text, with commas between them.
+    """Return a selection of `rules`; one text may hold several words, with commas between them.
 
     Raises:
         SeismogradError: a word is no rule, a threshold is not one of its rule or no number, or no
             rule is left.
     """
-    known = rule_names()
+    known = {code: name for code, (name, _) in rules.items()}
     selection = RuleSelection(
         tuple(_checked(word, known) for word in _words(select)),
         tuple(_checked(word, known) for word in _words(ignore)),
         tuple(
             each
             for rule, given in (thresholds or {}).items()
-            for each in _thresholds(_code(rule, known), given)
+            for each in _thresholds(_code(rule, known), given, rules)
         ),
         tuple(
             each
@@ -80,39 +78,6 @@ def select_rules(
             say("select more, or ignore fewer: `seismograd rules` lists all"),
         )
     return selection
-
-
-def rule_names() -> dict[str, str]:
-    """The name of each rule by its code, from the names of their files."""
-    stems = sorted(path.stem for path in _RULES.rglob("sg[0-9][0-9][0-9]_*.py"))
-    return {stem[:5].upper(): stem[6:].replace("_", "-") for stem in stems}
-
-
-def threshold_fields(code: str) -> tuple[str, ...]:
-    """The names of a rule's thresholds, read from its source."""
-    name = rule_names()[code].replace("-", "_")
-    tree = ast.parse(next(_RULES.rglob(f"{code.lower()}_{name}.py")).read_text(encoding="utf-8"))
-    rule = next(
-        node
-        for node in tree.body
-        if isinstance(node, ast.ClassDef) and any(_is_code(each, code) for each in node.body)
-    )
-    return tuple(
-        each.target.id
-        for each in rule.body
-        if isinstance(each, ast.AnnAssign)
-        and isinstance(each.target, ast.Name)
-        and not each.target.id.startswith("_")
-        and "ClassVar" not in ast.unparse(each.annotation)
-    )
-
-
-def _is_code(node: ast.stmt, code: str) -> bool:
-    return (
-        isinstance(node, ast.AnnAssign)
-        and isinstance(node.value, ast.Constant)
-        and node.value.value == code
-    )
 
 
 def _words(texts: Iterable[str]) -> list[str]:
@@ -167,8 +132,10 @@ def _no_such_rule(word: str, known: Mapping[str, str]) -> SeismogradError:
     )
 
 
-def _thresholds(code: str, given: Mapping[str, float]) -> Iterable[tuple[str, str, float]]:
-    fields = threshold_fields(code)
+def _thresholds(
+    code: str, given: Mapping[str, float], rules: RuleTable
+) -> Iterable[tuple[str, str, float]]:
+    _, fields = rules[code]
     for field, value in given.items():
         if field not in fields:
             raise SeismogradError(

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
+from seismograd.analysis.medians import column_medians
 from seismograd.i18n import mark, translate
 from seismograd.record import strict_json
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
@@ -125,11 +126,8 @@ def _norms(run: Run, columns: list[int], num_rows: int) -> tuple[FloatArray, Flo
     view = run.levels.parameters("grad_norm", 0, num_rows, _LOOKED_AT, columns)
     if not len(view) or not columns:
         return np.full(len(columns), math.nan), np.zeros(len(columns)), 0
-    ordered = np.sort(view.last, axis=0)  # NaN last
-    known = (~np.isnan(ordered)).sum(axis=0)
-    middle = ordered[np.maximum(known - 1, 0) // 2, np.arange(len(columns))]
     return (
-        np.where(known > 0, middle, math.nan),
+        column_medians(view.last),
         view.counts[:, State.NONFINITE].sum(axis=0).astype(np.float64),
         len(view),
     )

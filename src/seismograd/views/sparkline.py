@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from seismograd.analysis.medians import median
 from seismograd.schema import FloatArray
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -30,7 +31,7 @@ def sparkline(values: FloatArray, seen: FloatArray, width: int = 60) -> str:
     if len(finite) == 0:
         low, span, middle = 0.0, 0.0, 0.0
     else:
-        low, middle = float(finite.min()), float(np.median(finite))
+        low, middle = float(finite.min()), median(finite)
         span = float(finite.max()) - low
     cells = np.array_split(np.arange(len(values)), min(width, len(values))) if len(values) else []
     return "".join(_cell(values[cell][seen[cell] > 0], low, span, middle) for cell in cells)

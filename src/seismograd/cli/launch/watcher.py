@@ -237,8 +237,8 @@ class Watcher:
         from rich.console import Console
 
         from seismograd.cli.terminal.run_summary import print_summary
-        from seismograd.diagnosis.engine import diagnose
         from seismograd.diagnosis.selected_rules import selected_rules
+        from seismograd.diagnosis.verdict import judge, known_verdict
         from seismograd.record.reader import open_run
 
         assert recording.path is not None
@@ -252,18 +252,10 @@ class Watcher:
         for note in recording.failures:
             if note not in run.notes:
                 self._print(note.message.render())
-        diagnosis = diagnose(
-            run.blocks(),
-            selected_rules(self._run.selection),
-            run.notes,
-            run.facts,
-            run.info.fact_kinds,
-        )
+        rules = selected_rules(self._run.selection)
         told = () if self.halted is None else ("halted",)
         print_summary(
-            run,
-            diagnosis.findings(),
-            diagnosis.statuses(),
+            known_verdict(run, rules) or judge(run, rules),
             Console(file=sys.__stderr__),
             self._home,
             told,

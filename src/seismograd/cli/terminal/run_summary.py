@@ -9,11 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from seismograd.cli.terminal.output import next_line
-from seismograd.diagnosis.engine import RuleStatus
-from seismograd.diagnosis.verdict import Verdict, make_verdict
+from seismograd.diagnosis.verdict import Verdict
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
-from seismograd.schema import Finding
 from seismograd.views.formats.diagnosis_text import finding_block, headline
 from seismograd.views.formats.step_table import gradient_table, remarks, totals
 from seismograd.views.notable_gradients import notable_gradients
@@ -33,9 +31,7 @@ _WIDEST = 100
 
 
 def print_summary(
-    run: Run,
-    findings: Sequence[Finding],
-    statuses: Sequence[RuleStatus],
+    found: Verdict,
     console: Console,
     home: Path | None = None,
     already_shown: Collection[str] = (),
@@ -47,8 +43,7 @@ def print_summary(
     Notes of the kinds that are `already_shown` elsewhere are left out. `others`: the runs of other
     processes that trained on their own.
     """
-    width = min(console.width, _WIDEST)
-    found = make_verdict(run, findings, statuses)
+    run, width = found.run, min(console.width, _WIDEST)
     console.print()
     console.print(_where(run, home), soft_wrap=True)
     if len(run.steps):

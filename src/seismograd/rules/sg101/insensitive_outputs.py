@@ -6,16 +6,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from seismograd.analysis.block_rows import site_of
 from seismograd.analysis.chance_level import chance_loss, leverage, plain_loss
 from seismograd.analysis.depth_profile import layers_of
+from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import say
 from seismograd.schema import Block, EventKind, Evidence, Finding
-
-if TYPE_CHECKING:
-    from seismograd.rules.sg101.sg101_vanishing_gradient import VanishingGradient
 
 
 @dataclass(slots=True)
@@ -44,29 +41,33 @@ class InsensitiveOutputs:
             self.leverage = math.nan
 
     def is_guess(self, guess: float, distance: float) -> bool:
-        """Whether all losses were so near to that of a guess; `distance` is a share of it."""
+        """Return whether all losses were so near to that of a guess; `distance` is a share of
+        it.
+        """
         return (
             abs(self.lowest / guess - 1) <= distance and abs(self.highest / guess - 1) <= distance
         )
 
 
 def insensitivity_finding(
-    rule: VanishingGradient, flat: InsensitiveOutputs, block: Block, row: int, optimizer: int
+    rule: Rule,
+    flat: InsensitiveOutputs,
+    max_leverage: float,
+    block: Block,
+    row: int,
+    optimizer: int,
 ) -> Finding:
-    """What is to be said of a network through which nothing comes, at the last of its first
+    """Return what is to be said of a network through which nothing comes, at the last of its first
     steps.
     """
     step, loss = int(block.steps["iteration"][row]), float(block.steps["loss"][row])
-    return Finding(
-        code=rule.code,
-        name=rule.name,
-        severity=rule.severity,
+    return rule.finding(
         optimizer=optimizer,
         first_step=flat.first_step,
         last_step=step,
         parameters=layers_of(block.parameters).names,
         evidence=(
-            Evidence("leverage", "", flat.first_step, flat.leverage, rule.max_leverage),
+            Evidence("leverage", "", flat.first_step, flat.leverage, max_leverage),
             Evidence("loss", "", step, loss, chance_loss(block.parameters)),
         ),
         cause=say(

@@ -177,7 +177,9 @@ class VanishingGradient(Rule):
                     ):
                         flat.leverage = math.nan
                     else:
-                        yield insensitivity_finding(self, flat, block, row, optimizer)
+                        yield insensitivity_finding(
+                            self, flat, self.max_leverage, block, row, optimizer
+                        )
 
     def _is_flat(self, optimizer: int) -> bool:
         flat = self._flats[optimizer]
@@ -197,7 +199,7 @@ class VanishingGradient(Rule):
         )
 
     def _shown(self, profile: DepthProfiles) -> BoolArray:
-        """Where the gradient vanishes  # (B,)."""
+        """Return where the gradient vanishes  # (B,)."""
         gone = (profile.total_gain <= self.max_total_gain) | (
             (profile.leading_zeros > 0) & (profile.total_gain <= self.max_visible_gain)
         )
@@ -231,9 +233,7 @@ class VanishingGradient(Rule):
         seen = track.witness
         assert seen is not None
         assert track.first is not None
-        return Finding(
-            code=self.code,
-            name=self.name,
+        return self.finding(
             severity="info" if track.recovered else "error" if seen.num_zero else self.severity,
             optimizer=optimizer,
             first_step=track.first,

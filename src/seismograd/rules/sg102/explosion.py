@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -13,9 +13,8 @@ from seismograd.analysis.block_rows import (
     BoolArray,
     as_list,
     integers,
+    largest_parameters,
     numbers,
-    site_of,
-    statistic,
     weight_norms,
 )
 from seismograd.analysis.chance_level import chance_loss, plain_loss
@@ -31,18 +30,30 @@ from seismograd.analysis.recent_hits import RecentHits
 from seismograd.i18n import Message, say
 from seismograd.schema import (
     Block,
-    EventKind,
     Evidence,
-    Finding,
     FloatArray,
     IntArray,
     State,
 )
 
-if TYPE_CHECKING:
-    from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
-
 PLAIN = ("SGD",)  # optimizers whose update is the learning rate times the gradient
+
+
+class ExplosionLimits(Protocol):
+    """The thresholds of `ExplodingGradient` that are needed here."""
+
+    min_gain: float
+    min_total_gain: float
+    min_signal_gain: float
+    min_total_signal_gain: float
+    min_goodness: float
+    min_layers: int
+    min_steps: int
+    first_steps: int
+    min_growth: float
+    min_norm: float
+    min_update: float
+    min_first_loss: float
 
 
 @dataclass(slots=True)
@@ -55,24 +66,32 @@ class ExplosionTrack:
     weight_norm: float = np.nan  # of all weights, when last sampled
     first_loss: float = np.nan  # of the first step, where it is a plain mean
     first_step: int = -1
-    finding: Finding | None = None  # as it was first found
+    is_found: bool = False
     # norms from which it goes on; None: it goes on where it grows towards the input
     limit: float | None = None
-    last: int = -1
 
     @property
     def goes_on_by_depth(self) -> bool:
-        """Whether it was found by how it grows towards the input."""
-        return self.finding is not None and self.limit is None
+        """Return whether it was found by how it grows towards the input."""
+        return self.is_found and self.limit is None
+
+
+Cure = tuple[Message, str]  # advice and excerpt
 
 
 @dataclass(frozen=True, slots=True)
 class Explosion:
-    """A way in which the gradient explodes: the position among the rows at which it was known."""
+    """A way in which the gradient explodes: the position among the rows at which it was known,
+    and what is to be said of it.
+    """
 
     position: int
-    finding: Finding
-    limit: float | None
+    first_step: int
+    parameters: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    cause: Message
+    cure: Cure
+    limit: float | None  # see `ExplosionTrack`
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +112,7 @@ class BlockProfiles:
 class OptimizerRows:
     """The rows of one optimizer in a block."""
 
-    rule: ExplodingGradient
+    limits: ExplosionLimits
     block: Block
     optimizer: int
     rows: IntArray
@@ -102,45 +121,13 @@ class OptimizerRows:
 
     @property
     def steps(self) -> IntArray:
-        """The iterations of the rows."""
+        """Return the iterations of the rows."""
         return integers(self.block.steps, "iteration")[self.rows]
 
     def shown_by_depth(self) -> BoolArray:
-        """Where it grows towards the input  # (rows,)."""
+        """Return where it grows towards the input  # (rows,)."""
         shown = [(depth.by_whole | depth.by_signal)[self.rows] for depth in self.depths]
         return np.logical_or.reduce(shown) if shown else np.zeros(len(self.rows), np.bool_)
-
-    def finding(
-        self,
-        first_step: int,
-        position: int,
-        parameters: tuple[str, ...],
-        evidence: tuple[Evidence, ...],
-        cause: Message,
-        cure: Cure,
-    ) -> Finding:
-        """What was found at the row in this position."""
-        step = int(self.steps[position])
-        where = site_of(self.block, EventKind.STEP, step, self.optimizer)
-        advice, excerpt = cure
-        rule = self.rule
-        return Finding(
-            rule.code,
-            rule.name,
-            rule.severity,
-            self.optimizer,
-            first_step,
-            step,
-            parameters,
-            evidence,
-            cause,
-            advice,
-            where,
-            excerpt,
-        )
-
-
-Cure = tuple[Message, str]
 
 
 def _initialise() -> Cure:
@@ -162,40 +149,48 @@ def _slow_down() -> Cure:
 
 
 def depths_of(
-    rule: ExplodingGradient, chains: Sequence[LayeredBlock], signal_too: bool
+    limits: ExplosionLimits, chains: Sequence[LayeredBlock], signal_too: bool
 ) -> list[BlockProfiles]:
     """`depth_of` each chain of layers that has enough of them."""
-    return [depth for chain in chains if (depth := depth_of(rule, chain, signal_too)) is not None]
+    return [depth for chain in chains if (depth := depth_of(limits, chain, signal_too)) is not None]
 
 
 def depth_of(
-    rule: ExplodingGradient, layered: LayeredBlock, signal_too: bool
+    limits: ExplosionLimits, layered: LayeredBlock, signal_too: bool
 ) -> BlockProfiles | None:
     """Both profiles of every row of a block; `None` when there are too few layers. Without
     `signal_too` that of the signal is flat.
     """
-    if len(layered.layers) < rule.min_layers:
+    if len(layered.layers) < limits.min_layers:
         return None
     norm = layered.norms
     whole = profiles(
-        norm.combined, rule.min_layers, decays=False, min_range=math.log10(rule.min_total_gain) - 1
+        norm.combined,
+        limits.min_layers,
+        decays=False,
+        min_range=math.log10(limits.min_total_gain) - 1,
     )
     bias = norm.bias if signal_too else norm.bias[:, :0]
     signal = profiles(
-        bias, rule.min_layers, decays=False, min_range=math.log10(rule.min_total_signal_gain) - 1
+        bias,
+        limits.min_layers,
+        decays=False,
+        min_range=math.log10(limits.min_total_signal_gain) - 1,
     )
-    by_whole = whole.exceeds(rule.min_goodness, rule.min_gain, rule.min_total_gain)
-    by_signal = signal.exceeds(rule.min_goodness, rule.min_signal_gain, rule.min_total_signal_gain)
+    by_whole = whole.exceeds(limits.min_goodness, limits.min_gain, limits.min_total_gain)
+    by_signal = signal.exceeds(
+        limits.min_goodness, limits.min_signal_gain, limits.min_total_signal_gain
+    )
     return BlockProfiles(norm, layered.layers, whole, signal, by_whole, by_signal)
 
 
 def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion | None:
     """Each layer passes on more than it gets."""
-    before, rule = track.num_rows, look.rule
+    before, limits = track.num_rows, look.limits
     track.num_rows += len(look.rows)
     if not look.depths:
         return None
-    early = np.arange(before, track.num_rows) < rule.first_steps
+    early = np.arange(before, track.num_rows) < limits.first_steps
     grows = [
         depth.by_whole[look.rows] | (depth.by_signal[look.rows] & early) for depth in look.depths
     ]
@@ -206,8 +201,8 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
             for depth in look.depths
         ]
     )
-    reached = track.recent.add(shown[evaluated], look.steps[evaluated], rule.min_steps)
-    if reached is None or track.finding is not None:
+    reached = track.recent.add(shown[evaluated], look.steps[evaluated], limits.min_steps)
+    if reached is None or track.is_found:
         return None
     position = int(np.flatnonzero(evaluated)[reached[0]])
     row = int(look.rows[position])
@@ -227,16 +222,16 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
         float(profile.total_gain[row]),
     )
     least = (
-        (rule.min_gain, rule.min_total_gain)
+        (limits.min_gain, limits.min_total_gain)
         if by_whole[position]
-        else (rule.min_signal_gain, rule.min_total_signal_gain)
+        else (limits.min_signal_gain, limits.min_total_signal_gain)
     )
     evidence = (
         Evidence("grad_norm", names[first], step, float(norm[first]), least[1] * float(norm[last])),
         Evidence("grad_norm", names[last], step, float(norm[last]), float(norm[first]) / least[1]),
         Evidence("gain_per_layer", "", step, gain, least[0]),
         Evidence("total_gain", "", step, total, least[1]),
-        Evidence("line_fit", "", step, float(profile.goodness[row]), rule.min_goodness),
+        Evidence("line_fit", "", step, float(profile.goodness[row]), limits.min_goodness),
     )
     cause = say(
         "each of the {layers} layers multiplies the gradient by {gain:.2g} on its way back; at "
@@ -251,15 +246,13 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
     largest = tuple(
         names[layer] for layer in as_list(there) if norm[layer] >= 0.1 * norm[there].max()
     )
-    return Explosion(
-        position, look.finding(reached[1], position, largest, evidence, cause, _initialise()), None
-    )
+    return Explosion(position, reached[1], largest, evidence, cause, _initialise(), None)
 
 
 def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion | None:
     """The norm stays far above its baseline and the loss does not fall."""
     finite = np.flatnonzero(np.isfinite(look.norm))
-    factor = look.rule.min_growth if track.finding is None else None
+    factor = None if track.is_found else look.limits.min_growth
     grown = track.series.add(
         look.norm[finite],
         numbers(look.block.steps, "loss")[look.rows[finite]],
@@ -268,7 +261,7 @@ def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
     )
     if grown is None:
         return None
-    position, limit = int(finite[grown.index]), look.rule.min_growth * grown.baseline
+    position, limit = int(finite[grown.index]), look.limits.min_growth * grown.baseline
     evidence = [Evidence("grad_norm", "", grown.step, grown.norm, limit)]
     if math.isfinite(grown.loss_baseline) and not math.isnan(grown.loss):
         evidence.append(Evidence("loss", "", grown.step, grown.loss, grown.loss_baseline))
@@ -283,9 +276,7 @@ def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
     )
     largest = largest_parameters(look.block, int(look.rows[position]))
     return Explosion(
-        position,
-        look.finding(grown.first_step, position, largest, tuple(evidence), cause, _slow_down()),
-        limit,
+        position, grown.first_step, largest, tuple(evidence), cause, _slow_down(), limit
     )
 
 
@@ -293,8 +284,8 @@ def from_the_start(track: ExplosionTrack, look: OptimizerRows) -> Explosion | No
     """A first update would be larger than the weights, or the first loss is far beyond that of a
     guess.
     """
-    rule, block = look.rule, look.block
-    for position in range(min(max(rule.first_steps - track.num_rows, 0), len(look.rows))):
+    limits, block = look.limits, look.block
+    for position in range(min(max(limits.first_steps - track.num_rows, 0), len(look.rows))):
         row, norm = int(look.rows[position]), float(look.norm[position])
         measured = block.state[row] >= State.ZERO
         sampled = weight_norms(block, row)
@@ -309,10 +300,10 @@ def from_the_start(track: ExplosionTrack, look: OptimizerRows) -> Explosion | No
         if track.num_rows + position == 0:
             track.first_loss, track.first_step = plain_loss(block, row), int(look.steps[position])
         times = track.first_loss / chance_loss(block.parameters)
-        if times >= rule.min_first_loss:
+        if times >= limits.min_first_loss:
             return _beyond_guessing(look, position, track, times)
-        largest = rule.min_update * track.weight_norm
-        if norm >= rule.min_norm and lr * applied >= largest > 0 and _all_plain(block, measured):
+        largest = limits.min_update * track.weight_norm
+        if norm >= limits.min_norm and lr * applied >= largest > 0 and _all_plain(block, measured):
             return _torn_apart(look, position, lr, lr * applied, largest)
     return None
 
@@ -320,10 +311,10 @@ def from_the_start(track: ExplosionTrack, look: OptimizerRows) -> Explosion | No
 def _beyond_guessing(
     look: OptimizerRows, position: int, track: ExplosionTrack, times: float
 ) -> Explosion:
-    step, rule = track.first_step, look.rule
+    step, limits = track.first_step, look.limits
     evidence = (
         Evidence(
-            "loss", "", step, track.first_loss, track.first_loss / times * rule.min_first_loss
+            "loss", "", step, track.first_loss, track.first_loss / times * limits.min_first_loss
         ),
     )
     cause = say(
@@ -334,15 +325,14 @@ def _beyond_guessing(
         times=times,
     )
     parameters = largest_parameters(look.block, int(look.rows[position]))
-    found = look.finding(step, position, parameters, evidence, cause, _initialise())
-    return Explosion(position, found, math.inf)
+    return Explosion(position, step, parameters, evidence, cause, _initialise(), math.inf)
 
 
 def _torn_apart(
     look: OptimizerRows, position: int, lr: float, update: float, largest: float
 ) -> Explosion:
     step, norm = int(look.steps[position]), float(look.norm[position])
-    limit = max(look.rule.min_norm, largest / lr)
+    limit = max(look.limits.min_norm, largest / lr)
     evidence = (
         Evidence("grad_norm", "", step, norm, limit),
         Evidence("update_norm", "", step, update, largest),
@@ -354,28 +344,16 @@ def _torn_apart(
         norm=norm,
         step=step,
         lr=lr,
-        times=update / largest * look.rule.min_update,
+        times=update / largest * look.limits.min_update,
     )
     parameters = largest_parameters(look.block, int(look.rows[position]))
-    return Explosion(
-        position, look.finding(step, position, parameters, evidence, cause, _initialise()), limit
-    )
+    return Explosion(position, step, parameters, evidence, cause, _initialise(), limit)
 
 
 def _all_plain(block: Block, measured: BoolArray) -> bool:
-    """Whether all that is updated in this row is updated by the learning rate times the
+    """Return whether all that is updated in this row is updated by the learning rate times the
     gradient.
     """
     kinds: dict[int | None, str] = {each.index: each.kind for each in block.optimizers}
     owners = {block.parameters[column].optimizer for column in as_list(np.flatnonzero(measured))}
     return all(kinds.get(owner) in PLAIN for owner in owners if owner is not None)
-
-
-def largest_parameters(block: Block, row: int) -> tuple[str, ...]:
-    """The parameters that make nine tenths of the squared norm, in the order of the columns."""
-    norm = np.where(block.state[row] == State.FINITE, statistic(block, "grad_norm")[row], 0.0)
-    square = (norm / norm.max()) ** 2
-    order = np.argsort(-square, kind="stable")
-    share = np.cumsum(square[order])
-    num = int(np.count_nonzero(share < 0.9 * share[-1])) + 1
-    return tuple(block.parameters[column].name for column in as_list(np.sort(order[:num])))

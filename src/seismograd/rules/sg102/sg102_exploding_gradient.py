@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-from seismograd.analysis.block_rows import numbers
+from seismograd.analysis.block_rows import numbers, site_of
 from seismograd.analysis.depth_profile import LayerReader
 from seismograd.analysis.norm_growth import GrowthBaseline, NormSeries
 from seismograd.analysis.recent_hits import RecentHits
@@ -14,6 +14,7 @@ from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.rules.sg102.explosion import (
+    Explosion,
     ExplosionTrack,
     OptimizerRows,
     depths_of,
@@ -21,7 +22,7 @@ from seismograd.rules.sg102.explosion import (
     from_the_start,
     towards_the_input,
 )
-from seismograd.schema import Finding
+from seismograd.schema import EventKind, Finding
 
 
 @final
@@ -112,7 +113,7 @@ class ExplodingGradient(Rule):
     def read_with(self, readers: SharedReaders) -> None:
         self._layers = readers.layers
 
-    def observe(self, block: SharedBlock) -> Iterator[Finding]:
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
         against = GrowthBaseline(
             self.baseline_steps,
             self.first_steps,
@@ -129,13 +130,12 @@ class ExplodingGradient(Rule):
             look = OptimizerRows(
                 self, block, optimizer, rows, numbers(block.steps, "grad_norm")[rows], depths
             )
-            if self._follow(track, look):
-                assert track.finding is not None
-                yield replace(track.finding, last_step=track.last)
+            self._follow(track, look)
+        return self.found.take()
 
     def _needs_signal(self, block: SharedBlock) -> bool:
-        """Whether the biases are still looked at: in the first steps of an optimizer, and where
-        they showed it then.
+        """Return whether the biases are still looked at: in the first steps of an optimizer, and
+        where they showed it then.
         """
         tracks = [self._tracks.get(optimizer) for optimizer in block.optimizers_of_rows]
         return any(
@@ -153,22 +153,37 @@ class ExplodingGradient(Rule):
             )
         return None
 
-    def _follow(self, track: ExplosionTrack, look: OptimizerRows) -> bool:
-        """Take in the rows of one optimizer; whether what is to be said has changed."""
+    def _follow(self, track: ExplosionTrack, look: OptimizerRows) -> None:
+        """Take in the rows of one optimizer."""
         ways = [
             from_the_start(track, look),
             towards_the_input(track, look),
             from_step_to_step(track, look),
         ]
-        if track.finding is None:
+        if not track.is_found:
             found = min(
                 (way for way in ways if way is not None), key=lambda way: way.position, default=None
             )
             if found is None:
-                return False
-            track.finding, track.limit = found.finding, found.limit
+                return
+            track.is_found, track.limit = True, found.limit
+            self.found.add(self._finding(look, found))
         shown = look.shown_by_depth() if track.limit is None else look.norm >= track.limit
         steps = look.steps[shown]
-        last = max(track.last, int(steps[-1]) if len(steps) else -1, track.finding.last_step)
-        changed, track.last = last != track.last, last
-        return changed
+        if len(steps):
+            self.found.extend(int(steps[-1]), look.optimizer)
+
+    def _finding(self, look: OptimizerRows, explosion: Explosion) -> Finding:
+        step = int(look.steps[explosion.position])
+        advice, excerpt = explosion.cure
+        return self.finding(
+            optimizer=look.optimizer,
+            first_step=explosion.first_step,
+            last_step=step,
+            parameters=explosion.parameters,
+            evidence=explosion.evidence,
+            cause=explosion.cause,
+            advice=advice,
+            where=site_of(look.block, EventKind.STEP, step, look.optimizer),
+            excerpt=excerpt,
+        )

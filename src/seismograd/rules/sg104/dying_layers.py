@@ -77,7 +77,7 @@ class DyingLayers:
 
 
 def depth_number(parameter: Parameter) -> int:
-    """Its depth, -1 where it is not known."""
+    """Return its depth, -1 where it is not known."""
     return -1 if parameter.depth is None else parameter.depth
 
 
@@ -97,7 +97,7 @@ class LayerConnections:
         self._trainable: BoolArray = np.array([each.trainable for each in parameters], np.bool_)
 
     def is_cut_off(self, state: StateArray, columns: IntArray) -> BoolArray:
-        """Whether these layers without any gradient, and all before them, are cut off from a
+        """Return whether these layers without any gradient, and all before them, are cut off from a
         loss that does reach the layers after them.
         """
         found = np.zeros(len(columns), np.bool_)

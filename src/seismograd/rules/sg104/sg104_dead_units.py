@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
@@ -110,15 +110,12 @@ class DeadUnits(Rule):
     )
     _parameter_index: ParameterIndex = field(default_factory=ParameterIndex, init=False, repr=False)
     _layers: DyingLayers = field(default_factory=DyingLayers, init=False, repr=False)
-    _findings: dict[int, Finding] = field(
-        default_factory=dict[int, Finding], init=False, repr=False
-    )
     _first_loss: dict[int, float] = field(default_factory=dict[int, float], init=False, repr=False)
     _num_seen: float = field(default=0, init=False, repr=False)  # samples since the last count
     _num_samples: int = field(default=0, init=False, repr=False)
     _since: int = field(default=-1, init=False, repr=False)  # iteration after the last count
 
-    def observe(self, block: SharedBlock) -> Iterator[Finding]:
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
         if block.parameters is not self._parameters:
             self._take_in(block.parameters)
         loss = np.where(
@@ -134,7 +131,7 @@ class DeadUnits(Rule):
         count = np.nan_to_num(numbers(backwards, "count"), nan=1e9)
         if not len(block.sample_rows):
             self._num_seen += float(count.sum())
-            return
+            return ()
         self._num_samples += len(block.sample_rows)
         iterations = integers(block.steps, "iteration")[block.sample_rows]
         ends = as_list(np.searchsorted(integers(backwards, "iteration"), iterations, side="right"))
@@ -151,12 +148,11 @@ class DeadUnits(Rule):
             for sample, row in enumerate(as_list(block.sample_rows)):
                 seen = float(count[ends[sample - 1] if sample else 0 : ends[sample]].sum())
                 seen, self._num_seen = self._num_seen + seen, 0
-                yield from self._count(
-                    block, row, dead[sample], measured[sample], seen, float(loss[row])
-                )
+                self._count(block, row, dead[sample], measured[sample], seen, float(loss[row]))
                 self._since = int(iterations[sample]) + 1
         self._since = int(iterations[-1]) + 1
         self._num_seen = float(count[ends[-1] :].sum())
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         if self._num_samples < self.min_evaluated:
@@ -189,7 +185,7 @@ class DeadUnits(Rule):
 
     def _count(
         self, block: Block, row: int, dead: IntArray, measured: BoolArray, seen: float, loss: float
-    ) -> Iterator[Finding]:
+    ) -> None:
         """Take in the dead rows of one sampled iteration, and where they were counted  # each
         (columns,).
         """
@@ -225,24 +221,22 @@ class DeadUnits(Rule):
                 for column in as_list(grown)
             }
         ):
-            yield self._report(block, owner, iteration)
+            self._report(block, owner, iteration)
 
-    def _report(self, block: Block, owner: int, iteration: int) -> Finding:
-        known = self._findings.get(owner)
+    def _report(self, block: Block, owner: int, iteration: int) -> None:
+        known = self.found.get(owner)
         now = self._dead_now(owner)
         if known is None:
-            self._findings[owner] = self._finding(block, owner, iteration, now)
-        else:
-            names = (self._parameter_index.parameters[position].name for position, _ in now)
-            parameters = tuple(dict.fromkeys((*known.parameters, *names)))
-            self._findings[owner] = replace(
-                known, parameters=parameters, last_step=max(known.last_step, iteration)
-            )
-        return self._findings[owner]
+            self.found.add(self._finding(block, owner, iteration, now))
+            return
+        names = (self._parameter_index.parameters[position].name for position, _ in now)
+        parameters = tuple(dict.fromkeys((*known.parameters, *names)))
+        self.found.add(replace(known, parameters=parameters))
+        self.found.extend(iteration, owner)
 
     def _dead_now(self, owner: int) -> list[tuple[int, DyingLayer]]:
-        """The layers of an optimizer that are dead, without those that are so because one after
-        them is dead as a whole.
+        """Return the layers of an optimizer that are dead, without those that are so because one
+        after them is dead as a whole.
         """
         parameters = self._parameter_index.parameters
         now = [
@@ -276,10 +270,7 @@ class DeadUnits(Rule):
         )
         parameter = self._parameter_index.parameters[position]
         first = min(each.first for _, each in now)
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
+        return self.finding(
             optimizer=owner,
             first_step=first,
             last_step=iteration,

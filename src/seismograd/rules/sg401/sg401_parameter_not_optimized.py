@@ -287,9 +287,7 @@ class ParameterNotOptimized(Rule):
             "held": case.num_trained,
         }
         cause, advice, excerpt = stray_message(case.kind, values)
-        return Finding(
-            code=self.code,
-            name=self.name,
+        return self.finding(
             severity="info" if case.kind == JUDGES else self.severity,
             optimizer=case.position.index,
             first_step=case.first_step,

@@ -62,7 +62,7 @@ class StrayTally:
             self.weight, self.sampled = weight, iteration
 
     def evidence(self, name: str) -> tuple[Evidence, ...]:
-        """Its gradient, and its weights as they were and are."""
+        """Return its gradient, and its weights as they were and are."""
         gradient = Evidence("grad_norm", name, self.last, self.norm, 0.0)
         return (
             (gradient,)
@@ -71,8 +71,8 @@ class StrayTally:
         )
 
     def is_enough(self, min_steps: int) -> bool:
-        """Whether it is known that nothing updates it; without samples of the weights that takes
-        twice as long.
+        """Return whether it is known that nothing updates it; without samples of the weights that
+        takes twice as long.
         """
         return (
             not self.moved
@@ -82,8 +82,8 @@ class StrayTally:
 
 
 def is_stray(parameter: Parameter, kinds: Mapping[int, str]) -> bool:
-    """Whether the graph of a loss shows it, and no real optimizer holds it (one without a class
-    is the script itself).
+    """Return whether the graph of a loss shows it, and no real optimizer holds it (one without a
+    class is the script itself).
     """
     held = parameter.optimizer is not None and bool(kinds.get(parameter.optimizer, ""))
     return parameter.trainable and parameter.depth is not None and not held
@@ -92,7 +92,7 @@ def is_stray(parameter: Parameter, kinds: Mapping[int, str]) -> bool:
 def kind_of(
     fresh: Sequence[Parameter], parameters: Sequence[Parameter], owned_gets_some: bool
 ) -> int:
-    """What seems to have happened."""
+    """Return what seems to have happened."""
     if not owned_gets_some:
         return OTHER_MODEL
     if not all(parameter.registered for parameter in fresh):
@@ -114,7 +114,7 @@ def kind_of(
 
 
 def attribute_of(names: Sequence[str]) -> str:
-    """The attribute that holds the layers: `hidden` of `net.hidden.0.weight` and
+    """Return the attribute that holds the layers: `hidden` of `net.hidden.0.weight` and
     `net.hidden.0.bias`, `head` of `head.weight`.
     """
     parts = holder_of(names).split(".")

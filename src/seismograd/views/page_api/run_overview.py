@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from seismograd.analysis.depth_profile import layers_of
+from seismograd.diagnosis.verdict import Verdict
 from seismograd.record.finding_json import finding_to_json
 from seismograd.record.pyramid.pyramid_levels import PYRAMID_STATISTICS
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
@@ -29,21 +30,19 @@ from seismograd.schema import (
     StepFlag,
 )
 from seismograd.views.page_api.heat_codes import SENTINELS
-from seismograd.views.page_api.page_verdict import PageVerdict
 from seismograd.views.page_api.translations import rendered
 from seismograd.views.run_condition import QUIET_NOTES
 
 _ROW_LABELS = 512  # rows whose step is told, where steps were left out
 
 
-def about(
-    run: Run, verdict: PageVerdict, going_on: bool
-) -> tuple[dict[str, object], dict[str, AnyArray]]:
+def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str, AnyArray]]:
     """The header of all, and its arrays: no path, no argument, no environment, no host name.
 
     Parameters that are alike but for their name and depth are described once: `alike[kind[p]]` is
     what is known of parameter `names[p]`.
     """
+    run = verdict.run
     columns = {each.name: column for column, each in enumerate(run.parameters)}
     alike, kind = _alike(run.parameters)
     depths = [-1 if each.depth is None else each.depth for each in run.parameters]
@@ -89,7 +88,7 @@ def about(
             }
             for each in verdict.statuses
         ],
-        "judged": verdict.how,
+        "judged": verdict.judged,
         "notes": [
             {"kind": each.kind, "step": each.iteration, "text": rendered(each.message)}
             for each in run.notes

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seismograd.diagnosis.verdict import Verdict
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
 from seismograd.schema import AnyArray, State
 from seismograd.views.page_api.heat_codes import encode
 from seismograd.views.page_api.packing import pack
-from seismograd.views.page_api.page_verdict import PageVerdict, judge_run
+from seismograd.views.page_api.page_verdict import page_verdict
 from seismograd.views.page_api.run_overview import about
 from seismograd.views.page_api.sampled_histograms import answer_histogram
 from seismograd.views.page_api.step_numbers import answer_step
@@ -37,13 +38,17 @@ class RunSource:
     recorded.
     """
 
-    run: Run
-    verdict: PageVerdict
+    verdict: Verdict
     going_on: bool = False
+
+    @property
+    def run(self) -> Run:
+        """The run as it was when it was opened."""
+        return self.verdict.run
 
     def meta(self) -> bytes:
         """What is known of the run as a whole: names, parameters, findings."""
-        return pack(*about(self.run, self.verdict, self.going_on))
+        return pack(*about(self.verdict, self.going_on))
 
     def heat(
         self, start: int, stop: int, width: int, statistic: str = "grad_norm", which: str = "high"
@@ -217,7 +222,7 @@ class RunSource:
 
 def open_source(run: Run, going_on: bool = False) -> RunSource:
     """The source of a run."""
-    return RunSource(run, judge_run(run, going_on), going_on)
+    return RunSource(page_verdict(run, going_on), going_on)
 
 
 def _sum_up(

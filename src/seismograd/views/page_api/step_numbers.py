@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from seismograd.analysis.depth_profile import chains_of, fit_line
+from seismograd.analysis.medians import median
 from seismograd.record.reader import Run
 from seismograd.schema import AnyArray, FloatArray, State, StepFlag
 from seismograd.views.page_api.packing import pack
@@ -94,7 +95,7 @@ def _fit(
     usable = np.flatnonzero((states[columns] == State.FINITE) & (norm > 0) & np.isfinite(norm))
     height: FloatArray = np.log10(norm[usable])
     slope, goodness = fit_line(height[None, :])
-    middle = float(np.median(height - float(slope[0]) * np.arange(len(height))))
+    middle = median(height - float(slope[0]) * np.arange(len(height)))
     return {
         "row": fitted,
         "step": int(run.row_reader.steps(fitted, fitted + 1)["iteration"][0]),

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from seismograd.diagnosis.verdict import make_verdict
 from seismograd.i18n import translate
 from seismograd.schema import Finding, State
 from seismograd.views.formats.diagnosis_text import headline
@@ -48,7 +47,7 @@ def _lines(source: RunSource) -> Iterator[str]:
         )
     )
     yield ""
-    yield f"**{_plain(headline(make_verdict(run, verdict.findings, verdict.statuses)))}**"
+    yield f"**{_plain(headline(verdict))}**"
     for finding in verdict.findings:
         yield from _finding(finding)
     if run.num_rows:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seismograd.analysis.medians import column_medians
+from seismograd.diagnosis.causes import in_reading_order
 from seismograd.record.reader import Run
 from seismograd.schema import (
     AnyArray,
@@ -21,7 +23,6 @@ from seismograd.schema import (
     StateArray,
     StepFlag,
 )
-from seismograd.views.page_api.page_verdict import in_order
 from seismograd.views.page_api.step_numbers import row_values
 
 _RECENT = 256  # steps that a sparkline spans
@@ -81,7 +82,7 @@ def read_snapshot(run: Run, going_on: bool) -> RunSnapshot:
             None,
             math.nan,
             math.nan,
-            in_order(run.findings),
+            in_reading_order(run.findings),
             none,
             none,
             none,
@@ -100,7 +101,7 @@ def read_snapshot(run: Run, going_on: bool) -> RunSnapshot:
         loss=None if int(step["flags"]) & StepFlag.NO_LOSS else float(step["loss"]),
         lr=float(step["lr"]),
         norm=float(step["grad_norm"]),
-        findings=in_order(run.findings),
+        findings=in_reading_order(run.findings),
         losses=np.asarray(recent["loss"], np.float64),
         losses_seen=np.asarray(recent["flags"] & StepFlag.NO_LOSS == 0, np.float64),
         norms=np.asarray(recent["grad_norm"], np.float64),
@@ -140,19 +141,10 @@ def _trouble(
     its own recent median  # (P,).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        away = np.abs(np.log10(values["grad_norm"]) - np.log10(_median(course)))
+        away = np.abs(np.log10(values["grad_norm"]) - np.log10(column_medians(course)))
     trouble = np.where(np.isfinite(away), np.minimum(away, 50), 0)
     trouble[states == State.ABSENT] += 200
     trouble[states == State.ZERO] += 300
     trouble += 1e3 * bad.any(axis=0)
     trouble[states == State.NONFINITE] += 1e4
     return trouble
-
-
-def _median(course: FloatArray) -> FloatArray:
-    """The median of what is known of each parameter, NaN where nothing is  # (C, P) -> (P,)."""
-    ordered = np.sort(course, axis=0)  # NaN last
-    known = (~np.isnan(course)).sum(axis=0)
-    return np.where(
-        known > 0, ordered[np.maximum(known - 1, 0) // 2, np.arange(course.shape[1])], np.nan
-    )

@@ -9,9 +9,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from seismograd.diagnosis.verdict import Verdict, judge, recorded_verdict
 from seismograd.errors import SeismogradError
 from seismograd.record import layout
 from seismograd.record.compatibility import is_run
@@ -19,13 +20,7 @@ from seismograd.record.reader import Run, open_run
 from seismograd.record.run_activity import is_going_on
 from seismograd.record.run_listing import ListedRun, open_listed
 from seismograd.schema import RunState
-from seismograd.views.page_api.page_verdict import (
-    PageVerdict,
-    as_recorded,
-    is_long,
-    is_quickly_judged,
-    judge_run,
-)
+from seismograd.views.page_api.page_verdict import is_quickly_judged, verdict_at_once
 from seismograd.views.page_api.run_source import RunSource
 from seismograd.views.page_api.translations import rendered
 
@@ -66,7 +61,7 @@ class RunCache:
         self._paths: list[Path] = []
         self._open: OrderedDict[int, _CachedRun] = OrderedDict()
         self._listed: dict[int, tuple[Signature, dict[str, object]]] = {}
-        self._verdict: dict[int, tuple[Signature, PageVerdict]] = {}
+        self._verdict: dict[int, tuple[Signature, Verdict]] = {}
         self._judging: set[int] = set()
         self._lock = threading.RLock()
         self._answering = threading.BoundedSemaphore(_AT_ONCE)
@@ -190,22 +185,23 @@ class RunCache:
         run, going_on, sizes = open_run(path), is_going_on(path), signature[:4]
         known = self._verdict.get(index)
         if known is not None and known[0] == sizes:
-            return RunSource(run, known[1], going_on)
-        if going_on or is_long(run):
-            return RunSource(run, as_recorded(run), going_on)
+            return RunSource(replace(known[1], run=run), going_on)
+        at_once = verdict_at_once(run, going_on)
+        if at_once is not None:
+            return RunSource(at_once, going_on)
         if is_quickly_judged(run):
-            return RunSource(run, judge_run(run), going_on)
+            return RunSource(judge(run), going_on)
         if index not in self._judging:
             self._judging.add(index)
             begin = threading.Timer(_JUDGED_AFTER_S, self._judge, args=(index, run, sizes))
             begin.daemon = True
             begin.start()
-        return RunSource(run, as_recorded(run), going_on)
+        return RunSource(recorded_verdict(run), going_on)
 
     def _judge(self, index: int, run: Run, sizes: Signature) -> None:
         """Run the rules beside the server; the page is told when they are done."""
         try:
-            verdict = judge_run(run)
+            verdict = judge(run)
             with self._lock:
                 self._verdict[index] = sizes, verdict
         except FileNotFoundError:

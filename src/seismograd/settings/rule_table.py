@@ -1,0 +1,333 @@
+"""The name and the thresholds of every rule by its code; written by `make rules`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+RuleTable = Mapping[str, tuple[str, Sequence[str]]]
+
+RULE_TABLE: RuleTable = {
+    "SG101": (
+        "vanishing-gradient",
+        [
+            "max_total_gain",
+            "max_visible_gain",
+            "max_gain",
+            "steep_gain",
+            "min_goodness",
+            "min_layers",
+            "min_steps",
+            "window",
+            "min_slow_steps",
+            "slow_window",
+            "min_steps_at_end",
+            "recovered_share",
+            "flat_steps",
+            "max_leverage",
+            "guess_distance",
+        ],
+    ),
+    "SG102": (
+        "exploding-gradient",
+        [
+            "min_gain",
+            "min_total_gain",
+            "min_signal_gain",
+            "min_total_signal_gain",
+            "min_goodness",
+            "min_layers",
+            "min_steps",
+            "window",
+            "first_steps",
+            "min_growth",
+            "high_steps",
+            "baseline_steps",
+            "rising_steps",
+            "min_rising_steps",
+            "min_rising_goodness",
+            "min_norm",
+            "min_update",
+            "min_first_loss",
+            "min_finite_steps",
+        ],
+    ),
+    "SG103": (
+        "gradient-spike",
+        [
+            "window",
+            "first_steps",
+            "min_factor",
+            "min_deviations",
+            "above_largest",
+            "min_alone",
+            "leap",
+            "min_with_leap",
+            "longest",
+            "short",
+        ],
+    ),
+    "SG104": (
+        "dead-units",
+        [
+            "min_share",
+            "stuck_loss",
+            "min_stuck_share",
+            "num_samples",
+            "min_seen",
+            "min_loss",
+            "min_rows",
+            "min_evaluated",
+        ],
+    ),
+    "SG105": (
+        "gradient-underflow",
+        [
+            "min_share",
+            "max_below",
+            "num_samples",
+            "min_loss",
+            "min_evaluated",
+        ],
+    ),
+    "SG106": (
+        "lost-updates",
+        [
+            "min_unmoved",
+            "num_groups",
+            "min_fall",
+            "min_evaluated",
+        ],
+    ),
+    "SG107": (
+        "update-too-large",
+        [
+            "min_ratio",
+            "thrown_up",
+            "high_ratio",
+            "raised",
+            "peak",
+            "lasting_ratio",
+            "lasting",
+            "stuck_groups",
+            "stuck_share",
+            "usual_noise",
+            "wrecking_ratio",
+            "wrecked_share",
+            "max_growth",
+            "min_evaluated",
+        ],
+    ),
+    "SG108": (
+        "update-too-small",
+        [
+            "max_ratio",
+            "num_groups",
+            "min_fall",
+            "max_lr",
+            "max_plain_lr",
+            "min_slope",
+            "min_contrast",
+            "max_decay",
+            "min_share",
+            "min_loss",
+            "min_evaluated",
+        ],
+    ),
+    "SG109": (
+        "zero-gradient",
+        [
+            "in_a_row",
+            "later",
+            "min_evaluated",
+        ],
+    ),
+    "SG201": (
+        "nonfinite-gradient",
+        [
+            "max_skips",
+        ],
+    ),
+    "SG202": (
+        "nonfinite-loss",
+        [
+            "max_skips",
+        ],
+    ),
+    "SG203": (
+        "skipped-steps",
+        [
+            "min_skips",
+            "min_share",
+            "min_scale",
+        ],
+    ),
+    "SG301": (
+        "missing-zero-grad",
+        [
+            "min_scattered",
+            "min_share",
+            "min_evaluated",
+        ],
+    ),
+    "SG302": (
+        "zero-grad-before-step",
+        [
+            "in_a_row",
+            "scattered",
+            "share",
+            "min_same",
+        ],
+    ),
+    "SG303": (
+        "step-without-backward",
+        [
+            "in_a_row",
+            "scattered",
+            "share",
+            "min_evaluated",
+        ],
+    ),
+    "SG304": (
+        "clip-without-effect",
+        [
+            "in_a_row",
+            "scattered",
+            "share",
+            "max_limit",
+        ],
+    ),
+    "SG305": (
+        "clip-before-unscale",
+        [
+            "max_limit",
+            "max_share",
+            "num_clips",
+        ],
+    ),
+    "SG306": (
+        "step-without-unscale",
+        [
+            "num_steps",
+        ],
+    ),
+    "SG307": (
+        "accumulation-not-scaled",
+        [
+            "in_a_row",
+            "tolerance",
+            "min_ratio",
+            "min_distinctness",
+        ],
+    ),
+    "SG308": (
+        "partial-window",
+        [
+            "min_whole",
+            "max_share",
+            "tolerance",
+        ],
+    ),
+    "SG309": (
+        "uneven-accumulation",
+        [
+            "in_a_row",
+            "scattered",
+            "share",
+            "min_ratio",
+            "tolerance",
+        ],
+    ),
+    "SG310": (
+        "gradient-rescaled",
+        [
+            "in_a_row",
+            "tolerance",
+            "min_count",
+        ],
+    ),
+    "SG311": (
+        "never-stepped",
+        [
+            "min_backwards",
+            "min_by_hand",
+        ],
+    ),
+    "SG401": (
+        "parameter-not-optimized",
+        [
+            "min_steps",
+            "min_evaluated",
+        ],
+    ),
+    "SG402": (
+        "no-gradient",
+        [
+            "min_steps",
+            "min_evaluated",
+        ],
+    ),
+    "SG403": (
+        "frozen-parameter",
+        [
+            "min_steps",
+            "min_evaluated",
+            "max_share",
+            "max_tail_share",
+        ],
+    ),
+    "SG501": (
+        "clipping-saturated",
+        [
+            "window",
+            "min_share",
+            "min_ratio",
+            "max_update",
+            "min_adaptive_ratio",
+            "max_scalar",
+        ],
+    ),
+    "SG601": (
+        "task-conflict",
+        [
+            "max_cosine",
+            "min_share",
+            "min_samples",
+        ],
+    ),
+    "SG602": (
+        "task-dominance",
+        [
+            "min_ratio",
+            "min_share",
+            "min_samples",
+        ],
+    ),
+    "SG701": (
+        "replica-drift",
+        [
+            "num_checks",
+        ],
+    ),
+    "SG702": (
+        "rank-outlier",
+        [
+            "min_ratio",
+            "min_share",
+            "min_steps",
+        ],
+    ),
+    "SG801": (
+        "wrong-loss-input",
+        [
+            "min_evaluated",
+        ],
+    ),
+    "SG802": (
+        "constant-loss-term",
+        [
+            "min_share",
+            "num_looks",
+            "min_change",
+        ],
+    ),
+}
