@@ -40,7 +40,7 @@ from seismograd.errors import SeismogradError
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, say
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import Fact, Note, Optimizer, Row, Rows
+from seismograd.schema import Fact, Note, Optimizer, Row
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.freed_memory import is_readable
@@ -80,11 +80,7 @@ class Session(Listener):
             thread_states,
             parameter_table,
             len(asked_for),
-            self._emit,
-            self._note,
-            self._take_external_overhead,
             budget,
-            self._max_batch_rows,
             Endings(registry),
         )
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
@@ -258,7 +254,7 @@ class Session(Listener):
         """Send to this outlet what is made from here on. Whatever takes rows reads the sites and
         the optimizers of the session, so it is made after it, and connected before the hub is.
         """
-        self._outlet = outlet
+        self._outlet = self._iteration_queue.outlet = outlet
 
     def epoch(self, number: int) -> None:
         """From here on the iterations belong to this epoch."""
@@ -370,20 +366,11 @@ class Session(Listener):
                 for p in parameters
             ]
 
-    def _emit(self, row: Row | Rows) -> None:
-        self._outlet.emit(row)
-
     def _note(self, note: Note) -> None:
         self._outlet.note(note)
 
     def _learn(self, fact: Fact) -> None:
         self._outlet.learn(fact)
-
-    def _take_external_overhead(self) -> float:
-        return self._outlet.take_overhead()
-
-    def _max_batch_rows(self) -> int:
-        return self._outlet.max_batch_rows
 
     def _why_no_step(self) -> Message:
         if self._backwards.num_heard:

@@ -5,13 +5,14 @@ is handed on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.iteration import Iteration
 from seismograd.capture.loop.iteration_end import Endings
 from seismograd.capture.loop.overhead_budget import WHOLE, OverheadBudget
 from seismograd.capture.loop.pending_iterations import FinishedIteration, PendingIterations
+from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.rows.row_batching import batches_of, rows_of
@@ -32,11 +33,7 @@ class IterationQueue:
         thread_states: ThreadStates,
         parameter_table: ParameterTable,
         num_elements: int,
-        emit: Callable[[Row | Rows], None],
-        tell: Callable[[Note], None],
-        external_overhead_s: Callable[[], float],
         budget: OverheadBudget | None,
-        max_batch_rows: Callable[[], int],
         endings: Endings,
     ) -> None:
         self.thinning = WHOLE
@@ -48,19 +45,15 @@ class IterationQueue:
             parameter_table,
             num_elements,
         )
-        self._emit, self._tell = emit, tell
-        self._external_overhead_s, self._budget, self._max_batch_rows = (
-            external_overhead_s,
-            budget,
-            max_batch_rows,
-        )
+        self._budget = budget
+        self.outlet: SessionOutlet = NullOutlet()  # set when the session is connected
         self._pending, self._endings = PendingIterations(), endings
 
     def end_iteration(self, thread_state: ThreadState, ended_s: float | None = None) -> None:
         """The iteration is over, since `ended_s` if not just now: hand it on and begin the next."""
         done = thread_state.iteration
         done.overhead_s = (
-            done.overhead_s + self._external_overhead_s()
+            done.overhead_s + self.outlet.take_overhead()
         ) / self._thread_states.num_at_work(thread_state)
         self._endings.ended(done)
         now_s = time.perf_counter() if ended_s is None else ended_s
@@ -68,7 +61,7 @@ class IterationQueue:
             said = self._budget.step_ended(now_s, done.overhead_s)
             self.thinning = self._budget.thinning
             if said is not None:
-                self._tell(Note("thinned", self.num_rows, said))
+                self.outlet.note(Note("thinned", self.num_rows, said))
         number = self.num_rows
         finished, following = (
             FinishedIteration(done, number, self._parameter_table.parameters, self.epoch, now_s),
@@ -117,7 +110,7 @@ class IterationQueue:
         take.
         """
         return min(
-            self._max_batch_rows(),
+            self.outlet.max_batch_rows,
             max(1, MAX_SCALARS_BATCHED // max(1, len(self._parameter_table.parameters))),
         )
 
@@ -152,4 +145,6 @@ class IterationQueue:
 
     def _pass_on(self, made: Row | Rows, num: int) -> None:
         del self._pending.waiting[:num]
-        self._emit(made)
+        # Straight to the outlet: at each call between, an exception of the program's could come
+        # and the row be lost.
+        self.outlet.emit(made)
