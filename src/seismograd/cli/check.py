@@ -9,8 +9,7 @@ import typer
 
 from seismograd.i18n import mark
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
-
-FORMATS = "text|json|github|sarif|junit"
+from seismograd.views.formats.format_names import DIAGNOSIS_FORMAT_NAMES, as_metavar
 
 
 def check(
@@ -20,7 +19,9 @@ def check(
     form: Annotated[
         str,
         typer.Option(
-            "--format", metavar=FORMATS, help=mark("The form of the answer; text unless given.")
+            "--format",
+            metavar=as_metavar(DIAGNOSIS_FORMAT_NAMES),
+            help=mark("The form of the answer; text unless given."),
         ),
     ] = "text",
     select: SelectOption = None,

@@ -9,6 +9,7 @@ import typer
 
 from seismograd.cli.terminal.usage_errors import whole_number
 from seismograd.i18n import language, mark, translate
+from seismograd.views.formats.format_names import STEP_FORMAT_NAMES, as_metavar
 
 
 def show(
@@ -43,7 +44,7 @@ def show(
         str | None,
         typer.Option(
             "--format",
-            metavar="table|plain|json",
+            metavar=as_metavar(STEP_FORMAT_NAMES),
             help=mark("The form of the answer; table in English, plain in Chinese unless given."),
         ),
     ] = None,

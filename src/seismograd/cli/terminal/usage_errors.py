@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from typer import TyperException as TyperException
+
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
-
-try:
-    from typer import TyperException as TyperException
-except ImportError:  # before 0.28, typer's errors were those of click
-    from click import ClickException as TyperException
 
 
 def usage_error(error: TyperException) -> SeismogradError:

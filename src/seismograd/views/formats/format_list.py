@@ -1,5 +1,5 @@
-"""The forms in which `show` and `check` can answer. A new one is a file that renders it, and a
-line here.
+"""The formats in which `show` and `check` can answer. A new one is a file that renders it, its name
+in `format_names`, and a line here.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ from typing import Generic, TypeVar
 
 from rich.console import RenderableType
 
-from seismograd.diagnosis.verdict import Verdict
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.views import element_series
-from seismograd.views.element_series import ElementSeries
 from seismograd.views.formats import (
     diagnosis_github,
     diagnosis_json,
@@ -25,7 +23,7 @@ from seismograd.views.formats import (
     step_plain,
     step_table,
 )
-from seismograd.views.step import RecordedStep
+from seismograd.views.formats.format_names import DIAGNOSIS_FORMAT_NAMES, STEP_FORMAT_NAMES
 
 Subject = TypeVar("Subject")
 
@@ -40,24 +38,24 @@ class OutputFormat(Generic[Subject]):
     render: Callable[[Subject], RenderableType]
 
 
-STEP_FORMATS: tuple[OutputFormat[RecordedStep], ...] = (
-    OutputFormat("table", step_table.render),
-    OutputFormat("plain", step_plain.render),
-    OutputFormat("json", step_json.render),
+def _named(
+    names: tuple[str, ...], *renderers: Callable[[Subject], RenderableType]
+) -> tuple[OutputFormat[Subject], ...]:
+    return tuple(OutputFormat(name, render) for name, render in zip(names, renderers, strict=True))
+
+
+STEP_FORMATS = _named(STEP_FORMAT_NAMES, step_table.render, step_plain.render, step_json.render)
+ELEMENT_FORMATS = _named(
+    STEP_FORMAT_NAMES, element_series.table, element_series.plain, element_series.as_json
 )
-ELEMENT_FORMATS: tuple[OutputFormat[ElementSeries], ...] = (
-    OutputFormat("table", element_series.table),
-    OutputFormat("plain", element_series.plain),
-    OutputFormat("json", element_series.as_json),
+DIAGNOSIS_FORMATS = _named(
+    DIAGNOSIS_FORMAT_NAMES,
+    diagnosis_text.render,
+    diagnosis_json.render,
+    diagnosis_github.render,
+    diagnosis_sarif.render,
+    diagnosis_junit.render,
 )
-DIAGNOSIS_FORMATS: tuple[OutputFormat[Verdict], ...] = (
-    OutputFormat("text", diagnosis_text.render),
-    OutputFormat("json", diagnosis_json.render),
-    OutputFormat("github", diagnosis_github.render),
-    OutputFormat("sarif", diagnosis_sarif.render),
-    OutputFormat("junit", diagnosis_junit.render),
-)
-ALL_FORMATS = (*STEP_FORMATS, *ELEMENT_FORMATS, *DIAGNOSIS_FORMATS)
 
 
 def find_format(views: tuple[OutputFormat[Subject], ...], name: str) -> OutputFormat[Subject]:
