@@ -5,12 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from seismograd.i18n import Message, say
 from seismograd.schema import AnyArray, Block, EventKind, FloatArray, IntArray, State, StepFlag
-
-BoolArray = npt.NDArray[np.bool_]
+from seismograd.schema import BoolArray as BoolArray
 
 _UNUSED = int(StepFlag.SKIPPED | StepFlag.NO_BACKWARD)
 

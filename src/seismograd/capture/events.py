@@ -16,12 +16,12 @@ from torch import is_grad_enabled
 from torch._C import DisableTorchFunction, _len_torch_dispatch_stack, _set_grad_enabled  # pyright: ignore
 from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore
 
+from seismograd.capture.hooks.replace_attribute import Undo
 from seismograd.errors import TrainingHalted
 from seismograd.exception_origin import let_go, raised_by_user
 from seismograd.tensors.device_scalars import Scalar
 
 P = ParamSpec("P")
-Undo = Callable[[], None]
 EventName = Literal[
     "backward_begins",
     "backward_ends",

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seismograd.capture.rows.applied_norm import clip_coefficient
 from seismograd.distributed.rank_report import RankColumns, RankReport
 from seismograd.distributed.summands import SummedGradient, with_sums
 from seismograd.schema import (
     STATISTICS,
     AnyArray,
+    BoolArray,
     FloatArray,
     IntArray,
     Parameter,
@@ -26,8 +28,6 @@ from seismograd.schema import (
     StepFlag,
 )
 
-BoolArray = npt.NDArray[np.bool_]
-EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
 NORMS = frozenset({"grad_norm", "applied_norm", "weight_norm"})
 LARGEST = frozenset({"grad_max", "carried"})
 MEANS = frozenset({"update_ratio", "unmoved"})  # of what each process probed of it
@@ -270,10 +270,9 @@ def _step(
             if int(r.rank["rank"]) == t
         ]
         step["clip_norm"] = norms(np.array(parts, np.float64)[:, None], order)[0]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            step["clip_coefficient"] = np.minimum(
-                1.0, step["clip_limit"] / (step["clip_norm"] + EPSILON)
-            )
+        step["clip_coefficient"] = clip_coefficient(
+            float(step["clip_norm"]), float(step["clip_limit"])
+        )
         if not int(step["flags"]) & (StepFlag.CHANGED | StepFlag.SKIPPED):
             values["applied_norm"][:] = values["grad_norm"] * step["clip_coefficient"]
     applied = values["applied_norm"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seismograd.schema.arrays import AnyArray, FloatArray, IntArray, StateArray
+from seismograd.schema.arrays import AnyArray, BoolArray, FloatArray, IntArray, StateArray
 from seismograd.schema.entries import (
     EVENT_DTYPE,
     PAIR_DTYPE,
@@ -45,6 +45,7 @@ __all__ = [
     "STEP_DTYPE",
     "AnyArray",
     "Block",
+    "BoolArray",
     "Conclusion",
     "EventFlag",
     "EventKind",

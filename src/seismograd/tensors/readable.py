@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from seismograd.tensors.dtensor import held_part
 from seismograd.tensors.freed_memory import is_readable
 
 COMPRESSED_LAYOUTS = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
@@ -20,7 +18,7 @@ def readable(tensor: Tensor) -> Tensor | None:
     A complex number becomes two real ones in a last dimension. `None` where there are no floating
     numbers to read: integers, quantised, nested, on `meta`, or with the memory freed.
     """
-    tensor = _local(tensor).detach()
+    tensor = held_part(tensor)
     if (
         not (tensor.is_floating_point() or tensor.is_complex())
         or tensor.is_nested
@@ -40,16 +38,6 @@ def readable(tensor: Tensor) -> Tensor | None:
     return torch.sparse_coo_tensor(
         tensor.indices(), _real(tensor.values()), shape, check_invariants=False, is_coalesced=True
     )
-
-
-def _local(tensor: Tensor) -> Tensor:
-    # A tensor can only be a DTensor when somebody has imported that module; importing it here would
-    # cost every training a second.
-    distributed: Any = sys.modules.get("torch.distributed.tensor")
-    if distributed is None or not isinstance(tensor, distributed.DTensor):
-        return tensor
-    shard: Any = tensor
-    return shard.to_local()
 
 
 def _real(tensor: Tensor) -> Tensor:

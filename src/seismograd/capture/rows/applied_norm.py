@@ -11,7 +11,15 @@ import numpy as np
 from seismograd.schema import FloatArray, IntArray
 from seismograd.tensors.device_scalars import Scalar
 
-EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
+EPSILON = 1e-6  # that torch.nn.utils.clip_grad_norm_ adds to the norm
+
+
+def clip_coefficient(norm: float, limit: float) -> float:
+    """Return what torch multiplies gradients by: min(1, limit / (norm + 1e-6)); NaN for a NaN
+    norm.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(np.minimum(np.float64(1.0), np.float64(limit) / (np.float64(norm) + EPSILON)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +34,8 @@ class AppliedClip:
     by_norm: bool
 
     def coefficient(self) -> float:
-        """What it multiplied the gradients by: min(1, limit / (norm + 1e-6)), as
-        `torch.nn.utils.clip_grad_norm_` does.
-        """
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return float(
-                np.minimum(
-                    np.float64(1.0),
-                    np.float64(self.limit.read()) / (np.float64(self.norm.read()) + EPSILON),
-                )
-            )
+        """What it multiplied the gradients by, had it been by norm."""
+        return clip_coefficient(self.norm.read(), self.limit.read())
 
 
 def after_clips(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from seismograd.capture.loop.iteration import GradientReading, PendingReading
@@ -16,13 +15,12 @@ from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.errors import SeismogradError
 from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.measure.finite import all_finite
-from seismograd.schema import FloatArray, IntArray
+from seismograd.schema import BoolArray, FloatArray, IntArray
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.dtensor import num_held
 from seismograd.tensors.shards import held_element
 
-BoolArray = npt.NDArray[np.bool_]
 Refuse = Callable[[SeismogradError], None]
 PLAIN = {torch.Tensor}
 NO_COLUMNS, NO_ELEMENTS = np.zeros(0, np.int64), np.zeros(0)  # nobody writes into them

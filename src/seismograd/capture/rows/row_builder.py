@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from seismograd.capture.loop.iteration import GradientReading, Iteration, OptimizerStep, unscaled
 from seismograd.capture.probes.update_probe import UNMOVED, UPDATE_RATIO, ProbedUpdates
@@ -18,6 +17,7 @@ from seismograd.schema import (
     EVENT_DTYPE,
     STATISTICS,
     STEP_DTYPE,
+    BoolArray,
     FloatArray,
     Parameter,
     Row,
@@ -29,7 +29,6 @@ from seismograd.schema import (
 )
 from seismograd.tensors.device_scalars import TotalWeight
 
-BoolArray = npt.NDArray[np.bool_]
 NO_RANKS, NO_PAIRS = no_ranks(), no_pairs()
 PROBED = ("update_ratio", "unmoved")
 # arithmetic on flags takes a microsecond, on numbers none

@@ -11,7 +11,6 @@ from typing import Any
 
 from seismograd.exception_origin import left_out
 
-Undo = Callable[[], None]
 Begin = Callable[[], Callable[[], None]]
 
 # Their processes work for a training and do none: loaders of data, pools, managers, compilers.
@@ -42,7 +41,7 @@ class FollowedBootstrap:
         return code
 
 
-def follow(begin: Begin) -> Undo:
+def follow(begin: Begin) -> Callable[[], None]:
     """Listen also in the processes that are started from here on, until the undo puts
     `BaseProcess.start` back.
 

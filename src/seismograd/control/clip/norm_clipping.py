@@ -11,13 +11,12 @@ from torch import Tensor
 
 from seismograd.capture.hooks.clip_grad import NORM
 from seismograd.capture.hub import HUB
+from seismograd.capture.rows.applied_norm import clip_coefficient
 from seismograd.control.clip.gradient_norms import norms_of, total_of
 from seismograd.control.clip.nonfinite_policy import Policy, act, check_policy
 from seismograd.control.clip.norm_reuse import norms_just_read
 from seismograd.control.parameter_list import ParameterList, Parameters, multiply_, parameter_list
 from seismograd.measure.transfer import wide_dtype
-
-EPSILON = 1e-6  # that torch adds to the norm
 
 
 def clip_grad_norm_(
@@ -79,18 +78,10 @@ def limit_norm(
     total = total_of(norms, norm_type)
     skipped = policy is not None and not math.isfinite(total) and act(policy, concerned, norms)
     if not skipped:
-        multiply_(gradients, coefficient(total, max_norm))
+        multiply_(gradients, clip_coefficient(total, max_norm))
     result = as_tensor(total, gradients)
     HUB.clip_ends(NORM, max_norm, result)
     return result, skipped
-
-
-def coefficient(total: float, max_norm: float) -> float:
-    """What torch multiplies gradients by: max_norm / (total + 1e-6), at most 1; NaN for a NaN
-    norm.
-    """
-    ratio = max_norm / (total + EPSILON)
-    return ratio if math.isnan(ratio) else min(1.0, ratio)
 
 
 def as_tensor(number: float, gradients: list[Tensor]) -> Tensor:

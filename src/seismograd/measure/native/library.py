@@ -69,11 +69,6 @@ def load() -> ctypes.CDLL | None:
     return library
 
 
-def has_instruction_set(library: ctypes.CDLL, name: str) -> bool:
-    """Whether this machine has one of `INSTRUCTION_SETS`."""
-    return bool(library.seismograd_has(INSTRUCTION_SETS.index(name)))
-
-
 def address_of(array: Any) -> Any:
     """Where an array lies, as an argument: in a third of the time that `array.ctypes` takes.
     `None` for no array and for an empty one.
