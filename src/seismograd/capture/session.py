@@ -28,6 +28,7 @@ from seismograd.capture.loop.overhead_budget import OverheadBudget
 from seismograd.capture.loop.thread_state import ThreadStates
 from seismograd.capture.loop.unused_backwards import tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
 from seismograd.capture.rows.gradient_reader import GradientReader
@@ -106,6 +107,7 @@ class Session:
             lambda: iteration_queue.num_rows,
         )
         successors, scalers = Successors(facts, log, registry), Scalers(facts, log)
+        settings = GroupSettings(facts, registry)
         self._parts: dict[str, Callable[..., None]] = {
             "backward_begins": backwards.backward_begins,
             "backward_ends": backwards.backward_ends,
@@ -113,7 +115,9 @@ class Session:
             "clip_begins": clips.clip_begins,
             "clip_ends": clips.clip_ends,
             "zero_grad_ends": clearings.zero_grad_ends,
-            "step_begins": _in_turn(steps.step_begins, successors.step_begins),
+            "step_begins": _in_turn(
+                steps.step_begins, successors.step_begins, settings.step_begins
+            ),
             "step_ends": _in_turn(successors.step_ends, steps.step_ends),
             "scaler_step_begins": steps.scaler_step_begins,
             "scaler_step_ends": _in_turn(steps.scaler_step_ends, scalers.scaler_step_ends),

@@ -79,6 +79,11 @@ class FactKind(StrEnum):
     told likewise. `parameters` are those that both hold; `first`, `second`: their names; `times`:
     how often it was so.
     """
+    GROUP_SETTINGS = "group_settings"
+    """What the settings of a parameter group are now, told when they are new or have changed.
+    `group`; `class_name` of the optimizer; `weight_decay`, `momentum`, `eps`, `beta1`, `beta2`: NaN
+    where it has none; `decoupled` (1: the decay is no part of the gradient); `fused`.
+    """
 
 
 class ZeroCause(StrEnum):
