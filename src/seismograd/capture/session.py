@@ -29,8 +29,10 @@ from seismograd.capture.loop.thread_state import ThreadStates
 from seismograd.capture.loop.unused_backwards import tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.group_settings import GroupSettings
+from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
+from seismograd.capture.probes.symmetry import Symmetry
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import RequestedElements
 from seismograd.errors import SeismogradError
@@ -107,16 +109,20 @@ class Session:
             lambda: iteration_queue.num_rows,
         )
         successors, scalers = Successors(facts, log, registry), Scalers(facts, log)
-        settings = GroupSettings(facts, registry)
+        settings, symmetry = GroupSettings(facts, registry), Symmetry(facts, registry)
+        modes = Modes(facts, log, parameter_table)
         self._parts: dict[str, Callable[..., None]] = {
-            "backward_begins": backwards.backward_begins,
+            "backward_begins": _in_turn(backwards.backward_begins, modes.backward_begins),
             "backward_ends": backwards.backward_ends,
             "compared": backwards.compared,
             "clip_begins": clips.clip_begins,
             "clip_ends": clips.clip_ends,
             "zero_grad_ends": clearings.zero_grad_ends,
             "step_begins": _in_turn(
-                steps.step_begins, successors.step_begins, settings.step_begins
+                steps.step_begins,
+                successors.step_begins,
+                settings.step_begins,
+                symmetry.step_begins,
             ),
             "step_ends": _in_turn(successors.step_ends, steps.step_ends),
             "scaler_step_begins": steps.scaler_step_begins,
