@@ -32,8 +32,11 @@ from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.loop.unused_backwards import tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.group_settings import GroupSettings
+from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
+from seismograd.capture.probes.symmetry import Symmetry
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import RequestedElements
 from seismograd.errors import SeismogradError
@@ -99,8 +102,16 @@ class Session(Listener):
             lambda: iteration_queue.num_rows,
         )
         successors, scalers = Successors(facts, log, registry), Scalers(facts, log)
+        settings, symmetry = GroupSettings(facts, registry), Symmetry(facts, registry)
+        modes = Modes(facts, log, parameter_table)
         self._clips, self._clearings, self._scales = clips, clearings, scales
-        self._step_begins = _in_turn(self._steps.step_begins, successors.step_begins)
+        self._backward_begins = _in_turn(backwards.backward_begins, modes.backward_begins)
+        self._step_begins = _in_turn(
+            self._steps.step_begins,
+            successors.step_begins,
+            settings.step_begins,
+            symmetry.step_begins,
+        )
         self._step_ends = _in_turn(successors.step_ends, self._steps.step_ends)
         self._scaler_step_ends = _in_turn(self._steps.scaler_step_ends, scalers.scaler_step_ends)
         self._scaled = _in_turn(scales.scaled, scalers.scaled)
@@ -126,7 +137,7 @@ class Session(Listener):
 
     def backward_begins(self, tensors: Any) -> None:
         """A backward of these losses (a tensor, or a tuple of tensors or edges) begins."""
-        self._take("backward_begins", self._backwards.backward_begins, tensors)
+        self._take("backward_begins", self._backward_begins, tensors)
 
     def backward_ends(self) -> None:
         """That backward has ended, or raised."""

@@ -14,6 +14,9 @@ from seismograd.rules.sg106_lost_updates import LostUpdates
 from seismograd.rules.sg107_update_too_large import UpdateTooLarge
 from seismograd.rules.sg108_update_too_small import UpdateTooSmall
 from seismograd.rules.sg109_zero_gradient import ZeroGradient
+from seismograd.rules.sg110_symmetric_units import SymmetricUnits
+from seismograd.rules.sg111_weight_decay_dominates import WeightDecayDominates
+from seismograd.rules.sg112_moves_without_gradient import MovesWithoutGradient
 from seismograd.rules.sg113_schedule_mismatch import ScheduleMismatch
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg202_nonfinite_loss import NonfiniteLoss
@@ -35,6 +38,7 @@ from seismograd.rules.sg402_no_gradient import NoGradient
 from seismograd.rules.sg403_frozen_parameter import FrozenParameter
 from seismograd.rules.sg404_optimizer_remade import OptimizerRemade
 from seismograd.rules.sg405_in_two_optimizers import InTwoOptimizers
+from seismograd.rules.sg408_left_in_eval_mode import LeftInEvalMode
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
 from seismograd.rules.sg601_task_conflict import TaskConflict
 from seismograd.rules.sg602_task_dominance import TaskDominance
@@ -53,6 +57,9 @@ RULES: tuple[type[Rule], ...] = (
     UpdateTooLarge,
     UpdateTooSmall,
     ZeroGradient,
+    SymmetricUnits,
+    WeightDecayDominates,
+    MovesWithoutGradient,
     ScheduleMismatch,
     NonfiniteGradient,
     NonfiniteLoss,
@@ -74,6 +81,7 @@ RULES: tuple[type[Rule], ...] = (
     FrozenParameter,
     OptimizerRemade,
     InTwoOptimizers,
+    LeftInEvalMode,
     ClippingSaturated,
     TaskConflict,
     TaskDominance,

@@ -79,6 +79,21 @@ class FactKind(StrEnum):
     told likewise. `parameters` are those that both hold; `first`, `second`: their names; `times`:
     how often it was so.
     """
+    GROUP_SETTINGS = "group_settings"
+    """What the settings of a parameter group are now, told when they are new or have changed.
+    `group`; `class_name` of the optimizer; `weight_decay`, `momentum`, `eps`, `beta1`, `beta2`: NaN
+    where it has none; `decoupled` (1: the decay is no part of the gradient); `fused`.
+    """
+    LEFT_IN_EVAL = "left_in_eval"
+    """A model that was trained in train mode is in eval mode at a backward, told at the first one
+    and ever more rarely, and once more (`back`: 1) when it is in train mode again. `model`: its
+    name; `norms`, `dropouts`: how many layers of it that is different for; `times`: backwards in a
+    row that were looked at.
+    """
+    SYMMETRIC = "symmetric"
+    """All rows of a weight are equal, and so are those of its gradient, which is not zero; told
+    twice at most. `parameters`: such weights; `rows` of the first.
+    """
 
 
 class ZeroCause(StrEnum):

@@ -1,0 +1,76 @@
+"""Looks at the settings of parameter groups, and tells those that are new."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.schema import SAMPLE_EVERY, FactKind
+
+MAX_GROUPS = 64
+DECOUPLED = ("AdamW", "Lion", "SGDW", "Muon")
+
+Settings = tuple[float, ...]
+NAMES = ("weight_decay", "momentum", "eps", "beta1", "beta2", "decoupled", "fused")
+
+
+@dataclass(slots=True)
+class GroupSettings:
+    """At the first steps of an optimizer and at every tenth."""
+
+    facts: Facts
+    registry: OptimizerRegistry
+    _known: dict[tuple[int, int], Settings] = field(
+        default_factory=dict[tuple[int, int], "tuple[float, ...]"]
+    )
+
+    def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
+        """Compare with what was told last."""
+        window = self.registry.known(optimizer)
+        if window is None or (window.num_steps > 1 and window.num_steps % SAMPLE_EVERY):
+            return
+        for number, group in enumerate(optimizer.param_groups[:MAX_GROUPS]):
+            settings = _settings(optimizer, group)
+            key = window.index, number
+            if self._known.get(key, ()) == settings or not self.facts.has_room(
+                FactKind.GROUP_SETTINGS
+            ):
+                continue
+            self._known[key] = settings
+            values: dict[str, Any] = {
+                name: math.nan if value < 0 else value
+                for name, value in zip(NAMES, settings, strict=True)
+            }
+            self.facts.tell(
+                FactKind.GROUP_SETTINGS,
+                site=-1 if window.step_heard is None else window.step_heard.site,
+                optimizer=window.index,
+                group=number,
+                class_name=type(optimizer).__name__,
+                **values,
+            )
+
+
+def _settings(optimizer: Any, group: dict[str, Any]) -> Settings:
+    """In the order of `NAMES`; -1: it has none, or none that can be read at once."""
+    given = group.get("betas")
+    betas = cast("tuple[object, ...]", given) if type(given) is tuple else ()
+    first, second = betas if len(betas) == 2 else (None, None)
+    decoupled = group.get("decoupled_weight_decay", type(optimizer).__name__ in DECOUPLED)
+    return (
+        _number(group.get("weight_decay")),
+        _number(group.get("momentum")),
+        _number(group.get("eps")),
+        _number(first),
+        _number(second),
+        float(bool(decoupled)),
+        float(bool(group.get("fused"))),
+    )
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else -1.0

@@ -1,0 +1,90 @@
+"""Whether models are trained in the mode in which they were at first."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.look_schedule import is_looked_at
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.schema import FactKind
+
+NORMS = (torch.nn.modules.batchnorm._NormBase,)  # pyright: ignore[reportPrivateUsage]
+DROPOUTS = (torch.nn.modules.dropout._DropoutNd,)  # pyright: ignore[reportPrivateUsage]
+MAX_MODELS = 16
+MAX_BACK = 8  # more often it goes to and fro on purpose, as for an attack
+
+
+@dataclass(slots=True)
+class Watched:
+    """A model that is trained."""
+
+    alive: weakref.ref[torch.nn.Module]
+    name: str
+    num_norms: int
+    num_dropouts: int
+    has_trained: bool = False  # it was in train mode at a backward
+    times: int = 0  # in eval mode since
+    num_back: int = 0  # to train mode
+
+
+@dataclass(slots=True)
+class Modes:
+    """Looks at one attribute of each model, at every backward."""
+
+    facts: Facts
+    log: EventLog
+    parameter_table: ParameterTable
+    _version: int = -1
+    _watched: dict[int, Watched] = field(default_factory=dict[int, Watched])
+
+    def backward_begins(self, _: ThreadState, *__: object) -> None:
+        """A backward begins."""
+        if self._version != self.parameter_table.version:
+            self._version = self.parameter_table.version
+            self._take_in()
+        for watched in self._watched.values():
+            model = watched.alive()
+            if model is not None:
+                self._look(watched, model.training)
+
+    def _take_in(self) -> None:
+        for model, prefix in self.parameter_table.models():
+            if id(model) in self._watched and self._watched[id(model)].alive() is model:
+                continue
+            modules = list(model.modules())
+            norms = sum(isinstance(each, NORMS) and _learns(each) for each in modules)
+            dropouts = sum(isinstance(each, DROPOUTS) and each.p > 0 for each in modules)
+            if (norms or dropouts) and len(self._watched) < MAX_MODELS:
+                self._watched[id(model)] = Watched(
+                    weakref.ref(model), prefix.rstrip("."), norms, dropouts
+                )
+
+    def _look(self, watched: Watched, training: bool) -> None:
+        if watched.num_back >= MAX_BACK:
+            return
+        back = training and watched.times > 0
+        watched.num_back += back
+        watched.has_trained |= training
+        watched.times = 0 if training or not watched.has_trained else watched.times + 1
+        if back or (watched.times and is_looked_at(watched.times)):
+            self.facts.tell(
+                FactKind.LEFT_IN_EVAL,
+                site=self.log.call_sites.here(OWN_FRAMES),
+                model=watched.name,
+                norms=watched.num_norms,
+                dropouts=watched.num_dropouts,
+                times=watched.times,
+                back=int(back),
+            )
+
+
+def _learns(module: Any) -> bool:
+    """Whether it has weights that are trained: frozen ones are in eval mode on purpose."""
+    return module.weight is not None and module.weight.requires_grad

@@ -1,0 +1,61 @@
+"""Looks for layers whose units are all the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.schema import FactKind
+from seismograd.tensors.isolation import without_user_modes
+
+LOOKS = (2, 8)  # numbers of the step, from 0: what differs at first may come from the data
+MAX_LOOKED_AT = 64  # weights
+MIN_ROWS = 3
+
+
+@dataclass(slots=True)
+class Symmetry:
+    """At two steps of each optimizer, before they change anything."""
+
+    facts: Facts
+    registry: OptimizerRegistry
+    _told: set[int] = field(default_factory=set[int])
+
+    def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
+        """Look at weights and gradients, where it is time."""
+        window = self.registry.known(optimizer)
+        if window is None or window.num_steps not in LOOKS:
+            return
+        if window.num_steps != LOOKS[0] and window.index not in self._told:
+            return
+        table = self.registry.parameter_table
+        weights = [p for p in window.held() if p.ndim > 1 and p.shape[0] >= MIN_ROWS]
+        with torch.no_grad(), without_user_modes():
+            alike = [p for p in weights[:MAX_LOOKED_AT] if p in table and _is_alike(p)]
+        if alike:
+            self._told.add(window.index)
+            self.facts.tell(
+                FactKind.SYMMETRIC,
+                site=-1 if window.step_heard is None else window.step_heard.site,
+                optimizer=window.index,
+                parameters=[table.parameters[table.column(p)].name for p in alike],
+                rows=alike[0].shape[0],
+            )
+
+
+def _is_alike(weight: torch.Tensor) -> bool:
+    """Whether all rows of it are equal, and all of its gradient, which is not zero."""
+    grad = weight.grad
+    if type(grad) is not torch.Tensor or grad.layout != torch.strided or weight.is_complex():
+        return False
+    return (
+        bool((grad[1] == grad[0]).all())  # most end here
+        and bool((grad == grad[:1]).all())
+        and bool(grad[0].any())
+        and bool((weight == weight[:1]).all())
+    )
