@@ -64,6 +64,7 @@ def test_a_threshold_reaches_its_rule_and_no_other() -> None:
         (["SG999"], [], {}, "no rule 'SG999' · `seismograd rules` lists all"),
         (["SG2011"], [], {}, "did you mean SG201?"),
         (["zero-grad"], [], {}, "did you mean zero-gradient?"),
+        (["forgot-zero-grad"], [], {}, "did you mean missing-zero-grad?"),
         (["learning"], [], {}, "no rule 'learning' · `seismograd rules` lists all"),
         (["vanishing"], [], {}, "vanishing-gradient"),
         ([], ["SG"], {}, "no rule is left"),

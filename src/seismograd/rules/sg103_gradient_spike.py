@@ -235,36 +235,22 @@ class GradientSpike(Rule):
     def _finding(self, block: Block, row: int, usual: _SpikeBaseline, optimizer: int) -> Finding:
         step, norm = int(block.steps["iteration"][row]), float(block.steps["grad_norm"][row])
         loss, lr = float(block.steps["loss"][row]), float(block.steps["lr"][row])
+        known = not int(block.steps["flags"][row]) & int(StepFlag.NO_LOSS)
         values: dict[str, str | int | float] = {
             "step": step,
             "norm": norm,
             "times": norm / usual.norm,
             "usual": usual.norm,
-            "loss": loss,
-            "usual_loss": usual.loss,
         }
         evidence = [Evidence("grad_norm", "", step, norm, self.min_factor * usual.norm)]
         if usual.rises:
             evidence.append(Evidence("loss", "", step, loss, usual.loss))
-            cause = say(
-                "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times what it "
-                "usually was, and the loss from "
-                "{usual_loss:.3g} to {loss:.3g}: this batch is unlike the others, or the update "
-                "before it was too large",
-                **values,
-            )
-        else:
-            cause = say(
-                "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times what it "
-                "usually was, though the loss does not",
-                **values,
-            )
         return self.finding(
             optimizer=optimizer,
             first_step=step,
             parameters=largest_parameters(block, row),
             evidence=tuple(evidence),
-            cause=cause,
+            cause=_cause(values, loss, known=known, usual=usual),
             advice=say(
                 "look at the batch of step {step} (and, if the learning rate has just been raised "
                 "to {lr:.2g}, at the schedule); clip the "
@@ -285,6 +271,41 @@ class _SpikeBaseline:
     norm: float
     loss: float
     rises: bool
+
+
+def _cause(
+    values: dict[str, str | int | float], loss: float, *, known: bool, usual: _SpikeBaseline
+) -> Message:
+    """What the loss did while the norm jumped, as far as that is known."""
+    if known and math.isnan(loss):
+        return say(
+            "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times what it "
+            "usually was, and the loss is {loss}",
+            loss="nan",
+            **values,
+        )
+    if not known or math.isnan(usual.loss):
+        return say(
+            "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times what it "
+            "usually was",
+            **values,
+        )
+    losses = {"loss": loss, "usual_loss": usual.loss}
+    if usual.rises:
+        return say(
+            "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times what it "
+            "usually was, and the loss from "
+            "{usual_loss:.3g} to {loss:.3g}: this batch is unlike the others, or the update "
+            "before it was too large",
+            **values,
+            **losses,
+        )
+    return say(
+        "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times what it "
+        "usually was, though the loss does not",
+        **values,
+        **losses,
+    )
 
 
 @dataclass(slots=True)

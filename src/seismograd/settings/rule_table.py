@@ -141,6 +141,48 @@ RULE_TABLE: RuleTable = {
             "min_evaluated",
         ],
     ),
+    "SG110": (
+        "symmetric-units",
+        [
+            "looks",
+            "min_evaluated",
+        ],
+    ),
+    "SG111": (
+        "weight-decay-dominates",
+        [
+            "min_ratio",
+            "in_a_row",
+            "max_left",
+            "min_loss",
+            "risen",
+            "min_evaluated",
+        ],
+    ),
+    "SG112": (
+        "moves-without-gradient",
+        [
+            "min_steps",
+            "min_share",
+            "min_moves",
+            "min_evaluated",
+        ],
+    ),
+    "SG113": (
+        "schedule-mismatch",
+        [
+            "zero_calls",
+            "zero_share",
+            "swings",
+            "low_share",
+            "unfinished",
+            "tolerance",
+            "min_made",
+            "near",
+            "moved",
+            "min_evaluated",
+        ],
+    ),
     "SG201": (
         "nonfinite-gradient",
         [
@@ -159,6 +201,15 @@ RULE_TABLE: RuleTable = {
             "min_skips",
             "min_share",
             "min_scale",
+        ],
+    ),
+    "SG204": (
+        "scaler-remade",
+        [
+            "min_made",
+            "min_skips",
+            "min_share",
+            "min_evaluated",
         ],
     ),
     "SG301": (
@@ -273,6 +324,29 @@ RULE_TABLE: RuleTable = {
             "min_evaluated",
             "max_share",
             "max_tail_share",
+        ],
+    ),
+    "SG404": (
+        "optimizer-remade",
+        [
+            "min_made",
+            "max_life",
+            "min_evaluated",
+        ],
+    ),
+    "SG405": (
+        "in-two-optimizers",
+        [
+            "min_times",
+            "min_evaluated",
+        ],
+    ),
+    "SG408": (
+        "left-in-eval-mode",
+        [
+            "min_steps",
+            "min_share",
+            "min_evaluated",
         ],
     ),
     "SG501": (
