@@ -253,7 +253,7 @@ class Recording:
                     "thinned",
                     -1,
                     say(
-                        "{count} iterations were not recorded: the disk could not keep up",
+                        "steps not recorded because the disk could not keep up: {count}",
                         count=count,
                     ),
                 )
@@ -341,7 +341,8 @@ def watch(
         import torch
     except ModuleNotFoundError as missing:
         raise SeismogradError(
-            say("watching needs PyTorch, which is not installed"), say("pip install torch")
+            say("watching a training run needs PyTorch, which is not installed"),
+            say("pip install torch"),
         ) from missing
     check_level(level)
     check_budget(budget)

@@ -37,7 +37,7 @@ BAD_LINES = (
     (["view", "A_FILE"], "is a file; a run is a directory"),
     (["show", "RUN", "--stp", "3"], "seismograd show has no option --stp · did you mean --step?"),
     (["show", "RUN", "--step"], "--step needs a value"),
-    (["show", "RUN", "--step", "last"], "--step does not take 'last' · give a whole number"),
+    (["show", "RUN", "--step", "last"], "--step does not take 'last' · use an integer"),
     (["show", "RUN", "--step", "-1"], "there is no step -1 · the run has the steps 0 to 2"),
     (["show", "RUN", "--step", "3"], "there is no step 3 · the run has the steps 0 to 2"),
     (
@@ -107,7 +107,7 @@ def test_an_unknown_language_is_answered_in_that_of_the_locale(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["show", "RUN", "--lang", "fr"]) == 2
-    assert "--lang does not know 'fr' · say --lang en or --lang zh" in capsys.readouterr().err
+    assert "--lang does not know 'fr' · use --lang en or --lang zh" in capsys.readouterr().err
 
 
 def test_a_run_of_a_newer_schema_is_refused_in_one_line(

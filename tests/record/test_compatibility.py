@@ -37,7 +37,7 @@ def line_of(path: Path) -> str:
 def test_a_missing_run(tmp_path: Path) -> None:
     assert (
         line_of(tmp_path / "gone")
-        == "RUN: there is no such run · `seismograd runs` lists those under runs/"
+        == "RUN: there is no such run · `seismograd runs` lists the runs under runs/"
     )
 
 
@@ -45,7 +45,7 @@ def test_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     assert (
         line_of(tmp_path / "a.txt")
-        == "RUN is a file; a run is a directory · name the directory that holds it"
+        == "RUN is a file; a run is a directory · give the directory that contains it"
     )
 
 

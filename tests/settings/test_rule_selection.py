@@ -61,11 +61,11 @@ def test_a_threshold_reaches_its_rule_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("select", "ignore", "thresholds", "said"),
     [
-        (["SG999"], [], {}, "no rule 'SG999' · `seismograd rules` lists all"),
+        (["SG999"], [], {}, "no rule 'SG999' · `seismograd rules` lists all rules"),
         (["SG2011"], [], {}, "did you mean SG201?"),
         (["zero-grad"], [], {}, "did you mean zero-gradient?"),
         (["forgot-zero-grad"], [], {}, "did you mean missing-zero-grad?"),
-        (["learning"], [], {}, "no rule 'learning' · `seismograd rules` lists all"),
+        (["learning"], [], {}, "no rule 'learning' · `seismograd rules` lists all rules"),
         (["vanishing"], [], {}, "vanishing-gradient"),
         ([], ["SG"], {}, "no rule is left"),
         ([], [], {"SG301": {"nonsense": 1}}, "no threshold 'nonsense'"),

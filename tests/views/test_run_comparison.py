@@ -65,7 +65,7 @@ def test_runs_without_anything_in_common_are_compared_too(
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     said = capsys.readouterr().out
     assert "no parameter and no step in common" in said
-    assert "Found in the second only: error SG201" in said
+    assert "Found only in the second run: error SG201" in said
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--format", "json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["only_in"] == [[], ["other"]]
@@ -78,7 +78,7 @@ def test_a_run_that_is_compared_with_itself_is_told(
 ) -> None:
     made.simple(tmp_path / "a", np.ones((3, 2)))
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "." / "a")]) == 0
-    assert "both are the same run" in capsys.readouterr().err
+    assert "both arguments name the same run" in capsys.readouterr().err
 
 
 def test_the_table_names_the_most_different(

@@ -100,7 +100,9 @@ def num_unheard(block: Block) -> int:
 def unheard(count: int) -> Message:
     """Why a rule could not look at these."""
     return say(
-        "backward was compiled in {count} steps, so neither it nor a clip was heard", count=count
+        "backward was compiled (steps: {count}), so neither backward nor clipping could be "
+        "recorded",
+        count=count,
     )
 
 

@@ -36,12 +36,12 @@ def words(fact: Fact) -> tuple[Message, Message, str]:
     if given.startswith("log_softmax"):
         return (
             say(
-                "the log-probabilities that nll_loss gets at {line} do not add up to one over the "
-                "classes (dimension 1 of "
-                "{rows} × {columns}): log_softmax was taken over another dimension",
+                "the log-probabilities passed to nll_loss at {line} do not sum to one over the "
+                "classes (dimension 1 of {rows} × {columns}): log_softmax was applied over another "
+                "dimension",
                 **values,
             ),
-            say("take log_softmax over the dimension of the classes"),
+            say("apply log_softmax over the class dimension"),
             "F.nll_loss(F.log_softmax(logits, dim=1), target)",
         )
     if loss == "nll":
@@ -56,23 +56,22 @@ def _twice(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, M
     function, module = values["function"], fact.text("module")
     if fact.text("loss") == "bce":
         cause = say(
-            "binary_cross_entropy at {line} gets the sigmoid of a {input}: what the network gives "
-            "is squeezed twice, so that no "
-            "probability comes near 0 or 1",
+            "binary_cross_entropy at {line} gets the sigmoid of a {input}: the output of the "
+            "network is squashed twice, so no probability gets close to 0 or 1",
             **values,
         )
     else:
         cause = say(
-            "{function} at {line} gets the output of a {input}, and takes its own of it: it "
-            "expects logits, numbers of any size; between "
-            "0 and 1 the loss cannot become small and the gradients are weak",
+            "{function} at {line} gets the output of a {input} and applies its own on top: it "
+            "expects logits, numbers of any size; with inputs between 0 and 1 the loss cannot "
+            "become small, and the gradients are weak",
             **values,
         )
     if module:
         return (
             cause,
             say(
-                "take {module} out of the model and apply it only where probabilities are needed",
+                "remove {module} from the model and apply it only where probabilities are needed",
                 module=module,
             ),
             "",
@@ -81,7 +80,7 @@ def _twice(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, M
     return (
         cause,
         say(
-            "give the loss what the last layer gives, and take the {input} only where "
+            "pass the output of the last layer to the loss, and apply the {input} only where "
             "probabilities are needed",
             **values,
         ),
@@ -92,20 +91,19 @@ def _twice(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, M
 def _nll(given: str, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
     if given == "logits":
         cause = say(
-            "nll_loss at {line} gets what a layer gives and not log-probabilities: it takes the "
-            "number at the target as it is, so the loss "
-            "falls without end by making all numbers larger",
+            "nll_loss at {line} gets the output of a layer instead of log-probabilities: it uses "
+            "the number at the target as it is, so the loss can fall without limit if all numbers "
+            "become larger",
             **values,
         )
     else:
         cause = say(
-            "nll_loss at {line} gets the output of a {input} and not its logarithm: the loss is "
-            "between -1 and 0, and wrong answers cost "
-            "next to nothing",
+            "nll_loss at {line} gets the output of a {input} instead of its logarithm: the loss is "
+            "between -1 and 0, and wrong answers cost almost nothing",
             **values,
         )
     advice = say(
-        "give nll_loss the log_softmax of the logits, or cross_entropy the logits themselves"
+        "pass the log_softmax of the logits to nll_loss, or the logits themselves to cross_entropy"
     )
     return cause, advice, "F.cross_entropy(logits, target)"
 
@@ -113,21 +111,21 @@ def _nll(given: str, values: dict[str, str | int | float]) -> tuple[Message, Mes
 def _kl_div(given: str, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
     if given == "logits":
         cause = say(
-            "kl_div at {line} gets what a layer gives as its first argument, which has to be "
+            "the first argument of kl_div at {line} is the output of a layer, but it has to be "
             "log-probabilities",
             **values,
         )
     else:
         cause = say(
-            "kl_div at {line} gets probabilities (the output of a softmax) as its first argument, "
-            "which has to be their logarithm: what it "
-            "gives is no divergence, and its minimum is not where the two agree",
+            "the first argument of kl_div at {line} is probabilities (the output of a softmax), "
+            "but it has to be their logarithm: the result is not a divergence, and its minimum is "
+            "not where the two distributions agree",
             **values,
         )
     return (
         cause,
         say(
-            "take log_softmax for the first argument; the second stays probabilities, unless "
+            "use log_softmax for the first argument; the second remains probabilities, unless "
             "log_target is set"
         ),
         'F.kl_div(F.log_softmax(logits, dim=-1), target, reduction="batchmean")',
@@ -137,10 +135,9 @@ def _kl_div(given: str, values: dict[str, str | int | float]) -> tuple[Message, 
 def _broadcast(function: str, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
     return (
         say(
-            "prediction and target at {line} are of shapes [{rows}, 1] and [{rows}]: broadcast to "
-            "[{rows}, {rows}], every prediction is "
-            "held against every target, so that the best the model can do is to give the mean of "
-            "all targets",
+            "prediction and target at {line} have the shapes [{rows}, 1] and [{rows}]: they are "
+            "broadcast to [{rows}, {rows}], and every prediction is compared with every target, so "
+            "the best the model can do is to predict the mean of all targets",
             **values,
         ),
         say(
@@ -154,13 +151,15 @@ def _broadcast(function: str, values: dict[str, str | int | float]) -> tuple[Mes
 def _view(values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
     return (
         say(
-            "the dimension of the classes was brought to its place before {line} by view or "
-            "reshape, which relabels the numbers and does "
-            "not move them: what the loss takes for the {rows} classes of one target are numbers "
-            "of several",
+            "before {line}, view or reshape was used to move the class dimension, but they only "
+            "change the shape and do not move any numbers: what the loss takes for the {rows} "
+            "classes of one target are numbers of several targets",
             **values,
         ),
-        say("move the dimension with transpose or permute, or make one row of each target"),
+        say(
+            "move the dimension with transpose or permute, or reshape so that each target is one "
+            "row"
+        ),
         "F.cross_entropy(logits.flatten(0, -2), target.flatten())  # classes last; or "
         "logits.movedim(-1, 1)",
     )

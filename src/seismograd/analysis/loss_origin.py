@@ -40,70 +40,67 @@ def what_made_it(origin: Origin, values: Values) -> tuple[Message, Message, str]
     if origin is Origin.INPUT:
         return (
             say(
-                "at step {step} the model was given a NaN or an infinity, so the loss is {loss}: "
-                "the data made it",
+                "at step {step} the model input contained a NaN or an infinity, so the loss is "
+                "{loss}: the data is the cause",
                 **values,
             ),
             say(
-                "look at this batch and where it came from: a missing value, a division by a "
-                "standard deviation of zero, or an overflow in "
-                "the preprocessing; leave such samples out, or mend them"
+                "check this batch and where it came from, for a missing value, a division by a "
+                "standard deviation of zero, or an overflow in the preprocessing; remove or fix "
+                "such samples"
             ),
             "assert torch.isfinite(x).all()",
         )
     if origin is Origin.WEIGHT:
         return (
             say(
-                "at step {step} the weights were NaN or infinite before the forward pass, so the "
-                "loss is {loss}",
+                "at step {step} the weights already contained NaN or infinities before the forward "
+                "pass, so the loss is {loss}",
                 **values,
             ),
             say(
-                "look at what wrote the weights before this step: an update that was too large, a "
-                "step on a gradient that was not finite, "
-                "a checkpoint, or an initialisation"
+                "check what wrote the weights before this step: an update that was too large, a "
+                "step with a gradient that was not finite, a checkpoint, or the initialisation"
             ),
             "assert all(torch.isfinite(p).all() for p in model.parameters())",
         )
     if origin is Origin.ACTIVATION:
         return (
             say(
-                "input and weights were finite at step {step}, but an operation of the forward "
-                "pass gave a NaN or an infinity, and the "
-                "loss is {loss}",
+                "the input and the weights were finite at step {step}, but an operation in the "
+                "forward pass produced a NaN or an infinity, and the loss is {loss}",
                 **values,
             ),
             say(
-                "look for a logarithm or a root of zero, a division by zero, or an exponential of "
-                "a large number in the forward pass: "
-                "bound its input with clamp, or add a small number; in float16 numbers above "
-                "65504 overflow"
+                "check the forward pass for a logarithm or square root of zero, a division by "
+                "zero, or an exponential of a large number; limit the input of that operation with "
+                "clamp, or add a small number to it; in float16, numbers above 65504 overflow"
             ),
             "torch.autograd.set_detect_anomaly(True)",
         )
     if origin is Origin.LOSS:
         return (
             say(
-                "what the model gave was finite at step {step}, but the loss made of it is {loss}",
+                "the model output was finite at step {step}, but the loss computed from it is "
+                "{loss}",
                 **values,
             ),
             say(
-                "take a loss that works on logits (cross_entropy, "
-                "binary_cross_entropy_with_logits) instead of the logarithm of a "
-                "probability, and see that it is not a mean over nothing, such as targets that "
-                "are all ignored"
+                "use a loss that takes logits (cross_entropy, binary_cross_entropy_with_logits) "
+                "instead of the logarithm of a probability, and check that the loss is not a mean "
+                "over no elements, such as when all targets are ignored"
             ),
             "loss = F.cross_entropy(logits, target)",
         )
     return (
         say(
-            "the loss itself was {loss} at step {step}: the forward pass or the data made it",
+            "the loss itself was {loss} at step {step}: the cause is the forward pass or the data",
             **values,
         ),
         say(
-            "check inputs and targets with torch.isfinite, and logarithms, divisions and "
-            "exponentials in the loss; if the steps before had "
-            "growing gradients, lower the learning rate or clip"
+            "check the inputs and targets with torch.isfinite, and the logarithms, divisions and "
+            "exponentials in the loss; if the gradients were growing in the steps before, lower "
+            "the learning rate or clip the gradients"
         ),
         "assert torch.isfinite(loss), loss",
     )

@@ -101,7 +101,7 @@ class LossPairs:
         num = max((len(pair.late) for pair in self.found.values()), default=0)
         if num < needed:
             return say(
-                "needs {needed} comparisons of losses that are backpropagated apart, has {has}",
+                "needs {needed} comparisons of separately backpropagated losses, has {has}",
                 needed=needed,
                 has=num,
             )

@@ -26,81 +26,80 @@ def words(fact: Fact | None, values: dict[str, str | int | float]) -> tuple[Mess
         case ZeroCause.SOFTMAX_OF_ONE:
             return (
                 say(
-                    "{operation} before the loss at {line} is taken over a dimension of one "
-                    "element: it always gives the same, whatever it "
-                    "gets, so since step {since} every gradient of {optimizer} is exactly zero",
+                    "{operation} before the loss at {line} is applied over a dimension of one "
+                    "element, so its result is always the same, whatever the input: since step "
+                    "{since} every gradient of {optimizer} has been exactly zero",
                     **values,
                 ),
                 say(
-                    "for one output take a sigmoid, or the loss that has it built in; for several "
-                    "the dimension that has the classes"
+                    "for one output, use a sigmoid or a loss that includes it; for several "
+                    "outputs, apply it over the class dimension"
                 ),
                 "F.binary_cross_entropy_with_logits(logits.squeeze(-1), target.float())",
             )
         case ZeroCause.IGNORED:
             return (
                 say(
-                    "every target of the loss at {line} is ignore_index, so nothing is left to "
-                    "learn from: since step {since} every "
-                    "gradient of {optimizer} is exactly zero",
+                    "every target of the loss at {line} is ignore_index, so there is nothing to "
+                    "learn from: since step {since} every gradient of {optimizer} has been exactly "
+                    "zero",
                     **values,
                 ),
                 say(
-                    "look at how the labels are masked: padding, the prompt or a shift by one has "
-                    "taken them all"
+                    "check how the labels are masked: padding, masking of the prompt or a shift by "
+                    "one has removed all of them"
                 ),
                 "assert (labels != -100).any()",
             )
         case ZeroCause.ROUNDING:
             return (
                 say(
-                    "{operation} on the way to the loss at {line} has a derivative of zero "
-                    "everywhere, so the {num} parameters before it "
-                    "get gradients that are exactly zero",
+                    "the derivative of {operation}, between the parameters and the loss at {line}, "
+                    "is zero everywhere, so the gradients of all parameters before it ({num}) are "
+                    "exactly zero",
                     **values,
                 ),
                 say(
-                    "let the gradient through as if it were not rounded (a straight-through "
-                    "estimator), or round only what is shown"
+                    "use a straight-through estimator, which lets the gradient through as if "
+                    "nothing were rounded, or round only values for display"
                 ),
                 f"y = x + (torch.{values['operation']}(x) - x).detach()",
             )
         case ZeroCause.FLAT:
             return (
                 say(
-                    "{operation} before the loss at {line} is flat for everything that it gets, "
-                    "so since step {since} every gradient of "
-                    "{optimizer} is exactly zero, and nothing can bring it back",
+                    "the derivative of {operation} before the loss at {line} is zero for all of "
+                    "its inputs, so since step {since} every gradient of {optimizer} has been "
+                    "exactly zero, and training cannot recover",
                     **values,
                 ),
                 say(
-                    "take it away from the last layer, or begin where it is not flat: with other "
-                    "weights, a bias or a scale of the input"
+                    "remove it from the last layer, or start where its derivative is not zero: "
+                    "with other weights, another bias or another scale of the input"
                 ),
                 "",
             )
         case ZeroCause.MASKED:
             return (
                 say(
-                    "{operation} takes everything away on the way to the loss at {line}: since "
-                    "step {since} every gradient of {optimizer} "
-                    "is exactly zero",
+                    "{operation} masks everything before the loss at {line}: since step {since} "
+                    "every gradient of {optimizer} has been exactly zero",
                     **values,
                 ),
-                say("look at the mask: it may be the wrong way round"),
+                say("check the mask: it may be inverted"),
                 "assert not mask.all()",
             )
         case ZeroCause.WITH_ITSELF:
             return (
                 say(
-                    "the loss at {line} compares a thing with itself, and both sides have a "
-                    "graph: what one of them gets the other takes "
-                    "away, so since step {since} every gradient of {optimizer} is exactly zero",
+                    "the loss at {line} compares a value with itself, and both sides have a graph, "
+                    "so their gradients cancel: since step {since} every gradient of {optimizer} "
+                    "has been exactly zero",
                     **values,
                 ),
                 say(
-                    "the old or the target side is a constant: detach it, or compute it under "
-                    "torch.no_grad() before the update"
+                    "the old side or the target side must be a constant: detach it, or compute it "
+                    "under torch.no_grad() before the update"
                 ),
                 "ratio = torch.exp(log_prob - old_log_prob.detach())",
             )
@@ -108,46 +107,44 @@ def words(fact: Fact | None, values: dict[str, str | int | float]) -> tuple[Mess
             return (
                 say(
                     "the loss at {line} is multiplied by zeros (a weight, a mask or advantages), "
-                    "so since step {since} every gradient of "
-                    "{optimizer} is exactly zero",
+                    "so since step {since} every gradient of {optimizer} has been exactly zero",
                     **values,
                 ),
                 say(
-                    "print what it is multiplied by: rewards that are all alike give advantages "
-                    "of zero, an empty mask gives nothing"
+                    "print the factor: identical rewards give advantages of zero, and an empty "
+                    "mask leaves nothing"
                 ),
                 "print(advantages.abs().max(), mask.sum())",
             )
         case ZeroCause.ZERO_WEIGHT | ZeroCause.ZERO_INPUT:
             return (
                 say(
-                    "weights of zeros, {weight}, are multiplied by values that are zero as well: "
-                    "neither side gives the other a gradient, "
-                    "so since step {since} all {num} of {optimizer} stay at zero",
+                    "weights that are all zero, {weight}, are multiplied by values that are zero "
+                    "as well, so neither gets a gradient from the other: since step {since} all "
+                    "{num} parameters of {optimizer} have stayed at zero",
                     **values,
                 )
                 if fact is not None and fact.text("weight")
                 else say(
-                    "values that are all zero reach the last layers before the loss at {line}: "
-                    "since step {since} every gradient of "
-                    "{optimizer} is exactly zero",
+                    "the values that reach the last layers before the loss at {line} are all zero: "
+                    "since step {since} every gradient of {optimizer} has been exactly zero",
                     **values,
                 ),
                 say(
-                    "begin with random weights; of the two factors of a low-rank adapter only one "
-                    "begins at zero"
+                    "initialise the weights randomly; in a low-rank adapter, only one of the two "
+                    "factors starts at zero"
                 ),
                 "nn.init.kaiming_uniform_(lora_A, a=math.sqrt(5))  # lora_B stays zero",
             )
         case _:
             return (
                 say(
-                    "since step {since} every gradient of {optimizer} is exactly zero, so nothing "
-                    "moves",
+                    "since step {since} every gradient of {optimizer} has been exactly zero, so "
+                    "the weights do not change",
                     **values,
                 ),
                 say(
-                    "look for a factor of zero, a mask that takes everything, or values so small "
+                    "look for a factor of zero, a mask that removes everything, or values so small "
                     "that they round to zero"
                 ),
                 "",

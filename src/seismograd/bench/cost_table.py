@@ -23,7 +23,8 @@ def table(results: Sequence[Result]) -> RenderableType:
     shown: list[RenderableType] = []
     for result in results:
         title = translate(
-            "{model}: {scalars} M in {tensors} tensors, threads: {threads}, rounds: {rounds}"
+            "{model}: {scalars} M scalars in {tensors} tensors, threads: {threads}, rounds: "
+            "{rounds}"
         )
         shown.append(
             Text(
@@ -40,7 +41,7 @@ def table(results: Sequence[Result]) -> RenderableType:
         shown += [
             _costs(result),
             *(
-                Text(translate("left out: {error}").format(error=each), style="yellow")
+                Text(translate("skipped: {error}").format(error=each), style="yellow")
                 for each in result.failed
             ),
             Text(),
@@ -48,8 +49,8 @@ def table(results: Sequence[Result]) -> RenderableType:
     shown.append(
         Text(
             translate(
-                "Medians of rounds; in brackets the quartiles. Each round times all of them in "
-                "turn, in one process."
+                "Medians over the rounds, with the quartiles in brackets. Each round times all "
+                "methods in turn, in one process."
             ),
             style="dim",
         )
@@ -59,10 +60,10 @@ def table(results: Sequence[Result]) -> RenderableType:
 
 def _costs(result: Result) -> Table:
     costs = Table(box=None, padding=(0, 2, 0, 2), pad_edge=False, header_style="dim")
-    costs.add_column(translate("beside the training"))
-    costs.add_column(translate("ms a step"), justify="right")
-    costs.add_column(translate("over the bare step"), justify="right")
-    costs.add_column(translate("in processor time"), justify="right")
+    costs.add_column(translate("alongside training"))
+    costs.add_column(translate("ms per step"), justify="right")
+    costs.add_column(translate("overhead"), justify="right")
+    costs.add_column(translate("overhead, CPU time"), justify="right")
     for number, cost in enumerate(result.costs):
         over = ("", "") if number == 0 else (_share(cost.share), _share(cost.processor_share))
         costs.add_row(

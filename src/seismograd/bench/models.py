@@ -137,15 +137,15 @@ def user_model(target: str) -> Workload:
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
         raise SeismogradError(
-            say("{target} is not module:function", target=repr(target)),
-            say("such as my_package.models:small"),
+            say("{target} is not of the form module:function", target=repr(target)),
+            say("for example my_package.models:small"),
         )
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  # as `python -m` has it
     try:
         function: object = getattr(importlib.import_module(module_name), name)
     except Exception as error:
         problem = say("{target} cannot be imported: {error}", target=target, error=_one_line(error))
-        raise SeismogradError(problem, say("such as my_package.models:small")) from error
+        raise SeismogradError(problem, say("for example my_package.models:small")) from error
     finally:
         sys.path.pop(0)
     made = _called(target, function) if callable(function) else None
@@ -170,16 +170,18 @@ def _called(target: str, function: Callable[[], object]) -> object:
         return function()
     except Exception as error:
         raise SeismogradError(
-            say("{target} cannot be called: {error}", target=target, error=_one_line(error)), _fix()
+            say("calling {target} failed: {error}", target=target, error=_one_line(error)), _fix()
         ) from error
 
 
 def _refused(target: str) -> SeismogradError:
-    return SeismogradError(say("{target} does not return what is needed", target=target), _fix())
+    return SeismogradError(
+        say("the return value of {target} is not what the benchmark needs", target=target), _fix()
+    )
 
 
 def _fix() -> Message:
-    return say("return (model, loss), where loss() gives that of a batch")
+    return say("return (model, loss), where loss() computes the loss of one batch")
 
 
 def _one_line(error: Exception) -> str:

@@ -297,7 +297,8 @@ class Session(Listener):
             elif left is not None:
                 count = left.num_unused()
                 message = say(
-                    "{count} backwards after the last step were never used by one", count=count
+                    "backward passes after the last step() whose gradients no step() used: {count}",
+                    count=count,
                 )
                 self._note(
                     Note(
@@ -386,15 +387,15 @@ class Session(Listener):
     def _why_no_step(self) -> Message:
         if self._backwards.num_heard:
             return say(
-                "no optimizer step happened: {count} backwards were heard and no step",
+                "optimizer.step() was never called; calls to backward(): {count}",
                 count=self._backwards.num_heard,
             )
-        return say("no optimizer step happened: neither a backward nor a step was heard")
+        return say("neither backward() nor optimizer.step() was ever called")
 
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"
         message = say(
-            "a part of seismograd failed and was left out: {part}: {error}", part=part, error=text
+            "a part of seismograd failed and was disabled: {part}: {error}", part=part, error=text
         )
         self._note(Note("failure", self._iteration_queue.num_rows, message))
 

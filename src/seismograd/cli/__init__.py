@@ -44,8 +44,8 @@ COMMANDS = (
         "run",
         run.run,
         mark(
-            "Run a training script, not edited, and record its gradients; its output, exit code "
-            "and numbers are its own."
+            "Run a training script without changing it and record its gradients; its output, exit "
+            "code and results stay the same."
         ),
         (
             "seismograd run train.py --epochs 3",
@@ -57,7 +57,7 @@ COMMANDS = (
     CommandEntry(
         "show",
         show.show,
-        mark("Show the gradients of one recorded step, or one scalar at every step."),
+        mark("Show the gradients at one recorded step, or one scalar at every step."),
         (
             "seismograd show runs/20260101T120000Z-train",
             "seismograd show runs/20260101T120000Z-train --step 0 --param 'fc1.*'",
@@ -68,8 +68,8 @@ COMMANDS = (
         "check",
         check.check,
         mark(
-            "Say what is wrong in a recorded run: where, since when, why, and what to change. "
-            "Exits with 1 when that is an error."
+            "Diagnose a recorded run: what is wrong, where, since which step, why, and what to "
+            "change. The exit code is 1 if there is an error."
         ),
         (
             "seismograd check runs/20260101T120000Z-train",
@@ -79,20 +79,22 @@ COMMANDS = (
     CommandEntry(
         "explain",
         explain.explain,
-        mark("Explain a rule: what it finds, how it decides, when it is wrong, what to try."),
+        mark(
+            "Explain a rule: what it finds, how it decides, when it can be wrong, and what to try."
+        ),
         ("seismograd explain SG101", "seismograd explain exploding-gradient"),
     ),
     CommandEntry("rules", rules.rules, mark("List all rules.")),
     CommandEntry(
         "runs",
         runs.runs,
-        mark("List the recorded runs of a directory, the newest first."),
+        mark("List the recorded runs in a directory, newest first."),
         ("seismograd runs", "seismograd runs experiments/"),
     ),
     CommandEntry(
         "report",
         report.report,
-        mark("Write a run into one file: a page that opens without a network, Markdown or JSON."),
+        mark("Write a run to a single file: an HTML page that works offline, Markdown or JSON."),
         (
             "seismograd report runs/20260101T120000Z-train",
             "seismograd report runs/20260101T120000Z-train -o report.md",
@@ -102,8 +104,8 @@ COMMANDS = (
         "bench",
         bench.bench,
         mark(
-            "Measure what watching costs on this machine, next to other ways of looking at "
-            "gradients."
+            "Measure the overhead of watching on this machine and compare it with other ways to "
+            "look at gradients."
         ),
         ("seismograd bench --quick", "seismograd bench --model my_package.models:small --json"),
     ),
@@ -111,8 +113,8 @@ COMMANDS = (
         "view",
         view.view,
         mark(
-            "Show runs in a browser, live: all that is recorded of one, a list of them, two "
-            "compared."
+            "Show runs live in a browser: everything recorded about one run, the list of runs, or "
+            "two runs compared."
         ),
         (
             "seismograd view",
@@ -124,8 +126,7 @@ COMMANDS = (
         "top",
         top.top,
         mark(
-            "Follow a run in the terminal, from another one than the training's: what is found, "
-            "the worst layers."
+            "Follow a run from another terminal while it trains: its findings and its worst layers."
         ),
         ("seismograd top", "seismograd top runs/20260101T120000Z-train"),
     ),
@@ -133,8 +134,8 @@ COMMANDS = (
         "compare",
         compare.compare,
         mark(
-            "Compare two recorded runs: what was found in one only, and whose gradients differ "
-            "the most."
+            "Compare two recorded runs: findings that only one of them has, and the parameters "
+            "whose gradients differ most."
         ),
         ("seismograd compare runs/first runs/second",),
     ),
@@ -142,16 +143,16 @@ COMMANDS = (
         "lab",
         lab.lab,
         mark(
-            "Run an experiment that shows what gradients do: its numbers are measured there and "
-            "then."
+            "Run an experiment that shows how gradients behave; all its numbers are measured on "
+            "the spot."
         ),
         ("seismograd lab", "seismograd lab gradients", "seismograd lab chain --out chain.html"),
     ),
 )
 
 _SUMMARY = mark(
-    "A seismograph for gradients: it records the gradients of a PyTorch training, shows them, and "
-    "says what is wrong."
+    "A seismograph for gradients: it records the gradients of a PyTorch training run, shows them, "
+    "and reports what is wrong."
 )
 
 

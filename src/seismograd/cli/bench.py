@@ -19,22 +19,22 @@ def bench(
             "--model",
             metavar="mlp|many|gpt|MODULE:FUNCTION",
             help=mark(
-                "What to train meanwhile; repeatable. A function of yours returns (model, loss), "
-                "loss() giving that of a batch."
+                "The model to train during the measurement; repeatable. Your own function must "
+                "return (model, loss), where loss() computes the loss of one batch."
             ),
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help=mark("Fewer rounds, and without the GPT."))
+        bool, typer.Option("--quick", help=mark("Run fewer rounds and skip the GPT."))
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help=mark("Answer in JSON."))] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=mark("Print JSON."))] = False,
 ) -> None:
     """Measure what watching a training costs on this machine, next to other ways of looking at
     gradients.
     """
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(
-            say("measuring needs PyTorch, which is not installed"), say("pip install torch")
+            say("the benchmark needs PyTorch, which is not installed"), say("pip install torch")
         )
     from seismograd.bench import cost_table
     from seismograd.bench.models import MODELS, user_model
@@ -46,8 +46,8 @@ def bench(
     for name in names:
         if name not in MODELS and ":" not in name:
             raise SeismogradError(
-                say("{option} does not take {value}", option="--model", value=repr(name)),
-                say("give one of {choices}", choices=", ".join((*MODELS, "MODULE:FUNCTION"))),
+                say("{option} does not accept {value}", option="--model", value=repr(name)),
+                say("use one of: {choices}", choices=", ".join((*MODELS, "MODULE:FUNCTION"))),
             )
     with _Progress() as progress:
         for name in names:

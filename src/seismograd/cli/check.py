@@ -21,7 +21,7 @@ def check(
         typer.Option(
             "--format",
             metavar=as_metavar(DIAGNOSIS_FORMAT_NAMES),
-            help=mark("The form of the answer; text unless given."),
+            help=mark("Output format (default: text)."),
         ),
     ] = "text",
     select: SelectOption = None,

@@ -16,13 +16,11 @@ def compare(
         Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))
     ],
     second: Annotated[
-        Path, typer.Argument(metavar="OTHER", help=mark("The run that it is compared with."))
+        Path, typer.Argument(metavar="OTHER", help=mark("The run to compare it with."))
     ],
     form: Annotated[
         str,
-        typer.Option(
-            "--format", metavar="text|json", help=mark("The form of the answer; text unless given.")
-        ),
+        typer.Option("--format", metavar="text|json", help=mark("Output format (default: text).")),
     ] = "text",
 ) -> None:
     """Compare two recorded runs."""
@@ -33,7 +31,7 @@ def compare(
 
     one_of("--format", form, ("text", "json"))
     if first.resolve() == second.resolve():
-        output.print_note(translate("both are the same run"))
+        output.print_note(translate("both arguments name the same run"))
     found = run_comparison.compare_runs(open_run(first), open_run(second))
     output.answer(
         run_comparison.as_json(found) if form == "json" else run_comparison.ComparisonText(found)

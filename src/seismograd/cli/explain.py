@@ -14,7 +14,7 @@ def explain(
         str,
         typer.Argument(
             metavar="RULE",
-            help=mark("The code or the name of a rule, such as SG101 or vanishing-gradient."),
+            help=mark("The code or name of a rule, such as SG101 or vanishing-gradient."),
         ),
     ],
 ) -> None:

@@ -17,7 +17,9 @@ def lab(
         str,
         typer.Argument(
             metavar="[NAME]",
-            help=mark("The experiment; without one, or with list, they are listed."),
+            help=mark(
+                "The experiment to run. Without a name, or with list, all experiments are listed."
+            ),
         ),
     ] = "list",
     out: Annotated[
@@ -26,7 +28,9 @@ def lab(
             "--out",
             "-o",
             metavar="FILE",
-            help=mark("Write it to a file: the page as .html, its charts as .svg or .png."),
+            help=mark(
+                "Write the result to a file: .html for the page, .svg or .png for its charts."
+            ),
         ),
     ] = None,
 ) -> None:

@@ -21,8 +21,8 @@ def report(
             "-o",
             metavar="FILE",
             help=mark(
-                "The file to write, report.html unless given: its end, .html, .md or .json, says "
-                "the form."
+                "The file to write (default: report.html). The suffix .html, .md or .json selects "
+                "the format."
             ),
         ),
     ] = Path("report.html"),

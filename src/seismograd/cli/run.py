@@ -28,15 +28,17 @@ def run(
     script: Annotated[
         str | None,
         typer.Argument(
-            metavar="SCRIPT", help=mark("The script to run, as python would."), show_default=False
+            metavar="SCRIPT", help=mark("The script to run, as with python."), show_default=False
         ),
     ] = None,
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ARGS]...", help=mark("Its own arguments."), show_default=False),
+        typer.Argument(
+            metavar="[ARGS]...", help=mark("Arguments for the script."), show_default=False
+        ),
     ] = None,
     module: Annotated[
-        bool, typer.Option("-m", help=mark("SCRIPT is the name of a module, as for python -m."))
+        bool, typer.Option("-m", help=mark("SCRIPT is the name of a module, as with python -m."))
     ] = False,
     out: Annotated[
         Path | None,
@@ -45,7 +47,7 @@ def run(
             "-o",
             metavar="DIR",
             help=mark(
-                "Where the record goes: a new or empty directory. Default: runs/<UTC "
+                "The directory for the record, which must be new or empty. Default: runs/<UTC "
                 "time>-<script name>."
             ),
         ),
@@ -63,7 +65,7 @@ def run(
         typer.Option(
             "--level",
             metavar="|".join(LEVELS),
-            help=mark("light leaves out the sampled statistics."),
+            help=mark("light skips the sampled statistics."),
         ),
     ] = NORMAL,
     select: SelectOption = None,
@@ -74,8 +76,8 @@ def run(
             "--halt-on",
             metavar="error|RULES",
             help=mark(
-                "Stop the training at such a finding, before the update where that is known in "
-                "time, and keep its gradients."
+                "Stop training on such a finding, before the update if it is found in time, and "
+                "save the gradients."
             ),
         ),
     ] = None,
@@ -85,18 +87,18 @@ def run(
             "--budget",
             metavar="PERCENT",
             help=mark(
-                "Measure less before watching takes more of the time. Default 2, with half a "
-                "millisecond a step free."
+                "Measure less when watching would take more than this percentage of the time. "
+                "Default: 2; half a millisecond per step is not counted."
             ),
         ),
     ] = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help=mark("Print nothing of seismograd's own."))
+        bool, typer.Option("--quiet", "-q", help=mark("Suppress seismograd's own output."))
     ] = False,
 ) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
     if script is None:
-        raise SeismogradError(say("there is no script to run"), say("seismograd run train.py"))
+        raise SeismogradError(say("no script was given"), say("seismograd run train.py"))
     check_level(level)
     share = _share(budget)
     if importlib.util.find_spec("torch") is None:
@@ -132,8 +134,8 @@ def _share(percent: str | None) -> float | None:
         return check_budget(float(percent.removesuffix("%")) / 100)
     except (ValueError, SeismogradError):
         raise SeismogradError(
-            say("--budget needs a number of per cent, not {text}", text=repr(percent)),
-            say("such as 2"),
+            say("--budget needs a percentage, not {text}", text=repr(percent)),
+            say("for example 2"),
         ) from None
 
 

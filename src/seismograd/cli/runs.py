@@ -12,10 +12,10 @@ from seismograd.i18n import mark
 
 def runs(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help=mark("Where to look; runs/ unless given."))
+        Path, typer.Argument(metavar="DIR", help=mark("The directory to search (default: runs/)."))
     ] = Path("runs"),
 ) -> None:
-    """List the recorded runs of a directory, the newest first."""
+    """List the recorded runs in a directory, newest first."""
     from seismograd.cli.terminal import output
     from seismograd.views.run_list import find_runs, render
     from seismograd.views.values import short_path

@@ -18,16 +18,14 @@ def show(
     ],
     step: Annotated[
         str | None,
-        typer.Option(
-            "--step", metavar="N", help=mark("The step to show; the last one unless given.")
-        ),
+        typer.Option("--step", metavar="N", help=mark("The step to show (default: the last one).")),
     ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
             "--param",
             metavar="GLOB",
-            help=mark("Only parameters whose name matches, such as 'fc1.*'; may be repeated."),
+            help=mark("Show only parameters whose name matches, such as 'fc1.*'. Repeatable."),
         ),
     ] = None,
     element: Annotated[
@@ -36,7 +34,7 @@ def show(
             "--element",
             metavar="NAME[I,J]",
             help=mark(
-                "One scalar, such as 'fc1.weight[0,0]', at every recorded step; may be repeated."
+                "Show one scalar, such as 'fc1.weight[0,0]', at every recorded step. Repeatable."
             ),
         ),
     ] = None,
@@ -45,11 +43,11 @@ def show(
         typer.Option(
             "--format",
             metavar=as_metavar(STEP_FORMAT_NAMES),
-            help=mark("The form of the answer; table in English, plain in Chinese unless given."),
+            help=mark("Output format (default: table in English, plain in Chinese)."),
         ),
     ] = None,
 ) -> None:
-    """Show the gradients of one recorded step, or one scalar at every step."""
+    """Show the gradients at one recorded step, or one scalar at every step."""
     from seismograd.cli.terminal import output
     from seismograd.record.reader import open_run
     from seismograd.settings.elements import parse_element
@@ -80,7 +78,7 @@ def show(
     if rounded:
         output.print_note(
             translate(
-                "not zero, only too small for six decimals (--format table shows more): {names}"
+                "not zero, but too small for six decimals (--format table shows more): {names}"
             ).format(names=some(rounded))
         )
     output.suggest(f"seismograd check {short_path(recorded.path)}")

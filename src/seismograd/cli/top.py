@@ -15,13 +15,16 @@ def top(
         Path | None,
         typer.Argument(
             metavar="[RUN]",
-            help=mark("The directory of a run; the newest in runs/ unless given."),
+            help=mark("The directory of a run (default: the newest one in runs/)."),
             show_default=False,
         ),
     ] = None,
     once: Annotated[
         bool,
-        typer.Option("--once", help=mark("Print it once; as where the output is no terminal.")),
+        typer.Option(
+            "--once",
+            help=mark("Print once and exit. This is always so when the output is not a terminal."),
+        ),
     ] = False,
 ) -> None:
     """Follow a run in the terminal."""

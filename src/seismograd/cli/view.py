@@ -17,7 +17,7 @@ def view(
         Path,
         typer.Argument(
             metavar="[RUN|DIR]",
-            help=mark("A run, or a directory of runs; runs/ unless given."),
+            help=mark("A run, or a directory of runs (default: runs/)."),
             show_default=False,
         ),
     ] = Path("runs"),
@@ -26,13 +26,15 @@ def view(
         typer.Option(
             "--host",
             metavar="ADDRESS",
-            help=mark("The address to listen on; only this machine unless given."),
+            help=mark("The address to listen on. By default only this machine can connect."),
         ),
     ] = "127.0.0.1",
     port: Annotated[
         str | None,
         typer.Option(
-            "--port", metavar="N", help=mark("The port; 7878, or a free one, unless given.")
+            "--port",
+            metavar="N",
+            help=mark("The port (default: 7878, or a free port if it is taken)."),
         ),
     ] = None,
     allow: Annotated[
@@ -40,7 +42,7 @@ def view(
         typer.Option(
             "--allow-host",
             metavar="NAME",
-            help=mark("Another name that the page may be opened under. Repeatable."),
+            help=mark("Another host name under which the page may be opened. Repeatable."),
         ),
     ] = None,
     no_open: Annotated[
@@ -53,7 +55,8 @@ def view(
     number = whole_number("--port", port)
     if number is not None and not 0 <= number <= 65535:
         raise SeismogradError(
-            say("there is no port {port}", port=number), say("ports go from 0, any, to 65535")
+            say("{port} is not a valid port", port=number),
+            say("use a port from 0 (any free port) to 65535"),
         )
     if path.is_file() or (not is_run(path) and (path / "meta.json").exists()):
         from seismograd.record.reader import open_run
@@ -61,7 +64,7 @@ def view(
         open_run(path)  # says what is wrong with it
     if not path.is_dir():
         raise SeismogradError(
-            say("there is no directory {directory}", directory=str(path)),
+            say("directory {directory} does not exist", directory=str(path)),
             say("record a run with: seismograd run train.py"),
         )
     try:
@@ -71,13 +74,17 @@ def view(
             raise
         raise SeismogradError(
             say("the page needs {package}, which is not installed", package=str(missing.name)),
-            say("pip install 'seismograd[view]'; `seismograd report` writes the page without it"),
+            say(
+                "pip install 'seismograd[view]', or use `seismograd report`, which writes the page "
+                "without it"
+            ),
         ) from missing
     serve(path, host, number, tuple(allow or ()), not no_open, _tell)
 
 
 def _tell(address: str) -> None:
-    print(translate("The page is at {address}").format(address=address), flush=True)
+    print(translate("The page is available at {address}").format(address=address), flush=True)
     print(
-        translate("Whoever has this address can read the runs. Ctrl-C ends the server."), flush=True
+        translate("Anyone with this address can read the runs. Press Ctrl-C to stop the server."),
+        flush=True,
     )

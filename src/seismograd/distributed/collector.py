@@ -105,7 +105,7 @@ class RankCollector:
             self._say(
                 "failure",
                 say(
-                    "a part of seismograd failed and was left out: {part}: {error}",
+                    "a part of seismograd failed and was disabled: {part}: {error}",
                     part="ranks",
                     error=text,
                 ),
@@ -205,20 +205,20 @@ def _why_missing(peer: PeerRank, step: int) -> Message:
     rank = peer.rank
     if peer.ended:
         return say(
-            "rank {rank} has ended; from step {step} on what it alone held is not measured",
+            "rank {rank} has ended; from step {step} on, what only it holds is not measured",
             rank=rank,
             step=step,
         )
     if peer.gone:
         return say(
-            "rank {rank} is gone; from step {step} on it is left out, and what it alone held is "
-            "not measured",
+            "rank {rank} has disappeared; from step {step} on it is left out, and what only it "
+            "holds is not measured",
             rank=rank,
             step=step,
         )
     return say(
-        "rank {rank} was late; from step {step} on it is left out while it is, and what it alone "
-        "held is not measured",
+        "rank {rank} is late; from step {step} on it is left out until it catches up, and what "
+        "only it holds is not measured in the meantime",
         rank=rank,
         step=step,
     )

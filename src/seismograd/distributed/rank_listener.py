@@ -233,8 +233,8 @@ class RankListener(Listener):
                 "ranks",
                 -1,
                 say(
-                    "FullyShardedDataParallel: only what rank 0 holds is measured; with "
-                    "fully_shard all of it would be"
+                    "with FullyShardedDataParallel, only what rank 0 holds is measured; with "
+                    "fully_shard, everything is measured"
                 ),
             )
         )
@@ -289,7 +289,7 @@ class RankListener(Listener):
                 "failure",
                 -1,
                 say(
-                    "a part of seismograd failed and was left out: {part}: {error}",
+                    "a part of seismograd failed and was disabled: {part}: {error}",
                     part=part,
                     error=text,
                 ),

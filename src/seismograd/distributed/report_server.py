@@ -46,7 +46,7 @@ class ReportServer:
             tell(
                 "ranks",
                 say(
-                    "the other ranks could not be heard, so only what rank 0 holds is measured: "
+                    "the other ranks could not be reached, so only what rank 0 holds is measured: "
                     "{error}",
                     error=text,
                 ),
@@ -180,7 +180,7 @@ class ReportServer:
             self._tell(
                 "ranks",
                 say(
-                    "rank {rank} runs another version of seismograd and is not heard",
+                    "rank {rank} runs another version of seismograd and is not included",
                     rank=peer.rank,
                 ),
             )

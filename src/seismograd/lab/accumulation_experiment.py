@@ -172,26 +172,26 @@ def describe(found: AccumulationResult) -> Page:
         (say("the same, weighted by labels"), found.uneven_exact),
     ]
     return Page(
-        say("Accumulation: four small batches instead of a large one"),
+        say("Accumulation: four small batches in place of one large batch"),
         (
             Paragraph(
                 say(
-                    "backward() adds to .grad, so the gradients of 4 micro-batches of 32 become "
-                    "that of one batch of 128, if their sum"
-                    " is weighted as the one mean is. Each row compares a way of doing it with "
-                    "the gradient of the whole batch.",
+                    "backward() adds to .grad, so the gradients of 4 micro-batches of 32 add up to "
+                    "the gradient of one batch of 128, provided that the sum is weighted like the "
+                    "mean over that batch. Each row compares one way of accumulating with the "
+                    "gradient of the whole batch.",
                 )
             ),
             PageTable(
-                (say("way"), say("relative error"), say("norm / right norm"), say("cosine")),
+                (say("method"), say("relative error"), say("norm / correct norm"), say("cosine")),
                 [
                     (name, f"{each.error:.1e}", f"{each.ratio:.4f}", f"{each.cosine:.6f}")
                     for name, each in ways
                 ],
             ),
             Chart(
-                say("How far from the gradient of the whole batch"),
-                say("norm of the difference / norm, on a logarithmic axis"),
+                say("Distance from the gradient of the whole batch"),
+                say("norm of the difference / norm, logarithmic axis"),
                 (
                     ChartSeries(
                         say("relative error"), range(len(ways)), [each.error for _, each in ways]
@@ -203,14 +203,14 @@ def describe(found: AccumulationResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "Divided by 4 it is equal to rounding ({equal:.0e}). Not divided it is "
-                    "{undivided:.4f} times as large: with SGD as"
-                    " if the learning rate were. A short last micro-batch of 4 samples that "
-                    "counts as much as one of 32 makes the"
-                    " gradient {short:.0%} wrong, and uneven numbers of labels or tokens "
-                    "{uneven:.0%}: the mean of means is not the"
-                    " mean. Weighted by what each loss is a mean over, both are right again "
-                    "({short_exact:.0e}, {uneven_exact:.0e}).",
+                    "With each loss divided by 4, the result is equal up to rounding "
+                    "({equal:.0e}). Without the division the gradient is {undivided:.4f} times as "
+                    "large, which for SGD is the same as a learning rate that many times as large. "
+                    "If a short last micro-batch of 4 samples counts as much as one of 32, the "
+                    "gradient is off by {short:.0%}; with uneven numbers of labels or tokens, by "
+                    "{uneven:.0%}: a mean of means is not the overall mean. If each loss is "
+                    "weighted by the number of items it averages over, both cases are correct "
+                    "again ({short_exact:.0e}, {uneven_exact:.0e}).",
                     equal=found.equal.error,
                     undivided=found.undivided.ratio,
                     short=found.short_by_count.error,
@@ -221,9 +221,9 @@ def describe(found: AccumulationResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "What it is for: from forward to backward autograd keeps {whole:,} bytes "
-                    "besides the weights for the batch of 128,"
-                    " and at most {parts:,} for one of 32: {share} of it.",
+                    "Why accumulate: between forward and backward, autograd keeps {whole:,} bytes "
+                    "besides the weights for a batch of 128, but at most {parts:,} for a "
+                    "micro-batch of 32, which is {share} times as much.",
                     whole=found.held_whole,
                     parts=found.held_parts,
                     share=number(found.held_parts / found.held_whole, 3),
@@ -232,7 +232,7 @@ def describe(found: AccumulationResult) -> Page:
         ),
         (
             (
-                say("In your own loop, exact for all of these cases:"),
+                say("In your own loop, exact in all of these cases:"),
                 "for window in seismograd.accumulate(loader, 4, model=model, "
                 "optimizer=optimizer):\n"
                 "    for inputs, targets in window:\n"
@@ -242,7 +242,8 @@ def describe(found: AccumulationResult) -> Page:
             ),
             (
                 say(
-                    "Why gradients are added up at all, and what happens when they are not cleared:"
+                    "Why gradients are accumulated at all, and what happens if they are not "
+                    "cleared:"
                 ),
                 "seismograd lab zero-grad",
             ),

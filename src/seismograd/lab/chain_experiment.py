@@ -188,12 +188,11 @@ def describe(found: ChainResult) -> Page:
         (
             Paragraph(
                 say(
-                    "Linear nets of 2 to {depth} layers, each of which turns the signal and "
-                    "multiplies its length by a gain. What arrives"
-                    " of the gradient at the input, as a share of what left the output, is gain "
-                    "to the power of the depth, to a factor of"
-                    " 1 ± {worst:.0e}: after {deep} layers {low:.2g} at gain 0.9 and {high:,.0f} "
-                    "at 1.1.",
+                    "These are linear networks of 2 to {depth} layers, each of which rotates the "
+                    "signal and multiplies its length by a gain. The gradient at the input, "
+                    "divided by the gradient at the output, is the gain to the power of the depth, "
+                    "up to a factor of 1 ± {worst:.0e}: after {deep} layers it is {low:.2g} with "
+                    "gain 0.9 and {high:,.0f} with gain 1.1.",
                     depth=DEPTHS[-1],
                     worst=worst,
                     deep=DEEP,
@@ -202,7 +201,7 @@ def describe(found: ChainResult) -> Page:
                 )
             ),
             Chart(
-                say("What arrives at the input, by depth"),
+                say("Gradient at the input, by depth"),
                 say("layers"),
                 [
                     ChartSeries(
@@ -240,20 +239,20 @@ def describe(found: ChainResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "Is it single scalars that vanish or explode, or the norm? Both, together: "
-                    "the layers multiply all of them. Here the"
-                    " small, the middle and the large scalars of the same gradient next to its "
-                    "norm; their share of the norm hardly moves."
+                    "Do single scalars vanish or explode, or does the norm? Both do, together, "
+                    "because each layer multiplies all scalars. The table shows small, medium and "
+                    "large scalars of one gradient next to its norm; the ratio of the scalars to "
+                    "the norm hardly changes."
                 )
             ),
             PageTable(
                 (
                     say("gain, layers"),
-                    say("10 % are below"),
-                    say("the middle"),
-                    say("10 % are above"),
+                    say("10th percentile"),
+                    say("median"),
+                    say("90th percentile"),
                     say("norm"),
-                    say("middle / norm"),
+                    say("median / norm"),
                 ),
                 [
                     (
@@ -271,7 +270,7 @@ def describe(found: ChainResult) -> Page:
                 (
                     say("{depth} layers of", depth=KINDS_DEPTH),
                     say("first layer / last layer"),
-                    say("each layer passes on"),
+                    say("factor per layer"),
                 ),
                 [
                     (each.name, number(each.ratio, 3), f"× {each.per_layer:.3f}")
@@ -280,13 +279,13 @@ def describe(found: ChainResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "Clipping is no mend for it: it multiplies every layer by the same number. "
-                    "The {layers} layers of tanh, clipped to half"
-                    " of their total norm, go from {first_before:.2e} to {first_after:.2e} in the "
-                    "first layer and from {last_before:.2e} to"
-                    " {last_after:.2e} in the last; the ratio of the two was {ratio_before:.3e} "
-                    "and is {ratio_after:.3e}. Against an"
-                    " explosion it keeps the step short, and leaves the product as it is.",
+                    "Clipping does not fix this, because it multiplies every layer by the same "
+                    "number. When the {layers} layers of tanh are clipped to half of their total "
+                    "norm, the first layer goes from {first_before:.2e} to {first_after:.2e} and "
+                    "the last from {last_before:.2e} to {last_after:.2e}; their ratio was "
+                    "{ratio_before:.3e} and is now {ratio_after:.3e}. When gradients explode, "
+                    "clipping limits the size of the update, but the product over the layers stays "
+                    "the same.",
                     layers=KINDS_DEPTH,
                     first_before=found.clipped_before[0],
                     first_after=found.clipped_after[0],
@@ -299,21 +298,21 @@ def describe(found: ChainResult) -> Page:
         ),
         (
             (
-                say("See a net that vanishes being diagnosed:"),
+                say("See how a network with vanishing gradients is diagnosed:"),
                 "seismograd run examples/broken_net.py",
             ),
-            (say("How that diagnosis is made:"), "seismograd explain SG101"),
+            (say("How this diagnosis is made:"), "seismograd explain SG101"),
         ),
     )
 
 
 def _of_activations(kinds: dict[str, LayerKindResult]) -> Message:
     return say(
-        "With activations each layer also multiplies by their slope: {layers} layers of sigmoid "
-        "leave {sigmoid:.1e} of the gradient in the"
-        " first one, as torch initialises them. Weights drawn to fit ReLU (kaiming_normal_) leave "
-        "{kaiming:.2g}, a normalisation after each"
-        " ReLU layer {norm:.2g}, residual connections {residual:.2g}.",
+        "With activations, each layer also multiplies the gradient by their derivative. {layers} "
+        "layers of sigmoid with PyTorch's default initialisation leave {sigmoid:.1e} of the "
+        "gradient at the first layer. Weights initialised for ReLU (kaiming_normal_) leave "
+        "{kaiming:.2g}, a normalisation in each ReLU layer leaves {norm:.2g}, and residual "
+        "connections leave {residual:.2g}.",
         layers=KINDS_DEPTH,
         sigmoid=kinds["sigmoid"].ratio,
         kaiming=kinds["ReLU, kaiming_normal_"].ratio,

@@ -52,32 +52,36 @@ def _losses() -> Page:
 EXPERIMENTS = (
     Experiment(
         "gradients",
-        mark(
-            "What a gradient is: one number for each weight, checked against the slope of the loss."
-        ),
+        mark("What a gradient is: one number per weight, checked against the slope of the loss."),
         _gradients,
     ),
     Experiment(
         "chain",
-        mark("Why gradients vanish and explode, all scalars together, and what changes it."),
+        mark("Why gradients vanish or explode, all scalars together, and what changes that."),
         _chain,
     ),
     Experiment(
         "accumulation",
         mark(
-            "Four small batches instead of a large one: when it is the same, and how wrong it is "
-            "else."
+            "Four small batches in place of one large batch: when the result is the same, and how "
+            "wrong it is otherwise."
         ),
         _accumulation,
     ),
     Experiment(
         "zero-grad",
-        mark("Why gradients are cleared, and what happens without it or in the wrong place."),
+        mark(
+            "Why gradients are cleared, and what happens if this is left out or done in the wrong "
+            "place."
+        ),
         _zero_grad,
     ),
     Experiment(
         "losses",
-        mark("Two losses, backward apart and together: how large each pulls, and which way."),
+        mark(
+            "Two losses, backpropagated separately and together: how strongly each one pulls, and "
+            "in which direction."
+        ),
         _losses,
     ),
 )
@@ -94,6 +98,6 @@ def find_experiment(name: str) -> Experiment:
         if experiment.name == wanted:
             return experiment
     raise SeismogradError(
-        say("there is no experiment {name}", name=repr(name)),
-        say("give one of {names}", names=", ".join(e.name for e in EXPERIMENTS)),
+        say("unknown experiment {name}", name=repr(name)),
+        say("available experiments: {names}", names=", ".join(e.name for e in EXPERIMENTS)),
     )

@@ -134,14 +134,13 @@ def describe(found: GradientsResult) -> Page:
     low, middle, high = found.quantiles
     largest = shown[first.name]
     return Page(
-        say("What a gradient is: a tensor of its parameter's shape"),
+        say("What a gradient is: a tensor with the shape of its parameter"),
         (
             Paragraph(
                 say(
-                    "A network 784-256-10 has read {batch} digits, and backward() was called "
-                    "once. {name} has shape {shape}, so its"
-                    " gradient has {count:,} scalars: one for each weight, the slope of the loss "
-                    "along it.",
+                    "A 784-256-10 network processed {batch} digits, and backward() was called "
+                    "once. {name} has shape {shape}, so its gradient has {count:,} scalars, one "
+                    "per weight: the slope of the loss along that weight.",
                     batch=BATCH,
                     name=first.name,
                     shape=str(list(first.shape)),
@@ -171,9 +170,9 @@ def describe(found: GradientsResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "The norm is made of the scalars, and of nothing else: the root of the sum of "
-                    "the {count:,} squares is {again:.6f}, and"
-                    " .grad.norm() is {norm:.6f}.",
+                    "The norm is computed from these scalars and nothing else: the square root of "
+                    "the sum of the {count:,} squares is {again:.6f}, and .grad.norm() is "
+                    "{norm:.6f}.",
                     count=first.count,
                     again=found.norm_of_scalars,
                     norm=first.norm,
@@ -181,11 +180,11 @@ def describe(found: GradientsResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "Any scalar can be looked at by its index. fc1.weight.grad[0, 0] is "
-                    "{corner:.6g}: it belongs to the pixel in the"
-                    " corner, whose largest value in these images is {pixel:g}, and a weight "
-                    "times nothing changes no loss. The one of"
-                    " largest magnitude is fc1.weight.grad{index} = {value:.6g}.",
+                    "You can look at any scalar by its index. fc1.weight.grad[0, 0] is "
+                    "{corner:.6g}. It belongs to the pixel in the corner, whose largest value in "
+                    "these images is {pixel:g}, and a weight that is multiplied by zero does not "
+                    "change the loss. The scalar with the largest magnitude is "
+                    "fc1.weight.grad{index} = {value:.6g}.",
                     corner=found.corner,
                     pixel=found.corner_pixel,
                     index=str(list(largest.index)),
@@ -194,9 +193,9 @@ def describe(found: GradientsResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "Is it really the slope? Move one weight by {step:g} to either side and "
-                    "compare the losses, in float64. Of {count}"
-                    " scalars the slope differs from .grad by a factor of at most 1 ± {worst:.1e}.",
+                    "Is it really the slope? Move one weight by {step:g} in either direction and "
+                    "compare the losses, in float64. Over {count} scalars, the slope differs from "
+                    ".grad by a factor of at most 1 ± {worst:.1e}.",
                     step=STEP,
                     count=len(found.scalars),
                     worst=worst,
@@ -221,10 +220,10 @@ def describe(found: GradientsResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "The scalars of one gradient are far apart: {zeros:.1%} of those of "
-                    "fc1.weight are exactly zero (black pixels, and"
-                    " units that ReLU keeps silent); of the others 98 % lie between {low:.1e} and "
-                    "{high:.1e}, half below {middle:.1e}.",
+                    "The scalars of one gradient differ widely: {zeros:.1%} of those of fc1.weight "
+                    "are exactly zero (black pixels, and units whose ReLU output is zero). Of the "
+                    "others, 98% lie between {low:.1e} and {high:.1e}, half of them below "
+                    "{middle:.1e}.",
                     zeros=first.zeros / first.count,
                     low=low,
                     high=high,
@@ -232,7 +231,7 @@ def describe(found: GradientsResult) -> Page:
                 )
             ),
             Chart(
-                say("fc1.weight: how many scalars of which magnitude"),
+                say("fc1.weight: number of scalars by magnitude"),
                 say("scalars with 10^k ≤ |g| < 10^(k+1)"),
                 (
                     ChartSeries(
@@ -246,9 +245,9 @@ def describe(found: GradientsResult) -> Page:
         ),
         (
             (
-                say("The same of a whole training, one scalar at every step:"),
+                say("The same for a whole training run, one scalar at every step:"),
                 "seismograd run --element 'fc1.weight[0,0]' examples/small_net.py",
             ),
-            (say("What makes all scalars vanish or explode together:"), "seismograd lab chain"),
+            (say("Why all scalars vanish or explode together:"), "seismograd lab chain"),
         ),
     )

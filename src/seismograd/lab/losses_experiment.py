@@ -126,11 +126,10 @@ def describe(found: LossesResult) -> Page:
             Paragraph(
                 say(
                     "A network with a shared layer learns two things from {batch} images: which "
-                    "digit it is, and how much ink it took. The"
-                    " gradient of the sum of the losses is the sum of their gradients (to "
-                    "{sum_error:.0e}), and two backwards in turn add"
-                    " up to one of the sum ({apart_error:.0e}): which way to go is a matter of "
-                    "memory and taste.",
+                    "digit it is, and how much ink it took. The gradient of the sum of the losses "
+                    "is the sum of their gradients (error {sum_error:.0e}), and two backward "
+                    "passes in turn add up to one backward pass of the sum (error "
+                    "{apart_error:.0e}). Which way to choose is a matter of memory and taste.",
                     batch=BATCH,
                     sum_error=found.sum_error,
                     apart_error=found.apart_error,
@@ -142,13 +141,13 @@ def describe(found: LossesResult) -> Page:
                     *(
                         (
                             p.name,
-                            *(number(norm) if norm else say("not reached") for norm in p.norms),
+                            *(number(norm) if norm else say("no gradient") for norm in p.norms),
                             _cosine(p.cosine),
                         )
                         for p in found.parameters
                     ),
                     (
-                        say("in all"),
+                        say("total"),
                         number(found.norms[0]),
                         number(found.norms[1]),
                         _cosine(found.cosine),
@@ -157,10 +156,10 @@ def describe(found: LossesResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "In {name} both pull: the cosine says whether the same way (1), across (0) or "
-                    "against each other (-1); here"
-                    " {cosine:.3f}. The norms say who decides: the gradient of the ink is "
-                    "{ratio:.3g} times that of the digit.",
+                    "In {name} both losses contribute. The cosine shows whether their gradients "
+                    "point in the same direction (1), are perpendicular (0) or opposite (-1); here "
+                    "it is {cosine:.3f}. The norms show which loss dominates: the gradient of the "
+                    "ink loss is {ratio:.3g} times as large as that of the digit loss.",
                     name=shared.name,
                     cosine=shared.cosine,
                     ratio=found.norms[1] / found.norms[0],
@@ -168,10 +167,10 @@ def describe(found: LossesResult) -> Page:
             ),
             Chart(
                 say(
-                    "Cosine between the whole gradient and that of the digit, by the weight of "
-                    "the other loss"
+                    "Cosine between the total gradient and that of the digit loss, by the weight "
+                    "of the other loss"
                 ),
-                say("weight of the ink, as a power of ten"),
+                say("weight of the ink loss, as a power of ten"),
                 (
                     ChartSeries(
                         say("cosine"), [math.log10(weight) for weight in WEIGHTS], found.combined
@@ -180,10 +179,10 @@ def describe(found: LossesResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "digit + {least:g} × ink points where the digit alone would ({small:.4f}); "
-                    "digit + {most:g} × ink hardly does"
-                    " ({large:.4f}): the weight of a loss is not how much it matters, but how "
-                    "much it matters times its norm.",
+                    "digit + {least:g} × ink points in the direction of the digit loss alone "
+                    "({small:.4f}); digit + {most:g} × ink hardly does ({large:.4f}). What counts "
+                    "is not the weight of a loss alone, but its weight times the norm of its "
+                    "gradient.",
                     least=WEIGHTS[0],
                     most=WEIGHTS[-1],
                     small=small,
@@ -193,13 +192,13 @@ def describe(found: LossesResult) -> Page:
         ),
         (
             (
-                say("In your own loop; norms and cosines of some steps are recorded:"),
+                say("In your own loop; the norms and cosines of some steps are recorded:"),
                 "with seismograd.watch(model, optimizer) as session:\n"
                 "    …\n"
                 "    seismograd.losses(session, digit=loss1, ink=loss2).backward()",
             ),
             (
-                say("Losses that pull against each other, found in a training:"),
+                say("How conflicting losses are found in a training run:"),
                 "seismograd explain SG601",
             ),
         ),

@@ -20,12 +20,12 @@ def check(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise SeismogradError(
-            say("{path} has no form that is known", path=str(path)),
-            say("end it in one of {forms}", forms=", ".join(SUFFIXES)),
+            say("{path} has no supported format", path=str(path)),
+            say("use one of these suffixes: {forms}", forms=", ".join(SUFFIXES)),
         )
     if not path.parent.is_dir():
         raise SeismogradError(
-            say("there is no folder {path}", path=str(path.parent)), say("make it first")
+            say("directory {path} does not exist", path=str(path.parent)), say("create it first")
         )
     if path.suffix.lower() == ".png":
         from seismograd.lab import page_png
@@ -43,13 +43,13 @@ def write(page: Page, path: Path) -> None:
     if not charts and path.suffix.lower() != ".html":
         raise SeismogradError(
             say("this experiment has no chart"),
-            say("write its page: --out {path}", path=path.with_suffix(".html").name),
+            say("write the page instead: --out {path}", path=path.with_suffix(".html").name),
         )
     try:
         _write(page, charts, path)
     except OSError as error:
         raise SeismogradError(
-            say("{path} could not be written: {error}", path=str(path), error=str(error))
+            say("cannot write {path}: {error}", path=str(path), error=str(error))
         ) from error
 
 

@@ -29,9 +29,10 @@ def check() -> None:
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise SeismogradError(
-            say("a PNG file needs matplotlib, which is not installed"),
+            say("writing a PNG file needs matplotlib, which is not installed"),
             say(
-                "pip install 'seismograd[plot]', or write an .svg or .html file, which need nothing"
+                "pip install 'seismograd[plot]', or write an .svg or .html file, which needs no "
+                "other package"
             ),
         )
 

@@ -155,7 +155,7 @@ def _median(times: Sequence[tuple[float, float, int]]) -> ClearingCost:
 def describe(found: ZeroGradResult) -> Page:
     """Put it into words."""
     trainings = (
-        (say("before backward (right)"), found.right),
+        (say("before backward (correct)"), found.right),
         (say("never"), found.missing),
         (say("between backward and step"), found.misplaced),
     )
@@ -165,11 +165,11 @@ def describe(found: ZeroGradResult) -> Page:
         (
             Paragraph(
                 say(
-                    "backward() adds to .grad and does not overwrite it. That is what lets "
-                    "several micro-batches, or several losses,"
-                    " make one step; so step() cannot know when a sum is complete, and clearing "
-                    "is left to you. Without it the third"
-                    " gradient is the sum of all three (to {error:.0e}).",
+                    "backward() adds to .grad and does not overwrite it. This allows several "
+                    "micro-batches, or several losses, to make up one step. But step() cannot know "
+                    "when the sum is complete, so you have to clear the gradients yourself. "
+                    "Without clearing, the third gradient is the sum of all three (error "
+                    "{error:.0e}).",
                     error=found.sum_error,
                 )
             ),
@@ -180,7 +180,7 @@ def describe(found: ZeroGradResult) -> Page:
                     say("loss, step {step}", step=STEPS - 1),
                     say("norm, first step"),
                     say("norm, step {step}", step=STEPS - 1),
-                    say("weights moved by"),
+                    say("change of the weights"),
                 ),
                 [
                     (
@@ -194,18 +194,17 @@ def describe(found: ZeroGradResult) -> Page:
                 ],
             ),
             Chart(
-                say("The loss, by step"),
+                say("Loss by step"),
                 say("step"),
                 [ChartSeries(name, steps, t.losses) for name, t in trainings],
             ),
             Paragraph(
                 say(
-                    "Never cleared, every old gradient stays in the sum: the norm grows from "
-                    "{first:.3g} to {last:.3g}, where it is"
-                    " {right:.3g} when cleared, and the steps go on in directions that were right "
-                    "long ago. Cleared between backward and"
-                    " step, nothing is left to step on: the weights have moved by {moved:g}. "
-                    "Neither is an error to torch.",
+                    "If gradients are never cleared, every old gradient stays in the sum: the norm "
+                    "grows from {first:.3g} to {last:.3g}, while it is {right:.3g} with clearing, "
+                    "and the updates keep following directions that are long out of date. If they "
+                    "are cleared between backward and step, step() has nothing to apply: the "
+                    "weights moved by {moved:g}. PyTorch reports an error in neither case.",
                     first=found.missing.norms[0],
                     last=found.missing.norms[-1],
                     right=found.right.norms[-1],
@@ -215,8 +214,8 @@ def describe(found: ZeroGradResult) -> Page:
             PageTable(
                 (
                     "zero_grad(set_to_none=…)",
-                    say("takes"),
-                    say("the backward after it"),
+                    say("time"),
+                    say("next backward"),
                     say("bytes in .grad in between"),
                 ),
                 [
@@ -231,14 +230,13 @@ def describe(found: ZeroGradResult) -> Page:
             ),
             Paragraph(
                 say(
-                    "set_to_none=True drops the tensors, False fills them with zeros to which the "
-                    "next backward adds (medians of"
-                    " {repeats} turns, on this machine, of two layers of {wide}). In torch "
-                    "{version}, which ran this, the default is"
-                    " {default}; it has been True since 2.0, so plain zero_grad() drops them. "
-                    "After it .grad is None and not zero: an"
-                    " optimizer leaves such a parameter alone, while zeros would still apply "
-                    "momentum and weight decay.",
+                    "set_to_none=True drops the tensors; False fills them with zeros, to which the "
+                    "next backward adds (medians of {repeats} repetitions on this machine, with "
+                    "two layers of width {wide}). In torch {version}, which ran this experiment, "
+                    "the default is {default}; it has been True since 2.0, so plain zero_grad() "
+                    "drops the tensors. Afterwards .grad is None, not zero: an optimizer skips "
+                    "such a parameter, while with zeros it would still apply momentum and weight "
+                    "decay.",
                     repeats=REPEATS,
                     wide=WIDE,
                     version=found.torch_version,
@@ -247,9 +245,12 @@ def describe(found: ZeroGradResult) -> Page:
             ),
         ),
         (
-            (say("Find it in a training, unedited:"), "seismograd run train.py"),
             (
-                say("What a gradient that is not cleared looks like to the rules:"),
+                say("Find it in a training run without changing the script:"),
+                "seismograd run train.py",
+            ),
+            (
+                say("How the rules recognise gradients that are not cleared:"),
                 "seismograd explain SG301",
             ),
         ),

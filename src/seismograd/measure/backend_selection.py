@@ -97,6 +97,6 @@ def why_slow() -> Message | None:
     if load() is not None:
         return None
     return say(
-        "measuring with torch operations, which is slower: the C++ kernel was not built (a "
-        "compiler and a new install would mend it)"
+        "gradients are measured with torch operations, which is slower, because the C++ kernel was "
+        "not built (install a compiler and reinstall seismograd to fix this)"
     )

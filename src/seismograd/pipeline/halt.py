@@ -151,14 +151,14 @@ def _message(finding: Finding, snapshot: Path | None, step: int) -> Message:
     if snapshot is None:
         since = finding.first_step
         return say(
-            "the training was stopped: {code} {name} since step {step}",
+            "training was stopped: {code} {name} since step {step}",
             code=finding.code,
             name=finding.name,
             step=since,
         )
     return say(
-        "the training was stopped before the update of step {step}: {code} {name}; its gradients "
-        "are in {path}",
+        "training was stopped before the update of step {step}: {code} {name}; its gradients are "
+        "saved in {path}",
         code=finding.code,
         name=finding.name,
         step=step,

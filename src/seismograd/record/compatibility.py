@@ -27,18 +27,19 @@ def read_meta(path: Path) -> Meta:
     except OSError as error:
         reason = error.strerror or str(error)
         raise SeismogradError(
-            say("{path} cannot be read: {reason}", path=str(path), reason=reason)
+            say("cannot read {path}: {reason}", path=str(path), reason=reason)
         ) from error
     if meta.get("format") != layout.FORMAT:
         raise SeismogradError(
-            say("{path} is not a run: its meta.json is of something else", path=str(path)),
+            say("{path} is not a run: its meta.json belongs to something else", path=str(path)),
             _runs_inside(path),
         )
     schema = meta.get("schema")
     if isinstance(schema, int) and schema > SCHEMA_VERSION:
         raise SeismogradError(
             say(
-                "{path}: written by a newer seismograd (schema {theirs}, this one reads {ours})",
+                "{path} was written by a newer version of seismograd (its schema is {theirs}, this "
+                "version reads {ours})",
                 path=str(path),
                 theirs=schema,
                 ours=SCHEMA_VERSION,
@@ -66,13 +67,13 @@ def read_end(path: Path) -> tuple[EndCounts | None, bool]:
 def _document(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise SeismogradError(
-            say("{path}: there is no such run", path=str(path)),
-            say("`seismograd runs` lists those under runs/"),
+            say("there is no run at {path}", path=str(path)),
+            say("`seismograd runs` lists the runs under runs/"),
         )
     if not path.is_dir():
         raise SeismogradError(
-            say("{path} is a file; a run is a directory", path=str(path)),
-            say("name the directory that holds it"),
+            say("{path} is a file, but a run is a directory", path=str(path)),
+            say("give the directory that contains it"),
         )
     if not (path / layout.META).exists():
         raise SeismogradError(
@@ -89,13 +90,13 @@ def _document(path: Path) -> dict[str, Any]:
 
 def _damaged(path: Path) -> SeismogradError:
     return SeismogradError(
-        say("{path}: its meta.json is torn or damaged", path=str(path)),
-        say("its numbers are plain files: README.txt there says how NumPy reads them"),
+        say("{path}: its meta.json is incomplete or damaged", path=str(path)),
+        say("its data is in plain files; the README.txt there shows how to read them with NumPy"),
     )
 
 
 def _runs_inside(path: Path) -> Message:
     runs = sorted(child for child in path.iterdir() if is_run(child))
     if runs:
-        return say("it holds runs; the last one is {run}", run=str(runs[-1]))
+        return say("this directory contains runs; the latest one is {run}", run=str(runs[-1]))
     return say("`seismograd runs` lists the runs under runs/")

@@ -172,8 +172,8 @@ class Run:
         statistic = self._statistic(name)
         if statistic.width > 1:
             raise SeismogradError(
-                say("{name} has several numbers per parameter", name=name),
-                say("samples() reads it"),
+                say("{name} has several values per parameter", name=name),
+                say("use samples() to read it"),
             )
         series = np.full((self._whole.num_rows, len(self.parameters)), np.nan)
         if statistic.sampled:
@@ -196,7 +196,7 @@ class Run:
         statistic = self._statistic(name)
         if not statistic.sampled:
             raise SeismogradError(
-                say("{name} is measured in every step", name=name), say("series() reads it")
+                say("{name} is measured at every step", name=name), say("use series() to read it")
             )
         all_rows = [np.empty(0, np.int64)]
         all_values = [np.empty((0, len(self.parameters), statistic.width))]
@@ -313,8 +313,8 @@ class Run:
     def _statistic(self, name: str) -> Statistic:
         if name not in self._by_name:
             raise SeismogradError(
-                say("this run has no statistic {name}", name=name),
-                say("it has {names}", names=", ".join(self._by_name)),
+                say("this run has no statistic named {name}", name=name),
+                say("available names: {names}", names=", ".join(self._by_name)),
             )
         return self._by_name[name]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from seismograd.i18n import mark
 
 HOW_TO_READ = mark("""\
-This directory is one run recorded by seismograd. It is plain numbers and JSON; Python with NumPy reads it:
+This directory is one run recorded by seismograd. It contains plain numbers and JSON, which Python with NumPy can read:
 
     import json
     from pathlib import Path
@@ -22,15 +22,15 @@ This directory is one run recorded by seismograd. It is plain numbers and JSON; 
 
 steps.bin       one entry per step (iteration) of the run
 segments/NNNN   one directory per set of parameters: parameters.json names the columns and the first row, and each
-                statistic is a file of rows, one number per parameter (`width` numbers per parameter where meta.json
-                says so); the end of a file's name is its dtype, little-endian
-state.u8        what each number is (meta.json: states); only where it is ZERO, FINITE or NONFINITE was there a gradient
-sample_rows.i64 the row numbers of the statistics that meta.json calls sampled
-events.bin      the calls heard, in order; event_ends.i64 is their number up to and with each row
-ranks.bin       what is known of each of several processes; rank_ends.i64 likewise
+                statistic is a file of rows with one number per parameter (`width` numbers per parameter where meta.json
+                says so); the suffix of a file name is its dtype, little-endian
+state.u8        what each number is (meta.json: states); there was a gradient only where it is ZERO, FINITE or NONFINITE
+sample_rows.i64 the row numbers of the statistics that meta.json lists as sampled
+events.bin      the recorded calls, in order; event_ends.i64 is their number up to and including each row
+ranks.bin       what is known about each process of a multi-process run; rank_ends.i64 is the same for this file
 elements.f64    single scalars, as named in meta.json: one row per step
-levels/N.bin    the same summed up for fast views, 8^N rows a cell; nothing that the rows themselves do not say
-*.jsonl         one JSON object a line; NaN and the infinities are the strings "nan", "inf", "-inf"
+levels/N.bin    a summary of the same data for fast views, 8^N rows per cell; it adds nothing that is not in the rows
+*.jsonl         one JSON object per line; NaN and the infinities are the strings "nan", "inf", "-inf"
 
-A run that was killed may end in an incomplete row: rows beyond the last entry of steps.bin do not count.
+A run that was killed may end in an incomplete row: ignore rows beyond the last entry of steps.bin.
 """)

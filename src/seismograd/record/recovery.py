@@ -158,21 +158,23 @@ def torn_message(whole: IntactPart, files: Sequence[str]) -> Message | None:
     names = ", ".join(files)
     if whole.num_lost and files:
         return say(
-            "{rows} steps are whole; at least {lost} more and the end of {files} were cut off "
-            "(killed while writing, or still writing)",
+            "complete steps: {rows}; at least {lost} more and the end of {files} were cut off (the "
+            "run was killed while writing, or is still writing)",
             rows=whole.num_rows,
             lost=whole.num_lost,
             files=names,
         )
     if whole.num_lost:
         return say(
-            "{rows} steps are whole; at least {lost} more were cut off (killed while writing, or "
-            "still writing)",
+            "complete steps: {rows}; steps cut off: at least {lost} (the run was killed while "
+            "writing, or is still writing)",
             rows=whole.num_rows,
             lost=whole.num_lost,
         )
     if files:
         return say(
-            "the end of {files} was cut off (killed while writing, or still writing)", files=names
+            "the end of {files} was cut off (the run was killed while writing, or is still "
+            "writing)",
+            files=names,
         )
     return None

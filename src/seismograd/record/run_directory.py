@@ -68,7 +68,8 @@ def _empty_directory(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     if any(path.iterdir()):
         raise SeismogradError(
-            say("{path} is not empty: nothing there is overwritten", path=str(path)), _elsewhere()
+            say("{path} is not empty, and existing files are not overwritten", path=str(path)),
+            _elsewhere(),
         )
     return path
 
@@ -90,4 +91,4 @@ def _probe(path: Path) -> None:
 
 
 def _elsewhere() -> Message:
-    return say("name another directory with --out DIR")
+    return say("choose another directory with --out DIR")

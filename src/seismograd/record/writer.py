@@ -85,7 +85,7 @@ class Writer:
             reason = error.strerror or str(error)
             raise SeismogradError(
                 say("cannot write a run to {path}: {reason}", path=str(path), reason=reason),
-                say("name another directory with --out DIR"),
+                say("choose another directory with --out DIR"),
             ) from error
 
     def observe(self, block: Block) -> None:

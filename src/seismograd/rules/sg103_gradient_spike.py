@@ -30,44 +30,45 @@ NORMAL = 1.4826  # standard deviation of a normal distribution / median distance
 @final
 @dataclass
 class GradientSpike(Rule):
-    """One step, or a few, with a gradient far above all others, and a loss to match.
+    """One step, or a few steps, with a gradient far larger than all others, and a loss to match.
 
     What it finds
-        A batch that does not belong with the others (wrong labels, a sample that is not normalised,
-        a corrupt file), a sudden rise of the learning rate, or a loss that is weighted a
-        thousandfold by mistake: whatever throws training out of its track for a moment.
+        A batch that does not fit the others (wrong labels, a sample that is not normalised, a
+        corrupt file), a sudden rise of the learning rate, or a loss that is multiplied by a
+        thousand by mistake: anything that throws training off course for a moment.
 
     Why it hurts
-        The update is as much larger as the gradient. It can undo thousands of good steps, and with
-        Adam the second moment stays inflated for hundreds of steps more, in which hardly anything
-        is learned.
+        The update grows in proportion to the gradient. It can undo thousands of good steps, and
+        with Adam the second moment stays inflated for hundreds of steps afterwards, during which
+        the model hardly learns anything.
 
     How it decides
-        The gradient norm over all parameters is held against the {window:g} steps before, in
-        logarithms. It is a spike when it is at least {min_factor:g} times their median,
-        {min_deviations:g} times as far from it as they usually are (median distance), and
-        {above_largest:g} times the largest of them; and when the loss is higher than all of theirs,
-        and than their median by half of it. Where the loss did not rise, is not known, or was not
-        always positive, it takes {min_alone:g} times the median. Where the loss is {leap:g} times
-        as large as any of theirs, and larger than any of the first, {min_with_leap:g} times the
-        median is enough. The first {first_steps:g} steps of an optimizer are no spikes, nor is a
-        norm below the median of those. Spikes do not enter the median. The norm must come back
-        within {longest:g} steps: what stays, or ends in NaN after {short:g} steps or more, is an
-        explosion.
+        The gradient norm over all parameters is compared with those of the {window:g} steps before,
+        on a logarithmic scale. It is a spike when all of the following hold: the norm is at least
+        {min_factor:g} times their median; its distance from the median is at least
+        {min_deviations:g} times as large as usual (measured by the median distance); it is at least
+        {above_largest:g} times the largest of them; and the loss is higher than all of theirs, and
+        higher than their median by half of that median. If the loss did not rise, is unknown, or
+        was not always positive, the norm must be at least {min_alone:g} times the median. If the
+        loss is at least {leap:g} times as large as any of theirs, and larger than any of the first
+        losses, {min_with_leap:g} times the median is enough. The first {first_steps:g} steps of an
+        optimizer never count as spikes, nor does a norm below the median of those steps. Spikes are
+        left out of the median. The norm must come back within {longest:g} steps: a norm that stays
+        high, or ends in NaN after {short:g} steps or more, is an explosion.
 
     False alarms
-        A rare batch that is truly harder than all others. Noisy gradients, as in reinforcement
-        learning, lie far from their median all the time, and are not reported.
+        An occasional batch that really is harder than all others. Noisy gradients, as in
+        reinforcement learning, are often far from their median and are not reported.
 
     What to try
-        - Look at the batch of that step. Make the data loader return the indices, or run with a
-          fixed seed, so that it can be found.
-        - Clip: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` between `backward` and
-          `step`.
-        - After a warm restart of the learning rate, let it grow over some steps.
+        - Check the batch of that step. Make the data loader return the indices, or run with a fixed
+          seed, so that you can find it.
+        - Clip: call `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` between `backward`
+          and `step`.
+        - After a warm restart of the learning rate, increase it gradually over several steps.
 
     References
-        - Chowdhery et al. (2022), PaLM: loss spikes, and batches that were skipped.
+        - Chowdhery et al. (2022), PaLM: loss spikes and skipped batches.
         - Takase, Kiyono, Kobayashi, Suzuki (2023), Spike no more.
     """
 
@@ -252,9 +253,9 @@ class GradientSpike(Rule):
             evidence=tuple(evidence),
             cause=_cause(values, loss, known=known, usual=usual),
             advice=say(
-                "look at the batch of step {step} (and, if the learning rate has just been raised "
-                "to {lr:.2g}, at the schedule); clip the "
-                "gradient between backward and step, so that no batch can do much harm",
+                "check the batch of step {step} (and the schedule, if the learning rate has just "
+                "been raised to {lr:.2g}); clip the gradients between backward and step, so that "
+                "no single batch can do much harm",
                 step=step,
                 lr=lr,
             ),
@@ -293,16 +294,15 @@ def _cause(
     losses = {"loss": loss, "usual_loss": usual.loss}
     if usual.rises:
         return say(
-            "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times what it "
-            "usually was, and the loss from "
-            "{usual_loss:.3g} to {loss:.3g}: this batch is unlike the others, or the update "
-            "before it was too large",
+            "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times its usual "
+            "value, and the loss jumps from {usual_loss:.3g} to {loss:.3g}: this batch differs "
+            "from the others, or the previous update was too large",
             **values,
             **losses,
         )
     return say(
-        "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times what it "
-        "usually was, though the loss does not",
+        "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times its usual value, "
+        "but the loss does not jump",
         **values,
         **losses,
     )

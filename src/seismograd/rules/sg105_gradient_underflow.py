@@ -33,36 +33,36 @@ SMALLEST_EXPONENT = -24  # of float16: 2^-24 is its smallest number above zero
 @final
 @dataclass
 class GradientUnderflow(Rule):
-    """Gradients computed in float16 are so small that they fall below its range and become zero.
+    """Gradients computed in float16 fall below its range and become zero.
 
     What it finds
-        Training in float16, by autocast or with `model.half()`, whose gradients lie at the lower
-        end of what float16 can hold: because there is no `GradScaler`, because its scale is too
+        Training in float16, with autocast or `model.half()`, where the gradients are at the lower
+        end of the range of float16: because there is no `GradScaler`, because its scale is too
         small, or because the loss itself is tiny.
 
     Why it hurts
-        What is smaller than about 6e-8 becomes exactly zero, and what is a little larger keeps only
-        one or two of its digits. The small gradients, which are most of them, are lost without a
-        sound: there is no NaN, and the norm, made by the few large ones, looks normal.
+        Anything smaller than about 6e-8 becomes exactly zero, and anything a little larger keeps
+        only one or two of its digits. Small gradients, which are the majority, are lost silently:
+        there is no NaN, and the norm, which comes from the few large ones, looks normal.
 
     How it decides
-        In half precision no number lies between zero and the smallest one, so the histogram of a
-        gradient that was computed in it ends there. At each tenth step it counts, for every tensor
-        that is computed in it, the scalars in the lowest three bins of that range, after the loss
-        scale is taken into account. When they are at least {min_share:.0%} of those that are not
-        zero, and next to none is smaller (at most {max_below:.0%}), in half of the weights and in
-        {num_samples:g} of these steps, the gradient is underflowing. So it is when all gradients
-        are exactly zero though the loss is at least {min_loss:.0%} of the first.
+        Half precision has no numbers between zero and its smallest one, so the histogram of a
+        gradient computed in it ends there. At every tenth step, for each tensor computed in half
+        precision, the rule counts the scalars in the lowest three bins of that range, after taking
+        the loss scale into account. The gradient underflows if these are at least {min_share:.0%}
+        of all scalars that are not zero and almost none are smaller (at most {max_below:.0%}), in
+        half of the weights and in {num_samples:g} of these steps. It also underflows if all
+        gradients are exactly zero although the loss is at least {min_loss:.0%} of its first value.
 
     False alarms
-        A part of the model whose gradient is tiny by nature, and does not matter. bfloat16 has the
-        range of float32 and is not looked at.
+        A part of the model whose gradient is naturally tiny and does not matter. bfloat16 has the
+        same range as float32 and is not checked.
 
     What to try
-        - Scale the loss: `scaler = torch.amp.GradScaler("cuda")`, then
+        - Scale the loss: create `scaler = torch.amp.GradScaler("cuda")`, then call
           `scaler.scale(loss).backward()`, `scaler.step(optimizer)` and `scaler.update()`.
-        - Use bfloat16 where the hardware can; it needs no scaling.
-        - Do not divide the loss by large numbers; a mean over the batch is enough.
+        - Use bfloat16 if the hardware supports it; it needs no loss scaling.
+        - Do not divide the loss by large numbers; taking the mean over the batch is enough.
 
     References
         - Micikevicius et al. (2018), Mixed precision training: loss scaling.
@@ -205,8 +205,8 @@ class GradientUnderflow(Rule):
         evidence = [Evidence("zeros", names[largest], step, float(zeros[largest]), 0.0)]
         if gone:
             cause = say(
-                "all gradients are exactly zero at step {step} though the loss is not: float16 "
-                "holds nothing below 6e-8",
+                "all gradients are exactly zero at step {step}, but the loss is not: float16 "
+                "cannot represent numbers below 6e-8",
                 **values,
             )
         else:
@@ -217,10 +217,9 @@ class GradientUnderflow(Rule):
                 ),
             )
             cause = say(
-                "gradients fall below the range of float16: at step {step} {percent:.3g} % of "
-                "those of {parameter} that are left lie at "
-                "its lower end, with the loss scaled by {scale:g}, and {zeros:.3g} % are exactly "
-                "zero",
+                "gradients fall below the range of float16: at step {step}, with the loss scaled "
+                "by {scale:g}, {percent:.3g}% of the non-zero gradients of {parameter} are at the "
+                "lower end of that range, and {zeros:.3g}% of all are exactly zero",
                 **values,
             )
         return self.finding(

@@ -22,36 +22,36 @@ from seismograd.schema import Evidence, Finding, FloatArray, IntArray
 @final
 @dataclass
 class LostUpdates(Rule):
-    """Updates are so small against the weights that rounding takes them back: the weights do not
-    move.
+    """Updates are so small compared with the weights that rounding cancels them: the weights do not
+    change.
 
     What it finds
-        Weights kept in bfloat16 or float16 whose update mostly disappears in the last digit,
-        although gradient and learning rate are fine.
+        Weights kept in bfloat16 or float16 whose updates are mostly lost to rounding, although the
+        gradient and the learning rate are fine.
 
     Why it hurts
-        bfloat16 has eight bits for the digits: from 1.0 the next number is 1.0078, and whatever
-        adds less than half of that adds nothing. An update of a thousandth of the weight, which is
-        a usual one, is lost in most scalars. The loss stays where it is, or falls much more slowly
-        than it would, and nothing in the gradient tells.
+        bfloat16 has eight significant bits: the next number after 1.0 is 1.0078, and adding less
+        than half of that difference changes nothing. A typical update, a thousandth of the weight,
+        is lost in most scalars. The loss stays where it is, or falls much more slowly than it
+        should, and the gradient shows no sign of it.
 
     How it decides
-        Of the scalars that had a gradient it takes the share that an update left exactly as it was,
-        the median over the weights of two or more dimensions that are kept in sixteen bits, in
-        groups of ten steps. When that is at least {min_unmoved:.0%} in each of the first
-        {num_groups:g} groups (in a run that ends earlier, in all), the learning rate is neither
-        zero nor on its way up, and the loss has not fallen by {min_fall:.0%}, the updates are lost.
+        Of the scalars that had a gradient, the rule takes the share that an update left exactly
+        unchanged: the median over the weights with two or more dimensions that are kept in sixteen
+        bits, in groups of ten steps. The updates are lost if this share is at least
+        {min_unmoved:.0%} in each of the first {num_groups:g} groups (in all groups, if the run ends
+        earlier), the learning rate is neither zero nor still rising, and the loss has not fallen by
+        {min_fall:.0%}.
 
     False alarms
-        An optimizer that rounds at random on purpose moves few scalars in each step, and the right
-        ones in the mean.
+        An optimizer with stochastic rounding changes few scalars in each step, but the right amount
+        on average.
 
     What to try
-        - Keep the weights in float32 and compute in sixteen bits: `torch.autocast("cuda",
+        - Keep the weights in float32 and compute in sixteen bits: use `torch.autocast("cuda",
           dtype=torch.bfloat16)` around the forward pass, without `model.bfloat16()`.
-        - Or let the optimizer keep a float32 copy of the weights, or round at random (stochastic
-          rounding).
-        - A larger learning rate moves the weights, and is seldom what the model needs.
+        - Or use an optimizer that keeps a float32 copy of the weights or rounds stochastically.
+        - A larger learning rate does change the weights, but is seldom what the model needs.
 
     References
         - Micikevicius et al. (2018), Mixed precision training: why a master copy of the weights is
@@ -158,9 +158,9 @@ class LostUpdates(Rule):
             ),
             evidence=tuple(evidence),
             cause=say(
-                "the update rounds away: at step {step} it left {percent:.3g} % of the scalars of "
-                "{parameter} exactly as they were, "
-                "because {dtype} keeps no change of less than {epsilon:.2g} of a number",
+                "updates are lost to rounding: at step {step} the update left {percent:.3g}% of "
+                "the scalars of {parameter} exactly unchanged, because {dtype} cannot represent a "
+                "relative change smaller than {epsilon:.2g}",
                 step=step,
                 percent=100 * share,
                 parameter=weight.name,
@@ -168,7 +168,7 @@ class LostUpdates(Rule):
                 epsilon=EPSILON[weight.dtype],
             ),
             advice=say(
-                "keep the weights in float32 and let autocast compute in {dtype}: leave out "
+                "keep the weights in float32 and let autocast compute in {dtype}: remove "
                 "model.to(torch.{dtype})",
                 dtype=weight.dtype,
             ),

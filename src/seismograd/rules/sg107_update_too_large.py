@@ -31,49 +31,50 @@ BY_SIGN = ("Adam", "AdamW", "Adamax", "Lion")
 @final
 @dataclass
 class UpdateTooLarge(Rule):
-    """The learning rate is too high: updates throw the weights away instead of improving them.
+    """The learning rate is too high: updates destroy the weights instead of improving them.
 
     What it finds
-        Training runs whose weights are replaced within a few steps, and whose loss is worse for it
-        than it was before the first step.
+        Training runs in which the weights are replaced entirely within a few steps, which leaves
+        the loss worse than before the first step.
 
     Why it hurts
-        A gradient tells the way for a small distance. A weight that moves by a tenth of its own
-        size in each step is a new random weight after ten. The loss is thrown up, ReLU units die,
-        sigmoid and tanh saturate, and what is broken in the first steps seldom heals, even when the
-        loss seems to settle: it settles at what one gets by guessing.
+        A gradient gives the right direction only over a short distance. A weight that moves by a
+        tenth of its own size at each step is a new random weight after ten steps. The loss shoots
+        up, ReLU units die, and sigmoid and tanh saturate. Damage done in the first steps seldom
+        heals, even when the loss seems to settle: it settles at the level of a random guess.
 
     How it decides
-        For each weight of two or more dimensions it takes the norm of the update over the norm of
-        the weight. About a thousandth is usual; the median over the weights is taken in groups of
-        ten steps, and for the first step as the learning rate gives it. It is held against the loss
-        of the first step, which was computed with the weights as they were initialised. Thrown up:
-        the ratio is at least {min_ratio:g} and the loss of the group at least {thrown_up:g} times
-        the first; or the ratio is at least {high_ratio:g} and the loss {raised:g} times the first,
-        at its highest {peak:g} times. Stuck: the ratio was at least {high_ratio:g} in a group, or
-        {lasting_ratio:g} in each of {lasting:g} groups in a row, and the loss of {stuck_groups:g}
-        groups in a row, the first of all left out, is still at least {stuck_share:g} of the first,
-        or more where losses scatter by more than {usual_noise:.0%}. Where already the first update
-        was {wrecking_ratio:g} times the weight, a loss of {wrecked_share:g} of the first will do.
-        Ratios count only while the gradient norm is below {max_growth:g} times the first: where a
-        gradient explodes after the loss has fallen, and where it grows from layer to layer at the
-        start, that is the cause (gradient-spike, exploding-gradient). A loss that is negative
-        somewhere says little of progress and is not judged.
+        For each weight with two or more dimensions, the rule divides the norm of the update by the
+        norm of the weight; about a thousandth is typical. It takes the median over the weights in
+        groups of ten steps; for the first step, it derives the ratio from the learning rate. It
+        compares the loss with that of the first step, which was computed with the initial weights.
+        The loss has shot up if the ratio is at least {min_ratio:g} and the loss of the group at
+        least {thrown_up:g} times the first; or if the ratio is at least {high_ratio:g}, the loss
+        {raised:g} times the first and its peak {peak:g} times. Training is stuck if the ratio was
+        at least {high_ratio:g} in one group, or {lasting_ratio:g} in each of {lasting:g} groups in
+        a row, and the loss of {stuck_groups:g} groups in a row, not counting the very first group,
+        is still at least {stuck_share:g} of the first (or more, if the losses scatter by more than
+        {usual_noise:.0%}). If the first update alone was {wrecking_ratio:g} times the weight, a
+        loss of {wrecked_share:g} of the first is enough. Ratios count only while the gradient norm
+        is below {max_growth:g} times the first: if a gradient explodes after the loss has fallen,
+        or grows from layer to layer at the start, that is the cause (gradient-spike,
+        exploding-gradient). A loss that is negative at any point says little about progress and is
+        not judged.
 
     False alarms
-        A task where nothing can be learned, such as random labels, with a learning rate that would
-        be too high for another task. A loss that is meant to grow.
+        A task on which nothing can be learned, such as random labels, trained with a learning rate
+        that would be too high for any other task. A loss that is supposed to grow.
 
     What to try
-        - Divide the learning rate by ten, and again, until the ratio is near 1e-3. For Adam begin
-          at 1e-3 or 3e-4: rates of 0.1 are for SGD.
-        - Let it grow over the first steps (warm-up), and clip the gradient against the odd large
-          one.
-        - With momentum 0.9 the update is ten times as long as the learning rate says.
+        - Divide the learning rate by ten, repeatedly if necessary, until the ratio is near 1e-3.
+          For Adam, start at 1e-3 or 3e-4: learning rates of 0.1 are for SGD.
+        - Increase the learning rate gradually over the first steps (warm-up), and clip gradients to
+          guard against the occasional large one.
+        - With a momentum of 0.9, the update is ten times as large as the learning rate suggests.
 
     References
         - Karpathy (2019), A recipe for training neural networks; Stanford CS231n, Neural networks
-          3: the ratio of weights to updates.
+          3: the ratio of updates to weights.
         - Smith (2017), Cyclical learning rates: the learning rate range test.
     """
 
@@ -243,16 +244,16 @@ class UpdateTooLarge(Rule):
         }
         cause = (
             say(
-                "the learning rate is too high: at step {shown_step} one update moves {parameter} "
-                "by {percent:.3g} % of its size, and the "
-                "loss went up from {first_loss:.3g} to {loss:.3g} by step {step}",
+                "the learning rate is too high: at step {shown_step} one update changes "
+                "{parameter} by {percent:.3g}% of its size, and by step {step} the loss has risen "
+                "from {first_loss:.3g} to {loss:.3g}",
                 **values,
             )
             if thrown_up
             else say(
-                "the learning rate is too high: at step {shown_step} one update moves {parameter} "
-                "by {percent:.3g} % of its size, and at "
-                "step {step} the loss is still {loss:.3g}, where it began at {first_loss:.3g}",
+                "the learning rate is too high: at step {shown_step} one update changes "
+                "{parameter} by {percent:.3g}% of its size, and at step {step} the loss is still "
+                "{loss:.3g} (it started at {first_loss:.3g})",
                 **values,
             )
         )
@@ -366,15 +367,15 @@ def _num_moving(block: Block, row: int, columns: list[int]) -> FloatArray:
 def _advice(kind: str, lr: float) -> Message:
     if kind in BY_SIGN and lr >= 0.02:
         return say(
-            "{kind} moves every weight by about the learning rate in each step: use 1e-3 or less, "
-            "not {lr:.2g}",
+            "{kind} moves every weight by about the learning rate at each step: use 1e-3 or less "
+            "instead of {lr:.2g}",
             kind=kind,
             lr=lr,
         )
     return say(
-        "divide the learning rate by ten ({lr:.2g} becomes {tenth:.1g}), and again if need be, "
-        "until an update is about a thousandth of "
-        "the weight; let it grow over the first steps",
+        "divide the learning rate by ten (from {lr:.2g} to {tenth:.1g}), repeatedly if necessary, "
+        "until an update is about a thousandth of the weight; increase the learning rate gradually "
+        "over the first steps",
         lr=lr,
         tenth=lr / 10,
     )

@@ -23,49 +23,50 @@ PLAIN = ("SGD",)  # optimizers whose update shrinks with the gradient
 @final
 @dataclass
 class UpdateTooSmall(Rule):
-    """The learning rate is too low: the weights hardly move, although they get a gradient.
+    """The learning rate is too low: the weights hardly change, although they get a gradient.
 
     What it finds
-        A learning rate that is orders of magnitude too low, such as 1e-7 where 1e-3 was meant; a
-        schedule that begins at zero and stays there, or that has fallen to nothing long before the
-        end; a parameter group whose rate is zero or next to it.
+        A learning rate that is too low by orders of magnitude, such as 1e-7 instead of 1e-3; a
+        schedule that starts at zero and stays there, or that falls to almost nothing long before
+        the end; a parameter group whose learning rate is zero or close to it.
 
     Why it hurts
-        Nothing breaks, and nothing is learned: the loss stays where it began, and it looks as if
-        the model were too weak or the task too hard. When it is one group, the rest of the model
-        learns around layers that stay as they were initialised.
+        Nothing breaks, and nothing is learned: the loss stays where it started, and it looks as if
+        the model were too weak or the task too hard. If only one group is affected, the rest of the
+        model learns around layers that stay as they were initialised.
 
     How it decides
-        It takes the norm of the update over the norm of the weight, for weights of two or more
-        dimensions, in groups of ten steps. About a thousandth is usual.
-        All of them: in the first {num_groups:g} groups of an optimizer (in a run that ends earlier,
-        in each group) the weights move by less than {max_ratio:g}, the loss has not fallen by
-        {min_fall:.0%}, the learning rate is below {max_lr:g} and not on its way up. That is the
-        median over the weights. Updates of SGD shrink with the gradient as well: there it is the
-        weight that moves most, the learning rate must be below {max_plain_lr:g}, and the update
-        above {min_slope:g} times that, or else the gradient is what is small. A loss that is
-        negative somewhere is not judged. A parameter group: its weights stay below {max_ratio:g}
-        while another group of the optimizer moves {min_contrast:g} times as far and the gradients
-        are not that different. From some step on: the updates were larger once, the learning rate
-        fell to {max_decay:g} of its highest value or less, and the last {min_share:.0%} of the run
-        went by with updates below {max_ratio:g}, though the loss is still above {min_loss:.0%} of
-        what it was and the gradient has not shrunk as far. That is known at the end.
+        For weights with two or more dimensions, the rule divides the norm of the update by the norm
+        of the weight, in groups of ten steps; about a thousandth is typical. It looks for three
+        cases. All weights: in the first {num_groups:g} groups of an optimizer (in every group, if
+        the run ends earlier) the weights change by less than {max_ratio:g}, the loss has not fallen
+        by {min_fall:.0%}, and the learning rate is below {max_lr:g} and not rising. This uses the
+        median over the weights. With SGD, updates also shrink with the gradient, so the rule uses
+        the weight that changes most; the learning rate must be below {max_plain_lr:g} and the
+        update above {min_slope:g} times the learning rate, because otherwise it is the gradient
+        that is small. A loss that is negative at any point is not judged. A parameter group: its
+        weights change by less than {max_ratio:g} throughout, while those of another group of the
+        same optimizer change {min_contrast:g} times as much and the gradients do not differ by that
+        much. From some step on: updates were larger before, the learning rate has fallen to
+        {max_decay:g} of its highest value or less, and updates were below {max_ratio:g} for the
+        last {min_share:.0%} of the run, although the loss is still above {min_loss:.0%} of what it
+        was and the gradient has not shrunk as far. This can be decided only at the end of the run.
 
     False alarms
-        A rate that is meant to be that low, as in the last touches to a model that is trained
-        already. A run that is cut off during a long warm-up is not reported, nor is the end of a
-        schedule that goes down to zero.
+        A learning rate that is meant to be this low, as in the final fine-tuning of a trained
+        model. A run that is cut off during a long warm-up is not reported, nor is the end of a
+        schedule that decays to zero.
 
     What to try
-        - Adam and AdamW: begin at 1e-3, or at 1e-5 to 5e-5 to fine-tune. SGD: begin at 0.1 with
-          normalised inputs, and go down from there.
-        - Print `optimizer.param_groups` after some steps: it shows the rate of every group, as the
-          schedule has set it.
-        - See how often `scheduler.step()` is called: per batch or per epoch, as the numbers in the
-          schedule were meant.
+        - Adam and AdamW: start at 1e-3, or at 1e-5 to 5e-5 for fine-tuning. SGD: start at 0.1 with
+          normalised inputs, and lower it from there.
+        - Print `optimizer.param_groups` after some steps: it shows the learning rate of every
+          group, as set by the schedule.
+        - Check how often `scheduler.step()` is called: per batch or per epoch, whichever the
+          numbers in the schedule assume.
 
     References
-        - Stanford CS231n, Neural networks 3: the ratio of weights to updates.
+        - Stanford CS231n, Neural networks 3: the ratio of updates to weights.
         - Smith (2017), Cyclical learning rates: the learning rate range test.
     """
 
@@ -321,23 +322,22 @@ class _SmallUpdateTrack:
 def _cause(values: dict[str, str | int | float], of_group: bool, has_moved: bool) -> Message:
     if of_group:
         return say(
-            "parameter group {group} hardly moves: at step {step} the update of {parameter} is "
-            "{ratio:.2g} of its size, thousands of times "
-            "less than in other groups, although its gradient is no smaller: the learning rate of "
-            "this group is zero or far too low",
+            "parameter group {group} hardly changes: at step {step} the update of {parameter} is "
+            "{ratio:.2g} of its size, thousands of times less than in other groups, although its "
+            "gradient is no smaller: the learning rate of this group is zero or far too low",
             **values,
         )
     if has_moved:
         return say(
-            "since step {since} the weights stand still: the learning rate has fallen from "
-            "{highest:.2g} to {lr:.2g}, so that an update is "
-            "at most {ratio:.2g} of a weight, while the loss is still {loss:.3g}",
+            "since step {since} the weights have hardly changed: the learning rate has fallen from "
+            "{highest:.2g} to {lr:.2g}, so an update is at most {ratio:.2g} of a weight, while the "
+            "loss is still {loss:.3g}",
             **values,
         )
     return say(
         "the learning rate is too low: at {lr:.2g} an update is at most {ratio:.2g} of a weight "
-        "({parameter}, step {step}), where a "
-        "thousandth is usual, and the loss has not moved from {first_loss:.3g}",
+        "({parameter}, step {step}), where a thousandth is typical, and the loss has not moved "
+        "from {first_loss:.3g}",
         **values,
     )
 
@@ -347,27 +347,27 @@ def _advice(
 ) -> Message:
     if of_group:
         return say(
-            "give parameter group {group} the learning rate that it should have, or leave its "
-            "parameters out",
+            "set the intended learning rate for parameter group {group}, or leave its parameters "
+            "out of the optimizer",
             **values,
         )
     if has_moved:
         return say(
-            "let the schedule last as long as the run: see whether scheduler.step() is called per "
+            "make the schedule as long as the run: check whether scheduler.step() is called per "
             "batch or per epoch"
         )
     if values["lr"] == 0:
         return say(
-            "the schedule begins at zero and stays there: look at its first values, and at how "
-            "often scheduler.step() is called"
+            "the schedule starts at zero and stays there: check its first values and how often "
+            "scheduler.step() is called"
         )
     if kind in PLAIN:
         return say(
-            "raise the learning rate a hundredfold and look at the updates again; SGD often "
-            "begins at 0.1 or 0.01"
+            "raise the learning rate by a factor of a hundred and check the updates again; SGD "
+            "often starts at 0.1 or 0.01"
         )
     return say(
-        "raise the learning rate a hundredfold and look at the updates again; {kind} often begins "
-        "at 1e-3",
+        "raise the learning rate by a factor of a hundred and check the updates again; {kind} "
+        "often starts at 1e-3",
         kind=kind,
     )

@@ -49,39 +49,40 @@ class Streak:
 @final
 @dataclass
 class ZeroGradient(Rule):
-    """Every gradient of an optimizer is exactly zero, or every one in front of an operation that
-    lets none through: nothing moves.
+    """All gradients of an optimizer, or all gradients before an operation that blocks them, are
+    exactly zero: the weights do not change.
 
     What it finds
-        A softmax over one element, both factors of a low-rank adapter zero, the ratio of two
-        log-probabilities that both have a graph, labels that are all masked, a last ReLU that only
-        gets negative numbers, weights of zeros, a loss multiplied by zero, advantages that are all
-        zero. And a rounding or a sign in the middle of a network, which stops the gradient of all
-        layers in front of it.
+        A softmax over one element, a low-rank adapter with both factors zero, a ratio of two
+        log-probabilities that both have a graph, labels that are all masked, a final ReLU that gets
+        only negative numbers, weights that are all zero, a loss multiplied by zero, advantages that
+        are all zero. Also a rounding or sign operation in the middle of a network, which blocks the
+        gradient for all layers before it.
 
     Why it hurts
-        The steps are made, the loss is logged, and no weight changes, except by weight decay. An
-        optimizer with moments goes on for a while with what it remembers, which hides it.
+        Steps are taken and the loss is logged, but no weight changes, except through weight decay.
+        An optimizer with moments keeps going for a while on its stored averages, which hides the
+        problem.
 
     How it decides
-        All gradients of an optimizer that are there are exactly zero in {in_a_row} steps in a row,
-        from its first step on (a run that ends before counts with {min_evaluated} steps), or in
-        {later} in a row after steps that had some. Steps without a backward, and those that a
-        GradScaler left out, do not count. The cause is read from the graph of the backward that
-        follows such a step: the operations that pass nothing on, whatever comes to them. Of a
-        rounding it is enough that the gradients before it are zero in {in_a_row} steps in a row.
+        All existing gradients of an optimizer are exactly zero in {in_a_row} steps in a row from
+        its first step on (in a run that ends earlier, {min_evaluated} steps are enough), or in
+        {later} in a row after steps with gradients that were not zero. Steps without a backward
+        pass and steps that `GradScaler` skipped do not count. The rule finds the cause in the graph
+        of the backward pass after such a step: operations that let no gradient through, whatever
+        they receive. For a rounding operation it is enough that the gradients before it are zero in
+        {in_a_row} steps in a row.
 
     False alarms
-        A loss that is exactly zero because all margins are kept, or the target is met, is at its
-        goal and does not count. Nor do gradients in float16 whose graph shows no cause: they
-        underflow, which is another finding. One factor of a low-rank adapter begins at zero, which
-        the first step mends.
+        A loss that is exactly zero because all margins are satisfied or the target is reached is at
+        its minimum and does not count. Nor do gradients in float16 whose graph shows no cause: they
+        underflow, which is a different finding. If one factor of a low-rank adapter starts at zero,
+        the first step changes it.
 
     What to try
-        - Print the loss and what it is made of: one that never changes has no connection with the
-          weights.
-        - `loss.grad_fn` and its `next_functions` show the operations, last one first.
-        - Begin with random weights; detach what is meant as a constant, and only that.
+        - Print the loss and its terms: if one never changes, it is not connected to the weights.
+        - `loss.grad_fn` and its `next_functions` show the operations, starting with the last.
+        - Initialise the weights randomly; detach only what is meant to be a constant.
 
     References
         - Hu et al. (2021), LoRA: low-rank adaptation of large language models.

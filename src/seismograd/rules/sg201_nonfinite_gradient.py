@@ -39,41 +39,41 @@ class NonfiniteGradient(Rule):
     """A gradient is NaN or infinite.
 
     What it finds
-        The first step whose gradient holds a NaN or an infinity, and the parameter where it came
-        in: the first one in the order of the backward pass, from the loss to the input.
+        The first step whose gradient contains a NaN or an infinity, and the parameter where it
+        first appeared: the first one in the order of the backward pass, from the loss to the input.
 
     Why it hurts
-        The optimizer writes it into the weights, and into its own averages. From the next step on
-        everything is NaN, and nothing brings it back. Clipping makes it worse: the norm of all
+        The optimizer writes it into the weights and into its own moving averages. From the next
+        step on everything is NaN, and nothing recovers. Clipping makes it worse: the norm of all
         gradients is NaN, so clipping turns every gradient into NaN.
 
     How it decides
-        One non-finite scalar is enough. Steps that `GradScaler` skipped do not count, since it
-        looks for its scale that way, unless it skipped more than {max_skips} in a row: so many
-        halvings of the scale would have helped, if the scale was what was wrong. The loss tells
-        where it was born. When the loss is finite, a derivative without a value made it in the
-        backward pass. When it is not, the operations behind it tell: what the model was given, its
-        weights, an operation whose operands were finite, or the loss.
+        One scalar that is not finite is enough. Steps that `GradScaler` skipped do not count,
+        because skipping is how it searches for its scale, unless it skipped more than {max_skips}
+        in a row: if the scale were the problem, that many halvings would have fixed it. The loss
+        shows where the number came from. If the loss is finite, the backward pass produced it,
+        through an undefined derivative. If not, the operations behind the loss show the origin: the
+        model input, the weights, an operation whose operands were finite, or the loss itself.
 
     False alarms
-        None known. A program that puts NaN into gradients on purpose, and takes it out before the
-        step, is reported.
+        None known. A program that deliberately puts NaN into gradients and removes it before the
+        step is reported.
 
     What to try
-        - Born in the backward pass: look for a square root, a norm, a power or a logarithm at 0, or
-          a division, in a branch that `torch.where` hides. Mend its input instead of its output,
-          `torch.sqrt(torch.where(x > 0, x, 1.0))`, or add a small number to it.
-        - Born in the loss: look at inputs and targets with `torch.isfinite`, at the logarithm of a
-          probability (use `log_softmax` and the losses that take logits), and at what the steps
-          before did: an exploding gradient ends here.
-        - `torch.autograd.set_detect_anomaly(True)` stops at the operation whose backward pass gave
-          a NaN, and shows where it was called.
+        - If it came from the backward pass: look for a square root, a norm, a power or a logarithm
+          at 0, or a division, in a branch that `torch.where` hides. Fix its input instead of its
+          output, `torch.sqrt(torch.where(x > 0, x, 1.0))`, or add a small number to it.
+        - If it came from the loss: check inputs and targets with `torch.isfinite`, check for the
+          logarithm of a probability (use `log_softmax` and losses that take logits), and check the
+          steps before: an exploding gradient ends here.
+        - `torch.autograd.set_detect_anomaly(True)` stops at the operation whose backward pass
+          produced a NaN and shows where the operation was called.
 
     References
         - PyTorch documentation, Automatic differentiation: anomaly detection; pytorch/pytorch#68425
           on `torch.where`.
-        - Micikevicius et al. (2018), Mixed precision training: why steps with non-finite gradients
-          are skipped.
+        - Micikevicius et al. (2018), Mixed precision training: why steps with gradients that are
+          not finite are skipped.
     """
 
     code: ClassVar[str] = "SG201"
@@ -203,14 +203,14 @@ def _cause(
     if not weights_are_finite:
         return (
             say(
-                "at step {step} the weights themselves were already NaN or infinite, so every "
-                "loss and gradient is; in backward order "
-                "{parameter} is the first of {affected} parameters",
+                "at step {step} the weights themselves were already NaN or infinite, so every loss "
+                "and gradient is, too; in the order of the backward pass, {parameter} is the first "
+                "affected parameter (of {affected})",
                 **values,
             ),
             say(
-                "look at what wrote the weights before this step: a checkpoint, an "
-                "initialisation, or an update that was too large"
+                "check what wrote the weights before this step: a checkpoint, an initialisation, "
+                "or an update that was too large"
             ),
             "assert all(torch.isfinite(p).all() for p in model.parameters())",
         )
@@ -218,17 +218,14 @@ def _cause(
         return (
             say(
                 "the loss was still finite ({loss}) at step {step}, but its backward pass made "
-                "{count} of the {numel} gradient "
-                "scalars of {parameter} NaN or infinite, and reached {affected} of {measured} "
-                "parameters: a derivative without a value, "
-                "such as that of a square root or a norm at 0, even in a branch that torch.where "
-                "hides",
+                "{count} of the {numel} gradient scalars of {parameter} NaN or infinite and "
+                "reached {affected} of {measured} parameters: a derivative is undefined, such as "
+                "that of a square root or a norm at 0, even in a branch that torch.where hides",
                 **values,
             ),
             say(
-                "find the operation with anomaly detection, and keep its input away from the bad "
-                "point: mend the input, for instance with "
-                "torch.where or clamp, and not the result"
+                "find the operation with anomaly detection and keep its input away from that "
+                "point: fix the input, for instance with torch.where or clamp, not the result"
             ),
             "torch.autograd.set_detect_anomaly(True)",
         )
@@ -236,15 +233,14 @@ def _cause(
         return what_made_it(origin, values)
     return (
         say(
-            "at step {step} the gradient of {parameter} has {count} of {numel} scalars that are "
-            "NaN or infinite, as have {affected} of "
-            "{measured} parameters; the loss could not be measured",
+            "at step {step} {count} of the {numel} gradient scalars of {parameter} are NaN or "
+            "infinite, and {affected} of {measured} parameters have such scalars; the loss could "
+            "not be measured",
             **values,
         ),
         say(
-            "see whether the loss is finite: if it is, anomaly detection finds the operation in "
-            "the backward pass; if not, look at the "
-            "data and the forward pass"
+            "check whether the loss is finite: if it is, anomaly detection finds the operation in "
+            "the backward pass; if not, check the data and the forward pass"
         ),
         "assert torch.isfinite(loss), loss",
     )

@@ -22,31 +22,31 @@ class NonfiniteLoss(Rule):
     """A loss is NaN or infinite.
 
     What it finds
-        The first step whose loss is NaN or infinite, even where no gradient shows it: because the
-        step was skipped, because what went wrong was masked on the way back, or because a logarithm
-        of zero has an infinite value.
+        The first step whose loss is NaN or infinite, even if no gradient shows it: because the step
+        was skipped, because the failing part was masked in the backward pass, or because the
+        logarithm of zero is infinite.
 
     Why it hurts
-        Most often the gradient is NaN too, and the weights are after the next step; then that is
-        reported, and this is part of it. Where it is not, the number that tells how training goes
-        is lost, with every mean it enters: a scheduler or an early stop that waits for the loss to
-        fall waits for ever.
+        Usually the gradient is NaN too, and so are the weights after the next step; then the rule
+        for gradients reports it, and this finding is part of it. Otherwise what is lost is the
+        number that shows how training is going, along with every mean that includes it: a scheduler
+        or early stopping that waits for the loss to fall waits forever.
 
     How it decides
-        One loss is enough. In steps that `GradScaler` skipped an infinite loss may come from the
-        scale, and does not count before there are more than {max_skips} of them in a row; a NaN
-        always counts. Losses that could not be read are not taken for NaN.
+        One loss is enough. In steps that `GradScaler` skipped, an infinite loss may come from the
+        scale and counts only if more than {max_skips} of them occur in a row; a NaN always counts.
+        Losses that could not be read are not treated as NaN.
 
     False alarms
-        A loss that is infinite on purpose, as the negative logarithm of a probability of zero, and
-        is never averaged.
+        A loss that is infinite on purpose, such as the negative logarithm of a probability of zero,
+        and is never averaged.
 
     What to try
-        - Look at the batch of that step with `torch.isfinite`, inputs and targets.
-        - Use losses that take logits, `F.cross_entropy` or `F.binary_cross_entropy_with_logits`, in
-          place of `log(softmax(x))`.
-        - A mean over no elements is NaN: an empty batch, a mask that is all zero, targets that are
-          all `ignore_index`.
+        - Check the batch of that step, inputs and targets, with `torch.isfinite`.
+        - Use losses that take logits, `F.cross_entropy` or `F.binary_cross_entropy_with_logits`,
+          instead of `log(softmax(x))`.
+        - The mean of no elements is NaN: check for an empty batch, a mask that is all zeros, or
+          targets that are all `ignore_index`.
 
     References
         - PyTorch documentation, CrossEntropyLoss: what `ignore_index` and `reduction` do.

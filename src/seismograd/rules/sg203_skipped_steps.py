@@ -18,34 +18,34 @@ from seismograd.schema import Block, EventKind, Evidence, Finding, StepFlag
 @final
 @dataclass
 class SkippedSteps(Rule):
-    """The `GradScaler` keeps skipping updates after it has found its scale.
+    """`GradScaler` keeps skipping updates after it has found its scale.
 
     What it finds
-        Training in mixed precision in which steps are skipped again and again at scales that worked
-        before, or in which the scale sinks below one: overflows that the scale does not cause and
-        cannot cure.
+        Mixed-precision training in which steps are skipped again and again at scales that worked
+        before, or in which the scale falls below one: overflows that the scale does not cause and
+        cannot fix.
 
     Why it hurts
-        A skipped step trains nothing, and nothing tells: the loss is printed as ever, and the
-        learning rate schedule goes on. Each skip halves the scale, and a scale that is too low
-        makes small gradients vanish in float16.
+        A skipped step trains nothing, and nothing shows it: the loss is printed as usual, and the
+        learning rate schedule moves on. Each skip halves the scale, and if the scale is too low,
+        small gradients vanish in float16.
 
     How it decides
-        Skips before the first step that is carried out belong to the search for a scale, and so
-        does a skip at a scale higher than the last one that worked, since the scaler tries a higher
-        one now and then. Others count: there must be {min_skips:g} of them, and at least
-        {min_share:.0%} of the steps since the first that was carried out. Or the scale is below
-        {min_scale:g} when a step is skipped.
+        Skips before the first step that is not skipped belong to the search for a scale. So does a
+        skip at a scale higher than the last one that worked, because the scaler tries a higher one
+        from time to time. Other skips count: there must be at least {min_skips:g} of them, and they
+        must be at least {min_share:.0%} of the steps since the first one that was not skipped. The
+        rule also reports a step that is skipped while the scale is below {min_scale:g}.
 
     False alarms
-        A few batches of many that overflow in float16, if they are more than that.
+        A few batches among many that overflow in float16, if they exceed these thresholds.
 
     What to try
-        - Find out where the overflow comes from: `torch.isfinite` on the output of each block under
-          autocast, beginning with attention scores, exponentials, and sums over many elements;
+        - Find where the overflow comes from: apply `torch.isfinite` to the output of each block
+          under autocast, starting with attention scores, exponentials and sums over many elements;
           compute that part in float32 with `torch.autocast("cuda", enabled=False)`.
-        - Use bfloat16, which has the range of float32, and no scaler.
-        - Look at the batches that are skipped: one sample may be far too large.
+        - Use bfloat16, which has the range of float32 and needs no scaler.
+        - Check the batches that are skipped: one sample may have values that are far too large.
 
     References
         - PyTorch documentation, Automatic mixed precision: `GradScaler`, `growth_interval` and
@@ -130,23 +130,21 @@ class SkippedSteps(Rule):
             ),
             cause=(
                 say(
-                    "the loss scale has sunk to {scale:.2g} at step {step} and steps are still "
-                    "skipped: the overflow is in the forward "
-                    "pass, where no scale can help",
+                    "the loss scale has fallen to {scale:.2g} at step {step}, and steps are still "
+                    "skipped: the overflow is in the forward pass, where no scale can help",
                     **values,
                 )
                 if sinking
                 else say(
-                    "{num} steps since step {first} were skipped although their loss scale, at "
-                    "step {step} {scale:g}, was no higher than "
-                    "one that had worked ({good:g}): the gradients overflow for another reason",
+                    "{num} steps have been skipped since step {first}, although their loss scale "
+                    "({scale:g} at step {step}) was no higher than one that had worked ({good:g}): "
+                    "the gradients overflow for another reason",
                     **values,
                 )
             ),
             advice=say(
                 "find the operation that overflows in float16 and compute it in float32, use "
-                "bfloat16, or leave out the samples that are "
-                "far too large"
+                "bfloat16, or remove samples whose values are far too large"
             ),
             where=site_of(block, EventKind.SCALER_UPDATE, step)
             or site_of(block, EventKind.BACKWARD, step),

@@ -26,39 +26,38 @@ from seismograd.schema import (
 @final
 @dataclass
 class MissingZeroGrad(Rule):
-    """Gradients are never cleared, so each step uses those of earlier steps again.
+    """Gradients are never cleared, so each step reuses those of earlier steps.
 
     What it finds
-        Training loops without `zero_grad`, or where it comes at the wrong time or on the wrong
-        optimizer. `backward` adds to what is in `.grad`, it does not replace it.
+        Training loops without `zero_grad`, or with `zero_grad` at the wrong time or on the wrong
+        optimizer. `backward` adds to `.grad`; it does not replace it.
 
     Why it hurts
         The first step is right. The second uses the first gradient again, the third uses both, and
-        so on: a sum over all steps so far, most of it computed with weights that are long gone.
-        Training becomes erratic, or seems to work with a learning rate that is far too small, and
-        momentum that nobody asked for makes it overshoot.
+        so on: the gradient is a sum over all steps so far, most of it computed with outdated
+        weights. Training becomes erratic, or seems to work only with a learning rate that is far
+        too small, and unintended momentum makes it overshoot.
 
     How it decides
-        It follows the gradients themselves, however they are cleared. A parameter counts when the
-        gradient that a step used still held what an earlier step had already used, in two of its
-        steps in a row, or in at least {min_scattered} steps that are at least {min_share:.0%} of
-        all. Several backward passes before one step are accumulation, and fine. So are steps that
-        `GradScaler` skipped. Of a closure that is called several times in a step the first call
-        counts.
+        The rule follows the gradients themselves, no matter how they are cleared. A parameter
+        counts if the gradient that a step used still contained what an earlier step had already
+        used, in two of its steps in a row, or in at least {min_scattered} steps if they are at
+        least {min_share:.0%} of all. Several backward passes before one step are gradient
+        accumulation, which is fine. So are steps that `GradScaler` skipped. If a step calls a
+        closure several times, the first call counts.
 
     False alarms
-        A program that keeps a part of the old gradient on purpose, as a momentum of its own.
+        A program that deliberately keeps part of the old gradient as its own form of momentum.
 
     What to try
-        - Call `optimizer.zero_grad()` once for each step, before `backward` (or right after
-          `step`).
-        - With gradient accumulation, clear when a window ends, where `step` is called; not in every
-          iteration, and not at the end of an epoch.
-        - With several optimizers or models, clear each: `model.zero_grad()` clears what that model
-          holds.
+        - Call `optimizer.zero_grad()` once per step, before `backward` (or right after `step`).
+        - With gradient accumulation, clear at the end of each accumulation window, where `step` is
+          called; not in every iteration, and not at the end of an epoch.
+        - With several optimizers or models, clear each one: `model.zero_grad()` clears only the
+          gradients of that model.
 
     References
-        - PyTorch documentation, Zeroing out gradients in PyTorch; pytorch/pytorch#47175 asks for
+        - PyTorch documentation, Zeroing out gradients in PyTorch; pytorch/pytorch#47175 requests
           such a warning.
     """
 
@@ -209,15 +208,14 @@ class MissingZeroGrad(Rule):
                 for step in dict.fromkeys((fault.first_step, fault.found))
             ),
             cause=say(
-                "since step {step} each step of {optimizer} uses gradients that earlier steps "
-                "have already used: nothing clears them "
-                "before the next backward, which adds to what is there",
+                "since step {step} every step of {optimizer} has used gradients that earlier steps "
+                "had already used: nothing clears them before the next backward, which adds to "
+                "what is there",
                 step=fault.first_step,
                 optimizer=fault.name,
             ),
             advice=say(
-                "clear the gradients once for each step, before backward: call "
-                "{optimizer}.zero_grad()",
+                "clear the gradients once per step, before backward: call {optimizer}.zero_grad()",
                 optimizer=fault.name,
             ),
             where=fault.where,

@@ -22,41 +22,41 @@ from seismograd.schema import Block, Evidence, Finding, State, StepFlag
 @final
 @dataclass
 class ZeroGradBeforeStep(Rule):
-    """Gradients are cleared after backward has computed them and before the step could use them.
+    """Gradients are cleared after backward has computed them and before step can use them.
 
     What it finds
-        Loops in which `zero_grad` stands between `backward` and `step`, so that the optimizer finds
-        nothing to do. Also accumulation in which it is called for each micro-batch instead of once
-        for each step, so that only the last micro-batch counts.
+        Loops in which `zero_grad` comes between `backward` and `step`, so the optimizer has nothing
+        to apply. Also gradient accumulation in which it is called for each micro-batch instead of
+        once per step, so only the last micro-batch counts.
 
     Why it hurts
-        `backward` writes into `.grad` and `step` reads from there. What is cleared in between is
+        `backward` writes to `.grad`, and `step` reads from it. Whatever is cleared in between is
         lost: the forward and backward passes were computed for nothing. Plain SGD leaves the
-        weights alone, and the loss stays where it began, up to the noise of the batches. With
-        `set_to_none=False` it is worse to see: momentum and weight decay still move the weights,
-        but no data does.
+        weights unchanged, and the loss stays where it started, apart from the noise of the batches.
+        With `set_to_none=False` the mistake is harder to see: momentum and weight decay still
+        change the weights, but the data does not.
 
     How it decides
-        A step counts when backward passes added to the gradients of its optimizer, and all of that
-        had been cleared again when it was called: by the optimizer, by a module, or by hand. It is
-        found when {in_a_row} steps in a row show it, or {scattered} that are at least {share:.0%}
-        of all. In accumulation a step counts when micro-batches from the same line were cleared
-        before it, and those losses are divided by a number of micro-batches or there are at least
-        {min_same} of them. Where a closure clears what it has computed, a step counts when it has
-        not changed the weights.
+        A step counts if backward passes added to the gradients of its optimizer, and all of that
+        was cleared again before step was called: by the optimizer, by a module, or by hand. The
+        rule reports {in_a_row} such steps in a row, or {scattered} if they are at least {share:.0%}
+        of all steps. In gradient accumulation, a step counts if micro-batches from the same line
+        were cleared before it, and either their losses are divided by a number of micro-batches or
+        there are at least {min_same} of them. If a closure clears what it has computed, a step
+        counts if it has not changed the weights.
 
     False alarms
-        Clearing after a loss or a norm that was not finite does not count, since that is how a bad
-        batch is left out. Backward passes that are made for something else and cleared on purpose
-        (adversarial examples, sharpness-aware minimisation) are followed by another backward pass
-        before the step, from another line or undivided, and do not count either.
+        Clearing after a loss or a norm that was not finite does not count, because this is how a
+        bad batch is skipped. Backward passes that serve another purpose and are cleared
+        deliberately (adversarial examples, sharpness-aware minimisation) do not count either:
+        another backward pass follows before the step, from another line or with an undivided loss.
 
     What to try
         - Keep the order `zero_grad`, `backward`, `step`; or `backward`, `step`, `zero_grad`.
         - With gradient accumulation, call `zero_grad` where `step` is called, not where `backward`
-          is.
-        - With several optimizers, look at which one is cleared: `model.zero_grad()` clears all that
-          the model holds.
+          is called.
+        - With several optimizers, check which one is cleared: `model.zero_grad()` clears the
+          gradients of all parameters of the model.
 
     References
         - PyTorch documentation, Optimizing model parameters: zero_grad, backward, step.
@@ -126,8 +126,8 @@ class ZeroGradBeforeStep(Rule):
     def shortfall(self) -> Message | None:
         if self._num_undecided >= self.in_a_row:
             return say(
-                "gradients are cleared within {count} steps, and whether these had used them does "
-                "not show",
+                "gradients are cleared inside step, and it is unknown whether they had been used "
+                "before that (steps: {count})",
                 count=self._num_undecided,
             )
         return self._windows.shortfall(self.in_a_row)
@@ -162,7 +162,7 @@ class ZeroGradBeforeStep(Rule):
                 step=step,
             )
             advice = say(
-                "move zero_grad from {clear} to before the backward pass, or to after the step",
+                "move zero_grad from {clear} to before the backward pass or after the step",
                 clear=clear,
             )
         else:
@@ -175,7 +175,7 @@ class ZeroGradBeforeStep(Rule):
                 optimizer=optimizer,
                 step=step,
             )
-            advice = say("clear the gradients before the backward pass, or after the step")
+            advice = say("clear the gradients before the backward pass or after the step")
         return self._finding(
             window,
             shown,
@@ -191,16 +191,13 @@ class ZeroGradBeforeStep(Rule):
         num = sum(len(group.unused) for group in window.thrown)
         cause = say(
             "zero_grad at {clear} is called for each micro-batch: {num} of the {all} backward "
-            "passes before a step of {optimizer} are "
-            "thrown away, and only the last one counts",
+            "passes before a step of {optimizer} are wasted, and only the last one counts",
             clear=at_line(block, by),
             num=num,
             all=num + 1,
             optimizer=optimizer,
         )
-        advice = say(
-            "call zero_grad once for each step, right after it, and not for each micro-batch"
-        )
+        advice = say("call zero_grad once per step, right after it, not once per micro-batch")
         excerpt = (
             f"if (i + 1) % {num + 1} == 0:\n    {optimizer}.step()\n    {optimizer}.zero_grad()"
         )

@@ -29,39 +29,38 @@ from seismograd.schema import (
 @final
 @dataclass
 class StepWithoutBackward(Rule):
-    """A step is made without a new gradient: on the one that the step before has already used, or
-    on none.
+    """A step is taken without a new gradient: it reuses the gradient of the step before, or there
+    is none.
 
     What it finds
-        Calls of `step` with no backward pass since the step before. If the gradients were not
-        cleared either, the optimizer applies the same ones once more. If they were, it finds
-        nothing to do.
+        Calls of `step` without a backward pass since the step before. If the gradients were not
+        cleared either, the optimizer applies the same ones again. If they were, it has nothing to
+        apply.
 
     Why it hurts
-        A gradient says where to go from the weights that it was computed with. Used again, it moves
-        the weights on in a direction that may no longer lead down, and a batch that was meant to be
-        left out is replaced by a second copy of an older one. Momentum and the averages of Adam
-        take in the same gradient several times.
+        A gradient gives the direction from the weights with which it was computed. Used again, it
+        moves the weights further in a direction that may no longer lower the loss, and a batch that
+        was meant to be skipped is replaced by a second copy of an older one. Momentum and the
+        moving averages of Adam include the same gradient several times.
 
     How it decides
-        A gradient that is used again is reported at its first step: that the weights moved is
-        beyond doubt. Steps on no gradient at all do little harm, so they count when {in_a_row} in a
-        row are such, or {scattered} that are at least {share:.0%} of all, and only when no backward
-        pass was made in between. Steps whose closure computes a new gradient, and steps that
-        `GradScaler` left out, do not count.
+        A reused gradient is reported at its first step, because the weights have certainly changed.
+        Steps without any gradient do little harm, so they are reported only if {in_a_row} in a row
+        are like this, or {scattered} that are at least {share:.0%} of all, and only if there was no
+        backward pass in between. Steps whose closure computes a new gradient and steps that
+        `GradScaler` skipped do not count.
 
     False alarms
-        A method that applies one gradient several times on purpose. The step after the last window
-        of an epoch, made whether or not anything was left over, finds no gradient when nothing was,
-        and does not count. A step before which the gradients were cleared is SG302, and an
-        optimizer whose parameters no loss reaches is SG402.
+        A method that deliberately applies one gradient several times. A loop may take a step after
+        the last window of an epoch whether or not anything is left; if nothing is left, this step
+        finds no gradient, and does not count. Gradients that were cleared before the step are
+        SG302, and an optimizer whose parameters no loss depends on is SG402.
 
     What to try
-        - Put `step` under the same condition as `backward`, so that a batch that is left out is
-          left out of both.
-        - Look for a second call of `step`: in a helper, in a callback, or beside
+        - Put `step` under the same condition as `backward`, so that a skipped batch skips both.
+        - Look for a second call of `step`: in a helper function, in a callback, or next to
           `scaler.step(optimizer)`.
-        - Clear the gradients right after each step; then a step too many changes little.
+        - Clear the gradients right after each step; then an extra step changes little.
 
     References
         - PyTorch documentation, torch.optim: taking an optimization step.
@@ -136,20 +135,17 @@ class StepWithoutBackward(Rule):
                 optimizer=optimizer,
                 step=step,
             )
-            advice = say("remove this second call of step, or give it a backward pass of its own")
+            advice = say("remove this second call of step, or give it its own backward pass")
             excerpt = f"# {optimizer}.step()"
         else:
             cause = say(
                 "at step {number} {optimizer}.step() at {step} is called without a backward since "
-                "the step before, so it applies the old "
-                "gradient once more",
+                "the step before, so it applies the old gradient again",
                 number=shown.first,
                 optimizer=optimizer,
                 step=step,
             )
-            advice = say(
-                "call step only when backward was called: put both under the same condition"
-            )
+            advice = say("call step only if backward was called: put both under the same condition")
             excerpt = (
                 f"if use_this_batch:\n    {optimizer}.zero_grad()\n    loss.backward()\n    "
                 f"{optimizer}.step()"
@@ -160,8 +156,7 @@ class StepWithoutBackward(Rule):
         optimizer = optimizer_name(block, window.optimizer)
         cause = say(
             "since step {number} {optimizer}.step() at {step} finds no gradient: no backward is "
-            "called before it, so the weights stay as "
-            "they are",
+            "called before it, so the weights stay unchanged",
             number=shown.first,
             optimizer=optimizer,
             step=at_line(block, window.step),

@@ -19,35 +19,34 @@ from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
 @final
 @dataclass
 class ClipWithoutEffect(Rule):
-    """Gradients are clipped after the step has used them, or before backward has computed them.
+    """Gradients are clipped after step has used them or before backward has computed them.
 
     What it finds
-        Clipping at the wrong place of the loop, so that the optimizer never sees a clipped
-        gradient: after `step`, before `backward`, or of parameters that no optimizer holds.
+        Clipping at the wrong place in the loop, so that the optimizer never gets a clipped
+        gradient: after `step`, before `backward`, or on parameters that no optimizer holds.
 
     Why it hurts
-        The program looks as if it were protected against large gradients, and is not. One bad batch
-        goes into the weights at its full size. The norm that the call returns, and that is logged,
-        is that of an old gradient or 0.
+        The program looks as if it were protected against large gradients, but it is not. One bad
+        batch affects the weights at full size. The norm that the call returns, and that is logged,
+        is that of an old gradient, or 0.
 
     How it decides
-        From the order of the calls. A step counts when a clip was called since the step before
-        while the gradients of its optimizer had already been used or did not exist yet, and none
-        after the last backward pass. It is found when {in_a_row} steps in a row show it, or
-        {scattered} that are at least {share:.0%} of all. A limit of {max_limit:g} or more only
-        measures the norm, and does not count.
+        The rule checks the order of the calls. A step counts if, since the step before, a clip was
+        called while the gradients of its optimizer had already been used or did not exist yet, and
+        no clip was called after the last backward pass. The rule reports {in_a_row} such steps in a
+        row, or {scattered} if they are at least {share:.0%} of all steps. A limit of {max_limit:g}
+        or more is meant only to measure the norm, and does not count.
 
     False alarms
-        Clips of the gradients of another model are not held against this one. A second clip, for
-        instance to log the norm after the step, does no harm beside the one that works, and is not
-        reported.
+        Clipping the gradients of another model does not count. A second clip, for instance to log
+        the norm after the step, does no harm if another one takes effect, and is not reported.
 
     What to try
         - Keep the order `backward`, `clip_grad_norm_`, `step`.
         - With `GradScaler`: `backward`, `scaler.unscale_(optimizer)`, `clip_grad_norm_`,
           `scaler.step(optimizer)`.
-        - Give `clip_grad_norm_` the parameters that the optimizer holds. `model.parameters()` kept
-          in a variable is a generator: it is empty when it is used for the second time.
+        - Pass to `clip_grad_norm_` the parameters that the optimizer holds. `model.parameters()`
+          stored in a variable is a generator: it is empty when used a second time.
 
     References
         - PyTorch documentation, torch.nn.utils.clip_grad_norm_.
@@ -109,19 +108,18 @@ class ClipWithoutEffect(Rule):
         }
         if not call.touched:
             cause = say(
-                "the clip at {clip} is of gradients that no optimizer holds, or of none: "
-                "{optimizer}.step() at {step} uses a gradient of "
-                "norm {applied} as it is",
+                "the clip at {clip} is applied to gradients that no optimizer holds, or to none: "
+                "{optimizer}.step() at {step} uses an unclipped gradient of norm {applied}",
                 **values,
             )
             advice = say(
-                "give the clip the parameters of the model that is trained, afresh each time"
+                "pass the parameters of the model being trained to the clip, and get them again "
+                "for each call"
             )
         elif call.flags & EventFlag.USED:
             cause = say(
                 "the clip at {clip} comes after {optimizer}.step() at {step} has already used the "
-                "gradient, whose norm was {applied}: its "
-                "limit of {limit:g} changes nothing",
+                "gradient, whose norm was {applied}: the limit of {limit:g} has no effect",
                 **values,
             )
             advice = say(
@@ -131,8 +129,8 @@ class ClipWithoutEffect(Rule):
         else:
             cause = say(
                 "the clip at {clip} comes before backward at {backward} has computed a gradient, "
-                "so its limit of {limit:g} changes "
-                "nothing: {optimizer}.step() at {step} uses a norm of {applied}",
+                "so the limit of {limit:g} has no effect: {optimizer}.step() at {step} uses a "
+                "gradient of norm {applied}",
                 **values,
             )
             advice = say(

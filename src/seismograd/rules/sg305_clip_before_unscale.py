@@ -24,28 +24,28 @@ class ClipBeforeUnscale(Rule):
 
     What it finds
         Mixed-precision loops that clip between `scaler.scale(loss).backward()` and
-        `scaler.step(optimizer)` without `scaler.unscale_`.
+        `scaler.step(optimizer)` without calling `scaler.unscale_`.
 
     Why it hurts
-        The clip compares its limit with a norm that is as many times too large as the scale says,
-        65,536 times at the usual start. So it binds at every step, and after `scaler.step` has
-        divided by the scale, next to nothing is left: a limit of 1 has become one of 0.00002.
-        Training crawls, with no error and with gradients that look healthy wherever else they are
-        measured.
+        The clip compares its limit with a norm that is too large by a factor of the loss scale,
+        65,536 by default at the start. So it clips at every step, and after `scaler.step` has
+        divided by the scale, almost nothing is left: a limit of 1 has become one of 0.00002.
+        Training is extremely slow, without any error, and gradients look healthy wherever else they
+        are measured.
 
     How it decides
-        A clip counts when the gradients of the optimizer were multiplied by a scale at that moment,
-        and its limit is meant for gradients that are not: at most {max_limit:g}, or less than
-        {max_share:g} of the scale. It is found when {num_clips} clips were such.
+        A clip counts if the gradients of the optimizer were multiplied by a loss scale at that
+        moment, while the limit is meant for unscaled gradients: at most {max_limit:g}, or less than
+        {max_share:g} of the scale. The rule reports {num_clips} such clips.
 
     False alarms
-        A limit that the script multiplies by the scale itself is right, and passes unless both are
-        very small.
+        A limit that the script itself multiplies by the scale is correct and is not reported,
+        unless both are very small.
 
     What to try
-        - Call `scaler.unscale_(optimizer)` once, right before the clip; `scaler.step` knows that it
-          was done.
-        - With gradient accumulation, call it once for each step, after the last backward pass.
+        - Call `scaler.unscale_(optimizer)` once, right before the clip; `scaler.step` then does not
+          divide again.
+        - With gradient accumulation, call it once per step, after the last backward pass.
 
     References
         - PyTorch documentation, Automatic mixed precision examples: working with unscaled
@@ -126,17 +126,16 @@ class ClipBeforeUnscale(Rule):
             last_step=iteration,
             evidence=tuple(evidence),
             cause=say(
-                "the clip at {clip} sees gradients that are still multiplied by the loss scale, "
-                "{scale:g}: a norm of {scaled} where the "
-                "gradient's is {norm}; divided by the scale, its limit of {limit:g} is one of "
-                "{effective}",
+                "the clip at {clip} is applied to gradients that are still multiplied by the loss "
+                "scale {scale:g}: it sees a norm of {scaled}, while the true norm is {norm}; after "
+                "division by the scale, the limit of {limit:g} is effectively {effective}",
                 **values,
             )
             if math.isfinite(norm)
             else say(
-                "the clip at {clip} sees gradients that are still multiplied by the loss scale, "
-                "{scale:g}: divided by it, the limit of "
-                "{limit:g} is one of {effective}",
+                "the clip at {clip} is applied to gradients that are still multiplied by the loss "
+                "scale {scale:g}: after division by the scale, the limit of {limit:g} is "
+                "effectively {effective}",
                 **values,
             ),
             advice=say(

@@ -19,33 +19,32 @@ from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding, St
 @final
 @dataclass
 class StepWithoutUnscale(Rule):
-    """The optimizer steps on gradients that are still multiplied by the loss scale of mixed
-    precision.
+    """The optimizer uses gradients that are still multiplied by the loss scale of mixed precision.
 
     What it finds
         Loops that scale the loss with a `GradScaler` and then call `optimizer.step()` themselves
         instead of `scaler.step(optimizer)`.
 
     Why it hurts
-        The gradients are as many times too large as the scale says, 65,536 times at the usual
-        start. Plain SGD throws the weights away at the first step. Adam hides it, because it
-        divides by the size of the gradients, but clipping, weight decay and its epsilon no longer
-        mean what they say; and no step is left out when a gradient is infinite, so the first
-        overflow ends in NaN.
+        The gradients are too large by a factor of the loss scale, 65,536 by default at the start.
+        Plain SGD destroys the weights in the first step. Adam hides the factor, because it divides
+        by the size of the gradients, but clipping, weight decay and its epsilon no longer work as
+        intended; and no step is skipped when a gradient is infinite, so the first overflow ends in
+        NaN.
 
     How it decides
-        {num_steps} step is enough, in which the gradients of the optimizer had been multiplied by a
-        scale and nothing had divided them again: no `scaler.step`, no `scaler.unscale_`, no fused
-        optimizer that does it itself, and no change by hand.
+        {num_steps} step is enough in which the gradients of the optimizer had been multiplied by a
+        loss scale and nothing had divided them again: no `scaler.step`, no `scaler.unscale_`, no
+        fused optimizer that does so itself, and no change by hand.
 
     False alarms
         None known. A scale of one changes nothing and does not count.
 
     What to try
-        - Replace `optimizer.step()` by `scaler.step(optimizer)` and `scaler.update()`.
-        - If the step has to be called directly, call `scaler.unscale_(optimizer)` before it, and
-          look for infinities yourself.
-        - With bfloat16 no scale is needed: remove the scaler.
+        - Replace `optimizer.step()` with `scaler.step(optimizer)` and `scaler.update()`.
+        - If you have to call the step directly, call `scaler.unscale_(optimizer)` before it, and
+          check for infinities yourself.
+        - With bfloat16 no loss scaling is needed: remove the scaler.
 
     References
         - PyTorch documentation, torch.amp: gradient scaling.
@@ -134,15 +133,14 @@ class StepWithoutUnscale(Rule):
             last_step=iteration,
             evidence=(Evidence("scale", "", iteration, scale, 1.0),),
             cause=say(
-                "{optimizer}.step() at {step} uses gradients that are still multiplied by the "
-                "loss scale, {scale:g}: nothing has divided "
-                "them by it since the backward pass",
+                "{optimizer}.step() at {step} uses gradients that are still multiplied by the loss "
+                "scale {scale:g}: nothing has divided them by it since the backward pass",
                 optimizer=optimizer,
                 step=where or "?",
                 scale=scale,
             ),
             advice=say(
-                "let the scaler make the step: it divides, and leaves the step out when a "
+                "let the scaler take the step: it divides the gradients, and skips the step if a "
                 "gradient is not finite"
             ),
             where=where,

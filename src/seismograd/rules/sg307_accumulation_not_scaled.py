@@ -24,38 +24,40 @@ MAX_WINDOWS = 16  # whose losses are remembered
 @final
 @dataclass
 class AccumulationNotScaled(Rule):
-    """The mean losses of several micro-batches are added up, and nothing divides by their number.
+    """The mean losses of several micro-batches are added up without dividing by their number.
 
     What it finds
         Gradient accumulation in which each micro-batch is backpropagated with its full mean loss.
-        The gradient of the step is then the sum of the micro-batches' gradients, and not their
+        The gradient of the step is then the sum of the gradients of the micro-batches, not their
         mean.
 
     Why it hurts
-        With k micro-batches the gradient is k times as large as that of one large batch. Under SGD
-        this is a learning rate that is k times as high; changing the number of micro-batches
-        changes it again. Adam hides the factor, but not from clipping, weight decay and its
-        epsilon. Logged gradient norms cannot be compared between runs.
+        With k micro-batches the gradient is k times as large as that of one large batch. With SGD,
+        this is equivalent to a learning rate that is k times as high, and changing the number of
+        micro-batches changes it again. Adam hides the factor, but clipping, weight decay and its
+        epsilon are still affected. Logged gradient norms cannot be compared between runs.
 
     How it decides
-        From the graph of each loss: over how many samples it is a mean, and by what it is divided.
-        A step counts when two or more backward passes at the same line each have a weight of one in
-        all (within {tolerance:.0%}), and the gradient was not divided afterwards. It is found when
-        {in_a_row} steps in a row show it. Losses of the same forward pass are several losses, and
-        fine; so are sums over samples. When the losses at each place of the window keep to levels
-        of their own, the largest at least {min_ratio:g} times the smallest and {min_distinctness:g}
-        times as distinct as they scatter, they are taken for different tasks. Where the graph does
-        not show the weight, or a micro-batch is a single sample, it is a note and no warning.
+        The graph of each loss shows how many samples it is a mean over and what it is divided by. A
+        step counts if two or more backward passes at the same line each have a total weight of one
+        (within {tolerance:.0%}) and the gradient was not divided afterwards. The rule reports
+        {in_a_row} such steps in a row. Losses from the same forward pass are separate losses, which
+        is fine; so are sums over samples. If the losses at each position in the window stay at
+        their own levels, the largest at least {min_ratio:g} times the smallest and
+        {min_distinctness:g} times as distinct as they scatter, they are taken for different tasks.
+        If the graph does not show the weight, or a micro-batch is a single sample, the finding is
+        info, not a warning.
 
     False alarms
-        A learning rate that was chosen for the sum makes it right. So does a hook on the parameters
-        that divides, which the graph of the loss does not show.
+        This is no problem when the learning rate was chosen for the summed gradient, or when a hook
+        on the parameters does the division, which the graph of the loss does not show.
 
     What to try
         - Divide the loss: `(loss / num_micro_batches).backward()`.
-        - Where micro-batches differ in size, use `reduction="sum"` and divide by the number of
-          samples or tokens in the whole window.
-        - With several optimizers or `accelerate`, see that only one place divides.
+        - If micro-batches differ in size, use `reduction="sum"` and divide by the number of samples
+          or tokens in the whole accumulation window.
+        - With several optimizers or with `accelerate`, make sure that the division happens in one
+          place only.
 
     References
         - Hugging Face, Fixing gradient accumulation (2024); huggingface/transformers#34191.
@@ -179,24 +181,23 @@ class AccumulationNotScaled(Rule):
             )
         if sure:
             cause = say(
-                "backward at {backward} adds the mean losses of {num} micro-batches before each "
-                "step of {optimizer}, and nothing divides "
-                "them: the gradient is {num} times that of one batch, as if the learning rate "
-                "were {num} times as high",
+                "backward at {backward} adds up the mean losses of {num} micro-batches before each "
+                "step of {optimizer} without dividing by {num}: the gradient is {num} times that "
+                "of one batch, as if the learning rate were {num} times as high",
                 **values,
             )
         elif math.isnan(first.total):
             cause = say(
-                "backward at {backward} is called {num} times before each step of {optimizer}, "
-                "and the loss is not divided by {num}; "
-                "whether it is a mean the graph does not show, so this may be as it should",
+                "backward at {backward} runs {num} times before each step of {optimizer}, and the "
+                "loss is not divided by {num}; the graph does not show whether the loss is a mean, "
+                "so this may be correct",
                 **values,
             )
         else:
             cause = say(
-                "backward at {backward} adds the losses of {num} single samples before each step "
-                "of {optimizer}: the gradient is that of "
-                "their sum, not of their mean",
+                "backward at {backward} adds up the losses of {num} single samples before each "
+                "step of {optimizer}: the gradient is that of the sum of their losses, not of the "
+                "mean",
                 **values,
             )
         return self.finding(
@@ -206,7 +207,7 @@ class AccumulationNotScaled(Rule):
             last_step=window.iteration,
             evidence=tuple(evidence),
             cause=cause,
-            advice=say("divide each loss by the number of micro-batches of the step", **values),
+            advice=say("divide each loss by the number of micro-batches per step", **values),
             where=line_of(block, first),
             excerpt=f"(loss / {num}).backward()",
         )

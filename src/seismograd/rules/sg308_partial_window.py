@@ -19,44 +19,45 @@ from seismograd.schema import Block, Evidence, Finding, Note
 @final
 @dataclass
 class PartialWindow(Rule):
-    """The last micro-batches of an epoch, too few for a whole step, are thrown away, leak into the
-    next epoch, or count too little.
+    """The last micro-batches of an epoch, too few for a full step, are discarded, leak into the
+    next epoch, or get too little weight.
 
     What it finds
-        Gradient accumulation whose number of micro-batches does not divide the number of batches of
-        an epoch, and that has no place for what is left over. It is cleared unused, or added to the
-        first step of the next epoch, or stepped on while each loss is still divided by the number
-        of a whole window. Also a first window that is short because the counting begins at the
-        wrong number.
+        Gradient accumulation where the number of micro-batches per step does not divide the number
+        of batches in an epoch, and the loop does not handle the remainder. The remaining gradients
+        are cleared before any step uses them, or added to the first step of the next epoch, or used
+        in a step whose losses are still divided by the number of micro-batches in a full window.
+        The rule also finds a first window that is too short because counting starts at the wrong
+        number.
 
     Why it hurts
-        What is thrown away was computed for nothing, and with a sampler that does not shuffle these
-        samples are never learned from. What leaks makes one step of each epoch larger, and uses
-        gradients of weights that have changed since. What counts too little makes one step of each
-        epoch smaller.
+        Discarded gradients are wasted computation, and if the sampler does not shuffle, the model
+        never learns from these samples. Gradients that leak make one step of each epoch larger, and
+        they were computed with weights that have changed since. Losses with too little weight make
+        one step of each epoch smaller.
 
     How it decides
-        A whole window is the number of micro-batches, from one line, that {min_whole} steps in a
-        row had. Left over is what fewer backward passes added and `zero_grad` cleared before any
+        A full window is the number of micro-batches, all from one line, that {min_whole} steps in a
+        row had. A remainder is what fewer backward passes added and `zero_grad` cleared before any
         step used it, in no more than {max_share:.0%} of the steps. A step is too large or too small
-        when it has more or fewer micro-batches than a whole window and each loss is divided by the
-        whole number all the same (within {tolerance:.0%}), which the graph of the loss shows; a
-        small one counts once training has gone on after it. Where the graph does not show it, only
-        more micro-batches count, in steps between whole windows of a loop that otherwise has
-        nothing but those.
+        if it has more or fewer micro-batches than a full window while each loss is still divided by
+        the full number (within {tolerance:.0%}), which the graph of the loss shows; a small one
+        counts only once training has continued after it. If the graph does not show the division,
+        only steps with more micro-batches count, and only between full windows of a loop that
+        otherwise has nothing but full windows.
 
     False alarms
-        What is left when the program ends is a note and no warning, since it happens at most once.
-        A short last window whose losses are divided by its own size is right, and so is clearing
-        after a loss that is not finite.
+        A remainder at the end of the program is reported as info, not as a warning, because it
+        happens at most once. A short last window whose losses are divided by its own size is
+        correct, and so is clearing after a loss that is not finite.
 
     What to try
         - Step at the end of each epoch as well: `if (i + 1) % k == 0 or i + 1 == len(loader)`, and
           divide by the size of that window.
-        - Or count steps over all epochs instead of within each, and clear only where `step` is
+        - Or count across epochs instead of restarting in each, and clear only where `step` is
           called.
-        - Or drop what does not fill a window: `itertools.islice`, or a `BatchSampler` of whole
-          windows.
+        - Or drop what does not fill a window: use `itertools.islice`, or a `BatchSampler` that
+          yields full windows only.
 
     References
         - Hugging Face Accelerate documentation, Performing gradient accumulation.
@@ -188,9 +189,8 @@ class PartialWindow(Rule):
     ) -> Finding:
         by = window.thrown[-1].by
         cause = say(
-            "zero_grad at {clear} threw away gradients that no step had used: {left} of the "
-            "{whole} micro-batches that make a step of "
-            "{optimizer} were left over",
+            "zero_grad at {clear} cleared gradients that no step had used: {left} of the {whole} "
+            "micro-batches that make up a step of {optimizer} were discarded",
             clear=at_line(block, by),
             left=left,
             whole=loop.whole,
@@ -215,9 +215,8 @@ class PartialWindow(Rule):
     ) -> Finding:
         num = len(micro_batches)
         cause = say(
-            "the step of {optimizer} at {step} used {num} micro-batches where all others use "
-            "{whole}: what was left over from before, "
-            "{left} of them, leaked into it",
+            "the step of {optimizer} at {step} used {num} micro-batches, while all other steps use "
+            "{whole}: the remainder from before ({left}) leaked into it",
             optimizer=optimizer_name(block, window.optimizer),
             step=at_line(block, window.step),
             num=num,
@@ -248,8 +247,8 @@ class PartialWindow(Rule):
             evidence=(evidence,),
             cause=cause,
             advice=say(
-                "make a step of what is left at the end of each epoch, its losses divided by "
-                "their own number",
+                "take a step at the end of each epoch with the remaining micro-batches, and divide "
+                "their losses by how many there are",
                 optimizer=optimizer,
             ),
             where=where,
@@ -267,15 +266,15 @@ class PartialWindow(Rule):
             evidence=(Evidence("loss_weight", "", window.iteration, num / divisor, 1.0),),
             cause=say(
                 "the step of {optimizer} at {step} used {num} of {divisor} micro-batches, but "
-                "backward at {backward} divides each loss by "
-                "{divisor} all the same: this step is {num}/{divisor} of what it should be",
+                "backward at {backward} still divides each loss by {divisor}: the gradient is "
+                "{num}/{divisor} of what it should be",
                 optimizer=optimizer_name(block, window.optimizer),
                 step=at_line(block, window.step),
                 num=num,
                 backward=at_line(block, first),
                 divisor=divisor,
             ),
-            advice=say("divide by the number of micro-batches that the window really has"),
+            advice=say("divide by the number of micro-batches that the window actually has"),
             where=line_of(block, window.step),
             excerpt=f"size = min({divisor}, len(loader) - i // {divisor} * {divisor})\n(loss / "
             "size).backward()",
@@ -296,15 +295,14 @@ class PartialWindow(Rule):
                 ),
             ),
             cause=say(
-                "when the program ended, {count} of the {whole} micro-batches that make a step "
-                "had been backpropagated, and no step used "
-                "them",
+                "the program ended with micro-batches whose gradients no step used: {count} of the "
+                "{whole} that make up a step",
                 count=note.count,
                 whole=loop.whole,
             ),
             advice=say(
-                "make a step of what is left at the end of each epoch, its losses divided by "
-                "their own number"
+                "take a step at the end of each epoch with the remaining micro-batches, and divide "
+                "their losses by how many there are"
             ),
             where=note.where,
         )

@@ -19,35 +19,36 @@ from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
 @final
 @dataclass
 class UnevenAccumulation(Rule):
-    """Micro-batches of very different sizes count the same, so that samples or tokens in small ones
-    count more than those in large ones.
+    """Micro-batches of very different sizes get the same weight, so samples or tokens in small
+    micro-batches count more than those in large ones.
 
     What it finds
-        Gradient accumulation over the means of micro-batches that do not hold equally many samples
-        or tokens: language models with padding or `ignore_index`, batches packed by length, masks.
+        Gradient accumulation over the mean losses of micro-batches that do not contain the same
+        number of samples or tokens: language models with padding or `ignore_index`, batches packed
+        by length, masks.
 
     Why it hurts
-        A mean of means is not the mean. A token in a micro-batch of 8 counts thirty times as much
-        as one in a micro-batch of 240. The loss is another one than that of a large batch, short
-        sequences are learned at the cost of long ones, and results change with the number of
-        micro-batches although it should make no difference.
+        A mean of means is not the overall mean. A token in a micro-batch of 8 counts thirty times
+        as much as one in a micro-batch of 240. This is not the loss of one large batch: short
+        sequences are learned at the expense of long ones, and results depend on the number of
+        micro-batches, although it should make no difference.
 
     How it decides
-        From the graph of each loss: over how many scalars it is a mean, without those that
-        `ignore_index` or a mask leaves out. A step counts when its micro-batches, from one line,
-        weigh the same (within {tolerance:.0%}) and the largest holds at least {min_ratio:g} times
-        as many as the smallest. It is found when {in_a_row} steps in a row show it, or {scattered}
-        that are at least {share:.0%} of all. Where only the last micro-batch is smaller than the
-        others, which are all of one size, it does not count.
+        The graph of each loss shows how many scalars it is a mean over, without those that
+        `ignore_index` or a mask leaves out. A step counts if its micro-batches, all from one line,
+        have the same weight (within {tolerance:.0%}) and the largest holds at least {min_ratio:g}
+        times as many scalars as the smallest. The rule reports {in_a_row} such steps in a row, or
+        {scattered} if they are at least {share:.0%} of all steps. A step does not count if only its
+        last micro-batch is smaller and all others have one size.
 
     False alarms
-        A loss that is meant to weigh sequences the same whatever their length.
+        A loss that gives every sequence the same weight on purpose, whatever its length.
 
     What to try
-        - Take `reduction="sum"`, and divide by the number of tokens in the whole window, which must
+        - Use `reduction="sum"` and divide by the number of tokens in the whole window, which must
           be known before its first backward pass.
-        - With several processes, add up that number over all of them.
-        - Sort by length, so that micro-batches of one window are about equally large.
+        - With several processes, sum that number over all of them.
+        - Sort by length, so that the micro-batches of a window are about the same size.
 
     References
         - Hugging Face, Fixing gradient accumulation (2024); huggingface/transformers#34191.
@@ -95,7 +96,8 @@ class UnevenAccumulation(Rule):
     def shortfall(self) -> Message | None:
         if self._num_unknown and not self._num_known:
             return say(
-                "the graphs of {count} windows do not show over how many samples a loss is a mean",
+                "the graph does not show how many samples each loss is a mean over (accumulation "
+                "windows: {count})",
                 count=self._num_unknown,
             )
         return self._windows.shortfall(self.in_a_row)
@@ -130,8 +132,8 @@ class UnevenAccumulation(Rule):
             evidence=(Evidence("loss_count", "", window.iteration, max(counts), min(counts)),),
             cause=say(
                 "the {num} micro-batches of a step of {optimizer} are means over {counts} samples "
-                "or tokens, and count the same: one in "
-                "the smallest weighs {ratio} times as much as one in the largest",
+                "or tokens but get the same weight: a sample or token in the smallest counts "
+                "{ratio} times as much as one in the largest",
                 num=len(counts),
                 optimizer=optimizer_name(block, window.optimizer),
                 counts=", ".join(f"{count:g}" for count in counts[:8])
@@ -139,7 +141,7 @@ class UnevenAccumulation(Rule):
                 ratio=f"{ratio:.3g}",
             ),
             advice=say(
-                "at {backward} backpropagate the sum over the samples or tokens, divided by their "
+                "at {backward}, backpropagate the sum over the samples or tokens, divided by their "
                 "number in the whole window",
                 backward=at_line(block, micro_batches[-1]),
             ),

@@ -32,39 +32,40 @@ from seismograd.schema import (
 @final
 @dataclass
 class GradientRescaled(Rule):
-    """Gradients are divided or multiplied by hand although the loss is a mean already, or the loss
+    """Gradients are divided or multiplied by hand although the loss is already a mean, or the loss
     is divided twice.
 
     What it finds
-        Two places that scale: the loss is divided by the number of micro-batches, and the gradients
-        once more; a mean is divided by the batch size; gradients are unscaled by hand, and again by
-        `GradScaler`; a hook on every parameter multiplies its gradient.
+        The script scales in two places: it divides the loss by the number of micro-batches and then
+        the gradients again, or divides a mean by the batch size, or unscales gradients by hand
+        before `GradScaler` unscales them again. Or a hook on every parameter multiplies its
+        gradient.
 
     Why it hurts
-        The step is too small or too large by a factor that nobody chose. Under SGD it is a change
-        of the learning rate; under Adam it hides, except from clipping, weight decay and its
-        epsilon.
+        The step is too small or too large by an unintended factor. With SGD this amounts to a
+        different learning rate; Adam hides it, but it still affects clipping, weight decay and
+        Adam's epsilon.
 
     How it decides
-        Either the gradient that the optimizer used is the same multiple of the one that backward
-        computed, for all parameters (within {tolerance:.1%}) and in {in_a_row} steps in a row,
-        while the losses of the window are one mean in all. A clip that was heard of is taken into
-        account. Or the losses of several micro-batches are each divided by the square of their
-        number; or a mean over at least {min_count} samples is divided by their number again: each
-        in {in_a_row} steps in a row. Or hooks on all parameters of an optimizer multiply their
-        gradients by one and the same number, measured before and behind them in {in_a_row}
-        backwards.
+        The rule finds three cases. In the first, the gradient that the optimizer used is the same
+        multiple of the one that backward computed, for all parameters (within {tolerance:.1%}) and
+        in {in_a_row} steps in a row, while the losses of the window add up to one mean; a recorded
+        clip is taken into account. In the second, the losses of several micro-batches are each
+        divided by the square of their number, or a mean over at least {min_count} samples is
+        divided by their number again, also in {in_a_row} steps in a row. In the third, hooks on all
+        parameters of an optimizer multiply the gradients by the same number, measured before and
+        after the hooks in {in_a_row} backward passes.
 
     False alarms
-        Gradients of a sum, of an undivided accumulation or of a loss that was scaled by hand have
-        to be divided, and do not count. Nor does clipping by hand, whose factor changes, or a
-        factor for some of the parameters only. A factor for all of them that is meant, instead of a
-        learning rate, is reported.
+        Gradients of a sum, of an accumulation without division or of a loss that was scaled by hand
+        have to be divided, and do not count. Clipping by hand, whose factor changes, and a factor
+        for only some of the parameters do not count either. A factor for all parameters that
+        replaces a learning rate on purpose is reported.
 
     What to try
-        - Divide in one place: the loss, not the gradients.
-        - Look for a trainer, a wrapper or a hook that divides as well.
-        - With `GradScaler` let `scaler.unscale_` and `scaler.step` divide.
+        - Divide in one place only: divide the loss, not the gradients.
+        - Check whether a trainer, a wrapper or a hook divides as well.
+        - With `GradScaler`, let `scaler.unscale_` and `scaler.step` do the division.
 
     References
         - PyTorch documentation, Automatic mixed precision examples: gradient accumulation.
@@ -136,13 +137,13 @@ class GradientRescaled(Rule):
                 last_step=fact.iteration,
                 evidence=(Evidence("hook_factor", "", fact.iteration, factor, 1.0),),
                 cause=say(
-                    "hooks on the parameters multiply every gradient of the backward at "
-                    "{backward} by {factor}",
+                    "hooks on the parameters multiply every gradient of backward at {backward} by "
+                    "{factor}",
                     **values,
                 ),
                 advice=say(
-                    "remove the hooks and choose the learning rate instead; to average over "
-                    "replicas DDP divides by itself"
+                    "remove the hooks and choose the learning rate instead; DDP itself divides to "
+                    "average over replicas"
                 ),
                 where=fact.where,
                 excerpt="# parameter.register_hook(lambda grad: …)",
@@ -153,7 +154,8 @@ class GradientRescaled(Rule):
         windows = self._windows
         if windows.num_closures and windows.total_steps() - windows.num_closures < self.in_a_row:
             return say(
-                "what a closure does to gradients after backward cannot be heard: {count} steps",
+                "it is unknown what a closure does to the gradients after backward (steps: "
+                "{count})",
                 count=windows.num_closures,
             )
         return windows.shortfall(self.in_a_row)
@@ -237,14 +239,14 @@ class GradientRescaled(Rule):
             evidence = Evidence("applied_norm", own, window.iteration, applied, ready)
             where = line_of(block, window.step)
             cause = say(
-                "between backward at {backward} and {optimizer}.step() at {step} every gradient "
-                "is multiplied by {factor}, though the "
-                "losses of the step are one mean already",
+                "between backward at {backward} and {optimizer}.step() at {step}, every gradient "
+                "is multiplied by {factor}, although the losses of the step already add up to one "
+                "mean",
                 **values,
             )
             advice = say(
-                "remove the line that scales the gradients by hand, or the division of the loss: "
-                "one of the two is too many"
+                "remove either the line that scales the gradients by hand or the division of the "
+                "loss: only one of them is needed"
             )
             excerpt = "# p.grad /= …"
         else:
@@ -258,17 +260,20 @@ class GradientRescaled(Rule):
                     **values,
                 )
                 advice, excerpt = (
-                    say("divide each loss by the number of micro-batches once"),
+                    say("divide each loss by the number of micro-batches only once"),
                     f"(loss / {num}).backward()",
                 )
             else:
                 cause = say(
-                    "the loss at {backward} is a mean over {count:g} samples, and is divided by "
-                    "{count:g} again: the gradient of a step of "
-                    "{optimizer} is {factor} of what it should be",
+                    "the loss at {backward} is already a mean over {count:g} samples and is "
+                    "divided by {count:g} again: the gradient of a step of {optimizer} is {factor} "
+                    "of what it should be",
                     **values,
                 )
-                advice, excerpt = say("backpropagate the mean as it is"), "loss.backward()"
+                advice, excerpt = (
+                    say("backpropagate the mean as it is, without dividing it"),
+                    "loss.backward()",
+                )
         return self.finding(
             optimizer=window.optimizer,
             first_step=shown.since,

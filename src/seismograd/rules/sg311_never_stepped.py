@@ -14,32 +14,34 @@ from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
 @final
 @dataclass
 class NeverStepped(Rule):
-    """Gradients are computed again and again, and no step ever uses them.
+    """Gradients are computed again and again, but no step ever uses them.
 
     What it finds
-        A training whose optimizer is never stepped, or one of several that never is; updates by
-        hand that change no weight, because they give a new tensor to the name of the old one (`w =
-        w - lr * w.grad`) or change a copy.
+        Training in which `step` is never called on the optimizer, or on one of several; updates by
+        hand that change no weight, because they bind the old name to a new tensor (`w = w - lr *
+        w.grad`) or change a copy.
 
     Why it hurts
         The weights stay as they were initialised. The loss goes up and down with the batches, which
-        looks like a training that is slow.
+        looks like slow training.
 
     How it decides
-        At the end of the run. An optimizer counts when at least {min_backwards} backwards have
-        reached what it holds, it was never stepped, and no other optimizer steps on the same.
-        Without an optimizer the same parameters have to be reached by at least {min_by_hand}
-        backwards in a row, with the same values each time and nothing else that wants a gradient.
+        The rule decides at the end of the run. An optimizer counts if at least {min_backwards}
+        backward passes reached its parameters, it never took a step, and no other optimizer steps
+        on the same parameters. Without an optimizer, at least {min_by_hand} backward passes in a
+        row must have reached the same parameters, with the same values each time, and nothing else
+        may require a gradient.
 
     False alarms
-        A program that computes gradients of a fixed model to look at them, and no training.
-        Gradients of inputs do not count.
+        A program that only inspects the gradients of a fixed model and does not train it. Gradients
+        of inputs do not count.
 
     What to try
-        - Call `optimizer.step()` after each backward, or after the last one of a window; look for a
-          condition that is never true.
-        - By hand change the tensor itself: `with torch.no_grad(): w -= lr * w.grad`.
-        - With Lightning's manual optimization, step each of `self.optimizers()` yourself.
+        - Call `optimizer.step()` after each backward pass, or after the last one of an accumulation
+          window; look for a condition that is never true.
+        - When updating by hand, change the tensor itself: `with torch.no_grad(): w -= lr * w.grad`.
+        - With manual optimization in Lightning, call `step` yourself on each of
+          `self.optimizers()`.
 
     References
         - PyTorch documentation, torch.optim: taking an optimization step.
@@ -98,21 +100,21 @@ def _never(fact: Fact) -> tuple[Message, Message, str]:
     }
     if fact.text("stepped"):
         cause = say(
-            "{backwards} backwards at {line} gave gradients to what {optimizer} holds, and it was "
-            "never stepped, while {others} was: its "
-            "weights are as they were at the beginning",
+            "backward at {line} computed gradients for the parameters of {optimizer} {backwards} "
+            "times, but {optimizer}.step() was never called, while {others} took steps: the "
+            "weights of {optimizer} have not changed since the start",
             **values,
         )
     else:
         cause = say(
-            "{backwards} backwards at {line}, and {optimizer} was never stepped: every weight is "
-            "as it was at the beginning",
+            "backward at {line} ran {backwards} times, but {optimizer}.step() was never called: no "
+            "weight has changed since the start",
             **values,
         )
     return (
         cause,
         say(
-            "call {optimizer}.step() after the backward; look for a condition that is never true",
+            "call {optimizer}.step() after backward; look for a condition that is never true",
             **values,
         ),
         (f"{values['optimizer']}.step()"),
@@ -127,15 +129,14 @@ def _by_hand(fact: Fact) -> tuple[Message, Message, str]:
     }
     return (
         say(
-            "{backwards} backwards at {line} gave gradients to the same {num} tensors, whose "
-            "values never changed: no optimizer holds "
-            "them, and what the script does by hand gives them no new values",
+            "backward at {line} computed gradients for the same {num} tensors {backwards} times, "
+            "but their values never changed: no optimizer holds them, and the updates by hand give "
+            "them no new values",
             **values,
         ),
         say(
             "change the tensor itself, in place and without a graph: `w = w - lr * w.grad` only "
-            "gives its name to a new tensor; or let an "
-            "optimizer do it"
+            "binds its name to a new tensor; or use an optimizer"
         ),
         "with torch.no_grad(): w -= lr * w.grad",
     )

@@ -30,37 +30,38 @@ ROUTED = ("expert", "moe")
 @final
 @dataclass
 class NoGradient(Rule):
-    """Parameters that an optimizer holds never get a gradient: no path leads from the loss to them.
+    """Parameters that an optimizer holds never get a gradient, because the loss does not depend on
+    them.
 
     What it finds
-        Trainable parameters of an optimizer that have had no gradient in any step: a `detach`, a
-        `.data`, a `torch.no_grad` or a trip through NumPy between them and the loss; an operation
-        without a derivative (`argmax`, `round`, comparisons); or a layer that the forward pass
-        never uses.
+        Trainable parameters of an optimizer that had no gradient in any step. Between them and the
+        loss there is a `detach`, a `.data`, a `torch.no_grad` or a conversion to NumPy and back; or
+        an operation without a derivative (`argmax`, `round`, comparisons); or the forward pass
+        never uses the layer.
 
     Why it hurts
-        They keep their random weights. The part of the model that still learns has to make do with
-        features of an untrained one, which often works well enough for nobody to notice.
+        They keep their random weights. The rest of the model has to learn from the features of
+        untrained layers, which often works well enough to go unnoticed.
 
     How it decides
-        A parameter counts when it is trainable, the graph of no loss has shown it, and all of at
-        least {min_steps} steps of its optimizer found no gradient; at the end of a run
-        {min_evaluated} steps are enough. When these are the first of the optimizer's parameters, in
-        the order in which the modules register them, the graph is cut between the last of them and
-        the first that gets one. Others are reported at the end, and as a warning. A gradient of
-        zeros is a gradient, and does not count.
+        A parameter counts if it is trainable, appears in the graph of no loss, and had no gradient
+        in any of at least {min_steps} steps of its optimizer; at the end of a run, {min_evaluated}
+        steps are enough. If these are the first of the optimizer's parameters, in the order in
+        which the modules register them, the graph is cut between the last of them and the first
+        parameter with a gradient. Other cases are reported at the end of the run, as a warning. A
+        gradient of zeros is a gradient, and does not count.
 
     False alarms
-        Experts that a router never chose do not count, where their names say that they are experts,
-        or where others of their kind are without a gradient at times. Frozen parameters do not
-        count. A head that this run does not use is reported.
+        Experts that a router never chose do not count if their names show that they are experts, or
+        if others of their kind have no gradient at times. Frozen parameters do not count. A head
+        that this run does not use is reported.
 
     What to try
-        - Look at the forward pass between the two parameters that are named, for `detach()`,
+        - Check the forward pass between the two parameters named in the finding for `detach()`,
           `.data`, `.item()`, `torch.tensor(…)`, `.numpy()`, `no_grad`.
-        - Walk along: `print(h.requires_grad, h.grad_fn)` after each part; the first tensor that
-          says `False` is behind the cut.
-        - If the part is meant to stay as it is, freeze it, and keep it out of the optimizer.
+        - Run `print(h.requires_grad, h.grad_fn)` after each part: the first tensor that shows
+          `False` comes after the cut.
+        - If this part should not be trained, freeze it and leave it out of the optimizer.
 
     References
         - PyTorch documentation, Autograd mechanics: locally disabling gradient computation.
@@ -151,7 +152,7 @@ class NoGradient(Rule):
     def shortfall(self) -> Message | None:
         if self._num_rows < self.min_evaluated:
             return say(
-                "needs {needed} steps with a backward, has {has}",
+                "needs {needed} steps with a backward(), has {has}",
                 needed=self.min_evaluated,
                 has=self._num_rows,
             )
@@ -281,14 +282,14 @@ def _words(cut: bool, values: dict[str, str | int | float]) -> tuple[Message, Me
     if cut and values["next"]:
         return (
             say(
-                "{num} of {held} parameters that the optimizer holds never get a gradient, from "
-                "{first} to {last}, while {next} does: "
-                "between {last} and {next} the graph is cut, or the forward pass does not use them",
+                "no gradient reaches {num} of the {held} parameters that the optimizer holds "
+                "({first} to {last}), while {next} gets one: the graph is cut between {last} and "
+                "{next}, or the forward pass does not use them",
                 **values,
             ),
             say(
-                "look in the forward pass between {last} and {next} for detach, .data, no_grad or "
-                "an operation without a derivative",
+                "check the forward pass between {last} and {next} for detach, .data, no_grad or an "
+                "operation without a derivative",
                 **values,
             ),
             "h = h.detach()  # remove",
@@ -296,21 +297,20 @@ def _words(cut: bool, values: dict[str, str | int | float]) -> tuple[Message, Me
     if cut:
         return (
             say(
-                "none of the {held} parameters that the optimizer holds ever gets a gradient: the "
-                "losses do not depend on them",
+                "none of the parameters that the optimizer holds ({held}) ever gets a gradient: "
+                "the losses do not depend on them",
                 **values,
             ),
             say(
-                "see that the loss is computed from the output of the model that the optimizer "
-                "holds, and not from a detached copy"
+                "make sure that the loss is computed from the output of the model whose parameters "
+                "the optimizer holds, and not from a detached copy"
             ),
             "print(loss.grad_fn)",
         )
     return (
         say(
-            "{num} of {held} parameters that the optimizer holds never get a gradient, first "
-            "{first}: the forward pass does not use "
-            "them, or cuts them off from the loss",
+            "no gradient reaches {num} of the {held} parameters that the optimizer holds (the "
+            "first is {first}): the forward pass does not use them, or cuts them off from the loss",
             **values,
         ),
         say("use {first} in the forward pass, or remove it", **values),

@@ -30,41 +30,41 @@ LAYERS = ("Linear", "Bilinear", "Conv", "LSTM", "GRU", "RNN", "MultiheadAttentio
 @final
 @dataclass
 class FrozenParameter(Rule):
-    """Parameters are frozen where it seems to be a mistake, or are not although the script tried
-    to.
+    """Parameters are frozen, apparently by mistake, or still train although the script tried to
+    freeze them.
 
     What it finds
-        `module.requires_grad = False` (or `True`), or a slip of the pen such as
-        `parameter.require_grad = False`, which set an attribute that nothing reads, so that all
-        stays as it was. And the other way round: a head, or a layer among others of its kind, that
-        is frozen while what comes before it trains.
+        `module.requires_grad = False` (or `True`) or a typo such as `parameter.require_grad =
+        False` sets an attribute that nothing reads, so nothing changes. The rule also finds the
+        opposite: a head, or a layer among others of its kind, that is frozen while the layers
+        before it train.
 
     Why it hurts
         A frozen head with random weights keeps the model from using what it learns: the layers
-        below have to fit an output that means nothing. A backbone that was to stay as it was loses
-        what it had been trained for, at the first large steps of a new head.
+        below have to fit an output that means nothing. A backbone that should have stayed fixed
+        loses its pretrained features in the first large updates of a new head.
 
     How it decides
-        Attributes that nothing reads are seen on the modules and parameters themselves, whenever
-        they were set: that is certain. The rest after {min_steps} steps (at the end of a run
-        {min_evaluated} are enough), from the parameters and their order in the modules. Frozen
-        layers count when they come after a layer that trains: between numbered layers of one
-        parent, where they hold no more than {max_share:.0%} of the model, or as the last ones,
-        where they hold no more than {max_tail_share:.0%}; at least {max_tail_share:.0%} of the
-        model must train. Layers are linear, convolutional, recurrent and attention ones; a layer
-        that once got a gradient is not frozen.
+        Attributes that nothing reads are found directly on the modules and parameters, whenever
+        they were set, so this part is certain. For the rest, the rule decides after {min_steps}
+        steps ({min_evaluated} are enough at the end of a run), from the parameters and their order
+        in the modules. Frozen layers count if they come after a layer that trains: either between
+        numbered layers of one parent, where they hold no more than {max_share:.0%} of the model, or
+        as the last layers, where they hold no more than {max_tail_share:.0%}; at least
+        {max_tail_share:.0%} of the model must train. Layers are linear, convolutional, recurrent
+        and attention layers; a layer that ever had a gradient is not frozen.
 
     False alarms
         A frozen backbone, the input side of a model, frozen embeddings and normalisation layers,
         adapters on a frozen model, and frozen copies of trained layers (target networks, averaged
-        models) do not count. A fixed classifier that is meant is reported.
+        models) do not count. A classifier that is fixed on purpose is reported.
 
     What to try
         - Call the method with the underscore, `module.requires_grad_(False)`, or set
           `requires_grad` on each parameter.
-        - After freezing a whole model, unfreeze the head: `model.head.requires_grad_(True)`; or
-          replace it after freezing, since new layers are trainable.
-        - See that the optimizer holds what was unfrozen later.
+        - After freezing a whole model, unfreeze the head with `model.head.requires_grad_(True)`, or
+          replace the head after freezing, since new layers are trainable.
+        - Make sure that the optimizer holds the parameters that are unfrozen later.
 
     References
         - PyTorch documentation, torch.nn.Module.requires_grad_; Autograd mechanics: setting
@@ -270,13 +270,12 @@ def _trains_all_the_same(names: Sequence[str]) -> tuple[Message, Message, str]:
     module = holder_of(names) or "model"
     return (
         say(
-            "`requires_grad = False` was set on a module that holds {first} and {more} other "
-            "parameters; a module has no such switch, so "
-            "they train all the same",
+            "`requires_grad = False` was set on a module that holds {first} (and {more} more); "
+            "this has no effect on a module, so its parameters still train",
             first=names[0],
             more=len(names) - 1,
         ),
-        say("call the method, with the underscore: it sets the flag of each parameter"),
+        say("call the method with the underscore: it sets requires_grad on each parameter"),
         f"{module}.requires_grad_(False)  # instead of .requires_grad = False",
     )
 
@@ -293,42 +292,43 @@ def _nothing_reads(fact: Fact) -> tuple[Message, Message, str]:
     if on_module:
         cause = (
             say(
-                "`{attribute} = {value}` was set on the module {module}, which has no such "
-                "switch: {first} and {more} other parameters "
-                "train all the same",
+                "`{attribute} = {value}` was set on the module {module}, but this has no effect on "
+                "a module: {first} (and {more} more) still train",
                 **values,
             )
             if freezes
             else say(
-                "`{attribute} = {value}` was set on the module {module}, which has no such "
-                "switch: {first} and {more} other parameters "
-                "stay frozen",
+                "`{attribute} = {value}` was set on the module {module}, but this has no effect on "
+                "a module: {first} (and {more} more) are still frozen",
                 **values,
             )
         )
         excerpt = f"{values['module']}.requires_grad_({values['value']})"
         return (
             cause,
-            say("call the method, with the underscore: it sets the flag of each parameter"),
+            say("call the method with the underscore: it sets requires_grad on each parameter"),
             excerpt,
         )
     cause = (
         say(
-            "`{attribute} = {value}` was set on {first} and {more} other parameters; nothing "
-            "reads it, and they train all the same",
+            "`{attribute} = {value}` was set on {first} (and {more} more), but nothing reads this "
+            "attribute: they still train",
             **values,
         )
         if freezes
         else say(
-            "`{attribute} = {value}` was set on {first} and {more} other parameters; nothing "
-            "reads it, and they stay frozen",
+            "`{attribute} = {value}` was set on {first} (and {more} more), but nothing reads this "
+            "attribute: they are still frozen",
             **values,
         )
     )
     excerpt = f"parameter.requires_grad = {values['value']}  # instead of .{values['attribute']}"
     return (
         cause,
-        say("the attribute is called requires_grad; the method requires_grad_ would have said so"),
+        say(
+            "the attribute is called requires_grad; with the method requires_grad_, a typo raises "
+            "an error"
+        ),
         excerpt,
     )
 
@@ -336,14 +336,14 @@ def _nothing_reads(fact: Fact) -> tuple[Message, Message, str]:
 def _is_frozen(frozen: Sequence[_Layer], before: _Layer) -> tuple[Message, Message, str]:
     return (
         say(
-            "{first} is frozen, while {before}, which comes before it, trains: what is learned "
-            "there has to fit weights that never change",
+            "{first} is frozen, while {before}, which comes before it, trains: what {before} "
+            "learns has to fit weights that never change",
             first=frozen[0].path or frozen[0].parameters[0].name,
             before=before.path or before.parameters[0].name,
         ),
         say(
-            "unfreeze it, and see that the optimizer holds it; if it is meant, this finding can "
-            "be ignored"
+            "unfreeze it and make sure that the optimizer holds it; if it is frozen on purpose, "
+            "ignore this finding"
         ),
         f"model.{frozen[0].path}.requires_grad_(True)"
         if frozen[0].path

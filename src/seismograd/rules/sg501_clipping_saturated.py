@@ -22,39 +22,42 @@ from seismograd.schema import Block, EventKind, Evidence, Finding
 @final
 @dataclass
 class ClippingSaturated(Rule):
-    """Nearly every step is clipped by far: the limit, and not the gradient, sets the size of the
-    step.
+    """Nearly every step is clipped by a large factor: the limit, and not the gradient, sets the
+    size of the step.
 
     What it finds
-        A clip, by norm or by value, whose limit lies far below what gradients usually are, so that
-        it binds all the time.
+        Clipping by norm or by value with a limit far below the usual size of the gradients, so that
+        nearly every step is clipped.
 
     Why it hurts
-        Clipping is there for the rare large gradient. When it always binds, every step has the same
-        length, learning rate times limit, whatever the gradient says: steps do not become smaller
-        near a minimum, and under SGD the learning rate is really as many times lower as the limit
-        is below the norm. Training crawls. Adam divides by the size of the gradients and hides the
-        factor, until what is left of them comes near its epsilon.
+        Clipping is meant for the rare large gradient. If every step is clipped, every step has the
+        same length, learning rate times limit, whatever the gradient is: steps do not become
+        smaller near a minimum, and with SGD the effective learning rate is lower by the same factor
+        by which the limit is below the norm. Training becomes very slow. Adam divides by the size
+        of the gradients and hides the factor, until the clipped gradients come close to its
+        epsilon.
 
     How it decides
-        From the last {window} steps with a clip: at least {min_share:.0%} of them were clipped, and
-        the median norm was at least {min_ratio:g} times the limit (or, where values are clipped,
-        times the norm of what is left) for SGD, with updates of less than {max_update:g} of the
-        weights in the median, where that was measured. For optimizers that divide by the size of
-        the gradients it takes {min_adaptive_ratio:g} times, and is a note, unless what is left per
-        scalar is less than {max_scalar:g}.
+        The rule looks at the last {window} steps with a clip: at least {min_share:.0%} of them were
+        clipped, and, for SGD, the median norm was at least {min_ratio:g} times the limit (with
+        clipping by value: times the norm after clipping) while the median update, where it was
+        measured, was less than {max_update:g} of the weights. For optimizers that divide by the
+        size of the gradients, the ratio must be at least {min_adaptive_ratio:g}, and the finding is
+        info, unless less than {max_scalar:g} per scalar is left after clipping.
 
     False alarms
-        A clip that binds often but not by far, as in reinforcement learning, is not reported, nor a
-        low limit with a high learning rate. Normalising every gradient on purpose looks the same.
+        Clipping that happens often but only by a small factor, as in reinforcement learning, is not
+        reported, nor is a low limit with a high learning rate. To this rule, normalising every
+        gradient on purpose looks the same as clipping.
 
     What to try
-        - Set the limit above the usual norm: a high percentile of what `seismograd show` lists for
-          the first steps.
-        - Check its unit: a limit for a mean loss does not fit a summed one, nor one for single
-          values a norm.
-        - With mixed precision see that `scaler.unscale_` comes before the clip.
-        - If every step is to have one length, say so with an optimizer that normalises.
+        - Set the limit above the usual norm: use a high percentile of the norms that `seismograd
+          show` lists for the first steps.
+        - Check what the limit refers to: a limit for a mean loss is wrong for a summed loss, and a
+          limit for single values is wrong for a norm.
+        - With mixed precision, make sure that `scaler.unscale_` comes before the clip.
+        - If every step should have the same length, use an optimizer that normalises, so that the
+          intention is clear.
 
     References
         - Pascanu, Mikolov, Bengio (2013), On the difficulty of training recurrent neural networks.
@@ -167,23 +170,23 @@ class ClippingSaturated(Rule):
         }
         if by_value:
             cause = say(
-                "in {percent} of the steps of {optimizer} values are clipped at {limit:g}, and "
-                "the norm of the gradient is {ratio} times "
-                "that of what is left in the median: nearly all values are at the limit",
+                "in {percent} of the steps of {optimizer}, values are clipped at {limit:g}, and "
+                "the median norm before clipping is {ratio} times the norm after it: nearly all "
+                "values are at the limit",
                 **values,
             )
         elif kind.upper().endswith("SGD"):
             cause = say(
-                "{percent} of the steps of {optimizer} are clipped, and the norm is {ratio} times "
-                "the limit of {limit:g} in the median: "
-                "the learning rate of {lr:g} is really one of {effective}",
+                "{percent} of the steps of {optimizer} are clipped, and the median norm is {ratio} "
+                "times the limit of {limit:g}: the learning rate of {lr:g} is effectively "
+                "{effective}",
                 **values,
             )
         else:
             cause = say(
-                "{percent} of the steps of {optimizer} are clipped, and the norm is {ratio} times "
-                "the limit of {limit:g} in the median: "
-                "the limit, and not the gradient, sets what it is given",
+                "{percent} of the steps of {optimizer} are clipped, and the median norm is {ratio} "
+                "times the limit of {limit:g}: the limit, and not the gradient, sets the size of "
+                "what the optimizer gets",
                 **values,
             )
         usual = float(f"{1.5 * ratio * limit:.1g}")

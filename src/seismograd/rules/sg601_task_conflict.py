@@ -19,30 +19,31 @@ class TaskConflict(Rule):
     """Two losses pull the shared weights in opposite directions.
 
     What it finds
-        Models that are trained on several losses whose gradients point against each other most of
-        the time, from the beginning on.
+        Models trained on several losses whose gradients have pointed in opposite directions most of
+        the time, from the beginning.
 
     Why it hurts
-        What one loss gains the other loses. The sum of the gradients is shorter than either, so
-        both tasks learn slowly, or the stronger one learns and the weaker one is undone step by
-        step.
+        A step that lowers one loss raises the other. The sum of the gradients is shorter than
+        either of them, so both tasks learn slowly, or the stronger one learns and undoes the weaker
+        one step by step.
 
     How it decides
-        Losses that are backpropagated apart within one step, or that the script names with
-        `seismograd.losses`, are compared on some of the steps: the cosine between their gradients
-        over all parameters that both reach. They are in conflict when it is at most {max_cosine:g}
-        in the median, and below zero in {min_share:.0%} of at least {min_samples:g} comparisons,
-        among the first ones as well as among the last. A penalty and a loss that end in balance
-        begin without a conflict, and are not reported; nor are losses of different forward passes
-        in a script with several optimizers, as those of a discriminator.
+        Losses that are backpropagated separately within one step, or that the script names with
+        `seismograd.losses`, are compared at some of the steps by the cosine between their gradients
+        over all parameters that both reach. They conflict if the median cosine is at most
+        {max_cosine:g} and the cosine is below zero in {min_share:.0%} of at least {min_samples:g}
+        comparisons, among the first ones as well as among the last. A penalty and a loss that end
+        in balance start without a conflict and are not reported; neither are losses of different
+        forward passes in a script with several optimizers, such as those of a discriminator.
 
     False alarms
-        Losses that are meant to be played against each other by one optimizer alone.
+        Adversarial losses that a single optimizer trains on purpose.
 
     What to try
-        - Weigh the losses against each other, so that the one that matters leads.
-        - Project what conflicts out of the gradients (PCGrad), or look for a direction that serves
-          both (MGDA, UPGrad): `seismograd.losses` does this in one line in place of the backwards.
+        - Weight the losses, so that the one that matters dominates.
+        - Project the conflicting parts out of the gradients (PCGrad), or use a direction that
+          lowers both losses (MGDA, UPGrad): `seismograd.losses` does this in one line that replaces
+          the backward calls.
         - Share less: give each task more layers of its own.
 
     References
@@ -101,18 +102,16 @@ class TaskConflict(Rule):
             ),
             evidence=(Evidence("cosine", "", last.step, last.cosine, self.max_cosine),),
             cause=say(
-                "the losses {one} and {other} pull against each other: the cosine between their "
-                "gradients is {cosine:.2f} in the median of "
-                "{num} comparisons",
+                "the losses {one} and {other} conflict: the median cosine between their gradients "
+                "is {cosine:.2f} (comparisons: {num})",
                 one=pair.name(second=False),
                 other=pair.name(second=True),
                 cosine=cosine,
                 num=len(cosines(pair.late)),
             ),
             advice=say(
-                "weigh the losses, take the conflict out of their gradients (PCGrad, UPGrad: "
-                "seismograd.losses), or let the tasks share "
-                "fewer layers"
+                "weight the losses, remove the conflict from their gradients (PCGrad, UPGrad: "
+                "seismograd.losses), or let the tasks share fewer layers"
             ),
             where=str(pair.second),
         )

@@ -17,31 +17,31 @@ from seismograd.schema import Block, Evidence, Finding
 @final
 @dataclass
 class TaskDominance(Rule):
-    """One loss drowns another: its gradient is many times as large.
+    """One loss dominates another: its gradient is many times as large.
 
     What it finds
-        Models trained on several losses of which one makes the whole gradient, and the others as
-        good as nothing of it.
+        Models trained on several losses of which one provides nearly the whole gradient and the
+        others almost nothing.
 
     Why it hurts
-        Optimizers see the sum. What adds a thirtieth of it decides nothing: the small loss is not
-        trained, however well it is meant. Often the reason is only its unit: a squared error in
-        pixels beside a cross entropy.
+        The optimizer only sees the sum. A loss that contributes a thirtieth of it decides nothing:
+        the small loss is not trained, whatever the intention. Often the only reason is its unit,
+        such as a squared error in pixels next to a cross-entropy.
 
     How it decides
-        Losses that are backpropagated apart within one step, or that the script names with
-        `seismograd.losses`, are compared on some of the steps: the norms of their gradients over
-        all parameters that both reach. One dominates when it is at least {min_ratio:g} times as
-        large in {min_share:.0%} of at least {min_samples:g} comparisons. A loss that the script
-        itself multiplies by a small number is meant to be small, and is not reported.
+        Losses that are backpropagated separately within one step, or that the script names with
+        `seismograd.losses`, are compared at some of the steps by the norms of their gradients over
+        all parameters that both reach. One loss dominates if its norm is at least {min_ratio:g}
+        times the other's in {min_share:.0%} of at least {min_samples:g} comparisons. A loss that
+        the script multiplies by a small number is small on purpose, and is not reported.
 
     False alarms
-        A small loss that is meant to be small, when no number in the script says so.
+        A loss that is small on purpose, if no factor in the script shows it.
 
     What to try
         - Multiply the small loss by a weight, or divide the large one, so that their gradients are
-          about as large.
-        - Normalise targets to unit variance; take means over the same things in all losses.
+          about the same size.
+        - Normalise targets to unit variance, and average all losses over the same units.
         - Learn the weights (uncertainty weighting), or balance the norms (GradNorm);
           `seismograd.losses` can do the latter.
 
@@ -126,16 +126,16 @@ class TaskDominance(Rule):
                 ),
             ),
             cause=say(
-                "the loss {large} drowns {small}: its gradient is {times:.3g} times as large in "
-                "the median of {num} comparisons",
+                "the loss {large} dominates {small}: its gradient is {times:.3g} times as large "
+                "(median; comparisons: {num})",
                 large=pair.name(second=larger == 1),
                 small=pair.name(second=larger == 0),
                 times=times,
                 num=len(ratios(pair.late)),
             ),
             advice=say(
-                "multiply {small} by about {weight:.1g}, or bring both losses to the same unit, "
-                "so that their gradients are about as large",
+                "multiply {small} by about {weight:.1g}, or bring both losses to the same unit, so "
+                "that their gradients are about the same size",
                 small=pair.name(second=larger == 0),
                 weight=10 ** round(math.log10(times)),
             ),

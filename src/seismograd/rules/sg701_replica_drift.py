@@ -22,30 +22,30 @@ class ReplicaDrift(Rule):
     What it finds
         Data-parallel training whose replicas are not copies of each other: a model that was never
         wrapped in `DistributedDataParallel`, weights initialised from different seeds, parameters
-        that are left out of the reduction or changed on one process only, a step that one process
-        takes and another skips.
+        that are left out of the reduction or changed on one process only, or a step that one
+        process takes and another skips.
 
     Why it hurts
-        The average of gradients that were computed at different weights is the gradient of no
-        model. Each replica learns its own way, the checkpoint holds only that of one, and the
-        measured loss is of a model that nobody trains.
+        The average of gradients that were computed with different weights is not the gradient of
+        any model. Each replica learns something different, the checkpoint contains only one of
+        them, and the reported loss belongs to a model that was never trained.
 
     How it decides
-        Each process adds up the bits of its weights. Processes that hold the same parameters must
-        come to the same sum, exactly; it is drift when they do not in {num_checks:g} checks in a
-        row, or in the last there is. When they agree again later, as replicas that are averaged now
-        and then do, it becomes a mere information.
+        Each process computes a checksum from the bits of its weights. The checksums of processes
+        that hold the same parameters must be exactly equal; the rule reports drift if they differ
+        in {num_checks:g} checks in a row, or in the last check of the run. If they agree again
+        later, as with replicas that are averaged from time to time, the finding becomes info.
 
     False alarms
-        Training that means to let replicas go apart, without ever averaging them, such as an
-        ensemble.
+        Training that lets replicas diverge on purpose and never averages them, such as an ensemble.
 
     What to try
-        - Wrap the model: `model = DistributedDataParallel(model)`, and call that, not
-          `model.module`.
-        - Let all processes decide alike whether a step is taken: reduce the flag (a NaN, an
-          overflow, an empty batch) over the processes.
-        - Seed all processes alike before the model is made, or load one checkpoint on all.
+        - Wrap the model with `model = DistributedDataParallel(model)`, and call the wrapped model,
+          not `model.module`.
+        - Make all processes agree on whether to take a step: reduce the flag (a NaN, an overflow,
+          an empty batch) over the processes.
+        - Set the same seed on all processes before the model is created, or load the same
+          checkpoint on all of them.
 
     References
         - Li et al. (2020), PyTorch Distributed: experiences on accelerating data parallel training.
@@ -81,9 +81,7 @@ class ReplicaDrift(Rule):
 
     def shortfall(self) -> Message | None:
         if not self._num_checked:
-            return say(
-                "needs sums of the weights of {needed} processes, has {has}", needed=2, has=0
-            )
+            return say("needs weight checksums from {needed} processes, has {has}", needed=2, has=0)
         return None
 
     def _check(self, block: Block, ranks: AnyArray, iteration: int) -> None:
@@ -146,16 +144,15 @@ class _Drift:
         }
         if had_agreed:
             cause = say(
-                "the weights of rank {odd} differ from those of rank {first} since step {step}; "
-                "before, they were the same: one of them "
-                "took a step, or a gradient, that the others did not",
+                "the weights of rank {odd} differ from those of rank {first} since step {step} and "
+                "were the same before: one of them took a step or used a gradient that the other "
+                "did not",
                 **values,
             )
         else:
             cause = say(
-                "the weights of rank {odd} differ from those of rank {first} at step {step}, and "
-                "did from the beginning: nothing keeps the "
-                "{all} replicas together",
+                "the weights of rank {odd} differ from those of rank {first} at step {step} and "
+                "have differed from the beginning: nothing keeps the {all} replicas in sync",
                 **values,
             )
         return rule.finding(
@@ -166,8 +163,7 @@ class _Drift:
             cause=cause,
             advice=say(
                 "wrap the model in DistributedDataParallel, which copies the weights of rank 0 to "
-                "all and averages the gradients, and let "
-                "all ranks decide alike whether to step"
+                "all ranks and averages the gradients, and make all ranks agree on whether to step"
             ),
             where=self.where,
             excerpt="model = DistributedDataParallel(model)",

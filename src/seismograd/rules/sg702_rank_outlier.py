@@ -18,33 +18,33 @@ from seismograd.schema import AnyArray, Block, EventKind, Evidence, Finding, Ran
 @final
 @dataclass
 class RankOutlier(Rule):
-    """One process has gradients that are unlike those of all others.
+    """The gradients of one process differ from those of all others.
 
     What it finds
-        A process whose own gradients, before they are averaged, are NaN or infinite while those of
-        the others are not, or many times as large, step after step: its share of the data is
-        different, or its hardware is broken.
+        A process whose own gradients, before averaging, are NaN or infinite while those of the
+        others are not, or are many times as large in step after step: its part of the data is
+        different, or its hardware is faulty.
 
     Why it hurts
-        The average takes it in. One NaN on one process makes the gradient NaN on all, and no
-        process can tell afterwards whose it was. One that is a hundred times too large decides the
-        step alone.
+        The average includes it. A single NaN on one process makes the gradient NaN on all
+        processes, and afterwards no process can see which one it came from. A gradient that is a
+        hundred times too large dominates the step.
 
     How it decides
-        Not finite: a process has scalars that are NaN or infinite in a step in which another one,
-        which was looked at as well, has none. Too large: its norm is at least {min_ratio:g} times
-        the median of the processes in {min_share:.0%} of at least {min_steps:g} steps.
+        Not finite: a process has NaN or infinite scalars in a step in which another process that
+        was checked as well has none. Too large: the norm of a process is at least {min_ratio:g}
+        times the median over the processes in {min_share:.0%} of at least {min_steps:g} steps.
 
     False alarms
         Processes that do different work on purpose, such as the stages of a pipeline.
 
     What to try
-        - Run the data of that process alone: its shard may hold samples that are broken, or not
-          normalised like the others.
-        - Put the process on another device; if the trouble stays with the device, it is the
-          hardware.
-        - Give every process the same preprocessing and the same loss; a mean over fewer samples has
-          larger gradients.
+        - Run the data of that process alone: its shard may contain corrupt samples, or samples that
+          are not normalised like the others.
+        - Move the process to another device; if the problem stays with the device, the hardware is
+          the cause.
+        - Use the same preprocessing and the same loss on every process; a mean over fewer samples
+          has larger gradients.
 
     References
         - Zhang et al. (2022), OPT: open pre-trained transformer language models: hardware that
@@ -95,7 +95,7 @@ class RankOutlier(Rule):
     def shortfall(self) -> Message | None:
         if self._num_steps < self.min_steps:
             return say(
-                "needs {needed} steps with the own gradients of several processes, has {has}",
+                "needs {needed} steps with the local gradients of several processes, has {has}",
                 needed=self.min_steps,
                 has=self._num_steps,
             )
@@ -117,9 +117,9 @@ class RankOutlier(Rule):
             self.found.extend(iteration)
             return
         cause = say(
-            "at step {step} {count} scalars of the gradient of rank {rank} are NaN or infinite "
-            "before averaging, while those of {clean} "
-            "other ranks are finite: the NaN comes from rank {rank}",
+            "at step {step}, the gradient of rank {rank} contains NaN or infinite scalars before "
+            "averaging ({count}), while other ranks have none (ranks without: {clean}): the NaN "
+            "comes from rank {rank}",
             step=iteration,
             count=int(count[worst]),
             rank=rank,
@@ -149,9 +149,8 @@ class RankOutlier(Rule):
                 self.found.extend(iteration)
                 continue
             cause = say(
-                "the gradient of rank {rank} is {times:.2g} times as large as the median of the "
-                "other ranks at step {step}, and was so in "
-                "{num} of {all} steps",
+                "the gradient of rank {rank} is {times:.2g} times the median of the other ranks at "
+                "step {step}; it was this large in {num} of {all} steps",
                 rank=rank,
                 times=float(norm[position]) / usual,
                 step=iteration,
@@ -172,9 +171,9 @@ class RankOutlier(Rule):
             evidence=(evidence,),
             cause=cause,
             advice=say(
-                "look at the data of that rank alone, then run it on another device: what moves "
-                "with the device is the hardware, what "
-                "stays is the data"
+                "check the data of that rank alone, then run it on another device: if the problem "
+                "moves with the rank, the data is the cause; if it stays with the device, the "
+                "hardware is"
             ),
             where=site_of(block, EventKind.BACKWARD, last),
             excerpt="print(rank, [bool(torch.isfinite(x).all()) for x in batch])",

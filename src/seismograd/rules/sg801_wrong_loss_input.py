@@ -16,36 +16,36 @@ from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
 @final
 @dataclass
 class WrongLossInput(Rule):
-    """A loss function is given something else than it takes: it runs, and means something else.
+    """A loss function gets inputs that it does not expect: it runs, but computes something else.
 
     What it finds
         Probabilities where logits are expected: softmax before `cross_entropy`, sigmoid before
-        `binary_cross_entropy_with_logits`, or two of them in a row. `nll_loss` or `kl_div` on what
-        is not a log-probability. A regression loss of shapes [N, 1] and [N], which are broadcast to
-        [N, N]. Classes in the wrong dimension, after a view in place of a transpose, or a
-        log_softmax over the batch.
+        `binary_cross_entropy_with_logits`, or two of them in a row. `nll_loss` or `kl_div` with
+        inputs that are not log-probabilities. A regression loss with the shapes [N, 1] and [N],
+        which are broadcast to [N, N]. Classes in the wrong dimension, after a view instead of a
+        transpose, or a log_softmax over the batch.
 
     Why it hurts
-        Nothing raises, and the loss often falls. After a softmax too many it cannot fall far, and
-        the gradients are weak; on logits `nll_loss` falls without end; a broadcast regression
-        learns the mean of all targets.
+        Nothing raises an error, and the loss often falls. With one softmax too many, it cannot fall
+        far, and the gradients are weak; with logits, `nll_loss` falls without limit; a broadcast
+        regression learns the mean of all targets.
 
     How it decides
-        From the graph of the loss, at the first backwards of each line and ever more rarely later:
-        what made the input of each loss function, through views, indices, clamps and casts. Whether
-        logarithms of probabilities add up to one is computed where the graph alone does not say it.
-        One look is enough, from step number {min_evaluated} on: the graph is what was computed.
+        The rule checks the graph of the loss, in the first backward passes of each line and less
+        and less often later: what produced the input of each loss function, through views,
+        indexing, clamps and casts. If the graph alone does not show whether log-probabilities add
+        up to one, the rule computes it. One check is enough, from step number {min_evaluated} on,
+        because the graph is exactly what was computed.
 
     False alarms
-        None are known. A softmax in front of `cross_entropy` that is meant, to keep the loss flat,
-        is reported.
+        None known. A deliberate softmax before `cross_entropy`, to keep the loss flat, is reported.
 
     What to try
-        - Let the model give logits, and take softmax or sigmoid only for what is shown or measured.
-        - `F.cross_entropy(logits, target)` is `F.nll_loss(F.log_softmax(logits, 1), target)`.
-        - Print the shapes of prediction and target once: they have to be equal, element for
-          element, in a regression.
-        - Turn the warning of torch about different sizes into an error:
+        - Let the model return logits, and apply softmax or sigmoid only for display or metrics.
+        - `F.cross_entropy(logits, target)` is the same as `F.nll_loss(F.log_softmax(logits, 1),
+          target)`.
+        - Print the shapes of prediction and target once: in a regression they must be identical.
+        - Turn PyTorch's warning about different sizes into an error:
           `warnings.simplefilter("error")`.
 
     References

@@ -15,34 +15,35 @@ from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
 @final
 @dataclass
 class ConstantLossTerm(Rule):
-    """A term of the loss has no graph: it counts in the loss and gives no gradient.
+    """A term of the loss has no graph: it adds to the loss but produces no gradient.
 
     What it finds
-        A term that was made from `.item()`, `.data`, `.detach()`, `torch.tensor(loss)` or under
-        `torch.no_grad()`, and is added to others that have a graph: a distillation whose student
-        was detached, a penalty on a copy of the weights, a gradient penalty without
+        A term that was computed with `.item()`, `.data`, `.detach()` or `torch.tensor(loss)`, or
+        under `torch.no_grad()`, and is added to terms that have a graph: a distillation loss whose
+        student was detached, a penalty on a copy of the weights, a gradient penalty without
         `create_graph=True`.
 
     Why it hurts
-        The loss that is logged has the term in it, and the training does as if it were not there.
-        The other terms may well make it smaller by chance, so that it looks as if it worked.
+        The logged loss includes the term, but training ignores it. The other terms may happen to
+        make it smaller, so that it looks as if it worked.
 
     How it decides
-        From the graph of the loss, at the first backwards of each line and ever more rarely later:
-        a sum one of whose operands has no graph. Its value is what is left of the loss when the
-        terms with a graph are computed again from what they have kept, where that is possible. It
-        counts when it is positive, at least {min_share:.0%} of the loss, and was another one each
-        of {num_looks:g} times, by at least {min_change:.1%} of the loss.
+        The rule checks the graph of the loss, in the first backward passes of each line and less
+        and less often later, for a sum with an operand that has no graph. The value of the operand
+        is what is left of the loss after the terms with a graph have been recomputed from their
+        saved tensors, where that is possible. It counts if it is positive, is at least
+        {min_share:.0%} of the loss, and was different each of {num_looks:g} times, by at least
+        {min_change:.1%} of the loss.
 
     False alarms
-        A number that never changes, and one that is subtracted (a baseline, the entropy of the
-        targets) do not count. A part that is added on purpose without a gradient, so that the
-        logged loss is complete, is reported.
+        A number that never changes and a number that is subtracted (a baseline, the entropy of the
+        targets) do not count. A part that is added without a gradient on purpose, to make the
+        logged loss complete, is reported.
 
     What to try
-        - Print `term.requires_grad` of each term: it has to be True.
-        - Take away `.item()`, `.detach()`, `torch.tensor(…)` and `torch.no_grad()` on its way from
-          the model.
+        - Print `term.requires_grad` for each term: it must be True.
+        - Remove `.item()`, `.detach()`, `torch.tensor(…)` and `torch.no_grad()` between the model
+          and this term.
         - A gradient penalty needs `torch.autograd.grad(…, create_graph=True)`.
 
     References
@@ -98,8 +99,8 @@ class ConstantLossTerm(Rule):
             evidence=(Evidence("constant_term", "", last.iteration, last.number("constant"), 0.0),),
             cause=say(
                 "a term of the loss at {line} has no graph: it was {first} at step {step} and "
-                "{last} at step {until}, up to {share:.0%} of "
-                "the loss, and gives no gradient to anything",
+                "{last} at step {until}, up to {share:.0%} of the loss, but it produces no "
+                "gradient for any parameter",
                 line=fact.where or "?",
                 first=f"{first.number('constant'):.4g}",
                 step=first.iteration,
@@ -108,9 +109,9 @@ class ConstantLossTerm(Rule):
                 share=min(share, 1.0),
             ),
             advice=say(
-                "take away what cuts it off: .item(), .data, .detach(), torch.tensor(…) or "
-                "torch.no_grad() on its way from the model; if "
-                "it is there to be logged, log it beside the loss"
+                "remove what cuts it off: .item(), .data, .detach(), torch.tensor(…) or "
+                "torch.no_grad() between the model and this term; if it is there only to be "
+                "logged, log it separately from the loss"
             ),
             where=fact.where,
             excerpt="assert all(term.requires_grad for term in terms)",

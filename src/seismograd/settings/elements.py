@@ -37,13 +37,13 @@ class ElementSpec:
         if len(self.index) != len(shape):
             raise SeismogradError(
                 say(
-                    "{element}: {parameter} has the shape {shape}",
+                    "{element}: the shape of {parameter} is {shape}",
                     element=str(self),
                     parameter=self.parameter,
                     shape=_brackets(shape),
                 ),
                 say(
-                    "give {expected} indices, not {given}",
+                    "expected {expected} indices, got {given}",
                     expected=len(shape),
                     given=len(self.index),
                 ),
@@ -52,12 +52,14 @@ class ElementSpec:
             if not -size <= index < size:
                 raise SeismogradError(
                     say(
-                        "{element} lies outside {parameter}, whose shape is {shape}",
+                        "{element} is out of range: the shape of {parameter} is {shape}",
                         element=str(self),
                         parameter=self.parameter,
                         shape=_brackets(shape),
                     ),
-                    say("indices count from 0, or from -1 backwards"),
+                    say(
+                        "indices start at 0; negative indices count back from the end, which is -1"
+                    ),
                 )
         return ElementSpec(
             self.parameter,
@@ -76,7 +78,7 @@ def parse_element(text: str) -> ElementSpec:
     if matched is None or indices is None:
         raise SeismogradError(
             say("{text} does not name an element", text=repr(text)),
-            say("write a parameter and its indices, such as 'fc1.weight[0,0]'"),
+            say("give a parameter and its indices, such as 'fc1.weight[0,0]'"),
         )
     return ElementSpec(matched["parameter"].strip(), indices)
 

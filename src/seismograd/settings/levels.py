@@ -17,8 +17,8 @@ def check_level(level: str) -> str:
     """
     if level not in LEVELS:
         raise SeismogradError(
-            say("{level} is not a level", level=repr(level)),
-            say("use one of {levels}", levels=", ".join(LEVELS)),
+            say("{level} is not a valid level", level=repr(level)),
+            say("use one of: {levels}", levels=", ".join(LEVELS)),
         )
     return level
 
@@ -31,7 +31,7 @@ def check_budget(share: float | None) -> float | None:
     """
     if share is not None and not 0 < share <= 1:
         raise SeismogradError(
-            say("{share} is not a share of the time", share=share),
-            say("between 0 and 1, such as 0.02"),
+            say("{share} is not a valid share of the time", share=share),
+            say("use a number between 0 and 1, such as 0.02"),
         )
     return share

@@ -19,11 +19,11 @@ SelectOption = Annotated[
     typer.Option(
         "--select",
         metavar="RULES",
-        help=mark("Only these rules: codes, beginnings of codes, or names, with commas between."),
+        help=mark("Use only these rules: codes, code prefixes or names, separated by commas."),
     ),
 ]
 IgnoreOption = Annotated[
-    list[str] | None, typer.Option("--ignore", metavar="RULES", help=mark("Leave these rules out."))
+    list[str] | None, typer.Option("--ignore", metavar="RULES", help=mark("Ignore these rules."))
 ]
 
 FILE = "pyproject.toml"
@@ -82,13 +82,15 @@ def _table(path: Path) -> dict[str, Any] | None:
         return None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SeismogradError(
-            say("{path} is not TOML: {reason}", path=str(path), reason=str(error)), say("mend it")
+            say("{path} is not valid TOML: {reason}", path=str(path), reason=str(error)),
+            say("fix the file"),
         ) from error
     tool = document.get("tool", {})
     table: Any = tool.get("seismograd") if isinstance(tool, dict) else None  # pyright: ignore[reportUnknownVariableType]
     if table is not None and not isinstance(table, dict):
         raise SeismogradError(
-            say("{path}: seismograd is a table", path=str(path)), say("write [tool.seismograd]")
+            say("{path}: tool.seismograd must be a table", path=str(path)),
+            say("write [tool.seismograd]"),
         )
     return table  # pyright: ignore[reportUnknownVariableType]
 
@@ -102,7 +104,7 @@ def _settings(path: Path, table: dict[str, Any]) -> ProjectSettings:
                 path=str(path),
                 name=repr(unknown[0]),
             ),
-            say("it has {names}", names=", ".join(KEYS)),
+            say("available names: {names}", names=", ".join(KEYS)),
         )
     thresholds = table.get("thresholds", {})
     if not isinstance(thresholds, dict) or not all(
@@ -110,7 +112,7 @@ def _settings(path: Path, table: dict[str, Any]) -> ProjectSettings:
         for each in thresholds.values()  # pyright: ignore[reportUnknownVariableType]
     ):
         raise SeismogradError(
-            say("{path}: thresholds are tables of numbers, one for each rule", path=str(path)),
+            say("{path}: thresholds must be tables of numbers, one table per rule", path=str(path)),
             say("write [tool.seismograd.thresholds.SG101]"),
         )
     settings = ProjectSettings(
@@ -158,7 +160,7 @@ def _listed(path: Path, table: dict[str, Any], key: str) -> tuple[str, ...]:
     )
     if not all(isinstance(word, str) for word in words):
         raise SeismogradError(
-            say("{path}: {name} is a list of rules", path=str(path), name=key),
+            say("{path}: {name} must be a list of rules", path=str(path), name=key),
             say('write {name} = ["SG101", "SG3"]', name=key),
         )
     return tuple(words)

@@ -74,8 +74,8 @@ def select_rules(
     )
     if not any(selection.includes(code, name) for code, name in known.items()):
         raise SeismogradError(
-            say("no rule is left to look"),
-            say("select more, or ignore fewer: `seismograd rules` lists all"),
+            say("no rules are left to run"),
+            say("select more rules or ignore fewer; `seismograd rules` lists all of them"),
         )
     return selection
 
@@ -124,11 +124,11 @@ def nearest_rule(word: str, known: Mapping[str, str]) -> str | None:
 
 def _no_such_rule(word: str, known: Mapping[str, str]) -> SeismogradError:
     near = nearest_rule(word, known)
-    problem = say("there is no rule {rule}", rule=repr(word))
+    problem = say("unknown rule {rule}", rule=repr(word))
     if near is None:
-        return SeismogradError(problem, say("`seismograd rules` lists all"))
+        return SeismogradError(problem, say("`seismograd rules` lists all rules"))
     return SeismogradError(
-        problem, say("did you mean {name}? `seismograd rules` lists all", name=near)
+        problem, say("did you mean {name}? `seismograd rules` lists all rules", name=near)
     )
 
 
@@ -140,7 +140,9 @@ def _thresholds(
         if field not in fields:
             raise SeismogradError(
                 say("{code} has no threshold {name}", code=code, name=repr(field)),
-                say("it has {names}", names=", ".join(fields)) if fields else say("it has none"),
+                say("available names: {names}", names=", ".join(fields))
+                if fields
+                else say("it has no thresholds"),
             )
         if (
             isinstance(value, bool)
@@ -154,6 +156,6 @@ def _thresholds(
                     name=field,
                     value=repr(value),
                 ),
-                say("give a number"),
+                say("use a number"),
             )
         yield code, field, value

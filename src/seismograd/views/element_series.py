@@ -63,13 +63,13 @@ def _series(
     column = _column(run, spec.parameter)
     if column is None:
         raise SeismogradError(
-            say("there is no parameter {parameter}", parameter=spec.parameter),
+            say("there is no parameter named {parameter}", parameter=spec.parameter),
             nearest_names(run, spec.parameter),
         )
     spec = spec.within(run.parameters[column].shape)
     if str(spec) not in recorded:
         raise SeismogradError(
-            say("the run did not record {element}", element=str(spec)),
+            say("{element} was not recorded in this run", element=str(spec)),
             say(
                 "record it with: seismograd run --element {element} {script}",
                 element=shlex.quote(str(spec)),
@@ -179,14 +179,14 @@ def _summary(series: ScalarSeries, iterations: IntArray, width: int) -> Iterator
     ]
     if len(finite):
         said.append(
-            _at(translate("smallest"), series, iterations, finite[np.argmin(series.values[finite])])
+            _at(translate("minimum"), series, iterations, finite[np.argmin(series.values[finite])])
         )
         said.append(
-            _at(translate("largest"), series, iterations, finite[np.argmax(series.values[finite])])
+            _at(translate("maximum"), series, iterations, finite[np.argmax(series.values[finite])])
         )
     if len(finite) < len(rows):
         said.append(
-            translate("steps where it was not finite: {number}").format(
+            translate("steps with a non-finite value: {number}").format(
                 number=len(rows) - len(finite)
             )
         )

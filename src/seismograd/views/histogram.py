@@ -68,7 +68,8 @@ def bars(histogram: GradientHistogram) -> Iterator[RenderableType]:
     """A title and one bar for each bin between the smallest and the largest that hold anything."""
     yield Text(
         translate(
-            "The {number} scalars of {parameter} by size, at step {step} (the nearest sampled)"
+            "Scalars of {parameter} by magnitude at step {step}, the nearest sampled step (total: "
+            "{number})"
         ).format(
             number=count(histogram.numel), parameter=histogram.parameter, step=histogram.iteration
         ),
@@ -76,7 +77,7 @@ def bars(histogram: GradientHistogram) -> Iterator[RenderableType]:
     )
     filled = [index for index, each in enumerate(histogram.bins) if each]
     if not filled:
-        yield Text("  " + translate("all of them zero or non-finite, or not measured"))
+        yield Text("  " + translate("all scalars are zero, non-finite or not measured"))
         return
     largest = max(histogram.bins)
     for index in range(filled[-1], filled[0] - 1, -1):

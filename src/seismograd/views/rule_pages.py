@@ -33,14 +33,14 @@ def find_rule(wanted: str) -> type[Rule]:
         near = nearest_rule(wanted, {each.code: each.name for each in RULES})
         nearest = by_word[near.lower()] if near else None
         raise SeismogradError(
-            say("there is no rule {rule}", rule=repr(wanted)),
+            say("unknown rule {rule}", rule=repr(wanted)),
             say(
-                "did you mean {code} {name}? `seismograd rules` lists all",
+                "did you mean {code} {name}? `seismograd rules` lists all rules",
                 code=nearest.code,
                 name=nearest.name,
             )
             if nearest
-            else say("`seismograd rules` lists all"),
+            else say("`seismograd rules` lists all rules"),
         )
     return rule
 

@@ -187,12 +187,12 @@ class ComparisonText:
         yield from _only_one(self.comparison)
         shown = self.comparison.differences[:_MOST_ROWS]
         if not shown:
-            yield Text(translate("They have no parameter and no step in common."), "yellow")
+            yield Text(translate("The runs have no parameters or no steps in common."), "yellow")
             return
         yield Text(
             translate(
-                "The gradients of the {number} parameters that both have: medians of the norm "
-                "over {steps} of {all} steps"
+                "Gradients of the parameters that both runs have ({number}): median norm over "
+                "{steps} of {all} steps"
             ).format(
                 number=count(len(self.comparison.differences)),
                 steps=self.comparison.num_looked_at,
@@ -204,14 +204,14 @@ class ComparisonText:
         hidden = len(self.comparison.differences) - len(shown)
         if hidden:
             yield Text(
-                translate("… and {number} that differ less; --format json has all").format(
-                    number=count(hidden)
-                ),
+                translate(
+                    "… and {number} more with smaller differences; --format json lists all"
+                ).format(number=count(hidden)),
                 "dim",
             )
         only = {
-            mark("only in the first: {names}"): self.comparison.only_first,
-            mark("only in the second: {names}"): self.comparison.only_second,
+            mark("only in the first run: {names}"): self.comparison.only_first,
+            mark("only in the second run: {names}"): self.comparison.only_second,
         }
         for which, names in only.items():
             if names:
@@ -222,8 +222,8 @@ def _only_one(comparison: RunComparison) -> Iterator[Text]:
     first, second = comparison.first, comparison.second
     codes = [{finding.code for finding in side.findings} for side in (first, second)]
     for side, other, title in (
-        (first, codes[1], mark("Found in the first only")),
-        (second, codes[0], mark("Found in the second only")),
+        (first, codes[1], mark("Found only in the first run")),
+        (second, codes[0], mark("Found only in the second run")),
     ):
         for finding in side.findings:
             if finding.code not in other:

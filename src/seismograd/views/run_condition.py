@@ -33,7 +33,7 @@ def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
 
 def _conditions(run: Run, already_shown: Collection[str] = ()) -> Iterator[str]:
     if not run.ended:
-        yield translate("the run has not ended: it is still going on, or it was killed")
+        yield translate("the run has not ended: it is still running, or it was killed")
     if run.torn is not None:
         yield run.torn.render()
     for note in run.notes:

@@ -26,7 +26,7 @@ def find_runs(directory: Path) -> list[ListedRun]:
     how_to = say("record one with: seismograd run train.py")
     if not directory.is_dir():
         raise SeismogradError(
-            say("there is no directory {directory}", directory=str(directory)), how_to
+            say("directory {directory} does not exist", directory=str(directory)), how_to
         )
     listed = list_runs(directory)
     if not listed:
@@ -81,7 +81,9 @@ STEPS = TableColumn[Run](mark("steps"), "right", lambda run: count(len(run.steps
 PARAMETERS = TableColumn[Run](mark("parameters"), "right", lambda run: count(len(run.parameters)))
 LAST_LOSS = TableColumn[Run](mark("last loss"), "right", _last_loss)
 FINDINGS = TableColumn[Run](mark("findings"), "left", _findings, _worst)
-END = TableColumn[Run](mark("end"), "left", _end, lambda run: "" if _is_complete(run) else "yellow")
+END = TableColumn[Run](
+    mark("status"), "left", _end, lambda run: "" if _is_complete(run) else "yellow"
+)
 
 COLUMNS = (RUN, BEGAN, STEPS, PARAMETERS, LAST_LOSS, FINDINGS, END)
 LEFT_OUT_FIRST = (BEGAN, PARAMETERS, LAST_LOSS)

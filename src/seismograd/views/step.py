@@ -81,7 +81,10 @@ def find_row(run: Run, step: int | None) -> int:
         why = next((note.message for note in run.notes if note.kind == NO_STEP), None)
         raise SeismogradError(
             why or say("no optimizer step was recorded in {run}", run=str(run.path)),
-            say("a step is an optimizer.step() after a backward(); did the script get that far?"),
+            say(
+                "a step is recorded at each optimizer.step() after a backward(); did the script "
+                "get that far?"
+            ),
         )
     if step is None:
         return len(iterations) - 1
@@ -93,11 +96,11 @@ def find_row(run: Run, step: int | None) -> int:
         nearest = int(iterations[np.argmin(np.abs(iterations - step))])
         raise SeismogradError(
             say("step {step} was not recorded", step=step),
-            say("the nearest that was is {nearest}", nearest=nearest),
+            say("the nearest recorded step is {nearest}", nearest=nearest),
         )
     raise SeismogradError(
         say("there is no step {step}", step=step),
-        say("the run has the steps {first} to {last}", first=first, last=last),
+        say("the run contains steps {first} to {last}", first=first, last=last),
     )
 
 
@@ -132,7 +135,7 @@ def nearest_names(run: Run, wanted: str) -> Message:
         or names[:3]
     )
     return (
-        say("the nearest names are {names}", names=", ".join(near))
+        say("the closest names are {names}", names=", ".join(near))
         if near
         else say("the run recorded no parameters")
     )

@@ -20,8 +20,8 @@ def watching_cost(run: Run) -> str | None:
     if not (spent_s > 0 and wall_s > 0):
         return None
     said = translate(
-        "Watching took {percent} of the time between the first step and the last: {spent} of "
-        "{wall}, and {first} before."
+        "Overhead: {percent} of the time between the first and the last step ({spent} of {wall}), "
+        "plus {first} at the start."
     )
     first_s = float(run.steps["overhead_s"][0])
     return said.format(

@@ -268,9 +268,9 @@ class StepHooks:
         if not self._said_unheard:
             self._said_unheard = True
             message = say(
-                "backward is compiled: neither it nor a clip that is compiled with it can be "
-                "heard, so losses are not known, and what is "
-                "called the ready gradient is what the step was given, after any clip"
+                "backward is compiled, so neither backward nor a clip compiled with it can be "
+                "recorded: losses are unknown, and the recorded gradients are those that step was "
+                "given, after any clip"
             )
             self._tell(Note("unheard", self._iteration_queue.num_rows, message))
 

@@ -121,25 +121,25 @@ def _thinning_message(thinning: Thinning, of_wall: float, share: float) -> Messa
     took, budget = f"{100 * of_wall:.1f}%", f"{100 * share:.3g}%"
     if thinning.full_every > 1:
         return say(
-            "watching took {took} of the time, more than the budget of {budget}: from here on "
-            "gradients are measured at every {count} "
-            "steps, and in between only checked for NaN and infinities",
+            "watching took {took} of the time, more than the budget of {budget}: from now on "
+            "gradients are measured every {count} steps and only checked for NaN and infinities in "
+            "between",
             took=took,
             budget=budget,
             count=thinning.full_every,
         )
     if not thinning.extras:
         return say(
-            "watching took {took} of the time, more than the budget of {budget}: from here on "
-            "histograms come at every {count} steps, "
-            "and updates of the weights are not looked at",
+            "watching took {took} of the time, more than the budget of {budget}: from now on "
+            "histograms are recorded every {count} steps, and updates of the weights are not "
+            "measured",
             took=took,
             budget=budget,
             count=thinning.sample_every,
         )
     return say(
-        "watching took {took} of the time, more than the budget of {budget}: from here on "
-        "histograms come at every {count} steps",
+        "watching took {took} of the time, more than the budget of {budget}: from now on "
+        "histograms are recorded every {count} steps",
         took=took,
         budget=budget,
         count=thinning.sample_every,

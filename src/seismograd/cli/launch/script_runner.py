@@ -48,14 +48,14 @@ def load_script(script: str) -> ScriptProgram:
     if path.is_dir():
         if not (path / "__main__.py").is_file():
             raise SeismogradError(
-                say("{path} is a folder without a __main__.py", path=script),
-                say("name the script to run"),
+                say("{path} is a directory without a __main__.py", path=script),
+                say("give the path of the script to run"),
             )
         return ScriptProgram(_compile(str(path / "__main__.py")), str(path / "__main__.py"), script)
     if not path.exists():
         raise SeismogradError(
-            say("there is no script {path}", path=script),
-            say("check the path; a module is run with -m"),
+            say("script {path} does not exist", path=script),
+            say("check the path; to run a module, use -m"),
         )
     absolute = os.path.abspath(script)  # noqa: PTH100  links are kept, as the interpreter keeps them
     return ScriptProgram(_compile(absolute), absolute, str(path.resolve().parent))
@@ -81,8 +81,8 @@ def find_module(name: str) -> ScriptProgram:
         code = spec.loader.get_code(name)
     if spec is None or code is None or spec.origin is None:
         raise SeismogradError(
-            say("there is no module {name} to run", name=name),
-            say("check the name and the folder you are in"),
+            say("no module named {name} was found", name=name),
+            say("check the name and the current directory"),
         )
     return ScriptProgram(code, spec.origin, str(Path.cwd()), spec)
 
@@ -93,20 +93,20 @@ def _compile(path: str) -> CodeType:
             source = file.read()
     except OSError as error:
         raise SeismogradError(
-            say("{path} cannot be read: {reason}", path=path, reason=error.strerror or str(error))
+            say("cannot read {path}: {reason}", path=path, reason=error.strerror or str(error))
         ) from error
     try:
         return compile(source, path, "exec", dont_inherit=True)
     except SyntaxError as error:
         where = f"{path}:{error.lineno}" if error.lineno else path
         raise SeismogradError(
-            say("{where} is not Python: {reason}", where=where, reason=error.msg),
-            say("name a Python script"),
+            say("{where} is not valid Python: {reason}", where=where, reason=error.msg),
+            say("give the path of a Python script"),
         ) from error
     except ValueError as error:  # null bytes
         raise SeismogradError(
-            say("{where} is not Python: {reason}", where=path, reason=str(error)),
-            say("name a Python script"),
+            say("{where} is not valid Python: {reason}", where=path, reason=str(error)),
+            say("give the path of a Python script"),
         ) from error
 
 

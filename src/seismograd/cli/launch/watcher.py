@@ -120,7 +120,7 @@ class Watcher:
                 )
         except Exception as error:
             self._problem = say(
-                "could not listen, so nothing was recorded: {error}",
+                "watching could not start, so nothing was recorded: {error}",
                 error=f"{type(error).__name__}: {error}",
             )
 
@@ -160,8 +160,8 @@ class Watcher:
         elif self._problem is None and self._run.path is not None and not self._discarded:
             self._problem = (
                 say(
-                    "error: torch was imported unheard, so nothing was recorded; importing it in "
-                    "the script's first line helps"
+                    "error: seismograd did not notice the import of torch, so nothing was "
+                    "recorded; importing torch in the first line of the script helps"
                 )
                 if is_imported("torch")
                 else say("the script never imported torch, so nothing was recorded")
@@ -210,8 +210,8 @@ class Watcher:
 
     def _started(self, command: PythonCommand) -> Message:
         return say(
-            "{name} was started as a program of its own, which is not recorded; to record it "
-            "type: {line}",
+            "{name} was started as a separate program, which is not recorded; to record it, run: "
+            "{line}",
             name=short(command),
             line=self._line(command),
         )
@@ -225,8 +225,8 @@ class Watcher:
         if self._run.quiet or self._run.path is None:
             return
         message = say(
-            "the script becomes another program, {name}, which is not recorded; to record it "
-            "type: {line}",
+            "the script replaces itself with another program, {name}, which is not recorded; to "
+            "record it, run: {line}",
             name=short(command),
             line=self._line(command),
         )

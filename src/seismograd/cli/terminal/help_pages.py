@@ -14,8 +14,8 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
 from seismograd.views.text_layout import cell_width, pad, wrap
 
-_LANGUAGE = ("--lang en|zh", mark("The language to answer in; that of the locale unless said."))
-_HELP = mark("Show this page.")
+_LANGUAGE = ("--lang en|zh", mark("Output language (default: the language of the locale)."))
+_HELP = mark("Show this help and exit.")
 _WIDEST = 100
 _NAMES = 28  # cells for the names of options; longer ones get a line of their own
 
@@ -38,11 +38,11 @@ class TranslatedCommand(TyperCommand):
         if extra and not permitted:
             raise SeismogradError(
                 say(
-                    "{command} does not take {extra}",
+                    "{command} does not accept {extra}",
                     command=ctx.command_path,
                     extra=" ".join(extra),
                 ),
-                say("see {command} --help", command=ctx.command_path),
+                say("run {command} --help", command=ctx.command_path),
             )
         return extra
 
@@ -67,9 +67,9 @@ class TranslatedGroup(TyperGroup):
             fix = (
                 say("did you mean {name}?", name=nearest[0])
                 if nearest
-                else say("the commands are {names}", names=", ".join(self.commands))
+                else say("available commands: {names}", names=", ".join(self.commands))
             )
-            raise SeismogradError(say("there is no command {name}", name=repr(args[0])), fix)
+            raise SeismogradError(say("unknown command {name}", name=repr(args[0])), fix)
         return super().resolve_command(ctx, args)
 
 

@@ -49,8 +49,8 @@ def split_language(arguments: Sequence[str], group: TyperGroup) -> tuple[str | N
 def _language(value: str) -> str:
     if value not in LANGUAGES:
         raise SeismogradError(
-            say("--lang does not know {value}", value=repr(value)),
-            say("say --lang en or --lang zh"),
+            say("--lang does not support {value}", value=repr(value)),
+            say("use --lang en or --lang zh"),
         )
     return value
 

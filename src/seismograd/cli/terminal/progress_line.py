@@ -112,7 +112,7 @@ def progress_text(block: Block, findings: Sequence[Finding], width: int) -> str:
         loss,
         translate("norm {norm}").format(norm=number(norm))
         if np.isfinite(norm)
-        else translate("norm not finite"),
+        else translate("norm is not finite"),
     ]
     begin = _cut(sentences(parts), width)
     if not findings:

@@ -60,7 +60,7 @@ def print_summary(
             console.print()
             console.print(
                 Text(
-                    translate("… and {number} findings more").format(number=count(hidden)),
+                    translate("… more findings: {number}").format(number=count(hidden)),
                     style="bold",
                 )
             )
@@ -102,7 +102,7 @@ def _others(others: Sequence[Path], home: Path | None) -> Text:
             names=named, number=count(len(others) - _MOST_OTHERS)
         )
     return Text(
-        translate("Processes that trained on their own are runs of their own: {names}").format(
+        translate("Processes that trained independently have their own runs: {names}").format(
             names=named
         )
     )
@@ -112,7 +112,7 @@ def _print_last_step(run: Run, console: Console) -> None:
     step = read_step(run, find_row(run, None), find_parameters(run, ()))
     shown = notable_gradients(step)
     console.print(
-        Text(translate("The gradients at the last step, {step}:").format(step=step.iteration))
+        Text(translate("Gradients at the last step ({step}):").format(step=step.iteration))
     )
     console.print()
     console.print(gradient_table(shown))
@@ -120,7 +120,7 @@ def _print_last_step(run: Run, console: Console) -> None:
     if hidden:
         console.print(
             Text(
-                translate("… and {number} parameters between these").format(number=count(hidden)),
+                translate("… parameters omitted here: {number}").format(number=count(hidden)),
                 style="dim",
             )
         )

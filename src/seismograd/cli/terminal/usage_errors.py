@@ -21,7 +21,7 @@ def usage_error(error: TyperException) -> SeismogradError:
     given: Any = error
     context = getattr(given, "ctx", None)
     path = context.command_path if context is not None else "seismograd"
-    fix = say("see {command} --help", command=path)
+    fix = say("run {command} --help", command=path)
     match type(error).__name__:
         case "NoSuchOption":
             near = get_close_matches(
@@ -36,7 +36,7 @@ def usage_error(error: TyperException) -> SeismogradError:
             return SeismogradError(say("{option} needs a value", option=given.option_name), fix)
         case "MissingParameter":
             return SeismogradError(
-                say("{name} is missing", name=given.param.metavar or given.param.name), fix
+                say("argument {name} is missing", name=given.param.metavar or given.param.name), fix
             )
         case _:
             return SeismogradError(
@@ -61,8 +61,8 @@ def whole_number(option: str, value: str | None) -> int | None:
         return int(value)
     except ValueError:
         raise SeismogradError(
-            say("{option} does not take {value}", option=option, value=repr(value)),
-            say("give a whole number"),
+            say("{option} does not accept {value}", option=option, value=repr(value)),
+            say("use an integer"),
         ) from None
 
 
@@ -74,7 +74,7 @@ def one_of(option: str, value: str, choices: Sequence[str]) -> str:
     """
     if value not in choices:
         raise SeismogradError(
-            say("{option} does not take {value}", option=option, value=repr(value)),
-            say("give one of {choices}", choices=", ".join(choices)),
+            say("{option} does not accept {value}", option=option, value=repr(value)),
+            say("use one of: {choices}", choices=", ".join(choices)),
         )
     return value

@@ -69,8 +69,8 @@ class Accumulation(Generic[T]):
         """
         if self._loader is None:
             raise SeismogradError(
-                say("there is nothing to iterate over"),
-                say("give a loader: accumulate(loader, 4, …)"),
+                say("accumulate() was given no loader to iterate over"),
+                say("pass a loader: accumulate(loader, 4, …)"),
             )
         accumulator = self._accumulator
         source = LookaheadIterator(self._loader)
@@ -84,8 +84,8 @@ class Accumulation(Generic[T]):
                 yield window
                 if not window.stepped:
                     raise SeismogradError(
-                        say("the window was not stepped"),
-                        say("call window.step() after its micro-batches"),
+                        say("window.step() was not called"),
+                        say("call window.step() after the window's micro-batches"),
                     )
         finally:
             accumulator.restore()
@@ -134,19 +134,19 @@ class Accumulation(Generic[T]):
     def _refuse(self) -> None:
         raise SeismogradError(
             say(
-                "the processes have different numbers of micro-batches, and FSDP2 needs all in "
-                "every forward pass"
+                "the processes have different numbers of micro-batches, but FSDP2 needs every "
+                "process in each forward pass"
             ),
             say(
-                "give each as many, or accumulate(…, keep_unsharded=True) if only the last window "
-                "differs"
+                "give every process the same number, or use accumulate(…, keep_unsharded=True) if "
+                "only the last window differs"
             ),
         )
 
     def _refuse_with_loader(self) -> None:
         if self._loader is not None:
             raise SeismogradError(
-                say("backward and step are of the windows"),
+                say("with a loader, call backward() and step() on each window"),
                 say("for window in accumulate(…): …; window.backward(loss); window.step()"),
             )
 
@@ -192,14 +192,14 @@ def accumulate(
     if not isinstance(num, int) or num < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SeismogradError(
             say("a window cannot have {num} micro-batches", num=repr(num)),
-            say("give a whole number of at least 1"),
+            say("use an integer of at least 1"),
         )
     models = [] if model is None else [model] if isinstance(model, torch.nn.Module) else list(model)
     optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
     if any(isinstance(each, torch.optim.LBFGS) for each in optimizers):
         raise SeismogradError(
-            say("LBFGS evaluates the loss several times a step, from a closure"),
-            say("use an optimizer that needs none"),
+            say("LBFGS evaluates the loss several times per step, through a closure"),
+            say("use an optimizer that does not need a closure"),
         )
     found = [each for one in models or [None] for each in replicas_of(one, keep_unsharded)]
     found.sort(key=lambda each: -each.size)  # a model of several processes decides for all

@@ -108,8 +108,10 @@ def compare_accumulation(
     rows = num_samples(batch)
     if not 1 < steps <= rows:
         raise SeismogradError(
-            say("{rows} samples make no {steps} parts", rows=rows, steps=steps),
-            say("give at least two steps and a sample for each"),
+            say(
+                "a batch of size {rows} cannot be split with steps={steps}", rows=rows, steps=steps
+            ),
+            say("use at least two steps, and at least one sample per step"),
         )
     parts = [take_samples(batch, index) for index in torch.arange(rows).tensor_split(steps)]
     with preserved_state(model):
@@ -152,8 +154,8 @@ class _GradientComparison:
         whole, equal = self._whole(), self._of_parts(weighted=False)
         if not any(bool(torch.any(gradient)) for gradient in whole):
             raise SeismogradError(
-                say("the loss gives no parameter a gradient"),
-                say("give a loss that comes from the model"),
+                say("no parameter gets a gradient from the loss"),
+                say("pass a loss that is computed from the model"),
             )
         errors, cosines = zip(
             *(_deviation([a], [b]) for a, b in zip(equal, whole, strict=True)), strict=True
@@ -185,9 +187,8 @@ class _GradientComparison:
         weights = self._error(weighted=False, off=still)
         if weights > limit and weights > 2 * rounding:
             text = say(
-                "the losses of the parts are means over different numbers; weighted the same they "
-                "are {error:.1e} off: use"
-                " window.backward(loss, weight=…)",
+                "the losses of the parts are means over different numbers of items; weighted "
+                "equally they are off by {error:.1e}: use window.backward(loss, weight=…)",
                 error=weights,
             )
             found.append(DeviationCause("weights", weights, text))
@@ -196,8 +197,8 @@ class _GradientComparison:
             and (norms := self._error(weighted=True, off=list(self._dropouts.values()))) > limit
         ):
             text = say(
-                "batch norm ({names}) takes mean and variance of each part, not of the batch: "
-                "{error:.1e}; GroupNorm or LayerNorm do not",
+                "batch norm ({names}) uses the mean and variance of each part, not of the whole "
+                "batch: {error:.1e}; GroupNorm and LayerNorm do not have this problem",
                 names=_listed(self._batch_norms),
                 error=norms,
             )
@@ -207,8 +208,8 @@ class _GradientComparison:
             and (drops := self._error(weighted=True, off=list(self._batch_norms.values()))) > limit
         ):
             text = say(
-                "dropout ({names}) draws other masks for the parts than for the batch: "
-                "{error:.1e}; that is noise, and no mistake",
+                "dropout ({names}) draws different masks for the parts than for the whole batch: "
+                "{error:.1e}; this is noise, not a mistake",
                 names=_listed(self._dropouts),
                 error=drops,
             )
@@ -224,12 +225,12 @@ class _GradientComparison:
                 "training mode",
                 left,
                 say(
-                    "something else that model.train() turns on makes them differ: {error:.1e}",
+                    "something else that model.train() enables makes them differ: {error:.1e}",
                     error=left,
                 ),
             )
         text = say(
-            "the loss of the batch is no mean of the losses of its parts: {error:.1e}; it may "
+            "the loss of the batch is not the mean of the losses of its parts: {error:.1e}; it may "
             "compare samples with each other, or be a sum",
             error=left,
         )

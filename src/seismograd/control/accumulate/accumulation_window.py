@@ -62,8 +62,11 @@ class AccumulationWindow(Generic[T]):
         for number in range(self._num):
             if self._waiting and self._accumulator.size > 1:
                 raise SeismogradError(
-                    say("a micro-batch had no backward, and the other processes wait for it"),
-                    say("call window.backward(loss, weight=0) for one that is to be left out"),
+                    say(
+                        "backward was never called for one of the micro-batches, and the other "
+                        "processes are waiting for it"
+                    ),
+                    say("to leave a micro-batch out, call window.backward(loss, weight=0) for it"),
                 )
             if not self._source or self.stepped:
                 return
@@ -86,10 +89,10 @@ class AccumulationWindow(Generic[T]):
         """
         if not self._waiting:
             raise SeismogradError(
-                say("backward was called without a micro-batch in hand"),
+                say("backward() was called while no micro-batch was being processed"),
                 say(
-                    "call it once for each micro-batch of the window, before its step; add "
-                    "several losses up first"
+                    "call it once for each micro-batch of the window, before the window's step(); "
+                    "if there are several losses, add them up first"
                 ),
             )
         self._waiting = False
@@ -122,13 +125,16 @@ class AccumulationWindow(Generic[T]):
         """
         if self.stepped:
             raise SeismogradError(
-                say("the window was stepped twice"),
-                say("call window.step() once, after its micro-batches"),
+                say("window.step() was called twice"),
+                say("call window.step() once, after all micro-batches of the window"),
             )
         if self._accumulator.size > 1 and self._together and not self._synced:
             raise SeismogradError(
-                say("the window has micro-batches left, and the other processes wait for them"),
-                say("iterate over the whole window before window.step()"),
+                say(
+                    "the window has micro-batches left, and the other processes are waiting for "
+                    "them"
+                ),
+                say("iterate over the whole window before you call window.step()"),
             )
         limit = StepLimit(max_norm, norm_type, clip, nonfinite)
         limit.check()

@@ -129,8 +129,8 @@ class GradientAccumulator:
         shares, count, alive = self.total(self._shares, self.count, float(more))
         if not shares:
             raise SeismogradError(
-                say("the window has no gradient to step on"),
-                say("call backward for its micro-batches first"),
+                say("the window has no gradient to apply"),
+                say("call backward() for its micro-batches first"),
             )
         if not synced:
             for each in self.replicas:
@@ -203,21 +203,21 @@ class GradientAccumulator:
             for p in self._all_parameters()
         ):
             raise SeismogradError(
-                say("there are gradients from before the first window"),
-                say("clear them: optimizer.zero_grad()"),
+                say("there were already gradients before the first window"),
+                say("clear them first: optimizer.zero_grad()"),
             )
 
 
 def _amount(loss: Any, weight: Any) -> float:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise SeismogradError(
-            say("backward takes a loss of one number"),
-            say("give a mean over what the micro-batch holds"),
+            say("backward() needs a loss with a single element"),
+            say("pass a loss that is the mean over the micro-batch"),
         )
     amount = float(weight)
     if not math.isfinite(amount) or amount < 0:
         raise SeismogradError(
-            say("a weight must be a finite number, not {weight}", weight=repr(amount)),
-            say("give what the loss is a mean over, such as targets.numel()"),
+            say("the weight must be a finite number, not {weight}", weight=repr(amount)),
+            say("pass the number of items that the loss averages over, such as targets.numel()"),
         )
     return amount

@@ -73,8 +73,8 @@ def find_micro_batch(
     rows, device = num_samples(batch), next(model.parameters()).device
     if rows == 0 or target < 1:
         raise SeismogradError(
-            say("there is nothing to try"),
-            say("give a batch with samples, and a target of at least 1"),
+            say("the batch has no samples, or target is below 1"),
+            say("pass a batch with samples and a target of at least 1"),
         )
     limit = memory_limit if memory_limit is not None else _default_limit(device)
     meter = meter or meter_for(device)
@@ -89,8 +89,8 @@ def find_micro_batch(
     peak = search.tried.get(size)
     if peak is None:
         raise SeismogradError(
-            say("one sample alone takes more than {limit:,} bytes", limit=limit),
-            say("allow more memory, or use a smaller model or sample"),
+            say("a single sample already takes more than {limit:,} bytes", limit=limit),
+            say("raise the memory limit, or use a smaller model or smaller samples"),
         )
     return MicroBatch(size, -(-target // size), peak, limit, dict(sorted(search.tried.items())))
 

@@ -43,8 +43,8 @@ class ProcessPeakMeter:
             _peak_resident()
         except (OSError, TypeError) as error:
             raise SeismogradError(
-                say("this system does not tell the peak memory of a process"),
-                say("find the micro-batch on Linux or on a GPU"),
+                say("this system does not report the peak memory of a process"),
+                say("run find_micro_batch on Linux or on a GPU"),
             ) from error
 
     def peak_of(self, work: Callable[[], None]) -> int | None:
@@ -90,8 +90,8 @@ def meter_for(device: torch.device) -> PeakMeter:
     if device.type == "cuda":
         return DevicePeakMeter(device)
     raise SeismogradError(
-        say("memory is not measured on {device}", device=device.type),
-        say("find the micro-batch on the CPU or on CUDA"),
+        say("memory cannot be measured on {device}", device=device.type),
+        say("run find_micro_batch on the CPU or on CUDA"),
     )
 
 

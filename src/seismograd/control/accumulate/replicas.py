@@ -189,8 +189,11 @@ class ShardedModel:
             SeismogradError: always.
         """
         raise SeismogradError(
-            say("a process has no micro-batch for this window, and FSDP2 needs one of each"),
-            say("give every process as many micro-batches, as DistributedSampler does"),
+            say(
+                "a process has no micro-batch for this window, but FSDP2 needs one from every "
+                "process"
+            ),
+            say("give every process the same number of micro-batches, as DistributedSampler does"),
         )
 
     def total(self, numbers: Sequence[float]) -> list[float]:
@@ -214,8 +217,8 @@ class ShardedModel:
             SeismogradError: always.
         """
         raise SeismogradError(
-            say("a micro-batch has weight 0, and FSDP2 needs a loss of each"),
-            say("leave micro-batches without a target out of the data"),
+            say("a micro-batch has weight 0, but FSDP2 needs a loss from every micro-batch"),
+            say("remove micro-batches without a target from the data"),
         )
 
     def restore(self) -> None:
@@ -248,8 +251,8 @@ def replicas_of(model: torch.nn.Module | None, keep_unsharded: bool) -> list[Rep
             found.append(ShardedModel(module, keep_unsharded))
         elif any(c.__qualname__ == "FullyShardedDataParallel" for c in type(module).__mro__):
             raise SeismogradError(
-                say("accumulate() does not know FullyShardedDataParallel"),
-                say("use fully_shard, its successor"),
+                say("accumulate() does not support FullyShardedDataParallel"),
+                say("use its successor, fully_shard"),
             )
         else:
             continue

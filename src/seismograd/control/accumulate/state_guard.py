@@ -51,8 +51,8 @@ def num_samples(batch: Any) -> int:
     lengths = {len(tensor) for tensor in _tensors(batch)}
     if len(lengths) != 1:
         raise SeismogradError(
-            say("the batch has no one number of samples"),
-            say("give tensors (in tuples, lists, dicts) with samples along the first dimension"),
+            say("cannot determine the number of samples in the batch"),
+            say("pass tensors (in tuples, lists or dicts) whose first dimension is the samples"),
         )
     return lengths.pop()
 

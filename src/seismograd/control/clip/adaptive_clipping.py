@@ -128,11 +128,11 @@ class AutoClip(AdaptiveClipper):
         if not 0 < percentile <= 100 or window < 1:
             raise SeismogradError(
                 say(
-                    "AutoClip cannot take percentile={percentile}, window={window}",
+                    "AutoClip does not accept percentile={percentile}, window={window}",
                     percentile=percentile,
                     window=window,
                 ),
-                say("give a percentile above 0 and at most 100, and a window of at least 1"),
+                say("use a percentile above 0 and at most 100, and a window of at least 1"),
             )
         self.percentile = percentile
         self._norms: deque[float] = deque(maxlen=window)
@@ -185,12 +185,12 @@ class ZClip(AdaptiveClipper):
         if not z > 0 or not 0 <= alpha < 1 or warm_up < 2:
             raise SeismogradError(
                 say(
-                    "ZClip cannot take z={z}, alpha={alpha}, warm_up={warm_up}",
+                    "ZClip does not accept z={z}, alpha={alpha}, warm_up={warm_up}",
                     z=z,
                     alpha=alpha,
                     warm_up=warm_up,
                 ),
-                say("give z above 0, alpha from 0 to below 1, and a warm_up of at least 2"),
+                say("use z above 0, alpha at least 0 and below 1, and warm_up of at least 2"),
             )
         self.z, self.alpha, self.warm_up = z, alpha, warm_up
         self._first: list[float] = []
@@ -256,5 +256,6 @@ def winsorised(norm: float, others: Iterable[float]) -> float:
 def _check_kind(state: Mapping[str, Any], kind: str) -> None:
     if state.get("kind") != kind:
         raise SeismogradError(
-            say("this is no state of {kind}", kind=kind), say("give what its state_dict() returned")
+            say("this is not a state of {kind}", kind=kind),
+            say("pass what its state_dict() returned"),
         )

@@ -26,8 +26,7 @@ class NonFiniteGradientError(SeismogradError, RuntimeError):
         super().__init__(
             _message(parameters),
             say(
-                'nonfinite="skip" leaves such a step out, nonfinite="torch" does as '
-                "torch.nn.utils does"
+                'nonfinite="skip" skips such a step; nonfinite="torch" behaves like torch.nn.utils'
             ),
         )
         self.parameters = parameters
@@ -60,8 +59,8 @@ def check_policy(policy: Policy) -> None:
     """
     if not isinstance(policy, Skips) and policy not in ("torch", "raise", "skip"):
         raise SeismogradError(
-            say("nonfinite={policy} is not known", policy=repr(policy)),
-            say('give "torch", "raise", "skip" or a seismograd.Skips()'),
+            say("nonfinite={policy} is not supported", policy=repr(policy)),
+            say('use "torch", "raise", "skip" or a seismograd.Skips()'),
         )
 
 
@@ -92,7 +91,7 @@ def _message(parameters: tuple[str, ...]) -> Message:
     shown = ", ".join(parameters[:MAX_NAMED])
     if len(parameters) > MAX_NAMED:
         return say(
-            "the gradient of {names} and {count} more is not finite",
+            "the gradients of {names} and {count} more are not finite",
             names=shown,
             count=len(parameters) - MAX_NAMED,
         )

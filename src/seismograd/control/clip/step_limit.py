@@ -40,7 +40,7 @@ class StepLimit:
         check_policy(self.nonfinite)
         if self.max_norm is not None and self.clip is not None:
             raise SeismogradError(
-                say("step() was given max_norm and clip"), say("give one of them")
+                say("step() was given both max_norm and clip"), say("pass only one of them")
             )
 
     def apply(self, held: ParameterList, quiet: bool) -> tuple[Tensor | None, bool]:

@@ -58,7 +58,8 @@ def clip_grad_unit_(
     gradients = concerned.gradients()
     if any(gradient.layout is not torch.strided for gradient in gradients):
         raise SeismogradError(
-            say("a sparse gradient has no rows to clip"), say("leave its parameter out")
+            say("a sparse gradient has no rows to clip"),
+            say("leave its parameter out of the clipping"),
         )
     HUB.clip_begins(list(given.tensors))
     norms = norms_of(gradients)

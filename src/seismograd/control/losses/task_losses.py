@@ -72,8 +72,8 @@ class TaskLosses:
         """
         if aggregator is not None and scaler is not None:
             raise SeismogradError(
-                say("backward was given a scaler and an aggregator"),
-                say("scale the losses yourself"),
+                say("backward() was given both a scaler and an aggregator"),
+                say("scale the losses yourself instead"),
             )
         scale = float(scaler.get_scale()) if scaler is not None and scaler.is_enabled() else 1.0
         comparison = self._sampled(scale) if self._is_due() else None
@@ -101,13 +101,13 @@ class TaskLosses:
         parameters = _reached_by(list(self._named.values()))
         if not parameters:
             raise SeismogradError(
-                say("the losses reach no parameter"),
-                say("give them as they come from the model, not detached"),
+                say("no parameter gets a gradient from the losses"),
+                say("pass the losses as the model produces them, not detached"),
             )
         if any(distributed_tensor(p) is not None for p in parameters):
             raise SeismogradError(
-                say("losses of sharded parameters are not compared"),
-                say("compare them on one process"),
+                say("comparing losses is not supported for sharded parameters"),
+                say("compare them in a single process"),
             )
         return compare_losses(self._named, parameters)
 
@@ -153,14 +153,14 @@ def losses(session: LossSession | None = None, /, **named: Tensor) -> TaskLosses
     """
     if len(named) < 2:
         raise SeismogradError(
-            say("there is nothing to compare"),
-            say("name two losses or more: losses(session, first=…, second=…)"),
+            say("comparing needs at least two losses"),
+            say("pass two or more losses by name: losses(session, first=…, second=…)"),
         )
     for name, loss in named.items():
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise SeismogradError(
-                say("{name} is no loss", name=name),
-                say("give a tensor of one number that comes from the model"),
+                say("{name} is not a loss", name=name),
+                say("pass a tensor with a single element that is computed from the model"),
             )
     return TaskLosses(session, named)
 

@@ -71,17 +71,16 @@ def insensitivity_finding(
             Evidence("loss", "", step, loss, chance_loss(block.parameters)),
         ),
         cause=say(
-            "the weights are so small that the outputs do not depend on the input: a change of a "
-            "weight by its own size would change "
-            "the loss by {leverage:.1g} of itself, and by step {step} it is still that of a mere "
-            "guess, {loss:.3g}",
+            "the weights are so small that the outputs do not depend on the input: changing a "
+            "weight by its own size would change the loss by only {leverage:.1g} of its value, and "
+            "at step {step} the loss is still that of a random guess, {loss:.3g}",
             leverage=flat.leverage,
             step=step,
             loss=loss,
         ),
         advice=say(
-            "initialise the weights for their activation: nn.init.kaiming_normal_ for ReLU, "
-            "nn.init.xavier_normal_ for tanh"
+            "initialise the weights for their activation (nn.init.kaiming_normal_ for ReLU, "
+            "nn.init.xavier_normal_ for tanh)"
         ),
         where=site_of(block, EventKind.STEP, step, optimizer),
         excerpt='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',

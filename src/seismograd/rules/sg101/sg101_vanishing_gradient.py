@@ -30,53 +30,54 @@ from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray
 @final
 @dataclass
 class VanishingGradient(Rule):
-    """The gradient dies on its way back to the input.
+    """The gradient vanishes on its way back to the input.
 
     What it finds
-        Networks whose first layers hardly learn, because each layer passes on only a part of the
-        gradient that it gets from the layer after it. The norm over all layers can look quite
-        normal: the last layer alone makes it.
+        Networks whose first layers hardly learn, because the gradient shrinks at every layer on its
+        way back. The norm over all layers can look quite normal, since it comes almost entirely
+        from the last layer.
 
     Why it hurts
-        Backpropagation multiplies: what reaches the first layer is the product of what every later
-        layer passes on. Ten layers that each pass on a fifth leave a ten-millionth. The first
-        layers then stay as they were initialised, and the layers after them learn from what are in
-        effect random features, or nothing at all.
+        Backpropagation multiplies: the gradient at the first layer is a product of one factor for
+        each later layer. Ten layers with a factor of one fifth leave a ten-millionth. The first
+        layers then stay close to their initialisation, and the later layers learn from what are in
+        effect random features, or learn nothing at all.
 
     How it decides
-        At each step it takes the gradient norm of every layer (weights of two or more dimensions,
-        each with its bias, in the order of execution; no embeddings; networks side by side, as an
-        actor and a critic, each on its own) and lays a robust line through the logarithms. A step
-        counts when the line fits (R² at least {min_goodness:g}), each layer passes on less than
-        ×{max_gain:g}, and less than {max_total_gain:g} of the gradient is left at the first layer.
-        It also counts when the first layers get exactly zero and the line through the others falls
-        below {max_visible_gain:g} before that. One step says little, since a network may begin like
-        this and grow out of it: it takes {min_steps} of {window} steps where a layer passes on less
-        than ×{steep_gain:g}, as sigmoid does, and {min_slow_steps} of {slow_window} where it passes
-        on more. A run of fewer than {window} steps needs {min_steps_at_end} of the first kind, and
-        half of all. Layers of equal weights without biases all get a gradient of the same size,
-        however small. So it looks at the first step as well: when a change of any weight by its own
-        size would change the loss of a classifier by {max_leverage:g} of itself at most, and the
-        loss of the first {flat_steps:g} steps stays within {guess_distance:.0%} of that of a mere
-        guess, nothing comes through at all. It is an error when layers get exactly nothing,
-        otherwise a warning, and a mere information when fewer than {recovered_share:.0%} of the
-        last {window} steps show it.
+        At each step the rule takes the gradient norm of every layer (weights with two or more
+        dimensions, each with its bias, in the order of execution, without embeddings; parallel
+        networks, such as an actor and a critic, are judged separately) and fits a robust line to
+        the logarithms. A step counts when the line fits (R² at least {min_goodness:g}), each layer
+        multiplies the gradient by less than {max_gain:g}, and less than {max_total_gain:g} of the
+        gradient is left at the first layer. A step also counts when the gradient of the first
+        layers is exactly zero and the line through the others falls below {max_visible_gain:g}
+        before that. One step says little, since a network may start like this and recover. If each
+        layer multiplies the gradient by less than {steep_gain:g}, as sigmoid does, {min_steps} of
+        {window} steps are needed; if the factor is larger, {min_slow_steps} of {slow_window}. A run
+        with fewer than {window} steps needs {min_steps_at_end} steps of the first kind, and they
+        must be at least half of all steps. When layers have equal weights and no biases, all of
+        them get a gradient of the same size, however small. The rule therefore checks the first
+        step as well: if changing any weight by its own size would change the loss of a classifier
+        by at most {max_leverage:g} of its value, and the loss of the first {flat_steps:g} steps
+        stays within {guess_distance:.0%} of the loss of a random guess, no gradient gets through at
+        all. The finding is an error when the gradient of some layers is exactly zero, otherwise a
+        warning, and only information when fewer than {recovered_share:.0%} of the last {window}
+        steps show it.
 
     False alarms
-        A very deep plain network that a slow optimizer does bring to life after many steps. Only
-        ratios between layers count, so small gradients at the end of a training, a small loss or a
-        small loss scale do not raise it; nor do layers without a gradient (frozen, detached), idle
-        experts, or branches that begin at zero. It cannot see what vanishes over time within one
-        recurrent layer.
+        A very deep plain network that a slow optimizer does get to train after many steps. Only
+        ratios between layers count, so small gradients at the end of training, a small loss or a
+        small loss scale do not trigger this rule; nor do layers without a gradient (frozen,
+        detached), idle experts, or branches that start at zero. The rule cannot see gradients that
+        vanish over time within one recurrent layer.
 
     What to try
-        - Replace sigmoid or tanh between the layers by ReLU, GELU or SiLU, and initialise for it
-          (`nn.init.kaiming_normal_`).
-        - Put a normalisation (`nn.LayerNorm`, `nn.BatchNorm1d`) after each layer.
-        - Add residual connections, `x = x + block(x)`, so that the gradient has a way around each
-          block.
-        - A larger learning rate is no cure: it reaches the last layers first, and they break before
-          the first ones move.
+        - Replace sigmoid or tanh between the layers with ReLU, GELU or SiLU, and use a matching
+          initialisation (`nn.init.kaiming_normal_`).
+        - Add a normalisation layer (`nn.LayerNorm`, `nn.BatchNorm1d`) after each layer.
+        - Add residual connections, `x = x + block(x)`, so that the gradient can bypass each block.
+        - A larger learning rate does not fix it: it affects the last layers first, and they diverge
+          before the first layers move.
 
     References
         - Hochreiter (1991), Untersuchungen zu dynamischen neuronalen Netzen; Bengio, Simard,
@@ -266,11 +267,10 @@ class VanishingGradient(Rule):
             ),
             cause=_cause(seen, track),
             advice=say(
-                "let more of it through: ReLU or GELU in place of sigmoid or tanh, with "
-                "nn.init.kaiming_normal_ for the weights; a "
-                "normalisation after each layer; or residual connections, x = x + block(x). A "
-                "larger learning rate does not help the "
-                "first layers"
+                "make it easier for the gradient to get through: use ReLU or GELU instead of "
+                "sigmoid or tanh, with nn.init.kaiming_normal_ for the weights; add a "
+                "normalisation layer after each layer; or add residual connections, x = x + "
+                "block(x). A larger learning rate does not help the first layers"
             ),
             where=seen.where,
             excerpt="nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU()",
@@ -371,20 +371,19 @@ def _cause(seen: _VanishedStep, track: _VanishingTrack) -> Message:
     }
     if track.recovered:
         return say(
-            "each of the {layers} layers passed on ×{gain:.2g} of the gradient and {total:.2g} of "
-            "it was left at {parameter}; "
-            "after step {step} the network recovered",
+            "each of the {layers} layers multiplied the gradient by {gain:.2g}, and {total:.2g} of "
+            "it was left at {parameter}; after step {step} the network recovered",
             **values,
         )
     if seen.num_zero:
         return say(
-            "each layer passes on ×{gain:.2g} of the gradient, and after {layers} layers nothing "
-            "is left: it is exactly zero in the "
-            "first {zeros}, beginning with {parameter}",
+            "each layer multiplies the gradient by {gain:.2g}, and after {layers} layers nothing "
+            "is left: the gradient is exactly zero in the first layers, from {parameter} on "
+            "(layers with zero gradient: {zeros})",
             **values,
         )
     return say(
-        "each of the {layers} layers passes on ×{gain:.2g} of the gradient; {total:.2g} of it is "
+        "each of the {layers} layers multiplies the gradient by {gain:.2g}; {total:.2g} of it is "
         "left at {parameter}",
         **values,
     )

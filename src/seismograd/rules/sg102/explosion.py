@@ -133,9 +133,8 @@ class OptimizerRows:
 def _initialise() -> Cure:
     return (
         say(
-            "initialise the weights for their activation: nn.init.kaiming_normal_ for ReLU, "
-            "nn.init.xavier_normal_ for tanh; "
-            "or put a normalisation after each layer"
+            "initialise the weights for their activation (nn.init.kaiming_normal_ for ReLU, "
+            "nn.init.xavier_normal_ for tanh), or add a normalisation layer after each layer"
         ),
         'nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
     )
@@ -234,9 +233,8 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
         Evidence("line_fit", "", step, float(profile.goodness[row]), limits.min_goodness),
     )
     cause = say(
-        "each of the {layers} layers multiplies the gradient by {gain:.2g} on its way back; at "
-        "{parameter} it is {total:.2g} times what "
-        "it was at {last}",
+        "each of the {layers} layers multiplies the gradient by {gain:.2g} in the backward pass; "
+        "at {parameter} it is {total:.2g} times as large as at {last}",
         layers=len(there) - 1,
         gain=gain,
         total=float(norm[first] / norm[last]),
@@ -266,9 +264,9 @@ def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
     if math.isfinite(grown.loss_baseline) and not math.isnan(grown.loss):
         evidence.append(Evidence("loss", "", grown.step, grown.loss, grown.loss_baseline))
     cause = say(
-        "the gradient norm was about {baseline:.2g} and has grown to {norm:.2g} at step {step}, "
-        "{times:.1g} times as much, while the "
-        "loss did not fall: each update makes the next one larger",
+        "the gradient norm grew from about {baseline:.2g} to {norm:.2g} at step {step}, "
+        "{times:.1g} times as large, while the loss did not fall: each update makes the next "
+        "gradient larger",
         baseline=grown.baseline,
         norm=grown.norm,
         step=grown.step,
@@ -318,9 +316,8 @@ def _beyond_guessing(
         ),
     )
     cause = say(
-        "before the first update the loss is {loss:.3g}, {times:.2g} times that of a mere guess: "
-        "the signal grows from layer to layer on "
-        "its way forward, and the gradient with it",
+        "before the first update the loss is {loss:.3g}, {times:.2g} times that of a random guess: "
+        "the signal grows from layer to layer in the forward pass, and the gradient grows with it",
         loss=track.first_loss,
         times=times,
     )
@@ -338,9 +335,8 @@ def _torn_apart(
         Evidence("update_norm", "", step, update, largest),
     )
     cause = say(
-        "the gradient norm is {norm:.2g} at step {step}: with a learning rate of {lr:.2g} that "
-        "update is {times:.2g} times as large "
-        "as all weights together",
+        "the gradient norm is {norm:.2g} at step {step}: with a learning rate of {lr:.2g}, this "
+        "update is {times:.2g} times as large as all weights together",
         norm=norm,
         step=step,
         lr=lr,

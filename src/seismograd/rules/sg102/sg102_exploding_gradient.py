@@ -28,48 +28,50 @@ from seismograd.schema import EventKind, Finding
 @final
 @dataclass
 class ExplodingGradient(Rule):
-    """The gradient grows beyond all bounds: towards the input, from step to step, or from the first
+    """The gradient grows without limit: towards the input, from step to step, or from the first
     step on.
 
     What it finds
-        Training runs that are about to be torn apart, or have no chance from the start, while all
+        Training runs that are about to diverge, or that have no chance from the start, while all
         numbers are still finite.
 
     Why it hurts
-        One update made of such a gradient throws the weights far away from anything useful. The
-        next gradient is larger still, and after a few steps the loss is infinite or NaN. Even where
-        that does not happen, the layers with the large gradient drown all others.
+        A single update with such a gradient moves the weights far away from any useful values. The
+        next gradient is even larger, and after a few steps the loss is infinite or NaN. Even where
+        that does not happen, the layers with large gradients drown out all others.
 
     How it decides
-        There are three ways to be found. Towards the input: a robust line through the logarithms of
-        the layers' gradient norms (R² at least {min_goodness:g}) says that each layer multiplies
-        the gradient by at least {min_gain:g} and all together by {min_total_gain:g}, in {min_steps}
-        of {window} steps. In the first {first_steps} steps the biases alone are looked at as well,
-        whose gradient is the signal itself: there ×{min_signal_gain:g} per layer and
-        ×{min_total_signal_gain:g} in all are enough. From step to step: the norm over all
-        parameters is at least {min_growth:g} times its baseline for {high_steps} steps in a row,
-        where the baseline is the larger of two medians, of the {baseline_steps} steps before and of
-        the first {first_steps}; or it has risen by as much along a line (R² at least
-        {min_rising_goodness:g}) in the last {rising_steps} steps, or since the start, but in no
-        fewer than {min_rising_steps}. The loss must not be below what it was, and where the norm
-        has risen along a line, it must have doubled. From the start: within the first {first_steps}
-        steps the norm is at least {min_norm:g}, and the learning rate times what is applied of it
-        is at least {min_update:g} times the norm of the weights. That needs plain SGD and the
-        sampled weight norms. Or the very first loss of a classifier, a mean cross entropy, is
-        {min_first_loss:g} times that of a mere guess.
+        The rule looks for three kinds of growth. Towards the input: a robust line through the
+        logarithms of the layers' gradient norms (R² at least {min_goodness:g}) shows that each
+        layer multiplies the gradient by at least {min_gain:g} and all layers together by at least
+        {min_total_gain:g}, in {min_steps} of {window} steps. In the first {first_steps} steps the
+        rule also checks the biases on their own, because their gradient is the backpropagated
+        signal itself: here a factor of {min_signal_gain:g} per layer and {min_total_signal_gain:g}
+        in total is enough. From step to step: the norm over all parameters is at least
+        {min_growth:g} times its baseline for {high_steps} steps in a row. The baseline is the
+        larger of two medians, that of the {baseline_steps} steps before and that of the first
+        {first_steps}. Or the norm has risen by the same factor along a line (R² at least
+        {min_rising_goodness:g}) over the last {rising_steps} steps, or since the start, but over no
+        fewer than {min_rising_steps}. The loss must not be lower than before, and if the norm has
+        risen along a line, the loss must have doubled. From the start: within the first
+        {first_steps} steps the norm is at least {min_norm:g}, and the learning rate times the part
+        of it that is applied is at least {min_update:g} times the norm of the weights; this needs
+        plain SGD and the sampled weight norms. Or the very first loss of a classifier, a mean cross
+        entropy, is {min_first_loss:g} times that of a random guess.
 
     False alarms
-        A loss that is summed over a large batch has large gradients and is fine: size alone never
-        counts, nor does one high step. Very deep networks with batch normalisation and no residual
-        connections do explode towards the input, though Adam may still train them.
+        A loss that is summed over a large batch has large gradients, and that is fine: size alone
+        never counts, nor does a single high step. Very deep networks with batch normalisation and
+        without residual connections do explode towards the input, although Adam may still train
+        them.
 
     What to try
         - Initialise for the activation: `nn.init.kaiming_normal_` for ReLU,
           `nn.init.xavier_normal_` for tanh, instead of N(0, 1).
-        - Lower the learning rate, and let it grow over the first steps (warm-up).
-        - Clip: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` between `backward` and
-          `step`; recurrent networks need it.
-        - Normalise the inputs and the targets, and put a normalisation after each layer.
+        - Lower the learning rate, and increase it gradually over the first steps (warm-up).
+        - Clip: call `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` between `backward`
+          and `step`; recurrent networks need it.
+        - Normalise the inputs and the targets, and add a normalisation layer after each layer.
 
     References
         - Pascanu, Mikolov, Bengio (2013), On the difficulty of training recurrent neural networks.

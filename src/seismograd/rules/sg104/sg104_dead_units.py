@@ -38,40 +38,40 @@ NEVER_ZERO = ("", "leaky_relu", "softmax", "log_softmax", "log_sigmoid")
 @final
 @dataclass
 class DeadUnits(Rule):
-    """Most units of a layer never get a gradient: they are dead and stay so.
+    """Most units of a layer never get a gradient: they are dead and do not recover.
 
     What it finds
-        Layers in front of a ReLU whose units give zero for every input, or in front of a sigmoid or
-        tanh whose units are saturated so far that their derivative is exactly zero.
+        Layers followed by a ReLU, with units whose output is zero for every input; or by a sigmoid
+        or tanh, with units so saturated that the derivative is exactly zero.
 
     Why it hurts
-        Where ReLU gives zero its derivative is zero as well, so the unit gets no gradient, and
-        nothing can bring it back. The layer passes less and less on, in both directions. When all
-        units of a layer are dead, every layer before it stands still.
+        Where the output of ReLU is zero, its derivative is zero as well, so the unit gets no
+        gradient, and nothing can revive it. The layer lets less and less through, both forward and
+        backward. Once all units of a layer are dead, no layer before it trains any more.
 
     How it decides
-        At each tenth step it counts the rows of a weight whose gradient was exactly zero in every
-        step since the last count. When they are at least {min_share:.0%} of the rows of a layer (of
-        at least {min_rows:g}) in {num_samples:g} counts in a row, over at least {min_seen:g}
-        samples each, the layer is dead. The loss must still be above {min_loss:.0%} of the first: a
-        network that has learned its data by heart gets zeros, too. Where the loss is still at least
-        {stuck_loss:.0%} of the first, a share of {min_stuck_share:.0%} is enough, when it is
-        reached in the mean over all layers in front of such an activation. A layer without any
-        gradient counts only when its bias and the layers before it get none either, and one after
-        it does: an expert that no input was sent to is idle, not dead.
+        At every tenth step the rule counts the rows of each weight whose gradient was exactly zero
+        in every step since the last count. A layer is dead if this applies to at least
+        {min_share:.0%} of its rows (it must have at least {min_rows:g}) in {num_samples:g} counts
+        in a row, each over at least {min_seen:g} samples. The loss must still be above
+        {min_loss:.0%} of its first value, because a network that has memorised its data gets zeros,
+        too. If the loss is still at least {stuck_loss:.0%} of its first value, a share of
+        {min_stuck_share:.0%} is enough, as the mean over all layers followed by such an activation.
+        A layer without any gradient counts only if its bias and the layers before it get none
+        either, while a layer after it does: an expert that received no input is idle, not dead.
 
     False alarms
-        A narrow layer with very small batches. Up to half of the units of a ReLU layer are often
-        dead in networks that work, and are not reported, nor are inputs that are always zero,
-        embeddings, and outputs that were not asked for.
+        A narrow layer with very small batches. In networks that work, up to half of the units of a
+        ReLU layer are often dead; they are not reported, nor are inputs that are always zero,
+        embeddings, or outputs that are not used.
 
     What to try
-        - Lower the learning rate, or let it grow over the first steps: dead units are mostly killed
-          by one large update.
-        - Look at the biases: a large negative one silences its unit. Begin with zero.
-        - Initialise for ReLU (`nn.init.kaiming_normal_`), normalise the inputs, or put a
-          normalisation before the activation.
-        - Take LeakyReLU, GELU or SiLU, which let a gradient through where ReLU does not.
+        - Lower the learning rate, or increase it gradually over the first steps: units usually die
+          in one large update.
+        - Check the biases: a large negative bias silences its unit. Initialise biases to zero.
+        - Initialise for ReLU (`nn.init.kaiming_normal_`), normalise the inputs, or add a
+          normalisation layer before the activation.
+        - Use LeakyReLU, GELU or SiLU, which let a gradient through where ReLU does not.
 
     References
         - Lu, Shin, Su, Karniadakis (2020), Dying ReLU and initialization: theory and numerical
@@ -289,8 +289,8 @@ class DeadUnits(Rule):
             ),
             cause=say(
                 "{dead} of the {rows} units of {parameter} are dead: since step {first} no input "
-                "gives them a gradient, because "
-                "{activation} is flat wherever they are",
+                "has given them a gradient, because the derivative of {activation} is zero for all "
+                "of their inputs",
                 dead=layer.dead,
                 rows=parameter.shape[0],
                 parameter=parameter.name,
@@ -298,10 +298,9 @@ class DeadUnits(Rule):
                 activation=parameter.activation,
             ),
             advice=say(
-                "dead units do not come back: begin again with a lower learning rate or a "
-                "warm-up, look for a large negative bias or "
-                "inputs that are not normalised, or take an activation that is never flat, such "
-                "as LeakyReLU or GELU"
+                "dead units do not recover: start again with a lower learning rate or a warm-up, "
+                "check for a large negative bias or inputs that are not normalised, or use an "
+                "activation whose derivative is never zero, such as LeakyReLU or GELU"
             ),
             where=site_of(block, EventKind.STEP, iteration),
             excerpt="nn.LeakyReLU(0.01)" if parameter.activation == "relu" else "",

@@ -39,37 +39,39 @@ from seismograd.schema import (
 @final
 @dataclass
 class ParameterNotOptimized(Rule):
-    """Parameters get gradients that no optimizer uses: their weights stay as they were initialised.
+    """Parameters get gradients, but no optimizer uses them: their weights stay as they were
+    initialised.
 
     What it finds
-        Trainable parameters that the loss reaches and no optimizer holds. Layers in a plain Python
-        list or dict, which a module does not register; a part of the model that was left out of the
-        optimizer; a layer that was replaced, or a model that was made anew or copied, after the
-        optimizer had been made.
+        Trainable parameters that the loss depends on but no optimizer holds: layers in a plain
+        Python list or dict, which a module does not register; a part of the model that was left out
+        of the optimizer; a layer that was replaced, or a model that was recreated or copied, after
+        the optimizer was created.
 
     Why it hurts
-        These layers keep their random weights. The others can learn around them, so the loss falls,
-        and the model is worse than it could be with no sign of it. What is not registered is also
-        not saved by `state_dict`, not moved by `.to(device)` and not cleared by `zero_grad`.
+        These layers keep their random weights. The others can learn around them, so the loss still
+        falls, and nothing shows that the model is worse than it could be. Layers that are not
+        registered are also not saved by `state_dict`, not moved by `.to(device)` and not cleared by
+        `zero_grad`.
 
     How it decides
-        A parameter counts when it has had a gradient in more than {min_steps} steps, is trainable,
-        belongs to no optimizer, and its weights, where they were sampled, have not moved. A run
-        that ends before counts with {min_evaluated} steps. When none of them is unregistered, and
-        all are of another model than what is trained, used after the last parameter of that, and
-        larger than all of it together, they are taken for a network that only judges (a perceptual
-        loss), and it is a note and no warning.
+        A parameter counts if it is trainable, had a gradient in more than {min_steps} steps,
+        belongs to no optimizer, and its weights, where they were sampled, have not changed. At the
+        end of a shorter run, {min_evaluated} steps are enough. If all these parameters are
+        registered, belong to a different model from the one that is trained, are used after its
+        last parameter and are larger in total than all of it, the rule takes them for a network
+        that only evaluates outputs (a perceptual loss) and reports info instead of a warning.
 
     False alarms
-        Features of a network that is not to be trained: freeze it with `requires_grad_(False)`,
-        which also saves the time for its gradients. Weights that the script updates itself move,
-        and do not count.
+        A feature network that is not meant to be trained: freeze it with `requires_grad_(False)`,
+        which also saves the time to compute its gradients. Weights that the script updates itself
+        do change, and do not count.
 
     What to try
-        - Hold layers in `nn.ModuleList`, `nn.ModuleDict` or `nn.Sequential`, single tensors in
+        - Put layers in `nn.ModuleList`, `nn.ModuleDict` or `nn.Sequential`, and single tensors in
           `nn.ParameterList`.
-        - Make the optimizer after the model is complete, from `model.parameters()`.
-        - Add what comes later with `optimizer.add_param_group`.
+        - Create the optimizer from `model.parameters()` after the model is complete.
+        - Add later parameters with `optimizer.add_param_group`.
 
     References
         - PyTorch documentation, torch.nn.ModuleList; torch.optim.Optimizer.add_param_group.

@@ -128,14 +128,14 @@ def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Mess
     if kind == UNREGISTERED:
         return (
             say(
-                "{num} parameters, first {first}, get gradients and are never updated: the module "
-                "does not register what it holds in the "
-                "plain list or dict `{list}`, so `parameters()` leaves it out and {optimizer} "
-                "does not know it",
+                "{first} gets gradients but is never updated (parameters like this: {num}): the "
+                "module does not register what the plain list or dict `{list}` contains, so "
+                "`parameters()` leaves it out and {optimizer} does not hold it",
                 **values,
             ),
             say(
-                "hold the layers in nn.ModuleList (or nn.ModuleDict), before the optimizer is made",
+                "put the layers in nn.ModuleList (or nn.ModuleDict) before the optimizer is "
+                "created",
                 **values,
             ),
             f"self.{values['list']} = nn.ModuleList(self.{values['list']})  # a dict: "
@@ -144,36 +144,39 @@ def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Mess
     if kind == OTHER_MODEL:
         return (
             say(
-                "the {num} parameters that get gradients, first {first}, are not those that "
-                "{optimizer} holds, and none of its {held} ever "
-                "gets one: it was made for another model, or for this one before it was replaced",
+                "{optimizer} does not hold the parameters that get gradients ({num}, first "
+                "{first}), and the parameters it holds ({held}) never get any: it was created for "
+                "another model, or before the model was replaced",
                 **values,
             ),
-            say("make the optimizer after the model that is trained, from its parameters"),
+            say(
+                "create the optimizer after the model that is trained, from the parameters of that "
+                "model"
+            ),
             f"{optimizer} = torch.optim.SGD(model.parameters(), lr=…)  # after the last change to "
             "the model",
         )
     if kind == JUDGES:
         return (
             say(
-                "{num} parameters, first {first}, get gradients that no optimizer uses; they are "
-                "used after all that {optimizer} trains, "
-                "so they seem to belong to a network that only judges",
+                "{first} gets gradients that no optimizer uses (parameters like this: {num}); it "
+                "comes after all parameters that {optimizer} trains, so it seems to belong to a "
+                "network that only evaluates outputs",
                 **values,
             ),
-            say("freeze it, which saves the time for these gradients"),
+            say("freeze this network, which saves the time to compute these gradients"),
             "judge.requires_grad_(False)",
         )
     return (
         say(
-            "{num} trainable parameters, first {first}, get a gradient at each step, but no "
-            "optimizer holds them: their weights have not "
-            "moved, while {optimizer} updates {held} others",
+            "{first} gets a gradient at each step, but no optimizer holds it (trainable parameters "
+            "like this: {num}): the weights have not changed, while {optimizer} updates other "
+            "parameters ({held})",
             **values,
         ),
         say(
-            "give these parameters to the optimizer; if they are meant to stay as they are, "
-            "freeze them with requires_grad_(False)"
+            "give these parameters to the optimizer, or freeze them with requires_grad_(False) if "
+            "they should not be trained"
         ),
         f'{optimizer}.add_param_group({{"params": {values["list"]}.parameters()}})',
     )

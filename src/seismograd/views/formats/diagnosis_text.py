@@ -61,10 +61,8 @@ def headline(verdict: Verdict) -> str:
     if not verdict.findings:
         looked = sum(each.status != "not evaluated" for each in verdict.statuses)
         if looked == 0:
-            return translate("No rule could look at this run.")
-        return translate("Nothing found by the {number} rules that could look.").format(
-            number=looked
-        )
+            return translate("No rule could be evaluated on this run.")
+        return translate("No problems found (rules evaluated: {number}).").format(number=looked)
     severities = [finding.severity for finding in verdict.findings]
     counted = {severity: severities.count(severity) for severity in dict.fromkeys(severities)}
     return translate("Found: {list}").format(
@@ -121,7 +119,9 @@ def _evidence(evidence: Sequence[Evidence]) -> Iterator[RenderableType]:
     if hidden > 0:
         yield Text(
             _INDENT
-            + translate("… and {number} more; --format json has all").format(number=count(hidden)),
+            + translate("… and {number} more; --format json lists all").format(
+                number=count(hidden)
+            ),
             style="dim",
         )
 

@@ -68,6 +68,6 @@ def find_format(views: tuple[OutputFormat[Subject], ...], name: str) -> OutputFo
         if view.name == name:
             return view
     raise SeismogradError(
-        say("there is no format {name}", name=repr(name)),
-        say("the formats are {names}", names=", ".join(view.name for view in views)),
+        say("unknown format {name}", name=repr(name)),
+        say("available formats: {names}", names=", ".join(view.name for view in views)),
     )

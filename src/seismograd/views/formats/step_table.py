@@ -106,7 +106,7 @@ def _title(step: RecordedStep) -> str:
             step=step.iteration, total=step.num_recorded
         )
     else:
-        title = translate("Gradients at step {step} of {first} to {last}").format(
+        title = translate("Gradients at step {step} (recorded steps: {first} to {last})").format(
             step=step.iteration, first=step.first, last=step.last
         )
     return sentences(
@@ -119,10 +119,10 @@ def totals(step: RecordedStep) -> str:
     loss = translate("not measured") if step.loss is None else number(step.loss, 6)
     return sentences(
         (
-            translate("norm over all parameters {norm}").format(norm=number(step.grad_norm, 6)),
+            translate("total norm {norm}").format(norm=number(step.grad_norm, 6)),
             translate("loss {loss}").format(loss=loss),
             translate("learning rate {lr}").format(lr=number(step.lr)),
-            translate("{number} backwards").format(number=step.num_backwards)
+            translate("backward passes: {number}").format(number=step.num_backwards)
             if step.num_backwards > 1
             else "",
             translate("loss scale {scale}").format(scale=number(step.scale, 6))
@@ -133,7 +133,7 @@ def totals(step: RecordedStep) -> str:
             )
             if step.clip is not None and step.clip[0] > step.clip[1]
             else "",
-            translate("norm applied {norm}").format(norm=number(step.applied_norm, 6))
+            translate("applied norm {norm}").format(norm=number(step.applied_norm, 6))
             if _changed_on_the_way(step)
             else "",
         )
@@ -150,20 +150,21 @@ def _changed_on_the_way(step: RecordedStep) -> bool:
 def remarks(step: RecordedStep) -> Iterator[str]:
     """What was special about the step."""
     if step.flags & StepFlag.SKIPPED:
-        yield translate("The GradScaler skipped this update: the gradients were not finite.")
+        yield translate("GradScaler skipped this update because the gradients were not finite.")
     if step.flags & StepFlag.NO_BACKWARD:
         yield translate(
-            "The optimizer stepped on no gradient, or on the one that the step before had used."
+            "The optimizer had no new gradient at this step: it used none, or one that the "
+            "previous step had already used."
         )
     if step.flags & StepFlag.BY_HAND:
-        yield translate("No optimizer stepped: the script changed the weights by hand.")
+        yield translate("No optimizer took this step: the script changed the weights by hand.")
     if step.flags & StepFlag.UNHEARD:
         yield translate(
-            "Backward was compiled: neither it nor a clip was heard, and the norms are of what "
-            "the step was given."
+            "Backward was compiled: neither backward nor clipping was recorded, and the norms are "
+            "of the gradients that step was given."
         )
     if step.flags & StepFlag.CHANGED:
         yield translate(
-            "Something changed the gradients between backward and step, by hand or by a function "
-            "that is not listened to."
+            "The gradients changed between backward and step, by hand or by a function that "
+            "seismograd does not watch."
         )

@@ -28,8 +28,8 @@ def find_report_format(path: Path) -> Callable[[RunSource], str]:
     form = REPORT_FORMATS.get(path.suffix.lower())
     if form is None:
         raise SeismogradError(
-            say("{path} does not say which form the report has", path=str(path)),
-            say("end the name with {ends}", ends=", ".join(REPORT_FORMATS)),
+            say("the report format is not clear from the name {path}", path=str(path)),
+            say("use a file name that ends with {ends}", ends=", ".join(REPORT_FORMATS)),
         )
     return form
 
@@ -50,5 +50,5 @@ def write_report(source: RunSource, path: Path) -> int:
         message = say(
             "cannot write {path}: {reason}", path=str(path), reason=error.strerror or str(error)
         )
-        raise SeismogradError(message, say("name another file with -o")) from error
+        raise SeismogradError(message, say("choose another file with -o")) from error
     return len(data)

@@ -40,8 +40,8 @@ def _lines(source: RunSource) -> Iterator[str]:
             (
                 translate("run {run}").format(run=run.path.name),
                 run.info.created_utc,
-                translate("{number} steps").format(number=count(run.num_rows)),
-                translate("{number} parameters").format(number=count(len(run.parameters))),
+                translate("steps: {number}").format(number=count(run.num_rows)),
+                translate("parameters: {number}").format(number=count(len(run.parameters))),
                 "" if run.ended else translate("not ended"),
             )
         )
@@ -103,7 +103,7 @@ def _last_step(source: RunSource) -> Iterator[str]:
     step = read_step(run, find_row(run, None), find_parameters(run, ()))
     shown = notable_gradients(step)
     yield ""
-    title = translate("The gradients at the last step, {step}:").format(step=step.iteration)
+    title = translate("Gradients at the last step ({step}):").format(step=step.iteration)
     yield f"## {_plain(title.rstrip(':：'))}"
     yield ""
     titles = (
@@ -121,9 +121,7 @@ def _last_step(source: RunSource) -> Iterator[str]:
     hidden = len(step.gradients) - len(shown)
     if hidden:
         yield ""
-        yield _plain(
-            translate("… and {number} parameters between these").format(number=count(hidden))
-        )
+        yield _plain(translate("… parameters omitted here: {number}").format(number=count(hidden)))
 
 
 def _gradient(gradient: GradientNumbers) -> tuple[str, ...]:

@@ -38,10 +38,10 @@ _SPARK = 24
 _STATES = {
     RunState.LIVE: (mark("live"), "bold green"),
     RunState.ENDED: (mark("ended"), "bold"),
-    RunState.BROKEN: (mark("not ended: killed, or quiet"), "yellow"),
+    RunState.BROKEN: (mark("not ended: killed, or no new data"), "yellow"),
 }
 _SORT_WORDS = {
-    "trouble": mark("trouble"),
+    "trouble": mark("anomaly score"),
     "norm": mark("norm"),
     "depth": mark("depth"),
     "name": mark("name"),
@@ -133,16 +133,16 @@ def _course(name: str, value: str, course: FloatArray, seen: FloatArray, width: 
 
 def _verdict(snapshot: RunSnapshot) -> str:
     if not snapshot.num_rows:
-        return translate("Nothing was recorded yet.")
+        return translate("Nothing has been recorded yet.")
     severities = [finding.severity for finding in snapshot.findings]
     if not severities and _num_nonfinite(snapshot):
-        said = translate("{number} parameters have a gradient that is not finite").format(
+        said = translate("parameters with a non-finite gradient: {number}").format(
             number=count(_num_nonfinite(snapshot))
         )
         return sentences((said, steps(snapshot.step, snapshot.step)))
     if not severities:
         return sentences(
-            (translate("Nothing was found so far."), steps(snapshot.step, snapshot.step))
+            (translate("No problems found so far."), steps(snapshot.step, snapshot.step))
         )
     counted = ", ".join(
         f"{severity_word(each)} × {severities.count(each)}"
@@ -175,7 +175,7 @@ def _findings(findings: tuple[Finding, ...], width: int) -> Iterator[Text]:
         )
     if len(findings) > _MOST_FINDINGS:
         yield Text(
-            translate("… and {number} findings more").format(number=len(findings) - _MOST_FINDINGS),
+            translate("… more findings: {number}").format(number=len(findings) - _MOST_FINDINGS),
             "dim",
         )
 
@@ -183,7 +183,7 @@ def _findings(findings: tuple[Finding, ...], width: int) -> Iterator[Text]:
 def _list(
     layers: tuple[LayerRow, ...], snapshot: RunSnapshot, control: ScreenState, room: int, width: int
 ) -> Iterator[RenderableType]:
-    title = translate("{shown} of {all} parameters, by {sort}").format(
+    title = translate("parameters: {shown} of {all}, sorted by {sort}").format(
         shown=len(layers), all=len(snapshot.layers), sort=translate(_SORT_WORDS[control.sort])
     )
     yield Text(
@@ -257,7 +257,7 @@ def _keys(control: ScreenState, width: int) -> Text:
     if control.typing:
         return Text(translate("filter: {filter}").format(filter=control.filter) + "▏", "bold")
     help_text = translate(
-        "q quit · s order · r reverse · / filter · ↑ ↓ choose · Enter inspect · Esc back"
+        "q quit · s sort · r reverse · / filter · ↑ ↓ select · Enter inspect · Esc back"
     )
     return Text(next(iter(wrap(help_text, width)), ""), "dim")
 

@@ -83,7 +83,7 @@ def listen(host: str, port: int | None) -> socket.socket:
                     port=each,
                     reason=error.strerror or str(error),
                 ),
-                say("name another with --port N, or another --host"),
+                say("choose another port with --port N, or another address with --host"),
             ) from error
         listener.listen(128)
         return listener
