@@ -166,8 +166,8 @@ def test_the_table_says_what_is_over_the_bare_step() -> None:
         said = rendered(
             table([Result("mine", 2, 1_500_000, 5, costs, ("OSError: no room",))]), width=100
         )
-    assert "mine: 1.5 M in 2 tensors" in said
+    assert "mine: 1.5 M scalars in 2 tensors" in said
     assert "seismograd, normal 2.000 +2.3% (+1.0 … +5.0) +2.0% (+1.0 … +3.0)" in " ".join(
         said.split()
     )
-    assert "left out: OSError: no room" in said
+    assert "skipped: OSError: no room" in said

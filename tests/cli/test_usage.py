@@ -14,56 +14,56 @@ from tests.synthetic import write_run
 from tests.views.samples import small_net
 
 BAD_LINES = (
-    (["shw"], "there is no command 'shw' · did you mean show?"),
+    (["shw"], "unknown command 'shw' · did you mean show?"),
     (
         ["xyzzy"],
-        "there is no command 'xyzzy' · the commands are run, show, check, explain, rules, runs",
+        "unknown command 'xyzzy' · available commands: run, show, check, explain, rules, runs",
     ),
     (["--vresion"], "seismograd has no option --vresion · did you mean --version?"),
-    (["show"], "RUN is missing · see seismograd show --help"),
+    (["show"], "argument RUN is missing · run seismograd show --help"),
     (["run", "--quite", "x.py"], "seismograd run has no option --quite · did you mean --quiet?"),
     (
         ["run", "--budget", "much", "x.py"],
-        "--budget needs a number of per cent, not 'much' · such as 2",
+        "--budget needs a percentage, not 'much' · for example 2",
     ),
     (
         ["run", "--budget", "-1", "x.py"],
-        "--budget needs a number of per cent, not '-1' · such as 2",
+        "--budget needs a percentage, not '-1' · for example 2",
     ),
     (
         ["run", "--budget", "300%", "x.py"],
-        "--budget needs a number of per cent, not '300%' · such as 2",
+        "--budget needs a percentage, not '300%' · for example 2",
     ),
-    (["view", "A_FILE"], "is a file; a run is a directory"),
+    (["view", "A_FILE"], "is a file, but a run is a directory"),
     (["show", "RUN", "--stp", "3"], "seismograd show has no option --stp · did you mean --step?"),
     (["show", "RUN", "--step"], "--step needs a value"),
-    (["show", "RUN", "--step", "last"], "--step does not take 'last' · use an integer"),
-    (["show", "RUN", "--step", "-1"], "there is no step -1 · the run has the steps 0 to 2"),
-    (["show", "RUN", "--step", "3"], "there is no step 3 · the run has the steps 0 to 2"),
+    (["show", "RUN", "--step", "last"], "--step does not accept 'last' · use an integer"),
+    (["show", "RUN", "--step", "-1"], "there is no step -1 · the run contains steps 0 to 2"),
+    (["show", "RUN", "--step", "3"], "there is no step 3 · the run contains steps 0 to 2"),
     (
         ["show", "RUN", "--format", "xml"],
-        "there is no format 'xml' · the formats are table, plain, json",
+        "unknown format 'xml' · available formats: table, plain, json",
     ),
-    (["show", "RUN", "--param", "fc3.*"], "no parameter matches 'fc3.*' · the nearest names are "),
+    (["show", "RUN", "--param", "fc3.*"], "no parameter matches 'fc3.*' · the closest names are "),
     (["show", "RUN", "--element", "fc1.weight"], "'fc1.weight' does not name an element"),
     (
         ["show", "RUN", "--element", "fc1.weight[0,0]"],
-        "the run did not record fc1.weight[0,0] · record it with: seismograd run --element",
+        "fc1.weight[0,0] was not recorded in this run · record it with: seismograd run --element",
     ),
-    (["show", "RUN", "extra", "more"], "seismograd show does not take extra more"),
+    (["show", "RUN", "extra", "more"], "seismograd show does not accept extra more"),
     (["show", "NOWHERE"], "NOWHERE"),
     (["show", "EMPTY"], "EMPTY"),
     (["show", "A_FILE"], "A_FILE"),
     (["show", "WITHOUT_STEPS"], "no optimizer step was recorded in "),
     (
         ["check", "RUN", "--format", "xml"],
-        "there is no format 'xml' · the formats are text, json, github, sarif, junit",
+        "unknown format 'xml' · available formats: text, json, github, sarif, junit",
     ),
     (["check", "NOWHERE"], "NOWHERE"),
-    (["explain"], "RULE is missing"),
-    (["explain", "SG999"], "there is no rule 'SG999'"),
-    (["rules", "all"], "seismograd rules does not take all"),
-    (["runs", "NOWHERE"], "there is no directory "),
+    (["explain"], "argument RULE is missing"),
+    (["explain", "SG999"], "unknown rule 'SG999'"),
+    (["rules", "all"], "seismograd rules does not accept all"),
+    (["runs", "NOWHERE"], " does not exist · record one with: seismograd run train.py"),
     (["runs", "EMPTY"], "there is no run in "),
 )
 
@@ -107,7 +107,7 @@ def test_an_unknown_language_is_answered_in_that_of_the_locale(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["show", "RUN", "--lang", "fr"]) == 2
-    assert "--lang does not know 'fr' · use --lang en or --lang zh" in capsys.readouterr().err
+    assert "--lang does not support 'fr' · use --lang en or --lang zh" in capsys.readouterr().err
 
 
 def test_a_run_of_a_newer_schema_is_refused_in_one_line(
@@ -117,7 +117,7 @@ def test_a_run_of_a_newer_schema_is_refused_in_one_line(
     meta = run / META
     meta.write_text(meta.read_text("utf-8").replace('"schema": 1', '"schema": 99'), "utf-8")
     assert main(["show", str(run)]) == 2
-    assert "newer seismograd" in capsys.readouterr().err
+    assert "newer version of seismograd" in capsys.readouterr().err
 
 
 def test_every_command_has_a_page_of_help_in_both_languages(

@@ -241,14 +241,14 @@ class TestWrongUse:
         window = next(windows)
         for batch in window:
             window.backward(mean_loss(model, batch))
-        with pytest.raises(seismograd.SeismogradError, match="not stepped"):
+        with pytest.raises(seismograd.SeismogradError, match="step.* was not called"):
             next(windows)
 
     def test_backward_outside_of_the_micro_batches(
         self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]
     ) -> None:
         window = next(iter(loop))
-        with pytest.raises(seismograd.SeismogradError, match="micro-batch in hand"):
+        with pytest.raises(seismograd.SeismogradError, match="no micro-batch was being processed"):
             window.backward(mean_loss(model, batches([2])[0]))
 
     def test_two_backwards_for_one_micro_batch(
@@ -257,15 +257,15 @@ class TestWrongUse:
         window = next(iter(loop))
         batch = next(iter(window))
         window.backward(mean_loss(model, batch))
-        with pytest.raises(seismograd.SeismogradError, match="micro-batch in hand") as raised:
+        with pytest.raises(seismograd.SeismogradError, match="no micro-batch was being") as raised:
             window.backward(mean_loss(model, batch))
-        assert "add several losses up first" in raised.value.line()
+        assert "add them up first" in raised.value.line()
 
     def test_a_window_stepped_twice_or_on_nothing(
         self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]
     ) -> None:
         window = next(iter(loop))
-        with pytest.raises(seismograd.SeismogradError, match="no gradient to step on"):
+        with pytest.raises(seismograd.SeismogradError, match="no gradient to apply"):
             window.step()
         for batch in window:
             window.backward(mean_loss(model, batch))
@@ -278,7 +278,7 @@ class TestWrongUse:
     ) -> None:
         mean_loss(model, batches([2])[0]).backward()
         window = next(iter(loop))
-        with pytest.raises(seismograd.SeismogradError, match="from before"):
+        with pytest.raises(seismograd.SeismogradError, match="before the first window"):
             window.backward(mean_loss(model, next(iter(window))))
 
     @pytest.mark.parametrize("weight", [-1, math.nan, math.inf])
@@ -293,7 +293,7 @@ class TestWrongUse:
         self, model: nn.Sequential, loop: seismograd.Accumulation[Batch]
     ) -> None:
         window = next(iter(loop))
-        with pytest.raises(seismograd.SeismogradError, match="one number"):
+        with pytest.raises(seismograd.SeismogradError, match="a single element"):
             window.backward(model(next(iter(window))[0]))
 
     @pytest.mark.parametrize("num", [0, -1, 1.5])
@@ -435,7 +435,7 @@ def test_after_a_gradient_that_raised_the_next_window_begins_at_zero() -> None:
         window.backward(mean_loss(model, parts[0]) * math.nan, weight=4)
         with pytest.raises(seismograd.NonFiniteGradientError):
             window.step(nonfinite="raise")
-        with pytest.raises(seismograd.SeismogradError, match="from before"):
+        with pytest.raises(seismograd.SeismogradError, match="before the first window"):
             window.backward(mean_loss(model, parts[1]), weight=6)
         optimizer.zero_grad()
         window.backward(mean_loss(model, parts[1]), weight=6)

@@ -48,7 +48,7 @@ def test_it_is_the_largest_that_fits(base: int, each: int, limit: int, target: i
     meter = Sized(model, base, each)
     expected = min(target, (limit - base) // each)
     if expected < 1:
-        with pytest.raises(seismograd.SeismogradError, match="one sample"):
+        with pytest.raises(seismograd.SeismogradError, match="a single sample"):
             seismograd.find_micro_batch(
                 model, mean_loss, batches([4])[0], target, memory_limit=limit, meter=meter
             )

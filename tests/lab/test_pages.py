@@ -130,7 +130,7 @@ def test_a_page_shows_its_own_numbers_in_every_form(name: str, tmp_path: Path) -
         "chain": "13,78",
         "accumulation": "4.0000",
         "zero-grad": "8,396,800",
-        "losses": "not reached",
+        "losses": "no gradient",
     }
     assert known[name] in captured.get()
     for suffix in (".html", ".svg"):
@@ -152,9 +152,9 @@ def test_the_command_lists_and_writes_and_refuses(
     assert main(["--lang", "en", "lab", "accumulation", "--out", str(tmp_path / "x.html")]) == 0
     assert 'lang="en"' in (tmp_path / "x.html").read_text(encoding="utf-8")
     for arguments, words in (
-        (["lab", "nothing"], "no experiment"),
+        (["lab", "nothing"], "unknown experiment"),
         (["lab", "chain", "--out", "x.pdf"], ".svg"),
-        (["lab", "chain", "--out", str(tmp_path / "nowhere" / "x.svg")], "no folder"),
+        (["lab", "chain", "--out", str(tmp_path / "nowhere" / "x.svg")], "nowhere does not exist"),
     ):
         assert main(["--lang", "en", *arguments]) == 2
         assert words in capsys.readouterr().err

@@ -287,6 +287,6 @@ def test_torch_that_was_not_heard_is_an_error_said_aloud(tmp_path: Path) -> None
     )
     ran = recorded(tmp_path, deaf + TRAIN)
     assert ran.returncode == 0
-    assert "error: torch was imported unheard" in ran.stderr
+    assert "error: seismograd did not notice the import of torch" in ran.stderr
     assert "never imported" not in ran.stderr
     assert "the script never imported torch" in recorded(tmp_path, "print('no torch')").stderr

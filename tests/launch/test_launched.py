@@ -121,9 +121,9 @@ def seismograd_run(folder: Path, *words: str) -> subprocess.CompletedProcess[str
 
 def told(err: str) -> list[str]:
     return [
-        line.partition("to record it type: ")[2]
+        line.partition("to record it, run: ")[2]
         for line in err.splitlines()
-        if "to record it type: " in line
+        if "to record it, run: " in line
     ]
 
 
@@ -232,7 +232,7 @@ def test_processes_that_train_side_by_side_are_runs_of_their_own(tmp_path: Path)
     (tmp_path / "train.py").write_text(TWO)
     ran = seismograd_run(tmp_path, "train.py")
     assert "record: record" in ran.stderr
-    assert "runs of their own: record-process-2" in ran.stderr
+    assert "have their own runs: record-process-2" in ran.stderr
     runs = [seismograd.open_run(tmp_path / name) for name in ("record", "record-process-2")]
     assert sorted(len(run.steps) for run in runs) == [30, 40]
     assert all(run.ended and not run.notes for run in runs)

@@ -177,7 +177,7 @@ def test_run_stops_the_script_with_1_and_says_why_and_where(tmp_path: Path) -> N
     assert done.stdout.split() == ["step", "0", "step", "1", "step", "2"]
     last = done.stderr.strip().splitlines()[-1]
     assert "stopped before the update of step 3: SG201 nonfinite-gradient" in last
-    assert " ".join(done.stderr.split()).count("the training was stopped") == 1
+    assert " ".join(done.stderr.split()).count("training was stopped") == 1
     assert "step-00000003.safetensors" in last
     assert "Traceback" not in done.stderr
     assert (tmp_path / "it" / "snapshots" / "step-00000003.safetensors").is_file()

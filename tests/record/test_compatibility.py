@@ -37,7 +37,7 @@ def line_of(path: Path) -> str:
 def test_a_missing_run(tmp_path: Path) -> None:
     assert (
         line_of(tmp_path / "gone")
-        == "RUN: there is no such run · `seismograd runs` lists the runs under runs/"
+        == "there is no run at RUN · `seismograd runs` lists the runs under runs/"
     )
 
 
@@ -45,7 +45,7 @@ def test_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     assert (
         line_of(tmp_path / "a.txt")
-        == "RUN is a file; a run is a directory · give the directory that contains it"
+        == "RUN is a file, but a run is a directory · give the directory that contains it"
     )
 
 
@@ -59,36 +59,32 @@ def test_a_directory_that_is_not_a_run(tmp_path: Path) -> None:
 def test_a_directory_of_runs_names_the_last_one(run_path: Path) -> None:
     assert (
         line_of(run_path.parent)
-        == "RUN is not a run: it has no meta.json · it holds runs; the last one is RUN/first"
+        == "RUN is not a run: it has no meta.json · this directory contains runs; the latest one is RUN/first"
     )
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": "seismograd run", "sch', "[]"])
 def test_a_torn_meta(run_path: Path, text: str) -> None:
     (run_path / "meta.json").write_text(text)
-    expected = (
-        "RUN: its meta.json is torn or damaged · its numbers are plain files: README.txt there "
-        "says how NumPy reads them"
-    )
+    expected = "RUN: its meta.json is incomplete or damaged · its data is in plain files; the README.txt there shows how to read them with NumPy"
     assert line_of(run_path) == expected
 
 
 def test_a_meta_that_lacks_what_it_must_have(run_path: Path) -> None:
     (run_path / "meta.json").write_text('{"format": "seismograd run", "schema": 1}')
-    assert line_of(run_path).startswith("RUN: its meta.json is torn or damaged")
+    assert line_of(run_path).startswith("RUN: its meta.json is incomplete or damaged")
 
 
 def test_the_meta_of_another_program(run_path: Path) -> None:
     (run_path / "meta.json").write_text('{"name": "something"}')
-    assert line_of(run_path).startswith("RUN is not a run: its meta.json is of something else")
+    assert line_of(run_path).startswith("RUN is not a run: its meta.json belongs to something else")
 
 
 def test_a_newer_schema(run_path: Path) -> None:
     meta = json.loads((run_path / "meta.json").read_text())
     (run_path / "meta.json").write_text(json.dumps(meta | {"schema": 3}))
     assert line_of(run_path) == (
-        "RUN: written by a newer seismograd (schema 3, this one reads 1) · pip install -U "
-        "seismograd"
+        "RUN was written by a newer version of seismograd (its schema is 3, this version reads 1) · pip install -U seismograd"
     )
 
 
@@ -125,7 +121,7 @@ def test_a_damaged_end_is_no_end_and_is_said(run_path: Path, text: str) -> None:
 
 
 def test_a_name_that_no_file_can_have_is_said(tmp_path: Path) -> None:
-    assert line_of(tmp_path / ("x" * 300)).startswith("RUN cannot be read: ")
+    assert line_of(tmp_path / ("x" * 300)).startswith("cannot read RUN: ")
 
 
 def test_a_run_of_a_version_with_fewer_fields_reads_by_its_own_dtypes(run_path: Path) -> None:
@@ -169,7 +165,7 @@ def test_a_run_without_steps_is_a_run(tmp_path: Path) -> None:
 
 def test_asking_for_a_statistic_that_is_not_there_names_those_that_are(run_path: Path) -> None:
     run = open_run(run_path)
-    with pytest.raises(SeismogradError, match="no statistic grad_nrom") as caught:
+    with pytest.raises(SeismogradError, match="no statistic named grad_nrom") as caught:
         run.series("grad_nrom")
     assert "grad_norm" in caught.value.line()
     with pytest.raises(SeismogradError, match="exponents"):

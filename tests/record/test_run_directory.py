@@ -69,8 +69,8 @@ def test_a_directory_with_something_in_it_is_refused_and_kept(here: Path) -> Non
     (here / "mine").mkdir()
     (here / "mine" / "thesis.txt").write_text("x")
     assert refusal(Path("mine")) == (
-        f"{here / 'mine'} is not empty: nothing there is overwritten · name another "
-        "directory with --out DIR"
+        f"{here / 'mine'} is not empty, and existing files are not overwritten · "
+        "choose another directory with --out DIR"
     )
     assert [path.name for path in (here / "mine").iterdir()] == ["thesis.txt"]
 

@@ -96,7 +96,7 @@ def test_the_evidence_is_in_the_record() -> None:
     assert total.value < total.limit
     assert fit.value > fit.limit
     assert finding.cause.render().startswith(
-        "each of the 10 layers passes on ×0.14 of the gradient; "
+        "each of the 10 layers multiplies the gradient by 0.14; "
     )
     assert "learning rate does not help" in finding.advice.render()
 
@@ -148,7 +148,9 @@ def test_layers_that_get_exactly_nothing_make_it_an_error() -> None:
         "net.2.weight",
         "net.3.weight",
     )
-    assert "exactly zero in the first 4, beginning with net.0.weight" in finding.cause.render()
+    cause = finding.cause.render()
+    assert "exactly zero in the first layers, from net.0.weight on" in cause
+    assert "(layers with zero gradient: 4)" in cause
 
 
 def test_zeros_without_a_decay_towards_them_are_another_fault() -> None:

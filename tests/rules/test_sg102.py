@@ -149,7 +149,7 @@ def test_a_first_update_larger_than_the_weights_is_found_at_once() -> None:
     assert norm.value == pytest.approx(1e8)
     assert norm.limit == pytest.approx(2e6**0.5 / 1e-4)
     assert update.value == pytest.approx(1e4)
-    assert "that update is 7.1 times as large as all weights together" in finding.cause.render()
+    assert "this update is 7.1 times as large as all weights together" in finding.cause.render()
 
 
 @pytest.mark.parametrize(

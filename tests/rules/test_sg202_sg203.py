@@ -14,10 +14,10 @@ from tests.synthetic import block, event
 
 SKIPPED = int(StepFlag.SKIPPED)
 WORDS = {
-    Origin.INPUT: "the data made it",
-    Origin.WEIGHT: "the weights were NaN",
-    Origin.ACTIVATION: "an operation of the forward pass",
-    Origin.LOSS: "the loss made of it",
+    Origin.INPUT: "the data is the cause",
+    Origin.WEIGHT: "the weights already contained NaN",
+    Origin.ACTIVATION: "an operation in the forward pass",
+    Origin.LOSS: "the loss computed from it",
     Origin.UNKNOWN: "the loss itself was",
 }
 

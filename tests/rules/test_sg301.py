@@ -46,7 +46,7 @@ def test_it_says_where_and_what_to_insert() -> None:
     assert finding.where == "train.py:12"
     assert finding.excerpt == "opt.zero_grad()\nloss.backward()"
     assert "call opt.zero_grad()" in finding.advice.render()
-    assert "since step 1 each step of opt uses gradients" in finding.cause.render()
+    assert "since step 1 every step of opt has used gradients" in finding.cause.render()
 
 
 def test_an_optimizer_whose_name_is_not_known_is_called_optimizer() -> None:

@@ -48,7 +48,7 @@ def test_a_clip_of_scaled_gradients_is_found_in_the_second_step_whatever_the_sca
 def test_it_says_what_to_insert() -> None:
     (finding,), _ = result([scaled("z b c s ")])
     assert finding.excerpt.splitlines()[0] == "scaler.unscale_(optimizer)"
-    assert "a norm of 3.28e+04 where the gradient's is 0.5" in finding.cause.render()
+    assert "a norm of 3.28e+04, while the true norm is 0.5" in finding.cause.render()
 
 
 @given(scales.filter(lambda scale: scale >= 128), st.sampled_from([0.1, 1.0, 5.0]))

@@ -41,7 +41,7 @@ def test_a_step_on_scaled_gradients_is_found_at_once(scale: float, num_steps: in
 
 def test_it_says_what_to_call_instead() -> None:
     (finding,), _ = result([stream("z b s", scale=1024.0)])
-    assert "still multiplied by the loss scale, 1024" in finding.cause.render()
+    assert "still multiplied by the loss scale 1024" in finding.cause.render()
     assert finding.excerpt.splitlines() == ["scaler.step(optimizer)", "scaler.update()"]
 
 

@@ -51,7 +51,7 @@ def test_what_leaks_into_the_next_epoch_is_found(
     made = stream(epochs(whole, "b " * left), total=1 / whole if known else float("nan"))
     finding = next(each for each in result([made])[0] if each.code == "SG308")
     assert (finding.first_step, finding.where) == (4, at("s"))
-    assert f"{left} of them, leaked into it" in finding.cause.render()
+    assert f"the remainder from before ({left}) leaked into it" in finding.cause.render()
     assert result(row_by_row([made]), rules=(PartialWindow,)) == result(
         [made], rules=(PartialWindow,)
     )

@@ -45,7 +45,7 @@ def test_a_mean_of_unequal_means_is_found_in_the_third_window(
         240,
         8,
     )
-    assert "weighs 30 times" in finding.cause.render()
+    assert "counts 30 times" in finding.cause.render()
     assert codes(cut(made, [3])[0]) == ["SG309"]
     assert result(row_by_row([made]), rules=(UnevenAccumulation,)) == result(
         [made], rules=(UnevenAccumulation,)
@@ -82,4 +82,7 @@ def test_means_that_are_not_divided_either_are_the_other_fault_first() -> None:
 
 def test_losses_that_do_not_show_their_counts_are_not_evaluated() -> None:
     reason = status(accumulated([float("nan")] * 3), "SG309").reason.render()
-    assert reason == "the graphs of 8 windows do not show over how many samples a loss is a mean"
+    assert (
+        reason
+        == "the graph does not show how many samples each loss is a mean over (accumulation windows: 8)"
+    )

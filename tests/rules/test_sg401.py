@@ -92,7 +92,7 @@ def test_an_optimizer_of_another_model_is_said() -> None:
     events["touched"][events["kind"] == EventKind.BACKWARD] = 0
     finding = only(replace(stepping, events=events))
     assert finding.code == "SG401"
-    assert "it was made for another model" in finding.cause.render()
+    assert "it was created for another model" in finding.cause.render()
 
 
 def astray(num_steps: int = 30, flags: int = StepFlag.NO_BACKWARD) -> Block:

@@ -82,7 +82,7 @@ def test_a_limit_far_below_the_norm_is_found_whatever_the_scale(
 
 def test_it_says_what_the_learning_rate_really_is() -> None:
     assert (
-        "the learning rate of 0.1 is really one of 0.0001"
+        "the learning rate of 0.1 is effectively 0.0001"
         in only(clipped(np.full(40, 1000.0))).cause.render()
     )
 

@@ -68,7 +68,7 @@ def test_gradients_that_point_apart_are_found_at_any_scale(
         made.pairs[name] *= 2.0**power
     (finding,), _ = result([made], rules=(TaskConflict,))
     assert (finding.first_step, finding.last_step) == (0, num - 1)
-    assert "the losses depth and normals pull against each other" in finding.cause.render()
+    assert "the losses depth and normals conflict" in finding.cause.render()
 
 
 @given(level=st.floats(-0.1, 1), seed=st.integers(0, 2**32), num=st.integers(1, 60))
@@ -96,7 +96,7 @@ def test_losses_of_a_discriminator_may_pull_apart() -> None:
 def test_a_loss_that_is_many_times_as_large_dominates(ratio: float) -> None:
     (finding,), _ = result([run(np.zeros(20), ratio)], rules=(TaskDominance,))
     large, small = ("depth", "normals") if ratio > 1 else ("normals", "depth")
-    assert finding.cause.render().startswith(f"the loss {large} drowns {small}")
+    assert finding.cause.render().startswith(f"the loss {large} dominates {small}")
     assert finding.evidence[0].value > finding.evidence[0].limit
 
 

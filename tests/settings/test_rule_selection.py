@@ -61,18 +61,18 @@ def test_a_threshold_reaches_its_rule_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("select", "ignore", "thresholds", "said"),
     [
-        (["SG999"], [], {}, "no rule 'SG999' · `seismograd rules` lists all rules"),
+        (["SG999"], [], {}, "unknown rule 'SG999' · `seismograd rules` lists all rules"),
         (["SG2011"], [], {}, "did you mean SG201?"),
         (["zero-grad"], [], {}, "did you mean zero-gradient?"),
         (["forgot-zero-grad"], [], {}, "did you mean missing-zero-grad?"),
-        (["learning"], [], {}, "no rule 'learning' · `seismograd rules` lists all rules"),
+        (["learning"], [], {}, "unknown rule 'learning' · `seismograd rules` lists all rules"),
         (["vanishing"], [], {}, "vanishing-gradient"),
-        ([], ["SG"], {}, "no rule is left"),
+        ([], ["SG"], {}, "no rules are left"),
         ([], [], {"SG301": {"nonsense": 1}}, "no threshold 'nonsense'"),
         ([], [], {"SG301": {"min_scattered": "many"}}, "not a number"),
         ([], [], {"SG301": {"min_scattered": True}}, "not a number"),
         ([], [], {"SG301": {"min_scattered": float("nan")}}, "not a number"),
-        ([], [], {"SG000": {}}, "no rule 'SG000'"),
+        ([], [], {"SG000": {}}, "unknown rule 'SG000'"),
     ],
 )
 def test_what_does_not_exist_is_refused(
@@ -119,27 +119,27 @@ def test_the_beginning_of_codes_halts_as_it_selects() -> None:
         ("[tool.seismograd]\nslect = []\n", "'slect'"),
         ("[tool.seismograd]\nselect = 3\n", "list of rules"),
         ("[tool.seismograd]\nthresholds = 3\n", "tables of numbers"),
-        ("[tool.seismograd\n", "not TOML"),
-        ('[tool]\nseismograd = "SG1"\n', "is a table"),
+        ("[tool.seismograd\n", "not valid TOML"),
+        ('[tool]\nseismograd = "SG1"\n', "must be a table"),
         (
             '[tool.seismograd]\nselect = ["SG301", "SG999"]\n',
-            "pyproject.toml: tool.seismograd.select: there is no rule 'SG999'",
+            "pyproject.toml: tool.seismograd.select: unknown rule 'SG999'",
         ),
         (
             '[tool.seismograd]\nignore = "nothing"\n',
-            "tool.seismograd.ignore: there is no rule 'nothing'",
+            "tool.seismograd.ignore: unknown rule 'nothing'",
         ),
         (
             '[tool.seismograd]\nselect = "SG3"\nignore = "SG3"\n',
-            "tool.seismograd.select, ignore: no rule is left",
+            "tool.seismograd.select, ignore: no rules are left",
         ),
         (
             '[tool.seismograd]\nhalt-on = ["eror"]\n',
-            "tool.seismograd.halt-on: there is no rule 'eror'",
+            "tool.seismograd.halt-on: unknown rule 'eror'",
         ),
         (
             "[tool.seismograd.thresholds.SG999]\n",
-            "tool.seismograd.thresholds.SG999: there is no rule 'SG999'",
+            "tool.seismograd.thresholds.SG999: unknown rule 'SG999'",
         ),
         (
             "[tool.seismograd.thresholds.SG301]\nmin_scattered = nan\n",

@@ -67,17 +67,19 @@ def test_another_way_of_writing_it_is_the_same_element(tmp_path: Path) -> None:
     [
         (
             "fc1.weight[0,0]",
-            "the run did not record fc1.weight[0,0] · record it with: seismograd run --element "
-            "'fc1.weight[0,0]' train.py",
+            "fc1.weight[0,0] was not recorded in this run · record it with: seismograd run --element 'fc1.weight[0,0]' train.py",
         ),
-        ("fc1.wieght[0,0]", "there is no parameter fc1.wieght · the nearest names are fc1.weight"),
+        (
+            "fc1.wieght[0,0]",
+            "there is no parameter named fc1.wieght · the closest names are fc1.weight",
+        ),
         (
             "fc1.weight[0]",
-            "fc1.weight[0]: fc1.weight has the shape [256, 784] · give 2 indices, not 1",
+            "fc1.weight[0]: the shape of fc1.weight is [256, 784] · expected 2 indices, got 1",
         ),
         (
             "fc1.weight[0,784]",
-            "fc1.weight[0,784] lies outside fc1.weight, whose shape is [256, 784]",
+            "fc1.weight[0,784] is out of range: the shape of fc1.weight is [256, 784]",
         ),
     ],
 )

@@ -64,7 +64,7 @@ def test_runs_without_anything_in_common_are_compared_too(
     )
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     said = capsys.readouterr().out
-    assert "no parameter and no step in common" in said
+    assert "no parameters or no steps in common" in said
     assert "Found only in the second run: error SG201" in said
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--format", "json"]) == 0
     content = json.loads(capsys.readouterr().out)
@@ -88,5 +88,5 @@ def test_the_table_names_the_most_different(
     made.troubled(tmp_path / "b", 90)
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     said = capsys.readouterr().out
-    assert "12 parameters that both have" in said
+    assert "Gradients of the parameters that both runs have (12)" in said
     assert "net.2.weight" in said

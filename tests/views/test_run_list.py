@@ -60,7 +60,7 @@ def test_a_damaged_run_is_listed_with_its_damage_and_hides_no_other(tmp_path: Pa
     (tmp_path / "something-else").mkdir()
     text = rendered(render(find_runs(tmp_path)), width=200)
     assert "whole" in text
-    assert "torn or damaged" in text
+    assert "incomplete or damaged" in text
     assert "something-else" not in text
 
 

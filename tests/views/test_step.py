@@ -173,7 +173,7 @@ def test_steps_go_by_their_number_where_some_were_left_out(tmp_path: Path) -> No
 def test_a_step_beyond_the_run_is_answered_with_its_range(tmp_path: Path, step: int) -> None:
     with pytest.raises(SeismogradError) as caught:
         find_row(small_net(tmp_path / "run"), step)
-    assert caught.value.line() == f"there is no step {step} · the run has the steps 0 to 2"
+    assert caught.value.line() == f"there is no step {step} · the run contains steps 0 to 2"
 
 
 def test_a_run_without_steps_says_so(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_glob_that_matches_nothing_is_answered_with_the_nearest_names(tmp_path
     with pytest.raises(SeismogradError) as caught:
         find_parameters(small_net(tmp_path / "run"), ("fc1.wieght",))
     assert caught.value.line().startswith(
-        "no parameter matches 'fc1.wieght' · the nearest names are fc1.weight"
+        "no parameter matches 'fc1.wieght' · the closest names are fc1.weight"
     )
 
 

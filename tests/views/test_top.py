@@ -162,8 +162,8 @@ def test_the_screen_says_what_is_not_finite_and_what_was_found(troubled: RunSnap
 def test_not_finite_is_never_said_to_be_well(tmp_path: Path) -> None:
     run = open_run(made.simple(tmp_path / "run", np.full((5, 2), np.nan)))
     text = "\n".join(drawn(read_snapshot(run, going_on=True), ScreenState(), 100, 20))
-    assert "Nothing was found" not in text
-    assert "not finite" in text
+    assert "No problems" not in text
+    assert "parameters with a non-finite gradient: 2" in text
 
 
 @given(st.text(max_size=20))
@@ -184,7 +184,7 @@ def test_where_there_is_no_terminal_it_is_printed_once(
     assert "net.5.weight" in said
     made.simple(tmp_path / "runs" / "empty", np.empty((0, 2)))
     assert main(["top", "runs/empty"]) == 0
-    assert "Nothing was recorded yet" in capsys.readouterr().out
+    assert "Nothing has been recorded yet" in capsys.readouterr().out
     for width in (70, 110):
         monkeypatch.setenv("COLUMNS", str(width))
         assert main(["top", "runs/it"]) == 0

@@ -82,13 +82,13 @@ def serving(path: Path, port: int = 0) -> Iterator[tuple[str, int]]:
 
 
 def rows(page: Browsing) -> int:
-    found = re.search(r"([\d,]+) steps", str(page.page.text_content("#bar")))
+    found = re.search(r"steps: ([\d,]+)", str(page.page.text_content("#bar")))
     return int(found[1].replace(",", "")) if found else 0
 
 
 def wait_for_more(page: Browsing, than: int) -> int:
     page.page.wait_for_function(
-        "than => Number((document.getElementById('bar').textContent.match(/([\\d,]+) steps/) ?? "
+        "than => Number((document.getElementById('bar').textContent.match(/steps: ([\\d,]+)/) ?? "
         "['', '0'])[1].replace(/,/g, '')) > than",
         arg=than,
     )
@@ -155,7 +155,7 @@ def test_the_page_survives_the_death_of_a_run_and_of_its_server(
         assert rows(page) == before
         with serving(run, port) as (address, _):
             page.page.wait_for_function(
-                "() => document.getElementById('trouble').textContent.includes('started anew')"
+                "() => document.getElementById('trouble').textContent.includes('was restarted')"
             )
             other = page.page.context.new_page()
             other.goto(address)
@@ -215,7 +215,7 @@ def test_the_list_of_runs_leads_to_each_and_to_a_comparison(served: str, browse:
     page.page.locator("#runs select").last.select_option(label="c")
     page.page.locator("#runs button", has_text="compare").click()
     page.page.wait_for_function(
-        "() => document.getElementById('bar').textContent.includes('against c')"
+        "() => document.getElementById('bar').textContent.includes('compared with c')"
     )
     page.ready()
     page.wait_pixels("heat")

@@ -80,9 +80,9 @@ def test_a_nan_is_seen_in_every_panel_and_in_the_table(troubled: Path, browse: B
         "() => document.querySelector('#heat header').textContent.includes('median')"
     )
     page.wait_pixels("heat")
-    assert "nothing of them was measured" in str(page.page.text_content("#profile .slot"))
+    assert "which are not measured" in str(page.page.text_content("#profile .slot"))
     page.press("t")
-    assert "since the call before" in str(page.page.text_content("#lanes .scroll"))
+    assert "since the previous call" in str(page.page.text_content("#lanes .scroll"))
     assert "non-finite" in str(page.page.text_content("#heat .scroll"))
     assert page.page.locator("#parameter td.nonfinite, #heat td.nonfinite").count() > 0
 
@@ -133,11 +133,11 @@ def test_parameters_are_filtered_sorted_and_grouped(troubled: Path, browse: Brow
     page.page.keyboard.type("net.[0].* net.3.bias")
     page.press("Escape")
     page.page.wait_for_function(
-        "() => document.getElementById('listed').textContent.startsWith('3 of 12')"
+        "() => document.getElementById('listed').textContent.startsWith('parameters: 3 of 12')"
     )
     page.page.fill("#filter", "/net\\.[0-4]\\.weight$/")
     page.page.wait_for_function(
-        "() => document.getElementById('listed').textContent.startsWith('5 of 12')"
+        "() => document.getElementById('listed').textContent.startsWith('parameters: 5 of 12')"
     )
     page.page.fill("#filter", "")
     page.page.select_option("select[data-name=group]", "2")
@@ -198,7 +198,7 @@ def test_a_thousand_parameters_are_drawn_and_print_without_the_controls(
     page = browse(report(made.large(tmp_path / "run", 1000, 60)), width=1400)
     page.page.select_option("select[data-name=kind]", "all")
     page.page.wait_for_function(
-        "() => document.getElementById('listed').textContent.startsWith('1000 of 1000')"
+        "() => document.getElementById('listed').textContent.startsWith('parameters: 1000 of 1000')"
     )
     assert page.pixels("heat") == 0
     page.page.emulate_media(media="print")

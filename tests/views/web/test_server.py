@@ -273,9 +273,9 @@ def test_small_answers_are_not_held_back_by_the_network() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere"], "no directory"),
-        ([".", "--port", "x"], "whole number"),
-        ([".", "--port", "70000"], "no port"),
+        (["nowhere"], "nowhere does not exist"),
+        ([".", "--port", "x"], "use an integer"),
+        ([".", "--port", "70000"], "is not a valid port"),
         ([".", "--host", "203.0.113.9"], "cannot listen"),
         (["torn"], "meta.json"),
     ],
