@@ -142,9 +142,8 @@ def test_parameters_are_filtered_sorted_and_grouped(troubled: Path, browse: Brow
     page.page.fill("#filter", "")
     page.page.select_option("select[data-name=group]", "2")
     page.page.wait_for_function(
-        "() => "
-        "document.getElementById('heat').querySelector('canvas').getAttribute('aria-label').includes('6 "
-        "rows')"
+        "() => document.querySelector('#heat canvas').getAttribute('aria-label')"
+        ".includes('rows: 6')"
     )
     page.page.select_option("select[data-name=group]", "0")
     page.page.select_option("select[data-name=sort]", "trouble")
@@ -152,7 +151,7 @@ def test_parameters_are_filtered_sorted_and_grouped(troubled: Path, browse: Brow
     page.page.wait_for_selector("#heat tbody tr")
     assert page.page.locator("#heat tbody tr").count() == 12
     assert "net.2.weight" in str(page.page.locator("#heat tbody tr").first.text_content())
-    assert str(listed.text_content()).startswith("12 of 12")
+    assert str(listed.text_content()).startswith("parameters: 12 of 12")
 
 
 def test_both_languages_are_in_one_file(troubled: Path, browse: Browse) -> None:
