@@ -1,5 +1,5 @@
-"""Plugs the parts of a recording together: the session that captures, the ranks, the halter, the
-pipeline, and the sinks that judge and record.
+"""Connect the parts of a recording: the session that captures, the ranks, the halter, the pipeline,
+and the sinks that judge and record.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ MAX_BATCH_ROWS = 64  # where nobody waits for each
 
 
 class RunOutlet:
-    """From the session on: past the halter and the other ranks to the pipeline.
+    """The outlet of the session: past the halter and the other ranks to the pipeline.
 
     Args:
-        ranks: puts iterations together with those of other processes.
+        ranks: combines iterations with those of other processes.
         pump: hands them to the sinks.
-        halter: looks at each iteration by itself; `None` where nothing stops the training.
+        halter: judges each iteration by itself; `None` where nothing stops the training.
         is_recorded: whether this process may record.
     """
 
@@ -76,7 +76,7 @@ class RunOutlet:
             self._pump.begin()
 
     def abandon(self) -> None:
-        """In a forked child: forget everything and touch no file."""
+        """Forget everything and touch no file: this is a forked child."""
         self.is_abandoned = True
         self._pump.abandon()
 
@@ -87,12 +87,12 @@ class RunOutlet:
 
     @property
     def max_batch_rows(self) -> int:
-        """How many rows to make at once: one where somebody waits for each."""
+        """Return how many rows to make at once: one where each is awaited."""
         return 1 if self._halter is not None or self._ranks.linked else MAX_BATCH_ROWS
 
     @property
     def is_alone(self) -> bool:
-        """Whether no other process trains with this one."""
+        """Return whether no other process trains with this one."""
         return not self._ranks.linked
 
 
@@ -107,9 +107,9 @@ class Recording:
     it there.
     """
 
-    # The way of the data is a ring: the session reports what the pipeline failed at, and the
-    # pipeline looks for rows that wait in the session. It is closed in one place, `connect`, when
-    # every part is there.
+    # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
+    # looks for rows that wait in the session. It is closed in one place, `connect`, when every part
+    # exists.
     def __init__(
         self,
         path: Path | None,
@@ -192,30 +192,30 @@ class Recording:
 
     @property
     def path(self) -> Path | None:
-        """Where it is recorded: beside the directory asked for when another process has taken
-        that.
+        """Return where it is recorded: beside the requested directory when another process has
+        taken that.
         """
         return self._path if self._sinks is None else self._sinks.writer.path
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What the rules have found so far, most severe and earliest first."""
+        """Return the findings of the rules so far, most severe and earliest first."""
         return () if self._sinks is None else self._sinks.rules.findings()
 
     @property
     def failures(self) -> Sequence[Note]:
-        """What of ours has failed, also where that could not be written, as when the disk is
+        """Return our failures, including those that could not be written, as when the disk is
         full.
         """
         return self._pump.failures
 
     def epoch(self, number: int) -> None:
-        """Say that the steps from here on belong to epoch `number`; views then show epochs."""
+        """Assign the following steps to epoch `number`; views then show epochs."""
         self._session.epoch(number)
 
     @property
     def num_iterations(self) -> int:
-        """How many iterations have made their step."""
+        """Return how many iterations have made their step."""
         return self._session.num_stepped
 
     def failed(self, part: str, error: BaseException) -> None:
@@ -223,19 +223,17 @@ class Recording:
         self._session.guard.failed(part, error)
 
     def pause(self) -> None:
-        """Stop listening until `resume`; if nobody else listens, torch is as it was meanwhile."""
+        """Stop watching until `resume`; torch is restored meanwhile if nobody else watches."""
         for listener in self._listeners():
             self._hub.detach(listener)
 
     def resume(self) -> None:
-        """Listen again after `pause`."""
+        """Watch again after `pause`."""
         for listener in self._listeners():
             self._hub.attach(listener)
 
     def close(self) -> None:
-        """Stop listening, put torch back as it was, and finish the record. Calling it again does
-        nothing.
-        """
+        """Stop watching, restore torch, and finish the record. Calling it again does nothing."""
         if not self._open or self._outlet.is_abandoned:
             return
         self._open = False
@@ -261,16 +259,16 @@ class Recording:
         self._pump.close()
 
     def _listeners(self) -> tuple[Listener, ...]:
-        """Who hears a call, in this order: a finding of the session's stops the training before
-        the ranks act, and a row is on its way before the next iteration begins.
+        """Return the listeners in order: a finding in the session stops the training before the
+        ranks act, and a row is on its way before the next iteration begins.
         """
         halter = () if self._halt_listener is None else (self._halt_listener,)
         return (self._session, *halter, self._ranks)
 
 
 def _budget(budget: float | None, is_slow: bool, child: bool) -> OverheadBudget:
-    """Where measuring is slow a single process measures at fewer steps. Several processes compare
-    what each measures, so all of them measure at the same steps.
+    """Return the budget. Where measuring is slow a single process measures at fewer steps; several
+    processes compare their measurements, so all of them measure at the same steps.
     """
     from seismograd.capture.loop.overhead_budget import (
         FEWER_MEASURED,
@@ -283,7 +281,7 @@ def _budget(budget: float | None, is_slow: bool, child: bool) -> OverheadBudget:
 
 
 def _about(script: str, level: str, elements: Sequence[ElementSpec]) -> RunInfo:
-    """What is known of a run before its first step."""
+    """Return what is known of a run before its first step."""
     import torch
 
     return RunInfo(

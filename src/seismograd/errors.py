@@ -8,11 +8,11 @@ from seismograd.i18n import Message
 
 
 class SeismogradError(Exception):
-    """Something the user can mend: what is wrong and where, and how to mend it.
+    """An error that the user can fix: what is wrong and where, and how to fix it.
 
     Args:
         message: what is wrong, and where.
-        hint: how to mend it; empty when there is nothing to do.
+        hint: how to fix it; empty when there is nothing to do.
         exit_code: what the command line exits with (2: bad input or usage).
     """
 
@@ -23,15 +23,15 @@ class SeismogradError(Exception):
         self.exit_code = exit_code
 
     def line(self) -> str:
-        """The message and its mend, as one line in the language in force."""
+        """Return the message and its hint, as one line in the current language."""
         if self.hint is None:
             return self.message.render()
         return f"{self.message.render()} · {self.hint.render()}"
 
 
 class TrainingHalted(BaseException):
-    """The training is to end, as it was asked to at a finding like this one. Like
-    `KeyboardInterrupt` it passes `except Exception`.
+    """Stop the training, as requested for such a finding. Like `KeyboardInterrupt` it passes
+    `except Exception`.
 
     Args:
         message: which finding, and when.

@@ -1,4 +1,4 @@
-"""Whose an exception is that comes up while our code runs: ours, which the training must not
+"""Decide whose an exception is that arises while our code runs: ours, which the training must not
 see, or the program's, which it must.
 """
 
@@ -16,20 +16,20 @@ OURS = frozenset(
     {"seismograd", "torch", "functorch", "numpy", "triton", "safetensors", *sys.stdlib_module_names}
 )
 RAISE = frozenset({opcode.opmap["RAISE_VARARGS"], opcode.opmap["RERAISE"]})
-# what C code and torch raise without a word
+# what C code and torch raise without a message
 BARE = (MemoryError, RecursionError, StopIteration, NotImplementedError, AssertionError)
 
 
 def raised_by_user(error: BaseException) -> bool:
-    """Whether an exception that reached one of our frames goes on to the training, where it would
-    have come without us, too.
+    """Return whether an exception that reached one of our frames goes on to the training, because
+    it would have arrived without us, too.
 
     It does when it was thrown into our code and not raised by what our code called, and when it is
-    no `Exception`. Handlers of signals, functions that trace and `PyThreadState_SetAsyncExc` throw.
-    Of the last no frame tells: its exception is of a class that code of ours does not know, or
-    comes without arguments at an instruction that raises none. What objects of the program's raise
-    because we look at them, as a tensor subclass in an operation that it does not know, would not
-    have come without us, and stays here.
+    no `Exception`. Signal handlers, trace functions and `PyThreadState_SetAsyncExc` throw into
+    running code. The last leaves no frame: its exception is of a class that our code does not know,
+    or comes without arguments at an instruction that raises none. Exceptions that the program's
+    objects raise because we inspect them, as a tensor subclass in an operation that it does not
+    support, would not have occurred without us, and stay here.
     """
     if not isinstance(error, Exception):
         return True
@@ -44,8 +44,8 @@ def raised_by_user(error: BaseException) -> bool:
 
 
 def let_go(error: BaseException) -> None:
-    """Clear the variables of our frames in its traceback, so that what they hold ends now and
-    not when the program drops the exception.
+    """Clear the variables of our frames in its traceback, so that what they hold is released now
+    and not when the program drops the exception.
     """
     for frame in list(_frames(error.__traceback__)):
         if _is_of_ours(frame) and not _interrupts(frame):
@@ -55,7 +55,9 @@ def let_go(error: BaseException) -> None:
 
 @contextmanager
 def left_out() -> Generator[None, None, None]:
-    """Inside, a failure of ours ends the block and nothing else; what is the program's goes on."""
+    """Inside, a failure of ours ends the block and nothing else; the program's exceptions
+    propagate.
+    """
     try:
         yield
     except Exception as error:
@@ -64,12 +66,12 @@ def left_out() -> Generator[None, None, None]:
 
 
 def is_ours(module: str | None) -> bool:
-    """Whether a module of this name is ours, or of what we are made of."""
+    """Return whether a module of this name is ours, or one of our dependencies."""
     return module is not None and module.partition(".")[0] in OURS
 
 
 def _frames(trace: TracebackType | None) -> Iterator[FrameType]:
-    """From the frame that caught it down to where it was raised."""
+    """Yield the frames from the one that caught it down to where it was raised."""
     while trace is not None:
         yield trace.tb_frame
         trace = trace.tb_next
@@ -81,8 +83,8 @@ def _is_of_ours(frame: FrameType) -> bool:
 
 
 def _interrupts(frame: FrameType) -> bool:
-    """Whether this is a handler of a signal, or a function that traces: both are given the frame
-    that they interrupt.
+    """Return whether this is a signal handler or a trace function: both receive the frame that they
+    interrupt.
     """
     code = frame.f_code
     given = code.co_varnames[
@@ -99,7 +101,7 @@ def _interrupts(frame: FrameType) -> bool:
 
 
 def _has_raised(trace: TracebackType | None) -> bool:
-    """Whether the innermost frame was at an instruction that raises."""
+    """Return whether the innermost frame was at an instruction that raises."""
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and trace.tb_frame.f_code.co_code[trace.tb_lasti] in RAISE

@@ -1,5 +1,4 @@
-"""English and Chinese: a message is a template and its values, put into words only when it is
-shown.
+"""English and Chinese: a message is a template and its values, rendered only when it is shown.
 
 So a run recorded by an English training job reads in Chinese, and the other way round. English is
 the source: a template is its own msgid in the catalogues of `locale/`.
@@ -28,7 +27,7 @@ _language: contextvars.ContextVar[str | None] = contextvars.ContextVar("language
 
 
 def default_language() -> str:
-    """`zh` when the locale of the environment is a Chinese one, else `en`."""
+    """Return `zh` when the locale of the environment is a Chinese one, else `en`."""
     for variable in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
         value = os.environ.get(variable, "")
         if value and value.split(":")[0] not in ("C", "POSIX"):
@@ -37,13 +36,13 @@ def default_language() -> str:
 
 
 def language() -> str:
-    """The language in force: that of `use_language`, else that of the locale."""
+    """Return the current language: that of `use_language`, else that of the locale."""
     return _language.get() or default_language()
 
 
 @contextmanager
 def use_language(lang: str | None) -> Generator[None, None, None]:
-    """Speak `lang` (`en`, `zh`, or `None` for the locale's) inside the block."""
+    """Use `lang` (`en`, `zh`, or `None` for the locale's) inside the block."""
     token = _language.set(lang)
     try:
         yield
@@ -60,7 +59,7 @@ def _catalogue(lang: str) -> gettext.NullTranslations:
 
 
 def translate(template: str) -> str:
-    """The template in the language in force."""
+    """Return the template in the current language."""
     return _catalogue(language()).gettext(template) if template else template
 
 
@@ -77,7 +76,7 @@ class Message:
     values: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
     def render(self) -> str:
-        """The message in the language in force."""
+        """Return the message in the current language."""
         return (
             translate(self.template).format_map(self.values)
             if self.values
@@ -86,5 +85,5 @@ class Message:
 
 
 def say(template: str, **values: Value) -> Message:
-    """A message from a template (extracted into the catalogues) and its values."""
+    """Make a message from a template (extracted into the catalogues) and its values."""
     return Message(template, values)

@@ -1,5 +1,5 @@
-"""What the installed package is: its version and where it lies. Imports nothing of the package,
-so that every part may ask.
+"""The installed package: its version and location. Imports nothing of the package, so that every
+part can use it.
 """
 
 from __future__ import annotations

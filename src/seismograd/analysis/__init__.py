@@ -1,3 +1,3 @@
-"""What several rules read of the record."""
+"""Computations on the record that several rules share."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which iterations of a block a rule looks at."""
+"""Select the iterations of a block that a rule reads."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _UNUSED = int(StepFlag.SKIPPED | StepFlag.NO_BACKWARD)
 
 
 def as_list(positions: IntArray) -> list[int]:
-    """Row or column numbers as Python's own."""
+    """Return row or column numbers as Python's own integers."""
     return [int(position) for position in positions]
 
 
 def distinct(values: IntArray) -> list[int]:
-    """Return the numbers among these, in ascending order; `np.unique` imports `numpy.ma`, which
-    takes 20 ms at the first step.
+    """Return the distinct numbers in ascending order; `np.unique` imports `numpy.ma`, which takes
+    20 ms at the first step.
     """
     return sorted(set(values.tolist()))
 
 
 def integers(records: AnyArray, name: str) -> IntArray:
-    """Return a column of whole numbers of `Block.steps` or `Block.events`."""
+    """Return a column of integers of `Block.steps` or `Block.events`."""
     return np.asarray(records[name], np.int64)
 
 
@@ -36,7 +36,7 @@ def numbers(records: AnyArray, name: str) -> FloatArray:
 
 
 def runs(values: IntArray) -> list[tuple[int, slice]]:
-    """Return each number of an ascending list, and where it stands in it."""
+    """Return each number of an ascending list, and where it occurs in it."""
     starts = np.flatnonzero(np.diff(values, prepend=values[:1] - 1))
     edges = [*starts.tolist(), len(values)]
     return [(int(values[start]), slice(start, stop)) for start, stop in pairwise(edges)]
@@ -56,8 +56,8 @@ def weight_norms(block: Block, row: int) -> FloatArray | None:
 
 
 def updates(block: Block) -> BoolArray:
-    """Return where a new gradient went into an update: neither skipped nor used a second
-    time  # (B,).
+    """Return where a new gradient was used by an update: neither skipped nor used a second time
+    # (B,).
     """
     return (integers(block.steps, "flags") & _UNUSED) == 0
 
@@ -75,12 +75,12 @@ def by_optimizer(block: Block, wanted: BoolArray) -> list[tuple[int, IntArray]]:
 
 
 def line_at(block: Block, site: int) -> str:
-    """`file:line` of a site by its index, empty when there is none."""
+    """Return `file:line` of a site by its index, empty when there is none."""
     return str(block.sites[site]) if 0 <= site < len(block.sites) else ""
 
 
 def site_of(block: Block, kind: EventKind, iteration: int, optimizer: int | None = None) -> str:
-    """`file:line` of the first event of this kind in an iteration (of this optimizer), empty
+    """Return `file:line` of the first event of this kind in an iteration (of this optimizer), empty
     when there is none.
     """
     wanted = (integers(block.events, "iteration") == iteration) & (
@@ -98,7 +98,7 @@ def num_unheard(block: Block) -> int:
 
 
 def unheard(count: int) -> Message:
-    """Why a rule could not look at these."""
+    """Return the message why a rule could not evaluate these."""
     return say(
         "backward was compiled (steps: {count}), so neither backward nor clipping could be "
         "recorded",

@@ -1,4 +1,6 @@
-"""What a classifier that only guesses would lose: the yardstick for the loss of the first step."""
+"""Compute the loss of a classifier that only guesses: the reference for the loss of the first
+step.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +46,10 @@ def plain_loss(block: Block, row: int) -> float:
 
 
 def leverage(block: Block, row: int) -> float:
-    """By what share the loss would change if a weight changed by its own size along its gradient:
-    the largest over the weights.
+    """Return the share by which the loss would change if a weight changed by its own size along its
+    gradient: the largest over the weights.
 
-    About 0.1 to 10 in a network that is initialised for its activation, whatever the units of loss
+    About 0.1 to 10 in a network that is initialized for its activation, whatever the units of loss
     and weights. NaN when not sampled, or when a gradient is exactly zero.
     """
     sampled, loss = weight_norms(block, row), float(block.steps["loss"][row])

@@ -1,5 +1,5 @@
-"""The profile over depth: the norm of each layer's gradient in the order of execution, and the line
-through its logarithms.
+"""Profile gradients over depth: the norm of each layer's gradient in the order of execution, and a
+line fitted to its logarithms.
 
 Shapes: B iterations, P parameters, L layers, R rows of one kind.
 """
@@ -16,7 +16,8 @@ from seismograd.analysis.block_rows import BoolArray, distinct, statistic
 from seismograd.analysis.medians import row_medians_in_place
 from seismograd.schema import Block, FloatArray, IntArray, Parameter, State
 
-MAX_FITTED = 48  # layers that a line is fitted through; of more, so many at equal distances
+# layers that a line is fitted through; of more layers, this many at equal distances
+MAX_FITTED = 48
 _SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
 _MEANING = np.array([np.nan, np.nan, 0.0, np.nan, np.inf])  # of a State
 _MOST_DECADES = 300.0
@@ -26,14 +27,14 @@ _MOST_DECADES = 300.0
 class ProfileLayers:
     """The weights of at least two dimensions that pass a signal on, nearest the input first.
 
-    Embeddings are left out (a batch touches few of their rows), and so is what has a single row,
-    such as a class token.
+    Embeddings are excluded (a batch touches few of their rows), and so is anything with a single
+    row, such as a class token.
     """
 
     names: tuple[str, ...]  # of the weights
     bias_names: tuple[str, ...]  # empty where there is none
     columns: IntArray  # (2 L,) of the weights, then of the biases, -1 where there is none
-    without: IntArray  # where in `columns` that is
+    without: IntArray  # position of that in `columns`
 
     def __len__(self) -> int:
         return len(self.names)
@@ -76,8 +77,8 @@ def _passes_a_signal_on(parameter: Parameter) -> bool:
 
 
 def bias_name(weight: str) -> str:
-    """Return the bias beside a weight: `net.0.weight` -> `net.0.bias`, `rnn.weight_hh_l0` ->
-    `rnn.bias_hh_l0`; empty where no name tells.
+    """Return the name of the bias beside a weight: `net.0.weight` -> `net.0.bias`,
+    `rnn.weight_hh_l0` -> `rnn.bias_hh_l0`; empty for other names.
     """
     owner, dot, name = weight.rpartition(".")
     return f"{owner}{dot}{name.replace('weight', 'bias')}" if "weight" in name else ""
@@ -94,7 +95,7 @@ class LayerNorms:
 
     @cached_property
     def combined(self) -> FloatArray:
-        """Norm of weights and biases together."""
+        """Return the norm of weights and biases together."""
         together = np.hypot(self.weight, self.bias)
         alone = np.isnan(self.bias)
         if alone.any():
@@ -122,22 +123,20 @@ def layer_norms(block: Block, layers: ProfileLayers) -> LayerNorms:
 
 @dataclass(frozen=True, eq=False)
 class LayeredBlock:
-    """A block by the layers of one chain."""
+    """A block as the layers of one chain."""
 
     block: Block
     layers: ProfileLayers
 
     @cached_property
     def norms(self) -> LayerNorms:
-        """Of their gradients."""
+        """Return the norms of their gradients."""
         return layer_norms(self.block, self.layers)
 
 
 @dataclass(slots=True)
 class LayerReader:
-    """Reads blocks by their layers, which it looks for where the parameters are others than
-    before.
-    """
+    """Reads blocks by their layers, which are determined anew when the parameters change."""
 
     _parameters: tuple[Parameter, ...] | None = None
     _chains: tuple[ProfileLayers, ...] = ()
@@ -151,15 +150,15 @@ class LayerReader:
 
 @dataclass(frozen=True, slots=True)
 class DepthProfiles:
-    """Lines through the logarithms of the norms, over depth  # each (B,). Where `evaluated` is
-    false nothing can be said of a row.
+    """Lines through the logarithms of the norms, over depth  # each (B,). Rows where `evaluated` is
+    false could not be judged.
 
-    Rows that were not worth a line have gains of 1 and a `goodness` of 0.
+    Rows that did not need a line have gains of 1 and a `goodness` of 0.
     """
 
     evaluated: BoolArray
-    gain: FloatArray  # what a layer passes on of the gradient that it gets
-    # what is left of it at the first of the layers that the line goes through
+    gain: FloatArray  # factor by which each layer multiplies the gradient it receives
+    # share that is left at the first of the layers that the line goes through
     total_gain: FloatArray
     goodness: FloatArray  # R² of the line
     num_layers: IntArray  # that the line goes through
@@ -224,8 +223,8 @@ def profiles(norm: FloatArray, min_layers: int, decays: bool, min_range: float) 
 def _by_length(
     norm: FloatArray, usable: BoolArray | None, num_usable: IntArray, rows: IntArray
 ) -> list[tuple[IntArray, FloatArray]]:
-    """Return the rows by how many of their norms are usable (`None`: all are), and these without
-    the others.
+    """Yield the rows by how many of their norms are usable (`None`: all are), and these without the
+    others.
     """
     if usable is None:
         return [(rows, norm[rows])]
@@ -238,7 +237,7 @@ def _power(decades: FloatArray) -> FloatArray:
 
 
 def fit_line(height: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Slope and R² of a robust line through each row  # (R, L) -> (R,), (R,).
+    """Return slope and R² of a robust line through each row  # (R, L) -> (R,), (R,).
 
     The slope is the median of the slopes between all pairs of points (Theil 1950, Sen 1968), so
     that a third of them may lie anywhere.
@@ -257,16 +256,16 @@ def fit_line(height: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _sum(values: FloatArray) -> FloatArray:
-    """Return the sum of each row, always added up in the same order: that of `np.sum` depends on
-    how many rows there are.
+    """Return the sum of each row, always added in the same order: that of `np.sum` depends on how
+    many rows there are.
     """
     return np.add.accumulate(values, axis=1)[:, -1]
 
 
 @lru_cache(maxsize=64)
 def _pairs(num_layers: int) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-    """Return the layers that a line is fitted through, all pairs of their positions, and how far
-    apart the layers of each are.
+    """Return the layers that a line is fitted through, all pairs of their positions, and the
+    distance of each pair.
     """
     fitted = min(num_layers, MAX_FITTED)
     position = np.array(

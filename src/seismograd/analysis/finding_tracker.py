@@ -33,19 +33,19 @@ class FindingTracker:
         return self._found.get(optimizer)
 
     def add(self, finding: Finding) -> None:
-        """Keep a finding, in place of the one about the same optimizer."""
+        """Add a finding, replacing the one about the same optimizer."""
         self._found[finding.optimizer] = finding
         self._changed[finding.optimizer] = None
 
     def extend(self, last_step: int, optimizer: int | None = None) -> None:
-        """The fault goes on until this iteration, for this optimizer or, in a rule that makes a
-        single finding, for whatever that is about. The last step never moves back.
+        """Extend a finding to this iteration, for this optimizer or, in a rule that makes a single
+        finding, whatever that is about. The last step never moves back.
         """
         found = next(iter(self)) if optimizer is None else self._found[optimizer]
         self.add(replace(found, last_step=max(found.last_step, last_step)))
 
     def add_or_extend(self, finding: Finding) -> None:
-        """Keep the first finding about an optimizer, and of later ones only the last step."""
+        """Add the first finding about an optimizer; of later ones take only the last step."""
         if finding.optimizer in self:
             self.extend(finding.last_step, finding.optimizer)
         else:

@@ -1,4 +1,4 @@
-"""What a loss function was given by mistake, in words: cause, advice and a line of code."""
+"""Describe an input that does not suit its loss function: cause, advice and a line of code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FUNCTIONS = {
 
 
 def words(fact: Fact) -> tuple[Message, Message, str]:
-    """Cause, advice and excerpt of a fact of kind `LOSS_INPUT`."""
+    """Return cause, advice and excerpt for a fact of kind `LOSS_INPUT`."""
     loss, given = fact.text("loss"), fact.text("input")
     function = FUNCTIONS.get(loss, loss)
     values: dict[str, str | int | float] = {
@@ -52,7 +52,7 @@ def words(fact: Fact) -> tuple[Message, Message, str]:
 
 
 def _twice(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
-    """A loss that takes logits and gets probabilities."""
+    """Describe a loss that takes logits and gets probabilities."""
     function, module = values["function"], fact.text("module")
     if fact.text("loss") == "bce":
         cause = say(

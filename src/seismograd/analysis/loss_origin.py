@@ -1,4 +1,4 @@
-"""What is said of a loss that is not finite, by where its forward pass went wrong."""
+"""Describe a non-finite loss by where its forward pass went wrong."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Values = dict[str, str | int | float]
 
 
 def origin_of(block: Block, row: int) -> Origin:
-    """Return where the first loss of an iteration that is not finite came from."""
+    """Return where the first non-finite loss of an iteration came from."""
     at = _first_loss(block, row)
     return Origin.UNKNOWN if at is None else Origin(int(block.events["detail"][at]))
 
 
 def site_of_loss(block: Block, row: int) -> str:
-    """`file:line` of the backward of the first loss of an iteration that is not finite, empty
-    when there is none.
+    """Return `file:line` of the backward of the first non-finite loss of an iteration, empty when
+    there is none.
     """
     at = _first_loss(block, row)
     return "" if at is None else line_at(block, int(block.events["site"][at]))
 
 
 def _first_loss(block: Block, row: int) -> int | None:
-    """Return the place among the events of the first loss of an iteration that is not finite."""
+    """Return the position among the events of the first non-finite loss of an iteration."""
     events = block.events
     wanted = (integers(events, "iteration") == int(block.steps["iteration"][row])) & (
         integers(events, "kind") == EventKind.BACKWARD
@@ -36,7 +36,7 @@ def _first_loss(block: Block, row: int) -> int | None:
 
 
 def what_made_it(origin: Origin, values: Values) -> tuple[Message, Message, str]:
-    """Cause, advice and excerpt. `values` hold `loss` and `step`."""
+    """Return cause, advice and excerpt. `values` hold `loss` and `step`."""
     if origin is Origin.INPUT:
         return (
             say(

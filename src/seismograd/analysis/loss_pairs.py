@@ -1,5 +1,5 @@
-"""Pairs of losses that are backpropagated apart, or named by the script: how their gradients go
-together.
+"""Compare pairs of losses that are backpropagated separately, or named by the script: how their
+gradients agree.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ class PairSample(NamedTuple):
 
 @dataclass(slots=True)
 class LossPair:
-    """Two losses, and how their gradients compared: in the first iterations and in the last
-    ones.
-    """
+    """Two losses, and how their gradients compared in the first iterations and in the last ones."""
 
     first: Site
     second: Site
@@ -41,13 +39,13 @@ class LossPair:
     rescaled: tuple[bool, bool] = (False, False)  # the script multiplied the loss by a number
 
     def add(self, compared: PairSample) -> None:
-        """Take in one more."""
+        """Add one more comparison."""
         if len(self.early) < EARLY:
             self.early.append(compared)
         self.late = [*self.late, compared][-KEPT:]
 
     def name(self, second: bool) -> str:
-        """Return what a loss is called, or where it is backpropagated."""
+        """Return the name of a loss, or where it is backpropagated."""
         site = self.second if second else self.first
         return site.label or str(site)
 
@@ -61,10 +59,10 @@ class LossPairs:
     _optimizers: dict[int, int] = field(default_factory=dict[int, int])
 
     def add(self, block: Block) -> Iterator[tuple[LossPair, int]]:
-        """Take in the next iterations; each pair and iteration in which it was compared.
+        """Read the next iterations; yield each pair and iteration in which it was compared.
 
-        Losses of different forward passes are left out where there are several optimizers: they may
-        be meant to pull against each other, as those of a discriminator do.
+        Losses of different forward passes are skipped where there are several optimizers: they may
+        be meant to oppose each other, as those of a discriminator do.
         """
         optimizer = integers(block.steps, "optimizer")
         for each in distinct(optimizer):
@@ -97,7 +95,7 @@ class LossPairs:
                 yield pair, step
 
     def shortfall(self, needed: int) -> Message | None:
-        """Return what is missing to say anything."""
+        """Return the message about what is missing to judge any pair."""
         num = max((len(pair.late) for pair in self.found.values()), default=0)
         if num < needed:
             return say(
@@ -109,13 +107,13 @@ class LossPairs:
 
 
 def cosines(entries: list[PairSample]) -> FloatArray:
-    """Return those that are known."""
+    """Return the cosines that are known."""
     values = np.array([each.cosine for each in entries], np.float64)
     return values[np.isfinite(values)]
 
 
 def ratios(entries: list[PairSample]) -> FloatArray:
-    """Return how many times the first norm is larger than the second, where both are finite and not
+    """Return by which factor the first norm exceeds the second, where both are finite and not
     zero.
     """
     first = np.array([each.first_norm for each in entries], np.float64)

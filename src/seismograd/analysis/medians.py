@@ -1,4 +1,4 @@
-"""Medians of what is known.
+"""Compute medians of known values.
 
 `np.median` imports `numpy.ma`, which takes 20 ms at the first step, and costs several times as much
 for a few numbers.
@@ -33,7 +33,7 @@ def column_medians(values: FloatArray) -> FloatArray:
 
 
 def medians(values: FloatArray, known: BoolArray, axis: int) -> FloatArray:
-    """Return the median of those that are known along an axis, NaN where none is."""
+    """Return the median of the known values along an axis, NaN where there is none."""
     length = values.shape[axis]
     num = known.sum(axis=axis, keepdims=True)
     if length == 0 or not num.size:
@@ -56,7 +56,7 @@ def medians(values: FloatArray, known: BoolArray, axis: int) -> FloatArray:
 
 
 def row_medians_in_place(values: FloatArray) -> FloatArray:
-    """Return the median of each row of finite values, whose order is lost  # (n, M) -> (n,)."""
+    """Return the median of each row of finite values, destroying its order  # (n, M) -> (n,)."""
     num = values.shape[1]
     low, high = (num - 1) // 2, num // 2
     values.partition((low, high), axis=1)

@@ -1,4 +1,4 @@
-"""Growth over steps: a norm that rises far above what it was before, while the loss does not
+"""Detect growth over steps: a norm that rises far above its earlier values, while the loss does not
 fall.
 """
 
@@ -16,13 +16,13 @@ from seismograd.schema import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class NormGrowth:
-    """Where a norm has grown: the index among the new entries at which it was known, and the
-    steps and numbers that show it.
+    """Growth of a norm: the index among the new entries at which it was detected, and the steps and
+    numbers that show it.
     """
 
     index: int
     first_step: int  # the first that lies high
-    step: int  # at which it was known
+    step: int  # at which it was detected
     norm: float
     baseline: float
     loss: float  # NaN: not measured
@@ -31,7 +31,7 @@ class NormGrowth:
 
 @dataclass(frozen=True, slots=True)
 class GrowthBaseline:
-    """What a norm is held against, in numbers of steps.
+    """The baseline of a norm, in numbers of steps.
 
     High above: the last `elevated` lie above the median of the `usual` before them, of which there
     must be `least`. Rising: a line through the logarithms of the last `rising`, or of as many as
@@ -50,8 +50,8 @@ class GrowthBaseline:
 
 @dataclass(slots=True)
 class NormSeries:
-    """The finite global norms of one optimizer, with their losses; keeps what the next ones are
-    held against.
+    """The finite global norms of one optimizer, with their losses; keeps what later ones are
+    compared with.
     """
 
     against: GrowthBaseline
@@ -63,8 +63,8 @@ class NormSeries:
     def add(
         self, norms: FloatArray, losses: FloatArray, steps: IntArray, factor: float | None
     ) -> NormGrowth | None:
-        """Take in new entries; the first at which the norm has grown by `factor`, if any. Without
-        `factor` nothing is looked for.
+        """Add new entries; return the first at which the norm has grown by `factor`, if any.
+        Without `factor` nothing is searched for.
 
         Where losses are known, none of the last `elevated` may lie below the median loss of the
         baseline, and those of a rise must have doubled: a network that leaves a plateau, or learns
@@ -110,7 +110,7 @@ class NormSeries:
     def _high_above(
         self, norm: FloatArray, loss: FloatArray, end: int, factor: float
     ) -> tuple[int, float, float] | None:
-        """Return the place of the first high norm, the baseline, and that of the loss, when the
+        """Return the position of the first high norm, the baseline, and that of the loss, when the
         last norms are high at `end`.
         """
         start = end - self.against.elevated
@@ -130,7 +130,7 @@ class NormSeries:
     def _rising(
         self, norm: FloatArray, loss: FloatArray, end: int, factor: float
     ) -> tuple[int, float, float] | None:
-        """The same, when the norms have risen along a line until `end`."""
+        """Return the same when the norms have risen along a line until `end`."""
         start = max(end - self.against.rising, 0)
         rise = norm[start:end]
         if (
@@ -152,7 +152,7 @@ class NormSeries:
         return start + int(np.argmax(rise >= 10 * baseline)), baseline, loss_baseline
 
     def _early(self, start: int) -> float:
-        """Return the median of the first norms of all, of those that lie before a place in what is
+        """Return the median of the first norms of all, of those that precede a position in what is
         kept and new; 0 when none does.
         """
         early = self.early[: max(self.count - len(self.past) + start, 0)]

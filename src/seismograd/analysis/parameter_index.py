@@ -1,4 +1,4 @@
-"""Parameters by themselves: which are weights, and numbers for them that stay the same while
+"""Classify parameters and number them: which are weights, and numbers that stay the same while
 columns move.
 """
 
@@ -14,7 +14,7 @@ from seismograd.schema import IntArray, Parameter
 
 def is_weight(parameter: Parameter) -> bool:
     """Return whether it has two dimensions or more: a bias that begins at zero moves by many times
-    its own norm, which says nothing.
+    its own norm, which means nothing.
     """
     return sum(size > 1 for size in parameter.shape) >= 2
 

@@ -1,5 +1,5 @@
-"""The last of something: what a rule keeps between blocks so that where they are cut makes no
-difference.
+"""Remember recent entries: what a rule keeps between blocks, so that the result does not depend on
+where they are cut.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from seismograd.schema import IntArray
 
 @dataclass(slots=True)
 class RecentHits:
-    """A growing list of entries, some of which show something: how many there are, and which of
-    the last `size` do.
+    """A growing list of entries, some of which are hits: how many there are, and which of the last
+    `size` are.
     """
 
     size: int
@@ -25,9 +25,9 @@ class RecentHits:
     steps: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def add(self, shown: BoolArray, steps: IntArray, enough: int) -> tuple[int, int] | None:
-        """Take in new entries and their iterations.
+        """Add new entries and their iterations.
 
-        Gives the index among them of the first at which at least `enough` of the last `size`
+        Returns the index among them of the first at which at least `enough` of the last `size`
         entries are hits (and half of them, while there are fewer than `size`), and the iteration of
         the first of those hits.
         """

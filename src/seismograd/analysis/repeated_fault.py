@@ -1,5 +1,5 @@
-"""A fault of single steps: when it has shown often enough to be said, and how the finding goes
-on from there.
+"""Track a fault of single steps: when it has occurred often enough to be reported, and how the
+finding continues from there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from seismograd.schema import Block, Finding
 
 @dataclass(slots=True)
 class FaultSteps:
-    """The steps of one optimizer that showed it: how many, how many in a row up to the last one,
+    """The steps of one optimizer with the fault: how many, how many in a row up to the last one,
     and since which iteration.
     """
 
@@ -26,7 +26,7 @@ class FaultSteps:
     last_index: int = -2
 
     def add(self, index: int, iteration: int) -> None:
-        """Another one, the optimizer's step number `index`."""
+        """Add another one, the optimizer's step number `index`."""
         self.in_a_row = self.in_a_row + 1 if index == self.last_index + 1 else 1
         self.since = iteration if self.in_a_row == 1 else self.since
         self.num += 1
@@ -36,7 +36,7 @@ class FaultSteps:
 
 @dataclass(slots=True)
 class RepeatedFault:
-    """Found when `in_a_row` steps in a row show it, or `scattered` of them that are at least
+    """Found when `in_a_row` steps in a row have the fault, or `scattered` of them that are at least
     `share` of the optimizer's steps.
     """
 
@@ -48,13 +48,13 @@ class RepeatedFault:
     _num_events: dict[int, int] = field(default_factory=dict[int, int])
 
     def add(self, window: StepWindow, describe: Callable[[FaultSteps], Finding]) -> None:
-        """This window shows it. `describe` makes the finding when it is first known."""
+        """Add a window with the fault. `describe` makes the finding when it is first reported."""
         self.add_at(window.optimizer, window.index, window.iteration, describe)
 
     def add_at(
         self, optimizer: int, index: int, iteration: int, describe: Callable[[FaultSteps], Finding]
     ) -> None:
-        """The same for number `index` of what is counted, in this iteration."""
+        """Add number `index` of whatever is counted, in this iteration."""
         shown = self.shown.setdefault(optimizer, FaultSteps())
         shown.add(index, iteration)
         if optimizer not in self._found:
@@ -70,8 +70,8 @@ class RepeatedFault:
     def add_event(
         self, block: Block, position: int, describe: Callable[[FaultSteps], Finding]
     ) -> None:
-        """The event at this place of the block shows it; those of one optimizer are counted
-        among themselves.
+        """Add the event at this position of the block; those of one optimizer are counted among
+        themselves.
         """
         optimizer, iteration = (
             int(block.events["optimizer"][position]),
@@ -81,7 +81,7 @@ class RepeatedFault:
         self.add_at(optimizer, self._num_events[optimizer] - 1, iteration, describe)
 
     def interrupt(self, optimizer: int) -> None:
-        """What comes next is of another kind, and not in a row with what was."""
+        """End a run of consecutive faults: the next one is of another kind."""
         if optimizer in self.shown:
             self.shown[optimizer].last_index = -2
 

@@ -1,4 +1,4 @@
-"""Whether a learning rate schedule fits the training: from what is known of a scheduler by some
+"""Judge whether a learning rate schedule fits the training, from what is known of a scheduler at a
 call of it, and at the end.
 """
 
@@ -14,7 +14,7 @@ Values = dict[str, str | int | float]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The thresholds of the rule that this is for."""
+    """The thresholds of the rule that uses this module."""
 
     zero_calls: int
     zero_share: float
@@ -26,7 +26,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """What does not fit, in words; `rank`: of several the one with the highest is told."""
+    """The misfit in words; `rank`: of several the one with the highest is reported."""
 
     rank: int
     severity: str
@@ -37,7 +37,9 @@ class Misfit:
 
 
 def misfit(fact: Fact, limits: Limits, samples: float) -> Misfit | None:
-    """What a fact of kind `SCHEDULE` shows. `samples`: how many the losses were means of."""
+    """Return the misfit that a fact of kind `SCHEDULE` shows. `samples`: how many the losses were
+    means of.
+    """
     values = _values(fact)
     if fact.text("others") and fact.number("calls") >= limits.zero_calls / 2:
         return Misfit(4, "error", *_of_another(values), fact.number("calls"), 0.0)
@@ -50,12 +52,12 @@ def misfit(fact: Fact, limits: Limits, samples: float) -> Misfit | None:
 
 
 def begins_early(fact: Fact) -> bool:
-    """Whether, at its first call, its optimizer has not been stepped."""
+    """Return whether its optimizer has not been stepped at its first call."""
     return fact.number("calls") == 1 and not fact.number("stepped")
 
 
 def too_early(fact: Fact) -> Misfit:
-    """What that means."""
+    """Return the meaning of that."""
     return Misfit(
         0,
         "warning",
@@ -88,7 +90,7 @@ def _values(fact: Fact) -> Values:
 
 
 def _known(fact: Fact, name: str) -> float:
-    """A number, 0 where it is not known."""
+    """Return a number, 0 where it is not known."""
     number = fact.number(name)
     return number if number == number else 0.0
 
@@ -113,7 +115,7 @@ def _of_another(values: Values) -> tuple[Message, Message]:
 
 
 def _ended(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
-    """The rate is zero from some call on."""
+    """Detect a rate that is zero from some call on."""
     num, calls = fact.number("calls") - fact.number("zero_since"), fact.number("calls")
     if fact.number("zero_since") < 0 or num < limits.zero_calls or num < limits.zero_share * calls:
         return None
@@ -134,7 +136,7 @@ def _ended(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
 
 
 def _swings(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
-    """It goes up and down with a period that is far shorter than the training."""
+    """Detect a rate that goes up and down with a period far shorter than the training."""
     calls, length = fact.number("calls"), fact.number("length")
     if not fact.number("periodic") or not calls >= limits.swings * length:
         return None
@@ -160,7 +162,7 @@ def _swings(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
 
 
 def _shrunk(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
-    """It has come to nothing early in the training."""
+    """Detect a rate that has become tiny early in the training."""
     calls, since = fact.number("calls"), fact.number("low_since")
     if since < 0 or calls - since < max(2 * limits.zero_calls, limits.early * calls):
         return None
@@ -177,7 +179,9 @@ def _shrunk(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
 
 
 def _unfinished(fact: Fact, values: Values, limits: Limits, samples: float) -> Misfit | None:
-    """It was made for more calls than came, and as many as there were of something else."""
+    """Detect a schedule that was made for more calls than came, and for as many as there were of
+    something else.
+    """
     calls, length = fact.number("calls"), fact.number("length")
     if not calls <= limits.unfinished * length:
         return None
@@ -223,7 +227,7 @@ def _unfinished(fact: Fact, values: Values, limits: Limits, samples: float) -> M
 
 
 def _unit(fact: Fact, values: Values) -> Message:
-    """What to change in a schedule that is over too soon, and from what that is inferred."""
+    """Return what to change in a schedule that is over too soon, and what that is inferred from."""
     calls, steps, length = fact.number("calls"), fact.number("steps"), fact.number("length")
     epochs, per_epoch = _known(fact, "epochs"), _known(fact, "per_epoch")
     if steps > 0 and calls >= 1.5 * steps:

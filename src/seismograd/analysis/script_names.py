@@ -1,4 +1,4 @@
-"""What things are called in the script: optimizers by their variable, calls by their line."""
+"""Name things as the script does: optimizers by their variable, calls by their line."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def optimizer_kind(block: Block, index: int) -> str:
 
 
 def line_of(block: Block, call: WindowEvent) -> str:
-    """`file:line` of a call, empty where it is not known."""
+    """Return `file:line` of a call, empty where it is not known."""
     return line_at(block, call.site)
 
 
 def at_line(block: Block, call: WindowEvent) -> str:
-    """`train.py:42` to name a call by; where it is not known, the words for that."""
+    """Return `train.py:42` to name a call by; where it is not known, the words for that."""
     return line_of(block, call) or "?"
 
 
@@ -45,7 +45,7 @@ def clip_of(detail: int, limit: float) -> str:
 
 
 def holder_of(names: Iterable[str]) -> str:
-    """Return the module that holds all of these parameters: `net.body` of `net.body.0.weight` and
+    """Return the module that holds all of these parameters: `net.body` for `net.body.0.weight` and
     `net.body.2.bias`; empty: the model itself.
     """
     paths = [name.split(".")[:-1] for name in names]

@@ -1,5 +1,5 @@
-"""A block as all rules read it: what several of them make of it is made once, when the first of
-them asks.
+"""Share a block between rules: what several of them derive from it is computed once, when the first
+of them asks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class BlockReader(Protocol[DerivedByReader]):
     """Reads blocks in order and remembers what spans two of them."""
 
     def read(self, block: Block, /) -> DerivedByReader:
-        """Take in the next iterations."""
+        """Read the next iterations."""
         ...
 
 
@@ -36,13 +36,13 @@ class SharedBlock(Block):
 
     @classmethod
     def of(cls, block: Block) -> SharedBlock:
-        """Return the same block, with nothing made of it yet."""
+        """Return a shared block from which nothing has been derived yet."""
         return cls(**{name: getattr(block, name) for name in _FIELDS})
 
     @cached_property
     def updates(self) -> BoolArray:
-        """Return where a new gradient went into an update: neither skipped nor used a second
-        time  # (B,).
+        """Return where a new gradient was used by an update: neither skipped nor used a second time
+        # (B,).
         """
         return updates(self)
 
@@ -79,7 +79,7 @@ class SharedBlock(Block):
 
 @dataclass(frozen=True, slots=True)
 class SharedReaders:
-    """What rules read blocks with together."""
+    """The readers that rules share."""
 
     step_groups: StepGroupCollector = field(default_factory=StepGroupCollector)
     windows: WindowReader = field(default_factory=WindowReader)
@@ -87,15 +87,15 @@ class SharedReaders:
 
 
 class ReadsWithOthers(Protocol):
-    """A rule that can read with others."""
+    """A rule that can use shared readers."""
 
     def read_with(self, readers: SharedReaders) -> None:
-        """Read with these from now on."""
+        """Use these readers from now on."""
         ...
 
 
 def share_readers(rules: Iterable[ReadsWithOthers]) -> None:
-    """Let rules that have seen nothing yet read blocks together."""
+    """Let rules that have seen nothing yet share their readers."""
     readers = SharedReaders()
     for rule in rules:
         rule.read_with(readers)

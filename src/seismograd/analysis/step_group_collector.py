@@ -1,5 +1,5 @@
-"""Steps of one optimizer in groups of equal size, however blocks are cut: how far each weight
-moved, and what the loss did.
+"""Collect steps of one optimizer in groups of equal size, however blocks are cut: how far each
+weight moved, and the loss.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from seismograd.schema import (
     StepFlag,
 )
 
-SIZE = 10  # steps; the rotating probe comes to each of up to 160 parameters once in so many
+SIZE = 10  # steps; the rotating probe reaches each of up to 160 parameters once in this many
 _OF_STEP = ("loss", "lr", "grad_norm")
 _OF_WEIGHT = ("ratio", "unmoved", "norm")
 
@@ -49,7 +49,7 @@ class _GroupPart:
         return len(self.steps)
 
     def batch(self, size: int) -> StepGroupBatch:
-        """As many tens as it has."""
+        """Return as many groups as it has."""
         num, stop = len(self) // size, len(self) // size * size
         of_step = [self.columns[name][:stop].reshape(num, size) for name in _OF_STEP]
         of_weight = [self.values[name][:stop].reshape(num, size, -1) for name in _OF_WEIGHT]
@@ -58,7 +58,7 @@ class _GroupPart:
         )
 
     def after(self, start: int) -> _GroupPart:
-        """Return what comes from this step on, as a copy that holds no others in memory."""
+        """Return what comes from this step on, as a copy that keeps nothing else in memory."""
         columns = {name: values[start:].copy() for name, values in self.columns.items()}
         return _GroupPart(
             self.weights,
@@ -84,7 +84,7 @@ class _OpenGroup:
 
 @dataclass(slots=True)
 class StepGroupCollector:
-    """Collects the steps of each optimizer; gives each group once it is full."""
+    """Collects the steps of each optimizer; yields each group once it is full."""
 
     size: int = SIZE
     _parameter_index: ParameterIndex = field(default_factory=ParameterIndex)
@@ -96,13 +96,13 @@ class StepGroupCollector:
 
     @property
     def num_steps(self) -> int:
-        """Steps of the optimizer that has most."""
+        """Return the number of steps of the optimizer that has most."""
         return max(
             (each.number * self.size + each.length for each in self._open.values()), default=0
         )
 
     def read(self, block: Block) -> list[StepGroup]:
-        """Take in the next iterations; the groups that are full now, in the order in which they
+        """Read the next iterations; return the groups that are now full, in the order in which they
         became so.
         """
         if block.parameters is not self._parameters:
@@ -151,7 +151,7 @@ class StepGroupCollector:
         )
 
     def _described(self, part: _GroupPart) -> _GroupPart:
-        """Return the same, with its weights as they were described last."""
+        """Return the same with its weights as last described."""
         return replace(part, weights=self._weights_at(part.weights.positions))
 
     def _take(self, block: Block, optimizer: int, rows: IntArray) -> list[StepGroup]:
@@ -167,7 +167,7 @@ class StepGroupCollector:
     def _fill(
         self, group: _OpenGroup, block: Block, optimizer: int, rows: IntArray
     ) -> list[StepGroup]:
-        """Take in rows, which do not go beyond a group that has parts of several sets of
+        """Add rows, which do not extend beyond a group that has parts of several sets of
         columns.
         """
         begun = rows[-group.length % self.size :: self.size]
@@ -228,7 +228,7 @@ class StepGroupCollector:
         )
 
     def _joined(self, parts: Sequence[_GroupPart]) -> _GroupPart:
-        """Parts that follow each other as one, of all the weights that any of them has."""
+        """Concatenate consecutive parts, with all the weights that any of them has."""
         if len(parts) == 1:
             return parts[0]
         weights, first = parts[0].weights, parts[0]
@@ -256,14 +256,14 @@ class StepGroupCollector:
 
 
 def _spread(values: FloatArray, positions: IntArray, all_positions: IntArray) -> FloatArray:
-    """Return the columns where they lie among all, NaN elsewhere."""
+    """Spread the columns to their positions among all, NaN elsewhere."""
     made = np.full((len(values), len(all_positions)), np.nan)
     made[:, np.searchsorted(all_positions, positions)] = values
     return made
 
 
 def _sites(block: Block, iterations: IntArray, optimizer: int) -> list[Site | None]:
-    """Return the place of this optimizer's first step in each of these iterations, `None` where it
+    """Return the site of this optimizer's first step in each of these iterations, `None` where it
     is not known.
     """
     events = block.events

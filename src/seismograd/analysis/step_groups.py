@@ -1,7 +1,7 @@
-"""Ten steps of one optimizer, and the numbers of them that several rules ask for, worked out for
-many tens at once.
+"""Groups of ten steps of one optimizer, and the numbers that several rules need of them, computed
+for many groups at once.
 
-Shapes: K tens, n steps of each, M weights.
+Shapes: K groups, n steps of each, M weights.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ EPSILON = {"bfloat16": 2.0**-8, "float16": 2.0**-11}  # half the distance from 1
 
 @dataclass(frozen=True, eq=False)
 class GroupWeights:
-    """The weights that the columns of tens are. Tens with the same columns hold the same object."""
+    """The weights in the columns of groups. Groups with the same columns hold the same object."""
 
     parameters: tuple[Parameter, ...]  # (M,)
     positions: IntArray  # their numbers in the roster, ascending  # (M,)
 
     @cached_property
     def guess(self) -> float:
-        """Return what a classifier that only guesses loses; NaN: this is none."""
+        """Return the loss of a classifier that only guesses; NaN: this is none."""
         return chance_loss(self.parameters)
 
     @cached_property
@@ -40,7 +40,7 @@ class GroupWeights:
 
     @cached_property
     def has_several_groups(self) -> bool:
-        """Return whether there are two parameter groups that are known."""
+        """Return whether there are two known parameter groups."""
         return len({each.group for each in self.parameters} - {None}) > 1
 
     @cached_property
@@ -54,7 +54,7 @@ class GroupWeights:
 
 @dataclass(frozen=True, eq=False)
 class StepGroupBatch:
-    """Tens of one optimizer that follow each other."""
+    """Consecutive groups of one optimizer."""
 
     weights: GroupWeights
     steps: IntArray  # iterations  # (K, n)
@@ -67,7 +67,7 @@ class StepGroupBatch:
 
     @cached_property
     def loss_levels(self) -> list[float]:
-        """Median of the finite losses, NaN without any  # (K,)."""
+        """Return the median of the finite losses, NaN without any  # (K,)."""
         return self._loss_level.tolist()
 
     @cached_property
@@ -113,7 +113,7 @@ class StepGroupBatch:
 
     @cached_property
     def largest_ratios(self) -> list[float]:
-        """Return the largest ratio of any probe, 0 without one; NaN ones are left out  # (K,)."""
+        """Return the largest ratio of any probe, 0 without one; ignores NaN  # (K,)."""
         return np.nan_to_num(
             np.fmax.reduce(self.ratio.reshape(len(self.ratio), -1), axis=1, initial=0),
             nan=0,
@@ -140,8 +140,8 @@ class StepGroupBatch:
 
     @cached_property
     def unmoved_shares(self) -> FloatArray:
-        """Return the median share of unmoved scalars of each weight over its probes; NaN:
-        none  # (K, M).
+        """Return the median share of unmoved scalars of each weight over its probes; NaN: none
+        # (K, M).
         """
         return medians(self.unmoved, np.isfinite(self.unmoved), axis=1)
 
@@ -166,7 +166,7 @@ class StepGroup:
 
     optimizer: int
     kind: str  # class of the optimizer
-    number: int  # how many came before it
+    number: int  # how many preceded it
     site: Site | None  # of the first step
     batch: StepGroupBatch
     index: int
@@ -188,47 +188,47 @@ class StepGroup:
 
     @property
     def steps(self) -> IntArray:
-        """Iterations  # (n,)."""
+        """Return the iterations  # (n,)."""
         return self.batch.steps[self.index]
 
     @property
     def first_lr(self) -> float:
-        """Learning rate of the first step."""
+        """Return the learning rate of the first step."""
         return float(self.batch.lr[self.index, 0])
 
     @property
     def last_lr(self) -> float:
-        """Learning rate of the last step."""
+        """Return the learning rate of the last step."""
         return float(self.batch.lr[self.index, -1])
 
     @property
     def grad_norm(self) -> FloatArray:
-        """Norm of the whole gradient  # (n,)."""
+        """Return the norm of the whole gradient  # (n,)."""
         return self.batch.grad_norm[self.index]
 
     @property
     def weights(self) -> tuple[Parameter, ...]:
-        """Return what the columns are  # (M,)."""
+        """Return the weights in the columns  # (M,)."""
         return self.batch.weights.parameters
 
     @property
     def ratio(self) -> FloatArray:
-        """Norm of the update / norm of the weight; NaN: not probed  # (n, M)."""
+        """Return the norm of the update / norm of the weight; NaN: not probed  # (n, M)."""
         return self.batch.ratio[self.index]
 
     @property
     def unmoved(self) -> FloatArray:
-        """Share of the probed scalars that did not change; NaN: not probed  # (n, M)."""
+        """Return the share of the probed scalars that did not change; NaN: not probed  # (n, M)."""
         return self.batch.unmoved[self.index]
 
     @property
     def norm(self) -> FloatArray:
-        """Norm of each gradient; NaN: none  # (n, M)."""
+        """Return the norm of each gradient; NaN: none  # (n, M)."""
         return self.batch.norm[self.index]
 
     @property
     def loss_level(self) -> float:
-        """Median of the finite losses, NaN without any."""
+        """Return the median of the finite losses, NaN without any."""
         return self.batch.loss_levels[self.index]
 
     @property
@@ -238,5 +238,5 @@ class StepGroup:
 
     @property
     def where(self) -> str:
-        """file:line of the first step, empty where it is not known."""
+        """Return file:line of the first step, empty where it is not known."""
         return "" if self.site is None else str(self.site)

@@ -1,5 +1,5 @@
-"""The windows of each optimizer, put together from the events: what was added to its gradients,
-thrown away or clipped until it stepped.
+"""Reconstruct the windows of each optimizer from the events: what was added to its gradients,
+discarded or clipped until it stepped.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class WindowEvent:
 
     @property
     def total(self) -> float:
-        """Return what all its samples count in the loss together: 1 in a mean, 1/4 in a quarter of
-        one, their number in a sum; NaN: not known.
+        """Return the total weight of its samples in the loss: 1 in a mean, 1/4 in a quarter of one,
+        their number in a sum; NaN: not known.
         """
         return self.count * self.weight
 
@@ -89,8 +89,8 @@ class DiscardedBackwards:
 
 @dataclass(frozen=True, slots=True)
 class StepWindow:
-    """What led to one step of one optimizer; `index` counts its steps, `row` is that of the
-    block, `flags` are those of the row.
+    """The events that led to one step of one optimizer; `index` counts its steps, `row` is that of
+    the block, `flags` are those of the row.
     """
 
     optimizer: int
@@ -121,8 +121,8 @@ class StepWindow:
 
     @property
     def is_closure(self) -> bool:
-        """The step evaluates the loss itself: its own backwards come after its event, those of
-        its first evaluation are here.
+        """Return whether the step evaluates the loss itself: its own backwards come after its
+        event; those of its first evaluation are here.
         """
         return bool(self.step.flags & EventFlag.CLOSURE)
 
@@ -134,24 +134,24 @@ class _OpenWindow:
     backwards: list[WindowEvent] = field(default_factory=list[WindowEvent])
     thrown: list[DiscardedBackwards] = field(default_factory=list[DiscardedBackwards])
     clips: list[WindowClip] = field(default_factory=list[WindowClip])
-    # one that evaluates the loss itself and is under way, its row and its flags
+    # a running step that evaluates the loss itself, its row and its flags
     step: tuple[WindowEvent, int, int] | None = None
     cleared: WindowEvent | None = None  # what has cleared the gradients that it computed
 
 
 @dataclass(slots=True)
 class WindowReader:
-    """Reads blocks and gives the windows in which there was anything but one backward and one step;
-    the others it only counts.
+    """Reads blocks and yields the windows with anything but one backward and one step; the others
+    are only counted.
 
-    A backward of a loss that is a part or a multiple of a mean, a skipped step and gradients that
-    were changed by hand are something.
+    A backward of a loss that is a part or a multiple of a mean, a skipped step and manually changed
+    gradients count as something.
     """
 
     num_steps: dict[int, int] = field(default_factory=dict[int, int])  # of each optimizer
     num_unheard: int = 0  # steps whose backwards and clips were compiled
     num_closures: int = 0  # steps that evaluate the loss themselves
-    several: bool = False  # another optimizer than the first was heard of
+    several: bool = False  # another optimizer than the first has appeared
     # where each optimizer stepped for the first time
     first_sites: dict[int, int] = field(default_factory=dict[int, int])
     _open: dict[int, _OpenWindow] = field(default_factory=dict[int, _OpenWindow])
@@ -172,7 +172,9 @@ class WindowReader:
         return list(self._read(block))
 
     def shortfall(self, needed: int) -> Message | None:
-        """Return what was missing to judge `needed` steps; `None` when there were as many."""
+        """Return the message about what was missing to judge `needed` steps; `None` when there were
+        as many.
+        """
         has = self.total_steps()
         if has - self.num_unheard < needed <= has:
             return unheard(self.num_unheard)
@@ -183,7 +185,7 @@ class WindowReader:
         )
 
     def total_steps(self) -> int:
-        """Of all optimizers."""
+        """Return the number of steps of all optimizers."""
         return sum(self.num_steps.values())
 
     def _is_open(self) -> bool:
@@ -195,7 +197,7 @@ class WindowReader:
 
     def _read(self, block: Block) -> Iterator[StepWindow]:
         iterations, row_flags = integers(block.steps, "iteration"), integers(block.steps, "flags")
-        # optimizers whose steps evaluate the loss themselves and are under way
+        # optimizers with a running step that evaluates the loss itself
         within: list[int] = []
         for fields in block.events.tolist():
             call = WindowEvent(*fields)
@@ -226,7 +228,7 @@ class WindowReader:
         yield from self._ended(within)
 
     def _is_over(self, optimizer: int, call: WindowEvent) -> bool:
-        """Return whether the step of this optimizer that is under way was over before this call."""
+        """Return whether the running step of this optimizer was over before this call."""
         step = self._of(optimizer).step
         if (
             step is None
@@ -237,8 +239,8 @@ class WindowReader:
         return not call.flags & _CLOSURE and bool(call.touched >> optimizer & 1)
 
     def _ended(self, optimizers: list[int]) -> Iterator[StepWindow]:
-        """Return the windows of steps that evaluate the loss themselves, once all of that was
-        heard.
+        """Yield the windows of steps that evaluate the loss themselves, once all of their events
+        are known.
         """
         for optimizer in optimizers:
             step = self._of(optimizer).step
@@ -336,7 +338,7 @@ def _is_after_evaluation(window: _OpenWindow, call: WindowEvent) -> bool:
 
 
 def _bits(touched: int) -> Iterator[int]:
-    """The optimizers whose bits are set."""
+    """Yield the optimizers whose bits are set."""
     optimizer = 0
     while touched:
         if touched & 1:
@@ -346,8 +348,8 @@ def _bits(touched: int) -> Iterator[int]:
 
 
 def _is_rescaled(flags: int, total: float) -> bool:
-    """Return whether a loss was multiplied or divided by a number, and is no mean after that as far
-    as is known.
+    """Return whether a loss was multiplied or divided by a number, and is not known to be a mean
+    after that.
     """
     return bool(flags & _RESCALED) and abs(total - 1) > _NEARLY
 

@@ -1,4 +1,4 @@
-"""Why gradients are exactly zero, in words: cause, advice and a line of code."""
+"""Describe why gradients are exactly zero: cause, advice and a line of code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ AT_ZERO_LOSS = frozenset({ZeroCause.FLAT, ZeroCause.ZERO_INPUT, ZeroCause.MASKED
 
 
 def words(fact: Fact | None, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
-    """Of {optimizer}, {num} parameters and {since}: the step since when; without a fact the
-    graph did not show why.
+    """Return the words about {optimizer}, {num} parameters and {since}: the step since when;
+    without a fact the graph did not show why.
     """
     cause = "" if fact is None else fact.text("cause")
     if fact is not None:

@@ -1,3 +1,3 @@
-"""Measures on the user's machine what watching a training costs, next to other ways of looking
-at gradients. Uses torch.
+"""Measure on the user's machine what watching a training costs, next to other ways of inspecting
+gradients. Uses torch.
 """

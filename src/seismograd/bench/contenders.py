@@ -1,5 +1,5 @@
-"""Ways of looking at gradients, each beside the same training: ours at each level, and what
-others do.
+"""The compared ways of inspecting gradients, each beside the same training: ours at each level, and
+those of other tools.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ WHOLE_BUDGET = 1.0  # nothing is left out
 
 
 class Contender:
-    """Something that may look at the gradients between backward and step. This one does not: the
-    bare step.
-    """
+    """May inspect the gradients between backward and step. This one does not: the bare step."""
 
     name = "bare"
 
@@ -33,20 +31,20 @@ class Contender:
         ]
 
     def begin(self) -> None:
-        """Its turn comes."""
+        """Begin its turn."""
 
     def look(self) -> None:
-        """The gradients are ready."""
+        """Inspect the gradients, which are ready."""
 
     def end(self) -> None:
-        """Its turn is over."""
+        """End its turn."""
 
     def close(self) -> None:
-        """It has no more turns."""
+        """Release everything: there are no more turns."""
 
 
 class GradientReadout(Contender):
-    """Looks with a function of the parameters."""
+    """Calls a function of the parameters."""
 
     def __init__(
         self,
@@ -64,7 +62,7 @@ class GradientReadout(Contender):
 
 
 class WatchedTraining(Contender):
-    """Ours: the whole of it, recording and rules too. It listens only while it is its turn."""
+    """seismograd with recording and rules. It watches only during its turn."""
 
     def __init__(self, workload: Workload, level: str, folder: Path) -> None:
         super().__init__(workload)
@@ -80,11 +78,11 @@ class WatchedTraining(Contender):
         self.end()
 
     def begin(self) -> None:
-        """Put the patches in."""
+        """Install the patches."""
         self._recording.resume()
 
     def end(self) -> None:
-        """Take them out."""
+        """Remove the patches."""
         self._recording.pause()
 
     def close(self) -> None:
@@ -131,7 +129,7 @@ class Wandb(Contender):
         )
 
     def begin(self) -> None:
-        """Hook the gradients."""
+        """Install the gradient hooks."""
         self._run.watch(self._model, log="gradients", log_freq=1)
 
     def look(self) -> None:
@@ -139,7 +137,7 @@ class Wandb(Contender):
         self._run.log({})
 
     def end(self) -> None:
-        """Take the hooks out."""
+        """Remove the gradient hooks."""
         self._run.unwatch(self._model)
 
     def close(self) -> None:
@@ -148,26 +146,26 @@ class Wandb(Contender):
 
 
 def norm_of_each(parameters: Sequence[torch.nn.Parameter]) -> object:
-    """`p.grad.norm().item()` for each."""
+    """Compute `p.grad.norm().item()` for each."""
     norms: list[Any] = [p.grad.norm() for p in parameters if p.grad is not None]
     return [norm.item() for norm in norms]
 
 
 def foreach_norm(parameters: Sequence[torch.nn.Parameter]) -> object:
-    """All norms in one call, and one transfer."""
+    """Compute all norms in one call, with one transfer."""
     norms: Any = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])  # pyright: ignore
     stacked: Any = torch.stack(list(norms))
     return stacked.tolist()
 
 
 def clip(parameters: Sequence[torch.nn.Parameter]) -> object:
-    """A clip that does not bind."""
+    """Clip with a limit that does not bind."""
     return torch.nn.utils.clip_grad_norm_(parameters, 1e9)
 
 
 def contenders(workload: Workload, closing: ExitStack) -> tuple[list[Contender], list[str]]:
-    """The bare step first, then all that this installation has; and the names of those that
-    could not begin. They end with `closing`.
+    """Yield the bare step first, then everything that this installation has; and the names of those
+    that could not begin. They end with `closing`.
     """
     folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="seismograd-bench-")))
     listed: list[Callable[[], Contender]] = [lambda: Contender(workload)]

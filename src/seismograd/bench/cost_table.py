@@ -1,4 +1,4 @@
-"""The costs as a table, and as JSON."""
+"""Show the costs as a table, and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA = 1
 
 
 def table(results: Sequence[Result]) -> RenderableType:
-    """One table a model, and below it what the figures are."""
+    """Return one table per model, and an explanation of the figures below it."""
     shown: list[RenderableType] = []
     for result in results:
         title = translate(
@@ -81,7 +81,7 @@ def _share(share: Spread) -> str:
 
 
 def to_json(results: Sequence[Result]) -> str:
-    """The same for programs: times in seconds, shares of the bare step."""
+    """Return the same for programs: times in seconds, shares of the bare step."""
     machine = {
         "machine": platform.machine(),
         "torch": torch.__version__,

@@ -1,4 +1,4 @@
-"""What is trained while the cost is measured: three models of our own, or the user's."""
+"""The models that are trained while the cost is measured: three of our own, or the user's."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LEARNING_RATE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A model, what trains it, and what gives the loss of a batch. `size` is 1 for quick steps,
-    less for long ones: how often to repeat.
+    """A model, its optimizer, and a function that returns the loss of a batch. `size` is 1 for
+    quick steps, less for long ones: how often to repeat.
     """
 
     name: str
@@ -32,17 +32,17 @@ class Workload:
 
     @property
     def num_tensors(self) -> int:
-        """Parameters that are trained."""
+        """Return the number of parameters that are trained."""
         return sum(p.requires_grad for p in self.model.parameters())
 
     @property
     def num_scalars(self) -> int:
-        """Scalars in them."""
+        """Return the number of scalars in them."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
 
 def mlp() -> Workload:
-    """An MLP 784-256-10 on batches of 64: a step so short that what is done at every step shows."""
+    """Return an MLP 784-256-10 on batches of 64: a step so short that the cost per step shows."""
     model = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
     inputs, labels = torch.randn(64, 784), torch.randint(0, 10, (64,))
     return _workload(
@@ -51,7 +51,7 @@ def mlp() -> Workload:
 
 
 def many_small() -> Workload:
-    """500 layers of 64 × 64, 1,000 tensors: what is done for each tensor shows."""
+    """Return 500 layers of 64 × 64, 1,000 tensors: the cost per tensor shows."""
     model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(500)))
     inputs = torch.randn(8, 64)
     return _workload("500 × Linear(64)", model, lambda: model(inputs).square().mean(), 0.5)
@@ -68,7 +68,7 @@ class GptBlock(nn.Module):
         self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
+        """Apply the layer  # (B, T, C) -> (B, T, C)."""
         heads = (
             self.attention(self.norm_1(x))
             .unflatten(-1, (3, self.num_heads, -1))
@@ -82,7 +82,7 @@ class GptBlock(nn.Module):
 
 
 class Gpt(nn.Module):
-    """GPT-2 with fewer and narrower layers; the embedding of tokens is that of the answer, too."""
+    """GPT-2 with fewer and narrower layers; input and output embeddings are shared."""
 
     def __init__(self, width: int, num_layers: int, vocabulary: int, context: int) -> None:
         super().__init__()
@@ -91,14 +91,14 @@ class Gpt(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T) -> (B, T, vocabulary)."""
+        """Return the scores of the next tokens  # (B, T) -> (B, T, vocabulary)."""
         x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
         return self.norm(self.blocks(x)) @ self.tokens.weight.T
 
 
 def gpt() -> Workload:
-    """A GPT of 17.4 million in 100 tensors, on batches of 4 × 128 tokens: reading the gradients
-    shows.
+    """Return a GPT of 17.4 million scalars in 100 tensors, on batches of 4 × 128 tokens: the cost
+    of reading gradients shows.
     """
     model = Gpt(width=384, num_layers=8, vocabulary=8192, context=256)
     tokens = torch.randint(0, 8192, (4, 129))
@@ -124,15 +124,15 @@ MODELS = {"mlp": mlp, "many": many_small, "gpt": gpt}
 
 
 def user_model(target: str) -> Workload:
-    """The user's: `module:function`, whose function returns `(model, loss)` or `(model, loss,
-    optimizer)`.
+    """Return the user's model: `module:function`, whose function returns `(model, loss)` or
+    `(model, loss, optimizer)`.
 
-    `loss()` gives the loss of a new batch, ready for `backward`; without an optimizer AdamW trains
-    all parameters.
+    `loss()` returns the loss of a new batch, ready for `backward`; without an optimizer AdamW
+    trains all parameters.
 
     Raises:
-        SeismogradError: the module cannot be imported, the function cannot be called, or what it
-            returns is something else.
+        SeismogradError: the module cannot be imported, the function cannot be called, or it returns
+            something else.
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:

@@ -1,5 +1,5 @@
-"""Times each contender's steps in turn with those of all others, so that what else the machine
-does falls on all alike.
+"""Time each contender's steps in turn with those of all others, so that other load on the machine
+affects all alike.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Spread:
 
     @staticmethod
     def of(values: list[float]) -> Spread:
-        """Of at least one."""
+        """Return the spread of at least one value."""
         if len(values) == 1:
             return Spread(values[0], values[0], values[0])
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -42,8 +42,8 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a step takes with one contender (seconds), and what that is over the bare step of the
-    same round, as its share.
+    """The time of a step with one contender (seconds), and its excess over the bare step of the
+    same round, as a share of that.
 
     `processor_share` is that of the processor time of all threads, which other programs disturb
     less.
@@ -70,7 +70,7 @@ class Result:
 
 
 def measure(workload: Workload, quick: bool, tick: Callable[[str, int, int], None]) -> Result:
-    """Time all contenders beside this model; `tick(model, done, of)` is told of each turn."""
+    """Time all contenders beside this model; `tick(model, done, of)` is called after each turn."""
     num_rounds = max(MIN_ROUNDS, round((QUICK_ROUNDS if quick else ROUNDS) * workload.size))
     with ExitStack() as closing:
         found, failed = contenders(workload, closing)
@@ -103,7 +103,9 @@ def _over(taken: list[Times], bare: list[Times], which: int) -> Spread:
 
 
 def _turn(workload: Workload, contender: Contender) -> Times:
-    """Seconds a step of wall and of processor time, over `STEPS` steps after one to warm up."""
+    """Return the seconds a step takes of wall and of processor time, over `STEPS` steps after one
+    to warm up.
+    """
     contender.begin()
     try:
         _step(workload, contender)

@@ -1,3 +1,3 @@
-"""Listening: who calls what, when. Every call becomes an event; at the right moment the ready
-gradients are read.
+"""Record the calls of the training loop: every call becomes an event, and the ready gradients are
+read at the right moment.
 """

@@ -1,7 +1,7 @@
-"""The calls that are listened to, and the hub that hands each of them to whoever listens.
+"""The intercepted calls, and the hub that dispatches each of them to the listeners.
 
-An event is a method of `Listener`: what a hook says and what a listener takes are checked against
-each other by their types.
+An event is a method of `Listener`: the type checker compares what a hook reports with what a
+listener handles.
 """
 
 from __future__ import annotations
@@ -44,30 +44,32 @@ EventName = Literal[
 
 
 class Listener:
-    """A session, or what listens beside one. It overrides the events that it listens to.
+    """A session, or an observer that runs beside one. It overrides the events that it handles.
 
-    Nothing of ours may come out of an event, but the `TrainingHalted` that was asked for.
+    No failure of ours may escape from an event, only a requested `TrainingHalted`.
     """
 
-    # What is reported about events ----------------------------------------------------------------
+    # Reports about events -------------------------------------------------------------------------
 
     def failed(self, event: EventName, error: BaseException) -> None:
-        """Something of ours has come out of a listener to this event, or failed before it."""
-
-    def broken_off(self, event: EventName, *args: object) -> None:
-        """The event was not taken to its end: an exception of the program's is on its way through
+        """Note that an error of ours escaped from a listener to this event, or occurred before
         it.
         """
 
+    def broken_off(self, event: EventName, *args: object) -> None:
+        """Note that the event was not handled to its end, because an exception of the program's is
+        passing through it.
+        """
+
     def abandon(self) -> None:
-        """This is a forked child: leave everything to the parent."""
+        """Leave everything to the parent: this is a forked child."""
 
     def norms_just_read(
         self,
         parameters: Sequence[torch.Tensor],  # noqa: ARG002
     ) -> list[float | None] | None:
-        """Return the norms of the gradients of these parameters as they were read for the clip that
-        is running, still scaled: `None` for each that was not, or in place of all of them.
+        """Return the norms of these parameters' gradients as they were read for the running clip,
+        still scaled: `None` for each that was not, or in place of all of them.
         """
         return None
 
@@ -130,13 +132,13 @@ class Listener:
 
 
 class EventHub:
-    """Holds the open sessions and hands every event to each of them, guarded.
+    """Holds the open sessions and dispatches every event to each of them, guarded.
 
-    Patching is by its nature one for the whole process. The patches go in with the first listener
-    and come out with the last, so sessions may nest, overlap and end in any order.
+    Patching affects the whole process. The patches are installed with the first listener and
+    removed with the last, so sessions may nest, overlap and end in any order.
 
     Args:
-        patches: put hooks into torch that report to the hub, each with what takes them out again.
+        patches: functions that patch torch to report to the hub and return their undo.
     """
 
     def __init__(self, patches: Sequence[Callable[[EventHub], Undo]] = ()) -> None:
@@ -147,12 +149,13 @@ class EventHub:
         os.register_at_fork(after_in_child=self._forked)
 
     def attach(self, listener: Listener) -> None:
-        """Let it listen, patching torch if it is the first. Again, it does nothing."""
+        """Register the listener, patching torch if it is the first. A second call does nothing."""
         with self._lock:
             if listener in self._listeners:
                 return
             if not self._listeners:
                 try:
+                    # All or none: with half of them the ends of calls would be missing.
                     for install in self._patches:
                         self._undo.append(install(self))
                 except BaseException:
@@ -161,7 +164,7 @@ class EventHub:
             self._listeners = (*self._listeners, listener)
 
     def detach(self, listener: Listener) -> None:
-        """Let it listen no more; the last one to go puts torch back as it was."""
+        """Unregister the listener; the last one to go restores torch."""
         with self._lock:
             if listener not in self._listeners:
                 return
@@ -171,12 +174,12 @@ class EventHub:
 
     @property
     def listening(self) -> bool:
-        """Whether any session is open in this process."""
+        """Return whether any session is open in this process."""
         return bool(self._listeners)
 
     def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float] | None:
-        """Return the norms that a session has just read for the clip that is running; `None` unless
-        it has read all of them.
+        """Return the norms that a session has just read for the running clip; `None` unless it has
+        read all of them.
         """
         for listener in self._listeners:
             norms = listener.norms_just_read(parameters)
@@ -289,9 +292,9 @@ class EventHub:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        """Let everybody take the event, unseen by modes and tensor subclasses of the program's.
+        """Dispatch the event to all listeners, unseen by the program's modes and tensor subclasses.
 
-        What comes out is the program's own (see `exception_origin`), or asked for
+        Any exception that escapes is the program's own (see `exception_origin`), or requested
         (`TrainingHalted`).
         """
         grad = is_grad_enabled()
@@ -306,8 +309,8 @@ class EventHub:
                         for take in takers:
                             take(*args, **kwargs)
                 except BaseException as error:
-                    # What comes from outside may come in the middle of an `__exit__` that puts a
-                    # mode of torch back.
+                    # An exception from outside may occur in the middle of an `__exit__` that
+                    # restores a mode of torch.
                     let_go(error)
                     if is_grad_enabled() != grad:
                         _set_grad_enabled(grad)
@@ -319,7 +322,7 @@ class EventHub:
                 raise
 
     def _keeps(self, event: EventName, args: tuple[object, ...], error: BaseException) -> bool:
-        """Whether what came while a call was heard stays here, as it is ours; it tells the
+        """Return whether an exception during a call is ours and stays here; notifies the
         listeners.
         """
         try:
@@ -329,7 +332,7 @@ class EventHub:
                     listener.failed(event, error)
                 else:
                     listener.broken_off(event, *args)
-        except Exception as another:  # no memory or no stack is left, mostly
+        except Exception as another:  # mostly because no memory or stack is left
             return isinstance(error, MemoryError | RecursionError) and not raised_by_user(another)
         return ours
 
@@ -338,8 +341,8 @@ class EventHub:
             self._undo.pop()()
 
     def _forked(self) -> None:
-        """A forked child (a DataLoader worker, mostly) trains nothing of ours: it must neither
-        record nor touch the parent's files.
+        """Abandon all sessions in a forked child (a DataLoader worker, mostly): it trains nothing
+        of ours, so it must neither record nor touch the parent's files.
         """
         listeners, self._listeners = self._listeners, ()
         self._lock = threading.RLock()

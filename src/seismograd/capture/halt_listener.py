@@ -1,4 +1,4 @@
-"""Calls back where a training may be stopped: at the events behind the session."""
+"""Call back where a training may be stopped: at the events behind the session."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seismograd.capture.events import Listener
 
 
 class HaltListener(Listener):
-    """Attached behind the session, so that what a call tells has been taken in.
+    """Attached behind the session, so that the session has already handled the call.
 
     Args:
         backward_begins: called when a backward begins.

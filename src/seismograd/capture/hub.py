@@ -1,4 +1,4 @@
-"""The hub of this process: torch can be patched only once in it, so this object is one, too."""
+"""The hub of this process: torch can be patched only once per process, so there is one object."""
 
 from __future__ import annotations
 

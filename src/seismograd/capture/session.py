@@ -1,4 +1,4 @@
-"""Hears what the training loop does and hands each iteration on; what a call means is in `calls`.
+"""Follow the training loop and hand on each iteration; what a call means is in `calls`.
 
 The ready gradient is read at the first of {unscale, clip, step} after the last backward of the
 window, before that call changes it.
@@ -55,9 +55,12 @@ Ts = TypeVarTuple("Ts")
 class Session(Listener):
     """Serves `watch` (some models and optimizers) and `run` (all that the script makes).
 
-    What it makes goes to the outlet that it is connected to; before that nothing is kept. `budget`
-    says when to leave something out; nothing is without one. Its parts report facts through
-    `facts`.
+    A session only observes the training and knows nothing of files, rules or other processes: those
+    get its rows. So what it records does not depend on who consumes it, and a failing consumer
+    cannot disturb the training.
+
+    Its results go to the connected outlet; before that they are dropped. `budget` decides when to
+    leave something out; without one nothing is. Its parts report facts through `facts`.
     """
 
     def __init__(
@@ -71,6 +74,9 @@ class Session(Listener):
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
         self._has_stepped = False
+        # One lock for all threads, since they share optimizers and columns, and a call takes
+        # microseconds. Reentrant, because a signal handler of the program's may train in the middle
+        # of a call.
         self._lock = threading.RLock()
         self._thread_states = ThreadStates()
         self._log = log = EventLog()
@@ -118,22 +124,22 @@ class Session(Listener):
 
     @property
     def call_sites(self) -> CallSites:
-        """The lines of the script that calls came from."""
+        """Return the lines of the script that calls came from."""
         return self._log.call_sites
 
     @property
     def optimizers(self) -> list[Optimizer]:
-        """The optimizers of the run; it only grows."""
+        """Return the optimizers of the run; the list only grows."""
         return self._registry.optimizers
 
     @property
     def num_stepped(self) -> int:
-        """How many iterations have made their step."""
+        """Return how many iterations have made their step."""
         return self._iteration_queue.num_rows + sum(
             bool(thread_state.iteration.steps) for thread_state in self._thread_states.all()
         )
 
-    # What the hub calls ---------------------------------------------------------------------------
+    # Called by the hub ----------------------------------------------------------------------------
 
     def backward_begins(self, tensors: Any) -> None:
         """A backward of these losses (a tensor, or a tuple of tensors or edges) begins."""
@@ -213,9 +219,7 @@ class Session(Listener):
         handle: Callable[[ThreadState, *Ts], None],
         *args: *Ts,
     ) -> None:
-        """Handle one event. Nothing that goes wrong in here comes out, but what the program raises
-        meanwhile.
-        """
+        """Handle one event. No exception escapes, except those of the program's own."""
         began = time.perf_counter()
         with self._lock:
             thread_state = self._thread_states.here()
@@ -223,6 +227,7 @@ class Session(Listener):
             if not self.guard.failures or not self.guard.leaves_out(event):
                 try:
                     handle(thread_state, *args)
+                # Only `Exception`: KeyboardInterrupt and its like are the program's, and pass.
                 except Exception as error:
                     if raised_by_user(error):
                         raise
@@ -230,15 +235,17 @@ class Session(Listener):
             if not self._has_stepped and thread_state.iteration.steps:
                 self._has_stepped = True
                 self.guard.call("stepped", self._outlet.stepped)
+            # Around everything, the wait for the lock included: the budget and the user's report go
+            # by this.
             thread_state.iteration.overhead_s += time.perf_counter() - began
 
     def failed(self, event: EventName, error: BaseException) -> None:
-        """An event was not taken to its end, by a failure of ours around it."""
+        """Note that a failure of ours around an event ended it early."""
         self.guard.failed(event, error)
 
     def broken_off(self, event: EventName, *args: object) -> None:
-        """A call was not heard to its end: an exception of the program's is on its way. What
-        should follow the call does not come.
+        """Note that an exception of the program's ended a call early. What should follow the call
+        will not come.
         """
         with self._lock:
             thread_state = self._thread_states.here()
@@ -256,23 +263,23 @@ class Session(Listener):
                     self.guard.call("broken_off", window.clearing.looked_away)
 
     def abandon(self) -> None:
-        """This is a forked child: leave everything to the parent."""
+        """Leave everything to the parent: this is a forked child."""
         self._outlet.abandon()
 
-    # What the owner calls -------------------------------------------------------------------------
+    # Called by the owner --------------------------------------------------------------------------
 
     def connect(self, outlet: SessionOutlet) -> None:
-        """Send to this outlet what is made from here on. Whatever takes rows reads the sites and
-        the optimizers of the session, so it is made after it, and connected before the hub is.
+        """Send everything to this outlet from here on. The consumers of rows read the sites and the
+        optimizers of the session, so they are created after it, and connected before the hub is.
         """
         self._outlet = self._iteration_queue.outlet = outlet
 
     def epoch(self, number: int) -> None:
-        """From here on the iterations belong to this epoch."""
+        """Assign the following iterations to this epoch."""
         self._iteration_queue.epoch = number
 
     def finish(self) -> None:
-        """Hand on the last iterations, and say what no step has used."""
+        """Hand on the last iterations, and report what no step has used."""
         with self._lock:
             self.guard.call(
                 "step_by_hand", self._backwards.step_by_hand, self._thread_states.here(), True
@@ -313,12 +320,12 @@ class Session(Listener):
             self._registry.clear()
 
     def flush(self) -> None:
-        """Hand on the iterations that are over, waiting for a device where that must be."""
+        """Hand on the iterations that are over, waiting for a device if necessary."""
         with self._lock:
             self._iteration_queue.flush()
 
     def hand_on_waiting(self) -> None:
-        """Hand on iterations that are over, when nothing has come for a while; on any thread."""
+        """Hand on finished iterations when no call has come for a while; may run on any thread."""
         with self._lock:
             self.guard.call(
                 "waiting",
@@ -327,15 +334,15 @@ class Session(Listener):
             )
 
     def so_far(self) -> Row | None:
-        """The iteration in the making of this thread as a row, numbered as it will be; `None`
-        before its first step.
+        """Return this thread's current iteration as a row, numbered as it will be; `None` before
+        its first step.
         """
         with self._lock:
             return self._iteration_queue.so_far(self._thread_states.here())
 
     def save_gradients(self, path: Path) -> None:
-        """Write the gradients as they are now, by the names of their parameters, to a file;
-        without those whose memory was freed.
+        """Write the current gradients, by the names of their parameters, to a file; without those
+        whose memory was freed.
         """
         with self._lock:
             parameter_table = self._registry.parameter_table
@@ -353,12 +360,12 @@ class Session(Listener):
             save_gradients(gradients, path)
 
     def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None] | None:
-        """The norms of these gradients as the clip that is running has just read them, still
-        scaled; `None` where it has not.
+        """Return the norms of these gradients as the running clip has just read them, still scaled;
+        `None` where it has not.
         """
         return self.guard.call("norms", self._norms_just_read, parameters)
 
-    # How it is done -------------------------------------------------------------------------------
+    # Implementation -------------------------------------------------------------------------------
 
     def _norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None]:
         with self._lock:

@@ -1,8 +1,8 @@
 """The command line: one file per command; this one holds their list and the way from `argv` to an
 exit code.
 
-Nothing here, nor what it imports, loads torch or NumPy: a script may have something to say before
-they load.
+Neither this module nor its imports load torch or NumPy: a script may set environment variables
+before they load.
 """
 
 from __future__ import annotations
@@ -157,18 +157,18 @@ _SUMMARY = mark(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line (`sys.argv` without its first word unless given); the exit code.
+    """Run the command line (`sys.argv` without its first word unless given) and return the exit
+    code.
 
-    What a command leaves to do (a `DeferredCommand`: the user's script) is done last, when the
-    argument parser has returned and nothing of ours is on the stack that could catch what it
-    raises.
+    Whatever a command defers (a `DeferredCommand`: the user's script) runs last, when the argument
+    parser has returned and nothing of ours is on the stack that could catch what it raises.
     """
     outcome = _read(list(sys.argv[1:] if argv is None else argv))
     return outcome if isinstance(outcome, int) else outcome.execute()
 
 
 def application() -> TyperGroup:
-    """The commands as typer's command tree."""
+    """Return the commands as typer's command tree."""
     app = typer.Typer(
         cls=TranslatedGroup,
         help=_SUMMARY,
@@ -222,8 +222,8 @@ def _read(argv: list[str]) -> int | DeferredCommand:
 
 @contextmanager
 def _any_terminal() -> Generator[None]:
-    """What stdout's encoding cannot hold is printed as `?` instead of ending the command; stdout
-    is as before afterwards.
+    """Print `?` for what stdout's encoding cannot hold instead of ending the command; stdout is
+    restored afterwards.
     """
     stream = sys.stdout
     if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
@@ -244,8 +244,8 @@ def _complain(error: SeismogradError, lang: str | None) -> int:
 
 
 def _reader_left() -> int:
-    """`seismograd show … | head`: the reader has what it wanted; keep the interpreter from
-    complaining when it flushes at exit.
+    """Handle `seismograd show … | head`, where the reader has what it wanted: keep the interpreter
+    from complaining when it flushes at exit.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1

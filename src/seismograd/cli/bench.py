@@ -1,4 +1,4 @@
-"""`seismograd bench`: what watching costs on this machine."""
+"""`seismograd bench`: the cost of watching on this machine."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def bench(
 
 
 class _Progress:
-    """A line on stderr that says how far it is, where that is a terminal."""
+    """A progress line on stderr, where that is a terminal."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()
@@ -70,7 +70,7 @@ class _Progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
     def tick(self, name: str, done: int, of: int) -> None:
-        """So many turns are done."""
+        """Show how many turns are done."""
         if self._shown:
             line = translate("measuring {model}: {percent}%").format(
                 model=name, percent=100 * done // of

@@ -1,4 +1,4 @@
-"""`seismograd check`: the rules over a whole record."""
+"""`seismograd check`: run the rules over a whole record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check(
     select: SelectOption = None,
     ignore: IgnoreOption = None,
 ) -> int:
-    """Say what is wrong in a recorded run; 1 when that is an error."""
+    """Report what is wrong in a recorded run; return 1 when that is an error."""
     from seismograd.cli.terminal import output
     from seismograd.diagnosis.selected_rules import selected_rules
     from seismograd.diagnosis.verdict import judge

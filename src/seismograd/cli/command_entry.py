@@ -1,4 +1,4 @@
-"""What a command is: an entry of `COMMANDS`, and what its function may return."""
+"""The definition of a command: an entry of `COMMANDS`, and what its function may return."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol
 
 
 class DeferredCommand(Protocol):
-    """What is left to do when the command line has been read and everything it changed in the
-    process is as before.
+    """Work to do when the command line has been read and everything it changed in the process is
+    restored.
 
     `seismograd run` returns one, so that the user's script runs outside the argument parser and
     outside every `try` of ours.
     """
 
     def execute(self) -> int:
-        """Do it; the exit code. Any exception, `SystemExit` included, goes on to the
+        """Run it and return the exit code. Any exception, `SystemExit` included, goes on to the
         interpreter.
         """
         ...

@@ -1,4 +1,4 @@
-"""`seismograd compare`: two runs side by side."""
+"""`seismograd compare`: compare two runs."""
 
 from __future__ import annotations
 

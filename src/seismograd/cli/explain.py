@@ -1,4 +1,4 @@
-"""`seismograd explain`: the documentation of one rule."""
+"""`seismograd explain`: print the documentation of one rule."""
 
 from __future__ import annotations
 

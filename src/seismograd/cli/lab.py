@@ -1,4 +1,4 @@
-"""`seismograd lab`: experiments that answer by measuring."""
+"""`seismograd lab`: run an experiment that answers by measuring."""
 
 from __future__ import annotations
 

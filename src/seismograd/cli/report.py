@@ -1,4 +1,4 @@
-"""`seismograd report`: a run in one file."""
+"""`seismograd report`: write a run into one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`seismograd rules`: every rule in a table."""
+"""`seismograd rules`: list every rule in a table."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def run(
 
 
 def _share(percent: str | None) -> float | None:
-    """What `--budget` says, as a share of the time."""
+    """Return the value of `--budget` as a share of the time."""
     if percent is None:
         return None
     try:
@@ -140,8 +140,8 @@ def _share(percent: str | None) -> float | None:
 
 
 def _again(out: Path | None) -> Path | None:
-    """The directory that was asked for; when torchrun has started the processes again, one
-    beside it: the first attempt stays.
+    """Return the requested directory; when torchrun has restarted the processes, one beside it: the
+    first attempt stays.
     """
     return (
         out
@@ -157,7 +157,7 @@ class ScriptRun:
     request: Request
 
     def execute(self) -> int:
-        """Run it. What it raises goes on to the interpreter; the record is closed at its exit."""
+        """Run it. Its exceptions go on to the interpreter; the record is closed at its exit."""
         request = self.request
         if request.program is not None:
             script_runner.prepare(

@@ -1,4 +1,4 @@
-"""`seismograd runs`: what was recorded."""
+"""`seismograd runs`: list the recorded runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`seismograd show`: the gradients of one step, or one scalar at every step."""
+"""`seismograd show`: show the gradients of one step, or one scalar at every step."""
 
 from __future__ import annotations
 

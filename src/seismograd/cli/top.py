@@ -1,4 +1,4 @@
-"""`seismograd top`: a run in the terminal, live."""
+"""`seismograd top`: follow a run in the terminal, live."""
 
 from __future__ import annotations
 

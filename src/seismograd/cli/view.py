@@ -1,4 +1,4 @@
-"""`seismograd view`: the page in a browser, live."""
+"""`seismograd view`: show the page in a browser, live."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def view(
         bool, typer.Option("--no-open", help=mark("Do not open a browser."))
     ] = False,
 ) -> None:
-    """Show runs in a browser, also while they go on; until Ctrl-C."""
+    """Show runs in a browser, also while they are recorded; until Ctrl-C."""
     from seismograd.record.compatibility import is_run
 
     number = whole_number("--port", port)
@@ -61,7 +61,7 @@ def view(
     if path.is_file() or (not is_run(path) and (path / "meta.json").exists()):
         from seismograd.record.reader import open_run
 
-        open_run(path)  # says what is wrong with it
+        open_run(path)  # reports what is wrong with it
     if not path.is_dir():
         raise SeismogradError(
             say("directory {directory} does not exist", directory=str(path)),

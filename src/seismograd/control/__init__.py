@@ -1,3 +1,3 @@
-"""Acting on gradients: clipping, accumulation, several losses. Built on listening and measuring,
-and works without a session as well.
+"""Act on gradients: clipping, accumulation, several losses. Built on capture and measure; also
+works without a session.
 """

@@ -1,6 +1,4 @@
-"""What the functions here are given: parameters, with or without names, and the gradients that
-they have.
-"""
+"""The arguments of the functions here: parameters, with or without names, and their gradients."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ class ParameterList:
     given: tuple[str, ...] = ()
 
     def with_gradient(self) -> ParameterList:
-        """Those that have a gradient."""
+        """Return those that have a gradient."""
         there = [
             position for position, tensor in enumerate(self.tensors) if tensor.grad is not None
         ]
@@ -38,12 +36,12 @@ class ParameterList:
         )
 
     def gradients(self) -> list[Tensor]:
-        """The gradients of those that have one."""
+        """Return the gradients of those that have one."""
         return [tensor.grad for tensor in self.tensors if tensor.grad is not None]
 
     def names(self) -> tuple[str, ...]:
-        """The names as given, else those that the script's own modules have for them, else their
-        places.
+        """Return the names as given, else those in the script's own modules, else their
+        positions.
         """
         if self.given:
             return self.given
@@ -57,8 +55,8 @@ class ParameterList:
 
 
 def parameter_list(parameters: Parameters) -> ParameterList:
-    """The parameters as torch's clipping functions take them: one, an iterable of them, or one
-    of (name, parameter) pairs.
+    """Return the parameters from what torch's clipping functions accept: one, an iterable of them,
+    or of (name, parameter) pairs.
     """
     if isinstance(parameters, Tensor):
         return ParameterList((parameters,))

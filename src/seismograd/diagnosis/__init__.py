@@ -1,3 +1,3 @@
-"""Running the rules, and what they come to."""
+"""Run the rules, and combine their findings."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One cause gives one finding: a finding takes in those that it explains."""
+"""Reduce findings to one per cause: a finding absorbs those that it explains."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Absorbs = Mapping[str, Sequence[str]]  # code -> the codes that it explains
 
 
 def reading_order(finding: Finding) -> tuple[int, int, str, int]:
-    """Sorts the most severe first, then the earliest."""
+    """Return the sort key: the most severe first, then the earliest."""
     return SEVERITIES.index(finding.severity), finding.first_step, finding.code, finding.optimizer
 
 
 def in_reading_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return the findings in the order in which one should read them."""
+    """Return the findings in reading order."""
     return tuple(sorted(findings, key=reading_order))
 
 
@@ -38,7 +38,7 @@ def by_cause(findings: Iterable[Finding], absorbs: Absorbs) -> tuple[Finding, ..
 
 
 def _root(finding: Finding, found: Sequence[Finding], absorbs: Absorbs) -> Finding:
-    """Up from symptom to cause, each time to the earliest."""
+    """Return the root of a symptom: follow causes, each time to the earliest."""
     cause = next((other for other in found if _explains(other, finding, absorbs)), None)
     return finding if cause is None else _root(cause, found, absorbs)
 

@@ -44,7 +44,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Documentation:
-    """What is to be said of a rule, to be put into words where it is shown."""
+    """The documentation of a rule, rendered where it is shown."""
 
     summary: Message
     sections: tuple[Section, ...]
@@ -79,8 +79,8 @@ def documentation(rule: Rule | type[Rule]) -> Documentation:
 def extract_babel(
     fileobj: IO[bytes], keywords: Any, comment_tags: Any, options: Any
 ) -> Iterator[tuple[Any, ...]]:
-    """A Babel extraction method: the paragraphs of the rules in a Python file, and what the
-    method for Python finds in it besides.
+    """Extract messages for Babel: the paragraphs of the rules in a Python file, and whatever the
+    method for Python finds in it.
     """
     from babel.messages.extract import extract_python
 
@@ -101,8 +101,8 @@ Part = tuple[str, list[tuple[int, str]]]  # heading, (line, paragraph)
 
 
 def _parts(text: str) -> list[Part]:
-    """Return the summary under an empty heading, then the sections, with the number of the line
-    where each paragraph begins.
+    """Return the summary under an empty heading, then the sections, with the line number of each
+    paragraph.
     """
     parts: list[Part] = [("", [])]
     open_paragraph = False

@@ -1,4 +1,4 @@
-"""Runs the rules: over a record, or live as one more sink of a session. The code is the same."""
+"""Run the rules: over a record, or live as one more sink of a session. The code is the same."""
 
 from __future__ import annotations
 
@@ -31,10 +31,13 @@ Key = tuple[str, int]  # code, optimizer
 
 
 class Diagnosis:
-    """The rules and what they have found so far. A rule that fails is left out and says so; the
-    others go on.
+    """The rules and their findings so far.
 
-    `fact_kinds` are those that were listened for.
+    A rule that fails is disabled and reported; the others go on, because one broken rule must cost
+    only its own answer. Every rule reads the same blocks in the same order, live and from disk, so
+    that both give the same findings.
+
+    `fact_kinds` are those that were looked for.
     """
 
     def __init__(
@@ -49,19 +52,22 @@ class Diagnosis:
         self._failures: dict[str, Message] = {}
         self._facts: list[Fact] = []  # of iterations to come, in their order
         self._fact_kinds = frozenset(fact_kinds)
-        self._seen: set[str] = set()  # names of the statistics that there were
+        self._seen: set[str] = set()  # names of the available statistics
 
     def observe(self, block: Block) -> frozenset[Key]:
-        """Read the next iterations; what was found in them for the first time."""
+        """Read the next iterations; return what was found in them for the first time."""
         if not len(block):
             return frozenset()
         known = frozenset(self._found)
         self._seen.update(block.values, block.samples if len(block.sample_rows) else ())
+        # Before the block: a rule that reads an iteration must know the facts of that iteration.
         self._hand_on_facts(
             bisect_right(self._facts, int(block.steps["iteration"][-1]), key=_iteration)
         )
+        # Several rules need the same windows and profiles, which are computed once for all of them.
         shared = SharedBlock.of(block)
         for rule in self._rules:
+            # Most blocks have no sample, but a rule that needs one must see the rest of them, too.
             if all(name in block.values or name in _SAMPLED for name in rule.needs):
                 self._take(rule, lambda rule=rule: rule.observe(shared))
         return frozenset(self._found) - known if len(self._found) > len(known) else frozenset()
@@ -72,13 +78,13 @@ class Diagnosis:
             self._take(rule, lambda rule=rule: rule.hear(note))
 
     def learn(self, fact: Fact) -> None:
-        """Take a fact. It is handed on right before the block with its iteration, whether it
-        comes then or with all others at the start.
+        """Take a fact. It is passed on right before the block with its iteration, whether it comes
+        then or with all others at the start.
         """
         insort(self._facts, fact, key=_iteration)
 
     def close(self) -> None:
-        """The record ends here."""
+        """End the record."""
         self._hand_on_facts(len(self._facts))
         for rule in self._rules:
             self._take(rule, rule.finish)
@@ -88,16 +94,18 @@ class Diagnosis:
         return by_cause(tuple(self._found.values()), self._absorbs)
 
     def statuses(self) -> tuple[RuleStatus, ...]:
-        """Return what each rule came to. A finding that a cause took in is still found."""
+        """Return the outcome of each rule. A finding that a cause absorbed still counts as
+        found.
+        """
         return tuple(self._status(rule) for rule in self._rules)
 
     def conclusion(self) -> Conclusion:
-        """Return all that the rules have come to, and by which thresholds."""
+        """Return the outcome of all rules, and their thresholds."""
         thresholds = {rule.code: rule.thresholds() for rule in self._rules}
         return Conclusion(self.findings(), self.statuses(), thresholds)
 
     def _hand_on_facts(self, num: int) -> None:
-        """Hand on the first of those that wait."""
+        """Pass on the first of those that wait."""
         if not num:
             return
         facts, self._facts = self._facts[:num], self._facts[num:]
@@ -110,9 +118,11 @@ class Diagnosis:
             return
         try:
             for finding in look():
+                # The same key again replaces the finding, which is how it grows.
                 self._found[finding.code, finding.optimizer] = finding
+        # One broken rule costs its own answer and nobody else's.
         except Exception as error:
-            if raised_by_user(error):  # a brake looks ahead on the thread of the training
+            if raised_by_user(error):  # the halter looks ahead on the training's thread
                 raise
             self._failures[rule.code] = say(
                 "failed: {error}", error=f"{type(error).__name__}: {error}"
@@ -141,7 +151,7 @@ class Diagnosis:
 
 class LiveRules:
     """The rules as a sink: `publish` takes each finding the moment it is first found, `conclude`
-    what stands at the end.
+    the final list.
 
     Without `conclude`, `publish` takes those as well.
     """
@@ -183,14 +193,14 @@ class LiveRules:
                 self._publish(finding)
 
     def abandon(self) -> None:
-        """Nothing is held that would have to be let go."""
+        """Do nothing: there is nothing to release."""
 
     def findings(self) -> tuple[Finding, ...]:
         """Return what was found so far."""
         return self._diagnosis.findings()
 
     def statuses(self) -> tuple[RuleStatus, ...]:
-        """Return what each rule came to so far."""
+        """Return the outcome of each rule so far."""
         return self._diagnosis.statuses()
 
 

@@ -1,4 +1,4 @@
-"""What a rule is: it reads blocks of the record in order and returns findings."""
+"""The interface of a rule: it reads blocks of the record in order and returns findings."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ class Rule(ABC):
     (`seismograd.diagnosis.documentation`).
 
     The fields that can be given are its thresholds; what it remembers between blocks are fields
-    with `init=False`. What it finds must not depend on where the blocks are cut, so it remembers
+    with `init=False`. Its findings must not depend on where the blocks are cut, so it remembers
     what spans a cut, by the name of the parameter where columns may move.
 
-    A finding is known by its code and its optimizer: yielding one again with the same two replaces
-    it, which is how it grows. Its first step stays, its last step moves on; `found` keeps count of
-    that. docs/writing_rules.md has a whole rule and says what there is to read.
+    A finding is identified by its code and its optimizer: yielding one again with the same two
+    replaces it, which is how it grows. Its first step stays, its last step moves on; `found` keeps
+    count of that. docs/writing_rules.md shows a whole rule and says what there is to read.
     """
 
     code: ClassVar[str]
     name: ClassVar[str]
     severity: ClassVar[str]  # of what it usually finds
-    needs: ClassVar[tuple[str, ...]]  # names of the statistics that it cannot do without
-    needs_facts: ClassVar[tuple[FactKind, ...]] = ()  # kinds that it cannot do without
-    # its verdict on an iteration needs nothing of what comes after the step has begun
+    needs: ClassVar[tuple[str, ...]]  # names of the statistics that it requires
+    needs_facts: ClassVar[tuple[FactKind, ...]] = ()  # kinds that it requires
+    # it can judge an iteration before its step is made
     early: ClassVar[bool] = False
-    # codes of what it explains when that begins at the same step or later
+    # codes of findings that it explains when they begin at the same step or later
     absorbs: ClassVar[tuple[str, ...]] = ()
 
     found: FindingTracker = field(default_factory=FindingTracker, init=False, repr=False)
 
     def read_with(self, readers: SharedReaders) -> None:  # noqa: B027  most read alone
-        """Before the first block: read with these, which other rules read with too, in place of
-        own ones.
+        """Before the first block: use these readers, shared with other rules, instead of its
+        own.
         """
 
     @abstractmethod
@@ -49,24 +49,22 @@ class Rule(ABC):
         """Read the next iterations; return what is new or has grown."""
 
     def hear(self, note: Note) -> Iterable[Finding]:  # noqa: ARG002  what it is given, not what it does with it
-        """Read a note; only of kind "tail" there is one in every record that tells of something
-        to find.
-        """
+        """Read a note; only those of kind "tail" are in every record and may lead to a finding."""
         return ()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:  # noqa: ARG002  as above
         """Take a fact. It comes before the block with its iteration, however many iterations that
-        has: what is combined with numbers of the block has to go by `fact.iteration`.
+        has: go by `fact.iteration` when combining it with numbers of the block.
         """
         return ()
 
     def finish(self) -> Iterable[Finding]:
-        """The record ends here; return what is only known now."""
+        """Finish the record; return what is only known now."""
         return ()
 
     @abstractmethod
     def shortfall(self) -> Message | None:
-        """Return what was missing to judge at all; `None` when it could look."""
+        """Return what was missing to judge at all; `None` when nothing was."""
 
     def finding(
         self,
@@ -84,8 +82,8 @@ class Rule(ABC):
     ) -> Finding:
         """Return a finding of this rule.
 
-        Without `last_step` it is about one iteration, without `severity` it is as severe as the
-        rule usually says, and without `optimizer` it is about all of them.
+        Without `last_step` it is about one iteration, without `severity` it has the rule's usual
+        one, and without `optimizer` it is about all of them.
         """
         return Finding(
             code=self.code,

@@ -1,4 +1,4 @@
-"""The rules of a choice, with its thresholds."""
+"""The rules of a selection, with its thresholds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seismograd.settings.rule_selection import RuleSelection
 
 
 def selected_rules(selection: RuleSelection) -> tuple[Callable[[], Rule], ...]:
-    """Return what makes each rule that is to run."""
+    """Return the constructor of each rule to run."""
     return tuple(
         partial(rule, **selection.thresholds_of(rule.code))
         for rule in RULES

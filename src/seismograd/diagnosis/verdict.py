@@ -1,6 +1,4 @@
-"""What the rules say of a run: its findings in the order in which one should read them, and what
-each rule came to.
-"""
+"""The verdict on a run: its findings in reading order, and the outcome of every rule."""
 
 from __future__ import annotations
 
@@ -22,10 +20,10 @@ Makers = Sequence[Callable[[], Rule]]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The findings of a run, and what each rule came to.
+    """The findings of a run, and the outcome of each rule.
 
-    `judged`: by the rules as they are "now"; else, without `statuses`, it is what those beside the
-    training said at its "end", or so far ("running").
+    `judged`: by the rules "now"; else, without `statuses`, it is the verdict that the training's
+    own rules gave at its "end", or so far ("running").
     """
 
     run: Run
@@ -40,7 +38,7 @@ class Verdict:
 
 
 def make_verdict(run: Run, findings: Iterable[Finding], statuses: Iterable[RuleStatus]) -> Verdict:
-    """Return a verdict of what was found just now."""
+    """Return a verdict on what was found just now."""
     return Verdict(run, in_reading_order(findings), tuple(statuses))
 
 
@@ -51,8 +49,8 @@ def judge(run: Run, rules: Makers = RULES) -> Verdict:
 
 
 def known_verdict(run: Run, rules: Makers = RULES) -> Verdict | None:
-    """Return what `judge` would, from the conclusion of the rules that ran beside the training;
-    `None` where there is none, or they were other rules.
+    """Return what `judge` would return, from the conclusion of the rules that ran with the
+    training; `None` where there is none, or they were other rules.
     """
     conclusion = run.conclusion
     if conclusion is None or run.info.seismograd_version != VERSION:
@@ -64,6 +62,6 @@ def known_verdict(run: Run, rules: Makers = RULES) -> Verdict | None:
 
 
 def recorded_verdict(run: Run) -> Verdict:
-    """Return what the rules beside the training said, as far as they came."""
+    """Return the verdict of the rules that ran with the training, as far as they came."""
     judged = RUNNING if run.conclusion is None else AT_END
     return Verdict(run, in_reading_order(run.findings), (), judged)

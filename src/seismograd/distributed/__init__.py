@@ -1,3 +1,3 @@
-"""Several processes that train together: each measures what it holds, and rank 0 puts the
-numbers together, off the training path.
+"""Training in several processes: each measures what it holds, and rank 0 combines the numbers off
+the training path.
 """

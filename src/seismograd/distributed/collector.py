@@ -1,6 +1,4 @@
-"""Rank 0: puts each iteration together from what all processes have said of it, on a thread of
-its own.
-"""
+"""Combine the reports of all processes for each iteration, in a thread on rank 0."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from seismograd.i18n import Message, say
 from seismograd.schema import RANK_DTYPE, AnyArray, Note, RankFlag, Row
 
 MAX_BYTES = 32 * 2**20  # of iterations that wait for others
-MAX_SAID = 16  # ranks of which it is said that they are missing
+MAX_SAID = 16  # missing ranks listed by number
 INTERVAL_S = 0.2
 RankMessage = tuple[RankColumns, frozenset[int], RankReport]
 
@@ -33,10 +31,10 @@ class RankCollector:
 
     Args:
         world: the processes.
-        deliver: called with each iteration when it is put together.
-        tell: called with what has words.
+        deliver: called with each combined iteration.
+        tell: called with messages.
         limits: how long to wait.
-        before: delivers what comes before all of this, from an earlier world.
+        before: delivers what precedes all of this, from an earlier world.
     """
 
     def __init__(
@@ -54,15 +52,15 @@ class RankCollector:
         self._closing_s: float | None = None
         self._plans: dict[object, CombinePlan] = {}  # the last one
         self._failed = False
-        self._said: set[int] = set()  # ranks of whom it was said that they are missing
+        self._said: set[int] = set()  # ranks already reported missing
         self._report_server = ReportServer(world, self._say)
         self._thread = threading.Thread(target=self._run, name="seismograd-ranks", daemon=True)
         self._thread.start()
 
-    # What the training thread calls ---------------------------------------------------------------
+    # Called by the training thread ----------------------------------------------------------------
 
     def put(self, rank_row: RankRow) -> None:
-        """Take an iteration."""
+        """Queue an iteration."""
         if self._failed:
             self._deliver(rank_row.without_shards())
             return
@@ -70,17 +68,19 @@ class RankCollector:
         self._queue.append(rank_row)
 
     def begin_close(self) -> None:
-        """Nothing comes any more. Does not wait."""
+        """Stop accepting iterations. Does not wait."""
         self._closing_s = time.monotonic()
         self._report_server.wake()
 
     def close(self) -> None:
-        """Deliver what waits, with what the others have said until then or say within the limit."""
+        """Deliver what waits, with the reports of others that have arrived or arrive within the
+        limit.
+        """
         self.begin_close()
         self._thread.join(self._limits.exit_s + 5)
 
     def join(self) -> None:
-        """Wait for the end of a collector that is closing."""
+        """Wait until a closing collector has ended."""
         self._thread.join()
 
     def abandon(self) -> None:
@@ -88,7 +88,7 @@ class RankCollector:
         self._queue.clear()
         self._report_server.close()
 
-    # What its thread does -------------------------------------------------------------------------
+    # On its own thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
@@ -114,7 +114,7 @@ class RankCollector:
             self._report_server.close()
 
     def _put_together(self) -> None:
-        """Deliver the iterations that nobody more has to be waited for."""
+        """Deliver the iterations that need no further reports."""
         while self._queue:
             rank_row = self._queue[0]
             waiting = [p for p in self._report_server.peers.values() if p.awaited(rank_row.index)]
@@ -185,7 +185,7 @@ class RankCollector:
         return ranks
 
     def _report_missing(self, rank_row: RankRow, captured: dict[int, RankMessage]) -> None:
-        """Say once of each process that it is missing, and why as far as that is known."""
+        """Report each missing process once, with the reason as far as it is known."""
         step = int(rank_row.row.step["iteration"])
         for rank, peer in self._report_server.peers.items():
             if (

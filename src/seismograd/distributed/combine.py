@@ -1,6 +1,6 @@
-"""The numbers of several processes to those of the whole gradients.
+"""Combine the numbers of several processes to those of the whole gradients.
 
-Shapes: R processes that reported, P columns of the whole, n of them that a process sent.
+Shapes: R reporting processes, P columns of the whole, n of them that a process sent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from seismograd.schema import (
 
 NORMS = frozenset({"grad_norm", "applied_norm", "weight_norm"})
 LARGEST = frozenset({"grad_max", "carried"})
-MEANS = frozenset({"update_ratio", "unmoved"})  # of what each process probed of it
+MEANS = frozenset({"update_ratio", "unmoved"})  # the statistics that each process probed
 ROWS = "dead_rows"
 
 
@@ -46,7 +46,7 @@ class RankShare:
 
 @dataclass(frozen=True, slots=True)
 class CombinePlan:
-    """How the columns of several processes are those of the whole. `complete`: every scalar is
+    """How the columns of several processes form those of the whole. `complete`: every scalar is
     held by a process that counts  # (P,).
     """
 
@@ -64,7 +64,7 @@ class CombinePlan:
 def make_plan(
     ranks: tuple[int, ...], columns: tuple[RankColumns, ...], sent: tuple[IntArray, ...]
 ) -> CombinePlan:
-    """Work out what each process adds. The first is rank 0: its columns come first, others'
+    """Plan what each process contributes. The first is rank 0: its columns come first, others'
     behind them.
     """
     position: dict[str, int] = {}
@@ -157,7 +157,7 @@ def _replicas(ranks: tuple[int, ...], columns: tuple[RankColumns, ...]) -> tuple
 
 
 def combine(plan: CombinePlan, reports: tuple[RankReport, ...], own: Row, ranks: AnyArray) -> Row:
-    """The row of the whole; `own` is rank 0's, whose events, times and flags stand."""
+    """Return the row of the whole; `own` is rank 0's, whose events, times and flags stand."""
     num = len(plan.parameters)
     reports = with_sums(plan.sums, reports)
     states = _spread(plan, [r.state for r in reports], num, State.NOT_MEASURED)  # (R, P)
@@ -192,7 +192,7 @@ def combine(plan: CombinePlan, reports: tuple[RankReport, ...], own: Row, ranks:
 def _spread(
     plan: CombinePlan, given: list[npt.NDArray[Any]], num: int, blank: float
 ) -> npt.NDArray[Any]:
-    """What each process sent, at the columns of the whole  # (R, P, ...)."""
+    """Return what each process sent, at the columns of the whole  # (R, P, ...)."""
     spread = np.full(
         (len(given), num, *given[0].shape[1:]),
         blank,
@@ -219,7 +219,7 @@ def _state(states: npt.NDArray[Any], counts: BoolArray, plan: CombinePlan) -> np
 def _join(
     name: str, given: list[FloatArray], plan: CombinePlan, counts: BoolArray, num: int
 ) -> FloatArray:
-    """One statistic over the processes that count  # (P,) or (P, W)."""
+    """Combine one statistic over the processes that count  # (P,) or (P, W)."""
     values = _spread(plan, given, num, 0.0)
     if name in MEANS:
         there = counts & ~np.isnan(values)
@@ -234,8 +234,8 @@ def _join(
 
 
 def norms(parts: FloatArray, order: float = 2.0) -> FloatArray:
-    """The norm of the whole from those of its parts, scaled so that no square overflows; NaN and
-    infinity stay  # (R, P) -> (P,).
+    """Return the norm of the whole from those of its parts, scaled so that no square overflows; NaN
+    and infinity stay  # (R, P) -> (P,).
     """
     largest: FloatArray = parts.max(0)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -281,9 +281,9 @@ def _step(
 
 
 def _loss(reports: tuple[RankReport, ...], plan: CombinePlan) -> float:
-    """The mean over the processes: what the averaged gradient is the gradient of.
+    """Return the mean over the processes: the loss whose gradient is the averaged one.
 
-    One that has other parameters and no loss, a stage of a pipeline, does not count.
+    A process that has other parameters and no loss, a stage of a pipeline, does not count.
     """
     losses = np.array([r.step["loss"] for r in reports], np.float64)
     alike = np.array(plan.alike)

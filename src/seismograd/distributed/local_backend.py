@@ -1,4 +1,4 @@
-"""Between the session and the backend: measure what this process holds, and note which part that
+"""Measure between the session and the backend: the local parts of DTensors, noting which part each
 is.
 """
 
@@ -18,15 +18,17 @@ PLAIN = {Tensor}
 
 
 class LocalBackend:
-    """A backend that is given the local parts of DTensors, so that counts are of what is there."""
+    """A backend that passes on the local parts of DTensors, so that counts describe what this
+    process holds.
+    """
 
     def __init__(self, backend: MeasuringBackend, shards: ShardTable) -> None:
         self._backend, self._shards = backend, shards
-        self.checksum: WeightChecksum | None = None  # of the weights, when somebody wants it
+        self.checksum: WeightChecksum | None = None  # of the weights, when requested
 
     @property
     def name(self) -> str:
-        """The name of the backend that measures."""
+        """Return the name of the backend that measures."""
         return self._backend.name
 
     def measure(

@@ -1,4 +1,4 @@
-"""The gradients of one process before they are averaged with those of the others, which names
+"""Read the gradients of one process before they are averaged with those of the others: this names
 the process that a NaN comes from.
 """
 
@@ -26,8 +26,8 @@ NUM_BETWEEN = 8
 
 @dataclass(frozen=True, slots=True)
 class LocalGradients:
-    """L2 norm and number of non-finite scalars of the local gradients that were looked at; `all`
-    of the parameters, or some.
+    """L2 norm and number of non-finite scalars of the inspected local gradients; `all` of the
+    parameters, or some.
     """
 
     norm: float
@@ -36,12 +36,12 @@ class LocalGradients:
 
 
 class PreReductionProbe:
-    """Looks at local gradients through tensor hooks, which run before DDP's reducer does.
+    """Inspects local gradients through tensor hooks, which run before DDP's reducer does.
 
-    A hook on every parameter at every step would cost too much, so all are looked at on every tenth
+    A hook on every parameter at every step would cost too much, so all are inspected on every tenth
     iteration, and on the others `NUM_BETWEEN` of them in turn, the same ones on every process. The
-    hooks are there only while a backward runs. The squares of the backwards of an iteration add up,
-    as do non-finite scalars. Sharded gradients (DTensor) are not seen before their reduction.
+    hooks exist only while a backward runs. Squares and non-finite scalars are summed over the
+    backwards of an iteration. Sharded gradients (DTensor) are not seen before their reduction.
     """
 
     def __init__(self) -> None:
@@ -54,14 +54,14 @@ class PreReductionProbe:
         self._overhead_s = 0.0
 
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
-        """Look at this optimizer's parameters from the next backward on."""
+        """Inspect this optimizer's parameters from the next backward on."""
         held = held_by(optimizer)
         known = self._parameters.get(id(optimizer))
         if known is None or len(known) != len(held):
             self._parameters[id(optimizer)] = [weakref.ref(p) for p in held]
 
     def backward_begins(self, iteration: int) -> None:
-        """Set the hooks."""
+        """Install the hooks."""
         self._remove()
         if self._broken:
             return
@@ -79,11 +79,11 @@ class PreReductionProbe:
             )
 
     def backward_ends(self) -> None:
-        """Take the hooks away; on a device the numbers stay there until they are asked for."""
+        """Remove the hooks; on a device the numbers stay there until they are requested."""
         self._remove()
 
     def take(self) -> LocalGradients | None:
-        """What was seen since the last call, `None` for nothing."""
+        """Return the results since the last call, `None` for nothing."""
         norms, self._norms = self._norms, []
         counts, self._counts = self._counts, []
         if not norms:
@@ -94,13 +94,13 @@ class PreReductionProbe:
         return LocalGradients(float(norm), nonfinite, self._all)
 
     def take_overhead(self) -> float:
-        """Seconds spent in the hooks since the last call."""
+        """Return the seconds spent in the hooks since the last call."""
         spent_s, self._overhead_s = self._overhead_s, 0.0
         return spent_s
 
     def _look(self, gradient: torch.Tensor) -> None:
-        """Runs inside the backward: whatever goes wrong here must not reach it, but what the
-        program raises meanwhile.
+        """Inspect a gradient. Runs inside the backward: no failure here may reach it, only the
+        program's own exceptions.
         """
         began = time.perf_counter()
         try:
@@ -134,8 +134,8 @@ class PreReductionProbe:
 
 
 def _rotation(listed: Sequence[torch.Tensor], iteration: int) -> list[torch.Tensor]:
-    """The parameter nearest the input, down to which a NaN comes from nearly everywhere, and the
-    next ones in turn.
+    """Yield the parameter nearest the input, which a NaN from nearly anywhere reaches, and the next
+    ones in turn.
     """
     num = len(listed)
     start = iteration * (NUM_BETWEEN - 1)

@@ -1,4 +1,4 @@
-"""What rank 0 knows of one other process, from its connection."""
+"""The state of one other process on rank 0, from its connection."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ MAX_BACKLOG_BYTES = 64 * 2**20
 class PeerRank:
     """Another process.
 
-    `ended` when it has said so, `gone` when its connection broke, `late` when it was waited for in
-    vain, `refused` when it cannot be heard.
+    `ended` when it has said so, `gone` when its connection broke, `late` when waiting for it timed
+    out, `refused` when its messages cannot be used.
     """
 
     rank: int
@@ -41,8 +41,8 @@ class PeerRank:
     _asked: int = -1  # the version of columns for which a LEAVE was sent
 
     def take(self, kind: FrameKind, payload: bytes, next_index: int) -> str | None:
-        """Take in a message; returns the text of a note. `next_index` is the iteration that is
-        put together next.
+        """Handle a message; return the text of a note. `next_index` is the iteration that is
+        combined next.
         """
         if kind is FrameKind.COLUMNS:
             columns = RankColumns.from_json(payload)
@@ -60,14 +60,14 @@ class PeerRank:
         return None
 
     def awaited(self, index: int) -> bool:
-        """Whether an iteration should wait for what this process has to say of it."""
+        """Return whether an iteration should wait for this process's report."""
         return index not in self._reports and not (
             self.ended or self.gone or self.late or self.refused
         )
 
     def report(self, index: int) -> tuple[RankColumns, frozenset[int], RankReport] | None:
-        """What it has said of an iteration, with its columns and those that it has left out; and
-        forget all before.
+        """Return its report of an iteration, with its columns and those that it has left out, and
+        forget all earlier ones.
         """
         payload = self._reports.pop(index, None)
         for past in [i for i in self._reports if i < index]:
@@ -80,8 +80,8 @@ class PeerRank:
         return columns, left_out, RankReport.from_bytes(payload, columns, columns.sent(left_out))
 
     def leave_out(self, own: RankColumns) -> bytes | None:
-        """What to tell it, once for its columns: not to send what rank 0, which has `own`, holds
-        whole itself.
+        """Return the message, once for its columns, that tells it which ones not to send because
+        rank 0, which has `own`, holds them whole.
         """
         version = max(self._columns, default=-1)
         if version == self._asked:

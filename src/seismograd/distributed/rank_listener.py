@@ -1,5 +1,5 @@
-"""This process among others: hears beside the session, and hands each iteration on, alone or put
-together with those of the others.
+"""The listener of a process among others: it runs beside the session and hands on each iteration,
+alone or combined with those of the others.
 """
 
 from __future__ import annotations
@@ -30,27 +30,32 @@ from seismograd.tensors.shards import ShardTable
 
 P = ParamSpec("P")
 
-# when it is seen whether the process has joined others
+# when to check whether the process has joined others
 LOOKS = frozenset({"backward_begins", "step_begins"})
 CHECKSUM_EVERY = 100  # steps
-# replicas that nothing holds together part at once
+# replicas that nothing keeps in sync diverge at once
 EARLY_CHECKSUMS = frozenset({2, 5, *range(10, CHECKSUM_EVERY, 10)})
 
 
 class RankListener(Listener):
-    """Looks at every step whether the process has joined others (`torch.distributed`); until then
-    it only hands on.
+    """Checks at every step whether the process has joined others (`torch.distributed`); until then
+    it only passes rows on.
 
-    From then on rank 0 delivers what all of them measured, put together, and the others deliver
-    nothing: they tell rank 0.
+    From then on rank 0 delivers the combined measurements of all, and the others report to rank 0
+    and deliver nothing.
+
+    It is a listener of its own because joining is a matter of the process, not of the session's
+    loop: the session records a single process in the same way with or without others. All waiting
+    for other processes happens on the threads of the collector and the client, never here on the
+    training thread.
 
     Args:
         backend: measures for the session.
-        shards: which part of each parameter this process holds, as the backend has seen.
+        shards: the part of each parameter that this process holds, as the backend has seen it.
         deliver: takes each finished iteration, on the training thread of a single process, on
             another one of rank 0.
-        tell: takes what has words.
-        on_join: called before the process joins others: what was measured alone goes out alone.
+        tell: takes messages.
+        on_join: called before the process joins others: rows measured alone are delivered alone.
         limits: how long to wait for others.
     """
 
@@ -71,34 +76,36 @@ class RankListener(Listener):
         self._rank = 0
         self._link: RankCollector | ReportClient | None = None
         self._before = PreReductionProbe()
-        self._num_rows = 0  # since the link
+        self._num_rows = 0  # since joining
         self._overhead_s = 0.0
         self._warned = False
-        self._looked = False  # in the backward just before
+        self._looked = False  # in the previous backward
         self._columns: RankColumns | None = None
         self._described: tuple[tuple[Parameter, ...], int] = ((), -1)
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that records."""
+        """Return whether this process is the one that records."""
         return self._rank == 0
 
     def backward_begins(self, tensors: Any) -> None:
-        """Look whether the process has joined others, and at its gradients before the reduction."""
+        """Check whether the process has joined others, and inspect its gradients before the
+        reduction.
+        """
         del tensors
         self._take("backward_begins", self._on_backward_begins)
 
     def backward_ends(self) -> None:
-        """The gradients are reduced."""
+        """Remove the hooks: the gradients are reduced."""
         self._take("backward_ends", self._on_backward_ends)
 
     def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
-        """Look whether the process has joined others, and what this optimizer holds."""
+        """Check whether the process has joined others, and what this optimizer holds."""
         del closure, compiled
         self._take("step_begins", self._on_step_begins, optimizer)
 
     def clip_ends(self, kind: int, limit: object, total: object) -> None:
-        """A clip found this norm over what several processes hold."""
+        """Note the norm that a clip found over what several processes hold."""
         del kind, limit
         self._take("clip_ends", self._on_clip_ends, total)
 
@@ -109,7 +116,9 @@ class RankListener(Listener):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        """Handle one event, after the session has. Nothing that goes wrong in here comes out."""
+        """Handle one event, after the session has. No exception escapes."""
+        # Every call of every training comes through here, and most trainings have one process:
+        # nothing but two look-ups may be done until this one has joined others.
         if self._link is None:
             looked, self._looked = self._looked, event == "backward_begins"
             if (
@@ -123,31 +132,31 @@ class RankListener(Listener):
         self._overhead_s += time.perf_counter() - began
 
     def failed(self, event: EventName, error: BaseException) -> None:
-        """A failure around an event."""
+        """Note a failure around an event."""
         self.guard.failed(f"ranks.{event}", error)
 
     def broken_off(self, event: EventName, *args: object) -> None:
-        """No backward runs now, so nothing is to be looked at in it."""
+        """Remove the hooks: no backward is running now."""
         del args
         if event in ("backward_begins", "backward_ends"):
             self._before.backward_ends()
 
     @property
     def linked(self) -> bool:
-        """Whether the process has joined others: then each row goes out before the next
+        """Return whether the process has joined others: then each row is sent before the next
         iteration begins.
         """
         return self._link is not None
 
     def take_overhead(self) -> float:
-        """Seconds spent here on the training thread since the last call."""
+        """Return the seconds spent here on the training thread since the last call."""
         if self._link is None:
             return 0.0
         spent_s, self._overhead_s = self._overhead_s + self._before.take_overhead(), 0.0
         return spent_s
 
     def put(self, row: Row | Rows) -> None:
-        """Take a finished iteration, or several; while linked they come one by one."""
+        """Take a finished iteration, or several; once joined they come one by one."""
         if self._link is None or isinstance(row, Rows):
             self._shards.take_summands()
             self._deliver(row)
@@ -158,13 +167,13 @@ class RankListener(Listener):
 
     @staticmethod
     def _sums(step: int) -> bool:
-        """Whether the weights are summed in this step, counted since the processes found each
-        other.
+        """Return whether to compute the weight checksum in this step, counted since the processes
+        joined.
         """
         return step % CHECKSUM_EVERY == 0 or step in EARLY_CHECKSUMS
 
     def note(self, note: Note) -> None:
-        """Take a note: a process that does not record tells rank 0 of its failures."""
+        """Take a note: a process that does not record reports its failures to rank 0."""
         if isinstance(self._link, ReportClient):
             if note.kind == "failure":
                 self._link.note(note.message.render())
@@ -172,7 +181,7 @@ class RankListener(Listener):
             self._tell(note)
 
     def finish(self) -> None:
-        """Everything was put: wait for what is under way, not longer than the limit."""
+        """Wait, up to the limit, for rows under way after the last `put`."""
         self._before.backward_ends()
         if self._link is not None:
             self._link.close()
@@ -187,6 +196,7 @@ class RankListener(Listener):
         world = self._worlds.joined()
         if world is None:
             return
+        # Rows measured alone belong before those of the world, which are counted from 0.
         self._on_join()
         self._join(world)
         self._backend.checksum = WeightChecksum()
@@ -198,6 +208,8 @@ class RankListener(Listener):
         if earlier is not None:
             earlier.begin_close()
         if world.rank == 0:
+            # A collector of an earlier world delivers its last iterations first, so that the record
+            # stays in order.
             before = earlier if isinstance(earlier, RankCollector) else None
             self._link = RankCollector(world, self._deliver, self._tell, self._limits, before)
         else:
@@ -218,7 +230,9 @@ class RankListener(Listener):
             self._warn_of_flat(optimizer)
 
     def _warn_of_flat(self, optimizer: torch.optim.Optimizer) -> None:
-        """The first FullyShardedDataParallel hides which part of a parameter a process has."""
+        """Warn at the first FullyShardedDataParallel, which hides the part of a parameter that a
+        process has.
+        """
         if self._warned:
             return
         parameters = held_by(optimizer)

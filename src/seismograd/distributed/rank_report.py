@@ -1,4 +1,4 @@
-"""What one process tells rank 0, and how it is written: JSON for names, little-endian numbers for
+"""The report of one process to rank 0 and its encoding: JSON for names, little-endian numbers for
 the rest, never pickle.
 
 Shapes: P columns, n of them that are sent, W numbers per column, E elements.
@@ -38,26 +38,26 @@ MAX_FRAME_BYTES = 2**31
 
 
 class FrameKind(IntEnum):
-    """What a message is."""
+    """The kind of a message."""
 
     HELLO = 1  # JSON: token, rank, layout
-    COLUMNS = 2  # JSON: the columns that the reports behind it are of
+    COLUMNS = 2  # JSON: the columns of the reports that follow
     REPORT = 3  # one iteration
-    NOTE = 4  # text: something went wrong there
-    END = 5  # nothing comes behind it
-    LEAVE = 6  # JSON, from rank 0: columns that it has itself
+    NOTE = 4  # text: a failure of that process
+    END = 5  # the last message
+    LEAVE = 6  # JSON, from rank 0: columns that it holds itself
 
 
 @dataclass(frozen=True, slots=True)
 class RankColumns:
-    """The columns of one process, numbered by `version`, and the piece that it has of each."""
+    """The columns of one process, numbered by `version`, and the shard that it has of each."""
 
     version: int
     parameters: tuple[Parameter, ...]
     shards: tuple[LocalShard | None, ...]
 
     def sent(self, left_out: frozenset[int] = frozenset()) -> IntArray:
-        """The columns that a report has numbers of  # (n,)."""
+        """Return the columns that a report has numbers of  # (n,)."""
         return np.array(
             [
                 c
@@ -68,8 +68,8 @@ class RankColumns:
         )
 
     def summed(self, sent: IntArray) -> list[tuple[int, int]]:
-        """Of the columns that are sent, those that are summands: the place in `sent`, and how
-        many scalars are sent whole.
+        """Return, of the columns that are sent, those that are summands: the position in `sent`,
+        and how many scalars are sent whole.
         """
         shards = [(position, self.shards[int(column)]) for position, column in enumerate(sent)]
         return [
@@ -79,7 +79,7 @@ class RankColumns:
         ]
 
     def to_json(self) -> bytes:
-        """For a frame."""
+        """Encode it for a frame."""
         shards = [None if p is None else asdict(p) for p in self.shards]
         return json.dumps(
             {
@@ -91,7 +91,7 @@ class RankColumns:
 
     @staticmethod
     def from_json(text: bytes) -> RankColumns:
-        """Out of a frame."""
+        """Decode it from a frame."""
         told = json.loads(text)
         return RankColumns(
             int(told["version"]),
@@ -112,8 +112,8 @@ def _shard_to_json(told: dict[str, Any]) -> LocalShard:
 
 @dataclass(frozen=True, slots=True)
 class RankReport:
-    """One iteration of one process: its number since the processes found each other, and the
-    numbers of the columns it sends.
+    """One iteration of one process: its number since the processes joined, and the numbers of the
+    columns it sends.
 
     `leave` is the number of the `LEAVE` frame that the columns obey (0: none). `clip_order` is the
     order of the norm of which `clip_norm` of the step is this process's part; NaN when it is the
@@ -130,11 +130,11 @@ class RankReport:
     samples: Mapping[str, FloatArray]  # (n,) or (n, W); empty when not measured
     elements: FloatArray  # (E,)
     clip_order: float
-    # the scalars of each of `RankColumns.summed`, where they are known
+    # the scalars of each of `RankColumns.summed`, where known
     summands: tuple[FloatArray | None, ...] = ()
 
     def to_bytes(self) -> bytes:
-        """For a frame."""
+        """Encode it for a frame."""
         head = _REPORT.pack(
             self.index,
             self.version,
@@ -161,8 +161,8 @@ class RankReport:
 
     @staticmethod
     def from_bytes(data: bytes, columns: RankColumns, sent: IntArray) -> RankReport:
-        """Out of a frame with the numbers of the columns `sent` of `columns`; `ValueError` when
-        it has not the length of one.
+        """Decode it from a frame with the numbers of the columns `sent` of `columns`; raises
+        `ValueError` for a wrong length.
         """
         num_columns, summed = len(sent), columns.summed(sent)
         index, version, leave, num_elements, clip_order, sampled = _REPORT.unpack_from(data)
@@ -199,29 +199,29 @@ class RankReport:
 
 
 def report_head(data: bytes) -> tuple[int, int, int]:
-    """Index, version and leave of a report that has not been read yet."""
+    """Return index, version and leave of a report that has not been decoded yet."""
     index, version, leave, *_ = _REPORT.unpack_from(data)
     return index, version, leave
 
 
 def frame(kind: FrameKind, payload: bytes = b"") -> bytes:
-    """A message with its kind and length before it."""
+    """Return a message with its kind and length before it."""
     return _HEAD.pack(kind, len(payload)) + payload
 
 
 class FrameDecoder:
-    """Cuts a stream of bytes into messages. `ValueError` when it is not one."""
+    """Splits a stream of bytes into messages. Raises `ValueError` for an invalid stream."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
     @property
     def num_bytes(self) -> int:
-        """Of the message that is not whole yet."""
+        """Return the number of bytes of the incomplete message."""
         return len(self._data)
 
     def feed(self, data: bytes) -> list[tuple[FrameKind, bytes]]:
-        """The messages that are whole with this."""
+        """Return the messages that this chunk completes."""
         self._data += data
         found: list[tuple[FrameKind, bytes]] = []
         start = 0

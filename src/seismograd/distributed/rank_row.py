@@ -1,4 +1,4 @@
-"""One iteration of this process on its way out."""
+"""One iteration of this process on its way to rank 0."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, Row, S
 
 @dataclass(frozen=True, slots=True)
 class RankRow:
-    """A row, its number since the processes found each other, what its columns are, and what is
-    known of this process besides.
+    """A row, its number since the processes joined, its columns, and what else is known of this
+    process.
     """
 
     index: int
@@ -24,12 +24,12 @@ class RankRow:
     columns: RankColumns
     rank: AnyArray  # 0-d, RANK_DTYPE
     clip_order: float
-    time_s: float  # when it came, time.monotonic()
+    time_s: float  # arrival, time.monotonic()
     # by column: the norm of each copy, and the copy
     summands: Mapping[int, Sequence[tuple[float, torch.Tensor]]]
 
     def report(self, sent: IntArray, leave: int) -> RankReport:
-        """What others are told of it: the columns in `sent`  # (n,)."""
+        """Return the report for other processes: the columns in `sent`  # (n,)."""
         row = self.row
         return RankReport(
             index=self.index,
@@ -56,8 +56,8 @@ class RankRow:
         )
 
     def _summand(self, column: int) -> FloatArray | None:
-        """The scalars of a summand as the row has it: of several readings of the iteration the
-        one with its norm, the scale divided out.
+        """Return the scalars of a summand: of several readings of the iteration the one with the
+        row's norm, unscaled.
         """
         recorded = float(self.row.values["grad_norm"][column])
         for norm, copy in reversed(self.summands.get(column, ())):
@@ -69,7 +69,7 @@ class RankRow:
         return None
 
     def without_shards(self) -> Row:
-        """The row with what this process holds whole; the rest was not measured."""
+        """Return the row with what this process holds whole; the rest counts as not measured."""
         state = self.row.state.copy()
         for column, shard in enumerate(self.columns.shards):
             if shard is not None and shard.kind != "plain":
@@ -77,7 +77,7 @@ class RankRow:
         return replace(self.row, state=state)
 
     def num_bytes(self) -> int:
-        """Memory it takes, roughly."""
+        """Return the memory it takes, roughly."""
         return 8 * self.row.state.size * (8 + 66 * bool(self.row.samples)) + 4096
 
 

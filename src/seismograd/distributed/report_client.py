@@ -1,4 +1,6 @@
-"""A process other than rank 0: tells rank 0 of each iteration, from a thread of its own."""
+"""The client on a process other than rank 0: it reports each iteration to rank 0 from a thread of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ INTERVAL_S = 0.1
 
 
 class ReportClient:
-    """Queues what is to be told and sends it in order. When rank 0 cannot be found, or is gone,
-    what there is to tell is dropped.
+    """Queues reports and sends them in order. They are dropped when rank 0 cannot be found, or is
+    gone.
     """
 
     def __init__(self, world: World, limits: RankTimeouts) -> None:
@@ -40,23 +42,23 @@ class ReportClient:
         self._thread.start()
 
     def put(self, rank_row: RankRow) -> None:
-        """Tell of an iteration, unless too many wait already."""
+        """Queue an iteration, unless too many wait already."""
         if not self._lost and self._bytes_in - self._bytes_out < MAX_BYTES:
             self._bytes_in += rank_row.num_bytes()
             self._queue.append(rank_row)
 
     def note(self, text: str) -> None:
-        """Tell of something that went wrong here."""
+        """Queue the note of a failure here."""
         if not self._lost and len(self._queue) < 4096:
             self._queue.append(text)
 
     def begin_close(self) -> None:
-        """Send what waits, and end. Does not wait for it."""
+        """Send what waits, then end. Does not wait for it."""
         self._closing_s = time.monotonic()
         self._wake.set()
 
     def close(self) -> None:
-        """Send what waits, but do not take longer than the limit."""
+        """Send what waits, up to the limit."""
         self.begin_close()
         self._thread.join(self._limits.exit_s)
 
@@ -81,7 +83,7 @@ class ReportClient:
                 self._socket.close()
 
     def _connect(self) -> bool:
-        """Find rank 0 while there is hope; it says where it listens soon after it has joined."""
+        """Look for rank 0 until the limit; it publishes its address soon after it has joined."""
         assert self._world is not None
         deadline_s = time.monotonic() + self._limits.late_s
         pause_s = 0.02
@@ -112,7 +114,7 @@ class ReportClient:
         return False
 
     def _answered(self) -> bool:
-        """Whether it is rank 0 that answers: anything else at that port does not."""
+        """Return whether it is rank 0 that answers: any other program at that port does not."""
         assert self._socket is not None
         return self._socket.recv(1) == b"!"
 
@@ -144,7 +146,7 @@ class ReportClient:
         self._bytes_out += rank_row.num_bytes()
 
     def _listen(self) -> None:
-        """Take in what rank 0 has said."""
+        """Handle the messages from rank 0."""
         assert self._socket is not None
         while select.select([self._socket], [], [], 0)[0]:
             data = self._socket.recv(1 << 16)

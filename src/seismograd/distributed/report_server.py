@@ -1,4 +1,4 @@
-"""Rank 0's end of the connections: who has called, and what each has said."""
+"""Rank 0's end of the connections: the processes that have connected, and their messages."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class ReportServer:
-    """Listens at a port of its own and takes in what the other processes say; all but `wake` and
-    `abandon` on one thread.
+    """Listens at a port of its own and receives the messages of the other processes; all but `wake`
+    and `abandon` on one thread.
 
     Args:
         world: the processes.
@@ -55,14 +55,12 @@ class ReportServer:
                 peer.refused = True
 
     def wake(self) -> None:
-        """Let a `listen` under way return."""
+        """Make a running `listen` return."""
         with suppress(OSError):
             self._waker.send(b"!")
 
     def listen(self, seconds: float, next_index: int) -> None:
-        """Take in what is said within this time; `next_index` is the iteration that is put
-        together next.
-        """
+        """Receive messages for this time; `next_index` is the iteration that is combined next."""
         for key, _ in self._selector.select(seconds):
             connection = key.fileobj
             assert isinstance(connection, socket.socket)
@@ -75,7 +73,7 @@ class ReportServer:
         self._tidy()
 
     def send(self, peer: PeerRank, message: bytes) -> None:
-        """Say something short to a process."""
+        """Send a short message to a process."""
         if peer.connection is not None and not peer.gone:
             with suppress(OSError):
                 peer.connection.settimeout(HANDSHAKE_S)
@@ -85,9 +83,7 @@ class ReportServer:
                     peer.connection.setblocking(False)
 
     def close(self) -> None:
-        """End all connections. In a forked child too: there it is the parent that goes on with
-        them.
-        """
+        """Close all connections. In a forked child too, where the parent goes on with them."""
         for each in self._open_sockets():
             each.close()
         self._selector.close()
@@ -142,7 +138,7 @@ class ReportServer:
                 self._take(peer, peer.frames.feed(data), next_index)
             else:
                 self._greet(connection, data, next_index)
-        except (ValueError, KeyError, TypeError):  # not what one of us says
+        except (ValueError, KeyError, TypeError):  # not a message of ours
             self._forget(connection, peer)
 
     def _take(
@@ -153,11 +149,11 @@ class ReportServer:
             if text is not None:
                 self._tell("failure", say("rank {rank}: {text}", rank=peer.rank, text=text))
         if peer.backlog_bytes > MAX_BACKLOG_BYTES and peer.connection is not None:
-            self._selector.unregister(peer.connection)  # until some of it was used
+            self._selector.unregister(peer.connection)  # until some of the backlog was used
 
     def _greet(self, connection: socket.socket, data: bytes, next_index: int) -> None:
-        """The first message must show that it is one of the processes, of the same version as
-        this one.
+        """Check the first message: it must show that the peer is one of the processes, of the same
+        version as this one.
         """
         frames, _ = self._strangers[connection]
         messages = frames.feed(data)
@@ -200,8 +196,8 @@ class ReportServer:
             peer.gone = True
 
     def _tidy(self) -> None:
-        """Listen again to those that were ahead, and no longer to anybody who does not say who
-        he is.
+        """Resume reading from peers whose backlog has drained; drop connections without a
+        handshake.
         """
         for peer in self.peers.values():
             connection = peer.connection

@@ -1,4 +1,4 @@
-"""The statistics of a gradient that no process holds: each has a summand, and sends it."""
+"""Compute the statistics of a gradient that no process holds: each has a summand, and sends it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from seismograd.schema import (
 class SummedGradient:
     """A part of a gradient of which several processes have a summand.
 
-    `members` are pairs of a process and its how manyth summand it is. The statistics of the sum
-    take the place of those that the first of them sent at `position`; where there are not
-    `num_summands`, it was not measured.
+    `members`: (process, index of its summand) pairs. The statistics of the sum replace those that
+    the first of them sent at `position`; with fewer than `num_summands`, it counts as not measured.
     """
 
     position: int
@@ -34,7 +33,7 @@ class SummedGradient:
 def with_sums(
     sums: Sequence[SummedGradient], reports: Sequence[RankReport]
 ) -> tuple[RankReport, ...]:
-    """The reports with the statistics of sums in place of those of the first summand."""
+    """Return the reports with the statistics of sums in place of those of the first summand."""
     changed = list(reports)
     for each in sums:
         first = each.members[0][0]
@@ -82,7 +81,7 @@ def _with(report: RankReport, position: int, whole: FloatArray | None) -> RankRe
 
 
 def _exponents(whole: FloatArray) -> FloatArray:
-    """The histogram of `seismograd.schema`  # (W,)."""
+    """Return the histogram of `seismograd.schema`  # (W,)."""
     counted = whole[np.isfinite(whole) & (whole != 0)]
     exponents = np.frexp(counted)[1] - 1
     bins = np.clip(

@@ -1,5 +1,5 @@
-"""How long one process waits for another: never in the training, only in a thread beside it and
-at the end.
+"""How long one process waits for another: never in the training, only in another thread and at the
+end.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RankTimeouts:
-    """Seconds. `late_s`: how long rank 0 holds an iteration back for one that has not told of
-    it; `exit_s`: how long the end may take.
+    """Timeouts in seconds. `late_s`: how long rank 0 holds an iteration back for a missing report;
+    `exit_s`: how long the end may take.
     """
 
     late_s: float = 30.0
@@ -19,7 +19,9 @@ class RankTimeouts:
 
     @staticmethod
     def from_environment() -> RankTimeouts:
-        """As the defaults, or as `SEISMOGRAD_RANK_LATE_S` and `SEISMOGRAD_RANK_EXIT_S` say."""
+        """Return the defaults, or the values of `SEISMOGRAD_RANK_LATE_S` and
+        `SEISMOGRAD_RANK_EXIT_S`.
+        """
         return RankTimeouts(
             _seconds("SEISMOGRAD_RANK_LATE_S", RankTimeouts().late_s),
             _seconds("SEISMOGRAD_RANK_EXIT_S", RankTimeouts().exit_s),

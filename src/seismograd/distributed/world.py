@@ -1,4 +1,4 @@
-"""Which process of how many this is, and where rank 0 can be reached: read from torch, without a
+"""Find this process's rank, the world size and rank 0's address: read from torch, without a
 collective.
 """
 
@@ -17,8 +17,8 @@ from seismograd.exception_origin import raised_by_user
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where rank 0 listens: hosts to try in turn, and what a caller says first so as not to be
-    taken for a stranger.
+    """The address of rank 0: hosts to try in turn, and a token that callers present first, so that
+    strangers are rejected.
     """
 
     hosts: Sequence[str]
@@ -26,14 +26,14 @@ class ServerAddress:
     token: str
 
     def to_json(self) -> bytes:
-        """As it is put into the store."""
+        """Encode it for the store."""
         return json.dumps(
             {"hosts": list(self.hosts), "port": self.port, "token": self.token}
         ).encode()
 
     @staticmethod
     def from_json(text: bytes) -> ServerAddress:
-        """As it was put into the store."""
+        """Decode it from the store."""
         told = json.loads(text)
         return ServerAddress(tuple(told["hosts"]), int(told["port"]), str(told["token"]))
 
@@ -53,18 +53,20 @@ class World:
     number: int
 
     def publish(self, address: ServerAddress) -> None:
-        """Rank 0: say where it listens."""
+        """Publish the address of rank 0."""
         self.store.set(self._key(), address.to_json())
 
     def look_up(self) -> ServerAddress | None:
-        """The others: where rank 0 listens, `None` while it has not said so. Does not block."""
+        """Return rank 0's address, `None` while it has not published it. Does not block."""
         key = self._key()
         return (
             ServerAddress.from_json(bytes(self.store.get(key))) if self.store.check([key]) else None
         )
 
     def host(self) -> str | None:
-        """The host by which every process has found the store; with torchrun that is rank 0's."""
+        """Return the host by which every process has found the store; with torchrun that is rank
+        0's.
+        """
         store = self.store
         while (inner := getattr(store, "underlying_store", None)) is not None:
             store = inner
@@ -76,23 +78,23 @@ class World:
 
 
 class WorldTracker:
-    """Notices, at the price of two look-ups, when the process has joined others. Nothing of
-    torch is patched for it.
+    """Notices, at the cost of two look-ups, when the process has joined others. Nothing in torch is
+    patched for it.
     """
 
     def __init__(self) -> None:
-        # a weak reference: a group that was destroyed must be free to go
+        # a weak reference: a destroyed group must be free to go
         self._group: Callable[[], object] = lambda: None
 
     def may_have_joined(self) -> bool:
-        """Whether there is anything to ask `joined` for: most processes are alone."""
+        """Return whether `joined` is worth calling: most processes are alone."""
         distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
         # it may be half imported, on another thread
         return getattr(getattr(distributed, "GroupMember", None), "WORLD", None) is not None
 
     def joined(self) -> World | None:
-        """The world this process is in, the first time that this is asked there; `None` in a
-        world of one, and outside of any.
+        """Return the world this process is in, on the first call there; `None` in a world of one,
+        and outside of any.
         """
         distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
         if distributed is None:
@@ -115,12 +117,12 @@ class WorldTracker:
 
 
 def _prefix() -> str:
-    return f"seismograd/{num_restarts()}"  # torchrun starts processes again with the same store
+    return f"seismograd/{num_restarts()}"  # torchrun restarts processes with the same store
 
 
 def rank_of_this_process() -> int:
-    """The rank in `torch.distributed`, else the one that a launcher such as torchrun gave this
-    process, else 0.
+    """Return the rank in `torch.distributed`, else the one that a launcher such as torchrun gave
+    this process, else 0.
     """
     distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
     if distributed is not None and distributed.GroupMember.WORLD is not None:
@@ -130,6 +132,6 @@ def rank_of_this_process() -> int:
 
 
 def num_restarts() -> int:
-    """How often torchrun has started the processes again after a failure."""
+    """Return how often torchrun has restarted the processes after a failure."""
     text = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return int(text) if text.isdecimal() else 0

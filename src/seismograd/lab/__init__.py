@@ -1,1 +1,1 @@
-"""The lab: small real data sets, and experiments that teach."""
+"""The lab: small real data sets, and educational experiments."""

@@ -1,4 +1,4 @@
-"""Four micro-batches of 32 instead of one batch of 128: when the gradient is the same, and how
+"""Compare four micro-batches of 32 with one batch of 128: when the gradient is the same, and how
 wrong it is when it is not.
 """
 
@@ -39,7 +39,7 @@ class AccumulationError:
 
 @dataclass(frozen=True, slots=True)
 class AccumulationResult:
-    """What the experiment found. `short` is of 100 samples, `uneven` of micro-batches with
+    """The results of the experiment. `short` is of 100 samples, `uneven` of micro-batches with
     different numbers of labels.
     """
 
@@ -54,7 +54,7 @@ class AccumulationResult:
 
 
 def measure() -> AccumulationResult:
-    """Run it."""
+    """Run the experiment."""
     images, labels = digits(BATCH)
     whole = (images, labels)
     short = (images[:SHORT], labels[:SHORT])
@@ -75,17 +75,17 @@ def measure() -> AccumulationResult:
 
 
 def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-    """The mean over the samples that have a label."""
+    """Return the mean over the samples that have a label."""
     return F.cross_entropy(model(batch[0]), batch[1], ignore_index=IGNORED)
 
 
 def parts(batch: Batch) -> list[Batch]:
-    """The batch in micro-batches of 32 and what is left."""
+    """Return the batch in micro-batches of 32 and the rest."""
     return cut(*batch, PART)
 
 
 def undivided(model: nn.Module, batches: Sequence[Batch]) -> None:
-    """Add the mean losses up."""
+    """Sum the mean losses."""
     for batch in batches:
         loss_of(model, batch).backward()
 
@@ -97,20 +97,20 @@ def by_count(model: nn.Module, batches: Sequence[Batch]) -> None:
 
 
 class _GradientKeeper(torch.optim.Optimizer):
-    """Steps by keeping the gradients that it was given."""
+    """An optimizer whose step keeps the gradients that it was given."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model.parameters(), {})
         self.kept: list[Tensor] = []
 
     def step(self, closure: object = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Keep them."""
+        """Keep the gradients."""
         del closure
         self.kept = [gradient_of(p).clone() for group in self.param_groups for p in group["params"]]
 
 
 def exact(model: nn.Module, batches: Sequence[Batch]) -> None:
-    """`seismograd.accumulate`, each micro-batch weighted by its number of labels."""
+    """Run `seismograd.accumulate`, each micro-batch weighted by its number of labels."""
     keeper = _GradientKeeper(model)
     for window in accumulate(batches, len(batches), model=model, optimizer=keeper):
         for batch in window:
@@ -136,8 +136,8 @@ def _compare(batch: Batch, way: Callable[[nn.Module, Sequence[Batch]], None]) ->
 
 
 def _held(batches: Sequence[Batch]) -> int:
-    """The most bytes that autograd keeps at once for a backward, the weights themselves not
-    counted.
+    """Return the most bytes that autograd keeps at once for a backward, excluding the weights
+    themselves.
     """
     model = copy.deepcopy(small_net())
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -159,7 +159,7 @@ def _held(batches: Sequence[Batch]) -> int:
 
 
 def describe(found: AccumulationResult) -> Page:
-    """Put it into words."""
+    """Return the page that describes the results."""
     ways: list[tuple[Message, AccumulationError]] = [
         (say("4 × 32, each loss / 4"), found.equal),
         (say("4 × 32, not divided"), found.undivided),

@@ -1,5 +1,5 @@
-"""Vanishing and exploding: a gradient is a product over the layers, so all its scalars, and its
-norm, rise and fall together.
+"""Demonstrate vanishing and exploding: a gradient is a product over the layers, so all its scalars,
+and its norm, rise and fall together.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from seismograd.lab.tensor_math import gradient_of, norm_of, quantiles
 WIDTH, SAMPLES = 64, 16
 DEPTHS = (2, 5, 10, 20, 50, 100, 150, 200)
 GAINS = (0.9, 1.0, 1.1)
-DEEP = 100  # where the table of scalars and norm looks
+DEEP = 100  # depths in the table of scalars and norm
 KINDS_DEPTH = 30
 
 
 @dataclass(frozen=True, slots=True)
 class DepthResult:
-    """A linear net of some depth whose layers pass on `gain`: what arrives of the gradient at
-    its input, and the scalars there.
+    """A linear net of some depth whose layers multiply the gradient by `gain`: the gradient at its
+    input, and the scalars there.
     """
 
     gain: float
@@ -36,7 +36,7 @@ class DepthResult:
 
     @property
     def predicted(self) -> float:
-        """gain^depth."""
+        """Return gain^depth."""
         return self.gain**self.depth
 
 
@@ -51,13 +51,13 @@ class LayerKindResult:
 
     @property
     def per_layer(self) -> float:
-        """What each layer passes on."""
+        """Return the factor by which each layer multiplies the gradient."""
         return self.ratio ** (1 / (KINDS_DEPTH - 1))
 
 
 @dataclass(frozen=True, slots=True)
 class ChainResult:
-    """What the experiment found."""
+    """The results of the experiment."""
 
     linear: tuple[DepthResult, ...]
     kinds: tuple[LayerKindResult, ...]
@@ -67,7 +67,7 @@ class ChainResult:
 
 
 def measure() -> ChainResult:
-    """Run it."""
+    """Run the experiment."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         linear = tuple(_linear(gain, depth) for gain in GAINS for depth in DEPTHS)
@@ -79,8 +79,8 @@ def measure() -> ChainResult:
 
 
 def _linear(gain: float, depth: int) -> DepthResult:
-    """Orthogonal weights times the gain: each layer turns the gradient and multiplies its
-    length.
+    """Initialize with orthogonal weights times the gain: each layer rotates the gradient and
+    multiplies its length.
     """
     weights = [torch.nn.init.orthogonal_(torch.empty(WIDTH, WIDTH)) * gain for _ in range(depth)]
     inputs = torch.randn(SAMPLES, WIDTH, requires_grad=True)
@@ -98,19 +98,17 @@ Init = Callable[[Tensor], Tensor]
 
 
 def for_relu(weight: Tensor) -> Tensor:
-    """He initialisation."""
+    """Initialize as He and others."""
     return nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
 
 def for_tanh(weight: Tensor) -> Tensor:
-    """Glorot initialisation with the gain that torch gives for tanh, 5/3."""
+    """Initialize as Glorot and Bengio, with the gain that torch gives for tanh, 5/3."""
     return nn.init.xavier_normal_(weight, gain=nn.init.calculate_gain("tanh"))
 
 
 class ChainBlock(nn.Module):
-    """A linear layer and an activation, normalised first, and added to its input if that is
-    asked for.
-    """
+    """A linear layer and an activation, optionally normalized first and added to its input."""
 
     def __init__(
         self,
@@ -128,7 +126,7 @@ class ChainBlock(nn.Module):
             nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Through the layer  # (B, WIDTH) -> (B, WIDTH)."""
+        """Apply the layer  # (B, WIDTH) -> (B, WIDTH)."""
         y = self.activation(self.norm(self.linear(x)))
         return x + y if self.residual else y
 
@@ -147,7 +145,7 @@ KINDS: dict[str, Callable[[], ChainBlock]] = {
 
 
 def _backward(make: Callable[[], ChainBlock]) -> list[ChainBlock]:
-    """`KINDS_DEPTH` layers after one backward."""
+    """Return `KINDS_DEPTH` layers after one backward."""
     blocks = [make() for _ in range(KINDS_DEPTH)]
     signal = torch.randn(SAMPLES, WIDTH)
     for block in blocks:
@@ -157,7 +155,7 @@ def _backward(make: Callable[[], ChainBlock]) -> list[ChainBlock]:
 
 
 def _ends(blocks: Sequence[ChainBlock]) -> tuple[float, float]:
-    """The norms of the gradients of the first and of the last layer's weights."""
+    """Return the norms of the gradients of the first and of the last layer's weights."""
     return norm_of(gradient_of(blocks[0].linear.weight)), norm_of(
         gradient_of(blocks[-1].linear.weight)
     )
@@ -168,8 +166,8 @@ def _ratio(ends: tuple[float, float]) -> float:
 
 
 def _clipped() -> tuple[tuple[float, float], tuple[float, float]]:
-    """The first and the last layer of a net of tanh layers, before and after its gradients are
-    clipped to half their norm.
+    """Return the first and the last layer of a net of tanh layers, before and after its gradients
+    are clipped to half their norm.
     """
     blocks = _backward(KINDS["tanh"])
     parameters = [p for block in blocks for p in block.parameters() if p.grad is not None]
@@ -179,7 +177,7 @@ def _clipped() -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 def describe(found: ChainResult) -> Page:
-    """Put it into words."""
+    """Return the page that describes the results."""
     at = {(each.gain, each.depth): each for each in found.linear}
     worst = max(abs(each.arrived / each.predicted - 1) for each in found.linear)
     kinds = {each.name: each for each in found.kinds}

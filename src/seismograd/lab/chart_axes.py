@@ -1,4 +1,4 @@
-"""Where values lie on the axes of a chart, from 0 to 1, and the marks along them."""
+"""Place values on the axes of a chart, from 0 to 1, and choose the marks along them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Axis:
     log: bool = False
 
     def position(self, value: float) -> float | None:
-        """Where a value lies, from 0 to 1; `None` for one that has no place: not finite, or not
-        above zero on a logarithmic axis.
+        """Return the position of a value, from 0 to 1; `None` for one without a position: not
+        finite, or not above zero on a logarithmic axis.
         """
         if not math.isfinite(value) or (self.log and value <= 0):
             return None
@@ -31,7 +31,7 @@ class Axis:
         return (value - low) / (high - low) if high > low else 0.5
 
     def marks(self, count: int = 5) -> list[tuple[float, str]]:
-        """A few round values along it, each with its words."""
+        """Return a few round values along it, each with its label."""
         if self.log:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             every = max(1, -(-(last - first) // count))
@@ -52,14 +52,14 @@ class Axis:
 
 
 def axes(chart: Chart) -> tuple[Axis, Axis]:
-    """The horizontal and the vertical axis of a chart of lines."""
+    """Return the horizontal and the vertical axis of a chart of lines."""
     xs = [x for series in chart.series for x in series.xs]
     ys = [y for series in chart.series for y in series.ys]
     return _axis(xs, log=False), _axis(ys, chart.log)
 
 
 def bar_axis(chart: Chart) -> Axis:
-    """The axis of bars: they begin at zero, or on a logarithmic axis a little below the
+    """Return the axis of bars: they begin at zero, or on a logarithmic axis a little below the
     smallest.
     """
     values = [y for series in chart.series for y in series.ys]

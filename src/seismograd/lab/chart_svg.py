@@ -1,4 +1,4 @@
-"""A chart as SVG: no script, no font of its own, colours that go on light and dark."""
+"""Draw a chart as SVG: no script, no font of its own, colors that suit light and dark."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ BAR = 18
 
 
 def height_of(chart: Chart) -> int:
-    """How tall the drawing is, in pixels."""
+    """Return the height of the drawing in pixels."""
     return TOP + BAR * len(chart.labels) + BOTTOM if chart.kind == "bars" else HEIGHT
 
 
 def draw(chart: Chart) -> str:
-    """The drawing, `WIDTH` pixels wide, as an `<svg>` element with the title for screen readers."""
+    """Return the drawing, `WIDTH` pixels wide, as an `<svg>` element with the title for screen
+    readers.
+    """
     parts = "\n".join(_bars(chart) if chart.kind == "bars" else _lines(chart))
     height = height_of(chart)
     return (
@@ -33,7 +35,7 @@ def draw(chart: Chart) -> str:
 
 
 def stack(charts: list[Chart]) -> str:
-    """Several charts below each other, each under its title, as one SVG file."""
+    """Return several charts below each other, each under its title, as one SVG file."""
     parts: list[str] = []
     top = 0
     for chart in charts:

@@ -1,5 +1,5 @@
-"""The small network and the digits that experiments run on: those that come with seismograd, so
-nothing is downloaded.
+"""The small network and the digits of the experiments: they come with seismograd, so nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class SmallNet(nn.Module):
         self.fc2 = nn.Linear(256, 10)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores of the ten digits  # (B, 784) -> (B, 10)."""
+        """Return scores of the ten digits  # (B, 784) -> (B, 10)."""
         return self.fc2(F.relu(self.fc1(images)))
 
 
 def small_net() -> SmallNet:
-    """A network that is the same each time, whatever was drawn before; the state of the random
-    numbers stays as it was.
+    """Return a network that is the same each time, whatever was drawn before; the state of the
+    random numbers stays as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -40,7 +40,7 @@ def small_net() -> SmallNet:
 
 
 def digits(count: int) -> tuple[Tensor, Tensor]:
-    """The first images, from 0 to 1  # (count, 784), and their labels  # (count,)."""
+    """Return the first images, from 0 to 1  # (count, 784), and their labels  # (count,)."""
     pixels = np.frombuffer(
         gzip.decompress((FOLDER / IMAGES).read_bytes()), np.uint8, offset=IMAGES_HEADER
     )
@@ -52,7 +52,7 @@ def digits(count: int) -> tuple[Tensor, Tensor]:
 
 
 def cut(images: Tensor, labels: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
-    """Batches of `size` samples, and what is left."""
+    """Yield batches of `size` samples, and the rest."""
     return [
         (images[start : start + size], labels[start : start + size])
         for start in range(0, len(images), size)

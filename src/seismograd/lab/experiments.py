@@ -1,4 +1,4 @@
-"""The experiments by name. What they need is loaded when one runs."""
+"""The experiments by name. Their dependencies are loaded when one runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seismograd.lab.lab_page import Page
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """Its name, what it shows in a sentence, and how to run it."""
+    """The name of an experiment, a sentence about it, and how to run it."""
 
     name: str
     summary: str
@@ -88,7 +88,7 @@ EXPERIMENTS = (
 
 
 def find_experiment(name: str) -> Experiment:
-    """The experiment of that name; `zero_grad` is `zero-grad`.
+    """Return the experiment of that name; `zero_grad` is `zero-grad`.
 
     Raises:
         SeismogradError: there is none.

@@ -1,5 +1,5 @@
-"""A gradient is a tensor of its parameter's shape: one number for each weight, checked against
-the slope of the loss.
+"""Show that a gradient is a tensor of its parameter's shape: one number for each weight, checked
+against the slope of the loss.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ParameterGradient:
 
 @dataclass(frozen=True, slots=True)
 class ScalarGradient:
-    """One scalar of a gradient: as float32 and float64 training has it, and the slope of the
-    loss there.
+    """One scalar of a gradient: in float32 and float64 training, and the slope of the loss
+    there.
     """
 
     parameter: str
@@ -50,13 +50,13 @@ class ScalarGradient:
 
 @dataclass(frozen=True, slots=True)
 class GradientsResult:
-    """What the experiment found. `exponents`: how many scalars of fc1.weight lie between 10^k
+    """The results of the experiment. `exponents`: how many scalars of fc1.weight lie between 10^k
     and 10^(k+1).
     """
 
     parameters: tuple[ParameterGradient, ...]
     corner: float  # fc1.weight.grad[0, 0]
-    corner_pixel: float  # the brightest that this pixel is in any image
+    corner_pixel: float  # the largest brightness of this pixel in any image
     scalars: tuple[ScalarGradient, ...]
     norm_of_scalars: float  # of fc1.weight, from its scalars one by one
     exponents: dict[int, int]
@@ -65,7 +65,7 @@ class GradientsResult:
 
 
 def measure() -> GradientsResult:
-    """Run it."""
+    """Run the experiment."""
     images, labels = digits(BATCH)
     model, double = small_net(), small_net().double()
     F.cross_entropy(model(images), labels).backward()
@@ -103,8 +103,8 @@ def measure() -> GradientsResult:
 def _checked(
     name: str, gradient: Tensor, model: nn.Module, images: Tensor, labels: Tensor
 ) -> list[ScalarGradient]:
-    """The scalars of largest magnitude, each with the slope of the loss along it: (loss(w + h) -
-    loss(w - h)) / 2h.
+    """Return the scalars of largest magnitude, each with the slope of the loss along it: (loss(w +
+    h) - loss(w - h)) / 2h.
     """
     parameter = model.get_parameter(name)
     found: list[ScalarGradient] = []
@@ -127,7 +127,7 @@ def _checked(
 
 
 def describe(found: GradientsResult) -> Page:
-    """Put it into words."""
+    """Return the page that describes the results."""
     first = found.parameters[0]
     shown = {scalar.parameter: scalar for scalar in reversed(found.scalars)}
     worst = max(abs(each.double - each.slope) / abs(each.double) for each in found.scalars)

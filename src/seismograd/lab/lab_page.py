@@ -1,5 +1,5 @@
-"""What an experiment has to say: paragraphs, tables and charts, in the order in which they are
-read. Words are put in at the end.
+"""The page of an experiment: paragraphs, tables and charts, in reading order. Texts are rendered at
+the end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Cell = str | Message
 
 
 def cell_text(cell: Cell) -> str:
-    """A cell in the language in force."""
+    """Return a cell in the current language."""
     return cell if isinstance(cell, str) else cell.render()
 
 
@@ -27,7 +27,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
-    """Rows under headings; the first column is of names, the others of numbers."""
+    """Rows under headings; the first column holds names, the others numbers."""
 
     headings: Sequence[Cell]
     rows: Sequence[Sequence[Cell]]
@@ -68,7 +68,7 @@ class Page:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A number with a few significant digits, a whole one with all of them."""
+    """Return a number with a few significant digits, an integer with all of them."""
     if abs(value) < 1e6 and value == int(value):
         return f"{int(value):,}"
     if 1e3 <= abs(value) < 1e6:

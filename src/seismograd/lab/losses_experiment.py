@@ -1,5 +1,5 @@
-"""Two losses of one network: backpropagated apart and together, how large each pulls and in
-which direction.
+"""Backpropagate two losses of one network separately and together: how large each gradient is and
+in which direction it points.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAMES = ("digit", "ink")
 
 
 class TwoTasks(nn.Module):
-    """A shared layer, then which digit it is, and how much ink it took."""
+    """A shared layer, then two outputs: which digit it is, and how much ink it took."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class TwoTasks(nn.Module):
         self.ink = nn.Linear(HIDDEN, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of the digits and the amount of ink  # (B, 784) -> (B, 10), (B,)."""
+        """Return scores of the digits and the amount of ink  # (B, 784) -> (B, 10), (B,)."""
         hidden = F.relu(self.shared(images))
         return self.digit(hidden), self.ink(hidden).squeeze(1)
 
@@ -50,7 +50,7 @@ class ParameterConflict:
 
 @dataclass(frozen=True, slots=True)
 class LossesResult:
-    """What the experiment found. `combined`: the cosine between the gradients of digit + weight
+    """The results of the experiment. `combined`: the cosine between the gradients of digit + weight
     × ink and of digit alone, for `WEIGHTS`.
     """
 
@@ -63,7 +63,7 @@ class LossesResult:
 
 
 def measure() -> LossesResult:
-    """Run it."""
+    """Run the experiment."""
     images, labels = digits(BATCH)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -111,13 +111,13 @@ def measure() -> LossesResult:
 
 
 def _combined(products: list[list[float]], weight: float) -> float:
-    """The cosine between a + weight b and a, from their inner products."""
+    """Return the cosine between a + weight b and a, from their inner products."""
     (aa, ab), (_, bb) = products
     return (aa + weight * ab) / math.sqrt(aa * (aa + 2 * weight * ab + weight * weight * bb))
 
 
 def describe(found: LossesResult) -> Page:
-    """Put it into words."""
+    """Return the page that describes the results."""
     shared = found.parameters[0]
     small, large = found.combined[0], found.combined[-1]
     return Page(

@@ -1,4 +1,4 @@
-"""A page as one HTML file that needs nothing else: no script, nothing from a network."""
+"""A page as one self-contained HTML file: no script, nothing from a network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pre { padding: .6rem .8rem; background: #8881; overflow-x: auto }
 
 
 def render(page: Page) -> str:
-    """The file's content, in the language in force."""
+    """Return the file's content, in the current language."""
     return "\n".join(_lines(page)) + "\n"
 
 

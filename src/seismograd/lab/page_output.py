@@ -1,4 +1,4 @@
-"""A page in the form that a file name asks for."""
+"""Write a page in the format that a file name asks for."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SUFFIXES = (".html", ".png", ".svg")
 
 
 def check(path: Path) -> None:
-    """Refuse a file that could not be written, before anything is measured.
+    """Reject a file that could not be written, before anything is measured.
 
     Raises:
-        SeismogradError: its form is not known, its folder is not there, or what draws it is not
-            installed.
+        SeismogradError: its format is unknown, its folder does not exist, or the library that draws
+            it is not installed.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise SeismogradError(

@@ -22,7 +22,7 @@ FONTS = (
 
 
 def check() -> None:
-    """Refuse where matplotlib is missing, before anything is measured.
+    """Raise where matplotlib is missing, before anything is measured.
 
     Raises:
         SeismogradError: it is.

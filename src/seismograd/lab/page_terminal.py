@@ -22,12 +22,12 @@ STYLES = ("cyan", "yellow", "magenta", "green", "red", "blue")
 
 
 def render(page: Page) -> RenderableType:
-    """The page as rich draws it."""
+    """Return the page as rich draws it."""
     return Group(*_parts(page))
 
 
 def listing(experiments: Sequence[Experiment]) -> RenderableType:
-    """The experiments, each with what it shows."""
+    """Return the experiments, each with a sentence about it."""
     grid = Grid(box=None, pad_edge=False, show_header=False, show_edge=False)
     grid.add_column(no_wrap=True)
     grid.add_column()

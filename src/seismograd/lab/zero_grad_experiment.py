@@ -1,4 +1,4 @@
-"""Why gradients are cleared, what happens when they are not or in the wrong place, and what
+"""Show why gradients are cleared, what happens when they are not or in the wrong place, and what
 `set_to_none` saves.
 """
 
@@ -21,7 +21,7 @@ from seismograd.lab.lab_page import Chart, ChartSeries, Page, PageTable, Paragra
 from seismograd.lab.tensor_math import gradient_of, norm_of, relative_error
 
 BATCH, STEPS, LEARNING_RATE = 64, 60, 0.1
-WIDE, REPEATS = 1024, 7  # of what is timed
+WIDE, REPEATS = 1024, 7  # number of timed rounds
 
 Place = Literal["before backward", "never", "before step"]
 
@@ -50,7 +50,7 @@ class ClearingCost:
 
 @dataclass(frozen=True, slots=True)
 class ZeroGradResult:
-    """What the experiment found."""
+    """The results of the experiment."""
 
     right: Training
     missing: Training
@@ -63,7 +63,7 @@ class ZeroGradResult:
 
 
 def measure() -> ZeroGradResult:
-    """Run it."""
+    """Run the experiment."""
     to_none, to_zero = _timed()
     default = inspect.signature(torch.optim.Optimizer.zero_grad).parameters["set_to_none"].default
     return ZeroGradResult(
@@ -79,7 +79,7 @@ def measure() -> ZeroGradResult:
 
 
 def train(position: Place) -> Training:
-    """Train the small network on the digits, gradients cleared in that place."""
+    """Train the small network on the digits, with gradients cleared in that place."""
     images, labels = digits(BATCH * STEPS)
     model = small_net()
     before = [p.detach().clone() for p in model.parameters()]
@@ -101,7 +101,9 @@ def train(position: Place) -> Training:
 
 
 def _sum_error() -> float:
-    """Without clearing, the third gradient is the sum of all three, taken one by one."""
+    """Check that without clearing the third gradient is the sum of all three, computed one by one;
+    return the error.
+    """
     images, labels = digits(3 * BATCH)
     parts = cut(images, labels, BATCH)
     model = small_net()
@@ -117,14 +119,14 @@ def _sum_error() -> float:
 
 
 def _timed() -> tuple[ClearingCost, ClearingCost]:
-    """`set_to_none=True` and `False` in turn, so that both have the same machine."""
+    """Time `set_to_none=True` and `False` in turn, so that both have the same machine."""
     model = nn.Sequential(nn.Linear(WIDE, WIDE), nn.ReLU(), nn.Linear(WIDE, WIDE))
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE)
     inputs = torch.ones(BATCH, WIDE)
     times: dict[bool, list[tuple[float, float, int]]] = {True: [], False: []}
     for number_of in range(REPEATS + 1):
         for to_none in (True, False):
-            model(inputs).sum().backward()  # there is something to clear
+            model(inputs).sum().backward()  # so that there is something to clear
             began = time.perf_counter()
             optimizer.zero_grad(set_to_none=to_none)
             cleared = time.perf_counter()
@@ -153,7 +155,7 @@ def _median(times: Sequence[tuple[float, float, int]]) -> ClearingCost:
 
 
 def describe(found: ZeroGradResult) -> Page:
-    """Put it into words."""
+    """Return the page that describes the results."""
     trainings = (
         (say("before backward (correct)"), found.right),
         (say("never"), found.missing),

@@ -1,3 +1,3 @@
-"""Measuring: gradients in, numbers out, in one transfer to the host per device. Uses torch,
-knows nothing of who asks.
+"""Measure gradients: tensors in, numbers out, in one transfer to the host per device. Uses torch,
+and does not depend on its callers.
 """

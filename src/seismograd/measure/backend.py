@@ -1,4 +1,4 @@
-"""What every measuring backend offers and hands back.
+"""The interface and the result of every measuring backend.
 
 Shapes: n gradients, k scalars, W numbers per gradient.
 """
@@ -15,14 +15,14 @@ from seismograd.schema import FloatArray
 
 
 class PendingNumbers(Protocol):
-    """Numbers that are on their way from a device."""
+    """Numbers in transfer from a device."""
 
     def is_done(self) -> bool:
-        """Whether they have come; does not wait."""
+        """Return whether they have arrived; does not wait."""
         ...
 
     def finish(self) -> None:
-        """Wait for them where that must be, and put them where they belong. A second call does
+        """Wait for them if necessary, and store them where they belong. A second call does
         nothing.
         """
         ...
@@ -34,7 +34,7 @@ class Measurement:
     can know: `carried`, `applied_norm`.
 
     `values` holds those of every iteration  # (n,), `samples` the sampled ones  # (n,) or (n, W),
-    empty when they were not asked for; `scalars` the scalars brought along  # (k,). NaN in
+    empty when they were not requested; `scalars` the scalars brought along  # (k,). NaN in
     `nonfinite` means that the gradient was not measured (then all its statistics are NaN), NaN in
     `weight_norm` next to a measured gradient that the weight was not finite or not measured. The
     two numbers of a complex scalar count as two. With `pending` the arrays are filled only when
@@ -48,8 +48,8 @@ class Measurement:
 
 
 class MeasuringBackend(Protocol):
-    """Measures gradients. What is right is what `reference.ReferenceBackend` gives; a faster
-    backend is held against it.
+    """Measures gradients. `reference.ReferenceBackend` defines the correct result; faster backends
+    are tested against it.
 
     A backend changes nothing that the training program can see: no input, no random state, no mode
     of torch.
@@ -57,7 +57,7 @@ class MeasuringBackend(Protocol):
 
     @property
     def name(self) -> str:
-        """The word it is chosen and reported by."""
+        """Return the name it is selected and reported by."""
         ...
 
     def measure(

@@ -1,4 +1,4 @@
-"""Which backend measures: the fastest that this installation has."""
+"""Select the measuring backend: the fastest that this installation has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from seismograd.measure.reference import ReferenceBackend
 
 
 def has_kernel() -> bool:
-    """Whether gradients on the CPU are measured with the kernel, whatever torch was built for."""
+    """Return whether gradients on the CPU are measured with the kernel, whatever torch was built
+    for.
+    """
     return load() is not None
 
 
@@ -35,8 +37,8 @@ _HOST_BACKENDS = _HostBackends()
 
 
 def host_backend() -> MeasuringBackend:
-    """Return the backend for what is asked of tensors on the CPU now and then, such as the norms
-    of a clip. It is made once per thread, so a loop that clips builds its tables once.
+    """Return the backend for occasional measurements of tensors on the CPU, such as the norms of a
+    clip. It is made once per thread, so a loop that clips builds its tables once.
 
     It remembers nothing of a parameter, so every caller may number its tensors from 0.
     """
@@ -50,19 +52,19 @@ def host_backend() -> MeasuringBackend:
 
 def make_backend() -> MeasuringBackend:
     """Make the backend of a session, which remembers the rows of its parameters: the kernel where
-    it was built, which leaves to the reference what it cannot read; else the reference.
+    it was built, which leaves what it cannot read to the reference; else the reference.
 
-    Beside it, where torch was built for CUDA, what measures there without waiting.
+    Where torch was built for CUDA, add the backend that measures there without waiting.
     """
     library = load()
     host = ReferenceBackend() if library is None else NativeBackend(library)
-    # Whether there is a GPU is not asked: the question alone may make a later fork fail.
+    # Never ask whether there is a GPU: the question alone may make a later fork fail.
     return host if torch.version.cuda is None else DeviceDispatch(host, cuda_backend())
 
 
 def cuda_backend() -> MeasuringBackend:
-    """The kernel in Triton where that is installed, as with torch for Linux; else torch's
-    operations, and a transfer that nobody awaits.
+    """Return the Triton kernel where Triton is installed, as with torch for Linux; else torch's
+    operations, with a non-blocking transfer.
     """
     if importlib.util.find_spec("triton") is None:
         return ReferenceBackend(waiting=False)
@@ -72,27 +74,27 @@ def cuda_backend() -> MeasuringBackend:
 
 
 class LazyKernel:
-    """The kernel, imported with Triton when it is first launched: a process without a GPU never
-    needs it.
+    """The kernel, imported with Triton on its first launch: a process without a GPU never needs
+    it.
     """
 
     def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        """The launcher for a grid, as of the kernel itself."""
+        """Return the launcher for a grid, like the kernel itself."""
         kernel: Any = importlib.import_module("seismograd.measure.cuda.triton_kernel")
         return kernel.measure_pieces[grid]
 
 
 def best_copies() -> SliceCopies | None:
-    """What compares weights before and after a step where the kernel was built; else `updates`
-    does.
+    """Return the kernel's comparison of weights before and after a step where the kernel was built;
+    else `updates` does it.
     """
     library = load()
     return None if library is None else SliceCopies(library)
 
 
 def why_slow() -> Message | None:
-    """What to tell the user, once, when gradients on the CPU are measured slowly; `None` when
-    they are not.
+    """Return the message, for one report, that gradients on the CPU are measured slowly; `None`
+    when they are not.
     """
     if load() is not None:
         return None

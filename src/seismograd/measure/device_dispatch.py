@@ -1,4 +1,4 @@
-"""Each tensor to the backend of the device that it is on."""
+"""Dispatch each tensor to the backend of its device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DeviceDispatch:
 
     @property
     def name(self) -> str:
-        """The name of the host's backend, and of the device's once that is in use."""
+        """Return the name of the host's backend, and of the device's once that is in use."""
         return (
             f"{self._host.name}+{self._device.name}"
             if torch.cuda.is_initialized()

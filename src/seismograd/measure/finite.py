@@ -1,6 +1,4 @@
-"""Whether gradients are finite, and nothing else: where measuring them costs much more than
-that.
-"""
+"""Check only whether gradients are finite, where measuring them costs much more than that."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ from seismograd.tensors.readable import readable
 
 
 def all_finite(gradients: Sequence[Tensor]) -> bool:
-    """Whether every scalar is finite; false where that cannot be told, as when a norm overflows.
-    One transfer per device.
+    """Return whether every scalar is finite; false where that cannot be decided, as when a norm
+    overflows. One transfer per device.
 
     A NaN or an infinity comes through every norm, so false alarms are possible, misses are not.
     """

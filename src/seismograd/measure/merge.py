@@ -1,4 +1,4 @@
-"""What several backends measured of the parts of one sequence of gradients, as one.
+"""Merge what several backends measured of the parts of one sequence of gradients.
 
 Shapes: n gradients, W numbers per gradient.
 """
@@ -12,11 +12,11 @@ import numpy as np
 from seismograd.measure.backend import Measurement
 from seismograd.schema import FloatArray
 
-Part = tuple[Sequence[int], Measurement]  # the places among the n, and what was measured of them
+Part = tuple[Sequence[int], Measurement]  # the positions among the n, and the measurement of those
 
 
 class _MergedPending:
-    """Pending as long as any part is; then its numbers go to their places."""
+    """Pending as long as any part is; then its numbers move to their positions."""
 
     def __init__(self, parts: Sequence[Part], whole: Measurement, scalars: Measurement) -> None:
         self._parts, self._whole, self._scalars = parts, whole, scalars
@@ -43,7 +43,7 @@ class _MergedPending:
 
 
 def merge_measurements(num: int, parts: Sequence[Part], scalars: Measurement) -> Measurement:
-    """The parts put together, with the scalars of one of them; pending where any is."""
+    """Return the merged parts, with the scalars of one of them; pending where any is."""
     first = parts[0][1]
     whole = Measurement(
         _blank(num, first.values), _blank(num, first.samples), np.full(len(scalars.scalars), np.nan)

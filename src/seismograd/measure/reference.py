@@ -1,4 +1,4 @@
-"""Measuring with plain torch operations: the definition of correct, and what works on every
+"""Measure with plain torch operations: the definition of correct, and what works on every
 device.
 """
 
@@ -24,7 +24,7 @@ from seismograd.tensors.isolation import without_user_modes
 from seismograd.tensors.readable import readable
 
 SAMPLED = frozenset(statistic.name for statistic in STATISTICS if statistic.sampled)
-# the others are the session's own
+# the others come from the session
 MEASURED = frozenset(("dead_rows", *(formula.name for formula in FORMULAS)))
 OF_WEIGHTS = tuple(formula for formula in FORMULAS if formula.subject == "weight")
 OF_GRADIENTS = tuple(formula for formula in FORMULAS if formula.subject == "gradient")
@@ -32,8 +32,9 @@ OF_GRADIENTS_EVERY_TIME = tuple(formula for formula in OF_GRADIENTS if formula.n
 
 
 class ReferenceBackend:
-    """The backend that the others are held against; see `backend.MeasuringBackend`. `waiting`:
-    for the numbers, which else come when they come.
+    """The backend that the others are tested against; see `backend.MeasuringBackend`.
+
+    `waiting`: block until the copy to the host has finished; else return pending results.
     """
 
     name = "reference"
@@ -90,8 +91,8 @@ class ReferenceBackend:
         return Measurement(out, samples, brought, None if self._waiting else delivery)
 
     def take_over_rows(self, key: int, alive: npt.NDArray[np.bool_]) -> None:
-        """Remember of a parameter which rows another backend has seen alive since the last
-        sample  # (R,) bool.
+        """Take over which rows of a parameter another backend has seen alive since the last sample
+        # (R,) bool.
         """
         with without_user_modes():
             self._dead_rows.observe(key, torch.from_numpy(alive))
@@ -107,7 +108,7 @@ class ReferenceBackend:
 
 
 def _readable(tensors: Iterable[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:
-    """Those that can be read, with their places."""
+    """Return the readable ones with their positions."""
     return [
         (position, content)
         for position, tensor in tensors
@@ -116,8 +117,8 @@ def _readable(tensors: Iterable[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]
 
 
 def _unmeasured(num_gradients: int, sample: bool) -> dict[str, FloatArray]:
-    """NaN for every statistic of every gradient, sampled ones only if `sample`  # (n,) or (n,
-    W).
+    """Return NaN for every statistic of every gradient, sampled ones only if `sample`  # (n,) or
+    (n, W).
     """
     return {
         statistic.name: np.full(
@@ -131,7 +132,7 @@ def _unmeasured(num_gradients: int, sample: bool) -> dict[str, FloatArray]:
 def _apply(
     formulas: Sequence[Formula], batch: TensorBatch, out: Mapping[str, FloatArray], parcel: Parcel
 ) -> None:
-    """Send what the formulas give for the tensors of a batch to their places."""
+    """Send the results of the formulas for a batch's tensors to their positions."""
     scalars = batch.scalars()
     for formula in formulas:
         num_implied = batch.num_implied_zeros if formula is ZEROS else 0

@@ -1,5 +1,5 @@
-"""Tensors that are alike, as one: a model of a thousand small ones then costs a few calls of torch
-and not tens of thousands.
+"""Batch similar tensors: a model of a thousand small ones then costs a few calls of torch and not
+tens of thousands.
 
 Shapes: k tensors, N scalars stored in each, R rows.
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Larger tensors stay alone: for them the calls cost nothing, and stacking would be one more read
-# and write.
+# Larger tensors stay alone: for them the calls cost nothing, and stacking would add a read and a
+# write.
 LARGEST_STACKED = 1 << 16
 LARGEST_STACK = 1 << 20
 
@@ -31,22 +31,22 @@ class TensorBatch:
 
     @property
     def num_implied_zeros(self) -> int:
-        """How many zeros a sparse tensor does not store."""
+        """Return how many zeros a sparse tensor does not store."""
         return self.numbers.numel() - self.numbers.values().numel() if self.numbers.is_sparse else 0
 
     def scalars(self) -> Tensor:
-        """What is stored, in any order  # (k, N)."""
+        """Return the stored scalars, in any order  # (k, N)."""
         numbers = self.numbers.values().unsqueeze(0) if self.numbers.is_sparse else self.numbers
-        # With its dimensions in the order of memory, a transposed or channels-last tensor is
-        # flattened without a copy.
+        # With its dimensions in memory order, a transposed or channels-last tensor is flattened
+        # without a copy.
         by_stride = sorted(range(1, numbers.dim()), key=numbers.stride, reverse=True)
         return (
             numbers.permute(0, *by_stride).flatten(1) if numbers.dim() > 1 else numbers.unsqueeze(1)
         )
 
     def alive_rows(self) -> Tensor:
-        """Which rows, along the first dimension of a tensor, hold a scalar other than zero; NaN
-        is one  # (k, R) bool.
+        """Return which rows, along the first dimension of a tensor, hold a scalar other than zero;
+        NaN is one  # (k, R) bool.
         """
         if not self.numbers.is_sparse:
             rows = self.numbers.flatten(2)
@@ -61,7 +61,7 @@ class TensorBatch:
 
 
 def batches(tensors: Iterable[tuple[int, Tensor]]) -> Iterator[TensorBatch]:
-    """Readable tensors and their places, in batches."""
+    """Yield readable tensors and their positions, in batches."""
     alike: defaultdict[tuple[torch.device, torch.dtype, torch.Size], list[tuple[int, Tensor]]] = (
         defaultdict(list)
     )

@@ -1,4 +1,4 @@
-"""Small results on their way to the host: one copy per device, however many they are."""
+"""Transfer small results to the host: one copy per device, however many they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from seismograd.schema import FloatArray
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
-    """The dtype that sums are made and carried in: float64, but float32 on MPS, which has no other.
+    """Return the dtype for sums and their transfer: float64, but float32 on MPS, which has no
+    other.
 
     There a norm has seven digits and overflows where float32 does, and counts are exact up to 2^24.
     """
@@ -21,7 +22,9 @@ def wide_dtype(device: torch.device) -> torch.dtype:
 
 
 class Parcel:
-    """Collects small tensors, each with the array and the places in it where its numbers belong."""
+    """Collects small tensors, each with the array and the positions in it where its numbers
+    belong.
+    """
 
     def __init__(self) -> None:
         self._contents: defaultdict[
@@ -29,13 +32,13 @@ class Parcel:
         ] = defaultdict(list)
 
     def add(self, tensor: Tensor, destination: FloatArray, positions: Sequence[int]) -> None:
-        """Have `destination[positions]`  # (n, ...) filled with a tensor  # (k, ...) on
+        """Schedule a tensor  # (k, ...) to fill `destination[positions]`  # (n, ...) on
         delivery.
         """
         self._contents[tensor.device].append((tensor, destination, positions))
 
     def send(self) -> Delivery:
-        """Send everything over."""
+        """Send everything to the host."""
         return Delivery(
             [
                 (
@@ -52,7 +55,7 @@ class Parcel:
 
 
 class Package:
-    """One tensor on its way to the host: from CUDA without blocking, from elsewhere at once."""
+    """One tensor in transfer to the host: from CUDA without blocking, from elsewhere at once."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._event: Any = None
@@ -67,11 +70,11 @@ class Package:
             self._arrived = tensor.cpu()
 
     def is_done(self) -> bool:
-        """Whether it has come."""
+        """Return whether it has arrived."""
         return self._event is None or bool(self._event.query())
 
     def numbers(self) -> FloatArray:
-        """What was in it, waiting where that must be."""
+        """Return its contents, waiting if necessary."""
         if self._event is not None:
             self._event.synchronize()
         return self._arrived.to(torch.float64).numpy()
@@ -86,11 +89,11 @@ class Delivery:
         self._packages = packages
 
     def is_done(self) -> bool:
-        """Whether all have come."""
+        """Return whether all have arrived."""
         return all(package.is_done() for package, _ in self._packages)
 
     def finish(self) -> None:
-        """Put all numbers where they belong, waiting where that must be."""
+        """Store all numbers where they belong, waiting if necessary."""
         packages, self._packages = self._packages, []
         for package, contents in packages:
             numbers, start = package.numbers(), 0

@@ -1,5 +1,5 @@
-"""What a step changed: copies of slices of the weights from before it, against the weights after
-it.
+"""Measure what a step changed: copies of slices of the weights from before it, against the weights
+after it.
 
 Shapes: k slices, N scalars in all of a group of them.
 """
@@ -19,11 +19,11 @@ from seismograd.tensors.isolation import without_user_modes
 
 @dataclass(frozen=True, slots=True)
 class SliceGroup:
-    """Copies of slices of one device and dtype, one behind the other, and the places that the
-    slices came with.
+    """Copies of slices of one device and dtype, back to back, and the positions that the slices
+    came with.
 
     `has_gradient` says which of the scalars had a gradient other than zero  # (N,); `None` when
-    that is to be seen after the step.
+    that is determined after the step.
     """
 
     positions: list[int]
@@ -34,9 +34,9 @@ class SliceGroup:
 
 @dataclass(frozen=True, slots=True)
 class SliceUpdates:
-    """Of slices of one device: the norm of the update over the norm of the weights before it, and
-    the share of the scalars with a gradient whose value is what it was  # (2, k), on that device.
-    0/0 is NaN, as where no scalar has a gradient.
+    """The updates of slices of one device: the norm of the update over the norm of the weights
+    before it, and the share of the scalars with a gradient whose value is unchanged  # (2, k), on
+    that device. 0/0 is NaN, as where no scalar has a gradient.
     """
 
     positions: list[int]
@@ -47,7 +47,7 @@ def keep(weights: Sequence[Tensor], gradients: Sequence[Tensor] | None) -> list[
     """Copy slices of the weights, and note where their gradients, slices of the same shapes, are
     not zero.
 
-    `gradients` is `None` before a step that makes them itself. No synchronisation with a device.
+    `gradients` is `None` before a step that computes them itself. No synchronization with a device.
     """
     alike: defaultdict[tuple[torch.device, torch.dtype], list[int]] = defaultdict(list)
     for position, weight in enumerate(weights):
@@ -69,8 +69,8 @@ def keep(weights: Sequence[Tensor], gradients: Sequence[Tensor] | None) -> list[
 def compare(
     kept: Sequence[SliceGroup], weights: Sequence[Tensor], gradients: Sequence[Tensor] | None
 ) -> list[SliceUpdates]:
-    """What has become of the slices; `gradients` where `keep` was not given them. No
-    synchronisation with a device.
+    """Compare the slices with the weights now; pass `gradients` where `keep` was not given them. No
+    synchronization with a device.
     """
     with without_user_modes():
         return [_compare(group, [weights[p] for p in group.positions], gradients) for group in kept]
@@ -100,5 +100,5 @@ def _norms(numbers: Tensor, sizes: list[int]) -> Tensor:
 
 
 def _has_gradient(gradients: list[Tensor]) -> Tensor:
-    """NaN is other than zero  # (N,) bool."""
+    """Return where a gradient is not zero; NaN is not  # (N,) bool."""
     return torch.cat([gradient.reshape(-1) for gradient in gradients]) != 0

@@ -1,3 +1,3 @@
-"""From the training thread to the sinks."""
+"""Carry rows from the training thread to the sinks."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Iterations, as they come, to blocks in the dtypes of the record: whoever reads one reads the
-same numbers live as from the disk later.
+"""Convert iterations to blocks in the dtypes of the record: live readers see the same numbers as
+later readers of the disk.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _OBJECT_BYTES = 128  # of an array or another small object, beside its numbers
 
 
 def num_rows(item: Row | Rows) -> int:
-    """How many iterations it is."""
+    """Return how many iterations it is."""
     return 1 if isinstance(item, Row) else len(item)
 
 
 def row_bytes(item: Row | Rows) -> int:
-    """Memory that it takes while it waits, roughly, not less than its numbers do: 8 bytes each,
-    for this is asked at every step.
+    """Return the memory it takes while it waits: an upper estimate, 8 bytes per number, because
+    this is computed at every step.
     """
     num_arrays = 9 + len(item.values)
     num = (
@@ -56,8 +56,8 @@ def row_bytes(item: Row | Rows) -> int:
 
 
 def take_batch(queue: deque[Row | Rows | Note | Fact], max_bytes: int) -> list[Row | Rows]:
-    """Take what makes one block from the front, where there is neither a note nor a fact: at least
-    one, and those behind it that have the same columns.
+    """Take from the front, where there is neither a note nor a fact, what makes one block: at least
+    one row, and those behind it with the same columns.
     """
     batch: list[Row | Rows] = []
     num_bytes = 0
@@ -76,7 +76,7 @@ def take_batch(queue: deque[Row | Rows | Note | Fact], max_bytes: int) -> list[R
 def block_of(
     items: Sequence[Row | Rows], sites: Sequence[Site], optimizers: Sequence[Optimizer]
 ) -> Block:
-    """The block of a batch of `take_batch`."""
+    """Return the block of a batch from `take_batch`."""
     batch = [Rows.of(item) if isinstance(item, Row) else item for item in items]
     parameters = batch[0].parameters
     steps = np.concatenate([rows.steps for rows in batch], dtype=STEP_DTYPE)

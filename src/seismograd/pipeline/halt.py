@@ -1,5 +1,5 @@
-"""Stops a training at a finding: before the update where a rule knows it in time, else at the
-next call that is heard.
+"""Stop a training at a finding: before the update where a rule detects it in time, else at the next
+intercepted call.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SNAPSHOTS = "snapshots"
 
 
 class TrainingHalter:
-    """Decides at the events behind a session whether the training goes on.
+    """Decides at the events behind a session whether the training continues.
 
     Args:
-        selection: which rules look, and which findings stop the training.
-        path: the run's directory; a snapshot of the gradients is left in it.
-        so_far: the iteration in the making as a row, `None` when it has no step.
-        save_gradients: writes the gradients as they are now to a file.
+        selection: which rules run, and which findings stop the training.
+        path: the run's directory, where a snapshot of the gradients is saved.
+        so_far: returns the current iteration as a row, `None` when it has no step.
+        save_gradients: writes the current gradients to a file.
         tell: takes the note that says why it ended.
     """
 
@@ -55,28 +55,30 @@ class TrainingHalter:
         self._finding: Finding | None = None
         self._halted: TrainingHalted | None = None
         self._lock = threading.Lock()
-        # a pause of the training ends an iteration on another thread than that of the training
+        # a pause of the training ends an iteration on a thread other than the training's
         self._looking = threading.Lock()
         self._overhead_s = 0.0
 
     def take(self, finding: Finding) -> None:
-        """A rule has found something; on any thread."""
+        """Take a finding from a rule; may run on any thread."""
         if self._finding is None and self._selection.stops_on(finding.code, finding.severity):
             self._finding = finding
 
     def observe(self, row: Row) -> None:
-        """An iteration is over; on any thread."""
+        """Take a finished iteration; may run on any thread."""
         with self._looking:
             if self._early is not None:
                 self._early.observe(block_of([row], self._sites, self._optimizers))
 
     def backward_begins(self) -> None:
-        """A backward begins. Raises `TrainingHalted` where the training is to end."""
+        """Handle the start of a backward. Raises `TrainingHalted` where the training should
+        stop.
+        """
         self._look(before_update=False)
 
     def step_begins(self) -> None:
-        """An optimizer is about to step, and what it consumes was read. Raises `TrainingHalted`
-        where the training is to end.
+        """Handle an optimizer about to step, whose gradients have been read. Raises
+        `TrainingHalted` where the training should stop.
         """
         if self._early is not None and self._finding is None:
             began_s = time.perf_counter()
@@ -86,11 +88,11 @@ class TrainingHalter:
         self._look(before_update=True)
 
     def abandon(self) -> None:
-        """In a forked child: it is not watched."""
+        """Stop watching: this is a forked child."""
         self._early = self._finding = None
 
     def take_overhead(self) -> float:
-        """Seconds spent looking ahead since the last call."""
+        """Return the seconds spent looking ahead since the last call."""
         spent_s, self._overhead_s = self._overhead_s, 0.0
         return spent_s
 
@@ -102,7 +104,7 @@ class TrainingHalter:
         return self._selection.stops_on(code, severity)
 
     def _look_ahead(self, early: Diagnosis) -> None:
-        """What the rules would say if the iteration were over now."""
+        """Return what the rules would find if the iteration ended now."""
         row = self._so_far()
         if row is None:
             return
@@ -125,15 +127,15 @@ class TrainingHalter:
             return self._halted
 
     def _step_now(self) -> int:
-        """The step that is about to be made, which need not be one of the finding."""
+        """Return the step that is about to be made, which need not be one of the finding's."""
         row = None
         with left_out():
             row = self._so_far()
         return 0 if row is None else int(row.step["iteration"])
 
     def _snapshot(self, step: int) -> Path | None:
-        """The gradients of this moment in one safetensors file; `None` where that was not
-        possible.
+        """Save the current gradients in one safetensors file and return its path; `None` where that
+        was not possible.
         """
         try:
             folder = self._path / SNAPSHOTS

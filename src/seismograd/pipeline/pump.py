@@ -1,5 +1,5 @@
-"""From the training thread to the sinks: rows wait in a bounded queue and go out in blocks, on a
-thread of their own.
+"""Carry data from the training thread to the sinks: rows wait in a bounded queue and leave in
+blocks, on a thread of their own.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ _PATIENCE_S = 60.0
 
 
 class Pump:
-    """Hands rows, notes and facts to sinks in the order in which they came, and never makes the
-    training wait for one.
+    """Hands rows, notes and facts to sinks in order, and never makes the training wait for one.
 
-    A sink that raises is reported once and left out from then on. When the sinks cannot keep up and
-    the queue is full, rows are left out and counted in `dropped`. At most `max_bytes` wait or are
-    being handed on, and half as much again is a block under way.
+    A sink that raises is reported once and skipped from then on. When the sinks cannot keep up and
+    the queue is full, rows are dropped and counted in `dropped`. At most `max_bytes` wait or are
+    being handed on, plus half as much in the block being processed.
 
     Args:
-        sinks: who gets the blocks, one after the other.
+        sinks: they get the blocks, one after the other.
         sites: the places that events point to; the owner appends to it.
         optimizers: likewise.
         on_failure: called with the class name of a sink and what it raised, on the pump's thread.
         interval_s: seconds between two blocks, unless the queue is half full before.
         max_bytes: memory that waiting rows may take.
-        synchronous: hand on each row at once, on the calling thread.
-        look: called on the pump's thread before each block: what waits elsewhere may be put now.
+        synchronous: hand on each row immediately, on the calling thread.
+        look: called on the pump's thread before each block, to put what waits elsewhere.
     """
 
     def __init__(
@@ -71,19 +70,19 @@ class Pump:
 
     @property
     def dropped(self) -> int:
-        """Rows that no sink got because the queue was full."""
+        """Return how many rows no sink got because the queue was full."""
         return self._num_refused + self._num_not_made
 
     def begin(self) -> None:
-        """Start looking, with `look`, for what waits elsewhere: a row will come. Otherwise that
-        begins with the first row or note.
+        """Start calling `look` for rows that wait elsewhere; otherwise that begins with the first
+        row or note.
         """
         with self._lock:
             if self._thread is None and not self._closed and not self._synchronous:
                 self._start()
 
     def put(self, row: Row | Rows) -> None:
-        """Take a row or several, or leave them out when the queue is full. Does nothing after
+        """Queue a row or several, or drop them when the queue is full. Does nothing after
         `close`.
         """
         num_bytes = row_bytes(row)
@@ -91,13 +90,15 @@ class Pump:
             if self._closed:
                 return
             waiting = self._bytes_in - self._bytes_out
+            # A single row may exceed the limit: otherwise a model of that size would have no record
+            # at all.
             if waiting and waiting + num_bytes > self._max_bytes:
                 self._num_refused += num_rows(row)
                 return
             self._enqueue(row, num_bytes)
 
     def note(self, note: Note) -> None:
-        """Take a note. Notes are few: behind a full queue there is as much room again for them."""
+        """Queue a note. Notes are few: they have reserved space behind a full queue."""
         if note.kind == "failure":
             self.failures.append(note)
         with self._lock:
@@ -105,9 +106,7 @@ class Pump:
                 self._enqueue(note, _NOTE_BYTES)
 
     def learn(self, fact: Fact) -> None:
-        """Take a fact; what holds for notes holds for them. Where nobody listens there is
-        nothing to start a thread for.
-        """
+        """Queue a fact, like a note. Without sinks there is no reason to start a thread."""
         with self._lock:
             if (
                 self._sinks
@@ -117,11 +116,11 @@ class Pump:
                 self._enqueue(fact, _NOTE_BYTES)
 
     def close(self) -> None:
-        """Hand on what waits, close the sinks and end the thread; a second call does nothing. Call
-        it before the interpreter shuts down.
+        """Drain the queue, close the sinks and end the thread; a second call does nothing. Call it
+        before the interpreter shuts down.
 
-        A sink that takes nothing for a minute is given up and reported, so that a dead disk does
-        not keep the process from ending.
+        A sink that makes no progress for a minute is abandoned and reported, so that a dead disk
+        does not keep the process from ending.
         """
         with self._lock:
             self._closed = True
@@ -133,8 +132,8 @@ class Pump:
             self._join(thread)
 
     def abandon(self) -> None:
-        """In a forked child: forget everything and touch no file. The parent goes on as if
-        nothing had happened.
+        """Forget everything and touch no file: this is a forked child. The parent goes on
+        undisturbed.
         """
         self._closed = self._finished = True
         self._lock = threading.RLock()  # another thread of the parent may have held it at the fork
@@ -152,8 +151,8 @@ class Pump:
             self._wake.set()
 
     def _start(self) -> None:
-        """Start the thread, not before there is something for it: a process that only starts
-        others, which train, then has none.
+        """Start the thread, but only when there is something for it: a process that merely starts
+        others, which train, never has one.
         """
         self._thread = threading.Thread(target=self._run, name="seismograd-pump", daemon=True)
         try:
@@ -163,6 +162,7 @@ class Pump:
             self._hand_on()
 
     def _run(self) -> None:
+        # Wakes up by itself as well: rows that wait in the session become due without any call.
         while not self._closed:
             self._wake.wait(self._interval_s)
             self._wake.clear()
@@ -179,15 +179,15 @@ class Pump:
         self._each(lambda sink: sink.close())
 
     def _hand_on(self) -> None:
-        """Hand on what waits now; what comes meanwhile waits for the next time, so that blocks
-        stay large.
+        """Hand on what waits now; later arrivals wait for the next time, so that blocks stay
+        large.
         """
         num_items = len(self._queue)
         while num_items > 0:
             num_items -= self._hand_on_next()
 
     def _hand_on_next(self) -> int:
-        """Hand on the first note or fact, or the rows of the first block; returns how many items
+        """Hand on the first note or fact, or the rows of the first block; return how many items
         that took.
         """
         first = self._queue[0]
@@ -222,7 +222,7 @@ class Pump:
             except Exception as error:
                 self._sinks.remove(sink)
                 self._on_failure(type(sink).__name__, error)
-                with suppress(Exception):  # it is broken: what it says now is of no use
+                with suppress(Exception):  # the sink is broken: what it reports now is of no use
                     sink.abandon()
 
     def _join(self, thread: threading.Thread) -> None:

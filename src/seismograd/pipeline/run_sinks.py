@@ -1,4 +1,4 @@
-"""What takes the measurements of one run: its rules, its record, and what else wants them."""
+"""The consumers of a run's measurements: its rules, its record, and other sinks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from seismograd.settings.rule_selection import RuleSelection
 
 
 class RunSinks:
-    """The rules and the record of a run, in this order: what the rules find is written before the
-    iteration that they found it in.
+    """The rules and the record of a run, in this order: a finding is written before the iteration
+    that it was found in.
 
     Args:
         path: the directory of the run.
         info: what is known of the run before its first step.
-        selection: which rules look.
+        selection: which rules run.
         leave: at the end without an iteration, leave the directory to another process.
-        extra_sinks: get what the rules and the record get, after them.
+        extra_sinks: get the same as the rules and the record, after them.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class RunSinks:
         self.sinks: tuple[Sink, ...] = (self.rules, self.writer, *extra_sinks)
 
     def on_finding(self, take: Callable[[Finding], None]) -> None:
-        """From here on call this with each new finding, once it is written, on the thread of the
+        """Call this with each new finding from here on, once it is written, on the thread of the
         rules.
         """
         self._finding_listeners.append(take)

@@ -1,3 +1,1 @@
-"""Numbers to disk and back: `pump` carries iterations off the training thread, `writer` records
-them, `reader` opens a run.
-"""
+"""Write numbers to disk and read them back: `writer` records iterations, `reader` opens a run."""

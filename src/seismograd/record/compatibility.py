@@ -1,4 +1,4 @@
-"""Is this a run, and one that this version can read?"""
+"""Check whether a directory is a run, and one that this version can read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from seismograd.schema import SCHEMA_VERSION
 
 
 def is_run(path: Path) -> bool:
-    """Whether the directory holds something that calls itself a run."""
+    """Return whether the directory holds something that claims to be a run."""
     return (path / layout.META).is_file() and (path / layout.STEPS).is_file()
 
 
 def read_meta(path: Path) -> Meta:
-    """What a run says of itself; raises `SeismogradError` for anything that is not a run this
+    """Return the metadata of a run; raises `SeismogradError` for anything that is not a run this
     version reads.
     """
     try:
@@ -53,9 +53,7 @@ def read_meta(path: Path) -> Meta:
 
 
 def read_end(path: Path) -> tuple[EndCounts | None, bool]:
-    """The counts of an orderly end, `None` without one; and whether there is an end that is
-    torn.
-    """
+    """Return the counts of an orderly end, `None` without one; and whether there is a torn end."""
     try:
         return end_from_json(loads((path / layout.END).read_bytes())), False
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The small JSON documents of a run: what each says, and back to the values of the schema."""
+"""Convert the small JSON documents of a run from and to the values of the schema."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _DTYPE_KEYS = {STEPS: "step_dtype", EVENTS: "event_dtype", RANKS: "rank_dtype", 
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """What a segment's files are columns of: its parameters, in order; the row of the run it
-    begins with; the statistics it has.
+    """What the columns of a segment's files are: its parameters, in order; the row of the run it
+    begins with; its statistics.
     """
 
     first_row: int
@@ -51,10 +51,10 @@ class SegmentInfo:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What a run says of itself and of its files: the statistics by name, and the dtypes of the
-    files with entries.
+    """The metadata of a run and its files: the statistics by name, and the dtypes of the files with
+    entries.
 
-    `has_levels`: its pyramid, if there is one, is of the form that this version reads.
+    `has_levels`: its pyramid, if there is one, has the form that this version reads.
     """
 
     info: RunInfo
@@ -65,14 +65,14 @@ class Meta:
 
 @dataclass(frozen=True, slots=True)
 class EndCounts:
-    """What an orderly end has counted: rows, and the lines of each file of lines."""
+    """The counts of an orderly end: rows, and the lines of each file of lines."""
 
     num_rows: int
     num_lines: Mapping[str, int]
 
 
 def meta_to_json(info: RunInfo) -> dict[str, object]:
-    """Everything needed to read the run's files without seismograd."""
+    """Return everything needed to read the run's files without seismograd."""
     return {
         "format": FORMAT,
         "schema": SCHEMA_VERSION,
@@ -94,7 +94,7 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
 
 
 def meta_from_json(data: Any) -> Meta:
-    """The meta document of this or an earlier version."""
+    """Return the metadata of this or an earlier version."""
     return Meta(
         RunInfo(**_known(RunInfo, {"fact_kinds": [], **data["run"]}, "elements", "fact_kinds")),
         {each["name"]: Statistic(**_known(Statistic, each)) for each in data["statistics"]},
@@ -108,7 +108,7 @@ def _levels_to_json() -> dict[str, object]:
 
 
 def segment_to_json(segment: SegmentInfo) -> dict[str, object]:
-    """The `parameters.json` of a segment."""
+    """Return the `parameters.json` of a segment."""
     return {
         "first_row": segment.first_row,
         "statistics": list(segment.statistics),
@@ -117,7 +117,7 @@ def segment_to_json(segment: SegmentInfo) -> dict[str, object]:
 
 
 def segment_from_json(data: Any) -> SegmentInfo:
-    """The segment that `segment_to_json` wrote."""
+    """Return the segment that `segment_to_json` wrote."""
     return SegmentInfo(
         int(data["first_row"]),
         tuple(data["statistics"]),
@@ -126,47 +126,47 @@ def segment_from_json(data: Any) -> SegmentInfo:
 
 
 def end_to_json(end: EndCounts) -> dict[str, object]:
-    """The `end.json` of a run."""
+    """Return the `end.json` of a run."""
     return {"rows": end.num_rows, "lines": dict(end.num_lines)}
 
 
 def end_from_json(data: Any) -> EndCounts:
-    """The counts that `end_to_json` wrote."""
+    """Return the counts that `end_to_json` wrote."""
     return EndCounts(
         int(data["rows"]), {str(name): int(num) for name, num in data["lines"].items()}
     )
 
 
 def lines_to_json(values: Sequence[Site] | Sequence[Optimizer]) -> list[object]:
-    """One object per site or optimizer."""
+    """Return one object per site or optimizer."""
     return [_flat(value) for value in values]
 
 
 def site_from_json(data: Any) -> Site:
-    """A line of `sites.jsonl`."""
+    """Return the site in a line of `sites.jsonl`."""
     return Site(**_known(Site, data))
 
 
 def optimizer_from_json(data: Any) -> Optimizer:
-    """A line of `optimizers.jsonl`."""
+    """Return the optimizer in a line of `optimizers.jsonl`."""
     return Optimizer(**_known(Optimizer, data))
 
 
 def note_to_json(note: Note) -> dict[str, object]:
-    """A line of `notes.jsonl`."""
+    """Return a line of `notes.jsonl`."""
     return {**_flat(note), "message": message_to_json(note.message)}
 
 
 def note_from_json(data: Any) -> Note:
-    """The note that `note_to_json` wrote."""
+    """Return the note that `note_to_json` wrote."""
     known = _known(Note, data)
     known["message"] = message_from_json(data["message"])
     return Note(**known)
 
 
 def fact_to_json(fact: Fact) -> dict[str, object]:
-    """A line of `facts.jsonl`. NaN and infinities, which JSON has not, are kept apart from
-    words.
+    """Return a line of `facts.jsonl`. NaN and infinities, which JSON lacks, are distinguished from
+    text.
     """
     numbers = {name: value for name, value in fact.values.items() if not isinstance(value, str)}
     words = {name: value for name, value in fact.values.items() if isinstance(value, str)}
@@ -176,7 +176,7 @@ def fact_to_json(fact: Fact) -> dict[str, object]:
 
 
 def fact_from_json(data: Any) -> Fact:
-    """The fact that `fact_to_json` wrote."""
+    """Return the fact that `fact_to_json` wrote."""
     numbers = {str(name): number(value) for name, value in data["numbers"].items()}
     return Fact(**_known(Fact, {**data, "values": {**numbers, **data["words"]}}, "parameters"))
 
@@ -184,8 +184,8 @@ def fact_from_json(data: Any) -> Fact:
 def _flat(
     value: RunInfo | Statistic | Parameter | Site | Optimizer | Note | Fact,
 ) -> dict[str, object]:
-    """The fields by name, as they are: `dataclasses.asdict` copies each number, for a thousand
-    parameters it takes 20 ms.
+    """Return the fields by name, unchanged: `dataclasses.asdict` copies each number, which takes 20
+    ms for a thousand parameters.
     """
     return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
 
@@ -199,8 +199,8 @@ def _parameter(data: Any) -> Parameter:
 
 
 def _known(kind: type[Any], data: Any, *tuples: str) -> dict[str, Any]:
-    """The fields that this version knows; a later one of the same schema may have added some.
-    JSON has lists for `tuples`.
+    """Return the fields that this version knows; a later one of the same schema may have added
+    some. Those in `tuples` are lists in JSON.
     """
     known = {field.name: data[field.name] for field in fields(kind) if field.name in data}
     return known | {name: tuple(known[name]) for name in tuples}

@@ -1,4 +1,4 @@
-"""Reading the files with one entry per row, event, rank or pair of losses, their counts, and the
+"""Read the files with one entry per row, event, rank or pair of losses, their counts, and the
 elements.
 """
 
@@ -18,7 +18,7 @@ from seismograd.schema import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class EntryFiles:
-    """The entries of a run, read by the dtypes that its own `meta.json` names and given in those
+    """The entries of a run, read by the dtypes that its own `meta.json` names and returned in those
     of this version.
     """
 
@@ -27,13 +27,13 @@ class EntryFiles:
     num_elements: int
 
     def count(self, name: str) -> tuple[int, int]:
-        """Entries that are whole, and entries that are begun."""
+        """Return the number of whole entries, and of begun ones."""
         width = self.num_elements if name == layout.ELEMENTS else 1
         whole, rest = layout.num_whole_rows(self.path / name, self._recorded_dtype(name), width)
         return whole, whole + rest
 
     def read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        """Entries `start` to `stop`; a field that the run does not have is NaN or 0."""
+        """Return entries `start` to `stop`; a field that the run does not have is NaN or 0."""
         recorded = layout.read_rows(self.path / name, self._recorded_dtype(name), start, stop)
         ours: np.dtype[Any] = layout.ENTRY_DTYPES[name]
         if recorded.dtype == ours:
@@ -47,12 +47,12 @@ class EntryFiles:
         return entries
 
     def lists(self) -> tuple[str, ...]:
-        """The files with any number of entries a row that this run has."""
+        """Return the files of this run with any number of entries per row."""
         return tuple(name for name in layout.ENDS if name in self.dtypes)
 
     def ends(self, name: str, start: int, stop: int) -> IntArray:
-        """Number of entries up to and with each row from `start`, which may be -1: before the
-        first, 0  # (stop - start,).
+        """Return the number of entries up to and with each row from `start`, which may be -1:
+        before the first, 0  # (stop - start,).
         """
         if name not in self.dtypes:
             return np.zeros(stop - start, np.int64)
@@ -60,7 +60,7 @@ class EntryFiles:
         return ends if start >= 0 else np.concatenate([np.zeros(1, np.int64), ends])
 
     def elements(self, start: int, stop: int) -> FloatArray:
-        """Gradients of the single scalars  # (stop - start, E)."""
+        """Return the gradients of the requested elements  # (stop - start, E)."""
         dtype = layout.ENTRY_DTYPES[layout.ELEMENTS]
         return layout.read_rows(
             self.path / layout.ELEMENTS, dtype, start, stop, self.num_elements

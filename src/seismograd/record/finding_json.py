@@ -1,7 +1,7 @@
-"""Messages and findings to JSON and back.
+"""Convert messages and findings to JSON and back.
 
-In a record a message keeps its template and values, so that it is put into words in the language of
-whoever reads it; `check --format json` passes `text=Message.render` and gets words.
+In a record a message keeps its template and values, so that it is rendered in the reader's
+language; `check --format json` passes `text=Message.render` to get text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from seismograd.schema import Conclusion, Evidence, Finding, RuleStatus
 
 
 def message_to_json(message: Message) -> dict[str, object]:
-    """Template and values; a value that is not a finite number is kept apart from text by
+    """Return template and values; a value that is not a finite number is distinguished from text by
     `{"float": "nan"}`.
     """
     return {
@@ -26,7 +26,7 @@ def message_to_json(message: Message) -> dict[str, object]:
 
 
 def message_from_json(data: Any) -> Message:
-    """The message that `message_to_json` wrote."""
+    """Return the message that `message_to_json` wrote."""
     return Message(
         str(data["template"]),
         {str(name): _value_from_json(value) for name, value in data["values"].items()},
@@ -36,7 +36,7 @@ def message_from_json(data: Any) -> Message:
 def finding_to_json(
     finding: Finding, text: Callable[[Message], object] = message_to_json
 ) -> dict[str, object]:
-    """A finding as a JSON object; `text` says what becomes of its two messages."""
+    """Return a finding as a JSON object; `text` converts its two messages."""
     return {
         "code": finding.code,
         "name": finding.name,
@@ -64,8 +64,8 @@ def finding_to_json(
 
 
 def finding_from_json(data: Any) -> Finding:
-    """The finding that `finding_to_json` wrote; raises `KeyError`, `TypeError` or `ValueError`
-    on anything else.
+    """Return the finding that `finding_to_json` wrote; raises `KeyError`, `TypeError` or
+    `ValueError` for anything else.
     """
     return Finding(
         code=str(data["code"]),
@@ -94,8 +94,8 @@ def finding_from_json(data: Any) -> Finding:
 
 
 def is_later_version(new: Finding, old: Finding) -> bool:
-    """Whether `new` is `old`, grown: the same rule, optimizer and first step, and parameters in
-    common.
+    """Return whether `new` is a later version of `old`: the same rule, optimizer and first step,
+    and parameters in common.
 
     The last step, the evidence, the severity and the rest of the parameters may have changed. Two
     causes of one rule that begin at one step in different parameters stay two findings.
@@ -111,7 +111,7 @@ def is_later_version(new: Finding, old: Finding) -> bool:
 
 
 def current_findings(versions: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The last version of each, in the order in which they were first found; one that joins
+    """Return the last version of each, in the order in which they were first found; one that joins
     several takes the place of the first.
     """
     current: list[Finding] = []
@@ -128,7 +128,7 @@ def current_findings(versions: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def conclusion_to_json(conclusion: Conclusion) -> dict[str, object]:
-    """The last line of `findings.jsonl`."""
+    """Return the last line of `findings.jsonl`."""
     return {
         "final": [finding_to_json(finding) for finding in conclusion.findings],
         "rules": [
@@ -145,10 +145,10 @@ def conclusion_to_json(conclusion: Conclusion) -> dict[str, object]:
 
 
 def finding_line_from_json(data: Any) -> Finding | Conclusion:
-    """A line of `findings.jsonl`: a finding of the running rules, or their conclusion."""
+    """Return a line of `findings.jsonl`: a finding of the running rules, or their conclusion."""
     if "final" not in data:
         return finding_from_json(data)
-    rules: list[Any] = data.get("rules", [])  # not there in older records
+    rules: list[Any] = data.get("rules", [])  # missing in older records
     return Conclusion(
         tuple(map(finding_from_json, data["final"])),
         tuple(
@@ -170,7 +170,7 @@ def finding_line_from_json(data: Any) -> Finding | Conclusion:
 
 
 def findings_from_lines(lines: Sequence[Finding | Conclusion]) -> tuple[Finding, ...]:
-    """The findings of a record: those of the last conclusion, or else what was found while it
+    """Return the findings of a record: those of the last conclusion, else those found while it
     ran.
     """
     concluded: tuple[Finding, ...] = ()

@@ -1,8 +1,8 @@
-"""What a run directory holds: names, dtypes, and how a number is brought into the dtype it is kept
-in.
+"""The contents of a run directory: names, dtypes, and the conversion of a number to the dtype it is
+stored in.
 
 Every file but the JSON ones is rows of little-endian numbers without a header, so that NumPy alone
-reads it and a file cut at any byte loses its last rows only. `steps.bin` is written last of each
+reads it and a file cut at any byte loses only its last rows. `steps.bin` is written last of each
 batch: a row counts once its step is there.
 """
 
@@ -26,9 +26,9 @@ from seismograd.schema import (
 
 FORMAT = "seismograd run"
 
-META = "meta.json"  # what the rest means; without it a directory is not a run
+META = "meta.json"  # what the other files mean; without it a directory is not a run
 README = "README.txt"
-END = "end.json"  # written by an orderly end, with the counts of rows and lines
+END = "end.json"  # written at an orderly end, with the counts of rows and lines
 
 STEPS = "steps.bin"  # (T,) STEP_DTYPE
 EVENTS = "events.bin"  # EVENT_DTYPE
@@ -61,7 +61,7 @@ ENTRY_DTYPES: dict[str, np.dtype[Any]] = {
     PAIR_ENDS: np.dtype("<i8"),
     ELEMENTS: np.dtype("<f8"),
 }
-# files with any number of entries a row, and where each row's end
+# files with any number of entries per row, and the files with each row's end
 ENDS = {EVENTS: EVENT_ENDS, RANKS: RANK_ENDS, PAIRS: PAIR_ENDS}
 
 _SUFFIXES = {"f8": "f64", "f4": "f32", "u4": "u32", "u1": "u8", "i8": "i64"}
@@ -71,22 +71,22 @@ _FLOAT32_SMALLEST = np.array(1, "<u4").view("<f4")[()]
 
 
 def segment_path(run: Path, index: int) -> Path:
-    """The directory of segment `index`, from 0."""
+    """Return the directory of segment `index`, from 0."""
     return run / SEGMENTS / f"{index:04d}"
 
 
 def statistic_file(statistic: Statistic) -> str:
-    """The file name of a statistic: its name and its dtype."""
+    """Return the file name of a statistic: its name and its dtype."""
     return f"{statistic.name}.{_SUFFIXES[np.dtype(statistic.dtype).str[1:]]}"
 
 
 def recorded(values: AnyArray, dtype: str) -> AnyArray:
-    """The values in the dtype they are kept in, of the same kind: finite stays finite, and what is
-    not zero does not become zero.
+    """Return the values in the dtype they are stored in, preserving their kind: finite stays
+    finite, nonzero stays nonzero.
 
-    A finite float that float32 cannot hold becomes its largest or smallest finite non-zero value of
-    the same sign. Unsigned integers saturate at both ends; NaN, which is a count of something not
-    measured, becomes 0 there.
+    A finite float that float32 cannot hold becomes its largest or smallest finite nonzero value of
+    the same sign. Unsigned integers saturate at both ends; NaN, a count that was not measured,
+    becomes 0 there.
     """
     target = np.dtype(dtype)
     if values.dtype == target:
@@ -106,7 +106,9 @@ def recorded(values: AnyArray, dtype: str) -> AnyArray:
 
 
 def raw(values: AnyArray) -> memoryview:
-    """The numbers as they lie in a file, not copied where they lie so in memory."""
+    """Return the numbers as bytes of a file, without a copy where their memory already has that
+    form.
+    """
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
@@ -118,8 +120,8 @@ def _as_unsigned(values: AnyArray, target: np.dtype[np.generic]) -> AnyArray:
 
 
 def num_whole_rows(path: Path, dtype: np.dtype[np.generic], width: int = 1) -> tuple[int, bool]:
-    """How many whole rows of `width` numbers the file holds, and whether a part of one follows;
-    a missing file holds none.
+    """Return how many whole rows of `width` numbers the file holds, and whether a partial one
+    follows; none for a missing file.
     """
     try:
         size = path.stat().st_size
@@ -132,7 +134,9 @@ def num_whole_rows(path: Path, dtype: np.dtype[np.generic], width: int = 1) -> t
 def read_rows(
     path: Path, dtype: np.dtype[np.generic], start: int, stop: int, *shape: int
 ) -> npt.NDArray[Any]:
-    """Rows `start` to `stop` of a file whose rows have this shape  # (stop - start, *shape)."""
+    """Return rows `start` to `stop` of a file whose rows have this shape
+    # (stop - start, *shape).
+    """
     width = math.prod(shape)
     num = (stop - start) * width
     if num <= 0:

@@ -1,7 +1,7 @@
-"""A writer that takes its directory only when there is something to write: of several processes,
-the one that trains records.
+"""Create the run's directory only when there is something to write: of several processes, the one
+that trains records.
 
-Where several train on their own, the first takes the directory and each other one a directory
+Where several train independently, the first takes the directory and each other one a directory
 beside it.
 """
 
@@ -18,12 +18,12 @@ from seismograd.schema import Block, Conclusion, Fact, Finding, Note
 
 
 class LazyWriter:
-    """A sink that makes a `Writer` with the first iteration, or at the end when nobody else has
-    made one there.
+    """A sink that makes a `Writer` with the first iteration, or at the end when no other process
+    has made one there.
 
     Args:
         path: the directory of the run.
-        make: makes the writer in a directory; what it raises goes on to the caller, unless another
+        make: makes the writer in a directory; its exceptions go on to the caller, unless another
             process has taken that directory.
         leave: at the end without an iteration, leave the directory to another process even when
             nobody has taken it.
@@ -36,7 +36,7 @@ class LazyWriter:
 
     @property
     def path(self) -> Path:
-        """Where it writes, or would."""
+        """Return where it writes, or would."""
         return self._path if self._writer is None else self._writer.path
 
     def observe(self, block: Block) -> None:
@@ -44,14 +44,14 @@ class LazyWriter:
         self._opened().observe(block)
 
     def note(self, note: Note) -> None:
-        """Write a note, or keep it until there is somewhere to write it."""
+        """Write a note, or keep it until there is a writer."""
         if self._writer is None:
             self._early.append(note)
         else:
             self._writer.note(note)
 
     def learn(self, fact: Fact) -> None:
-        """Write a fact, or keep it likewise."""
+        """Write a fact, or keep it until there is a writer."""
         if self._writer is None:
             self._early.append(fact)
         else:
@@ -67,7 +67,7 @@ class LazyWriter:
             self._writer.conclude(conclusion)
 
     def close(self) -> None:
-        """Finish the run, if it is this process's."""
+        """Finish the run, if this process records it."""
         if self._writer is None and (self._leave or is_run(self._path)):
             return
         self._opened().close()
@@ -100,14 +100,14 @@ class LazyWriter:
 
 
 def path_of_process(path: Path, number: int) -> Path:
-    """The directory of the second, third, ... process that trains on its own in a run that is
+    """Return the directory of the second, third, ... process that trains independently in a run
     recorded at `path`.
     """
     return path.with_name(f"{path.name}-process-{number}")
 
 
 def paths_of_others(path: Path) -> Iterator[Path]:
-    """The runs of the other processes, in the order in which they came."""
+    """Yield the runs of the other processes, in the order in which they came."""
     for number in count(2):
         other = path_of_process(path, number)
         if not is_run(other):

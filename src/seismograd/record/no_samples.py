@@ -1,4 +1,4 @@
-"""A block's samples where there are none."""
+"""The samples of a block without any."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from seismograd.schema import (
 
 
 def no_samples(num_parameters: int) -> dict[str, AnyArray]:
-    """The samples of a block without any: every sampled statistic, zero times  # (0, P) or (0,
-    P, W).
-    """
+    """Return every sampled statistic, zero times  # (0, P) or (0, P, W)."""
     return {
         each.name: np.empty(
             (0, num_parameters) if each.width == 1 else (0, num_parameters, each.width), each.dtype

@@ -1,4 +1,4 @@
-"""A run on disk as arrays."""
+"""Read a run from disk as arrays."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ _LINE_PARSERS: dict[str, Callable[[Any], Any]] = {
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
-    """Open the run in this directory: all that was whole at this moment. A run that is still
-    written can be opened again for more.
+    """Open the run in this directory, with everything that is whole at this moment. A run that is
+    still being written can be opened again for more.
 
     Raises:
         SeismogradError: there is no run, its `meta.json` is torn, or a newer seismograd wrote it.
@@ -69,7 +69,7 @@ class Run:
 
     A user's "step" is a row: `steps["iteration"]` has its number, which the row number equals
     unless steps were left out. Columns are `parameters`, the union of all that the run ever had;
-    where a parameter was not there, its state is NOT_MEASURED and its numbers NaN.
+    where a parameter was absent, its state is NOT_MEASURED and its numbers NaN.
 
     >>> import seismograd
     >>> run = seismograd.open_run("runs/20260102T030405Z-train")
@@ -112,12 +112,14 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether the training ended in an orderly way; if not it was killed, or goes on."""
+        """Return whether the training ended in an orderly way; if not, it was killed, or is still
+        running.
+        """
         return self._end is not None
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
-        """All parameters, in the order in which they came up, each as it was last described."""
+        """Return all parameters, in the order in which they appeared, each as last described."""
         union: dict[str, Parameter] = {}
         for segment in self._whole.segments:
             union.update((parameter.name, parameter) for parameter in segment.info.parameters)
@@ -125,13 +127,13 @@ class Run:
 
     @property
     def num_rows(self) -> int:
-        """Recorded iterations, T."""
+        """Return the number of recorded iterations, T."""
         return self._whole.num_rows
 
     @cached_property
     def levels(self) -> PyramidLevels:
-        """Any stretch of the run, summed up in as many columns as one wants, from a bounded
-        number of bytes.
+        """Return views of any stretch of the run, summarized in as many columns as requested, from
+        a bounded number of bytes.
         """
         path = self.path if self._has_levels else None
         return PyramidLevels(
@@ -140,7 +142,9 @@ class Run:
 
     @cached_property
     def row_reader(self) -> RowReader:
-        """Single rows and short stretches, read without the rest of the run."""
+        """Return the reader of single rows and short stretches, which does not read the rest of the
+        run.
+        """
         sites, optimizers = self._lines[layout.SITES].values, self._lines[layout.OPTIMIZERS].values
         return RowReader(
             self._entries, self._whole, self.statistics, self._columns, sites, optimizers
@@ -148,20 +152,20 @@ class Run:
 
     @cached_property
     def steps(self) -> npt.NDArray[Any]:
-        """One row per iteration  # (T,) STEP_DTYPE."""
+        """Return one row per iteration  # (T,) STEP_DTYPE."""
         return self._entries.read(layout.STEPS, 0, self._whole.num_rows)
 
     @cached_property
     def states(self) -> StateArray:
-        """What each gradient was, as `State`  # (T, P)."""
+        """Return each gradient's `State`  # (T, P)."""
         states = np.full((self._whole.num_rows, len(self.parameters)), State.NOT_MEASURED, np.uint8)
         for segment, start, stop in self._whole.spans():
             states[start:stop, self._columns(segment)] = segment.state(0, stop - start)
         return states
 
     def series(self, name: str) -> FloatArray:
-        """A statistic of every iteration; NaN where it was not measured or there was no gradient  #
-        (T, P).
+        """Return a statistic of every iteration; NaN where it was not measured or there was no
+        gradient  # (T, P).
 
         A non-finite gradient has the number that was measured, NaN or infinite. A sampled statistic
         is NaN between its samples.
@@ -187,8 +191,8 @@ class Run:
         return series
 
     def samples(self, name: str) -> tuple[IntArray, FloatArray]:
-        """A sampled statistic: the rows it was measured in  # (S,), and its numbers, NaN as in
-        `series`  # (S, P) or (S, P, W).
+        """Return a sampled statistic: the rows it was measured in  # (S,), and its numbers, NaN as
+        in `series`  # (S, P) or (S, P, W).
 
         Raises:
             SeismogradError: there is no such statistic, or it is measured in every iteration.
@@ -216,58 +220,60 @@ class Run:
 
     @cached_property
     def events(self) -> npt.NDArray[Any]:
-        """The calls that were heard, in order, EVENT_DTYPE."""
+        """Return the intercepted calls, in order, EVENT_DTYPE."""
         return self._entries.read(layout.EVENTS, 0, self._whole.num_entries[layout.EVENTS])
 
     @cached_property
     def ranks(self) -> npt.NDArray[Any]:
-        """What is known of each of several processes that trained together, RANK_DTYPE; empty
-        for a single one.
+        """Return what is known of each of several processes that trained together, RANK_DTYPE;
+        empty for a single one.
         """
         return self._entries.read(layout.RANKS, 0, self._whole.num_entries[layout.RANKS])
 
     @cached_property
     def pairs(self) -> npt.NDArray[Any]:
-        """How the gradients of two losses compare, PAIR_DTYPE; empty where they were not
+        """Return how the gradients of two losses compare, PAIR_DTYPE; empty where they were not
         compared.
         """
         return self._entries.read(layout.PAIRS, 0, self._whole.num_entries[layout.PAIRS])
 
     @property
     def elements(self) -> tuple[tuple[str, ...], FloatArray]:
-        """The names of the single scalars that were asked for  # (E,), and their gradients, NaN:
-        not measured  # (T, E).
+        """Return the names of the requested elements  # (E,), and their gradients, NaN: not
+        measured  # (T, E).
         """
         return self.info.elements, self._entries.elements(0, self._whole.num_rows)
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """What the rules found while the run went on; of one with a `conclusion`, their
+        """Return what the rules found while the run went on; for one with a `conclusion`, their
         final list.
         """
         return findings_from_lines(self._lines[layout.FINDINGS].values)
 
     @property
     def conclusion(self) -> Conclusion | None:
-        """What the rules that ran beside it came to at its end; `None` where they did not see all
-        of it.
+        """Return the conclusion of the rules that ran with the training; `None` where they did not
+        see all of it.
         """
         last = next(reversed(self._lines[layout.FINDINGS].values), None)
         return last if self.ended and isinstance(last, Conclusion) else None
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What happened once and has words."""
+        """Return the messages about single incidents."""
         return self._lines[layout.NOTES].values
 
     @property
     def facts(self) -> tuple[Fact, ...]:
-        """What was known for certain beside the numbers, in the order in which it was told."""
+        """Return what was known for certain beside the numbers, in the order in which it was
+        reported.
+        """
         return self._lines[layout.FACTS].values
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
-        """The places in the user's code that events point to; `?` for those that a torn file
+        """Return the places in the user's code that events point to; `?` for those that a torn file
         lost.
         """
         known = self._lines[layout.SITES].values
@@ -275,7 +281,7 @@ class Run:
 
     @cached_property
     def optimizers(self) -> tuple[Optimizer, ...]:
-        """The optimizers that stepped; `?` for those that a torn file lost."""
+        """Return the optimizers that stepped; `?` for those that a torn file lost."""
         known = self._lines[layout.OPTIMIZERS].values
         return (
             *known,
@@ -287,9 +293,11 @@ class Run:
 
     @cached_property
     def torn(self) -> Message | None:
-        """What of the run was begun and is not whole, and so left out; `None` when nothing was."""
+        """Return a message about what was begun, is not whole and so is left out; `None` when
+        nothing is.
+        """
         files = [name for name, lines in self._lines.items() if lines.torn]
-        # an end has counted the lines; without one they may be fewer than the events know of
+        # an end has counted the lines; without one they may be fewer than the events refer to
         if not self.ended:
             files += [layout.SITES] * (len(self.sites) > len(self._lines[layout.SITES].values))
             files += [layout.OPTIMIZERS] * (
@@ -300,8 +308,8 @@ class Run:
         return torn_message(self._whole, sorted(set(files)))
 
     def blocks(self, size: int = 1024, start: int = 0, stop: int | None = None) -> Iterator[Block]:
-        """Rows `start` to `stop` (default: all) in blocks of up to `size`, as rules and sinks saw
-        them while the run went on.
+        """Yield rows `start` to `stop` (default: all) in blocks of up to `size`, as rules and sinks
+        saw them while the run went on.
 
         A block never spans two sets of parameters; its parameters are those of its iterations, not
         the union.
@@ -319,7 +327,7 @@ class Run:
         return self._by_name[name]
 
     def _columns(self, segment: Segment) -> list[int]:
-        """The columns of the union that the parameters of a segment are."""
+        """Return the columns of the union that a segment's parameters have."""
         return [self._column_by_name[parameter.name] for parameter in segment.info.parameters]
 
     @cached_property
@@ -327,5 +335,5 @@ class Run:
         return {parameter.name: column for column, parameter in enumerate(self.parameters)}
 
     def _num_pointed_to(self, field: str) -> int:
-        """One more than the largest index in this field of the events."""
+        """Return one more than the largest index in this field of the events."""
         return int(self.events[field].max(initial=-1)) + 1

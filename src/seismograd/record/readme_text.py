@@ -1,4 +1,4 @@
-"""The text that lies in every run: how to read it without seismograd."""
+"""The text in every run directory: how to read it without seismograd."""
 
 from __future__ import annotations
 

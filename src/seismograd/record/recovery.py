@@ -1,7 +1,7 @@
-"""How far a run is whole: what a killed process left half written is found here and left out.
+"""Find how far a run is whole: what a killed process left half written is left out.
 
 A row counts when all of it is there, in every file. Rows are dropped from the first that is not, so
-what is read is always a beginning of what was written.
+what is read is always a prefix of what was written.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _CHUNK = 65536  # rows
 
 @dataclass(frozen=True, slots=True)
 class IntactPart:
-    """The whole part of a run: its rows, the entries of files with any number a row, the
-    segments. `num_lost` rows more were begun.
+    """The whole part of a run: its rows, the entries of files with any number per row, the
+    segments. `num_lost` more rows were begun.
     """
 
     num_rows: int
@@ -35,7 +35,7 @@ class IntactPart:
     num_lost: int
 
     def spans(self) -> Iterator[tuple[Segment, int, int]]:
-        """Each segment with its first row and the one behind its last."""
+        """Yield each segment with its first row and the one after its last."""
         ends = [*(segment.info.first_row for segment in self.segments[1:]), self.num_rows]
         for segment, end in zip(self.segments, ends, strict=False):
             yield segment, segment.info.first_row, end
@@ -43,7 +43,7 @@ class IntactPart:
 
 @dataclass(frozen=True, slots=True)
 class IntactLines:
-    """The values of the whole lines of a file; `torn` when something was behind them."""
+    """The values of the whole lines of a file; `torn` when something followed them."""
 
     values: tuple[Any, ...]
     torn: bool
@@ -52,11 +52,11 @@ class IntactLines:
 def intact_part(
     entries: EntryFiles, statistics: Mapping[str, Statistic], num_expected: int
 ) -> IntactPart:
-    """The whole part of a run; `num_expected` is the number of rows that an orderly end counted,
-    0 without one.
+    """Return the whole part of a run; `num_expected` is the number of rows that an orderly end
+    counted, 0 without one.
     """
-    # Steps first: a writer at work appends them last, so the others are at least as far when they
-    # are looked at.
+    # Steps first: a running writer appends them last, so the other files are at least as far when
+    # they are read.
     counts = [
         entries.count(layout.STEPS),
         *(entries.count(layout.ENDS[name]) for name in entries.lists()),
@@ -87,8 +87,8 @@ def intact_part(
 
 
 def read_lines(path: Path, parse: Callable[[Any], Any], num_expected: int) -> IntactLines:
-    """The lines of a file, as `parse` makes values of them, up to the first that is not whole; a
-    missing file has none.
+    """Return the values that `parse` makes of the lines of a file, up to the first line that is not
+    whole; none for a missing file.
     """
     try:
         *whole, rest = path.read_bytes().split(b"\n")
@@ -104,7 +104,9 @@ def read_lines(path: Path, parse: Callable[[Any], Any], num_expected: int) -> In
 
 
 def _rows_with_entries(entries: EntryFiles, name: str, num_rows: int, num_whole: int) -> int:
-    """The rows, of the first `num_rows`, all of whose entries are among the first `num_whole`."""
+    """Return how many of the first `num_rows` rows have all their entries among the first
+    `num_whole`.
+    """
     if entries.ends(name, num_rows - 1, num_rows)[0] <= num_whole:
         return num_rows
     return int(np.searchsorted(entries.ends(name, 0, num_rows), num_whole, side="right"))
@@ -118,7 +120,7 @@ def _segments(run: Path, statistics: Mapping[str, Statistic]) -> Iterator[Segmen
 
 
 def _rows_in_segments(entries: EntryFiles, segments: tuple[Segment, ...], num_rows: int) -> int:
-    """The rows, of the first `num_rows`, whose values, states and samples are there."""
+    """Return how many of the first `num_rows` rows have their values, states and samples."""
     if not segments:
         return 0
     next_is_torn = layout.segment_path(entries.path, len(segments)).exists()
@@ -129,7 +131,7 @@ def _rows_in_segments(entries: EntryFiles, segments: tuple[Segment, ...], num_ro
         is_last = index + 1 == len(segments)
         end = num_rows if is_last else min(num_rows, segments[index + 1].info.first_row)
         num_held, _ = segment.num_rows()
-        if num_held is None:  # without parameters it holds nothing that tells how far it goes
+        if num_held is None:  # without parameters nothing in it shows how far it goes
             num_held = 0 if is_last and next_is_torn else end - first
         whole_end = _first_lost_sample(entries, segment, min(end, first + num_held))
         if whole_end < end:
@@ -138,7 +140,7 @@ def _rows_in_segments(entries: EntryFiles, segments: tuple[Segment, ...], num_ro
 
 
 def _first_lost_sample(entries: EntryFiles, segment: Segment, end: int) -> int:
-    """The first row before `end` that was sampled and whose sample is not there; `end` when
+    """Return the first row before `end` that was sampled and whose sample is missing; `end` when
     there is none.
     """
     held = segment.sample_rows(end)
@@ -152,8 +154,8 @@ def _first_lost_sample(entries: EntryFiles, segment: Segment, end: int) -> int:
 
 
 def torn_message(whole: IntactPart, files: Sequence[str]) -> Message | None:
-    """What was begun and left out, in words; `files` are those of which only a beginning is
-    left.
+    """Return a message about what was begun and left out; `files` are those with a torn last
+    line.
     """
     names = ", ".join(files)
     if whole.num_lost and files:

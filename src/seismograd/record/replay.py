@@ -1,4 +1,6 @@
-"""A recorded run as blocks: the same ones, cut elsewhere, that sinks and rules saw while it ran."""
+"""Replay a recorded run as blocks: the same data, cut elsewhere, that sinks and rules saw while it
+ran.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,12 @@ from seismograd.record.recovery import IntactPart
 from seismograd.record.segment import Segment
 from seismograd.schema import AnyArray, Block, IntArray, Optimizer, Site, Statistic
 
-_CHUNK_BYTES = 16 * 2**20  # read at once, however small the blocks are
+_CHUNK_BYTES = 16 * 2**20  # rows read at once, however small the blocks are
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What blocks are made of: the whole part of a run, and what they all share."""
+    """The source of the blocks: the whole part of a run, and what the blocks share."""
 
     entries: EntryFiles
     whole: IntactPart
@@ -28,7 +30,9 @@ class Replay:
     optimizers: Sequence[Optimizer]
 
     def blocks(self, size: int, start: int, stop: int) -> Iterator[Block]:
-        """Rows `start` to `stop` in blocks of up to `size`, none of which spans two segments."""
+        """Yield rows `start` to `stop` in blocks of up to `size`, none of which spans two
+        segments.
+        """
         for segment, first, end in self.whole.spans():
             span_start, span_stop = max(first, start), min(end, stop)
             row_bytes = (
@@ -41,13 +45,13 @@ class Replay:
 
     def _pieces(self, segment: Segment, start: int, stop: int, size: int) -> Iterator[Block]:
         chunk = self._read(segment, start, stop)
-        # with the one before
+        # with the previous one
         ends = {name: self.entries.ends(name, start - 1, stop) for name in layout.ENDS}
         for row in range(0, stop - start, size):
             yield _piece(chunk, row, min(row + size, stop - start), ends)
 
     def _read(self, segment: Segment, start: int, stop: int) -> Block:
-        """Rows `start` to `stop` of the run, all of this segment, as one block."""
+        """Return rows `start` to `stop` of the run, all of this segment, as one block."""
         first = segment.info.first_row
         sample_rows = segment.sample_rows(stop)
         from_sample, to_sample = np.searchsorted(sample_rows, (start, stop)).tolist()
@@ -78,8 +82,8 @@ class Replay:
 
 
 def _piece(block: Block, start: int, stop: int, ends: Mapping[str, IntArray]) -> Block:
-    """Rows `start` to `stop` of a block whose row r has the entries of the run from ends[r] to
-    ends[r + 1].
+    """Return rows `start` to `stop` of a block whose row r has the entries of the run from ends[r]
+    to ends[r + 1].
     """
     from_sample, to_sample = np.searchsorted(block.sample_rows, (start, stop)).tolist()
     return Block(

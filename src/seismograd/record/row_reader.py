@@ -1,4 +1,4 @@
-"""Reading a few rows of a run of any length, without reading the rest of it."""
+"""Read a few rows of a run of any length, without reading the rest of it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _CHUNK = 2**18  # steps
 
 @dataclass(frozen=True)
 class RowReader:
-    """What lies near a row. `columns` gives a segment's places among the run's parameters;
-    `sites` may be fewer than events point to.
+    """Reads rows near a position. `columns` returns a segment's positions among the run's
+    parameters; `sites` may be fewer than events refer to.
     """
 
     entries: EntryFiles
@@ -40,17 +40,17 @@ class RowReader:
     optimizers: Sequence[Optimizer]
 
     def steps(self, start: int, stop: int) -> AnyArray:
-        """The steps of these rows  # (stop - start,) STEP_DTYPE."""
+        """Return the steps of these rows  # (stop - start,) STEP_DTYPE."""
         return self.entries.read(layout.STEPS, start, stop)
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
-        """These rows, in one block for each set of parameters."""
+        """Return these rows, in one block for each set of parameters."""
         return Replay(
             self.entries, self.whole, self.statistics, self.sites, self.optimizers
         ).blocks(max(1, stop - start), start, stop)
 
     def row_of(self, iteration: int) -> int:
-        """The last row that is not after this iteration; 0 when all are."""
+        """Return the last row that is not after this iteration; 0 when all are."""
         low, high = 0, self.whole.num_rows
         while high - low > 1:
             middle = (low + high) // 2
@@ -61,7 +61,7 @@ class RowReader:
         return low
 
     def sample_rows(self, start: int, stop: int) -> IntArray:
-        """Rows of the run between these that were sampled."""
+        """Return the sampled rows of the run between these."""
         found = [np.empty(0, np.int64)]
         for segment, first, end in self.whole.spans():
             if first < stop and start < end:
@@ -70,8 +70,8 @@ class RowReader:
         return np.concatenate(found)
 
     def samples(self, name: str, rows: IntArray, positions: Sequence[int]) -> FloatArray:
-        """A sampled statistic at sampled rows of some parameters of the run; NaN: no gradient or
-        not measured  # (S, P) or (S, P, W).
+        """Return a sampled statistic at sampled rows of some parameters of the run; NaN: no
+        gradient or not measured  # (S, P) or (S, P, W).
         """
         statistic = next(each for each in self.statistics if each.name == name)
         shape = (len(rows), len(positions), statistic.width)[: 2 + (statistic.width > 1)]
@@ -109,7 +109,7 @@ class RowReader:
         return values
 
     def elements(self, start: int, stop: int) -> Iterator[tuple[int, FloatArray]]:
-        """The single scalars of these rows, chunk by chunk: the first row of the chunk and the
+        """Yield the elements of these rows, chunk by chunk: the first row of the chunk and the
         numbers  # (rows, E).
         """
         for row in range(start, stop, _CHUNK):

@@ -1,4 +1,4 @@
-"""Whether a run is still being written."""
+"""Determine whether a run is still being written."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 from seismograd.record import layout
 
-QUIET_S = 60.0  # a run that has not ended and wrote nothing for so long is no longer called live
+QUIET_S = 60.0  # a run that has not ended and wrote nothing for so long no longer counts as live
 
 
 def is_going_on(path: Path) -> bool:
-    """Whether a run has not ended and something was written to it lately."""
+    """Return whether a run has not ended and was written to lately."""
     return not (path / layout.END).exists() and idle_s(path) < QUIET_S
 
 
 def idle_s(path: Path) -> float:
-    """Seconds since something was last written to a run."""
+    """Return the seconds since anything was last written to a run."""
     written = [
         (path / name).stat().st_mtime
         for name in (layout.STEPS, layout.META, *layout.LINE_FILES)

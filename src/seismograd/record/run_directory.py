@@ -1,5 +1,5 @@
-"""Where a run goes: a new directory, or an empty one that the user named. Loads no NumPy: it
-runs before the user's script.
+"""Choose the directory of a run: a new one, or an empty one that the user named. Loads no NumPy,
+because it runs before the user's script.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PROBE_BYTES = 65536  # more than a file system keeps free for itself in a block
 
 
 def create_run_directory(out: Path | None, script: str) -> Path:
-    """Create the directory of a new run and make sure that it can be written to.
+    """Create the directory of a new run and make sure that it is writable.
 
     Args:
         out: the directory; it may exist when it is empty. `None`: `runs/<UTC time>-<script name>`
@@ -50,7 +50,8 @@ def _new_directory(runs: Path, script: str) -> Path:
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{_script_name(script)}"
     runs.mkdir(parents=True, exist_ok=True)
     number = 1
-    while True:  # ends: each turn tries another name, and another process may have taken this one
+    # terminates: each iteration tries another name, and another process may have taken this one
+    while True:
         path = runs / (name if number == 1 else f"{name}-{number}")
         try:
             path.mkdir()
@@ -80,8 +81,8 @@ def _script_name(script: str) -> str:
 
 
 def _probe(path: Path) -> None:
-    """Write and remove a file: permissions alone do not tell of a full disk, a quota or a
-    read-only mount.
+    """Write and remove a file: permissions alone do not show a full disk, a quota or a read-only
+    mount.
     """
     probe = path / ".probe"
     try:

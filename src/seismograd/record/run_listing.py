@@ -1,4 +1,4 @@
-"""The runs in a directory, those that cannot be read included."""
+"""List the runs in a directory, including those that cannot be read."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class ListedRun:
 
     @property
     def created_utc(self) -> str:
-        """When it began; empty when it cannot be read."""
+        """Return when it began; empty when it cannot be read."""
         return self.run.info.created_utc if self.run else ""
 
 
 def list_runs(directory: str | os.PathLike[str]) -> list[ListedRun]:
-    """List the runs directly inside a directory, the newest first; what is not a run is left out.
+    """List the runs directly inside a directory, the newest first; anything else is skipped.
 
     >>> from seismograd.record.run_listing import list_runs
     >>> [(each.path.name, each.run.num_rows, each.run.ended) for each in list_runs("runs")]
@@ -44,7 +44,7 @@ def list_runs(directory: str | os.PathLike[str]) -> list[ListedRun]:
 
 
 def open_listed(path: Path) -> ListedRun:
-    """Open a run that is listed with its problem where it cannot be read."""
+    """Open a listed run; raises its problem where it cannot be read."""
     try:
         return ListedRun(path, open_run(path))
     except SeismogradError as error:

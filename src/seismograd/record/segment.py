@@ -1,4 +1,4 @@
-"""Reading one segment: rows with the same parameters and statistics, one file per statistic."""
+"""Read one segment: rows with the same parameters and statistics, one file per statistic."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _STATE = np.dtype("u1")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment on disk; rows are counted from its own first one. `statistics` are the run's
-    that this segment has files of.
+    """A segment on disk; rows are counted from its own first one. `statistics` are those of the
+    run's that this segment has files for.
     """
 
     path: Path
@@ -29,18 +29,18 @@ class Segment:
 
     @property
     def num_parameters(self) -> int:
-        """P of this segment."""
+        """Return P of this segment."""
         return len(self.info.parameters)
 
     def state(self, start: int, stop: int) -> StateArray:
-        """States of rows `start` to `stop`  # (rows, P)."""
+        """Return the states of rows `start` to `stop`  # (rows, P)."""
         return layout.read_rows(
             self.path / layout.STATE, _STATE, start, stop, self.num_parameters
         ).astype(np.uint8, copy=False)
 
     def values(self, name: str, start: int, stop: int) -> AnyArray:
-        """A statistic in its own dtype: of rows, or of samples for a sampled one  # (rows, P) or
-        (rows, P, W).
+        """Return a statistic in its own dtype: of rows, or of samples for a sampled one
+        # (rows, P) or (rows, P, W).
         """
         statistic = self.statistics[name]
         shape = (self.num_parameters, statistic.width)[: 1 if statistic.width == 1 else 2]
@@ -53,15 +53,15 @@ class Segment:
         )
 
     def sample_rows(self, stop: int) -> IntArray:
-        """Row numbers in the run of the whole samples before row `stop`  # (S,)."""
+        """Return the row numbers in the run of the whole samples before row `stop`  # (S,)."""
         rows = layout.read_rows(
             self.path / layout.SAMPLE_ROWS, _INDEX, 0, self.num_samples()
         ).astype(np.int64, copy=False)
         return rows[rows < stop]
 
     def num_rows(self) -> tuple[int | None, int]:
-        """Rows that are whole in every file of rows, and rows begun in any; `None` where without
-        parameters there is nothing to count.
+        """Return how many rows are whole in every file of rows, and how many are begun in any;
+        `None` where without parameters there is nothing to count.
         """
         if not self.num_parameters:
             return None, 0
@@ -77,7 +77,7 @@ class Segment:
         return min(whole for whole, _ in counts), max(whole + rest for whole, rest in counts)
 
     def num_samples(self) -> int:
-        """Samples that are whole in every file of sampled statistics."""
+        """Return how many samples are whole in every file of sampled statistics."""
         counts = [layout.num_whole_rows(self.path / layout.SAMPLE_ROWS, _INDEX)[0]]
         for statistic in self.sampled():
             path, width = (
@@ -89,7 +89,7 @@ class Segment:
         return min(counts)
 
     def sampled(self) -> list[Statistic]:
-        """The sampled statistics that this segment has."""
+        """Return the sampled statistics that this segment has."""
         return [
             each
             for each in self.statistics.values()
@@ -98,8 +98,8 @@ class Segment:
 
 
 def open_segment(path: Path, statistics: Mapping[str, Statistic]) -> Segment | None:
-    """The segment in this directory, or `None` when there is none or its `parameters.json` is
-    torn.
+    """Return the segment in this directory, or `None` when there is none or its `parameters.json`
+    is torn.
     """
     try:
         info = segment_from_json(loads((path / layout.PARAMETERS).read_bytes()))

@@ -1,5 +1,5 @@
-"""JSON that every reader accepts: NaN and the infinities are the strings "nan", "inf" and
-"-inf".
+"""Read and write JSON that every reader accepts: NaN and the infinities are the strings "nan",
+"inf" and "-inf".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def dumps(value: object, indent: int | None = None) -> bytes:
-    """The value as UTF-8 JSON; file names that are not valid text are written with escapes."""
+    """Return the value as UTF-8 JSON; file names that are not valid text are escaped."""
     try:
         return _encoded(value, indent)
     except (TypeError, ValueError):  # a NumPy scalar or another mapping; NaN or an infinity
@@ -29,19 +29,19 @@ def _encoded(plain: object, indent: int | None) -> bytes:
 
 
 def loads(text: bytes) -> Any:
-    """What `dumps` wrote; raises `ValueError` on anything that is not JSON. `number` reads the
-    numbers back.
+    """Return what `dumps` wrote; raises `ValueError` for anything that is not JSON. Pass the
+    numbers through `number`.
     """
     return json.loads(text)
 
 
 def number(value: object) -> float:
-    """A float as `dumps` wrote it."""
+    """Return a float as `dumps` wrote it."""
     return float(cast("float | str", value))
 
 
 def scalar(value: object) -> object:
-    """A NumPy scalar as Python's; anything else as it is."""
+    """Return a NumPy scalar as Python's; anything else unchanged."""
     return cast("np.generic[Any]", value).item() if isinstance(value, np.generic) else value
 
 

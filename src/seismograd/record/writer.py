@@ -1,4 +1,4 @@
-"""Numbers to disk: each batch is appended to the files of a run, `steps.bin` last."""
+"""Write numbers to disk: each batch is appended to the files of a run, `steps.bin` last."""
 
 from __future__ import annotations
 
@@ -54,9 +54,11 @@ _STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
 class Writer:
     """A sink that records a run in a directory of its own.
 
-    Nothing is buffered in the process: what `observe` took is with the operating system when it
-    returns, survives the end of the process by any signal, and a fork has nothing to write twice.
-    After an error nothing more is written, since no row behind a torn one could be read.
+    Nothing is buffered in the process: when `observe` returns, the rows are with the operating
+    system. So they survive the end of the process by any signal, and a fork has nothing to write
+    twice. `steps.bin` comes last because a row counts once its step is there: a write that is cut
+    short anywhere leaves a whole, shorter run. After an error nothing more is written, since no row
+    behind a torn one could be read.
 
     Raises:
         SeismogradError: the directory cannot be written, or holds a run.
@@ -79,6 +81,7 @@ class Writer:
             for name in layout.ENTRY_DTYPES:
                 self._files[name] = _create(path / name)
             (path / layout.README).write_text(translate(HOW_TO_READ), encoding="utf-8")
+            # Last: a directory with this file is a run, so everything else must be there by then.
             _replace(path / layout.META, dumps(meta_to_json(info), indent=1) + b"\n")
         except OSError as error:
             self._close_files()
@@ -89,7 +92,7 @@ class Writer:
             ) from error
 
     def observe(self, block: Block) -> None:
-        """Append the iterations of a block; raises `OSError` when the disk does not take them."""
+        """Append the iterations of a block; raises `OSError` when the disk rejects them."""
         with self._giving_up_on_error():
             self._append_lines(
                 layout.SITES, lines_to_json(block.sites[self._num_lines[layout.SITES] :])
@@ -120,8 +123,8 @@ class Writer:
         self._append_findings([finding_to_json(finding)])
 
     def conclude(self, conclusion: Conclusion) -> None:
-        """Append the conclusion, whose findings take the place of all that were found while the
-        run went on; errors as in `finding`.
+        """Append the conclusion, whose findings replace everything found while the run went on;
+        errors as in `finding`.
         """
         self._append_findings([conclusion_to_json(conclusion)])
 
@@ -160,6 +163,8 @@ class Writer:
         steps["sampled"][block.sample_rows] = 1
         values = step_values(block.steps)
         self._levels.append(states_of_values(values, block.steps, block.state), {STEPS: values})
+        # Last of all: a row counts once its step is there, so a write that is cut short anywhere
+        # leaves a shorter run and not a wrong one.
         self._append(layout.STEPS, steps)
         self._num_rows += num_rows
 
@@ -181,6 +186,7 @@ class Writer:
 
     def _append_lines(self, name: str, lines: Sequence[object]) -> None:
         if lines:
+            # Opened each time: lines are rare, and most runs never have some of these files.
             with (self.path / name).open("ab", buffering=0) as file:
                 _write(file, b"".join(dumps(line) + b"\n" for line in lines))
             self._num_lines[name] += len(lines)
@@ -234,8 +240,8 @@ class _Segment:
         self._levels = PyramidBuilder(path, len(block.parameters), self._summed, _write)
 
     def fits(self, block: Block) -> bool:
-        """Whether the block has the columns that this segment's files have, in whatever order
-        its statistics come.
+        """Return whether the block has the columns that this segment's files have, in any order of
+        its statistics.
         """
         same_parameters = (
             block.parameters is self._parameters or block.parameters == self._parameters
@@ -278,7 +284,7 @@ class _Segment:
         )
 
     def _append_statistic(self, name: str, values: AnyArray, shape: tuple[int, ...]) -> AnyArray:
-        """Append the values as they are recorded, and return them so."""
+        """Append the values in their recorded form, and return them."""
         recorded = layout.recorded(values, _STATISTICS[name].dtype).reshape(shape)
         _write(self._files[name], layout.raw(recorded))
         return recorded
@@ -294,8 +300,8 @@ class _Segment:
 
 
 def _ends(listed: npt.NDArray[Any], block: Block) -> IntArray:
-    """Number of the block's entries up to and with each row  # (B,); an entry belongs to the
-    first row that is not before it.
+    """Return the number of the block's entries up to and with each row  # (B,); an entry belongs to
+    the first row that is not before it.
     """
     steps: npt.NDArray[Any] = block.steps
     if not len(listed):
@@ -310,7 +316,7 @@ def _create(path: Path) -> FileIO:
 
 
 def _write(file: FileIO, data: bytes | memoryview) -> None:
-    """Write all of it: an unbuffered file may take a part, as it does when the disk is nearly
+    """Write all of it: an unbuffered file may take only a part, as it does when the disk is nearly
     full.
     """
     view = memoryview(data)
@@ -319,7 +325,7 @@ def _write(file: FileIO, data: bytes | memoryview) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Put a whole document in place at once: a reader never sees half of it."""
+    """Replace a whole document at once: a reader never sees half of it."""
     new = path.with_name(path.name + ".new")
     new.write_bytes(data)
     new.replace(path)

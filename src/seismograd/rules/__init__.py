@@ -1,5 +1,5 @@
-"""What is wrong with a training, read from its record. To add a rule: one file, and one line in
-`RULES`.
+"""The list of rules: what can be wrong with a training, judged from its record. To add a rule: one
+file, and one line in `RULES`.
 """
 
 from __future__ import annotations

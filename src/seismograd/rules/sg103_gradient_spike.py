@@ -116,7 +116,7 @@ class GradientSpike(Rule):
         return None
 
     def _follow(self, track: _SpikeTrack, block: Block, rows: IntArray, optimizer: int) -> None:
-        """Take in the rows of one optimizer."""
+        """Read the rows of one optimizer."""
         norm = numbers(block.steps, "grad_norm")[rows]
         finite = np.isfinite(norm) & (norm > 0)
         unknown = (integers(block.steps, "flags")[rows] & int(StepFlag.NO_LOSS)) != 0
@@ -170,15 +170,15 @@ class GradientSpike(Rule):
             position += 1
 
     def _end(self, track: _SpikeTrack) -> None:
-        """The gradient is back: what stood out was a spike. The first one is described, the last
-        one ends the finding.
+        """End a spike: the gradient is back. The first one is described, the last one ends the
+        finding.
         """
         if track.pending is not None:
             self.found.add_or_extend(track.pending)
         track.drop()
 
     def _may_stand_out(self, track: _SpikeTrack, height: FloatArray, start: int) -> list[int]:
-        """Return the places from `start` on that are high above the lowest before them, and not
+        """Return the positions from `start` on that are high above the lowest before them, and not
         below the highest, while no spike comes.
 
         `height` is -inf where there is no norm.
@@ -201,7 +201,7 @@ class GradientSpike(Rule):
     def _usual_before(
         self, track: _SpikeTrack, height: float, loss: float
     ) -> _SpikeBaseline | None:
-        """Return what was usual, when this norm stands out from it."""
+        """Return the usual norm before, when this one stands out from it."""
         if len(track.height) < self.first_steps:
             return None
         middle, largest = median(track.height), float(track.height.max())
@@ -267,7 +267,7 @@ class GradientSpike(Rule):
 
 @dataclass(frozen=True, slots=True)
 class _SpikeBaseline:
-    """What was usual before a spike; whether the loss rises with it."""
+    """The level before a spike, and whether the loss rises with it."""
 
     norm: float
     loss: float
@@ -310,14 +310,14 @@ def _cause(
 
 @dataclass(slots=True)
 class _SpikeTrack:
-    """What is remembered of one optimizer."""
+    """The state of one optimizer."""
 
     count: int = 0  # steps
     height: FloatArray = field(default_factory=lambda: np.zeros(0))  # logarithms of the last norms
     loss: FloatArray = field(default_factory=lambda: np.zeros(0))
     first: FloatArray = field(default_factory=lambda: np.zeros(0))  # logarithms of the first norms
     first_loss: float = -math.inf  # the largest of those steps
-    pending: Finding | None = None  # a spike that has not come to its end
+    pending: Finding | None = None  # a spike that has not ended
     num_pending: int = 0  # its steps so far
 
     def begin(self, height: FloatArray, loss: FloatArray, num: int) -> None:
@@ -329,13 +329,15 @@ class _SpikeTrack:
         )
 
     def add(self, height: FloatArray, loss: FloatArray, window: int) -> None:
-        """Take in steps that are no spikes."""
+        """Add steps without a spike."""
         self.count += len(height)
         self.height = np.concatenate([self.height, height])[-window:]
         self.loss = np.concatenate([self.loss, loss])[-window:]
 
     def rise(self, finding: Finding, longest: int) -> None:
-        """Take in a step that stands out; what stands out for long is no spike but a new level."""
+        """Add a step that stands out; steps that stand out for long are not a spike but a new
+        level.
+        """
         self.count += 1
         self.num_pending += 1
         self.pending = (
@@ -346,5 +348,5 @@ class _SpikeTrack:
             self.height, self.loss = np.zeros(0), np.zeros(0)
 
     def drop(self) -> None:
-        """Nothing stands out any more."""
+        """Discard it: nothing stands out any more."""
         self.pending, self.num_pending = None, 0

@@ -166,8 +166,8 @@ class GradientUnderflow(Rule):
     def _shares(
         self, block: Block, sample: int, columns: IntArray, scale: float
     ) -> tuple[FloatArray, BoolArray]:
-        """Return the share of scalars at the lower end of float16, 0 where some lie below it; where
-        there are any scalars at all.
+        """Return the share of scalars at the lower end of float16, 0 where some lie below it; and
+        where there are any scalars at all.
         """
         count = np.asarray(block.samples["exponents"][sample], np.float64)[columns]  # (columns, W)
         exponent = SMALLEST_EXPONENT - math.log2(
@@ -238,15 +238,15 @@ class GradientUnderflow(Rule):
 
 
 def _most(shown: BoolArray, among: BoolArray) -> bool:
-    """Return whether at least half of these, and one at all, show it."""
+    """Return whether at least half of these, and at least one, show it."""
     return bool(among.any()) and 2 * int((shown & among).sum()) >= int(among.sum())
 
 
 @dataclass(slots=True)
 class _UnderflowTrack:
-    """What is remembered of one optimizer."""
+    """The state of one optimizer."""
 
     first_loss: float
     count: int = 0  # sampled steps
     num: int = 0  # of those that show it
-    finding: Finding | None = None  # what it would be, from the first that shows it
+    finding: Finding | None = None  # the finding it would be, from the first step that shows it

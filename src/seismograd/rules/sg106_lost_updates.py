@@ -180,7 +180,7 @@ class LostUpdates(Rule):
 
 @dataclass(slots=True)
 class _LostUpdateTrack:
-    """What is remembered of one optimizer."""
+    """The state of one optimizer."""
 
     first_step: int
     first_loss: float  # median of its first group

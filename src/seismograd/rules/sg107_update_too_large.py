@@ -184,7 +184,7 @@ class UpdateTooLarge(Rule):
             self.found.extend(step_group.last_step, step_group.optimizer)
 
     def _take(self, track: _LargeUpdateTrack, step_group: StepGroup) -> None:
-        """Take in how far the weights moved while the gradient was still of its first size."""
+        """Read how far the weights moved while the gradient was still of its first size."""
         calm = step_group.grad_norm <= self.max_growth * track.first_norm
         if self._is_calm(track, step_group):
             ratios, ratio = (
@@ -288,7 +288,7 @@ class _RelativeUpdate:
 
 @dataclass(slots=True)
 class _LargeUpdateTrack:
-    """What is remembered of one optimizer."""
+    """The state of one optimizer."""
 
     first_loss: float
     first_norm: float  # of the gradient
@@ -306,8 +306,8 @@ class _LargeUpdateTrack:
 
 
 def _first_step(block: Block, row: int, optimizer: int) -> _LargeUpdateTrack:
-    """Return what the first step of an optimizer does to the weights, as the learning rate and the
-    gradient give it.
+    """Return the effect of an optimizer's first step on the weights, as the learning rate and the
+    gradient determine it.
     """
     step = block.steps[row]
     moved = _RelativeUpdate(lr=float(step["lr"]), step=int(step["iteration"]))
@@ -359,7 +359,7 @@ def _explodes(block: Block, row: int) -> bool:
 
 
 def _num_moving(block: Block, row: int, columns: list[int]) -> FloatArray:
-    """Scalars with a gradient that is not zero."""
+    """Return the number of scalars with a gradient that is not zero."""
     numel = np.array([block.parameters[column].numel for column in columns], np.float64)
     return np.maximum(numel - statistic(block, "zeros")[row, columns], 0)
 

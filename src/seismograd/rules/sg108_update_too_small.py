@@ -224,7 +224,7 @@ class UpdateTooSmall(Rule):
         )
 
     def _since(self, track: _SmallUpdateTrack, step_group: StepGroup) -> Finding | None:
-        """Return whether the schedule fell to nothing too early."""
+        """Return since when the schedule has been at almost zero, if that was too early."""
         long = track.num_still >= max(self.num_groups, self.min_share * track.num)
         if (
             not track.has_moved
@@ -292,7 +292,7 @@ class UpdateTooSmall(Rule):
 
 @dataclass(slots=True)
 class _SmallUpdateTrack:
-    """What is remembered of one optimizer."""
+    """The state of one optimizer."""
 
     first_step: int
     first_loss: float  # median of its first group

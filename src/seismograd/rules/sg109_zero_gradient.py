@@ -29,8 +29,8 @@ from seismograd.schema import (
 
 @dataclass(slots=True)
 class Streak:
-    """Steps of one optimizer, up to the last one, whose gradients were all zero. `found`: it is
-    known what to say of it.
+    """Consecutive steps of one optimizer, up to the last one, whose gradients were all zero.
+    `found`: the finding is known.
     """
 
     num: int = 0
@@ -177,7 +177,7 @@ class ZeroGradient(Rule):
     def _add(
         self, block: Block, optimizer: int, streak: Streak, row: int, columns: IntArray
     ) -> None:
-        """Another step with nothing but zeros."""
+        """Add another step with all-zero gradients."""
         iteration = int(integers(block.steps, "iteration")[row])
         loss, flags = (
             float(numbers(block.steps, "loss")[row]),
@@ -189,7 +189,7 @@ class ZeroGradient(Rule):
             streak.where = site_of(block, EventKind.STEP, iteration, optimizer)
             streak.optimizer = optimizer_name(block, optimizer)
         streak.num, streak.last = streak.num + 1, iteration
-        # the first graph need not have shown what it is computed in
+        # the first graph need not have shown the dtype it is computed in
         own = (block.parameters[column] for column in as_list(columns))
         streak.is_half = any("float16" in (each.dtype, each.compute_dtype) for each in own)
         streak.has_loss |= loss != 0 or bool(flags & StepFlag.NO_LOSS)
@@ -199,7 +199,7 @@ class ZeroGradient(Rule):
             self._judge(optimizer, streak, iteration)
 
     def _judge(self, optimizer: int, streak: Streak, until: int) -> None:
-        """It has lasted long enough; what was learnt of it up to this iteration says why."""
+        """Make the finding after enough steps; the facts up to this iteration give the reason."""
         facts = [
             each
             for each in self._facts.get(optimizer, ())
@@ -219,9 +219,7 @@ class ZeroGradient(Rule):
         self._report(optimizer, streak, fact, severity)
 
     def _look_behind(self, block: Block, optimizer: int, behind: Streak, counts: BoolArray) -> None:
-        """Whether the parameters behind a rounding get nothing but zeros, though others get
-        more.
-        """
+        """Check whether the parameters behind a rounding get only zeros, though others get more."""
         columns = np.flatnonzero([each.name in behind.names for each in block.parameters])
         iterations = integers(block.steps, "iteration")
         if not len(columns):

@@ -224,7 +224,7 @@ class WeightDecayDominates(Rule):
 
 @dataclass(slots=True)
 class _DecayTrack:
-    """What is remembered of one optimizer."""
+    """The state of one optimizer."""
 
     first: list[float] = field(default_factory=list[float])
     recent: deque[float] = field(default_factory=lambda: deque[float](maxlen=NUM_LOSSES))

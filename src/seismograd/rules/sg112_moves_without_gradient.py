@@ -245,7 +245,7 @@ class _Streak:
 
 @dataclass(slots=True)
 class _ZeroTrack:
-    """What is remembered of one optimizer."""
+    """The state of one optimizer."""
 
     num_steps: int = 0
     streaks: dict[str, _Streak] = field(default_factory=dict[str, _Streak])

@@ -159,7 +159,7 @@ class ScheduleMismatch(Rule):
         )
 
     def _wrong_mode(self, fact: Fact) -> Misfit | None:
-        """Whether it takes what is better for what is worse."""
+        """Return whether it mistakes what is better for what is worse."""
         first, last = fact.number("first"), fact.number("last")
         moves = fact.number("falls") + fact.number("rises")
         if not self._losses or not moves or not fact.number("reductions"):
@@ -217,7 +217,7 @@ class ScheduleMismatch(Rule):
         )
 
     def _take(self, fact: Fact, found: Misfit) -> Iterator[Finding]:
-        """Of several of an optimizer the weightiest stays, from the first call of any."""
+        """Keep the weightiest of several misfits of an optimizer, from the first call of any."""
         rank, known = self._found.get(fact.optimizer, (-1, None))
         if known is not None and found.rank < rank:
             return

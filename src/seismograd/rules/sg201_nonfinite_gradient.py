@@ -113,7 +113,7 @@ class NonfiniteGradient(Rule):
 
     def _follow_skips(self, block: Block, skipped: BoolArray) -> dict[int, Finding]:
         """Return the rows in which an optimizer was skipped more than `max_skips` times in a row,
-        and what is to be said of the first of those.
+        and the finding for the first of those.
         """
         given_up: dict[int, Finding] = {}
         for optimizer, rows in by_optimizer(block, np.ones(len(block), np.bool_)):
@@ -133,8 +133,8 @@ class NonfiniteGradient(Rule):
 
 @dataclass(slots=True)
 class _Skips:
-    """Non-finite steps of one optimizer that were skipped in a row: how many, and what is to be
-    said of the first.
+    """Non-finite steps of one optimizer that were skipped in a row: how many, and the finding for
+    the first.
     """
 
     num: int = 0
@@ -189,7 +189,7 @@ def _backward_order(block: Block, row: int) -> list[int]:
 
 
 def _weights_are_finite(block: Block, row: int) -> bool:
-    """False only where they were sampled in this row and are not."""
+    """Return false only where they were sampled in this row and are not."""
     sampled = weight_norms(block, row)
     return sampled is None or not bool(
         (~np.isfinite(sampled) & (block.state[row] >= State.ZERO)).any()
@@ -199,7 +199,7 @@ def _weights_are_finite(block: Block, row: int) -> bool:
 def _cause(
     weights_are_finite: bool, loss: float | None, origin: Origin, values: Values
 ) -> tuple[Message, Message, str]:
-    """Cause, advice and excerpt."""
+    """Return cause, advice and excerpt."""
     if not weights_are_finite:
         return (
             say(

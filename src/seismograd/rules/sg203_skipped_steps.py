@@ -98,7 +98,7 @@ class SkippedSteps(Rule):
     def _take(
         self, track: _SkipTrack, block: Block, row: int, scale: float, optimizer: int
     ) -> None:
-        """Take in a skip that the search for a scale does not explain."""
+        """Count a skip that the search for a scale does not explain."""
         step = int(block.steps["iteration"][row])
         track.num, track.first = track.num + 1, step if track.num == 0 else track.first
         if optimizer in self.found:
@@ -155,7 +155,7 @@ class SkippedSteps(Rule):
 
 @dataclass(slots=True)
 class _SkipTrack:
-    """What is remembered of one optimizer."""
+    """The state of one optimizer."""
 
     good: float = -math.inf  # the last scale at which a step was carried out
     count: int = 0  # steps since the first of those

@@ -123,8 +123,8 @@ class MissingZeroGrad(Rule):
     def _judge(
         self, block: Block, own: BoolArray, carried: BoolArray
     ) -> tuple[BoolArray, IntArray]:
-        """Return where a parameter is known to be at fault, and since which
-        iteration  # each (B, P).
+        """Return where a parameter is known to be at fault, and since which iteration  # each (B,
+        P).
         """
         memory, columns = self._memory, self._columns
         row = np.where(own, np.arange(len(block))[:, None], -1)
@@ -237,7 +237,7 @@ class _MissingClearing:
     optimizers: set[int] = field(default_factory=set[int])
 
     def follow(self, block: Block, carried: BoolArray) -> bool:
-        """Move on to the last iteration in which one of its parameters was carried; whether
+        """Move on to the last iteration in which one of its parameters was carried; return whether
         there was one.
         """
         mine = [
@@ -253,9 +253,7 @@ class _MissingClearing:
 
 @dataclass(slots=True)
 class _ParameterHistory:
-    """What is remembered of each parameter, by its name; the arrays grow as parameters are
-    added.
-    """
+    """The history of each parameter, by its name; the arrays grow as parameters are added."""
 
     positions: dict[str, int] = field(default_factory=dict[str, int])
     carried: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))  # in its last step
@@ -266,7 +264,7 @@ class _ParameterHistory:
     guilty: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def columns_of(self, parameters: tuple[Parameter, ...]) -> IntArray:
-        """Return where each parameter is in these arrays."""
+        """Return the position of each parameter in these arrays."""
         for parameter in parameters:
             self.positions.setdefault(parameter.name, len(self.positions))
         more = len(self.positions) - len(self.carried)

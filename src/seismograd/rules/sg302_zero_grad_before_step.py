@@ -133,8 +133,8 @@ class ZeroGradBeforeStep(Rule):
         return self._windows.shortfall(self.in_a_row)
 
     def _is_last_only(self, window: StepWindow) -> bool:
-        """Return whether micro-batches of the line that the last one came from were cleared
-        before it.
+        """Return whether micro-batches of the line that the last one came from were cleared before
+        it.
         """
         if len(window.backwards) != 1 or not window.thrown:
             return False
@@ -226,14 +226,12 @@ class ZeroGradBeforeStep(Rule):
 
 
 def _is_usable(backward: WindowEvent) -> bool:
-    """Return whether its loss gave no reason to throw it away."""
+    """Return whether its loss gave no reason to discard it."""
     return math.isfinite(backward.value)
 
 
 def _has_moved(block: Block, window: StepWindow) -> bool:
-    """Return whether the step has changed the weights, as far as that was looked at; it counts as
-    changed where it was not.
-    """
+    """Return whether the step has changed the weights; true where that was not inspected."""
     if "update_ratio" not in block.values:
         return True
     own = np.array(
@@ -245,7 +243,7 @@ def _has_moved(block: Block, window: StepWindow) -> bool:
 
 
 def _is_emptied(window: StepWindow) -> bool:
-    """Return whether all that was computed for this step had been cleared, without a reason to."""
+    """Return whether everything computed for this step had been cleared, without a reason to."""
     thrown = [each for group in window.thrown for each in group.backwards]
     refused = any(not math.isfinite(clip.call.value) for clip in window.clips)
     return (
@@ -258,7 +256,7 @@ def _is_emptied(window: StepWindow) -> bool:
 
 def _is_emptied_by_hand(block: Block, window: StepWindow) -> bool:
     """Return whether backwards added to the gradients, and nothing was left of them at the step
-    though no `zero_grad` was heard.
+    although no `zero_grad` was called.
     """
     if (
         not window.backwards

@@ -193,8 +193,8 @@ class StepWithoutBackward(Rule):
 
 
 def _has_nothing_new(block: Block, window: StepWindow) -> bool:
-    """Return whether no backward has added to these gradients since the step before, nor anything
-    that was not heard of.
+    """Return whether no backward, nor an unknown call, has changed these gradients since the
+    previous step.
     """
     # a closure evaluates the loss
     if window.is_closure or window.flags & StepFlag.SKIPPED or window.backwards or window.thrown:
@@ -207,7 +207,7 @@ def _has_nothing_new(block: Block, window: StepWindow) -> bool:
 
 
 def _is_in_a_row_with_backwards(block: Block, window: StepWindow) -> bool:
-    """Return whether there was a backward in the iteration of the step, of something else than its
+    """Return whether there was a backward in the iteration of the step, of something other than its
     gradients.
     """
     mine = integers(block.events, "iteration") == window.iteration

@@ -142,7 +142,7 @@ class AccumulationNotScaled(Rule):
         return math.isclose(backward.total, 1.0, rel_tol=self.tolerance)
 
     def _are_different_tasks(self, losses: Sequence[tuple[float, ...]]) -> bool:
-        """Return whether the losses of each place in the window lie at a level of their own: a
+        """Return whether the losses of each position in the window have a level of their own: a
         two-way analysis of variance.
         """
         alike = [each for each in losses if len(each) == len(losses[-1])]

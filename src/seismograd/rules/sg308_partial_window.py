@@ -108,7 +108,7 @@ class PartialWindow(Rule):
         return self._windows.shortfall(self.min_whole + 1)
 
     def _confirm(self, optimizer: int, loop: _AccumulationLoop, num: int) -> None:
-        """Say what waited to see how the training goes on."""
+        """Report what waited to see how the training goes on."""
         if loop.whole:
             for each in loop.waiting:
                 if each.whole in (0, loop.whole) and each.num_after in (0, num):
@@ -158,8 +158,8 @@ class PartialWindow(Rule):
             )
 
     def _divisor(self, micro_batches: tuple[WindowEvent, ...]) -> int | None:
-        """By what each of these mean losses is divided; `None`: by nothing, by different
-        numbers, or not known.
+        """Return the divisor of each of these mean losses; `None`: none, different ones, or not
+        known.
         """
         totals = [each.total for each in micro_batches]
         if not all(0 < total <= 0.75 for total in totals) or max(totals) > min(totals) * (
@@ -171,7 +171,7 @@ class PartialWindow(Rule):
 
     def _left_over(self, window: StepWindow, site: int) -> int:
         """Return how many micro-batches of this line were cleared unused before the window, for no
-        reason that shows.
+        visible reason.
         """
         thrown = [each for group in window.thrown for each in group.unused]
         refused = any(not math.isfinite(clip.call.value) for clip in window.clips) or any(
@@ -239,7 +239,7 @@ class PartialWindow(Rule):
         cause: Message,
         loop: _AccumulationLoop,
     ) -> Finding:
-        """Return a finding that advises a step on what is left over."""
+        """Return the finding that advises a step on the micro-batches left over."""
         optimizer = optimizer_name(block, window.optimizer)
         return self.finding(
             optimizer=window.optimizer,
@@ -310,8 +310,8 @@ class PartialWindow(Rule):
 
 @dataclass(frozen=True, slots=True)
 class _PendingFinding:
-    """A finding that the next window decides on: it must have `num_after` micro-batches (0:
-    any), and `whole` be what is usual (0: any).
+    """A finding that the next window decides: it must have `num_after` micro-batches (0: any), and
+    `whole` be the usual number (0: any).
     """
 
     index: int
@@ -328,13 +328,13 @@ class _AccumulationLoop:
     where: str = ""  # its backward
     num_windows: int = 0
     num_whole: int = 0
-    num_cleared: int = 0  # windows before which something was thrown away
+    num_cleared: int = 0  # windows before which something was discarded
     waiting: list[_PendingFinding] = field(default_factory=list[_PendingFinding])
     _last: int = 0
     _in_a_row: int = 0
 
     def add(self, num: int, min_whole: int) -> None:
-        """A step with this many micro-batches."""
+        """Add a step with this many micro-batches."""
         self._in_a_row = self._in_a_row + 1 if num == self._last else 1
         self._last = num
         if num >= 2 and self._in_a_row >= min_whole and num != self.whole:

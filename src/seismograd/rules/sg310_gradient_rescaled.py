@@ -161,8 +161,8 @@ class GradientRescaled(Rule):
         return windows.shortfall(self.in_a_row)
 
     def _by_hand(self, block: Block, window: StepWindow) -> float | None:
-        """Return what all gradients were multiplied by between backward and step, where they were
-        those of one mean; `None`: by nothing alike.
+        """Return the factor of all gradients between backward and step, where they came from one
+        mean; `None`: no common factor.
         """
         total = sum(each.total for each in window.backwards)
         if not window.flags & StepFlag.CHANGED or not math.isclose(total, 1.0, rel_tol=0.05):
@@ -189,7 +189,7 @@ class GradientRescaled(Rule):
         return None if unscaled else factor
 
     def _twice(self, window: StepWindow) -> float | None:
-        """Return what is left of the weight of the loss when it is divided once more than it should
+        """Return the remaining weight of the loss when it is divided once more than it should
         be.
         """
         micro_batches = window.micro_batches()

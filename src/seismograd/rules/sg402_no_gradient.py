@@ -173,7 +173,7 @@ class NoGradient(Rule):
         )
 
     def _useful(self, block: Block) -> BoolArray:
-        """Return rows in which something was backpropagated and stepped on  # (B,)."""
+        """Return the rows in which something was backpropagated and stepped on  # (B,)."""
         iterations = integers(block.steps, "iteration")
         backwards = integers(block.events, "iteration")[block.events["kind"] == EventKind.BACKWARD]
         skipped = (integers(block.steps, "flags") & int(StepFlag.SKIPPED | StepFlag.BY_HAND)) != 0
@@ -182,7 +182,7 @@ class NoGradient(Rule):
     def _judge_rows(
         self, block: Block, absent: BoolArray, there: BoolArray, before: IntArray, present: IntArray
     ) -> None:
-        """Judge at each row in which parameters come to `min_steps`."""
+        """Judge at each row in which parameters reach `min_steps`."""
         num_absent, num_present = (
             before + np.cumsum(absent, axis=0),
             present + np.cumsum(there, axis=0),
@@ -218,7 +218,7 @@ class NoGradient(Rule):
         *,
         at_end: bool,
     ) -> Finding | None:
-        """Return what is to be said of the parameters of one optimizer; `present` and `absent` are
+        """Return the finding about the parameters of one optimizer; `present` and `absent` are
         numbers of steps of `_columns`.
         """
         listed = [
@@ -268,17 +268,17 @@ class NoGradient(Rule):
 
 
 def _kind_of(parameter: Parameter) -> tuple[str, tuple[int, ...]]:
-    """Return what parallel parts have in common: the name but for its numbers, and the shape."""
+    """Return what parallel parts have in common: the name without its numbers, and the shape."""
     return re.sub(r"\d+", "#", parameter.name), parameter.shape
 
 
 def _is_routed(name: str) -> bool:
-    """Return whether the name says that a router chooses what is used."""
+    """Return whether the name suggests that a router chooses what is used."""
     return any(word in name.lower() for word in ROUTED)
 
 
 def _words(cut: bool, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
-    """Cause, advice and excerpt."""
+    """Return cause, advice and excerpt."""
     if cut and values["next"]:
         return (
             say(

@@ -171,7 +171,7 @@ class FrozenParameter(Rule):
         self.found.add(self._finding_of(names, step, *_is_frozen(frozen, before)))
 
     def _misplaced(self, layers: Sequence[_Layer]) -> list[_Layer]:
-        """Frozen layers behind trained ones, where that is unusual."""
+        """Return frozen layers behind trained ones, where that is unusual."""
         trained = [position for position, layer in enumerate(layers) if not layer.is_frozen]
         if not trained:
             return []

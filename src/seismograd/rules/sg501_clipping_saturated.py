@@ -216,7 +216,7 @@ class ClippingSaturated(Rule):
     def _severity(
         self, block: Block, steps: list[_ClippedStep], ratio: float, is_sgd: bool
     ) -> str | None:
-        """Return how bad it is for this optimizer; `None`: not at all."""
+        """Return the severity for this optimizer; `None`: no finding."""
         if is_sgd:
             known = [step.update for step in steps if not math.isnan(step.update)]
             slow = not known or median(known) < self.max_update

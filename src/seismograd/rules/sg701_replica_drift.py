@@ -85,7 +85,7 @@ class ReplicaDrift(Rule):
         return None
 
     def _check(self, block: Block, ranks: AnyArray, iteration: int) -> None:
-        """Compare the sums of one iteration."""
+        """Compare the checksums of one iteration."""
         differ: _Drift | None = None
         compared = False
         for group in distinct(integers(ranks, "replica_of")):
@@ -134,7 +134,7 @@ class _Drift:
     where: str
 
     def finding(self, rule: ReplicaDrift, had_agreed: bool) -> Finding:
-        """Return what is to be said of it."""
+        """Return the finding about them."""
         values: dict[str, str | int | float] = {
             "step": self.iteration,
             "first": self.first,

@@ -61,7 +61,7 @@ class RankOutlier(Rule):
     min_share: float = 0.8
     min_steps: int = 10
 
-    # in which several processes were looked at
+    # in which several processes were inspected
     _num_steps: int = field(default=0, init=False, repr=False)
     _counts: dict[int, _OutlierCount] = field(
         default_factory=dict[int, "_OutlierCount"], init=False, repr=False

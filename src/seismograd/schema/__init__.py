@@ -1,4 +1,4 @@
-"""The values that everybody shares: what is measured, what happened, what was found."""
+"""The shared values: what is measured, what happened, what was found."""
 
 from __future__ import annotations
 

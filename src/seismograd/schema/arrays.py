@@ -1,4 +1,4 @@
-"""Arrays by the type of their numbers."""
+"""Array types by the type of their numbers."""
 
 from __future__ import annotations
 

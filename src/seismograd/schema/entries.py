@@ -1,4 +1,4 @@
-"""What happened: calls, steps, processes and pairs of losses, as entries of the record."""
+"""Events of the record: calls, steps, processes and pairs of losses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seismograd.schema.arrays import AnyArray
 
 
 class EventKind(IntEnum):
-    """A call that the session heard."""
+    """A call that the session intercepted."""
 
     BACKWARD = 1
     CLIP = 2
@@ -21,7 +21,7 @@ class EventKind(IntEnum):
 
 
 class EventFlag(IntFlag):
-    """What was special about an event."""
+    """Details of an event."""
 
     NONE = 0
     CLOSURE = 1  # within a step that evaluates the loss itself; STEP: it is one
@@ -34,16 +34,16 @@ class EventFlag(IntFlag):
     SUMMED = 16  # BACKWARD: the loss is a sum over samples, or over several terms, not a mean
     RESCALED = 32  # BACKWARD: the script multiplied or divided the loss by a number
     FUSED = 64  # STEP: the optimizer divides by the scale itself
-    # BACKWARD, CLIP, ZERO_GRAD: of a later evaluation within the step than the one that is
-    # recorded, which is the first
+    # BACKWARD, CLIP, ZERO_GRAD: of a later evaluation within the step than the recorded one, which
+    # is the first
     AGAIN = 128
 
 
 class Origin(IntEnum):
-    """Where a loss that is not finite came from, as far as the operations behind it show."""
+    """Where a non-finite loss came from, as far as the operations behind it show."""
 
     UNKNOWN = 0
-    INPUT = 1  # what the model was given
+    INPUT = 1  # the model's input
     WEIGHT = 2
     ACTIVATION = 3  # an operation whose operands were finite
     LOSS = 4  # the last operation
@@ -57,13 +57,13 @@ EVENT_DTYPE = np.dtype(
         # SCALER_UPDATE: scale
         ("value", "<f8"),
         ("limit", "<f8"),  # CLIP: the limit; STEP: the lowest learning rate of any group
-        # BACKWARD: what the loss was multiplied by; CLIP, STEP: what the gradients still are; 1:
-        # nothing
+        # BACKWARD: the factor the loss was multiplied by; CLIP, STEP: that the gradients still
+        # carry; 1: none
         ("scale", "<f8"),
         # BACKWARD: how many scalars (samples, tokens) the loss is a mean or a sum over; NaN: not
-        # shown, or not looked at
+        # shown, or not inspected
         ("count", "<f8"),
-        # BACKWARD: what each of them counts in the loss, 1/count in a plain mean; NaN likewise
+        # BACKWARD: the weight of each of them in the loss, 1/count in a plain mean; NaN likewise
         ("weight", "<f8"),
         # bit i: BACKWARD added to, CLIP changed, ZERO_GRAD cleared gradients of optimizer i (of the
         # first 64)
@@ -80,15 +80,15 @@ EVENT_DTYPE = np.dtype(
 
 
 class StepFlag(IntFlag):
-    """What was special about an iteration."""
+    """Details of an iteration."""
 
     NONE = 0
     SKIPPED = 1  # the GradScaler skipped the update
-    NO_BACKWARD = 2  # a step on no gradient, or on the very one that the step before had used
-    BY_HAND = 4  # no optimizer: the weights were changed by hand
-    CHANGED = 8  # something unknown changed the gradients between backward and step
+    NO_BACKWARD = 2  # a step on no gradient, or on the very one that the previous step used
+    BY_HAND = 4  # no optimizer: the weights were changed manually
+    CHANGED = 8  # an unknown call changed the gradients between backward and step
     NO_LOSS = 16  # the loss could not be read: it is NaN for "not measured"
-    UNHEARD = 32  # backward was compiled: neither it nor a clip that came with it could be heard
+    UNHEARD = 32  # backward was compiled: neither it nor a clip within it could be intercepted
 
 
 STEP_DTYPE = np.dtype(
@@ -97,7 +97,7 @@ STEP_DTYPE = np.dtype(
         ("iteration", "<i8"),
         ("step", "<i8"),  # number of this step of its optimizer, from 0
         ("time_s", "<f8"),  # seconds since the run began
-        # sum of the losses backpropagated into the gradient, unscaled; NaN: so it was, or NO_LOSS
+        # sum of the losses backpropagated into the gradient, unscaled; NaN: it was NaN, or NO_LOSS
         # is set
         ("loss", "<f8"),
         ("lr", "<f8"),  # learning rate of the first group
@@ -117,7 +117,7 @@ STEP_DTYPE = np.dtype(
         ("optimizer", "<i4"),  # the first optimizer that stepped; -1: none
         ("num_steps", "<i4"),  # optimizers that stepped in this iteration
         ("num_backwards", "<i4"),  # backwards that added to the gradient
-        ("epoch", "<i4"),  # as told by `session.epoch`; -1: not told
+        ("epoch", "<i4"),  # as set by `session.epoch`; -1: not set
         ("flags", "<u4"),  # StepFlag
         ("sampled", "<u4"),  # 1 where the sampled statistics were measured
     ]
@@ -125,13 +125,13 @@ STEP_DTYPE = np.dtype(
 
 
 class RankFlag(IntFlag):
-    """What is known of one process of several in an iteration."""
+    """Details of one of several processes in an iteration."""
 
     NONE = 0
-    REPORTED = 1  # without it the process was late or gone, and nothing else is known
-    LOCAL = 2  # gradients were looked at before they were averaged with those of the others
+    REPORTED = 1  # if not set, the process was late or gone, and nothing else is known
+    LOCAL = 2  # gradients were inspected before they were averaged with those of the others
     LOCAL_ALL = 4  # those of all parameters, not only of some
-    CHECKSUM = 8  # the weights were summed
+    CHECKSUM = 8  # the weight checksum was computed
 
 
 RANK_DTYPE = np.dtype(
@@ -142,11 +142,11 @@ RANK_DTYPE = np.dtype(
         ("replica_of", "<i4"),
         ("loss", "<f8"),  # its own
         ("grad_norm", "<f8"),  # L2 norm of what it holds of the ready gradient
-        # of its gradients before the reduction, as far as they were looked at; NaN: not, or
+        # of its gradients before the reduction, as far as they were inspected; NaN: not, or
         # non-finite
         ("local_norm", "<f8"),
         ("local_nonfinite", "<i8"),  # scalars in them that are NaN or infinite
-        ("weight_checksum", "<u8"),  # equal for equal weights; 0 where they were not summed
+        ("weight_checksum", "<u8"),  # equal for equal weights; 0 where not computed
         ("flags", "<u4"),  # RankFlag
     ]
 )
@@ -168,10 +168,10 @@ PAIR_DTYPE = np.dtype(
 
 
 def no_ranks() -> AnyArray:
-    """What there is to say of several processes when there is one."""
+    """Return the empty rank entries of a single process."""
     return np.empty(0, RANK_DTYPE)
 
 
 def no_pairs() -> AnyArray:
-    """What there is to say of pairs of losses when they were not compared."""
+    """Return the empty pair entries of losses that were not compared."""
     return np.empty(0, PAIR_DTYPE)

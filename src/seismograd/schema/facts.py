@@ -1,8 +1,8 @@
-"""Facts: what listening knows for certain and what is neither a number of every step nor a call,
+"""Facts: what watching knows for certain and what is neither a number of every step nor a call,
 such as what a loss's graph is made of.
 
-A fact is told when it is new or has changed, never at every step, so that a run has few of them;
-what tells them bounds their number.
+A fact is reported when it is new or has changed, never at every step, so that a run has few of
+them; whatever reports them bounds their number.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from math import nan
 
 
 class FactKind(StrEnum):
-    """What a fact is about. Each kind says which `values` it has; a run says which kinds were
-    listened for.
+    """The subject of a fact. Each kind defines its `values`; a run says which kinds were looked
+    for.
     """
 
     LOSS_INPUT = "loss_input"
@@ -102,12 +102,12 @@ class ZeroCause(StrEnum):
     SOFTMAX_OF_ONE = "softmax_of_one"  # over a dimension of one element
     IGNORED = "ignored"  # every target is `ignore_index`
     ROUNDING = "rounding"  # or a sign: the derivative is zero everywhere
-    FLAT = "flat"  # an activation or a clamp, where it is flat for all that it gets
+    FLAT = "flat"  # an activation or a clamp, flat for all of its inputs
     MASKED = "masked"
-    WITH_ITSELF = "with_itself"  # the ratio or the difference of a thing and itself
+    WITH_ITSELF = "with_itself"  # the ratio or the difference of a value and itself
     ZERO_FACTOR = "zero_factor"  # multiplied by a number or a mask of zeros
     ZERO_WEIGHT = "zero_weight"  # multiplied by a parameter of zeros
-    ZERO_INPUT = "zero_input"  # multiplied by something computed that is zero
+    ZERO_INPUT = "zero_input"  # multiplied by a computed value that is zero
     SOLVED = "solved"  # the loss is at its minimum
 
 
@@ -129,11 +129,11 @@ class Fact:
     values: Mapping[str, float | str] = field(default_factory=dict[str, "float | str"])
 
     def number(self, name: str) -> float:
-        """A number; NaN when it has none of this name."""
+        """Return a number; NaN when the fact has none of this name."""
         value = self.values.get(name, nan)
         return nan if isinstance(value, str) else float(value)
 
     def text(self, name: str) -> str:
-        """A word; empty when it has none of this name."""
+        """Return a word; empty when the fact has none of this name."""
         value = self.values.get(name, "")
         return value if isinstance(value, str) else ""

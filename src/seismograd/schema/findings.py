@@ -1,4 +1,4 @@
-"""What a rule found."""
+"""The findings of rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SEVERITIES = ("error", "warning", "info")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A number of the record that a finding rests on, and the limit that it was held against.
+    """A number of the record that supports a finding, and the limit that it was compared with.
     `parameter` is empty for one of the step.
     """
 
@@ -25,7 +25,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule found. `first_step` and `last_step` are iterations; `where` is the user's
+    """A finding of a rule. `first_step` and `last_step` are iterations; `where` is the user's
     file:line, empty when there is none.
 
     `related` are the codes of findings that this one explains and absorbs.
@@ -48,8 +48,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class RuleStatus:
-    """What a rule came to: `found`, `clear` or `not evaluated`; `reason` says why it was not,
-    and is empty otherwise.
+    """The outcome of a rule: `found`, `clear` or `not evaluated`; `reason` says why it was not, and
+    is empty otherwise.
     """
 
     code: str
@@ -60,10 +60,10 @@ class RuleStatus:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What the rules came to when a run had ended.
+    """The outcome of the rules at the end of a run.
 
-    `thresholds` are those of every rule that looked, by its code: with the same ones nobody has to
-    look again. They and `statuses` are empty in records of before they were written.
+    `thresholds` are those of every evaluated rule, by its code: with the same ones the rules need
+    not run again. They and `statuses` are empty in records from before they were written.
     """
 
     findings: tuple[Finding, ...]

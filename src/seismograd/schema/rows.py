@@ -1,4 +1,4 @@
-"""Iterations on their way from the session to whoever reads them.
+"""Iterations on their way from the session to their readers.
 
 Shapes: T recorded iterations, B consecutive ones in a block, S of them sampled, P parameters, W
 numbers per parameter, E elements.
@@ -19,16 +19,16 @@ from seismograd.schema.entries import no_pairs, no_ranks
 class Parameter:
     """One column of the record.
 
-    `depth` is its place in the order of execution (0 is nearest the input), `None` when the graph
-    did not show it. `module` is the class name of the module that holds it, `optimizer` and `group`
-    index what updates it. `activation` is the function that its output goes through next (`"relu"`,
-    `"sigmoid"`, as the graph calls it), empty when none was seen. `compute_dtype` is the dtype of
-    the operation that reads it, where autocast made that another one. `registered`: a module has it
-    among its parameters; else only the graph of a loss showed it. `branch`: weights of different
-    branches lie side by side, as those of an actor and a critic do; what is before or behind both
-    is of the first. `frozen_in_name`: `requires_grad = False` was set on a module that holds it,
-    which does nothing. `root` numbers the outermost modules: which of them holds it, -1 for none,
-    or where it is not known.
+    `depth` is its position in the order of execution (0 is nearest the input), `None` when the
+    graph did not show it. `module` is the class name of the module that holds it, `optimizer` and
+    `group` index what updates it. `activation` is the function that its output goes through next
+    (`"relu"`, `"sigmoid"`, as the graph calls it), empty when none was seen. `compute_dtype` is the
+    dtype of the operation that reads it, where autocast chose another one. `registered`: a module
+    has it among its parameters; otherwise only the graph of a loss showed it. `branch`: weights of
+    different branches lie on parallel paths, as those of an actor and a critic do; what precedes or
+    follows both belongs to the first. `frozen_in_name`: `requires_grad = False` was set on a module
+    that holds it, which has no effect. `root` numbers the outermost modules: which of them holds
+    it, -1 for none, or where it is not known.
     """
 
     name: str
@@ -62,8 +62,8 @@ class Optimizer:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place in the user's code. `label` is what the script calls the loss that is
-    backpropagated there, when it says so.
+    """A place in the user's code. `label` is the script's name for the loss that is backpropagated
+    there, if it gives one.
     """
 
     file: str
@@ -143,7 +143,7 @@ class Rows:
 
     @classmethod
     def of(cls, row: Row) -> Rows:
-        """A single one."""
+        """Return the rows of a single one."""
         return cls(
             row.parameters,
             row.step.reshape(1),

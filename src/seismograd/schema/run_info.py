@@ -1,4 +1,4 @@
-"""A run as a whole, what is said of it in words, and who takes what it measures."""
+"""A run as a whole, the messages about it, and the interface of its sinks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from seismograd.schema.rows import Block
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that happened once and has words: a failure of ours, thinning, an element that does
-    not exist, the end.
+    """A message about a single incident: a failure of ours, thinning, an element that does not
+    exist, the end.
 
     Rules read notes of kind `"tail"`: `count` backwards at the end that `optimizer` never used, the
     last of them at `where`.
@@ -31,7 +31,7 @@ class Note:
 @dataclass(frozen=True, slots=True)
 class RunInfo:
     """What is known of a run before its first step. `fact_kinds`: the kinds of facts that are
-    listened for.
+    looked for.
     """
 
     script: str
@@ -46,22 +46,22 @@ class RunInfo:
 
 
 class RunState(StrEnum):
-    """How far a recorded run has come."""
+    """The progress of a recorded run."""
 
     LIVE = "live"
     ENDED = "ended"
-    BROKEN = "broken"  # killed, or quiet for so long that it must have been
+    BROKEN = "broken"  # killed, or idle for so long that it must have been
 
     @classmethod
     def of(cls, ended: bool, going_on: bool) -> RunState:
-        """Decide by what the record says first: whether a run `ended` is written in it, that it
-        is `going_on` is guessed from the clock, perhaps before the end was read.
+        """Decide from the record first: whether a run `ended` is written in it; that it is
+        `going_on` is guessed from the clock, perhaps before the end was read.
         """
         return cls.ENDED if ended else cls.LIVE if going_on else cls.BROKEN
 
 
 class Sink(Protocol):
-    """Where a session sends what it measured, in order, from one thread."""
+    """A consumer of a session's measurements, in order, from one thread."""
 
     def observe(self, block: Block) -> None:
         """Take the next iterations."""
@@ -76,9 +76,9 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """The run is over; nothing comes after this."""
+        """End the run; nothing comes after this."""
         ...
 
     def abandon(self) -> None:
-        """It failed and gets nothing more: let go of what is held."""
+        """Release everything: the sink failed and gets nothing more."""
         ...

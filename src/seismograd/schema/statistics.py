@@ -1,4 +1,4 @@
-"""What is measured of every gradient, and the states that a gradient can be in."""
+"""The statistics of every gradient, and the states that a gradient can be in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SCHEMA_VERSION = 1
 
 
 class State(IntEnum):
-    """What a value is; four states of a gradient that are never mixed, and `NOT_MEASURED`."""
+    """The kind of a value: four states of a gradient that are never mixed, and `NOT_MEASURED`."""
 
     NOT_MEASURED = 0
     ABSENT = 1

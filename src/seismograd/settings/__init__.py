@@ -1,5 +1,3 @@
-"""What a run is asked to do: which rules, which elements, how much to measure, within which
-budget.
-"""
+"""The settings of a run: which rules, which elements, how much to measure, within which budget."""
 
 from __future__ import annotations

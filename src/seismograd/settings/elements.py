@@ -29,7 +29,7 @@ class ElementSpec:
         return f"{self.parameter}[{','.join(map(str, self.index))}]"
 
     def within(self, shape: Sequence[int]) -> ElementSpec:
-        """The same scalar with every index counted from the start.
+        """Return the same scalar with every index counted from the start.
 
         Raises:
             SeismogradError: a parameter of this shape has no such scalar.

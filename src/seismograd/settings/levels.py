@@ -1,4 +1,4 @@
-"""How much is measured."""
+"""The measurement levels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LEVELS = (LIGHT, NORMAL)
 
 
 def check_level(level: str) -> str:
-    """The level, if it is one.
+    """Return the level if it is valid.
 
     Raises:
         SeismogradError: it is not.
@@ -24,7 +24,7 @@ def check_level(level: str) -> str:
 
 
 def check_budget(share: float | None) -> float | None:
-    """The share of wall time, if it is one; `None` is the default.
+    """Return the share of wall time if it is valid; `None` is the default.
 
     Raises:
         SeismogradError: it is not between 0 and 1.

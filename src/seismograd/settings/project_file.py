@@ -1,4 +1,6 @@
-"""What a project says once for all its runs: `[tool.seismograd]` in pyproject.toml."""
+"""The settings that a project makes once for all its runs: `[tool.seismograd]` in
+pyproject.toml.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ class ProjectSettings:
         ignore: Sequence[str] | None,
         halting: Sequence[str] | None = None,
     ) -> RuleSelection:
-        """With what the command line says: it selects and halts instead, and ignores as well."""
+        """Return the rule selection combined with the command line's, whose `select` and `halt-on`
+        replace these and whose `ignore` is added.
+        """
         return select_rules(
             select or self.select,
             (*self.ignore, *(ignore or ())),
@@ -59,11 +63,12 @@ class ProjectSettings:
 
 
 def read_settings(folder: Path | None = None) -> ProjectSettings:
-    """Those of the nearest pyproject.toml with a `[tool.seismograd]`, from this folder (the current
-    one) upwards.
+    """Return the settings of the nearest pyproject.toml with a `[tool.seismograd]`, from this
+    folder (the current one) upwards.
 
     Raises:
-        SeismogradError: the file is no TOML, or says what there is not; with the file and the key.
+        SeismogradError: the file is invalid TOML, or has an unknown key or value; with the file and
+            the key.
     """
     start = Path.cwd() if folder is None else folder
     for position in (start, *start.parents):
@@ -124,9 +129,7 @@ def _settings(path: Path, table: dict[str, Any]) -> ProjectSettings:
 
 
 def _check(path: Path, settings: ProjectSettings) -> None:
-    """Refuse what no run could use, and say where it is written: the command line may hold the
-    same words.
-    """
+    """Reject what no run could use, naming the file: the command line may hold the same words."""
     parts: list[tuple[str, dict[str, Any]]] = [
         ("select", {"select": settings.select}),
         ("ignore", {"ignore": settings.ignore}),

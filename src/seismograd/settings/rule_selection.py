@@ -1,5 +1,5 @@
-"""Which rules are to look, and their thresholds where those are not the usual ones. Neither
-NumPy nor a rule is loaded to check it: `seismograd run` does so before the script has had its say.
+"""Select rules, and set thresholds that differ from the defaults. Checking a selection loads
+neither NumPy nor a rule, because `seismograd run` does so before the script starts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.settings.rule_table import RULE_TABLE, RuleTable
 
-ERROR = "error"  # in `halting`: whatever is an error
+ERROR = "error"  # in `halting`: any finding that is an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,16 @@ class RuleSelection:
     halting: tuple[str, ...] = ()
 
     def includes(self, code: str, name: str) -> bool:
-        """Whether the rule of this code and name is to run."""
+        """Return whether the rule of this code and name should run."""
         selected = not self.select or any(_means(word, code, name) for word in self.select)
         return selected and not any(_means(word, code, name) for word in self.ignore)
 
     def thresholds_of(self, code: str) -> dict[str, float]:
-        """The thresholds of a rule that are not the usual ones."""
+        """Return the thresholds of a rule that differ from the defaults."""
         return {field: value for owner, field, value in self.thresholds if owner == code}
 
     def stops_on(self, code: str, severity: str) -> bool:
-        """Whether a finding of this rule stops the training."""
+        """Return whether a finding of this rule stops the training."""
         return (ERROR in self.halting and severity == ERROR) or code in self.halting
 
 
@@ -51,11 +51,11 @@ def select_rules(
     halting: Iterable[str] = (),
     rules: RuleTable = RULE_TABLE,
 ) -> RuleSelection:
-    """Return a selection of `rules`; one text may hold several words, with commas between them.
+    """Return a selection of `rules`; one text may hold several words, separated by commas.
 
     Raises:
-        SeismogradError: a word is no rule, a threshold is not one of its rule or no number, or no
-            rule is left.
+        SeismogradError: a word is no rule, a threshold is unknown or not a number, or no rule is
+            left.
     """
     known = {code: name for code, (name, _) in rules.items()}
     selection = RuleSelection(
@@ -89,7 +89,7 @@ def _means(word: str, code: str, name: str) -> bool:
 
 
 def _checked(word: str, known: Mapping[str, str]) -> str:
-    """A code, the beginning of one, or a name, as it is written."""
+    """Return a code, the beginning of one, or a name in its canonical form."""
     for candidate in (word.upper(), word.lower()):
         if any(_means(candidate, code, name) for code, name in known.items()):
             return candidate
@@ -109,10 +109,10 @@ def _code(word: str, known: Mapping[str, str]) -> str:
 
 
 def nearest_rule(word: str, known: Mapping[str, str]) -> str | None:
-    """The code or the name that a word was perhaps meant to be; `None` where none is close.
+    """Return the code or the name closest to a misspelled word; `None` where none is close.
 
-    Every two codes share half their signs, so that only one that differs in a single sign is close
-    to another.
+    Every two codes share half their characters, so only one that differs in a single character is
+    close to another.
     """
     wanted = word.strip().lower()
     codes = get_close_matches(wanted, [code.lower() for code in known], n=1, cutoff=0.8)

@@ -1,3 +1,3 @@
-"""What torch's tensors need before they can be read: the lowest room with torch."""
+"""Helpers that make torch's tensors readable: the lowest room with torch."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CUDA graphs: what must not be done while one is captured."""
+"""CUDA graphs: avoid what is not allowed during a capture."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def is_capturing() -> bool:
-    """Whether a CUDA graph is being captured: nothing can be read then, and the attempt would
-    make the capture fail.
+    """Return whether a CUDA graph is being captured: nothing can be read then, and the attempt
+    would make the capture fail.
     """
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()

@@ -1,5 +1,5 @@
-"""Single numbers that live in tensors: read at once on the CPU, with the next transfer
-elsewhere, so that no step waits for a device.
+"""Single numbers in tensors: read at once on the CPU, with the next transfer elsewhere, so that no
+step waits for a device.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from seismograd.tensors.freed_memory import is_readable
 
 
 class Scalar:
-    """A number that is known, or a one-element tensor that holds it until somebody brings it
-    over.
-    """
+    """A known number, or a one-element tensor that holds it until it is transferred."""
 
     __slots__ = ("known", "tensor", "used", "value")
 
     def __init__(self, source: object) -> None:
-        self.known = False  # else `value` is NaN for want of a number
+        self.known = False  # otherwise `value` is NaN because no number is known
         self.used = False  # of a loss: a step has used its gradient
         self.value = math.nan
         self.tensor: torch.Tensor | None = None
@@ -47,26 +45,26 @@ class Scalar:
 
     @classmethod
     def on_device(cls, tensor: torch.Tensor) -> Scalar:
-        """A number that has just been worked out on a device; nobody else has the tensor."""
+        """Return a number just computed on a device, whose tensor nobody else holds."""
         scalar = cls(None)
         scalar.known, scalar.tensor = True, tensor
         return scalar
 
     def settle(self, value: float) -> None:
-        """The number has come over."""
+        """Store the number after its transfer."""
         self.value = value
         self.tensor = None
 
     def read(self) -> float:
-        """The number, waiting for the device where it must."""
+        """Return the number, waiting for the device if necessary."""
         if self.tensor is not None:
             self.settle(float(self.tensor))
         return self.value
 
 
 class TotalWeight(Scalar):
-    """What weighted losses are divided by at the end of their window: their total weight, times
-    the loss scale if there is one.
+    """The divisor of weighted losses at the end of their window: their total weight, times the loss
+    scale if there is one.
     """
 
     __slots__ = ("loss_scale",)
@@ -84,33 +82,33 @@ class Product:
     divisors: tuple[Scalar, ...] = ()
 
     def times(self, number: torch.Tensor | float) -> Product:
-        """Multiplied by one more."""
+        """Return the product multiplied by one more number."""
         return Product((*self.factors, Scalar(number)), self.divisors)
 
     def over(self, number: torch.Tensor | float) -> Product:
-        """Divided by one more."""
+        """Return the product divided by one more number."""
         return Product(self.factors, (*self.divisors, Scalar(number)))
 
     def __mul__(self, other: Product) -> Product:
         return Product((*self.factors, *other.factors), (*self.divisors, *other.divisors))
 
     def over_all(self, other: Product) -> Product:
-        """Divided by all of the other."""
+        """Return the product divided by all of the other."""
         return Product((*self.factors, *other.divisors), (*self.divisors, *other.factors))
 
     def pending(self) -> list[Scalar]:
-        """Those that somebody has to bring over."""
+        """Return those that are still to be transferred."""
         return [scalar for scalar in (*self.factors, *self.divisors) if scalar.tensor is not None]
 
     def read(self) -> float:
-        """The number, waiting for the device where it must; NaN where it divides by zero."""
+        """Return the number, waiting for the device if necessary; NaN where it divides by zero."""
         below = math.prod(scalar.read() for scalar in self.divisors)
         return math.prod(scalar.read() for scalar in self.factors) / below if below else math.nan
 
 
 def total_of(tensors: tuple[object, ...]) -> object:
-    """The sum of several one-element tensors, as `Scalar` takes it; `None` when any holds more
-    than one number.
+    """Return the sum of several one-element tensors, as `Scalar` takes it; `None` when any holds
+    more than one number.
     """
     if len(tensors) == 1:
         return tensors[0]

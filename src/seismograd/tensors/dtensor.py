@@ -1,4 +1,4 @@
-"""DTensors and what this process holds of them."""
+"""DTensors and the parts that this process holds of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ DISTRIBUTED_TENSORS = "torch.distributed.tensor"
 
 
 def distributed_tensor(tensor: torch.Tensor) -> Any | None:
-    """The tensor if it is a DTensor. It can only be one when somebody has imported that module,
-    which would cost a second.
+    """Return the tensor if it is a DTensor. It can only be one when that module has been imported;
+    importing it here would cost a second.
     """
     if type(tensor) is torch.Tensor:
         return None
@@ -21,22 +21,22 @@ def distributed_tensor(tensor: torch.Tensor) -> Any | None:
 
 
 def any_distributed() -> bool:
-    """Whether there may be DTensors in this process at all."""
+    """Return whether there may be DTensors in this process at all."""
     return DISTRIBUTED_TENSORS in sys.modules
 
 
 def held_part(tensor: torch.Tensor) -> torch.Tensor:
-    """What this process holds of a tensor, without its history; no communication."""
+    """Return what this process holds of a tensor, detached; no communication."""
     distributed = distributed_tensor(tensor)
     if distributed is None:
         return tensor.detach()
-    local: torch.Tensor = distributed._local_tensor  # what `to_local` gives without gradients
-    # an AsyncCollectiveTensor, whose own collective may still run
+    local: torch.Tensor = distributed._local_tensor  # what `to_local` returns without gradients
+    # an AsyncCollectiveTensor, whose own collective may still be running
     wait: Any = getattr(local, "wait", None)
     return (wait() if wait is not None else local).detach()
 
 
 def num_held(tensor: torch.Tensor) -> int:
-    """How many scalars of a tensor this process holds."""
+    """Return how many scalars of a tensor this process holds."""
     distributed = distributed_tensor(tensor)
     return tensor.numel() if distributed is None else int(distributed._local_tensor.numel())

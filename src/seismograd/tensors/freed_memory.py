@@ -1,4 +1,4 @@
-"""Whether the memory of a tensor is there: reading what was freed ends the process."""
+"""Check whether the memory of a tensor is there: reading freed memory crashes the process."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
 def is_readable(tensor: Tensor) -> bool:
-    """Whether all numbers of a tensor can be read: its storage holds as many bytes as its view
-    reaches over.
+    """Return whether all numbers of a tensor can be read: its storage holds as many bytes as its
+    view covers.
 
-    Sharding frees the storage of parameters it has gathered, programs that save memory shrink it by
-    hand. There is none behind tensors on `meta`, fake and functional ones, and inside of functorch;
-    that of a subclass that only wraps others is theirs.
+    Sharding frees the storage of parameters it has gathered, and programs that save memory shrink
+    it themselves. There is none behind tensors on `meta`, fake and functional ones, and inside
+    functorch; the storage of a subclass that only wraps others is theirs.
     """
     if tensor.layout is torch.sparse_coo:
         return is_readable(tensor._indices()) and is_readable(tensor._values())
@@ -43,7 +43,7 @@ def is_readable(tensor: Tensor) -> bool:
 
 
 def num_bytes_reached(tensor: Tensor) -> int:
-    """How many bytes a storage must hold for a view of it that has numbers."""
+    """Return how many bytes a storage must hold for a view of it that has numbers."""
     if tensor.is_contiguous():
         return int(tensor.nbytes + tensor.storage_offset() * tensor.element_size())
     reach = sum(
@@ -53,7 +53,9 @@ def num_bytes_reached(tensor: Tensor) -> int:
 
 
 def are_dense_readable(tensors: Sequence[Tensor]) -> bool:
-    """Whether plain strided tensors without gaps can all be read; a fifth of a microsecond each."""
+    """Return whether plain strided tensors without gaps can all be read; takes a fifth of a
+    microsecond each.
+    """
     for tensor in tensors:
         reached = tensor.nbytes + tensor.storage_offset() * tensor.element_size()
         if tensor.untyped_storage().nbytes() < reached and tensor.numel() > 0:
@@ -64,12 +66,12 @@ def are_dense_readable(tensors: Sequence[Tensor]) -> bool:
 def _has_address(storage: torch.UntypedStorage) -> bool:
     try:
         return storage.data_ptr() != 0
-    except RuntimeError:  # so says torch of the storage of a subclass that only wraps
+    except RuntimeError:  # torch says so for the storage of a subclass that only wraps
         return False
 
 
 def _wrapped(tensor: Tensor) -> list[Tensor]:
-    """The tensors that a subclass is made of, as it says itself or keeps them."""
+    """Return the tensors that a subclass consists of, as it declares them or keeps them."""
     flatten: Callable[[], tuple[list[str], object]] | None = getattr(
         tensor, "__tensor_flatten__", None
     )

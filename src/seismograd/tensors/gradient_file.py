@@ -1,4 +1,4 @@
-"""Gradients in a file of their own, as they are at one moment."""
+"""Save the gradients of one moment in a file of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Torch calls that the training program's modes neither see nor change."""
+"""Isolate our torch calls from the training program's modes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real numbers that a tensor holds, whatever its dtype, layout and place."""
+"""Read the real numbers of a tensor, whatever its dtype, layout and device."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ COMPRESSED_LAYOUTS = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torc
 
 
 def readable(tensor: Tensor) -> Tensor | None:
-    """What this process holds of a tensor, without its history, as real floating numbers: strided,
-    or sparse COO and coalesced.
+    """Return what this process holds of a tensor, detached, as real floating-point numbers:
+    strided, or sparse COO and coalesced.
 
-    A complex number becomes two real ones in a last dimension. `None` where there are no floating
-    numbers to read: integers, quantised, nested, on `meta`, or with the memory freed.
+    A complex number becomes two real ones in a last dimension. `None` where there are no
+    floating-point numbers to read: integers, quantized, nested, on `meta`, or with the memory
+    freed.
     """
     tensor = held_part(tensor)
     if (
@@ -41,7 +42,7 @@ def readable(tensor: Tensor) -> Tensor | None:
 
 
 def _real(tensor: Tensor) -> Tensor:
-    """A real view of a strided tensor, in a dtype that torch computes in."""
+    """Return a real view of a strided tensor, in a dtype that torch computes in."""
     if tensor.is_complex():
         return torch.view_as_real(tensor.resolve_conj().resolve_neg())
     # Eight-bit floats have no arithmetic; float32 holds each of them exactly.

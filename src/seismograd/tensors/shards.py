@@ -1,5 +1,5 @@
-"""Which part of a parameter this process holds, and which of the processes that hold the same
-part is the one to tell of it.
+"""Determine which part of a parameter this process holds, and which of the processes that hold the
+same part reports it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ ShardKind = Literal["plain", "shard", "partial"]
 
 @dataclass(frozen=True, slots=True)
 class LocalShard:
-    """What a process holds of one parameter's gradient.
+    """The part of one parameter's gradient that a process holds.
 
     `plain`: an ordinary tensor, the same on every process that has one of this name. `shard`: a
     part of a DTensor; `held` scalars of it, beginning at `offset`. `partial`: one of `num_summands`
-    of such a part, as of the weights of a normalisation under sequence parallelism: no statistic of
+    of such a part, as of the weights of a normalization under sequence parallelism: no statistic of
     the sum follows from those of the summands. `owner` is false for all but one of the processes of
     a mesh that hold the same. `whole_rows`: no row is split, so counts of rows add up.
     """
@@ -42,8 +42,8 @@ STRIDED = "_StridedShard"  # torch's name for a shard of a shard of one dimensio
 
 
 def held_element(tensor: torch.Tensor, index: tuple[int, ...]) -> torch.Tensor | None:
-    """One scalar by its index in the whole tensor, `None` when another process holds it, or
-    nobody has its memory.
+    """Return one scalar by its index in the whole tensor, `None` when another process holds it, or
+    its memory was freed.
     """
     distributed = distributed_tensor(tensor)
     local = held_part(tensor)
@@ -63,7 +63,7 @@ def held_element(tensor: torch.Tensor, index: tuple[int, ...]) -> torch.Tensor |
 
 
 def local_shard_of(tensor: torch.Tensor) -> LocalShard:
-    """The piece that this process holds of a tensor."""
+    """Return the shard of a tensor that this process holds."""
     distributed = distributed_tensor(tensor)
     if distributed is None:
         return PLAIN
@@ -85,8 +85,8 @@ def local_shard_of(tensor: torch.Tensor) -> LocalShard:
 
 
 def _offset(distributed: Any, coordinate: list[int]) -> tuple[int, ...]:
-    """Where the shard begins; where a shard is strided, it has no such place, and its place in
-    the mesh tells it from the others.
+    """Return where the shard begins; a strided shard has no such offset, and its position in the
+    mesh distinguishes it from the others.
     """
     strided = any(type(p).__name__ == STRIDED for p in distributed.placements)
     try:
@@ -109,7 +109,7 @@ def _offset(distributed: Any, coordinate: list[int]) -> tuple[int, ...]:
 
 
 class ShardTable:
-    """The piece of every column that was measured. `version` grows with every change."""
+    """The shard of every measured column. `version` grows with every change."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -120,10 +120,10 @@ class ShardTable:
         self.summands: dict[int, list[tuple[float, torch.Tensor]]] = {}
         self._by_column: dict[int, LocalShard] = {}
         self._specs: dict[int, object] = {}
-        self._plain: Sequence[int] = ()  # seen last, and nothing else since
+        self._plain: Sequence[int] = ()  # the last list seen, if nothing else was seen since
 
     def see(self, column: int, gradient: torch.Tensor) -> None:
-        """Take in the piece of a column; quick when it is as it was."""
+        """Update the shard of a column; quick when it is unchanged."""
         spec: object = getattr(gradient, "_spec", None)
         if column in self._by_column and self._specs.get(column) == spec:
             return
@@ -132,8 +132,8 @@ class ShardTable:
         self._set(column, shard)
 
     def see_plain(self, columns: Sequence[int]) -> None:
-        """Take in that these columns are of ordinary tensors; quick for the very list of the
-        last time.
+        """Note that these columns are ordinary tensors; quick for the very list of the last
+        time.
         """
         if columns is self._plain:
             return
@@ -150,8 +150,8 @@ class ShardTable:
             self.version += 1
 
     def store_summand(self, column: int, held: torch.Tensor, norm: float) -> None:
-        """Keep a copy of what is only a summand of a gradient, unless it is large. It stays on
-        its device until somebody reads it.
+        """Keep a copy of a gradient that is only a summand, unless it is large. It stays on its
+        device until it is read.
         """
         shard = self._by_column.get(column)
         if (
@@ -164,17 +164,17 @@ class ShardTable:
             self.summands.setdefault(column, []).append((norm, held.clone()))
 
     def take_summands(self) -> dict[int, list[tuple[float, torch.Tensor]]]:
-        """The copies of this iteration; and forget them."""
+        """Return the copies of this iteration, and forget them."""
         taken, self.summands = self.summands, {}
         return taken
 
     def of(self, num_columns: int) -> tuple[LocalShard | None, ...]:
-        """The pieces of the first columns; `None` where no gradient was seen yet  # (P,)."""
+        """Return the shards of the first columns; `None` where no gradient was seen yet  # (P,)."""
         return tuple(self._by_column.get(column) for column in range(num_columns))
 
     def clipped(self, total: object) -> None:
-        """Take in the total norm that a clip returned: for DTensors it may be only this
-        process's part.
+        """Note the total norm that a clip returned: for DTensors it may be only this process's
+        part.
         """
         distributed = distributed_tensor(total) if isinstance(total, torch.Tensor) else None
         if distributed is None or not any(p.is_partial() for p in distributed.placements):
@@ -183,8 +183,8 @@ class ShardTable:
         self.clip_order = float(getattr(partial, "norm_type", 2.0))
 
     def take_clip_order(self) -> float:
-        """The order of the norm of the iteration's clip, NaN when its total is whole; and forget
-        it.
+        """Return the order of the norm of the iteration's clip, NaN when its total is whole; and
+        forget it.
         """
         order, self.clip_order = self.clip_order, None
         return float("nan") if order is None else order

@@ -1,5 +1,5 @@
-"""What was recorded and found, in words, tables and JSON. Importing this package loads nothing;
-`views.forms` lists the forms.
+"""Present records and findings as words, tables and JSON. Importing this package loads nothing;
+`views.forms` lists the formats.
 """
 
 from __future__ import annotations

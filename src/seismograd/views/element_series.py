@@ -1,5 +1,5 @@
-"""Single scalars at every recorded step: what `show --element` puts into a table, the plain form
-or JSON.
+"""Single scalars at every recorded step: what `show --element` renders as a table, in the plain
+format or as JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ScalarSeries:
 
 @dataclass(frozen=True, slots=True)
 class ElementSeries:
-    """The scalars asked for, over the same steps."""
+    """The requested scalars, over the same steps."""
 
     run: Run
     iterations: IntArray  # (T,)
@@ -45,7 +45,7 @@ class ElementSeries:
 
 
 def read_elements(run: Run, wanted: Sequence[ElementSpec]) -> ElementSeries:
-    """Collect the scalars named by `wanted`.
+    """Return the scalars named by `wanted`.
 
     Raises:
         SeismogradError: one does not exist, or was not recorded.
@@ -100,7 +100,7 @@ def _within(run: Run, spec: ElementSpec) -> ElementSpec:
 
 
 def table(elements: ElementSeries) -> RenderableType:
-    """A row for each step, then the extremes and the course of each scalar."""
+    """Return a row for each step, then the extremes and the course of each scalar."""
     return _ElementTable(elements)
 
 
@@ -129,7 +129,7 @@ class _ElementTable:
 
 
 def plain(elements: ElementSeries) -> str:
-    """One line for each scalar and step, then the extremes."""
+    """Return one line for each scalar and step, then the extremes."""
     lines = [
         translate("step {step} | {element} = {value}").format(
             step=iteration, element=series.name, value=_cell(series, row)
@@ -143,7 +143,7 @@ def plain(elements: ElementSeries) -> str:
 
 
 def as_json(elements: ElementSeries) -> str:
-    """The steps and the values of each scalar; null where it was not measured."""
+    """Return the steps and the values of each scalar; null where it was not measured."""
     content = {
         "schema": SCHEMA_VERSION,
         "run": str(elements.run.path),

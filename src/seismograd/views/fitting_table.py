@@ -1,5 +1,5 @@
-"""A table that fits the terminal: what does not fit is left out, least telling first, and named
-below.
+"""A table that fits the terminal: columns that do not fit are left out, least informative first,
+and named below.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _GAP = 2
 # without slots: in Python 3.11 typing could not set `__orig_class__` on a frozen one with slots
 @dataclass(frozen=True)
 class TableColumn(Generic[Row]):
-    """One column: its title (a msgid), what it says of a row, and in which style."""
+    """One column: its title (a msgid), its cell for a row, and its style."""
 
     title: str
     justify: Literal["left", "right"]
@@ -35,7 +35,7 @@ class TableColumn(Generic[Row]):
 class FittingTable(Generic[Row]):
     """Rows in columns, the first of which is folded rather than left out.
 
-    `left_out_first` are columns that a narrow terminal does without, in that order.
+    `left_out_first` are the columns that a narrow terminal omits, in that order.
     """
 
     rows: Sequence[Row]

@@ -1,4 +1,4 @@
-"""How the scalars of one gradient are spread over the powers of two, as bars of text."""
+"""The distribution of one gradient's scalars over the powers of two, as bars of text."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class GradientHistogram:
 
     @property
     def num_counted(self) -> int:
-        """Scalars in the bins: all but zeros and non-finite ones."""
+        """Return the number of scalars in the bins: all but zeros and non-finite ones."""
         return sum(self.bins)
 
 
 def nearest_histogram(run: Run, row: int, parameter: str) -> GradientHistogram | None:
-    """The histogram of the nearest sampled row at or before `row`; `None` when there is none, or
-    none of this parameter.
+    """Return the histogram of the nearest sampled row at or before `row`; `None` when there is
+    none, or none of this parameter.
     """
     sampled = np.flatnonzero(run.steps["sampled"][: row + 1])
     if len(sampled) == 0:
@@ -65,7 +65,9 @@ def nearest_histogram(run: Run, row: int, parameter: str) -> GradientHistogram |
 
 
 def bars(histogram: GradientHistogram) -> Iterator[RenderableType]:
-    """A title and one bar for each bin between the smallest and the largest that hold anything."""
+    """Yield a title and one bar for each bin between the smallest and the largest that are not
+    empty.
+    """
     yield Text(
         translate(
             "Scalars of {parameter} by magnitude at step {step}, the nearest sampled step (total: "
@@ -96,7 +98,7 @@ def bars(histogram: GradientHistogram) -> Iterator[RenderableType]:
 
 
 def _edges(index: int) -> str:
-    """The bin as a range of decimal numbers, and the power of two at its lower end."""
+    """Return the bin as a range of decimal numbers, and the power of two at its lower end."""
     low = HISTOGRAM_FIRST_EXPONENT + HISTOGRAM_EXPONENTS_PER_BIN * index
     high = low + HISTOGRAM_EXPONENTS_PER_BIN
     smallest = "0" if index == 0 else number(2.0**low, 2)

@@ -1,4 +1,4 @@
-"""Which gradients are worth a row where there are too many."""
+"""Select the gradients that get a row when there are too many."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ _MOST_GRADIENTS = 12
 
 
 def notable_gradients(step: RecordedStep) -> tuple[GradientNumbers, ...]:
-    """The gradients worth a row when there are too many: those that are not finite, then the
-    largest and the smallest, in their order.
-    """
+    """Return those that are not finite, then the largest and the smallest, in their order."""
     if len(step.gradients) <= _MOST_GRADIENTS:
         return step.gradients
     unusual = [each for each in step.gradients if each.state != State.FINITE][

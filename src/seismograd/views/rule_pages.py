@@ -1,4 +1,4 @@
-"""The rules themselves: all of them in a table, or the documentation of one."""
+"""Show the rules themselves: all of them in a table, or the documentation of one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ITEM = "- "
 
 
 def find_rule(wanted: str) -> type[Rule]:
-    """The rule of that code or name, however it is capitalised.
+    """Return the rule of that code or name, case-insensitively.
 
     Raises:
         SeismogradError: there is none.
@@ -46,7 +46,7 @@ def find_rule(wanted: str) -> type[Rule]:
 
 
 def catalogue() -> RenderableType:
-    """Every rule with its code, its name, how bad it usually is, and what it is about."""
+    """Return every rule with its code, its name, its usual severity, and its summary."""
     return _Catalogue()
 
 
@@ -64,7 +64,7 @@ class _Catalogue:
 
 
 def explanation(rule: type[Rule]) -> RenderableType:
-    """The documentation of a rule, with the thresholds that it decides by."""
+    """Return the documentation of a rule, with its thresholds."""
     return _Explanation(rule)
 
 

@@ -1,7 +1,7 @@
-"""Two runs side by side: what each came to, what was found in one and not in the other, and where
+"""Compare two runs: the outcome of each, what was found in one and not in the other, and where
 their gradients differ.
 
-Shapes: P parameters that both have, C steps looked at.
+Shapes: P parameters that both have, C compared steps.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from seismograd.views.values import (
     steps,
 )
 
-_LOOKED_AT = 256  # steps, at equal distances, whatever the length of the runs
+_LOOKED_AT = 256  # steps at equal distances, whatever the length of the runs
 _MOST_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """One of the two runs: its last step and what was found. `loss` is NaN where it was so, or
-    not measured.
+    """One of the two runs: its last step and its findings. `loss` is NaN where it was NaN, or not
+    measured.
     """
 
     run: Run
@@ -50,8 +50,8 @@ class ComparedRun:
 
 @dataclass(frozen=True, slots=True)
 class NormDifference:
-    """One parameter: the median of its norm in each run over the steps looked at, and in how
-    many of them it was not finite.
+    """One parameter: the median of its norm in each run over the compared steps, and in how many of
+    them it was not finite.
     """
 
     name: str
@@ -62,7 +62,7 @@ class NormDifference:
 
     @property
     def ratio(self) -> float:
-        """First by second; NaN where either is zero or was never finite."""
+        """Return first / second; NaN where either is zero or was never finite."""
         return self.first / self.second if self.first > 0 and self.second > 0 else math.nan
 
 
@@ -82,7 +82,7 @@ class RunComparison:
 
 
 def compare_runs(first: Run, second: Run) -> RunComparison:
-    """Read both runs over the rows that both have."""
+    """Compare both runs over the rows that both have."""
     positions = {each.name: column for column, each in enumerate(second.parameters)}
     both = [
         (column, positions[each.name])
@@ -122,7 +122,7 @@ def _how_different(each: NormDifference) -> tuple[bool, float]:
 
 
 def _norms(run: Run, columns: list[int], num_rows: int) -> tuple[FloatArray, FloatArray, int]:
-    """Medians (P,), counts of non-finite steps (P,), and how many steps that is the median of."""
+    """Return medians (P,), counts of non-finite steps (P,), and how many steps the median is of."""
     view = run.levels.parameters("grad_norm", 0, num_rows, _LOOKED_AT, columns)
     if not len(view) or not columns:
         return np.full(len(columns), math.nan), np.zeros(len(columns)), 0
@@ -142,7 +142,7 @@ def _side(run: Run) -> ComparedRun:
 
 
 def as_json(comparison: RunComparison) -> str:
-    """All of it; what is not finite is "nan", "inf" or "-inf"."""
+    """Return all of it; non-finite numbers are "nan", "inf" or "-inf"."""
     content = {
         "schema": SCHEMA_VERSION,
         "runs": [

@@ -1,4 +1,4 @@
-"""What a reader should know of the record itself: it goes on, was torn, or something failed."""
+"""Describe the condition of the record: it is still growing, was torn, or something failed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ DATED_NOTES = ("halted",)
 
 
 def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
-    """A line for each thing to know of the record: it goes on or was cut off, something is torn,
-    something of ours failed.
+    """Return a line for each thing to know about the record: it is still growing or was cut off,
+    something is torn, something of ours failed.
 
-    Not for notes of the kinds that are `already_shown` elsewhere.
+    Skips notes of the kinds that are `already_shown` elsewhere.
     """
     return (_note(text) for text in _conditions(run, already_shown))
 

@@ -18,7 +18,7 @@ from seismograd.views.values import NOTHING, SEVERITY_STYLES, count, number, sev
 
 
 def find_runs(directory: Path) -> list[ListedRun]:
-    """The runs directly inside a directory, the newest first.
+    """Return the runs directly inside a directory, the newest first.
 
     Raises:
         SeismogradError: there is no such directory, or no run in it.
@@ -37,7 +37,7 @@ def find_runs(directory: Path) -> list[ListedRun]:
 
 
 def render(listed: Sequence[ListedRun]) -> RenderableType:
-    """One row for each run, and a line for each that cannot be read."""
+    """Return one row for each run, and a line for each that cannot be read."""
     runs = [each.run for each in listed if each.run is not None]
     problems = [Text(each.problem.render(), "red") for each in listed if each.run is None]
     table = FittingTable(runs, COLUMNS, LEFT_OUT_FIRST)

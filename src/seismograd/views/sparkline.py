@@ -1,4 +1,4 @@
-"""A series as one line of small bars."""
+"""Draw a series as one line of small bars."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LARGE = 1e300
 
 
 def sparkline(values: FloatArray, seen: FloatArray, width: int = 60) -> str:
-    """The series in at most `width` characters.
+    """Return the series in at most `width` characters.
 
     A character that stands for several values shows the one farthest from the median, so that a
-    spike is never averaged away, and `!` when any of them is not finite; a blank holds nothing that
-    was measured.
+    spike is never averaged away, and `!` when any of them is not finite; a blank has no
+    measurement.
 
     Args:
         values: the series  # (T,)

@@ -1,4 +1,6 @@
-"""The gradients of one recorded step: what `show` puts into a table, the plain form or JSON."""
+"""The gradients of one recorded step: what `show` renders as a table, in the plain format or as
+JSON.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ _MEASURED = (State.ZERO, State.FINITE, State.NONFINITE)
 
 @dataclass(frozen=True, slots=True)
 class GradientNumbers:
-    """One parameter's gradient at one step. The numbers say nothing unless it was measured."""
+    """One parameter's gradient at one step. The numbers mean nothing unless it was measured."""
 
     parameter: Parameter
     state: State
@@ -35,21 +37,23 @@ class GradientNumbers:
 
     @property
     def measured(self) -> bool:
-        """Whether there was a gradient, and it was looked at."""
+        """Return whether there was a gradient, and it was measured."""
         return self.state in _MEASURED
 
     @property
     def rms(self) -> float:
-        """Root mean square of the scalars: the norm divided by the square root of their number."""
+        """Return the root mean square of the scalars: the norm divided by the square root of their
+        number.
+        """
         return self.norm / math.sqrt(self.parameter.numel) if self.parameter.numel else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedStep:
-    """One recorded step: its numbers and the gradients of the parameters asked for.
+    """One recorded step: its numbers and the gradients of the requested parameters.
 
-    `grad_norm` is over all parameters, whether asked for or not. `loss` is `None` when it was not
-    measured; `epoch` is `None` when the run recorded none; the clip is `None` when there was none.
+    `grad_norm` is over all parameters, requested or not. `loss` is `None` when it was not measured;
+    `epoch` is `None` when the run recorded none; the clip is `None` when there was none.
     """
 
     run: Run
@@ -71,7 +75,7 @@ class RecordedStep:
 
 
 def find_row(run: Run, step: int | None) -> int:
-    """The row of the record that holds a step; the last one when `step` is `None`.
+    """Return the row of the record that holds a step; the last one when `step` is `None`.
 
     Raises:
         SeismogradError: nothing was recorded, or not that step.
@@ -105,8 +109,8 @@ def find_row(run: Run, step: int | None) -> int:
 
 
 def find_parameters(run: Run, patterns: Sequence[str]) -> tuple[int, ...]:
-    """The columns of the parameters that match any of the patterns, by name or alias; all when
-    there is no pattern.
+    """Return the columns of the parameters that match any of the patterns, by name or alias; all
+    when there is no pattern.
 
     Raises:
         SeismogradError: a pattern matches nothing.
@@ -128,7 +132,7 @@ def find_parameters(run: Run, patterns: Sequence[str]) -> tuple[int, ...]:
 
 
 def nearest_names(run: Run, wanted: str) -> Message:
-    """The parameters whose names come nearest to what was asked for, as a mend."""
+    """Return the parameters whose names are closest to the requested one, as a hint."""
     names = [each.name for each in run.parameters]
     near = (
         get_close_matches(wanted.replace("*", "").replace("?", ""), names, n=3, cutoff=0.4)
@@ -142,7 +146,7 @@ def nearest_names(run: Run, wanted: str) -> Message:
 
 
 def read_step(run: Run, row: int, columns: Sequence[int]) -> RecordedStep:
-    """Collect one row of the record."""
+    """Return one row of the record."""
     block = next(run.blocks(1, row, row + 1))
     numbers = block.steps[0]
     there = {each.name: position for position, each in enumerate(block.parameters)}

@@ -1,4 +1,4 @@
-"""Running text on a terminal: broken into lines by the width of its characters, Chinese
+"""Lay out running text on a terminal: broken into lines by the width of its characters, Chinese
 included. Standard library only.
 """
 
@@ -13,7 +13,7 @@ _PIECES = re.compile(r"\s+|[^\s\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60]+|.")
 
 
 def cell_width(text: str) -> int:
-    """How many terminal cells the text takes: two for a wide character, none for a combining
+    """Return how many terminal cells the text takes: two for a wide character, none for a combining
     one.
     """
     return sum(
@@ -23,12 +23,12 @@ def cell_width(text: str) -> int:
 
 
 def pad(text: str, width: int) -> str:
-    """The text, filled with spaces to `width` cells."""
+    """Return the text, filled with spaces to `width` cells."""
     return text + " " * (width - cell_width(text))
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """The lines of one paragraph, at most `width` cells each where its words allow.
+    """Return the lines of one paragraph, at most `width` cells each where its words allow.
 
     A line may end between words or next to a wide character, but never before a closing punctuation
     mark nor after an opening one.
@@ -45,7 +45,9 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def _units(text: str) -> list[str]:
-    """The smallest pieces that must stay together; white space belongs to the piece before it."""
+    """Return the smallest pieces that must stay together; white space belongs to the piece before
+    it.
+    """
     units: list[str] = []
     for piece in _PIECES.findall(" ".join(text.split())):
         joined = units and (piece.isspace() or piece[0] in _NOT_FIRST or units[-1][-1] in _NOT_LAST)

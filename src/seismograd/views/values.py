@@ -1,4 +1,4 @@
-"""How single values are written: numbers, counts, shares, shapes and states."""
+"""Format single values: numbers, counts, shares, shapes and states."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ SEVERITY_STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold 
 
 
 def state_word(state: State) -> str:
-    """The state in the language in force."""
+    """Return the state in the current language."""
     return translate(STATE_WORDS[state])
 
 
 def severity_word(severity: str) -> str:
-    """The severity in the language in force."""
+    """Return the severity in the current language."""
     return translate(SEVERITY_WORDS[severity])
 
 
 def number(value: float, digits: int = 4) -> str:
-    """The value to so many significant digits; `nan`, `inf` and `-inf` as they are."""
+    """Return the value to so many significant digits; `nan`, `inf` and `-inf` unchanged."""
     return f"{value:.{digits}g}"
 
 
 def count(value: int) -> str:
-    """The count with its thousands parted."""
+    """Return the count with thousands separators."""
     return f"{value:,}"
 
 
 def share(part: int, whole: int) -> str:
-    """The part in per cent to one decimal; `0%` and `100%` are said only when they are exact."""
+    """Return the part in percent to one decimal; `0%` and `100%` only when they are exact."""
     if part == 0 or whole == 0:
         return "0%"
     if part == whole:
@@ -68,12 +68,12 @@ def share(part: int, whole: int) -> str:
 
 
 def shape(sizes: Sequence[int]) -> str:
-    """A shape as torch prints it, without its `torch.Size`."""
+    """Return a shape as torch prints it, without its `torch.Size`."""
     return f"[{', '.join(map(str, sizes))}]"
 
 
 def some(names: Sequence[str], most: int = 5) -> str:
-    """The names, at most so many of them, and how many more there are."""
+    """Return the names, at most so many of them, and how many more there are."""
     shown = ", ".join(names[:most])
     hidden = len(names) - most
     return (
@@ -84,7 +84,7 @@ def some(names: Sequence[str], most: int = 5) -> str:
 
 
 def steps(first: int, last: int) -> str:
-    """A range of steps."""
+    """Return a range of steps."""
     return (
         translate("step {step}").format(step=first)
         if first == last
@@ -93,17 +93,19 @@ def steps(first: int, last: int) -> str:
 
 
 def sentences(parts: Iterable[str]) -> str:
-    """Short statements side by side."""
+    """Return short statements on one line."""
     return " · ".join(part for part in parts if part)
 
 
 def location_of(finding: Finding) -> tuple[str, int]:
-    """The user's file and line that a finding points to; `("", 0)` when it points nowhere."""
+    """Return the user's file and line that a finding points to; `("", 0)` when it points
+    nowhere.
+    """
     file, colon, line = finding.where.rpartition(":")
     return (file, int(line)) if colon and line.isdecimal() else ("", 0)
 
 
 def short_path(path: Path, home: Path | None = None) -> str:
-    """The path as one would type it here, or in the folder `home`, quoted for a shell."""
+    """Return the path as one would type it here, or in the folder `home`, quoted for a shell."""
     here = Path.cwd() if home is None else home
     return shlex.quote(os.path.relpath(path, here) if path.is_relative_to(here) else str(path))

@@ -1,4 +1,4 @@
-"""What watching took of the training's time, as it was measured."""
+"""The measured share of the training's time that watching took."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from seismograd.views.values import number
 
 
 def watching_cost(run: Run) -> str | None:
-    """A sentence with the time spent in seismograd between the first step and the last, and the
-    share of it; `None` when there are not two.
+    """Return a sentence with the time spent in seismograd between the first step and the last, and
+    the share of it; `None` when there are not two.
 
-    What is done once, until the first step is over (looking for models and names), is told apart.
+    The one-time work until the first step is over (looking for models and names) is given
+    separately.
     """
     if len(run.steps) < 2:
         return None
@@ -33,7 +34,7 @@ def watching_cost(run: Run) -> str | None:
 
 
 def seconds(time_s: float) -> str:
-    """A time with three digits, in the unit that makes it readable."""
+    """Return a time with three digits, in the unit that makes it readable."""
     if time_s < 0.1:
         return translate("{number} ms").format(number=number(1e3 * time_s, 3))
     if time_s < 600:

@@ -1,3 +1,3 @@
-"""What the autograd graph of a loss shows of the forward pass."""
+"""Information about the forward pass, read from the autograd graph of a loss."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the graph of a loss shows to be wrong with what its loss functions were given."""
+"""Find inputs that do not suit their loss function, from the graph of the loss."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.schema import FactKind
 
-MAX_OPERATIONS = 256  # looked at behind a loss
-MAX_ROWS = 64  # whose logarithms are added up
+MAX_OPERATIONS = 256  # nodes visited per loss
+MAX_ROWS = 64  # loss functions whose logarithms are summed
 
-TWICE = 0.05  # how far from 0 the logarithm of a sum of probabilities may be: half precision
+TWICE = 0.05  # how far the logarithm of a sum of probabilities may be from 0: half precision
 
-JOINING = SAME_VALUES | {  # from a loss function to the loss
+JOINING = SAME_VALUES | {  # nodes on the way from a loss function to the loss
     "AddBackward0",
     "AliasBackward0",
     "CatBackward0",
@@ -48,7 +48,7 @@ JOINING = SAME_VALUES | {  # from a loss function to the loss
     "SumBackward1",
     "WhereBackward0",
 }
-PASSING = SAME_VALUES | {  # some or all of the same values
+PASSING = SAME_VALUES | {  # operations that pass on some or all of the same values
     "AliasBackward0",
     "ClampBackward0",
     "ClampBackward1",
@@ -88,13 +88,14 @@ REGRESSION = {
 }
 
 
-MODULES = {"softmax": ("Softmax",), "sigmoid": ("Sigmoid",)}  # that do what an operation does
+# names of backward nodes that do what an operation does
+MODULES = {"softmax": ("Softmax",), "sigmoid": ("Sigmoid",)}
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`loss` was given something made by `input`; `rows` and `columns` are of the shape that
-    tells.
+    """`loss` got an input produced by `input`; `rows` and `columns` belong to the shape that shows
+    the fault.
     """
 
     loss: str
@@ -104,17 +105,17 @@ class Fault:
 
 
 class LossInputs:
-    """Looks at the first losses of each line, and ever more rarely at later ones; tells what is
-    wrong with them, each once.
+    """Inspects the first losses of each line of the script, and later ones ever more rarely;
+    reports each fault once.
     """
 
     def __init__(self, facts: Facts, parameter_table: ParameterTable) -> None:
         self._facts, self._parameter_table = facts, parameter_table
-        self._num: Counter[int] = Counter()  # backwards by site
+        self._num: Counter[int] = Counter()  # number of backwards per call site
         self._told: set[tuple[int, str, str]] = set()
 
     def look(self, site: int, tops: list[Any]) -> None:
-        """A backward begins at this site."""
+        """Inspect the loss of a backward that begins at this call site."""
         self._num[site] += 1
         if not is_looked_at(self._num[site]):
             return
@@ -135,11 +136,10 @@ class LossInputs:
 
 
 def faults_of(tops: list[Any]) -> list[Fault]:
-    """What is wrong with the inputs of the loss functions whose results these losses are put
-    together from.
+    """Return what is wrong with the inputs of the loss functions that these losses are made of.
 
-    Reads the graph, and of what it keeps only what is at hand. Nothing of the model in front of the
-    loss functions is looked at.
+    Reads the graph, and of the saved tensors only those at hand. Nothing of the model in front of
+    the loss functions is inspected.
     """
     stack = [top for top in tops if top is not None]
     seen: set[Any] = set(stack)
@@ -177,7 +177,9 @@ def _faults_at(node: Any, name: str) -> Iterator[Fault]:
 
 
 def _made_by(node: Any, position: int = 0) -> Any:
-    """The operation that made an operand, behind those that pass its values on."""
+    """Return the operation that produced an operand, skipping those that only pass its values
+    on.
+    """
     below = source(node, position)
     while below is not None and below.name() in PASSING:
         below = source(below)
@@ -215,7 +217,7 @@ def _nll(node: Any) -> Iterator[Fault]:
 
 
 def _is_off(given: torch.Tensor) -> bool:
-    """Whether the probabilities of a row do not add up to one, where these are to be their
+    """Return whether the probabilities of a row do not sum to one, given what should be their
     logarithms  # (N, C, …) or (C,).
     """
     with torch.no_grad():
@@ -226,8 +228,8 @@ def _is_off(given: torch.Tensor) -> bool:
 
 
 def _moved_classes(node: Any) -> tuple[int, int] | None:
-    """The sizes of the dimension with the classes, as it is and as it was, where a view has put
-    it there and has not moved its numbers.
+    """Return the sizes of the class dimension, now and originally, where a view has put it there
+    without moving its numbers.
     """
     below = source(node)
     while below is not None and below.name() in PASSING:
@@ -252,8 +254,8 @@ def _sizes(shape: Any) -> tuple[int, ...]:
 
 
 def _kl_div(node: Any, name: str) -> Iterator[Fault]:
-    """`target.xlogy(target) - target * input`, or `target.exp() * (target - input)` with
-    `log_target`; `input` are to be logarithms.
+    """Check `target.xlogy(target) - target * input`, or `target.exp() * (target - input)` with
+    `log_target`; `input` should be logarithms.
     """
     if source(node) is not None:
         return
@@ -277,8 +279,8 @@ def _kl_div(node: Any, name: str) -> Iterator[Fault]:
 
 
 def _is_soft(weights: torch.Tensor) -> bool:
-    """Whether these are probabilities of several classes, and not those of a single one each, in
-    any dimension.
+    """Return whether these are probabilities over several classes in any dimension, not one-hot
+    ones.
     """
     if not weights.is_floating_point() or weights.dim() == 0:
         return False
@@ -293,7 +295,7 @@ def _is_soft(weights: torch.Tensor) -> bool:
 
 
 def _broadcast(node: Any, name: str) -> Iterator[Fault]:
-    """[N, 1] against [N]: each prediction is held against every target."""
+    """Detect [N, 1] against [N]: each prediction is compared with every target."""
     difference = source(node) if name in ("PowBackward0", "AbsBackward0") else None
     if difference is None:
         one, other = saved(node, "self"), saved(node, "target")
@@ -317,8 +319,8 @@ def _broadcast(node: Any, name: str) -> Iterator[Fault]:
 
 
 def _is_crossed(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether each of two square matrices is a single row or column, expanded, and they are not
-    alike.
+    """Return whether each of two square matrices is a single expanded row or column, and they run
+    in different directions.
     """
     if (
         one.dim() != 2
@@ -334,7 +336,7 @@ def _is_crossed(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _shape_before(node: Any) -> tuple[int, ...] | None:
-    """The shape of an operand before it was expanded; `None` for one without a graph."""
+    """Return the shape of an operand before it was expanded; `None` for one without a graph."""
     if node is None:
         return None
     if node.name() == "ExpandBackward0":
@@ -343,7 +345,7 @@ def _shape_before(node: Any) -> tuple[int, ...] | None:
 
 
 def _is_sum_of_two(matrix: torch.Tensor) -> bool:
-    """Whether a matrix is a column plus a row."""
+    """Return whether a matrix is a column plus a row."""
     with torch.no_grad():
         plain = matrix.double()
         rest = plain - plain[:, :1] - plain[:1] + plain[0, 0]

@@ -1,5 +1,5 @@
-"""What the graph of a loss shows before its backward: over how much it is a mean, whether its
-forward pass is a new one, its origin.
+"""Inspect the graph of a loss before its backward: what it averages over, whether its forward pass
+is a new one, and where a non-finite value came from.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.schema import SAMPLE_EVERY, EventFlag
 
-MAX_ORIGINS = 4  # losses that are not finite whose origin is looked for
-FIRST = 32  # backwards whose loss is looked at in any case
+MAX_ORIGINS = 4  # non-finite losses whose origin is looked up
+FIRST = 32  # backwards whose loss is always inspected
 
 
 class LossObserver:
-    """Looks at every loss of loops with several backwards a step, and elsewhere at the first
-    ones and then at every tenth.
+    """Inspects every loss where a step has several backwards; elsewhere the first ones and then
+    every tenth.
     """
 
     def __init__(self, log: EventLog) -> None:
@@ -42,7 +42,9 @@ class LossObserver:
         windows: Sequence[OptimizerWindow],
         extras: bool,
     ) -> None:
-        """Add to what was heard of a backward. `windows` are those that it may concern."""
+        """Add what the graph shows to the event of a backward. `windows` are those that it may
+        concern.
+        """
         self._num += 1
         if (
             extras
@@ -74,5 +76,5 @@ class LossObserver:
 
 
 def _has_several(windows: Sequence[OptimizerWindow]) -> bool:
-    """Whether any of these windows is one of several backwards."""
+    """Return whether any of these windows has several backwards."""
     return any(window.losses or window.num_backwards_before > 1 for window in windows)

@@ -1,5 +1,5 @@
-"""What the autograd graph shows of a loss: over how many samples or tokens it is a mean or a
-sum, and what each of them counts in it.
+"""Read from the autograd graph over how many samples or tokens a loss is a mean or a sum, and how
+much each of them counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from seismograd.capture.graph.traversal import saved, source
 from seismograd.schema import EventFlag
 from seismograd.tensors.device_scalars import Product, Scalar
 
-MAX_OPERATIONS = 48  # looked at behind a loss
+MAX_OPERATIONS = 48  # nodes visited per loss
 
 MEAN, SUM = 1, 2  # torch's numbers for `reduction`
 
@@ -69,13 +69,13 @@ NOT_SHOWN = LossReduction(_NOT_KNOWN, _NOT_KNOWN, shown=False)
 
 
 def reduction_of(loss: object) -> LossReduction | None:
-    """How a loss was put together, read from the last operations of its graph; `None` when they do
-    not show it.
+    """Return how a loss was reduced, read from the last operations of its graph; `None` when they
+    do not show it.
 
-    Where they show only that it was multiplied or divided by a number, as when all before that was
-    compiled, count and weight are NaN. Nothing is computed that the script has not, but for
-    counting a mask or the targets that count; saved tensors that are not at hand (checkpointing,
-    offloading) are left alone.
+    Count and weight are NaN where the graph shows only that the loss was multiplied or divided by a
+    number, as when everything before that was compiled. Nothing is recomputed, except counting a
+    mask or the targets that count; saved tensors that are not at hand (checkpointing, offloading)
+    are left alone.
     """
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or loss.grad_fn is None:
         return None
@@ -105,7 +105,7 @@ def _reduction(top: Any, budget: int) -> LossReduction:
             node = source(node, position)
         elif name in ("AddBackward0", "SubBackward0"):
             first = source(node)
-            # label smoothing: the main term of one and the same loss
+            # label smoothing: follow the main term of the same loss
             if first is not None and first.name() == "MulBackward1":
                 first = source(first)
             terms = [
@@ -121,7 +121,7 @@ def _reduction(top: Any, budget: int) -> LossReduction:
 
 
 def _rescaled(main: LossReduction, factors: Product, rescaled: EventFlag) -> LossReduction:
-    """The main term of a loss, multiplied by what comes after it."""
+    """Return the main term of a loss, multiplied by the factor applied after it."""
     flags = main.flags | rescaled
     return (
         replace(main, weight=main.weight * factors, flags=flags)
@@ -131,8 +131,8 @@ def _rescaled(main: LossReduction, factors: Product, rescaled: EventFlag) -> Los
 
 
 def _constant(node: Any, name: str) -> tuple[int, torch.Tensor | None]:
-    """Which operand leads on, and the other one, when that is a single number without a gradient
-    of its own.
+    """Return which operand to follow and the other one, if that is a single number without a
+    gradient of its own.
     """
     sources = node.next_functions
     if sources[0][0] is not None and (len(sources) < 2 or sources[1][0] is None):
@@ -145,7 +145,9 @@ def _constant(node: Any, name: str) -> tuple[int, torch.Tensor | None]:
 
 
 def _shape_of_source(node: Any) -> tuple[int, ...] | None:
-    """The shape of what a node was given: its source says it of its own result."""
+    """Return the shape of a node's input: the node that produced it knows the shape of its own
+    result.
+    """
     source, position = node.next_functions[0] if node.next_functions else (None, 0)
     if source is None or source.name().endswith("AccumulateGrad"):
         leaf = None if source is None else source.variable
@@ -182,12 +184,14 @@ def _reduced(node: Any, name: str, divisors: list[Any]) -> LossReduction:
 
 
 def _summed(counted: Product, shape: tuple[int, ...], divisors: list[Any]) -> LossReduction:
-    """A sum; divided by the number of samples it is their mean, so that they are what counts."""
+    """Return the reduction of a sum; divided by the number of samples it is their mean, so samples
+    are what counts.
+    """
     samples = float(shape[0]) if shape else 1.0
     numbers = [
         float(each) for each in divisors if each.device.type == "cpu" and not each.is_complex()
     ]
-    # a mean by hand: what else divides is something else
+    # a mean written by hand; any other divisor means something else
     by_count = not counted.pending() and counted.read() in numbers
     if samples in numbers and not by_count and len(shape) > 1:
         return LossReduction(Product().times(samples), Product())
@@ -195,8 +199,8 @@ def _summed(counted: Product, shape: tuple[int, ...], divisors: list[Any]) -> Lo
 
 
 def _counted_targets(node: Any) -> Product | None:
-    """How many targets are not `ignore_index`. For a mean torch has counted them (by their class
-    weights, if there are any).
+    """Return how many targets are not `ignore_index`. For a mean torch has already counted them (by
+    their class weights, if any).
     """
     if node._saved_reduction == MEAN:
         total = saved(node, "total_weight")
@@ -210,8 +214,8 @@ def _counted_targets(node: Any) -> Product | None:
 
 
 def _masked(node: Any, shape: tuple[int, ...]) -> Product | None:
-    """How many scalars a mask lets through, where what is summed was multiplied by one or comes
-    from a loss that ignores some.
+    """Return how many scalars a mask lets through, where the summed tensor was multiplied by one or
+    comes from a loss that ignores some.
     """
     for _ in range(4):
         if node is None:
@@ -225,7 +229,7 @@ def _masked(node: Any, shape: tuple[int, ...]) -> Product | None:
                     and source(node, 1 if operand == "other" else 0) is None
                     and mask.numel() > 1
                 ):
-                    times = prod(shape) // max(mask.numel(), 1)  # it may have been broadcast
+                    times = prod(shape) // max(mask.numel(), 1)  # the mask may have been broadcast
                     return Product().times(torch.count_nonzero(mask)).times(float(max(times, 1)))
             return None
         if name in NLL:

@@ -1,5 +1,6 @@
-"""What a loss holds that has no graph: a number that is added and changes nothing. Its value is
-what the terms with a graph leave over.
+"""Find the constant term of a loss: a number without a graph that is added and changes no gradient.
+
+Its value is what remains when the terms with a graph are subtracted.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from seismograd.schema import FactKind
 from seismograd.tensors.device_scalars import Scalar
 
 MAX_TERMS = 64
-MAX_SCALARS = 1 << 22  # that the terms of one loss are computed from again
+MAX_SCALARS = 1 << 22  # terms of one loss that are recomputed
 
 REDUCTIONS = ("none", "mean", "sum")  # by torch's numbers
 KEEPS_ITS_RESULT = frozenset(
@@ -45,20 +46,22 @@ ADDING = frozenset({"AddBackward0", "SubBackward0"})
 
 
 class NotKnownError(Exception):
-    """A term cannot be computed again from what its operations have kept."""
+    """A term cannot be recomputed from the tensors its operations saved."""
 
 
 class LossTerms:
-    """Looks at the first losses of each line, and ever more rarely at later ones; tells the
-    value of what has no graph.
+    """Inspects the first losses of each line of the script, and later ones ever more rarely;
+    reports the value of the constant term.
     """
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._num: Counter[int] = Counter()  # backwards by site
+        self._num: Counter[int] = Counter()  # number of backwards per call site
 
     def look(self, site: int, loss: object, scale: Scalar | None) -> None:
-        """A backward of this loss, which was multiplied by `scale`, begins at this site."""
+        """Inspect a loss, already multiplied by `scale`, whose backward begins at this call
+        site.
+        """
         self._num[site] += 1
         if (
             not is_looked_at(self._num[site])
@@ -78,8 +81,8 @@ class LossTerms:
 
 
 def constant_term(loss: torch.Tensor) -> float | None:
-    """The sum of what was added to a loss without a graph; `None` where there is nothing, or
-    where the rest cannot be computed again.
+    """Return the sum of the terms without a graph; `None` where there are none, or where the rest
+    cannot be recomputed.
     """
     if loss.grad_fn is None or not _has_constant(loss.grad_fn):
         return None
@@ -112,15 +115,15 @@ def _has_constant(top: Any) -> bool:
 
 @dataclass(slots=True)
 class _Terms:
-    """Computes terms with a graph again, within a number of terms and of scalars; those without
-    count nothing.
+    """Recomputes terms with a graph, up to a limit of terms and scalars; those without count as
+    nothing.
     """
 
     num: int = 0
     num_scalars: int = 0
 
     def value(self, node: Any) -> float:
-        """The value of a node of one number, without the constants in it."""
+        """Return the value of a node of one number, without the constants in it."""
         self.num += 1
         if self.num > MAX_TERMS:
             raise NotKnownError
@@ -141,7 +144,7 @@ class _Terms:
         return float(self._reduced(node, name))
 
     def _scaled(self, node: Any, name: str) -> float:
-        """A term times a number, or divided by one."""
+        """Return a term multiplied or divided by a number."""
         position = 1 if source(node) is None else 0
         number = self._kept(node, "other" if position == 0 else "self")
         if position == 1 and name == "DivBackward0":
@@ -159,7 +162,7 @@ class _Terms:
         return result
 
     def _each(self, node: Any) -> torch.Tensor:
-        """The values of a node of many numbers, in any order."""
+        """Return the values of a node of many numbers, in any order."""
         if node is None:
             raise NotKnownError
         name: str = node.name()

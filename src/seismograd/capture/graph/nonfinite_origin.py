@@ -1,5 +1,5 @@
-"""Where a loss that is not finite came from: the first operation of the forward pass that was
-given, or made, something non-finite.
+"""Find where a non-finite loss came from: the first operation of the forward pass that received or
+produced a non-finite value.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from seismograd.tensors.dtensor import held_part
 from seismograd.tensors.freed_memory import is_readable
 from seismograd.tensors.isolation import without_user_modes
 
-MADE_BY_ITSELF = ("result", "output")  # what a node keeps of its own output
-MASKS = ("attn_mask", "attn_bias")  # -inf is what hides a position
+MADE_BY_ITSELF = ("result", "output")  # saved attributes that hold a node's own output
+MASKS = ("attn_mask", "attn_bias")  # masks set hidden positions to -inf
 
 
 def origin_of(top: Any) -> Origin:
-    """Look at what the operations of a graph have kept for their backward pass, in the order of the
-    forward pass.
+    """Search the saved tensors of a graph in the order of the forward pass and return the origin.
 
-    Reads memory, and only where it is at hand: what was packed away (checkpointing, offloading)
-    stays so, and weights that sharding has freed cannot be looked at.
+    Reads only memory that is at hand: what was packed away (checkpointing, offloading) stays
+    packed, and weights that sharding has freed cannot be read.
     """
     with without_user_modes():
         return _origin_of(top)
@@ -34,7 +33,7 @@ def _origin_of(top: Any) -> Origin:
     if any(not _finite(leaf) for leaf in leaves):
         return Origin.WEIGHT
     for node in sorted(nodes, key=lambda node: node._sequence_nr()):
-        # the logarithm of what a mask has made impossible is -inf
+        # the logarithm of an impossible, masked value is -inf
         masked = node.name() == "LogSoftmaxBackward0"
         for name, tensor in _kept(node):
             if name in MASKS or _finite(tensor, masked):
@@ -47,7 +46,7 @@ def _origin_of(top: Any) -> Origin:
 
 
 def _is_computed(source: Any) -> bool:
-    """Whether this operand is more than a parameter, or a view of one."""
+    """Return whether this operand is more than a parameter or a view of one."""
     while source is not None and source._sequence_nr() != LEAF:
         if source.name() not in SAME_VALUES:
             return True
@@ -89,7 +88,7 @@ def _kept(node: Any) -> list[tuple[str, torch.Tensor]]:
 
 
 def _finite(tensor: torch.Tensor, masked: bool = False) -> bool:
-    """Whether what this process holds of a tensor is finite, as far as it can be read."""
+    """Return whether what this process holds of a tensor is finite, as far as it can be read."""
     plain = held_part(tensor)
     if not plain.is_floating_point() or plain.layout is not torch.strided or not is_readable(plain):
         return True

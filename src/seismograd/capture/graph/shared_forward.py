@@ -1,5 +1,5 @@
-"""Whether a loss is another one of the same forward pass: then several backwards are several
-losses, not several micro-batches.
+"""Detect several losses of one forward pass: several backwards are then several losses, not several
+micro-batches.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from typing import Any
 from seismograd.capture.graph.traversal import shares_operations
 from seismograd.schema import SAMPLE_EVERY
 
-LOOKS = 4  # backwards of a line that are looked at whole before only every tenth is
+LOOKS = 4  # backwards of a line that are all inspected before only every tenth is
 
 
 class SharedForward:
-    """Remembers the answer for each line of the script, since it takes a walk through the whole
-    graph to find.
+    """Remembers the answer for each line of the script, because finding it takes a walk through the
+    whole graph.
     """
 
     def __init__(self) -> None:
@@ -22,8 +22,8 @@ class SharedForward:
         self._shared: dict[int, bool] = {}
 
     def shared(self, site: int, tops: list[Any], last_operation: int) -> bool:
-        """Whether the graph below these nodes has operations of a graph whose last operation has
-        this number.
+        """Return whether the graph below these nodes contains operations of the graph whose last
+        operation has this number.
         """
         count = self._counts[site] = self._counts.get(site, 0) + 1
         if count <= LOOKS or count % SAMPLE_EVERY == 0:

@@ -1,5 +1,5 @@
-"""What the autograd graph of a loss shows of the forward pass: the order in which parameters
-were used, and what was done with them.
+"""Traverse the autograd graph of a loss: the order in which parameters were used, and what was done
+with them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from seismograd.tensors.freed_memory import is_readable
 
 MAX_NODES = 200_000
-MAX_HOPS = 8  # from the operation that reads a parameter to the activation behind it
+MAX_HOPS = 8  # nodes from the operation that reads a parameter to its activation
 LEAF = (1 << 64) - 1  # the sequence number of AccumulateGrad
 
 ACTIVATIONS = {
@@ -58,7 +58,7 @@ SAME_VALUES = frozenset(
         "ViewBackward0",
     }
 )
-ON_THE_WAY = SAME_VALUES | {  # between an operation and its activation
+ON_THE_WAY = SAME_VALUES | {  # operations that may stand between a layer and its activation
     "AddBackward0",
     "CudnnBatchNormBackward0",
     "FusedDropoutBackward0",
@@ -74,11 +74,10 @@ ON_THE_WAY = SAME_VALUES | {  # between an operation and its activation
 
 @dataclass(frozen=True, slots=True)
 class GraphLeaf:
-    """A leaf tensor of a graph; what its operation's output goes through next, and the dtype of
-    that operation where it is another.
+    """A leaf tensor of a graph, the activation its operation's output goes through next, and the
+    dtype of that operation where it differs.
 
-    `beside`: the ids of the weights that lie on another path, side by side with it
-    (`side_by_side`).
+    `beside`: ids of the weights on a parallel path (`side_by_side`).
     """
 
     tensor: torch.Tensor
@@ -88,8 +87,8 @@ class GraphLeaf:
 
 
 def leaves_in_order(tops: list[Any]) -> list[GraphLeaf]:
-    """Every leaf tensor that the graph below these nodes reaches, in the order of first use in the
-    forward pass.
+    """Return every leaf tensor that the graph below these nodes reaches, in the order of first use
+    in the forward pass.
 
     Autograd numbers its nodes in the order in which the forward pass makes them
     (`Node._sequence_nr`), so the smallest number among the nodes that read a leaf is when it was
@@ -99,7 +98,7 @@ def leaves_in_order(tops: list[Any]) -> list[GraphLeaf]:
     found: dict[int, tuple[tuple[int, int], torch.Tensor, Any]] = {}
     stack: list[Any] = [top for top in tops if top is not None]
     seen: set[Any] = set(stack)
-    read_by: dict[Any, Any] = {}  # a node -> one that reads its output
+    read_by: dict[Any, Any] = {}  # node -> one that reads its output
     while stack:
         node = stack.pop()
         number: int = node._sequence_nr()
@@ -125,20 +124,20 @@ def leaves_in_order(tops: list[Any]) -> list[GraphLeaf]:
 
 
 def side_by_side(nodes: Iterable[Any]) -> dict[int, frozenset[int]]:
-    """Of the weights of at least two dimensions in this graph, by their ids: which lie on another
-    path, that of another network.
+    """Return, for the ids of the weights of at least two dimensions in this graph, the weights on a
+    parallel path, that of another network.
 
-    Two paths are told apart where they meet: an operation, of the loss at the latest, one input of
-    which comes from two weights or more that are not behind the other, and the other way round. A
-    single weight is no path: query and key lie side by side as well. Nor are weights that only meet
-    each other before they are used, as direction and length do in a normalised one: no data has
-    come in between.
+    Two paths are distinct where they meet: at an operation (the loss at the latest) one input of
+    which comes from two or more weights that are not behind the other input, and the other way
+    round. A single weight is not a path: query and key lie side by side as well. Nor are weights
+    that meet each other before they are used, as direction and length do in weight normalization:
+    no data has entered in between.
     """
-    weights: dict[int, int] = {}  # the id of each to its bit
+    weights: dict[int, int] = {}  # id -> its bit
     behind: dict[Any, int] = {}
     beside: dict[int, int] = {}  # by bit
-    fed: set[Any] = set()  # operations that data has come to: an input that needs no gradient
-    # what an operation reads was made before it
+    fed: set[Any] = set()  # operations that data has reached: one of their inputs needs no gradient
+    # an operation's inputs were made before it
     for node in sorted(nodes, key=lambda each: each._sequence_nr()):
         here, is_fed = (
             0,
@@ -153,7 +152,7 @@ def side_by_side(nodes: Iterable[Any]) -> dict[int, frozenset[int]]:
             else:
                 one = behind.get(source, 0)
             mine, other = here & ~one, one & ~here
-            # two bits at least in each
+            # at least two bits in each
             if mine & (mine - 1) and other & (other - 1) and source in fed:
                 for some, rest in ((mine, other), (other, mine)):
                     for bit in _bits(some):
@@ -177,8 +176,8 @@ def _bits(number: int) -> Iterator[int]:
 
 
 def shares_operations(tops: list[Any], last: int) -> bool:
-    """Whether the graph below these nodes has operations that were made before the one with
-    number `last` was, or with it.
+    """Return whether the graph below these nodes contains operations made no later than the one
+    with number `last`.
     """
     stack: list[Any] = [top for top in tops if top is not None]
     seen: set[Any] = set(stack)
@@ -196,27 +195,27 @@ def shares_operations(tops: list[Any], last: int) -> bool:
 
 
 def source(node: Any, position: int = 0) -> Any:
-    """What made an operand of a node; `None` where it has no graph."""
+    """Return the node that produced an operand of a node; `None` where it has no graph."""
     sources = node.next_functions
     return sources[position][0] if position < len(sources) else None
 
 
 def saved(node: Any, name: str) -> torch.Tensor | None:
-    """A tensor that a node keeps, as it is: nothing that a hook packed away is unpacked, nothing
-    that was freed is given.
+    """Return a tensor that a node saved, as it is: nothing that a hook packed away is unpacked, and
+    freed memory is never returned.
     """
     data = getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
     return data.detach() if isinstance(data, torch.Tensor) and is_readable(data) else None
 
 
 def shape_of(node: Any) -> tuple[int, ...]:
-    """The shape of the first result of a node; empty where it does not say."""
+    """Return the shape of a node's first result; empty where the node does not know it."""
     metadata = getattr(node, "_input_metadata", None)
     return tuple(int(size) for size in metadata[0].shape) if metadata else ()
 
 
 def last_number(tops: list[Any]) -> int:
-    """The number of the last operation of these graphs; -1 when there is none."""
+    """Return the number of the last operation of these graphs; -1 when there is none."""
     last = -1
     for top in tops:
         number = -1 if top is None else top._sequence_nr()
@@ -233,8 +232,8 @@ def _leaf(
 
 
 def _used(leaf: torch.Tensor, node: Any, read_by: dict[Any, Any]) -> tuple[str, str]:
-    """The activation behind the operation that reads a leaf, and the dtype of that operation
-    where it is another.
+    """Return the activation behind the operation that reads a leaf, and the dtype of that operation
+    where it differs.
     """
     while node is not None and node.name() in SAME_VALUES:
         node = read_by.get(node)

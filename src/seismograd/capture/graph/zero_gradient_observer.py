@@ -1,4 +1,4 @@
-"""Sees that a step had gradients of nothing but zeros, and asks the next graph why."""
+"""Notice that a step had all-zero gradients, and search the next graph for the reason."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ MAX_NAMES = 64
 
 
 class ZeroGradients:
-    """Looks at a graph where the step before had a gradient of zeros: at the first such
-    backwards, and ever more rarely later.
+    """Inspects a graph where the previous step had an all-zero gradient: the first such backwards,
+    and later ones ever more rarely.
     """
 
     def __init__(self, facts: Facts, parameter_table: ParameterTable) -> None:
         self._facts, self._parameter_table = facts, parameter_table
-        # backwards after a step with a gradient of zeros, by optimizer
+        # backwards after a step with an all-zero gradient, by optimizer
         self._num: Counter[int] = Counter()
         self._told: set[tuple[int, str, str, tuple[str, ...]]] = set()
 
     def look(self, site: int, tops: list[Any], windows: Sequence[OptimizerWindow]) -> None:
-        """A backward begins at this site, that may concern these windows."""
+        """Inspect the graph of a backward that begins at this call site and may concern these
+        windows.
+        """
         concerned = [
             window for window in windows if _has_zeros(window.last) and self._is_time(window)
         ]
@@ -73,14 +75,16 @@ class ZeroGradients:
 
 
 def _has_zeros(reading: GradientReading | None) -> bool:
-    """Whether any gradient of this step was nothing but zeros, as far as the numbers are there."""
+    """Return whether any gradient of this step was all zeros, as far as its statistics have
+    arrived.
+    """
     if reading is None or (reading.arrival is not None and not reading.arrival.is_done()):
         return False
     return bool((reading.values["grad_norm"] == 0).any())
 
 
 def _has_more(reading: GradientReading | None) -> bool:
-    """Whether there were others: of those that are all zero each look is told, so that the rule
-    finds one where they begin.
+    """Return whether other gradients were not zero: where all are zero, every inspection is
+    reported, so that the rule can find where they begin.
     """
     return reading is not None and bool((reading.values["grad_norm"] > 0).any())

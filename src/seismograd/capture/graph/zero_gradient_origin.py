@@ -1,6 +1,4 @@
-"""Why gradients are exactly zero: the operations of a graph that let none through, found where
-gradients were zero before.
-"""
+"""Find why gradients are exactly zero: the operations of a graph that block them."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from seismograd.capture.graph.traversal import LEAF, SAME_VALUES, saved, shape_o
 from seismograd.schema import ZeroCause
 
 MAX_NODES = 20_000
-MAX_SCALARS = 1 << 26  # that are looked at for one loss
+MAX_SCALARS = 1 << 26  # nodes visited per loss
 
 ROUNDING = {
     "CeilBackward0": "ceil",
@@ -26,9 +24,10 @@ ROUNDING = {
     "SignBackward0": "sign",
     "TruncBackward0": "trunc",
 }
-ACTIVATED = {"ReluBackward0": "relu", "ThresholdBackward0": "relu"}  # zero where the result is
+# operations whose gradient is zero where their result is
+ACTIVATED = {"ReluBackward0": "relu", "ThresholdBackward0": "relu"}
 COMPARING = frozenset({"HuberLossBackward0", "MseLossBackward0", "SmoothL1LossBackward0"})
-PRODUCTS = {  # the operands of a product by the places of their sources, as the node keeps them
+PRODUCTS = {  # operands of a product by the positions of their sources, as the node saves them
     "AddmmBackward0": {1: "mat1", 2: "mat2"},
     "BaddbmmBackward0": {1: "batch1", 2: "batch2"},
     "BmmBackward0": {0: "self", 1: "mat2"},
@@ -41,8 +40,8 @@ PRODUCTS = {  # the operands of a product by the places of their sources, as the
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Leaves that no gradient reaches, why, and the operation that is nearest to the loss;
-    `weight` is the one of zeros, if that is it.
+    """Leaves that no gradient reaches, the reason, and the blocking operation nearest to the loss;
+    `weight` is the all-zero weight, if that is the reason.
     """
 
     cause: ZeroCause
@@ -60,8 +59,8 @@ class _Stop:
 
 
 def blocked_by(tops: list[Any]) -> Blocked | None:
-    """What keeps gradients from leaves of this graph; `None` when every leaf has a way to the
-    loss, as far as the graph shows it.
+    """Return what blocks gradients from leaves of this graph; `None` when every leaf has a path to
+    the loss, as far as the graph shows.
     """
     every = _leaves(tops, lambda _node: {})
     budget = [MAX_SCALARS]
@@ -76,7 +75,7 @@ def blocked_by(tops: list[Any]) -> Blocked | None:
     left = tuple(leaf for key, leaf in every.items() if key not in reached)
     if not left or not stops:
         return None
-    # a layer of zeros has a cause of its own; else the nearest
+    # prefer an all-zero layer, which is a cause of its own, to the nearest operation
     first = min(stops, key=lambda each: each.cause == ZeroCause.ZERO_INPUT)
     return Blocked(first.cause, first.operation, left, first.weight)
 
@@ -84,8 +83,8 @@ def blocked_by(tops: list[Any]) -> Blocked | None:
 def _leaves(
     tops: list[Any], stops_at: Callable[[Any], dict[int, _Stop]]
 ) -> dict[int, torch.Tensor]:
-    """The leaves that are reached from these nodes, those nearest to them first, without the
-    edges where it stops.
+    """Return the leaves reached from these nodes, nearest first, without the edges that block
+    gradients.
     """
     queue = deque(top for top in tops if top is not None)
     seen: set[Any] = set(queue)
@@ -106,7 +105,7 @@ def _leaves(
 
 
 def _stops_at(node: Any, budget: list[int]) -> Iterator[tuple[int, _Stop]]:
-    """The sources of a node that get no gradient from it, whatever it gets."""
+    """Yield the sources of a node that never receive a gradient from it."""
     name: str = node.name()
     if name in PRODUCTS:
         yield from _of_product(node, name, budget)
@@ -124,7 +123,7 @@ def _stops_at(node: Any, budget: list[int]) -> Iterator[tuple[int, _Stop]]:
 
 
 def _whole(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, str]:
-    """Why a node passes nothing on to any of its sources; `None` when it does."""
+    """Return why a node passes no gradient on to any of its sources; `None` when it does."""
     if name in ROUNDING:
         return ZeroCause.ROUNDING, ROUNDING[name]
     if name in ("SoftmaxBackward0", "LogSoftmaxBackward0"):
@@ -178,7 +177,7 @@ def _whole(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, s
 
 
 def _of_product(node: Any, name: str, budget: list[int]) -> Iterator[tuple[int, _Stop]]:
-    """An operand of a product gets no gradient where the other one is zero."""
+    """Check a product: an operand gets no gradient where the other one is zero."""
     operands = PRODUCTS[name]
     (one, first), (other, second) = operands.items()
     for position, partner, kept in ((one, other, second), (other, one, first)):
@@ -240,8 +239,8 @@ def _is_ignored(node: Any) -> bool:
 
 
 def _is_ratio_of_one(node: Any, name: str, budget: list[int]) -> bool:
-    """Whether it is exp(a - b), a / b or a - b, where a and b are the same and both have a
-    graph: what one gets the other takes.
+    """Return whether it is exp(a - b), a / b or a - b, where a and b are the same and both have a
+    graph: their gradients cancel.
     """
     if name == "ExpBackward0":
         difference, result = source(node), _kept(node, "result", budget)
@@ -279,7 +278,7 @@ def _leaf_behind(node: Any) -> torch.Tensor | None:
 
 
 def _kept(node: Any, name: str, budget: list[int]) -> torch.Tensor | None:
-    """A plain tensor that a node keeps, within the number of scalars that may be looked at."""
+    """Return a plain tensor that a node saved, within the limit on scalars that may be read."""
     value = saved(node, name)
     if (
         value is None

@@ -1,3 +1,3 @@
-"""One file for each function of torch that is listened to: its patch, and what a call means for the
-windows of the optimizers that it concerns.
+"""The patched functions of torch, one file each: the patch, and what a call does to the windows of
+the optimizers it concerns.
 """

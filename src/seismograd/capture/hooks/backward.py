@@ -1,5 +1,5 @@
-"""`torch.autograd.backward`, through which `Tensor.backward` goes as well: the patch, and what a
-call means: the loss, its graph, and which optimizers' gradients it added to.
+"""`torch.autograd.backward`, which `Tensor.backward` goes through as well: the patch, and what a
+call means: the loss, its graph, and the optimizers whose gradients it added to.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ SHARED, CLOSURE, OVER = (
 
 
 class BackwardHooks:
-    """Also of trainings without an optimizer: that the script has changed weights by hand is
-    seen at the next backward.
+    """Handles backwards, also of trainings without an optimizer: a manual weight update shows at
+    the next backward.
     """
 
     def __init__(
@@ -80,11 +80,13 @@ class BackwardHooks:
         self._loss_inputs = LossInputs(facts, registry.parameter_table)
         self.num_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer
-        # of the backward that is running, while nothing has been touched
+        # the running backward, while nothing has been touched
         self._leaves: list[GraphLeaf] = []
 
     def backward_begins(self, thread_state: ThreadState, tensors: Any) -> None:
-        """The outermost backward begins: a new iteration, if the one before has stepped."""
+        """Handle the start of the outermost backward: a new iteration if the previous one has
+        stepped.
+        """
         self.num_heard += 1
         registry = self._registry
         if not self._touched:
@@ -98,7 +100,7 @@ class BackwardHooks:
         if self.num_heard == 1:
             if registry.all_of_the_process:
                 registry.discover()
-            # now, so that this graph shows their order and the first row has it
+            # Now, so that this graph shows their order and the first row has it.
             for window in registry.windows:
                 registry.learn(window)
         tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
@@ -145,7 +147,9 @@ class BackwardHooks:
         self._guard.call("loss input", self._loss_inputs.look, thread_state.captured.site, tops)
 
     def backward_ends(self, thread_state: ThreadState) -> None:
-        """Its gradients are in. Under a closure this is the moment to read them."""
+        """Handle the end of a backward: its gradients are in. Under a closure this is the moment to
+        read them.
+        """
         loss, thread_state.loss = thread_state.loss, None
         scale, thread_state.loss_scale = thread_state.loss_scale, None
         leaves, self._leaves = self._leaves, []
@@ -188,8 +192,8 @@ class BackwardHooks:
         products: Any,
         reached: Any,
     ) -> None:
-        """The script compared losses that it names: inner products of their gradients  # (L, L,
-        P), and which reaches which  # (L, P).
+        """Record the script's comparison of named losses: inner products of their gradients
+        # (L, L, P), and which reaches which  # (L, P).
         """
         for window in self._registry:
             # before the first step nothing was read, so no parameter has a column
@@ -204,8 +208,8 @@ class BackwardHooks:
         )
 
     def step_by_hand(self, thread_state: ThreadState, at_the_end: bool = False) -> None:
-        """The script has changed weights since the last backward, and no optimizer did: that was
-        a step.
+        """Record a manual step: the script has changed weights since the last backward, and no
+        optimizer did.
         """
         by_hand = self._registry.by_hand
         if self._touched or not by_hand.held_any():
@@ -233,8 +237,9 @@ class BackwardHooks:
     def _backward_by_hand(
         self, thread_state: ThreadState, loss: Scalar, scale: Scalar | None
     ) -> None:
-        """It added to the gradients of what no optimizer of torch holds. The learning rate is that
-        of now: a scheduler may change it before it is known that there was a step.
+        """Handle a backward that added to gradients of parameters that no torch optimizer holds.
+        The learning rate is read now, because a scheduler may change it before we know that there
+        was a step.
         """
         window, own = self._registry.without_optimizer(), self._registry.by_hand.optimizer
         self._lr = self._log.scalar(None if own is None else own.lr())
@@ -243,7 +248,9 @@ class BackwardHooks:
         self._reader.read(thread_state, window)
 
     def _of(self, thread_state: ThreadState) -> list[OptimizerWindow]:
-        """The windows that a backward of this thread may concern: those of no other one."""
+        """Return the windows that a backward of this thread may concern: all but those of other
+        threads.
+        """
         return [
             w
             for w in self._registry.windows
@@ -251,8 +258,8 @@ class BackwardHooks:
         ]
 
     def _evaluation_begins(self, thread_state: ThreadState, within: list[OptimizerWindow]) -> None:
-        """A step evaluates the loss itself. What other optimizers have stepped before is an
-        iteration of its own, as without closures.
+        """Handle a step that evaluates the loss itself. Steps that other optimizers made before
+        form an iteration of their own, as without closures.
         """
         for window in within:
             window.evaluation_begins()
@@ -270,7 +277,7 @@ class BackwardHooks:
             thread_state.iteration = rest
 
     def _is_of_closure(self, window: OptimizerWindow) -> None:
-        """The backward that has just ended was called by the step that is under way."""
+        """Return whether the backward that has just ended was called by the running step."""
         window.evaluated = True
         window.carried = carried_columns(window, self._registry.parameter_table)
         if window.step is not None and window.step_heard is not None:
@@ -279,8 +286,8 @@ class BackwardHooks:
 
 
 def install(hub: EventHub) -> Undo:
-    """Tell the hub of every outermost backward. One inside another (reentrant checkpointing) is
-    part of it.
+    """Report every outermost backward to the hub. A nested one (reentrant checkpointing) is part of
+    it.
     """
     original = torch.autograd.backward
 

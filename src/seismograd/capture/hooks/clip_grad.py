@@ -1,6 +1,6 @@
 """`clip_grad_norm_`, `clip_grad_value_` and `clip_grads_with_norm_`, under both names that torch
-gives them: the patch, and what a call means. Before a clip the ready gradients are read, after it
-the norm that it found and its limit are known.
+gives them: the patch, and what a call means. The ready gradients are read before a clip; the norm
+that it found and its limit are recorded after it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from seismograd.schema import EventFlag, EventKind
 
 
 class ClipHooks:
-    """Of the windows that hold any of the parameters."""
+    """Handles clips of all windows that hold any of the parameters."""
 
     def __init__(
         self,
@@ -41,8 +41,9 @@ class ClipHooks:
         self._step_by_hand = step_by_hand
 
     def clip_begins(self, thread_state: ThreadState, parameters: list[Any]) -> None:
-        """Read before the clip: one NaN in it would make every gradient NaN."""
-        self._step_by_hand(thread_state)  # a clip after it is of gradients that it has used
+        """Read the gradients before the clip: one NaN in it would make every gradient NaN."""
+        # a later clip acts on gradients that the step has already used
+        self._step_by_hand(thread_state)
         ids = frozenset(id(p) for p in parameters)
         concerned = self._registry.holding(ids)
         stepping(concerned, thread_state)
@@ -62,7 +63,7 @@ class ClipHooks:
                     thread_state.clipping.readings.append(window.ready)
 
     def clip_ends(self, thread_state: ThreadState, kind: int, limit: object, total: object) -> None:
-        """Note the norm it found and its limit."""
+        """Record the norm that the clip found and its limit."""
         norm, bound = self._log.scalar(total), self._log.scalar(limit)
         clipping, thread_state.clipping = thread_state.clipping, RunningClip()
         ids = clipping.ids
@@ -99,8 +100,8 @@ class ClipHooks:
     def _clipped(
         self, thread_state: ThreadState, window: OptimizerWindow, clip: AppliedClip
     ) -> None:
-        """The window has been clipped. Of a step that evaluates several times the first one
-        counts, as for what is read.
+        """Mark the window as clipped. For a step that evaluates several times the first clip
+        counts, as for reading.
         """
         window.clearing.mark_changed()
         if window.evaluates_again:
@@ -115,8 +116,8 @@ KINDS = {"clip_grad_norm_": NORM, "clip_grads_with_norm_": NORM, "clip_grad_valu
 
 
 def _listed(parameters: Any) -> tuple[list[Any], Any]:
-    """The parameters as a list, and something to hand on in their place: a generator can be read
-    only once.
+    """Return the parameters as a list, and an object to pass on in their place: a generator can be
+    read only once.
     """
     if isinstance(parameters, torch.Tensor):
         return [parameters], parameters
@@ -147,13 +148,13 @@ def _wrap(hub: EventHub, original: Any, kind: int) -> Any:
 
 
 def install(hub: EventHub) -> Undo:
-    """Tell the hub of every clip: before it, so that the gradients can be read first, and after
+    """Report every clip to the hub: before it, so that the gradients can be read first, and after
     it.
     """
     undos: list[Undo] = []
     for name, kind in KINDS.items():
         original = vars(utils).get(name)
-        if original is None:  # clip_grads_with_norm_ came with torch 2.6
+        if original is None:  # clip_grads_with_norm_ was added in torch 2.6
             continue
         wrapper = _wrap(hub, original, kind)
         undos += [

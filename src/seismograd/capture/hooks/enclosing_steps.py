@@ -1,4 +1,4 @@
-"""Which steps a call comes from within."""
+"""Find the steps that a call was made within."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from seismograd.capture.loop.thread_state import ThreadState
 def stepping(
     windows: Iterable[OptimizerWindow], thread_state: ThreadState
 ) -> list[OptimizerWindow]:
-    """Those of the windows whose steps this thread is inside of. A step that raised has never said
-    that it ended: it is taken for over when a call comes from outside of any step.
+    """Return those of the windows whose step this thread is inside of.
+
+    A step that raised never reported its end: it counts as over when a call comes from outside any
+    step.
     """
     found = [
         window for window in windows if window.stepping and window.thread_state is thread_state

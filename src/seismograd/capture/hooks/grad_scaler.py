@@ -1,5 +1,5 @@
-"""`GradScaler.scale`, `unscale_`, `step` and `update`: the patch, and what a call means. Also the
-total weight by which `seismograd.control` divides.
+"""`GradScaler.scale`, `unscale_`, `step` and `update`: the patch, and what a call means; also the
+total weight that `seismograd.control` divides by.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from seismograd.tensors.device_scalars import Scalar
 
 
 class ScalerHooks:
-    """What losses and gradients are multiplied by."""
+    """Keeps track of the factor that losses and gradients are multiplied by."""
 
     def __init__(self, log: EventLog, registry: OptimizerRegistry, reader: GradientReader) -> None:
         self._log, self._registry, self._reader = log, registry, reader
 
     def scaled(self, thread_state: ThreadState, scaler: Any) -> None:
-        """The next backward is of a loss that was multiplied by the scale."""
+        """Note that the next backward is of a loss multiplied by the scale."""
         if scaler.is_enabled():
             thread_state.loss_scale = self._log.scalar(scaler._scale)
 
     def unscale_ends(self, thread_state: ThreadState, scaler: Any, optimizer: Any) -> None:
-        """The scale has been divided out: these are the ready gradients."""
+        """Read the gradients now that the scale has been divided out: they are ready."""
         window = self._registry.window(optimizer)
         if window is None or not scaler.is_enabled():
             return
@@ -44,32 +44,32 @@ class ScalerHooks:
             self._reader.read(thread_state, window)
 
     def scaler_updated(self, thread_state: ThreadState, scaler: Any) -> None:
-        """The scale may have changed."""
+        """Note that the scale may have changed."""
         if scaler.is_enabled():
             self._log.record(
                 thread_state, EventKind.SCALER_UPDATE, value=self._log.scalar(scaler._scale)
             )
 
     def weighted(self, thread_state: ThreadState, scale: Scalar) -> None:
-        """The next backward is of a loss that was multiplied by its weight; `scale` will be the
-        total weight, when that is known.
+        """Note that the next backward is of a loss multiplied by its weight; `scale` will be the
+        total weight, once that is known.
         """
         thread_state.loss_scale = scale
 
     def normalised(self, _: ThreadState, parameters: list[Any], scale: Scalar | None) -> None:
-        """The gradients of a window were divided by the total weight, over all processes: these
-        are the ready ones, but for `scale`.
+        """Read the gradients of a window that were divided by the total weight over all processes:
+        they are ready except for `scale`.
         """
         for window in self._registry.holding(frozenset(id(p) for p in parameters)):
-            # a process without a micro-batch has them from the others
+            # a process without a micro-batch gets its gradients from the others
             window.clearing.backward_ends()
             window.clearing.mark_changed()
             window.grad_scale = scale
 
 
 def install(hub: EventHub) -> Undo:
-    """Tell the hub of the loss scale, of the moment it is divided out, and of steps that the
-    scaler leaves out.
+    """Report the loss scale to the hub, the moment it is divided out, and the steps that the scaler
+    skips.
     """
     scaler_class = torch.amp.GradScaler
     originals = {name: vars(scaler_class)[name] for name in ("scale", "unscale_", "step", "update")}

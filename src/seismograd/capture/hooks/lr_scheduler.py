@@ -1,4 +1,4 @@
-"""The `step` of learning rate schedulers, and when a `DataLoader` begins again."""
+"""The `step` of learning rate schedulers, and the start of a `DataLoader` iteration."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ CLASSES = (
 
 
 def install(hub: EventHub) -> Undo:
-    """Tell the hub of each step that the script makes of a scheduler: neither of the one that
-    its construction makes, nor of those that a scheduler makes of others within its own.
+    """Report to the hub each step of a scheduler that the script makes: neither the one in its
+    construction, nor those that a scheduler makes of others within its own.
     """
     running = threading.local()
 

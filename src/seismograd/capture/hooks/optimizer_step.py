@@ -1,5 +1,5 @@
-"""`Optimizer.step`, and that of a `GradScaler` around it, which may leave it out: torch's own
-global hooks, which see every optimizer class, whoever wrote it, and what a call means.
+"""`Optimizer.step`, and `GradScaler.step` around it, which may skip it: torch's own global hooks,
+which see every optimizer class, whoever wrote it, and what a call means.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ USED, EMPTY, CLOSURE = int(EventFlag.USED), int(EventFlag.EMPTY), int(EventFlag.
 
 
 class StepHooks:
-    """What an optimizer consumes, and what it makes of its weights."""
+    """Handles steps: what an optimizer consumes, and how it changes its weights."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class StepHooks:
     def step_begins(
         self, thread_state: ThreadState, optimizer: Any, closure: bool, compiled: bool
     ) -> None:
-        """An optimizer is about to consume its gradients. Given a closure it may make them
-        first; whether it does will be seen.
+        """Handle an optimizer about to consume its gradients. With a closure it may compute them
+        first; the end of the step shows whether it did.
         """
         window = self._registry.known(optimizer)
         if window is None:
@@ -72,7 +72,7 @@ class StepHooks:
             if window is None:
                 return
             _claim(thread_state, window)
-        # a subclass calls the step of its base, and torch announces both
+        # a subclass calls its base's step, and torch announces both
         if window.stepping and is_within_a_step():
             window.steps_within += 1
             return
@@ -120,14 +120,14 @@ class StepHooks:
                 )
 
     def step_ends(self, thread_state: ThreadState, optimizer: Any) -> None:
-        """The step is done: its window is used up."""
+        """Handle the end of a step: its window is used up."""
         window = self._registry.known(optimizer)
         if window is None or not window.stepping:
             return
         if window.steps_within:
             window.steps_within -= 1
             return
-        # there was a closure, and it has called no backward that was heard
+        # the closure has called no backward that we intercepted
         if window.ready is None:
             self._reader.read(thread_state, window)
         probed = self._probed(window, optimizer) if window.probe.is_under_way else None
@@ -147,8 +147,8 @@ class StepHooks:
         window.step_ended()
 
     def broken_off(self, thread_state: ThreadState, optimizer: Any, made: bool) -> None:
-        """An exception of the program's came while the begin of a step was heard, which then is
-        not made, or its end.
+        """Note that an exception of the program's arrived while the begin of a step was handled,
+        which then is not made, or its end.
         """
         window = self._registry.known(optimizer)
         if window is None or not window.stepping:
@@ -165,13 +165,13 @@ class StepHooks:
             ]
 
     def scaler_step_begins(self, _: ThreadState, optimizer: Any) -> None:
-        """Remember how many steps were made, to see whether this one is left out."""
+        """Remember how many steps were made, to see whether this one is skipped."""
         window = self._registry.window(optimizer)
         if window is not None:
             window.steps_before_scaler = window.num_steps
 
     def scaler_step_ends(self, thread_state: ThreadState, scaler: Any, optimizer: Any) -> None:
-        """Record a step that the scaler left out, with the gradients that caused it."""
+        """Record a step that the scaler skipped, with the gradients that caused it."""
         window = self._registry.known(optimizer)
         if (
             window is None
@@ -240,8 +240,8 @@ class StepHooks:
     def _complete(
         self, window: OptimizerWindow, step: OptimizerStep, probed: ProbedUpdates | None
     ) -> None:
-        """Add what only the end of the step shows: what its closure has made, and what was done
-        to it within the step.
+        """Add what only the end of the step shows: what its closure computed, and what happened to
+        it within the step.
         """
         step.probed, step.reading, step.clips = probed, window.ready, tuple(window.clips)
         if window.evaluated:
@@ -258,13 +258,13 @@ class StepHooks:
             and int(step.flags) & NO_BACKWARD
             and window.clearing.at_step()[1]
         )
-        # the closure has set the gradients without a backward, as by `torch.autograd.grad`
+        # the closure set the gradients without a backward, as by `torch.autograd.grad`
         if made_unheard and captured is not None:
             step.flags = StepFlag.NONE
             captured.flags = captured.flags & ~(USED | EMPTY) | CLOSURE
 
     def _say_unheard(self) -> None:
-        """Once, that backwards are not heard."""
+        """Report once that backwards are not intercepted."""
         if not self._said_unheard:
             self._said_unheard = True
             message = say(
@@ -275,8 +275,8 @@ class StepHooks:
             self._tell(Note("unheard", self._iteration_queue.num_rows, message))
 
     def _probed(self, window: OptimizerWindow, optimizer: Any) -> ProbedUpdates | None:
-        """What the step has changed of the weights that were copied before it; on a device the
-        numbers come with the next transfer.
+        """Return how the step changed the weights copied before it; on a device the numbers arrive
+        with the next transfer.
         """
         # a fused optimizer is stepped even where the scaler found infinities
         left_out = attribute(optimizer, "found_inf")
@@ -289,15 +289,17 @@ class StepHooks:
 
 
 def _has_compiled() -> bool:
-    """Whether `torch.compile` has compiled anything in this process, as far as it counts that."""
+    """Return whether `torch.compile` has compiled anything in this process, as far as its counters
+    show.
+    """
     utils = sys.modules.get("torch._dynamo.utils")
     counters = getattr(utils, "counters", None)
     return bool(counters and counters["frames"]["ok"])
 
 
 def _claim(thread_state: ThreadState, window: OptimizerWindow) -> None:
-    """Of an optimizer that is heard of for the first time, when it steps: the backwards before
-    that reached no other one are its own.
+    """Assign earlier backwards that reached no other optimizer to one that is first seen when it
+    steps.
     """
     if any(p.grad is not None for p in window.held()):
         for event in thread_state.iteration.events:
@@ -308,7 +310,7 @@ def _claim(thread_state: ThreadState, window: OptimizerWindow) -> None:
 
 
 def _is_first_heard(thread_state: ThreadState) -> bool:
-    """Whether no backward was heard that may have been of an optimizer that was not known then."""
+    """Return whether every backward so far can be attributed to an optimizer known at the time."""
     return not any(
         event.kind == EventKind.BACKWARD and not event.touched
         for event in thread_state.iteration.events
@@ -320,10 +322,10 @@ def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 def install(hub: EventHub) -> Undo:
-    """Tell the hub when a step begins and when it has ended. The hooks return None: anything else
-    would replace the arguments.
+    """Report to the hub when a step begins and ends. The hooks return None: anything else would
+    replace the arguments.
 
-    A compiled step runs them as they are: `torch.compile` must not try to compile what is in them.
+    A compiled step runs them as they are: `torch.compile` must not try to compile them.
     """
 
     def step_begins(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -335,8 +337,8 @@ def install(hub: EventHub) -> Undo:
     def step_ends(optimizer: Any) -> None:
         hub.step_ends(optimizer)
 
-    # Each call through these costs ten microseconds, so only a step that is being compiled goes
-    # through them.
+    # Each call through these costs ten microseconds, so only a step that is being compiled uses
+    # them.
     begins_uncompiled, ends_uncompiled = (
         _disable_dynamo(step_begins_compiled),
         _disable_dynamo(step_ends),

@@ -1,7 +1,7 @@
-"""One file per function that is listened to: each has `install(hub) -> undo`, and a line here.
+"""The list of patched functions, one file each: a patch is `install(hub) -> undo`, and a line here.
 
 A patched function does what the original does, returns what it returns, raises what it raises;
-`undo` puts the very same object back.
+`undo` restores the very same object.
 """
 
 from __future__ import annotations

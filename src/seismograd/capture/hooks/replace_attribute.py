@@ -1,4 +1,4 @@
-"""Replace an attribute and put the very same object back."""
+"""Replace an attribute and restore the very same object."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any, cast
 
 Undo = Callable[[], None]
 
-# `warnings` leaves out frames whose file name has both words when it counts up to the line that a
-# warning is blamed on (`stacklevel`), as those of an import; so what torch warns of inside a
-# patched function is blamed on the line of the
-# script that it is without us.
+# `warnings` skips frames whose file name has both words when it counts up to the line that a
+# warning is attributed to (`stacklevel`), as it skips those of an import; so what torch warns of
+# inside a patched function is attributed to the same line of the script as without us.
 PASSED_OVER = " (passed over by warnings, like importlib._bootstrap)"
 
 
@@ -18,7 +17,7 @@ def replace(owner: Any, name: str, wrapper: Callable[..., Any]) -> Undo:
     """Set `owner.name` (a module's or a class's own attribute) to `wrapper`, whose frame no
     `stacklevel` of a warning counts.
 
-    The undo restores the original, unless somebody has patched over it since.
+    The undo restores the original, unless another program has patched over it since.
     """
     function: Any = wrapper
     code = function.__code__
@@ -35,7 +34,7 @@ def replace(owner: Any, name: str, wrapper: Callable[..., Any]) -> Undo:
 
 
 def undo_all(undos: list[Undo]) -> Undo:
-    """One undo for several, last first."""
+    """Return one undo for several, last first."""
 
     def undo() -> None:
         for one in reversed(undos):

@@ -1,4 +1,4 @@
-"""Whether a step runs on this thread: torch's own frames on the stack tell."""
+"""Detect whether a step runs on this thread, from torch's own frames on the stack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _OPTIMIZER_FILE = sys.modules["torch.optim.optimizer"].__file__
 
 
 def is_within_a_step() -> bool:
-    """Return whether the step that is announced on this thread runs within another one."""
+    """Return whether the announced step runs within another one on this thread."""
     frame, num = sys._getframe(), 0
     while frame is not None and num < 2:
         num += frame.f_code.co_name == "wrapper" and frame.f_code.co_filename == _OPTIMIZER_FILE
@@ -17,7 +17,7 @@ def is_within_a_step() -> bool:
 
 
 def is_inside_a_step() -> bool:
-    """Return whether a step is running on this thread: one that raised never says it has ended."""
+    """Return whether a step is running on this thread: one that raised never reports its end."""
     frame = sys._getframe()
     while frame is not None:
         if frame.f_code.co_filename == _OPTIMIZER_FILE:

@@ -1,5 +1,5 @@
 """`Optimizer.zero_grad` and `Module.zero_grad`: the patch, and what a call means. Gradients cleared
-in any other way are noticed by looking at them.
+in any other way are noticed by inspecting them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ USED, EMPTY = int(EventFlag.USED), int(EventFlag.EMPTY)
 
 
 class ZeroGradHooks:
-    """Of the windows whose gradients it clears, all of them."""
+    """Handles `zero_grad`: marks every window whose gradients it cleared."""
 
     def __init__(self, log: EventLog, registry: OptimizerRegistry) -> None:
         self._log, self._registry = log, registry
 
     def zero_grad_ends(self, thread_state: ThreadState, owner: Any) -> None:
-        """Gradients were cleared by an optimizer or a module."""
+        """Handle gradients cleared by an optimizer or a module."""
         if isinstance(owner, torch.optim.Optimizer):
             window = self._registry.window(owner)
             cleared = [] if window is None else [window]
@@ -74,7 +74,7 @@ def _wrap(hub: EventHub, original: Any) -> Any:
 
 
 def install(hub: EventHub) -> Undo:
-    """Tell the hub of every `zero_grad`, once it has cleared."""
+    """Report every `zero_grad` to the hub, once it has cleared."""
     return undo_all(
         [
             replace(c, "zero_grad", _wrap(hub, vars(c)["zero_grad"]))

@@ -1,5 +1,3 @@
-"""The training loop as it is seen: windows of optimizers, iterations, and when they are handed
-on.
-"""
+"""The training loop as recorded: windows of optimizers, iterations, and when they are handed on."""
 
 from __future__ import annotations

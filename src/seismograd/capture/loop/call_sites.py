@@ -1,4 +1,4 @@
-"""The user's file and line of a call that a patch heard."""
+"""Find the user's file and line of an intercepted call."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class CallSites:
         self._home = Path.cwd()
 
     def here(self, skip: int = 1) -> int:
-        """The index of the innermost line of the user's own code on the stack of the calling
-        thread, else of a library's; -1: none.
+        """Return the index of the innermost line of the user's own code on the calling thread's
+        stack, else of a library's; -1 for none.
 
-        `skip` frames are known to be nobody's.
+        `skip` frames are known to be neither.
         """
         frame: FrameType | None = sys._getframe(skip)  # pyright: ignore[reportPrivateUsage]
         library: FrameType | None = None
@@ -53,13 +53,15 @@ class CallSites:
         return -1 if library is None else self._number(library)
 
     def labelled(self, label: str) -> int:
-        """The index of the calling line as the place of the loss that the script calls `label`."""
+        """Return the index of the calling line as the place of the loss that the script calls
+        `label`.
+        """
         index = self.here()
         return self._labelled(self.sites[index] if index >= 0 else Site("", 0, ""), label)
 
     def numbered(self, index: int, turn: int) -> int:
-        """The index of a site as the place of the loss that is backpropagated there at this
-        turn, from 0.
+        """Return the index of a site as the place of the loss backpropagated there at this turn,
+        from 0.
         """
         return (
             index
@@ -90,8 +92,8 @@ class CallSites:
         return index
 
     def _shown(self, filename: str) -> str:
-        """The path as short as it stays clear: from the folder the run began in, else from the
-        library's folder, else whole.
+        """Return the path as short as it stays unambiguous: relative to the folder the run began
+        in, else to the library's folder, else absolute.
         """
         path = Path(filename)
         for folder in (

@@ -1,5 +1,5 @@
-"""A failure of ours never reaches the training: it is counted, told once, and the part that
-fails is left out.
+"""Keep our failures away from the training: an error is counted, reported once, and the part that
+keeps failing is disabled.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ MAX_FAILURES = 3
 
 class ErrorGuard:
     """Runs our callbacks. An exception in one is reported through `report(part, error)`; after
-    `MAX_FAILURES` of one part it is left out.
+    `MAX_FAILURES` the part is disabled.
 
-    What is the program's own passes; see `whose`.
+    The program's own exceptions propagate; see `whose`.
     """
 
     def __init__(self, report: Callable[[str, BaseException], None]) -> None:
@@ -37,11 +37,11 @@ class ErrorGuard:
                 self.failures["report"] = self.failures.get("report", 0) + 1
 
     def leaves_out(self, part: str) -> bool:
-        """Whether it has failed too often."""
+        """Return whether the part has failed too often."""
         return bool(self.failures) and self.failures.get(part, 0) >= MAX_FAILURES
 
     def call(self, part: str, function: Callable[..., T], *args: object) -> T | None:
-        """`function(*args)`, or `None` when it failed or has failed too often."""
+        """Return `function(*args)`, or `None` when it failed or has failed too often."""
         if self.leaves_out(part):
             return None
         try:

@@ -1,4 +1,4 @@
-"""The calls that were heard, in order, each with the user's line, and the numbers of theirs that
+"""Record the intercepted calls in order, each with the user's line, and track their numbers that
 are still on a device.
 """
 
@@ -13,13 +13,13 @@ from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.schema import EventKind
 from seismograd.tensors.device_scalars import Scalar
 
-OWN_FRAMES = 4  # at least, between the user's line and the look-up of it
-MAX_WITHOUT_STEP = 4096  # calls, and numbers, that are kept while no step comes
+OWN_FRAMES = 4  # minimum number of frames between the user's line and its look-up
+MAX_WITHOUT_STEP = 4096  # calls, and numbers, kept while no step comes
 
 
 class EventLog:
-    """Writes calls into the iterations of lanes. `waiting` numbers come over with the next
-    transfer, which takes them.
+    """Writes calls into the iterations of threads. `waiting` numbers arrive with the next transfer,
+    which takes them.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class EventLog:
         detail: int = 0,
         scale: Scalar | None = None,
     ) -> CapturedEvent:
-        """A call on this lane, at the user's line that is on the stack."""
+        """Record a call on this thread, at the user's line on the stack."""
         events = thread_state.iteration.events
         captured = CapturedEvent(
             kind,
@@ -55,32 +55,32 @@ class EventLog:
         return captured
 
     def scalar(self, source: object) -> Scalar:
-        """A number that a call told of."""
+        """Return a number that came with a call."""
         scalar = Scalar(source)
         if scalar.tensor is not None:
             self.wait_for([scalar])
         return scalar
 
     def wait_for(self, scalars: Iterable[Scalar]) -> None:
-        """These are still on a device."""
+        """Register numbers that are still on a device."""
         self._waiting = [*self._waiting[-MAX_WITHOUT_STEP:], *scalars]
 
     def take_waiting(self) -> list[Scalar]:
-        """Those that are still on a device, for whoever brings them over."""
+        """Return the numbers still on a device, for the caller to transfer."""
         waiting = self._waiting
         if waiting:
             self._waiting = []
         return waiting
 
     def last_backward(self, thread_states: Iterable[ThreadState]) -> str:
-        """The user's line of the last backward in the iterations that are not over; empty when
-        there is none.
+        """Return the user's line of the last backward in the iterations that are not over; empty
+        when there is none.
         """
         site = self.last_backward_site(thread_states)
         return str(self.call_sites.sites[site]) if site >= 0 else ""
 
     def last_backward_site(self, thread_states: Iterable[ThreadState]) -> int:
-        """The index of that line; -1 when there is none."""
+        """Return the index of that line; -1 when there is none."""
         captured = [
             e
             for thread_state in thread_states

@@ -1,4 +1,4 @@
-"""Tells facts: what is known for certain and is told only when it is new."""
+"""Report facts: what is known for certain, reported only when it is new."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ MAX_OF_A_KIND = 512
 
 
 class Facts:
-    """Hands facts on; of each kind the first `MAX_OF_A_KIND`. `number` gives the iteration that
-    is in the making.
+    """Reports facts, of each kind the first `MAX_OF_A_KIND`. `number` returns the current
+    iteration's number.
     """
 
     def __init__(
@@ -31,8 +31,8 @@ class Facts:
         parameters: Sequence[str] = (),
         **values: float | str,
     ) -> None:
-        """Tell a fact of this moment. Whoever calls it sees to it that it is new: nothing is
-        compared here.
+        """Report a fact of this moment. The caller makes sure that it is new: nothing is compared
+        here.
         """
         if self._num_told[kind] >= MAX_OF_A_KIND:
             return
@@ -41,5 +41,7 @@ class Facts:
         self._emit(Fact(str(kind), self._number(), where, optimizer, tuple(parameters), values))
 
     def has_room(self, kind: FactKind) -> bool:
-        """Whether more of this kind would be handed on; what finds them need not look otherwise."""
+        """Return whether more facts of this kind would be reported; otherwise there is no need to
+        search for them.
+        """
         return self._num_told[kind] < MAX_OF_A_KIND

@@ -1,5 +1,5 @@
-"""One iteration in the making: the calls that were heard in it and what was read of its
-gradients, until it becomes a `Row`.
+"""One iteration in progress: its calls and the readings of its gradients, until it becomes a
+row.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class CapturedEvent:
     reduction: LossReduction | None = None
     touched: int = 0
     flags: int = 0
-    unclaimed: bool = False  # a backward that has reached no optimizer that was known then
+    unclaimed: bool = False  # a backward that reached no optimizer known at the time
 
     def record(self, iteration: int) -> tuple[object, ...]:
-        """As an entry of EVENT_DTYPE; numbers still on a device are waited for."""
+        """Return it as an entry of EVENT_DTYPE; waits for numbers still on a device."""
         scale = 1.0 if self.scale is None else self.scale.read()
         return (
             iteration,
@@ -74,8 +74,8 @@ class GradientReading:
     """The ready gradients of one optimizer as they were read  # (n,) each, still multiplied by
     `scale`.
 
-    `numels` are the scalars of each. `present` says which gradients there are, and is `None` where
-    all are.
+    `numels` counts the scalars of each. `present` says which gradients exist, and is `None` where
+    all do.
     """
 
     columns: IntArray
@@ -87,33 +87,33 @@ class GradientReading:
     scale: Scalar | None
     losses: tuple[Scalar, ...]
     loss_scale: Scalar | None
-    whole: bool = False  # of all columns there were, in their order
-    arrival: PendingReading | None = None  # of the numbers, where they were not there at once
+    whole: bool = False  # all columns at that time, in their order
+    arrival: PendingReading | None = None  # set while the numbers are in transfer
 
     @property
     def state(self) -> StateArray:
-        """The state of each gradient, once the numbers are there."""
+        """Return the state of each gradient, once the numbers have arrived."""
         return states(self.values, self.present, self.numels)
 
     def settle(self) -> None:
-        """Wait for the numbers where that must be."""
+        """Wait for the numbers if necessary."""
         if self.arrival is not None:
             self.arrival.finish()
 
 
 class PendingReading:
-    """Numbers on their way from a device, and what is to be done with them when they are there."""
+    """Numbers in transfer from a device, and what to do with them on arrival."""
 
     def __init__(self, pending: PendingNumbers, complete: Callable[[], None]) -> None:
         self._pending: PendingNumbers | None = pending
         self._complete = complete
 
     def is_done(self) -> bool:
-        """Whether they are there; does not wait."""
+        """Return whether they have arrived; does not wait."""
         return self._pending is None or self._pending.is_done()
 
     def finish(self) -> None:
-        """Wait for them where that must be, and use them."""
+        """Wait for them if necessary, and use them."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.finish()
@@ -132,13 +132,13 @@ class OptimizerStep:
     carried: IntArray  # columns
     clips: tuple[AppliedClip, ...] = ()
     reading: GradientReading | None = None
-    # read again, where the clips do not tell what was consumed
+    # read again, where the clips do not show what was consumed
     applied: GradientReading | None = None
     probed: ProbedUpdates | None = None
 
     def applied_norm(self) -> FloatArray:
-        """The norms of what was consumed, for the columns of `reading`  # (n,); NaN when nothing
-        was.
+        """Return the norms of what the step consumed, for the columns of `reading`  # (n,); NaN
+        when it consumed nothing.
         """
         assert self.reading is not None
         columns = self.reading.columns
@@ -151,7 +151,7 @@ class OptimizerStep:
 
 
 def divided(values: Values, scale: float) -> dict[str, FloatArray]:
-    """The statistics of g/scale from those of g."""
+    """Return the statistics of g/scale from those of g."""
     by = {"grad_norm": scale, "grad_max": scale, "grad_sum": scale}
     result = {name: value / by[name] if name in by else value for name, value in values.items()}
     if "exponents" in result:
@@ -166,7 +166,7 @@ def divided(values: Values, scale: float) -> dict[str, FloatArray]:
 
 
 def unscaled(values: Values, scale: Scalar | None) -> Values:
-    """The statistics with the loss scale divided out, where there is one."""
+    """Return the statistics with the loss scale, if any, divided out."""
     factor = 1.0 if scale is None else scale.read()
     return (
         values
@@ -177,8 +177,8 @@ def unscaled(values: Values, scale: Scalar | None) -> Values:
 
 @dataclass(slots=True)
 class Iteration:
-    """What is known of the iteration so far. It gets its number when it is over: another thread
-    may be in one of its own.
+    """What is known of the iteration so far. It gets its number when it is over, because another
+    thread may be in an iteration of its own.
     """
 
     events: list[CapturedEvent] = field(default_factory=list[CapturedEvent])
@@ -187,7 +187,7 @@ class Iteration:
     overhead_s: float = 0.0
 
     def is_ready(self) -> bool:
-        """Whether all its numbers have come from where they were worked out; does not wait."""
+        """Return whether all its numbers have arrived; does not wait."""
         arrivals = [
             r.arrival
             for s in self.steps
@@ -216,25 +216,25 @@ class Iteration:
                 yield from (scalar for _, _, scalar in step.probed.waiting)
 
     def cut(self, step: int, event: int) -> Iteration:
-        """Take what begins with this step and this event out, as an iteration of its own."""
+        """Split off everything from this step and this event on as an iteration of its own."""
         rest = Iteration(self.events[event:], self.steps[step:], self.compared)
         del self.events[event:], self.steps[step:]
         self.compared = []
         return rest
 
     def has_stepped(self, optimizer: int) -> bool:
-        """Whether this optimizer has made its step in this iteration."""
+        """Return whether this optimizer has made its step in this iteration."""
         return any(step.optimizer == optimizer for step in self.steps)
 
 
 def states(values: Values, present: Sequence[bool] | None, numels: IntArray) -> StateArray:
-    """The state of each gradient from its statistics; NaN where it could not be measured.
-    `present` is `None` where all are there.
+    """Return the state of each gradient from its statistics; NaN where it could not be measured.
+    `present` is `None` where all gradients exist.
     """
     if present is None:
-        # What every step of a healthy training is: a NaN among the counts is true, too.
+        # Fast path for healthy steps. NaN is truthy, so unmeasured counts take the slow path.
         if not values["nonfinite"].any() and not (values["zeros"] == numels).any():
-            # NumPy loses what is raised while it looks into an enum
+            # NumPy swallows exceptions raised while it looks into an enum
             return np.full(len(numels), int(State.FINITE), np.uint8)
         present = [True] * len(numels)
     state = np.full(len(present), int(State.ABSENT), np.uint8)

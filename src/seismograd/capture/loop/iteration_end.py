@@ -1,6 +1,7 @@
-"""Whether an iteration that has made its step is over, though nothing has begun the next one.
+"""Decide whether an iteration that has made its step is over, although nothing has begun the next
+one.
 
-So it is before an evaluation, a checkpoint, a crash.
+This is the case before an evaluation, a checkpoint or a crash.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ from seismograd.capture.loop.iteration import Iteration
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 
-QUIET_S = 0.5  # since the last call that was heard
-PATIENCE_S = 10.0  # the same, where the step of another optimizer is still expected
+QUIET_S = 0.5  # since the last intercepted call
+PATIENCE_S = 10.0  # the same, while the step of another optimizer is still expected
 
 
 class Endings:
-    """Of all lanes.
+    """Decides for all threads.
 
-    What follows a step (`zero_grad`, `GradScaler.update`) follows at once, or belongs to the next
-    iteration as well; the step of another optimizer may take longer. Which optimizers step together
-    is learnt from the iterations that are over, and before the first of them told by the gradients
-    that a backward has left for others.
+    Whatever follows a step (`zero_grad`, `GradScaler.update`) follows at once, or belongs to the
+    next iteration; the step of another optimizer may take longer. Which optimizers step together is
+    learned from finished iterations, and before the first of them inferred from gradients that a
+    backward has left for other optimizers.
     """
 
     def __init__(self, registry: OptimizerRegistry) -> None:
@@ -28,13 +29,13 @@ class Endings:
         self._together: dict[int, frozenset[int]] = {}
 
     def ended(self, iteration: Iteration) -> None:
-        """Remember which optimizers stepped in it."""
+        """Remember which optimizers stepped in a finished iteration."""
         first = iteration.steps[0].optimizer
         if len(iteration.steps) > 1 or len(self._together.get(first, ())) != 1:
             self._together[first] = frozenset(step.optimizer for step in iteration.steps)
 
     def is_over(self, thread_state: ThreadState, now_s: float) -> bool:
-        """Whether nothing more is expected of the iteration of this lane."""
+        """Return whether nothing more is expected of this thread's iteration."""
         idle_s = now_s - thread_state.now_s
         if (
             idle_s < QUIET_S

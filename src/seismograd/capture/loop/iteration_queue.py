@@ -1,6 +1,4 @@
-"""The end of an iteration: its number, what the budget says of it, and when it becomes a row and
-is handed on.
-"""
+"""End iterations: assign their numbers, apply the overhead budget, and hand them on as rows."""
 
 from __future__ import annotations
 
@@ -23,8 +21,12 @@ MAX_SCALARS_BATCHED = 1 << 18  # columns times rows that are made at once
 
 
 class IterationQueue:
-    """Numbers the iterations of all lanes in the order in which they end. `thinning` says what
+    """Numbers the iterations of all threads in the order in which they end. `thinning` says what
     the next ones may leave out.
+
+    Iterations wait here for their numbers from the device, so that no step waits for a transfer,
+    and for each other, because making several rows at once is cheaper. They leave in order: a
+    reader of the record may assume that row numbers only grow.
     """
 
     def __init__(
@@ -46,11 +48,11 @@ class IterationQueue:
             num_elements,
         )
         self._budget = budget
-        self.outlet: SessionOutlet = NullOutlet()  # set when the session is connected
+        self.outlet: SessionOutlet = NullOutlet()  # set by `connect`
         self._pending, self._endings = PendingIterations(), endings
 
     def end_iteration(self, thread_state: ThreadState, ended_s: float | None = None) -> None:
-        """The iteration is over, since `ended_s` if not just now: hand it on and begin the next."""
+        """End the iteration (at `ended_s` if not just now), hand it on and begin the next."""
         done = thread_state.iteration
         done.overhead_s = (
             done.overhead_s + self.outlet.take_overhead()
@@ -67,24 +69,26 @@ class IterationQueue:
             FinishedIteration(done, number, self._parameter_table.parameters, self.epoch, now_s),
             Iteration(),
         )
-        # Without a call between, where an exception of the program's could come: no iteration may
-        # be lost or come twice.
+        # Without a call in between, where an exception of the program's could arrive: no iteration
+        # may be lost or come twice.
         thread_state.iteration, self.num_rows = following, number + 1
         self._pending.waiting += [finished]
         max_batch_rows = self._num_batched()
-        # with the first begins all that looks at rows
+        # emit the first row at once, so that the sinks start
         self._hand_on(self._pending.due(now_s, max_batch_rows if number else 1), max_batch_rows)
 
     def flush(self) -> None:
-        """Hand on the iterations that are over, waiting for a device where that must be."""
+        """Hand on the iterations that are over, waiting for a device if necessary."""
         self._hand_on(list(self._pending.waiting), self._num_batched())
 
     def hand_on_old(self, thread_states: Sequence[ThreadState]) -> None:
-        """Hand on what has waited for others long enough, and what is over on these lanes: a
-        training that pauses shows all its steps.
+        """Hand on what has waited long enough, and the finished iterations of these threads: a
+        paused training shows all its steps.
         """
         now_s = time.perf_counter()
         for thread_state in thread_states:
+            # An evaluation or a checkpoint may take minutes, and a crash in it must not lose the
+            # step before.
             if self._endings.is_over(thread_state, now_s):
                 self.end_iteration(thread_state, thread_state.now_s)
         max_batch_rows = self._num_batched()
@@ -92,7 +96,7 @@ class IterationQueue:
             self._hand_on(self._pending.due(time.perf_counter(), max_batch_rows), max_batch_rows)
 
     def so_far(self, thread_state: ThreadState) -> Row | None:
-        """The iteration in the making as a row, numbered as it will be; `None` before its first
+        """Return the current iteration as a row, numbered as it will be; `None` before its first
         step.
         """
         if not thread_state.iteration.steps:
@@ -106,8 +110,8 @@ class IterationQueue:
         )
 
     def _num_batched(self) -> int:
-        """How many rows to make at once; of very many parameters fewer, for the memory that they
-        take.
+        """Return how many rows to make at once; fewer with very many parameters, to bound
+        memory.
         """
         return min(
             self.outlet.max_batch_rows,
@@ -115,7 +119,7 @@ class IterationQueue:
         )
 
     def _hand_on(self, finished: Sequence[FinishedIteration], max_batch_rows: int) -> None:
-        """Make rows of iterations, and emit them."""
+        """Make rows of iterations and emit them."""
         for run in batches_of(finished) if max_batch_rows > 1 else [[each] for each in finished]:
             if len(run) > 1:
                 self._send(self._guard.call("row", rows_of, run), len(run))
@@ -135,8 +139,8 @@ class IterationQueue:
         self._send(row, 1)
 
     def _send(self, made: Row | Rows | None, num: int) -> None:
-        """Emit what so many iterations have become, `None` where that failed. Until now they
-        could be made again.
+        """Emit the rows of so many iterations, `None` where that failed. Until now they could be
+        made again.
         """
         if made is None or self._guard.leaves_out("emit"):
             del self._pending.waiting[:num]
@@ -145,6 +149,6 @@ class IterationQueue:
 
     def _pass_on(self, made: Row | Rows, num: int) -> None:
         del self._pending.waiting[:num]
-        # Straight to the outlet: at each call between, an exception of the program's could come
-        # and the row be lost.
+        # Straight to the outlet: at each call in between, an exception of the program's could
+        # arrive and the row be lost.
         self.outlet.emit(made)

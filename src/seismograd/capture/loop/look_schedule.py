@@ -1,5 +1,5 @@
-"""How often something is looked at that may change and mostly does not: the first times, then
-ever more rarely.
+"""Schedule inspections of something that may change but mostly does not: the first times, then ever
+more rarely.
 """
 
 from __future__ import annotations
@@ -8,5 +8,7 @@ FIRST = 3
 
 
 def is_looked_at(number: int) -> bool:
-    """Whether the time with this number, from 1, is one of the first or a power of two."""
+    """Return whether the inspection with this number, from 1, is one of the first or a power of
+    two.
+    """
     return number <= FIRST or number & (number - 1) == 0

@@ -1,5 +1,5 @@
-"""The window of one optimizer: what was added into its gradients since its last step, and
-whether they had been cleared.
+"""The window of one optimizer: what was added to its gradients since its last step, and whether
+they had been cleared.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from seismograd.tensors.dtensor import held_part
 from seismograd.tensors.freed_memory import is_readable
 from seismograd.tensors.isolation import without_user_modes
 
-MAX_LOOKED_AT = 64  # parameters of an optimizer whose gradients are looked at in every backward
+MAX_LOOKED_AT = 64  # parameters of an optimizer whose gradients are inspected in every backward
 
 # arithmetic on flags takes a microsecond, on numbers none
 CLOSURE, AGAIN = int(EventFlag.CLOSURE), int(EventFlag.AGAIN)
 
-# which tensor the gradient is and how often it was changed in place; `None`: there is none
+# which tensor the gradient is and how often it was changed in place; `None`: no gradient
 Signature = tuple[int, int] | None
 
 
 def is_zero(parameter: torch.Tensor) -> bool:
-    """Whether the gradient holds nothing but zeros."""
+    """Return whether the gradient is all zeros."""
     grad = parameter.grad
     if grad is None:
         return True
@@ -41,18 +41,18 @@ def is_zero(parameter: torch.Tensor) -> bool:
 
 
 class ClearingTracker:
-    """Follows up to `MAX_LOOKED_AT` gradients through the loop: was what a step had used cleared
-    before the next backward added to it?
+    """Follows up to `MAX_LOOKED_AT` gradients through the loop: was a used gradient cleared before
+    the next backward added to it?
 
-    It looks at the gradients themselves, so it does not matter how they are cleared. `carried` says
-    for each parameter looked at whether its gradient still holds what an earlier step had used.
+    It inspects the gradients themselves, so it does not matter how they are cleared. `carried` says
+    for each followed parameter whether its gradient still holds what an earlier step used.
     """
 
     def __init__(self, parameters: list[torch.Tensor]) -> None:
         stride = max(1, -(-len(parameters) // MAX_LOOKED_AT))
         self.parameters = [weakref.ref(p) for p in parameters[::stride]]
         self._none: list[Signature] = [None] * len(self.parameters)
-        self._not_carried = [False] * len(self.parameters)  # nobody writes into these two
+        self._not_carried = [False] * len(self.parameters)  # shared, never written to
         self.carried = self._not_carried
         self._used = False
         self._last = self._before = self._none
@@ -64,15 +64,15 @@ class ClearingTracker:
         ]
 
     def follows_any(self) -> bool:
-        """Whether any of the parameters looked at is being trained: others may have been frozen
-        when it began.
+        """Return whether any of the followed parameters is being trained: they may have been chosen
+        while others were frozen.
         """
         return any((p := ref()) is not None and p.requires_grad for ref in self.parameters)
 
     def backward_begins(self, looks_for_loss: bool = False) -> bool:
-        """Anything that was used and is still there will be added to. Whether what backwards have
-        added, and no step has used, has been cleared since the last thing that was heard of; it
-        only `looks_for_loss` where it is asked to.
+        """Note that used gradients still present will be added to, and return whether unused
+        gradients were cleared since the last intercepted call; only checks that if
+        `looks_for_loss`.
         """
         now = self._signatures()
         lost = (
@@ -93,7 +93,7 @@ class ClearingTracker:
         )
 
     def _is_carried(self, i: int, mark: Signature) -> bool:
-        """Whether a gradient, now with this mark, holds what an earlier step had used."""
+        """Return whether a gradient, now with this mark, holds what an earlier step used."""
         if not (self._used or self.carried[i]):
             return False
         last, parameter = self._last[i], self.parameters[i]()
@@ -103,7 +103,7 @@ class ClearingTracker:
         return mark == last or not is_zero(parameter)
 
     def backward_ends(self) -> bool:
-        """Whether the backward added to any of these gradients."""
+        """Return whether the backward added to any of these gradients."""
         now = self._signatures()
         touched = now != self._before
         if touched:
@@ -113,53 +113,54 @@ class ClearingTracker:
         return touched
 
     def added(self) -> None:
-        """A backward has added to these gradients."""
+        """Note that a backward has added to these gradients."""
         self._used = False
         self._last = self._before = self._signatures()
 
     def cleared(self) -> None:
-        """The optimizer's own `zero_grad` cleared them all."""
+        """Note that the optimizer's own `zero_grad` cleared them all."""
         self.carried = self._not_carried
         self._used = False
         self._last = self._signatures()
 
     def at_step(self) -> tuple[bool, bool]:
-        """Whether a step now would use no gradient, or the very one that the step before had used;
-        and whether anything that was not heard of has changed a gradient since the last thing that
-        was.
+        """Return whether a step now would use no gradient, or the very one that the previous step
+        used; and whether a call that we did not intercept has changed a gradient.
         """
         now = self._signatures()
         same = now == self._last
         return (self._used and same) or now == self._none, not same
 
     def mark_changed(self) -> None:
-        """A change that was heard of (a clip, an unscale) has been made."""
+        """Note that an intercepted call (a clip, an unscale) has changed the gradients."""
         self._last = self._signatures()
 
     def looked_away(self) -> None:
-        """Something was not heard to its end: what is there now is neither known to be used nor
-        to be changed.
+        """Note that a call was not handled to its end: the current gradients are neither known to
+        be used nor to be changed.
         """
         self.carried = self._not_carried
         self._used = False
         self._last = self._before = self._signatures()
 
     def was_used(self) -> bool:
-        """Whether a step has used what is there, and no backward has added to it since."""
+        """Return whether a step has used the current gradients and no backward has added to them
+        since.
+        """
         return self._used
 
     def empty(self) -> bool:
-        """Whether there was no gradient when it was last looked at."""
+        """Return whether there was no gradient at the last inspection."""
         return self._last == self._none
 
     def carried_over(self) -> list[bool]:
-        """For each parameter looked at: does its gradient hold both what an earlier step had
-        used and something newer?
+        """Return for each followed parameter whether its gradient holds both what an earlier step
+        used and something newer.
         """
         return self._not_carried if self._used else self.carried
 
     def step_ends(self) -> None:
-        """The step has used what is there."""
+        """Note that the step has used the current gradients."""
         self.carried = self._not_carried
         self._used = True
         self._last = self._signatures()
@@ -167,14 +168,14 @@ class ClearingTracker:
 
 @dataclass(frozen=True, slots=True)
 class ReadingPlan:
-    """Where the gradients of an optimizer go: a column for each of its parameters, and what else is
-    measured with them.
+    """Where an optimizer's gradients go: a column for each of its parameters, and the other
+    parameters measured with them.
 
-    `numels` are the scalars that this process holds of each, a complex one being two. `frozen`: one
-    of the columns was not trainable.
+    `numels` counts the scalars that this process holds of each; a complex one counts twice.
+    `frozen`: one of the columns was not trainable.
     """
 
-    version: int  # of the roster
+    version: int  # of the parameter table
     num_gone: int
     ids: list[int]  # of the parameters
     columns: tuple[int, ...]
@@ -188,8 +189,8 @@ class ReadingPlan:
 class OptimizerWindow:
     """What is known of one optimizer between two of its steps.
 
-    `held` gives its parameters in its order; it holds them weakly, as the window must not keep a
-    model alive.
+    `held` returns its parameters in its order; it refers to them weakly, because the window must
+    not keep a model alive.
     """
 
     def __init__(self, held: Callable[[], list[torch.Tensor]], index: int, name: str) -> None:
@@ -198,21 +199,21 @@ class OptimizerWindow:
         # in `touched` of an event; only the first 64 have one
         self.bit = 1 << index if index < 64 else 0
         self.name = name
-        # no optimizer of torch holds these parameters, and nothing says when they are updated
+        # no torch optimizer holds these parameters, and nothing announces their updates
         self.by_hand = False
         self.num_steps = 0
         self.num_made = 1  # objects, one in place of the other
-        self.num_backwards_before = 0  # of the window before
+        self.num_backwards_before = 0  # of the previous window
         self.plan: ReadingPlan | None = None
         self.clearing = ClearingTracker([])
-        # read after every backward: something unknown has changed gradients before
+        # read after every backward: an unknown call has changed gradients before
         self.eager = False
-        # the thread that trains it, once that is known
+        # the thread that trains it, once known
         self.thread_state: ThreadState | None = None
         self.steps_before_scaler = 0
-        self.was_stepped = False  # or a GradScaler left its step out
+        self.was_stepped = False  # or a GradScaler skipped its step
         self.steps_within = 0  # steps of its base classes that run within its own
-        self.num_parameters = 0  # when they were last read
+        self.num_parameters = 0  # time of the last reading
         self.probe = UpdateProbe()
         self.per_loss = PerLossGradients()
         self.last: GradientReading | None = None  # what its last step used
@@ -222,31 +223,33 @@ class OptimizerWindow:
         """Begin a new window."""
         self.ready: GradientReading | None = None
         self.num_backwards = 0
-        self.num_heard = 0  # backwards since its last step, also those whose gradients were cleared
+        # backwards since its last step, including those whose gradients were cleared
+        self.num_heard = 0
         self.losses: list[Scalar] = []
         self.grad_scale: Scalar | None = None  # what the gradients are still multiplied by
         self.loss_scale: Scalar | None = None  # what the loss was multiplied by
         self.clips: list[AppliedClip] = []
-        # read after a clip within the step, where the clips do not tell what was consumed
+        # read after a clip within the step, where the clips do not show what was consumed
         self.applied: GradientReading | None = None
         # columns, as they were when the step evaluated the loss
         self.carried: IntArray | None = None
         self.stepping = False
-        self.step: OptimizerStep | None = None  # the one that is under way, and its event
+        self.step: OptimizerStep | None = None  # the running step, and its event
         self.step_heard: CapturedEvent | None = None
-        self.closure = False  # it was given one
-        self.evaluated = False  # it has called backward
-        # gradients were cleared within it: before it evaluates the loss, or after it has used them
+        self.closure = False  # the step was given a closure
+        self.evaluated = False  # the closure has called backward
+        # gradients were cleared within the step: before it evaluates the loss, or after it has used
+        # them
         self.cleared_within = False
-        # it has cleared what came of a backward: what comes now is a later evaluation, as of LBFGS
+        # it has cleared a backward's gradients: the next is a later evaluation, as in LBFGS
         self.evaluates_again = False
         self.per_loss.clear()
         # number of the last operation of the graphs that were backpropagated into the window
         self.last_operation = -1
 
     def backward_ended(self, loss: Scalar, scale: Scalar | None) -> None:
-        """A backward added into these gradients, so what was read of them before is no longer
-        what they are.
+        """Note that a backward added to these gradients, so an earlier reading no longer describes
+        them.
         """
         self.num_backwards += 1
         self.num_heard += 1
@@ -256,14 +259,14 @@ class OptimizerWindow:
         self.clips = []
 
     def cleared(self) -> None:
-        """What was accumulated so far is gone. Within a step what was read before, or of its
-        first evaluation, stands.
+        """Note that the accumulated gradients are gone. Within a step an earlier reading, or that
+        of its first evaluation, stands.
         """
         self.thrown_away()
         self.clearing.cleared()
 
     def thrown_away(self) -> None:
-        """What was accumulated so far is gone, in whatever way."""
+        """Note that the accumulated gradients are gone, however that happened."""
         if self.stepping:
             self.cleared_within = True
             self.evaluates_again = self.evaluated
@@ -271,31 +274,29 @@ class OptimizerWindow:
         self._forget()
 
     def evaluation_begins(self) -> None:
-        """The step that is under way calls backward."""
+        """Note that the running step calls backward."""
         if self.cleared_within and not self.evaluated:
             self._forget()
 
     def step_raised(self) -> None:
-        """The step that was under way has ended by an exception; what it was given may still be
-        there.
-        """
+        """Note that the running step raised; the gradients it was given may still be there."""
         self.stepping = self.closure = self.evaluated = self.cleared_within = (
             self.evaluates_again
         ) = False
         self.step = self.step_heard = None
 
     def flags_within(self) -> int:
-        """What an event of this window has for happening now, within a step or not."""
+        """Return the flags of an event of this window that depend on whether a step is running."""
         return 0 if not self.stepping else CLOSURE | AGAIN if self.evaluates_again else CLOSURE
 
     def num_unused(self) -> int:
-        """How many backwards no step has used, also none of another optimizer that they added
-        to.
+        """Return how many backwards no step has used, not even that of another optimizer that they
+        added to.
         """
         return sum(not loss.used for loss in self.losses)
 
     def were_used(self) -> None:
-        """A step has used these backwards, or left them out because of what they were."""
+        """Note that a step has used these backwards, or skipped them because of their values."""
         for loss in self.losses:
             loss.used = True
 
@@ -307,7 +308,7 @@ class OptimizerWindow:
         self.per_loss.clear()
 
     def step_ended(self) -> None:
-        """The step has used the window; a new one begins."""
+        """Begin a new window after the step has used this one."""
         self.num_steps += 1
         self.was_stepped = True
         self.num_backwards_before = self.num_heard
@@ -317,7 +318,7 @@ class OptimizerWindow:
         self.restart()
 
     def step_left_out(self) -> None:
-        """The step that had begun is not made."""
+        """Note that the step that had begun is not made."""
         self.step_raised()
         self.steps_within = 0
         self.probe.forget()

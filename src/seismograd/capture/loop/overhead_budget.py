@@ -1,4 +1,6 @@
-"""How much of the training's time watching may take, and what is left out before it takes more."""
+"""The overhead budget: how much of the training's time watching may take, and what is left out to
+stay below it.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +11,22 @@ from dataclasses import dataclass
 from seismograd.i18n import Message, say
 from seismograd.schema import SAMPLE_EVERY
 
-SHARE = 0.02  # of wall time, unless told
-# of a step, which nobody grudges when no budget was asked for: steps of a tiny model are as short
-# as listening to them
+SHARE = 0.02  # of wall time, by default
+# overhead per step that the default budget always allows: a tiny model's step takes no longer than
+# our own work
 FREE_STEP_S = 5e-4
-# since the first step, before anything is left out: what a rule needs comes early
+# seconds after the first step before anything is left out: rules need the early steps
 MIN_STEPS, MIN_TIME_S = 1000, 30.0
 WINDOW = 50  # steps that are judged together
 MAX_PATIENCE = 64  # windows
-WELL_BELOW = 0.4  # of the budget, before something is taken up again
+WELL_BELOW = 0.4  # share of the budget below which something is resumed
 
 
 @dataclass(frozen=True, slots=True)
 class Thinning:
     """What is measured: sampled statistics at every `sample_every`-th step of an optimizer, all
     others at every `full_every`-th; in between only whether the gradients are finite. `extras`: the
-    probe, and what the graph and pairs of losses show.
+    update probe, graph inspection and loss pairs.
     """
 
     sample_every: int = SAMPLE_EVERY
@@ -34,8 +36,8 @@ class Thinning:
 
 WHOLE = Thinning()
 FEWER_SAMPLES = (WHOLE, Thinning(4 * SAMPLE_EVERY), Thinning(16 * SAMPLE_EVERY, extras=False))
-# Where a check of the gradients costs as much as measuring them, as with the kernel, nothing would
-# be saved by more than that.
+# Checking whether gradients are finite can cost as much as measuring them, as with the kernel;
+# leaving out more would then save nothing.
 FEWER_MEASURED = (
     *FEWER_SAMPLES,
     *(Thinning(16 * SAMPLE_EVERY, every, False) for every in (4, 16, 64)),
@@ -43,16 +45,16 @@ FEWER_MEASURED = (
 
 
 class OverheadBudget:
-    """Judges each `WINDOW` of steps by the share of their time that was spent in here, and steps up
-    or down a ladder of `Thinning`.
+    """Compares the overhead of each `WINDOW` of steps with the budget, and moves up or down a
+    ladder of `Thinning`.
 
-    It goes down only when the share is well below, and each time that proves to be a mistake waits
-    twice as long before it tries again.
+    It resumes measurements only when the overhead is well below, and each time that proves to be a
+    mistake waits twice as long before it tries again.
 
     Args:
-        share: of wall time; `None` for the usual, from which short steps and short runs are exempt,
-            as they are not from one asked for.
-        ladder: from whole to least.
+        share: of wall time; `None` for the default, which exempts short steps and short runs; an
+            explicit share does not.
+        ladder: from everything to the least.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class OverheadBudget:
         )
         self._ladder = tuple(ladder)
         self._rung = self._highest = 0
-        # when each ended, and what it cost
+        # end time and overhead of each
         self._steps: deque[tuple[float, float]] = deque(maxlen=WINDOW + 1)
         self._num_steps = 0
         self._start_s: float | None = None
@@ -74,12 +76,12 @@ class OverheadBudget:
 
     @property
     def thinning(self) -> Thinning:
-        """What to measure now."""
+        """Return what to measure now."""
         return self._ladder[self._rung]
 
     def step_ended(self, time_s: float, overhead_s: float) -> Message | None:
-        """A step ended at `time_s`, of which so much was spent in here; what to tell the user,
-        when more is left out than ever before.
+        """Account for a step that ended at `time_s` with this overhead; return a message for the
+        user when more is left out than ever before.
         """
         if self._start_s is None:
             self._start_s = time_s
@@ -102,7 +104,7 @@ class OverheadBudget:
 
     def _judge(self, of_allowed: float, of_wall: float) -> Message | None:
         if of_allowed > 1 and self._rung < len(self._ladder) - 1:
-            if self._rung < self._highest:  # taking it up again was a mistake
+            if self._rung < self._highest:  # resuming was a mistake
                 self._patience = min(2 * self._patience, MAX_PATIENCE)
             self._rung, self._waited = self._rung + 1, 0
             if self._rung > self._highest:

@@ -1,5 +1,5 @@
-"""Finished iterations that wait to become rows: for numbers from a device, or for others, with
-which they are quicker made.
+"""Queue finished iterations until they become rows: they wait for numbers from a device, or for
+others, to be converted together.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from seismograd.capture.loop.iteration import Iteration
 from seismograd.schema import Parameter
 
 MAX_AGE_S = 0.5
-MAX_WAITING = 64  # iterations whose numbers have not come; the next one waits for the device
+MAX_WAITING = 64  # iterations whose numbers have not arrived; the next one waits for the device
 
 
 @dataclass(slots=True)
 class FinishedIteration:
-    """An iteration with what it will be recorded as: its number, the columns there were, the
-    epoch.
-    """
+    """An iteration with its number, epoch and the columns at that time."""
 
     iteration: Iteration
     number: int
@@ -27,18 +25,17 @@ class FinishedIteration:
 
 
 class PendingIterations:
-    """What waits stays until it has become a row.
+    """FIFO of finished iterations; each stays until it has become a row.
 
-    Code and data that were just used are still in the processor's caches, so that several rows
-    together take half.
+    Converting several at once halves the cost: code and data stay in the processor's caches.
     """
 
     def __init__(self) -> None:
         self.waiting: list[FinishedIteration] = []  # in the order of numbers
 
     def due(self, now_s: float, together: int) -> list[FinishedIteration]:
-        """Those whose turn has come: none while there are fewer than `together`, and none of
-        them has waited long.
+        """Return those that are due: none while there are fewer than `together` and none has waited
+        long.
         """
         waiting = self.waiting
         if not waiting or (len(waiting) < together and now_s - waiting[0].time_s < MAX_AGE_S):

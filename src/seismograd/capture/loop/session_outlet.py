@@ -1,4 +1,4 @@
-"""What a session hands on, and what it asks of those that work beside it."""
+"""The outlet of a session: what it hands on, and what it asks of the parts beside it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from seismograd.schema import Fact, Note, Row, Rows
 
 
 class SessionOutlet(Protocol):
-    """Where a session sends what it has made. All of it is called on a thread that trains, so it
-    must be quick.
+    """Where a session sends its results. All methods are called on a training thread, so they must
+    be quick.
     """
 
     def emit(self, row: Row | Rows) -> None:
@@ -17,36 +17,34 @@ class SessionOutlet(Protocol):
         ...
 
     def note(self, note: Note) -> None:
-        """Take what has words."""
+        """Take a message."""
         ...
 
     def learn(self, fact: Fact) -> None:
-        """Take what is known for certain beside the numbers."""
+        """Take a fact."""
         ...
 
     def stepped(self) -> None:
-        """The first step was made: rows will come. Called once."""
+        """Note that the first step was made: rows will come. Called once."""
         ...
 
     def abandon(self) -> None:
-        """This is a forked child: leave everything to the parent."""
+        """Leave everything to the parent: this is a forked child."""
         ...
 
     def take_overhead(self) -> float:
-        """Return the seconds that what listens beside the session took of the training since the
-        last call.
-        """
+        """Return the training time in seconds that other listeners took since the last call."""
         ...
 
     @property
     def max_batch_rows(self) -> int:
-        """How many rows to make at once."""
+        """Return how many rows to make at once."""
         ...
 
     @property
     def is_alone(self) -> bool:
-        """Whether an iteration may end before the next one begins; where several processes train
-        together, all must cut theirs alike.
+        """Return whether an iteration may end before the next one begins; where several processes
+        train together, all must cut theirs alike.
         """
         ...
 
@@ -67,11 +65,11 @@ class NullOutlet:
         """Drop the fact."""
 
     def stepped(self) -> None:
-        """Nobody waits for rows."""
+        """Do nothing: nobody waits for rows."""
 
     def abandon(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to abandon."""
 
     def take_overhead(self) -> float:
-        """Nothing works beside the session."""
+        """Return 0: no other part is at work."""
         return 0.0

@@ -1,4 +1,4 @@
-"""Tells at the end of backwards that nothing has used."""
+"""Report at the end the backwards that no step has used."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def tell_never_stepped(
     thread_states: ThreadStates,
     num_heard: int,
 ) -> None:
-    """Of each optimizer that has gradients and was never stepped, and of parameters that nobody
-    has changed.
+    """Report each optimizer that has gradients and was never stepped, and parameters that nobody
+    has updated.
     """
     stepped = [window for window in registry if window.was_stepped]
     site = log.last_backward_site(thread_states.all())
@@ -63,8 +63,8 @@ def tell_never_stepped(
 
 
 def unused(registry: OptimizerRegistry) -> OptimizerWindow | None:
-    """The window with the most backwards that no step has used, also none of another optimizer
-    over the same parameters.
+    """Return the window with the most backwards that no step has used, not even that of another
+    optimizer over the same parameters.
     """
     left = [
         window
@@ -83,6 +83,6 @@ def unused(registry: OptimizerRegistry) -> OptimizerWindow | None:
 
 
 def _is_covered(window: OptimizerWindow, stepped: list[OptimizerWindow]) -> bool:
-    """Whether others step on all that it holds."""
+    """Return whether other optimizers step on everything that it holds."""
     others = {id(parameter) for other in stepped for parameter in other.held()}
     return all(id(parameter) in others for parameter in window.held())

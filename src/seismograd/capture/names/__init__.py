@@ -1,3 +1,3 @@
-"""What the script made and what it calls it: models, optimizers, parameters."""
+"""The objects that the script made and their names: models, optimizers, parameters."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finds what an unedited script has made: its modules, its optimizers, and what it calls them."""
+"""Discover what an unedited script has made: its modules, its optimizers, and their names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from seismograd.capture.names.script_variables import variables
 
-# Modules that only wrap another one: the parameter names of the wrapped module are the user's.
+# Modules that only wrap another one: the user's parameter names are those of the wrapped module.
 WRAPPERS = frozenset(
     {
         "torch.nn.parallel.distributed.DistributedDataParallel",
@@ -26,20 +26,22 @@ WRAPPERS = frozenset(
 
 
 def is_wrapper(module: object) -> bool:
-    """Whether the module's class, or a class it extends, is one that only wraps another module."""
+    """Return whether the module's class, or one of its bases, only wraps another module."""
     return any(f"{c.__module__}.{c.__qualname__}" in WRAPPERS for c in type(module).__mro__)
 
 
 def children(module: torch.nn.Module) -> Mapping[str, Any]:
-    """The direct submodules by attribute name, those of a half-made module included."""
+    """Return the direct submodules by attribute name, including those of a half-initialized
+    module.
+    """
     found: Mapping[str, Any] = vars(module).get("_modules") or {}
     return {name: child for name, child in found.items() if child is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredObjects:
-    """What lives in the process: every module and optimizer that can be seen, and what the
-    script calls them (id of the object to name).
+    """Everything visible in the process: modules, optimizers, and the script's names for them (id
+    of the object to name).
     """
 
     modules: tuple[torch.nn.Module, ...] = ()
@@ -47,14 +49,15 @@ class DiscoveredObjects:
     names: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
-FEW = 256  # of the script's things, where a look must be quick
+FEW = 256  # of the script's objects, where a look must be quick
 
 
 def discover_objects(everywhere: bool = True) -> DiscoveredObjects:
-    """Look at the script's variables and, `everywhere`, at all that the garbage collector tracks.
+    """Search the script's variables and, if `everywhere`, everything that the garbage collector
+    tracks.
 
-    The variables alone are quick but miss what is held elsewhere; the collector takes about 0.1 s
-    and shows nothing that `gc.freeze` was called on.
+    Searching variables is quick but misses what is held elsewhere; the collector takes about 0.1 s
+    and does not list objects frozen by `gc.freeze`.
     """
     named = variables() if everywhere else variables(FEW)
     modules: dict[int, torch.nn.Module] = {}
@@ -78,14 +81,14 @@ def discover_objects(everywhere: bool = True) -> DiscoveredObjects:
 
 
 def descendants(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The submodules below a module, each as often as it is held."""
+    """Yield the submodules below a module, each as often as it is held."""
     for child in children(module).values():
         yield child
         yield from descendants(child)
 
 
 def roots(modules: Iterable[torch.nn.Module]) -> list[torch.nn.Module]:
-    """The modules that no other one holds."""
+    """Return the modules that no other one holds."""
     listed = list(modules)
     held = {id(child) for module in listed for child in children(module).values()}
     return [module for module in listed if id(module) not in held]

@@ -1,6 +1,7 @@
-"""Optimizers of a framework's own class, which torch's hooks do not see: found by what they hold.
+"""Find optimizers of a framework's own class, which torch's hooks do not see, by the parameters
+they hold.
 
-They are only looked at, never called: what they hold is read from their own attributes as far as
+They are only inspected, never called: their parameters are read from their attributes as far as
 these are plain lists and dictionaries.
 """
 
@@ -17,14 +18,14 @@ GROUPS, RATES = ("param_groups", "param_lists"), ("param_groups", "hypers")
 
 
 class Foreign:
-    """One such optimizer: the name of its class, and its learning rate as long as it lives."""
+    """One such optimizer: its class name, and its learning rate as long as it lives."""
 
     def __init__(self, optimizer: object) -> None:
         self.kind = type(optimizer).__name__
         self._reference = weakref.ref(optimizer)
 
     def lr(self) -> object:
-        """The learning rate of its first group; `None` where it does not show."""
+        """Return the learning rate of its first group; `None` where it cannot be read."""
         alive = self._reference()
         held = {} if alive is None else vars(alive)
         for name in RATES:
@@ -35,7 +36,9 @@ class Foreign:
 
 
 def find_holder(parameters: Sequence[torch.Tensor]) -> Foreign | None:
-    """What has a `step` and a `zero_grad` and holds any of these parameters in groups."""
+    """Return the object that has a `step` and a `zero_grad` and holds any of these parameters in
+    groups.
+    """
     wanted, steps = {id(p) for p in parameters}, dict[type, bool]()
     for thing in gc.get_objects():
         kind = cast("type[object]", type(thing))
@@ -45,7 +48,7 @@ def find_holder(parameters: Sequence[torch.Tensor]) -> Foreign | None:
         if known and any(id(tensor) in wanted for tensor in _held(thing)):
             try:
                 return Foreign(thing)
-            except TypeError:  # it cannot be referred to weakly
+            except TypeError:  # it does not support weak references
                 return None
     return None
 
@@ -58,7 +61,7 @@ def _has_steps(kind: type[object]) -> bool:
 
 
 def _held(thing: object) -> Iterator[torch.Tensor]:
-    """The tensors in its groups."""
+    """Yield the tensors in its groups."""
     attributes = getattr(thing, "__dict__", {}) if type(thing).__dictoffset__ else {}
     for name in GROUPS:
         for group in _listed(attributes.get(name)):
@@ -69,9 +72,7 @@ def _held(thing: object) -> Iterator[torch.Tensor]:
 
 
 def _listed(value: object) -> list[Any]:
-    """A list or a tuple, or what a class that wraps one keeps in `items`, as that of fastcore
-    does.
-    """
+    """Return a list or a tuple, or what a wrapper class such as fastcore's keeps in `items`."""
     if type(value) in (list, tuple):
         return list(cast("list[Any]", value))
     if not type(value).__dictoffset__:

@@ -1,4 +1,4 @@
-"""The optimizers of the run, a window for each, and the columns of what they update."""
+"""The optimizers of the run, a window for each, and the columns of the parameters they update."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Former:
 
 
 class OptimizerRegistry:
-    """Knows the optimizers that were given, or all that the process makes when none and no model
-    was.
+    """Knows the given optimizers, or all that the process makes when neither optimizers nor models
+    were given.
     """
 
     def __init__(
@@ -59,16 +59,16 @@ class OptimizerRegistry:
             self._open(optimizer, discovery.DiscoveredObjects())
 
     def __iter__(self) -> Iterator[OptimizerWindow]:
-        """The windows of the optimizers."""
+        """Iterate over the windows of the optimizers."""
         return iter(self.windows)
 
     def known(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
-        """The window of an optimizer that was heard of before."""
+        """Return the window of a known optimizer."""
         return self._windows.get(id(optimizer))
 
     def window(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
-        """The window of an optimizer, opened when it is first heard of; `None` for one that is
-        not watched.
+        """Return the window of an optimizer, opened on its first call; `None` for one that is not
+        watched.
         """
         window = self._windows.get(id(optimizer))
         if window is None and "param_groups" not in vars(optimizer):
@@ -80,8 +80,8 @@ class OptimizerRegistry:
         return window
 
     def without_optimizer(self) -> OptimizerWindow:
-        """The window of what the script updates by hand, or a framework by an optimizer of its
-        own class.
+        """Return the window of parameters that the script updates manually, or a framework by an
+        optimizer of its own class.
         """
         if self._without_optimizer is None:
             index, own = len(self.optimizers), find_holder(self.by_hand.held())
@@ -94,7 +94,7 @@ class OptimizerRegistry:
         return self._without_optimizer
 
     def holding(self, ids: frozenset[int]) -> list[OptimizerWindow]:
-        """The windows that hold any of the parameters with these ids."""
+        """Return the windows that hold any of the parameters with these ids."""
         windows = (
             self.windows
             if self._without_optimizer is None
@@ -103,7 +103,7 @@ class OptimizerRegistry:
         return [w for w in windows if any(id(p) in ids for p in w.held())]
 
     def discover(self, more: Sequence[torch.optim.Optimizer] = ()) -> None:
-        """Look for what the script has made, and give names to it."""
+        """Discover what the script has made, and name it."""
         around = self._look()
         for optimizer in (*more, *(around.optimizers if self.all_of_the_process else ())):
             if id(optimizer) not in self._windows and "param_groups" in vars(optimizer):
@@ -111,7 +111,7 @@ class OptimizerRegistry:
         self._learn(around)
 
     def learn(self, window: OptimizerWindow) -> None:
-        """Take in the parameters of a window that are new to it, as when a group was added."""
+        """Add the parameters of a window that are new to it, as when a group was added."""
         held = window.held()
         if not all(self.parameter_table.owned(p) for p in held):
             self._learn(self._look())
@@ -119,8 +119,8 @@ class OptimizerRegistry:
             track_clearing(window)
 
     def take_in(self, leaves: Sequence[GraphLeaf]) -> None:
-        """Take in the parameters that a graph shows and that have no column yet, as far as they
-        are watched.
+        """Add the parameters that a graph shows and that have no column yet, if they are
+        watched.
         """
         strangers = self.parameter_table.strangers(leaves)
         if strangers:
@@ -134,7 +134,7 @@ class OptimizerRegistry:
         self._former.clear()
 
     def _concerns(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether it was given, or updates a parameter of a model that was."""
+        """Return whether it was given, or updates a parameter of a given model."""
         if id(optimizer) in self._given:
             return True
         self.parameter_table.learn([], discovery.DiscoveredObjects())
@@ -158,8 +158,8 @@ class OptimizerRegistry:
     def _predecessor(
         self, optimizer: torch.optim.Optimizer, parameters: list[torch.Tensor]
     ) -> OptimizerWindow | None:
-        """The window of one of the same class over the same parameters that is gone: what takes
-        its place is the same optimizer to whoever reads the record.
+        """Return the window of a vanished optimizer of the same class over the same parameters: for
+        readers of the record its replacement is the same optimizer.
         """
         former = self._former.get((type(optimizer).__name__, tuple(map(id, parameters))))
         if former is None or former.window in self._windows.values():
@@ -212,8 +212,8 @@ class OptimizerRegistry:
         self.parameter_table.learn(taken, around)
 
     def _look(self) -> discovery.DiscoveredObjects:
-        """Everywhere while that is cheap against the run so far: a script may make an optimizer
-        in every step.
+        """Search everywhere while that is cheap compared with the run so far: a script may make an
+        optimizer in every step.
         """
         began = time.perf_counter()
         found = discovery.discover_objects(
@@ -224,7 +224,7 @@ class OptimizerRegistry:
 
 
 def _wrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """What an object that only passes for an optimizer (as those of Lightning) has inside."""
+    """Return the optimizer inside an object that only passes for one (as Lightning's do)."""
     for name in ("_optimizer", "optimizer"):
         inner = vars(optimizer).get(name)
         if isinstance(inner, torch.optim.Optimizer):

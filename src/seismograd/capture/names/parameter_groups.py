@@ -1,8 +1,8 @@
-"""The parameter groups of an optimizer and the parameters of a module, read from where torch keeps
+"""Read the parameter groups of an optimizer and the parameters of a module from where torch keeps
 them.
 
-Properties, `__getattr__`, and containers of classes of the program's would run code of the
-program's that it has not called itself.
+Properties, `__getattr__`, and the program's own container classes would run code that the program
+has not called itself.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from seismograd.capture.names.discovery import children
 
 
 def groups_of(optimizer: Any) -> list[Any]:
-    """Its parameter groups; of an optimizer that keeps none of its own, those that it says it
-    has.
+    """Return its parameter groups; for an optimizer that keeps none of its own, those that it
+    reports.
     """
     kept = attribute(optimizer, "param_groups")
     return _listed(optimizer.param_groups if kept is None else kept)
 
 
 def attribute(thing: object, name: str) -> Any:
-    """An attribute of the object itself, `None` for none; none of its class, and none that it
-    makes up.
+    """Return an attribute of the object itself, `None` for none; neither one of its class nor one
+    computed on access.
     """
     kept: dict[str, Any] = vars(thing)
     return kept.get(name)
 
 
 def setting(group: Any, key: str) -> Any:
-    """What a group has under a key, `None` for nothing."""
+    """Return the value of a group's key, `None` for none."""
     return dict.get(group, key) if isinstance(group, dict) else group.get(key)  # pyright: ignore
 
 
 def held_by(optimizer: Any) -> list[torch.Tensor]:
-    """The parameters of an optimizer, in its order."""
+    """Return the parameters of an optimizer, in its order."""
     groups = groups_of(optimizer)
     if len(groups) == 1:
         return _listed(setting(groups[0], "params"))
@@ -46,7 +46,7 @@ def held_by(optimizer: Any) -> list[torch.Tensor]:
 
 
 def parameters_below(module: torch.nn.Module) -> Iterator[torch.Tensor]:
-    """The parameters of a module and of those below it, as often as they are held."""
+    """Yield the parameters of a module and of those below it, as often as they are held."""
     seen: set[int] = set()
     stack = [module]
     while stack:

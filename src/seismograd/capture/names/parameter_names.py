@@ -1,4 +1,4 @@
-"""Names for parameters: those the user would write, from the outermost module that holds them."""
+"""Name parameters as the user would: from the outermost module that holds them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from seismograd.capture.names.discovery import children, is_wrapper
 
 @dataclass(frozen=True, slots=True)
 class NamedParameter:
-    """A parameter, its name, the names it has besides (tied weights), and the class of the
-    module that holds it.
+    """A parameter, its name, its other names (tied weights), and the class of the module that holds
+    it.
     """
 
     tensor: torch.Tensor
@@ -25,8 +25,8 @@ class NamedParameter:
 def walk(
     module: torch.nn.Module, prefix: str = "", seen: frozenset[int] = frozenset()
 ) -> Iterator[tuple[str, torch.Tensor, str]]:
-    """Every (name, parameter, class of its module) below a module in the order of registration,
-    wrappers left out of the names.
+    """Yield every (name, parameter, class of its module) below a module in the order of
+    registration, with wrappers left out of the names.
 
     A tied parameter comes once for each of its names.
     """
@@ -42,8 +42,8 @@ def walk(
 
 
 def hidden(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.Tensor, str]]:
-    """What `walk` does not see: the parameters of modules in plain lists, tuples and dicts that
-    hang on a module or one below it.
+    """Yield what `walk` does not see: the parameters of modules in plain lists, tuples and dicts
+    that are attributes of a module or one below it.
     """
     for name, value in list(vars(module).items()):
         if name in ("_parameters", "_modules", "_buffers"):
@@ -66,8 +66,8 @@ def hidden(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, tor
 
 
 def frozen_in_name(module: torch.nn.Module) -> set[int]:
-    """The ids of parameters that train though `requires_grad = False` was set on a module that
-    holds them, which does nothing.
+    """Return the ids of parameters that train although `requires_grad = False` was set on a module
+    that holds them, which has no effect.
     """
     found: set[int] = set()
     for each in module.modules():
@@ -77,7 +77,7 @@ def frozen_in_name(module: torch.nn.Module) -> set[int]:
 
 
 def named(module: torch.nn.Module, prefix: str = "") -> list[NamedParameter]:
-    """The parameters below a module, each once."""
+    """Return the parameters below a module, each once."""
     names: dict[int, list[str]] = {}
     first: dict[int, tuple[torch.Tensor, str]] = {}
     for name, tensor, kind in walk(module, prefix):
@@ -90,7 +90,7 @@ def named(module: torch.nn.Module, prefix: str = "") -> list[NamedParameter]:
 
 
 def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
-    """The user's own module inside any nesting of wrappers."""
+    """Return the user's own module inside any nesting of wrappers."""
     while is_wrapper(module):
         inner = next(iter(children(module).values()), None)
         if inner is None:
@@ -100,13 +100,13 @@ def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def model_name(module: torch.nn.Module, variables: Mapping[int, str]) -> str:
-    """What the script calls the model, else the name of its class."""
+    """Return the script's name for the model, else the name of its class."""
     inner = unwrapped(module)
     return variables.get(id(module)) or variables.get(id(inner)) or type(inner).__name__
 
 
 def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """The names in order, a repeated one with a number behind it."""
+    """Return the names in order, with a number appended to repeated ones."""
     used = set(taken)
     result: list[str] = []
     for name in names:
@@ -127,7 +127,7 @@ def loose_name(
     given: str | None,
     variables: Mapping[int, str],
 ) -> str:
-    """A name for a parameter outside any module: as given to the optimizer, else the script's
-    variable, else its place in the optimizer.
+    """Return a name for a parameter outside any module: the one given to the optimizer, else the
+    script's variable, else its position in the optimizer.
     """
     return given or variables.get(id(tensor)) or f"{optimizer}.group{group}.{position}"

@@ -1,5 +1,5 @@
-"""The columns of the record: which tensor has which name, where it sits in the order of
-execution, and who updates it.
+"""The columns of the record: each tensor's name, position in the order of execution, and
+optimizer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from seismograd.capture.names.parameter_names import (
 )
 from seismograd.schema import Parameter
 
-# backwards whose graph is read for the order of execution, after each change of the roster
+# backwards whose graph is read for the order of execution, after each change of the table
 MAX_WALKS = 8
 
 
@@ -34,7 +34,9 @@ Groups = Sequence[Mapping[str, Any]]
 
 @dataclass(slots=True)
 class ColumnEntry:
-    """A column in the making. `tensor` is held weakly: watching must not keep a model alive."""
+    """A column in the making. `tensor` is referred to weakly: watching must not keep a model
+    alive.
+    """
 
     name: str
     tensor: weakref.ref[torch.Tensor]
@@ -50,10 +52,10 @@ class ColumnEntry:
     frozen_in_name: bool = False
     branch: int = 0
     walks: int = 0  # bit i: the walk with number i has shown it
-    beside: frozenset[int] = frozenset()  # columns that lie side by side with it
+    beside: frozenset[int] = frozenset()  # columns on a parallel path
 
     def described(self, before: Parameter | None) -> Parameter:
-        """The column as it is now; as it was when the tensor is gone."""
+        """Return the column as it is now, or as it last was when the tensor is gone."""
         tensor = self.tensor()
         if tensor is None and before is not None:
             return before
@@ -80,26 +82,26 @@ class ColumnEntry:
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """An outermost module that is trained, and what stands before the names of its parameters."""
+    """An outermost module that is trained, and the prefix of its parameters' names."""
 
     module: weakref.ref[torch.nn.Module]
     prefix: str
 
 
 class ParameterTable:
-    """Grows as the script makes models and optimizers; a column never moves or goes."""
+    """Grows as the script makes models and optimizers; a column never moves or disappears."""
 
     def __init__(self, models: Sequence[torch.nn.Module] = ()) -> None:
         self._given = [weakref.ref(m) for m in models]
         self._models: list[TrainedModel] = []
         self._entries: list[ColumnEntry] = []
         self._columns: dict[int, int] = {}
-        self._held: frozenset[int] = frozenset()  # ids of what the optimizers hold
+        self._held: frozenset[int] = frozenset()  # ids of the optimizers' parameters
         self._by_name: dict[str, int] = {}
         self._walks = 0
         self._num_walks = 0  # ever
         self._frozen: list[weakref.ref[torch.Tensor]] = []  # and no optimizer holds them
-        # whether there are trainable parameters whose place in the order of execution is not known
+        # whether there are trainable parameters whose position in the order of execution is unknown
         self._unordered = False
         self.version = 0  # grows with every change
         self.num_gone = 0
@@ -109,31 +111,33 @@ class ParameterTable:
         return id(tensor) in self._columns
 
     def column(self, tensor: torch.Tensor) -> int:
-        """The column of a tensor; `KeyError` when it has none."""
+        """Return the column of a tensor; raises `KeyError` when it has none."""
         return self._columns[id(tensor)]
 
     def owned(self, tensor: torch.Tensor) -> bool:
-        """Whether the tensor has a column, and an optimizer that updates it."""
+        """Return whether the tensor has a column, and an optimizer that updates it."""
         column = self._columns.get(id(tensor))
         return column is not None and self._entries[column].optimizer is not None
 
     def thaw(self, columns: Sequence[int]) -> None:
-        """These have gradients: if any was frozen when it was last looked at, look again."""
+        """Mark a search for thawed parameters if any of these, which have gradients, was frozen
+        when last inspected.
+        """
         if not all(self.parameters[column].trainable for column in columns):
             self._walks = 0
             self._changed()
 
     def look_for_thawed(self) -> None:
-        """Parameters that no optimizer holds may have been frozen when they were last looked at,
-        and be it no more.
+        """Inspect parameters that no optimizer holds and that were frozen: they may have been
+        thawed.
         """
         if any((tensor := each()) is not None and tensor.requires_grad for each in self._frozen):
             self._walks = 0
             self._changed()
 
     def models(self) -> Iterator[tuple[torch.nn.Module, str]]:
-        """The outermost modules that are trained, and what stands before the names of their
-        parameters.
+        """Yield the outermost modules that are trained, and the prefixes of their parameters'
+        names.
         """
         for model in self._models:
             module = model.module()
@@ -141,12 +145,12 @@ class ParameterTable:
                 yield module, model.prefix
 
     def model(self, column: int) -> int:
-        """Which model holds the parameter of a column; -1: none."""
+        """Return which model holds the parameter of a column; -1 for none."""
         return self._entries[column].model
 
     def unowned(self, models: set[int]) -> list[tuple[torch.Tensor, int]]:
-        """The trainable parameters that no optimizer holds, with their columns: of these models,
-        and of what no optimizer holds any of.
+        """Return the trainable parameters that no optimizer holds, with their columns: of these
+        models, and of models of which no optimizer holds any.
         """
         found: list[tuple[torch.Tensor, int]] = []
         trained = {entry.model for entry in self._entries if entry.optimizer is not None}
@@ -162,8 +166,8 @@ class ParameterTable:
     def learn(
         self, optimizers: Iterable[tuple[int, str, Groups]], around: DiscoveredObjects
     ) -> None:
-        """Take in the parameters of these (index, name, parameter groups) and of the models that
-        hold them, found around.
+        """Add the parameters of these (index, name, parameter groups) and of the models that hold
+        them, as discovered.
         """
         listed = list(optimizers)
         held = [p for _, _, groups in listed for group in groups for p in setting(group, "params")]
@@ -197,8 +201,8 @@ class ParameterTable:
                         self._entries[column].frozen_in_name = id(one.tensor) in in_name
 
     def _place(self, model: TrainedModel) -> None:
-        """A model that comes where a dead one of its name was takes over from it (a copy made
-        anew for each task, say).
+        """Place a model: one that replaces a dead one of its name takes over its columns (a copy
+        made anew for each task, say).
         """
         for number, old in enumerate(self._models):
             if old.module() is None and old.prefix == model.prefix:
@@ -209,8 +213,8 @@ class ParameterTable:
     def _trained_models(
         self, held: list[torch.Tensor], around: DiscoveredObjects
     ) -> list[torch.nn.Module]:
-        """The outermost modules that hold any of these tensors, in the order of the tensors; the
-        given ones come first.
+        """Return the outermost modules that hold any of these tensors, in the order of the tensors;
+        the given ones come first.
         """
         given = [m for m in (ref() for ref in self._given) if m is not None]
         if self._given:
@@ -253,7 +257,7 @@ class ParameterTable:
         key = id(one.tensor)
         reference = weakref.ref(one.tensor, lambda _, key=key: self._gone(key))
         column = self._by_name.get(one.name)
-        # a module that was replaced: its column goes on
+        # a replaced module: its column continues
         if column is not None and self._is_free(column, model):
             entry = self._entries[column]
             former = entry.tensor()
@@ -274,23 +278,21 @@ class ParameterTable:
         self._columns[key] = column
 
     def _is_free(self, column: int, model: int) -> bool:
-        """Whether another tensor of the same name and model may have the column: nobody trains
-        the one that has it.
+        """Return whether another tensor of the same name and model may take over the column because
+        nobody trains its tensor.
         """
         entry = self._entries[column]
         former = entry.tensor()
         return entry.model == model and (former is None or id(former) not in self._held)
 
     def _gone(self, key: int) -> None:
-        """The tensor is no more (and another one may come to have its id), or has lost its
-        column.
-        """
+        """Handle the death of a tensor, whose id may be reused, or the loss of its column."""
         self.num_gone += 1
         self._columns.pop(key, None)
 
     def modules_called(self, kinds: Sequence[str]) -> list[str]:
-        """The names of the modules of these classes in the models that are trained, as a script
-        would write them.
+        """Return the names of the modules of these classes in the trained models, as a script would
+        write them.
         """
         found: list[str] = []
         for module, prefix in self.models() if kinds else ():
@@ -301,13 +303,13 @@ class ParameterTable:
         return found
 
     def wants_order(self) -> bool:
-        """Whether there are parameters whose place in the order of execution is not known, and
-        hope to learn it.
+        """Return whether there are parameters whose position in the order of execution is unknown
+        and may still be learned.
         """
         return self._unordered and self._walks < MAX_WALKS
 
     def strangers(self, leaves: Sequence[GraphLeaf]) -> list[torch.Tensor]:
-        """Those of these leaves that are parameters and have no column."""
+        """Return those of these leaves that are parameters and have no column."""
         return [
             each.tensor
             for each in leaves
@@ -341,8 +343,8 @@ class ParameterTable:
         self._entries[self._columns[id(one.tensor)]].registered = False
 
     def order(self, leaves: Sequence[GraphLeaf]) -> None:
-        """Learn the order of execution from leaves that are in it. One that was frozen before
-        takes its place among the others.
+        """Learn the order of execution from leaves that are in it. A previously frozen one takes
+        its place among the others.
         """
         self._walks += 1
         order_of = {id(leaf.tensor): i for i, leaf in enumerate(leaves)}
@@ -377,8 +379,8 @@ class ParameterTable:
         self._changed()
 
     def _branch(self) -> None:
-        """Give each weight the first branch in which nothing lies side by side with it: so the
-        graphs say, or none has shown both.
+        """Assign each weight to the first branch in which nothing lies on a parallel path, as the
+        graphs show or where none has shown both.
         """
         placed = [
             (e.depth, c)

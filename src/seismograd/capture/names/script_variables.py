@@ -1,5 +1,5 @@
-"""What the script calls its modules, optimizers and tensors: by a variable, or by the path from
-one, as `net.layers[0]`.
+"""Name the script's modules, optimizers and tensors: by a variable, or by the path from one, as
+`net.layers[0]`.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import torch
 READS_ITS_OWN_VARIABLES = frozenset({"locals", "vars", "dir", "eval", "exec"})
 INTERESTING = (torch.nn.Module, torch.optim.Optimizer, torch.Tensor)
 NOT_THE_SCRIPTS = frozenset({"torch", "builtins", "numpy", __name__.partition(".")[0]})
-MAX_ITEMS = 64  # of a list or a dictionary; of one that begins with something to name, MAX_VISITED
+MAX_ITEMS = 64  # of a list or a dictionary; MAX_VISITED of one whose first entry can be named
 MAX_DEPTH = 4  # dots and brackets in a path
-MAX_VISITED = 4096  # things that are looked at
+MAX_VISITED = 4096  # objects that are inspected
 
 Scope = Mapping[str, Any]
 
 
 def variables(most: int = MAX_VISITED) -> dict[int, tuple[Any, str]]:
-    """The modules, optimizers and tensors that the script's variables lead to: the id of each to it
-    and its name.
+    """Return the modules, optimizers and tensors that the script's variables lead to: the id of
+    each to it and its name.
 
     A variable's name is best, that of the innermost function first. What lies in a list or a
-    dictionary beside others is named by its place there unless several of them have variables of
-    their own: one that does alone is that of a loop. `self` is no name: what it holds goes by the
-    attribute, and a module that nothing else leads to by its class. At most `most` things are
-    looked at.
+    dictionary with others is named by its index there unless several of them have variables of
+    their own: a single one belongs to a loop. `self` is no name: what it holds is named by the
+    attribute, and a module that nothing else leads to by its class. At most `most` objects are
+    inspected.
     """
     starts: list[tuple[str, Any]] = []
-    modules: list[tuple[str, Any]] = []  # that are `self`, innermost first
+    modules: list[tuple[str, Any]] = []  # those that are `self`, innermost first
     for scope in _scopes():
         for variable, content in list(scope.items()):
             if variable.startswith("_"):
@@ -62,7 +62,9 @@ def _led_to(
     most: int,
     of_loops: Set[int],
 ) -> tuple[dict[int, tuple[Any, str]], set[int]]:
-    """The names, and the ids of those that have one of a loop's variable beside their place."""
+    """Return the names, and the ids of those that have a loop variable's name besides their
+    index.
+    """
     found: dict[int, tuple[Any, str]] = {}
     for name, value in starts:
         if issubclass(type(value), INTERESTING):
@@ -107,7 +109,7 @@ def _follow(
 
 
 def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What a variable holds one level deep. Nothing of the script's is called to see it."""
+    """Yield what a variable holds one level deep, without calling any of the script's code."""
     kind = cast("type[object]", type(value))
     if issubclass(kind, list | tuple):
         parts = cast(
@@ -135,7 +137,7 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _some(parts: list[Any]) -> list[Any]:
-    """All of them where the first has a name to get, otherwise a few."""
+    """Return all of them if the first has something to name, otherwise a few."""
     return parts if parts and issubclass(type(parts[0]), INTERESTING) else parts[:MAX_ITEMS]
 
 
@@ -149,7 +151,7 @@ def _may_lead_on(value: Any) -> bool:
 
 
 def _is_the_scripts(kind: type[object]) -> bool:
-    """Whether it is the class of an object that may hold what the script has made."""
+    """Return whether it is the class of an object that may hold something the script has made."""
     return (
         not issubclass(kind, type | ModuleType | FunctionType)
         and str(kind.__module__).partition(".")[0] not in NOT_THE_SCRIPTS
@@ -166,12 +168,12 @@ def _attributes(value: Any) -> list[tuple[str, Any]]:
 
 
 def _variables_of(frame: FrameType) -> Scope:
-    """The variables of a running frame, leaving the frame as it was.
+    """Return the variables of a running frame, leaving the frame as it was.
 
     Until Python 3.13 `f_locals` of a function is a dictionary that the frame keeps and `locals()`
     shares: it would hold on to what the function deletes later, and change under a function that
-    keeps its `locals()`. So functions that might are passed over, and in the others it is emptied
-    again.
+    keeps its `locals()`. So functions that might do that are skipped, and for the others it is
+    emptied again.
     """
     code = frame.f_code
     if sys.version_info >= (3, 13) or not code.co_flags & inspect.CO_OPTIMIZED:
@@ -185,7 +187,7 @@ def _variables_of(frame: FrameType) -> Scope:
 
 
 def _scopes() -> Iterator[Scope]:
-    """The variables of every function on the stack, innermost first, then those of the main
+    """Yield the variables of every function on the stack, innermost first, then those of the main
     program.
     """
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]

@@ -1,4 +1,4 @@
-"""Attributes that were set to freeze or to train something, and that nothing reads."""
+"""Detect attributes that were set to freeze or to train something, and that nothing reads."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.schema import FactKind
 
 RIGHT = "requires_grad"
-LIKE_IT = 0.85  # share of the letters
+LIKE_IT = 0.85  # share of matching letters
 MAX_NAMES = 64
 
 
 class Switches:
-    """Looks at the attributes of modules and parameters, and tells each one once."""
+    """Inspects the attributes of modules and parameters, and reports each one once."""
 
     def __init__(self, facts: Facts, parameter_table: ParameterTable) -> None:
         self._facts, self._parameter_table = facts, parameter_table
         self._told: set[tuple[str, str]] = set()
 
     def look(self, site: int) -> None:
-        """Look at all models that are trained."""
+        """Inspect all trained models."""
         for model, prefix in self._parameter_table.models():
             slips: dict[tuple[str, bool], list[torch.Tensor]] = {}
             for name, module in cast(
@@ -51,7 +51,7 @@ class Switches:
         parameters: Sequence[torch.Tensor],
     ) -> None:
         others = [each for each in parameters if each.requires_grad is not value]
-        # some train: it may be that the rest is frozen on purpose
+        # some train: perhaps the rest is frozen on purpose
         if value and len(others) < len(parameters):
             others = []
         parameter_table = self._parameter_table
@@ -77,8 +77,8 @@ class Switches:
 
 
 def _set_on(module: torch.nn.Module) -> list[tuple[str, bool]]:
-    """What was set on a module by somebody else than its own class, which may have an attribute
-    of that name for itself.
+    """Return what was set on a module by someone other than its own class, which may use an
+    attribute of that name itself.
     """
     made = getattr(type(module).__init__, "__code__", None)
     own: tuple[str, ...] = () if made is None else made.co_names
@@ -91,7 +91,7 @@ def _set_on(module: torch.nn.Module) -> list[tuple[str, bool]]:
 
 
 def is_like_it(attribute: str) -> bool:
-    """Whether this is `requires_grad`, or that with a slip of the pen."""
+    """Return whether this is `requires_grad`, or a misspelling of it."""
     return "gr" in attribute and (
         attribute == RIGHT or SequenceMatcher(None, attribute.lower(), RIGHT).ratio() >= LIKE_IT
     )

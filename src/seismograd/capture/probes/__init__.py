@@ -1,3 +1,5 @@
-"""What is looked at now and then, as it costs more than the rest: updates, several losses."""
+"""Measurements made only now and then, because they cost more than the rest: updates, several
+losses.
+"""
 
 from __future__ import annotations

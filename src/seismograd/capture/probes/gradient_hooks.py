@@ -1,5 +1,5 @@
-"""Hooks of the script on its parameters that multiply every gradient by one number: measured
-before and behind them.
+"""Measure the script's own gradient hooks that multiply every gradient by one number: the norms
+before and after them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow, is_zero
 from seismograd.schema import FactKind
 
-SAME = 0.001  # how far the factors of several parameters may lie apart
+SAME = 0.001  # how far the factors of several parameters may differ
 MAX_PARAMETERS = 64
 
 
 @dataclass(slots=True)
 class _Measured:
-    """One parameter with hooks, the norms of what came to it, and how to stop listening."""
+    """One parameter with hooks, the norms of the gradients it received, and the undo."""
 
     parameter: torch.Tensor
     window: OptimizerWindow
@@ -31,8 +31,8 @@ class _Measured:
 
 
 class Hooks:
-    """Listens to a backward at the nodes in front of the parameters with hooks; where there are
-    none it does nothing.
+    """Observes a backward at the nodes in front of the parameters with hooks; does nothing where
+    there are none.
     """
 
     def __init__(self, facts: Facts) -> None:
@@ -40,7 +40,7 @@ class Hooks:
         self._running: list[_Measured] = []
 
     def backward_begins(self, tops: list[Any], windows: Sequence[OptimizerWindow]) -> None:
-        """A backward begins that may concern these windows."""
+        """Install the hooks for a backward that begins and may concern these windows."""
         self._stop()
         hooked: dict[int, _Measured] = {}
         for window in windows:
@@ -59,8 +59,8 @@ class Hooks:
                 self._running.append(measured)
 
     def backward_ends(self, site: int) -> None:
-        """Tell of each optimizer by what the hooks on its parameters have multiplied their
-        gradients, if that is one number.
+        """Report for each optimizer the factor by which the hooks on its parameters have multiplied
+        their gradients, if it is one number.
         """
         running = self._running
         self._stop()
@@ -103,7 +103,7 @@ def _norm(gradient: torch.Tensor) -> torch.Tensor:
 
 
 def _edges_to(tops: list[Any], wanted: dict[int, _Measured]) -> dict[int, list[tuple[Any, int]]]:
-    """The nodes that pass gradients to these leaves, and at which place."""
+    """Return the nodes that pass gradients to these leaves, and the index of each output."""
     stack = [top for top in tops if top is not None]
     seen: set[Any] = set(stack)
     edges: dict[int, list[tuple[Any, int]]] = {}

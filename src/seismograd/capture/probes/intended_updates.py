@@ -1,9 +1,9 @@
-"""What a step was to change of weights of sixteen bits, before they were rounded.
+"""Estimate the update that a step intended for 16-bit weights, before they were rounded.
 
 Such weights move by whole units of their last digit or not at all: at small rates the difference
 before and after is many times what the optimizer wanted, or nothing. Where the optimizer keeps a
-finer copy of the weights, that copy tells; where it is one of torch's own that are known here, its
-state does.
+finer copy of the weights, that copy shows it; where it is one of torch's own that are known here,
+its state does.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ Known = Callable[[Any, Mapping[str, Any], Tensor | None, Tensor, Cut], Tensor | 
 
 
 def is_coarse(weight: Tensor) -> bool:
-    """Whether rounding may be as large as an update."""
+    """Return whether rounding may be as large as an update."""
     return weight.is_floating_point() and weight.element_size() == 2
 
 
 def fine_copy(optimizer: object, parameter: Tensor, cut: Cut) -> Tensor | None:
-    """The probed scalars of the copy that the optimizer keeps of a weight in more digits: what
-    rounds to the weight.
+    """Return the probed scalars of the higher-precision copy that the optimizer keeps of a weight:
+    the tensor that rounds to the weight.
 
-    It is known by its name or, on the CPU, where looking waits for nothing, by its values.
+    It is recognized by its name or, on the CPU, where reading waits for nothing, by its values.
     """
     weight = cut(held_part(parameter))
     for name, candidate in _state(optimizer, parameter).items():
@@ -48,8 +48,8 @@ def fine_copy(optimizer: object, parameter: Tensor, cut: Cut) -> Tensor | None:
 
 
 def intended_update(optimizer: object, parameter: Tensor, cut: Cut) -> Tensor | None:
-    """What the step that was just made wanted to subtract from the probed scalars, up to its
-    sign; `None` where that is not known.
+    """Return what the last step wanted to subtract from the probed scalars, up to its sign; `None`
+    where that is unknown.
     """
     known = _KNOWN.get(type(optimizer))
     if known is None:
@@ -66,7 +66,7 @@ def intended_update(optimizer: object, parameter: Tensor, cut: Cut) -> Tensor | 
 
 
 def ratio(update: Tensor, weight: Tensor) -> Tensor:
-    """Norm of the update over that of the weights  # ()."""
+    """Return the norm of the update over that of the weights  # ()."""
     wide = wide_dtype(update.device)
     return update.to(wide).square().sum().sqrt() / weight.to(wide).square().sum().sqrt()
 
@@ -78,8 +78,8 @@ def _is_called_copy(name: object) -> bool:
 
 
 def _rounds_to(copy: Tensor, weight: Tensor) -> bool:
-    """Whether nearly all of it does (not all, where rounding is at random), and is not just
-    zero.
+    """Return whether nearly all of it rounds to the weight (not all, under stochastic rounding),
+    and is not all zeros.
     """
     same = (copy.to(weight.dtype) == weight) & (weight != 0)
     return bool(same.any()) and int(same.sum()) > 0.5 * int((weight != 0).sum())

@@ -1,4 +1,4 @@
-"""Training without an optimizer of torch: that the weights changed is all there is to hear of a
+"""Detect training without a torch optimizer, where a change of the weights is the only sign of a
 step.
 """
 
@@ -18,8 +18,8 @@ MAX_LOOKED_AT = 64
 
 
 class ManualUpdates:
-    """The parameters that backwards reach and no optimizer holds; whether the script has changed
-    them since the last backward.
+    """The parameters that backwards reach and no optimizer holds; detects whether the script has
+    changed them since the last backward.
 
     A leaf that is no `nn.Parameter` may be an input whose gradient is wanted: it counts once its
     value has changed.
@@ -33,17 +33,17 @@ class ManualUpdates:
         self._still: dict[int, int] = {}
 
     def held(self) -> list[torch.Tensor]:
-        """The parameters, in the order in which the forward pass uses them."""
+        """Return the parameters, in the order in which the forward pass uses them."""
         return [
             tensor for reference in self._trained.values() if (tensor := reference()) is not None
         ]
 
     def held_any(self) -> bool:
-        """Whether there has been any."""
+        """Return whether there has been any."""
         return bool(self._trained)
 
     def backward_ended(self, leaves: Sequence[torch.Tensor]) -> None:
-        """Take in the leaves that have a gradient now, and remember what they are."""
+        """Take the leaves that have a gradient now, and remember their values."""
         self._still = {
             id(leaf): 0
             if self._is_new(leaf) or self._moved(leaf)
@@ -60,20 +60,20 @@ class ManualUpdates:
         }
 
     def stepped(self, *, at_the_end: bool = False) -> bool:
-        """Whether the script has changed any of them since the last backward; `at_the_end` it
-        has if they are gone.
+        """Return whether the script has changed any of them since the last backward; `at_the_end`
+        counts it as changed if they are gone.
         """
         leaves = [reference() for key, (reference, _) in self._seen.items() if key in self._trained]
         return any(at_the_end if leaf is None else self._moved(leaf) for leaf in leaves)
 
     def num_unmoved(self) -> int:
-        """How many backwards have reached the very same leaves with the same values; 0 when any
-        is a new one, as inputs are.
+        """Return how many backwards have reached the very same leaves with the same values; 0 when
+        any is new, as inputs are.
         """
         return min(self._still.values(), default=0)
 
     def num_leaves(self) -> int:
-        """How many leaves the last backward reached."""
+        """Return how many leaves the last backward reached."""
         return len(self._still)
 
     def _is_new(self, leaf: torch.Tensor) -> bool:
@@ -86,8 +86,8 @@ class ManualUpdates:
 
 
 def _fingerprint(leaf: torch.Tensor) -> float:
-    """A number that an update changes, also one through `.data`, which leaves `_version` alone;
-    always the same without memory.
+    """Return a number that an update changes, also one through `.data`, which leaves `_version`
+    alone; constant without memory.
     """
     with without_user_modes():
         plain = held_part(leaf)

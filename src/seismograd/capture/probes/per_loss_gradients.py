@@ -1,4 +1,4 @@
-"""How the gradients of several losses of one window pull: each one's norm and the cosines between
+"""Compare the gradients of several losses of one window: each one's norm and the cosines between
 them, on some of the windows.
 
 Shapes: L losses, P parameters.
@@ -20,7 +20,7 @@ from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.freed_memory import is_readable
 
 MAX_LOSSES = 4
-MAX_SCALARS = 20_000_000  # of all gradients together: they are copied once for each loss
+MAX_SCALARS = 20_000_000  # total bytes of gradients: they are copied once for each loss
 FIRST = 10  # windows with several losses that are all compared, before only every tenth is
 
 Part = list[torch.Tensor | None]  # the gradient that one loss adds to each parameter
@@ -41,8 +41,8 @@ class ComparedLosses:
     scale: Scalar | None = None
 
     def separate(self, numbered: Callable[[int, int], int]) -> ComparedLosses:
-        """With sites of their own for losses of one line: `numbered` has one for a site and a
-        turn.
+        """Return it with a site of its own for each loss of one line: `numbered` maps a site and a
+        turn to one.
         """
         if len(set(self.sites)) == len(self.sites):
             return self
@@ -51,7 +51,7 @@ class ComparedLosses:
         )
 
     def record(self, iteration: int) -> AnyArray:
-        """As entries of PAIR_DTYPE: for each pair of losses one over all parameters that both
+        """Return entries of PAIR_DTYPE: for each pair of losses one over all parameters that both
         reach, then one for each of these.
         """
         scale = 1.0 if self.scale is None else self.scale.read()
@@ -91,14 +91,14 @@ class ComparedLosses:
 
 @dataclass(frozen=True, slots=True)
 class GradientSnapshot:
-    """A gradient before a backward, and what tells whether it was changed."""
+    """A gradient before a backward, with the means to detect a change."""
 
     copy: torch.Tensor | None
     mark: tuple[int, int] | None
 
     @staticmethod
     def of(parameter: torch.Tensor) -> GradientSnapshot:
-        """As it is now."""
+        """Take a snapshot of the current gradient."""
         grad = parameter.grad
         return (
             GradientSnapshot(None, None)
@@ -107,7 +107,7 @@ class GradientSnapshot:
         )
 
     def added(self, parameter: torch.Tensor) -> torch.Tensor | None:
-        """What was added to it since; `None` where it was left alone."""
+        """Return what was added since; `None` where nothing was."""
         grad = parameter.grad
         if (
             grad is None
@@ -122,11 +122,11 @@ class GradientSnapshot:
 
 @dataclass(slots=True)
 class PerLossGradients:
-    """Takes apart what the backwards of one optimizer's window add, on some of the windows that
-    have several losses.
+    """Separates what the backwards of one optimizer's window add, on some of the windows that have
+    several losses.
 
-    Losses are told apart by the line that backpropagates them, or, on one line, by their turn, if
-    they are of the same forward pass. That a window has several is known once one has gone by.
+    Losses are distinguished by the line that backpropagates them, or, on one line, by their turn,
+    if they share a forward pass. That a window has several is known once one has gone by.
     """
 
     _parameters: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
@@ -134,12 +134,12 @@ class PerLossGradients:
     _same_forward: bool = True  # all but the first of them
     _parts: list[Part] = field(default_factory=list[Part])
     _before: list[GradientSnapshot] = field(default_factory=list["GradientSnapshot"])
-    several: bool = False  # whether the window before had several losses
+    several: bool = False  # whether the previous window had several losses
     _num_several: int = 0
-    taking: bool = False  # whether this window is taken apart
+    taking: bool = False  # whether this window is being compared
 
     def backward_begins(self, held: Callable[[], list[torch.Tensor]]) -> None:
-        """Keep what is there, so that what is added can be told."""
+        """Keep snapshots, so that the added gradients can be computed."""
         if (
             not self._sites
             and self.several
@@ -152,18 +152,18 @@ class PerLossGradients:
 
     @property
     def is_of_several(self) -> bool:
-        """Whether the window has several losses, or was expected to."""
+        """Return whether the window has several losses, or was expected to."""
         return self.several or len(self._sites) > 1
 
     def backward_heard(self, site: int, shared: bool) -> None:
-        """A loss of the window, which came from there. `shared`: it is another one of the same
-        forward pass.
+        """Note a loss of the window, backpropagated at this site. `shared`: it shares its forward
+        pass with the previous one.
         """
         self._same_forward &= shared or not self._sites
         self._sites.append(site)
 
     def backward_ends(self) -> None:
-        """Take what was added."""
+        """Compute what was added."""
         if len(self._sites) > MAX_LOSSES or len(self._before) != len(self._parameters):
             self.taking = False
             return
@@ -175,7 +175,7 @@ class PerLossGradients:
     def step_ends(
         self, column: Callable[[torch.Tensor], int], scale: Scalar | None
     ) -> ComparedLosses | None:
-        """The window is over: how its losses compare, if it was taken apart."""
+        """Return the comparison of the window's losses, if they were compared."""
         sites, parts, parameters, taking = (
             tuple(self._sites),
             self._parts,
@@ -199,7 +199,7 @@ class PerLossGradients:
         )
 
     def clear(self) -> None:
-        """Forget the window: it was thrown away, or is over."""
+        """Forget the window: it was discarded, or is over."""
         self._sites, self._parts, self._before, self._parameters = [], [], [], []
         self.taking, self._same_forward = False, True
 
@@ -213,7 +213,7 @@ def _can_be_copied(held: list[torch.Tensor]) -> bool:
 
 
 def _products(parts: list[Part]) -> torch.Tensor:
-    """The inner products in double precision  # (L, L, P)."""
+    """Return the inner products in double precision  # (L, L, P)."""
     num = len(parts)
     result: list[torch.Tensor] = []
     with torch.no_grad():

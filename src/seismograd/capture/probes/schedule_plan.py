@@ -1,5 +1,5 @@
-"""For how many calls a learning rate scheduler is made, from its attributes: no code of the
-script runs.
+"""Determine for how many calls a learning rate scheduler is made, from its attributes: no code of
+the script runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from torch.optim import lr_scheduler
 
-# what functions for LambdaLR call the length of the training
+# names that functions for LambdaLR use for the length of the training
 LENGTHS = re.compile(
     r"(num_)?(train(ing)?|total|max|decay|lr_decay)_?(train(ing)?_?)?(steps?|iters?|iterations|"
     r"epochs?|updates)|t_total|t_max|n_epochs|num_epochs|num_steps|num_iters|epochs|steps|total"
@@ -23,8 +23,8 @@ LENGTHS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`length` in calls, NaN where it is not known; `periodic`: the rate comes back after that
-    without having been asked to restart.
+    """`length` in calls, NaN where it is not known; `periodic`: the rate returns after that without
+    a requested restart.
     """
 
     length: float = math.nan
@@ -32,7 +32,7 @@ class Plan:
 
 
 def plan_of(scheduler: object) -> Plan:
-    """What a scheduler is made for."""
+    """Return what a scheduler is made for."""
     known = vars(scheduler)
     if isinstance(scheduler, lr_scheduler.OneCycleLR):
         return Plan(_number(known.get("total_steps")))
@@ -59,7 +59,7 @@ def plan_of(scheduler: object) -> Plan:
 
 
 def _length_in(function: object) -> float:
-    """The number that a function for LambdaLR keeps under a name for the length."""
+    """Return the number that a function for LambdaLR keeps under a name for the length."""
     names: dict[str, Any] = {}
     if isinstance(function, partial):
         names |= cast("Mapping[str, Any]", function.keywords)

@@ -1,4 +1,4 @@
-"""Listens to learning rate schedulers: what each is made for, and how it is stepped."""
+"""Observe learning rate schedulers: what each is made for, and how it is stepped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_LOADERS = 32
 
 @dataclass(slots=True)
 class Metric:
-    """What a scheduler that watches a metric was given."""
+    """The values given to a scheduler that watches a metric."""
 
     mode: str
     first: float = math.nan
@@ -40,7 +40,7 @@ class Metric:
     reductions: int = 0
 
     def take(self, value: float) -> None:
-        """Another value."""
+        """Add another value."""
         if math.isnan(self.first):
             self.first = value
         self.falls += value < self.last
@@ -73,13 +73,15 @@ class Heard:
     is_superseded: bool = False
 
     def num_steps(self) -> int:
-        """How many steps its optimizer has made."""
+        """Return how many steps its optimizer has made."""
         return 0 if self.window is None else self.window.num_steps
 
 
 @dataclass(slots=True)
 class Loader:
-    """A DataLoader. An epoch is an iteration of it with backwards; the last may go on."""
+    """A DataLoader. An epoch is an iteration of it with backwards; the last may still be
+    running.
+    """
 
     alive: weakref.ref[Any]
     batch_size: float
@@ -88,20 +90,20 @@ class Loader:
     longest: int = 0  # backwards in one of those
 
     def begins(self, num_backwards: int) -> None:
-        """Another epoch."""
+        """Begin another epoch."""
         num = num_backwards - self.begun_at
         self.closed += num > 0
         self.longest, self.begun_at = max(self.longest, num), num_backwards
 
     def so_far(self, num_backwards: int) -> tuple[int, int]:
-        """Epochs, and backwards in the longest of them."""
+        """Return the epochs, and the backwards in the longest of them."""
         num = num_backwards - self.begun_at
         return self.closed + (num > 0), max(self.longest, num)
 
 
 @dataclass(slots=True)
 class Schedules:
-    """`num_backwards()`: how many were heard; `iteration()`: the one in the making."""
+    """`num_backwards()` returns how many there were; `iteration()` the current one."""
 
     facts: Facts
     log: EventLog
@@ -116,7 +118,7 @@ class Schedules:
     _num: int = 0
 
     def epoch_begins(self, _: ThreadState, loader: Any) -> None:
-        """A DataLoader is iterated from its beginning."""
+        """Note that a DataLoader is iterated from its beginning."""
         num = self.num_backwards()
         known = self._loaders.get(id(loader))
         if known is not None and known.alive() is loader:
@@ -128,7 +130,7 @@ class Schedules:
             )
 
     def scheduled(self, _: ThreadState, scheduler: Any, metric: object) -> None:
-        """A scheduler was stepped."""
+        """Note that a scheduler was stepped."""
         heard = self._heard.get(id(scheduler))
         if heard is None or heard.alive() is not scheduler:
             heard = self._first_time(scheduler)
@@ -150,7 +152,7 @@ class Schedules:
             self._tell(heard, scheduler, ended=False)
 
     def finish(self) -> None:
-        """Say how often each was stepped in all."""
+        """Report how often each was stepped in all."""
         for heard in self._heard.values():
             self._tell(heard, heard.alive(), ended=True)
 
@@ -185,8 +187,8 @@ class Schedules:
         return 0 if is_first or window is None else max(0, window.num_steps - 1)
 
     def _succeed(self, heard: Heard) -> None:
-        """Tell when it takes the place of one of its kind, with steps of the optimizer between
-        the two.
+        """Report a scheduler that replaces one of its kind, with steps of the optimizer between the
+        two.
         """
         series = self._series.setdefault(heard.key, [])
         if series and series[-1].begun_at == heard.begun_at:
@@ -205,7 +207,7 @@ class Schedules:
             )
 
     def _read_rate(self, heard: Heard, optimizer: Any) -> None:
-        """The highest rate of any group, as it is now; rates on a device are not read."""
+        """Return the current highest rate of any group; rates on a device are not read."""
         rates = _at_hand([group["lr"] for group in optimizer.param_groups])
         if not rates:
             return
@@ -262,7 +264,7 @@ class Schedules:
         )
 
     def _others(self, optimizer: Any) -> str:
-        """The optimizers that step on what this one holds."""
+        """Return the optimizers that step on the parameters of this one."""
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         return ", ".join(
             each.name
@@ -271,7 +273,7 @@ class Schedules:
         )
 
     def _epochs(self) -> tuple[float, float, float]:
-        """Epochs, backwards in the longest, and batch size of the DataLoader with the most
+        """Return epochs, backwards in the longest, and batch size of the DataLoader with the most
         backwards: the training's.
         """
         num = self.num_backwards()
@@ -283,7 +285,7 @@ class Schedules:
 
 
 def _at_hand(rates: Iterable[Any]) -> list[float]:
-    """Those that can be read without waiting for a device."""
+    """Return those that can be read without waiting for a device."""
     return [
         float(rate)
         for rate in rates
@@ -293,7 +295,7 @@ def _at_hand(rates: Iterable[Any]) -> list[float]:
 
 
 def is_number(value: object) -> bool:
-    """Whether this is a number that can be read without running code of the script."""
+    """Return whether this is a number that can be read without running code of the script."""
     return isinstance(value, int | float) or (
         type(value) in (torch.Tensor, torch.nn.Parameter) and value.numel() == 1  # pyright: ignore
     )

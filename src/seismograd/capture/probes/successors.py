@@ -1,4 +1,6 @@
-"""Optimizers and scalers that are made again and again, and tensors that two optimizers step on."""
+"""Detect optimizers and scalers that are made again and again, and tensors that two optimizers step
+on.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.schema import FactKind, StepFlag
 
 MAX_NAMES = 64
-MAX_COMPARED = 16  # optimizers; one for each parameter have nothing in common
+MAX_COMPARED = 16  # optimizers; those for one parameter each have nothing in common
 SKIPPED = int(StepFlag.SKIPPED)
 
 
 @dataclass(slots=True)
 class Common:
-    """What two optimizers both hold, by the first tensor of it."""
+    """The tensors that two optimizers both hold, by the first of them."""
 
     windows: tuple[OptimizerWindow, OptimizerWindow]
     tensor: weakref.ref[Any]
@@ -32,7 +34,7 @@ class Common:
     is_nested: bool = False  # the step of one makes that of the other
 
     def signature(self) -> Signature:
-        """Which gradient it has now."""
+        """Return which gradient it has now."""
         tensor = self.tensor()
         grad = None if tensor is None else tensor.grad
         return None if grad is None else (id(grad), grad._version)
@@ -40,7 +42,7 @@ class Common:
 
 @dataclass(slots=True)
 class Successors:
-    """Looks when a step begins, at numbers only."""
+    """Inspects optimizers when a step begins; reads numbers only."""
 
     facts: Facts
     log: EventLog
@@ -50,7 +52,7 @@ class Successors:
     _common: list[Common] = field(default_factory=list[Common])
 
     def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
-        """Whether this optimizer is a new one in an old place, and what it steps on."""
+        """Check whether this optimizer is a new one in an old place, and what it steps on."""
         window = self.registry.known(optimizer)
         if window is None:
             return
@@ -73,7 +75,7 @@ class Successors:
                 self._look(common, window)
 
     def step_ends(self, _: ThreadState, optimizer: Any) -> None:
-        """What it has stepped on."""
+        """Note what it has stepped on."""
         if self._common:
             window = self.registry.known(optimizer)
             for common in self._common:
@@ -81,7 +83,7 @@ class Successors:
                     common.used, common.by = common.signature(), window
 
     def _compare(self) -> None:
-        """Which of the optimizers hold the same tensors."""
+        """Find the optimizers that hold the same tensors."""
         self._compared = windows = self.registry.windows
         known = {frozenset(each.index for each in c.windows): c for c in self._common}
         self._common = []
@@ -123,7 +125,7 @@ class Successors:
 
 @dataclass(slots=True)
 class Scalers:
-    """Of GradScalers that are used one after another."""
+    """Follows GradScalers that are used one after another."""
 
     facts: Facts
     log: EventLog
@@ -134,7 +136,7 @@ class Scalers:
     _is_in_turn: bool = False  # several are used in turn, as one for each of two models
 
     def scaled(self, _: ThreadState, scaler: Any) -> None:
-        """Whether this one is new."""
+        """Check whether this one is new."""
         if self._is_in_turn or not scaler.is_enabled():
             return
         if self._seen and self._seen[-1]() is scaler:
@@ -156,7 +158,7 @@ class Scalers:
             )
 
     def scaler_step_ends(self, thread_state: ThreadState, scaler: Any, _: Any) -> None:
-        """Whether it left the step out."""
+        """Check whether it skipped the step."""
         steps = thread_state.iteration.steps
         if scaler.is_enabled() and steps:
             self._steps += 1
@@ -164,7 +166,7 @@ class Scalers:
 
 
 def remembers(optimizer: Any) -> bool:
-    """Whether it keeps anything from step to step."""
+    """Return whether it keeps anything from step to step."""
     return type(optimizer).__name__ != "SGD" or any(
         group.get("momentum", 0) for group in optimizer.param_groups
     )

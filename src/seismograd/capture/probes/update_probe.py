@@ -1,5 +1,5 @@
-"""The rotating probe: of a few parameters in turn a slice of the weights is copied before each
-step, to see what the step made of it.
+"""The rotating update probe: before each step it copies slices of a few parameters in turn, to
+measure the update.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from seismograd.tensors.dtensor import held_part, num_held
 from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
 from seismograd.tensors.isolation import without_user_modes
 
-EVERY = 10  # steps of its optimizer after which a parameter's turn comes again, where there are few
-FEWEST_TURNS = 8  # in a step: several together take half as long as one by one
+EVERY = 10  # steps of its optimizer after which a parameter's turn comes again, if there are few
+FEWEST_TURNS = 8  # in a step: copying several together takes half as long as one by one
 MOST_TURNS = 16  # in a step
 NUM_DENSE = 100  # the first steps, each of which probes at least one parameter
 MAX_SLICE = 1 << 16  # scalars of one parameter
 MIN_SLICE = 1 << 8
-MIN_COPIED = 1 << 14  # scalars in a step that may always be copied; beyond, one in two hundred
+MIN_COPIED = 1 << 14  # scalars that may always be copied in a step; beyond that, one in two hundred
 MAX_SHARE_COPIED = 1 / 200
 
 MOSTLY_UNMOVED = 0.5
@@ -43,7 +43,7 @@ Box = tuple[slice, ...]
 @dataclass(frozen=True, slots=True)
 class ProbedUpdates:
     """What a step changed, by column; numbers still on a device are in `waiting`, each with its
-    place in `numbers`  # (2, k).
+    position in `numbers`  # (2, k).
     """
 
     columns: list[int]
@@ -51,8 +51,8 @@ class ProbedUpdates:
     waiting: list[tuple[int, int, Scalar]] = field(default_factory=list[tuple[int, int, Scalar]])
 
     def settled(self) -> FloatArray:
-        """The update ratios and the shares of what did not move  # (2, k), waiting for the
-        device where that must be.
+        """Return the update ratios and the unchanged shares  # (2, k), waiting for the device if
+        necessary.
         """
         for which, position, scalar in self.waiting:
             self.numbers[which, position] = scalar.read()
@@ -61,8 +61,8 @@ class ProbedUpdates:
 
 @dataclass(slots=True)
 class PendingProbe:
-    """What was copied before a step that is not over: by the kernel (`slices`), and by torch
-    (`others`, each with what was cut out).
+    """Copies from before a step that is not over: made by the kernel (`slices`), and by torch
+    (`others`, each with its cut).
     """
 
     closure: bool
@@ -74,12 +74,12 @@ class PendingProbe:
         default_factory=list[tuple[torch.Size, torch.dtype, torch.device]]
     )
     kept: list[SliceGroup] = field(default_factory=list[SliceGroup])
-    # finer copies of the weights, by place
+    # finer copies of the weights, by position
     fine: dict[int, torch.Tensor] = field(default_factory=dict[int, torch.Tensor])
 
     def cut(self, position: int) -> tuple[torch.Tensor, Cut]:
-        """The parameter in this place, and what takes its probed scalars out of a tensor of its
-        shape.
+        """Return the parameter at this position, and a function that takes its probed scalars out
+        of a tensor of its shape.
         """
         if position < len(self.slices):
             parameter, _, start, count = self.slices[position]
@@ -88,7 +88,7 @@ class PendingProbe:
         return parameter, lambda tensor: tensor[box].reshape(-1)
 
     def coarse(self) -> list[int]:
-        """The places of weights whose rounding may be as large as their update."""
+        """Return the positions of weights whose rounding may be as large as their update."""
         parameters = [s[0] for s in self.slices] + [p for p, _ in self.others]
         return [
             position
@@ -98,21 +98,20 @@ class PendingProbe:
 
 
 class UpdateProbe:
-    """Of one optimizer.
+    """The update probe of one optimizer.
 
-    A tenth of its parameters have their turn in each step, `MOST_TURNS` at most, each with a slice
-    of its own scalars that begins elsewhere every time; of a few parameters several have it
-    together every so many steps. In all at most `MIN_COPIED` scalars are copied in a step, or one
-    in two hundred, if that is more. Left out are parameters without a gradient, and those that are
-    sparse, complex, without memory, or of a subclass that is not a DTensor; of a DTensor the local
-    part is looked at.
+    Each step probes a tenth of its parameters, `MOST_TURNS` at most, each with a slice of its own
+    scalars that begins elsewhere every time; with few parameters, several share a step every so
+    many steps. At most `MIN_COPIED` scalars are copied in a step, or one in two hundred, if that is
+    more. Skipped are parameters without a gradient, and those that are sparse, complex, without
+    memory, or of a subclass other than DTensor; for a DTensor the local part is probed.
 
-    Of weights of sixteen bits the ratio is of the update before it was rounded (`intended`). Where
-    that is not known, it is that of what has moved if most has, else NaN.
+    For 16-bit weights the ratio is that of the update before rounding (`intended`). Where that is
+    not known, it is that of the actual change if most scalars moved, else NaN.
     """
 
     def __init__(self) -> None:
-        self._next = 0  # the place of the parameter whose turn comes
+        self._next = 0  # position of the parameter whose turn is next
         self._round = 0
         self._num_steps = 0
         self._due = 0  # turns that are due, times EVERY
@@ -122,7 +121,7 @@ class UpdateProbe:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether anything was copied that is to be compared after the step."""
+        """Return whether any copy waits for the comparison after the step."""
         return self._pending is not None
 
     def step_begins(
@@ -132,8 +131,8 @@ class UpdateProbe:
         num_requested: int,
         optimizer: object = None,
     ) -> None:
-        """Copy of so many parameters before the step. A closure makes its gradients in the step:
-        then those count that have none yet.
+        """Copy slices of so many parameters before the step. A closure computes its gradients
+        within the step: then those without one yet count as well.
         """
         if is_capturing():
             return
@@ -171,7 +170,7 @@ class UpdateProbe:
     def step_ends(
         self, parameter_table: ParameterTable, left_out: object, optimizer: object = None
     ) -> ProbedUpdates | None:
-        """Compare after it. `left_out`: a tensor that is not zero when the optimizer made no
+        """Compare after the step. `left_out`: a tensor that is not zero when the optimizer made no
         step after all (a fused one with a scaler).
         """
         pending, self._pending = self._pending, None
@@ -203,7 +202,7 @@ class UpdateProbe:
         return probed
 
     def forget(self) -> None:
-        """The step is not made."""
+        """Forget the copies: the step is not made."""
         self._pending = None
 
     def _before_rounding(
@@ -214,8 +213,8 @@ class UpdateProbe:
         left_out: object,
         optimizer: object,
     ) -> None:
-        """Put in the ratio of the update as it was before it was rounded, or take out that of
-        one which rounding has taken back.
+        """Fill in the ratio of the update before rounding, or remove that of an update that
+        rounding has undone.
         """
         parameter, cut = pending.cut(position)
         waiting = {which: scalar for which, at, scalar in probed.waiting if at == position}
@@ -239,7 +238,7 @@ class UpdateProbe:
             probed.numbers[UPDATE_RATIO, position] = float(wanted)
 
     def _take(self, pending: PendingProbe, parameter: torch.Tensor, turn: int, room: int) -> bool:
-        """Put a slice of the parameter among those of this step, if it can be compared."""
+        """Add a slice of the parameter to those of this step, if it can be compared."""
         gradient = parameter.grad
         copies = self._copies
         if copies is not None and copies.takes(parameter):
@@ -291,8 +290,8 @@ class UpdateProbe:
                 )
 
     def num_requested(self, num_parameters: int) -> int:
-        """How many parameters have their turn in the next step; to be asked once a step. A step
-        that has not ended is forgotten.
+        """Return how many parameters to probe in the next step; call it once a step. A step that
+        has not ended is forgotten.
         """
         self._pending = None
         self._num_steps += 1
@@ -312,7 +311,7 @@ class UpdateProbe:
 
 
 def _weight(parameter: torch.Tensor) -> torch.Tensor | None:
-    """What this process holds of a parameter, if it can be compared scalar by scalar."""
+    """Return what this process holds of a parameter, if it can be compared scalar by scalar."""
     held = held_part(parameter)
     if type(held) not in PLAIN_TYPES or held.layout is not torch.strided or held.numel() == 0:
         return None
@@ -328,13 +327,13 @@ def _kind_of(weight: torch.Tensor) -> tuple[torch.Size, torch.dtype, torch.devic
 def _is_as_kept(
     parameter: torch.Tensor, kind: tuple[torch.Size, torch.dtype, torch.device]
 ) -> bool:
-    """Whether the weight can still be read, and lies as it did."""
+    """Return whether the weight can still be read, and has the same layout."""
     weight = _weight(parameter)
     return weight is not None and _kind_of(weight) == kind
 
 
 def _gradient_slice(gradient: torch.Tensor | None, weight: torch.Tensor) -> bool:
-    """Whether the gradient lies beside the weight, scalar by scalar."""
+    """Return whether the gradient has the same memory layout as the weight."""
     held = None if gradient is None else held_part(gradient)
     if (
         held is None
@@ -347,8 +346,8 @@ def _gradient_slice(gradient: torch.Tensor | None, weight: torch.Tensor) -> bool
 
 
 def _gradient_of(parameter: torch.Tensor) -> torch.Tensor:
-    """What this process holds of the gradient; zeros where there is none that lies beside the
-    weight.
+    """Return what this process holds of the gradient; zeros where there is none with the layout of
+    the weight.
     """
     weight, gradient = held_part(parameter), parameter.grad
     return (
@@ -359,7 +358,7 @@ def _gradient_of(parameter: torch.Tensor) -> torch.Tensor:
 
 
 def _after(before: Slice, dtype: torch.dtype, closure: bool) -> Slice | None:
-    """The slice as it is after the step; `None` where the weight has become something else."""
+    """Return the slice after the step; `None` where the weight has been replaced."""
     parameter, _, start, count = before
     if (
         not SliceCopies.takes(parameter)
@@ -376,8 +375,8 @@ def _after(before: Slice, dtype: torch.dtype, closure: bool) -> Slice | None:
 
 
 def flat(count: int, room: int, turn: int) -> tuple[int, int]:
-    """Where this turn's slice of a contiguous tensor begins, and how many scalars it has; see
-    `box`.
+    """Return where this turn's slice of a contiguous tensor begins, and how many scalars it has;
+    see `box`.
     """
     if count <= room:
         return 0, count
@@ -385,10 +384,11 @@ def flat(count: int, room: int, turn: int) -> tuple[int, int]:
 
 
 def box(shape: Sequence[int], room: int, turn: int) -> Box:
-    """At most `room` scalars of a tensor of that shape, which has some; others in the next turns.
+    """Return a box of at most `room` scalars of a non-empty tensor of that shape; other scalars in
+    later turns.
 
-    The turns go through the tensor in leaps, so that a few of them have seen its beginning, its
-    middle and its end.
+    The turns leap through the tensor, so that a few of them have seen its beginning, its middle and
+    its end.
     """
     found: list[slice] = []
     inner = math.prod(shape)
@@ -404,8 +404,8 @@ def box(shape: Sequence[int], room: int, turn: int) -> Box:
 
 
 def _leap(turn: int, num_positions: int) -> int:
-    """The place of a turn: each comes once in `num_positions` turns, in leaps of about the
-    golden section.
+    """Return the position of a turn: each comes once in `num_positions` turns, in leaps of about
+    the golden ratio.
     """
     return turn * _leap_length(num_positions) % num_positions
 

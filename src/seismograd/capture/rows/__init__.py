@@ -1,3 +1,3 @@
-"""Reading gradients, and the rows that iterations become."""
+"""Read gradients and turn iterations into rows."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What the optimizer consumed: from the ready gradient and the clips that were heard of, or read
-again where that does not tell.
+"""Compute the gradient norm that the optimizer consumed: from the ready gradient and the recorded
+clips, or from a second reading where those do not determine it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ EPSILON = 1e-6  # that torch.nn.utils.clip_grad_norm_ adds to the norm
 
 
 def clip_coefficient(norm: float, limit: float) -> float:
-    """Return what torch multiplies gradients by: min(1, limit / (norm + 1e-6)); NaN for a NaN
+    """Return the factor torch multiplies gradients by: min(1, limit / (norm + 1e-6)); NaN for a NaN
     norm.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -24,8 +24,8 @@ def clip_coefficient(norm: float, limit: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class AppliedClip:
-    """A clip that was heard of: the columns it was of, the total norm as it saw it, its limit,
-    by norm or by value.
+    """A recorded clip: the columns it covered, the total norm it found, and its limit, by norm or
+    by value.
     """
 
     columns: IntArray
@@ -34,15 +34,15 @@ class AppliedClip:
     by_norm: bool
 
     def coefficient(self) -> float:
-        """What it multiplied the gradients by, had it been by norm."""
+        """Return the factor it multiplied the gradients by, if it was by norm."""
         return clip_coefficient(self.norm.read(), self.limit.read())
 
 
 def after_clips(
     grad_norm: FloatArray, columns: IntArray, clips: tuple[AppliedClip, ...]
 ) -> FloatArray:
-    """The norms of the applied gradients  # (n,) from those of the ready ones in `columns`  #
-    (n,), all clips having been by norm.
+    """Return the norms of the applied gradients  # (n,) from those of the ready ones in `columns`
+    # (n,), if all clips were by norm.
     """
     applied = grad_norm.copy()
     with np.errstate(invalid="ignore", over="ignore"):

@@ -1,5 +1,5 @@
-"""When gradients are read, and with what: the ready ones of a window, or what they have become
-since.
+"""Decide when and with what to read gradients: the ready ones of a window, or their later
+values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from seismograd.schema import SAMPLE_EVERY
 
 
 class GradientReader:
-    """Reads the gradients of one optimizer. `sampling`: with the sampled statistics, every so
+    """Reads the gradients of one optimizer. `sampling`: include the sampled statistics every so
     often.
     """
 
@@ -53,9 +53,7 @@ class GradientReader:
     def reading(
         self, thread_state: ThreadState, window: OptimizerWindow, sample: bool, full: bool = True
     ) -> GradientReading:
-        """The gradients of a window as they are now; unless `full`, only whether they are
-        finite.
-        """
+        """Read the current gradients of a window; unless `full`, only whether they are finite."""
         parameter_table, held = self._registry.parameter_table, window.held()
         if window.num_steps % SAMPLE_EVERY == 1:
             parameter_table.look_for_thawed()

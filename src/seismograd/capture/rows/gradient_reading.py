@@ -1,4 +1,4 @@
-"""Reads the gradients of one optimizer, as they are now, in one pass."""
+"""Read the current gradients of one optimizer in one pass."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from seismograd.tensors.shards import held_element
 
 Refuse = Callable[[SeismogradError], None]
 PLAIN = {torch.Tensor}
-NO_COLUMNS, NO_ELEMENTS = np.zeros(0, np.int64), np.zeros(0)  # nobody writes into them
+NO_COLUMNS, NO_ELEMENTS = np.zeros(0, np.int64), np.zeros(0)  # shared, never written to
 MEASURED_EVERY_TIME = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")
 
 
 class RequestedElements:
-    """The single scalars that were asked for; one that a parameter does not have is refused once
-    and stays NaN.
+    """The requested single scalars; one outside its parameter's shape is rejected once and stays
+    NaN.
     """
 
     def __init__(self, specs: Sequence[ElementSpec], refuse: Refuse) -> None:
@@ -41,7 +41,7 @@ class RequestedElements:
         return len(self.specs)
 
     def pick(self, gradients: dict[str, torch.Tensor]) -> list[tuple[int, torch.Tensor]]:
-        """Those of these gradients, each with its place."""
+        """Return those of these gradients, each with its position."""
         picked: list[tuple[int, torch.Tensor]] = []
         for position, spec in enumerate(self.specs):
             gradient = gradients.get(spec.parameter)
@@ -61,9 +61,9 @@ class RequestedElements:
 def current_plan(
     window: OptimizerWindow, parameter_table: ParameterTable, held: list[torch.Tensor]
 ) -> ReadingPlan | None:
-    """The plan of the window if it is of the parameters that the optimizer has now."""
+    """Return the plan of the window if it covers the optimizer's current parameters."""
     known = window.plan
-    # Ids tell tensors apart as long as none of them is gone.
+    # Ids distinguish tensors as long as none of them is gone.
     if (
         known is None
         or known.version != parameter_table.version
@@ -77,7 +77,7 @@ def current_plan(
 def make_plan(
     window: OptimizerWindow, parameter_table: ParameterTable, held: list[torch.Tensor]
 ) -> ReadingPlan:
-    """The optimizer's parameters and their columns, worked out anew only when either has
+    """Return the optimizer's parameters and their columns, computed anew only when either has
     changed.
     """
     known = current_plan(window, parameter_table, held)
@@ -100,13 +100,13 @@ def make_plan(
 
 
 def track_clearing(window: OptimizerWindow) -> None:
-    """Follow the clearing of the optimizer's gradients from now on."""
+    """Start to follow how the optimizer's gradients are cleared."""
     window.clearing = ClearingTracker([p for p in window.held() if p.requires_grad])
 
 
 def look_at_others(window: OptimizerWindow) -> None:
-    """All that was looked at is frozen: follow what is trained instead, if anything is. What is
-    frozen for a while, as one half of a GAN while the other is trained, stays.
+    """Follow other parameters, if any trains, when all the followed ones are frozen. Those frozen
+    for a while, like one half of a GAN while the other is trained, stay.
     """
     trained = [p for p in window.held() if p.requires_grad]
     if trained:
@@ -125,11 +125,11 @@ def read_gradients(
     sample: bool,
     full: bool = True,
 ) -> GradientReading:
-    """Read the gradients of the optimizer and of the parameters of its models that nobody updates.
+    """Read the gradients of the optimizer and of its models' parameters that nobody updates.
 
-    `held` are its parameters and `planned` is their plan. `waiting` scalars on a device come over
-    in the same transfer. `extra_losses` are of a backward that has not ended yet. Unless `full`,
-    gradients that are all finite are not measured.
+    `held` are its parameters and `planned` is their plan. `waiting` scalars on a device are brought
+    over in the same transfer. `extra_losses` belong to a backward that has not ended yet. Unless
+    `full`, gradients that are all finite are not measured.
     """
     gradients = [p.grad for p in held]
     if not full and all_finite([g for g in gradients if g is not None]):
@@ -230,8 +230,8 @@ def _arriving(
     num_elements: int,
     losses: tuple[Scalar, ...],
 ) -> GradientReading:
-    """A reading of `measured`, whose numbers are used when they are there. `mask`: which
-    gradients there are, `None` where all are.
+    """Return a reading that takes its numbers from `measured` when they arrive. `mask`: which
+    gradients exist, `None` where all do.
     """
     values, samples = measured.values, measured.samples
     if mask is not None:
@@ -253,7 +253,7 @@ def _arriving(
     )
 
     def complete() -> None:
-        """Use the numbers, which are there."""
+        """Use the numbers, which have arrived."""
         for scalar, value in zip(pending, measured.scalars[len(picked) :], strict=True):
             scalar.settle(float(value))
         for position, value in zip(picked, measured.scalars, strict=False):
@@ -282,7 +282,7 @@ def _not_measured(
     num_elements: int,
     extra_losses: Sequence[Scalar],
 ) -> GradientReading:
-    """What is known of gradients that were only looked at: which are there."""
+    """Return what is known of gradients that were only checked: which exist."""
     return GradientReading(
         columns=planned.positions,
         numels=planned.numels,
@@ -300,8 +300,8 @@ def _not_measured(
 def _with_unowned(
     held: list[torch.Tensor], planned: ReadingPlan
 ) -> tuple[list[torch.Tensor], list[int]]:
-    """The parameters and columns of the plan, and of those that no optimizer holds but that have
-    a gradient.
+    """Return the parameters and columns of the plan, and of those with a gradient that no optimizer
+    holds.
     """
     parameters, columns = list(held), list(planned.columns)
     for reference, column in planned.unowned:
@@ -313,8 +313,8 @@ def _with_unowned(
 
 
 def carried_columns(window: OptimizerWindow, parameter_table: ParameterTable) -> IntArray:
-    """The columns whose gradient holds what an earlier step had used; all of them when all that
-    were looked at do.
+    """Return the columns whose gradient holds what an earlier step used; all of them when all the
+    followed ones do.
     """
     marks = window.clearing.carried_over()
     if True not in marks:
@@ -338,7 +338,7 @@ def carried_columns(window: OptimizerWindow, parameter_table: ParameterTable) ->
 def columns_of(
     ids: frozenset[int], window: OptimizerWindow, parameter_table: ParameterTable
 ) -> IntArray:
-    """The columns of those of the window's parameters whose ids these are."""
+    """Return the columns of those of the window's parameters that have these ids."""
     return np.asarray(
         [parameter_table.column(p) for p in window.held() if id(p) in ids and p in parameter_table],
         np.int64,
@@ -346,10 +346,10 @@ def columns_of(
 
 
 def _numel(gradient: torch.Tensor) -> int:
-    """Of what this process holds of it."""
+    """Return how many of its scalars this process holds."""
     return num_held(gradient) * (2 if gradient.is_complex() else 1)
 
 
 def _spread(shape: tuple[int, ...], num: int) -> FloatArray:
-    """NaN for each of so many gradients."""
+    """Return NaN for each of so many gradients."""
     return np.full((num, *shape), np.nan)

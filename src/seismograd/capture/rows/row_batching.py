@@ -1,7 +1,7 @@
-"""Several iterations made into rows at once, where each is one reading of all columns: for NumPy
+"""Convert several iterations to rows at once, where each is one reading of all columns: for NumPy
 many are hardly more work than one.
 
-What comes out is what `rows.row_of` makes of each. Shapes: B iterations, S of them sampled, P
+The result equals what `rows.row_of` makes of each. Shapes: B iterations, S of them sampled, P
 parameters.
 """
 
@@ -38,7 +38,7 @@ from seismograd.schema import (
 
 
 def batches_of(finished: Sequence[FinishedIteration]) -> list[list[FinishedIteration]]:
-    """Cut where one iteration cannot go with the one before it."""
+    """Split where one iteration cannot be batched with the previous one."""
     runs: list[list[FinishedIteration]] = []
     simple_before = False
     for each in finished:
@@ -83,7 +83,7 @@ def _same_samples(one: GradientReading, other: GradientReading) -> bool:
 
 
 def rows_of(finished: Sequence[FinishedIteration]) -> Rows:
-    """The rows of a run, which is longer than one."""
+    """Return the rows of a run of two or more iterations."""
     steps = [each.iteration.steps[0] for each in finished]
     readings = [step.reading for step in steps if step.reading is not None]
     for reading in readings:
@@ -127,7 +127,7 @@ def rows_of(finished: Sequence[FinishedIteration]) -> Rows:
 
 
 def _blanks(num_rows: int, num_parameters: int) -> dict[str, FloatArray]:
-    """What is recorded where nothing was measured."""
+    """Return the values recorded where nothing was measured."""
     return {
         name: np.array(np.broadcast_to(b, (num_rows, *b.shape)))
         for name, b in blank(num_parameters).items()
@@ -136,7 +136,7 @@ def _blanks(num_rows: int, num_parameters: int) -> dict[str, FloatArray]:
 
 
 def _states(readings: Sequence[GradientReading], values: Mapping[str, FloatArray]) -> StateArray:
-    # A NaN among the counts, of what was not measured, is true, too.
+    # NaN is truthy, so unmeasured counts take this path, too.
     if not values["nonfinite"].any() and not (values["zeros"] == readings[0].numels).any():
         return np.full(values["nonfinite"].shape, int(State.FINITE), np.uint8)
     return np.array(
@@ -155,7 +155,7 @@ def _records(
     applied: FloatArray,
     plain: bool,
 ) -> list[tuple[Any, ...]]:
-    """The numbers of each iteration as a whole, as entries of STEP_DTYPE."""
+    """Return the numbers of each iteration as a whole, as entries of STEP_DTYPE."""
     there, every = (
         state >= int(State.ZERO),
         bool((state >= int(State.ZERO)).all()) and bool(np.isfinite(ready).all()),

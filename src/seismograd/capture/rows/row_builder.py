@@ -1,4 +1,4 @@
-"""An iteration as it is recorded: its readings, steps and calls put into a `Row`.
+"""Convert an iteration to the `Row` that is recorded: its readings, steps and calls.
 
 Shapes: P parameters, E elements.
 """
@@ -42,7 +42,7 @@ def row_of(
     num_elements: int,
     epoch: int,
 ) -> Row:
-    """The iteration as number `number`; numbers still on a device are waited for."""
+    """Return the iteration as number `number`; waits for numbers still on a device."""
     for step in iteration.steps:
         for reading in (step.reading, step.applied):
             if reading is not None and reading.arrival is not None:
@@ -86,8 +86,8 @@ Parts = tuple[StateArray, dict[str, FloatArray], dict[str, FloatArray], FloatArr
 
 
 def is_one_reading(iteration: Iteration, num_parameters: int) -> bool:
-    """Whether the iteration is one step of one optimizer whose reading is of all columns, as
-    most are.
+    """Return whether the iteration is one step of one optimizer whose reading covers all columns,
+    as most do.
     """
     reading = iteration.steps[0].reading
     if (
@@ -101,7 +101,7 @@ def is_one_reading(iteration: Iteration, num_parameters: int) -> bool:
 
 
 def _one_reading(iteration: Iteration, num_parameters: int) -> Parts:
-    """The parts of a row that is one reading; nothing is copied."""
+    """Return the parts of a row that is one reading, without copying."""
     reading = iteration.steps[0].reading
     assert reading is not None
     values = {
@@ -114,7 +114,7 @@ def _one_reading(iteration: Iteration, num_parameters: int) -> Parts:
 
 @lru_cache(maxsize=8)
 def blank(num_parameters: int) -> dict[str, FloatArray]:
-    """What is recorded of every iteration where nothing was measured. Nobody may write into it."""
+    """Return the values recorded where nothing was measured; shared, so never write to them."""
     shared: dict[str, FloatArray] = {}
     for statistic in STATISTICS:
         if not statistic.sampled:
@@ -127,12 +127,12 @@ def blank(num_parameters: int) -> dict[str, FloatArray]:
 
 
 def _own(numbers: FloatArray) -> FloatArray:
-    """The array itself, or a copy where it is shared."""
+    """Return the array itself, or a copy where it is shared."""
     return numbers if numbers.flags.writeable else numbers.copy()
 
 
 def _assemble(iteration: Iteration, num_parameters: int, num_elements: int) -> Parts:
-    """The parts of a row from any number of readings, each of some columns."""
+    """Assemble the parts of a row from any number of readings, each of some columns."""
     state = np.full(num_parameters, int(State.NOT_MEASURED), np.uint8)
     values = {name: blank.copy() for name, blank in blank(num_parameters).items()}
     samples: dict[str, FloatArray] = {}
@@ -151,7 +151,7 @@ def numbers_of_step(
     sampled: bool,
     epoch: int,
 ) -> tuple[Any, ...]:
-    """What is recorded of the iteration as a whole, as an entry of STEP_DTYPE."""
+    """Return the numbers of the iteration as a whole, as an entry of STEP_DTYPE."""
     first = iteration.steps[0]
     scale = next(
         (
@@ -189,7 +189,9 @@ def numbers_of_step(
 
 
 def _flags(iteration: Iteration) -> int:
-    """`SKIPPED` when no optimizer of the iteration stepped; the others when they hold for any."""
+    """Return the flags: `SKIPPED` when no optimizer of the iteration stepped; the others when they
+    hold for any.
+    """
     flags, skipped, known = 0, SKIPPED, False
     for step in iteration.steps:
         flags |= int(step.flags) & ~SKIPPED
@@ -203,7 +205,9 @@ def _flags(iteration: Iteration) -> int:
 
 
 def _loss(iteration: Iteration) -> float:
-    """Sum of the losses behind the gradients, each once, though several optimizers may share it."""
+    """Return the sum of the losses behind the gradients, each once, though several optimizers may
+    share it.
+    """
     losses: dict[int, float] = {}
     for step in iteration.steps:
         if step.reading is not None:
@@ -213,8 +217,8 @@ def _loss(iteration: Iteration) -> float:
 
 
 def total(norms: FloatArray, which: BoolArray) -> float:
-    """The L2 norm over several gradients from the norm of each; NaN when there is none, or one
-    is not finite.
+    """Return the L2 norm over several gradients from the norm of each; NaN when there is none, or
+    one is not finite.
     """
     chosen = norms if which.all() else norms[which]
     return math.hypot(*chosen.tolist()) if len(chosen) and np.isfinite(chosen).all() else math.nan
@@ -228,8 +232,8 @@ def _fill(
     samples: dict[str, FloatArray],
     elements: FloatArray,
 ) -> None:
-    """Put a reading into its columns; what another optimizer of the iteration already put there
-    stays.
+    """Copy a reading into its columns; values that another optimizer of the iteration already put
+    there stay.
     """
     free = state[reading.columns] == int(State.NOT_MEASURED)
     columns = reading.columns[free]
@@ -246,8 +250,8 @@ def _fill(
 
 
 def fill_probed(probed: ProbedUpdates, row: dict[str, FloatArray]) -> None:
-    """What a step changed, into the columns of PROBED; what the step of another optimizer of the
-    iteration put there stays.
+    """Copy the probed updates into the columns of PROBED; values from another optimizer's step in
+    the iteration stay.
     """
     numbers = probed.settled()
     for position, column in enumerate(probed.columns):

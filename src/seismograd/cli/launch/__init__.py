@@ -1,3 +1,3 @@
-"""Running a script as `python` would, with its processes."""
+"""Run a script as `python` would, with its processes."""
 
 from __future__ import annotations

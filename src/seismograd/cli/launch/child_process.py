@@ -1,6 +1,4 @@
-"""How a process that the script starts is listened to: as the script itself is, into the same
-record.
-"""
+"""Watch a process that the script starts like the script itself, into the same record."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from seismograd.settings.rule_selection import RuleSelection
 
 @dataclass(frozen=True, slots=True)
 class ChildProcess:
-    """What a new process needs to know; it is pickled."""
+    """The data that a new process needs; it is pickled."""
 
     path: Path
     script: str
@@ -24,7 +22,7 @@ class ChildProcess:
     budget: float | None = None
 
     def __call__(self) -> Callable[[], None]:
-        """Listen as soon as torch is there. Returns what ends it."""
+        """Start watching as soon as torch is imported. Returns a function that stops it."""
         ends: list[Callable[[], None]] = []
 
         def begin() -> None:

@@ -1,4 +1,4 @@
-"""Being told when a module is imported, by whatever way it comes in, without importing it."""
+"""Notify when a module is imported, however that happens, without importing it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, cast
 
 LAZY: Any = getattr(importlib.util, "_LazyModule", ())
-_FINDER = "_finder"  # in the specs that tell us; no field of a spec has this name
+_FINDER = "_finder"  # in the specs that notify us; no field of a spec has this name
 
 
 def is_imported(name: str) -> bool:
@@ -36,10 +36,10 @@ def when_imported(name: str, then: Callable[[], None]) -> None:
 
 
 class _NotifyingFinder(importlib.abc.MetaPathFinder):
-    """Lets the module be found as ever, and is told by its loader when it has been executed.
+    """Lets the module be found as usual, and is notified by its loader when it has been executed.
 
-    A finder in front of this one may find the module by itself. It is then noticed in the making,
-    by what it imports, or at the next import of anything.
+    A finder in front of this one may find the module by itself. That is noticed while it is being
+    executed, by what it imports, or at the next import of anything.
     """
 
     def __init__(self, name: str, then: Callable[[], None]) -> None:
@@ -48,7 +48,7 @@ class _NotifyingFinder(importlib.abc.MetaPathFinder):
         self._executing = 0
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Return what the finders behind this one find, if it is the module waited for."""
+        """Return what the finders behind this one find, if it is the awaited module."""
         if fullname != self._name:
             self.look()
             return None
@@ -64,7 +64,7 @@ class _NotifyingFinder(importlib.abc.MetaPathFinder):
         return None
 
     def look(self) -> None:
-        """Notice a module that came in without being found here."""
+        """Notice a module that was imported without being found here."""
         if self._executing:
             return
         if is_imported(self._name):
@@ -76,7 +76,7 @@ class _NotifyingFinder(importlib.abc.MetaPathFinder):
             spec.__class__ = _TellingSpec
 
     def execute(self, how: Callable[[Any], Any], module: Any) -> Any:
-        """Execute the module as its loader does, and tell when that has succeeded."""
+        """Execute the module as its loader does, and notify when that has succeeded."""
         self._executing += 1
         try:
             result = how(module)
@@ -86,7 +86,9 @@ class _NotifyingFinder(importlib.abc.MetaPathFinder):
         return result
 
     def _lend(self, spec: ModuleSpec, loader: Any) -> None:
-        """Have the loader tell us. It stays the object that it is, for whoever asked for it."""
+        """Have the loader notify us. It stays the object that it is, for everyone who asked for
+        it.
+        """
         method = "exec_module" if hasattr(loader, "exec_module") else "load_module"
         is_class = isinstance(loader, type)
         try:
@@ -108,7 +110,7 @@ class _NotifyingFinder(importlib.abc.MetaPathFinder):
 
 
 class _Lent:
-    """Stands for a method of one loader until that has loaded the module, and then is gone."""
+    """Replaces a method of one loader until that has loaded the module, then restores it."""
 
     def __init__(self, finder: _NotifyingFinder, name: str, loader: Any, method: str) -> None:
         self._finder, self._name = finder, name
@@ -124,7 +126,7 @@ class _Lent:
 
 
 class _NotifyingLoader(importlib.abc.Loader):
-    """Stands for a loader whose methods cannot be replaced, until it has loaded the module."""
+    """Replaces a loader whose methods cannot be replaced, until it has loaded the module."""
 
     def __init__(self, finder: _NotifyingFinder, loader: Any) -> None:
         self._finder, self._loader = finder, loader
@@ -146,7 +148,7 @@ class _NotifyingLoader(importlib.abc.Loader):
 
 
 class _TellingSpec(ModuleSpec):
-    """A spec under whose name a module is being made; the end of that is heard, once."""
+    """A spec under whose name a module is being created; notifies once when that ends."""
 
     @property
     def _initializing(self) -> bool:
@@ -163,7 +165,7 @@ class _TellingSpec(ModuleSpec):
 
 
 def _unless_lazy(name: str) -> ModuleType | None:
-    """Return the module without waking a lazy one, which any question would."""
+    """Return the module without waking a lazy one, which any access would."""
     module = sys.modules.get(name)
     return None if isinstance(module, LAZY) else module
 

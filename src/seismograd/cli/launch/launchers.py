@@ -1,9 +1,9 @@
-"""Programs that a script starts, or becomes: they are not listened to, so the user is told what to
-type instead.
+"""Detect programs that a script starts, or becomes: they are not watched, so the user is told what
+to type instead.
 
 A launcher (`torchrun`, `accelerate launch`) starts the training in processes of its own, by a
-command line; what is started in such a way shares nothing with this process that could be listened
-to.
+command line; a program started in such a way shares nothing with this process that could be
+watched.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PythonCommand:
 
 
 def python_command(command: object) -> PythonCommand | None:
-    """Read a command line as `subprocess` takes it; `None` when it runs neither a script nor a
+    """Parse a command line as `subprocess` takes it; `None` when it runs neither a script nor a
     module.
     """
     try:
@@ -88,8 +88,8 @@ def python_command(command: object) -> PythonCommand | None:
 def line_to_type(
     command: PythonCommand, target: str, is_module: bool, arguments: Sequence[str]
 ) -> str:
-    """Return what to type so that a program is recorded that `target`, run with these arguments,
-    has started.
+    """Return what to type to record a program that `target`, run with these arguments, has
+    started.
     """
     name = Path(target).name
     if (
@@ -110,7 +110,9 @@ def line_to_type(
 
 
 def launched_line(words: Sequence[str]) -> str:
-    """Return a launcher's command line with us before the first word that is a script."""
+    """Return a launcher's command line with `seismograd run` before the first word that is a
+    script.
+    """
     for at, word in enumerate(words[1:], 1):
         if word.endswith(".py"):
             return shlex.join((*words[:at], *OURS, *words[at:]))
@@ -128,8 +130,8 @@ class Launched:
         self._process = os.getpid()
 
     def listen(self) -> None:
-        """Listen until the end of the process."""
-        with suppress(Exception):  # a later Python may not have it; then nothing is told
+        """Watch for them until the end of the process."""
+        with suppress(Exception):  # a later Python may not have it; then nothing is reported
             hear_popen(self._started)
         for name, position in (("execv", 1), ("execve", 1), ("system", 0)):
             self._wrap(name, position)
@@ -164,7 +166,7 @@ def hear_popen(heard: Callable[[object], None]) -> None:
     """Call `heard` with the command line of each process that `subprocess` has started.
 
     Nothing is wrapped, so no frame of ours is in a traceback: `Popen` notes in an attribute of its
-    own that the process is there.
+    own that the process exists.
     """
     name = "_child_created"
     if vars(subprocess.Popen)[name] is not False:
@@ -183,5 +185,5 @@ def hear_popen(heard: Callable[[object], None]) -> None:
 
 
 def short(command: PythonCommand) -> str:
-    """Return a name for it in a sentence."""
+    """Return a short name for it in a sentence."""
     return Path(command.name).name

@@ -1,9 +1,9 @@
-"""The end of the process, as the interpreter makes it.
+"""End the process in the interpreter's order.
 
 `python script.py` ends in an order of its own: the main program returns or raises, what it raised
-is shown, threads are told and awaited (`threading._shutdown`), then what was registered with
-`atexit` is called, the last first. Whatever of ours comes earlier would hold up, or miss, a part of
-that.
+is shown, threads are notified and awaited (`threading._shutdown`), then what was registered with
+`atexit` is called, the last first. Anything of ours that comes earlier would hold up, or miss, a
+part of that.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 
 
 def at_the_very_end(call: Callable[[], None]) -> None:
-    """Call it after all that the script registers with `atexit`, so it must be registered
-    before; not in a forked child.
+    """Call a function after all that the script registers with `atexit`, so register it before; not
+    in a forked child.
     """
     process = os.getpid()
 
@@ -31,7 +31,7 @@ def at_the_very_end(call: Callable[[], None]) -> None:
 
 
 def flush_output() -> None:
-    """Let out what the script printed. Where that fails, the interpreter will say so, as it does
+    """Flush what the script printed. Where that fails, the interpreter will report it, as it does
     without us.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -41,8 +41,8 @@ def flush_output() -> None:
 
 @contextmanager
 def same_random_numbers() -> Generator[None]:
-    """Put the states of `random` and of NumPy's global generator back: libraries that we print
-    with draw from them.
+    """Restore the states of `random` and of NumPy's global generator: libraries that we print with
+    draw from them.
     """
     numpy: Any = sys.modules.get("numpy.random")
     python = random.getstate()
@@ -56,10 +56,10 @@ def same_random_numbers() -> Generator[None]:
 
 
 class Interrupt:
-    """A KeyboardInterrupt that nobody caught: the interpreter then ends itself by SIGINT, and a
-    shell sees 130.
+    """An uncaught KeyboardInterrupt: the interpreter then ends itself by SIGINT, and a shell sees
+    130.
 
-    It keeps that in one place, which each `exec` of a text clears: what makes a dataclass or a
+    It keeps that in one place, which each `exec` of source text clears: creating a dataclass or a
     named tuple at exit turns 130 into 1. Where nothing of the script's did so, nothing of ours may.
     """
 
@@ -73,7 +73,7 @@ class Interrupt:
 
     @contextmanager
     def kept(self) -> Generator[None]:
-        """Do something after which the interpreter remembers it as well as before."""
+        """Run a function after which the interpreter still remembers the interrupt."""
         forgotten = self._forgotten
         try:
             yield
@@ -84,7 +84,7 @@ class Interrupt:
 
 
 def end_with(code: int) -> None:
-    """End now with this exit code. What is left after the last `atexit` is to take modules
+    """End now with this exit code. All that remains after the last `atexit` is to take modules
     apart.
     """
     flush_output()

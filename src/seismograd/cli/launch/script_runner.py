@@ -1,4 +1,4 @@
-"""Runs a script or a module as `python` itself would, so that it cannot tell the difference.
+"""Run a script or a module as `python` itself would, so that it cannot tell the difference.
 
 Nothing here loads torch or NumPy: the script may set `OMP_NUM_THREADS` and the like before it does.
 """
@@ -28,7 +28,7 @@ LISTENING = f"{PACKAGE}capture/events.py"
 
 @dataclass(frozen=True, slots=True)
 class ScriptProgram:
-    """What is to be run: its code, the name it goes by in `sys.argv[0]`, the first entry of its
+    """The program to run: its code, its name in `sys.argv[0]`, the first entry of its
     `sys.path`.
     """
 
@@ -62,7 +62,7 @@ def load_script(script: str) -> ScriptProgram:
 
 
 def find_module(name: str) -> ScriptProgram:
-    """Find a module as `python -m` does; its parent packages are imported for that.
+    """Find a module as `python -m` does; this imports its parent packages.
 
     Raises:
         SeismogradError: there is no such module, or it cannot be run.
@@ -111,7 +111,7 @@ def _compile(path: str) -> CodeType:
 
 
 def main_module(program: ScriptProgram) -> ModuleType:
-    """A fresh `__main__` with what the interpreter puts into it."""
+    """Return a fresh `__main__` with what the interpreter puts into it."""
     module = ModuleType("__main__")
     module.__dict__.update(
         __builtins__=sys.modules["builtins"],
@@ -140,7 +140,7 @@ def prepare(
 
 
 def run_program(program: ScriptProgram) -> None:
-    """Run it as `__main__`. What it raises goes on to the caller; what it leaves, to the
+    """Run it as `__main__`. Its exceptions go on to the caller; what it leaves running, to the
     interpreter, which knows how to end it.
     """
     module = main_module(program)
@@ -149,13 +149,13 @@ def run_program(program: ScriptProgram) -> None:
 
 
 def run_code(code: CodeType, namespace: dict[str, Any]) -> None:
-    """The frame that a traceback is cut at."""
+    """Run the code; tracebacks are cut at this frame."""
     exec(code, namespace)
 
 
 def without_us(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback as it would be without us: from the program's first frame on, our patches
-    left out.
+    """Return the traceback as it would be without us: from the program's first frame on, without
+    our patches.
     """
     head = trace
     while head is not None and head.tb_frame.f_code is not run_code.__code__:
@@ -174,8 +174,8 @@ def without_us(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _behind(ours: TracebackType) -> TracebackType | None:
-    """What follows a frame of ours; where it hears a call, all that we called is ours, down to
-    what interrupted it.
+    """Return what follows a frame of ours; where that handles a call, everything it called is ours,
+    down to the code that interrupted it.
     """
     below = ours.tb_next
     if ours.tb_frame.f_code.co_filename == LISTENING:
@@ -185,7 +185,7 @@ def _behind(ours: TracebackType) -> TracebackType | None:
 
 
 def clean(error: BaseException) -> None:
-    """Take our frames out of the tracebacks of an exception and of those it came from."""
+    """Remove our frames from the tracebacks of an exception and of those it came from."""
     chain: BaseException | None = error
     seen: set[int] = set()
     while chain is not None and id(chain) not in seen:
@@ -195,8 +195,8 @@ def clean(error: BaseException) -> None:
 
 
 def hide_from_traceback() -> None:
-    """When the exception that is on its way reaches the interpreter, it is shown without our
-    frames, by whatever hook the program set.
+    """Make the interpreter show an exception on its way to it without our frames, by whatever hook
+    the program set.
     """
     shown_by = sys.excepthook
 

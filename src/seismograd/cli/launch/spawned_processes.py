@@ -1,5 +1,5 @@
-"""Processes that a script starts to train in (`torch.multiprocessing.spawn`,
-`multiprocessing.Process`): they are listened to as well.
+"""Follow processes that a script starts to train in (`torch.multiprocessing.spawn`,
+`multiprocessing.Process`): they are watched as well.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ LEFT_ALONE = ("torch.utils", "torch._inductor", "multiprocessing", "concurrent",
 
 
 class FollowedBootstrap:
-    """Takes the place of a new process's `_bootstrap`, so that no frame of ours is in a traceback
-    of what the process runs.
+    """Replaces a new process's `_bootstrap`, so that no frame of ours is in a traceback of what the
+    process runs.
 
     It is pickled with the process where that is spawned, and inherited where it is forked. `begin`
-    starts to listen, in the new process, and returns what ends it.
+    starts watching, in the new process, and returns a function that stops it.
     """
 
     def __init__(self, process: BaseProcess, begin: Begin) -> None:
@@ -42,8 +42,7 @@ class FollowedBootstrap:
 
 
 def follow(begin: Begin) -> Callable[[], None]:
-    """Listen also in the processes that are started from here on, until the undo puts
-    `BaseProcess.start` back.
+    """Also watch the processes started from here on, until the undo restores `BaseProcess.start`.
 
     Args:
         begin: called in each new process; it must be picklable.
@@ -74,7 +73,7 @@ def follow(begin: Begin) -> Callable[[], None]:
 
 
 def trains(process: BaseProcess) -> bool:
-    """Whether a process about to start may be one that trains."""
+    """Return whether a process about to start may be one that trains."""
     target: object = vars(process).get("_target")
     home = str(getattr(target if target is not None else type(process), "__module__", ""))
     if home == "torch.multiprocessing.spawn":

@@ -1,6 +1,4 @@
-"""Listens while `seismograd run` runs a script, and says at the end of the process what was
-found.
-"""
+"""Watch while `seismograd run` runs a script, and report the findings at the end of the process."""
 
 from __future__ import annotations
 
@@ -30,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the command line asked for.
+    """The options of the command line.
 
     `program` is None for a module, which is found only when its turn has come; `path` in a process
-    other than rank 0, which does not record but tells rank 0.
+    other than rank 0, which does not record but reports to rank 0.
     """
 
     target: str
@@ -49,15 +47,15 @@ class Request:
 
 
 class Watcher:
-    """Starts the recording when torch has come, and ends it when the interpreter ends, after all
-    that the script does then.
+    """Starts the recording when torch is imported, and ends it when the interpreter ends, after
+    everything that the script does then.
 
-    `halted`: what we stopped the script with.
+    `halted`: the exception that stopped the script on our behalf.
     """
 
     def __init__(self, run: Request) -> None:
         self._run = run
-        self._home = Path.cwd()  # the script may go elsewhere
+        self._home = Path.cwd()  # the script may change directory
         self._recording: Recording | None = None
         self._problem: Message | None = None
         self._unfollow: Callable[[], None] = lambda: None
@@ -70,7 +68,7 @@ class Watcher:
         self.halted: TrainingHalted | None = None
 
     def listen(self) -> None:
-        """Be there when torch comes, and when the process ends. Nothing of the script may have
+        """Register for torch's import and the end of the process. Nothing of the script may have
         run before.
         """
         process_end.at_the_very_end(self._end)
@@ -78,13 +76,13 @@ class Watcher:
         when_imported("torch", self._hear_torch)
 
     def ended_by(self, error: BaseException) -> None:
-        """The script raised this, `SystemExit` included, and did not catch it."""
+        """Note that the script raised this, `SystemExit` included, and did not catch it."""
         self._error = error
         if type(error) is KeyboardInterrupt:
             self._interrupt = process_end.Interrupt()
 
     def discard(self) -> None:
-        """Nothing was run: leave no empty directory behind, and say nothing at the end."""
+        """Remove the empty directory and report nothing at the end, because nothing was run."""
         self._discarded = True
         if self._run.path is not None and self._recording is None:
             self._run.path.rmdir()
@@ -94,7 +92,7 @@ class Watcher:
             self._start()
 
     def _start(self) -> None:
-        """Begin to listen. When that fails, the script runs on without us."""
+        """Start watching. When that fails, the script runs on without us."""
         try:
             from seismograd.api import Recording
             from seismograd.cli.launch.spawned_processes import follow
@@ -110,7 +108,7 @@ class Watcher:
                 selection=run.selection,
                 budget=run.budget,
                 extra_sinks=self._progress(),
-                close_at_exit=False,  # the script's own calls at exit may train
+                close_at_exit=False,  # the script's own exit handlers may train
             )
             if run.path is not None:
                 self._unfollow = follow(
@@ -125,8 +123,8 @@ class Watcher:
             )
 
     def _progress(self) -> tuple[Sink, ...]:
-        """The line at the bottom of the terminal, where there is a terminal and nobody asked for
-        quiet.
+        """Return the line at the bottom of the terminal, where there is a terminal and nobody asked
+        for quiet.
         """
         from seismograd.cli.terminal.progress_line import ProgressLine, may_show
 
@@ -153,7 +151,7 @@ class Watcher:
             process_end.end_with(1)
 
     def _stop(self) -> None:
-        """Close the record; one that torch never came to says so."""
+        """Close the record, and report one in which torch was never imported."""
         self._unfollow()
         if self._recording is not None:
             self._recording.close()
@@ -175,8 +173,8 @@ class Watcher:
         )
 
     def _would_have_halted(self) -> bool:
-        """Whether something was found that was to stop the training, though it ended before the
-        rules had looked.
+        """Return whether a finding was to stop the training, though it ended before the rules had
+        run.
         """
         return any(
             self._run.selection.stops_on(finding.code, finding.severity)
@@ -184,7 +182,9 @@ class Watcher:
         )
 
     def _summarise(self) -> None:
-        """Where the record is, the last step, the findings and the next command, on stderr."""
+        """Print where the record is, the last step, the findings and the next command, on
+        stderr.
+        """
         if self._discarded:
             return
         process_end.flush_output()
@@ -263,7 +263,7 @@ class Watcher:
         )
 
     def _others(self, path: Path) -> list[Path]:
-        """The runs of other processes of this run; a directory may lie there from an earlier
+        """Return the runs of other processes of this run; a directory may be left from an earlier
         one.
         """
         from seismograd.record.lazy_writer import paths_of_others

@@ -1,3 +1,3 @@
-"""What the command line prints, and how it reads its own options."""
+"""Print for the command line, and read its own options."""
 
 from __future__ import annotations

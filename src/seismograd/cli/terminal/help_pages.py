@@ -1,5 +1,5 @@
-"""The pages that `--help` prints: typer reads the command line, the words are ours, in the
-language in force.
+"""The pages that `--help` prints: typer reads the command line, the words are ours, in the current
+language.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class TranslatedCommand(TyperCommand):
         formatter.write(_page(ctx.command_path, self))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments; what is left over.
+        """Parse the arguments; return what is left over.
 
         Raises:
-            SeismogradError: something is left over that the command does not take.
+            SeismogradError: an argument is left over that the command does not take.
         """
         permitted, ctx.allow_extra_args = ctx.allow_extra_args, True
         extra = super().parse_args(ctx, args)
@@ -55,7 +55,7 @@ class TranslatedGroup(TyperGroup):
         formatter.write(_page(ctx.command_path, self))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command of that name.
+        """Return the command of that name.
 
         Raises:
             SeismogradError: there is none.

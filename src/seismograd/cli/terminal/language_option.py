@@ -14,13 +14,12 @@ OPTION = "--lang"
 
 
 def split_language(arguments: Sequence[str], group: TyperGroup) -> tuple[str | None, list[str]]:
-    """The language asked for (`None`: not said), and the arguments without it.
+    """Return the requested language (`None`: not given), and the arguments without it.
 
-    Only our own arguments are looked at: what follows the script of `seismograd run` is the
-    script's.
+    Only our own arguments are parsed: what follows the script of `seismograd run` is the script's.
 
     Raises:
-        SeismogradError: a language that we do not speak.
+        SeismogradError: the language is not supported.
     """
     lang: str | None = None
     rest: list[str] = []

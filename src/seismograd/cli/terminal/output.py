@@ -1,4 +1,4 @@
-"""Where answers go: results to stdout, everything else to stderr."""
+"""Direct output: results to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _FILE_WIDTH = 160
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """A console on a stream (stdout unless given), as wide as the terminal; nothing in texts is
-    taken for markup.
+    """Return a console on a stream (stdout unless given), as wide as the terminal; no text is
+    interpreted as markup.
     """
     target = stream or sys.stdout
     piped = not target.isatty() and "COLUMNS" not in os.environ
@@ -41,7 +41,7 @@ def answer(result: RenderableType) -> None:
 
 
 def print_condition(run: Run) -> None:
-    """Say on stderr what a reader should know of the record itself: what was torn off, what
+    """Print on stderr what a reader should know about the record itself: what was torn off, what
     failed, what is missing.
     """
     for text in _conditions(run):
@@ -49,19 +49,19 @@ def print_condition(run: Run) -> None:
 
 
 def print_note(text: str) -> None:
-    """Say something on stderr that belongs beside the result."""
+    """Print a note on stderr that belongs beside the result."""
     console(sys.stderr).print(_note(text))
 
 
 def suggest(command: str) -> None:
-    """Name the next command to type, on stderr; only where stdout is a terminal, so that nothing
-    is added to what a pipe or a log gets.
+    """Print the next command to type, on stderr; only where stdout is a terminal, so that nothing
+    is added to a pipe or a log.
     """
     if sys.stdout.isatty():
         console(sys.stderr).print(next_line(command), soft_wrap=True)
 
 
 def next_line(command: str) -> Text:
-    """The line that names the next command."""
+    """Return the line that names the next command."""
     before, _, after = translate("next: {command}").partition("{command}")
     return Text.assemble((before, "dim"), command, (after, "dim"))

@@ -1,9 +1,9 @@
-"""One quiet line at the bottom of the terminal while a script runs: its step, loss and norm, and
-what was found.
+"""Show one quiet line at the bottom of the terminal while a script runs: its step, loss and norm,
+and the findings.
 
-The last row of the terminal is taken out of what scrolls (DECSTBM, as apt does), so the line never
+The last row of the terminal is excluded from scrolling (DECSTBM, as apt does), so the line never
 mixes with what the script prints: that scrolls above it, and the cursor stays where the script left
-it. `giving_back` gives the row back when the process is killed.
+it. `terminal_row_guard` restores the row when the process is killed.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _MAKE_ROOM = "\x1bD\x1bM"  # down a row, scrolling at the bottom, and up again
 
 
 def may_show(environment: Mapping[str, str]) -> bool:
-    """Whether both streams are a terminal that understands where the cursor is to go, and ours
-    alone to write to.
+    """Return whether both streams are a terminal that supports cursor movement, and that only we
+    write to.
     """
     streams = (sys.__stdout__, sys.__stderr__)
     if any(stream is None or stream.closed or not stream.isatty() for stream in streams):
@@ -42,20 +42,19 @@ def may_show(environment: Mapping[str, str]) -> bool:
 
 
 class ProgressLine:
-    """A sink that draws the line with each block, once a second at most, and takes it away at the
-    end.
+    """A sink that draws the line with each block, once a second at most, and removes it at the end.
 
     Args:
         fd: the terminal.
         lang: the language of the line.
-        findings: what was found so far.
+        findings: returns the findings so far.
     """
 
     def __init__(self, fd: int, lang: str, findings: Callable[[], Sequence[Finding]]) -> None:
         self._fd = fd
         self._lang = lang
         self._findings = findings
-        self._rows = 0  # of the terminal when the last one was set apart; 0: it is not
+        self._rows = 0  # height of the terminal when the last row was set apart; 0: it is not
         self._watched: int | None = None
 
     def observe(self, block: Block) -> None:
@@ -69,18 +68,18 @@ class ProgressLine:
             self._watched = guard_terminal_row(self._fd)
         room = "" if rows == self._rows else _MAKE_ROOM
         self._rows = rows
-        # Set apart anew each time: a program that took the whole screen meanwhile has given all of
-        # it back.
+        # Set apart anew each time: a program that took the whole screen meanwhile has reset all of
+        # it.
         self._write(f"{room}{_SAVE}\x1b[1;{rows - 1}r\x1b[{rows};1H\x1b[2K{text}{_PLAIN}{_RESTORE}")
 
     def note(self, note: Note) -> None:
-        """Notes are told at the end."""
+        """Ignore notes: they are printed at the end."""
 
     def learn(self, fact: Fact) -> None:
-        """Facts are for the rules."""
+        """Ignore facts: they are for the rules."""
 
     def close(self) -> None:
-        """Give the row back."""
+        """Restore the row."""
         if self._rows:
             self._write(f"{_SAVE}\x1b[r\x1b[{self._rows};1H\x1b[2K{_RESTORE}")
             self._rows = 0
@@ -88,7 +87,7 @@ class ProgressLine:
                 release_terminal_row(self._watched)
 
     def abandon(self) -> None:
-        """Give the row back."""
+        """Restore the row."""
         self.close()
 
     def _write(self, text: str) -> None:
@@ -96,8 +95,8 @@ class ProgressLine:
 
 
 def progress_text(block: Block, findings: Sequence[Finding], width: int) -> str:
-    """The line, at most `width` cells: step, loss, norm, then the latest finding and how many
-    more there are.
+    """Return the line, at most `width` cells: step, loss, norm, then the latest finding and how
+    many more there are.
     """
     step = block.steps[-1]
     loss = (

@@ -1,4 +1,4 @@
-"""What `seismograd run` says when the script has ended."""
+"""Print the summary of `seismograd run` when the script has ended."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def print_summary(
     """Print where the record is, the table of the last step, the findings and the next command to
     type, in the folder `home`.
 
-    Notes of the kinds that are `already_shown` elsewhere are left out. `others`: the runs of other
-    processes that trained on their own.
+    Notes of the kinds that are `already_shown` elsewhere are skipped. `others`: the runs of other
+    processes that trained independently.
     """
     run, width = found.run, min(console.width, _WIDEST)
     console.print()

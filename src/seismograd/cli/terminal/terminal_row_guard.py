@@ -1,7 +1,7 @@
-"""Gives the terminal's last row back when a process is killed in a way that it cannot notice.
+"""Restore the terminal's last row when a process is killed in a way that it cannot notice.
 
 A shell waits for the end of a pipe that only that process holds. The system closes it with the
-process, whatever ended it; the shell then lets the whole terminal scroll again, wipes the row and
+process, whatever ended it; the shell then lets the whole terminal scroll again, clears the row and
 ends too. It is no child of the process, so a script that waits for its own children meets no other;
 it has a session of its own, so no key and no hang-up reaches it.
 """
@@ -18,8 +18,8 @@ _WAIT = f"exec 3<&0; (read -r _ <&3 || printf '{GIVE_BACK}') &"
 
 
 def guard_terminal_row(terminal: int) -> int | None:
-    """Start it, and return the end of the pipe that `release_terminal_row` takes; `None` where
-    there is no shell.
+    """Start the shell, and return the end of the pipe that `release_terminal_row` takes; `None`
+    where there is no shell.
     """
     reading, writing = os.pipe()  # neither is inherited by programs that the script starts
     try:
@@ -41,7 +41,7 @@ def guard_terminal_row(terminal: int) -> int | None:
 
 
 def release_terminal_row(writing: int) -> None:
-    """The row was given back already: the shell ends without a word."""
+    """Tell the shell that the row is already restored, so that it ends silently."""
     try:
         os.write(writing, b"\n")
     except OSError:

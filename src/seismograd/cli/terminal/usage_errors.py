@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in one line and in the language in force."""
+"""Describe errors in a command line, in one line and in the current language."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from seismograd.i18n import say
 
 
 def usage_error(error: TyperException) -> SeismogradError:
-    """The same error in our words.
+    """Return the same error in our words.
 
-    typer keeps the classes of its errors to itself, so they are told apart by name; one that is not
-    known here keeps typer's own words.
+    typer keeps its error classes private, so they are distinguished by name; an unknown one keeps
+    typer's own words.
     """
     given: Any = error
     context = getattr(given, "ctx", None)
@@ -50,7 +50,7 @@ def usage_error(error: TyperException) -> SeismogradError:
 
 
 def whole_number(option: str, value: str | None) -> int | None:
-    """The value of an option that takes an integer.
+    """Return the value of an option that takes an integer.
 
     Raises:
         SeismogradError: it is not one.
@@ -67,7 +67,7 @@ def whole_number(option: str, value: str | None) -> int | None:
 
 
 def one_of(option: str, value: str, choices: Sequence[str]) -> str:
-    """The value of an option that takes one of a few words.
+    """Return the value of an option that takes one of a few words.
 
     Raises:
         SeismogradError: it is not one of them.

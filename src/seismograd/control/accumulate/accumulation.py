@@ -1,4 +1,4 @@
-"""Accumulation whose gradient is that of one big batch, however the micro-batches are cut."""
+"""Accumulate gradients to that of one big batch, however the micro-batches are cut."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Accumulation(Generic[T]):
 
     @property
     def num_skipped(self) -> int:
-        """How many steps were left out because a gradient was not finite."""
+        """Return how many steps were skipped because a gradient was not finite."""
         return self._accumulator.num_skipped
 
     def __enter__(self) -> Self:
@@ -122,7 +122,7 @@ class Accumulation(Generic[T]):
         )
 
     def _agree(self, source: LookaheadIterator[T]) -> None:
-        """Which processes have anything, and whether they have as much."""
+        """Return which processes have anything, and whether they have the same amount."""
         length = len(self._loader) if isinstance(self._loader, Sized) else 0
         alive, total, squares = self._accumulator.total(
             float(bool(source)), float(length), float(length) ** 2

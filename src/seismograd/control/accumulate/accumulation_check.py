@@ -1,5 +1,5 @@
-"""One batch against accumulation on the user's own model: how far apart the gradients are, and what
-makes them differ.
+"""Compare one batch with accumulation on the user's own model: how far apart the gradients are, and
+why they differ.
 
 Shapes: P parameters.
 """
@@ -33,8 +33,8 @@ EPSILONS = 1e3  # of the parameters' dtype that rounding may add up to
 
 @dataclass(frozen=True, slots=True)
 class DeviationCause:
-    """Something that makes accumulation differ: the relative error that it makes alone, and what
-    it is.
+    """A cause that makes accumulation differ: the relative error that it alone produces, and its
+    description.
     """
 
     kind: DeviationKind
@@ -87,11 +87,11 @@ def compare_accumulation(
     *,
     weight: Callable[[Any], float] | None = None,
 ) -> AccumulationComparison:
-    """Compare the gradient of a batch with that of its parts, and find out what makes them differ
-    by leaving it out.
+    """Compare the gradient of a batch with that of its parts, and find out why they differ by
+    removing one cause at a time.
 
-    The model, its buffers, gradients and modes and the random numbers are the same afterwards. It
-    takes about ten passes over the batch.
+    The model, its buffers, gradients and modes and the random numbers are the same afterwards. The
+    comparison takes about ten passes over the batch.
 
     Args:
         model: as it is trained: `model.train()`.
@@ -150,7 +150,7 @@ class _GradientComparison:
         }
 
     def compare(self) -> AccumulationComparison:
-        """All of it."""
+        """Run the whole comparison."""
         whole, equal = self._whole(), self._of_parts(weighted=False)
         if not any(bool(torch.any(gradient)) for gradient in whole):
             raise SeismogradError(
@@ -219,7 +219,9 @@ class _GradientComparison:
         return found
 
     def _other(self, left: float, tolerance: float) -> DeviationCause:
-        """What is left without any of the known causes: gone in evaluation mode, or not."""
+        """Return what remains without any of the known causes, depending on whether evaluation mode
+        removes it.
+        """
         if self._error(weighted=True, off=list(self._modes)) <= tolerance:
             return DeviationCause(
                 "training mode",
@@ -237,7 +239,7 @@ class _GradientComparison:
         return DeviationCause("loss", left, text)
 
     def _error(self, *, weighted: bool, off: Sequence[nn.Module] = ()) -> float:
-        """The relative error with these modules in evaluation mode."""
+        """Return the relative error with these modules in evaluation mode."""
         try:
             for module in off:
                 module.training = False
@@ -274,7 +276,7 @@ class _GradientComparison:
         return total
 
     def _gradient(self, batch: Any, seed: int = 0) -> tuple[list[Tensor], float | None]:
-        """The gradient of one batch, from the same buffers each time, and what its loss is a
+        """Return the gradient of one batch, from the same buffers each time, and what its loss is a
         mean over if the graph shows that.
         """
         with torch.no_grad():
@@ -295,8 +297,8 @@ class _GradientComparison:
 
 
 def _deviation(some: Sequence[Tensor], exact: Sequence[Tensor]) -> tuple[float, float]:
-    """Norm of the difference / norm of the exact ones, and the cosine; NaN where the exact ones
-    are zero.
+    """Return the norm of the difference / norm of the exact ones, and the cosine; NaN where the
+    exact ones are zero.
     """
     sums = np.zeros(4)
     for a, b in zip(some, exact, strict=True):

@@ -29,7 +29,7 @@ class LookaheadIterator(Generic[T]):
         return bool(self._next)
 
     def take(self) -> T:
-        """The next one."""
+        """Return the next item."""
         item = self._next.pop()
         self._look()
         return item
@@ -54,10 +54,10 @@ class AccumulationWindow(Generic[T]):
         self.stepped = False
 
     def __iter__(self) -> Iterator[T]:
-        """The micro-batches.
+        """Iterate over the micro-batches.
 
         Raises:
-            SeismogradError: one had no backward, and other processes wait for it.
+            SeismogradError: one had no backward, and other processes are waiting for it.
         """
         for number in range(self._num):
             if self._waiting and self._accumulator.size > 1:
@@ -143,7 +143,7 @@ class AccumulationWindow(Generic[T]):
                 limit, synced=self._synced or self._accumulator.size == 1, more=bool(self._source)
             )
         except NonFiniteGradientError:
-            self.stepped = True  # whoever catches it and clears the gradients may go on
+            self.stepped = True  # a caller that catches it and clears the gradients may go on
             raise
         self.stepped = True
         return norm

@@ -1,5 +1,5 @@
-"""One window of gradients: weighted losses are backpropagated, then the sum is divided by the
-total weight, clipped and stepped on.
+"""Accumulate one window: backpropagate weighted losses, then divide the sum by the total weight,
+clip and step.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from seismograd.tensors.dtensor import held_part
 
 
 class SkippedStepScaler:
-    """Stands in for a GradScaler where a step is left out, so that a session records it as one."""
+    """Stands in for a GradScaler where a step is skipped, so that a session records it as such."""
 
     def is_enabled(self) -> bool:
-        """It has left the step out."""
+        """Return true, because it has skipped the step."""
         return True
 
 
@@ -34,8 +34,8 @@ class GradientAccumulator:
     """Adds up Σ wᵢ ∇lossᵢ over micro-batches and processes, and divides once, by Σ wᵢ: no count is
     needed in advance.
 
-    Within a window weights are taken in units of a typical one, so that scaled losses stay where
-    float16 has room for them.
+    Within a window weights are expressed in units of a typical one, so that scaled losses stay
+    within float16's range.
     """
 
     def __init__(
@@ -47,54 +47,55 @@ class GradientAccumulator:
     ) -> None:
         self.models, self.optimizers, self.replicas = models, optimizers, replicas
         self.scaler = scaler if scaler is not None and scaler.is_enabled() else None
-        self.num_skipped = 0  # steps left out because a gradient was not finite
+        self.num_skipped = 0  # steps skipped because a gradient was not finite
         self.count = 0  # losses in this window
         self.alive = self.size  # processes that have more micro-batches
         self._shares = 0.0  # their weights, in units
         self._unit: float | None = None
-        self._scale = TotalWeight()  # what a session has to divide the losses by: known at the end
+        # the factor by which a session has to divide the losses: known at the end
+        self._scale = TotalWeight()
         self._is_first = True
 
     @property
     def size(self) -> int:
-        """How many processes train together."""
+        """Return how many processes train together."""
         return self.replicas[0].size
 
     @property
     def always_together(self) -> bool:
-        """Whether every process has to take part in every forward pass."""
+        """Return whether every process has to take part in every forward pass."""
         return any(each.always_together for each in self.replicas)
 
     @property
     def reduces_each(self) -> bool:
-        """Whether, when nobody knows which backward is the last, each has to reduce."""
+        """Return whether each backward has to reduce when nobody knows which is the last."""
         return any(each.reduces_each for each in self.replicas)
 
     def prepare(self, last: bool) -> None:
-        """Before a forward pass: is its backward the one that reduces?"""
+        """Prepare a forward pass: say whether its backward is the one that reduces."""
         for each in self.replicas:
             each.prepare(last)
 
     def part(self) -> None:
-        """Before a window in which not every process has a micro-batch."""
+        """Prepare a window in which not every process has a micro-batch."""
         for each in self.replicas:
             each.part()
 
     def restore(self) -> None:
-        """Leave the models as they were found."""
+        """Restore the models to the state they were found in."""
         for each in self.replicas:
             each.restore()
 
     def total(self, *numbers: float) -> list[float]:
-        """Numbers summed over the processes."""
+        """Return the numbers summed over the processes."""
         return self.replicas[0].total(numbers)
 
     def add(self, loss: Tensor, weight: float, together: bool = False) -> None:
-        """Backpropagate a loss that counts `weight`. `together`: every process is doing so.
+        """Backpropagate a loss that counts `weight`. `together`: every process does so at the same
+        time.
 
         Raises:
-            SeismogradError: the loss is not one number, or the weight not a finite one that is at
-                least zero.
+            SeismogradError: the loss is not one number, or the weight not finite or below zero.
         """
         amount = _amount(loss, weight)
         if self._is_first:
@@ -117,10 +118,11 @@ class GradientAccumulator:
         self._shares += share
 
     def step(self, limit: StepLimit, synced: bool, more: bool = False) -> Tensor | None:
-        """Normalise, clip, step, clear; the total norm before the clip, if it was measured.
+        """Normalize, clip, step and clear; return the total norm before the clip, if it was
+        measured.
 
-        `synced`: the last backward has averaged the gradients over the processes. `more`: this one
-        has further micro-batches.
+        `synced`: the last backward has averaged the gradients over the processes. `more`: this
+        process has further micro-batches.
 
         Raises:
             SeismogradError: nothing was backpropagated, in no process, or only with weight zero.
@@ -192,7 +194,7 @@ class GradientAccumulator:
         )
 
     def _all_parameters(self) -> list[Tensor]:
-        """Those of the optimizers and of the models, each once."""
+        """Return the parameters of the optimizers and of the models, each once."""
         held = chain(self._stepped_parameters(), *(model.parameters() for model in self.models))
         return list({id(p): p for p in held}.values())
 

@@ -1,5 +1,5 @@
-"""The largest micro-batch that fits into memory, and how many of them make the batch that is
-wanted.
+"""Find the largest micro-batch that fits into memory, and how many of them make the wanted
+batch.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from seismograd.control.accumulate.state_guard import (
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 
-MARGIN = 1.25  # times the limit: what would take more by all that is known is not tried
+MARGIN = 1.25  # times the limit: sizes that would need more, by extrapolation, are not tried
 
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """`size` samples at once, `num` times, make at least the target; `peak` is the most bytes that
-    it took.
+    """`size` samples at once, `num` times, reach the target; `peak` is the most bytes used.
 
     `tried` has the peak of every size that was tried, `None` where memory did not suffice or was
-    bound not to.
+    expected not to.
     """
 
     size: int
@@ -52,10 +51,10 @@ def find_micro_batch(
     """Find the largest micro-batch whose forward and backward stay within a memory limit, by
     trying.
 
-    Each size is tried with two backwards, so that the second has the gradients of the first beside
-    it, as in a window. The optimizer is not asked to step: call this after its first step, so that
-    its state counts. The model, its buffers, gradients and modes and the random numbers are the
-    same afterwards.
+    Each size runs two backwards, so that the second has the gradients of the first beside it, as in
+    a window. The optimizer is not asked to step: call this after its first step, so that its state
+    counts. The model, its buffers, gradients and modes and the random numbers are the same
+    afterwards.
 
     Args:
         model: as it is trained.
@@ -64,7 +63,7 @@ def find_micro_batch(
         target: how many samples the whole batch is to have.
         memory_limit: in bytes: of the resident memory of the process on the CPU, of torch's
             allocator on CUDA. On CUDA nine tenths of what is free and what torch has, unless given.
-        meter: what measures, in place of the one for the model's device.
+        meter: the meter to use instead of the one for the model's device.
 
     Raises:
         SeismogradError: not even one sample fits, no limit was given on the CPU, or memory cannot
@@ -105,14 +104,14 @@ def _default_limit(device: torch.device) -> int:
 
 
 class _Search:
-    """Doubles the size while it fits, then halves the gap. What fits fits smaller too."""
+    """Doubles the size while it fits, then bisects. If a size fits, so do smaller ones."""
 
     def __init__(self, peak_of: Callable[[int], int | None], limit: int) -> None:
         self._peak_of, self._limit = peak_of, limit
         self.tried: dict[int, int | None] = {}
 
     def largest(self, most: int) -> int:
-        """The largest size up to `most` that fits; 0 when none does."""
+        """Return the largest size up to `most` that fits; 0 when none does."""
         fits, size = 0, 1
         while size <= most and self._fits(size):
             fits, size = size, min(2 * size, most) if size < most else most + 1
@@ -132,8 +131,8 @@ class _Search:
         return peak is not None and peak <= self._limit
 
     def _hopeless(self, size: int) -> bool:
-        """Whether the two largest sizes that were tried point far beyond the limit; trying could
-        cost the machine its memory.
+        """Return whether the two largest sizes that were tried predict a peak far beyond the limit;
+        trying could cost the machine its memory.
         """
         known = sorted(
             (at, peak) for at, peak in self.tried.items() if peak is not None and at < size

@@ -1,4 +1,4 @@
-"""The most memory that a piece of work takes: of the process on the CPU, of the allocator on
+"""Measure the peak memory of a piece of work: of the process on the CPU, of the allocator on
 CUDA.
 """
 
@@ -21,11 +21,11 @@ RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
 
 
 class PeakMeter(Protocol):
-    """Measures peaks of memory."""
+    """Measures memory peaks."""
 
     def peak_of(self, work: Callable[[], None]) -> int | None:
-        """Do it; the most bytes that were in use at once meanwhile, `None` when there was not
-        enough memory.
+        """Run the work; return the most bytes in use at once meanwhile, `None` when memory did not
+        suffice.
         """
         ...
 
@@ -48,7 +48,7 @@ class ProcessPeakMeter:
             ) from error
 
     def peak_of(self, work: Callable[[], None]) -> int | None:
-        """Do it; the peak of the resident memory in bytes."""
+        """Run the work; return the peak of the resident memory in bytes."""
         _trim_memory()
         RESET.write_text(RESET_PEAK)
         try:
@@ -61,13 +61,13 @@ class ProcessPeakMeter:
 
 
 class DevicePeakMeter:
-    """What torch's allocator has handed out on a CUDA device, at most."""
+    """The most that torch's allocator has handed out on a CUDA device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
     def peak_of(self, work: Callable[[], None]) -> int | None:
-        """Do it; the most bytes that tensors took on the device."""
+        """Run the work; return the most bytes that tensors took on the device."""
         torch.cuda.synchronize(self._device)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self._device)
@@ -80,10 +80,10 @@ class DevicePeakMeter:
 
 
 def meter_for(device: torch.device) -> PeakMeter:
-    """What measures there.
+    """Return the meter for a device.
 
     Raises:
-        SeismogradError: nothing does.
+        SeismogradError: there is none for it.
     """
     if device.type == "cpu":
         return ProcessPeakMeter()
@@ -103,7 +103,7 @@ def _peak_resident() -> int:
 
 
 def _trim_memory() -> None:
-    """Have the C library return what it holds free, which would count as resident."""
+    """Have the C library return its free memory, which would count as resident."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

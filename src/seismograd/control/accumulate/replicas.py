@@ -1,5 +1,5 @@
-"""How the gradients of one model become those of all processes: it is trained by this one alone,
-replicated (DDP) or sharded (FSDP2).
+"""Combine the gradients of one model over processes: it is trained by this one alone, replicated
+(DDP) or sharded (FSDP2).
 
 Shapes: k numbers, P parameters of the model.
 """
@@ -23,73 +23,73 @@ class Replicas(Protocol):
 
     @property
     def size(self) -> int:
-        """How many processes train it together."""
+        """Return how many processes train it together."""
         ...
 
     @property
     def always_together(self) -> bool:
-        """Whether every forward pass needs all processes."""
+        """Return whether every forward pass needs all processes."""
         ...
 
     @property
     def reduces_each(self) -> bool:
-        """Whether, when nobody knows which backward is the last, each has to reduce."""
+        """Return whether each backward has to reduce when nobody knows which is the last."""
         ...
 
     def prepare(self, last: bool) -> None:
-        """Before a forward pass: is its backward the one after which the gradients are reduced
-        over the processes?
+        """Prepare a forward pass: say whether the gradients are reduced over the processes after
+        its backward.
         """
         ...
 
     def part(self) -> None:
-        """Before a window in which not every process has a forward pass: let none wait in one
+        """Prepare a window in which not every process has a forward pass, so that none waits in one
         for the others.
         """
         ...
 
     def total(self, numbers: Sequence[float]) -> list[float]:
-        """Each number summed over the processes  # k."""
+        """Return each number summed over the processes  # k."""
         ...
 
     def reduce(self) -> None:
-        """Sum the gradients over the processes, of a window in which no backward has done it."""
+        """Sum the gradients over the processes, for a window in which no backward has done it."""
         ...
 
     def take_part(self) -> None:
-        """Run the backward of a micro-batch that holds nothing: other processes may wait for it."""
+        """Run the backward of an empty micro-batch, because other processes may wait for it."""
         ...
 
     def restore(self) -> None:
-        """Leave the model as it was found."""
+        """Restore the model to the state it was found in."""
         ...
 
 
 class SingleProcess:
-    """One process."""
+    """A model trained by one process."""
 
     size = 1
     always_together = False
     reduces_each = False
 
     def prepare(self, last: bool) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def part(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def total(self, numbers: Sequence[float]) -> list[float]:
-        """The numbers themselves."""
+        """Return the numbers themselves."""
         return list(numbers)
 
     def reduce(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def take_part(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def restore(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 class ReplicatedModel:
@@ -106,18 +106,18 @@ class ReplicatedModel:
         self.size = int(self._group.size())
 
     def prepare(self, last: bool) -> None:
-        """What `no_sync` sets; the forward pass reads it."""
+        """Set the flag that `no_sync` sets; the forward pass reads it."""
         self._model.require_backward_grad_sync = last
 
     def part(self) -> None:
-        """A forward pass would broadcast buffers and, once, the order of the buckets: the former
-        is left out, the latter done now.
+        """Prevent the broadcasts of a forward pass: skip that of the buffers, and do that of the
+        bucket order, needed once, now.
         """
         self._model.require_forward_param_sync = False
         self._model.reducer._rebuild_buckets()
 
     def total(self, numbers: Sequence[float]) -> list[float]:
-        """Each number summed over the processes  # k."""
+        """Return each number summed over the processes  # k."""
         packed = torch.tensor(
             list(numbers), dtype=torch.float64, device=next(self._model.parameters()).device
         )
@@ -156,7 +156,7 @@ class ReplicatedModel:
         torch.autograd.backward(nothing)
 
     def restore(self) -> None:
-        """Average in every backward again, if it was so."""
+        """Average in every backward again, if it did before."""
         self._model.require_backward_grad_sync = self._before
 
 
@@ -183,7 +183,7 @@ class ShardedModel:
             self._model.set_reshard_after_backward(last)
 
     def part(self) -> None:
-        """Not possible.
+        """Raise: this is not possible.
 
         Raises:
             SeismogradError: always.
@@ -197,7 +197,7 @@ class ShardedModel:
         )
 
     def total(self, numbers: Sequence[float]) -> list[float]:
-        """Each number summed over the processes  # k."""
+        """Return each number summed over the processes  # k."""
         from torch.distributed.tensor import DTensor, Partial
 
         local = torch.tensor(list(numbers), dtype=torch.float64, device=self._mesh.device_type)
@@ -208,10 +208,10 @@ class ShardedModel:
         )
 
     def reduce(self) -> None:
-        """Nothing to do: without a last one that is known, every backward has reduced."""
+        """Do nothing: without a known last backward, every one has reduced."""
 
     def take_part(self) -> None:
-        """Not possible: FSDP2 reduces what comes from its own forward pass.
+        """Raise: FSDP2 reduces what comes from its own forward pass.
 
         Raises:
             SeismogradError: always.
@@ -222,7 +222,7 @@ class ShardedModel:
         )
 
     def restore(self) -> None:
-        """Reduce in every backward again, as FSDP2 does by itself."""
+        """Reduce in every backward again, as FSDP2 does by default."""
         self._model.set_requires_gradient_sync(True)
         if self._keep:
             self._model.set_reshard_after_backward(True)
@@ -234,11 +234,11 @@ def _listed(packed: Tensor) -> list[float]:
 
 
 def replicas_of(model: torch.nn.Module | None, keep_unsharded: bool) -> list[Replicas]:
-    """The parts of a model that several processes train together; `SingleProcess` when there is
-    none.
+    """Return the parts of a model that several processes train together; `SingleProcess` when there
+    is none.
 
     Raises:
-        SeismogradError: a wrapper that is not known.
+        SeismogradError: the wrapper is unknown.
     """
     found: list[Replicas] = []
     inside: set[int] = set()

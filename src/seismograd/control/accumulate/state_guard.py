@@ -1,4 +1,4 @@
-"""Runs of a model that leave nothing behind, and what they are run on."""
+"""Run a model without side effects, and prepare the batches it is run on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LossFunction = Callable[[Any, Any], Tensor]
 
 @contextmanager
 def preserved_state(model: nn.Module) -> Generator[None]:
-    """Inside, `.grad` is empty; afterwards gradients, buffers, training modes and random numbers
-    are what they were.
+    """Clear `.grad` inside the context; restore gradients, buffers, training modes and random
+    numbers after it.
     """
     parameters = list(model.parameters())
     gradients = [p.grad for p in parameters]
@@ -42,8 +42,8 @@ def preserved_state(model: nn.Module) -> Generator[None]:
 
 
 def num_samples(batch: Any) -> int:
-    """How many samples a batch of tensors holds: tensors, in tuples, lists and dictionaries, with
-    samples along the first dimension.
+    """Return how many samples a batch of tensors holds: tensors, in tuples, lists and dictionaries,
+    with samples along the first dimension.
 
     Raises:
         SeismogradError: it holds no tensor, or tensors of different lengths.
@@ -58,7 +58,7 @@ def num_samples(batch: Any) -> int:
 
 
 def take_samples(batch: Any, index: Tensor) -> Any:
-    """These samples of a batch."""
+    """Return these samples of a batch."""
     if isinstance(batch, Tensor):
         return batch[index.to(batch.device)] if batch.dim() else batch
     if isinstance(batch, dict):

@@ -1,8 +1,8 @@
-"""Clippers that learn their limit from the norms so far, and stay sane after a NaN or an outlier.
+"""Clippers that learn their limit from past norms, and stay robust after a NaN or an outlier.
 
-Only finite norms enter what a clipper remembers, and an outlier enters as at most `FAR` times the
-middle of what is remembered: one of them cannot move the limit away, while norms that grow for good
-are followed. Limits grow and shrink with the gradients: nothing is absolute.
+Only finite norms enter a clipper's memory, and an outlier enters as at most `FAR` times the median
+of the memory: one of them cannot move the limit away, while norms that grow for good are followed.
+Limits grow and shrink with the gradients: nothing is absolute.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 
 FAR = 10.0
-ENTERING = 3.0  # standard deviations, as which an outlier enters an average
-FLOOR = 1e-3  # of the mean: norms that are all alike are no reason to call the next an outlier
+ENTERING = 3.0  # standard deviations that an outlier enters an average as
+FLOOR = 1e-3  # of the mean: even if all norms are alike, the next is no outlier
 
 
 class AdaptiveClipper(ABC):
@@ -48,10 +48,10 @@ class AdaptiveClipper(ABC):
         self.num_skipped = 0
 
     def __call__(self, parameters: Parameters) -> Tensor:
-        """Scale the gradients down, in place, to the limit that the norms so far give.
+        """Scale the gradients down, in place, to the limit learned from the norms so far.
 
         Returns:
-            The total norm before, float64.
+            The total norm before the clip, float64.
 
         Raises:
             NonFiniteGradientError: a gradient is not finite and `nonfinite` is `"raise"`.
@@ -59,7 +59,7 @@ class AdaptiveClipper(ABC):
         return self.apply(parameter_list(parameters), self.nonfinite)[0]
 
     def apply(self, given: ParameterList, policy: Policy | None) -> tuple[Tensor, bool]:
-        """What a call does: the total norm before, and whether the gradients were cleared; see
+        """Clip; return the total norm before, and whether the gradients were cleared; see
         `clip.limit_norm`.
         """
         HUB.clip_begins(list(given.tensors))
@@ -82,18 +82,18 @@ class AdaptiveClipper(ABC):
 
     @abstractmethod
     def next_limit(self, norm: float) -> float:
-        """Take in a finite norm; the limit to hold it against."""
+        """Learn from a finite norm; return the limit to compare it with."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers, as plain numbers and lists."""
+        """Return what it remembers, as plain numbers and lists."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave.
+        """Restore what `state_dict` returned.
 
         Raises:
-            SeismogradError: it is not that.
+            SeismogradError: the state is invalid.
         """
 
     def _counts(self) -> dict[str, Any]:
@@ -138,22 +138,22 @@ class AutoClip(AdaptiveClipper):
         self._norms: deque[float] = deque(maxlen=window)
 
     def next_limit(self, norm: float) -> float:
-        """Take in a finite norm; the limit to hold it against: one of the norms that are
-        remembered.
+        """Learn from a finite norm; return the limit to compare it with: one of the remembered
+        norms.
         """
         self._norms.append(winsorised(norm, self._norms))
         ordered = sorted(self._norms)
         return ordered[max(0, math.ceil(self.percentile / 100 * len(ordered)) - 1)]
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers, as plain numbers and lists."""
+        """Return what it remembers, as plain numbers and lists."""
         return {"kind": "AutoClip", "norms": list(self._norms), **self._counts()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave.
+        """Restore what `state_dict` returned.
 
         Raises:
-            SeismogradError: it is not that.
+            SeismogradError: the state is invalid.
         """
         _check_kind(state, "AutoClip")
         self._norms = deque(map(float, state["norms"]), maxlen=self._norms.maxlen)
@@ -197,7 +197,9 @@ class ZClip(AdaptiveClipper):
         self._mean = self._deviation = math.nan
 
     def next_limit(self, norm: float) -> float:
-        """Take in a finite norm; the limit to hold it against, infinite while it warms up."""
+        """Learn from a finite norm; return the limit to compare it with, infinite while it warms
+        up.
+        """
         if len(self._first) < self.warm_up:
             self._first.append(norm)
             if len(self._first) == self.warm_up:
@@ -214,7 +216,7 @@ class ZClip(AdaptiveClipper):
             limit = self._mean + self.z**2 * spread / ((norm - self._mean) / spread)
             entering = min(norm, self._mean + max(self.z, ENTERING) * spread)
         before, self._mean = self._mean, self.alpha * self._mean + (1 - self.alpha) * entering
-        # squares of what is very small or large would leave the range of floats
+        # squares of very small or large norms would leave the range of floats
         scale = max(abs(entering - before), self._deviation)
         if scale:
             self._deviation = scale * math.sqrt(
@@ -224,7 +226,7 @@ class ZClip(AdaptiveClipper):
         return limit
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers, as plain numbers and lists."""
+        """Return what it remembers, as plain numbers and lists."""
         return {
             "kind": "ZClip",
             "first": list(self._first),
@@ -234,10 +236,10 @@ class ZClip(AdaptiveClipper):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave.
+        """Restore what `state_dict` returned.
 
         Raises:
-            SeismogradError: it is not that.
+            SeismogradError: the state is invalid.
         """
         _check_kind(state, "ZClip")
         self._first = [float(each) for each in state["first"]]
@@ -246,8 +248,8 @@ class ZClip(AdaptiveClipper):
 
 
 def winsorised(norm: float, others: Iterable[float]) -> float:
-    """A norm as it enters memory: at most `FAR` times the middle of the others; as it is while
-    there are none, or none but zeros.
+    """Return a norm as it enters the memory: at most `FAR` times the median of the others;
+    unchanged while there are none, or only zeros.
     """
     known = [each for each in others if each > 0]
     return min(norm, FAR * statistics.median(known)) if known else norm

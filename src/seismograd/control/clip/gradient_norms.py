@@ -1,5 +1,5 @@
-"""The norm of every gradient, in double precision: those of every dtype fit, 3e19 and 1e-30 in
-float32, 100 a million times in float16.
+"""Compute the norm of every gradient in double precision, where every dtype's range fits: 3e19 and
+1e-30 in float32, 100 a million times in float16.
 
 Shapes: n gradients.
 """
@@ -30,12 +30,12 @@ from seismograd.tensors.readable import readable
 def norms_of(
     gradients: Sequence[Tensor], norm_type: float = 2.0, known: FloatArray | None = None
 ) -> FloatArray:
-    """The norm of order `norm_type` of each gradient  # (n,); NaN or infinite only where a scalar
-    is, or where float64 overflows.
+    """Return the norm of order `norm_type` of each gradient  # (n,); NaN or infinite only where a
+    scalar is, or where float64 overflows.
 
-    `known` are the norms of what this process holds, where somebody has just measured them.
-    One transfer to the host per device; of gradients that several processes hold parts of
-    (DTensor), one reduction per mesh.
+    `known` are the norms of what this process holds, if they have just been measured. One transfer
+    to the host per device; for gradients that several processes hold parts of (DTensor), one
+    reduction per mesh.
     """
     each = (
         _of_parts([held_part(_summed(gradient)) for gradient in gradients], norm_type)
@@ -46,7 +46,7 @@ def norms_of(
 
 
 def total_of(norms: FloatArray, norm_type: float = 2.0) -> float:
-    """The norm over several gradients from the norm of each."""
+    """Return the norm over several gradients from the norm of each."""
     if len(norms) == 0:
         return 0.0
     if np.isnan(norms).any():
@@ -97,7 +97,7 @@ def _scaled_norm(numbers: Tensor, norm_type: float) -> Tensor:
 
 
 def _summed(gradient: Tensor) -> Tensor:
-    """A gradient whose summands lie on several processes, as their sum."""
+    """Return the sum of a gradient whose summands lie on several processes."""
     distributed = distributed_tensor(gradient)
     if distributed is None or not any(
         placement.is_partial() for placement in distributed.placements
@@ -112,7 +112,7 @@ def _summed(gradient: Tensor) -> Tensor:
 
 
 def _over_ranks(gradients: Sequence[Tensor], each: FloatArray, norm_type: float) -> FloatArray:
-    """The norms of whole gradients from those of the parts that this process holds."""
+    """Return the norms of whole gradients from those of the parts that this process holds."""
     alike: defaultdict[Any, list[int]] = defaultdict(list)
     for position, gradient in enumerate(gradients):
         distributed = distributed_tensor(gradient)

@@ -1,5 +1,5 @@
-"""What to do about a gradient that is NaN or infinite: the caller chooses, and is told which
-parameter it is of.
+"""The policies for a gradient that is NaN or infinite: the caller chooses, and learns which
+parameter it belongs to.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_NAMED = 3
 
 
 class NonFiniteGradientError(SeismogradError, RuntimeError):
-    """A gradient is NaN or infinite, so nothing was clipped. `parameters` are the names of those
+    """A gradient is NaN or infinite, so nothing was clipped. `parameters` names the parameters
     concerned.
     """
 
@@ -33,8 +33,8 @@ class NonFiniteGradientError(SeismogradError, RuntimeError):
 
 
 class Skips:
-    """Counts the steps that were left out because a gradient was not finite; `parameters` are
-    those of the last time.
+    """Counts the steps that were skipped because a gradient was not finite; `parameters` are those
+    of the last time.
     """
 
     def __init__(self) -> None:
@@ -52,10 +52,10 @@ Policy = Literal["torch", "raise", "skip"] | Skips
 
 
 def check_policy(policy: Policy) -> None:
-    """Refuse what is none.
+    """Raise for an invalid policy.
 
     Raises:
-        SeismogradError: it is not a policy.
+        SeismogradError: the policy is unknown.
     """
     if not isinstance(policy, Skips) and policy not in ("torch", "raise", "skip"):
         raise SeismogradError(
@@ -65,8 +65,8 @@ def check_policy(policy: Policy) -> None:
 
 
 def act(policy: Policy, concerned: ParameterList, norms: FloatArray) -> bool:
-    """Do as the policy says about those whose norm is not finite; whether the step is to be left
-    out (gradients cleared).
+    """Apply the policy to those whose norm is not finite; return whether to skip the step
+    (gradients cleared).
 
     Raises:
         NonFiniteGradientError: the policy is to raise.

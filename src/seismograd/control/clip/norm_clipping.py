@@ -1,5 +1,5 @@
-"""Clipping with the signatures and the results of `torch.nn.utils`, its norms in double
-precision, and a word on what is not finite.
+"""Clip with the signatures and the results of `torch.nn.utils`, with norms in double precision and
+a report of what is not finite.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ def clip_grad_norm_(
         max_norm: the largest total norm.
         norm_type: the order of the norm; `math.inf` for the largest magnitude.
         error_if_nonfinite: as in torch; the same as `nonfinite="raise"`.
-        foreach: taken for the sake of torch's signature, and not used.
+        foreach: accepted for compatibility with torch's signature, and ignored.
         nonfinite: what to do when a gradient is NaN or infinite. `"torch"`: a warning that names
             the parameter, then what torch does (the NaN spreads to every gradient); `"raise"`;
             `"skip"`: a warning, and all gradients are cleared, so that there is nothing to step on;
             a `seismograd.Skips()`: the same, counted in it.
 
     Returns:
-        The total norm before, float64, on the device of the first gradient; not finite when a
+        The total norm before the clip, float64, on the device of the first gradient; not finite
+        when a
         gradient is not.
 
     Raises:
@@ -64,10 +65,10 @@ def clip_grad_norm_(
 def limit_norm(
     given: ParameterList, max_norm: float, norm_type: float = 2.0, policy: Policy | None = "torch"
 ) -> tuple[Tensor, bool]:
-    """What `clip_grad_norm_` does: the total norm before, and whether the gradients were cleared
-    instead.
+    """Clip as `clip_grad_norm_` does; return the total norm before, and whether the gradients were
+    cleared instead.
 
-    Without a policy: torch's behaviour, and no word on what is not finite.
+    Without a policy: torch's behavior, and no report of what is not finite.
     """
     HUB.clip_begins(list(given.tensors))
     concerned = given.with_gradient()
@@ -85,7 +86,7 @@ def limit_norm(
 
 
 def as_tensor(number: float, gradients: list[Tensor]) -> Tensor:
-    """A number as torch's functions return it, where the gradients are."""
+    """Return a number as torch's functions do: a tensor on the gradients' device."""
     device = gradients[0].device if gradients else torch.device("cpu")
     return torch.tensor(number, dtype=wide_dtype(device), device=device)
 

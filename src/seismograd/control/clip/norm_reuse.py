@@ -1,4 +1,4 @@
-"""Norms that a session has just measured, so that the gradients are not read twice."""
+"""Reuse norms that a session has just measured, so that the gradients are not read twice."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 def norms_just_read(parameters: Sequence[Tensor]) -> FloatArray | None:
-    """The norms of the gradients of these parameters, read for the clip that has just begun  #
-    (n,); `None` unless all were.
+    """Return the norms of these parameters' gradients, read for the clip that has just begun
+    # (n,); `None` unless all were.
 
-    Only norms of the kernel: it sums each tensor in the same order whatever is measured beside it,
-    so that a training goes on with the same bits whether somebody watches or not.
+    Only norms of the kernel: it sums each tensor in the same order whatever else is measured, so
+    that a training continues with the same bits whether watched or not.
     """
     if not HUB.listening or not has_kernel() or not all(map(_is_plain, parameters)):
         return None

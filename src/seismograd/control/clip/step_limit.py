@@ -1,5 +1,5 @@
-"""What `step` does to the gradients before the optimizer uses them: a limit to their norm, a
-clipper, a word on what is not finite.
+"""What `step` does to the gradients before the optimizer uses them: limit their norm, run a
+clipper, handle non-finite ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ClipArgument = Callable[[list[Tensor]], Tensor | None]
 
 @dataclass(frozen=True, slots=True)
 class StepLimit:
-    """As the arguments of `step` say."""
+    """The limit that the arguments of `step` describe."""
 
     max_norm: float | None = None
     norm_type: float = 2.0
@@ -32,10 +32,10 @@ class StepLimit:
     nonfinite: Policy = "torch"
 
     def check(self) -> None:
-        """Refuse what makes no sense.
+        """Raise for invalid arguments.
 
         Raises:
-            SeismogradError: two limits at once, or a policy that is none.
+            SeismogradError: two limits at once, or an unknown policy.
         """
         check_policy(self.nonfinite)
         if self.max_norm is not None and self.clip is not None:
@@ -44,9 +44,10 @@ class StepLimit:
             )
 
     def apply(self, held: ParameterList, quiet: bool) -> tuple[Tensor | None, bool]:
-        """The total norm before, if it was measured, and whether the step is to be left out.
+        """Apply the limit; return the total norm before, if it was measured, and whether to skip
+        the step.
 
-        `quiet`: infinities are how a GradScaler finds its scale, and it leaves such a step out by
+        `quiet`: infinities are how a GradScaler finds its scale, and it skips such a step by
         itself.
         """
         policy: Policy | None = None if quiet else self.nonfinite

@@ -1,7 +1,8 @@
-"""Adaptive gradient clipping (AGC): each unit's gradient is held to a share of the norm of its own
+"""Adaptive gradient clipping (AGC): limit each unit's gradient to a share of the norm of its own
 weights.
 
-Shapes: U units, the rows of a parameter of two or more dimensions; a parameter of less is one unit.
+Shapes: U units, the rows of a parameter of two or more dimensions; a parameter with fewer is one
+unit.
 """
 
 from __future__ import annotations
@@ -34,19 +35,18 @@ def clip_grad_unit_(
     """Scale each unit's gradient down, in place, to at most `clip_factor` times the norm of its
     weights.
 
-    The authors leave the last linear layer out. Brock et al., High-Performance Large-Scale Image
+    The authors exclude the last linear layer. Brock et al., High-Performance Large-Scale Image
     Recognition Without Normalization, 2021.
 
     Args:
         parameters: as for `clip_grad_norm_`.
         clip_factor: the largest share.
-        eps: the least that the norm of a unit's weights counts as, so that weights of zero can be
-            learnt.
+        eps: the smallest norm that a unit's weights count as, so that zero weights can be learned.
         nonfinite: as for `clip_grad_norm_`. Under `"torch"` a unit that is not finite stays as it
             is, and the others are clipped.
 
     Returns:
-        The largest share before, float64; NaN when a unit is not finite.
+        The largest share before the clip, float64; NaN when a unit is not finite.
 
     Raises:
         NonFiniteGradientError: a gradient is not finite and `nonfinite` is `"raise"`.
@@ -79,20 +79,22 @@ def clip_grad_unit_(
 
 
 def _clip(weight: Tensor, gradient: Tensor, clip_factor: float, eps: float) -> Tensor:
-    """Clip one gradient; the largest share of its units that this process holds."""
+    """Clip one gradient; return the largest share of its units that this process holds."""
     of_gradient, of_weight = unit_norms(gradient), unit_norms(weight).clamp(min=eps)
     shares = of_gradient / of_weight
     factors = torch.where(shares > clip_factor, clip_factor / shares, 1.0)
     part = _rows(gradient)
     if part.dtype in (torch.float32, torch.float64):
         part.mul_(factors.to(part.dtype).unsqueeze(1))
-    else:  # a factor may be below what half precision holds
+    else:  # a factor may be below the range of half precision
         part.copy_(part.float() * factors.float().unsqueeze(1))
     return shares.max() if shares.numel() else shares.new_zeros(())
 
 
 def unit_norms(tensor: Tensor) -> Tensor:
-    """The norm of each unit, of which this process holds anything, in double precision  # (U,)."""
+    """Return the norm of each unit of which this process holds anything, in double precision
+    # (U,).
+    """
     rows = _rows(tensor).abs()
     largest = rows.amax(1) if rows.shape[1] else rows.new_zeros(rows.shape[0])
     scale = (
@@ -107,14 +109,14 @@ def unit_norms(tensor: Tensor) -> Tensor:
 
 
 def _rows(tensor: Tensor) -> Tensor:
-    """What this process holds, a row a unit; a view  # (U, N)."""
+    """Return what this process holds, one row per unit; a view  # (U, N)."""
     part = held_part(tensor)
     part = torch.view_as_real(part) if part.is_complex() else part
     return part.view(1, -1) if tensor.dim() < 2 else part.flatten(1)
 
 
 def _over_ranks(tensor: Tensor, squares: Tensor) -> Tensor:
-    """The sums of squares of units whose scalars lie on several processes."""
+    """Return the sums of squares of units whose scalars lie on several processes."""
     distributed = distributed_tensor(tensor)
     if distributed is None:
         return squares

@@ -1,5 +1,4 @@
-"""The gradients of several losses next to each other: how large each is, and whether they pull the
-same way.
+"""Compare the gradients of several losses: how large each is, and whether they point the same way.
 
 Shapes: L losses, P parameters that any of them reaches.
 """
@@ -33,31 +32,31 @@ class LossComparison:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The names of the parameters, as the script's modules have them  # P."""
+        """Return the names of the parameters, as in the script's modules  # P."""
         return ParameterList(self.tensors).names()
 
     @property
     def norms(self) -> FloatArray:
-        """The L2 norm of each loss's gradient of each parameter  # (L, P)."""
+        """Return the L2 norm of each loss's gradient of each parameter  # (L, P)."""
         with np.errstate(invalid="ignore"):
             return np.sqrt(np.einsum("iip->ip", self.products))
 
     @property
     def total_norms(self) -> FloatArray:
-        """The L2 norm of each loss's whole gradient  # (L,)."""
+        """Return the L2 norm of each loss's whole gradient  # (L,)."""
         with np.errstate(invalid="ignore"):
             return np.sqrt(np.einsum("iip->i", self.products))
 
     @property
     def cosines(self) -> FloatArray:
-        """The cosines between the losses' gradients of each parameter  # (L, L, P)."""
+        """Return the cosines between the losses' gradients of each parameter  # (L, L, P)."""
         norms = self.norms
         return _cosine(self.products, norms[:, None] * norms[None, :])
 
     @property
     def total_cosines(self) -> FloatArray:
-        """The cosines between whole gradients, over the parameters that both losses reach  # (L,
-        L).
+        """Return the cosines between whole gradients, over the parameters that both losses reach
+        # (L, L).
         """
         both = self.reached[:, None] & self.reached[None, :]
         squares = np.einsum("iip->ip", self.products)
@@ -69,11 +68,11 @@ class LossComparison:
 def compare_losses(
     named: Mapping[str, Tensor], parameters: Sequence[Tensor], scale: float = 1.0
 ) -> LossComparison:
-    """Take the gradient of each loss by itself and compare them; the graph stays, and `.grad` as it
-    is.
+    """Compute the gradient of each loss by itself and compare them; the graph is kept, and `.grad`
+    is not changed.
 
-    `scale`: what to multiply the losses by meanwhile, where half precision needs it; the result is
-    without it.
+    `scale`: the factor to multiply the losses by meanwhile, where half precision needs it; the
+    result is without it.
     """
     found: list[tuple[Tensor | None, ...]] = [
         torch.autograd.grad(

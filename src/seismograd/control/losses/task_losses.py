@@ -1,4 +1,4 @@
-"""Several losses of one step: backpropagated together as usual, and on some steps also compared
+"""Backpropagate several losses of one step together as usual, and on some steps also compare them
 with each other.
 
 Shapes: L losses, P parameters that any of them reaches.
@@ -28,11 +28,11 @@ from seismograd.tensors.dtensor import distributed_tensor
 
 
 class LossSession(Protocol):
-    """What is asked of the session that `watch` returns."""
+    """The interface of the session that `watch` returns, as far as it is needed here."""
 
     @property
     def num_iterations(self) -> int:
-        """How many iterations have made their step."""
+        """Return how many iterations have made their step."""
         ...
 
     def failed(self, part: str, error: BaseException) -> None:
@@ -41,14 +41,14 @@ class LossSession(Protocol):
 
 
 class TaskLosses:
-    """What `losses` gives."""
+    """The result of `losses`."""
 
     def __init__(self, session: LossSession | None, named: dict[str, Tensor]) -> None:
         self._session, self._named = session, named
 
     @property
     def total(self) -> Tensor:
-        """Their sum: what `backward` backpropagates."""
+        """Return their sum: the loss that `backward` backpropagates."""
         return reduce(add, self._named.values())
 
     def backward(self, *, scaler: Any = None, aggregator: Any = None) -> LossComparison | None:
@@ -118,7 +118,7 @@ class TaskLosses:
         return number < FIRST or number % SAMPLE_EVERY == 0
 
     def _sampled(self, scale: float) -> LossComparison | None:
-        """The comparison; `None` where it would be too large or cannot be made: looking must not
+        """Return the comparison; `None` where it would be too large or fails: watching must not
         stop the training.
         """
         try:
@@ -166,8 +166,8 @@ def losses(session: LossSession | None = None, /, **named: Tensor) -> TaskLosses
 
 
 def _reached_by(values: Sequence[Tensor]) -> list[Tensor]:
-    """The parameters that any of the losses reaches, in the order in which the forward pass uses
-    them.
+    """Return the parameters that any of the losses reaches, in the order in which the forward pass
+    uses them.
     """
     leaves = leaves_in_order([loss.grad_fn for loss in values])
     return [leaf.tensor for leaf in leaves if isinstance(leaf.tensor, torch.nn.Parameter)]

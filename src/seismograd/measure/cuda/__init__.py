@@ -1,3 +1,3 @@
-"""Measuring on CUDA devices: one kernel in Triton for all statistics, and numbers that come when
-they come. No step waits for a device.
+"""Measure on CUDA devices: one Triton kernel for all statistics, with asynchronous results. No step
+waits for a device.
 """

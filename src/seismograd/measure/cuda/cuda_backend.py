@@ -1,4 +1,4 @@
-"""The backend that measures what lies on CUDA devices, without waiting for them.
+"""The backend that measures tensors on CUDA devices without waiting for them.
 
 Shapes: n gradients, m of them read by the kernel, p pieces of these; W numbers per gradient.
 """
@@ -142,7 +142,7 @@ class CudaBackend:
         )
         if table is None or words is None:
             if keys is not None:
-                # What an earlier table remembers of the rows goes with it.
+                # The rows that an earlier table remembers are lost with it.
                 self._whole_rows.update((key, key not in self._whole_rows) for key in keys)
             if len(self._tables) >= MOST_TABLES:
                 self._tables.clear()
@@ -162,8 +162,8 @@ class CudaBackend:
                 torch.cuda.device(table.device) if table.device.type == "cuda" else nullcontext()
             )
             with here:
-                # Fusing a product with its sum is right here; unasked, Triton 3.9 warns that it
-                # does.
+                # Fusing a product with its sum is right here; Triton 3.9 warns that it does so
+                # unasked.
                 self._kernel[(num_pieces,)](
                     words, numbers, counts, COUNTING=counting, BLOCK=BLOCK, enable_fp_fusion=True
                 )
@@ -171,7 +171,7 @@ class CudaBackend:
 
 
 class _PendingDevice:
-    """The packages of one device, and the arrays that their numbers belong into."""
+    """The packages of one device, and the arrays that their numbers belong in."""
 
     def __init__(
         self,
@@ -229,7 +229,7 @@ def _arriving(
 
 
 def _values(table: CudaTable, pieces: FloatArray) -> Mapping[str, FloatArray]:
-    """The statistics of tensors from those of their pieces  # (p, NUMBERS) -> (m,) each."""
+    """Return the statistics of tensors from those of their pieces  # (p, NUMBERS) -> (m,) each."""
     whole = np.zeros((table.num_tensors, NUMBERS))
     with np.errstate(invalid="ignore", over="ignore"):
         np.add.at(whole, table.owner, pieces)
@@ -260,6 +260,6 @@ def _values(table: CudaTable, pieces: FloatArray) -> Mapping[str, FloatArray]:
 
 
 def _dead_rows(table: CudaTable, alive: FloatArray) -> FloatArray:
-    """How many rows were never alive  # (rows of all,) -> (m,)."""
+    """Return how many rows were never alive  # (rows of all,) -> (m,)."""
     dead = np.concatenate([[0.0], np.cumsum(alive == 0)])
     return dead[table.row_starts + table.num_rows] - dead[table.row_starts]

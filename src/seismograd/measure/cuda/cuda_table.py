@@ -1,4 +1,4 @@
-"""The table that the kernel reads from: the tensors of one device in pieces, on that device as long
+"""The table that the kernel reads: the tensors of one device in pieces, kept on that device as long
 as the pointers stay.
 
 Shapes: m tensors, n pieces.
@@ -23,8 +23,8 @@ POINTER, COUNT, DTYPE, ALIVE, NUM_ROWS, RUN, FIRST = range(7)
 
 
 def takes(tensor: Tensor, device: torch.device) -> bool:
-    """Whether the kernel can read the tensor: plain, on that device, dense in any order of its
-    dimensions, of a dtype it knows.
+    """Return whether the kernel can read the tensor: plain, on that device, dense in any order of
+    its dimensions, of a supported dtype.
     """
     if (
         type(tensor) not in PLAIN_TYPES
@@ -40,8 +40,8 @@ def takes(tensor: Tensor, device: torch.device) -> bool:
 
 
 class CudaTable:
-    """Of m tensors that `takes` them. `is_new`: no iteration was measured with it, so that its
-    rows know nothing of earlier ones.
+    """The table of m tensors for which `takes` is true. `is_new`: no iteration was measured with
+    it, so its rows know nothing of earlier ones.
     """
 
     def __init__(self, tensors: Sequence[Tensor], device: torch.device, with_rows: bool) -> None:
@@ -76,8 +76,8 @@ class CudaTable:
         self._on_device: Tensor | None = None
 
     def upload(self, tensors: Sequence[Tensor]) -> Tensor | None:
-        """The table with the pointers of these tensors  # (n, WORDS); `None` where they lie
-        otherwise than the table says.
+        """Return the table with the pointers of these tensors  # (n, WORDS); `None` where their
+        layout differs from the table's.
         """
         if not self._is_still_so(*tensors) or not are_dense_readable(tensors):
             return None
@@ -96,5 +96,5 @@ class CudaTable:
 
 
 def _run(tensor: Tensor) -> int:
-    """How many scalars in memory follow each other in one row."""
+    """Return how many scalars of one row follow each other in memory."""
     return max(1, tensor.stride(0) if tensor.dim() >= 2 and tensor.shape[0] > 1 else tensor.numel())

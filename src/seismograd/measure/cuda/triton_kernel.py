@@ -1,11 +1,11 @@
 """The kernel: a table of pieces of tensors in, numbers of each piece out. Imports Triton, so import
 it only where that is installed.
 
-With `TRITON_INTERPRET=1` in the environment it runs on the CPU, which is how it is tested where
-there is no GPU.
+With `TRITON_INTERPRET=1` in the environment it runs on the CPU, which is how it is tested without a
+GPU.
 """
 
-# Triton reads the source of what it compiles: no annotations but its own, and no types.
+# Triton reads the source of what it compiles: only its own annotations, and no types.
 # ruff: noqa: N803
 # pyright: basic, reportMissingImports=false, reportUnknownMemberType=false, reportArgumentType=false
 
@@ -14,12 +14,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# A piece in the table: pointer, count, dtype, alive rows, number of rows, run, place of its first
-# scalar in the tensor, 0. Its 9 numbers: sum, large sum, small squares, squares, large squares,
-# largest, zeros, non-finite, NaN. Small and large is what would underflow or overflow in float64,
-# and is summed scaled. Of the
-# 128 counts 64 are of exponents, and
-# the next one of what has none.
+# A piece in the table: pointer, count, dtype, alive rows, number of rows, run, position of its
+# first scalar in the tensor, 0. Its 9 numbers: sum, large sum, small squares, squares, large
+# squares, largest, zeros, non-finite, NaN. "Small" and "large" scalars would underflow or overflow
+# in float64, and are summed scaled. Of the 128 counts 64 are of exponents, and the next one counts
+# scalars without one.
 
 
 @triton.jit
@@ -103,7 +102,7 @@ def _measure(
 
 @triton.jit
 def measure_pieces(table, numbers, counts, COUNTING: tl.constexpr, BLOCK: tl.constexpr):
-    """One program for each row of the table  # (n, WORDS) -> (n, NUMBERS) and, if counting, (n,
+    """Measure one row of the table per program  # (n, WORDS) -> (n, NUMBERS) and, if counting, (n,
     BINS).
     """
     piece = tl.program_id(0).to(tl.int64)

@@ -1,3 +1,3 @@
-"""Measuring on the CPU with a kernel in C++: one read of memory for all statistics. `library`
-loads it, `backend` is what measures.
+"""Measure on the CPU with a kernel in C++: one read of memory for all statistics. `library` loads
+it, `backend` measures.
 """

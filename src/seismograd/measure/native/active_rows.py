@@ -1,4 +1,4 @@
-"""Which rows had a gradient since the last sample, where the kernel notes it."""
+"""Remember which rows had a gradient since the last sample, where the kernel notes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Memory = npt.NDArray[np.uint8]
 
 
 class ActiveRows:
-    """One piece of memory per parameter, as the kernel lays it out (`ActiveRows` of
+    """One block of memory per parameter, as the kernel lays it out (`ActiveRows` of
     kernel/entry.hpp).
     """
 
@@ -19,8 +19,8 @@ class ActiveRows:
         self._memories: dict[int, Memory] = {}
 
     def memory(self, key: int, num_rows: int) -> tuple[Memory, bool]:
-        """The memory of a parameter's rows, and whether it takes the place of another, of
-        another number of rows.
+        """Return the memory of a parameter's rows, and whether it replaces one for another number
+        of rows.
         """
         before = self._memories.get(key)
         if before is not None and before.size == ROWS_HEADER_BYTES + num_rows:
@@ -31,8 +31,8 @@ class ActiveRows:
         return memory, before is not None
 
     def forget(self, key: int) -> npt.NDArray[np.bool_] | None:
-        """Which rows of a parameter were alive  # (num_rows,), or `None` where none are
-        remembered.
+        """Return which rows of a parameter were alive, and forget them  # (num_rows,), or `None`
+        where none are remembered.
         """
         memory = self._memories.pop(key, None)
         return None if memory is None else memory[ROWS_HEADER_BYTES:] != 0

@@ -1,4 +1,4 @@
-"""The kernel's library: where it lies, what its functions are called, how its memory is laid out.
+"""The kernel's library: its location, its functions, its memory layout.
 
 It is built by setup.py as `_kernel` beside this file, and missing where there was no compiler.
 """
@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-INTERFACE = 2  # `seismograd_interface` in kernel/kernel.cpp; a library of another is not called
+# `seismograd_interface` in kernel/kernel.cpp; a library with another value is not called
+INTERFACE = 2
 
 # A table of tensors is an array of int64  # (n, ENTRY_WORDS), each row an `Entry` of
 # kernel/entry.hpp with these words.
@@ -26,7 +27,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # `DType
 # gradients
 SLICE_WORDS = 7
 ROWS_HEADER_BYTES = 8  # `Rows`: the number of dead rows (int64) is followed by one byte per row
-# what `seismograd_measure` gives, in its order
+# what `seismograd_measure` returns, in its order
 NUMBERS = ("norm", "largest", "sum", "zeros", "nonfinite", "dead_rows")
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "neon")  # `InstructionSet` of kernel/machine.hpp
 BEST_INSTRUCTION_SET = -1
@@ -34,8 +35,8 @@ BEST_INSTRUCTION_SET = -1
 
 @cache
 def load() -> ctypes.CDLL | None:
-    """The library with its functions declared, or `None` where it was not built, or not for this
-    interface or machine.
+    """Return the library with its functions declared, or `None` where it was not built, or not for
+    this interface or machine.
     """
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_kernel{suffix}")
@@ -47,7 +48,7 @@ def load() -> ctypes.CDLL | None:
         library = ctypes.CDLL(str(path))
         if library.seismograd_interface() != INTERFACE:
             return None
-    except (OSError, AttributeError):  # of another machine; of another day
+    except (OSError, AttributeError):  # wrong platform, or a stale build
         return None
     pointer = ctypes.c_void_p
     library.seismograd_measure.argtypes = (
@@ -70,8 +71,8 @@ def load() -> ctypes.CDLL | None:
 
 
 def address_of(array: Any) -> Any:
-    """Where an array lies, as an argument: in a third of the time that `array.ctypes` takes.
-    `None` for no array and for an empty one.
+    """Return the address of an array, as an argument: in a third of the time that `array.ctypes`
+    takes. `None` for no array and for an empty one.
     """
     return (
         ctypes.byref(ctypes.c_char.from_buffer(array)) if array is not None and array.size else None

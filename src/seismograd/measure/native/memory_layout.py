@@ -1,4 +1,4 @@
-"""How a tensor lies in memory, and whether the kernel can read it there."""
+"""Determine how a tensor lies in memory, and whether the kernel can read it there."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
 
 @dataclass(frozen=True, slots=True)
 class MemoryLayout:
-    """`count` numbers without gaps; its rows, if it has any, come in runs of `run` numbers, row
-    after row and from the first again.
+    """`count` numbers without gaps; its rows, if any, come in runs of `run` numbers, row after row,
+    then the first again.
     """
 
     dtype: int
@@ -25,8 +25,8 @@ class MemoryLayout:
 
 
 def layout_of(tensor: Tensor) -> MemoryLayout | None:
-    """The layout of a tensor that the kernel can read: plain, on the CPU, dense in any order of
-    its dimensions. `None` of any other.
+    """Return the layout of a tensor that the kernel can read: plain, on the CPU, dense in any order
+    of its dimensions. `None` for any other.
     """
     if (
         type(tensor) not in PLAIN_TYPES
@@ -51,8 +51,8 @@ def layout_of(tensor: Tensor) -> MemoryLayout | None:
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Whether the numbers fill their memory, each in a place of its own, as they do when
-    transposed or channels-last.
+    """Return whether the numbers fill their memory, each at its own address, as in transposed and
+    channels-last tensors.
     """
     expected = 1
     for stride, size in sorted(
@@ -67,12 +67,11 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 def layout_check(tensors: Sequence[Tensor]) -> Callable[..., bool]:
-    """A function that says whether tensors, its arguments, have the types and layouts that these
-    have now.
+    """Return a function that checks whether tensors, its arguments, have the types and layouts that
+    these have now.
     """
     try:
-        # What torch.compile guards its programs with compares everything in C++, in 0.1 µs a
-        # tensor.
+        # torch.compile's own guards compare everything in C++, in 0.1 µs a tensor.
         from torch._C._dynamo.guards import TensorGuards
 
         check: Callable[..., bool] = TensorGuards(

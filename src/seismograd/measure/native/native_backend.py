@@ -1,5 +1,5 @@
-"""The backend that measures on the CPU with the kernel, and leaves to the reference what the kernel
-cannot read.
+"""The backend that measures on the CPU with the kernel, and leaves what the kernel cannot read to
+the reference.
 
 Shapes: n gradients, m of them read by the kernel; W numbers per gradient.
 """
@@ -31,21 +31,19 @@ from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import HISTOGRAM_BINS, FloatArray
 
 NORM, SUM, DEAD_ROWS = NUMBERS.index("norm"), NUMBERS.index("sum"), NUMBERS.index("dead_rows")
-# the first of NUMBERS, as the record calls them
+# the first of NUMBERS, by their names in the record
 VALUES = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")
 PLACES = {name: position for position, name in enumerate(VALUES)}
 NO_SAMPLES: dict[str, FloatArray] = {}
 NO_SCALARS: FloatArray = np.empty(0)
 NONE_LENT: frozenset[int] = frozenset()
-# one for each set of parameters that get gradients together; where chance draws the sets, the old
-# ones go
+# one for each set of parameters that get gradients together; where sets are drawn at random, the
+# old ones go
 MOST_TABLES = 64
 
 
 class KernelNumbers(Mapping[str, FloatArray]):
-    """What the kernel gave of m gradients, by the names of the record; looked up when it is
-    asked for.
-    """
+    """The kernel's results for m gradients, by the names of the record; looked up on access."""
 
     __slots__ = ("_numbers",)
 
@@ -64,8 +62,8 @@ class KernelNumbers(Mapping[str, FloatArray]):
 
 @dataclass(slots=True)
 class KernelTables:
-    """The tables of one sequence of parameters; that of the weights is of those whose gradients
-    the kernel reads.
+    """The tables of one sequence of parameters; the weights' table covers those whose gradients the
+    kernel reads.
     """
 
     keys: tuple[int, ...]
@@ -82,12 +80,12 @@ class NativeBackend:
     Args:
         library: the kernel, from `library.load`.
         instruction_set: one of `INSTRUCTION_SETS` instead of the best that the machine has.
-        remembers_rows: remember which rows had a gradient since the last sample. Without it
-            nothing stays of a call but tables, so keys need not be a parameter's own, and
-            `dead_rows` is meaningless.
+        remembers_rows: remember which rows had a gradient since the last sample. Without it only
+            tables outlive a call, so keys need not be a parameter's own, and `dead_rows` is
+            meaningless.
 
     Raises:
-        ValueError: the machine has not got that instruction set.
+        ValueError: the machine does not have that instruction set.
     """
 
     name = "native"
@@ -111,7 +109,7 @@ class NativeBackend:
         # keys whose rows the reference remembers until the next sample
         self._with_reference: set[int] = set()
         self._tables: dict[tuple[int, ...], KernelTables] = {}
-        self._last: KernelTables | None = None  # found last
+        self._last: KernelTables | None = None  # the most recent look-up
 
     def measure(
         self,
@@ -122,8 +120,8 @@ class NativeBackend:
         sample: bool,
     ) -> Measurement:
         """Measure each gradient as it is now; see `backend.MeasuringBackend.measure`."""
-        # No mode and no subclass of the user's sees the calls in here; they are all of plain
-        # tensors, and none computes anything.
+        # No mode and no subclass of the user's sees the calls in here; all are on plain tensors,
+        # and none computes anything.
         with torch._C.DisableTorchFunction():
             tables = self._look_up(gradients, tuple(keys))
             numbers, exponents = self._call(tables.gradients, sample)
@@ -146,12 +144,12 @@ class NativeBackend:
     def _call(
         self, table: NativeTable, sample: bool = False
     ) -> tuple[FloatArray, FloatArray | None]:
-        """What the kernel makes of the entries of a table  # m -> (NUMBERS, m) and, if `sample`,
-        (m, W).
+        """Run the kernel on the entries of a table  # m -> (NUMBERS, m) and, if `sample`, (m,
+        W).
         """
         entries, address, exponents = table.entries, table.address, None
         if sample:
-            # what is wanted in this call alone must not stay in the table, whatever comes between
+            # a request for this call alone must not stay in the table, whatever happens in between
             entries = entries.copy()
             entries[:, WANTED] = EXPONENTS | REPORT_ROWS
             address, exponents = address_of(entries), np.empty((len(entries), HISTOGRAM_BINS))
@@ -170,7 +168,7 @@ class NativeBackend:
         return numbers, exponents
 
     def _look_up(self, gradients: Sequence[Tensor], keys: tuple[int, ...]) -> KernelTables:
-        """The tables of these parameters, with the pointers of their gradients."""
+        """Return the tables of these parameters, with the pointers of their gradients."""
         tables = self._last
         if (
             tables is not None
@@ -210,11 +208,11 @@ class NativeBackend:
     def _memory(self, rows: ActiveRows, key: int, layout: MemoryLayout) -> Memory:
         memory, is_another = rows.memory(key, layout.num_rows)
         if is_another:
-            self._forget_tables()  # they point into the one before
+            self._forget_tables()  # they point into the previous memory
         return memory
 
     def _weight_norms(self, tables: KernelTables, weights: Sequence[Tensor]) -> FloatArray:
-        """The norms of the weights of those gradients that the kernel reads  # (m,)."""
+        """Return the norms of the weights of those gradients that the kernel reads  # (m,)."""
         weights = tables.gradients.mine(weights)
         table = tables.weights = refill(tables.weights, weights)
         norms = np.full(len(weights), np.nan)
@@ -229,7 +227,9 @@ class NativeBackend:
         return norms
 
     def _bring(self, scalars: Sequence[Tensor]) -> FloatArray:
-        """The scalars themselves  # (k,); NaN where one is not a single floating number."""
+        """Return the scalars themselves  # (k,); NaN where one is not a single floating-point
+        number.
+        """
         positions = [position for position, scalar in enumerate(scalars) if scalar.numel() == 1]
         single = [scalars[position] for position in positions]
         table = make_table(single)
@@ -254,7 +254,9 @@ class NativeBackend:
         keys: Sequence[int],
         sample: bool,
     ) -> Measurement:
-        """What the kernel measured  # m, with what the reference measures of the others  # n."""
+        """Merge what the kernel measured  # m -> n with what the reference measures of the
+        others.
+        """
         others = table.others
         their_keys = [keys[position] for position in others]
         if self._rows is None:
@@ -266,7 +268,7 @@ class NativeBackend:
             [gradients[p] for p in others], [weights[p] for p in others], their_keys, (), sample
         )
         if sample and self._rows is not None:
-            # Now the reference remembers none of their rows, and the kernel may have those that it
+            # Now the reference remembers none of their rows, and the kernel can take those that it
             # can read by then.
             self._with_reference.difference_update(their_keys)
             self._tables.pop(_name(tuple(keys)), None)
@@ -300,5 +302,7 @@ class NativeBackend:
 
 
 def _name(keys: tuple[int, ...]) -> tuple[int, ...]:
-    """What tables are found by; whether they are of just these keys is looked at then."""
+    """Return the key under which tables are found; whether they match exactly these parameters is
+    checked then.
+    """
     return (len(keys), *keys[:1], *keys[-1:])

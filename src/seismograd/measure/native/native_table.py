@@ -1,5 +1,5 @@
-"""The table that the kernel reads from: worked out once, and anew only when something other than
-the pointers has changed.
+"""The table that the kernel reads: computed once, and again only when something other than the
+pointers has changed.
 
 Shapes: n tensors, m of them for the kernel.
 """
@@ -22,13 +22,13 @@ from seismograd.tensors.freed_memory import are_dense_readable
 
 @dataclass(frozen=True, slots=True)
 class NativeTable:
-    """What the kernel has to know of n tensors besides their pointers  # (m, ENTRY_WORDS).
+    """What the kernel needs to know of n tensors besides their pointers  # (m, ENTRY_WORDS).
 
-    `positions` are those of the m among the n, `others` those of the rest. `memories` are what the
-    entries point into. `address` is where the entries lie, as an argument.
+    `positions` are those of the m among the n, `others` those of the rest. `memories` keeps alive
+    what the entries point into. `address` is that of the entries, as an argument.
     """
 
-    entries: IntArray  # filled anew by each `fill`
+    entries: IntArray  # refilled by each `fill`
     address: Any
     positions: list[int]
     others: list[int]
@@ -36,11 +36,13 @@ class NativeTable:
     memories: tuple[Memory, ...]
 
     def mine(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The tensors that the table is of  # n -> m."""
+        """Return the tensors that the table covers  # n -> m."""
         return [tensors[position] for position in self.positions] if self.others else tensors
 
     def fill(self, tensors: Sequence[Tensor]) -> bool:
-        """Put the pointers of the tensors into the entries; `False` if they lie otherwise."""
+        """Put the pointers of the tensors into the entries; return `False` if their layout has
+        changed.
+        """
         mine = self.mine(tensors)
         if not self.is_still_so(*mine) or not are_dense_readable(mine):
             return False
@@ -53,10 +55,10 @@ def make_table(
     excluded: Container[int] = (),
     memory_of: Callable[[int, MemoryLayout], Memory] | None = None,
 ) -> NativeTable:
-    """The table of tensors as they lie now, but for those at `excluded` places, with their
-    pointers.
+    """Return the table of tensors in their current layout, except those at `excluded` positions,
+    with their pointers.
 
-    `memory_of(position, layout)` is the memory for the rows of one.
+    `memory_of(position, layout)` returns the memory for the rows of one.
     """
     positions: list[int] = []
     others: list[int] = []
@@ -81,5 +83,5 @@ def make_table(
 
 
 def refill(table: NativeTable | None, tensors: Sequence[Tensor]) -> NativeTable:
-    """The table if it is still true of the tensors, else a new one, with their pointers."""
+    """Return the table, or a new one if it no longer matches the tensors, with their pointers."""
     return table if table is not None and table.fill(tensors) else make_table(tensors)

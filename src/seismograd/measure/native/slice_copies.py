@@ -1,5 +1,5 @@
-"""What a step changed, for slices that the kernel can copy and compare: one call before the step
-and one after it.
+"""Measure what a step changed in slices that the kernel can copy and compare: one call before the
+step and one after it.
 
 Shapes: k slices.
 """
@@ -17,14 +17,14 @@ from seismograd.measure.native.library import DTYPES, SLICE_WORDS, address_of
 from seismograd.schema import FloatArray
 from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
 
-# a weight, its gradient, the first scalar of the slice in memory, how many
+# a weight, its gradient, the first scalar of the slice in memory, the count
 Slice = tuple[Tensor, Tensor | None, int, int]
 ITEM_SIZES = {dtype: dtype.itemsize for dtype in DTYPES}
 NUMBERS = {dtype: number for number, dtype in enumerate(DTYPES)}
 
 
 class SliceCopies:
-    """Memory for the copies, used again in every step. What was kept last is what is compared."""
+    """Memory for the copies, reused in every step. The last ones kept are compared."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
@@ -33,8 +33,8 @@ class SliceCopies:
 
     @staticmethod
     def takes(tensor: Tensor) -> bool:
-        """Whether the kernel can read the tensor: plain, on the CPU, contiguous, of a dtype it
-        knows, and with memory.
+        """Return whether the kernel can read the tensor: plain, on the CPU, contiguous, of a
+        supported dtype, and with memory.
         """
         if (
             type(tensor) not in PLAIN_TYPES
@@ -54,15 +54,15 @@ class SliceCopies:
         )
         if self._memory.size < num_bytes:
             memory = np.empty(num_bytes, np.uint8)
-            # at once: an exception between would leave the address of nothing
+            # at once: an exception in between would leave an invalid address
             self._memory, self._address = memory, memory.ctypes.data
         self._library.seismograd_keep(self._table(slices), len(slices))
 
     def compare(self, slices: Sequence[Slice]) -> FloatArray:
-        """Update ratios and shares that did not move, of the slices that were kept, in the same
-        order  # (2, k).
+        """Return the update ratios and unchanged shares of the kept slices, in the same order
+        # (2, k).
 
-        A gradient is given where `keep` was not given it.
+        Pass the gradients that were not given to `keep`.
         """
         numbers = np.empty((2, len(slices)))
         self._library.seismograd_compare(self._table(slices), len(slices), address_of(numbers))
@@ -90,5 +90,5 @@ class SliceCopies:
 
 
 def _rounded(num_bytes: int) -> int:
-    """Up to whole words, so that every copy is aligned."""
+    """Round up to whole words, so that every copy is aligned."""
     return num_bytes + 7 & ~7

@@ -1,4 +1,4 @@
-"""One file per statistic. A new one is a file here, a line below, and its entry in
+"""The list of statistics, one file each. To add one: a file here, a line below, and its entry in
 `seismograd.schema.STATISTICS`.
 """
 

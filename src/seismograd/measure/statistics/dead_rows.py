@@ -1,4 +1,4 @@
-"""How many rows had no gradient at all since the last sample: units that do not learn."""
+"""Count the rows without any gradient since the last sample: units that do not learn."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 class DeadRows:
     """Remembers, per parameter, which rows had a scalar other than zero since the last sample.
 
-    The memory lies on the gradient's device and is one byte a row.
+    The memory is one byte a row, on the gradient's device.
     """
 
     def __init__(self) -> None:
         self._alive: dict[int, Tensor] = {}  # key -> (R,) bool
 
     def observe(self, key: int, alive: Tensor) -> None:
-        """Take which rows of a parameter's gradient hold a scalar other than zero now  # (R,)
+        """Note which rows of a parameter's gradient hold a scalar other than zero now  # (R,)
         bool.
         """
         before = self._alive.get(key)
@@ -27,7 +27,7 @@ class DeadRows:
         self._alive[key] = alive
 
     def take(self, keys: Sequence[int]) -> Tensor:
-        """How many rows were never alive, of parameters alike that were observed  # (k,); and
-        forget them.
+        """Return how many rows were never alive, of similar parameters that were observed  # (k,);
+        and forget them.
         """
         return (~torch.stack([self._alive.pop(key) for key in keys])).sum(1)

@@ -1,4 +1,4 @@
-"""How many scalars there are of each size."""
+"""Count how many scalars there are of each size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from seismograd.schema import (
 
 
 def count_exponents(scalars: Tensor) -> Tensor:
-    """The histogram of binary exponents as `seismograd.schema` defines it  # (k, N) -> (k, W).
+    """Return the histogram of binary exponents as `seismograd.schema` defines it  # (k, N) -> (k,
+    W).
 
     Counted from the exponent bits themselves, so exact at the edges; a denormal, whose bits say
     zero, belongs to the lowest bin anyway.

@@ -1,4 +1,4 @@
-"""How one statistic follows from the scalars of tensors.
+"""Compute one statistic from the scalars of tensors.
 
 Shapes: k tensors, N scalars in each, C chunks of them, W numbers per tensor.
 """
@@ -22,8 +22,8 @@ class Formula:
     """A statistic of `seismograd.schema.STATISTICS` as torch operations.
 
     `of` takes scalars of any floating dtype, at least one and at most about `CHUNK` of each tensor
-    # (k, N) -> (k,) or (k, W); `join` the results of several chunks  # (k, C) -> (k,) or (k, C, W)
-    -> (k, W).
+    # (k, N) -> (k,) or (k, W); `join` takes the results of several chunks  # (k, C) -> (k,) or (k,
+    C, W) -> (k, W).
     """
 
     name: str
@@ -32,8 +32,8 @@ class Formula:
     subject: Literal["gradient", "weight"] = "gradient"
 
     def __call__(self, scalars: Tensor) -> Tensor:
-        """The statistic of each tensor, over any number of scalars but none  # (k, N) -> (k,) or
-        (k, W).
+        """Return the statistic of each tensor, over any positive number of scalars  # (k, N) ->
+        (k,) or (k, W).
         """
         if scalars.shape[1] <= CHUNK:
             return self.of(scalars)
@@ -44,12 +44,12 @@ class Formula:
 
 
 def total(parts: Tensor) -> Tensor:
-    """The sum over chunks  # (k, C) -> (k,) or (k, C, W) -> (k, W)."""
+    """Return the sum over chunks  # (k, C) -> (k,) or (k, C, W) -> (k, W)."""
     return parts.sum(1)
 
 
 def count_nonzero(scalars: Tensor) -> Tensor:
-    """How many scalars are not zero; NaN is not  # (k, N) -> (k,)."""
+    """Return how many scalars are not zero; NaN is not  # (k, N) -> (k,)."""
     # Along a dimension it is three times as slow.
     return (
         torch.count_nonzero(scalars).reshape(1)

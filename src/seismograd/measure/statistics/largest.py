@@ -9,7 +9,7 @@ from seismograd.measure.statistics.formula import Formula
 
 
 def largest(scalars: Tensor) -> Tensor:
-    """The exact largest |g|, NaN where there is one  # (k, N) -> (k,)."""
+    """Return the exact largest |g|, NaN where there is one  # (k, N) -> (k,)."""
     # Two reads: aminmax along a dimension is ten times as slow, and its |g| would be a copy.
     return torch.maximum(-scalars.amin(1), scalars.amax(1))
 

@@ -1,4 +1,4 @@
-"""How many scalars are not finite."""
+"""Count the scalars that are not finite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from seismograd.measure.statistics.formula import Formula, count_nonzero, total
 
 
 def count_nonfinite(scalars: Tensor) -> Tensor:
-    """Scalars that are NaN or infinite  # (k, N) -> (k,)."""
+    """Return how many scalars are NaN or infinite  # (k, N) -> (k,)."""
     # x - x is 0 for a finite x and NaN, which is not 0, for any other: cheaper than isfinite, which
     # is four operations.
     return count_nonzero(scalars - scalars)

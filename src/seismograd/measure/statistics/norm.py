@@ -15,7 +15,7 @@ LEAST_EXPONENT, GREATEST_EXPONENT = -1021, 1022
 
 
 def norm(scalars: Tensor) -> Tensor:
-    """The L2 norm in double precision  # (k, N) -> (k,).
+    """Return the L2 norm in double precision  # (k, N) -> (k,).
 
     Squares of every narrower dtype fit into float64; float64 itself is scaled by the largest |g|
     first, as in BLAS's dnrm2 (Blue, A Portable Fortran Program to Find the Euclidean Norm of a
@@ -23,7 +23,7 @@ def norm(scalars: Tensor) -> Tensor:
     """
     dtype = wide_dtype(scalars.device)
     if scalars.dtype is not torch.float64:
-        # One temporary and not two, whose memory the allocator would give back to the system each
+        # One temporary and not two, whose memory the allocator would return to the system each
         # time.
         return scalars.to(dtype, copy=True).square_().sum(1).sqrt()
     exponent = torch.frexp(largest(scalars)).exponent.clamp(LEAST_EXPONENT, GREATEST_EXPONENT)

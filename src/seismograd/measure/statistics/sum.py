@@ -10,19 +10,19 @@ from torch import Tensor
 from seismograd.measure.statistics.formula import Formula
 from seismograd.measure.transfer import wide_dtype
 
-# So many float64 as there can be, scaled by it, do not overflow. A sum of finite numbers stays
-# finite, so that adding it to an infinity of another chunk does not make NaN.
+# The largest possible number of float64, scaled by it, does not overflow. A sum of finite numbers
+# stays finite, so that adding it to an infinity of another chunk does not make NaN.
 SCALE = 2.0**-60
 LARGEST = torch.finfo(torch.float64).max
 
 
 def signed_sum(scalars: Tensor) -> Tensor:
-    """The sum in double precision  # (k, N) -> (k,): infinite or NaN where its scalars are,
-    whatever the others overflow to on the way.
+    """Return the sum in double precision  # (k, N) -> (k,): infinite or NaN where a scalar is,
+    whatever overflows on the way.
     """
     added = scalars.sum(1, dtype=wide_dtype(scalars.device))
     if scalars.dtype is not torch.float64:
-        return added  # no narrower numbers overflow a float64
+        return added  # narrower numbers cannot overflow a float64
     is_nan, has_plus, has_minus = (
         scalars.isnan().any(1),
         scalars.amax(1) == math.inf,

@@ -1,4 +1,4 @@
-"""How many scalars are exactly zero."""
+"""Count the scalars that are exactly zero."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from seismograd.measure.statistics.formula import Formula, count_nonzero, total
 
 
 def count_zeros(scalars: Tensor) -> Tensor:
-    """Scalars that are 0 or -0  # (k, N) -> (k,)."""
+    """Return how many scalars are 0 or -0  # (k, N) -> (k,)."""
     return scalars.shape[1] - count_nonzero(scalars)
 
 

@@ -1,4 +1,4 @@
-"""What a cell of the pyramid says of its rows, and how eight of them become one of the next level.
+"""Cells of the pyramid: summaries of rows, eight of which merge into one of the next level.
 
 Shapes: R rows, C cells, P columns (parameters, or the scalars of a step), N states.
 """
@@ -25,8 +25,8 @@ STATES = "states"
 
 @dataclass(frozen=True, slots=True)
 class PyramidCells:
-    """Cells in order: how often each state occurs in them, and of each statistic the smallest,
-    largest and last finite number.
+    """Consecutive cells: how often each state occurs in them, and the smallest, largest and last
+    finite number of each statistic.
 
     `counts` is (C, N, P), `extremes` by the name of a statistic (C, 3, P): NaN where no row of the
     cell has a finite number.
@@ -40,19 +40,19 @@ class PyramidCells:
 
 
 def cell_rows(level: int) -> int:
-    """How many rows a cell of this level sums up; level 0 is the rows themselves."""
+    """Return how many rows a cell of this level summarizes; level 0 is the rows themselves."""
     return FACTOR**level
 
 
 def record_dtype(level: int, num_columns: int, statistics: Mapping[str, str]) -> np.dtype[np.void]:
-    """A cell as it lies in the file of its level; `statistics` are the dtypes by name."""
+    """Return the dtype of a cell in the file of its level; `statistics` are the dtypes by name."""
     counter = "<u1" if cell_rows(level) < 2**8 else "<u2" if cell_rows(level) < 2**16 else "<u4"
     extremes = [(name, dtype, (NUM_EXTREMES, num_columns)) for name, dtype in statistics.items()]
     return np.dtype([(STATES, counter, (NUM_STATES, num_columns)), *extremes])
 
 
 def cells_of_rows(states: StateArray, values: Mapping[str, AnyArray]) -> PyramidCells:
-    """Each row as a cell of its own  # states (R, P), values (R, P) each."""
+    """Return each row as a cell of its own  # states (R, P), values (R, P) each."""
     counts = (states[:, None, :] == np.arange(NUM_STATES, dtype=np.uint8)[:, None]).view(np.uint8)
     there = states > State.ABSENT
     extremes: dict[str, FloatArray] = {}
@@ -65,8 +65,8 @@ def cells_of_rows(states: StateArray, values: Mapping[str, AnyArray]) -> Pyramid
 
 
 def cells_of_eights(states: StateArray, values: Mapping[str, AnyArray]) -> PyramidCells:
-    """Every eight rows, of a multiple of eight, as a cell of level 1  # states (R, P), values
-    (R, P) each.
+    """Return every eight rows, of a multiple of eight, as a cell of level 1  # states (R, P),
+    values (R, P) each.
     """
     shape = (len(states) // FACTOR, FACTOR, states.shape[1])
     counts = np.empty((shape[0], NUM_STATES, shape[2]), np.uint8)
@@ -81,7 +81,7 @@ def cells_of_eights(states: StateArray, values: Mapping[str, AnyArray]) -> Pyram
 
 
 def merge(cells: PyramidCells, size: int = FACTOR) -> PyramidCells:
-    """Every `size` cells in one; the last one may have fewer."""
+    """Merge every `size` cells into one; the last one may have fewer."""
     if len(cells) == 0 or size == 1:
         return cells
     stop = len(cells) // size * size
@@ -94,7 +94,7 @@ def merge(cells: PyramidCells, size: int = FACTOR) -> PyramidCells:
 
 
 def _merge_evenly(cells: PyramidCells, start: int, stop: int, size: int) -> PyramidCells:
-    """Every `size` of the cells `start` to `stop` in one."""
+    """Merge every `size` of the cells `start` to `stop` into one."""
 
     def grouped(values: AnyArray) -> AnyArray:
         return values[start:stop].reshape((stop - start) // size, size, *values.shape[1:])
@@ -111,7 +111,7 @@ def _merge_evenly(cells: PyramidCells, start: int, stop: int, size: int) -> Pyra
 
 
 def _merged(low: AnyArray, high: AnyArray, last: AnyArray) -> FloatArray:
-    """The extremes over the second axis; NaN is no number  # each (C, cells, P) -> (C, 3, P)."""
+    """Return the extremes over the second axis, ignoring NaN  # each (C, cells, P) -> (C, 3, P)."""
     merged = np.empty((len(low), NUM_EXTREMES, low.shape[2]))
     np.fmin.reduce(low, axis=1, out=merged[:, LOW])
     np.fmax.reduce(high, axis=1, out=merged[:, HIGH])
@@ -126,7 +126,7 @@ def _merged(low: AnyArray, high: AnyArray, last: AnyArray) -> FloatArray:
 
 
 def join(parts: Sequence[PyramidCells]) -> PyramidCells:
-    """Cells that follow each other; there is at least one part."""
+    """Concatenate consecutive cells; there is at least one part."""
     if len(parts) == 1:
         return parts[0]
     return PyramidCells(
@@ -139,7 +139,7 @@ def join(parts: Sequence[PyramidCells]) -> PyramidCells:
 
 
 def to_records(cells: PyramidCells, dtype: np.dtype[np.void]) -> AnyArray:
-    """The cells as they lie in a file  # (C,)."""
+    """Return the cells in the form of a file  # (C,)."""
     records: AnyArray = np.zeros(len(cells), dtype)
     records[STATES] = cells.counts
     for name, extremes in cells.extremes.items():

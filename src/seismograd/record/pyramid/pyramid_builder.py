@@ -1,4 +1,4 @@
-"""Builds a pyramid while rows come in: files that only grow, and at most seven waiting cells a
+"""Build a pyramid while rows come in: files that only grow, and at most seven waiting cells per
 level.
 """
 
@@ -25,20 +25,22 @@ LEVELS = "levels"
 
 
 def level_path(directory: Path, level: int) -> Path:
-    """The file of a level, from 1, of the pyramid in this directory (a run's or a segment's)."""
+    """Return the file of a level, from 1, of the pyramid in this directory (a run's or a
+    segment's).
+    """
     return directory / LEVELS / f"{level}.bin"
 
 
 class PyramidBuilder:
-    """Appends whole cells to the file of each level; a file is made with its first cell.
+    """Appends whole cells to the file of each level; a file is created with its first cell.
 
-    What is not yet a whole cell is in no file: who reads takes it from the level below. So a
-    pyramid that was cut anywhere is still right.
+    An incomplete cell is in no file: readers take it from the level below. So a pyramid that was
+    cut anywhere is still right.
 
     Args:
         directory: of the run or the segment.
-        num_columns: numbers a row  # P
-        statistics: dtype by name of those that there is a number of in each row and column.
+        num_columns: numbers per row  # P
+        statistics: dtype by name of those with one number per row and column.
         write: writes all of the bytes to an unbuffered file, or raises `OSError`.
     """
 
@@ -53,13 +55,13 @@ class PyramidBuilder:
         self._num_columns = num_columns
         self._statistics = statistics
         self._write = write
-        self._rows: tuple[StateArray, Mapping[str, AnyArray]] | None = None  # that wait
+        self._rows: tuple[StateArray, Mapping[str, AnyArray]] | None = None  # waiting cells
         self._waiting: list[PyramidCells | None] = []  # by level, from 1
         self._dtypes: list[np.dtype[np.void]] = []  # by level, from 1, as is the next
         self._files: list[FileIO] = []
 
     def append(self, states: StateArray, values: Mapping[str, AnyArray]) -> None:
-        """Take the next rows  # states (R, P), values by name (R, P)."""
+        """Append the next rows  # states (R, P), values by name (R, P)."""
         if not self._num_columns or not len(states):
             return
         if self._rows is not None:
@@ -113,7 +115,7 @@ class PyramidBuilder:
 
 
 def part(cells: PyramidCells, start: int, stop: int) -> PyramidCells:
-    """Cells `start` to `stop`, as a copy that holds no others in memory."""
+    """Return cells `start` to `stop`, as a copy that keeps no others in memory."""
     return PyramidCells(
         cells.counts[start:stop].copy(),
         {name: extremes[start:stop].copy() for name, extremes in cells.extremes.items()},

@@ -1,5 +1,5 @@
-"""Any stretch of a run in about as many columns as a picture has, from whatever level is the
-coarsest that is fine enough.
+"""View any stretch of a run in about as many columns as a picture has, from the coarsest level that
+is fine enough.
 
 Shapes: C columns of the picture, N states, P parameters of the run or scalars of a step.
 """
@@ -64,8 +64,8 @@ class PyramidView:
 
 @dataclass(frozen=True)
 class _SegmentPyramid:
-    """A segment's pyramid and where it lies in the run: its first row, its columns among those
-    of the run.
+    """A segment's pyramid and its position in the run: its first row, its columns among those of
+    the run.
     """
 
     pyramid: PyramidReader
@@ -75,11 +75,11 @@ class _SegmentPyramid:
 
 
 class PyramidLevels:
-    """Views of the run in a directory, `None` when it has no pyramid; `columns` gives a segment's
-    places among the run's parameters.
+    """Views of the run in a directory, `None` when it has no pyramid; `columns` returns a segment's
+    positions among the run's parameters.
 
-    A run without a pyramid, or one that was cut, gives the same views: what no file holds is summed
-    up from the rows.
+    A run without a pyramid, or a truncated one, gives the same views: what no file holds is
+    computed from the rows.
     """
 
     def __init__(
@@ -113,11 +113,11 @@ class PyramidLevels:
     def parameters(
         self, name: str, start: int, stop: int, num_columns: int, only: Sequence[int] | None = None
     ) -> PyramidView:
-        """A statistic of rows `start` to `stop` of all parameters, or `only` of some, in about
-        `num_columns` columns.
+        """Return a statistic of rows `start` to `stop` of all parameters, or `only` of some, in
+        about `num_columns` columns.
 
-        The first and the last column may hold a few rows more than was asked for: they are cells of
-        the pyramid.
+        The first and the last column may hold a few rows more than requested, because they are
+        cells of the pyramid.
         """
         return _joined(
             list(self.stretches(name, start, stop, num_columns, only)),
@@ -133,12 +133,12 @@ class PyramidLevels:
         only: Sequence[int] | None = None,
         at_once: int | None = None,
     ) -> Iterator[PyramidView]:
-        """The same view, at most about `at_once` numbers of it at a time, so that who only looks
-        at it needs little memory and time.
+        """Yield the same view, at most about `at_once` numbers of it at a time, to bound memory and
+        time.
         """
         positions = np.arange(self._num_parameters) if only is None else np.array(only, np.int64)
-        # A few parameters of many cost about a page of the file a cell each, so they count as half
-        # of all.
+        # A few parameters of many cost about one page of the file per cell each, so they count as
+        # half of all.
         level, size = _scale(
             stop - start, num_columns, max(len(positions), self._num_parameters // 2)
         )
@@ -148,7 +148,7 @@ class PyramidLevels:
                 yield from _views(part, name, start, stop, level, size, positions, most)
 
     def steps(self, start: int, stop: int, num_columns: int) -> PyramidView:
-        """The scalars of the steps, STEP_SCALARS, likewise."""
+        """Return the scalars of the steps, STEP_SCALARS, in the same form."""
         level, size = _scale(stop - start, num_columns, len(STEP_SCALARS))
         views = (
             list(_views(self._steps, STEPS, start, stop, level, size, self._steps.positions))
@@ -168,7 +168,7 @@ class PyramidLevels:
         return step_states(steps, bad)[:, columns], {STEPS: step_values(steps)[:, columns]}
 
     def _with_nonfinite(self, start: int, rows: IntArray) -> IntArray:
-        """Which of these rows, counted from `start`, have a gradient that is not finite."""
+        """Return which of these rows, counted from `start`, have a gradient that is not finite."""
         found: list[int] = []
         for segment, first, stop in self._spans:
             inside = rows[(rows + start >= first) & (rows + start < stop)]
@@ -180,7 +180,7 @@ class PyramidLevels:
 
 
 def pyramid_statistics(names: Sequence[str], statistics: Mapping[str, Statistic]) -> dict[str, str]:
-    """Those statistics of a segment that its pyramid has, and their dtypes."""
+    """Return the statistics of a segment that its pyramid has, and their dtypes."""
     return {
         name: statistics[name].dtype
         for name in PYRAMID_STATISTICS
@@ -226,8 +226,8 @@ def _rows(path: Path, dtype: str, width: int, start: int, stop: int) -> AnyArray
 
 
 def _scale(num_rows: int, num_columns: int, num_parameters: int) -> tuple[int, int]:
-    """The level, and how many of its cells make a column."""
-    wanted = max(1, num_rows // max(1, num_columns))  # rows a column
+    """Return the level, and how many of its cells make a column."""
+    wanted = max(1, num_rows // max(1, num_columns))  # rows per column
     level = 0
     while (
         cell_rows(level + 1) <= wanted
@@ -247,7 +247,7 @@ def _views(
     positions: IntArray,
     most: int | None = None,
 ) -> Iterator[PyramidView]:
-    """The view of a part, `most` columns at a time."""
+    """Yield the view of a part, `most` columns at a time."""
     rows = cell_rows(level)
     low = max(start - part.first, 0) // rows * rows
     high = min(-(-max(stop - part.first, 0) // rows) * rows, part.stop - part.first)
@@ -260,8 +260,8 @@ def _views(
 def _view(
     part: _SegmentPyramid, name: str, low: int, high: int, level: int, size: int, columns: IntArray
 ) -> PyramidView:
-    """Rows of a part, whole cells of the level; `columns` are the places of the parameters in
-    it, -1: it has them not.
+    """Return the view of rows of a part, whole cells of the level; `columns` are the positions of
+    the parameters in it, -1 for absent ones.
     """
     rows = cell_rows(level) * size
     num = math.ceil((high - low) / rows)
@@ -293,7 +293,7 @@ def _view(
 
 
 def _positions(have: IntArray, wanted: IntArray) -> IntArray:
-    """Where in `have` each of `wanted` is, -1: nowhere."""
+    """Return the position in `have` of each of `wanted`; -1 for absent ones."""
     position = {int(each): index for index, each in enumerate(have)}
     return np.array([position.get(int(each), -1) for each in wanted], np.int64)
 

@@ -1,5 +1,5 @@
-"""Reading one pyramid: cells of any level over any rows, from the files as far as they go and
-from the level below beyond that.
+"""Read one pyramid: cells of any level over any rows, from the files as far as they go and from the
+level below beyond that.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class PyramidReader:
     def cells(
         self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns = ALL
     ) -> PyramidCells:
-        """The cells over rows `start` (a multiple of the cell's) to `stop`; the last one may be
-        of fewer rows.
+        """Return the cells over rows `start` (a multiple of the cell's) to `stop`; the last one may
+        have fewer rows.
         """
         if level == 0:
             return cells_of_rows(*self.read_rows(start, stop, columns, names))
@@ -80,7 +80,7 @@ class PyramidReader:
         cells: AnyArray = np.memmap(
             level_path(self.directory, level), dtype, "r", start * dtype.itemsize, (stop - start,)
         )
-        # Of all columns these are views of the file: only what is looked at is read.
+        # With all columns these are views of the file: only what is used is read.
         return PyramidCells(
             np.asarray(cells[STATES][:, :, columns]),
             {name: np.asarray(cells[name][:, :, columns]) for name in names},

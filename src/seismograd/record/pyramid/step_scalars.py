@@ -1,4 +1,4 @@
-"""The scalars of a step as columns of a pyramid: their numbers, and the state of each."""
+"""The scalars of a step as columns of a pyramid: their values, and the state of each."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ STATISTICS = {STEPS: "<f8"}
 
 
 def step_values(steps: AnyArray) -> FloatArray:
-    """The scalars of each row  # (R, len(STEP_SCALARS))."""
+    """Return the scalars of each row  # (R, len(STEP_SCALARS))."""
     return np.stack([np.asarray(steps[name], np.float64) for name in STEP_SCALARS], axis=1)
 
 
 def step_states(steps: AnyArray, states: StateArray) -> StateArray:
-    """The state of each scalar; `states` are those of the gradients of the same rows  # (R, P) ->
-    (R, len(STEP_SCALARS)).
+    """Return the state of each scalar; `states` are those of the gradients of the same rows
+    # (R, P) -> (R, len(STEP_SCALARS)).
 
-    A NaN means "not measured" but for a loss without NO_LOSS and for the norm of gradients one of
-    which is not finite.
+    A NaN means "not measured", except for a loss without NO_LOSS and for the norm of gradients one
+    of which is not finite.
     """
     return states_of_values(step_values(steps), steps, states)
 
 
 def states_of_values(values: FloatArray, steps: AnyArray, states: StateArray) -> StateArray:
-    """The same where the scalars, `step_values`, are at hand."""
+    """Return the same, given the scalars from `step_values`."""
     found = np.where(values == 0, State.ZERO, State.FINITE).astype(np.uint8)
     found[~np.isfinite(values)] = State.NONFINITE
     unknown = np.isnan(values)

@@ -1,5 +1,5 @@
-"""A network whose outputs hardly depend on its weights: seen at the first step, whatever the
-layers get of the gradient.
+"""Detect a network whose outputs hardly depend on its weights: at the first step, whatever the
+gradients of its layers are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from seismograd.schema import Block, EventKind, Evidence, Finding
 @dataclass(slots=True)
 class InsensitiveOutputs:
     """The first steps of an optimizer: whether the outputs of a classifier hardly depend on its
-    weights, and its loss stays a guess.
+    weights, and its loss stays that of a guess.
     """
 
     leverage: float = math.nan
@@ -28,7 +28,7 @@ class InsensitiveOutputs:
     highest: float = -math.inf
 
     def add(self, block: Block, row: int) -> None:
-        """Take in one more step."""
+        """Add one more step."""
         if self.num == 0:
             self.leverage, self.first_step = (
                 leverage(block, row),
@@ -41,7 +41,7 @@ class InsensitiveOutputs:
             self.leverage = math.nan
 
     def is_guess(self, guess: float, distance: float) -> bool:
-        """Return whether all losses were so near to that of a guess; `distance` is a share of
+        """Return whether all losses were this close to that of a guess; `distance` is a share of
         it.
         """
         return (
@@ -57,7 +57,7 @@ def insensitivity_finding(
     row: int,
     optimizer: int,
 ) -> Finding:
-    """Return what is to be said of a network through which nothing comes, at the last of its first
+    """Return the finding about a network that passes no signal on, at the last of its first
     steps.
     """
     step, loss = int(block.steps["iteration"][row]), float(block.steps["loss"][row])

@@ -166,7 +166,7 @@ class VanishingGradient(Rule):
         return None
 
     def _begin(self, block: SharedBlock) -> Iterator[Finding]:
-        """Look at the first steps of each optimizer."""
+        """Inspect the first steps of each optimizer."""
         for optimizer, rows in block.updated:
             flat = self._flats.setdefault(optimizer, InsensitiveOutputs())
             for row in as_list(rows[: max(self.flat_steps - flat.num, 0)]):
@@ -207,7 +207,7 @@ class VanishingGradient(Rule):
         return gone & (profile.goodness >= self.min_goodness) & (profile.gain <= self.max_gain)
 
     def _follow(self, track: _VanishingTrack, looked: _ProfiledRows) -> bool:
-        """Take in the rows of one optimizer; whether what is to be said has changed."""
+        """Read the rows of one optimizer; return whether its finding has changed."""
         was_recovered = track.recovered
         shown = np.logical_or.reduce([chain.shown for chain in looked.chains])[looked.rows]
         steep = np.logical_or.reduce([chain.steep for chain in looked.chains])[looked.rows]
@@ -297,7 +297,7 @@ class _VanishedStep:
 
 @dataclass(slots=True)
 class _VanishingTrack:
-    """What is remembered of one optimizer."""
+    """The state of one optimizer."""
 
     steep: RecentHits
     slow: RecentHits
@@ -310,8 +310,8 @@ class _VanishingTrack:
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """One chain of layers, in all rows of a block: where its gradient vanishes, and where it
-    does so within a few layers.
+    """One chain of layers in all rows of a block: where its gradient vanishes, and where it does so
+    within a few layers.
     """
 
     norm: LayerNorms

@@ -1,4 +1,4 @@
-"""The three ways in which a gradient explodes, each looked for in the rows of one optimizer."""
+"""The three ways in which a gradient explodes, each searched for in the rows of one optimizer."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ExplosionLimits(Protocol):
 
 @dataclass(slots=True)
 class ExplosionTrack:
-    """What is remembered of one optimizer."""
+    """The state of one optimizer."""
 
     recent: RecentHits  # rows that grow towards the input
     series: NormSeries
@@ -67,12 +67,12 @@ class ExplosionTrack:
     first_loss: float = np.nan  # of the first step, where it is a plain mean
     first_step: int = -1
     is_found: bool = False
-    # norms from which it goes on; None: it goes on where it grows towards the input
+    # norms from which the explosion continues; None: it continues where it grows towards the input
     limit: float | None = None
 
     @property
     def goes_on_by_depth(self) -> bool:
-        """Return whether it was found by how it grows towards the input."""
+        """Return whether it was found by growth towards the input."""
         return self.is_found and self.limit is None
 
 
@@ -81,8 +81,8 @@ Cure = tuple[Message, str]  # advice and excerpt
 
 @dataclass(frozen=True, slots=True)
 class Explosion:
-    """A way in which the gradient explodes: the position among the rows at which it was known,
-    and what is to be said of it.
+    """A way in which the gradient explodes: the position of the row at which it was detected, and
+    its description.
     """
 
     position: int
@@ -150,14 +150,14 @@ def _slow_down() -> Cure:
 def depths_of(
     limits: ExplosionLimits, chains: Sequence[LayeredBlock], signal_too: bool
 ) -> list[BlockProfiles]:
-    """`depth_of` each chain of layers that has enough of them."""
+    """Return `depth_of` each chain of layers that has enough of them."""
     return [depth for chain in chains if (depth := depth_of(limits, chain, signal_too)) is not None]
 
 
 def depth_of(
     limits: ExplosionLimits, layered: LayeredBlock, signal_too: bool
 ) -> BlockProfiles | None:
-    """Both profiles of every row of a block; `None` when there are too few layers. Without
+    """Return both profiles of every row of a block; `None` when there are too few layers. Without
     `signal_too` that of the signal is flat.
     """
     if len(layered.layers) < limits.min_layers:
@@ -184,7 +184,7 @@ def depth_of(
 
 
 def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion | None:
-    """Each layer passes on more than it gets."""
+    """Detect that each layer multiplies the gradient it receives by more than one."""
     before, limits = track.num_rows, look.limits
     track.num_rows += len(look.rows)
     if not look.depths:
@@ -248,7 +248,7 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
 
 
 def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion | None:
-    """The norm stays far above its baseline and the loss does not fall."""
+    """Detect that the norm stays far above its baseline and the loss does not fall."""
     finite = np.flatnonzero(np.isfinite(look.norm))
     factor = None if track.is_found else look.limits.min_growth
     grown = track.series.add(
@@ -279,8 +279,8 @@ def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
 
 
 def from_the_start(track: ExplosionTrack, look: OptimizerRows) -> Explosion | None:
-    """A first update would be larger than the weights, or the first loss is far beyond that of a
-    guess.
+    """Detect that a first update would be larger than the weights, or that the first loss is far
+    beyond that of a guess.
     """
     limits, block = look.limits, look.block
     for position in range(min(max(limits.first_steps - track.num_rows, 0), len(look.rows))):
@@ -347,7 +347,7 @@ def _torn_apart(
 
 
 def _all_plain(block: Block, measured: BoolArray) -> bool:
-    """Return whether all that is updated in this row is updated by the learning rate times the
+    """Return whether everything updated in this row is updated by the learning rate times the
     gradient.
     """
     kinds: dict[int | None, str] = {each.index: each.kind for each in block.optimizers}

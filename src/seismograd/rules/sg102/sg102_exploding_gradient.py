@@ -136,7 +136,7 @@ class ExplodingGradient(Rule):
         return self.found.take()
 
     def _needs_signal(self, block: SharedBlock) -> bool:
-        """Return whether the biases are still looked at: in the first steps of an optimizer, and
+        """Return whether the biases are still inspected: in the first steps of an optimizer, and
         where they showed it then.
         """
         tracks = [self._tracks.get(optimizer) for optimizer in block.optimizers_of_rows]
@@ -156,7 +156,7 @@ class ExplodingGradient(Rule):
         return None
 
     def _follow(self, track: ExplosionTrack, look: OptimizerRows) -> None:
-        """Take in the rows of one optimizer."""
+        """Read the rows of one optimizer."""
         ways = [
             from_the_start(track, look),
             towards_the_input(track, look),

@@ -1,5 +1,5 @@
-"""What is remembered of layers whose units may die, and whether a layer gets nothing because it is
-cut off from the loss.
+"""Track layers whose units may die, and whether a layer gets no gradient because it is cut off from
+the loss.
 
 Shapes: L layers ever seen, P parameters.
 """
@@ -39,7 +39,7 @@ class DyingLayers:
     limit: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     def grow(self, num: int) -> None:
-        """Have room for so many."""
+        """Make room for so many."""
         more = num - len(self.num)
         if more > 0:
             self.num, self.dead = (
@@ -51,13 +51,13 @@ class DyingLayers:
             self.limit = np.concatenate([self.limit, np.zeros(more)])
 
     def revive(self, positions: IntArray) -> None:
-        """These are alive."""
+        """Mark these as alive."""
         self.num[positions], self.first[positions] = 0, -1
 
     def kill(
         self, positions: IntArray, since: int, now: int, dead: IntArray, limit: FloatArray
     ) -> IntArray:
-        """These are dead; how many counts in a row they are."""
+        """Mark these as dead; return for how many counts in a row they are."""
         num = self.num[positions] + 1
         self.num[positions], self.first[positions] = (
             num,
@@ -67,7 +67,7 @@ class DyingLayers:
         return num
 
     def at(self, position: int) -> DyingLayer:
-        """One that is dead."""
+        """Return one that is dead."""
         return DyingLayer(
             int(self.first[position]),
             int(self.last[position]),

@@ -186,7 +186,7 @@ class DeadUnits(Rule):
     def _count(
         self, block: Block, row: int, dead: IntArray, measured: BoolArray, seen: float, loss: float
     ) -> None:
-        """Take in the dead rows of one sampled iteration, and where they were counted  # each
+        """Read the dead rows of one sampled iteration, and where they were counted  # each
         (columns,).
         """
         iteration, optimizer = (
@@ -235,8 +235,8 @@ class DeadUnits(Rule):
         self.found.extend(iteration, owner)
 
     def _dead_now(self, owner: int) -> list[tuple[int, DyingLayer]]:
-        """Return the layers of an optimizer that are dead, without those that are so because one
-        after them is dead as a whole.
+        """Return the layers of an optimizer that are dead, without those that are so because a
+        later one is dead as a whole.
         """
         parameters = self._parameter_index.parameters
         now = [

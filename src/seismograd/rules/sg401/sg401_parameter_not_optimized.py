@@ -137,7 +137,7 @@ class ParameterNotOptimized(Rule):
                 block.parameters[each].name for each in as_list(self._columns)
             )
         ):
-            # all is known of them
+            # nothing more needs to be learned about them
             self._case.last_step, rows, changed = (
                 int(integers(block.steps, "iteration")[rows[-1]]),
                 [],
@@ -167,8 +167,8 @@ class ParameterNotOptimized(Rule):
         return [] if self._case is None else [self._finding(self._case)]
 
     def _look_for_strays(self, block: Block) -> None:
-        """Count steps on nothing, whose backwards reached other parameters than any that an
-        optimizer steps on.
+        """Count steps without gradients whose backwards reached parameters other than those of any
+        optimizer.
         """
         flags = integers(block.steps, "flags")
         odd = np.flatnonzero(flags & int(StepFlag.NO_BACKWARD | StepFlag.BY_HAND))
@@ -207,7 +207,7 @@ class ParameterNotOptimized(Rule):
         case.evidence = (Evidence("num_backwards", "", self._last_stray, 0.0, 1.0),)
 
     def _extend_strays(self, block: Block) -> list[Finding]:
-        """Steps on nothing after it was found."""
+        """Extend the finding by later steps without gradients."""
         rows = np.flatnonzero(integers(block.steps, "flags") & int(StepFlag.NO_BACKWARD))
         if self._case is None or not len(rows):
             return []
@@ -224,8 +224,8 @@ class ParameterNotOptimized(Rule):
         return None
 
     def _count(self, block: Block, row: int, columns: IntArray) -> bool:
-        """Take in a row in which these columns have gradients; whether that changes what is to
-        be said.
+        """Read a row in which these columns have gradients; return whether that changes the
+        finding.
         """
         iteration = int(integers(block.steps, "iteration")[row])
         stepped = int(integers(block.steps, "optimizer")[row])
@@ -258,7 +258,7 @@ class ParameterNotOptimized(Rule):
         return again
 
     def _accuse(self, parameters: Sequence[Parameter], fresh: Sequence[str]) -> None:
-        """Make these part of what is found."""
+        """Make these part of the finding."""
         by_name = {parameter.name: parameter for parameter in parameters}
         fresh = [name for name in fresh if name in by_name]
         if not fresh:

@@ -1,5 +1,5 @@
-"""Parameters that get gradients and belong to no optimizer: what is counted of each, and how it
-is put into words.
+"""Parameters that get gradients and belong to no optimizer: what is counted of each, and its
+description.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class TrainedPlace:
 
 @dataclass(slots=True)
 class StrayCase:
-    """What is said of all of them."""
+    """The case that applies to all of them."""
 
     kind: int
     position: TrainedPlace
@@ -52,7 +52,7 @@ class StrayTally:
     moved: bool = False
 
     def add(self, iteration: int, norm: float, weight: float) -> None:
-        """Another step."""
+        """Add another step."""
         self.num, self.last, self.norm = self.num + 1, iteration, norm
         if not math.isnan(weight):
             self.moved |= self.num_samples > 0 and not math.isclose(
@@ -62,7 +62,7 @@ class StrayTally:
             self.weight, self.sampled = weight, iteration
 
     def evidence(self, name: str) -> tuple[Evidence, ...]:
-        """Return its gradient, and its weights as they were and are."""
+        """Return its gradient, and its weights then and now."""
         gradient = Evidence("grad_norm", name, self.last, self.norm, 0.0)
         return (
             (gradient,)
@@ -71,7 +71,7 @@ class StrayTally:
         )
 
     def is_enough(self, min_steps: int) -> bool:
-        """Return whether it is known that nothing updates it; without samples of the weights that
+        """Return whether it is certain that nothing updates it; without samples of the weights that
         takes twice as long.
         """
         return (
@@ -114,8 +114,8 @@ def kind_of(
 
 
 def attribute_of(names: Sequence[str]) -> str:
-    """Return the attribute that holds the layers: `hidden` of `net.hidden.0.weight` and
-    `net.hidden.0.bias`, `head` of `head.weight`.
+    """Return the attribute that holds the layers: `hidden` for `net.hidden.0.weight` and
+    `net.hidden.0.bias`, `head` for `head.weight`.
     """
     parts = holder_of(names).split(".")
     numbered = next((position for position, part in enumerate(parts) if part.isdigit()), len(parts))
@@ -123,7 +123,7 @@ def attribute_of(names: Sequence[str]) -> str:
 
 
 def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
-    """Cause, advice and excerpt."""
+    """Return cause, advice and excerpt."""
     optimizer = values["optimizer"]
     if kind == UNREGISTERED:
         return (

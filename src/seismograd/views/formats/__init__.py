@@ -1,3 +1,3 @@
-"""The formats in which `show` and `check` answer."""
+"""The output formats of `show` and `check`."""
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def render(verdict: Verdict) -> str:
-    """One line for each finding; empty when there is none.
+    """Return one line for each finding; empty when there is none.
 
     The form is that of GitHub's documentation, Workflow commands for GitHub Actions.
     """

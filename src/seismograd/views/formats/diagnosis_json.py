@@ -1,4 +1,4 @@
-"""The verdict as JSON; what is not finite is the string `nan`, `inf` or `-inf`."""
+"""The verdict as JSON; non-finite numbers are the strings `nan`, `inf` or `-inf`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from seismograd.schema import SCHEMA_VERSION
 
 
 def render(verdict: Verdict) -> str:
-    """`{"schema", "run", "findings", "rules"}`; sentences are in the language in force, nothing
-    else is translated.
+    """Return `{"schema", "run", "findings", "rules"}`; sentences are in the current language,
+    nothing else is translated.
     """
     content = {
         "schema": SCHEMA_VERSION,

@@ -12,8 +12,8 @@ from seismograd.views.values import sentences, steps
 
 
 def render(verdict: Verdict) -> str:
-    """A suite named after the run: errors and warnings are failures, rules that could not look
-    are skipped, the rest passes.
+    """Return a suite named after the run: errors and warnings are failures, rules that could not be
+    evaluated are skipped, the rest passes.
     """
     suite = Tree.Element("testsuite", name=f"seismograd {verdict.run.path}")
     counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
@@ -59,7 +59,7 @@ def _text(finding: Finding) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without what XML 1.0 has no characters for."""
+    """Remove the characters that XML 1.0 does not allow."""
     return "".join(
         c
         for c in text

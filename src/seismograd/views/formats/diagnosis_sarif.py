@@ -20,7 +20,7 @@ LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 
 
 def render(verdict: Verdict) -> str:
-    """One SARIF run with the rules that looked and a result for each finding."""
+    """Return one SARIF run with the rules that were evaluated and a result for each finding."""
     evaluated = {each.code for each in verdict.statuses}
     rules = [rule for rule in RULES if rule.code in evaluated]
     index = {rule.code: number for number, rule in enumerate(rules)}
@@ -78,6 +78,6 @@ def _result(finding: Finding, index: dict[str, int]) -> dict[str, Any]:
 
 
 def _uri(file: str) -> str:
-    """A relative path as a relative reference, an absolute one as a file URI."""
+    """Return a relative path as a relative reference, an absolute one as a file URI."""
     path = Path(file)
     return path.as_uri() if path.is_absolute() else quote(path.as_posix())

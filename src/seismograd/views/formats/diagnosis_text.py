@@ -1,4 +1,4 @@
-"""The verdict in words: a block for each finding, then what the other rules came to."""
+"""The verdict in words: a block for each finding, then the outcome of the other rules."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class VerdictText:
 
 
 def render(verdict: Verdict) -> RenderableType:
-    """The verdict as text."""
+    """Return the verdict as text."""
     return VerdictText(verdict)
 
 
 def headline(verdict: Verdict) -> str:
-    """How many findings of which severity, in one line."""
+    """Return how many findings of which severity there are, in one line."""
     if not verdict.findings:
         looked = sum(each.status != "not evaluated" for each in verdict.statuses)
         if looked == 0:
@@ -71,7 +71,9 @@ def headline(verdict: Verdict) -> str:
 
 
 def finding_block(finding: Finding, width: int, evidence: bool = True) -> Iterator[RenderableType]:
-    """One finding: what, since when, where, why, what to change, and the numbers it rests on."""
+    """Yield one finding: what, since when, where, why, what to change, and the numbers that support
+    it.
+    """
     yield Text.assemble(
         (severity_word(finding.severity), SEVERITY_STYLES[finding.severity]),
         " ",

@@ -1,5 +1,5 @@
-"""The formats in which `show` and `check` can answer. A new one is a file that renders it, its name
-in `format_names`, and a line here.
+"""The list of output formats of `show` and `check`. To add one: a file that renders it, its name in
+`format_names`, and a line here.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Subject = TypeVar("Subject")
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat(Generic[Subject]):
-    """One form: what `--format` calls it, and what turns its subject into text (printed as it
-    is) or into something that rich draws.
+    """One format: its name for `--format`, and a function that turns its subject into text (printed
+    as it is) or into something that rich draws.
     """
 
     name: str
@@ -59,7 +59,7 @@ DIAGNOSIS_FORMATS = _named(
 
 
 def find_format(views: tuple[OutputFormat[Subject], ...], name: str) -> OutputFormat[Subject]:
-    """The view of that name.
+    """Return the format of that name.
 
     Raises:
         SeismogradError: there is none.

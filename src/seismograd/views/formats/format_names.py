@@ -1,4 +1,4 @@
-"""What `--format` calls each format. The help of a command needs the names before NumPy may load;
+"""The names of the output formats. The help of a command needs them before NumPy may load;
 `format_list` has a renderer for each, in the same order.
 """
 

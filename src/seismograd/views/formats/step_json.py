@@ -1,5 +1,5 @@
-"""One step as JSON; what is not finite is the string `nan`, `inf` or `-inf`, what was not
-measured is null.
+"""One step as JSON; non-finite numbers are the strings `nan`, `inf` or `-inf`, unmeasured ones
+null.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from seismograd.views.values import STATE_CODES
 
 
 def render(step: RecordedStep) -> str:
-    """The step, its numbers and its gradients."""
+    """Return the step, its numbers and its gradients."""
     content = {
         "schema": SCHEMA_VERSION,
         "run": str(step.run.path),

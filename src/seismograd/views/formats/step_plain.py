@@ -1,4 +1,4 @@
-"""One step as the lines that one prints in a training loop."""
+"""One step in the form of lines printed in a training loop."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from seismograd.views.values import state_word
 
 
 def render(step: RecordedStep) -> str:
-    """The lines; `epoch` is the step where the run recorded no epochs."""
+    """Return the lines; `epoch` is the step where the run recorded no epochs."""
     return "\n".join(_lines(step))
 
 
 def rounded_to_zero(step: RecordedStep) -> tuple[str, ...]:
-    """The parameters whose gradient is not zero though its norm has only zeros in this form."""
+    """Return the parameters whose gradient is not zero though its norm has only zeros in this
+    form.
+    """
     return tuple(
         each.parameter.name
         for each in step.gradients

@@ -69,14 +69,14 @@ LEFT_OUT_FIRST = (SCALARS, NONFINITE, RMS, SHAPE, ZEROS)
 
 
 def gradient_table(gradients: Sequence[GradientNumbers]) -> RenderableType:
-    """The gradients, one a row."""
+    """Return the gradients, one per row."""
     return FittingTable(gradients, COLUMNS, LEFT_OUT_FIRST)
 
 
 @dataclass(frozen=True, slots=True)
 class StepTable:
-    """A title, the gradients, a line for the whole step and, of a single parameter, how its
-    scalars are spread.
+    """A title, the gradients, a line for the whole step and, for a single parameter, the
+    distribution of its scalars.
     """
 
     step: RecordedStep
@@ -96,7 +96,7 @@ class StepTable:
 
 
 def render(step: RecordedStep) -> RenderableType:
-    """The table of a step."""
+    """Return the table of a step."""
     return StepTable(step)
 
 
@@ -115,7 +115,7 @@ def _title(step: RecordedStep) -> str:
 
 
 def totals(step: RecordedStep) -> str:
-    """What holds for the whole step, in one line."""
+    """Return the values of the whole step, in one line."""
     loss = translate("not measured") if step.loss is None else number(step.loss, 6)
     return sentences(
         (
@@ -141,14 +141,14 @@ def totals(step: RecordedStep) -> str:
 
 
 def _changed_on_the_way(step: RecordedStep) -> bool:
-    """Whether the optimizer consumed something else than the ready gradient."""
+    """Return whether the optimizer consumed something other than the ready gradient."""
     return math.isfinite(step.applied_norm) and not math.isclose(
         step.applied_norm, step.grad_norm, rel_tol=1e-5
     )
 
 
 def remarks(step: RecordedStep) -> Iterator[str]:
-    """What was special about the step."""
+    """Yield the remarks about the step."""
     if step.flags & StepFlag.SKIPPED:
         yield translate("GradScaler skipped this update because the gradients were not finite.")
     if step.flags & StepFlag.NO_BACKWARD:

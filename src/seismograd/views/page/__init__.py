@@ -1,1 +1,1 @@
-"""The page: HTML, CSS and scripts as they are, without a build step, put together by `document`."""
+"""The page: plain HTML, CSS and scripts without a build step, assembled by `document`."""

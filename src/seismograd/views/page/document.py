@@ -1,4 +1,4 @@
-"""The page as one HTML document: its styles and scripts within it, each named by its hash in the
+"""The page as one HTML document: its styles and scripts inline, each named by its hash in the
 content security policy.
 """
 
@@ -27,7 +27,7 @@ _COMMENT = re.compile(r"^ *(?://[^\n]*\n|/\*\*.*?\*/)", re.MULTILINE | re.DOTALL
 
 
 def document(mode: str, title: str, data: str = "", only: int | None = None) -> str:
-    """The page; `mode` is "view" (it asks a server, which has `only` one run) or "report"
+    """Return the page; `mode` is "view" (it asks a server, which has `only` one run) or "report"
     (`data`, base64 of gzip, is all it has).
     """
     style, script = _style(), _script()
@@ -63,8 +63,8 @@ def document(mode: str, title: str, data: str = "", only: int | None = None) -> 
 
 
 def content_policy(mode: str) -> str:
-    """Only the style and the script of this page, by their hashes; nothing else is loaded, and
-    only `view` asks its own server.
+    """Return the policy: only the style and the script of this page, by their hashes; nothing else
+    is loaded, and only `view` asks its own server.
     """
     directives: Mapping[str, str] = {
         "default-src": "'none'",
@@ -137,5 +137,5 @@ def _hash(content: str) -> str:
 
 
 def _block(name: str, kind: str, content: str) -> str:
-    """Data in the page: not run, and it cannot end its own element."""
+    """Return data for the page: not executed, and unable to end its own element."""
     return f'<script type="{kind}" id="{name}">{content.replace("<", chr(92) + "u003c")}</script>'

@@ -1,6 +1,4 @@
-"""Every text of the page, by the key that its scripts know it by; `{named}` places are filled in
-by the page.
-"""
+"""Every text of the page, by the key that its scripts use; the page fills in `{named}` places."""
 
 from __future__ import annotations
 
@@ -190,7 +188,7 @@ TEXTS: dict[str, str] = {
     "fact_zeros": mark("zeros"),
     "fact_applied": mark("applied norm"),
     "fact_update": mark("update / weights"),
-    # the lanes
+    # the timeline
     "lanes": mark("What did the training loop do?"),
     "lanes_sub": mark("calls around the cursor, in order; spacing does not show time"),
     "lanes_label": mark("calls in steps {first} to {last}: {number}; the table lists them"),

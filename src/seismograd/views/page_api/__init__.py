@@ -1,3 +1,3 @@
-"""What the page asks of a run, and the answers: over HTTP from `view`, or packed into the file
-of `report`.
+"""The questions of the page and their answers: over HTTP from `view`, or packed into the file of
+`report`.
 """

@@ -1,5 +1,5 @@
-"""A cell of a heat map as an int16: thousandths of a decade, and four sentinels for what is not
-a positive number.
+"""Encode a cell of a heat map as an int16: thousandths of a decade, and four sentinels for anything
+but a positive number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ NONFINITE = 32767
 NOT_MEASURED = 32766
 ZERO = -32767
 ABSENT = -32768
-LIMIT = 32000  # thousandths of a decade; beyond 1e±32 a value is drawn as that
+LIMIT = 32000  # thousandths of a decade; values beyond 1e±32 are drawn as that
 
 SENTINELS = {
     "nonfinite": NONFINITE,
@@ -28,7 +28,8 @@ Codes = npt.NDArray[np.int16]
 
 
 def encode(view: PyramidView, which: str) -> Codes:
-    """The codes of a view, parameter by parameter  # (P, C); `which` is "low", "high" or "last".
+    """Return the codes of a view, parameter by parameter  # (P, C); `which` is "low", "high" or
+    "last".
 
     A column with any non-finite step is NONFINITE, else the number, else what its steps have in
     common: ZERO before ABSENT before NOT_MEASURED.
@@ -46,5 +47,5 @@ def encode(view: PyramidView, which: str) -> Codes:
 
 
 def milli_decades(values: FloatArray) -> Codes:
-    """Positive finite numbers as thousandths of a decade."""
+    """Return positive finite numbers as thousandths of a decade."""
     return np.clip(np.rint(1000 * np.log10(values)), -LIMIT, LIMIT).astype(np.int16)

@@ -1,4 +1,4 @@
-"""An answer to the page: a JSON header and arrays of numbers behind it, as typed arrays take them
+"""Pack an answer for the page: a JSON header followed by arrays of numbers, which typed arrays take
 without a copy.
 
 Layout: the header's length as little-endian uint32, the header, then each array, beginning at a
@@ -30,8 +30,8 @@ _NAMES = {
 
 
 def pack(header: Mapping[str, object], arrays: Mapping[str, AnyArray] | None = None) -> bytes:
-    """The header, with `arrays` in it: for each name the kind of typed array, the shape and the
-    offset. NaN in the header is "nan".
+    """Return the header, with `arrays` in it: for each name the kind of typed array, the shape and
+    the offset. NaN in the header is "nan".
     """
     parts: dict[str, bytes] = {}
     described: dict[str, list[object]] = {}
@@ -48,7 +48,7 @@ def pack(header: Mapping[str, object], arrays: Mapping[str, AnyArray] | None = N
 
 
 def unpack(data: bytes) -> tuple[dict[str, object], dict[str, AnyArray]]:
-    """What `pack` packed."""
+    """Return what `pack` packed."""
     length = int.from_bytes(data[:4], "little")
     header = json.loads(data[4 : 4 + length])
     dtypes = {name: dtype for dtype, name in _NAMES.items()}

@@ -1,4 +1,4 @@
-"""What the page says of a run as a whole: its name and circumstances, its parameters, its
+"""Information about a run as a whole for the page: its name and circumstances, its parameters, its
 findings in every language.
 """
 
@@ -33,14 +33,14 @@ from seismograd.views.page_api.heat_codes import SENTINELS
 from seismograd.views.page_api.translations import rendered
 from seismograd.views.run_condition import QUIET_NOTES
 
-_ROW_LABELS = 512  # rows whose step is told, where steps were left out
+_ROW_LABELS = 512  # rows whose step is sent, where steps were left out
 
 
 def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str, AnyArray]]:
-    """The header of all, and its arrays: no path, no argument, no environment, no host name.
+    """Return the header and its arrays: no path, no argument, no environment, no host name.
 
-    Parameters that are alike but for their name and depth are described once: `alike[kind[p]]` is
-    what is known of parameter `names[p]`.
+    Parameters that are alike but for their name and depth are described once: `alike[kind[p]]`
+    describes parameter `names[p]`.
     """
     run = verdict.run
     columns = {each.name: column for column, each in enumerate(run.parameters)}
@@ -107,8 +107,8 @@ def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str
 
 
 def _steps(run: Run) -> dict[str, object]:
-    """The steps that rows are: all from the first on, or, where some were left out, those of
-    some rows to read between.
+    """Return the steps of the rows: all from the first on, or, where some were left out, those of
+    some rows to interpolate between.
     """
     if run.num_rows == 0:
         return {"first": 0, "last": -1, "rows": []}
@@ -126,7 +126,7 @@ def _steps(run: Run) -> dict[str, object]:
 
 
 def _alike(parameters: Sequence[Parameter]) -> tuple[list[dict[str, object]], list[int]]:
-    """The descriptions that occur, and which of them each parameter has."""
+    """Return the descriptions that occur, and which of them each parameter has."""
     positions: dict[tuple[object, ...], int] = {}
     kind = [
         positions.setdefault(
@@ -160,7 +160,7 @@ def _alike(parameters: Sequence[Parameter]) -> tuple[list[dict[str, object]], li
 
 
 def _layers(run: Run) -> AnyArray:
-    """The columns of the weights that pass a signal on, nearest the input first."""
+    """Return the columns of the weights that pass a signal on, nearest the input first."""
     layers = layers_of(run.parameters)
     return layers.columns[: len(layers)].astype(np.int32)
 

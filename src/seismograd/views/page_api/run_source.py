@@ -28,7 +28,7 @@ _MOST_COLUMNS = 4000
 _USUAL_COLUMNS = 1000
 _MOST_CODES = 1_000_000
 _FEWEST_COLUMNS = 200
-_NUMBERS_AT_ONCE = 2**17  # of a heat map, that are read and encoded while they are in the cache
+_NUMBERS_AT_ONCE = 2**17  # of a heat map, read and encoded while they are in the cache
 _EXTREMES = ("high", "low", "last")
 
 
@@ -43,20 +43,20 @@ class RunSource:
 
     @property
     def run(self) -> Run:
-        """The run as it was when it was opened."""
+        """Return the run as it was when it was opened."""
         return self.verdict.run
 
     def meta(self) -> bytes:
-        """What is known of the run as a whole: names, parameters, findings."""
+        """Return information about the run as a whole: names, parameters, findings."""
         return pack(*about(self.verdict, self.going_on))
 
     def heat(
         self, start: int, stop: int, width: int, statistic: str = "grad_norm", which: str = "high"
     ) -> bytes:
-        """A statistic of all parameters over rows `start` to `stop`: `codes` (P, C), and the rows
-        of each column.
+        """Return a statistic of all parameters over rows `start` to `stop`: `codes` (P, C), and the
+        rows of each column.
 
-        Of very many parameters there are fewer columns than `width`, so that the answer does not
+        For very many parameters there are fewer columns than `width`, so that the answer does not
         grow with them.
         """
         start, stop, width = self._clip(start, stop, min(width, self._most_columns))
@@ -79,8 +79,8 @@ class RunSource:
         return pack({"statistic": statistic, "which": which}, arrays)
 
     def scalars(self, start: int, stop: int, width: int) -> bytes:
-        """The scalars of the steps: `low`, `high`, `last` (F, C), and in how many steps each was
-        not finite.
+        """Return the scalars of the steps: `low`, `high`, `last` (F, C), and in how many steps each
+        was not finite.
         """
         start, stop, width = self._clip(start, stop, width)
         view = self.run.levels.steps(start, stop, width)
@@ -98,8 +98,8 @@ class RunSource:
         return pack({"scalars": list(STEP_SCALARS)}, arrays)
 
     def line(self, column: int, start: int, stop: int, width: int) -> bytes:
-        """One parameter: of each statistic `NAME.low` and `NAME.high` (C,), and `counts` of its
-        states (N, C).
+        """Return one parameter: for each statistic `NAME.low` and `NAME.high` (C,), and `counts` of
+        its states (N, C).
         """
         start, stop, width = self._clip(start, stop, width)
         column = self._column(column)
@@ -115,21 +115,21 @@ class RunSource:
         return pack({"column": column}, arrays)
 
     def step(self, row: int) -> bytes:
-        """Everything about one row, and the line through its depth profile."""
+        """Return everything about one row, and the line through its depth profile."""
         return answer_step(self.run, max(0, min(row, self.run.num_rows - 1)))
 
     def histogram(self, column: int, start: int, stop: int, width: int) -> bytes:
-        """The spread of one parameter's scalars (`-1`: of all) over sampled rows."""
+        """Return the distribution of one parameter's scalars (`-1`: of all) over sampled rows."""
         start, stop, width = self._clip(start, stop, width)
         return answer_histogram(self.run, self._column(column), start, stop, width)
 
     def lanes(self, row: int) -> bytes:
-        """The calls that were heard around a row."""
+        """Return the intercepted calls around a row."""
         return answer_timeline(self.run, max(0, min(row, self.run.num_rows - 1)))
 
     def element(self, index: int, start: int, stop: int, width: int) -> bytes:
-        """A single scalar: smallest and largest finite value of each column, and whether any was
-        not finite.
+        """Return a single scalar: smallest and largest finite value of each column, and whether any
+        was not finite.
         """
         start, stop, width = self._clip(start, stop, width)
         num = max(1, min(width, stop - start))
@@ -149,8 +149,8 @@ class RunSource:
         return pack({"index": index}, arrays)
 
     def asked(self, question: str, given: Mapping[str, str]) -> tuple[object, ...]:
-        """What tells a question from those that have another answer; raises `ValueError` as
-        `answer`.
+        """Return a key that distinguishes a question from those that have another answer; raises
+        `ValueError` as `answer`.
         """
         if question != "heat":
             return question, *sorted(given.items())
@@ -165,10 +165,10 @@ class RunSource:
         )
 
     def answer(self, question: str, given: Mapping[str, str]) -> bytes:
-        """The answer to a question by name, its numbers as text.
+        """Return the answer to a question by name, its numbers as text.
 
         Raises:
-            ValueError: there is no such question, or a number is missing or not one.
+            ValueError: there is no such question, or a number is missing or invalid.
         """
         number = {
             name: int(given[name])
@@ -209,7 +209,9 @@ class RunSource:
 
     @property
     def _most_columns(self) -> int:
-        """Of a heat map, so that it does not grow with the parameters."""
+        """Return the limit on the columns of a heat map, so that it does not grow with the
+        parameters.
+        """
         return max(_FEWEST_COLUMNS, _MOST_CODES // max(1, len(self.run.parameters)))
 
     def _clip(self, start: int, stop: int, width: int) -> tuple[int, int, int]:
@@ -221,7 +223,7 @@ class RunSource:
 
 
 def open_source(run: Run, going_on: bool = False) -> RunSource:
-    """The source of a run."""
+    """Return the source of a run."""
     return RunSource(page_verdict(run, going_on), going_on)
 
 

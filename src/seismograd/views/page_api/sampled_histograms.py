@@ -1,4 +1,4 @@
-"""How a gradient's scalars are spread over the powers of two, at sampled rows."""
+"""The distribution of a gradient's scalars over the powers of two, at sampled rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _MOST_COUNTS = 2_000_000  # samples times parameters times bins, read for the su
 
 
 def answer_histogram(run: Run, column: int, start: int, stop: int, width: int) -> bytes:
-    """`bins` (S, W), counts at S sampled `rows`; when there are more samples than can be shown
-    every nth is, and `every` says n.
+    """Return `bins` (S, W), counts at S sampled `rows`; when there are more samples than can be
+    shown every nth is, and `every` says n.
     """
     num_parameters = len(run.parameters)
     if all(each.name != "exponents" for each in run.statistics) or not num_parameters:

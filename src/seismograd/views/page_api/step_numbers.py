@@ -32,8 +32,8 @@ _MOST_LOOKS = 256
 
 
 def answer_step(run: Run, row: int) -> bytes:
-    """The numbers of all parameters (P,) each, NaN: not measured or no gradient; the scalars of
-    the step; the fitted profile.
+    """Return the numbers of all parameters (P,) each, NaN: not measured or no gradient; the scalars
+    of the step; the fitted profile.
     """
     if run.num_rows == 0:
         return pack({"row": -1, "step": -1})
@@ -58,7 +58,7 @@ def answer_step(run: Run, row: int) -> bytes:
 
 
 def row_values(run: Run, row: int) -> tuple[AnyArray, dict[str, AnyArray]]:
-    """The states (P,) and the statistics (P,) of one row, in the columns of the run."""
+    """Return the states (P,) and the statistics (P,) of one row, in the columns of the run."""
     num = len(run.parameters)
     states = np.full(num, State.NOT_MEASURED, np.uint8)
     values: dict[str, AnyArray] = {name: np.full(num, np.nan) for name in _STATISTICS}
@@ -76,10 +76,10 @@ def row_values(run: Run, row: int) -> tuple[AnyArray, dict[str, AnyArray]]:
 def _fit(
     run: Run, row: int, states: AnyArray, values: Mapping[str, AnyArray]
 ) -> dict[str, object] | None:
-    """The line through the norms of the weights over depth, at the last row up to this one where
-    most of them are finite.
+    """Return the line through the norms of the weights over depth, at the last row up to this one
+    where most of them are finite.
 
-    Of networks side by side it is that of the longest.
+    Of parallel networks it is that of the longest.
     """
     layers = chains_of(run.parameters)[0]
     columns = [int(column) for column in layers.columns[: len(layers)]]
@@ -118,10 +118,11 @@ def _num_needed(num_layers: int) -> int:
 
 
 def _last_mostly_finite(run: Run, row: int, columns: list[int]) -> int | None:
-    """Searched from the coarse to the fine, so that it reads little however far back that is.
+    """Return the last row where most are finite. Searches from coarse to fine levels, so that it
+    reads little however far back that is.
 
     A stretch may look as if it had such a row and have none: where optimizers step in turn, each
-    row holds the layers of one. So every row is looked at before it is taken, and after
+    row holds the layers of one. So every row is checked before it is returned, and after
     `_MOST_LOOKS` stretches and rows the search gives up.
     """
     stretches, looks = [(0, row + 1)], 0

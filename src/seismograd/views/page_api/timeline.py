@@ -1,4 +1,4 @@
-"""What the loop did around a row: the calls that were heard, in order."""
+"""The loop around a row: the intercepted calls, in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MOST_EVENTS = 400
 
 
 def answer_timeline(run: Run, row: int) -> bytes:
-    """The events of a few rows, `left_out` of them beyond what can be shown."""
+    """Return the events of a few rows, with `left_out` counting those beyond what can be shown."""
     start, stop = max(0, row - _ROWS_BEFORE), min(run.num_rows, row + _ROWS_AFTER)
     events: list[dict[str, object]] = []
     steps: list[int] = []

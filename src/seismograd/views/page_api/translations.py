@@ -10,7 +10,7 @@ from seismograd.i18n import LANGUAGES, Message, translate, use_language
 
 
 def in_all_languages(text: Callable[[], str]) -> dict[str, str]:
-    """What `text` gives in each language."""
+    """Return what `text` returns in each language."""
     found: dict[str, str] = {}
     for lang in LANGUAGES:
         with use_language(lang):
@@ -19,12 +19,12 @@ def in_all_languages(text: Callable[[], str]) -> dict[str, str]:
 
 
 def rendered(message: Message) -> dict[str, str]:
-    """A message in each language."""
+    """Return a message in each language."""
     return in_all_languages(message.render)
 
 
 def catalogue(texts: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Marked templates by key, in each language: `{"en": {key: text}, "zh": …}`."""
+    """Return marked templates by key, in each language: `{"en": {key: text}, "zh": …}`."""
     by_language: dict[str, dict[str, str]] = {}
     for lang in LANGUAGES:
         with use_language(lang):

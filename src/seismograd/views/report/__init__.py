@@ -1,1 +1,1 @@
-"""A run in one file that can be mailed: as a page, as Markdown, as JSON."""
+"""A run in one file to mail: as a page, as Markdown, as JSON."""

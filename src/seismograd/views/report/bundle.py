@@ -1,5 +1,5 @@
-"""What a report holds of a run: chosen answers of its source, packed and compressed, of a size
-that does not follow its length.
+"""The contents of a report: selected answers of the run's source, packed and compressed, of a size
+independent of its length.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from seismograd.views.page_api.run_source import RunSource
 
 _MOST_CELLS = 700_000
 _MOST_COLUMNS = 540
-_ROOM_FOR_MORE = 25_000  # cells up to which the other statistics go in as well
+_ROOM_FOR_MORE = 25_000  # cells up to which the other statistics are included
 _SCALAR_COLUMNS = 540
 _LINE_COLUMNS = 270
 _SAMPLES = 60
 _MOST_LINES = 4
 _MOST_HISTOGRAMS = 8
-_FEW = 16  # parameters, up to which the report holds the histograms of all
+_FEW = 16  # parameters up to which the report holds all histograms
 _MOST_ROWS = 36
 _MOST_STEP_NUMBERS = 2600  # rows times parameters
 _MOST_LANES = 8
@@ -31,7 +31,7 @@ _MOST_ELEMENTS = 8
 
 
 def bundle(source: RunSource) -> str:
-    """The answers as base64 of gzip, as the page's `ReportSource` reads them."""
+    """Return the answers as base64 of gzip, as the page's `ReportSource` reads them."""
     answers = dict(_answers(source))
     positions: dict[str, list[int]] = {}
     offset = 0
@@ -67,15 +67,15 @@ def _answers(source: RunSource) -> Iterator[tuple[str, bytes]]:
     chosen = _chosen_columns(source)
     for column in chosen:
         yield f"histogram/{column}", source.histogram(column, 0, rows, _SAMPLES)
-    for column in chosen[:_MOST_LINES]:  # of the others the heat map tells the norm
+    for column in chosen[:_MOST_LINES]:  # for the others the heat map shows the norm
         yield f"line/{column}", _narrow(source.line(column, 0, rows, _LINE_COLUMNS))
     for index in range(min(_MOST_ELEMENTS, len(run.info.elements))):
         yield f"element/{index}", _narrow(source.element(index, 0, rows, _LINE_COLUMNS))
 
 
 def chosen_rows(source: RunSource) -> list[int]:
-    """Rows whose every number the report holds: the ends, those around the findings, and some at
-    equal distances.
+    """Return the rows whose every number the report holds: the ends, those around the findings, and
+    some at equal distances.
     """
     last = source.run.num_rows - 1
     if last < 0:
@@ -87,8 +87,8 @@ def chosen_rows(source: RunSource) -> list[int]:
 
 
 def _telling_rows(source: RunSource) -> list[int]:
-    """The ends, then the rows at which each finding begins, those before, after, and the last of
-    it.
+    """Yield the ends, then the rows at which each finding begins, those before, after, and the last
+    of it.
     """
     last = source.run.num_rows - 1
     first_rows = [
@@ -102,13 +102,13 @@ def _telling_rows(source: RunSource) -> list[int]:
 
 
 def _lane_rows(source: RunSource) -> list[int]:
-    """Rows around which the report holds what the loop did."""
+    """Return the rows around which the report holds the timeline."""
     return sorted(_telling_rows(source)[:_MOST_LANES]) if source.run.num_rows else []
 
 
 def _chosen_columns(source: RunSource) -> list[int]:
-    """Parameters whose histogram, and of the first whose line, the report holds: those of
-    findings, then some at equal distances.
+    """Return the parameters whose histogram, and for the first whose line, the report holds: those
+    of findings, then some at equal distances.
     """
     names = {each.name: column for column, each in enumerate(source.run.parameters)}
     found = [
@@ -137,13 +137,13 @@ def _chosen_columns(source: RunSource) -> list[int]:
 
 
 def _narrow(answer: bytes) -> bytes:
-    """The answer with its numbers in single precision; finite ones stay finite."""
+    """Return the answer with its numbers in single precision; finite ones stay finite."""
     header, arrays = unpack(answer)
     return pack(header, {name: _single(array) for name, array in arrays.items()})
 
 
 def _planes(answer: bytes) -> bytes:
-    """A heat map with the low bytes of its codes before the high ones, which compresses a
+    """Return a heat map with the low bytes of its codes before the high ones, which compresses a
     quarter better.
     """
     header, arrays = unpack(answer)

@@ -1,4 +1,4 @@
-"""The forms of a report, by the end of the file's name. A new one is a file that renders it, and
+"""The list of report formats, by the extension of the file. To add one: a file that renders it, and
 a line here.
 """
 
@@ -20,10 +20,10 @@ REPORT_FORMATS: Mapping[str, Callable[[RunSource], str]] = {
 
 
 def find_report_format(path: Path) -> Callable[[RunSource], str]:
-    """What renders a file of this name.
+    """Return the renderer for a file of this name.
 
     Raises:
-        SeismogradError: its end names no form.
+        SeismogradError: its extension names no format.
     """
     form = REPORT_FORMATS.get(path.suffix.lower())
     if form is None:
@@ -35,11 +35,10 @@ def find_report_format(path: Path) -> Callable[[RunSource], str]:
 
 
 def write_report(source: RunSource, path: Path) -> int:
-    """Write the report and return its size in bytes; a file of that name is replaced, at once and
-    whole.
+    """Write the report and return its size in bytes; an existing file is replaced atomically.
 
     Raises:
-        SeismogradError: the form is not known, or the file cannot be written.
+        SeismogradError: the format is unknown, or the file cannot be written.
     """
     data = find_report_format(path)(source).encode("utf-8", "replace")
     new = path.with_name(path.name + ".new")

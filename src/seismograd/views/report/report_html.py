@@ -1,4 +1,4 @@
-"""The report as one HTML file, which opens from disk and asks nobody anything."""
+"""The report as one HTML file that opens from disk and makes no request."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from seismograd.views.report.bundle import bundle
 
 
 def render(source: RunSource) -> str:
-    """The page with its data in it."""
+    """Return the page with its data in it."""
     return document("report", f"{source.run.path.name} · seismograd", bundle(source))

@@ -17,8 +17,8 @@ from seismograd.views.values import STATE_CODES
 
 
 def render(source: RunSource) -> str:
-    """`{"schema", "run", "findings", "rules", "parameters"}`; what is not finite is "nan", "inf"
-    or "-inf", what was not measured null.
+    """Return `{"schema", "run", "findings", "rules", "parameters"}`; non-finite numbers are "nan",
+    "inf" or "-inf", unmeasured ones null.
     """
     run, verdict = source.run, source.verdict
     content = {

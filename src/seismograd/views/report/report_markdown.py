@@ -27,7 +27,9 @@ from seismograd.views.values import (
 
 
 def render(source: RunSource) -> str:
-    """The report; everything that comes from the run is escaped, so that a name is never markup."""
+    """Return the report; everything that comes from the run is escaped, so that a name is never
+    markup.
+    """
     return "\n".join(_lines(source)) + "\n"
 
 

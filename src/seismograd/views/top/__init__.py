@@ -1,3 +1,3 @@
-"""A run in a terminal, live, from another process than the training: what is found, the worst
-layers, and their course.
+"""A live view of a run in a terminal, from another process than the training: the findings, the
+worst layers, and their course.
 """

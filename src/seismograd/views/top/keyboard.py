@@ -1,4 +1,4 @@
-"""Single keys from the terminal, without waiting for Enter; the terminal is as before
+"""Read single keys from the terminal, without waiting for Enter; the terminal is restored
 afterwards.
 """
 
@@ -28,9 +28,7 @@ ReadKeys = Callable[[float], list[str]]
 
 @contextmanager
 def single_keys() -> Generator[ReadKeys]:
-    """Inside the block, the function that waits up to some seconds for keys and returns those
-    pressed.
-    """
+    """Yield a function that waits up to some seconds for keys and returns those pressed."""
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
 
@@ -47,8 +45,8 @@ def single_keys() -> Generator[ReadKeys]:
 
 
 def split_keys(text: str) -> list[str]:
-    """The keys in what the terminal sent: names for those that it sends as a sequence,
-    characters for the others.
+    """Return the keys in the terminal's input: names for those sent as a sequence, characters for
+    the others.
     """
     keys: list[str] = []
     while text:

@@ -1,4 +1,4 @@
-"""Follows a run on the terminal until `q`; where there is none, one picture is printed."""
+"""Follow a run on the terminal until `q`; without a terminal, print one picture."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _INTERVAL_S = 1.0
 
 
 def look(path: Path) -> RunSnapshot:
-    """The run as it is now; raises `SeismogradError` when it cannot be read."""
+    """Return a snapshot of the run; raises `SeismogradError` when it cannot be read."""
     run = open_run(path)
     return read_snapshot(run, is_going_on(path))
 
 
 def print_once(path: Path, console: Console) -> None:
-    """One picture, with every parameter; where no terminal says how wide, COLUMNS does, or it is
-    80.
+    """Print one picture, with every parameter; as wide as COLUMNS, or 80, where there is no
+    terminal.
     """
     if not console.is_terminal:
         console.width = shutil.get_terminal_size().columns
@@ -38,7 +38,7 @@ def print_once(path: Path, console: Console) -> None:
 
 
 def follow(path: Path, console: Console) -> None:
-    """Draw until the user has enough; the record is read again when it has grown."""
+    """Draw until the user quits; the record is read again when it has grown."""
     from seismograd.views.top.keyboard import single_keys
 
     control, snapshot, known = ScreenState(), look(path), _size(path)
@@ -55,7 +55,7 @@ def follow(path: Path, console: Console) -> None:
 
 
 def is_terminal() -> bool:
-    """Whether there is a terminal to draw on and to read keys from."""
+    """Return whether there is a terminal to draw on and to read keys from."""
     streams: tuple[Callable[[], bool], ...] = (sys.stdin.isatty, sys.stdout.isatty)
     return sys.platform != "win32" and all(each() for each in streams)
 

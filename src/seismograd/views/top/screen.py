@@ -1,4 +1,4 @@
-"""The screen of `top`: a snapshot and the state of the keys as something that rich draws."""
+"""The screen of `top`: draws a snapshot and the state of the keys by rich."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _SORT_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What fits the terminal: verdict, scalars, findings, then as many parameters as there is
+    """Whatever fits the terminal: verdict, scalars, findings, then as many parameters as there is
     room for. `keys`: name the keys below.
     """
 
@@ -269,7 +269,7 @@ def _line(text: Text, width: int) -> Text:
 
 
 def _log(values: FloatArray) -> FloatArray:
-    """Logarithms for a sparkline; zero lies below all else."""
+    """Return logarithms for a sparkline; zero lies below all else."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log10(values)
     logs[np.isneginf(logs)] = -45

@@ -1,4 +1,4 @@
-"""What the keys do: a state of the screen and a key give the next state."""
+"""The keys: a screen state and a key give the next state."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _ESCAPE, _ENTER, _BACK = "\x1b", ("\r", "\n"), ("\x7f", "\x08")
 
 @dataclass(frozen=True, slots=True)
 class ScreenState:
-    """How the screen is to look. `typing`: the filter is being typed. `inspecting`: one
-    parameter is shown in full.
+    """The state of the screen. `typing`: the filter is being typed. `inspecting`: one parameter is
+    shown in full.
     """
 
     sort: str = "trouble"
@@ -30,7 +30,7 @@ class ScreenState:
 
 
 def listed(snapshot: RunSnapshot, control: ScreenState) -> tuple[LayerRow, ...]:
-    """The parameters that pass the filter, in the order asked for."""
+    """Return the parameters that pass the filter, in the chosen order."""
     matches = _matcher(control.filter)
     layers = [
         layer
@@ -58,7 +58,7 @@ SORTS = tuple(_ORDERS)
 
 
 def press(control: ScreenState, key: str, layers: Sequence[LayerRow]) -> ScreenState:
-    """The state after a key; `layers` are those listed now. A key that means nothing changes
+    """Return the state after a key; `layers` are those listed now. An unknown key changes
     nothing.
     """
     if control.typing:

@@ -1,4 +1,4 @@
-"""What `top` shows of a run at one moment, read from the end of its record whatever its length.
+"""A snapshot of a run for `top`, read from the end of its record whatever its length.
 
 Shapes: P parameters, C columns of a sparkline.
 """
@@ -49,7 +49,7 @@ class LayerRow:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """The run as it was read: the last step's scalars, every parameter, what was found."""
+    """The run when it was read: the last step's scalars, every parameter, the findings."""
 
     name: str
     script: str
@@ -137,8 +137,8 @@ def _layers(run: Run, row: int) -> tuple[LayerRow, ...]:
 def _trouble(
     states: StateArray, values: dict[str, AnyArray], course: FloatArray, bad: AnyArray
 ) -> FloatArray:
-    """Non-finite now before non-finite lately, before zero or absent, before decades away from
-    its own recent median  # (P,).
+    """Return the trouble of each: non-finite now before non-finite lately, before zero or absent,
+    before decades away from its own recent median  # (P,).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         away = np.abs(np.log10(values["grad_norm"]) - np.log10(column_medians(course)))

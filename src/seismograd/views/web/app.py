@@ -1,4 +1,4 @@
-"""The server's routes: the page, the list of runs, the answers of a run, and what is new of it."""
+"""The server's routes: the page, the list of runs, the answers of a run, and its news."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ _INTERVAL_S = 1.0
 def create_app(
     run_cache: RunCache, token: str, host: str, names: tuple[str, ...] = (), port: int = 0
 ) -> Starlette:
-    """The server of a book of runs. It holds no state but the book's, and needs no lifespan."""
+    """Return the server of a run cache. It holds no state but the cache's, and needs no
+    lifespan.
+    """
     headers = {
         "Content-Security-Policy": f"{content_policy('view')}; frame-ancestors 'none'",
         "X-Content-Type-Options": "nosniff",
@@ -116,7 +118,7 @@ def _living(run_cache: RunCache) -> Callable[[Request], Any]:
 
 
 async def _news(run_cache: RunCache, index: int) -> AsyncIterator[dict[str, str]]:
-    """An event at once, and one whenever there is more of the run."""
+    """Yield an event at once, and one whenever there is more of the run."""
     before = None
     while True:
         try:

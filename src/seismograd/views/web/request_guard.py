@@ -1,5 +1,5 @@
-"""Who may ask: only GET, only under a name of this machine, only with the token. It stands before
-every route.
+"""Guard requests: only GET, only under a name of this machine, only with the token. It stands
+before every route.
 
 A page of another site can make a browser send requests here, and after a DNS rebinding even read
 the answers; it cannot make it send a `Host` of ours, nor the cookie.
@@ -27,8 +27,8 @@ class RequestGuard:
     """Middleware: lets through what may pass, with `headers` on every answer.
 
     Args:
-        app: what comes behind it.
-        token: what a request has to show: `?token=` once, then the cookie that this sets.
+        app: the application behind it.
+        token: what a request has to present: `?token=` once, then the cookie that this sets.
         host: the address that the server is bound to; `names` are further names that it may be
             called by.
         cookie: the name of the cookie; those of two servers on one machine differ.
@@ -85,8 +85,8 @@ class RequestGuard:
         return None
 
     def _knows(self, host: str) -> bool:
-        """Whether a Host header names this machine. The port is not compared: `ssh -L` changes
-        it.
+        """Return whether a Host header names this machine. The port is not compared: `ssh -L`
+        changes it.
         """
         matched = _HOST.fullmatch(host.strip().lower())
         if matched is None:
@@ -114,7 +114,7 @@ class RequestGuard:
         return hmac.compare_digest(given.encode(), self._token.encode())
 
     def _welcome(self, scope: Scope) -> Response:
-        """Trade the token of the address for the cookie, so that it is in no history and no
+        """Exchange the token in the address for the cookie, so that it is in no history and no
         bookmark.
         """
         rest = urlencode(

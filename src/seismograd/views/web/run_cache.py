@@ -1,5 +1,5 @@
-"""The runs that are shown, by index: the index of a run stays while the server runs, and a run
-is read again when it has grown.
+"""A cache of the shown runs by index: the index of a run stays while the server runs, and a run is
+read again when it has grown.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Signature = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class RunNews:
-    """What the page is told while it is open; another `version` means that there is more to ask
+    """The state of a run as an open page sees it; another `version` means that there is more to ask
     for.
     """
 
@@ -45,7 +45,7 @@ class RunNews:
 
 @dataclass(frozen=True, slots=True)
 class _CachedRun:
-    """A run as it was at a signature, and answers that were given of it."""
+    """A run as it was at a signature, and its cached answers."""
 
     signature: Signature
     source: RunSource
@@ -68,13 +68,13 @@ class RunCache:
         self.look()
 
     def look(self) -> None:
-        """Take in runs that have begun since."""
+        """Add runs that have begun since."""
         with self._lock:
             found = [self._directory] if self.is_single else _runs_in(self._directory)
             self._paths += [path for path in found if path not in self._paths]
 
     def list(self) -> list[dict[str, object]]:
-        """What the list says of each run, the latest first."""
+        """Return the summary of each run, the latest first."""
         self.look()
         with self._lock:
             listed = [
@@ -87,11 +87,11 @@ class RunCache:
         )
 
     def source(self, index: int) -> RunSource:
-        """A run as it is now; raises as `answer`."""
+        """Return a run as it is now; raises as `answer`."""
         return self._opened(index).source
 
     def answer(self, index: int, question: str, given: Mapping[str, str]) -> bytes:
-        """The answer of a run as it is now.
+        """Return the answer of a run as it is now.
 
         Raises:
             LookupError: there is no run of that index, or it was removed.
@@ -115,8 +115,8 @@ class RunCache:
         question: str,
         given: Mapping[str, str],
     ) -> None:
-        """Find an answer, for all who ask for it meanwhile. Of those that were given the latest
-        are kept, up to some size.
+        """Compute an answer, once for all who ask for it meanwhile. The latest answers are kept, up
+        to some size.
         """
         try:
             with self._answering:
@@ -150,8 +150,8 @@ class RunCache:
             return known
 
     def look_ahead(self) -> None:
-        """Read what a page asks first, while the browser is still starting; what goes wrong is
-        said to the page.
+        """Read what a page asks first, while the browser is still starting; the page itself reports
+        any failure.
         """
         if self.is_single:
             with suppress(LookupError, SeismogradError, OSError):
@@ -159,7 +159,7 @@ class RunCache:
                 self.answer(0, "heat", {})
 
     def news(self, index: int) -> RunNews:
-        """What is new of a run; raises as `source`."""
+        """Return the news of a run; raises as `source`."""
         source = self.source(index)
         with self._lock:
             version = f"{hash(self._signature(index)) & 0xFFFFFFFF:x}"
@@ -171,8 +171,8 @@ class RunCache:
         return self._paths[index]
 
     def _signature(self, index: int) -> Signature:
-        """What changes when something is written, when it grows quiet, and when it has been
-        judged.
+        """Return a value that changes when something is written, when the run becomes idle, and
+        when it has been judged.
         """
         path = self._paths[index]
         sizes = tuple(
@@ -199,7 +199,7 @@ class RunCache:
         return RunSource(recorded_verdict(run), going_on)
 
     def _judge(self, index: int, run: Run, sizes: Signature) -> None:
-        """Run the rules beside the server; the page is told when they are done."""
+        """Run the rules in another thread; the page is notified when they are done."""
         try:
             verdict = judge(run)
             with self._lock:
@@ -223,7 +223,7 @@ class RunCache:
 
 
 def _runs_in(directory: Path) -> list[Path]:
-    """None where the directory was removed."""
+    """Return the runs; none where the directory was removed."""
     try:
         return sorted(child for child in directory.iterdir() if is_run(child))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Runs the server until Ctrl-C."""
+"""Run the server until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def serve(
     """Show a run, or the runs in a directory; `tell` gets the address, which has the token in it.
 
     Raises:
-        SeismogradError: the address cannot be had.
+        SeismogradError: the address cannot be bound.
     """
     run_cache = RunCache(path)
     listener = listen(host, port)
@@ -54,7 +54,7 @@ def serve(
         limit_concurrency=100,
         timeout_graceful_shutdown=1,
     )
-    config.load()  # what it imports is there before anybody asks
+    config.load()  # import everything before the first request
     threading.Thread(target=run_cache.look_ahead, daemon=True).start()
     tell(address)
     if open_browser and _has_screen():
@@ -64,7 +64,7 @@ def serve(
 
 
 def listen(host: str, port: int | None) -> socket.socket:
-    """A listening socket; without a port the usual one, or any when that is taken."""
+    """Return a listening socket; without a port the usual one, or any when that is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for each in (DEFAULT_PORT, 0) if port is None else (port,):
         # named, else asyncio leaves Nagle on: 40 ms an answer
@@ -91,14 +91,16 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Pages that are still open when the server ends are cut off in the middle of an answer that
-    has no end; that is no error.
+    """Return whether an error is only a page left open: when the server ends, its endless answer is
+    cut off.
     """
     return "without completing response" not in record.getMessage()
 
 
 def _has_screen() -> bool:
-    """Whether a browser would open in a window: elsewhere it might take over the terminal."""
+    """Return whether a browser would open in a window: elsewhere it might take over the
+    terminal.
+    """
     return sys.platform in ("darwin", "win32") or bool(
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
