@@ -241,7 +241,7 @@ class TestWrongUse:
         window = next(windows)
         for batch in window:
             window.backward(mean_loss(model, batch))
-        with pytest.raises(seismograd.SeismogradError, match="step.* was not called"):
+        with pytest.raises(seismograd.SeismogradError, match=r"step.* was not called"):
             next(windows)
 
     def test_backward_outside_of_the_micro_batches(

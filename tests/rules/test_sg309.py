@@ -82,7 +82,7 @@ def test_means_that_are_not_divided_either_are_the_other_fault_first() -> None:
 
 def test_losses_that_do_not_show_their_counts_are_not_evaluated() -> None:
     reason = status(accumulated([float("nan")] * 3), "SG309").reason.render()
-    assert (
-        reason
-        == "the graph does not show how many samples each loss is a mean over (accumulation windows: 8)"
+    assert reason == (
+        "the graph does not show how many samples each loss is a mean over "
+        "(accumulation windows: 8)"
     )

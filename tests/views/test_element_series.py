@@ -67,7 +67,8 @@ def test_another_way_of_writing_it_is_the_same_element(tmp_path: Path) -> None:
     [
         (
             "fc1.weight[0,0]",
-            "fc1.weight[0,0] was not recorded in this run · record it with: seismograd run --element 'fc1.weight[0,0]' train.py",
+            "fc1.weight[0,0] was not recorded in this run · record it with: "
+            "seismograd run --element 'fc1.weight[0,0]' train.py",
         ),
         (
             "fc1.wieght[0,0]",

@@ -23,7 +23,8 @@ def test_the_share_is_that_of_the_time_between_the_first_step_and_the_last() -> 
     with use_language("en"):
         said = watching_cost(run_of([3.0, 5.0, 13.0], [0.5, 0.05, 0.15]))
     assert said == (
-        "Overhead: 2.0% of the time between the first and the last step (0.2 s of 10 s), plus 0.5 s at the start."
+        "Overhead: 2.0% of the time between the first and the last step (0.2 s of 10 s), plus "
+        "0.5 s at the start."
     )
 
 
