@@ -33,6 +33,7 @@ from seismograd.rules.sg308_partial_window import PartialWindow
 from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
 from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
 from seismograd.rules.sg311_never_stepped import NeverStepped
+from seismograd.rules.sg312_uneven_windows import UnevenWindows
 from seismograd.rules.sg401.sg401_parameter_not_optimized import ParameterNotOptimized
 from seismograd.rules.sg402_no_gradient import NoGradient
 from seismograd.rules.sg403_frozen_parameter import FrozenParameter
@@ -76,6 +77,7 @@ RULES: tuple[type[Rule], ...] = (
     UnevenAccumulation,
     GradientRescaled,
     NeverStepped,
+    UnevenWindows,
     ParameterNotOptimized,
     NoGradient,
     FrozenParameter,
