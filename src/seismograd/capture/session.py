@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from seismograd.capture.graph.remade_parameters import RemadeParameters
 from seismograd.capture.hooks.backward import BackwardHooks
 from seismograd.capture.hooks.clip_grad import ClipHooks
 from seismograd.capture.hooks.grad_scaler import ScalerHooks
@@ -111,8 +112,11 @@ class Session:
         successors, scalers = Successors(facts, log, registry), Scalers(facts, log)
         settings, symmetry = GroupSettings(facts, registry), Symmetry(facts, registry)
         modes = Modes(facts, log, parameter_table)
+        remade = RemadeParameters(facts, log, parameter_table)
         self._parts: dict[str, Callable[..., None]] = {
-            "backward_begins": _in_turn(backwards.backward_begins, modes.backward_begins),
+            "backward_begins": _in_turn(
+                backwards.backward_begins, modes.backward_begins, remade.backward_begins
+            ),
             "backward_ends": backwards.backward_ends,
             "compared": backwards.compared,
             "clip_begins": clips.clip_begins,

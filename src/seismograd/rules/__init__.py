@@ -39,6 +39,7 @@ from seismograd.rules.sg402_no_gradient import NoGradient
 from seismograd.rules.sg403_frozen_parameter import FrozenParameter
 from seismograd.rules.sg404_optimizer_remade import OptimizerRemade
 from seismograd.rules.sg405_in_two_optimizers import InTwoOptimizers
+from seismograd.rules.sg406_parameter_remade import ParameterRemade
 from seismograd.rules.sg408_left_in_eval_mode import LeftInEvalMode
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
 from seismograd.rules.sg601_task_conflict import TaskConflict
@@ -83,6 +84,7 @@ RULES: tuple[type[Rule], ...] = (
     FrozenParameter,
     OptimizerRemade,
     InTwoOptimizers,
+    ParameterRemade,
     LeftInEvalMode,
     ClippingSaturated,
     TaskConflict,
