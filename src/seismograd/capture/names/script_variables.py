@@ -123,10 +123,11 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}[{key}]", part) for key, part in listed if type(key) in (str, int))
     elif _is_the_scripts(kind) or issubclass(kind, torch.nn.Module):
         for attribute, part in _attributes(value):
-            if attribute == "_modules":
+            # others than modules have such an attribute, too: skorch's is a list of names
+            if attribute == "_modules" and isinstance(part, dict):
                 yield from (
                     (f"{name}.{key}", child)
-                    for key, child in dict(part).items()
+                    for key, child in dict(cast("dict[str, Any]", part)).items()
                     if child is not None
                 )
             elif not attribute.startswith("_"):
