@@ -135,6 +135,68 @@ def constant_behind_random(model: nn.Module) -> None:
     nn.init.constant_(model[0].weight, 0.1)  # type: ignore[index]
 
 
+class MadeInForward(nn.Module):
+    """A head whose size was not known in time."""
+
+    def __init__(self, as_parameter: bool) -> None:
+        super().__init__()
+        self.body, self.last = mlp(2, nn.Tanh, outputs=WIDTH), nn.Linear(WIDTH, NUM_CLASSES)
+        self.as_parameter = as_parameter
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.body(x))
+        if self.as_parameter:
+            hidden = hidden * nn.Parameter(torch.randn(WIDTH))
+        else:
+            hidden = nn.Linear(WIDTH, WIDTH)(hidden)
+        return self.last(hidden)
+
+
+class MadeOnce(nn.Module):
+    """Makes its last layer at the first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = mlp(2, nn.Tanh, outputs=WIDTH), nn.LazyLinear(NUM_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.body(x)))
+
+
+def copied_model(listen: Listen) -> None:
+    """A copy for each task, with an optimizer of its own, and a penalty on the first weights."""
+    import copy
+
+    model = mlp(3, nn.Tanh)
+    with listen():
+        for task in range(4):
+            own = copy.deepcopy(model)
+            optimizer = adam(own)
+            for step in range(12):
+                optimizer.zero_grad()
+                far = sum(
+                    (a - b.detach()).pow(2).sum()
+                    for a, b in zip(own.parameters(), model.parameters(), strict=True)
+                )
+                x, labels = batch(12 * task + step)
+                (F.cross_entropy(own(x), labels) + 1e-3 * far).backward()
+                optimizer.step()
+
+
+def plain(make: Callable[[], nn.Module]) -> Program:
+    return with_validation(make, nothing, nothing)
+
+
+def made_once() -> nn.Module:
+    model = MadeOnce()
+    model(batch(0)[0])
+    return model
+
+
+REMADE: dict[str, Program] = {
+    "layer": plain(lambda: MadeInForward(as_parameter=False)),
+    "parameter": plain(lambda: MadeInForward(as_parameter=True)),
+}
 IN_EVAL: dict[str, Program] = {
     "normed": with_validation(normed, nothing, evaluate),
     "dropped": with_validation(Dropped, nothing, evaluate, once=train),
@@ -153,6 +215,8 @@ HEALTHY: dict[str, Program] = {
     "without such layers": with_validation(lambda: mlp(3, nn.ReLU), nothing, evaluate),
     "half frozen": with_validation(normed, half_frozen, evaluate),
     "attacked": attacked,
+    "made once": plain(made_once),
+    "copied model": copied_model,
     "last of zeros": constant(last_of_zeros),
     "constant behind random": constant(constant_behind_random),
 }

@@ -16,7 +16,7 @@ from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.rules.sg408_left_in_eval_mode import LeftInEvalMode  # noqa: E402
 from seismograd.schema import Fact, FactKind  # noqa: E402
 from tests.rules.cutting import cut  # noqa: E402
-from tests.rules.module_faults import HEALTHY, IN_EVAL, SYMMETRIC  # noqa: E402
+from tests.rules.module_faults import HEALTHY, IN_EVAL, REMADE, SYMMETRIC  # noqa: E402
 from tests.rules.programs import Program  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 from tests.synthetic import block  # noqa: E402
@@ -35,6 +35,13 @@ def test_units_that_are_all_the_same_are_found(program: Program, tmp_path: Path)
     findings = judged(program, tmp_path / "run")
     assert [finding.code for finding in findings] == ["SG110"]
     assert all(name.endswith("weight") for name in findings[0].parameters)
+
+
+@pytest.mark.parametrize("program", REMADE.values(), ids=REMADE)
+def test_what_the_forward_pass_makes_is_found(program: Program, tmp_path: Path) -> None:
+    findings = judged(program, tmp_path / "run")
+    assert [finding.code for finding in findings] == ["SG406"]
+    assert "module_faults.py:" in findings[0].where
 
 
 @pytest.mark.parametrize("program", HEALTHY.values(), ids=HEALTHY)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from seismograd.capture.events import EventName, Listener
+from seismograd.capture.graph.remade_parameters import RemadeParameters
 from seismograd.capture.hooks.backward import BackwardHooks
 from seismograd.capture.hooks.clip_grad import ClipHooks
 from seismograd.capture.hooks.grad_scaler import ScalerHooks
@@ -110,8 +111,11 @@ class Session(Listener):
         successors, scalers = Successors(facts, log, registry), Scalers(facts, log)
         settings, symmetry = GroupSettings(facts, registry), Symmetry(facts, registry)
         modes = Modes(facts, log, parameter_table)
+        remade = RemadeParameters(facts, log, parameter_table)
         self._clips, self._clearings, self._scales = clips, clearings, scales
-        self._backward_begins = _in_turn(backwards.backward_begins, modes.backward_begins)
+        self._backward_begins = _in_turn(
+            backwards.backward_begins, modes.backward_begins, remade.backward_begins
+        )
         self._step_begins = _in_turn(
             self._steps.step_begins,
             successors.step_begins,

@@ -33,11 +33,13 @@ from seismograd.rules.sg308_partial_window import PartialWindow
 from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
 from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
 from seismograd.rules.sg311_never_stepped import NeverStepped
+from seismograd.rules.sg312_uneven_windows import UnevenWindows
 from seismograd.rules.sg401.sg401_parameter_not_optimized import ParameterNotOptimized
 from seismograd.rules.sg402_no_gradient import NoGradient
 from seismograd.rules.sg403_frozen_parameter import FrozenParameter
 from seismograd.rules.sg404_optimizer_remade import OptimizerRemade
 from seismograd.rules.sg405_in_two_optimizers import InTwoOptimizers
+from seismograd.rules.sg406_parameter_remade import ParameterRemade
 from seismograd.rules.sg408_left_in_eval_mode import LeftInEvalMode
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
 from seismograd.rules.sg601_task_conflict import TaskConflict
@@ -76,11 +78,13 @@ RULES: tuple[type[Rule], ...] = (
     UnevenAccumulation,
     GradientRescaled,
     NeverStepped,
+    UnevenWindows,
     ParameterNotOptimized,
     NoGradient,
     FrozenParameter,
     OptimizerRemade,
     InTwoOptimizers,
+    ParameterRemade,
     LeftInEvalMode,
     ClippingSaturated,
     TaskConflict,

@@ -94,6 +94,11 @@ class FactKind(StrEnum):
     """All rows of a weight are equal, and so are those of its gradient, which is not zero; told
     twice at most. `parameters`: such weights; `rows` of the first.
     """
+    PARAMETER_REMADE = "parameter_remade"
+    """At several backwards the graph held parameters that no optimizer has, of the same shapes each
+    time and each time others, those of before being gone: they are made in the forward pass.
+    `num`; `shape` of the first; `times`: at how many backwards in a row that were looked at.
+    """
 
 
 class ZeroCause(StrEnum):

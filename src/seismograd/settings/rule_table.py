@@ -303,6 +303,15 @@ RULE_TABLE: RuleTable = {
             "min_by_hand",
         ],
     ),
+    "SG312": (
+        "uneven-windows",
+        [
+            "min_large",
+            "min_share",
+            "max_share",
+            "regular",
+        ],
+    ),
     "SG401": (
         "parameter-not-optimized",
         [
@@ -336,6 +345,13 @@ RULE_TABLE: RuleTable = {
     ),
     "SG405": (
         "in-two-optimizers",
+        [
+            "min_times",
+            "min_evaluated",
+        ],
+    ),
+    "SG406": (
+        "parameter-remade",
         [
             "min_times",
             "min_evaluated",

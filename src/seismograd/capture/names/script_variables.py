@@ -126,10 +126,10 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif _is_the_scripts(kind) or issubclass(kind, torch.nn.Module):
         for attribute, part in _attributes(value):
             # Only a module's: skorch's nets have a list of that name.
-            if attribute == "_modules" and issubclass(kind, torch.nn.Module):
+            if attribute == "_modules" and isinstance(part, dict):
                 yield from (
                     (f"{name}.{key}", child)
-                    for key, child in dict(part).items()
+                    for key, child in dict(cast("dict[str, Any]", part)).items()
                     if child is not None
                 )
             elif not attribute.startswith("_"):

@@ -1,0 +1,61 @@
+"""Parameters that are made in the forward pass: other ones in the graph of each loss."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from seismograd.capture.graph.traversal import leaves_in_order
+from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.schema import FactKind
+
+LOOKS = (3, 5, 8, 13, 21)  # numbers of the backward, from 1
+MIN_TIMES = 2
+
+
+@dataclass(slots=True)
+class RemadeParameters:
+    """Looks at the graphs of a few of the first backwards."""
+
+    facts: Facts
+    log: EventLog
+    parameter_table: ParameterTable
+    _num: int = 0
+    _times: int = 0
+    _before: list[weakref.ref[torch.Tensor]] = field(default_factory=list[weakref.ref[Any]])
+    _shapes: list[torch.Size] = field(default_factory=list[torch.Size])
+
+    def backward_begins(self, _: ThreadState, tensors: Any) -> None:
+        """A backward begins."""
+        self._num += 1
+        if self._num not in LOOKS:
+            return
+        listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
+        tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
+        leaves = [each.tensor for each in leaves_in_order(tops)]
+        owned = [each for each in leaves if self.parameter_table.owned(each)]
+        strangers = [
+            each
+            for each in leaves
+            if isinstance(each, torch.nn.Parameter) and not self.parameter_table.owned(each)
+        ]
+        shapes = [each.shape for each in strangers]
+        is_new = (
+            bool(owned) and shapes == self._shapes and all(each() is None for each in self._before)
+        )
+        self._times = self._times + 1 if strangers and is_new else 0
+        self._before, self._shapes = [weakref.ref(each) for each in strangers], shapes
+        if self._times >= MIN_TIMES:
+            self.facts.tell(
+                FactKind.PARAMETER_REMADE,
+                site=self.log.call_sites.here(OWN_FRAMES),
+                num=len(strangers),
+                shape=" × ".join(map(str, shapes[0])),
+                times=self._times,
+            )
