@@ -23,7 +23,6 @@ from seismograd.schema import (
     STATISTICS,
     STEP_DTYPE,
     AnyArray,
-    Block,
     EventKind,
     Evidence,
     Finding,
@@ -31,6 +30,7 @@ from seismograd.schema import (
     Optimizer,
     Parameter,
     Row,
+    RowBatch,
     RunInfo,
     Site,
     State,
@@ -177,7 +177,7 @@ def block(
     ranks: AnyArray | None = None,
     pairs: AnyArray | None = None,
     **columns: npt.ArrayLike,
-) -> Block:
+) -> RowBatch:
     """A block from the norms  # (B, P).
 
     Every tenth iteration is sampled unless `sample_rows` (row numbers within the block) says
@@ -228,7 +228,7 @@ def block(
         if events is None
         else list(events)
     )
-    return Block(
+    return RowBatch(
         parameters=columns_of,
         steps=made_steps,
         state=state_of,
@@ -274,7 +274,7 @@ def _histogram(norm: npt.NDArray[np.float64], numel: npt.NDArray[np.float64]) ->
     return made
 
 
-def rows(block: Block) -> Iterator[Row]:
+def rows(block: RowBatch) -> Iterator[Row]:
     """The iterations of a block one by one, as a session hands them over; each takes the events
     of its own iteration.
     """
@@ -325,7 +325,7 @@ def note(**changes: object) -> Note:
 
 def write_run(
     path: Path,
-    blocks: Sequence[Block],
+    blocks: Sequence[RowBatch],
     *,
     run_info: RunInfo | None = None,
     findings: Sequence[Finding] = (),

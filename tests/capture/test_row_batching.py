@@ -18,7 +18,7 @@ from seismograd.measure.backend import MeasuringBackend
 from seismograd.measure.backend_selection import make_backend
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.pipeline.batch import block_of
-from seismograd.schema import Block, Note, Row, Rows
+from seismograd.schema import Note, Row, RowBatch, Rows
 from seismograd.settings.elements import parse_element
 from tests.capture.sessions import make_session
 
@@ -98,7 +98,7 @@ class Loop:
         self.scaler.update()
 
 
-def blocks_of(items: list[Row | Rows], session: Session) -> list[Block]:
+def blocks_of(items: list[Row | Rows], session: Session) -> list[RowBatch]:
     """One block for each set of columns."""
     groups: list[list[Row | Rows]] = []
     for item in items:
@@ -152,7 +152,7 @@ def test_rows_made_together_are_those_made_one_by_one(
         assert_same(one, other)
 
 
-def assert_same(one: Block, other: Block) -> None:
+def assert_same(one: RowBatch, other: RowBatch) -> None:
     """Everything but what a clock said, to the last bit."""
     assert one.parameters == other.parameters
     assert one.values.keys() == other.values.keys()

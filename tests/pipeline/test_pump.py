@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from seismograd import open_run
 from seismograd.pipeline import pump as pump_module
 from seismograd.pipeline.pump import Pump
-from seismograd.schema import STATISTICS, Block, Fact, Note, Row
+from seismograd.schema import STATISTICS, Fact, Note, Row, RowBatch
 from tests import synthetic
 from tests.record.processes import run_python
 
@@ -26,11 +26,11 @@ class Collector:
     """A sink that keeps everything, and waits for `gate` first."""
 
     gate: threading.Event = field(default_factory=threading.Event)
-    got: list[Block | Note | Fact] = field(default_factory=list)
+    got: list[RowBatch | Note | Fact] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     num_closed: int = 0
 
-    def observe(self, block: Block) -> None:
+    def observe(self, block: RowBatch) -> None:
         self.gate.wait()
         self.threads.add(threading.get_ident())
         self.got.append(block)
@@ -58,7 +58,7 @@ class Collector:
 class Broken(Collector):
     """A sink that fails at its second block."""
 
-    def observe(self, block: Block) -> None:
+    def observe(self, block: RowBatch) -> None:
         super().observe(block)
         if len(self.got) == 2:
             raise OSError(28, "no space")
@@ -209,7 +209,7 @@ class Weighed:
         self.num_bytes -= size
 
 
-def block_bytes(item: Block | Note) -> int:
+def block_bytes(item: RowBatch | Note) -> int:
     return (
         sum(values.nbytes for values in item.values.values())
         + item.steps.nbytes

@@ -13,7 +13,7 @@ from seismograd.pipeline.pump import Pump
 from seismograd.record.lazy_writer import LazyWriter
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
-from seismograd.schema import Block, Fact, FactKind, Note
+from seismograd.schema import Fact, FactKind, Note, RowBatch
 from tests.synthetic import block, info
 
 FACTS = (
@@ -77,7 +77,7 @@ class Sink:
     def __init__(self) -> None:
         self.got: list[object] = []
 
-    def observe(self, block: Block) -> None:
+    def observe(self, block: RowBatch) -> None:
         self.got.append(block)
 
     def note(self, note: Note) -> None:

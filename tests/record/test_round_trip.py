@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from seismograd import open_run
 from seismograd.record import layout
-from seismograd.schema import STATISTICS, Block, Row, State
+from seismograd.schema import STATISTICS, Row, RowBatch, State
 from tests import synthetic
 from tests.record.recordings import (
     OPTIMIZERS,
@@ -64,7 +64,7 @@ def test_blocks_of_any_size_are_the_run(training: Training, cuts: list[int], siz
                 _assert_is_row(block, index, next(rows))
 
 
-def _assert_is_row(block: Block, index: int, row: Row) -> None:
+def _assert_is_row(block: RowBatch, index: int, row: Row) -> None:
     assert block.parameters == row.parameters
     np.testing.assert_array_equal(block.state[index], row.state)
     own = block.events[block.events["iteration"] == block.steps["iteration"][index]]

@@ -8,16 +8,16 @@ from itertools import pairwise
 import numpy as np
 
 from seismograd.diagnosis.engine import Diagnosis, RuleStatus, diagnose
-from seismograd.schema import Block, Finding
+from seismograd.schema import Finding, RowBatch
 
 Result = tuple[tuple[Finding, ...], tuple[RuleStatus, ...]]
 
 
-def piece(block: Block, start: int, stop: int) -> Block:
+def piece(block: RowBatch, start: int, stop: int) -> RowBatch:
     """Rows `start` to `stop` of a block."""
     inside = (block.sample_rows >= start) & (block.sample_rows < stop)
     iterations = block.steps["iteration"][start:stop]
-    return Block(
+    return RowBatch(
         parameters=block.parameters,
         steps=block.steps[start:stop],
         state=block.state[start:stop],
@@ -36,30 +36,30 @@ def piece(block: Block, start: int, stop: int) -> Block:
     )
 
 
-def cut(block: Block, at: Iterable[int]) -> list[Block]:
+def cut(block: RowBatch, at: Iterable[int]) -> list[RowBatch]:
     """The block cut before each of these rows."""
     edges = sorted({0, len(block), *(row for row in at if 0 < row < len(block))})
     return [piece(block, start, stop) for start, stop in pairwise(edges)]
 
 
-def row_by_row(blocks: Sequence[Block]) -> list[Block]:
+def row_by_row(blocks: Sequence[RowBatch]) -> list[RowBatch]:
     """As a session that judges each step at once."""
     return [each for block in blocks for each in cut(block, range(len(block)))]
 
 
-def result(blocks: Iterable[Block], **options: object) -> Result:
+def result(blocks: Iterable[RowBatch], **options: object) -> Result:
     """What the rules found, and what each came to."""
     diagnosis: Diagnosis = diagnose(blocks, **options)  # type: ignore[arg-type]
     return diagnosis.findings(), diagnosis.statuses()
 
 
-def codes(blocks: Block | Iterable[Block]) -> list[str]:
+def codes(blocks: RowBatch | Iterable[RowBatch]) -> list[str]:
     """The codes of what was found, information left out."""
-    findings, _ = result([blocks] if isinstance(blocks, Block) else blocks)
+    findings, _ = result([blocks] if isinstance(blocks, RowBatch) else blocks)
     return [finding.code for finding in findings if finding.severity != "info"]
 
 
-def status(blocks: Block | Iterable[Block], code: str) -> RuleStatus:
+def status(blocks: RowBatch | Iterable[RowBatch], code: str) -> RuleStatus:
     """What one rule came to."""
-    _, statuses = result([blocks] if isinstance(blocks, Block) else blocks)
+    _, statuses = result([blocks] if isinstance(blocks, RowBatch) else blocks)
     return next(each for each in statuses if each.code == code)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from seismograd.schema import Block, Optimizer, Parameter, State, StepFlag
+from seismograd.schema import Optimizer, Parameter, RowBatch, State, StepFlag
 from tests.rules.cutting import piece
 from tests.synthetic import block, make_parameters
 
@@ -40,7 +40,7 @@ def weights_only(num_layers: int) -> tuple[Parameter, ...]:
     return make_parameters(names=[f"{layer}.weight" for layer in range(num_layers)])
 
 
-class Made(list[Block]):
+class Made(list[RowBatch]):
     """A run whose repr fits a line."""
 
     def __repr__(self) -> str:
@@ -119,7 +119,7 @@ def runs(draw: st.DrawFn) -> Made:
     )
 
 
-def _segments(made: Block, at: int, order: Sequence[int]) -> Made:
+def _segments(made: RowBatch, at: int, order: Sequence[int]) -> Made:
     """The same run, but from a row on its columns are in another order."""
     if not 0 < at < len(made):
         return Made([made])

@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 
 from seismograd.rules import GradientSpike
-from seismograd.schema import Block, Finding, StepFlag
+from seismograd.schema import Finding, RowBatch, StepFlag
 from tests.rules.cutting import cut, result
 from tests.synthetic import block
 
 SPIKE = 30
 
 
-def spiking(loss: np.ndarray, flags: np.ndarray | None = None) -> Block:
+def spiking(loss: np.ndarray, flags: np.ndarray | None = None) -> RowBatch:
     norms = np.ones((60, 2))
     norms[SPIKE] = 1e6
     return block(norms, loss=loss, flags=np.zeros(60, np.int64) if flags is None else flags)
 
 
-def only(made: Block) -> Finding:
+def only(made: RowBatch) -> Finding:
     (finding,), _ = result([made], rules=(GradientSpike,))
     return finding
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from seismograd.analysis.finding_tracker import FindingTracker
 from seismograd.analysis.windows import StepWindow
-from seismograd.schema import Block, Finding
+from seismograd.schema import Finding, RowBatch
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class RepeatedFault:
         self._found.extend(iteration, optimizer)
 
     def add_event(
-        self, block: Block, position: int, describe: Callable[[FaultSteps], Finding]
+        self, block: RowBatch, position: int, describe: Callable[[FaultSteps], Finding]
     ) -> None:
         """Add the event at this position of the block; those of one optimizer are counted among
         themselves.

@@ -13,12 +13,12 @@ from seismograd.i18n import Message, mark, say
 from seismograd.rules import RULES
 from seismograd.schema import (
     STATISTICS,
-    Block,
     Conclusion,
     Fact,
     FactKind,
     Finding,
     Note,
+    RowBatch,
     RuleStatus,
 )
 
@@ -54,7 +54,7 @@ class Diagnosis:
         self._fact_kinds = frozenset(fact_kinds)
         self._seen: set[str] = set()  # names of the available statistics
 
-    def observe(self, block: Block) -> frozenset[Key]:
+    def observe(self, block: RowBatch) -> frozenset[Key]:
         """Read the next iterations; return what was found in them for the first time."""
         if not len(block):
             return frozenset()
@@ -167,7 +167,7 @@ class LiveRules:
         self._diagnosis = Diagnosis() if diagnosis is None else diagnosis
         self._published: set[Key] = set()
 
-    def observe(self, block: Block) -> None:
+    def observe(self, block: RowBatch) -> None:
         """Judge the next iterations."""
         if self._diagnosis.observe(block):
             for finding in self._diagnosis.findings():
@@ -205,7 +205,7 @@ class LiveRules:
 
 
 def diagnose(
-    blocks: Iterable[Block],
+    blocks: Iterable[RowBatch],
     rules: Sequence[Callable[[], Rule]] = RULES,
     notes: Iterable[Note] = (),
     facts: Iterable[Fact] = (),

@@ -19,11 +19,11 @@ from seismograd.schema import (
     STATISTICS,
     STEP_DTYPE,
     AnyArray,
-    Block,
     Fact,
     Note,
     Optimizer,
     Row,
+    RowBatch,
     Rows,
     Site,
 )
@@ -75,7 +75,7 @@ def take_batch(queue: deque[Row | Rows | Note | Fact], max_bytes: int) -> list[R
 
 def block_of(
     items: Sequence[Row | Rows], sites: Sequence[Site], optimizers: Sequence[Optimizer]
-) -> Block:
+) -> RowBatch:
     """Return the block of a batch from `take_batch`."""
     batch = [Rows.of(item) if isinstance(item, Row) else item for item in items]
     parameters = batch[0].parameters
@@ -87,7 +87,7 @@ def block_of(
     )
     steps["sampled"] = 0
     steps["sampled"][sample_rows] = 1
-    return Block(
+    return RowBatch(
         parameters=parameters,
         steps=steps,
         state=np.concatenate(

@@ -14,7 +14,7 @@ from seismograd.record.entry_files import EntryFiles
 from seismograd.record.no_samples import no_samples
 from seismograd.record.recovery import IntactPart
 from seismograd.record.segment import Segment
-from seismograd.schema import AnyArray, Block, IntArray, Optimizer, Site, Statistic
+from seismograd.schema import AnyArray, IntArray, Optimizer, RowBatch, Site, Statistic
 
 _CHUNK_BYTES = 16 * 2**20  # rows read at once, however small the blocks are
 
@@ -29,7 +29,7 @@ class Replay:
     sites: Sequence[Site]
     optimizers: Sequence[Optimizer]
 
-    def blocks(self, size: int, start: int, stop: int) -> Iterator[Block]:
+    def blocks(self, size: int, start: int, stop: int) -> Iterator[RowBatch]:
         """Yield rows `start` to `stop` in blocks of up to `size`, none of which spans two
         segments.
         """
@@ -43,19 +43,19 @@ class Replay:
             for row in range(span_start, span_stop, chunk):
                 yield from self._pieces(segment, row, min(row + chunk, span_stop), size)
 
-    def _pieces(self, segment: Segment, start: int, stop: int, size: int) -> Iterator[Block]:
+    def _pieces(self, segment: Segment, start: int, stop: int, size: int) -> Iterator[RowBatch]:
         chunk = self._read(segment, start, stop)
         # with the previous one
         ends = {name: self.entries.ends(name, start - 1, stop) for name in layout.ENDS}
         for row in range(0, stop - start, size):
             yield _piece(chunk, row, min(row + size, stop - start), ends)
 
-    def _read(self, segment: Segment, start: int, stop: int) -> Block:
+    def _read(self, segment: Segment, start: int, stop: int) -> RowBatch:
         """Return rows `start` to `stop` of the run, all of this segment, as one block."""
         first = segment.info.first_row
         sample_rows = segment.sample_rows(stop)
         from_sample, to_sample = np.searchsorted(sample_rows, (start, stop)).tolist()
-        return Block(
+        return RowBatch(
             parameters=segment.info.parameters,
             steps=self.entries.read(layout.STEPS, start, stop),
             state=segment.state(start - first, stop - first),
@@ -81,12 +81,12 @@ class Replay:
         return self.entries.read(name, int(ends[0]), int(ends[-1]))
 
 
-def _piece(block: Block, start: int, stop: int, ends: Mapping[str, IntArray]) -> Block:
+def _piece(block: RowBatch, start: int, stop: int, ends: Mapping[str, IntArray]) -> RowBatch:
     """Return rows `start` to `stop` of a block whose row r has the entries of the run from ends[r]
     to ends[r + 1].
     """
     from_sample, to_sample = np.searchsorted(block.sample_rows, (start, stop)).tolist()
-    return Block(
+    return RowBatch(
         parameters=block.parameters,
         steps=block.steps[start:stop],
         state=block.state[start:stop],

@@ -39,12 +39,12 @@ from seismograd.record.strict_json import dumps
 from seismograd.schema import (
     STATISTICS,
     AnyArray,
-    Block,
     Conclusion,
     Fact,
     Finding,
     IntArray,
     Note,
+    RowBatch,
     RunInfo,
 )
 
@@ -91,7 +91,7 @@ class Writer:
                 say("choose another directory with --out DIR"),
             ) from error
 
-    def observe(self, block: Block) -> None:
+    def observe(self, block: RowBatch) -> None:
         """Append the iterations of a block; raises `OSError` when the disk rejects them."""
         with self._giving_up_on_error():
             self._append_lines(
@@ -147,7 +147,7 @@ class Writer:
         self._closed = True
         self._close_files()
 
-    def _append_rows(self, block: Block) -> None:
+    def _append_rows(self, block: RowBatch) -> None:
         if self._segment is None or not self._segment.fits(block):
             self._begin_segment(block)
         assert self._segment is not None
@@ -168,12 +168,12 @@ class Writer:
         self._append(layout.STEPS, steps)
         self._num_rows += num_rows
 
-    def _append_list(self, name: str, listed: AnyArray, block: Block) -> None:
+    def _append_list(self, name: str, listed: AnyArray, block: RowBatch) -> None:
         self._append(name, listed)
         self._append(layout.ENDS[name], _ends(listed, block) + self._num_entries[name])
         self._num_entries[name] += len(listed)
 
-    def _begin_segment(self, block: Block) -> None:
+    def _begin_segment(self, block: RowBatch) -> None:
         if self._segment is not None:
             self._segment.close()
         self._segment = _Segment(
@@ -222,7 +222,7 @@ class Writer:
 class _Segment:
     """The open files of one set of parameters and statistics."""
 
-    def __init__(self, path: Path, block: Block, first_row: int) -> None:
+    def __init__(self, path: Path, block: RowBatch, first_row: int) -> None:
         self._parameters = block.parameters
         self._names = frozenset(block.values)
         self._sampled_names: frozenset[str] | None = None
@@ -239,7 +239,7 @@ class _Segment:
         self._summed = pyramid_statistics(tuple(block.values), _STATISTICS)
         self._levels = PyramidBuilder(path, len(block.parameters), self._summed, _write)
 
-    def fits(self, block: Block) -> bool:
+    def fits(self, block: RowBatch) -> bool:
         """Return whether the block has the columns that this segment's files have, in any order of
         its statistics.
         """
@@ -252,7 +252,7 @@ class _Segment:
         )
         return same_parameters and frozenset(block.values) == self._names and not new_samples
 
-    def append(self, block: Block, first_row: int) -> None:
+    def append(self, block: RowBatch, first_row: int) -> None:
         """Append the block's values, states and samples; `first_row` is its first row's number
         in the run.
         """
@@ -267,7 +267,7 @@ class _Segment:
             self._append_samples(block, first_row)
         self._levels.append(state, {name: recorded[name] for name in self._summed})
 
-    def _append_samples(self, block: Block, first_row: int) -> None:
+    def _append_samples(self, block: RowBatch, first_row: int) -> None:
         if self._sampled_names is None:
             self._sampled_names = frozenset(block.samples)
             for name in block.samples:
@@ -299,7 +299,7 @@ class _Segment:
         self._levels.close()
 
 
-def _ends(listed: npt.NDArray[Any], block: Block) -> IntArray:
+def _ends(listed: npt.NDArray[Any], block: RowBatch) -> IntArray:
     """Return the number of the block's entries up to and with each row  # (B,); an entry belongs to
     the first row that is not before it.
     """

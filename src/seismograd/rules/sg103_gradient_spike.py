@@ -15,12 +15,12 @@ from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
-    Block,
     EventKind,
     Evidence,
     Finding,
     FloatArray,
     IntArray,
+    RowBatch,
     StepFlag,
 )
 
@@ -115,7 +115,7 @@ class GradientSpike(Rule):
             )
         return None
 
-    def _follow(self, track: _SpikeTrack, block: Block, rows: IntArray, optimizer: int) -> None:
+    def _follow(self, track: _SpikeTrack, block: RowBatch, rows: IntArray, optimizer: int) -> None:
         """Read the rows of one optimizer."""
         norm = numbers(block.steps, "grad_norm")[rows]
         finite = np.isfinite(norm) & (norm > 0)
@@ -233,7 +233,7 @@ class GradientSpike(Rule):
             else None
         )
 
-    def _finding(self, block: Block, row: int, usual: _SpikeBaseline, optimizer: int) -> Finding:
+    def _finding(self, block: RowBatch, row: int, usual: _SpikeBaseline, optimizer: int) -> Finding:
         step, norm = int(block.steps["iteration"][row]), float(block.steps["grad_norm"][row])
         loss, lr = float(block.steps["loss"][row]), float(block.steps["lr"][row])
         known = not int(block.steps["flags"][row]) & int(StepFlag.NO_LOSS)

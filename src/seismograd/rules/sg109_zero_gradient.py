@@ -14,13 +14,13 @@ from seismograd.analysis.zero_gradient_advice import AT_ZERO_LOSS, HEALTHY, word
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
-    Block,
     EventKind,
     Evidence,
     Fact,
     FactKind,
     Finding,
     IntArray,
+    RowBatch,
     State,
     StepFlag,
     ZeroCause,
@@ -115,7 +115,7 @@ class ZeroGradient(Rule):
     # behind a rounding
     _behind: dict[int, Streak] = field(default_factory=dict[int, Streak], init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         if not len(block):
             return []
         owners = np.array(
@@ -150,7 +150,7 @@ class ZeroGradient(Rule):
             else say("needs {needed} steps, has {has}", needed=self.min_evaluated, has=has)
         )
 
-    def _read(self, block: Block, optimizer: int, columns: IntArray) -> None:
+    def _read(self, block: RowBatch, optimizer: int, columns: IntArray) -> None:
         state = block.state[:, columns]
         zero = (state == State.ZERO).any(axis=1)
         other = ((state == State.FINITE) | (state == State.NONFINITE)).any(axis=1)
@@ -175,7 +175,7 @@ class ZeroGradient(Rule):
             self._add(block, optimizer, streak, row, columns[state[row] == State.ZERO])
 
     def _add(
-        self, block: Block, optimizer: int, streak: Streak, row: int, columns: IntArray
+        self, block: RowBatch, optimizer: int, streak: Streak, row: int, columns: IntArray
     ) -> None:
         """Add another step with all-zero gradients."""
         iteration = int(integers(block.steps, "iteration")[row])
@@ -218,7 +218,9 @@ class ZeroGradient(Rule):
         severity = "warning" if streak.has_moved else self.severity
         self._report(optimizer, streak, fact, severity)
 
-    def _look_behind(self, block: Block, optimizer: int, behind: Streak, counts: BoolArray) -> None:
+    def _look_behind(
+        self, block: RowBatch, optimizer: int, behind: Streak, counts: BoolArray
+    ) -> None:
         """Check whether the parameters behind a rounding get only zeros, though others get more."""
         columns = np.flatnonzero([each.name in behind.names for each in block.parameters])
         iterations = integers(block.steps, "iteration")

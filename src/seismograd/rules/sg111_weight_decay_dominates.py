@@ -23,7 +23,7 @@ from seismograd.analysis.medians import median
 from seismograd.analysis.parameter_index import is_weight
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventKind, Evidence, Fact, FactKind, Finding, FloatArray
+from seismograd.schema import EventKind, Evidence, Fact, FactKind, Finding, FloatArray, RowBatch
 
 NUM_LOSSES = 10
 
@@ -97,7 +97,7 @@ class WeightDecayDominates(Rule):
         self._settings.learn(fact)
         return ()
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         for optimizer, rows in by_optimizer(block, updates(block)):
             track = self._tracks.setdefault(optimizer, _DecayTrack())
             columns = [
@@ -124,7 +124,7 @@ class WeightDecayDominates(Rule):
     def _look(
         self,
         track: _DecayTrack,
-        block: Block,
+        block: RowBatch,
         row: int,
         columns: list[int],
         weights: FloatArray,
@@ -191,7 +191,7 @@ class WeightDecayDominates(Rule):
 
     def _ratios(
         self,
-        block: Block,
+        block: RowBatch,
         row: int,
         columns: list[int],
         weights: FloatArray,

@@ -13,7 +13,16 @@ from seismograd.analysis.block_rows import as_list, by_optimizer, site_of, stati
 from seismograd.analysis.known_settings import KnownSettings
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventKind, Evidence, Fact, FactKind, Finding, IntArray, State
+from seismograd.schema import (
+    EventKind,
+    Evidence,
+    Fact,
+    FactKind,
+    Finding,
+    IntArray,
+    RowBatch,
+    State,
+)
 
 
 @final
@@ -78,7 +87,7 @@ class MovesWithoutGradient(Rule):
         self._settings.learn(fact)
         return ()
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         for optimizer, rows in by_optimizer(block, updates(block)):
             columns = np.array(
                 [c for c, each in enumerate(block.parameters) if each.optimizer == optimizer],
@@ -112,7 +121,7 @@ class MovesWithoutGradient(Rule):
                     yield from self._judge(block, track, optimizer, step)
 
     def _judge(
-        self, block: Block, track: _ZeroTrack, optimizer: int, step: int
+        self, block: RowBatch, track: _ZeroTrack, optimizer: int, step: int
     ) -> Iterator[Finding]:
         """Whether any of those that are at zero now have moved for long enough."""
         moved = {
@@ -175,7 +184,7 @@ class MovesWithoutGradient(Rule):
         yield finding
 
     def _without_eps(
-        self, block: Block, row: int, columns: IntArray, optimizer: int
+        self, block: RowBatch, row: int, columns: IntArray, optimizer: int
     ) -> Iterator[Finding]:
         """Whether what keeps it from dividing by zero is zero itself."""
         if optimizer in self._findings:

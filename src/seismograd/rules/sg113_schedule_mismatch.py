@@ -13,7 +13,7 @@ from seismograd.analysis.block_rows import integers, numbers
 from seismograd.analysis.schedule_fit import Limits, Misfit, begins_early, misfit, too_early
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventKind, Evidence, Fact, FactKind, Finding
+from seismograd.schema import EventKind, Evidence, Fact, FactKind, Finding, RowBatch
 
 FIRST_LOSSES = 5
 
@@ -100,7 +100,7 @@ class ScheduleMismatch(Rule):
     _recent: list[float] = field(default_factory=list[float], init=False, repr=False)
     _counts: list[float] = field(default_factory=list[float], init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         self._num_rows += len(block)
         losses = numbers(block.steps, "loss")
         known = losses[np.isfinite(losses)].tolist()

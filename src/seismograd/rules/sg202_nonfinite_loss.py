@@ -13,7 +13,7 @@ from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
 from seismograd.analysis.loss_origin import origin_of, site_of_loss, what_made_it
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventKind, Evidence, Finding, StepFlag
+from seismograd.schema import EventKind, Evidence, Finding, RowBatch, StepFlag
 
 
 @final
@@ -66,7 +66,7 @@ class NonfiniteLoss(Rule):
     _num_losses: int = field(default=0, init=False, repr=False)
     _num_skips: int = field(default=0, init=False, repr=False)  # in a row, with an infinite loss
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         flags, loss = integers(block.steps, "flags"), numbers(block.steps, "loss")
         known = (flags & int(StepFlag.NO_LOSS)) == 0
         self._num_losses += int(known.sum())
@@ -92,7 +92,7 @@ class NonfiniteLoss(Rule):
             else say("needs {needed} loss that could be read, has {has}", needed=1, has=0)
         )
 
-    def _describe(self, block: Block, row: int, step: int, loss: float) -> Finding:
+    def _describe(self, block: RowBatch, row: int, step: int, loss: float) -> Finding:
         cause, advice, excerpt = what_made_it(
             origin_of(block, row), {"step": step, "loss": f"{loss:.4g}"}
         )

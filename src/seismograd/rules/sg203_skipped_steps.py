@@ -12,7 +12,7 @@ import numpy as np
 from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventKind, Evidence, Finding, StepFlag
+from seismograd.schema import EventKind, Evidence, Finding, RowBatch, StepFlag
 
 
 @final
@@ -68,7 +68,7 @@ class SkippedSteps(Rule):
         default_factory=dict[int, "_SkipTrack"], init=False, repr=False
     )
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         scale, skipped = (
             numbers(block.steps, "scale"),
             (integers(block.steps, "flags") & int(StepFlag.SKIPPED)) != 0,
@@ -96,7 +96,7 @@ class SkippedSteps(Rule):
         )
 
     def _take(
-        self, track: _SkipTrack, block: Block, row: int, scale: float, optimizer: int
+        self, track: _SkipTrack, block: RowBatch, row: int, scale: float, optimizer: int
     ) -> None:
         """Count a skip that the search for a scale does not explain."""
         step = int(block.steps["iteration"][row])
@@ -109,7 +109,7 @@ class SkippedSteps(Rule):
             self.found.add(self._finding(track, block, step, scale, optimizer))
 
     def _finding(
-        self, track: _SkipTrack, block: Block, step: int, scale: float, optimizer: int
+        self, track: _SkipTrack, block: RowBatch, step: int, scale: float, optimizer: int
     ) -> Finding:
         sinking = scale < self.min_scale
         values: dict[str, str | int | float] = {

@@ -16,7 +16,7 @@ from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.windows import DiscardedBackwards, StepWindow, WindowEvent, WindowReader
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Finding, State, StepFlag
+from seismograd.schema import Evidence, Finding, RowBatch, State, StepFlag
 
 
 @final
@@ -145,7 +145,7 @@ class ZeroGradBeforeStep(Rule):
         num = len(thrown) + 1
         return num >= self.min_same or math.isclose(last.total * num, 1.0, rel_tol=0.02)
 
-    def _emptied(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _emptied(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, step = optimizer_name(block, window.optimizer), at_line(block, window.step)
         num = max(sum(len(group.backwards) for group in window.thrown), len(window.backwards), 1)
         if window.thrown:
@@ -186,7 +186,7 @@ class ZeroGradBeforeStep(Rule):
             f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()",
         )
 
-    def _last_only(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _last_only(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, by = optimizer_name(block, window.optimizer), window.thrown[-1].by
         num = sum(len(group.unused) for group in window.thrown)
         cause = say(
@@ -230,7 +230,7 @@ def _is_usable(backward: WindowEvent) -> bool:
     return math.isfinite(backward.value)
 
 
-def _has_moved(block: Block, window: StepWindow) -> bool:
+def _has_moved(block: RowBatch, window: StepWindow) -> bool:
     """Return whether the step has changed the weights; true where that was not inspected."""
     if "update_ratio" not in block.values:
         return True
@@ -254,7 +254,7 @@ def _is_emptied(window: StepWindow) -> bool:
     )
 
 
-def _is_emptied_by_hand(block: Block, window: StepWindow) -> bool:
+def _is_emptied_by_hand(block: RowBatch, window: StepWindow) -> bool:
     """Return whether backwards added to the gradients, and nothing was left of them at the step
     although no `zero_grad` was called.
     """

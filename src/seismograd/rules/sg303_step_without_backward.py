@@ -16,11 +16,11 @@ from seismograd.analysis.windows import StepWindow, WindowReader
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
-    Block,
     EventFlag,
     EventKind,
     Evidence,
     Finding,
+    RowBatch,
     State,
     StepFlag,
 )
@@ -123,7 +123,7 @@ class StepWithoutBackward(Rule):
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.min_evaluated)
 
-    def _used_again(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _used_again(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, step = optimizer_name(block, window.optimizer), at_line(block, window.step)
         elsewhere = window.step.site != self._windows.first_sites[window.optimizer]
         if elsewhere:
@@ -152,7 +152,7 @@ class StepWithoutBackward(Rule):
             )
         return self._finding(block, window, shown, cause, advice, excerpt)
 
-    def _on_nothing(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _on_nothing(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer = optimizer_name(block, window.optimizer)
         cause = say(
             "since step {number} {optimizer}.step() at {step} finds no gradient: no backward is "
@@ -173,7 +173,7 @@ class StepWithoutBackward(Rule):
 
     def _finding(
         self,
-        block: Block,
+        block: RowBatch,
         window: StepWindow,
         shown: FaultSteps,
         cause: Message,
@@ -192,7 +192,7 @@ class StepWithoutBackward(Rule):
         )
 
 
-def _has_nothing_new(block: Block, window: StepWindow) -> bool:
+def _has_nothing_new(block: RowBatch, window: StepWindow) -> bool:
     """Return whether no backward, nor an unknown call, has changed these gradients since the
     previous step.
     """
@@ -206,7 +206,7 @@ def _has_nothing_new(block: Block, window: StepWindow) -> bool:
     )
 
 
-def _is_in_a_row_with_backwards(block: Block, window: StepWindow) -> bool:
+def _is_in_a_row_with_backwards(block: RowBatch, window: StepWindow) -> bool:
     """Return whether there was a backward in the iteration of the step, of something other than its
     gradients.
     """

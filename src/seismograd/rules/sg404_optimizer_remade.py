@@ -8,7 +8,7 @@ from typing import ClassVar, final
 
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
+from seismograd.schema import Evidence, Fact, FactKind, Finding, RowBatch
 
 
 @final
@@ -59,7 +59,7 @@ class OptimizerRemade(Rule):
         default_factory=dict[int, Finding], init=False, repr=False
     )
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         self._num_rows += len(block)
         return ()
 

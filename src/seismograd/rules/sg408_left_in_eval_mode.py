@@ -11,7 +11,7 @@ import numpy as np
 from seismograd.analysis.block_rows import integers
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
+from seismograd.schema import Evidence, Fact, FactKind, Finding, RowBatch
 
 
 @final
@@ -61,7 +61,7 @@ class LeftInEvalMode(Rule):
     _iterations: list[int] = field(default_factory=lambda: [0, -1], init=False, repr=False)
     _since: dict[str, Fact] = field(default_factory=dict[str, Fact], init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         self._iterations[0] += len(block)
         self._iterations[1] = int(np.max(integers(block.steps, "iteration"), initial=-1))
         return ()

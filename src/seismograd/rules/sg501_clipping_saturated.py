@@ -16,7 +16,7 @@ from seismograd.analysis.script_names import BY_VALUE, clip_of, optimizer_kind, 
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventKind, Evidence, Finding
+from seismograd.schema import EventKind, Evidence, Finding, RowBatch
 
 
 @final
@@ -140,7 +140,7 @@ class ClippingSaturated(Rule):
             return say("needs {needed} steps, has {has}", needed=self.window, has=self._num_rows)
         return None
 
-    def _update(self, block: Block, row: int) -> float:
+    def _update(self, block: RowBatch, row: int) -> float:
         """Return the median of the update ratios of a row, NaN where none was measured."""
         if "update_ratio" not in block.values:
             return math.nan
@@ -148,7 +148,7 @@ class ClippingSaturated(Rule):
         return median(update)
 
     def _judge(
-        self, block: Block, row: int, optimizer: int, steps: list[_ClippedStep], by_value: bool
+        self, block: RowBatch, row: int, optimizer: int, steps: list[_ClippedStep], by_value: bool
     ) -> Finding | None:
         share = sum(step.clipped for step in steps) / len(steps)
         ratio = median([step.ratio for step in steps])
@@ -214,7 +214,7 @@ class ClippingSaturated(Rule):
         )
 
     def _severity(
-        self, block: Block, steps: list[_ClippedStep], ratio: float, is_sgd: bool
+        self, block: RowBatch, steps: list[_ClippedStep], ratio: float, is_sgd: bool
     ) -> str | None:
         """Return the severity for this optimizer; `None`: no finding."""
         if is_sgd:

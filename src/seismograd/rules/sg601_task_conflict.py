@@ -10,7 +10,7 @@ from seismograd.analysis.loss_pairs import LossPair, LossPairs, cosines
 from seismograd.analysis.medians import median
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Finding
+from seismograd.schema import Evidence, Finding, RowBatch
 
 
 @final
@@ -63,7 +63,7 @@ class TaskConflict(Rule):
     _pairs: LossPairs = field(default_factory=LossPairs, init=False, repr=False)
     _guilty: LossPair | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         for pair, step in self._pairs.add(block):
             if not self.found and self._conflict(pair):
                 self._guilty = pair
@@ -83,7 +83,7 @@ class TaskConflict(Rule):
             for cosine in (cosines(pair.early), cosines(pair.late))
         )
 
-    def _describe(self, block: Block, pair: LossPair, step: int) -> Finding:
+    def _describe(self, block: RowBatch, pair: LossPair, step: int) -> Finding:
         cosine = median(cosines(pair.late))
         last = next(each for each in reversed(pair.late) if each.cosine < 0)
         shared = {

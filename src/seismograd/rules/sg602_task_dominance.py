@@ -11,7 +11,7 @@ from seismograd.analysis.loss_pairs import LossPair, LossPairs, ratios
 from seismograd.analysis.medians import median
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Finding
+from seismograd.schema import Evidence, Finding, RowBatch
 
 
 @final
@@ -62,7 +62,7 @@ class TaskDominance(Rule):
     _pairs: LossPairs = field(default_factory=LossPairs, init=False, repr=False)
     _guilty: LossPair | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         for pair, step in self._pairs.add(block):
             larger = self._larger(pair)
             if larger is None:
@@ -91,7 +91,7 @@ class TaskDominance(Rule):
             larger if shares[larger] >= self.min_share and not pair.rescaled[1 - larger] else None
         )
 
-    def _describe(self, block: Block, pair: LossPair, step: int, larger: int) -> Finding:
+    def _describe(self, block: RowBatch, pair: LossPair, step: int, larger: int) -> Finding:
         ratio = median(ratios(pair.late))
         last = pair.late[-1]
         norms = (last.first_norm, last.second_norm)

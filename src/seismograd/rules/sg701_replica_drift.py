@@ -11,7 +11,7 @@ import numpy as np
 from seismograd.analysis.block_rows import distinct, integers, runs, site_of
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import AnyArray, Block, EventKind, Evidence, Finding, RankFlag
+from seismograd.schema import AnyArray, EventKind, Evidence, Finding, RankFlag, RowBatch
 
 
 @final
@@ -65,7 +65,7 @@ class ReplicaDrift(Rule):
     _first: _Drift | None = field(default=None, init=False, repr=False)
     _had_agreed: bool = field(default=False, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         if not len(block.ranks):
             return ()
         summed = block.ranks[(integers(block.ranks, "flags") & int(RankFlag.CHECKSUM)) != 0]
@@ -84,7 +84,7 @@ class ReplicaDrift(Rule):
             return say("needs weight checksums from {needed} processes, has {has}", needed=2, has=0)
         return None
 
-    def _check(self, block: Block, ranks: AnyArray, iteration: int) -> None:
+    def _check(self, block: RowBatch, ranks: AnyArray, iteration: int) -> None:
         """Compare the checksums of one iteration."""
         differ: _Drift | None = None
         compared = False

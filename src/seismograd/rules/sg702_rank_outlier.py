@@ -12,7 +12,7 @@ from seismograd.analysis.block_rows import as_list, integers, numbers, runs, sit
 from seismograd.analysis.medians import median
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import AnyArray, Block, EventKind, Evidence, Finding, RankFlag
+from seismograd.schema import AnyArray, EventKind, Evidence, Finding, RankFlag, RowBatch
 
 
 @final
@@ -67,7 +67,7 @@ class RankOutlier(Rule):
         default_factory=dict[int, "_OutlierCount"], init=False, repr=False
     )
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         if not len(block.ranks):
             return ()
         looked = block.ranks[(integers(block.ranks, "flags") & int(RankFlag.LOCAL)) != 0]
@@ -107,7 +107,7 @@ class RankOutlier(Rule):
             count = self._counts[rank] = _OutlierCount()
         return count
 
-    def _not_finite(self, block: Block, ranks: AnyArray, iteration: int) -> None:
+    def _not_finite(self, block: RowBatch, ranks: AnyArray, iteration: int) -> None:
         count = integers(ranks, "local_nonfinite")
         if not count.any() or count.all():
             return
@@ -128,7 +128,7 @@ class RankOutlier(Rule):
         evidence = Evidence("local_nonfinite", "", iteration, float(count[worst]), 0.0)
         self.found.add(self._describe(block, iteration, iteration, cause, evidence))
 
-    def _too_large(self, block: Block, ranks: AnyArray, iteration: int) -> None:
+    def _too_large(self, block: RowBatch, ranks: AnyArray, iteration: int) -> None:
         norm = numbers(ranks, "local_norm")
         if not np.isfinite(norm).all():
             return
@@ -163,7 +163,7 @@ class RankOutlier(Rule):
             self.found.add(self._describe(block, count.first, iteration, cause, evidence))
 
     def _describe(
-        self, block: Block, first: int, last: int, cause: Message, evidence: Evidence
+        self, block: RowBatch, first: int, last: int, cause: Message, evidence: Evidence
     ) -> Finding:
         return self.finding(
             first_step=first,

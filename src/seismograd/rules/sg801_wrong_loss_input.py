@@ -10,7 +10,7 @@ from seismograd.analysis.block_rows import integers
 from seismograd.analysis.loss_input_advice import words
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
+from seismograd.schema import Evidence, Fact, FactKind, Finding, RowBatch
 
 
 @final
@@ -64,7 +64,7 @@ class WrongLossInput(Rule):
 
     _num_rows: int = field(default=0, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         self._num_rows += len(block)
         if self.found and len(block):
             self.found.extend(int(integers(block.steps, "iteration")[-1]))

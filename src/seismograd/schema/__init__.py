@@ -18,7 +18,7 @@ from seismograd.schema.entries import (
 )
 from seismograd.schema.facts import Fact, FactKind, ZeroCause
 from seismograd.schema.findings import SEVERITIES, Conclusion, Evidence, Finding, RuleStatus
-from seismograd.schema.rows import Block, Optimizer, Parameter, Row, Rows, Site
+from seismograd.schema.rows import Optimizer, Parameter, Row, RowBatch, Rows, Site
 from seismograd.schema.run_info import Note, RunInfo, RunState, Sink
 from seismograd.schema.statistics import (
     HISTOGRAM_BINS,
@@ -44,7 +44,6 @@ __all__ = [
     "STATISTICS",
     "STEP_DTYPE",
     "AnyArray",
-    "Block",
     "BoolArray",
     "Conclusion",
     "EventFlag",
@@ -61,6 +60,7 @@ __all__ = [
     "Parameter",
     "RankFlag",
     "Row",
+    "RowBatch",
     "Rows",
     "RuleStatus",
     "RunInfo",

@@ -76,7 +76,7 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class RowBatch:
     """Consecutive iterations with the same parameters: what sinks and rules read.
 
     `values` holds each statistic of every iteration  # (B, P); `samples` the sampled ones  # (S, P)
@@ -105,7 +105,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One iteration as the session hands it over: the arrays of a `Block` without their first axis.
+    """One iteration as the session hands it over: the arrays of a `RowBatch` without their first axis.
 
     `samples` is empty when the sampled statistics were not measured in this iteration.
     """
@@ -124,7 +124,7 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Several iterations with the same parameters, as the session hands them over together: the
-    arrays of a `Block`, as of `Row`s.
+    arrays of a `RowBatch`, as of `Row`s.
     """
 
     parameters: tuple[Parameter, ...]

@@ -12,7 +12,7 @@ from seismograd.analysis.chance_level import chance_loss, leverage, plain_loss
 from seismograd.analysis.depth_profile import layers_of
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import say
-from seismograd.schema import Block, EventKind, Evidence, Finding
+from seismograd.schema import EventKind, Evidence, Finding, RowBatch
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class InsensitiveOutputs:
     lowest: float = math.inf  # loss
     highest: float = -math.inf
 
-    def add(self, block: Block, row: int) -> None:
+    def add(self, block: RowBatch, row: int) -> None:
         """Add one more step."""
         if self.num == 0:
             self.leverage, self.first_step = (
@@ -53,7 +53,7 @@ def insensitivity_finding(
     rule: Rule,
     flat: InsensitiveOutputs,
     max_leverage: float,
-    block: Block,
+    block: RowBatch,
     row: int,
     optimizer: int,
 ) -> Finding:

@@ -29,10 +29,10 @@ from seismograd.analysis.norm_growth import NormSeries
 from seismograd.analysis.recent_hits import RecentHits
 from seismograd.i18n import Message, say
 from seismograd.schema import (
-    Block,
     Evidence,
     FloatArray,
     IntArray,
+    RowBatch,
     State,
 )
 
@@ -113,7 +113,7 @@ class OptimizerRows:
     """The rows of one optimizer in a block."""
 
     limits: ExplosionLimits
-    block: Block
+    block: RowBatch
     optimizer: int
     rows: IntArray
     norm: FloatArray  # over all parameters, NaN where it is not finite  # (rows,)
@@ -346,7 +346,7 @@ def _torn_apart(
     return Explosion(position, step, parameters, evidence, cause, _initialise(), limit)
 
 
-def _all_plain(block: Block, measured: BoolArray) -> bool:
+def _all_plain(block: RowBatch, measured: BoolArray) -> bool:
     """Return whether everything updated in this row is updated by the learning rate times the
     gradient.
     """
