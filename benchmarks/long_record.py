@@ -41,7 +41,7 @@ from seismograd.schema import (
     STATISTICS,
     STEP_DTYPE,
     AnyArray,
-    Block,
+    RowBatch,
     EventKind,
     Evidence,
     Finding,
@@ -154,7 +154,7 @@ def _parameters(num: int) -> tuple[Parameter, ...]:
     return tuple(made)
 
 
-def _tail(parameters: tuple[Parameter, ...], course: Course, num: int) -> Block:
+def _tail(parameters: tuple[Parameter, ...], course: Course, num: int) -> RowBatch:
     first = course.num_steps - num
     norm = course.norms(np.arange(first, course.num_steps, dtype=np.float64))
     given = {
@@ -177,7 +177,7 @@ def _tail(parameters: tuple[Parameter, ...], course: Course, num: int) -> Block:
         "exponents": exponents,
     }
     dtypes = {each.name: each.dtype for each in STATISTICS}
-    return Block(
+    return RowBatch(
         parameters=parameters,
         steps=_steps(course, first, course.num_steps),
         state=np.full(norm.shape, State.FINITE, np.uint8),

@@ -33,7 +33,7 @@ from seismograd.diagnosis.engine import Diagnosis
 from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
 from seismograd.record.writer import Writer
 from seismograd.rules import RULES, Rule
-from seismograd.schema import AnyArray, Block, Finding, RunInfo, StateArray
+from seismograd.schema import AnyArray, RowBatch, Finding, RunInfo, StateArray
 
 Times = dict[str, list[float]]  # seconds of each part, block by block
 FIRST = 2  # blocks, in which files are made and parameters become known
@@ -94,7 +94,7 @@ OPTIMIZERS = {
 }
 
 
-def recorded(training: Training, optimizer: str, folder: Path) -> list[Block]:
+def recorded(training: Training, optimizer: str, folder: Path) -> list[RowBatch]:
     """The blocks of a run that learns which of ten random vectors an input lies nearest to, a
     fifth of the labels being wrong.
     """
@@ -115,7 +115,7 @@ def recorded(training: Training, optimizer: str, folder: Path) -> list[Block]:
     return list(seismograd.open_run(folder).blocks(training.rows))
 
 
-def judged(blocks: Sequence[Block]) -> Times:
+def judged(blocks: Sequence[RowBatch]) -> Times:
     """Each rule, and what the engine takes beside. What rules share is counted for the first
     that asks for it.
     """
@@ -148,7 +148,7 @@ def _timed(rule: type[Rule], spent: dict[str, float]) -> Callable[[], Rule]:
     return make
 
 
-def written(blocks: Sequence[Block], info: RunInfo, folder: Path) -> Times:
+def written(blocks: Sequence[RowBatch], info: RunInfo, folder: Path) -> Times:
     """The writer, and the pyramids that it builds."""
     pyramids_s = [0.0]
     append = PyramidBuilder.append
@@ -173,7 +173,7 @@ def written(blocks: Sequence[Block], info: RunInfo, folder: Path) -> Times:
     return taken
 
 
-def both(blocks: Sequence[Block], info: RunInfo, folder: Path) -> None:
+def both(blocks: Sequence[RowBatch], info: RunInfo, folder: Path) -> None:
     """Judge and write, as the thread does."""
     diagnosis, writer = Diagnosis(), Writer(folder, info)
     for block in blocks:
@@ -226,7 +226,7 @@ def main() -> None:
                 )
 
 
-def show(taken: Times, blocks: Sequence[Block], each: bool) -> None:
+def show(taken: Times, blocks: Sequence[RowBatch], each: bool) -> None:
     num_rows, num_blocks = sum(map(len, blocks[FIRST:])), len(blocks) - FIRST
     of_rules = [times for name, times in taken.items() if name not in ("writer", "pyramids")]
     sums = {

@@ -10,7 +10,7 @@ The default gradient has scalars of one magnitude: its maximum is norm / sqrt(nu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,13 @@ from seismograd.schema import (
     STATISTICS,
     STEP_DTYPE,
     AnyArray,
-    Block,
     EventKind,
     Evidence,
     Finding,
     Note,
     Optimizer,
     Parameter,
-    Row,
+    RowBatch,
     RunInfo,
     Site,
     State,
@@ -177,7 +176,7 @@ def block(
     ranks: AnyArray | None = None,
     pairs: AnyArray | None = None,
     **columns: npt.ArrayLike,
-) -> Block:
+) -> RowBatch:
     """A block from the norms  # (B, P).
 
     Every tenth iteration is sampled unless `sample_rows` (row numbers within the block) says
@@ -228,7 +227,7 @@ def block(
         if events is None
         else list(events)
     )
-    return Block(
+    return RowBatch(
         parameters=columns_of,
         steps=made_steps,
         state=state_of,
@@ -274,27 +273,6 @@ def _histogram(norm: npt.NDArray[np.float64], numel: npt.NDArray[np.float64]) ->
     return made
 
 
-def rows(block: Block) -> Iterator[Row]:
-    """The iterations of a block one by one, as a session hands them over; each takes the events
-    of its own iteration.
-    """
-    sampled = {int(row): index for index, row in enumerate(block.sample_rows)}
-    for index, step in enumerate(block.steps):
-        yield Row(
-            parameters=block.parameters,
-            step=np.array(step, STEP_DTYPE),
-            state=block.state[index],
-            values={name: values[index] for name, values in block.values.items()},
-            samples={name: values[sampled[index]] for name, values in block.samples.items()}
-            if index in sampled
-            else {},
-            events=block.events[block.events["iteration"] == step["iteration"]],
-            elements=block.elements[index],
-            ranks=block.ranks[block.ranks["iteration"] == step["iteration"]],
-            pairs=block.pairs[block.pairs["iteration"] == step["iteration"]],
-        )
-
-
 def finding(**changes: object) -> Finding:
     """A finding that rests on one number."""
     known: dict[str, object] = {
@@ -325,7 +303,7 @@ def note(**changes: object) -> Note:
 
 def write_run(
     path: Path,
-    blocks: Sequence[Block],
+    blocks: Sequence[RowBatch],
     *,
     run_info: RunInfo | None = None,
     findings: Sequence[Finding] = (),

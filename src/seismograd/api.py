@@ -24,7 +24,7 @@ from seismograd.pipeline.pump import Pump
 from seismograd.record.lazy_writer import LazyWriter
 from seismograd.record.run_directory import create_run_directory
 from seismograd.record.writer import Writer
-from seismograd.schema import Fact, FactKind, Finding, Note, Row, Rows, RunInfo, Sink
+from seismograd.schema import Fact, FactKind, Finding, Note, RowBatch, RunInfo, Sink
 from seismograd.settings.elements import ElementSpec, parse_element
 from seismograd.settings.levels import LIGHT, NORMAL, check_budget, check_level
 from seismograd.settings.rule_selection import RuleSelection, select_rules
@@ -114,8 +114,6 @@ class Recording:
         session = self._session
         self._pump = Pump(
             sinks,
-            session.call_sites.sites,
-            session.optimizers,
             session.guard.failed,
             look=session.hand_on_waiting,
         )
@@ -199,10 +197,7 @@ class Recording:
 
     def _make_brake(self, path: Path) -> TrainingHalter:
         session, pump = self._session, self._pump
-        sites, made = session.call_sites.sites, session.optimizers
-        return TrainingHalter(
-            self._selection, path, session.so_far, session.gradients, pump.note, sites, made
-        )
+        return TrainingHalter(self._selection, path, session.so_far, session.gradients, pump.note)
 
     def _publish(self, writer: LazyWriter) -> Callable[[Finding], None]:
         def publish(finding: Finding) -> None:
@@ -217,17 +212,17 @@ class Recording:
             0.0 if self._brake is None else self._brake.take_overhead()
         )
 
-    def _emit(self, row: Row | Rows) -> None:
-        if self._brake is not None and isinstance(row, Row):  # with a brake they come one by one
-            self._brake.observe(row)
-        self._ranks.put(row)
+    def _emit(self, batch: RowBatch) -> None:
+        if self._brake is not None:
+            self._brake.observe(batch)
+        self._ranks.put(batch)
 
     def _begin(self) -> None:
         if self.path is not None:
             self._pump.begin()
 
-    def _deliver(self, row: Row | Rows) -> None:
-        self._pump.put(row)
+    def _deliver(self, batch: RowBatch) -> None:
+        self._pump.put(batch)
 
     def _tell(self, note: Note) -> None:
         if note.kind == "failure":

@@ -16,7 +16,7 @@ from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.engine import Diagnosis
 from seismograd.rules import RULES, GradientSpike
 from seismograd.rules.sg104.dying_layers import LayerConnections, depth_number
-from seismograd.schema import Block, Parameter, State
+from seismograd.schema import Parameter, RowBatch, State
 from tests.rules.cutting import result, row_by_row
 from tests.rules.test_sg1_cuts import signals
 from tests.synthetic import block, make_parameters
@@ -27,9 +27,9 @@ class Counting:
     """A reader that fails from a block on."""
 
     fails_at: int
-    read_by_now: list[Block] = field(default_factory=list)
+    read_by_now: list[RowBatch] = field(default_factory=list)
 
-    def read(self, made: Block) -> int:
+    def read(self, made: RowBatch) -> int:
         self.read_by_now.append(made)
         if len(self.read_by_now) >= self.fails_at:
             raise KeyError("column")
@@ -48,7 +48,7 @@ def test_a_reader_reads_a_block_once_and_fails_all_who_share_it() -> None:
 @settings(max_examples=25)
 @given(signals())
 def test_a_rule_that_reads_alone_comes_to_what_it_comes_to_with_the_others(
-    blocks: list[Block],
+    blocks: list[RowBatch],
 ) -> None:
     together = Diagnosis()
     with patch("seismograd.diagnosis.engine.share_readers"):
@@ -63,7 +63,7 @@ def test_a_rule_that_reads_alone_comes_to_what_it_comes_to_with_the_others(
 
 @settings(max_examples=25)
 @given(signals())
-def test_no_spike_hides_where_none_is_looked_for(blocks: list[Block]) -> None:
+def test_no_spike_hides_where_none_is_looked_for(blocks: list[RowBatch]) -> None:
     found = result(blocks, rules=(GradientSpike,))
     with patch.object(
         GradientSpike,

@@ -9,7 +9,7 @@ import numpy as np
 from seismograd.diagnosis.engine import Diagnosis, LiveRules, diagnose
 from seismograd.i18n import Message, say
 from seismograd.rules import RULES, Rule
-from seismograd.schema import Block, Finding
+from seismograd.schema import Finding, RowBatch
 from tests.rules.cutting import codes, cut, result, row_by_row
 from tests.rules.made import chain
 from tests.synthetic import block, finding, note
@@ -27,7 +27,7 @@ class Broken(Rule):
 
     fails_at: int = 0
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         last = int(block.steps["iteration"][-1])
         if last >= self.fails_at:
             raise KeyError("depth")
@@ -48,7 +48,7 @@ class Sampled(Rule):
     needs: ClassVar[tuple[str, ...]] = ("grad_norm", "weight_norm", "exponents")
     observed: int = 0
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         self.observed += 1
         yield from ()
 

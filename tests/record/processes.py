@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from seismograd.schema import Block
+from seismograd.schema import RowBatch
 from tests import synthetic
 
 NUM_PARAMETERS = 5
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-def endless_block(first_iteration: int, num_rows: int) -> Block:
+def endless_block(first_iteration: int, num_rows: int) -> RowBatch:
     """Iterations whose numbers follow from their own number, so that a reader can tell what must
     be there.
     """

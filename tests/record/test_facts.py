@@ -13,7 +13,7 @@ from seismograd.pipeline.pump import Pump
 from seismograd.record.lazy_writer import LazyWriter
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
-from seismograd.schema import Block, Fact, FactKind, Note
+from seismograd.schema import Fact, FactKind, Note, RowBatch
 from tests.synthetic import block, info
 
 FACTS = (
@@ -77,7 +77,7 @@ class Sink:
     def __init__(self) -> None:
         self.got: list[object] = []
 
-    def observe(self, block: Block) -> None:
+    def observe(self, block: RowBatch) -> None:
         self.got.append(block)
 
     def note(self, note: Note) -> None:
@@ -96,7 +96,7 @@ class Sink:
 @pytest.mark.parametrize("synchronous", [True, False])
 def test_the_pump_keeps_their_order(synchronous: bool) -> None:
     sink = Sink()
-    pump = Pump([sink], [], [], lambda *_: None, synchronous=synchronous)
+    pump = Pump([sink], lambda *_: None, synchronous=synchronous)
     for fact in FACTS:
         pump.learn(fact)
     pump.close()
@@ -105,7 +105,7 @@ def test_the_pump_keeps_their_order(synchronous: bool) -> None:
 
 
 def test_without_sinks_no_thread_is_made_for_a_fact() -> None:
-    pump = Pump([], [], [], lambda *_: None)
+    pump = Pump([], lambda *_: None)
     pump.learn(FACTS[0])
     assert pump._thread is None
 

@@ -5,61 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-import numpy as np
-
 from seismograd.diagnosis.engine import Diagnosis, RuleStatus, diagnose
-from seismograd.schema import Block, Finding
+from seismograd.schema import Finding, RowBatch
 
 Result = tuple[tuple[Finding, ...], tuple[RuleStatus, ...]]
 
 
-def piece(block: Block, start: int, stop: int) -> Block:
-    """Rows `start` to `stop` of a block."""
-    inside = (block.sample_rows >= start) & (block.sample_rows < stop)
-    iterations = block.steps["iteration"][start:stop]
-    return Block(
-        parameters=block.parameters,
-        steps=block.steps[start:stop],
-        state=block.state[start:stop],
-        values={name: values[start:stop] for name, values in block.values.items()},
-        sample_rows=block.sample_rows[inside] - start,
-        samples={name: values[inside] for name, values in block.samples.items()},
-        events=block.events[
-            (block.events["iteration"] >= iterations[0])
-            & (block.events["iteration"] <= iterations[-1])
-        ],
-        elements=block.elements[start:stop],
-        sites=block.sites,
-        optimizers=block.optimizers,
-        ranks=block.ranks[np.isin(block.ranks["iteration"], iterations)],
-        pairs=block.pairs[np.isin(block.pairs["iteration"], iterations)],
-    )
-
-
-def cut(block: Block, at: Iterable[int]) -> list[Block]:
+def cut(block: RowBatch, at: Iterable[int]) -> list[RowBatch]:
     """The block cut before each of these rows."""
     edges = sorted({0, len(block), *(row for row in at if 0 < row < len(block))})
-    return [piece(block, start, stop) for start, stop in pairwise(edges)]
+    return [block.rows(start, stop) for start, stop in pairwise(edges)]
 
 
-def row_by_row(blocks: Sequence[Block]) -> list[Block]:
+def row_by_row(blocks: Sequence[RowBatch]) -> list[RowBatch]:
     """As a session that judges each step at once."""
     return [each for block in blocks for each in cut(block, range(len(block)))]
 
 
-def result(blocks: Iterable[Block], **options: object) -> Result:
+def result(blocks: Iterable[RowBatch], **options: object) -> Result:
     """What the rules found, and what each came to."""
     diagnosis: Diagnosis = diagnose(blocks, **options)  # type: ignore[arg-type]
     return diagnosis.findings(), diagnosis.statuses()
 
 
-def codes(blocks: Block | Iterable[Block]) -> list[str]:
+def codes(blocks: RowBatch | Iterable[RowBatch]) -> list[str]:
     """The codes of what was found, information left out."""
-    findings, _ = result([blocks] if isinstance(blocks, Block) else blocks)
+    findings, _ = result([blocks] if isinstance(blocks, RowBatch) else blocks)
     return [finding.code for finding in findings if finding.severity != "info"]
 
 
-def status(blocks: Block | Iterable[Block], code: str) -> RuleStatus:
+def status(blocks: RowBatch | Iterable[RowBatch], code: str) -> RuleStatus:
     """What one rule came to."""
-    _, statuses = result([blocks] if isinstance(blocks, Block) else blocks)
+    _, statuses = result([blocks] if isinstance(blocks, RowBatch) else blocks)
     return next(each for each in statuses if each.code == code)

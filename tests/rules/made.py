@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from seismograd.schema import Block, Optimizer, Parameter, State, StepFlag
-from tests.rules.cutting import piece
+from seismograd.schema import Optimizer, Parameter, RowBatch, State, StepFlag
 from tests.synthetic import block, make_parameters
 
 OPTIMIZERS = (Optimizer(0, "SGD", "opt_d"), Optimizer(1, "Adam", "opt_g"))
@@ -40,7 +39,7 @@ def weights_only(num_layers: int) -> tuple[Parameter, ...]:
     return make_parameters(names=[f"{layer}.weight" for layer in range(num_layers)])
 
 
-class Made(list[Block]):
+class Made(list[RowBatch]):
     """A run whose repr fits a line."""
 
     def __repr__(self) -> str:
@@ -119,12 +118,12 @@ def runs(draw: st.DrawFn) -> Made:
     )
 
 
-def _segments(made: Block, at: int, order: Sequence[int]) -> Made:
+def _segments(made: RowBatch, at: int, order: Sequence[int]) -> Made:
     """The same run, but from a row on its columns are in another order."""
     if not 0 < at < len(made):
         return Made([made])
     columns = list(order)
-    tail = piece(made, at, len(made))
+    tail = made.rows(at, len(made))
     moved = replace(
         tail,
         parameters=tuple(tail.parameters[column] for column in columns),
@@ -132,4 +131,4 @@ def _segments(made: Block, at: int, order: Sequence[int]) -> Made:
         values={name: values[:, columns] for name, values in tail.values.items()},
         samples={name: values[:, columns] for name, values in tail.samples.items()},
     )
-    return Made([piece(made, 0, at), moved])
+    return Made([made.rows(0, at), moved])

@@ -15,10 +15,10 @@ import numpy as np
 
 from seismograd.schema import (
     AnyArray,
-    Block,
     EventFlag,
     EventKind,
     Optimizer,
+    RowBatch,
     Site,
     State,
     StepFlag,
@@ -50,7 +50,7 @@ def stream(
     changed: float | None = None,
     kind: str = "SGD",
     num_parameters: int = 4,
-) -> Block:
+) -> RowBatch:
     """One optimizer. `total`, `count` and `loss` are of each backward in turn (the last goes
     on); `changed`: applied / ready gradient.
     """

@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 
 from seismograd.diagnosis.engine import LiveRules
 from seismograd.rules import RULES
-from seismograd.schema import Block
+from seismograd.schema import RowBatch
 from tests.rules.cutting import cut, result, row_by_row
 from tests.rules.made import runs
 
 
 @given(runs(), st.data())
 def test_what_is_found_does_not_depend_on_where_blocks_are_cut(
-    blocks: list[Block], data: st.DataObject
+    blocks: list[RowBatch], data: st.DataObject
 ) -> None:
     whole = result(blocks)
     for finding in whole[0]:
@@ -22,13 +22,15 @@ def test_what_is_found_does_not_depend_on_where_blocks_are_cut(
 
 
 @given(runs())
-def test_judging_step_by_step_comes_to_the_same_as_judging_the_record(blocks: list[Block]) -> None:
+def test_judging_step_by_step_comes_to_the_same_as_judging_the_record(
+    blocks: list[RowBatch],
+) -> None:
     assert result(row_by_row(blocks)) == result(blocks)
 
 
 @given(runs())
 def test_each_rule_alone_finds_what_it_finds_among_the_others_before_causes_absorb(
-    blocks: list[Block],
+    blocks: list[RowBatch],
 ) -> None:
     _, statuses = result(blocks)
     for rule in RULES:
@@ -38,7 +40,7 @@ def test_each_rule_alone_finds_what_it_finds_among_the_others_before_causes_abso
 
 
 @given(runs())
-def test_a_finding_only_grows(blocks: list[Block]) -> None:
+def test_a_finding_only_grows(blocks: list[RowBatch]) -> None:
     published = []
     live = LiveRules(published.append, conclude=lambda _: None)
     first: dict[tuple[str, int], int] = {}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from seismograd.diagnosis.engine import CLEAR, NOT_EVALUATED, Diagnosis, diagnose
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message
-from seismograd.schema import Block, Fact, FactKind, Finding
+from seismograd.schema import Fact, FactKind, Finding, RowBatch
 from tests.rules.cutting import cut
 from tests.synthetic import block
 
@@ -29,7 +29,7 @@ class Listening(Rule):
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.LOSS_INPUT,)
     seen: list[object] = field(default_factory=list, init=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         self.seen.extend(block.steps["iteration"].tolist())
         return ()
 

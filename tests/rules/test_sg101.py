@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.rules import VanishingGradient
-from seismograd.schema import Block, Finding, Optimizer, Parameter, State
+from seismograd.schema import Finding, Optimizer, Parameter, RowBatch, State
 from tests.rules.cutting import codes, result, status
 from tests.rules.made import chain, weights_only
 from tests.synthetic import block, make_parameters
@@ -17,7 +17,7 @@ ADAM = (Optimizer(0, "Adam", "optimizer"),)  # under which a large gradient is n
 SIGMOID = 0.14  # what a layer passes on
 
 
-def only(made: Block) -> Finding:
+def only(made: RowBatch) -> Finding:
     (finding,), _ = result([made])
     return finding
 
@@ -176,7 +176,7 @@ def ordinary(
     shapes: list[tuple[int, ...]],
     norms: list[float],
     modules: list[str] | None = None,
-) -> Block:
+) -> RowBatch:
     parameters: tuple[Parameter, ...] = make_parameters(names=names, shapes=shapes)
     if modules is not None:
         parameters = tuple(
@@ -237,7 +237,7 @@ def test_steps_with_nonfinite_gradients_are_left_out() -> None:
     assert "SG101" not in codes(replace(made, steps=_skipped(made)))
 
 
-def _skipped(made: Block) -> np.ndarray:
+def _skipped(made: RowBatch) -> np.ndarray:
     steps = made.steps.copy()
     steps["flags"][4:] = 1
     return steps

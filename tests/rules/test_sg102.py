@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.rules import ExplodingGradient, NonfiniteGradient
-from seismograd.schema import Block, Finding, Optimizer
+from seismograd.schema import Finding, Optimizer, RowBatch
 from tests.rules.cutting import codes, result, status
 from tests.rules.made import chain, weights_only
 from tests.synthetic import block
@@ -16,12 +16,12 @@ from tests.synthetic import block
 ADAM = (Optimizer(0, "Adam", "optimizer"),)
 
 
-def only(made: Block) -> Finding:
+def only(made: RowBatch) -> Finding:
     (finding,), _ = result([made], rules=(ExplodingGradient, NonfiniteGradient))
     return finding
 
 
-def series(norms: np.ndarray, **options: object) -> Block:
+def series(norms: np.ndarray, **options: object) -> RowBatch:
     """Two parameters that share a norm per step."""
     return block(np.outer(norms, [0.8, 0.6]), **options)  # type: ignore[arg-type]
 
@@ -130,7 +130,7 @@ def test_coming_back_from_convergence_is_no_fault_even_when_the_loss_jumps() -> 
     assert codes(series(norms, loss=loss, optimizers=ADAM)) == []
 
 
-def first_update(norm: float, lr: float = 1e-4, **options: object) -> Block:
+def first_update(norm: float, lr: float = 1e-4, **options: object) -> RowBatch:
     return series(
         np.array([norm, np.nan, np.nan]),
         lr=lr,

@@ -25,9 +25,9 @@ from seismograd.rules import (
 from seismograd.schema import (
     PAIR_DTYPE,
     RANK_DTYPE,
-    Block,
     Optimizer,
     RankFlag,
+    RowBatch,
     StepFlag,
 )
 from tests.rules.cutting import cut, result, row_by_row
@@ -156,7 +156,7 @@ def signals(draw: st.DrawFn) -> Made:
 @settings(max_examples=60)
 @given(signals(), st.lists(st.integers(1, 70), max_size=8))
 def test_what_is_found_in_a_signal_does_not_depend_on_cuts(
-    blocks: list[Block], positions: list[int]
+    blocks: list[RowBatch], positions: list[int]
 ) -> None:
     whole = result(blocks, rules=SIGNAL)
     for finding in whole[0]:
@@ -172,8 +172,8 @@ def test_what_is_found_in_a_signal_does_not_depend_on_cuts(
 
 @settings(max_examples=30)
 @given(signals(), st.integers(-12, 12))
-def test_the_unit_of_the_loss_makes_no_difference(blocks: list[Block], power: int) -> None:
-    def in_units(made: Block) -> Block:
+def test_the_unit_of_the_loss_makes_no_difference(blocks: list[RowBatch], power: int) -> None:
+    def in_units(made: RowBatch) -> RowBatch:
         steps = made.steps.copy()
         for name in ("loss", "grad_norm", "applied_norm"):
             steps[name] *= 2.0**power

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.rules import NonfiniteGradient
-from seismograd.schema import Block, Finding, State, StepFlag
+from seismograd.schema import Finding, RowBatch, State, StepFlag
 from tests.rules.cutting import codes, result, status
 from tests.synthetic import block, make_parameters
 
 
-def only(made: Block) -> Finding:
+def only(made: RowBatch) -> Finding:
     (finding,), _ = result([made], rules=(NonfiniteGradient,))
     return finding
 

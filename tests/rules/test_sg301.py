@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.schema import Block, EventKind, Finding, Optimizer, State, StepFlag
+from seismograd.schema import EventKind, Finding, Optimizer, RowBatch, State, StepFlag
 from tests.rules.cutting import codes, cut, result, status
 from tests.rules.made import chain
 from tests.synthetic import block, event, make_parameters
 
 
-def with_carried(carried: np.ndarray, num_parameters: int = 4, **options: object) -> Block:
+def with_carried(carried: np.ndarray, num_parameters: int = 4, **options: object) -> RowBatch:
     """A run where these steps used old gradients again  # (T,) or (T, P)."""
     whole = np.broadcast_to(np.reshape(carried, (len(carried), -1)), (len(carried), num_parameters))
     return block(np.ones((len(carried), num_parameters)), values={"carried": whole}, **options)  # type: ignore[arg-type]
 
 
-def only(made: Block) -> Finding:
+def only(made: RowBatch) -> Finding:
     (finding,), _ = result([made])
     return finding
 
@@ -76,7 +76,7 @@ def test_a_step_without_a_backward_is_another_fault() -> None:
 
 def two_optimizers(
     carried: tuple[bool, bool], same_iteration: bool, same_line: bool = False
-) -> Block:
+) -> RowBatch:
     """Two networks, step by step or in turn."""
     num_steps = 40
     parameters = tuple(

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.schema import Block, EventKind, Finding
+from seismograd.schema import EventKind, Finding, RowBatch
 from tests.rules.cutting import codes, cut, result, status
 from tests.rules.stream import at, stream
 
 
-def only(made: Block) -> Finding:
+def only(made: RowBatch) -> Finding:
     (finding,), _ = result([made])
     return finding
 

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.rules.sg306_step_without_unscale import StepWithoutUnscale
-from seismograd.schema import Block, EventFlag, EventKind, StepFlag
+from seismograd.schema import EventFlag, EventKind, RowBatch, StepFlag
 from tests.rules.cutting import codes, cut, result, row_by_row
 from tests.rules.stream import at, stream
 
 scales = st.integers(1, 24).map(lambda power: 2.0**power)
 
 
-def marked(made: Block, step_flags: int = 0, row_flags: int = 0) -> Block:
+def marked(made: RowBatch, step_flags: int = 0, row_flags: int = 0) -> RowBatch:
     events, steps = made.events.copy(), made.steps.copy()
     events["flags"][events["kind"] == EventKind.STEP] |= np.uint16(step_flags)
     steps["flags"] |= np.uint32(row_flags)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.rules.sg308_partial_window import PartialWindow
-from seismograd.schema import Block, Finding
+from seismograd.schema import Finding, RowBatch
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.rules.stream import at, stream
 from tests.synthetic import note
@@ -12,7 +12,7 @@ from tests.synthetic import note
 wholes = st.integers(2, 9)
 
 
-def only(made: Block, notes: tuple[object, ...] = ()) -> Finding:
+def only(made: RowBatch, notes: tuple[object, ...] = ()) -> Finding:
     (finding,), _ = result([made], notes=notes)
     return finding
 

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
-from seismograd.schema import Block, EventFlag, Finding
+from seismograd.schema import EventFlag, Finding, RowBatch
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.rules.stream import at, stream
 
 
 def accumulated(
     counts: list[float], windows: int = 8, total: float | None = None, **options: object
-) -> Block:
+) -> RowBatch:
     """Mean losses over these counts in each window."""
     num = len(counts)
     return stream(
@@ -23,7 +23,7 @@ def accumulated(
     )  # type: ignore[arg-type]
 
 
-def only(made: Block) -> Finding:
+def only(made: RowBatch) -> Finding:
     (finding,), _ = result([made])
     return finding
 

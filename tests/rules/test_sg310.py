@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
-from seismograd.schema import Block, EventFlag, Finding
+from seismograd.schema import EventFlag, Finding, RowBatch
 from tests.rules.cutting import codes, cut, result, row_by_row
 from tests.rules.stream import at, stream
 
 factors = st.sampled_from([1 / 8, 1 / 4, 0.1, 2.0, 1 / 65536, 64.0])
 
 
-def only(made: Block) -> Finding:
+def only(made: RowBatch) -> Finding:
     (finding,), _ = result([made])
     return finding
 
@@ -60,7 +60,7 @@ def test_a_sign_that_is_turned_is_healthy() -> None:
     assert codes(stream("b s z " * 12, changed=1.0)) == []
 
 
-def scaled_by(made: Block, factors: np.ndarray) -> Block:
+def scaled_by(made: RowBatch, factors: np.ndarray) -> RowBatch:
     """The same with other applied norms  # (T,) or (T, P)."""
     applied = made.values["grad_norm"] * np.reshape(factors, (len(made), -1))
     return replace(made, values={**made.values, "applied_norm": applied.astype(np.float32)})

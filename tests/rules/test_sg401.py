@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from seismograd.rules.sg401.sg401_parameter_not_optimized import ParameterNotOptimized
 from seismograd.schema import (
-    Block,
     EventKind,
     Finding,
     Optimizer,
     Parameter,
+    RowBatch,
     State,
     StepFlag,
 )
@@ -36,7 +36,7 @@ def made(
     num_steps: int = 30,
     weights: np.ndarray | None = None,
     **options: object,
-) -> Block:
+) -> RowBatch:
     norms = np.ones((num_steps, len(listed)))
     sample_rows = list(range(0, num_steps, 10))
     steady = (
@@ -51,7 +51,7 @@ def made(
     )  # type: ignore[arg-type]
 
 
-def only(given: Block) -> Finding:
+def only(given: RowBatch) -> Finding:
     (finding,), _ = result([given])
     return finding
 
@@ -95,7 +95,7 @@ def test_an_optimizer_of_another_model_is_said() -> None:
     assert "it was made for another model" in finding.cause.render()
 
 
-def astray(num_steps: int = 30, flags: int = StepFlag.NO_BACKWARD) -> Block:
+def astray(num_steps: int = 30, flags: int = StepFlag.NO_BACKWARD) -> RowBatch:
     """An optimizer that steps on nothing, and a model that only the script itself may update."""
     held = make_parameters(names=["optimizer.0", "optimizer.1"])
     listed = (

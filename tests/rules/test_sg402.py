@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.rules.sg402_no_gradient import NoGradient
-from seismograd.schema import Block, Finding, Parameter, State, StepFlag
+from seismograd.schema import Finding, Parameter, RowBatch, State, StepFlag
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.synthetic import block, make_parameters
 
@@ -25,7 +25,7 @@ NAMES = [
 
 def made(
     absent: Sequence[int], num_steps: int = 40, names: Sequence[str] = NAMES, **options: object
-) -> Block:
+) -> RowBatch:
     """A run in which these parameters never get a gradient and no graph shows them."""
     parameters: tuple[Parameter, ...] = tuple(
         replace(each, depth=None) if column in absent else each
@@ -36,7 +36,7 @@ def made(
     return block(np.ones(state.shape), **{"parameters": parameters, "state": state, **options})  # type: ignore[arg-type]
 
 
-def only(given_: Block) -> Finding:
+def only(given_: RowBatch) -> Finding:
     (finding,), _ = result([given_])
     return finding
 

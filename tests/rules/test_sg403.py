@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.rules.sg403_frozen_parameter import FrozenParameter
-from seismograd.schema import Block, Finding, State
+from seismograd.schema import Finding, RowBatch, State
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.synthetic import block, make_parameters
 
@@ -26,7 +26,7 @@ NAMES = [
 
 def made(
     frozen: tuple[str, ...], num_steps: int = 20, names: list[str] = NAMES, **changes: object
-) -> Block:
+) -> RowBatch:
     """A run in which the parameters that begin like one of these are frozen."""
     parameters = tuple(
         replace(p, trainable=not p.name.startswith(frozen)) if frozen else p
@@ -39,7 +39,7 @@ def made(
     return block(np.ones(state.shape), **{"parameters": parameters, "state": state, **changes})  # type: ignore[arg-type]
 
 
-def only(given_: Block) -> Finding:
+def only(given_: RowBatch) -> Finding:
     (finding,), _ = result([given_])
     return finding
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
-from seismograd.schema import Block, EventKind, Finding, Optimizer
+from seismograd.schema import EventKind, Finding, Optimizer, RowBatch
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.synthetic import block, event, ordinary_events
 
@@ -19,7 +19,7 @@ def clipped(
     update: float = 1e-5,
     kind: str = "SGD",
     scale: float = 1.0,
-) -> Block:
+) -> RowBatch:
     """Steps whose norm is this many times the limit."""
     norm = ratios * limit * scale
     coefficient = np.minimum(1, limit * scale / norm)
@@ -53,7 +53,7 @@ def clipped(
     )
 
 
-def only(made: Block) -> Finding:
+def only(made: RowBatch) -> Finding:
     (finding,), _ = result([made], rules=ALONE)
     return finding
 
@@ -124,7 +124,7 @@ def test_values_that_are_nearly_all_at_the_limit_are_found() -> None:
     )
 
 
-def _without_norm(made: Block) -> np.ndarray:
+def _without_norm(made: RowBatch) -> np.ndarray:
     steps = made.steps.copy()
     steps["clip_coefficient"], steps["clip_norm"] = np.nan, np.nan
     return steps

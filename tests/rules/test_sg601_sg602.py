@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.rules import TaskConflict, TaskDominance
-from seismograd.schema import PAIR_DTYPE, Block, EventFlag, EventKind, Optimizer, Site
+from seismograd.schema import PAIR_DTYPE, EventFlag, EventKind, Optimizer, RowBatch, Site
 from tests.rules.cutting import result
 from tests.synthetic import block, event
 
@@ -26,7 +26,7 @@ def run(
     flags: tuple[int, int] = (0, 0),
     turns: int = 1,
     sites: tuple[Site, ...] = SITES,
-) -> Block:
+) -> RowBatch:
     """Two losses that are compared in each step; `turns` optimizers step in turn."""
     num = len(cosine)
     pairs = np.zeros(num, PAIR_DTYPE)
@@ -49,7 +49,7 @@ def run(
     )
 
 
-def codes(made: Block) -> list[str]:
+def codes(made: RowBatch) -> list[str]:
     return [each.code for each in result([made], rules=(TaskConflict, TaskDominance))[0]]
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from seismograd.cli import main
 from seismograd.record.reader import open_run
-from seismograd.schema import Block, State
+from seismograd.schema import RowBatch, State
 from seismograd.views.page_api.packing import unpack
 from seismograd.views.page_api.run_source import open_source
 from seismograd.views.top.screen import Screen
@@ -27,7 +27,7 @@ NUM_LAYERS = 6
 Measured = Callable[[int], slice | list[int]]
 
 
-def made(num_steps: int, measured: Measured) -> Block:
+def made(num_steps: int, measured: Measured) -> RowBatch:
     """Two weights and biases each of `NUM_LAYERS` layers; of each step only the columns that are
     measured in it.
     """

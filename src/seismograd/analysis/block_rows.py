@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seismograd.i18n import Message, say
-from seismograd.schema import AnyArray, Block, EventKind, FloatArray, IntArray, StepFlag
+from seismograd.schema import AnyArray, EventKind, FloatArray, IntArray, RowBatch, StepFlag
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -28,12 +28,12 @@ def distinct(values: IntArray) -> list[int]:
 
 
 def integers(records: AnyArray, name: str) -> IntArray:
-    """A column of whole numbers of `Block.steps` or `Block.events`."""
+    """A column of whole numbers of `RowBatch.steps` or `RowBatch.events`."""
     return np.asarray(records[name], np.int64)
 
 
 def numbers(records: AnyArray, name: str) -> FloatArray:
-    """A column of real numbers of `Block.steps` or `Block.events`."""
+    """A column of real numbers of `RowBatch.steps` or `RowBatch.events`."""
     return np.asarray(records[name], np.float64)
 
 
@@ -44,12 +44,12 @@ def runs(values: IntArray) -> list[tuple[int, slice]]:
     return [(int(values[start]), slice(start, stop)) for start, stop in pairwise(edges)]
 
 
-def statistic(block: Block, name: str) -> FloatArray:
+def statistic(block: RowBatch, name: str) -> FloatArray:
     """A statistic of every iteration  # (B, P)."""
     return np.asarray(block.values[name], np.float64)
 
 
-def weight_norms(block: Block, row: int) -> FloatArray | None:
+def weight_norms(block: RowBatch, row: int) -> FloatArray | None:
     """The norms of the weights  # (P,), where they were sampled in this row."""
     sampled = np.flatnonzero(block.sample_rows == row)
     if not len(sampled) or "weight_norm" not in block.samples:
@@ -57,12 +57,12 @@ def weight_norms(block: Block, row: int) -> FloatArray | None:
     return np.asarray(block.samples["weight_norm"][sampled[0]], np.float64)
 
 
-def updates(block: Block) -> BoolArray:
+def updates(block: RowBatch) -> BoolArray:
     """Where a new gradient went into an update: neither skipped nor used a second time  # (B,)."""
     return (integers(block.steps, "flags") & _UNUSED) == 0
 
 
-def by_optimizer(block: Block, wanted: BoolArray) -> list[tuple[int, IntArray]]:
+def by_optimizer(block: RowBatch, wanted: BoolArray) -> list[tuple[int, IntArray]]:
     """The wanted rows  # (B,), in order, by the optimizer that stepped first in them."""
     rows = np.flatnonzero(wanted)
     if not len(rows):
@@ -74,12 +74,12 @@ def by_optimizer(block: Block, wanted: BoolArray) -> list[tuple[int, IntArray]]:
     return [(each, rows[optimizer[rows] == each]) for each in distinct(optimizer[rows])]
 
 
-def line_at(block: Block, site: int) -> str:
+def line_at(block: RowBatch, site: int) -> str:
     """`file:line` of a site by its index, empty when there is none."""
     return str(block.sites[site]) if 0 <= site < len(block.sites) else ""
 
 
-def site_of(block: Block, kind: EventKind, iteration: int, optimizer: int | None = None) -> str:
+def site_of(block: RowBatch, kind: EventKind, iteration: int, optimizer: int | None = None) -> str:
     """`file:line` of the first event of this kind in an iteration (of this optimizer), empty
     when there is none.
     """
@@ -92,7 +92,7 @@ def site_of(block: Block, kind: EventKind, iteration: int, optimizer: int | None
     return line_at(block, int(integers(block.events, "site")[at[0]]) if len(at) else -1)
 
 
-def num_unheard(block: Block) -> int:
+def num_unheard(block: RowBatch) -> int:
     """How many rows are of steps whose backwards and clips were compiled."""
     return int(np.count_nonzero(integers(block.steps, "flags") & int(StepFlag.UNHEARD)))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import as_list, integers, statistic, weight_norms
 from seismograd.analysis.parameter_index import is_weight
-from seismograd.schema import Block, EventFlag, EventKind, Parameter, State, StepFlag
+from seismograd.schema import EventFlag, EventKind, Parameter, RowBatch, State, StepFlag
 
 OUTPUTS = "log_softmax"  # the activation behind the last layer of a classifier
 RESHAPED = EventFlag.SUMMED | EventFlag.RESCALED
@@ -21,7 +21,7 @@ def chance_loss(parameters: Sequence[Parameter]) -> float:
     return math.log(heads[0].shape[0]) if len(heads) == 1 and heads[0].shape[0] > 1 else math.nan
 
 
-def plain_loss(block: Block, row: int) -> float:
+def plain_loss(block: RowBatch, row: int) -> float:
     """The loss of an iteration with one backward of a plain mean over samples; NaN otherwise."""
     step = block.steps[row]
     if int(step["num_backwards"]) != 1 or int(step["flags"]) & int(StepFlag.NO_LOSS):
@@ -39,7 +39,7 @@ def plain_loss(block: Block, row: int) -> float:
     return math.nan
 
 
-def leverage(block: Block, row: int) -> float:
+def leverage(block: RowBatch, row: int) -> float:
     """By what share the loss would change if a weight changed by its own size along its gradient:
     the largest over the weights.
 

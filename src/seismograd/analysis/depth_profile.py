@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, distinct, statistic
-from seismograd.schema import Block, FloatArray, IntArray, Parameter, State
+from seismograd.schema import FloatArray, IntArray, Parameter, RowBatch, State
 
 MAX_FITTED = 48  # layers that a line is fitted through; of more, so many at equal distances
 _SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
@@ -106,7 +106,7 @@ class LayerNorms:
         return (layers.bias_names[layer], bias) if bias > weight else (layers.names[layer], weight)
 
 
-def layer_norms(block: Block, layers: ProfileLayers) -> LayerNorms:
+def layer_norms(block: RowBatch, layers: ProfileLayers) -> LayerNorms:
     """The norms of the layers' gradients, read from the columns of a block."""
     state = block.state[:, layers.columns]
     # a finite gradient whose norm underflows is not zero
@@ -123,7 +123,7 @@ def layer_norms(block: Block, layers: ProfileLayers) -> LayerNorms:
 class LayeredBlock:
     """A block by the layers of one chain."""
 
-    block: Block
+    block: RowBatch
     layers: ProfileLayers
 
     @cached_property
@@ -141,7 +141,7 @@ class LayerReader:
     _parameters: tuple[Parameter, ...] | None = None
     _chains: tuple[ProfileLayers, ...] = ()
 
-    def read(self, block: Block) -> tuple[LayeredBlock, ...]:
+    def read(self, block: RowBatch) -> tuple[LayeredBlock, ...]:
         """The chains of layers of this block, longest first."""
         if block.parameters is not self._parameters:
             self._parameters, self._chains = block.parameters, chains_of(block.parameters)

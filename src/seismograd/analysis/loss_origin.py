@@ -6,18 +6,18 @@ import numpy as np
 
 from seismograd.analysis.block_rows import integers, line_at, numbers
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventKind, Origin
+from seismograd.schema import EventKind, Origin, RowBatch
 
 Values = dict[str, str | int | float]
 
 
-def origin_of(block: Block, row: int) -> Origin:
+def origin_of(block: RowBatch, row: int) -> Origin:
     """Where the first loss of an iteration that is not finite came from."""
     at = _first_loss(block, row)
     return Origin.UNKNOWN if at is None else Origin(int(block.events["detail"][at]))
 
 
-def site_of_loss(block: Block, row: int) -> str:
+def site_of_loss(block: RowBatch, row: int) -> str:
     """`file:line` of the backward of the first loss of an iteration that is not finite, empty
     when there is none.
     """
@@ -25,7 +25,7 @@ def site_of_loss(block: Block, row: int) -> str:
     return "" if at is None else line_at(block, int(block.events["site"][at]))
 
 
-def _first_loss(block: Block, row: int) -> int | None:
+def _first_loss(block: RowBatch, row: int) -> int | None:
     """The place among the events of the first loss of an iteration that is not finite."""
     events = block.events
     wanted = (integers(events, "iteration") == int(block.steps["iteration"][row])) & (

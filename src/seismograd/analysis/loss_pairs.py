@@ -12,7 +12,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import distinct, integers
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventFlag, EventKind, FloatArray, Site
+from seismograd.schema import EventFlag, EventKind, FloatArray, RowBatch, Site
 
 KEPT = 64  # comparisons
 EARLY = 10
@@ -60,7 +60,7 @@ class LossPairs:
     # the iteration in which each stepped first
     _optimizers: dict[int, int] = field(default_factory=dict[int, int])
 
-    def add(self, block: Block) -> Iterator[tuple[LossPair, int]]:
+    def add(self, block: RowBatch) -> Iterator[tuple[LossPair, int]]:
         """Take in the next iterations; each pair and iteration in which it was compared.
 
         Losses of different forward passes are left out where there are several optimizers: they may
@@ -124,7 +124,7 @@ def ratios(entries: list[PairSample]) -> FloatArray:
     return first[usable] / second[usable]
 
 
-def _flags(block: Block) -> dict[tuple[int, int], int]:
+def _flags(block: RowBatch) -> dict[tuple[int, int], int]:
     """The flags of each backward, by its iteration and site."""
     wanted = np.isin(integers(block.events, "iteration"), integers(block.pairs, "iteration"))
     wanted &= integers(block.events, "kind") == EventKind.BACKWARD

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from seismograd.analysis.windows import StepWindow
-from seismograd.schema import Block, Finding
+from seismograd.schema import Finding, RowBatch
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class RepeatedFault:
         self._news[optimizer] = None
 
     def add_event(
-        self, block: Block, position: int, describe: Callable[[FaultSteps], Finding]
+        self, block: RowBatch, position: int, describe: Callable[[FaultSteps], Finding]
     ) -> None:
         """The event at this place of the block shows it; those of one optimizer are counted
         among themselves.

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from seismograd.analysis.block_rows import line_at
 from seismograd.analysis.windows import WindowEvent
-from seismograd.schema import Block
+from seismograd.schema import RowBatch
 
 BY_VALUE = 2  # `detail` of a clip
 
 
-def optimizer_name(block: Block, index: int) -> str:
+def optimizer_name(block: RowBatch, index: int) -> str:
     """The name of the variable that holds the optimizer, `optimizer` where it is not known."""
     known = [
         each.name
@@ -21,17 +21,17 @@ def optimizer_name(block: Block, index: int) -> str:
     return known[0] if known else "optimizer"
 
 
-def optimizer_kind(block: Block, index: int) -> str:
+def optimizer_kind(block: RowBatch, index: int) -> str:
     """The class name of the optimizer, empty where it is not known."""
     return next((each.kind for each in block.optimizers if each.index == index), "")
 
 
-def line_of(block: Block, call: WindowEvent) -> str:
+def line_of(block: RowBatch, call: WindowEvent) -> str:
     """`file:line` of a call, empty where it is not known."""
     return line_at(block, call.site)
 
 
-def at_line(block: Block, call: WindowEvent) -> str:
+def at_line(block: RowBatch, call: WindowEvent) -> str:
     """`train.py:42` to name a call by; where it is not known, the words for that."""
     return line_of(block, call) or "?"
 

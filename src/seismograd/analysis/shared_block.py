@@ -16,26 +16,26 @@ from seismograd.analysis.depth_profile import LayerReader
 from seismograd.analysis.step_group_collector import StepGroupCollector
 from seismograd.analysis.windows import WindowReader
 from seismograd.exception_origin import raised_by_user
-from seismograd.schema import Block, IntArray
+from seismograd.schema import IntArray, RowBatch
 
 Derived = TypeVar("Derived")
 DerivedByReader = TypeVar("DerivedByReader", covariant=True)
-_FIELDS = tuple(each.name for each in fields(Block))
+_FIELDS = tuple(each.name for each in fields(RowBatch))
 
 
 class BlockReader(Protocol[DerivedByReader]):
     """Reads blocks in order and remembers what spans two of them."""
 
-    def read(self, block: Block, /) -> DerivedByReader:
+    def read(self, block: RowBatch, /) -> DerivedByReader:
         """Take in the next iterations."""
         ...
 
 
-class SharedBlock(Block):
+class SharedBlock(RowBatch):
     """A block that the rules share."""
 
     @classmethod
-    def of(cls, block: Block) -> SharedBlock:
+    def of(cls, block: RowBatch) -> SharedBlock:
         """The same block, with nothing made of it yet."""
         return cls(**{name: getattr(block, name) for name in _FIELDS})
 

@@ -21,11 +21,11 @@ from seismograd.analysis.parameter_index import ParameterIndex, is_weight
 from seismograd.analysis.step_groups import GroupWeights, StepGroup, StepGroupBatch
 from seismograd.schema import (
     AnyArray,
-    Block,
     EventKind,
     FloatArray,
     IntArray,
     Parameter,
+    RowBatch,
     Site,
     State,
     StepFlag,
@@ -101,7 +101,7 @@ class StepGroupCollector:
             (each.number * self.size + each.length for each in self._open.values()), default=0
         )
 
-    def read(self, block: Block) -> list[StepGroup]:
+    def read(self, block: RowBatch) -> list[StepGroup]:
         """Take in the next iterations; the groups that are full now, in the order in which they
         became so.
         """
@@ -154,7 +154,7 @@ class StepGroupCollector:
         """The same, with its weights as they were described last."""
         return replace(part, weights=self._weights_at(part.weights.positions))
 
-    def _take(self, block: Block, optimizer: int, rows: IntArray) -> list[StepGroup]:
+    def _take(self, block: RowBatch, optimizer: int, rows: IntArray) -> list[StepGroup]:
         group = self._open.setdefault(optimizer, _OpenGroup())
         missing = self.size - group.length
         if len(rows) > missing and any(part.weights is not self._weights for part in group.parts):
@@ -165,7 +165,7 @@ class StepGroupCollector:
         return self._fill(group, block, optimizer, rows)
 
     def _fill(
-        self, group: _OpenGroup, block: Block, optimizer: int, rows: IntArray
+        self, group: _OpenGroup, block: RowBatch, optimizer: int, rows: IntArray
     ) -> list[StepGroup]:
         """Take in rows, which do not go beyond a group that has parts of several sets of
         columns.
@@ -202,7 +202,7 @@ class StepGroupCollector:
             group.kind, group.site = starts[-1]
         return full
 
-    def _part(self, block: Block, rows: IntArray) -> _GroupPart:
+    def _part(self, block: RowBatch, rows: IntArray) -> _GroupPart:
         whole = slice(int(rows[0]), int(rows[-1]) + 1)
         chosen = whole if whole.stop - whole.start == len(rows) else rows
         steps = block.steps[chosen]
@@ -262,7 +262,7 @@ def _spread(values: FloatArray, positions: IntArray, all_positions: IntArray) ->
     return made
 
 
-def _sites(block: Block, iterations: IntArray, optimizer: int) -> list[Site | None]:
+def _sites(block: RowBatch, iterations: IntArray, optimizer: int) -> list[Site | None]:
     """The place of this optimizer's first step in each of these iterations, `None` where it is
     not known.
     """

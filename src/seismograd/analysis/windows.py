@@ -11,7 +11,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import integers, unheard
 from seismograd.i18n import Message, say
-from seismograd.schema import STEP_DTYPE, Block, EventFlag, EventKind, StepFlag
+from seismograd.schema import STEP_DTYPE, EventFlag, EventKind, RowBatch, StepFlag
 
 MAX_HELD = 4096  # backwards of a window that are remembered
 MAX_DISCARDED = 16  # times that a window was cleared
@@ -158,7 +158,7 @@ class WindowReader:
     # clips of gradients that no optimizer holds
     _stray: list[WindowEvent] = field(default_factory=list[WindowEvent])
 
-    def read(self, block: Block) -> list[StepWindow]:
+    def read(self, block: RowBatch) -> list[StepWindow]:
         """The windows that end in this block, in order."""
         if not len(block):
             return []
@@ -193,7 +193,7 @@ class WindowReader:
             opened is not None and bool(opened.backwards or opened.thrown or opened.clips)
         )
 
-    def _read(self, block: Block) -> Iterator[StepWindow]:
+    def _read(self, block: RowBatch) -> Iterator[StepWindow]:
         iterations, row_flags = integers(block.steps, "iteration"), integers(block.steps, "flags")
         # optimizers whose steps evaluate the loss themselves and are under way
         within: list[int] = []
@@ -350,7 +350,7 @@ def _is_rescaled(flags: int, total: float) -> bool:
     return bool(flags & _RESCALED) and abs(total - 1) > _NEARLY
 
 
-def _site_if_plain(block: Block) -> tuple[int, int] | None:
+def _site_if_plain(block: RowBatch) -> tuple[int, int] | None:
     """Where the first step was, and how many evaluate the loss themselves, if each row is one
     backward and one step of the first optimizer, and nothing else.
     """
@@ -381,7 +381,7 @@ def _site_if_plain(block: Block) -> tuple[int, int] | None:
     )
 
 
-def _site_if_plain_few(block: Block) -> tuple[int, int] | None:
+def _site_if_plain_few(block: RowBatch) -> tuple[int, int] | None:
     """The same for few rows."""
     for row in block.steps.tolist():
         if row[_NUM_BACKWARDS] != 1 or row[_NUM_STEPS] != 1 or row[_FLAGS] & _ODD_ROW:

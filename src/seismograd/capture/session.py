@@ -30,11 +30,12 @@ from seismograd.capture.loop.unused_backwards import tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import RequestedElements
+from seismograd.capture.rows.row_builder import RowBuilder
 from seismograd.errors import SeismogradError
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, say
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import Fact, Note, Optimizer, Row, Rows
+from seismograd.schema import Fact, Note, Optimizer, RowBatch
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.freed_memory import is_readable
 
@@ -42,7 +43,7 @@ from seismograd.tensors.freed_memory import is_readable
 class Session:
     """Serves `watch` (some models and optimizers) and `run` (all that the script makes).
 
-    `emit(row)` takes each finished iteration, or several as `Rows`; `tell(note)` what has words;
+    `emit(batch)` takes finished iterations, one or several; `tell(note)` what has words;
     `learn(fact)` what is known for certain beside the numbers; all are called on the training
     thread and must be quick. `external_overhead_s()` gives the seconds that what listens beside it
     took of the training since the last call. `budget` says when to leave something out; nothing is
@@ -54,7 +55,7 @@ class Session:
     def __init__(
         self,
         backend: MeasuringBackend,
-        emit: Callable[[Row | Rows], None],
+        emit: Callable[[RowBatch], None],
         tell: Callable[[Note], None],
         models: Sequence[torch.nn.Module] = (),
         optimizers: Sequence[torch.optim.Optimizer] = (),
@@ -82,7 +83,7 @@ class Session:
             guard,
             thread_states,
             parameter_table,
-            len(asked_for),
+            RowBuilder(len(asked_for), log.call_sites.sites, registry.optimizers),
             emit,
             tell,
             external_overhead_s,
@@ -239,7 +240,7 @@ class Session:
                 self._thread_states.all() if self._alone() else [],
             )
 
-    def so_far(self) -> Row | None:
+    def so_far(self) -> RowBatch | None:
         """The iteration in the making of this thread as a row, numbered as it will be; `None`
         before its first step.
         """

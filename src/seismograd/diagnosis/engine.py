@@ -12,7 +12,7 @@ from seismograd.diagnosis.rule import Rule
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, mark, say
 from seismograd.rules import RULES
-from seismograd.schema import STATISTICS, Block, Fact, FactKind, Finding, Note
+from seismograd.schema import STATISTICS, Fact, FactKind, Finding, Note, RowBatch
 
 FOUND, CLEAR, NOT_EVALUATED = mark("found"), mark("clear"), mark("not evaluated")
 NO_REASON = Message("")
@@ -55,7 +55,7 @@ class Diagnosis:
         self._fact_kinds = frozenset(fact_kinds)
         self._seen: set[str] = set()  # names of the statistics that there were
 
-    def observe(self, block: Block) -> frozenset[Key]:
+    def observe(self, block: RowBatch) -> frozenset[Key]:
         """Read the next iterations; what was found in them for the first time."""
         if not len(block):
             return frozenset()
@@ -156,7 +156,7 @@ class LiveRules:
         self._diagnosis = Diagnosis() if diagnosis is None else diagnosis
         self._published: set[Key] = set()
 
-    def observe(self, block: Block) -> None:
+    def observe(self, block: RowBatch) -> None:
         """Judge the next iterations."""
         if self._diagnosis.observe(block):
             for finding in self._diagnosis.findings():
@@ -194,7 +194,7 @@ class LiveRules:
 
 
 def diagnose(
-    blocks: Iterable[Block],
+    blocks: Iterable[RowBatch],
     rules: Sequence[Callable[[], Rule]] = RULES,
     notes: Iterable[Note] = (),
     facts: Iterable[Fact] = (),

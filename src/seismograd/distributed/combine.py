@@ -21,9 +21,10 @@ from seismograd.schema import (
     FloatArray,
     IntArray,
     Parameter,
-    Row,
+    RowBatch,
     State,
     StepFlag,
+    no_samples,
 )
 
 BoolArray = npt.NDArray[np.bool_]
@@ -156,8 +157,10 @@ def _replicas(ranks: tuple[int, ...], columns: tuple[RankColumns, ...]) -> tuple
     return tuple(found)
 
 
-def combine(plan: CombinePlan, reports: tuple[RankReport, ...], own: Row, ranks: AnyArray) -> Row:
-    """The row of the whole; `own` is rank 0's, whose events, times and flags stand."""
+def combine(
+    plan: CombinePlan, reports: tuple[RankReport, ...], own: RowBatch, ranks: AnyArray
+) -> RowBatch:
+    """Return the row of the whole; `own` is rank 0's, whose events, times and flags stand."""
     num = len(plan.parameters)
     reports = with_sums(plan.sums, reports)
     states = _spread(plan, [r.state for r in reports], num, State.NOT_MEASURED)  # (R, P)
@@ -179,13 +182,23 @@ def combine(plan: CombinePlan, reports: tuple[RankReport, ...], own: Row, ranks:
         else:
             joined[state <= State.ABSENT] = np.nan
         (samples if statistic.sampled else values)[statistic.name] = joined
-    step = _step(own.step, reports, plan, state, values)
-    elements = own.elements.copy()
+    step = _step(own.steps[0], reports, plan, state, values)
+    elements = own.elements[0].copy()
     for report in reports[1:]:
         missing = np.isnan(elements)
         elements[missing] = report.elements[missing]
-    return Row(
-        plan.parameters, step, state, values, samples, own.events, elements, ranks, own.pairs
+    return replace(
+        own,
+        parameters=plan.parameters,
+        steps=step.reshape(1),
+        state=state[None],
+        values={name: joined[None] for name, joined in values.items()},
+        sample_rows=np.zeros(1 if samples else 0, np.int64),
+        samples={name: joined[None] for name, joined in samples.items()}
+        if samples
+        else no_samples(num),
+        elements=elements[None],
+        ranks=ranks,
     )
 
 

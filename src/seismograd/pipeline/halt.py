@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,7 @@ from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.errors import TrainingHalted
 from seismograd.exception_origin import left_out, raised_by_user
 from seismograd.i18n import Message, say
-from seismograd.pipeline.batch import block_of
-from seismograd.schema import Finding, Note, Optimizer, Row, Site
+from seismograd.schema import Finding, Note, RowBatch, concatenate
 from seismograd.settings.rule_selection import RuleSelection
 
 if TYPE_CHECKING:
@@ -41,15 +40,12 @@ class TrainingHalter:
         self,
         selection: RuleSelection,
         path: Path,
-        so_far: Callable[[], Row | None],
+        so_far: Callable[[], RowBatch | None],
         gradients: Callable[[], Mapping[str, torch.Tensor]],
         tell: Callable[[Note], None],
-        sites: Sequence[Site],
-        optimizers: Sequence[Optimizer],
     ) -> None:
         self._selection, self._path, self._tell = selection, path, tell
         self._so_far, self._gradients = so_far, gradients
-        self._sites, self._optimizers = sites, optimizers
         early = [
             make
             for make in selected_rules(selection)
@@ -68,11 +64,11 @@ class TrainingHalter:
         if self._finding is None and self._selection.stops_on(finding.code, finding.severity):
             self._finding = finding
 
-    def observe(self, row: Row) -> None:
-        """An iteration is over; on any thread."""
+    def observe(self, batch: RowBatch) -> None:
+        """Let the rules see iterations that are over; on any thread."""
         with self._looking:
             if self._early is not None:
-                self._early.observe(block_of([row], self._sites, self._optimizers))
+                self._early.observe(concatenate([batch]))
 
     def wants(self, part: str) -> bool:
         """Whether it listens to this call at all."""
@@ -116,7 +112,7 @@ class TrainingHalter:
         with self._looking:
             # these never change, and are many
             ahead = copy.deepcopy(early, {id(each): each for each in row.parameters})
-        if ahead.observe(block_of([row], self._sites, self._optimizers)):
+        if ahead.observe(concatenate([row])):
             for finding in ahead.findings():
                 self.take(finding)
 
@@ -136,7 +132,7 @@ class TrainingHalter:
         row = None
         with left_out():
             row = self._so_far()
-        return 0 if row is None else int(row.step["iteration"])
+        return 0 if row is None else int(row.steps["iteration"][0])
 
     def _snapshot(self, step: int) -> Path | None:
         """The gradients of this moment in one safetensors file; `None` where that was not

@@ -14,7 +14,7 @@ from pathlib import Path
 from seismograd.errors import SeismogradError
 from seismograd.record.compatibility import is_run
 from seismograd.record.writer import Writer
-from seismograd.schema import Block, Fact, Finding, Note
+from seismograd.schema import Fact, Finding, Note, RowBatch
 
 
 class LazyWriter:
@@ -39,7 +39,7 @@ class LazyWriter:
         """Where it writes, or would."""
         return self._path if self._writer is None else self._writer.path
 
-    def observe(self, block: Block) -> None:
+    def observe(self, block: RowBatch) -> None:
         """Write the iterations."""
         self._opened().observe(block)
 

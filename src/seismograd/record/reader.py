@@ -30,7 +30,6 @@ from seismograd.record.replay import Replay
 from seismograd.record.row_reader import RowReader
 from seismograd.record.segment import Segment
 from seismograd.schema import (
-    Block,
     Fact,
     Finding,
     FloatArray,
@@ -38,6 +37,7 @@ from seismograd.schema import (
     Note,
     Optimizer,
     Parameter,
+    RowBatch,
     Site,
     State,
     StateArray,
@@ -296,7 +296,9 @@ class Run:
             files.append(layout.END)
         return torn_message(self._whole, sorted(set(files)))
 
-    def blocks(self, size: int = 1024, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+    def blocks(
+        self, size: int = 1024, start: int = 0, stop: int | None = None
+    ) -> Iterator[RowBatch]:
         """Rows `start` to `stop` (default: all) in blocks of up to `size`, as rules and sinks saw
         them while the run went on.
 

@@ -14,10 +14,10 @@ from seismograd.record.replay import Replay
 from seismograd.record.segment import Segment
 from seismograd.schema import (
     AnyArray,
-    Block,
     FloatArray,
     IntArray,
     Optimizer,
+    RowBatch,
     Site,
     State,
     Statistic,
@@ -43,7 +43,7 @@ class RowReader:
         """The steps of these rows  # (stop - start,) STEP_DTYPE."""
         return self.entries.read(layout.STEPS, start, stop)
 
-    def blocks(self, start: int, stop: int) -> Iterator[Block]:
+    def blocks(self, start: int, stop: int) -> Iterator[RowBatch]:
         """These rows, in one block for each set of parameters."""
         return Replay(
             self.entries, self.whole, self.statistics, self.sites, self.optimizers

@@ -15,12 +15,12 @@ from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.rules.sg102.explosion import largest_parameters
 from seismograd.schema import (
-    Block,
     EventKind,
     Evidence,
     Finding,
     FloatArray,
     IntArray,
+    RowBatch,
     StepFlag,
 )
 
@@ -118,7 +118,7 @@ class GradientSpike(Rule):
             )
         return None
 
-    def _follow(self, track: _SpikeTrack, block: Block, rows: IntArray, optimizer: int) -> bool:
+    def _follow(self, track: _SpikeTrack, block: RowBatch, rows: IntArray, optimizer: int) -> bool:
         """Take in the rows of one optimizer; whether a spike has come to its end in them."""
         norm = numbers(block.steps, "grad_norm")[rows]
         finite = np.isfinite(norm) & (norm > 0)
@@ -226,7 +226,7 @@ class GradientSpike(Rule):
             else None
         )
 
-    def _finding(self, block: Block, row: int, usual: _SpikeBaseline, optimizer: int) -> Finding:
+    def _finding(self, block: RowBatch, row: int, usual: _SpikeBaseline, optimizer: int) -> Finding:
         step, norm = int(block.steps["iteration"][row]), float(block.steps["grad_norm"][row])
         loss, lr = float(block.steps["loss"][row]), float(block.steps["lr"][row])
         values: dict[str, str | int | float] = {

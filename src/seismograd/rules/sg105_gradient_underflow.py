@@ -16,13 +16,13 @@ from seismograd.i18n import Message, say
 from seismograd.schema import (
     HISTOGRAM_EXPONENTS_PER_BIN,
     HISTOGRAM_FIRST_EXPONENT,
-    Block,
     EventKind,
     Evidence,
     Finding,
     FloatArray,
     IntArray,
     Parameter,
+    RowBatch,
     State,
     StepFlag,
 )
@@ -91,7 +91,7 @@ class GradientUnderflow(Rule):
         default_factory=dict[int, "_UnderflowTrack"], init=False, repr=False
     )
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
             self._parameters = block.parameters
             half = [
@@ -131,7 +131,7 @@ class GradientUnderflow(Rule):
             )
         return None
 
-    def _look(self, block: Block, sample: int, row: int) -> Iterator[Finding]:
+    def _look(self, block: RowBatch, sample: int, row: int) -> Iterator[Finding]:
         columns = self._columns[
             np.isin(block.state[row, self._columns], (State.ZERO, State.FINITE))
         ]
@@ -164,7 +164,7 @@ class GradientUnderflow(Rule):
             yield track.finding
 
     def _shares(
-        self, block: Block, sample: int, columns: IntArray, scale: float
+        self, block: RowBatch, sample: int, columns: IntArray, scale: float
     ) -> tuple[FloatArray, BoolArray]:
         """The share of scalars at the lower end of float16, 0 where some lie below it; where
         there are any scalars at all.
@@ -186,7 +186,7 @@ class GradientUnderflow(Rule):
         return share, known
 
     def _finding(
-        self, block: Block, row: int, columns: IntArray, share: FloatArray, gone: bool
+        self, block: RowBatch, row: int, columns: IntArray, share: FloatArray, gone: bool
     ) -> Finding:
         step, scale = int(block.steps["iteration"][row]), float(block.steps["scale"][row])
         names = tuple(block.parameters[column].name for column in as_list(columns))

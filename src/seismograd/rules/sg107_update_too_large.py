@@ -21,7 +21,7 @@ from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.rules.sg102.explosion import depths_of
 from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
-from seismograd.schema import Block, Evidence, Finding, FloatArray, State, StepFlag
+from seismograd.schema import Evidence, Finding, FloatArray, RowBatch, State, StepFlag
 
 PLAIN = ("SGD",)  # whose first update is the learning rate times the gradient
 # whose first update is the learning rate in every scalar that has a gradient
@@ -309,7 +309,7 @@ class _LargeUpdateTrack:
     finding: Finding | None = None
 
 
-def _first_step(block: Block, row: int, optimizer: int) -> _LargeUpdateTrack:
+def _first_step(block: RowBatch, row: int, optimizer: int) -> _LargeUpdateTrack:
     """What the first step of an optimizer does to the weights, as the learning rate and the
     gradient give it.
     """
@@ -349,7 +349,7 @@ def _first_step(block: Block, row: int, optimizer: int) -> _LargeUpdateTrack:
     )
 
 
-def _explodes(block: Block, row: int) -> bool:
+def _explodes(block: RowBatch, row: int) -> bool:
     """Whether the gradient is beyond bounds before any update."""
     explosion = ExplodingGradient()
     depths = depths_of(
@@ -362,7 +362,7 @@ def _explodes(block: Block, row: int) -> bool:
     )
 
 
-def _num_moving(block: Block, row: int, columns: list[int]) -> FloatArray:
+def _num_moving(block: RowBatch, row: int, columns: list[int]) -> FloatArray:
     """Scalars with a gradient that is not zero."""
     numel = np.array([block.parameters[column].numel for column in columns], np.float64)
     return np.maximum(numel - statistic(block, "zeros")[row, columns], 0)

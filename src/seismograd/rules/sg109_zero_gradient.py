@@ -14,13 +14,13 @@ from seismograd.analysis.zero_gradient_advice import AT_ZERO_LOSS, HEALTHY, word
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
-    Block,
     EventKind,
     Evidence,
     Fact,
     FactKind,
     Finding,
     IntArray,
+    RowBatch,
     State,
     StepFlag,
     ZeroCause,
@@ -117,7 +117,7 @@ class ZeroGradient(Rule):
         default_factory=dict[int, Finding], init=False, repr=False
     )
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         if not len(block):
             return []
         news: dict[int, Finding] = {}
@@ -153,7 +153,7 @@ class ZeroGradient(Rule):
             else say("needs {needed} steps, has {has}", needed=self.min_evaluated, has=has)
         )
 
-    def _read(self, block: Block, optimizer: int, columns: IntArray) -> Iterator[Finding]:
+    def _read(self, block: RowBatch, optimizer: int, columns: IntArray) -> Iterator[Finding]:
         state = block.state[:, columns]
         zero = (state == State.ZERO).any(axis=1)
         other = ((state == State.FINITE) | (state == State.NONFINITE)).any(axis=1)
@@ -178,7 +178,7 @@ class ZeroGradient(Rule):
             yield from self._add(block, optimizer, streak, row, columns[state[row] == State.ZERO])
 
     def _add(
-        self, block: Block, optimizer: int, streak: Streak, row: int, columns: IntArray
+        self, block: RowBatch, optimizer: int, streak: Streak, row: int, columns: IntArray
     ) -> Iterator[Finding]:
         """Another step with nothing but zeros."""
         iteration = int(integers(block.steps, "iteration")[row])
@@ -223,7 +223,7 @@ class ZeroGradient(Rule):
         yield self._found(optimizer, streak, fact, severity)
 
     def _look_behind(
-        self, block: Block, optimizer: int, behind: Streak, counts: BoolArray
+        self, block: RowBatch, optimizer: int, behind: Streak, counts: BoolArray
     ) -> Iterator[Finding]:
         """Whether the parameters behind a rounding get nothing but zeros, though others get
         more.

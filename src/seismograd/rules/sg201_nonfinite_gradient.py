@@ -23,11 +23,11 @@ from seismograd.analysis.loss_origin import Values, origin_of, site_of_loss, wha
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
-    Block,
     EventKind,
     Evidence,
     Finding,
     Origin,
+    RowBatch,
     State,
     StepFlag,
 )
@@ -89,7 +89,7 @@ class NonfiniteGradient(Rule):
     _finding: Finding | None = field(default=None, init=False, repr=False)
     _skips: dict[int, _Skips] = field(default_factory=dict[int, "_Skips"], init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         nonfinite = (block.state == State.NONFINITE).any(axis=1)
         skipped = (integers(block.steps, "flags") & int(StepFlag.SKIPPED)) != 0
         self._num_rows += int((~skipped & (block.state >= State.ZERO).any(axis=1)).sum())
@@ -111,7 +111,7 @@ class NonfiniteGradient(Rule):
             else say("needs {needed} step with gradients, has {has}", needed=1, has=0)
         )
 
-    def _follow_skips(self, block: Block, skipped: BoolArray) -> dict[int, Finding]:
+    def _follow_skips(self, block: RowBatch, skipped: BoolArray) -> dict[int, Finding]:
         """The rows in which an optimizer was skipped more than `max_skips` times in a row, and
         what is to be said of the first of those.
         """
@@ -141,7 +141,7 @@ class _Skips:
     first: Finding | None = None
 
 
-def _finding(rule: NonfiniteGradient, block: Block, row: int) -> Finding:
+def _finding(rule: NonfiniteGradient, block: RowBatch, row: int) -> Finding:
     step = int(integers(block.steps, "iteration")[row])
     columns = _backward_order(block, row)
     first = block.parameters[columns[0]]
@@ -182,7 +182,7 @@ def _finding(rule: NonfiniteGradient, block: Block, row: int) -> Finding:
     )
 
 
-def _backward_order(block: Block, row: int) -> list[int]:
+def _backward_order(block: RowBatch, row: int) -> list[int]:
     """The non-finite columns of a row from the loss to the input; those whose depth is unknown
     come last, also backwards.
     """
@@ -192,7 +192,7 @@ def _backward_order(block: Block, row: int) -> list[int]:
     return as_list(columns[np.lexsort((-columns, -depth))])
 
 
-def _weights_are_finite(block: Block, row: int) -> bool:
+def _weights_are_finite(block: RowBatch, row: int) -> bool:
     """False only where they were sampled in this row and are not."""
     sampled = weight_norms(block, row)
     return sampled is None or not bool(

@@ -13,7 +13,7 @@ from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
 from seismograd.analysis.loss_origin import origin_of, site_of_loss, what_made_it
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventKind, Evidence, Finding, StepFlag
+from seismograd.schema import EventKind, Evidence, Finding, RowBatch, StepFlag
 
 
 @final
@@ -67,7 +67,7 @@ class NonfiniteLoss(Rule):
     _num_skips: int = field(default=0, init=False, repr=False)  # in a row, with an infinite loss
     _finding: Finding | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         flags, loss = integers(block.steps, "flags"), numbers(block.steps, "loss")
         known = (flags & int(StepFlag.NO_LOSS)) == 0
         self._num_losses += int(known.sum())
@@ -95,7 +95,7 @@ class NonfiniteLoss(Rule):
             else say("needs {needed} loss that could be read, has {has}", needed=1, has=0)
         )
 
-    def _found(self, block: Block, row: int, step: int, loss: float) -> Finding:
+    def _found(self, block: RowBatch, row: int, step: int, loss: float) -> Finding:
         cause, advice, excerpt = what_made_it(
             origin_of(block, row), {"step": step, "loss": f"{loss:.4g}"}
         )

@@ -12,7 +12,7 @@ import numpy as np
 from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventKind, Evidence, Finding, StepFlag
+from seismograd.schema import EventKind, Evidence, Finding, RowBatch, StepFlag
 
 
 @final
@@ -68,7 +68,7 @@ class SkippedSteps(Rule):
         default_factory=dict[int, "_SkipTrack"], init=False, repr=False
     )
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         scale, skipped = (
             numbers(block.steps, "scale"),
             (integers(block.steps, "flags") & int(StepFlag.SKIPPED)) != 0,
@@ -100,7 +100,7 @@ class SkippedSteps(Rule):
         )
 
     def _take(
-        self, track: _SkipTrack, block: Block, row: int, scale: float, optimizer: int
+        self, track: _SkipTrack, block: RowBatch, row: int, scale: float, optimizer: int
     ) -> None:
         """Take in a skip that the search for a scale does not explain."""
         step = int(block.steps["iteration"][row])
@@ -113,7 +113,7 @@ class SkippedSteps(Rule):
             track.finding = self._finding(track, block, step, scale, optimizer)
 
     def _finding(
-        self, track: _SkipTrack, block: Block, step: int, scale: float, optimizer: int
+        self, track: _SkipTrack, block: RowBatch, step: int, scale: float, optimizer: int
     ) -> Finding:
         sinking = scale < self.min_scale
         values: dict[str, str | int | float] = {

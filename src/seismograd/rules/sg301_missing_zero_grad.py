@@ -12,12 +12,12 @@ from seismograd.analysis.block_rows import BoolArray, as_list, integers, site_of
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
-    Block,
     EventKind,
     Evidence,
     Finding,
     IntArray,
     Parameter,
+    RowBatch,
     State,
     StepFlag,
 )
@@ -85,7 +85,7 @@ class MissingZeroGrad(Rule):
     def __post_init__(self) -> None:
         self._memory = _ParameterHistory()
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
             self._parameters, self._columns = (
                 block.parameters,
@@ -122,7 +122,7 @@ class MissingZeroGrad(Rule):
         return None
 
     def _judge(
-        self, block: Block, own: BoolArray, carried: BoolArray
+        self, block: RowBatch, own: BoolArray, carried: BoolArray
     ) -> tuple[BoolArray, IntArray]:
         """Where a parameter is known to be at fault, and since which iteration  # each (B, P)."""
         memory, columns = self._memory, self._columns
@@ -159,7 +159,7 @@ class MissingZeroGrad(Rule):
         )
         return (carried & carried_before) | scattered, since
 
-    def _accuse(self, block: Block, row: int, fresh: IntArray, since: IntArray) -> None:
+    def _accuse(self, block: RowBatch, row: int, fresh: IntArray, since: IntArray) -> None:
         """Add parameters that were found at fault in a row to the fault of their optimizer, or
         of the line where it steps.
         """
@@ -239,7 +239,7 @@ class _MissingClearing:
     names: list[str] = field(default_factory=list[str])
     optimizers: set[int] = field(default_factory=set[int])
 
-    def follow(self, block: Block, carried: BoolArray) -> bool:
+    def follow(self, block: RowBatch, carried: BoolArray) -> bool:
         """Move on to the last iteration in which one of its parameters was carried; whether
         there was one.
         """

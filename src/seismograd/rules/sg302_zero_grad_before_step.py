@@ -16,7 +16,7 @@ from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.windows import DiscardedBackwards, StepWindow, WindowEvent, WindowReader
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Finding, State, StepFlag
+from seismograd.schema import Evidence, Finding, RowBatch, State, StepFlag
 
 
 @final
@@ -143,7 +143,7 @@ class ZeroGradBeforeStep(Rule):
         num = len(thrown) + 1
         return num >= self.min_same or math.isclose(last.total * num, 1.0, rel_tol=0.02)
 
-    def _emptied(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _emptied(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, step = optimizer_name(block, window.optimizer), at_line(block, window.step)
         num = max(sum(len(group.backwards) for group in window.thrown), len(window.backwards), 1)
         if window.thrown:
@@ -184,7 +184,7 @@ class ZeroGradBeforeStep(Rule):
             f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()",
         )
 
-    def _last_only(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _last_only(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, by = optimizer_name(block, window.optimizer), window.thrown[-1].by
         num = sum(len(group.unused) for group in window.thrown)
         cause = say(
@@ -235,7 +235,7 @@ def _is_usable(backward: WindowEvent) -> bool:
     return math.isfinite(backward.value)
 
 
-def _has_moved(block: Block, window: StepWindow) -> bool:
+def _has_moved(block: RowBatch, window: StepWindow) -> bool:
     """Whether the step has changed the weights, as far as that was looked at; it counts as
     changed where it was not.
     """
@@ -261,7 +261,7 @@ def _is_emptied(window: StepWindow) -> bool:
     )
 
 
-def _is_emptied_by_hand(block: Block, window: StepWindow) -> bool:
+def _is_emptied_by_hand(block: RowBatch, window: StepWindow) -> bool:
     """Whether backwards added to the gradients, and nothing was left of them at the step though
     no `zero_grad` was heard.
     """

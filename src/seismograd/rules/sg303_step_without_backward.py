@@ -16,11 +16,11 @@ from seismograd.analysis.windows import StepWindow, WindowReader
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
-    Block,
     EventFlag,
     EventKind,
     Evidence,
     Finding,
+    RowBatch,
     State,
     StepFlag,
 )
@@ -124,7 +124,7 @@ class StepWithoutBackward(Rule):
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.min_evaluated)
 
-    def _used_again(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _used_again(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, step = optimizer_name(block, window.optimizer), at_line(block, window.step)
         elsewhere = window.step.site != self._windows.first_sites[window.optimizer]
         if elsewhere:
@@ -156,7 +156,7 @@ class StepWithoutBackward(Rule):
             )
         return self._finding(block, window, shown, cause, advice, excerpt)
 
-    def _on_nothing(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _on_nothing(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer = optimizer_name(block, window.optimizer)
         cause = say(
             "since step {number} {optimizer}.step() at {step} finds no gradient: no backward is "
@@ -178,7 +178,7 @@ class StepWithoutBackward(Rule):
 
     def _finding(
         self,
-        block: Block,
+        block: RowBatch,
         window: StepWindow,
         shown: FaultSteps,
         cause: Message,
@@ -201,7 +201,7 @@ class StepWithoutBackward(Rule):
         )
 
 
-def _has_nothing_new(block: Block, window: StepWindow) -> bool:
+def _has_nothing_new(block: RowBatch, window: StepWindow) -> bool:
     """Whether no backward has added to these gradients since the step before, nor anything that
     was not heard of.
     """
@@ -215,7 +215,7 @@ def _has_nothing_new(block: Block, window: StepWindow) -> bool:
     )
 
 
-def _is_in_a_row_with_backwards(block: Block, window: StepWindow) -> bool:
+def _is_in_a_row_with_backwards(block: RowBatch, window: StepWindow) -> bool:
     """Whether there was a backward in the iteration of the step, of something else than its
     gradients.
     """

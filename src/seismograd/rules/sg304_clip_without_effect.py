@@ -13,7 +13,7 @@ from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.windows import StepWindow, WindowClip, WindowReader
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
+from seismograd.schema import EventFlag, Evidence, Finding, RowBatch, StepFlag
 
 
 @final
@@ -95,7 +95,7 @@ class ClipWithoutEffect(Rule):
         return self._windows.shortfall(self.in_a_row)
 
     def _finding(
-        self, block: Block, window: StepWindow, clip: WindowClip, shown: FaultSteps
+        self, block: RowBatch, window: StepWindow, clip: WindowClip, shown: FaultSteps
     ) -> Finding:
         optimizer, call = optimizer_name(block, window.optimizer), clip.call
         applied = float(numbers(block.steps, "applied_norm")[window.row])

@@ -14,7 +14,7 @@ from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import clip_of, optimizer_name
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding
+from seismograd.schema import EventFlag, EventKind, Evidence, Finding, RowBatch
 
 
 @final
@@ -71,7 +71,7 @@ class ClipBeforeUnscale(Rule):
     def __post_init__(self) -> None:
         self._repeated = RepeatedFault(self.num_clips, self.num_clips, 0.0)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         self._num_rows += len(block)
         self._num_unheard += num_unheard(block)
         if not (block.events["scale"] != 1).any():
@@ -103,7 +103,7 @@ class ClipBeforeUnscale(Rule):
             else say("needs {needed} steps, has {has}", needed=self.num_clips, has=self._num_rows)
         )
 
-    def _finding(self, block: Block, position: int, shown: FaultSteps) -> Finding:
+    def _finding(self, block: RowBatch, position: int, shown: FaultSteps) -> Finding:
         clip = block.events[position]
         number, iteration, site = int(clip["optimizer"]), int(clip["iteration"]), int(clip["site"])
         scale, limit, norm = (float(clip[name]) for name in ("scale", "limit", "value"))

@@ -13,7 +13,7 @@ from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import optimizer_name
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventFlag, EventKind, Evidence, Finding, StepFlag
+from seismograd.schema import EventFlag, EventKind, Evidence, Finding, RowBatch, StepFlag
 
 
 @final
@@ -77,7 +77,7 @@ class StepWithoutUnscale(Rule):
     def __post_init__(self) -> None:
         self._repeated = RepeatedFault(self.num_steps, self.num_steps, 0.0)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         self._num_rows += len(block)
         self._num_unheard += num_unheard(block)
         if not (block.events["scale"] != 1).any():
@@ -118,7 +118,7 @@ class StepWithoutUnscale(Rule):
             else say("needs {needed} step, has {has}", needed=self.num_steps, has=self._num_rows)
         )
 
-    def _finding(self, block: Block, position: int, shown: FaultSteps) -> Finding:
+    def _finding(self, block: RowBatch, position: int, shown: FaultSteps) -> Finding:
         step = block.events[position]
         number, iteration, site, scale = (
             int(step["optimizer"]),

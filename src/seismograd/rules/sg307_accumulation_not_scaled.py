@@ -16,7 +16,7 @@ from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.windows import StepWindow, WindowEvent, WindowReader
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
+from seismograd.schema import EventFlag, Evidence, Finding, RowBatch, StepFlag
 
 MAX_WINDOWS = 16  # whose losses are remembered
 
@@ -114,7 +114,7 @@ class AccumulationNotScaled(Rule):
         return self._windows.shortfall(self.in_a_row)
 
     def _is_undivided(
-        self, block: Block, window: StepWindow, micro_batches: Sequence[WindowEvent]
+        self, block: RowBatch, window: StepWindow, micro_batches: Sequence[WindowEvent]
     ) -> bool:
         """Whether these are several means, each of which counts in full."""
         num = len(micro_batches)
@@ -157,7 +157,7 @@ class AccumulationNotScaled(Rule):
         between = len(table) * float((positions**2).sum()) / (table.shape[1] - 1)
         return between >= self.min_distinctness * scatter
 
-    def _finding(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _finding(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
         micro_batches = window.micro_batches()
         num, first = len(micro_batches), micro_batches[0]
         values: dict[str, str | int | float] = {

@@ -13,7 +13,7 @@ from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.windows import StepWindow, WindowEvent, WindowReader
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Finding, Note
+from seismograd.schema import Evidence, Finding, Note, RowBatch
 
 
 @final
@@ -121,7 +121,7 @@ class PartialWindow(Rule):
 
     def _look(
         self,
-        block: Block,
+        block: RowBatch,
         window: StepWindow,
         loop: _AccumulationLoop,
         micro_batches: tuple[WindowEvent, ...],
@@ -180,7 +180,7 @@ class PartialWindow(Rule):
 
     def _thrown_away(
         self,
-        block: Block,
+        block: RowBatch,
         window: StepWindow,
         loop: _AccumulationLoop,
         left: int,
@@ -207,7 +207,7 @@ class PartialWindow(Rule):
 
     def _leaked(
         self,
-        block: Block,
+        block: RowBatch,
         window: StepWindow,
         micro_batches: tuple[WindowEvent, ...],
         whole: int,
@@ -233,7 +233,7 @@ class PartialWindow(Rule):
 
     def _flush(
         self,
-        block: Block,
+        block: RowBatch,
         window: StepWindow,
         where: str,
         evidence: Evidence,
@@ -263,7 +263,11 @@ class PartialWindow(Rule):
         )
 
     def _short(
-        self, block: Block, window: StepWindow, micro_batches: tuple[WindowEvent, ...], divisor: int
+        self,
+        block: RowBatch,
+        window: StepWindow,
+        micro_batches: tuple[WindowEvent, ...],
+        divisor: int,
     ) -> Finding:
         num, first = len(micro_batches), micro_batches[0]
         return Finding(

@@ -13,7 +13,7 @@ from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.windows import StepWindow, WindowEvent, WindowReader
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventFlag, Evidence, Finding, StepFlag
+from seismograd.schema import EventFlag, Evidence, Finding, RowBatch, StepFlag
 
 
 @final
@@ -119,7 +119,7 @@ class UnevenAccumulation(Rule):
         only_last = len(counts) > 2 and counts[-1] < counts[0] and len(set(counts[:-1])) == 1
         return not only_last
 
-    def _finding(self, block: Block, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _finding(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
         micro_batches = window.micro_batches()
         counts = [each.count for each in micro_batches]
         ratio = max(counts) / max(min(counts), 1)

@@ -17,12 +17,12 @@ from seismograd.analysis.windows import StepWindow, WindowReader
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
-    Block,
     EventFlag,
     Evidence,
     Fact,
     FactKind,
     Finding,
+    RowBatch,
     State,
     StepFlag,
 )
@@ -161,7 +161,7 @@ class GradientRescaled(Rule):
             )
         return windows.shortfall(self.in_a_row)
 
-    def _by_hand(self, block: Block, window: StepWindow) -> float | None:
+    def _by_hand(self, block: RowBatch, window: StepWindow) -> float | None:
         """What all gradients were multiplied by between backward and step, where they were those
         of one mean; `None`: by nothing alike.
         """
@@ -209,7 +209,7 @@ class GradientRescaled(Rule):
         )
 
     def _finding(
-        self, block: Block, window: StepWindow, factor: float, shown: FaultSteps
+        self, block: RowBatch, window: StepWindow, factor: float, shown: FaultSteps
     ) -> Finding:
         backward, optimizer = window.backwards[-1], optimizer_name(block, window.optimizer)
         kind, num = self._last[window.optimizer][0], len(window.micro_batches())

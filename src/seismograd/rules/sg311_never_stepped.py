@@ -8,7 +8,7 @@ from typing import ClassVar, final
 
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
+from seismograd.schema import Evidence, Fact, FactKind, Finding, RowBatch
 
 
 @final
@@ -58,7 +58,7 @@ class NeverStepped(Rule):
     # a step, or backwards without one
     _saw_any: bool = field(default=False, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         self._saw_any |= len(block) > 0
         return []
 

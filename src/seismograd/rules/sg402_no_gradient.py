@@ -14,12 +14,12 @@ from seismograd.analysis.parameter_index import ParameterIndex
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
-    Block,
     EventKind,
     Evidence,
     Finding,
     IntArray,
     Parameter,
+    RowBatch,
     State,
     StepFlag,
 )
@@ -99,7 +99,7 @@ class NoGradient(Rule):
     _first_step: int = field(default=-1, init=False, repr=False)
     _last_step: int = field(default=-1, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         if block.parameters is not self._known:
             self._take_in(block.parameters)
         if (
@@ -173,7 +173,7 @@ class NoGradient(Rule):
             (self._present[self._positions] > 0).all()
         )
 
-    def _useful(self, block: Block) -> BoolArray:
+    def _useful(self, block: RowBatch) -> BoolArray:
         """Rows in which something was backpropagated and stepped on  # (B,)."""
         iterations = integers(block.steps, "iteration")
         backwards = integers(block.events, "iteration")[block.events["kind"] == EventKind.BACKWARD]
@@ -181,7 +181,12 @@ class NoGradient(Rule):
         return np.isin(iterations, backwards) & ~skipped
 
     def _judge_rows(
-        self, block: Block, absent: BoolArray, there: BoolArray, before: IntArray, present: IntArray
+        self,
+        block: RowBatch,
+        absent: BoolArray,
+        there: BoolArray,
+        before: IntArray,
+        present: IntArray,
     ) -> None:
         """Judge at each row in which parameters come to `min_steps`."""
         num_absent, num_present = (

@@ -13,13 +13,13 @@ from seismograd.analysis.script_names import holder_of
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
-    Block,
     Evidence,
     Fact,
     FactKind,
     Finding,
     IntArray,
     Parameter,
+    RowBatch,
     State,
 )
 
@@ -96,7 +96,7 @@ class FrozenParameter(Rule):
     # an attribute was seen that nothing reads
     _is_certain: bool = field(default=False, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         if not len(block):
             return []
         iterations = integers(block.steps, "iteration")

@@ -15,7 +15,7 @@ from seismograd.analysis.script_names import BY_VALUE, clip_of, optimizer_kind, 
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, EventKind, Evidence, Finding
+from seismograd.schema import EventKind, Evidence, Finding, RowBatch
 
 
 @final
@@ -136,7 +136,7 @@ class ClippingSaturated(Rule):
             return say("needs {needed} steps, has {has}", needed=self.window, has=self._num_rows)
         return None
 
-    def _update(self, block: Block, row: int) -> float:
+    def _update(self, block: RowBatch, row: int) -> float:
         """The median of the update ratios of a row, NaN where none was measured."""
         if "update_ratio" not in block.values:
             return math.nan
@@ -145,7 +145,7 @@ class ClippingSaturated(Rule):
         return float(np.median(known)) if len(known) else math.nan
 
     def _judge(
-        self, block: Block, row: int, optimizer: int, track: _ClippingTrack, by_value: bool
+        self, block: RowBatch, row: int, optimizer: int, track: _ClippingTrack, by_value: bool
     ) -> Finding | None:
         steps = list(track.steps)
         share = sum(step.clipped for step in steps) / len(steps)
@@ -215,7 +215,7 @@ class ClippingSaturated(Rule):
         )
 
     def _severity(
-        self, block: Block, steps: list[_ClippedStep], ratio: float, is_sgd: bool
+        self, block: RowBatch, steps: list[_ClippedStep], ratio: float, is_sgd: bool
     ) -> str | None:
         """How bad it is for this optimizer; `None`: not at all."""
         if is_sgd:

@@ -11,7 +11,7 @@ import numpy as np
 from seismograd.analysis.loss_pairs import LossPair, LossPairs, cosines
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Finding
+from seismograd.schema import Evidence, Finding, RowBatch
 
 
 @final
@@ -64,7 +64,7 @@ class TaskConflict(Rule):
     _finding: Finding | None = field(default=None, init=False, repr=False)
     _guilty: LossPair | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         changed = False
         for pair, step in self._pairs.add(block):
             if self._finding is None and self._conflict(pair):
@@ -85,7 +85,7 @@ class TaskConflict(Rule):
             for cosine in (cosines(pair.early), cosines(pair.late))
         )
 
-    def _found(self, block: Block, pair: LossPair, step: int) -> Finding:
+    def _found(self, block: RowBatch, pair: LossPair, step: int) -> Finding:
         cosine = float(np.median(cosines(pair.late)))
         last = next(each for each in reversed(pair.late) if each.cosine < 0)
         shared = {

@@ -12,7 +12,7 @@ import numpy as np
 from seismograd.analysis.loss_pairs import LossPair, LossPairs, ratios
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Finding
+from seismograd.schema import Evidence, Finding, RowBatch
 
 
 @final
@@ -64,7 +64,7 @@ class TaskDominance(Rule):
     _finding: Finding | None = field(default=None, init=False, repr=False)
     _guilty: LossPair | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         changed = False
         for pair, step in self._pairs.add(block):
             larger = self._larger(pair)
@@ -96,7 +96,7 @@ class TaskDominance(Rule):
             larger if shares[larger] >= self.min_share and not pair.rescaled[1 - larger] else None
         )
 
-    def _found(self, block: Block, pair: LossPair, step: int, larger: int) -> Finding:
+    def _found(self, block: RowBatch, pair: LossPair, step: int, larger: int) -> Finding:
         ratio = float(np.median(ratios(pair.late)))
         last = pair.late[-1]
         norms = (last.first_norm, last.second_norm)

@@ -11,7 +11,7 @@ import numpy as np
 from seismograd.analysis.block_rows import distinct, integers, runs, site_of
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import AnyArray, Block, EventKind, Evidence, Finding, RankFlag
+from seismograd.schema import AnyArray, EventKind, Evidence, Finding, RankFlag, RowBatch
 
 
 @final
@@ -66,7 +66,7 @@ class ReplicaDrift(Rule):
     _had_agreed: bool = field(default=False, init=False, repr=False)
     _finding: Finding | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         if not len(block.ranks):
             return
         told = self._finding
@@ -89,7 +89,7 @@ class ReplicaDrift(Rule):
             )
         return None
 
-    def _check(self, block: Block, ranks: AnyArray, iteration: int) -> None:
+    def _check(self, block: RowBatch, ranks: AnyArray, iteration: int) -> None:
         """Compare the sums of one iteration."""
         differ: _Drift | None = None
         compared = False

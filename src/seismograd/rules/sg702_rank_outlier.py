@@ -11,7 +11,7 @@ import numpy as np
 from seismograd.analysis.block_rows import as_list, integers, numbers, runs, site_of
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import AnyArray, Block, EventKind, Evidence, Finding, RankFlag
+from seismograd.schema import AnyArray, EventKind, Evidence, Finding, RankFlag, RowBatch
 
 
 @final
@@ -67,7 +67,7 @@ class RankOutlier(Rule):
     )
     _finding: Finding | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterator[Finding]:
+    def observe(self, block: RowBatch) -> Iterator[Finding]:
         if not len(block.ranks):
             return
         told = self._finding
@@ -109,7 +109,7 @@ class RankOutlier(Rule):
             count = self._counts[rank] = _OutlierCount()
         return count
 
-    def _not_finite(self, block: Block, ranks: AnyArray, iteration: int) -> None:
+    def _not_finite(self, block: RowBatch, ranks: AnyArray, iteration: int) -> None:
         count = integers(ranks, "local_nonfinite")
         if not count.any() or count.all():
             return
@@ -135,7 +135,7 @@ class RankOutlier(Rule):
             Evidence("local_nonfinite", "", iteration, float(count[worst]), 0.0),
         )
 
-    def _too_large(self, block: Block, ranks: AnyArray, iteration: int) -> None:
+    def _too_large(self, block: RowBatch, ranks: AnyArray, iteration: int) -> None:
         norm = numbers(ranks, "local_norm")
         if not np.isfinite(norm).all():
             return
@@ -171,7 +171,7 @@ class RankOutlier(Rule):
             self._finding = self._found(block, count.first, iteration, cause, evidence)
 
     def _found(
-        self, block: Block, first: int, last: int, cause: Message, evidence: Evidence
+        self, block: RowBatch, first: int, last: int, cause: Message, evidence: Evidence
     ) -> Finding:
         return Finding(
             code=self.code,

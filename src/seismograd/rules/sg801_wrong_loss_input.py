@@ -10,7 +10,7 @@ from seismograd.analysis.block_rows import integers
 from seismograd.analysis.loss_input_advice import words
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
+from seismograd.schema import Evidence, Fact, FactKind, Finding, RowBatch
 
 
 @final
@@ -65,7 +65,7 @@ class WrongLossInput(Rule):
     _finding: Finding | None = field(default=None, init=False, repr=False)
     _num_rows: int = field(default=0, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         self._num_rows += len(block)
         if self._finding is None or not len(block):
             return []

@@ -9,7 +9,7 @@ from typing import ClassVar, final
 
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Block, Evidence, Fact, FactKind, Finding
+from seismograd.schema import Evidence, Fact, FactKind, Finding, RowBatch
 
 
 @final
@@ -66,7 +66,7 @@ class ConstantLossTerm(Rule):
     )
     _finding: Finding | None = field(default=None, init=False, repr=False)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         self._num_rows += len(block)
         return []
 

@@ -18,7 +18,9 @@ from seismograd.schema.entries import (
 )
 from seismograd.schema.facts import Fact, FactKind, ZeroCause
 from seismograd.schema.findings import SEVERITIES, Evidence, Finding
-from seismograd.schema.rows import Block, Optimizer, Parameter, Row, Rows, Site
+from seismograd.schema.parameters import Optimizer, Parameter, Site
+from seismograd.schema.recorded_dtype import recorded
+from seismograd.schema.row_batch import RowBatch, concatenate, no_samples, row_ends
 from seismograd.schema.run_info import Note, RunInfo, Sink
 from seismograd.schema.statistics import (
     HISTOGRAM_BINS,
@@ -44,7 +46,6 @@ __all__ = [
     "STATISTICS",
     "STEP_DTYPE",
     "AnyArray",
-    "Block",
     "EventFlag",
     "EventKind",
     "Evidence",
@@ -58,8 +59,7 @@ __all__ = [
     "Origin",
     "Parameter",
     "RankFlag",
-    "Row",
-    "Rows",
+    "RowBatch",
     "RunInfo",
     "Sink",
     "Site",
@@ -68,6 +68,10 @@ __all__ = [
     "Statistic",
     "StepFlag",
     "ZeroCause",
+    "concatenate",
     "no_pairs",
     "no_ranks",
+    "no_samples",
+    "recorded",
+    "row_ends",
 ]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from seismograd.i18n import Message
 from seismograd.schema.facts import Fact
-from seismograd.schema.rows import Block
+from seismograd.schema.row_batch import RowBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class RunInfo:
 class Sink(Protocol):
     """Where a session sends what it measured, in order, from one thread."""
 
-    def observe(self, block: Block) -> None:
+    def observe(self, batch: RowBatch, /) -> None:
         """Take the next iterations."""
         ...
 

@@ -13,7 +13,7 @@ import numpy as np
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record.reader import Run
-from seismograd.schema import Block, Parameter, State, StepFlag
+from seismograd.schema import Parameter, RowBatch, State, StepFlag
 from seismograd.views.histogram import GradientHistogram, nearest_histogram
 
 NO_STEP = "no_step"
@@ -168,7 +168,7 @@ def read_step(run: Run, row: int, columns: Sequence[int]) -> RecordedStep:
     )
 
 
-def _gradient(parameter: Parameter, block: Block, position: int | None) -> GradientNumbers:
+def _gradient(parameter: Parameter, block: RowBatch, position: int | None) -> GradientNumbers:
     if position is None:
         return GradientNumbers(parameter, State.NOT_MEASURED, math.nan, math.nan, 0, 0)
     return GradientNumbers(

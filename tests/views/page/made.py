@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from seismograd.i18n import say
-from seismograd.schema import Block, State
+from seismograd.schema import RowBatch, State
 from tests.synthetic import (
     block,
     event,
@@ -109,7 +109,7 @@ def large(path: Path, num_parameters: int, num_steps: int) -> Path:
         names=[f"h.{index // 12}.block_{index % 12}.weight" for index in range(num_parameters)]
     )
     level = rng.normal(-2, 1, num_parameters)
-    blocks: list[Block] = []
+    blocks: list[RowBatch] = []
     for first in range(0, num_steps, 500):
         size = min(500, num_steps - first)
         norms = 10 ** (level + rng.normal(0, 0.08, (size, num_parameters)))

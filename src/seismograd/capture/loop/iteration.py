@@ -1,5 +1,5 @@
 """One iteration in the making: the calls that were heard in it and what was read of its
-gradients, until it becomes a `Row`.
+gradients, until it becomes a row.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from seismograd.schema import (
     EventKind,
     FloatArray,
     IntArray,
+    Parameter,
     State,
     StateArray,
     StepFlag,
@@ -185,6 +186,11 @@ class Iteration:
     steps: list[OptimizerStep] = field(default_factory=list[OptimizerStep])
     compared: list[ComparedLosses] = field(default_factory=list[ComparedLosses])
     overhead_s: float = 0.0
+    # Since it is over:
+    number: int = -1
+    parameters: tuple[Parameter, ...] = ()  # the columns there are
+    epoch: int = -1
+    ended_s: float = math.nan
 
     def is_ready(self) -> bool:
         """Whether all its numbers have come from where they were worked out; does not wait."""

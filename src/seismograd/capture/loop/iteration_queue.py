@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.iteration import Iteration
 from seismograd.capture.loop.iteration_end import Endings
 from seismograd.capture.loop.overhead_budget import WHOLE, OverheadBudget
-from seismograd.capture.loop.pending_iterations import FinishedIteration, PendingIterations
+from seismograd.capture.loop.pending_iterations import PendingIterations
 from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.capture.rows.row_batching import batches_of, rows_of
-from seismograd.capture.rows.row_builder import row_of
-from seismograd.schema import Note, Row, Rows
+from seismograd.capture.rows.row_batching import batches_of
+from seismograd.capture.rows.row_builder import RowBuilder
+from seismograd.schema import Note, RowBatch
 
 MAX_SCALARS_BATCHED = 1 << 18  # columns times rows that are made at once
 
@@ -31,8 +32,8 @@ class IterationQueue:
         guard: ErrorGuard,
         thread_states: ThreadStates,
         parameter_table: ParameterTable,
-        num_elements: int,
-        emit: Callable[[Row | Rows], None],
+        row_builder: RowBuilder,
+        emit: Callable[[RowBatch], None],
         tell: Callable[[Note], None],
         external_overhead_s: Callable[[], float],
         budget: OverheadBudget | None,
@@ -42,11 +43,11 @@ class IterationQueue:
         self.thinning = WHOLE
         self.num_rows = 0
         self.epoch = -1
-        self._guard, self._thread_states, self._parameter_table, self._num_elements = (
+        self._guard, self._thread_states, self._parameter_table, self._row_builder = (
             guard,
             thread_states,
             parameter_table,
-            num_elements,
+            row_builder,
         )
         self._emit, self._tell = emit, tell
         self._external_overhead_s, self._budget, self._max_batch_rows = (
@@ -69,18 +70,18 @@ class IterationQueue:
             self.thinning = self._budget.thinning
             if said is not None:
                 self._tell(Note("thinned", self.num_rows, said))
-        number = self.num_rows
-        finished, following = (
-            FinishedIteration(done, number, self._parameter_table.parameters, self.epoch, now_s),
-            Iteration(),
-        )
+        done.parameters, done.epoch = self._parameter_table.parameters, self.epoch
+        done.number, done.ended_s = self.num_rows, now_s
+        following = Iteration()
         # Without a call between, where an exception of the program's could come: no iteration may
         # be lost or come twice.
-        thread_state.iteration, self.num_rows = following, number + 1
-        self._pending.waiting += [finished]
+        thread_state.iteration, self.num_rows = following, done.number + 1
+        self._pending.waiting += [done]
         max_batch_rows = self._num_batched()
         # with the first begins all that looks at rows
-        self._hand_on(self._pending.due(now_s, max_batch_rows if number else 1), max_batch_rows)
+        self._hand_on(
+            self._pending.due(now_s, max_batch_rows if done.number else 1), max_batch_rows
+        )
 
     def flush(self) -> None:
         """Hand on the iterations that are over, waiting for a device where that must be."""
@@ -98,58 +99,40 @@ class IterationQueue:
         if max_batch_rows > 1:
             self._hand_on(self._pending.due(time.perf_counter(), max_batch_rows), max_batch_rows)
 
-    def so_far(self, thread_state: ThreadState) -> Row | None:
-        """The iteration in the making as a row, numbered as it will be; `None` before its first
-        step.
+    def so_far(self, thread_state: ThreadState) -> RowBatch | None:
+        """Return the iteration in the making as a row, numbered as it will be; `None` before its
+        first step.
         """
         if not thread_state.iteration.steps:
             return None
-        return row_of(
+        over = replace(
             thread_state.iteration,
-            self.num_rows,
-            self._parameter_table.parameters,
-            self._num_elements,
-            self.epoch,
+            number=self.num_rows,
+            parameters=self._parameter_table.parameters,
+            epoch=self.epoch,
         )
+        return self._row_builder.build([over])
 
     def _num_batched(self) -> int:
-        """How many rows to make at once; of very many parameters fewer, for the memory that they
-        take.
+        """Return how many rows to make at once; of very many parameters fewer, for the memory that
+        they take.
         """
         return min(
             self._max_batch_rows(),
             max(1, MAX_SCALARS_BATCHED // max(1, len(self._parameter_table.parameters))),
         )
 
-    def _hand_on(self, finished: Sequence[FinishedIteration], max_batch_rows: int) -> None:
+    def _hand_on(self, iterations: Sequence[Iteration], max_batch_rows: int) -> None:
         """Make rows of iterations, and emit them."""
-        for run in batches_of(finished) if max_batch_rows > 1 else [[each] for each in finished]:
-            if len(run) > 1:
-                self._send(self._guard.call("row", rows_of, run), len(run))
+        batches = batches_of(iterations) if max_batch_rows > 1 else [[each] for each in iterations]
+        for each in batches:
+            rows = self._guard.call("row", self._row_builder.build, each)
+            # Until now they could be made again.
+            if rows is None or self._guard.leaves_out("emit"):
+                del self._pending.waiting[: len(each)]
             else:
-                self._hand_on_one(run[0])
+                self._guard.call("emit", self._pass_on, rows)
 
-    def _hand_on_one(self, each: FinishedIteration) -> None:
-        row = self._guard.call(
-            "row",
-            row_of,
-            each.iteration,
-            each.number,
-            each.parameters,
-            self._num_elements,
-            each.epoch,
-        )
-        self._send(row, 1)
-
-    def _send(self, made: Row | Rows | None, num: int) -> None:
-        """Emit what so many iterations have become, `None` where that failed. Until now they
-        could be made again.
-        """
-        if made is None or self._guard.leaves_out("emit"):
-            del self._pending.waiting[:num]
-        else:
-            self._guard.call("emit", self._pass_on, made, num)
-
-    def _pass_on(self, made: Row | Rows, num: int) -> None:
-        del self._pending.waiting[:num]
-        self._emit(made)
+    def _pass_on(self, rows: RowBatch) -> None:
+        del self._pending.waiting[: len(rows)]
+        self._emit(rows)

@@ -1,29 +1,13 @@
-"""Finished iterations that wait to become rows: for numbers from a device, or for others, with
-which they are quicker made.
+"""Finished iterations that wait to become rows: for numbers from a device, or for others, together
+with which they are made faster.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from seismograd.capture.loop.iteration import Iteration
-from seismograd.schema import Parameter
 
 MAX_AGE_S = 0.5
 MAX_WAITING = 64  # iterations whose numbers have not come; the next one waits for the device
-
-
-@dataclass(slots=True)
-class FinishedIteration:
-    """An iteration with what it will be recorded as: its number, the columns there were, the
-    epoch.
-    """
-
-    iteration: Iteration
-    number: int
-    parameters: tuple[Parameter, ...]
-    epoch: int
-    time_s: float
 
 
 class PendingIterations:
@@ -34,18 +18,18 @@ class PendingIterations:
     """
 
     def __init__(self) -> None:
-        self.waiting: list[FinishedIteration] = []  # in the order of numbers
+        self.waiting: list[Iteration] = []  # in the order of numbers
 
-    def due(self, now_s: float, together: int) -> list[FinishedIteration]:
-        """Those whose turn has come: none while there are fewer than `together`, and none of
+    def due(self, now_s: float, together: int) -> list[Iteration]:
+        """Return those whose turn has come: none while there are fewer than `together`, and none of
         them has waited long.
         """
         waiting = self.waiting
-        if not waiting or (len(waiting) < together and now_s - waiting[0].time_s < MAX_AGE_S):
+        if not waiting or (len(waiting) < together and now_s - waiting[0].ended_s < MAX_AGE_S):
             return []
         num = 0
         while num < len(waiting) and (
-            len(waiting) - num > MAX_WAITING or waiting[num].iteration.is_ready()
+            len(waiting) - num > MAX_WAITING or waiting[num].is_ready()
         ):
             num += 1
         return waiting[:num]

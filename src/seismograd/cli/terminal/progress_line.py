@@ -16,7 +16,7 @@ import numpy as np
 
 from seismograd.cli.terminal.terminal_row_guard import guard_terminal_row, release_terminal_row
 from seismograd.i18n import translate, use_language
-from seismograd.schema import Block, Fact, Finding, Note, StepFlag
+from seismograd.schema import Fact, Finding, Note, RowBatch, StepFlag
 from seismograd.views.text_layout import cell_width
 from seismograd.views.values import number, sentences, steps
 
@@ -58,7 +58,7 @@ class ProgressLine:
         self._rows = 0  # of the terminal when the last one was set apart; 0: it is not
         self._watched: int | None = None
 
-    def observe(self, block: Block) -> None:
+    def observe(self, block: RowBatch) -> None:
         """Draw the line anew."""
         columns, rows = os.get_terminal_size(self._fd)
         if not len(block) or rows < _FEWEST_ROWS:
@@ -95,7 +95,7 @@ class ProgressLine:
         os.write(self._fd, text.encode())
 
 
-def progress_text(block: Block, findings: Sequence[Finding], width: int) -> str:
+def progress_text(block: RowBatch, findings: Sequence[Finding], width: int) -> str:
     """The line, at most `width` cells: step, loss, norm, then the latest finding and how many
     more there are.
     """

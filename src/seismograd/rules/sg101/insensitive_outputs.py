@@ -12,7 +12,7 @@ from seismograd.analysis.block_rows import site_of
 from seismograd.analysis.chance_level import chance_loss, leverage, plain_loss
 from seismograd.analysis.depth_profile import layers_of
 from seismograd.i18n import say
-from seismograd.schema import Block, EventKind, Evidence, Finding
+from seismograd.schema import EventKind, Evidence, Finding, RowBatch
 
 if TYPE_CHECKING:
     from seismograd.rules.sg101.sg101_vanishing_gradient import VanishingGradient
@@ -30,7 +30,7 @@ class InsensitiveOutputs:
     lowest: float = math.inf  # loss
     highest: float = -math.inf
 
-    def add(self, block: Block, row: int) -> None:
+    def add(self, block: RowBatch, row: int) -> None:
         """Take in one more step."""
         if self.num == 0:
             self.leverage, self.first_step = (
@@ -51,7 +51,7 @@ class InsensitiveOutputs:
 
 
 def insensitivity_finding(
-    rule: VanishingGradient, flat: InsensitiveOutputs, block: Block, row: int, optimizer: int
+    rule: VanishingGradient, flat: InsensitiveOutputs, block: RowBatch, row: int, optimizer: int
 ) -> Finding:
     """What is to be said of a network through which nothing comes, at the last of its first
     steps.

@@ -24,7 +24,7 @@ from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.rules.sg101.insensitive_outputs import InsensitiveOutputs, insensitivity_finding
-from seismograd.schema import Block, EventKind, Evidence, Finding, IntArray
+from seismograd.schema import EventKind, Evidence, Finding, IntArray, RowBatch
 
 
 @final
@@ -328,7 +328,7 @@ class _ProfiledRows:
     rows: IntArray
     steps: IntArray
     chains: list[_Chain]
-    block: Block
+    block: RowBatch
 
 
 def _witness(looked: _ProfiledRows, index: int, starved_below: float) -> _VanishedStep:

@@ -30,12 +30,12 @@ from seismograd.analysis.norm_growth import NormSeries
 from seismograd.analysis.recent_hits import RecentHits
 from seismograd.i18n import Message, say
 from seismograd.schema import (
-    Block,
     EventKind,
     Evidence,
     Finding,
     FloatArray,
     IntArray,
+    RowBatch,
     State,
 )
 
@@ -94,7 +94,7 @@ class OptimizerRows:
     """The rows of one optimizer in a block."""
 
     rule: ExplodingGradient
-    block: Block
+    block: RowBatch
     optimizer: int
     rows: IntArray
     norm: FloatArray  # over all parameters, NaN where it is not finite  # (rows,)
@@ -362,7 +362,7 @@ def _torn_apart(
     )
 
 
-def _all_plain(block: Block, measured: BoolArray) -> bool:
+def _all_plain(block: RowBatch, measured: BoolArray) -> bool:
     """Whether all that is updated in this row is updated by the learning rate times the
     gradient.
     """
@@ -371,7 +371,7 @@ def _all_plain(block: Block, measured: BoolArray) -> bool:
     return all(kinds.get(owner) in PLAIN for owner in owners if owner is not None)
 
 
-def largest_parameters(block: Block, row: int) -> tuple[str, ...]:
+def largest_parameters(block: RowBatch, row: int) -> tuple[str, ...]:
     """The parameters that make nine tenths of the squared norm, in the order of the columns."""
     norm = np.where(block.state[row] == State.FINITE, statistic(block, "grad_norm")[row], 0.0)
     square = (norm / norm.max()) ** 2

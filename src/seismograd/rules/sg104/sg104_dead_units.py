@@ -21,12 +21,12 @@ from seismograd.rules.sg104.dying_layers import (
     depth_number,
 )
 from seismograd.schema import (
-    Block,
     EventKind,
     Evidence,
     Finding,
     IntArray,
     Parameter,
+    RowBatch,
     State,
     StepFlag,
 )
@@ -188,7 +188,13 @@ class DeadUnits(Rule):
         self._layers.grow(len(self._parameter_index.parameters))
 
     def _count(
-        self, block: Block, row: int, dead: IntArray, measured: BoolArray, seen: float, loss: float
+        self,
+        block: RowBatch,
+        row: int,
+        dead: IntArray,
+        measured: BoolArray,
+        seen: float,
+        loss: float,
     ) -> Iterator[Finding]:
         """Take in the dead rows of one sampled iteration, and where they were counted  # each
         (columns,).
@@ -227,7 +233,7 @@ class DeadUnits(Rule):
         ):
             yield self._report(block, owner, iteration)
 
-    def _report(self, block: Block, owner: int, iteration: int) -> Finding:
+    def _report(self, block: RowBatch, owner: int, iteration: int) -> Finding:
         known = self._findings.get(owner)
         now = self._dead_now(owner)
         if known is None:
@@ -265,7 +271,7 @@ class DeadUnits(Rule):
         return sorted(now, key=lambda each: (depth_number(parameters[each[0]]), each[0]))
 
     def _finding(
-        self, block: Block, owner: int, iteration: int, now: list[tuple[int, DyingLayer]]
+        self, block: RowBatch, owner: int, iteration: int, now: list[tuple[int, DyingLayer]]
     ) -> Finding:
         position, layer = max(
             now,

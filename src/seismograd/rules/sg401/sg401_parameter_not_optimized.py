@@ -25,12 +25,12 @@ from seismograd.rules.sg401.stray_parameters import (
     stray_message,
 )
 from seismograd.schema import (
-    Block,
     EventKind,
     Evidence,
     Finding,
     IntArray,
     Parameter,
+    RowBatch,
     State,
     StepFlag,
 )
@@ -108,7 +108,7 @@ class ParameterNotOptimized(Rule):
     def __post_init__(self) -> None:
         self._latest = TrainedPlace("", "optimizer", -1)
 
-    def observe(self, block: Block) -> Iterable[Finding]:
+    def observe(self, block: RowBatch) -> Iterable[Finding]:
         self._num_rows += len(block)
         if block.parameters is not self._known:
             self._known = block.parameters
@@ -164,7 +164,7 @@ class ParameterNotOptimized(Rule):
             self._accuse(self._known, fresh)
         return [] if self._case is None else [self._finding(self._case)]
 
-    def _look_for_strays(self, block: Block) -> None:
+    def _look_for_strays(self, block: RowBatch) -> None:
         """Count steps on nothing, whose backwards reached other parameters than any that an
         optimizer steps on.
         """
@@ -204,7 +204,7 @@ class ParameterNotOptimized(Rule):
         case.names, case.ordered = set(self._stray), self._stray
         case.evidence = (Evidence("num_backwards", "", self._last_stray, 0.0, 1.0),)
 
-    def _extend_strays(self, block: Block) -> list[Finding]:
+    def _extend_strays(self, block: RowBatch) -> list[Finding]:
         """Steps on nothing after it was found."""
         rows = np.flatnonzero(integers(block.steps, "flags") & int(StepFlag.NO_BACKWARD))
         if self._case is None or not len(rows):
@@ -221,7 +221,7 @@ class ParameterNotOptimized(Rule):
             )
         return None
 
-    def _count(self, block: Block, row: int, columns: IntArray) -> bool:
+    def _count(self, block: RowBatch, row: int, columns: IntArray) -> bool:
         """Take in a row in which these columns have gradients; whether that changes what is to
         be said.
         """
