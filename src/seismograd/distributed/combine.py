@@ -23,15 +23,13 @@ from seismograd.schema import (
     Parameter,
     RowBatch,
     State,
+    StatisticKind,
     StepFlag,
     no_samples,
 )
 
 BoolArray = npt.NDArray[np.bool_]
 EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
-NORMS = frozenset({"grad_norm", "applied_norm", "weight_norm"})
-LARGEST = frozenset({"grad_max", "carried"})
-MEANS = frozenset({"update_ratio", "unmoved"})  # of what each process probed of it
 ROWS = "dead_rows"
 
 
@@ -174,10 +172,10 @@ def combine(
         if statistic.sampled and not all(r.samples for r in reports):
             continue
         given = [(r.samples if statistic.sampled else r.values)[statistic.name] for r in reports]
-        joined = _join(statistic.name, given, plan, counts, num)
+        joined = _join(statistic.kind, given, plan, counts, num)
         if statistic.name == ROWS:
             joined[~plan.whole_rows] = np.nan
-        if statistic.name == "carried":
+        if statistic.kind is StatisticKind.FLAG:
             joined = np.nan_to_num(joined)
         else:
             joined[state <= State.ABSENT] = np.nan
@@ -230,20 +228,22 @@ def _state(states: npt.NDArray[Any], counts: BoolArray, plan: CombinePlan) -> np
 
 
 def _join(
-    name: str, given: list[FloatArray], plan: CombinePlan, counts: BoolArray, num: int
+    kind: StatisticKind, given: list[FloatArray], plan: CombinePlan, counts: BoolArray, num: int
 ) -> FloatArray:
     """One statistic over the processes that count  # (P,) or (P, W)."""
     values = _spread(plan, given, num, 0.0)
-    if name in MEANS:
+    if kind is StatisticKind.MEAN:  # of what each process probed of it
         there = counts & ~np.isnan(values)
         return np.where(
             there.any(0), np.where(there, values, 0).sum(0) / np.maximum(there.sum(0), 1), np.nan
         )
     values[~counts] = 0
-    if name in NORMS:
+    if kind is StatisticKind.NORM:
         return norms(values)
     with np.errstate(invalid="ignore", over="ignore"):
-        return values.max(0) if name in LARGEST else values.sum(0)
+        if kind in (StatisticKind.LARGEST, StatisticKind.FLAG):
+            return values.max(0)
+        return values.sum(0)
 
 
 def norms(parts: FloatArray, order: float = 2.0) -> FloatArray:

@@ -26,11 +26,13 @@ from seismograd.schema.statistics import (
     HISTOGRAM_BINS,
     HISTOGRAM_EXPONENTS_PER_BIN,
     HISTOGRAM_FIRST_EXPONENT,
+    MEASURED_EVERY_TIME,
     SAMPLE_EVERY,
     SCHEMA_VERSION,
     STATISTICS,
     State,
     Statistic,
+    StatisticKind,
 )
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "HISTOGRAM_BINS",
     "HISTOGRAM_EXPONENTS_PER_BIN",
     "HISTOGRAM_FIRST_EXPONENT",
+    "MEASURED_EVERY_TIME",
     "PAIR_DTYPE",
     "RANK_DTYPE",
     "SAMPLE_EVERY",
@@ -66,6 +69,7 @@ __all__ = [
     "State",
     "StateArray",
     "Statistic",
+    "StatisticKind",
     "StepFlag",
     "ZeroCause",
     "concatenate",

@@ -18,12 +18,14 @@ from seismograd.measure.backend import PendingNumbers
 from seismograd.schema import (
     HISTOGRAM_BINS,
     HISTOGRAM_EXPONENTS_PER_BIN,
+    STATISTICS,
     EventKind,
     FloatArray,
     IntArray,
     Parameter,
     State,
     StateArray,
+    StatisticKind,
     StepFlag,
 )
 from seismograd.tensors.device_scalars import Scalar
@@ -31,6 +33,13 @@ from seismograd.tensors.device_scalars import Scalar
 Values = Mapping[str, FloatArray]
 SKIPPED = int(StepFlag.SKIPPED)
 NOT_KNOWN = Scalar(math.nan)
+# The statistics that are multiplied by a number when the gradient is.
+PROPORTIONAL = frozenset(
+    each.name
+    for each in STATISTICS
+    if each.subject == "gradient"
+    and each.kind in (StatisticKind.NORM, StatisticKind.LARGEST, StatisticKind.SUM)
+)
 
 
 @dataclass(slots=True)
@@ -152,9 +161,10 @@ class OptimizerStep:
 
 
 def divided(values: Values, scale: float) -> dict[str, FloatArray]:
-    """The statistics of g/scale from those of g."""
-    by = {"grad_norm": scale, "grad_max": scale, "grad_sum": scale}
-    result = {name: value / by[name] if name in by else value for name, value in values.items()}
+    """Return the statistics of g/scale from those of g."""
+    result = {
+        name: value / scale if name in PROPORTIONAL else value for name, value in values.items()
+    }
     if "exponents" in result:
         shift = round(math.log2(scale) / HISTOGRAM_EXPONENTS_PER_BIN)
         shifted = np.zeros_like(result["exponents"])

@@ -33,6 +33,7 @@ from seismograd.schema import (
     Site,
     State,
     StateArray,
+    StatisticKind,
     StepFlag,
     no_pairs,
     no_ranks,
@@ -42,7 +43,7 @@ from seismograd.tensors.device_scalars import TotalWeight
 
 BoolArray = npt.NDArray[np.bool_]
 NO_RANKS, NO_PAIRS = no_ranks(), no_pairs()
-PROBED = ("update_ratio", "unmoved")
+PROBED = tuple(each.name for each in STATISTICS if each.kind is StatisticKind.MEAN)
 # arithmetic on flags takes a microsecond, on numbers none
 NO_LOSS = int(StepFlag.NO_LOSS)
 # NumPy loses what is raised while it looks into an enum
@@ -207,7 +208,7 @@ def blank(num_rows: int, num_parameters: int) -> dict[str, FloatArray]:
     for statistic in STATISTICS:
         if not statistic.sampled:
             shape = (num_parameters,) if statistic.width == 1 else (num_parameters, statistic.width)
-            nothing = np.zeros(shape) if statistic.name == "carried" else np.full(shape, np.nan)
+            nothing = np.full(shape, 0.0 if statistic.kind is StatisticKind.FLAG else np.nan)
             shared[statistic.name] = np.broadcast_to(nothing, (num_rows, *shape))
     return shared
 
