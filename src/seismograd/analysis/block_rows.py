@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +37,13 @@ def integers(records: AnyArray, name: str) -> IntArray:
 def numbers(records: AnyArray, name: str) -> FloatArray:
     """A column of real numbers of `RowBatch.steps` or `RowBatch.events`."""
     return np.asarray(records[name], np.float64)
+
+
+def columns(records: AnyArray, *names: str) -> Iterator[tuple[Any, ...]]:
+    """Yield these fields of each entry of `RowBatch.steps` or `RowBatch.events`, as Python's own
+    numbers: for few entries faster than arrays are.
+    """
+    return zip(*(records[name].tolist() for name in names), strict=True)
 
 
 def runs(values: IntArray) -> list[tuple[int, slice]]:

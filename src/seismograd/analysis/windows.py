@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from seismograd.analysis.block_rows import integers, unheard
+from seismograd.analysis.block_rows import columns, integers, unheard
 from seismograd.i18n import Message, say
-from seismograd.schema import STEP_DTYPE, EventFlag, EventKind, RowBatch, StepFlag
+from seismograd.schema import EventFlag, EventKind, RowBatch, StepFlag
 
 MAX_HELD = 4096  # backwards of a window that are remembered
 MAX_DISCARDED = 16  # times that a window was cleared
@@ -29,16 +29,13 @@ _BACKWARD, _CLIP, _ZERO_GRAD, _STEP = (
     int(EventKind.ZERO_GRAD),
     int(EventKind.STEP),
 )
-_NUM_BACKWARDS, _NUM_STEPS, _FLAGS = (
-    list(STEP_DTYPE.names or ()).index(name) for name in ("num_backwards", "num_steps", "flags")
-)
 _NEARLY = 1e-3
 _FEW = 8  # rows of a block that are read one by one: NumPy takes as long for one as for a hundred
 
 
 @dataclass(slots=True, eq=False)
 class WindowEvent:
-    """An event, its fields in the order of EVENT_DTYPE. `used`: bits of the optimizers whose
+    """An event: the fields of EVENT_DTYPE, in their order. `used`: bits of the optimizers whose
     steps have used what this backward added.
     """
 
@@ -383,25 +380,15 @@ def _site_if_plain(block: RowBatch) -> tuple[int, int] | None:
 
 def _site_if_plain_few(block: RowBatch) -> tuple[int, int] | None:
     """The same for few rows."""
-    for row in block.steps.tolist():
-        if row[_NUM_BACKWARDS] != 1 or row[_NUM_STEPS] != 1 or row[_FLAGS] & _ODD_ROW:
+    for num_backwards, num_steps, flags in columns(
+        block.steps, "num_backwards", "num_steps", "flags"
+    ):
+        if num_backwards != 1 or num_steps != 1 or flags & _ODD_ROW:
             return None
     first, num_steps, num_closures = -1, 0, 0
-    for (
-        _,
-        _,
-        _,
-        _,
-        _,
-        count,
-        weight,
-        touched,
-        site,
-        optimizer,
-        flags,
-        kind,
-        _,
-    ) in block.events.tolist():
+    for kind, flags, touched, site, optimizer, count, weight in columns(
+        block.events, "kind", "flags", "touched", "site", "optimizer", "count", "weight"
+    ):
         if touched > 1:
             return None
         if kind == _STEP:

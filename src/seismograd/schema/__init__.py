@@ -13,8 +13,10 @@ from seismograd.schema.entries import (
     Origin,
     RankFlag,
     StepFlag,
+    event_entry,
     no_pairs,
     no_ranks,
+    step_entry,
 )
 from seismograd.schema.facts import Fact, FactKind, ZeroCause
 from seismograd.schema.findings import SEVERITIES, Evidence, Finding
@@ -73,9 +75,11 @@ __all__ = [
     "StepFlag",
     "ZeroCause",
     "concatenate",
+    "event_entry",
     "no_pairs",
     "no_ranks",
     "no_samples",
     "recorded",
     "row_ends",
+    "step_entry",
 ]

@@ -27,6 +27,7 @@ from seismograd.schema import (
     StateArray,
     StatisticKind,
     StepFlag,
+    event_entry,
 )
 from seismograd.tensors.device_scalars import Scalar
 
@@ -60,22 +61,28 @@ class CapturedEvent:
     unclaimed: bool = False  # a backward that has reached no optimizer that was known then
 
     def record(self, iteration: int) -> tuple[object, ...]:
-        """As an entry of EVENT_DTYPE; numbers still on a device are waited for."""
+        """Return it as an entry of EVENT_DTYPE; numbers still on a device are waited for."""
         scale = 1.0 if self.scale is None else self.scale.read()
-        return (
-            iteration,
-            self.time_s,
-            self.value.read() / scale if self.kind == EventKind.BACKWARD else self.value.read(),
-            self.limit.read(),
-            scale,
-            math.nan if self.reduction is None else self.reduction.count.read(),
-            math.nan if self.reduction is None else self.reduction.weight.read() / scale,
-            self.touched,
-            self.site,
-            self.optimizer,
-            self.flags | (0 if self.reduction is None else self.reduction.flags),
-            self.kind,
-            self.detail,
+        value, count, weight, flags = self.value.read(), math.nan, math.nan, self.flags
+        if self.kind == EventKind.BACKWARD:
+            value /= scale
+        if self.reduction is not None:
+            count, weight = self.reduction.count.read(), self.reduction.weight.read() / scale
+            flags |= self.reduction.flags
+        return event_entry(
+            iteration=iteration,
+            time_s=self.time_s,
+            value=value,
+            limit=self.limit.read(),
+            scale=scale,
+            count=count,
+            weight=weight,
+            touched=self.touched,
+            site=self.site,
+            optimizer=self.optimizer,
+            flags=flags,
+            kind=self.kind,
+            detail=self.detail,
         )
 
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +37,7 @@ from seismograd.schema import (
     no_pairs,
     no_ranks,
     no_samples,
+    step_entry,
 )
 from seismograd.tensors.device_scalars import TotalWeight
 
@@ -89,7 +89,6 @@ class RowBuilder:
             else _assemble(iterations[0], self.num_elements)
         )
         _put_carried_and_probed(iterations, columns.values)
-        # As tuples and at once: setting one field after the other takes ten times as long.
         steps = np.array(_step_records(iterations, columns), STEP_DTYPE)
         events = [
             event.record(iteration.number) for iteration in iterations for event in iteration.events
@@ -229,7 +228,7 @@ def _put_carried_and_probed(iterations: Sequence[Iteration], values: dict[str, F
                 fill_probed(step.probed, {name: _own(values, name)[row] for name in PROBED})
 
 
-def _step_records(iterations: Sequence[Iteration], columns: _Columns) -> list[tuple[Any, ...]]:
+def _step_records(iterations: Sequence[Iteration], columns: _Columns) -> list[tuple[object, ...]]:
     """The numbers of each iteration as a whole, as entries of STEP_DTYPE."""
     state, values = columns.state, columns.values
     ready, applied = values["grad_norm"], values["applied_norm"]
@@ -253,7 +252,7 @@ def _step_records(iterations: Sequence[Iteration], columns: _Columns) -> list[tu
 
 def numbers_of_step(
     iteration: Iteration, grad_norm: float, applied_norm: float, sampled: bool
-) -> tuple[Any, ...]:
+) -> tuple[object, ...]:
     """Return what is recorded of the iteration as a whole, as an entry of STEP_DTYPE."""
     first = iteration.steps[0]
     scale = next(
@@ -265,29 +264,34 @@ def numbers_of_step(
         None,
     )
     clip = next((s.clips[0] for s in iteration.steps if s.clips), None)
-    return (
-        iteration.number,
-        first.number,
-        iteration.events[-1].time_s if iteration.events else math.nan,
-        _loss(iteration),
-        first.lr.read(),
-        grad_norm,
-        1.0
+    clip_norm = clip_limit = clip_coefficient = math.nan
+    if clip is not None:
+        clip_norm, clip_limit = clip.norm.read(), clip.limit.read()
+        if clip.by_norm:
+            clip_coefficient = clip.coefficient()
+    return step_entry(
+        iteration=iteration.number,
+        step=first.number,
+        time_s=iteration.events[-1].time_s if iteration.events else math.nan,
+        loss=_loss(iteration),
+        lr=first.lr.read(),
+        grad_norm=grad_norm,
+        scale=1.0
         if scale is None
         else scale.loss_scale
         if isinstance(scale, TotalWeight)
         else scale.read(),
-        math.nan if clip is None else clip.norm.read(),
-        math.nan if clip is None else clip.limit.read(),
-        clip.coefficient() if clip is not None and clip.by_norm else math.nan,
-        applied_norm,
-        iteration.overhead_s,
-        first.optimizer,
-        len(iteration.steps),
-        max(step.num_backwards for step in iteration.steps),
-        iteration.epoch,
-        _flags(iteration),
-        sampled,
+        clip_norm=clip_norm,
+        clip_limit=clip_limit,
+        clip_coefficient=clip_coefficient,
+        applied_norm=applied_norm,
+        overhead_s=iteration.overhead_s,
+        optimizer=first.optimizer,
+        num_steps=len(iteration.steps),
+        num_backwards=max(step.num_backwards for step in iteration.steps),
+        epoch=iteration.epoch,
+        flags=_flags(iteration),
+        sampled=sampled,
     )
 
 
