@@ -33,7 +33,7 @@ from seismograd.diagnosis.engine import Diagnosis
 from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
 from seismograd.record.writer import Writer
 from seismograd.rules import RULES, Rule
-from seismograd.schema import AnyArray, RowBatch, Finding, RunInfo, StateArray
+from seismograd.schema import AnyArray, Finding, RowBatch, RunInfo, StateArray
 
 Times = dict[str, list[float]]  # seconds of each part, block by block
 FIRST = 2  # blocks, in which files are made and parameters become known

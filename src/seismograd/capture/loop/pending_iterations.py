@@ -28,8 +28,6 @@ class PendingIterations:
         if not waiting or (len(waiting) < together and now_s - waiting[0].ended_s < MAX_AGE_S):
             return []
         num = 0
-        while num < len(waiting) and (
-            len(waiting) - num > MAX_WAITING or waiting[num].is_ready()
-        ):
+        while num < len(waiting) and (len(waiting) - num > MAX_WAITING or waiting[num].is_ready()):
             num += 1
         return waiting[:num]
