@@ -210,9 +210,9 @@ def main() -> None:
     workload = MODELS[options.model]()
     with tempfile.TemporaryDirectory() as folder:
         watched = WatchedTraining(workload, NORMAL, Path(folder) / "own")
-        own_parts(workload, watched, options.iteration_queue)
+        own_parts(workload, watched, options.turns)
         watched.close()
-        our_parts(workload, Path(folder) / "ours", options.iteration_queue * TURN // 2)
+        our_parts(workload, Path(folder) / "ours", options.turns * TURN // 2)
 
 
 if __name__ == "__main__":

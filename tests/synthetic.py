@@ -10,7 +10,7 @@ The default gradient has scalars of one magnitude: its maximum is norm / sqrt(nu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,6 @@ from seismograd.schema import (
     Note,
     Optimizer,
     Parameter,
-    Row,
     RowBatch,
     RunInfo,
     Site,
@@ -272,27 +271,6 @@ def _histogram(norm: npt.NDArray[np.float64], numel: npt.NDArray[np.float64]) ->
     sample, column = np.nonzero(usable)
     made[sample, column, bins[sample, column]] = np.broadcast_to(numel, norm.shape)[sample, column]
     return made
-
-
-def rows(block: RowBatch) -> Iterator[Row]:
-    """The iterations of a block one by one, as a session hands them over; each takes the events
-    of its own iteration.
-    """
-    sampled = {int(row): index for index, row in enumerate(block.sample_rows)}
-    for index, step in enumerate(block.steps):
-        yield Row(
-            parameters=block.parameters,
-            step=np.array(step, STEP_DTYPE),
-            state=block.state[index],
-            values={name: values[index] for name, values in block.values.items()},
-            samples={name: values[sampled[index]] for name, values in block.samples.items()}
-            if index in sampled
-            else {},
-            events=block.events[block.events["iteration"] == step["iteration"]],
-            elements=block.elements[index],
-            ranks=block.ranks[block.ranks["iteration"] == step["iteration"]],
-            pairs=block.pairs[block.pairs["iteration"] == step["iteration"]],
-        )
 
 
 def finding(**changes: object) -> Finding:

@@ -21,7 +21,7 @@ from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
 from seismograd.pipeline.run_sinks import RunSinks
 from seismograd.record.run_directory import create_run_directory
-from seismograd.schema import Fact, FactKind, Finding, Note, Row, Rows, RunInfo, Sink
+from seismograd.schema import Fact, FactKind, Finding, Note, RowBatch, RunInfo, Sink
 from seismograd.settings.elements import ElementSpec, parse_element
 from seismograd.settings.levels import LIGHT, NORMAL, check_budget, check_level
 from seismograd.settings.rule_selection import RuleSelection, select_rules
@@ -55,12 +55,11 @@ class RunOutlet:
         self._is_recorded = is_recorded
         self.is_abandoned = False
 
-    def emit(self, row: Row | Rows) -> None:
+    def emit(self, batch: RowBatch) -> None:
         """Hand on a finished iteration, or several."""
-        # With a halter they come one by one.
-        if self._halter is not None and isinstance(row, Row):
-            self._halter.observe(row)
-        self._ranks.put(row)
+        if self._halter is not None:
+            self._halter.observe(batch)
+        self._ranks.put(batch)
 
     def note(self, note: Note) -> None:
         """Hand on a note: a process that does not record sends its failures to rank 0."""
@@ -149,11 +148,8 @@ class Recording:
             sampling=level != LIGHT,
             budget=_budget(budget, is_slow=slow is not None, child=child),
         )
-        sites, made = session.call_sites.sites, session.optimizers
         pump = self._pump = Pump(
             () if self._sinks is None else self._sinks.sinks,
-            sites,
-            made,
             session.guard.failed,
             look=session.hand_on_waiting,
         )
@@ -164,7 +160,7 @@ class Recording:
         self._halt_listener: HaltListener | None = None
         if self._sinks is not None and path is not None and selection.halting:
             self._halter = TrainingHalter(
-                selection, path, session.so_far, session.save_gradients, pump.note, sites, made
+                selection, path, session.so_far, session.save_gradients, pump.note
             )
             self._halt_listener = HaltListener(
                 self._halter.backward_begins, self._halter.step_begins, self._halter.abandon

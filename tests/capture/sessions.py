@@ -8,18 +8,21 @@ from typing import Any
 from seismograd.capture.loop.session_outlet import NullOutlet
 from seismograd.capture.session import Session
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import Note
+from seismograd.schema import Note, RowBatch
 
 
 class CallingOutlet(NullOutlet):
     def __init__(
-        self, emit: Callable[[Any], object], note: Callable[[Note], object], max_batch_rows: int
+        self,
+        emit: Callable[[RowBatch], object],
+        note: Callable[[Note], object],
+        max_batch_rows: int,
     ) -> None:
         self.max_batch_rows = max_batch_rows
         self._emit, self._note = emit, note
 
-    def emit(self, row: Any) -> None:
-        self._emit(row)
+    def emit(self, batch: RowBatch) -> None:
+        self._emit(batch)
 
     def note(self, note: Note) -> None:
         self._note(note)
@@ -27,7 +30,7 @@ class CallingOutlet(NullOutlet):
 
 def make_session(
     backend: MeasuringBackend,
-    emit: Callable[[Any], object],
+    emit: Callable[[RowBatch], object],
     note: Callable[[Note], object],
     *watched: Any,
     max_batch_rows: int = 1,

@@ -20,9 +20,10 @@ import seismograd
 from seismograd.capture.hub import HUB
 from seismograd.capture.loop import iteration_end
 from seismograd.measure.reference import ReferenceBackend
-from seismograd.schema import EventKind, Row, Rows
+from seismograd.schema import EventKind, RowBatch
 from tests.capture.sessions import make_session
 from tests.record.processes import python_at_work
+from tests.single_rows import RowList
 
 TRAIN = """
 import sys, time, torch, seismograd
@@ -70,13 +71,13 @@ class Pausing:
     """A session whose clock a test moves, which is looked at as the pump's thread looks."""
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
+        self.rows = RowList()
         self.late_s = 0.0
         self.session = make_session(ReferenceBackend(), self.take, lambda _: None)
 
-    def take(self, row: Row | Rows) -> None:
-        assert isinstance(row, Row)
-        self.rows.append(row)
+    def take(self, batch: RowBatch) -> None:
+        assert len(batch) == 1
+        self.rows.take(batch)
 
     def pause(self, seconds: float) -> None:
         """Let this much time pass without a call, and look."""

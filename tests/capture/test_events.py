@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from seismograd.capture.hub import HUB
 from seismograd.measure.reference import ReferenceBackend
-from seismograd.schema import EventFlag, EventKind, Origin, Row, StepFlag
+from seismograd.schema import EventFlag, EventKind, Origin, StepFlag
 from tests.capture.loops import by_hand_with_clips, optimizer_of_a_framework, told_nothing
 from tests.capture.sessions import make_session
 from tests.capture.watched import watched
+from tests.single_rows import RowList
 
 NONE, USED, EMPTY, SHARED, SUMMED, RESCALED = (
     EventFlag.NONE,
@@ -499,8 +500,8 @@ def test_updates_by_hand_are_told_from_an_optimizer_of_a_framework() -> None:
 
 def test_the_first_step_of_an_optimizer_that_was_not_known_before_has_its_losses() -> None:
     net = model()
-    rows: list[Row] = []
-    session = make_session(ReferenceBackend(), rows.append, lambda _: None, models=[net])
+    rows = RowList()
+    session = make_session(ReferenceBackend(), rows.take, lambda _: None, models=[net])
     HUB.attach(session)
     try:
         optimizer = sgd(net)

@@ -21,8 +21,9 @@ from seismograd.capture.events import EventHub, Listener
 from seismograd.capture.hub import HUB
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.measure.backend_selection import make_backend
-from seismograd.schema import Note, Row, Rows
+from seismograd.schema import Note, RowBatch
 from tests.capture.sessions import make_session
+from tests.single_rows import single_rows
 
 OWN = "/seismograd/"
 AT_THE_DOOR = frozenset(
@@ -55,12 +56,12 @@ class Trained:
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        self.rows: list[Row | Rows] = []
+        self.batches: list[RowBatch] = []
         self.notes: list[Note] = []
         self.model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
         self.optimizer = torch.optim.Adam(self.model.parameters(), 1e-2)
         self.session = make_session(
-            make_backend(), self.rows.append, self.notes.append, [self.model], [self.optimizer]
+            make_backend(), self.batches.append, self.notes.append, [self.model], [self.optimizer]
         )
         self._inputs = torch.randn(4, 8)
 
@@ -133,7 +134,7 @@ def assert_records_on(loop: Trained, num_before: int) -> None:
     HUB.detach(loop.session)
     loop.session.finish()
     assert loop.session.guard.failures == {}, loop.notes
-    rows = [row for row in loop.rows if isinstance(row, Row)]
+    rows = [row for batch in loop.batches for row in single_rows(batch)]
     assert len(rows) >= num_before + 3, [int(row.step["iteration"]) for row in rows]
     numbers = [int(row.step["iteration"]) for row in rows]
     assert numbers == sorted(set(numbers))
@@ -253,12 +254,8 @@ def test_the_steps_of_a_program_that_goes_on_are_counted_as_it_made_them(
             loop.step()
             HUB.detach(loop.session)
             loop.session.finish()
-            assert [int(row.step["iteration"]) for row in loop.rows if isinstance(row, Row)] == [
-                0,
-                1,
-                2,
-                3,
-            ]
+            numbers = [number for batch in loop.batches for number in batch.steps["iteration"]]
+            assert numbers == [0, 1, 2, 3]
     finally:
         signal.signal(signal.SIGUSR1, before)
 

@@ -33,7 +33,7 @@ from seismograd.distributed.world import WorldTracker
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.pipeline.pump import Pump
 from seismograd.record.writer import Writer
-from seismograd.schema import Note, Row
+from seismograd.schema import Note, RowBatch
 from seismograd.settings.levels import LEVELS
 from tests.capture.loops import plain, told_nothing
 from tests.capture.sessions import make_session
@@ -68,7 +68,8 @@ def hooks() -> list[int]:
 
 
 def session(
-    emit: Callable[[Row], None] = lambda row: None, tell: Callable[[Note], None] = lambda note: None
+    emit: Callable[[RowBatch], None] = lambda batch: None,
+    tell: Callable[[Note], None] = lambda note: None,
 ) -> Session:
     return make_session(ReferenceBackend(), emit, tell)
 
@@ -86,7 +87,7 @@ def test_every_patched_function_is_the_very_same_again() -> None:
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_sessions_may_nest_and_end_in_any_order(order: tuple[int, int]) -> None:
     before = present()
-    rows: tuple[list[Row], list[Row]] = ([], [])
+    rows: tuple[list[RowBatch], list[RowBatch]] = ([], [])
     sessions = (session(rows[0].append), session(rows[1].append))
     for one in sessions:
         HUB.attach(one)
@@ -210,8 +211,8 @@ def test_a_fault_in_the_backend_or_in_what_takes_the_rows_never_reaches_the_trai
         def measure(self, *_: object) -> object:
             raise MemoryError("ours")
 
-    def full(row: Row) -> None:
-        raise OSError(f"no room for {row.step['iteration']}")
+    def full(batch: RowBatch) -> None:
+        raise OSError(f"no room for {batch.steps['iteration'][0]}")
 
     bare = plain(told_nothing)
     for one in (make_session(Broken(), lambda row: None, lambda note: None), session(emit=full)):  # type: ignore[arg-type]

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from seismograd.schema import Row, State, StepFlag
+from seismograd.schema import State, StepFlag
 from tests.capture.loops import LOOPS, Loop, told_nothing
 from tests.capture.watched import watched
+from tests.single_rows import SingleRow
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -39,7 +40,7 @@ def norm(grad: torch.Tensor | None) -> float:
     return math.sqrt(float(real.to(torch.float64).square().sum()))
 
 
-def by_name(row: Row, statistic: str = "grad_norm") -> dict[str, float]:
+def by_name(row: SingleRow, statistic: str = "grad_norm") -> dict[str, float]:
     there = row.state >= State.ZERO
     return {p.name: row.values[statistic][i] for i, p in enumerate(row.parameters) if there[i]}
 

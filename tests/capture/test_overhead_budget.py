@@ -22,16 +22,15 @@ from seismograd.capture.loop.overhead_budget import (
     OverheadBudget,
     Thinning,
 )
-from seismograd.capture.session import Session
 from seismograd.cli.run import _share as share_of
 from seismograd.diagnosis.engine import diagnose
 from seismograd.errors import SeismogradError
 from seismograd.measure.finite import all_finite
 from seismograd.measure.reference import ReferenceBackend
-from seismograd.pipeline.batch import block_of
-from seismograd.schema import Note, Row, State
+from seismograd.schema import Note, RowBatch, State, concatenate
 from seismograd.settings.levels import check_budget
 from tests.capture.sessions import make_session
+from tests.single_rows import SingleRow, single_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -104,16 +103,14 @@ def test_a_clock_that_stands_still_does_no_harm() -> None:
     run(OverheadBudget(0.02), 200, 0.0, lambda _: 0.0)
 
 
-def train(
-    ladder: tuple[Thinning, ...], num_steps: int, nonfinite_at: int = -1
-) -> tuple[Session, list[Row]]:
+def train(ladder: tuple[Thinning, ...], num_steps: int, nonfinite_at: int = -1) -> list[RowBatch]:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    rows, notes = list[Row](), list[Note]()
+    batches, notes = list[RowBatch](), list[Note]()
     session = make_session(
         ReferenceBackend(),
-        rows.append,
+        batches.append,
         notes.append,
         [model],
         [optimizer],
@@ -135,14 +132,18 @@ def train(
         HUB.detach(session)
         session.finish()
     assert session.guard.failures == {}, notes
-    return session, rows
+    return batches
+
+
+def rows_of(batches: list[RowBatch]) -> list[SingleRow]:
+    return [row for batch in batches for row in single_rows(batch)]
 
 
 EVERY_FOURTH = (Thinning(160, 4, False),)
 
 
 def test_between_measured_steps_nothing_is_measured_and_nothing_is_zero() -> None:
-    _, rows = train(EVERY_FOURTH, 9)
+    rows = rows_of(train(EVERY_FOURTH, 9))
     for number, row in enumerate(rows):
         expected = State.FINITE if number % 4 == 0 else State.NOT_MEASURED
         assert (row.state == expected).all()
@@ -152,16 +153,15 @@ def test_between_measured_steps_nothing_is_measured_and_nothing_is_zero() -> Non
 
 
 def test_what_is_not_finite_is_seen_between_them_too() -> None:
-    _, rows = train(EVERY_FOURTH, 7, nonfinite_at=6)
+    rows = rows_of(train(EVERY_FOURTH, 7, nonfinite_at=6))
     assert sorted(rows[6].state) == [State.FINITE, State.FINITE, State.FINITE, State.NONFINITE]
     assert sum(rows[6].values["nonfinite"]) == 1
 
 
 @pytest.mark.parametrize("thinning", FEWER_MEASURED)
 def test_no_rule_finds_anything_in_a_thinned_healthy_run(thinning: Thinning) -> None:
-    session, rows = train((thinning,), 130)
-    block = block_of(rows, session.call_sites.sites, session.optimizers)
-    assert [finding.code for finding in diagnose([block]).findings()] == []
+    batches = train((thinning,), 130)
+    assert [finding.code for finding in diagnose([concatenate(batches)]).findings()] == []
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

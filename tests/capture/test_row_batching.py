@@ -13,12 +13,10 @@ import torch
 
 import seismograd
 from seismograd.capture.hub import HUB
-from seismograd.capture.session import Session
 from seismograd.measure.backend import MeasuringBackend
 from seismograd.measure.backend_selection import make_backend
 from seismograd.measure.reference import ReferenceBackend
-from seismograd.pipeline.batch import block_of
-from seismograd.schema import Note, Row, RowBatch, Rows
+from seismograd.schema import Note, RowBatch, concatenate
 from seismograd.settings.elements import parse_element
 from tests.capture.sessions import make_session
 
@@ -98,15 +96,15 @@ class Loop:
         self.scaler.update()
 
 
-def blocks_of(items: list[Row | Rows], session: Session) -> list[RowBatch]:
-    """One block for each set of columns."""
-    groups: list[list[Row | Rows]] = []
-    for item in items:
-        if groups and groups[-1][-1].parameters == item.parameters:
-            groups[-1].append(item)
+def joined(batches: list[RowBatch]) -> list[RowBatch]:
+    """One batch for each set of columns."""
+    groups: list[list[RowBatch]] = []
+    for batch in batches:
+        if groups and groups[-1][-1].parameters == batch.parameters:
+            groups[-1].append(batch)
         else:
-            groups.append([item])
-    return [block_of(group, session.call_sites.sites, session.optimizers) for group in groups]
+            groups.append([batch])
+    return [concatenate(group) for group in groups]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +118,7 @@ def test_rows_made_together_are_those_made_one_by_one(
 ) -> None:
     loop = Loop()
     notes: list[Note] = []
-    kept: list[list[Row | Rows]] = [[], []]
+    kept: list[list[RowBatch]] = [[], []]
     specs = [parse_element(text) for text in elements]
     sessions = [
         make_session(
@@ -142,13 +140,11 @@ def test_rows_made_together_are_those_made_one_by_one(
         HUB.detach(session)
         session.finish()
         assert session.guard.failures == {}, notes
-    alone, max_batch_rows = (
-        blocks_of(items, session) for items, session in zip(kept, sessions, strict=True)
-    )
+    alone, together = map(joined, kept)
     if name in ("plain", "clipped", "not_finite", "carried"):
         assert len(kept[1]) < STEPS / 2
-    assert len(alone) == len(max_batch_rows)
-    for one, other in zip(alone, max_batch_rows, strict=True):
+    assert len(alone) == len(together)
+    for one, other in zip(alone, together, strict=True):
         assert_same(one, other)
 
 

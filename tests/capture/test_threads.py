@@ -9,9 +9,10 @@ import torch
 
 from seismograd.capture.hub import HUB
 from seismograd.measure.reference import ReferenceBackend
-from seismograd.schema import Note, Row, State
+from seismograd.schema import Note, State
 from tests.capture.loops import loss_of, mlp
 from tests.capture.sessions import make_session
+from tests.single_rows import RowList
 
 STEPS = 12
 
@@ -44,9 +45,9 @@ def train(
 
 
 def test_two_threads_give_each_its_own_iterations() -> None:
-    rows: list[Row] = []
+    rows = RowList()
     notes: list[Note] = []
-    one = make_session(ReferenceBackend(), rows.append, notes.append)
+    one = make_session(ReferenceBackend(), rows.take, notes.append)
     models = {"first": mlp(seed=0), "second": mlp(seed=1)}
     together = threading.Barrier(2)
     norms: dict[str, list[float]] = {name: [] for name in models}
@@ -83,8 +84,8 @@ def test_two_threads_give_each_its_own_iterations() -> None:
 
 
 def test_the_time_of_threads_that_train_side_by_side_is_not_added_up() -> None:
-    rows: list[Row] = []
-    one = make_session(ReferenceBackend(), rows.append, lambda _: None)
+    rows = RowList()
+    one = make_session(ReferenceBackend(), rows.take, lambda _: None)
     together = threading.Barrier(4)
     models = [mlp(seed=seed) for seed in range(4)]
     HUB.attach(one)

@@ -19,8 +19,9 @@ from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.update_probe import EVERY, NUM_DENSE, UpdateProbe, box, flat
 from seismograd.measure.backend_selection import best_copies, make_backend
 from seismograd.measure.weight_updates import compare, keep
-from seismograd.schema import Note, Row, State, StepFlag
+from seismograd.schema import Note, State, StepFlag
 from tests.capture.sessions import make_session
+from tests.single_rows import RowList
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -35,11 +36,11 @@ class Watched:
     def __init__(
         self, model: torch.nn.Module, *optimizers: torch.optim.Optimizer, sampling: bool = True
     ) -> None:
-        self.rows: list[Row] = []
+        self.rows = RowList()
         self.notes: list[Note] = []
         self.session = make_session(
             make_backend(),
-            self.rows.append,
+            self.rows.take,
             self.notes.append,
             [model],
             optimizers,

@@ -8,17 +8,18 @@ from contextlib import contextmanager
 
 from seismograd.capture.hub import HUB
 from seismograd.measure.reference import ReferenceBackend
-from seismograd.schema import EventFlag, EventKind, Note, Row, Site
+from seismograd.schema import EventFlag, EventKind, Note, Site
 from tests.capture.sessions import make_session
+from tests.single_rows import RowList
 
 
 class Watched:
     """What a session handed on, and where the events happened."""
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
+        self.rows = RowList()
         self.notes: list[Note] = []
-        self.session = make_session(ReferenceBackend(), self.rows.append, self.notes.append)
+        self.session = make_session(ReferenceBackend(), self.rows.take, self.notes.append)
 
     @property
     def sites(self) -> list[Site]:

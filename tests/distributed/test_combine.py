@@ -29,10 +29,12 @@ from seismograd.schema import (
     STEP_DTYPE,
     FloatArray,
     Parameter,
-    Row,
+    RowBatch,
     State,
+    no_samples,
 )
 from seismograd.tensors.shards import PLAIN, LocalShard
+from tests.single_rows import SingleRow, single_rows
 
 SHAPE = (4, 6)
 NUMBERS = st.one_of(
@@ -63,13 +65,24 @@ def measured(part: FloatArray) -> dict[str, FloatArray]:
     return {name: np.array([float(value)]) for name, value in found.items()}
 
 
-def row_of(part: FloatArray) -> Row:
+def row_of(part: FloatArray) -> RowBatch:
     values = measured(part)
     state = states(values, [True], np.array([part.size]))
     parameters = (Parameter("w", SHAPE, "float64", 24),)
-    step = np.zeros((), STEP_DTYPE)
+    step = np.zeros(1, STEP_DTYPE)
     step["clip_norm"] = step["clip_limit"] = math.nan
-    return Row(parameters, step, state, values, {}, np.empty(0, EVENT_DTYPE), np.empty(0))
+    return RowBatch(
+        parameters,
+        step,
+        state[None],
+        {name: value[None] for name, value in values.items()},
+        np.empty(0, np.int64),
+        no_samples(1),
+        np.empty(0, EVENT_DTYPE),
+        np.empty((1, 0)),
+        (),
+        (),
+    )
 
 
 def told(
@@ -84,28 +97,29 @@ def told(
         0,
         0,
         0,
-        row.step,
+        row.steps[0],
         entry,
-        row.state[sent],
-        {n: v[sent] for n, v in row.values.items()},
+        row.state[0, sent],
+        {n: v[0, sent] for n, v in row.values.items()},
         {},
-        row.elements,
+        row.elements[0],
         math.nan,
         (part.reshape(-1),) if summand else (),
     )
     return columns, RankReport.from_bytes(report.to_bytes(), columns, sent)
 
 
-def together(whole_row: Row, said: list[tuple[RankColumns, RankReport]]) -> Row:
+def together(whole_row: RowBatch, said: list[tuple[RankColumns, RankReport]]) -> SingleRow:
     columns = tuple(c for c, _ in said)
     plan = make_plan(
         tuple(int(r.rank["rank"]) for _, r in said), columns, tuple(c.sent() for c in columns)
     )
-    return combine(plan, tuple(r for _, r in said), whole_row, np.empty(0, RANK_DTYPE))
+    reports = tuple(r for _, r in said)
+    return next(single_rows(combine(plan, reports, whole_row, np.empty(0, RANK_DTYPE))))
 
 
-def assert_same(row: Row, whole: FloatArray) -> None:
-    expected = row_of(whole)
+def assert_same(row: SingleRow, whole: FloatArray) -> None:
+    expected = next(single_rows(row_of(whole)))
     assert row.state.tolist() == expected.state.tolist()
     for statistic in STATISTICS:
         if not statistic.sampled:
@@ -154,7 +168,7 @@ def test_summands_are_their_sum(whole: FloatArray, other: list[float]) -> None:
             for rank, part in enumerate(parts)
         ]
         row = together(row_of(one), said)
-        expected = row_of(parts[0] + parts[1])
+        expected = next(single_rows(row_of(parts[0] + parts[1])))
     assert row.state.tolist() == expected.state.tolist()
     for name in ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite"):
         np.testing.assert_allclose(row.values[name], expected.values[name], 1e-9)

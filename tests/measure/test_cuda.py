@@ -22,10 +22,11 @@ from seismograd.measure.cuda.cuda_backend import CudaBackend
 from seismograd.measure.device_dispatch import DeviceDispatch
 from seismograd.measure.merge import merge_measurements
 from seismograd.measure.reference import ReferenceBackend
-from seismograd.schema import Note, Row
+from seismograd.schema import Note
 from tests.capture.sessions import make_session
 from tests.measure.tensors import REAL_DTYPES, strided
 from tests.measure.test_native import assert_agrees
+from tests.single_rows import RowList
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
@@ -190,12 +191,12 @@ class Late:
 
 def train(
     backend: MeasuringBackend, num_steps: int, after_step: Any = lambda _: None
-) -> tuple[list[Row], list[int]]:
+) -> tuple[RowList, list[int]]:
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    rows, notes, num_rows = list[Row](), list[Note](), list[int]()
-    session = make_session(backend, rows.append, notes.append, [model], [optimizer])
+    rows, notes, num_rows = RowList(), list[Note](), list[int]()
+    session = make_session(backend, rows.take, notes.append, [model], [optimizer])
     HUB.attach(session)
     try:
         for number in range(num_steps):

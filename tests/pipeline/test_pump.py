@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from seismograd import open_run
 from seismograd.pipeline import pump as pump_module
 from seismograd.pipeline.pump import Pump
-from seismograd.schema import STATISTICS, Fact, Note, Row, RowBatch
+from seismograd.schema import STATISTICS, Fact, Note, RowBatch
 from tests import synthetic
 from tests.record.processes import run_python
 
@@ -64,8 +64,8 @@ class Broken(Collector):
             raise OSError(28, "no space")
 
 
-def rows_of(num: int, num_parameters: int = 2) -> list[Row]:
-    return list(synthetic.rows(synthetic.block(np.ones((num, num_parameters)))))
+def rows_of(num: int, num_parameters: int = 2) -> list[RowBatch]:
+    return list(synthetic.block(np.ones((num, num_parameters))).split(1))
 
 
 def open_collector() -> Collector:
@@ -89,8 +89,6 @@ def test_order_is_kept_and_a_block_has_one_set_of_parameters(
     collector = open_collector()
     pump = Pump(
         [collector],
-        [],
-        [],
         ignore,
         max_bytes=10**9 if synchronous else 2**30 + kilobytes,
         synchronous=synchronous,
@@ -118,7 +116,7 @@ def test_order_is_kept_and_a_block_has_one_set_of_parameters(
 
 def test_equal_parameters_share_a_block_though_they_are_not_the_same_tuple() -> None:
     collector = open_collector()
-    pump = Pump([collector], [], [], ignore, interval_s=60)
+    pump = Pump([collector], ignore, interval_s=60)
     for row in rows_of(5):
         pump.put(replace(row, parameters=tuple(replace(parameter) for parameter in row.parameters)))
     pump.close()
@@ -128,8 +126,8 @@ def test_equal_parameters_share_a_block_though_they_are_not_the_same_tuple() -> 
 def test_a_block_has_the_dtypes_of_the_record_and_finite_stays_finite() -> None:
     collector = open_collector()
     row = rows_of(1, 1)[0]
-    huge = {name: np.array([1e300]) for name in row.values}
-    pump = Pump([collector], [], [], ignore)
+    huge = {name: np.array([[1e300]]) for name in row.values}
+    pump = Pump([collector], ignore)
     pump.put(replace(row, values=huge))
     pump.close()
     for statistic in STATISTICS:
@@ -142,7 +140,7 @@ def test_a_block_has_the_dtypes_of_the_record_and_finite_stays_finite() -> None:
 
 def test_synchronous_hands_each_row_on_at_once_on_the_calling_thread() -> None:
     collector = open_collector()
-    pump = Pump([collector], [], [], ignore, synchronous=True)
+    pump = Pump([collector], ignore, synchronous=True)
     for index, row in enumerate(rows_of(3)):
         pump.put(row)
         assert len(collector.order()) == index + 1
@@ -156,8 +154,6 @@ def test_a_sink_that_fails_is_reported_once_and_the_others_go_on() -> None:
     broken.gate.set()
     pump = Pump(
         [broken, collector],
-        [],
-        [],
         lambda name, error: failures.append((name, type(error).__name__)),
         synchronous=True,
     )
@@ -174,10 +170,10 @@ def test_a_sink_that_fails_is_reported_once_and_the_others_go_on() -> None:
 def test_a_row_that_makes_no_block_is_counted_and_the_next_ones_arrive() -> None:
     failures: list[str] = []
     collector = open_collector()
-    pump = Pump([collector], [], [], lambda name, error: failures.append(name), synchronous=True)
+    pump = Pump([collector], lambda name, error: failures.append(name), synchronous=True)
     rows = rows_of(3)
     pump.put(rows[0])
-    pump.put(replace(rows[1], state=np.zeros(7, np.uint8)))
+    pump.put(replace(rows[1], state=np.zeros((1, 7), np.uint8)))
     pump.put(rows[2])
     pump.close()
     assert failures == ["Pump"]
@@ -191,7 +187,7 @@ class Weighed:
     def __init__(self) -> None:
         self.num_bytes = 0
 
-    def rows(self, num: int) -> Iterator[Row]:
+    def rows(self, num: int) -> Iterator[RowBatch]:
         pattern = rows_of(2, 64)[1]
         for _ in range(num):
             owned = {name: values.copy() for name, values in pattern.values.items()}
@@ -221,7 +217,7 @@ def block_bytes(item: RowBatch | Note) -> int:
 def test_a_slow_sink_costs_bounded_memory_and_no_waiting() -> None:
     max_bytes = 200_000
     collector, weighed = Collector(), Weighed()
-    pump = Pump([collector], [], [], ignore, max_bytes=max_bytes, interval_s=0.001)
+    pump = Pump([collector], ignore, max_bytes=max_bytes, interval_s=0.001)
     num_put = 0
     for _ in range(3):  # the sink takes nothing: each `put` returns all the same
         for row in weighed.rows(300):
@@ -240,7 +236,7 @@ def test_a_slow_sink_costs_bounded_memory_and_no_waiting() -> None:
 
 def test_a_row_larger_than_the_queue_still_passes() -> None:
     collector = open_collector()
-    pump = Pump([collector], [], [], ignore, max_bytes=10, synchronous=True)
+    pump = Pump([collector], ignore, max_bytes=10, synchronous=True)
     for row in rows_of(2):
         pump.put(row)
     pump.close()
@@ -249,7 +245,7 @@ def test_a_row_larger_than_the_queue_still_passes() -> None:
 
 def test_closing_again_and_using_it_afterwards_do_nothing() -> None:
     collector = open_collector()
-    pump = Pump([collector], [], [], ignore)
+    pump = Pump([collector], ignore)
     pump.put(rows_of(1)[0])
     pump.close()
     pump.close()
@@ -261,7 +257,7 @@ def test_closing_again_and_using_it_afterwards_do_nothing() -> None:
 
 def test_no_thread_is_left_and_none_is_made_for_nothing() -> None:
     before = threading.active_count()
-    pump = Pump([open_collector()], [], [], ignore)
+    pump = Pump([open_collector()], ignore)
     assert threading.active_count() == before
     pump.put(rows_of(1)[0])
     pump.close()
@@ -272,7 +268,7 @@ def test_a_dead_sink_does_not_keep_the_process_from_ending(monkeypatch: pytest.M
     monkeypatch.setattr(pump_module, "_PATIENCE_S", 0.05)
     failures: list[tuple[str, str]] = []
     dead = Collector()
-    pump = Pump([dead], [], [], lambda name, error: failures.append((name, type(error).__name__)))
+    pump = Pump([dead], lambda name, error: failures.append((name, type(error).__name__)))
     pump.put(rows_of(1)[0])
     pump.close()
     assert failures == [("Pump", "TimeoutError")]
@@ -286,7 +282,7 @@ def test_a_sink_may_close_the_pump() -> None:
 
     closer = Closer()
     closer.gate.set()
-    pump = Pump([closer], [], [], ignore)
+    pump = Pump([closer], ignore)
     pump.note(synthetic.note())
     pump.close()
     assert closer.num_closed == 1
@@ -300,8 +296,8 @@ from seismograd.record.writer import Writer
 from tests import synthetic
 from tests.record.processes import endless_block
 
-pump = Pump([Writer(Path(sys.argv[1]), synthetic.info())], synthetic.SITES, synthetic.OPTIMIZERS, print, interval_s=float(sys.argv[2]))
-rows = list(synthetic.rows(endless_block(0, 100)))
+pump = Pump([Writer(Path(sys.argv[1]), synthetic.info())], print, interval_s=float(sys.argv[2]))
+rows = list(endless_block(0, 100).split(1))
 """
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from seismograd.pipeline.batch import block_of, take_batch
-from seismograd.record import layout
+from seismograd.pipeline.batch import take_batches
 from seismograd.record.reader import Run
 from seismograd.record.writer import Writer
 from seismograd.schema import (
@@ -27,11 +26,15 @@ from seismograd.schema import (
     Note,
     Optimizer,
     Parameter,
-    Row,
+    RowBatch,
     Site,
     State,
+    concatenate,
+    no_samples,
+    recorded,
 )
 from tests import synthetic
+from tests.single_rows import SingleRow, single_rows
 
 NAMES = ("embed.weight", "a.weight", "a.bias", "b.weight", "head")
 SITES = (*synthetic.SITES, Site("训练.py", 3, "<module>"), Site("od\udcffd\n.py", 4, "f"))
@@ -46,7 +49,7 @@ ELEMENTS = ("a.weight[0,0]", "a.bias[1]")
 class Training:
     """What a session would hand over."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[RowBatch, ...]  # of one row each
     num_elements: int
     findings: tuple[Finding, ...] = (
         synthetic.finding(),
@@ -69,7 +72,7 @@ def trainings(draw: st.DrawFn, min_rows: int = 0) -> Training:
     )
     while sum(num for _, num in stretches) < min_rows:
         stretches.append((["a.weight", "head"], min_rows))
-    rows: list[Row] = []
+    rows: list[RowBatch] = []
     for names, num_rows in stretches:
         parameters = synthetic.make_parameters(names=names)
         for _ in range(num_rows):
@@ -86,7 +89,7 @@ def trainings(draw: st.DrawFn, min_rows: int = 0) -> Training:
 
 def _row(
     rng: np.random.Generator, parameters: tuple[Parameter, ...], iteration: int, num_elements: int
-) -> Row:
+) -> RowBatch:
     def numbers(*shape: int) -> np.ndarray:
         return np.where(
             rng.random(shape) < 0.5,
@@ -96,13 +99,13 @@ def _row(
 
     def measured(sampled: bool) -> dict[str, np.ndarray]:
         shapes = {
-            each.name: (len(parameters), each.width)[: 1 + (each.width > 1)]
+            each.name: (1, len(parameters), each.width)[: 2 + (each.width > 1)]
             for each in STATISTICS
             if each.sampled == sampled
         }
         return {name: numbers(*shape) for name, shape in shapes.items()}
 
-    step = np.zeros((), STEP_DTYPE)
+    step = np.zeros(1, STEP_DTYPE)
     step["iteration"], step["loss"], step["grad_norm"], step["time_s"] = iteration, *numbers(3)
     events = np.zeros(rng.integers(0, 4), EVENT_DTYPE)
     events["iteration"], events["value"] = iteration, numbers(len(events))
@@ -118,14 +121,20 @@ def _row(
     ranks["weight_checksum"] = rng.integers(0, 2**64, len(ranks), np.uint64)
     pairs = np.zeros(rng.choice([0, 0, 1, 4]), PAIR_DTYPE)
     pairs["iteration"], pairs["parameter"], pairs["cosine"] = iteration, -1, numbers(len(pairs))
-    return Row(
+    state = rng.choice(list(State), (1, len(parameters))).astype(np.uint8)
+    values = measured(sampled=False)
+    sampled = rng.random() < 0.3
+    return RowBatch(
         parameters=parameters,
-        step=step,
-        state=rng.choice(list(State), len(parameters)).astype(np.uint8),
-        values=measured(sampled=False),
-        samples=measured(sampled=True) if rng.random() < 0.3 else {},
+        steps=step,
+        state=state,
+        values=values,
+        sample_rows=np.arange(int(sampled)),
+        samples=measured(sampled=True) if sampled else no_samples(len(parameters)),
         events=events,
-        elements=numbers(num_elements),
+        elements=numbers(1, num_elements),
+        sites=SITES,
+        optimizers=OPTIMIZERS,
         ranks=ranks,
         pairs=pairs,
     )
@@ -141,7 +150,7 @@ def write(path: Path, training: Training, cuts: Sequence[int], *, ended: bool = 
     while queue:
         head = deque(queue.popleft() for _ in range(min(cuts[turn % len(cuts)], len(queue))))
         while head:
-            writer.observe(block_of(take_batch(head, 2**20), SITES, OPTIMIZERS))
+            writer.observe(concatenate(take_batches(head, 2**20)))
         turn += 1
     for finding in training.findings:
         writer.finding(finding)
@@ -153,10 +162,11 @@ def write(path: Path, training: Training, cuts: Sequence[int], *, ended: bool = 
         writer.abandon()
 
 
-def assert_reads_back(run: Run, rows: Sequence[Row], num_elements: int) -> None:
+def assert_reads_back(run: Run, batches: Sequence[RowBatch], num_elements: int) -> None:
     """Everything that the run says of its rows is what was handed over, in the dtypes of the
     record.
     """
+    rows = [row for batch in batches for row in single_rows(batch)]
     columns = {parameter.name: None for row in rows for parameter in row.parameters}
     assert [parameter.name for parameter in run.parameters] == list(columns)
     sampled = [index for index, row in enumerate(rows) if row.samples]
@@ -183,13 +193,13 @@ def assert_reads_back(run: Run, rows: Sequence[Row], num_elements: int) -> None:
         np.testing.assert_array_equal(values, expected)
 
 
-def _with_sampled(row: Row) -> np.ndarray:
+def _with_sampled(row: SingleRow) -> np.ndarray:
     step = row.step.copy()
     step["sampled"] = bool(row.samples)
     return step
 
 
-def _expected_states(rows: Sequence[Row], columns: list[str]) -> np.ndarray:
+def _expected_states(rows: Sequence[SingleRow], columns: list[str]) -> np.ndarray:
     states = np.full((len(rows), len(columns)), State.NOT_MEASURED, np.uint8)
     for index, row in enumerate(rows):
         for parameter, state in zip(row.parameters, row.state, strict=True):
@@ -197,13 +207,11 @@ def _expected_states(rows: Sequence[Row], columns: list[str]) -> np.ndarray:
     return states
 
 
-def _expected(rows: Sequence[Row], columns: list[str], name: str, width: int) -> np.ndarray:
+def _expected(rows: Sequence[SingleRow], columns: list[str], name: str, width: int) -> np.ndarray:
     dtype = next(statistic.dtype for statistic in STATISTICS if statistic.name == name)
     expected = np.full((len(rows), len(columns), width), np.nan)
     for index, row in enumerate(rows):
-        values = layout.recorded(np.asarray((row.values | row.samples)[name]), dtype).reshape(
-            -1, width
-        )
+        values = recorded(np.asarray((row.values | row.samples)[name]), dtype).reshape(-1, width)
         for parameter, state, value in zip(row.parameters, row.state, values, strict=True):
             if state > State.ABSENT:
                 expected[index, columns.index(parameter.name)] = value

@@ -96,7 +96,7 @@ class Sink:
 @pytest.mark.parametrize("synchronous", [True, False])
 def test_the_pump_keeps_their_order(synchronous: bool) -> None:
     sink = Sink()
-    pump = Pump([sink], [], [], lambda *_: None, synchronous=synchronous)
+    pump = Pump([sink], lambda *_: None, synchronous=synchronous)
     for fact in FACTS:
         pump.learn(fact)
     pump.close()
@@ -105,7 +105,7 @@ def test_the_pump_keeps_their_order(synchronous: bool) -> None:
 
 
 def test_without_sinks_no_thread_is_made_for_a_fact() -> None:
-    pump = Pump([], [], [], lambda *_: None)
+    pump = Pump([], lambda *_: None)
     pump.learn(FACTS[0])
     assert pump._thread is None
 

@@ -29,9 +29,9 @@ class Counter:
 writer = Writer(Path(sys.argv[1]), synthetic.info())
 if sys.argv[2] != "none":
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)  # Python ignores SIGXFSZ, so write() fails as on a full disk
-pump = Pump([writer, Counter()], [], [], lambda name, error: print(name, type(error).__name__, error.errno), synchronous=True)
+pump = Pump([writer, Counter()], lambda name, error: print(name, type(error).__name__, error.errno), synchronous=True)
 for block in (endless_block(first, 20) for first in range(0, 400, 20)):
-    for row in synthetic.rows(block):
+    for row in block.split(1):
         pump.put(row)
 pump.close()
 writer.finding(synthetic.finding())
@@ -81,8 +81,8 @@ class Rules:
 
 writer = Writer(Path(sys.argv[1]), synthetic.info())
 resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
-pump = Pump([Rules(), writer], [], [], lambda name, error: print(name, type(error).__name__, error.errno), synchronous=True)
-for row in synthetic.rows(synthetic.block([[1.0], [1.0]], sample_rows=[])):
+pump = Pump([Rules(), writer], lambda name, error: print(name, type(error).__name__, error.errno), synchronous=True)
+for row in synthetic.block([[1.0], [1.0]], sample_rows=[]).split(1):
     pump.put(row)
 pump.close()
 """

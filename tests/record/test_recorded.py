@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from seismograd.record.layout import recorded
-from seismograd.schema import STATISTICS
+from seismograd.schema import STATISTICS, recorded
 
 floats = arrays(np.float64, 6, elements=st.floats(width=64))
 FLOAT32_MAX = float(np.finfo(np.float32).max)

@@ -24,7 +24,7 @@ from seismograd.schema import (
     RANK_DTYPE,
     STATISTICS,
     STEP_DTYPE,
-    Row,
+    RowBatch,
     Site,
 )
 from tests import synthetic
@@ -192,7 +192,7 @@ def rows_left_by_run_file(training: Training, name: str, keep: int) -> int:
 
 
 def rows_left_by_segment_file(
-    rows: tuple[Row, ...], segments: list[SegmentInfo], index: int, name: str, keep: int
+    rows: tuple[RowBatch, ...], segments: list[SegmentInfo], index: int, name: str, keep: int
 ) -> int:
     """The same for a file of a segment."""
     segment = segments[index]
@@ -204,7 +204,7 @@ def rows_left_by_segment_file(
             else segment.first_row
         )
     end = segments[index + 1].first_row if index + 1 < len(segments) else len(rows)
-    sampled = [row for row in range(segment.first_row, end) if rows[row].samples]
+    sampled = [row for row in range(segment.first_row, end) if len(rows[row].sample_rows)]
     if name == layout.SAMPLE_ROWS:
         return sampled[keep // 8]
     statistic = STATISTIC_OF_FILE.get(name)

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seismograd import open_run
-from seismograd.record import layout
-from seismograd.schema import STATISTICS, Row, RowBatch, State
+from seismograd.schema import STATISTICS, RowBatch, State, recorded
 from tests import synthetic
 from tests.record.recordings import (
     OPTIMIZERS,
@@ -26,6 +25,7 @@ from tests.record.recordings import (
     trainings,
     write,
 )
+from tests.single_rows import SingleRow, single_rows
 
 sizes = st.lists(st.integers(1, 7), min_size=1, max_size=3)
 
@@ -58,13 +58,13 @@ def test_blocks_of_any_size_are_the_run(training: Training, cuts: list[int], siz
         np.testing.assert_array_equal(
             np.concatenate([block.elements for block in blocks]), run.elements[1]
         )
-        rows = iter(training.rows)
+        rows = (row for batch in training.rows for row in single_rows(batch))
         for block in blocks:
             for index in range(len(block)):
                 _assert_is_row(block, index, next(rows))
 
 
-def _assert_is_row(block: RowBatch, index: int, row: Row) -> None:
+def _assert_is_row(block: RowBatch, index: int, row: SingleRow) -> None:
     assert block.parameters == row.parameters
     np.testing.assert_array_equal(block.state[index], row.state)
     own = block.events[block.events["iteration"] == block.steps["iteration"][index]]
@@ -81,10 +81,10 @@ def _assert_is_row(block: RowBatch, index: int, row: Row) -> None:
         assert_same(block.samples[name][block.sample_rows.tolist().index(index)], values, name)
 
 
-def assert_same(recorded: np.ndarray, given_values: np.ndarray, name: str) -> None:
+def assert_same(found: np.ndarray, given_values: np.ndarray, name: str) -> None:
     dtype = np.dtype(next(statistic.dtype for statistic in STATISTICS if statistic.name == name))
-    assert recorded.dtype == dtype
-    np.testing.assert_array_equal(recorded, layout.recorded(given_values, dtype.str))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, recorded(given_values, dtype.str))
 
 
 @settings(max_examples=20)

@@ -5,41 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-import numpy as np
-
 from seismograd.diagnosis.engine import Diagnosis, RuleStatus, diagnose
 from seismograd.schema import Finding, RowBatch
 
 Result = tuple[tuple[Finding, ...], tuple[RuleStatus, ...]]
 
 
-def piece(block: RowBatch, start: int, stop: int) -> RowBatch:
-    """Rows `start` to `stop` of a block."""
-    inside = (block.sample_rows >= start) & (block.sample_rows < stop)
-    iterations = block.steps["iteration"][start:stop]
-    return RowBatch(
-        parameters=block.parameters,
-        steps=block.steps[start:stop],
-        state=block.state[start:stop],
-        values={name: values[start:stop] for name, values in block.values.items()},
-        sample_rows=block.sample_rows[inside] - start,
-        samples={name: values[inside] for name, values in block.samples.items()},
-        events=block.events[
-            (block.events["iteration"] >= iterations[0])
-            & (block.events["iteration"] <= iterations[-1])
-        ],
-        elements=block.elements[start:stop],
-        sites=block.sites,
-        optimizers=block.optimizers,
-        ranks=block.ranks[np.isin(block.ranks["iteration"], iterations)],
-        pairs=block.pairs[np.isin(block.pairs["iteration"], iterations)],
-    )
-
-
 def cut(block: RowBatch, at: Iterable[int]) -> list[RowBatch]:
     """The block cut before each of these rows."""
     edges = sorted({0, len(block), *(row for row in at if 0 < row < len(block))})
-    return [piece(block, start, stop) for start, stop in pairwise(edges)]
+    return [block.rows(start, stop) for start, stop in pairwise(edges)]
 
 
 def row_by_row(blocks: Sequence[RowBatch]) -> list[RowBatch]:

@@ -9,7 +9,6 @@ import numpy as np
 from hypothesis import strategies as st
 
 from seismograd.schema import Optimizer, Parameter, RowBatch, State, StepFlag
-from tests.rules.cutting import piece
 from tests.synthetic import block, make_parameters
 
 OPTIMIZERS = (Optimizer(0, "SGD", "opt_d"), Optimizer(1, "Adam", "opt_g"))
@@ -124,7 +123,7 @@ def _segments(made: RowBatch, at: int, order: Sequence[int]) -> Made:
     if not 0 < at < len(made):
         return Made([made])
     columns = list(order)
-    tail = piece(made, at, len(made))
+    tail = made.rows(at, len(made))
     moved = replace(
         tail,
         parameters=tuple(tail.parameters[column] for column in columns),
@@ -132,4 +131,4 @@ def _segments(made: RowBatch, at: int, order: Sequence[int]) -> Made:
         values={name: values[:, columns] for name, values in tail.values.items()},
         samples={name: values[:, columns] for name, values in tail.samples.items()},
     )
-    return Made([piece(made, 0, at), moved])
+    return Made([made.rows(0, at), moved])

@@ -40,11 +40,12 @@ from seismograd.capture.probes.successors import Scalers, Successors
 from seismograd.capture.probes.symmetry import Symmetry
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import RequestedElements
+from seismograd.capture.rows.row_builder import RowBuilder
 from seismograd.errors import SeismogradError
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, say
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import Fact, Note, Optimizer, Row
+from seismograd.schema import Fact, Note, Optimizer, RowBatch
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.freed_memory import is_readable
@@ -89,7 +90,7 @@ class Session(Listener):
             guard,
             thread_states,
             parameter_table,
-            len(asked_for),
+            RowBuilder(len(asked_for), log.call_sites.sites, registry.optimizers),
             budget,
             Endings(registry),
         )
@@ -337,7 +338,7 @@ class Session(Listener):
                 self._thread_states.all() if self._outlet.is_alone else [],
             )
 
-    def so_far(self) -> Row | None:
+    def so_far(self) -> RowBatch | None:
         """Return this thread's current iteration as a row, numbered as it will be; `None` before
         its first step.
         """

@@ -17,7 +17,7 @@ from seismograd.distributed.report_server import ReportServer
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.world import World
 from seismograd.i18n import Message, say
-from seismograd.schema import RANK_DTYPE, AnyArray, Note, RankFlag, Row
+from seismograd.schema import RANK_DTYPE, AnyArray, Note, RankFlag, RowBatch
 
 MAX_BYTES = 32 * 2**20  # of iterations that wait for others
 MAX_SAID = 16  # missing ranks listed by number
@@ -40,7 +40,7 @@ class RankCollector:
     def __init__(
         self,
         world: World,
-        deliver: Callable[[Row], None],
+        deliver: Callable[[RowBatch], None],
         tell: Callable[[Note], None],
         limits: RankTimeouts,
         before: RankCollector | None = None,
@@ -144,7 +144,7 @@ class RankCollector:
             end_s = min(end_s, self._closing_s + self._limits.exit_s)
         return now_s > end_s or self._bytes_in - self._bytes_out > MAX_BYTES
 
-    def _together(self, rank_row: RankRow, captured: dict[int, RankMessage]) -> Row:
+    def _together(self, rank_row: RankRow, captured: dict[int, RankMessage]) -> RowBatch:
         left_out = {rank: left for rank, (_, left, _) in captured.items()}
         columns = (rank_row.columns, *(theirs for theirs, _, _ in captured.values()))
         key = tuple(
@@ -181,12 +181,12 @@ class RankCollector:
             ranks["replica_of"][rank] = replica_of
             ranks["flags"][rank] |= RankFlag.REPORTED
         ranks["rank"] = np.arange(len(ranks))
-        ranks["iteration"] = rank_row.row.step["iteration"]
+        ranks["iteration"] = rank_row.row.steps["iteration"][0]
         return ranks
 
     def _report_missing(self, rank_row: RankRow, captured: dict[int, RankMessage]) -> None:
         """Report each missing process once, with the reason as far as it is known."""
-        step = int(rank_row.row.step["iteration"])
+        step = int(rank_row.row.steps["iteration"][0])
         for rank, peer in self._report_server.peers.items():
             if (
                 rank not in captured

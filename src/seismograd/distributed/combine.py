@@ -23,14 +23,14 @@ from seismograd.schema import (
     FloatArray,
     IntArray,
     Parameter,
-    Row,
+    RowBatch,
     State,
+    StatisticKind,
     StepFlag,
+    no_samples,
 )
 
-NORMS = frozenset({"grad_norm", "applied_norm", "weight_norm"})
-LARGEST = frozenset({"grad_max", "carried"})
-MEANS = frozenset({"update_ratio", "unmoved"})  # the statistics that each process probed
+EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
 ROWS = "dead_rows"
 
 
@@ -156,7 +156,9 @@ def _replicas(ranks: tuple[int, ...], columns: tuple[RankColumns, ...]) -> tuple
     return tuple(found)
 
 
-def combine(plan: CombinePlan, reports: tuple[RankReport, ...], own: Row, ranks: AnyArray) -> Row:
+def combine(
+    plan: CombinePlan, reports: tuple[RankReport, ...], own: RowBatch, ranks: AnyArray
+) -> RowBatch:
     """Return the row of the whole; `own` is rank 0's, whose events, times and flags stand."""
     num = len(plan.parameters)
     reports = with_sums(plan.sums, reports)
@@ -171,21 +173,31 @@ def combine(plan: CombinePlan, reports: tuple[RankReport, ...], own: Row, ranks:
         if statistic.sampled and not all(r.samples for r in reports):
             continue
         given = [(r.samples if statistic.sampled else r.values)[statistic.name] for r in reports]
-        joined = _join(statistic.name, given, plan, counts, num)
+        joined = _join(statistic.kind, given, plan, counts, num)
         if statistic.name == ROWS:
             joined[~plan.whole_rows] = np.nan
-        if statistic.name == "carried":
+        if statistic.kind is StatisticKind.FLAG:
             joined = np.nan_to_num(joined)
         else:
             joined[state <= State.ABSENT] = np.nan
         (samples if statistic.sampled else values)[statistic.name] = joined
-    step = _step(own.step, reports, plan, state, values)
-    elements = own.elements.copy()
+    step = _step(own.steps[0], reports, plan, state, values)
+    elements = own.elements[0].copy()
     for report in reports[1:]:
         missing = np.isnan(elements)
         elements[missing] = report.elements[missing]
-    return Row(
-        plan.parameters, step, state, values, samples, own.events, elements, ranks, own.pairs
+    return replace(
+        own,
+        parameters=plan.parameters,
+        steps=step.reshape(1),
+        state=state[None],
+        values={name: joined[None] for name, joined in values.items()},
+        sample_rows=np.zeros(1 if samples else 0, np.int64),
+        samples={name: joined[None] for name, joined in samples.items()}
+        if samples
+        else no_samples(num),
+        elements=elements[None],
+        ranks=ranks,
     )
 
 
@@ -217,20 +229,22 @@ def _state(states: npt.NDArray[Any], counts: BoolArray, plan: CombinePlan) -> np
 
 
 def _join(
-    name: str, given: list[FloatArray], plan: CombinePlan, counts: BoolArray, num: int
+    kind: StatisticKind, given: list[FloatArray], plan: CombinePlan, counts: BoolArray, num: int
 ) -> FloatArray:
     """Combine one statistic over the processes that count  # (P,) or (P, W)."""
     values = _spread(plan, given, num, 0.0)
-    if name in MEANS:
+    if kind is StatisticKind.MEAN:  # of what each process probed of it
         there = counts & ~np.isnan(values)
         return np.where(
             there.any(0), np.where(there, values, 0).sum(0) / np.maximum(there.sum(0), 1), np.nan
         )
     values[~counts] = 0
-    if name in NORMS:
+    if kind is StatisticKind.NORM:
         return norms(values)
     with np.errstate(invalid="ignore", over="ignore"):
-        return values.max(0) if name in LARGEST else values.sum(0)
+        if kind in (StatisticKind.LARGEST, StatisticKind.FLAG):
+            return values.max(0)
+        return values.sum(0)
 
 
 def norms(parts: FloatArray, order: float = 2.0) -> FloatArray:

@@ -25,7 +25,7 @@ from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.distributed.world import World, WorldTracker
 from seismograd.i18n import say
-from seismograd.schema import RANK_DTYPE, AnyArray, Note, Parameter, RankFlag, Row, Rows
+from seismograd.schema import RANK_DTYPE, AnyArray, Note, Parameter, RankFlag, RowBatch
 from seismograd.tensors.shards import ShardTable
 
 P = ParamSpec("P")
@@ -63,7 +63,7 @@ class RankListener(Listener):
         self,
         backend: LocalBackend,
         shards: ShardTable,
-        deliver: Callable[[Row | Rows], None],
+        deliver: Callable[[RowBatch], None],
         tell: Callable[[Note], None],
         on_join: Callable[[], None],
         limits: RankTimeouts | None = None,
@@ -155,13 +155,13 @@ class RankListener(Listener):
         spent_s, self._overhead_s = self._overhead_s + self._before.take_overhead(), 0.0
         return spent_s
 
-    def put(self, row: Row | Rows) -> None:
-        """Take a finished iteration, or several; once joined they come one by one."""
-        if self._link is None or isinstance(row, Rows):
+    def put(self, batch: RowBatch) -> None:
+        """Take finished iterations; while linked they come one by one."""
+        if self._link is None or len(batch) > 1:
             self._shards.take_summands()
-            self._deliver(row)
+            self._deliver(batch)
         else:
-            self._link.put(self._rank_row(row))
+            self._link.put(self._rank_row(batch))
             self._num_rows += 1
             self._backend.checksum = WeightChecksum() if self._sums(self._num_rows) else None
 
@@ -256,16 +256,15 @@ class RankListener(Listener):
     def _on_clip_ends(self, total: object) -> None:
         self._shards.clipped(total)
 
-    def _rank_row(self, row: Row) -> RankRow:
+    def _rank_row(self, row: RowBatch) -> RankRow:
         order = (
             self._shards.take_clip_order()
-            if not math.isnan(float(row.step["clip_norm"]))
+            if not math.isnan(float(row.steps["clip_norm"][0]))
             else math.nan
         )
         columns, summands = self._described_columns(row.parameters), self._shards.take_summands()
-        return RankRow(
-            self._num_rows, row, columns, self._entry(row), order, time.monotonic(), summands
-        )
+        rank = self._entry(row.steps[0])
+        return RankRow(self._num_rows, row, columns, rank, order, time.monotonic(), summands)
 
     def _described_columns(self, parameters: tuple[Parameter, ...]) -> RankColumns:
         described, version = self._described
@@ -275,13 +274,13 @@ class RankListener(Listener):
             self._described = (parameters, self._shards.version)
         return self._columns
 
-    def _entry(self, row: Row) -> AnyArray:
+    def _entry(self, step: AnyArray) -> AnyArray:
         entry: Any = np.zeros((), RANK_DTYPE)
         entry["rank"], entry["replica_of"] = self._rank, -1
         entry["iteration"], entry["loss"], entry["grad_norm"] = (
-            row.step["iteration"],
-            row.step["loss"],
-            row.step["grad_norm"],
+            step["iteration"],
+            step["loss"],
+            step["grad_norm"],
         )
         entry["local_norm"] = math.nan
         flags = RankFlag.NONE

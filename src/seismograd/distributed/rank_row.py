@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from seismograd.distributed.rank_report import RankColumns, RankReport
-from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, Row, State
+from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, RowBatch, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class RankRow:
     """
 
     index: int
-    row: Row
+    row: RowBatch  # of one row
     columns: RankColumns
     rank: AnyArray  # 0-d, RANK_DTYPE
     clip_order: float
@@ -35,9 +35,9 @@ class RankRow:
             index=self.index,
             version=self.columns.version,
             leave=leave,
-            step=row.step,
+            step=row.steps[0],
             rank=self.rank,
-            state=row.state[sent],
+            state=row.state[0, sent],
             values={
                 s.name: _chosen(row.values.get(s.name), sent) for s in STATISTICS if not s.sampled
             },
@@ -46,9 +46,9 @@ class RankRow:
                 for s in STATISTICS
                 if s.sampled
             }
-            if row.samples
+            if len(row.sample_rows)
             else {},
-            elements=row.elements,
+            elements=row.elements[0],
             clip_order=self.clip_order,
             summands=tuple(
                 self._summand(int(sent[position])) for position, _ in self.columns.summed(sent)
@@ -59,29 +59,31 @@ class RankRow:
         """Return the scalars of a summand: of several readings of the iteration the one with the
         row's norm, unscaled.
         """
-        recorded = float(self.row.values["grad_norm"][column])
+        recorded = float(self.row.values["grad_norm"][0, column])
         for norm, copy in reversed(self.summands.get(column, ())):
-            for scale in (1.0, float(self.row.step["scale"])):
+            for scale in (1.0, float(self.row.steps["scale"][0])):
                 if norm / scale == recorded or (math.isnan(norm) and math.isnan(recorded)):
                     real = torch.view_as_real(copy) if copy.is_complex() else copy
                     numbers: FloatArray = real.reshape(-1).double().cpu().numpy()
                     return numbers / scale
         return None
 
-    def without_shards(self) -> Row:
+    def without_shards(self) -> RowBatch:
         """Return the row with what this process holds whole; the rest counts as not measured."""
         state = self.row.state.copy()
         for column, shard in enumerate(self.columns.shards):
             if shard is not None and shard.kind != "plain":
-                state[column] = State.NOT_MEASURED
+                state[:, column] = State.NOT_MEASURED
         return replace(self.row, state=state)
 
     def num_bytes(self) -> int:
         """Return the memory it takes, roughly."""
         return 8 * self.row.state.size * (8 + 66 * bool(self.row.samples)) + 4096
+        """Return the memory that it takes, roughly."""
+        return 8 * self.row.state.size * (8 + 66 * len(self.row.sample_rows)) + 4096
 
 
 def _chosen(values: AnyArray | None, sent: IntArray, width: int = 1) -> FloatArray:
     if values is None:
         return np.full(len(sent) if width == 1 else (len(sent), width), math.nan)
-    return np.asarray(values, np.float64)[sent]
+    return np.asarray(values[0], np.float64)[sent]

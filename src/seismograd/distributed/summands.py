@@ -12,8 +12,10 @@ from seismograd.schema import (
     HISTOGRAM_BINS,
     HISTOGRAM_EXPONENTS_PER_BIN,
     HISTOGRAM_FIRST_EXPONENT,
+    MEASURED_EVERY_TIME,
     FloatArray,
     State,
+    StatisticKind,
 )
 
 
@@ -58,14 +60,20 @@ def _with(report: RankReport, position: int, whole: FloatArray | None) -> RankRe
         largest = np.abs(whole).max(initial=0.0)
         scale = largest if np.isfinite(largest) and largest > 0 else 1.0
         norm = np.sqrt(np.square(whole / scale).sum()) * scale
-        found = {
-            "grad_norm": norm,
-            "grad_max": largest,
-            "grad_sum": whole.sum(),
+        of_kind = {
+            StatisticKind.NORM: norm,
+            StatisticKind.LARGEST: largest,
+            StatisticKind.SUM: whole.sum(),
+        }
+        counts = {
             "zeros": np.count_nonzero(whole == 0),
             "nonfinite": np.count_nonzero(~np.isfinite(whole)),
-            "applied_norm": norm * coefficient,
         }
+        found = {
+            each.name: counts[each.name] if each.kind is StatisticKind.COUNT else of_kind[each.kind]
+            for each in MEASURED_EVERY_TIME
+        }
+        found["applied_norm"] = norm * coefficient
     for name, value in found.items():
         values[name][position] = value
     if "exponents" in samples:

@@ -24,10 +24,15 @@ from seismograd.tensors.isolation import without_user_modes
 from seismograd.tensors.readable import readable
 
 SAMPLED = frozenset(statistic.name for statistic in STATISTICS if statistic.sampled)
-# the others come from the session
-MEASURED = frozenset(("dead_rows", *(formula.name for formula in FORMULAS)))
-OF_WEIGHTS = tuple(formula for formula in FORMULAS if formula.subject == "weight")
-OF_GRADIENTS = tuple(formula for formula in FORMULAS if formula.subject == "gradient")
+OF_WEIGHTS, OF_GRADIENTS = (
+    tuple(
+        formula
+        for formula in FORMULAS
+        for statistic in STATISTICS
+        if formula.name == statistic.name and statistic.subject == subject
+    )
+    for subject in ("weight", "gradient")
+)
 OF_GRADIENTS_EVERY_TIME = tuple(formula for formula in OF_GRADIENTS if formula.name not in SAMPLED)
 
 
@@ -125,7 +130,7 @@ def _unmeasured(num_gradients: int, sample: bool) -> dict[str, FloatArray]:
             num_gradients if statistic.width == 1 else (num_gradients, statistic.width), np.nan
         )
         for statistic in STATISTICS
-        if statistic.name in MEASURED and (sample or not statistic.sampled)
+        if statistic.subject != "step" and (sample or not statistic.sampled)
     }
 
 

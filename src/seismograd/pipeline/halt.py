@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from seismograd.diagnosis.engine import Diagnosis
@@ -15,8 +15,7 @@ from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.errors import TrainingHalted
 from seismograd.exception_origin import left_out, raised_by_user
 from seismograd.i18n import Message, say
-from seismograd.pipeline.batch import block_of
-from seismograd.schema import Finding, Note, Optimizer, Row, Site
+from seismograd.schema import Finding, Note, RowBatch, concatenate
 from seismograd.settings.rule_selection import RuleSelection
 
 SNAPSHOTS = "snapshots"
@@ -37,15 +36,12 @@ class TrainingHalter:
         self,
         selection: RuleSelection,
         path: Path,
-        so_far: Callable[[], Row | None],
+        so_far: Callable[[], RowBatch | None],
         save_gradients: Callable[[Path], None],
         tell: Callable[[Note], None],
-        sites: Sequence[Site],
-        optimizers: Sequence[Optimizer],
     ) -> None:
         self._selection, self._path, self._tell = selection, path, tell
         self._so_far, self._save_gradients = so_far, save_gradients
-        self._sites, self._optimizers = sites, optimizers
         early = [
             make
             for make in selected_rules(selection)
@@ -64,11 +60,11 @@ class TrainingHalter:
         if self._finding is None and self._selection.stops_on(finding.code, finding.severity):
             self._finding = finding
 
-    def observe(self, row: Row) -> None:
-        """Take a finished iteration; may run on any thread."""
+    def observe(self, batch: RowBatch) -> None:
+        """Take finished iterations; may run on any thread."""
         with self._looking:
             if self._early is not None:
-                self._early.observe(block_of([row], self._sites, self._optimizers))
+                self._early.observe(concatenate([batch]))
 
     def backward_begins(self) -> None:
         """Handle the start of a backward. Raises `TrainingHalted` where the training should
@@ -111,7 +107,7 @@ class TrainingHalter:
         with self._looking:
             # these never change, and are many
             ahead = copy.deepcopy(early, {id(each): each for each in row.parameters})
-        if ahead.observe(block_of([row], self._sites, self._optimizers)):
+        if ahead.observe(concatenate([row])):
             for finding in ahead.findings():
                 self.take(finding)
 
@@ -131,7 +127,7 @@ class TrainingHalter:
         row = None
         with left_out():
             row = self._so_far()
-        return 0 if row is None else int(row.step["iteration"])
+        return 0 if row is None else int(row.steps["iteration"][0])
 
     def _snapshot(self, step: int) -> Path | None:
         """Save the current gradients in one safetensors file and return its path; `None` where that

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from seismograd.pipeline.batch import block_of, num_rows, row_bytes, take_batch
-from seismograd.schema import Fact, Note, Optimizer, Row, Rows, Sink, Site
+from seismograd.pipeline.batch import batch_bytes, take_batches
+from seismograd.schema import Fact, Note, RowBatch, Sink, concatenate
 
 _NOTE_BYTES = 1024
 _PATIENCE_S = 60.0
@@ -28,17 +28,15 @@ class Pump:
         sites: the places that events point to; the owner appends to it.
         optimizers: likewise.
         on_failure: called with the class name of a sink and what it raised, on the pump's thread.
-        interval_s: seconds between two blocks, unless the queue is half full before.
+        interval_s: seconds between two batches, unless the queue is half full before.
         max_bytes: memory that waiting rows may take.
-        synchronous: hand on each row immediately, on the calling thread.
-        look: called on the pump's thread before each block, to put what waits elsewhere.
+        synchronous: hand on each row at once, on the calling thread.
+        look: called on the pump's thread before each batch: what waits elsewhere may be put now.
     """
 
     def __init__(
         self,
         sinks: Sequence[Sink],
-        sites: list[Site],
-        optimizers: list[Optimizer],
         on_failure: Callable[[str, BaseException], None],
         interval_s: float = 1.0,
         max_bytes: int = 32 * 2**20,
@@ -46,8 +44,6 @@ class Pump:
         look: Callable[[], None] = lambda: None,
     ) -> None:
         self._sinks = list(sinks)
-        self._sites = sites
-        self._optimizers = optimizers
         self._on_failure = on_failure
         self._interval_s = interval_s
         self._max_bytes = max_bytes
@@ -56,7 +52,7 @@ class Pump:
         # Between callers of `put` only. The pump's thread never takes it, and it is reentrant: a
         # signal handler may close the run in the middle of a put.
         self._lock = threading.RLock()
-        self._queue: deque[Row | Rows | Note | Fact] = deque()
+        self._queue: deque[RowBatch | Note | Fact] = deque()
         self._bytes_in = 0  # written under the lock
         self._bytes_out = 0  # written by the pump's thread alone, as is the next
         self._num_not_made = 0
@@ -81,11 +77,9 @@ class Pump:
             if self._thread is None and not self._closed and not self._synchronous:
                 self._start()
 
-    def put(self, row: Row | Rows) -> None:
-        """Queue a row or several, or drop them when the queue is full. Does nothing after
-        `close`.
-        """
-        num_bytes = row_bytes(row)
+    def put(self, batch: RowBatch) -> None:
+        """Queue a batch, or drop it when the queue is full. Does nothing after `close`."""
+        num_bytes = batch_bytes(batch)
         with self._lock:
             if self._closed:
                 return
@@ -93,9 +87,9 @@ class Pump:
             # A single row may exceed the limit: otherwise a model of that size would have no record
             # at all.
             if waiting and waiting + num_bytes > self._max_bytes:
-                self._num_refused += num_rows(row)
+                self._num_refused += len(batch)
                 return
-            self._enqueue(row, num_bytes)
+            self._enqueue(batch, num_bytes)
 
     def note(self, note: Note) -> None:
         """Queue a note. Notes are few: they have reserved space behind a full queue."""
@@ -140,7 +134,7 @@ class Pump:
         self._queue = deque()
         self._thread = None
 
-    def _enqueue(self, item: Row | Rows | Note | Fact, num_bytes: int) -> None:
+    def _enqueue(self, item: RowBatch | Note | Fact, num_bytes: int) -> None:
         self._queue.append(item)
         self._bytes_in += num_bytes
         if self._synchronous:
@@ -179,7 +173,7 @@ class Pump:
         self._each(lambda sink: sink.close())
 
     def _hand_on(self) -> None:
-        """Hand on what waits now; later arrivals wait for the next time, so that blocks stay
+        """Hand on what waits now; later arrivals wait for the next time, so that batches stay
         large.
         """
         num_items = len(self._queue)
@@ -187,7 +181,7 @@ class Pump:
             num_items -= self._hand_on_next()
 
     def _hand_on_next(self) -> int:
-        """Hand on the first note or fact, or the rows of the first block; return how many items
+        """Hand on the first note or fact, or the rows of the first batch; return how many items
         that took.
         """
         first = self._queue[0]
@@ -201,19 +195,19 @@ class Pump:
             self._each(lambda sink: sink.learn(first))
             self._bytes_out += _NOTE_BYTES
             return 1
-        rows = take_batch(self._queue, self._max_bytes // 4)
-        self._observe(rows)
-        self._bytes_out += sum(map(row_bytes, rows))
-        return len(rows)
+        batches = take_batches(self._queue, self._max_bytes // 4)
+        self._observe(batches)
+        self._bytes_out += sum(map(batch_bytes, batches))
+        return len(batches)
 
-    def _observe(self, rows: list[Row | Rows]) -> None:
+    def _observe(self, batches: list[RowBatch]) -> None:
         try:
-            block = block_of(rows, self._sites, self._optimizers)
+            whole = concatenate(batches)
         except Exception as error:
-            self._num_not_made += sum(map(num_rows, rows))
+            self._num_not_made += sum(map(len, batches))
             self._on_failure(type(self).__name__, error)
         else:
-            self._each(lambda sink: sink.observe(block))
+            self._each(lambda sink: sink.observe(whole))
 
     def _each(self, call: Callable[[Sink], None]) -> None:
         for sink in tuple(self._sinks):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
         "schema": SCHEMA_VERSION,
         "how_to_read": "README.txt",
         "run": _flat(info),
-        "statistics": [_flat(statistic) for statistic in STATISTICS],
+        "statistics": [_statistic_to_json(statistic) for statistic in STATISTICS],
         "levels": _levels_to_json(),
         "step_dtype": STEP_DTYPE.descr,
         "event_dtype": EVENT_DTYPE.descr,
@@ -97,10 +97,24 @@ def meta_from_json(data: Any) -> Meta:
     """Return the metadata of this or an earlier version."""
     return Meta(
         RunInfo(**_known(RunInfo, {"fact_kinds": [], **data["run"]}, "elements", "fact_kinds")),
-        {each["name"]: Statistic(**_known(Statistic, each)) for each in data["statistics"]},
+        {each["name"]: _statistic_from_json(each) for each in data["statistics"]},
         {name: _dtype(data[key]) for name, key in _DTYPE_KEYS.items() if key in data},
         data.get("levels") == _levels_to_json(),
     )
+
+
+def _statistic_to_json(statistic: Statistic) -> dict[str, object]:
+    """Return what a reader of the numbers must know; what else there is to know of a statistic is
+    that of its name.
+    """
+    flat = _flat(statistic)
+    return {name: flat[name] for name in flat if name not in ("kind", "subject")}
+
+
+def _statistic_from_json(data: Any) -> Statistic:
+    known = _known(Statistic, data)
+    own = next((each for each in STATISTICS if each.name == known["name"]), None)
+    return Statistic(**known) if own is None else replace(own, **known)
 
 
 def _levels_to_json() -> dict[str, object]:

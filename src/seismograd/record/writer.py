@@ -6,10 +6,8 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
@@ -42,10 +40,10 @@ from seismograd.schema import (
     Conclusion,
     Fact,
     Finding,
-    IntArray,
     Note,
     RowBatch,
     RunInfo,
+    row_ends,
 )
 
 _STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
@@ -91,18 +89,20 @@ class Writer:
                 say("choose another directory with --out DIR"),
             ) from error
 
-    def observe(self, block: RowBatch) -> None:
-        """Append the iterations of a block; raises `OSError` when the disk rejects them."""
+    def observe(self, batch: RowBatch) -> None:
+        """Append the iterations of a batch, whose numbers are in the dtypes of the record
+        (`schema.concatenate`); raises `OSError` when the disk rejects them.
+        """
         with self._giving_up_on_error():
             self._append_lines(
-                layout.SITES, lines_to_json(block.sites[self._num_lines[layout.SITES] :])
+                layout.SITES, lines_to_json(batch.sites[self._num_lines[layout.SITES] :])
             )
             self._append_lines(
                 layout.OPTIMIZERS,
-                lines_to_json(block.optimizers[self._num_lines[layout.OPTIMIZERS] :]),
+                lines_to_json(batch.optimizers[self._num_lines[layout.OPTIMIZERS] :]),
             )
-            if len(block):
-                self._append_rows(block)
+            if len(batch):
+                self._append_rows(batch)
 
     def note(self, note: Note) -> None:
         """Append a note."""
@@ -147,37 +147,34 @@ class Writer:
         self._closed = True
         self._close_files()
 
-    def _append_rows(self, block: RowBatch) -> None:
-        if self._segment is None or not self._segment.fits(block):
-            self._begin_segment(block)
+    def _append_rows(self, batch: RowBatch) -> None:
+        if self._segment is None or not self._segment.fits(batch):
+            self._begin_segment(batch)
         assert self._segment is not None
-        first_row, num_rows = self._num_rows, len(block)
-        self._segment.append(block, first_row)
+        first_row, num_rows = self._num_rows, len(batch)
+        self._segment.append(batch, first_row)
         if self._num_elements:
-            self._append(layout.ELEMENTS, block.elements.reshape(num_rows, self._num_elements))
-        self._append_list(layout.EVENTS, block.events, block)
-        self._append_list(layout.RANKS, block.ranks, block)
-        self._append_list(layout.PAIRS, block.pairs, block)
-        steps: npt.NDArray[Any] = block.steps.copy()
-        steps["sampled"] = 0
-        steps["sampled"][block.sample_rows] = 1
-        values = step_values(block.steps)
-        self._levels.append(states_of_values(values, block.steps, block.state), {STEPS: values})
+            self._append(layout.ELEMENTS, batch.elements.reshape(num_rows, self._num_elements))
+        self._append_list(layout.EVENTS, batch.events, batch)
+        self._append_list(layout.RANKS, batch.ranks, batch)
+        self._append_list(layout.PAIRS, batch.pairs, batch)
+        values = step_values(batch.steps)
+        self._levels.append(states_of_values(values, batch.steps, batch.state), {STEPS: values})
         # Last of all: a row counts once its step is there, so a write that is cut short anywhere
         # leaves a shorter run and not a wrong one.
-        self._append(layout.STEPS, steps)
+        self._append(layout.STEPS, batch.steps)
         self._num_rows += num_rows
 
-    def _append_list(self, name: str, listed: AnyArray, block: RowBatch) -> None:
+    def _append_list(self, name: str, listed: AnyArray, batch: RowBatch) -> None:
         self._append(name, listed)
-        self._append(layout.ENDS[name], _ends(listed, block) + self._num_entries[name])
+        self._append(layout.ENDS[name], row_ends(listed, batch.steps) + self._num_entries[name])
         self._num_entries[name] += len(listed)
 
-    def _begin_segment(self, block: RowBatch) -> None:
+    def _begin_segment(self, batch: RowBatch) -> None:
         if self._segment is not None:
             self._segment.close()
         self._segment = _Segment(
-            layout.segment_path(self.path, self._num_segments), block, self._num_rows
+            layout.segment_path(self.path, self._num_segments), batch, self._num_rows
         )
         self._num_segments += 1
 
@@ -222,9 +219,9 @@ class Writer:
 class _Segment:
     """The open files of one set of parameters and statistics."""
 
-    def __init__(self, path: Path, block: RowBatch, first_row: int) -> None:
-        self._parameters = block.parameters
-        self._names = frozenset(block.values)
+    def __init__(self, path: Path, batch: RowBatch, first_row: int) -> None:
+        self._parameters = batch.parameters
+        self._names = frozenset(batch.values)
         self._sampled_names: frozenset[str] | None = None
         self._path = path
         # by file name, those of statistics by the name of the statistic
@@ -232,62 +229,63 @@ class _Segment:
         path.mkdir(parents=True)
         for name in (layout.STATE, layout.SAMPLE_ROWS):
             self._files[name] = _create(path / name)
-        for name in block.values:
+        for name in batch.values:
             self._create(name)
-        info = SegmentInfo(first_row, tuple(block.values), block.parameters)
+        info = SegmentInfo(first_row, tuple(batch.values), batch.parameters)
         _replace(path / layout.PARAMETERS, dumps(segment_to_json(info)) + b"\n")
-        self._summed = pyramid_statistics(tuple(block.values), _STATISTICS)
-        self._levels = PyramidBuilder(path, len(block.parameters), self._summed, _write)
+        self._summed = pyramid_statistics(tuple(batch.values), _STATISTICS)
+        self._levels = PyramidBuilder(path, len(batch.parameters), self._summed, _write)
 
-    def fits(self, block: RowBatch) -> bool:
-        """Return whether the block has the columns that this segment's files have, in any order of
-        its statistics.
+    def fits(self, batch: RowBatch) -> bool:
+        """Return whether the batch has the columns that this segment's files have, in any order
+        of its statistics.
         """
         same_parameters = (
-            block.parameters is self._parameters or block.parameters == self._parameters
+            batch.parameters is self._parameters or batch.parameters == self._parameters
         )
-        new_samples = len(block.sample_rows) > 0 and self._sampled_names not in (
+        new_samples = len(batch.sample_rows) > 0 and self._sampled_names not in (
             None,
-            frozenset(block.samples),
+            frozenset(batch.samples),
         )
-        return same_parameters and frozenset(block.values) == self._names and not new_samples
+        return same_parameters and frozenset(batch.values) == self._names and not new_samples
 
-    def append(self, block: RowBatch, first_row: int) -> None:
-        """Append the block's values, states and samples; `first_row` is its first row's number
+    def append(self, batch: RowBatch, first_row: int) -> None:
+        """Append the batch's values, states and samples; `first_row` is its first row's number
         in the run.
         """
-        shape = len(block), len(block.parameters)
+        shape = len(batch), len(batch.parameters)
         recorded = {
             name: self._append_statistic(name, values, shape)
-            for name, values in block.values.items()
+            for name, values in batch.values.items()
         }
-        state = np.asarray(block.state, np.uint8)
+        state = np.asarray(batch.state, np.uint8)
         _write(self._files[layout.STATE], layout.raw(state.reshape(shape)))
-        if len(block.sample_rows):
-            self._append_samples(block, first_row)
+        if len(batch.sample_rows):
+            self._append_samples(batch, first_row)
         self._levels.append(state, {name: recorded[name] for name in self._summed})
 
-    def _append_samples(self, block: RowBatch, first_row: int) -> None:
+    def _append_samples(self, batch: RowBatch, first_row: int) -> None:
         if self._sampled_names is None:
-            self._sampled_names = frozenset(block.samples)
-            for name in block.samples:
+            self._sampled_names = frozenset(batch.samples)
+            for name in batch.samples:
                 self._create(name)
-        for name, values in block.samples.items():
+        for name, values in batch.samples.items():
             self._append_statistic(
                 name,
                 values,
-                (len(block.sample_rows), len(block.parameters), _STATISTICS[name].width),
+                (len(batch.sample_rows), len(batch.parameters), _STATISTICS[name].width),
             )
         _write(
             self._files[layout.SAMPLE_ROWS],
-            layout.raw(np.asarray(block.sample_rows + first_row, "<i8")),
+            layout.raw(np.asarray(batch.sample_rows + first_row, "<i8")),
         )
 
     def _append_statistic(self, name: str, values: AnyArray, shape: tuple[int, ...]) -> AnyArray:
-        """Append the values in their recorded form, and return them."""
-        recorded = layout.recorded(values, _STATISTICS[name].dtype).reshape(shape)
-        _write(self._files[name], layout.raw(recorded))
-        return recorded
+        """Append the values, and return them in this shape."""
+        assert values.dtype == _STATISTICS[name].dtype, name
+        shaped = values.reshape(shape)
+        _write(self._files[name], layout.raw(shaped))
+        return shaped
 
     def _create(self, statistic: str) -> None:
         self._files[statistic] = _create(self._path / layout.statistic_file(_STATISTICS[statistic]))
@@ -297,18 +295,6 @@ class _Segment:
         for file in self._files.values():
             file.close()
         self._levels.close()
-
-
-def _ends(listed: npt.NDArray[Any], block: RowBatch) -> IntArray:
-    """Return the number of the block's entries up to and with each row  # (B,); an entry belongs to
-    the first row that is not before it.
-    """
-    steps: npt.NDArray[Any] = block.steps
-    if not len(listed):
-        return np.zeros(len(steps), np.int64)
-    ends = np.searchsorted(listed["iteration"], steps["iteration"], side="right")
-    ends[-1] = len(listed)
-    return np.maximum.accumulate(ends)
 
 
 def _create(path: Path) -> FileIO:

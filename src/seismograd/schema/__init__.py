@@ -13,22 +13,28 @@ from seismograd.schema.entries import (
     Origin,
     RankFlag,
     StepFlag,
+    event_entry,
     no_pairs,
     no_ranks,
+    step_entry,
 )
 from seismograd.schema.facts import Fact, FactKind, ZeroCause
 from seismograd.schema.findings import SEVERITIES, Conclusion, Evidence, Finding, RuleStatus
-from seismograd.schema.rows import Optimizer, Parameter, Row, RowBatch, Rows, Site
+from seismograd.schema.parameters import Optimizer, Parameter, Site
+from seismograd.schema.recorded_dtype import recorded
+from seismograd.schema.row_batch import RowBatch, concatenate, no_samples, row_ends
 from seismograd.schema.run_info import Note, RunInfo, RunState, Sink
 from seismograd.schema.statistics import (
     HISTOGRAM_BINS,
     HISTOGRAM_EXPONENTS_PER_BIN,
     HISTOGRAM_FIRST_EXPONENT,
+    MEASURED_EVERY_TIME,
     SAMPLE_EVERY,
     SCHEMA_VERSION,
     STATISTICS,
     State,
     Statistic,
+    StatisticKind,
 )
 
 __all__ = [
@@ -36,6 +42,7 @@ __all__ = [
     "HISTOGRAM_BINS",
     "HISTOGRAM_EXPONENTS_PER_BIN",
     "HISTOGRAM_FIRST_EXPONENT",
+    "MEASURED_EVERY_TIME",
     "PAIR_DTYPE",
     "RANK_DTYPE",
     "SAMPLE_EVERY",
@@ -59,9 +66,7 @@ __all__ = [
     "Origin",
     "Parameter",
     "RankFlag",
-    "Row",
     "RowBatch",
-    "Rows",
     "RuleStatus",
     "RunInfo",
     "RunState",
@@ -70,8 +75,15 @@ __all__ = [
     "State",
     "StateArray",
     "Statistic",
+    "StatisticKind",
     "StepFlag",
     "ZeroCause",
+    "concatenate",
+    "event_entry",
     "no_pairs",
     "no_ranks",
+    "no_samples",
+    "recorded",
+    "row_ends",
+    "step_entry",
 ]

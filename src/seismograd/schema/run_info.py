@@ -8,7 +8,7 @@ from typing import Protocol
 
 from seismograd.i18n import Message
 from seismograd.schema.facts import Fact
-from seismograd.schema.rows import RowBatch
+from seismograd.schema.row_batch import RowBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class RunState(StrEnum):
 class Sink(Protocol):
     """A consumer of a session's measurements, in order, from one thread."""
 
-    def observe(self, block: RowBatch) -> None:
+    def observe(self, batch: RowBatch, /) -> None:
         """Take the next iterations."""
         ...
 

@@ -18,18 +18,29 @@ from seismograd.measure.backend import PendingNumbers
 from seismograd.schema import (
     HISTOGRAM_BINS,
     HISTOGRAM_EXPONENTS_PER_BIN,
+    STATISTICS,
     EventKind,
     FloatArray,
     IntArray,
+    Parameter,
     State,
     StateArray,
+    StatisticKind,
     StepFlag,
+    event_entry,
 )
 from seismograd.tensors.device_scalars import Scalar
 
 Values = Mapping[str, FloatArray]
 SKIPPED = int(StepFlag.SKIPPED)
 NOT_KNOWN = Scalar(math.nan)
+# The statistics that are multiplied by a number when the gradient is.
+PROPORTIONAL = frozenset(
+    each.name
+    for each in STATISTICS
+    if each.subject == "gradient"
+    and each.kind in (StatisticKind.NORM, StatisticKind.LARGEST, StatisticKind.SUM)
+)
 
 
 @dataclass(slots=True)
@@ -52,20 +63,26 @@ class CapturedEvent:
     def record(self, iteration: int) -> tuple[object, ...]:
         """Return it as an entry of EVENT_DTYPE; waits for numbers still on a device."""
         scale = 1.0 if self.scale is None else self.scale.read()
-        return (
-            iteration,
-            self.time_s,
-            self.value.read() / scale if self.kind == EventKind.BACKWARD else self.value.read(),
-            self.limit.read(),
-            scale,
-            math.nan if self.reduction is None else self.reduction.count.read(),
-            math.nan if self.reduction is None else self.reduction.weight.read() / scale,
-            self.touched,
-            self.site,
-            self.optimizer,
-            self.flags | (0 if self.reduction is None else self.reduction.flags),
-            self.kind,
-            self.detail,
+        value, count, weight, flags = self.value.read(), math.nan, math.nan, self.flags
+        if self.kind == EventKind.BACKWARD:
+            value /= scale
+        if self.reduction is not None:
+            count, weight = self.reduction.count.read(), self.reduction.weight.read() / scale
+            flags |= self.reduction.flags
+        return event_entry(
+            iteration=iteration,
+            time_s=self.time_s,
+            value=value,
+            limit=self.limit.read(),
+            scale=scale,
+            count=count,
+            weight=weight,
+            touched=self.touched,
+            site=self.site,
+            optimizer=self.optimizer,
+            flags=flags,
+            kind=self.kind,
+            detail=self.detail,
         )
 
 
@@ -152,8 +169,9 @@ class OptimizerStep:
 
 def divided(values: Values, scale: float) -> dict[str, FloatArray]:
     """Return the statistics of g/scale from those of g."""
-    by = {"grad_norm": scale, "grad_max": scale, "grad_sum": scale}
-    result = {name: value / by[name] if name in by else value for name, value in values.items()}
+    result = {
+        name: value / scale if name in PROPORTIONAL else value for name, value in values.items()
+    }
     if "exponents" in result:
         shift = round(math.log2(scale) / HISTOGRAM_EXPONENTS_PER_BIN)
         shifted = np.zeros_like(result["exponents"])
@@ -185,6 +203,11 @@ class Iteration:
     steps: list[OptimizerStep] = field(default_factory=list[OptimizerStep])
     compared: list[ComparedLosses] = field(default_factory=list[ComparedLosses])
     overhead_s: float = 0.0
+    # Since it is over:
+    number: int = -1
+    parameters: tuple[Parameter, ...] = ()  # the columns there are
+    epoch: int = -1
+    ended_s: float = math.nan
 
     def is_ready(self) -> bool:
         """Return whether all its numbers have arrived; does not wait."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.iteration import Iteration
 from seismograd.capture.loop.iteration_end import Endings
 from seismograd.capture.loop.overhead_budget import WHOLE, OverheadBudget
-from seismograd.capture.loop.pending_iterations import FinishedIteration, PendingIterations
+from seismograd.capture.loop.pending_iterations import PendingIterations
 from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.capture.rows.row_batching import batches_of, rows_of
-from seismograd.capture.rows.row_builder import row_of
-from seismograd.schema import Note, Row, Rows
+from seismograd.capture.rows.row_batching import batches_of
+from seismograd.capture.rows.row_builder import RowBuilder
+from seismograd.schema import Note, RowBatch
 
 MAX_SCALARS_BATCHED = 1 << 18  # columns times rows that are made at once
 
@@ -34,18 +35,18 @@ class IterationQueue:
         guard: ErrorGuard,
         thread_states: ThreadStates,
         parameter_table: ParameterTable,
-        num_elements: int,
+        row_builder: RowBuilder,
         budget: OverheadBudget | None,
         endings: Endings,
     ) -> None:
         self.thinning = WHOLE
         self.num_rows = 0
         self.epoch = -1
-        self._guard, self._thread_states, self._parameter_table, self._num_elements = (
+        self._guard, self._thread_states, self._parameter_table, self._row_builder = (
             guard,
             thread_states,
             parameter_table,
-            num_elements,
+            row_builder,
         )
         self._budget = budget
         self.outlet: SessionOutlet = NullOutlet()  # set by `connect`
@@ -64,18 +65,18 @@ class IterationQueue:
             self.thinning = self._budget.thinning
             if said is not None:
                 self.outlet.note(Note("thinned", self.num_rows, said))
-        number = self.num_rows
-        finished, following = (
-            FinishedIteration(done, number, self._parameter_table.parameters, self.epoch, now_s),
-            Iteration(),
-        )
+        done.parameters, done.epoch = self._parameter_table.parameters, self.epoch
+        done.number, done.ended_s = self.num_rows, now_s
+        following = Iteration()
         # Without a call in between, where an exception of the program's could arrive: no iteration
         # may be lost or come twice.
-        thread_state.iteration, self.num_rows = following, number + 1
-        self._pending.waiting += [finished]
+        thread_state.iteration, self.num_rows = following, done.number + 1
+        self._pending.waiting += [done]
         max_batch_rows = self._num_batched()
         # emit the first row at once, so that the sinks start
-        self._hand_on(self._pending.due(now_s, max_batch_rows if number else 1), max_batch_rows)
+        self._hand_on(
+            self._pending.due(now_s, max_batch_rows if done.number else 1), max_batch_rows
+        )
 
     def flush(self) -> None:
         """Hand on the iterations that are over, waiting for a device if necessary."""
@@ -95,19 +96,19 @@ class IterationQueue:
         if max_batch_rows > 1:
             self._hand_on(self._pending.due(time.perf_counter(), max_batch_rows), max_batch_rows)
 
-    def so_far(self, thread_state: ThreadState) -> Row | None:
+    def so_far(self, thread_state: ThreadState) -> RowBatch | None:
         """Return the current iteration as a row, numbered as it will be; `None` before its first
         step.
         """
         if not thread_state.iteration.steps:
             return None
-        return row_of(
+        over = replace(
             thread_state.iteration,
-            self.num_rows,
-            self._parameter_table.parameters,
-            self._num_elements,
-            self.epoch,
+            number=self.num_rows,
+            parameters=self._parameter_table.parameters,
+            epoch=self.epoch,
         )
+        return self._row_builder.build([over])
 
     def _num_batched(self) -> int:
         """Return how many rows to make at once; fewer with very many parameters, to bound
@@ -118,37 +119,19 @@ class IterationQueue:
             max(1, MAX_SCALARS_BATCHED // max(1, len(self._parameter_table.parameters))),
         )
 
-    def _hand_on(self, finished: Sequence[FinishedIteration], max_batch_rows: int) -> None:
+    def _hand_on(self, iterations: Sequence[Iteration], max_batch_rows: int) -> None:
         """Make rows of iterations and emit them."""
-        for run in batches_of(finished) if max_batch_rows > 1 else [[each] for each in finished]:
-            if len(run) > 1:
-                self._send(self._guard.call("row", rows_of, run), len(run))
+        batches = batches_of(iterations) if max_batch_rows > 1 else [[each] for each in iterations]
+        for each in batches:
+            rows = self._guard.call("row", self._row_builder.build, each)
+            # Until now they could be made again.
+            if rows is None or self._guard.leaves_out("emit"):
+                del self._pending.waiting[: len(each)]
             else:
-                self._hand_on_one(run[0])
+                self._guard.call("emit", self._pass_on, rows)
 
-    def _hand_on_one(self, each: FinishedIteration) -> None:
-        row = self._guard.call(
-            "row",
-            row_of,
-            each.iteration,
-            each.number,
-            each.parameters,
-            self._num_elements,
-            each.epoch,
-        )
-        self._send(row, 1)
-
-    def _send(self, made: Row | Rows | None, num: int) -> None:
-        """Emit the rows of so many iterations, `None` where that failed. Until now they could be
-        made again.
-        """
-        if made is None or self._guard.leaves_out("emit"):
-            del self._pending.waiting[:num]
-        else:
-            self._guard.call("emit", self._pass_on, made, num)
-
-    def _pass_on(self, made: Row | Rows, num: int) -> None:
-        del self._pending.waiting[:num]
+    def _pass_on(self, rows: RowBatch) -> None:
+        del self._pending.waiting[: len(rows)]
         # Straight to the outlet: at each call in between, an exception of the program's could
         # arrive and the row be lost.
-        self.outlet.emit(made)
+        self.outlet.emit(rows)

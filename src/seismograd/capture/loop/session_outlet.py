@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from seismograd.schema import Fact, Note, Row, Rows
+from seismograd.schema import Fact, Note, RowBatch
 
 
 class SessionOutlet(Protocol):
@@ -12,7 +12,7 @@ class SessionOutlet(Protocol):
     be quick.
     """
 
-    def emit(self, row: Row | Rows) -> None:
+    def emit(self, batch: RowBatch) -> None:
         """Take a finished iteration, or several."""
         ...
 
@@ -55,8 +55,8 @@ class NullOutlet:
     max_batch_rows = 1
     is_alone = True
 
-    def emit(self, row: Row | Rows) -> None:
-        """Drop the row."""
+    def emit(self, batch: RowBatch) -> None:
+        """Drop the rows."""
 
     def note(self, note: Note) -> None:
         """Drop the note."""

@@ -15,7 +15,7 @@ from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.errors import SeismogradError
 from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.measure.finite import all_finite
-from seismograd.schema import BoolArray, FloatArray, IntArray
+from seismograd.schema import MEASURED_EVERY_TIME, BoolArray, FloatArray, IntArray
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.dtensor import num_held
@@ -24,7 +24,6 @@ from seismograd.tensors.shards import held_element
 Refuse = Callable[[SeismogradError], None]
 PLAIN = {torch.Tensor}
 NO_COLUMNS, NO_ELEMENTS = np.zeros(0, np.int64), np.zeros(0)  # shared, never written to
-MEASURED_EVERY_TIME = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")
 
 
 class RequestedElements:
@@ -287,7 +286,7 @@ def _not_measured(
         columns=planned.positions,
         numels=planned.numels,
         present=[g is not None for g in gradients],
-        values={name: np.full(len(gradients), np.nan) for name in MEASURED_EVERY_TIME},
+        values={each.name: np.full(len(gradients), np.nan) for each in MEASURED_EVERY_TIME},
         samples={},
         elements=np.full(num_elements, np.nan),
         scale=window.grad_scale,

@@ -18,11 +18,10 @@ from seismograd.measure.cuda.cuda_table import CudaTable, takes
 from seismograd.measure.merge import merge_measurements
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.measure.transfer import Package
-from seismograd.schema import HISTOGRAM_BINS, FloatArray
+from seismograd.schema import HISTOGRAM_BINS, MEASURED_EVERY_TIME, STATISTICS, FloatArray
 from seismograd.tensors.cuda_graph import is_capturing
 from seismograd.tensors.isolation import without_user_modes
 
-VALUES = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")
 SUM, LARGE_SUM, SMALL, SQUARES, LARGE, LARGEST, ZEROS, NONFINITE, NANS = range(9)
 NUMBERS = 9
 SCALE = 2.0**600
@@ -214,11 +213,14 @@ def _arriving(
     rows_known: bool,
 ) -> Measurement:
     num = table.num_tensors
-    values = {name: np.full(num, np.nan) for name in VALUES}
+    values = {each.name: np.full(num, np.nan) for each in MEASURED_EVERY_TIME}
     samples: dict[str, FloatArray] = {}
     if len(packages) > 1:
-        samples = {name: np.full(num, np.nan) for name in ("weight_norm", "dead_rows")}
-        samples["exponents"] = np.full((num, HISTOGRAM_BINS), np.nan)
+        samples = {
+            each.name: np.full(num if each.width == 1 else (num, each.width), np.nan)
+            for each in STATISTICS
+            if each.sampled
+        }
     measured = Measurement(values, samples, np.empty(0))
     return Measurement(
         values,

@@ -28,12 +28,14 @@ from seismograd.measure.native.library import (
 from seismograd.measure.native.memory_layout import MemoryLayout
 from seismograd.measure.native.native_table import NativeTable, make_table, refill
 from seismograd.measure.reference import ReferenceBackend
-from seismograd.schema import HISTOGRAM_BINS, FloatArray
+from seismograd.schema import HISTOGRAM_BINS, MEASURED_EVERY_TIME, FloatArray, StatisticKind
 
 NORM, SUM, DEAD_ROWS = NUMBERS.index("norm"), NUMBERS.index("sum"), NUMBERS.index("dead_rows")
-# the first of NUMBERS, by their names in the record
-VALUES = ("grad_norm", "grad_max", "grad_sum", "zeros", "nonfinite")
-PLACES = {name: position for position, name in enumerate(VALUES)}
+# where the kernel's numbers have those of the record; it calls counts by their names
+PLACES = {
+    each.name: NUMBERS.index(each.name if each.kind is StatisticKind.COUNT else each.kind)
+    for each in MEASURED_EVERY_TIME
+}
 NO_SAMPLES: dict[str, FloatArray] = {}
 NO_SCALARS: FloatArray = np.empty(0)
 NONE_LENT: frozenset[int] = frozenset()
@@ -54,10 +56,10 @@ class KernelNumbers(Mapping[str, FloatArray]):
         return self._numbers[PLACES[name]]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(VALUES)
+        return iter(PLACES)
 
     def __len__(self) -> int:
-        return len(VALUES)
+        return len(PLACES)
 
 
 @dataclass(slots=True)

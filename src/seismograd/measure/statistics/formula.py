@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +28,6 @@ class Formula:
     name: str
     of: Callable[[Tensor], Tensor]
     join: Callable[[Tensor], Tensor]
-    subject: Literal["gradient", "weight"] = "gradient"
 
     def __call__(self, scalars: Tensor) -> Tensor:
         """Return the statistic of each tensor, over any positive number of scalars  # (k, N) ->

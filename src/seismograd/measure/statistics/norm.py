@@ -32,4 +32,4 @@ def norm(scalars: Tensor) -> Tensor:
 
 
 GRAD_NORM = Formula("grad_norm", norm, join=norm)
-WEIGHT_NORM = Formula("weight_norm", norm, join=norm, subject="weight")
+WEIGHT_NORM = Formula("weight_norm", norm, join=norm)

@@ -12,18 +12,12 @@ import numpy as np
 from seismograd.analysis.depth_profile import chains_of, fit_line
 from seismograd.analysis.medians import median
 from seismograd.record.reader import Run
-from seismograd.schema import AnyArray, FloatArray, State, StepFlag
+from seismograd.schema import STATISTICS, AnyArray, FloatArray, State, StatisticKind, StepFlag
 from seismograd.views.page_api.packing import pack
 
-_STATISTICS = (
-    "grad_norm",
-    "grad_max",
-    "zeros",
-    "nonfinite",
-    "applied_norm",
-    "update_ratio",
-    "unmoved",
-    "carried",
+# The sum of a gradient says nothing to a reader.
+_STATISTICS = tuple(
+    each.name for each in STATISTICS if not each.sampled and each.kind is not StatisticKind.SUM
 )
 _SCALARS = ("loss", "lr", "scale", "clip_norm", "clip_limit", "clip_coefficient")
 _MIN_LAYERS = 4

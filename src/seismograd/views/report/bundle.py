@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from seismograd.record.layout import recorded
-from seismograd.schema import AnyArray
+from seismograd.schema import AnyArray, recorded
 from seismograd.views.page_api.packing import pack, unpack
 from seismograd.views.page_api.run_source import RunSource
 
