@@ -240,14 +240,13 @@ def test_the_steps_of_a_program_that_goes_on_are_counted_as_it_made_them(
     before = signal.signal(signal.SIGUSR1, handler)
     try:
         with trained() as loop:
-            steps = loop.session._steps
-            original = steps.step_begins
+            original = loop.session._step_begins
 
             def interrupted(*args: Any) -> None:
                 original(*args)
                 signal.raise_signal(signal.SIGUSR1)
 
-            monkeypatch.setattr(steps, "step_begins", interrupted)
+            monkeypatch.setattr(loop.session, "_step_begins", interrupted)
             with pytest.raises(PreemptedError):
                 loop.step()
             monkeypatch.undo()

@@ -305,11 +305,11 @@ FAULTY: dict[str, tuple[str, Program]] = {
         run(lambda: convolutional(nn.ReLU, 2, norm=False), lambda m: sgd(m, 1e-6), steps=25),
     ),
     "a schedule that begins at zero and stays": (
-        "SG108",
+        "SG113",
         run(net, adam, schedule=lambda o: LambdaLR(o, lambda step: float(step // 1000))),
     ),
     "a schedule that decays per batch": (
-        "SG108",
+        "SG113",
         run(net, adam, steps=80, schedule=lambda o: ExponentialLR(o, 0.7)),
     ),
     "a group at zero": ("SG108", run(net, groups(0.0, 1e-2))),

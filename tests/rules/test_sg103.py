@@ -31,9 +31,9 @@ def losses(at_the_spike: float, *, elsewhere: float = 1.0) -> np.ndarray:
 @pytest.mark.parametrize(
     ("loss", "said"),
     [
-        (1e3, "and the loss from 1 to 1e+03"),
-        (1.0, "though the loss does not"),
-        (np.inf, "and the loss from 1 to inf"),
+        (1e3, "and the loss jumps from 1 to 1e+03"),
+        (1.0, "but the loss does not jump"),
+        (np.inf, "and the loss jumps from 1 to inf"),
         (np.nan, "and the loss is nan"),
     ],
 )
