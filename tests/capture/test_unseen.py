@@ -65,6 +65,20 @@ def train(num_steps: int) -> None:
         optimizer.step()
 
 
+def train_coarse(num_steps: int) -> None:
+    """Weights of 16 bits, whose updates follow from the settings, and a schedule."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 8, dtype=torch.bfloat16)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+    optimizer.param_groups[0] = Group(optimizer.param_groups[0])
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 5)
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        model(torch.randn(16, 4, dtype=torch.bfloat16)).square().sum().backward()
+        optimizer.step()
+        schedule.step()
+
+
 def counts() -> tuple[int, ...]:
     Counting.num = Group.num = 0
     train(3)
@@ -80,6 +94,18 @@ def test_modes_subclasses_and_groups_of_the_program_see_as_many_calls_as_without
     with watched():
         seen = counts()
     assert seen == bare
+
+
+def test_groups_of_the_program_see_as_many_reads_of_schedules_and_coarse_weights() -> None:
+    def num_reads() -> int:
+        Group.num = 0
+        for _ in range(3):  # made anew, as a program does by mistake
+            train_coarse(12)
+        return Group.num
+
+    bare = num_reads()
+    with watched():
+        assert num_reads() == bare
 
 
 def places_of_warnings() -> list[tuple[str, int]]:

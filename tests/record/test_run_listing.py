@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seismograd.diagnosis.verdict import recorded_verdict
 from seismograd.record.reader import open_run
 from seismograd.record.run_listing import NO_PROBLEM, list_runs
 from seismograd.schema import RunState
-from seismograd.views.page_api.page_verdict import as_recorded
 from seismograd.views.page_api.run_overview import about
 from seismograd.views.top.snapshot import read_snapshot
 from seismograd.views.web.run_cache import RunCache
@@ -78,7 +78,7 @@ def test_every_view_says_the_same_of_how_far_a_run_has_come(
     path = synthetic.write_run(tmp_path / "run", [synthetic.block(np.ones((3, 1)))], ended=ended)
     run = open_run(path)
     assert read_snapshot(run, going_on).state is state
-    header, _ = about(run, as_recorded(run), going_on)
+    header, _ = about(recorded_verdict(run), going_on)
     assert header["run"]["state"] == state  # type: ignore[index]
     if ended or going_on:  # it was written just now
         assert RunCache(tmp_path).list()[0]["state"] == state

@@ -9,6 +9,7 @@ from typing import Any, cast
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.names.parameter_groups import groups_of, setting
 from seismograd.schema import SAMPLE_EVERY, FactKind
 
 MAX_GROUPS = 64
@@ -33,7 +34,7 @@ class GroupSettings:
         window = self.registry.known(optimizer)
         if window is None or (window.num_steps > 1 and window.num_steps % SAMPLE_EVERY):
             return
-        for number, group in enumerate(optimizer.param_groups[:MAX_GROUPS]):
+        for number, group in enumerate(groups_of(optimizer)[:MAX_GROUPS]):
             settings = _settings(optimizer, group)
             key = window.index, number
             if self._known.get(key, ()) == settings or not self.facts.has_room(
@@ -55,20 +56,22 @@ class GroupSettings:
             )
 
 
-def _settings(optimizer: Any, group: dict[str, Any]) -> Settings:
+def _settings(optimizer: Any, group: Any) -> Settings:
     """In the order of `NAMES`; -1: it has none, or none that can be read at once."""
-    given = group.get("betas")
+    given = setting(group, "betas")
     betas = cast("tuple[object, ...]", given) if type(given) is tuple else ()
     first, second = betas if len(betas) == 2 else (None, None)
-    decoupled = group.get("decoupled_weight_decay", type(optimizer).__name__ in DECOUPLED)
+    decoupled = setting(group, "decoupled_weight_decay")
+    if decoupled is None:
+        decoupled = type(optimizer).__name__ in DECOUPLED
     return (
-        _number(group.get("weight_decay")),
-        _number(group.get("momentum")),
-        _number(group.get("eps")),
+        _number(setting(group, "weight_decay")),
+        _number(setting(group, "momentum")),
+        _number(setting(group, "eps")),
         _number(first),
         _number(second),
         float(bool(decoupled)),
-        float(bool(group.get("fused"))),
+        float(bool(setting(group, "fused"))),
     )
 
 

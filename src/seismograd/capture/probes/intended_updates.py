@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from seismograd.capture.names.parameter_groups import groups_of, setting
 from seismograd.measure.transfer import wide_dtype
 from seismograd.tensors.dtensor import held_part
 
@@ -92,10 +93,11 @@ def _state(optimizer: object, parameter: Tensor) -> Mapping[str, Any]:
 
 
 def _group_of(optimizer: object, parameter: Tensor) -> Mapping[str, Any] | None:
-    groups = cast("list[dict[str, Any]]", getattr(optimizer, "param_groups", []))
-    return next(
-        (group for group in groups if any(each is parameter for each in group["params"])), None
-    )
+    for group in groups_of(optimizer):
+        if any(each is parameter for each in setting(group, "params")):
+            # a class of the program's own would run its code
+            return dict.copy(group) if isinstance(group, dict) else group  # pyright: ignore
+    return None
 
 
 def _sgd(

@@ -17,6 +17,7 @@ from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.names.parameter_groups import groups_of, held_by, setting
 from seismograd.capture.probes.schedule_plan import Plan, plan_of
 from seismograd.schema import FactKind
 
@@ -208,7 +209,7 @@ class Schedules:
 
     def _read_rate(self, heard: Heard, optimizer: Any) -> None:
         """Return the current highest rate of any group; rates on a device are not read."""
-        rates = _at_hand([group["lr"] for group in optimizer.param_groups])
+        rates = _at_hand([setting(group, "lr") for group in groups_of(optimizer)])
         if not rates:
             return
         heard.lr = max(rates)
@@ -265,7 +266,7 @@ class Schedules:
 
     def _others(self, optimizer: Any) -> str:
         """Return the optimizers that step on the parameters of this one."""
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        held = {id(p) for p in held_by(optimizer)}
         return ", ".join(
             each.name
             for each in self.registry

@@ -14,6 +14,7 @@ from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow, Signature
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.names.parameter_groups import groups_of, setting
 from seismograd.schema import FactKind, StepFlag
 
 MAX_NAMES = 64
@@ -168,7 +169,7 @@ class Scalers:
 def remembers(optimizer: Any) -> bool:
     """Return whether it keeps anything from step to step."""
     return type(optimizer).__name__ != "SGD" or any(
-        group.get("momentum", 0) for group in optimizer.param_groups
+        setting(group, "momentum") for group in groups_of(optimizer)
     )
 
 
