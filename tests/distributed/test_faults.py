@@ -45,7 +45,7 @@ def with_fault(fault: str, out: Path) -> Ended:
 
 @pytest.mark.parametrize(
     ("fault", "word"),
-    [("killed", "gone"), ("hung", "late"), ("shorter", "ended"), ("unwatched", "late")],
+    [("killed", "disappeared"), ("hung", "late"), ("shorter", "ended"), ("unwatched", "late")],
 )
 def test_the_others_train_and_end_as_without_us_and_the_record_says_who_is_missing(
     fault: str, word: str, tmp_path: Path

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from seismograd.capture.names.discovery import children, is_wrapper
+from seismograd.capture.names.gathered_parameters import originals
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +71,20 @@ def frozen_in_name(module: torch.nn.Module) -> set[int]:
     that holds them, which has no effect.
     """
     found: set[int] = set()
+    sharded = originals(module.modules())
     for each in module.modules():
         if vars(each).get("requires_grad") is False:
-            found.update(id(p) for p in each.parameters() if p.requires_grad)
+            found.update(id(sharded.get(id(p), p)) for p in each.parameters() if p.requires_grad)
     return found
 
 
 def named(module: torch.nn.Module, prefix: str = "") -> list[NamedParameter]:
-    """Return the parameters below a module, each once."""
+    """Return the parameters below a module, each once; the sharded one for a gathered one."""
+    sharded = originals(module.modules())
     names: dict[int, list[str]] = {}
     first: dict[int, tuple[torch.Tensor, str]] = {}
-    for name, tensor, kind in walk(module, prefix):
+    for name, registered, kind in walk(module, prefix):
+        tensor = sharded.get(id(registered), registered)
         names.setdefault(id(tensor), []).append(name)
         first.setdefault(id(tensor), (tensor, kind))
     return [

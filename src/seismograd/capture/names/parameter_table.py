@@ -13,6 +13,7 @@ import torch
 
 from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.names.discovery import DiscoveredObjects, roots
+from seismograd.capture.names.gathered_parameters import originals
 from seismograd.capture.names.parameter_groups import parameters_below, setting
 from seismograd.capture.names.parameter_names import (
     NamedParameter,
@@ -220,8 +221,9 @@ class ParameterTable:
         if self._given:
             return given
         order_of = {id(p): i for i, p in enumerate(held)}
+        sharded = originals(around.modules)
         candidates = [
-            (m, {id(p) for p in parameters_below(m)} & order_of.keys())
+            (m, {id(sharded.get(id(p), p)) for p in parameters_below(m)} & order_of.keys())
             for m in roots(around.modules)
         ]
         covered: set[int] = set()
@@ -309,18 +311,28 @@ class ParameterTable:
         return self._unordered and self._walks < MAX_WALKS
 
     def strangers(self, leaves: Sequence[GraphLeaf]) -> list[torch.Tensor]:
-        """Return those of these leaves that are parameters and have no column."""
-        return [
+        """Return those of these leaves that are parameters and have no column, the sharded ones for
+        gathered ones.
+        """
+        strange = [
             each.tensor
             for each in leaves
             if isinstance(each.tensor, torch.nn.Parameter) and id(each.tensor) not in self._columns
         ]
+        if not strange:
+            return []
+        sharded = originals(each for model, _ in self.models() for each in model.modules())
+        parameters = [sharded.get(id(tensor), tensor) for tensor in strange]
+        return [tensor for tensor in parameters if id(tensor) not in self._columns]
 
     def take_in(self, strangers: list[torch.Tensor], around: DiscoveredObjects) -> None:
         """Give columns to parameters that only the graph of a loss has shown: those of other
         models, and those that no module registers.
         """
-        left = {id(tensor): tensor for tensor in strangers}
+        sharded = originals(around.modules)
+        left = {
+            id(tensor): tensor for tensor in (sharded.get(id(each), each) for each in strangers)
+        }
         for number, model in enumerate(self._models):
             module = model.module()
             for name, tensor, kind in () if module is None else hidden(module, model.prefix):
