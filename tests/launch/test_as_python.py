@@ -253,10 +253,10 @@ def test_a_script_without_a_step_keeps_its_exit_code_and_the_record_says_so(tmp_
     )
     ran = python("-m", "seismograd", "run", "--out", "record", "script.py", cwd=tmp_path, LANG="C")
     assert ran.returncode == 5
-    assert "no optimizer step" in ran.stderr
+    assert "optimizer.step() was never called" in ran.stderr
     run = open_run(tmp_path / "record")
     assert len(run.steps) == 0
-    assert any("no optimizer step" in note.message.render() for note in run.notes)
+    assert any("optimizer.step() was never called" in note.message.render() for note in run.notes)
     shown = python("-m", "seismograd", "show", "record", cwd=tmp_path)
     assert shown.returncode == 2
     assert len(shown.stderr.splitlines()) == 1
