@@ -17,7 +17,7 @@ from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.names.parameter_groups import groups_of, held_by, setting
+from seismograd.capture.names.parameter_groups import attribute, groups_of, held_by, setting
 from seismograd.capture.probes.schedule_plan import Plan, plan_of
 from seismograd.schema import FactKind
 
@@ -141,7 +141,7 @@ class Schedules:
             self._series[heard.key] = []
         heard.calls += 1
         if heard.window is None:
-            heard.window = self.registry.known(scheduler.optimizer)
+            heard.window = self.registry.known(unwrapped(scheduler.optimizer))
         before = heard.lr
         self._read_rate(heard, scheduler.optimizer)
         if heard.metric is not None:
@@ -159,7 +159,7 @@ class Schedules:
 
     def _first_time(self, scheduler: Any) -> Heard | None:
         known = cast("dict[str, Any]", vars(scheduler))
-        optimizer: Any = known.get("optimizer")
+        optimizer: Any = unwrapped(known.get("optimizer"))
         if optimizer is None or self._num >= MAX_SCHEDULERS:
             return None
         mode = known.get("mode") if "patience" in known else None
@@ -261,7 +261,9 @@ class Schedules:
             batch_size=batch_size,
             world=float(os.environ.get("WORLD_SIZE") or 1),
             stepped=int(stepped),
-            others="" if stepped or scheduler is None else self._others(scheduler.optimizer),
+            others=""
+            if stepped or scheduler is None
+            else self._others(unwrapped(scheduler.optimizer)),
         )
 
     def _others(self, optimizer: Any) -> str:
@@ -300,3 +302,15 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) or (
         type(value) in (torch.Tensor, torch.nn.Parameter) and value.numel() == 1  # pyright: ignore
     )
+
+
+def unwrapped(optimizer: Any) -> Any:
+    """Return the optimizer that steps: a framework's wrapper (accelerate's) is one itself and keeps
+    the real one, which torch announces, as its `optimizer`.
+    """
+    for _ in range(4):
+        inner = attribute(optimizer, "optimizer")
+        if not isinstance(inner, torch.optim.Optimizer):
+            break
+        optimizer = inner
+    return optimizer
