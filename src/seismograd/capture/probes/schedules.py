@@ -309,7 +309,7 @@ def unwrapped(optimizer: Any) -> Any:
     the real one, which torch announces, as its `optimizer`.
     """
     for _ in range(4):
-        inner = attribute(optimizer, "optimizer")
+        inner = attribute(optimizer, "optimizer") if hasattr(optimizer, "__dict__") else None
         if not isinstance(inner, torch.optim.Optimizer):
             break
         optimizer = inner
