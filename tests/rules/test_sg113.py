@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,10 @@ def test_a_schedule_that_does_not_fit_is_the_first_finding(
     assert "schedule_faults.py:" in findings[0].where
     assert findings[0].cause.render()
     assert IN_THE_ADVICE.get(kind, "") in findings[0].advice.render()
-    told = [each for each in open_run(tmp_path / "run").facts if each.kind == FactKind.SCHEDULE]
-    assert len(told) < 40
+    facts = [each for each in open_run(tmp_path / "run").facts if each.kind == FactKind.SCHEDULE]
+    told = Counter(each.values["number"] for each in facts)
+    # Some of them are called 160 times: a fact is reported at a number of calls that doubles.
+    assert max(told.values(), default=0) < 12
 
 
 @pytest.mark.parametrize("program", HEALTHY.values(), ids=HEALTHY)

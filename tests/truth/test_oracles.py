@@ -17,9 +17,9 @@ from benchmarks.truth.trial import judge, program, proof
 PAIRS = (
     ("zero_grad forgotten", "mlp_plain"),
     ("clip after step", "vit"),
-    ("layers left out of the optimizer", "gnn"),
+    ("layers left out of the optimizer", "autoencoder"),
     ("detach between layers", "gnn"),
-    ("all weights one constant", "gnn"),
+    ("all weights one constant", "mlp_plain"),
     ("gradient of the square root of zero", "gnn"),
     ("softmax before cross entropy", "gnn"),
     ("left in eval mode", "gnn"),

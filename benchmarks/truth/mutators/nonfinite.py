@@ -94,7 +94,7 @@ NONFINITE = (
     _kind("logarithm of zero", "torch.log(torch.relu(OUT)).mean()", r"log|eps|clamp"),
     _kind(
         "gradient of the square root of zero",
-        "torch.sqrt(torch.relu(OUT)).mean()",
+        "torch.sqrt(OUT * (OUT > 0)).mean()",
         r"sqrt|eps|clamp",
     ),
     _kind(
@@ -112,7 +112,7 @@ NONFINITE = (
         "torch.acos(torch.cosine_similarity(OUT, OUT.detach(), dim=0).clamp(-1, 1)).mean()",
         r"acos|clamp",
     ),
-    _kind("power below one of zero", "torch.relu(OUT).pow(0.3).mean()", r"pow|eps|clamp"),
+    _kind("power below one of zero", "(OUT * (OUT > 0)).pow(0.3).mean()", r"pow|eps|clamp"),
     _kind(
         "deviation of one sample",
         "OUT[:1].std(dim=0).mean()",
