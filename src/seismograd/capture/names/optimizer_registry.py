@@ -19,6 +19,7 @@ from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.manual_updates import ManualUpdates
 from seismograd.capture.rows.gradient_reading import track_clearing
 from seismograd.schema import Optimizer
+from seismograd.tensors.freed_memory import is_readable
 
 MAX_SHARE_OF_LOOKING = 0.002  # of the time since the start, beyond the first second
 BY_HAND = "by hand"
@@ -125,6 +126,18 @@ class OptimizerRegistry:
         strangers = self.parameter_table.strangers(leaves)
         if strangers:
             self.parameter_table.take_in(strangers, self._look())
+
+    def named_gradients(self) -> dict[str, torch.Tensor]:
+        """Return the current gradients by the names of their parameters, without those whose memory
+        was freed.
+        """
+        table = self.parameter_table
+        return {
+            table.parameters[table.column(p)].name: p.grad
+            for window in self
+            for p in window.held()
+            if p in table and p.grad is not None and is_readable(p.grad)
+        }
 
     def clear(self) -> None:
         """Forget every window."""
