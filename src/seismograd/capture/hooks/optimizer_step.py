@@ -27,7 +27,7 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import attribute, groups_of, setting
-from seismograd.capture.probes.update_probe import ProbedUpdates
+from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import NO_COLUMNS, carried_columns
 from seismograd.i18n import say

@@ -19,7 +19,7 @@ from seismograd.capture.loop.iteration import (
     OptimizerStep,
     unscaled,
 )
-from seismograd.capture.probes.update_probe import UNMOVED, UPDATE_RATIO, ProbedUpdates
+from seismograd.capture.probes.probed_updates import UNMOVED, UPDATE_RATIO, ProbedUpdates
 from seismograd.schema import (
     EVENT_DTYPE,
     STATISTICS,
