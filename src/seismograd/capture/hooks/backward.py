@@ -32,12 +32,7 @@ from seismograd.capture.names.unread_switches import Switches
 from seismograd.capture.probes.gradient_hooks import Hooks
 from seismograd.capture.probes.per_loss_gradients import ComparedLosses
 from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.capture.rows.gradient_reading import (
-    NO_COLUMNS,
-    carried_columns,
-    look_at_others,
-    track_clearing,
-)
+from seismograd.capture.rows.window_columns import NO_COLUMNS, carried_columns
 from seismograd.schema import EventFlag, EventKind, StepFlag
 from seismograd.tensors.device_scalars import Scalar, total_of
 
@@ -116,7 +111,7 @@ class BackwardHooks:
         windows, extras = self._of(thread_state), self._iteration_queue.thinning.extras
         for window in windows:
             if not window.clearing.follows_any():
-                look_at_others(window)
+                window.look_at_others()
             if window.clearing.backward_begins(bool(window.losses)):
                 window.thrown_away()
             if window.per_loss.several and self._sampling and extras and not window.stepping:
@@ -231,7 +226,7 @@ class BackwardHooks:
             window.applied,
         )
         thread_state.iteration.steps.append(step)
-        track_clearing(window)
+        window.track_clearing()
         window.step_ended()
 
     def _backward_by_hand(

@@ -12,7 +12,7 @@ from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.parameter_groups import attribute, groups_of, setting
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.probed_updates import ProbedUpdates
-from seismograd.capture.rows.gradient_reading import NO_COLUMNS, carried_columns
+from seismograd.capture.rows.window_columns import NO_COLUMNS, carried_columns
 from seismograd.schema import EventFlag, EventKind, StepFlag
 from seismograd.tensors.device_scalars import Scalar
 

@@ -17,7 +17,6 @@ from seismograd.capture.names.parameter_groups import groups_of, held_by
 from seismograd.capture.names.parameter_names import unique
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.manual_updates import ManualUpdates
-from seismograd.capture.rows.gradient_reading import track_clearing
 from seismograd.schema import Optimizer
 from seismograd.tensors.freed_memory import is_readable
 
@@ -91,7 +90,7 @@ class OptimizerRegistry:
             self.optimizers.append(Optimizer(index, "" if own is None else own.kind, name))
             self._without_optimizer = OptimizerWindow(self.by_hand.held, index, name)
             self._without_optimizer.by_hand = True
-            track_clearing(self._without_optimizer)
+            self._without_optimizer.track_clearing()
         return self._without_optimizer
 
     def holding(self, ids: frozenset[int]) -> list[OptimizerWindow]:
@@ -117,7 +116,7 @@ class OptimizerRegistry:
         if not all(self.parameter_table.owned(p) for p in held):
             self._learn(self._look())
         if held and not window.clearing.parameters:
-            track_clearing(window)
+            window.track_clearing()
 
     def take_in(self, leaves: Sequence[GraphLeaf]) -> None:
         """Add the parameters that a graph shows and that have no column yet, if they are
@@ -200,7 +199,7 @@ class OptimizerRegistry:
             self._former[type(optimizer).__name__, tuple(map(id, parameters))] = Former(
                 window, weakref.ref(parameters[0])
             )
-        track_clearing(window)
+        window.track_clearing()
         return window
 
     def _close(self, key: int) -> None:
