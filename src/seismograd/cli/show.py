@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seismograd.cli.terminal.usage_errors import whole_number
 from seismograd.i18n import language, mark, translate
 from seismograd.views.formats.format_names import STEP_FORMAT_NAMES, as_metavar
+
+if TYPE_CHECKING:
+    from seismograd.views.step import RecordedStep
 
 
 def show(
@@ -52,9 +55,9 @@ def show(
     from seismograd.record.reader import open_run
     from seismograd.settings.elements import parse_element
     from seismograd.views.element_series import read_elements
-    from seismograd.views.formats import format_list, step_plain
+    from seismograd.views.formats import format_list
     from seismograd.views.step import find_parameters, find_row, read_step
-    from seismograd.views.values import short_path, some
+    from seismograd.views.values import short_path
 
     number = whole_number("--step", step)
     view = form or ("plain" if language() == "zh" else "table")
@@ -74,11 +77,21 @@ def show(
     shown = read_step(recorded, row, columns)
     output.print_condition(recorded)
     output.answer(step_view.render(shown))
-    rounded = step_plain.rounded_to_zero(shown) if step_view.name == "plain" else ()
+    if step_view.name == "plain":
+        _print_rounded(shown)
+    output.suggest(f"seismograd check {short_path(recorded.path)}")
+
+
+def _print_rounded(shown: RecordedStep) -> None:
+    """Print a note on the gradients that look like zero and are not."""
+    from seismograd.cli.terminal import output
+    from seismograd.views.formats.step_plain import rounded_to_zero
+    from seismograd.views.values import some
+
+    rounded = rounded_to_zero(shown)
     if rounded:
         output.print_note(
             translate(
                 "not zero, but too small for six decimals (--format table shows more): {names}"
             ).format(names=some(rounded))
         )
-    output.suggest(f"seismograd check {short_path(recorded.path)}")

@@ -67,6 +67,33 @@ def make_plan(
     """Plan what each process contributes. The first is rank 0: its columns come first, others'
     behind them.
     """
+    parameters, position = _merge_parameters(columns)
+    shares, complete, seen, whole_rows = _shares(parameters, position, columns, sent)
+    names = [{p.name for p in theirs.parameters} for theirs in columns]
+    alike = tuple(not names[0].isdisjoint(theirs) or not names[0] for theirs in names)
+    known = {
+        p.name
+        for theirs in columns
+        for p, shard in zip(theirs.parameters, theirs.shards, strict=True)
+        if shard is not None
+    }
+    return CombinePlan(
+        tuple(parameters),
+        shares,
+        complete,
+        seen,
+        np.array([p.name in known for p in parameters], bool),
+        whole_rows,
+        _replicas(ranks, columns),
+        alike,
+        _sums(columns, sent),
+    )
+
+
+def _merge_parameters(columns: tuple[RankColumns, ...]) -> tuple[list[Parameter], dict[str, int]]:
+    """Return the parameters of all processes, and the position of each name among them. What only
+    another process has lies deeper than all before it.
+    """
     position: dict[str, int] = {}
     parameters: list[Parameter] = []
     for theirs in columns:
@@ -82,6 +109,18 @@ def make_plan(
                 parameters.append(
                     parameter if moved == parameter.depth else replace(parameter, depth=moved)
                 )
+    return parameters, position
+
+
+def _shares(
+    parameters: list[Parameter],
+    position: dict[str, int],
+    columns: tuple[RankColumns, ...],
+    sent: tuple[IntArray, ...],
+) -> tuple[tuple[RankShare, ...], BoolArray, BoolArray, BoolArray]:
+    """Return what each process contributes, each scalar once; and for each parameter whether that
+    makes it complete, whether any process sends it, and whether its shards are whole rows.
+    """
     held = np.zeros(len(parameters), np.int64)
     plain = np.zeros(len(parameters), bool)
     seen = np.zeros(len(parameters), bool)
@@ -108,27 +147,7 @@ def make_plan(
             seen[target] = True
         shares.append(RankShare(at, counts))
     complete = plain | (seen & (held == np.array([p.numel for p in parameters], np.int64)))
-    names = [{p.name for p in theirs.parameters} for theirs in columns]
-    alike = tuple(not names[0].isdisjoint(theirs) or not names[0] for theirs in names)
-    sums = _sums(columns, sent)
-    known = {
-        p.name
-        for theirs in columns
-        for p, shard in zip(theirs.parameters, theirs.shards, strict=True)
-        if shard is not None
-    }
-    held_somewhere = np.array([p.name in known for p in parameters], bool)
-    return CombinePlan(
-        tuple(parameters),
-        tuple(shares),
-        complete,
-        seen,
-        held_somewhere,
-        whole_rows,
-        _replicas(ranks, columns),
-        alike,
-        sums,
-    )
+    return tuple(shares), complete, seen, whole_rows
 
 
 def _sums(

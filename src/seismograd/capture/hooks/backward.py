@@ -22,7 +22,7 @@ from seismograd.capture.hooks.replace_attribute import replace
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.iteration import OptimizerStep
+from seismograd.capture.loop.iteration import CapturedEvent, OptimizerStep
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -116,30 +116,26 @@ class BackwardHooks:
                 window.thrown_away()
             if window.per_loss.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.per_loss.backward_begins, window.held)
-        self._guard.call(
-            "graph",
-            self._losses.look,
-            thread_state,
-            thread_state.captured,
-            listed,
-            tops,
-            windows,
-            extras,
-        )
-        self._guard.call(
-            "zero gradient", self._zero_gradients.look, thread_state.captured.site, tops, windows
-        )
+        self._inspect(thread_state, thread_state.captured, listed, tops, windows)
+
+    def _inspect(
+        self,
+        thread_state: ThreadState,
+        captured: CapturedEvent,
+        listed: tuple[Any, ...],
+        tops: list[Any],
+        windows: Sequence[OptimizerWindow],
+    ) -> None:
+        """Have the losses and their graph inspected, by each part on its own."""
+        call, site = self._guard.call, captured.site
+        extras = self._iteration_queue.thinning.extras
+        call("graph", self._losses.look, thread_state, captured, listed, tops, windows, extras)
+        call("zero gradient", self._zero_gradients.look, site, tops, windows)
         if is_looked_at(self.num_heard):
-            self._guard.call("switches", self._switches.look, thread_state.captured.site)
-            self._guard.call("hooks", self._hooks.backward_begins, tops, windows)
-        self._guard.call(
-            "loss terms",
-            self._loss_terms.look,
-            thread_state.captured.site,
-            listed[0],
-            thread_state.loss_scale,
-        )
-        self._guard.call("loss input", self._loss_inputs.look, thread_state.captured.site, tops)
+            call("switches", self._switches.look, site)
+            call("hooks", self._hooks.backward_begins, tops, windows)
+        call("loss terms", self._loss_terms.look, site, listed[0], thread_state.loss_scale)
+        call("loss input", self._loss_inputs.look, site, tops)
 
     def backward_ends(self, thread_state: ThreadState) -> None:
         """Handle the end of a backward: its gradients are in. Under a closure this is the moment to
