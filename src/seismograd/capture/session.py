@@ -1,4 +1,4 @@
-"""Follow the training loop and hand on each iteration.
+"""Follow the training loop and pass on each iteration.
 
 The ready gradient is read at the first of {unscale, clip, step} after the last backward of the
 window, before that call changes it.

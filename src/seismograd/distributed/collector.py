@@ -32,7 +32,7 @@ class RankCollector:
     Args:
         world: the processes.
         deliver: called with each combined iteration.
-        tell: called with messages.
+        tell: called with notes.
         limits: how long to wait.
         before: delivers what precedes all of this, from an earlier world.
     """
@@ -84,7 +84,7 @@ class RankCollector:
         self._thread.join()
 
     def abandon(self) -> None:
-        """In a forked child: leave the parent's connections to it."""
+        """Leave the connections to the parent: this is a forked child."""
         self._queue.clear()
         self._report_server.close()
 

@@ -126,7 +126,7 @@ class BackwardHooks:
         tops: list[Any],
         windows: Sequence[OptimizerWindow],
     ) -> None:
-        """Have the losses and their graph inspected, by each part on its own."""
+        """Let each part inspect the losses and their graph; a failure of one is its own."""
         call, site = self._guard.call, captured.site
         extras = self._iteration_queue.thinning.extras
         call("graph", self._losses.look, thread_state, captured, listed, tops, windows, extras)

@@ -103,8 +103,8 @@ class StepHooks:
     def _origin(
         self, thread_state: ThreadState, window: OptimizerWindow, closure: bool, compiled: bool
     ) -> tuple[StepFlag, bool]:
-        """Return whether the gradients of a step that begins come from its backwards, and whether
-        a call that we did not intercept has changed one.
+        """Return the flag of a step that begins, by where its gradients come from, and whether a
+        call that we did not intercept has changed one.
         """
         if thread_state.loss is not None:  # within a backward, which has not ended
             return StepFlag.NONE, False

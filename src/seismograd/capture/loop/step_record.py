@@ -30,9 +30,9 @@ def record_step(
     flags: StepFlag,
     applied: GradientReading | None,
 ) -> None:
-    """Add a step that begins, or that a scaler skipped, to the iteration and its event to the log.
+    """Add a step that begins, or that a scaler skipped, to the iteration, and its event to the log.
 
-    applied: the gradients as read again, where the clips do not show what is consumed.
+    `applied`: the gradients as read again, where the clips do not show what is consumed.
     """
     groups = groups_of(optimizer)
     window.was_stepped = True

@@ -88,7 +88,11 @@ def closing_note(
 ) -> Note | None:
     """Return the note of a run that made no step, or of backwards that no step has used.
 
-    left: the window that `unused` found before the last iterations were handed on.
+    Args:
+        left: the window that `unused` found, before the last iterations left the queue.
+        num_rows: how many rows the run has.
+        num_heard: how many backwards were intercepted.
+        last_backward: the line of the last one.
     """
     if not num_rows:
         return Note("no_step", -1, _why_no_step(num_heard))

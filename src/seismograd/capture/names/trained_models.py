@@ -25,7 +25,7 @@ class TrainedModel:
 class TrainedModels:
     """The models that `watch` was given, or those that hold the parameters of the optimizers.
 
-    A model's number never changes; a module that was made anew under the same name keeps it.
+    A model's number never changes; a module that replaces it under the same name gets it.
     """
 
     def __init__(self, given: Sequence[torch.nn.Module]) -> None:
@@ -59,8 +59,8 @@ class TrainedModels:
             self._place(TrainedModel(weakref.ref(module), f"{label}." if prefixed else ""))
 
     def _place(self, model: TrainedModel) -> None:
-        """Place a model: one that replaces a dead one of its name takes over its columns (a copy
-        made anew for each task, say).
+        """Place a model: one that replaces a dead one of its name takes over its columns (a fresh
+        copy for each task, for example).
         """
         for number, old in enumerate(self._models):
             if old.module() is None and old.prefix == model.prefix:

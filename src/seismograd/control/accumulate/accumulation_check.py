@@ -1,5 +1,5 @@
-"""Compare one batch with accumulation on the user's own model: how far apart the gradients are, and
-why they differ.
+"""Compare one batch with accumulation on the user's own model: by how much the gradients differ,
+and why.
 
 Shapes: P parameters.
 """
