@@ -60,7 +60,6 @@ class Recording:
         extra_sinks: Sequence[Sink] = (),
         close_at_exit: bool = True,
     ) -> None:
-        from seismograd.capture.halt_listener import HaltListener
         from seismograd.capture.hub import HUB
         from seismograd.capture.session import Session
         from seismograd.distributed.local_backend import LocalBackend
@@ -94,11 +93,7 @@ class Recording:
             backend, shards, deliver=pump.put, tell=pump.note, on_join=session.flush
         )
         self._halter = self._make_halter(selection)
-        self._halt_listener: HaltListener | None = None
-        if self._halter is not None:
-            self._halt_listener = HaltListener(
-                self._halter.backward_begins, self._halter.step_begins, self._halter.abandon
-            )
+        self._halt_listener = None if self._halter is None else _listener_of(self._halter)
         self._outlet = RunOutlet(self._ranks, pump, self._halter, path is not None)
         session.connect(self._outlet)
         self._open = True
@@ -207,6 +202,12 @@ class Recording:
         """
         halter = () if self._halt_listener is None else (self._halt_listener,)
         return (self._session, *halter, self._ranks)
+
+
+def _listener_of(halter: TrainingHalter) -> HaltListener:
+    from seismograd.capture.halt_listener import HaltListener
+
+    return HaltListener(halter.backward_begins, halter.step_begins, halter.abandon)
 
 
 def _budget(budget: float | None, is_slow: bool, child: bool) -> OverheadBudget:

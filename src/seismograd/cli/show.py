@@ -14,41 +14,47 @@ from seismograd.views.formats.format_names import STEP_FORMAT_NAMES, as_metavar
 if TYPE_CHECKING:
     from seismograd.views.step import RecordedStep
 
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))
+]
+StepOption = Annotated[
+    str | None,
+    typer.Option("--step", metavar="N", help=mark("The step to show (default: the last one).")),
+]
+ParamOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        metavar="GLOB",
+        help=mark("Show only parameters whose name matches, such as 'fc1.*'. Repeatable."),
+    ),
+]
+ElementsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--element",
+        metavar="NAME[I,J]",
+        help=mark(
+            "Show one scalar, such as 'fc1.weight[0,0]', at every recorded step. Repeatable."
+        ),
+    ),
+]
+StepFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar=as_metavar(STEP_FORMAT_NAMES),
+        help=mark("Output format (default: table in English, plain in Chinese)."),
+    ),
+]
+
 
 def show(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))
-    ],
-    step: Annotated[
-        str | None,
-        typer.Option("--step", metavar="N", help=mark("The step to show (default: the last one).")),
-    ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--param",
-            metavar="GLOB",
-            help=mark("Show only parameters whose name matches, such as 'fc1.*'. Repeatable."),
-        ),
-    ] = None,
-    element: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--element",
-            metavar="NAME[I,J]",
-            help=mark(
-                "Show one scalar, such as 'fc1.weight[0,0]', at every recorded step. Repeatable."
-            ),
-        ),
-    ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar=as_metavar(STEP_FORMAT_NAMES),
-            help=mark("Output format (default: table in English, plain in Chinese)."),
-        ),
-    ] = None,
+    run: RunArgument,
+    step: StepOption = None,
+    param: ParamOption = None,
+    element: ElementsOption = None,
+    form: StepFormatOption = None,
 ) -> None:
     """Show the gradients at one recorded step, or one scalar at every step."""
     from seismograd.cli.terminal import output
