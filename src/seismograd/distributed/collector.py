@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from seismograd.distributed.combine import CombinePlan, combine, make_plan
+from seismograd.distributed.combine import combine
+from seismograd.distributed.combine_plan import CombinePlan, make_plan
 from seismograd.distributed.peer import PeerRank
 from seismograd.distributed.rank_report import RankColumns, RankReport
 from seismograd.distributed.rank_row import RankRow
