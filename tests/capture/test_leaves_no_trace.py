@@ -176,7 +176,7 @@ FAULTS: list[tuple[type, str]] = [
     (GradientReader, "read"),
     (GradientReader, "reading"),
     (IterationQueue, "end_iteration"),
-    (StepHooks, "_step"),
+    (StepHooks, "_record"),
 ]
 
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from seismograd.capture.graph.nonfinite_origin import origin_of
-from seismograd.capture.loop.optimizer_window import is_zero
+from seismograd.capture.loop.clearing_tracker import is_zero
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.per_loss_gradients import GradientSnapshot
 from seismograd.capture.probes.update_probe import UpdateProbe
-from seismograd.capture.rows.gradient_reading import RequestedElements
+from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.distributed.local_gradients import PreReductionProbe
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.measure.backend_selection import make_backend

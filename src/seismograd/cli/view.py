@@ -50,23 +50,13 @@ def view(
     ] = False,
 ) -> None:
     """Show runs in a browser, also while they are recorded; until Ctrl-C."""
-    from seismograd.record.compatibility import is_run
-
     number = whole_number("--port", port)
     if number is not None and not 0 <= number <= 65535:
         raise SeismogradError(
             say("{port} is not a valid port", port=number),
             say("use a port from 0 (any free port) to 65535"),
         )
-    if path.is_file() or (not is_run(path) and (path / "meta.json").exists()):
-        from seismograd.record.reader import open_run
-
-        open_run(path)  # reports what is wrong with it
-    if not path.is_dir():
-        raise SeismogradError(
-            say("directory {directory} does not exist", directory=str(path)),
-            say("record a run with: seismograd run train.py"),
-        )
+    _check_directory(path)
     try:
         from seismograd.views.web.server import serve
     except ModuleNotFoundError as missing:
@@ -80,6 +70,21 @@ def view(
             ),
         ) from missing
     serve(path, host, number, tuple(allow or ()), not no_open, _tell)
+
+
+def _check_directory(path: Path) -> None:
+    """Raise where there can be no run: before the server starts."""
+    from seismograd.record.compatibility import is_run
+
+    if path.is_file() or (not is_run(path) and (path / "meta.json").exists()):
+        from seismograd.record.reader import open_run
+
+        open_run(path)  # reports what is wrong with it
+    if not path.is_dir():
+        raise SeismogradError(
+            say("directory {directory} does not exist", directory=str(path)),
+            say("record a run with: seismograd run train.py"),
+        )
 
 
 def _tell(address: str) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from seismograd.distributed.combine import CombinePlan, combine, make_plan
+from seismograd.distributed.combine import combine
+from seismograd.distributed.combine_plan import CombinePlan, make_plan
 from seismograd.distributed.peer import PeerRank
 from seismograd.distributed.rank_report import RankColumns, RankReport
 from seismograd.distributed.rank_row import RankRow
@@ -32,7 +33,7 @@ class RankCollector:
     Args:
         world: the processes.
         deliver: called with each combined iteration.
-        tell: called with messages.
+        tell: called with notes.
         limits: how long to wait.
         before: delivers what precedes all of this, from an earlier world.
     """
@@ -84,7 +85,7 @@ class RankCollector:
         self._thread.join()
 
     def abandon(self) -> None:
-        """In a forked child: leave the parent's connections to it."""
+        """Leave the connections to the parent: this is a forked child."""
         self._queue.clear()
         self._report_server.close()
 

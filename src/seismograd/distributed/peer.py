@@ -22,8 +22,8 @@ MAX_BACKLOG_BYTES = 64 * 2**20
 class PeerRank:
     """Another process.
 
-    `ended` when it has said so, `gone` when its connection broke, `late` when waiting for it timed
-    out, `refused` when its messages cannot be used.
+    `ended` when it has sent its end, `gone` when its connection broke, `late` when waiting for it
+    timed out, `refused` when its messages cannot be used.
     """
 
     rank: int
@@ -80,7 +80,7 @@ class PeerRank:
         return columns, left_out, RankReport.from_bytes(payload, columns, columns.sent(left_out))
 
     def leave_out(self, own: RankColumns) -> bytes | None:
-        """Return the message, once for its columns, that tells it which ones not to send because
+        """Return the message, once for its columns, on which of them not to send because
         rank 0, which has `own`, holds them whole.
         """
         version = max(self._columns, default=-1)

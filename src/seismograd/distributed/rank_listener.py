@@ -1,5 +1,5 @@
-"""The listener of a process among others: it runs beside the session and hands on each iteration,
-alone or combined with those of the others.
+"""Listen for the session of a process among others, and pass on each iteration, alone or combined
+with those of the others.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class RankListener(Listener):
         shards: the part of each parameter that this process holds, as the backend has seen it.
         deliver: takes each finished iteration, on the training thread of a single process, on
             another one of rank 0.
-        tell: takes messages.
+        tell: takes notes.
         on_join: called before the process joins others: rows measured alone are delivered alone.
         limits: how long to wait for others.
     """
@@ -187,7 +187,7 @@ class RankListener(Listener):
             self._link.close()
 
     def abandon(self) -> None:
-        """In a forked child: leave the parent's connections to it."""
+        """Leave the connections to the parent: this is a forked child."""
         link, self._link = self._link, None
         if link is not None:
             link.abandon()

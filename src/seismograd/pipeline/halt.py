@@ -22,14 +22,14 @@ SNAPSHOTS = "snapshots"
 
 
 class TrainingHalter:
-    """Decides at the events behind a session whether the training continues.
+    """Decides, after the session has handled an event, whether the training continues.
 
     Args:
         selection: which rules run, and which findings stop the training.
         path: the run's directory, where a snapshot of the gradients is saved.
         so_far: returns the current iteration as a row, `None` when it has no step.
         save_gradients: writes the current gradients to a file.
-        tell: takes the note that says why it ended.
+        tell: takes the note on why it ended.
     """
 
     def __init__(

@@ -28,10 +28,11 @@ def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
 
     Skips notes of the kinds that are `already_shown` elsewhere.
     """
-    return (_note(text) for text in _conditions(run, already_shown))
+    return (as_note(text) for text in condition_texts(run, already_shown))
 
 
-def _conditions(run: Run, already_shown: Collection[str] = ()) -> Iterator[str]:
+def condition_texts(run: Run, already_shown: Collection[str] = ()) -> Iterator[str]:
+    """Return the same as plain texts."""
     if not run.ended:
         yield translate("the run has not ended: it is still running, or it was killed")
     if run.torn is not None:
@@ -44,5 +45,6 @@ def _conditions(run: Run, already_shown: Collection[str] = ()) -> Iterator[str]:
             )
 
 
-def _note(text: str) -> Text:
+def as_note(text: str) -> Text:
+    """Return a line that a reader takes for a note, not for a result."""
     return Text(translate("note: {text}").format(text=text), style="yellow")

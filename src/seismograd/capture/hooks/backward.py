@@ -22,7 +22,7 @@ from seismograd.capture.hooks.replace_attribute import replace
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.iteration import OptimizerStep
+from seismograd.capture.loop.iteration import CapturedEvent, OptimizerStep
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -32,12 +32,7 @@ from seismograd.capture.names.unread_switches import Switches
 from seismograd.capture.probes.gradient_hooks import Hooks
 from seismograd.capture.probes.per_loss_gradients import ComparedLosses
 from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.capture.rows.gradient_reading import (
-    NO_COLUMNS,
-    carried_columns,
-    look_at_others,
-    track_clearing,
-)
+from seismograd.capture.rows.window_columns import NO_COLUMNS, carried_columns
 from seismograd.schema import EventFlag, EventKind, StepFlag
 from seismograd.tensors.device_scalars import Scalar, total_of
 
@@ -116,35 +111,31 @@ class BackwardHooks:
         windows, extras = self._of(thread_state), self._iteration_queue.thinning.extras
         for window in windows:
             if not window.clearing.follows_any():
-                look_at_others(window)
+                window.look_at_others()
             if window.clearing.backward_begins(bool(window.losses)):
                 window.thrown_away()
             if window.per_loss.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.per_loss.backward_begins, window.held)
-        self._guard.call(
-            "graph",
-            self._losses.look,
-            thread_state,
-            thread_state.captured,
-            listed,
-            tops,
-            windows,
-            extras,
-        )
-        self._guard.call(
-            "zero gradient", self._zero_gradients.look, thread_state.captured.site, tops, windows
-        )
+        self._inspect(thread_state, thread_state.captured, listed, tops, windows)
+
+    def _inspect(
+        self,
+        thread_state: ThreadState,
+        captured: CapturedEvent,
+        listed: tuple[Any, ...],
+        tops: list[Any],
+        windows: Sequence[OptimizerWindow],
+    ) -> None:
+        """Let each part inspect the losses and their graph; a failure of one is its own."""
+        call, site = self._guard.call, captured.site
+        extras = self._iteration_queue.thinning.extras
+        call("graph", self._losses.look, thread_state, captured, listed, tops, windows, extras)
+        call("zero gradient", self._zero_gradients.look, site, tops, windows)
         if is_looked_at(self.num_heard):
-            self._guard.call("switches", self._switches.look, thread_state.captured.site)
-            self._guard.call("hooks", self._hooks.backward_begins, tops, windows)
-        self._guard.call(
-            "loss terms",
-            self._loss_terms.look,
-            thread_state.captured.site,
-            listed[0],
-            thread_state.loss_scale,
-        )
-        self._guard.call("loss input", self._loss_inputs.look, thread_state.captured.site, tops)
+            call("switches", self._switches.look, site)
+            call("hooks", self._hooks.backward_begins, tops, windows)
+        call("loss terms", self._loss_terms.look, site, listed[0], thread_state.loss_scale)
+        call("loss input", self._loss_inputs.look, site, tops)
 
     def backward_ends(self, thread_state: ThreadState) -> None:
         """Handle the end of a backward: its gradients are in. Under a closure this is the moment to
@@ -231,7 +222,7 @@ class BackwardHooks:
             window.applied,
         )
         thread_state.iteration.steps.append(step)
-        track_clearing(window)
+        window.track_clearing()
         window.step_ended()
 
     def _backward_by_hand(

@@ -1,4 +1,4 @@
-"""The outlet of a session: what it hands on, and what it asks of the parts beside it."""
+"""The outlet of a session: what it passes on, and what it asks of its surroundings."""
 
 from __future__ import annotations
 

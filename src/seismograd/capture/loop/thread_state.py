@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from seismograd.capture.loop.iteration import CapturedEvent, GradientReading, Iteration
+from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.schema import EventFlag
 from seismograd.tensors.device_scalars import Scalar
 
@@ -24,6 +27,28 @@ class RunningClip:
     scale: Scalar | None = None
     # read just now, before the clip changes anything
     readings: list[GradientReading] = field(default_factory=list[GradientReading])
+
+    def norms(
+        self, parameters: Sequence[torch.Tensor], parameter_table: ParameterTable
+    ) -> list[float | None]:
+        """Return the norms of these gradients as just read, still scaled; `None` where they were
+        not.
+        """
+        norms: dict[int, float] = {}
+        for reading in self.readings:
+            reading.settle()
+            measured = ~np.isnan(reading.values["nonfinite"])
+            norms.update(
+                zip(
+                    reading.columns[measured].tolist(),
+                    reading.values["grad_norm"][measured].tolist(),
+                    strict=True,
+                )
+            )
+        return [
+            norms.get(parameter_table.column(p)) if p in parameter_table else None
+            for p in parameters
+        ]
 
 
 @dataclass(slots=True)

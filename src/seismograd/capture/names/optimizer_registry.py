@@ -17,8 +17,8 @@ from seismograd.capture.names.parameter_groups import groups_of, held_by
 from seismograd.capture.names.parameter_names import unique
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.manual_updates import ManualUpdates
-from seismograd.capture.rows.gradient_reading import track_clearing
 from seismograd.schema import Optimizer
+from seismograd.tensors.freed_memory import is_readable
 
 MAX_SHARE_OF_LOOKING = 0.002  # of the time since the start, beyond the first second
 BY_HAND = "by hand"
@@ -90,7 +90,7 @@ class OptimizerRegistry:
             self.optimizers.append(Optimizer(index, "" if own is None else own.kind, name))
             self._without_optimizer = OptimizerWindow(self.by_hand.held, index, name)
             self._without_optimizer.by_hand = True
-            track_clearing(self._without_optimizer)
+            self._without_optimizer.track_clearing()
         return self._without_optimizer
 
     def holding(self, ids: frozenset[int]) -> list[OptimizerWindow]:
@@ -116,7 +116,7 @@ class OptimizerRegistry:
         if not all(self.parameter_table.owned(p) for p in held):
             self._learn(self._look())
         if held and not window.clearing.parameters:
-            track_clearing(window)
+            window.track_clearing()
 
     def take_in(self, leaves: Sequence[GraphLeaf]) -> None:
         """Add the parameters that a graph shows and that have no column yet, if they are
@@ -125,6 +125,18 @@ class OptimizerRegistry:
         strangers = self.parameter_table.strangers(leaves)
         if strangers:
             self.parameter_table.take_in(strangers, self._look())
+
+    def named_gradients(self) -> dict[str, torch.Tensor]:
+        """Return the current gradients by the names of their parameters, without those whose memory
+        was freed.
+        """
+        table = self.parameter_table
+        return {
+            table.parameters[table.column(p)].name: p.grad
+            for window in self
+            for p in window.held()
+            if p in table and p.grad is not None and is_readable(p.grad)
+        }
 
     def clear(self) -> None:
         """Forget every window."""
@@ -187,7 +199,7 @@ class OptimizerRegistry:
             self._former[type(optimizer).__name__, tuple(map(id, parameters))] = Former(
                 window, weakref.ref(parameters[0])
             )
-        track_clearing(window)
+        window.track_clearing()
         return window
 
     def _close(self, key: int) -> None:

@@ -26,7 +26,7 @@ class ChildProcess:
         ends: list[Callable[[], None]] = []
 
         def begin() -> None:
-            from seismograd.api import Recording
+            from seismograd.recording import Recording
             from seismograd.settings.elements import parse_element
 
             elements = tuple(map(parse_element, self.elements))

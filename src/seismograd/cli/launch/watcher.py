@@ -22,7 +22,7 @@ from seismograd.settings.elements import parse_element
 from seismograd.settings.rule_selection import RuleSelection
 
 if TYPE_CHECKING:
-    from seismograd.api import Recording
+    from seismograd.recording import Recording
     from seismograd.schema import Finding, Sink
 
 
@@ -94,8 +94,8 @@ class Watcher:
     def _start(self) -> None:
         """Start watching. When that fails, the script runs on without us."""
         try:
-            from seismograd.api import Recording
             from seismograd.cli.launch.spawned_processes import follow
+            from seismograd.recording import Recording
 
             run = self._run
             name = run.target if run.program is None else Path(run.target).name

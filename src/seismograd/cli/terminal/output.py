@@ -11,7 +11,7 @@ from rich.text import Text
 
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
-from seismograd.views.run_condition import _conditions, _note
+from seismograd.views.run_condition import as_note, condition_texts
 
 _FILE_WIDTH = 160
 """How wide a table may be that goes into a file or a pipe."""
@@ -44,13 +44,13 @@ def print_condition(run: Run) -> None:
     """Print on stderr what a reader should know about the record itself: what was torn off, what
     failed, what is missing.
     """
-    for text in _conditions(run):
+    for text in condition_texts(run):
         print_note(text)
 
 
 def print_note(text: str) -> None:
     """Print a note on stderr that belongs beside the result."""
-    console(sys.stderr).print(_note(text))
+    console(sys.stderr).print(as_note(text))
 
 
 def suggest(command: str) -> None:

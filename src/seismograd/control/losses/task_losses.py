@@ -36,7 +36,7 @@ class LossSession(Protocol):
         ...
 
     def failed(self, part: str, error: BaseException) -> None:
-        """Count and report a failure of a part that works beside the session."""
+        """Count and report a failure of a part that works independently of the session."""
         ...
 
 

@@ -53,17 +53,7 @@ def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str
     }
     return {
         "schema": SCHEMA_VERSION,
-        "run": {
-            "name": run.path.name,
-            "script": run.info.script,
-            "created": run.info.created_utc,
-            "seismograd": run.info.seismograd_version,
-            "torch": run.info.torch_version,
-            "python": run.info.python_version,
-            "level": run.info.level,
-            "state": str(RunState.of(run.ended, going_on)),
-            "torn": None if run.torn is None else rendered(run.torn),
-        },
+        "run": _about_run(run, going_on),
         "rows": run.num_rows,
         "steps": _steps(run),
         "names": [each.name for each in run.parameters],
@@ -94,6 +84,27 @@ def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str
             for each in run.notes
             if each.kind not in QUIET_NOTES
         ],
+        **_encodings(),
+    }, arrays
+
+
+def _about_run(run: Run, going_on: bool) -> dict[str, object]:
+    return {
+        "name": run.path.name,
+        "script": run.info.script,
+        "created": run.info.created_utc,
+        "seismograd": run.info.seismograd_version,
+        "torch": run.info.torch_version,
+        "python": run.info.python_version,
+        "level": run.info.level,
+        "state": str(RunState.of(run.ended, going_on)),
+        "torn": None if run.torn is None else rendered(run.torn),
+    }
+
+
+def _encodings() -> dict[str, object]:
+    """Return what the numbers in the arrays mean; the same for every run."""
+    return {
         "codes": SENTINELS,
         "histogram": {
             "bins": HISTOGRAM_BINS,
@@ -103,7 +114,7 @@ def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str
         "kinds": {kind.name: int(kind) for kind in EventKind},
         "event_flags": {str(flag.name): int(flag) for flag in EventFlag if flag},
         "step_flags": {str(flag.name): int(flag) for flag in StepFlag if flag},
-    }, arrays
+    }
 
 
 def _steps(run: Run) -> dict[str, object]:
