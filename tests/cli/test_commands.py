@@ -178,14 +178,21 @@ def test_a_terminal_that_cannot_show_every_character_gets_question_marks(tmp_pat
     assert done.stdout.splitlines()[1].startswith("??: fc1.weight")
 
 
-def test_a_bug_of_ours_shows_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from seismograd.cli import main
+def test_what_breaks_a_reader_is_one_line_and_a_traceback_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from seismograd.cli import TRACEBACK, main
     from seismograd.views import step
 
     def broken(*_: object) -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("\x1b[2J")
 
     small_net(tmp_path / "run")
     monkeypatch.setattr(step, "read_step", broken)
+    assert main(["show", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ZeroDivisionError: \\x1b[2J" in line
+    assert TRACEBACK in line
+    monkeypatch.setenv(TRACEBACK, "1")
     with pytest.raises(ZeroDivisionError):
         main(["show", str(tmp_path / "run")])

@@ -36,8 +36,12 @@ from seismograd.cli.terminal.help_pages import TranslatedCommand, TranslatedGrou
 from seismograd.cli.terminal.language_option import split_language
 from seismograd.cli.terminal.usage_errors import TyperException, usage_error
 from seismograd.errors import SeismogradError
-from seismograd.i18n import mark, translate, use_language
+from seismograd.i18n import mark, say, translate, use_language
 from seismograd.package_info import VERSION
+from seismograd.printable import printable
+
+TRACEBACK = "SEISMOGRAD_TRACEBACK"
+_READERS = ("check", "compare", "report", "runs", "show", "top", "view")
 
 COMMANDS = (
     CommandEntry(
@@ -206,6 +210,7 @@ def _seismograd(
 def _read(argv: list[str]) -> int | DeferredCommand:
     group = application()
     lang: str | None = None
+    arguments: Sequence[str] = argv
     try:
         lang, arguments = split_language(argv, group)
         with use_language(lang), _any_terminal():
@@ -217,7 +222,27 @@ def _read(argv: list[str]) -> int | DeferredCommand:
         return _complain(usage_error(error), lang)
     except BrokenPipeError:
         return _reader_left()
+    except Exception as error:
+        # Reading a record that is damaged, or made to do harm, may break what reads it.
+        if not any(name in arguments for name in _READERS) or os.environ.get(TRACEBACK):
+            raise
+        return _complain(_broken(error), lang)
     return 0 if outcome is None else outcome
+
+
+def _broken(error: Exception) -> SeismogradError:
+    return SeismogradError(
+        say(
+            "this command failed: {kind}: {reason}",
+            kind=type(error).__name__,
+            reason=printable(str(error)[:200]),
+        ),
+        say(
+            "the record is probably damaged; if not, please report this with the traceback that "
+            "{variable}=1 shows",
+            variable=TRACEBACK,
+        ),
+    )
 
 
 @contextmanager
@@ -238,7 +263,7 @@ def _any_terminal() -> Generator[None]:
 
 def _complain(error: SeismogradError, lang: str | None) -> int:
     with use_language(lang):
-        line = " ".join(error.line().split())
+        line = printable(" ".join(error.line().split()))
         print(translate("seismograd: {line}").format(line=line), file=sys.stderr)
     return error.exit_code
 
