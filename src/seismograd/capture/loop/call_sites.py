@@ -11,6 +11,7 @@ from types import FrameType
 import torch
 
 from seismograd.package_info import PACKAGE_DIR
+from seismograd.printable import printable
 from seismograd.schema import Site
 
 OWN, LIBRARY, USER = 0, 1, 2
@@ -88,7 +89,8 @@ class CallSites:
         index = self._index.get(key)
         if index is None:
             index = self._index[key] = len(self.sites)
-            self.sites.append(Site(self._shown(key[0]), key[1], frame.f_code.co_qualname))
+            shown = printable(self._shown(key[0]))
+            self.sites.append(Site(shown, key[1], frame.f_code.co_qualname))
         return index
 
     def _shown(self, filename: str) -> str:
