@@ -71,7 +71,7 @@ class RunOutlet:
 
     def stepped(self) -> None:
         """Start looking for rows."""
-        if self._is_recorded:
+        if self._is_recorded or self._ranks.linked:
             self._pump.begin()
 
     def abandon(self) -> None:
@@ -88,11 +88,6 @@ class RunOutlet:
     def max_batch_rows(self) -> int:
         """Return how many rows to make at once: one where each is awaited."""
         return 1 if self._halter is not None or self._ranks.linked else MAX_BATCH_ROWS
-
-    @property
-    def is_alone(self) -> bool:
-        """Return whether no other process trains with this one."""
-        return not self._ranks.linked
 
 
 class Recording:
@@ -154,7 +149,7 @@ class Recording:
             look=session.hand_on_waiting,
         )
         self._ranks = RankListener(
-            backend, shards, deliver=pump.put, tell=pump.note, on_join=session.flush
+            backend, shards, deliver=pump.put, tell=pump.note, on_join=self._on_join
         )
         self._halter: TrainingHalter | None = None
         self._halt_listener: HaltListener | None = None
@@ -253,6 +248,13 @@ class Recording:
                 )
             )
         self._pump.close()
+
+    def _on_join(self) -> None:
+        """Hand on what this process measured alone, and look for rows that wait in the session:
+        every process reports the last step before a pause.
+        """
+        self._session.flush()
+        self._pump.begin()
 
     def _listeners(self) -> tuple[Listener, ...]:
         """Return the listeners in order: a finding in the session stops the training before the
