@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,8 +50,10 @@ class OptimizerRegistry:
         self.all_of_the_process = not (models or optimizers)
         self._given = {id(o) for o in optimizers}
         self._windows: dict[int, OptimizerWindow] = {}
-        self.windows: tuple[OptimizerWindow, ...] = ()  # of the optimizers
+        self._open_windows: tuple[OptimizerWindow, ...] = ()
         self._living: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
+        # where references tell of a death: no frame of ours may run there
+        self._died: deque[weakref.KeyedRef[int, torch.optim.Optimizer]] = deque()
         self._former: dict[FormerKey, Former] = {}
         self._without_optimizer: OptimizerWindow | None = None
         self._start_s = time.perf_counter()
@@ -58,19 +61,28 @@ class OptimizerRegistry:
         for optimizer in optimizers:
             self._open(optimizer, discovery.DiscoveredObjects())
 
+    @property
+    def windows(self) -> tuple[OptimizerWindow, ...]:
+        """Return the windows of the optimizers."""
+        if self._died:
+            self._close_dead()
+        return self._open_windows
+
     def __iter__(self) -> Iterator[OptimizerWindow]:
         """Iterate over the windows of the optimizers."""
         return iter(self.windows)
 
     def known(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
         """Return the window of a known optimizer."""
+        if self._died:
+            self._close_dead()
         return self._windows.get(id(optimizer))
 
     def window(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
         """Return the window of an optimizer, opened on its first call; `None` for one that is not
         watched.
         """
-        window = self._windows.get(id(optimizer))
+        window = self.known(optimizer)
         if window is None and "param_groups" not in vars(optimizer):
             optimizer = _wrapped(optimizer)
             window = self._windows.get(id(optimizer))
@@ -106,7 +118,7 @@ class OptimizerRegistry:
         """Discover what the script has made, and name it."""
         around = self._look()
         for optimizer in (*more, *(around.optimizers if self.all_of_the_process else ())):
-            if id(optimizer) not in self._windows and "param_groups" in vars(optimizer):
+            if self.known(optimizer) is None and "param_groups" in vars(optimizer):
                 self._open(optimizer, around)
         self._learn(around)
 
@@ -129,7 +141,7 @@ class OptimizerRegistry:
     def clear(self) -> None:
         """Forget every window."""
         self._windows.clear()
-        self.windows = ()
+        self._open_windows = ()
         self._living.clear()
         self._former.clear()
 
@@ -141,8 +153,9 @@ class OptimizerRegistry:
         return any(p in self.parameter_table for p in held_by(optimizer))
 
     def _open(self, optimizer: torch.optim.Optimizer, around: discovery.DiscoveredObjects) -> None:
+        self._close_dead()
         key = id(optimizer)
-        reference = self._living[key] = weakref.ref(optimizer, lambda _: self._close(key))
+        reference = self._living[key] = weakref.KeyedRef(optimizer, self._died.append, key)
 
         def held() -> list[torch.Tensor]:
             alive = reference()
@@ -153,7 +166,7 @@ class OptimizerRegistry:
             optimizer, parameters, held, around
         )
         window.held = held
-        self.windows = tuple(self._windows.values())
+        self._open_windows = tuple(self._windows.values())
 
     def _predecessor(
         self, optimizer: torch.optim.Optimizer, parameters: list[torch.Tensor]
@@ -190,10 +203,16 @@ class OptimizerRegistry:
         track_clearing(window)
         return window
 
-    def _close(self, key: int) -> None:
-        if self._windows.pop(key, None) is not None:
-            self.windows = tuple(w for w in self.windows if w in self._windows.values())
-        self._living.pop(key, None)
+    def _close_dead(self) -> None:
+        """Close the windows of optimizers that have died, whose ids may be reused."""
+        while self._died:
+            reference = self._died[0]
+            if self._living.get(reference.key) is reference:
+                self._windows.pop(reference.key, None)
+                self._open_windows = tuple(self._windows.values())
+                del self._living[reference.key]
+            # last: an exception of the program's may arrive before
+            self._died.popleft()
 
     def _learn(self, around: discovery.DiscoveredObjects) -> None:
         taken = [

@@ -5,6 +5,7 @@ optimizer.
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -105,19 +106,28 @@ class ParameterTable:
         # whether there are trainable parameters whose position in the order of execution is unknown
         self._unordered = False
         self.version = 0  # grows with every change
-        self.num_gone = 0
+        self._num_gone = 0
+        # Where references tell of a death: no frame of ours runs there, in which Python would lose
+        # what a signal handler raises.
+        self._died: deque[weakref.KeyedRef[int, torch.Tensor]] = deque()
         self.parameters: tuple[Parameter, ...] = ()
 
     def __contains__(self, tensor: torch.Tensor) -> bool:
-        return id(tensor) in self._columns
+        return id(tensor) in self._living_columns()
+
+    @property
+    def num_gone(self) -> int:
+        """Return how many tensors have died or lost their column."""
+        self._living_columns()
+        return self._num_gone
 
     def column(self, tensor: torch.Tensor) -> int:
         """Return the column of a tensor; raises `KeyError` when it has none."""
-        return self._columns[id(tensor)]
+        return self._living_columns()[id(tensor)]
 
     def owned(self, tensor: torch.Tensor) -> bool:
         """Return whether the tensor has a column, and an optimizer that updates it."""
-        column = self._columns.get(id(tensor))
+        column = self._living_columns().get(id(tensor))
         return column is not None and self._entries[column].optimizer is not None
 
     def thaw(self, columns: Sequence[int]) -> None:
@@ -197,7 +207,7 @@ class ParameterTable:
                 in_name = frozen_in_name(module)
                 for one in named(module, model.prefix):
                     self._add(one, number)
-                    column = self._columns.get(id(one.tensor))
+                    column = self._living_columns().get(id(one.tensor))
                     if column is not None:
                         self._entries[column].frozen_in_name = id(one.tensor) in in_name
 
@@ -240,7 +250,7 @@ class ParameterTable:
         for number, group in enumerate(groups):
             given: Sequence[str] = setting(group, "param_names") or ()
             for position, tensor in enumerate(setting(group, "params")):
-                if id(tensor) not in self._columns:
+                if id(tensor) not in self._living_columns():
                     told = given[position] if position < len(given) else None
                     self._add(
                         NamedParameter(
@@ -254,10 +264,10 @@ class ParameterTable:
                     self._entries[column].optimizer, self._entries[column].group = index, number
 
     def _add(self, one: NamedParameter, model: int) -> None:
-        if id(one.tensor) in self._columns or torch.nn.parameter.is_lazy(one.tensor):
-            return
         key = id(one.tensor)
-        reference = weakref.ref(one.tensor, lambda _, key=key: self._gone(key))
+        if key in self._living_columns() or torch.nn.parameter.is_lazy(one.tensor):
+            return
+        reference = weakref.KeyedRef(one.tensor, self._died.append, key)
         column = self._by_name.get(one.name)
         # a replaced module: its column continues
         if column is not None and self._is_free(column, model):
@@ -289,8 +299,16 @@ class ParameterTable:
 
     def _gone(self, key: int) -> None:
         """Handle the death of a tensor, whose id may be reused, or the loss of its column."""
-        self.num_gone += 1
+        self._num_gone += 1
         self._columns.pop(key, None)
+
+    def _living_columns(self) -> dict[int, int]:
+        """Return the columns by the ids of their tensors, without those that have died."""
+        while self._died:
+            # before it is handled: an exception of the program's may arrive in between
+            self._gone(self._died[0].key)
+            self._died.popleft()
+        return self._columns
 
     def modules_called(self, kinds: Sequence[str]) -> list[str]:
         """Return the names of the modules of these classes in the trained models, as a script would
@@ -317,13 +335,13 @@ class ParameterTable:
         strange = [
             each.tensor
             for each in leaves
-            if isinstance(each.tensor, torch.nn.Parameter) and id(each.tensor) not in self._columns
+            if isinstance(each.tensor, torch.nn.Parameter) and each.tensor not in self
         ]
         if not strange:
             return []
         sharded = originals(each for model, _ in self.models() for each in model.modules())
         parameters = [sharded.get(id(tensor), tensor) for tensor in strange]
-        return [tensor for tensor in parameters if id(tensor) not in self._columns]
+        return [tensor for tensor in parameters if tensor not in self]
 
     def take_in(self, strangers: list[torch.Tensor], around: DiscoveredObjects) -> None:
         """Give columns to parameters that only the graph of a loss has shown: those of other
@@ -341,7 +359,7 @@ class ParameterTable:
         if left and not self._given:
             self._take_models(list(left.values()), around)
             for position, (key, tensor) in enumerate(left.items()):
-                if key not in self._columns:
+                if tensor not in self:
                     self._add_unregistered(
                         NamedParameter(
                             tensor, around.names.get(key) or f"unregistered.{position}", ""
@@ -359,6 +377,7 @@ class ParameterTable:
         its place among the others.
         """
         self._walks += 1
+        known = self._living_columns()
         order_of = {id(leaf.tensor): i for i, leaf in enumerate(leaves)}
         reached = sorted(
             (order_of[id(t)], c)
@@ -369,7 +388,7 @@ class ParameterTable:
             self._entries[column].walks |= 1 << self._num_walks
             if leaves[position].beside:
                 columns = frozenset(
-                    self._columns[each] for each in leaves[position].beside if each in self._columns
+                    known[each] for each in leaves[position].beside if each in known
                 )
                 self._entries[column].beside |= columns
         self._num_walks += 1
