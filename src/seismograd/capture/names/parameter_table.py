@@ -106,6 +106,8 @@ class ParameterTable:
         # whether there are trainable parameters whose position in the order of execution is unknown
         self._unordered = False
         self.version = 0  # grows with every change
+        # `learn` is running, or an exception of the program's has broken it off
+        self.is_learning = False
         self._num_gone = 0
         # Where references tell of a death: no frame of ours runs there, in which Python would lose
         # what a signal handler raises.
@@ -180,6 +182,7 @@ class ParameterTable:
         """Add the parameters of these (index, name, parameter groups) and of the models that hold
         them, as discovered.
         """
+        self.is_learning = True
         listed = list(optimizers)
         held = [p for _, _, groups in listed for group in groups for p in setting(group, "params")]
         self._held = frozenset(map(id, held))
@@ -188,6 +191,7 @@ class ParameterTable:
             self._take_groups(index, name, groups, around.names)
         self._walks = 0
         self._changed()
+        self.is_learning = False
 
     def _take_models(self, held: list[torch.Tensor], around: DiscoveredObjects) -> None:
         trained = self._trained_models(held, around)
@@ -285,7 +289,9 @@ class ParameterTable:
         else:
             name = unique([one.name], self._by_name)[0]
             column = len(self._entries)
-            self._entries.append(ColumnEntry(name, reference, one.module, one.aliases, model))
+            entry = ColumnEntry(name, reference, one.module, one.aliases, model)
+            # Without a call in between, where an exception of the program's could arrive.
+            self._entries += [entry]
             self._by_name[name] = column
         self._columns[key] = column
 
@@ -439,11 +445,12 @@ class ParameterTable:
         before = dict(zip((p.name for p in self.parameters), self.parameters, strict=True))
         described = tuple(e.described(before.get(e.name)) for e in self._entries)
         if described != self.parameters:
-            self.parameters = described
-            self._frozen = [
+            frozen = [
                 e.tensor
                 for e, p in zip(self._entries, described, strict=True)
                 if e.optimizer is None and not p.trainable
             ]
-            self._unordered = any(p.depth is None and p.trainable for p in described)
+            unordered = any(p.depth is None and p.trainable for p in described)
+            # without a call in between, as above
+            self.parameters, self._frozen, self._unordered = described, frozen, unordered
             self.version += 1
