@@ -90,7 +90,7 @@ class Recording:
             look=session.hand_on_waiting,
         )
         self._ranks = RankListener(
-            backend, shards, deliver=pump.put, tell=pump.note, on_join=session.flush
+            backend, shards, deliver=pump.put, tell=pump.note, on_join=self._on_join
         )
         self._halter = self._make_halter(selection)
         self._halt_listener = None if self._halter is None else _listener_of(self._halter)
@@ -195,6 +195,13 @@ class Recording:
         )
         self._sinks.on_finding(halter.take)
         return halter
+
+    def _on_join(self) -> None:
+        """Hand on what this process measured alone, and look for rows that wait in the session:
+        every process reports the last step before a pause.
+        """
+        self._session.flush()
+        self._pump.begin()
 
     def _listeners(self) -> tuple[Listener, ...]:
         """Return the listeners in order: a finding in the session stops the training before the

@@ -47,7 +47,7 @@ class RunOutlet:
 
     def stepped(self) -> None:
         """Start looking for rows."""
-        if self._is_recorded:
+        if self._is_recorded or self._ranks.linked:
             self._pump.begin()
 
     def abandon(self) -> None:
@@ -64,8 +64,3 @@ class RunOutlet:
     def max_batch_rows(self) -> int:
         """Return how many rows to make at once: one where each is awaited."""
         return 1 if self._halter is not None or self._ranks.linked else MAX_BATCH_ROWS
-
-    @property
-    def is_alone(self) -> bool:
-        """Return whether no other process trains with this one."""
-        return not self._ranks.linked

@@ -283,11 +283,7 @@ class Session(Listener):
     def hand_on_waiting(self) -> None:
         """Hand on finished iterations when no call has come for a while; may run on any thread."""
         with self._lock:
-            self.guard.call(
-                "waiting",
-                self._iteration_queue.hand_on_old,
-                self._thread_states.all() if self._outlet.is_alone else [],
-            )
+            self.guard.call("waiting", self._iteration_queue.hand_on_old, self._thread_states.all())
 
     def so_far(self) -> RowBatch | None:
         """Return this thread's current iteration as a row, numbered as it will be; `None` before

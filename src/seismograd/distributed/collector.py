@@ -53,7 +53,9 @@ class RankCollector:
         self._closing_s: float | None = None
         self._plans: dict[object, CombinePlan] = {}  # the last one
         self._failed = False
-        self._said: set[int] = set()  # ranks already reported missing
+        # ranks already reported missing, or missing in between
+        self._said: set[int] = set()
+        self._said_between: set[int] = set()
         self._report_server = ReportServer(world, self._say)
         self._thread = threading.Thread(target=self._run, name="seismograd-ranks", daemon=True)
         self._thread.start()
@@ -189,17 +191,29 @@ class RankCollector:
         """Report each missing process once, with the reason as far as it is known."""
         step = int(rank_row.row.steps["iteration"][0])
         for rank, peer in self._report_server.peers.items():
+            between = peer.newest > rank_row.index
+            said = self._said_between if between else self._said
             if (
                 rank not in captured
-                and rank not in self._said
+                and rank not in said
                 and not peer.refused
-                and len(self._said) < MAX_SAID
+                and len(said) < MAX_SAID
             ):
-                self._said.add(rank)
-                self._say("rank", _why_missing(peer, step), step)
+                said.add(rank)
+                why = _missing_between(peer, step) if between else _why_missing(peer, step)
+                self._say("rank", why, step)
 
     def _say(self, kind: str, message: Message, iteration: int = -1) -> None:
         self._tell(Note(kind, iteration, message))
+
+
+def _missing_between(peer: PeerRank, step: int) -> Message:
+    return say(
+        "rank {rank} has reported later steps but not step {step}: what only it holds is not "
+        "measured there",
+        rank=peer.rank,
+        step=step,
+    )
 
 
 def _why_missing(peer: PeerRank, step: int) -> Message:

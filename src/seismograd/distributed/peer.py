@@ -35,6 +35,7 @@ class PeerRank:
     refused: bool = False
     backlog_bytes: int = 0
     num_left: int = 0
+    newest: int = -1  # index of its latest report
     _reports: dict[int, bytes] = field(default_factory=dict[int, bytes])
     _columns: dict[int, RankColumns] = field(default_factory=dict[int, RankColumns])
     _left: dict[int, frozenset[int]] = field(default_factory=lambda: {0: frozenset[int]()})
@@ -48,7 +49,7 @@ class PeerRank:
             columns = RankColumns.from_json(payload)
             self._columns[columns.version] = columns
         elif kind is FrameKind.REPORT:
-            index = report_head(payload)[0]
+            index = self.newest = report_head(payload)[0]
             if index >= next_index:
                 self.late = False
                 self._reports[index] = payload
@@ -60,10 +61,10 @@ class PeerRank:
         return None
 
     def awaited(self, index: int) -> bool:
-        """Return whether an iteration should wait for this process's report."""
-        return index not in self._reports and not (
-            self.ended or self.gone or self.late or self.refused
-        )
+        """Return whether an iteration should wait for this process's report; reports come in
+        order.
+        """
+        return self.newest < index and not (self.ended or self.gone or self.late or self.refused)
 
     def report(self, index: int) -> tuple[RankColumns, frozenset[int], RankReport] | None:
         """Return its report of an iteration, with its columns and those that it has left out, and

@@ -16,6 +16,7 @@ from seismograd.capture.events import EventName, Listener
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.names.parameter_groups import held_by
 from seismograd.distributed.collector import RankCollector
+from seismograd.distributed.iteration_numbers import IterationNumbers
 from seismograd.distributed.local_backend import LocalBackend
 from seismograd.distributed.local_gradients import PreReductionProbe
 from seismograd.distributed.rank_report import RankColumns
@@ -76,7 +77,7 @@ class RankListener(Listener):
         self._rank = 0
         self._link: RankCollector | ReportClient | None = None
         self._before = PreReductionProbe()
-        self._num_rows = 0  # since joining
+        self._numbers = IterationNumbers()  # since joining
         self._overhead_s = 0.0
         self._warned = False
         self._looked = False  # in the previous backward
@@ -156,14 +157,16 @@ class RankListener(Listener):
         return spent_s
 
     def put(self, batch: RowBatch) -> None:
-        """Take finished iterations; while linked they come one by one."""
+        """Take finished iterations; while linked they come one by one, on the training thread or,
+        of a training that pauses, on another one.
+        """
         if self._link is None or len(batch) > 1:
             self._shards.take_summands()
             self._deliver(batch)
         else:
             self._link.put(self._rank_row(batch))
-            self._num_rows += 1
-            self._backend.checksum = WeightChecksum() if self._sums(self._num_rows) else None
+            following = self._numbers.num_begun
+            self._backend.checksum = WeightChecksum() if self._sums(following) else None
 
     @staticmethod
     def _sums(step: int) -> bool:
@@ -200,7 +203,7 @@ class RankListener(Listener):
         self._on_join()
         self._join(world)
         self._backend.checksum = WeightChecksum()
-        self._num_rows = 0
+        self._numbers = IterationNumbers()
         self._rank = world.rank
 
     def _join(self, world: World) -> None:
@@ -218,7 +221,7 @@ class RankListener(Listener):
     def _on_backward_begins(self) -> None:
         self._look()
         if self._link is not None:
-            self._before.backward_begins(self._num_rows)
+            self._before.backward_begins(self._numbers.num_begun)
 
     def _on_backward_ends(self) -> None:
         self._before.backward_ends()
@@ -264,7 +267,8 @@ class RankListener(Listener):
         )
         columns, summands = self._described_columns(row.parameters), self._shards.take_summands()
         rank = self._entry(row.steps[0])
-        return RankRow(self._num_rows, row, columns, rank, order, time.monotonic(), summands)
+        index = self._numbers.take(row)
+        return RankRow(index, row, columns, rank, order, time.monotonic(), summands)
 
     def _described_columns(self, parameters: tuple[Parameter, ...]) -> RankColumns:
         described, version = self._described

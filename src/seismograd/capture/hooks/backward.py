@@ -74,6 +74,7 @@ class BackwardHooks:
         self._hooks = Hooks(facts)
         self._loss_inputs = LossInputs(facts, registry.parameter_table)
         self.num_heard = 0
+        self._has_looked = False  # for optimizers and their parameters
         self._touched = False  # whether any backward has reached a parameter of any optimizer
         # the running backward, while nothing has been touched
         self._leaves: list[GraphLeaf] = []
@@ -92,12 +93,13 @@ class BackwardHooks:
         elif thread_state.iteration.steps:
             self._iteration_queue.end_iteration(thread_state)
         listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
-        if self.num_heard == 1:
-            if registry.all_of_the_process:
+        if not self._has_looked:
+            if registry.all_of_the_process and not registry.has_discovered:
                 registry.discover()
             # Now, so that this graph shows their order and the first row has it.
             for window in registry.windows:
                 registry.learn(window)
+            self._has_looked = True  # unless an exception of the program's has arrived before
         tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
         if not self._touched or registry.parameter_table.wants_order():
             self._leaves = leaves_in_order(tops)

@@ -93,8 +93,7 @@ class IterationQueue:
             if self._endings.is_over(thread_state, now_s):
                 self.end_iteration(thread_state, thread_state.now_s)
         max_batch_rows = self._num_batched()
-        if max_batch_rows > 1:
-            self._hand_on(self._pending.due(time.perf_counter(), max_batch_rows), max_batch_rows)
+        self._hand_on(self._pending.due(time.perf_counter(), max_batch_rows), max_batch_rows)
 
     def so_far(self, thread_state: ThreadState) -> RowBatch | None:
         """Return the current iteration as a row, numbered as it will be; `None` before its first

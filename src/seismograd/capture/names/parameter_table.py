@@ -5,6 +5,7 @@ optimizer.
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from seismograd.capture.names.parameter_names import (
     unique,
 )
 from seismograd.capture.names.trained_models import TrainedModels
+from seismograd.printable import printable
 from seismograd.schema import Parameter
 
 # backwards whose graph is read for the order of execution, after each change of the table
@@ -48,19 +50,30 @@ class ParameterTable:
         # whether there are trainable parameters whose position in the order of execution is unknown
         self._unordered = False
         self.version = 0  # grows with every change
-        self.num_gone = 0
+        # `learn` is running, or an exception of the program's has broken it off
+        self.is_learning = False
+        self._num_gone = 0
+        # Where references tell of a death: no frame of ours runs there, in which Python would lose
+        # what a signal handler raises.
+        self._died: deque[weakref.KeyedRef[int, torch.Tensor]] = deque()
         self.parameters: tuple[Parameter, ...] = ()
 
     def __contains__(self, tensor: torch.Tensor) -> bool:
-        return id(tensor) in self._columns
+        return id(tensor) in self._living_columns()
+
+    @property
+    def num_gone(self) -> int:
+        """Return how many tensors have died or lost their column."""
+        self._living_columns()
+        return self._num_gone
 
     def column(self, tensor: torch.Tensor) -> int:
         """Return the column of a tensor; raises `KeyError` when it has none."""
-        return self._columns[id(tensor)]
+        return self._living_columns()[id(tensor)]
 
     def owned(self, tensor: torch.Tensor) -> bool:
         """Return whether the tensor has a column, and an optimizer that updates it."""
-        column = self._columns.get(id(tensor))
+        column = self._living_columns().get(id(tensor))
         return column is not None and self._entries[column].optimizer is not None
 
     def thaw(self, columns: Sequence[int]) -> None:
@@ -111,6 +124,7 @@ class ParameterTable:
         """Add the parameters of these (index, name, parameter groups) and of the models that hold
         them, as discovered.
         """
+        self.is_learning = True
         listed = list(optimizers)
         held = [p for _, _, groups in listed for group in groups for p in setting(group, "params")]
         self._held = frozenset(map(id, held))
@@ -119,6 +133,7 @@ class ParameterTable:
             self._take_groups(index, name, groups, around.names)
         self._walks = 0
         self._changed()
+        self.is_learning = False
 
     def _take_models(self, held: list[torch.Tensor], around: DiscoveredObjects) -> None:
         self._models.find(held, around)
@@ -126,7 +141,7 @@ class ParameterTable:
             in_name = frozen_in_name(module)
             for one in named(module, prefix):
                 self._add(one, number)
-                column = self._columns.get(id(one.tensor))
+                column = self._living_columns().get(id(one.tensor))
                 if column is not None:
                     self._entries[column].frozen_in_name = id(one.tensor) in in_name
 
@@ -136,7 +151,7 @@ class ParameterTable:
         for number, group in enumerate(groups):
             given: Sequence[str] = setting(group, "param_names") or ()
             for position, tensor in enumerate(setting(group, "params")):
-                if id(tensor) not in self._columns:
+                if id(tensor) not in self._living_columns():
                     given_name = given[position] if position < len(given) else None
                     self._add(
                         NamedParameter(
@@ -152,11 +167,12 @@ class ParameterTable:
                     self._entries[column].optimizer, self._entries[column].group = index, number
 
     def _add(self, one: NamedParameter, model: int) -> None:
-        if id(one.tensor) in self._columns or torch.nn.parameter.is_lazy(one.tensor):
-            return
         key = id(one.tensor)
-        reference = weakref.ref(one.tensor, lambda _, key=key: self._gone(key))
-        column = self._by_name.get(one.name)
+        if key in self._living_columns() or torch.nn.parameter.is_lazy(one.tensor):
+            return
+        reference = weakref.KeyedRef(one.tensor, self._died.append, key)
+        own_name = printable(one.name)
+        column = self._by_name.get(own_name)
         # a replaced module: its column continues
         if column is not None and self._is_free(column, model):
             entry = self._entries[column]
@@ -171,9 +187,11 @@ class ParameterTable:
             )
             entry.walks, entry.beside = 0, frozenset()
         else:
-            name = unique([one.name], self._by_name)[0]
+            name = unique([own_name], self._by_name)[0]
             column = len(self._entries)
-            self._entries.append(ColumnEntry(name, reference, one.module, one.aliases, model))
+            entry = ColumnEntry(name, reference, one.module, one.aliases, model)
+            # Without a call in between, where an exception of the program's could arrive.
+            self._entries += [entry]
             self._by_name[name] = column
         self._columns[key] = column
 
@@ -187,8 +205,16 @@ class ParameterTable:
 
     def _gone(self, key: int) -> None:
         """Handle the death of a tensor, whose id may be reused, or the loss of its column."""
-        self.num_gone += 1
+        self._num_gone += 1
         self._columns.pop(key, None)
+
+    def _living_columns(self) -> dict[int, int]:
+        """Return the columns by the ids of their tensors, without those that have died."""
+        while self._died:
+            # before it is handled: an exception of the program's may arrive in between
+            self._gone(self._died[0].key)
+            self._died.popleft()
+        return self._columns
 
     def modules_called(self, kinds: Sequence[str]) -> list[str]:
         """Return the names of the modules of these classes in the trained models, as a script would
@@ -215,13 +241,13 @@ class ParameterTable:
         strange = [
             each.tensor
             for each in leaves
-            if isinstance(each.tensor, torch.nn.Parameter) and id(each.tensor) not in self._columns
+            if isinstance(each.tensor, torch.nn.Parameter) and each.tensor not in self
         ]
         if not strange:
             return []
         sharded = originals(each for model, _ in self.models() for each in model.modules())
         parameters = [sharded.get(id(tensor), tensor) for tensor in strange]
-        return [tensor for tensor in parameters if id(tensor) not in self._columns]
+        return [tensor for tensor in parameters if tensor not in self]
 
     def take_in(self, strangers: list[torch.Tensor], around: DiscoveredObjects) -> None:
         """Give columns to parameters that only the graph of a loss has shown: those of other
@@ -238,7 +264,7 @@ class ParameterTable:
         if left and not self._models.are_given:
             self._take_models(list(left.values()), around)
             for position, (key, tensor) in enumerate(left.items()):
-                if key not in self._columns:
+                if tensor not in self:
                     self._add_unregistered(
                         NamedParameter(
                             tensor, around.names.get(key) or f"unregistered.{position}", ""
@@ -255,18 +281,19 @@ class ParameterTable:
         """Learn the order of execution from leaves that are in it."""
         self._walks += 1
         self._num_walks += 1
-        if learn_order(self._entries, self._columns, leaves, self._num_walks - 1):
+        if learn_order(self._entries, self._living_columns(), leaves, self._num_walks - 1):
             self._changed()
 
     def _changed(self) -> None:
         before = dict(zip((p.name for p in self.parameters), self.parameters, strict=True))
         described = tuple(e.described(before.get(e.name)) for e in self._entries)
         if described != self.parameters:
-            self.parameters = described
-            self._frozen = [
+            frozen = [
                 e.tensor
                 for e, p in zip(self._entries, described, strict=True)
                 if e.optimizer is None and not p.trainable
             ]
-            self._unordered = any(p.depth is None and p.trainable for p in described)
+            unordered = any(p.depth is None and p.trainable for p in described)
+            # without a call in between, as above
+            self.parameters, self._frozen, self._unordered = described, frozen, unordered
             self.version += 1
