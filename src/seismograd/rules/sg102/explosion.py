@@ -23,6 +23,7 @@ from seismograd.analysis.depth_profile import (
     LayeredBlock,
     LayerNorms,
     ProfileLayers,
+    chains_of,
     profiles,
 )
 from seismograd.analysis.norm_growth import NormSeries
@@ -353,3 +354,12 @@ def _all_plain(block: RowBatch, measured: BoolArray) -> bool:
     kinds: dict[int | None, str] = {each.index: each.kind for each in block.optimizers}
     owners = {block.parameters[column].optimizer for column in as_list(np.flatnonzero(measured))}
     return all(kinds.get(owner) in PLAIN for owner in owners if owner is not None)
+
+
+def explodes_at_first(limits: ExplosionLimits, block: RowBatch, row: int) -> bool:
+    """Return whether the gradient is beyond bounds before any update."""
+    chains = [LayeredBlock(block, layers) for layers in chains_of(block.parameters)]
+    depths = depths_of(limits, chains, signal_too=True)
+    return float(block.steps["grad_norm"][row]) >= limits.min_norm or (
+        any(bool(depth.by_whole[row] or depth.by_signal[row]) for depth in depths)
+    )
