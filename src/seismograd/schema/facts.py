@@ -94,6 +94,11 @@ class FactKind(StrEnum):
     """All rows of a weight are equal, and so are those of its gradient, which is not zero; told
     twice at most. `parameters`: such weights; `rows` of the first.
     """
+    LARGE_EXPONENTIAL = "large_exponential"
+    """One of the first losses that are very large and finite holds an exponential that explains it.
+    `operation`: `exp`, `exp2` or `expm1`; `largest` of its results; `loss`. `parameters`: the
+    weight nearest to what goes into it, if any.
+    """
     PARAMETER_REMADE = "parameter_remade"
     """At several backwards the graph held parameters that no optimizer has, of the same shapes each
     time and each time others, those of before being gone: they are made in the forward pass.

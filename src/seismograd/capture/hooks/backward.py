@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from seismograd.capture.events import EventHub, Undo
+from seismograd.capture.graph.large_exponentials import LargeExponentials
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
@@ -78,6 +79,7 @@ class BackwardHooks:
         self._loss_terms = LossTerms(facts)
         self._hooks = Hooks(facts)
         self._loss_inputs = LossInputs(facts, registry.parameter_table)
+        self._exponentials = LargeExponentials(facts, registry.parameter_table)
         self.num_heard = 0
         self._touched = False  # whether any backward has reached a parameter of any optimizer
         # the running backward, while nothing has been touched
@@ -144,6 +146,7 @@ class BackwardHooks:
             listed[0],
             thread_state.loss_scale,
         )
+        self._guard.call("exponentials", self._exponentials.look, thread_state.captured, tops)
         self._guard.call("loss input", self._loss_inputs.look, thread_state.captured.site, tops)
 
     def backward_ends(self, thread_state: ThreadState) -> None:

@@ -18,11 +18,13 @@ from seismograd.rules.sg102.explosion import (
     ExplosionTrack,
     OptimizerRows,
     depths_of,
+    explained,
     from_step_to_step,
     from_the_start,
+    of_an_exponential,
     towards_the_input,
 )
-from seismograd.schema import EventKind, Finding
+from seismograd.schema import EventKind, Fact, FactKind, Finding
 
 
 @final
@@ -58,6 +60,9 @@ class ExplodingGradient(Rule):
         of it that is applied is at least {min_update:g} times the norm of the weights; this needs
         plain SGD and the sampled weight norms. Or the very first loss of a classifier, a mean cross
         entropy, is {min_first_loss:g} times that of a random guess.
+
+        Where one of the first very large losses holds an exponential whose result explains it, that
+        is the cause; a result of {min_exponential:g} is enough by itself.
 
     False alarms
         A loss that is summed over a large batch has large gradients, and that is fine: size alone
@@ -105,12 +110,20 @@ class ExplodingGradient(Rule):
     min_norm: float = 1e6
     min_update: float = 1.0  # learning rate x gradient norm, against the norm of the weights
     min_first_loss: float = 100.0  # of the loss of a uniform guess
+    min_exponential: float = 1e8
     min_finite_steps: int = 5
 
     _layers: LayerReader = field(default_factory=LayerReader, init=False, repr=False)
     _tracks: dict[int, ExplosionTrack] = field(
         default_factory=dict[int, ExplosionTrack], init=False, repr=False
     )
+
+    _exponentials: list[Fact] = field(default_factory=list[Fact], init=False, repr=False)
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        if fact.kind == FactKind.LARGE_EXPONENTIAL:
+            self._exponentials.append(fact)
+        return ()
 
     def read_with(self, readers: SharedReaders) -> None:
         self._layers = readers.layers
@@ -161,6 +174,7 @@ class ExplodingGradient(Rule):
             from_the_start(track, look),
             towards_the_input(track, look),
             from_step_to_step(track, look),
+            *(of_an_exponential(look, fact) for fact in self._exponentials),
         ]
         if not track.is_found:
             found = min(
@@ -168,6 +182,10 @@ class ExplodingGradient(Rule):
             )
             if found is None:
                 return
+            step = look.steps[found.position]
+            reasons = [each for each in self._exponentials if each.iteration <= step]
+            if reasons and not found.where:
+                found = explained(found, reasons[0], self)
             track.is_found, track.limit = True, found.limit
             self.found.add(self._finding(look, found))
         shown = look.shown_by_depth() if track.limit is None else look.norm >= track.limit
@@ -186,6 +204,6 @@ class ExplodingGradient(Rule):
             evidence=explosion.evidence,
             cause=explosion.cause,
             advice=advice,
-            where=site_of(look.block, EventKind.STEP, step, look.optimizer),
+            where=explosion.where or site_of(look.block, EventKind.STEP, step, look.optimizer),
             excerpt=excerpt,
         )
