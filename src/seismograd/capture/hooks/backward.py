@@ -32,6 +32,7 @@ from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.unread_switches import Switches
 from seismograd.capture.probes.gradient_hooks import Hooks
 from seismograd.capture.probes.per_loss_gradients import ComparedLosses
+from seismograd.capture.probes.time_profiles import TimeProfiles
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import (
     NO_COLUMNS,
@@ -78,6 +79,7 @@ class BackwardHooks:
         self._switches = Switches(facts, registry.parameter_table)
         self._loss_terms = LossTerms(facts)
         self._hooks = Hooks(facts)
+        self._time_profiles = TimeProfiles(facts, registry.parameter_table)
         self._loss_inputs = LossInputs(facts, registry.parameter_table)
         self._exponentials = LargeExponentials(facts, registry.parameter_table)
         self.num_heard = 0
@@ -139,6 +141,8 @@ class BackwardHooks:
         if is_looked_at(self.num_heard):
             self._guard.call("switches", self._switches.look, thread_state.captured.site)
             self._guard.call("hooks", self._hooks.backward_begins, tops, windows)
+        if extras:
+            self._guard.call("time", self._time_profiles.backward_begins, self.num_heard, tops)
         self._guard.call(
             "loss terms",
             self._loss_terms.look,
@@ -161,6 +165,8 @@ class BackwardHooks:
             return
         if is_looked_at(self.num_heard) and captured is not None:
             self._guard.call("hooks", self._hooks.backward_ends, captured.site)
+        if captured is not None:
+            self._guard.call("time", self._time_profiles.backward_ends, captured.site)
         for window in self._of(thread_state):
             if not window.clearing.backward_ends():
                 continue

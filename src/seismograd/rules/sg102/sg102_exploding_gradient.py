@@ -11,8 +11,10 @@ from seismograd.analysis.depth_profile import LayerReader
 from seismograd.analysis.norm_growth import GrowthBaseline, NormSeries
 from seismograd.analysis.recent_hits import RecentHits
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.analysis.through_time import ThroughTime
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
+from seismograd.rules.sg102.exploding_time import exploding_time_finding
 from seismograd.rules.sg102.explosion import (
     Explosion,
     ExplosionTrack,
@@ -60,6 +62,11 @@ class ExplodingGradient(Rule):
         of it that is applied is at least {min_update:g} times the norm of the weights; this needs
         plain SGD and the sampled weight norms. Or the very first loss of a classifier, a mean cross
         entropy, is {min_first_loss:g} times that of a random guess.
+
+        Over time: where a recurrence is unrolled, the gradient that reaches each of its steps is
+        measured at a few backwards. It explodes when it is {max_time_gain:g} times as large at the
+        beginning of the sequence in {min_looks} of them in a row, along a line as above, and the
+        loss ends no lower than {stuck_loss:.0%} of the first.
 
         Where one of the first very large losses holds an exponential whose result explains it, that
         is the cause; a result of {min_exponential:g} is enough by itself.
@@ -111,6 +118,9 @@ class ExplodingGradient(Rule):
     min_update: float = 1.0  # learning rate x gradient norm, against the norm of the weights
     min_first_loss: float = 100.0  # of the loss of a uniform guess
     min_exponential: float = 1e8
+    max_time_gain: float = 1e4  # of the gradient at the beginning of a sequence
+    min_looks: int = 3  # in a row
+    stuck_loss: float = 0.95  # of the first
     min_finite_steps: int = 5
 
     _layers: LayerReader = field(default_factory=LayerReader, init=False, repr=False)
@@ -120,7 +130,13 @@ class ExplodingGradient(Rule):
 
     _exponentials: list[Fact] = field(default_factory=list[Fact], init=False, repr=False)
 
+    _time: ThroughTime = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._time = ThroughTime(self._explodes_over_time)
+
     def learn(self, fact: Fact) -> Iterable[Finding]:
+        self._time.learn(fact)
         if fact.kind == FactKind.LARGE_EXPONENTIAL:
             self._exponentials.append(fact)
         return ()
@@ -129,6 +145,7 @@ class ExplodingGradient(Rule):
         self._layers = readers.layers
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
+        self._time.read(block)
         against = GrowthBaseline(
             self.baseline_steps,
             self.first_steps,
@@ -156,6 +173,18 @@ class ExplodingGradient(Rule):
         return any(
             track is None or track.num_rows < self.first_steps or track.goes_on_by_depth
             for track in tracks
+        )
+
+    def finish(self) -> Iterable[Finding]:
+        for shown in self._time.at_fault(self.min_looks, self.first_steps, self.stuck_loss):
+            if shown[-1].optimizer not in self.found:
+                self.found.add(exploding_time_finding(self, shown, self.max_time_gain))
+        return self.found.take()
+
+    def _explodes_over_time(self, fact: Fact) -> bool:
+        return (
+            fact.number("total") >= self.max_time_gain
+            and fact.number("goodness") >= self.min_goodness
         )
 
     def shortfall(self) -> Message | None:
