@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -16,22 +15,22 @@ class LossLevel:
 
     num_first: int = 5
     num_recent: int = 10
+    tracks_lowest: bool = False  # takes a median at every step
     first: list[float] = field(default_factory=list[float])
-    recent: deque[float] = field(default_factory=deque[float])
+    recent: list[float] = field(default_factory=list[float])
     lowest: float = math.inf  # of the medians of `num_recent` in a row
     num: int = 0
 
     def add(self, losses: Iterable[float]) -> None:
         """Add the losses of more steps; those that are not finite do not count."""
-        for loss in losses:
-            if not math.isfinite(loss):
-                continue
-            self.num += 1
-            if len(self.first) < self.num_first:
-                self.first.append(loss)
-            self.recent.append(loss)
-            if len(self.recent) > self.num_recent:
-                self.recent.popleft()
+        known = [loss for loss in losses if math.isfinite(loss)]
+        self.num += len(known)
+        self.first += known[: max(self.num_first - len(self.first), 0)]
+        if not self.tracks_lowest:
+            self.recent = [*self.recent, *known][-self.num_recent :]
+            return
+        for loss in known:
+            self.recent = [*self.recent, loss][-self.num_recent :]
             if len(self.recent) == self.num_recent:
                 self.lowest = min(self.lowest, self.now)
 
@@ -43,7 +42,7 @@ class LossLevel:
     @property
     def now(self) -> float:
         """Return the median of the last losses, NaN without any."""
-        return median(list(self.recent))
+        return median(self.recent)
 
     def stays(self, share: float) -> bool:
         """Return whether the loss is at least this share of the first; false where it was not
@@ -51,3 +50,8 @@ class LossLevel:
         """
         known = len(self.recent) >= self.num_first and min(self.first) > 0
         return known and self.now >= share * self.at_first
+
+    def has_risen(self, factor: float) -> bool:
+        """Return whether it is this many times the lowest level; false as above."""
+        known = len(self.recent) >= self.num_first and min(self.first) > 0
+        return known and self.now >= factor * self.lowest > 0

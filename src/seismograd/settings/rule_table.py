@@ -153,33 +153,34 @@ RULE_TABLE: RuleTable = {
     "SG110": (
         "symmetric-units",
         [
-            "looks",
             "min_evaluated",
+            "looks",
         ],
     ),
     "SG111": (
         "weight-decay-dominates",
         [
+            "min_evaluated",
             "min_ratio",
             "in_a_row",
             "max_left",
             "min_loss",
             "risen",
-            "min_evaluated",
         ],
     ),
     "SG112": (
         "moves-without-gradient",
         [
+            "min_evaluated",
             "min_steps",
             "min_share",
             "min_moves",
-            "min_evaluated",
         ],
     ),
     "SG113": (
         "schedule-mismatch",
         [
+            "min_evaluated",
             "zero_calls",
             "zero_share",
             "swings",
@@ -189,7 +190,6 @@ RULE_TABLE: RuleTable = {
             "min_made",
             "near",
             "moved",
-            "min_evaluated",
         ],
     ),
     "SG201": (
