@@ -37,6 +37,7 @@ class EventFlag(IntFlag):
     # BACKWARD, CLIP, ZERO_GRAD: of a later evaluation within the step than the recorded one, which
     # is the first
     AGAIN = 128
+    SEVERAL = 256  # BACKWARD: the loss is a sum of terms that each have a graph
 
 
 class Origin(IntEnum):

@@ -94,6 +94,18 @@ class FactKind(StrEnum):
     """All rows of a weight are equal, and so are those of its gradient, which is not zero; told
     twice at most. `parameters`: such weights; `rows` of the first.
     """
+    LARGE_EXPONENTIAL = "large_exponential"
+    """One of the first losses that are very large and finite holds an exponential that explains it.
+    `operation`: `exp`, `exp2` or `expm1`; `largest` of its results; `loss`. `parameters`: the
+    weight nearest to what goes into it, if any.
+    """
+    THROUGH_TIME = "through_time"
+    """The gradient on its way back through an unrolled recurrence, at a few of the first backwards.
+    `parameters`: the weight that is used at each of `steps` steps; `first`, `last`: the norm of the
+    gradient that reaches its product at the first step of the sequence and at the last; `gain`: by
+    how much each step multiplies it, and `total` all of them, by a line through the logarithms with
+    an R² of `goodness`.
+    """
     PARAMETER_REMADE = "parameter_remade"
     """At several backwards the graph held parameters that no optimizer has, of the same shapes each
     time and each time others, those of before being gone: they are made in the forward pass.

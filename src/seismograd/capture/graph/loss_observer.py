@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from seismograd.capture.graph.loss_reduction import reduction_of
+from seismograd.capture.graph.loss_reduction import reduction_of, shape_reduced
 from seismograd.capture.graph.nonfinite_origin import origin_of
 from seismograd.capture.graph.shared_forward import SharedForward
 from seismograd.capture.graph.traversal import last_number
@@ -23,8 +23,9 @@ FIRST = 32  # backwards whose loss is always inspected
 
 
 class LossObserver:
-    """Inspects every loss where a step has several backwards; elsewhere the first ones and then
-    every tenth.
+    """Inspects every loss where a step has several backwards; elsewhere the first ones, then every
+    tenth, and any that is over another number of samples than the last one of its line, such as
+    that of the short batch at the end of an epoch.
     """
 
     def __init__(self, log: EventLog) -> None:
@@ -32,6 +33,7 @@ class LossObserver:
         self._sharing = SharedForward()
         self._num = 0
         self._num_origins = 0
+        self._shapes: dict[int, tuple[int, ...]] = {}  # by call site
 
     def look(
         self,
@@ -49,7 +51,12 @@ class LossObserver:
         if (
             extras
             and len(listed) == 1
-            and (self._num <= FIRST or self._num % SAMPLE_EVERY == 0 or _has_several(windows))
+            and (
+                self._has_changed(captured.site, listed[0])
+                or self._num <= FIRST
+                or self._num % SAMPLE_EVERY == 0
+                or _has_several(windows)
+            )
         ):
             captured.reduction = reduction_of(listed[0])
             if captured.reduction is not None:
@@ -73,6 +80,13 @@ class LossObserver:
         ):
             self._num_origins += 1
             captured.detail = int(origin_of(tops[0]))
+
+    def _has_changed(self, site: int, loss: object) -> bool:
+        """Return whether the loss was reduced from another shape than the last one at this line."""
+        shape = shape_reduced(loss)
+        before = self._shapes.get(site)
+        self._shapes[site] = shape
+        return shape != before
 
 
 def _has_several(windows: Sequence[OptimizerWindow]) -> bool:

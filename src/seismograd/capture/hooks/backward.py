@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from seismograd.capture.events import EventHub, Undo
+from seismograd.capture.graph.large_exponentials import LargeExponentials
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
@@ -31,6 +32,7 @@ from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.unread_switches import Switches
 from seismograd.capture.probes.gradient_hooks import Hooks
 from seismograd.capture.probes.per_loss_gradients import ComparedLosses
+from seismograd.capture.probes.time_profiles import TimeProfiles
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.window_columns import NO_COLUMNS, carried_columns
 from seismograd.schema import EventFlag, EventKind, StepFlag
@@ -72,7 +74,9 @@ class BackwardHooks:
         self._switches = Switches(facts, registry.parameter_table)
         self._loss_terms = LossTerms(facts)
         self._hooks = Hooks(facts)
+        self._time_profiles = TimeProfiles(facts, registry.parameter_table)
         self._loss_inputs = LossInputs(facts, registry.parameter_table)
+        self._exponentials = LargeExponentials(facts, registry.parameter_table)
         self.num_heard = 0
         self._has_looked = False  # for optimizers and their parameters
         self._touched = False  # whether any backward has reached a parameter of any optimizer
@@ -136,7 +140,10 @@ class BackwardHooks:
         if is_looked_at(self.num_heard):
             call("switches", self._switches.look, site)
             call("hooks", self._hooks.backward_begins, tops, windows)
+        if extras:
+            call("time", self._time_profiles.backward_begins, self.num_heard, tops)
         call("loss terms", self._loss_terms.look, site, listed[0], thread_state.loss_scale)
+        call("exponentials", self._exponentials.look, captured, tops)
         call("loss input", self._loss_inputs.look, site, tops)
 
     def backward_ends(self, thread_state: ThreadState) -> None:
@@ -151,6 +158,8 @@ class BackwardHooks:
             return
         if is_looked_at(self.num_heard) and captured is not None:
             self._guard.call("hooks", self._hooks.backward_ends, captured.site)
+        if captured is not None:
+            self._guard.call("time", self._time_profiles.backward_ends, captured.site)
         for window in self._of(thread_state):
             if not window.clearing.backward_ends():
                 continue
