@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 
-from benchmarks.truth.edit import Edited, Program, code, optimizer_of
+from benchmarks.truth.edit import Edited, Program, code
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.mutators.graph import children, forwards
 from benchmarks.truth.oracle import IDLE, Trace, oracle, share, shows
+from benchmarks.truth.training import optimizer_of
 
 
 def frozen_part(program: Program) -> Edited | None:
     """Freeze what was never trained."""
     made = optimizer_of(program)
     parts = children(program, made[3]) if made else []
-    if not made or len(parts) < 2 or made[3] == "self":
+    if not made or len(parts) < 2:
         return None
     return program.edit(
         {
@@ -30,7 +31,7 @@ def unfrozen_by_attribute(program: Program) -> Edited | None:
     """Freeze all but the head, then unfreeze by an attribute of the module: in vain."""
     made = optimizer_of(program)
     parts = children(program, made[3]) if made else []
-    if not made or len(parts) < 2 or made[3] == "self":
+    if not made or len(parts) < 2:
         return None
     model = made[3]
     lines = [
@@ -49,7 +50,7 @@ def frozen_now(m: Trace, b: Trace) -> tuple[str, ...] | None:
 def misspelt(program: Program) -> Edited | None:
     made = optimizer_of(program)
     parts = children(program, made[3]) if made else []
-    if not made or len(parts) < 2 or made[3] == "self":
+    if not made or len(parts) < 2:
         return None
     return program.edit(
         {
@@ -90,7 +91,7 @@ def made_again(m: Trace, b: Trace) -> bool:
 def killed_units(program: Program) -> Edited | None:
     """Begin half of the units of a layer with biases that no input makes up for."""
     made = optimizer_of(program)
-    if not made or "relu" not in program.source.lower() or made[3] == "self":
+    if not made or "relu" not in program.source.lower():
         return None
     linear = [
         c for c in children(program, made[3]) if program.find(rf"self\.{c} = nn\.Linear\(.*\)")

@@ -6,19 +6,11 @@ import re
 
 import libcst as cst
 
-from benchmarks.truth.edit import (
-    OPTIMIZER,
-    Edited,
-    Program,
-    code,
-    last,
-    optimizer_of,
-    step_of,
-    stepped,
-)
+from benchmarks.truth.edit import Edited, Program, code
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.mutators.graph import MAKES
 from benchmarks.truth.oracle import Trace, oracle, share
+from benchmarks.truth.training import OPTIMIZER, last, optimizer_of, step_of, stepped
 
 
 def remade(program: Program, per: str) -> Edited | None:

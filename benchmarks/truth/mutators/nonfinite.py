@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import re
 
-from benchmarks.truth.edit import BACKWARD, Edited, Place, Program, code
+from benchmarks.truth.edit import Edited, Place, Program, code
+from benchmarks.truth.frameworks import returned_losses
 from benchmarks.truth.mutator import Mutator, mutator
 from benchmarks.truth.oracle import Trace, oracle
+from benchmarks.truth.training import BACKWARD
 
 FUNCTIONS = "cross_entropy|nll_loss|mse_loss|smooth_l1_loss|binary_cross_entropy"
 LOSS_CALL = rf"(?:F\.)?(?:{FUNCTIONS})|(?:self\.)?(?:criterion|loss_fn|mse|cross_entropy)"
+LOSS_NAME = r"(?:^|scale\()(\w+)\)?\.backward\((?!\w+\))|backward\((\w+)\)|^return (?:.* )?(\w+)$"
 
 
 def loss_place(program: Program) -> tuple[Place, str, str] | None:
     """Return where the loss is computed last, its name, and the text of the prediction."""
-    backs = program.find(BACKWARD)
+    backs = program.find(BACKWARD) + returned_losses(program)
     for back in reversed(backs):
-        name = re.search(r"(?:^|scale\()(\w+)\)?\.backward\(|backward\((\w+)\)", back.text)
-        loss = (name[1] or name[2]) if name else ""
+        name = re.search(LOSS_NAME, back.text)
+        loss = next(filter(None, name.groups())) if name else ""
         for place in reversed(program.find(rf"{loss} = .*") if loss else []):
             calls = program.calls(LOSS_CALL, place.node)
             if calls and place.function == back.function and place.siblings and calls[0].args:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import statistics
 
-from benchmarks.truth.edit import Edited, Program, last, optimizer_of
+from benchmarks.truth.edit import Edited, Program
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.mutators.graph import all_zero
 from benchmarks.truth.oracle import GRAD, SPREAD, Trace, oracle, share, shows
+from benchmarks.truth.training import last, optimizer_of
 
 
 def initialised(program: Program, lines: str) -> Edited | None:
@@ -16,6 +17,8 @@ def initialised(program: Program, lines: str) -> Edited | None:
     made = optimizer_of(program)
     if not made or "lora" in program.source.lower() or "Adapter" in program.source:
         return None
+    if not program.find(r"import torch\.nn as nn|from torch import (?:.*, )?nn(?:, .*)?"):
+        lines = lines.replace("nn.init", "torch.nn.init")
     return program.edit({made[0].node: [lines.replace("MODEL", made[3]), made[0].node]})
 
 

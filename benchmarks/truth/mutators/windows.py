@@ -7,20 +7,11 @@ from collections import Counter
 
 import libcst as cst
 
-from benchmarks.truth.edit import (
-    BACKWARD,
-    CLIP,
-    ZERO,
-    Edited,
-    Program,
-    code,
-    optimizer_of,
-    step_of,
-    stepped,
-)
+from benchmarks.truth.edit import Edited, Program, code
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.mutators.order import beside
 from benchmarks.truth.oracle import Trace, oracle
+from benchmarks.truth.training import BACKWARD, CLIP, ZERO, optimizer_of, step_of, stepped
 
 DIVISORS = r"accumulation_steps|gradient_accumulation_steps|window|accum\w*"
 
