@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import statistics
 from collections import Counter
 
 import libcst as cst
@@ -131,13 +133,14 @@ def token_means(program: Program) -> Edited | None:
 
 
 def unequal_tokens(m: Trace, b: Trace) -> bool:
-    counts = [loss["y"][0] * loss["valid"] for loss in m.of("loss")]
-    return (
-        len(counts) >= 40
-        and len(set(m.windows())) == 1
-        and max(counts) > 2 * min(counts)
-        and m.losses != b.losses
-    )
+    counts = [math.prod(loss["y"]) * loss["valid"] for loss in m.of("loss")]
+    windows = set(m.windows())
+    if len(counts) < 40 or len(windows) != 1:
+        return False
+    size = windows.pop()
+    starts = range(0, len(counts) - size + 1, size)
+    ratios = [max(counts[k : k + size]) / max(min(counts[k : k + size]), 1) for k in starts]
+    return statistics.median(ratios) > 2 and m.losses != b.losses
 
 
 def rescaled(program: Program) -> Edited | None:
