@@ -14,8 +14,8 @@ from benchmarks.truth.catalogue import BASES
 from benchmarks.truth.mutators import MUTATORS
 from benchmarks.truth.trial import judge, program, proof
 
-# One of each kind of evidence: the order of calls, the graph, weights, numbers, modes. Programs that
-# take a second each, and few of them: their traces are the time that this takes.
+# One of each kind of evidence: the order of calls, the graph, weights, numbers, modes. Few of them,
+# and of programs that take seconds: their traces are the time that this takes.
 PAIRS = (
     ("clip after step", "mlp_plain"),
     ("all weights one constant", "mlp_plain"),
