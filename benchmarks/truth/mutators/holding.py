@@ -174,7 +174,7 @@ HOLDING = (
         "left-in-eval-mode",
         eval_stays,
         oracle(in_eval),
-        near=r"eval\(\)",
+        near=r"eval\(\)|\.backward\(",
         advice=r"train\(\)",
     ),
     mutator(
