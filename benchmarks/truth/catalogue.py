@@ -54,6 +54,7 @@ BASES = (
     Base("lightning_mlp", "Lightning", "MLP"),
     Base("lightning_scheduled", "Lightning", "convolutions"),
     Base("lora", "functions", "low-rank adapters"),
+    Base("lora_digits", "functions", "low-rank adapters"),
     Base("lora_encoder", "plain loop", "low-rank adapters"),
     Base("lstm_chars", "functions", "LSTM, language model"),
     Base("maml", "functions", "meta-learning"),

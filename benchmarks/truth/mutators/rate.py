@@ -150,8 +150,9 @@ def one_stands_out(m: Trace, b: Trace) -> bool:
     )
 
 
-RATE = r"lr ?=|--lr|learning_rate"
-
+# A rate is applied where the optimizer steps; under a framework that is where the training starts.
+STEPS = r"\.step\(|trainer\.(?:train|fit)\("
+RATE = rf"lr ?=|--lr|learning_rate|{STEPS}"
 
 RATES = (
     mutator(
@@ -178,7 +179,7 @@ RATES = (
         "weight-decay-dominates moves-without-gradient",
         heavy_decay,
         oracle(shrinks),
-        near=r"weight_decay",
+        near=rf"weight_decay|{STEPS}",
         advice=r"decay",
     ),
     mutator(
@@ -187,7 +188,7 @@ RATES = (
         "lost-updates update-too-small",
         bfloat16_weights,
         oracle(rounds_away),
-        near=r"bfloat16",
+        near=rf"bfloat16|{STEPS}",
         advice=r"float32|float",
     ),
     mutator(
@@ -196,5 +197,6 @@ RATES = (
         "gradient-spike",
         spike,
         oracle(one_stands_out),
+        near=rf"\.backward\(|{STEPS}",
     ),
 )

@@ -8,7 +8,7 @@ import statistics
 from benchmarks.truth.edit import Edited, Program
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.mutators.graph import all_zero
-from benchmarks.truth.oracle import GRAD, SPREAD, Trace, oracle, share, shows
+from benchmarks.truth.oracle import GRAD, SPREAD, Trace, names_of, share, shows
 from benchmarks.truth.training import last, optimizer_of
 
 
@@ -39,11 +39,13 @@ def stuck(m: Trace, b: Trace) -> tuple[str, ...] | None:
     return symmetric(m, b) or all_zero(m, b)
 
 
-def exploded(m: Trace, b: Trace) -> bool:
-    return (
+def exploded(m: Trace, b: Trace) -> tuple[str, ...] | None:
+    """Every weight was made too large, so any of them is a right one."""
+    return shows(
         bool(m.grad_norms)
         and m.finite
-        and statistics.median(m.grad_norms[:10]) > 100 * statistics.median(b.grad_norms[:10])
+        and statistics.median(m.grad_norms[:10]) > 100 * statistics.median(b.grad_norms[:10]),
+        *names_of(m, m.held),
     )
 
 
@@ -58,7 +60,7 @@ def deep_sigmoid(program: Program) -> Edited | None:
     return None
 
 
-def vanished(m: Trace, b: Trace) -> bool:
+def vanished(m: Trace, b: Trace) -> tuple[str, ...] | None:
     """Measure the first matrix against the last one, a thousandth of what the base has."""
 
     def gain(t: Trace) -> float:
@@ -72,7 +74,12 @@ def vanished(m: Trace, b: Trace) -> bool:
             else 1.0
         )
 
-    return len(m.steps) >= 20 and gain(m) < 1e-3 * gain(b)
+    small = [
+        i for i in m.steps[0]["params"] if max(m.series(i, GRAD)[:10]) < 1e-2 * m.grad_norms[0]
+    ]
+    return shows(
+        len(m.steps) >= 20 and gain(m) < 1e-3 * gain(b), *names_of(m, {int(i) for i in small})
+    )
 
 
 def one_unit_softmax(program: Program) -> Edited | None:
@@ -123,11 +130,12 @@ def relu_at_the_end(program: Program) -> Edited | None:
     )
 
 
-def no_step_moves(m: Trace, b: Trace) -> bool:
-    return (
+def no_step_moves(m: Trace, b: Trace) -> tuple[str, ...] | None:
+    return shows(
         len(m.steps) >= 20
         and share([not g for g in m.grad_norms]) > 0.9
-        and share([not g for g in b.grad_norms]) < 0.1
+        and share([not g for g in b.grad_norms]) < 0.1,
+        *names_of(m, m.held),
     )
 
 
@@ -158,11 +166,9 @@ START = (
             p,
             "for p in MODEL.parameters():\n    if p.dim() > 1:\n        nn.init.normal_(p)",
         ),
-        oracle(exploded),
+        exploded,
     ),
-    mutator(
-        "ten layers of sigmoids", "vanishing", "vanishing-gradient", deep_sigmoid, oracle(vanished)
-    ),
+    mutator("ten layers of sigmoids", "vanishing", "vanishing-gradient", deep_sigmoid, vanished),
     mutator(
         "softmax over one unit",
         "zero_gradient",
@@ -184,7 +190,7 @@ START = (
         "zero_gradient",
         "zero-gradient dead-units",
         relu_at_the_end,
-        oracle(no_step_moves),
+        no_step_moves,
         advice=r"(?i)relu",
     ),
 )
