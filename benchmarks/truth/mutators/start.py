@@ -168,7 +168,13 @@ START = (
         ),
         exploded,
     ),
-    mutator("ten layers of sigmoids", "vanishing", "vanishing-gradient", deep_sigmoid, vanished),
+    mutator(
+        "ten layers of sigmoids",
+        "vanishing",
+        "vanishing-gradient gradient-underflow",
+        deep_sigmoid,
+        vanished,
+    ),
     mutator(
         "softmax over one unit",
         "zero_gradient",
