@@ -75,7 +75,9 @@ def overflow_fp16(program: Program) -> Edited | None:
 
 def became_nonfinite(m: Trace, b: Trace) -> bool:
     bad = [not math.isfinite(g) for g in m.grad_norms] + [not math.isfinite(x) for x in m.losses]
-    return b.finite and sum(bad) >= 3
+    # A scaler skips the steps whose gradients are not finite, so no step shows them.
+    skipped = bool(m.of("scaler")) and len(m.of("step")) < len(b.of("step")) // 2
+    return b.finite and (sum(bad) >= 3 or skipped)
 
 
 def fp16_became_nonfinite(m: Trace, b: Trace) -> bool:
