@@ -109,7 +109,8 @@ class FactKind(StrEnum):
     PARAMETER_REMADE = "parameter_remade"
     """At several backwards the graph held parameters that no optimizer has, of the same shapes each
     time and each time others, those of before being gone: they are made in the forward pass.
-    `num`; `shape` of the first; `times`: at how many backwards in a row that were looked at.
+    `num`; `shape` of the first; `times`: at how many backwards in a row that were looked at;
+    `made`: the line that made the first, where a module registered it.
     """
 
 

@@ -15,6 +15,8 @@ from seismograd.printable import printable
 from seismograd.schema import Site
 
 OWN, LIBRARY, USER = 0, 1, 2
+# Where packages are installed: in the environment, in one below it, in the user's home.
+INSTALLED = ("site-packages", "dist-packages")
 
 
 class CallSites:
@@ -80,9 +82,9 @@ class CallSites:
     def _classify(self, filename: str) -> int:
         if filename.startswith(("<frozen", "<string>", *self._hidden)):
             return OWN
-        if filename.startswith(self._libraries):
-            return LIBRARY if "site-packages" in filename or "dist-packages" in filename else OWN
-        return USER
+        if _installed(Path(filename)) is not None:
+            return LIBRARY
+        return OWN if filename.startswith(self._libraries) else USER
 
     def _number(self, frame: FrameType) -> int:
         key = (frame.f_code.co_filename, frame.f_lineno)
@@ -95,9 +97,12 @@ class CallSites:
 
     def _shown(self, filename: str) -> str:
         """Return the path as short as it stays unambiguous: relative to the folder the run began
-        in, else to the library's folder, else absolute.
+        in, else to the library's folder, else absolute. A library's is relative to its own folder,
+        even when the environment is in that folder.
         """
         path = Path(filename)
+        if (installed := _installed(path)) is not None:
+            return installed.as_posix()
         for folder in (
             self._home,
             *(Path(p) for p in sorted(self._libraries, key=len, reverse=True)),
@@ -105,3 +110,9 @@ class CallSites:
             if path.is_relative_to(folder):
                 return path.relative_to(folder).as_posix()
         return path.as_posix()
+
+
+def _installed(path: Path) -> Path | None:
+    """Return a path relative to the folder of packages that it is in, `None` for the user's own."""
+    places = [k for k, part in enumerate(path.parts) if part in INSTALLED]
+    return Path(*path.parts[places[-1] + 1 :]) if places else None
