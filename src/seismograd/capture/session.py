@@ -15,6 +15,7 @@ from typing import Any, TypeVarTuple
 import numpy as np
 import torch
 
+from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.graph.remade_parameters import RemadeParameters
 from seismograd.capture.hooks.backward import BackwardHooks
@@ -96,8 +97,9 @@ class Session(Listener):
         )
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
         reader = GradientReader(backend, asked_for, registry, log, iteration_queue, sampling)
+        births = BirthObserver(facts, log, registry)
         self._backwards = backwards = BackwardHooks(
-            guard, log, registry, iteration_queue, reader, sampling, facts
+            guard, log, registry, iteration_queue, reader, sampling, facts, births
         )
         clips = ClipHooks(log, registry, reader, backwards.step_by_hand)
         clearings, scales = ZeroGradHooks(log, registry), ScalerHooks(log, registry, reader)

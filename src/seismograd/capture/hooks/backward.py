@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.events import EventHub, Undo
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
@@ -62,6 +63,7 @@ class BackwardHooks:
         reader: GradientReader,
         sampling: bool,
         facts: Facts,
+        births: BirthObserver,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
             guard,
@@ -71,7 +73,7 @@ class BackwardHooks:
             reader,
         )
         self._sampling, self._facts = sampling, facts
-        self._losses = LossObserver(log)
+        self._losses = LossObserver(log, births)
         self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
         self._zero_gradients = ZeroGradients(facts, registry.parameter_table)
         self._switches = Switches(facts, registry.parameter_table)

@@ -52,6 +52,10 @@ class CallSites:
             frame = frame.f_back
         return -1 if library is None else self._number(library)
 
+    def at(self, file: str, line: int, function: str) -> int:
+        """Return the index of a line that is known by the name of its file."""
+        return self._numbered((file, line), function)
+
     def labelled(self, label: str) -> int:
         """Return the index of the calling line as the place of the loss that the script calls
         `label`.
@@ -84,11 +88,13 @@ class CallSites:
         return USER
 
     def _number(self, frame: FrameType) -> int:
-        key = (frame.f_code.co_filename, frame.f_lineno)
+        return self._numbered((frame.f_code.co_filename, frame.f_lineno), frame.f_code.co_qualname)
+
+    def _numbered(self, key: tuple[str, int], function: str) -> int:
         index = self._index.get(key)
         if index is None:
             index = self._index[key] = len(self.sites)
-            self.sites.append(Site(self._shown(key[0]), key[1], frame.f_code.co_qualname))
+            self.sites.append(Site(self._shown(key[0]), key[1], function))
         return index
 
     def _shown(self, filename: str) -> str:
