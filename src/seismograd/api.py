@@ -104,7 +104,8 @@ class Recording:
     Of several processes that train together (`torch.distributed`) rank 0 records; `path` is `None`
     in a process that is known from the start not to be it. `child`: a process that another one,
     which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
-    get what the rules and the record get, after them. `close_at_exit`: who made it does not close
+    get what the rules and the record get, after them. `replay`: a model may be called once more to
+    find where a NaN arose. `close_at_exit`: who made it does not close
     it there.
     """
 
@@ -124,6 +125,7 @@ class Recording:
         budget: float | None = None,
         extra_sinks: Sequence[Sink] = (),
         close_at_exit: bool = True,
+        replay: bool = True,
     ) -> None:
         from seismograd.capture.halt_listener import HaltListener
         from seismograd.capture.hub import HUB
@@ -149,6 +151,7 @@ class Recording:
             elements,
             sampling=level != LIGHT,
             budget=_budget(budget, is_slow=slow is not None, child=child),
+            replays=replay,
         )
         pump = self._pump = Pump(
             () if self._sinks is None else self._sinks.sinks,
@@ -304,6 +307,7 @@ def watch(
     ignore: Sequence[str] = (),
     halt_on: Sequence[str] = (),
     budget: float | None = None,
+    replay: bool = True,
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -327,6 +331,8 @@ def watch(
         budget: the share of wall time that watching may take before it measures less, such as
             `0.01`; whether gradients are finite is checked at every step all the same. Default
             0.02, with half a millisecond a step and the first half minute free.
+        replay: call a model once more, before the update, when a loss or a gradient is not finite,
+            to find the operation, its line and the samples; everything is put back to what it was.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
@@ -358,5 +364,13 @@ def watch(
         else None
     )
     return Recording(
-        path, script, models, optimizers, specs, level, selection=selection, budget=budget
+        path,
+        script,
+        models,
+        optimizers,
+        specs,
+        level,
+        selection=selection,
+        budget=budget,
+        replay=replay,
     )

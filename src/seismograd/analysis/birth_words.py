@@ -74,6 +74,8 @@ FORWARD = {
     ),
     BirthReason.UNKNOWN: mark("{operation} made the first NaN or infinity of finite numbers"),
 }
+# from the graph alone, which does not have the results of every operation
+SEEN = mark("the first NaN or infinity that can be seen is in the result of {operation}")
 BACKWARD = {
     BirthReason.ZERO: mark(
         "{operation} got {num} zeros among {numel} numbers; its derivative there is infinite"
@@ -106,6 +108,8 @@ def words(fact: Fact) -> tuple[Message, Message, str]:
     """Return what happened, advice and excerpt for a fact of kind `BIRTH`."""
     reason, phase = BirthReason(fact.text("reason")), fact.text("phase")
     template = BACKWARD.get(reason, FORWARD[reason]) if phase == "backward" else FORWARD[reason]
+    if template == FORWARD[BirthReason.UNKNOWN] and fact.text("stage") != "replay":
+        template = SEEN
     what = Message(
         template,
         {

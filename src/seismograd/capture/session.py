@@ -63,7 +63,8 @@ class Session(Listener):
     cannot disturb the training.
 
     Its results go to the connected outlet; before that they are dropped. `budget` decides when to
-    leave something out; without one nothing is. Its parts report facts through `facts`.
+    leave something out; without one nothing is. `replays`: models may be called once more
+    to find where a NaN arose. Its parts report facts through `facts`.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Session(Listener):
         elements: Sequence[ElementSpec] = (),
         sampling: bool = True,
         budget: OverheadBudget | None = None,
+        replays: bool = False,
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
         self._has_stepped = False
@@ -97,13 +99,15 @@ class Session(Listener):
         )
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
         reader = GradientReader(backend, asked_for, registry, log, iteration_queue, sampling)
-        births = BirthObserver(facts, log, registry)
+        self._births = births = BirthObserver(facts, log, registry, replays)
         self._backwards = backwards = BackwardHooks(
             guard, log, registry, iteration_queue, reader, sampling, facts, births
         )
         clips = ClipHooks(log, registry, reader, backwards.step_by_hand)
         clearings, scales = ZeroGradHooks(log, registry), ScalerHooks(log, registry, reader)
-        self._steps = StepHooks(guard, log, registry, iteration_queue, reader, self._note, sampling)
+        self._steps = StepHooks(
+            guard, log, registry, iteration_queue, reader, self._note, sampling, births
+        )
         self._schedules = Schedules(
             facts,
             log,
@@ -271,6 +275,7 @@ class Session(Listener):
 
     def abandon(self) -> None:
         """Leave everything to the parent: this is a forked child."""
+        self._births.stop()
         self._outlet.abandon()
 
     # Called by the owner --------------------------------------------------------------------------
@@ -301,6 +306,7 @@ class Session(Listener):
                 self._backwards.num_heard,
             )
             self.guard.call("schedules", self._schedules.finish)
+            self.guard.call("birth", self._births.stop)
             left = unused(self._registry)
             for thread_state in self._thread_states.all():
                 if thread_state.iteration.steps:

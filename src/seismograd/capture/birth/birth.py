@@ -44,6 +44,7 @@ class Birth:
     text: str = ""
     stage: str = GRAPH
     number: int = -1
+    problem: str = ""  # why the model was not called once more
     is_last: bool = False  # the operation is the loss itself
 
     @property
@@ -73,6 +74,7 @@ class Birth:
             "batch": self.batch,
             "text": self.text,
             "stage": self.stage,
+            "without_replay": self.problem,
         }
 
 

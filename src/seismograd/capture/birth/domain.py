@@ -194,9 +194,15 @@ def _spread(operation: Operation) -> DomainFault | None:
 
 def _nll(operation: Operation) -> DomainFault | None:
     total = operation.operands.get("total_weight")
-    if total is None or total.numel() != 1 or operation.number("reduction", 1.0) != 1:
+    is_mean = operation.number("reduction", 1.0) == 1
+    if is_mean and total is not None and total.numel() == 1 and float(total) == 0:
+        return DomainFault(BirthReason.NO_WEIGHT)
+    given, target = operation.operands.get("self"), operation.operands.get("target")
+    if given is None or target is None or given.dim() != 2 or target.dim() != 1:
         return None
-    return DomainFault(BirthReason.NO_WEIGHT) if float(total) == 0 else None
+    chosen = given.gather(1, target.clamp(0, given.shape[1] - 1)[:, None])[:, 0]
+    ignored = target == operation.number("ignore_index", -100.0)
+    return _fault(BirthReason.OVERFLOW, torch.isinf(chosen) & ~ignored, chosen)
 
 
 def _ctc(operation: Operation) -> DomainFault | None:

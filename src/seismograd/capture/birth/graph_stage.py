@@ -134,7 +134,7 @@ class _GraphSearch:
             if result is not None and name in SUMS and has_constant and not _only_infinite(result):
                 bad = nonfinite(result)
                 assert bad is not None
-                return self._of_operand(operation, "", bad, result)
+                return self._of_operand(operation, "", bad, result, below._sequence_nr())
             return Seen(below, replace(operation, result=operation.result), True)
         return seen
 
@@ -199,13 +199,19 @@ class _GraphSearch:
                 if bad is None:
                     fine.add(position)
             elif (bad is not None and position >= 0) or (name == "target" and bad is not None):
-                birth = self._of_operand(operation, name, bad, tensor)
-                self._operands.append((node._sequence_nr(), birth))
+                number = node._sequence_nr()
+                birth = self._of_operand(operation, name, bad, tensor, number)
+                self._operands.append((number, birth))
         return fine | hidden
 
     def _of_operation(self, seen: Seen, is_last: bool) -> Birth:
         operation, number = seen.operation, seen.node._sequence_nr()
         fault = forward_fault(operation)
+        if fault is not None and fault.reason is BirthReason.MASKED and not _reads_mask(seen.node):
+            large = self._overflowing()
+            if large is not None and large is not seen:
+                return self._of_operation(large, is_last=False)
+            fault = None
         if fault is not None:
             made = birth_of_fault(operation, fault, FORWARD, self._batch, number)
         else:
@@ -223,7 +229,9 @@ class _GraphSearch:
                 )
         return replace(made, is_last=is_last)
 
-    def _of_operand(self, operation: Operation, name: str, bad: Tensor, tensor: Tensor) -> Birth:
+    def _of_operand(
+        self, operation: Operation, name: str, bad: Tensor, tensor: Tensor, number: int
+    ) -> Birth:
         return Birth(
             operation.shown,
             BirthReason.TARGET if name == "target" else BirthReason.OPERAND,
@@ -231,8 +239,25 @@ class _GraphSearch:
             num=int(bad.sum()),
             rows=rows_of(bad, self._batch),
             batch=self._batch,
+            number=number,
             **described(tensor),
         )
+
+
+def _reads_mask(node: Any) -> bool:
+    """Return whether an operation reads what a mask was put into."""
+    for _ in range(MAX_HOPS):
+        node = node.next_functions[0][0] if node.next_functions else None
+        if node is None or node._sequence_nr() == LEAF:
+            return False
+        name = name_of(node)
+        if name in ("masked_fill", "masked_fill_", "where", "index_put", "masked_scatter"):
+            return True
+        if name in ("add", "sub"):
+            return any(source is None for source, _ in node.next_functions)
+        if node.name() not in SAME_VALUES and name not in ("mul", "div", "to_copy"):
+            return False
+    return False
 
 
 def _hidden(operation: Operation) -> set[int]:

@@ -97,7 +97,12 @@ class Operation:
 
 def name_of(node: Any) -> str:
     """Return the name of the operation whose backward a node is: `sqrt` for `SqrtBackward0`."""
-    plain = re.sub(r"Backward\d*$", "", str(node.name()).rpartition("::")[2])
+    return name_from(node.name())
+
+
+def name_from(node_name: str) -> str:
+    """Return the same from the name of the node."""
+    plain = re.sub(r"Backward\d*$", "", node_name.rpartition("::")[2])
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", plain)
     return words.lower().strip("_")
 

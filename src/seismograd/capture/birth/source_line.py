@@ -59,9 +59,12 @@ class Line:
     text: str
 
 
-def line_of_operation(operation: str, frame: FrameType | None) -> Line | None:
+def line_of_operation(
+    operation: str, frame: FrameType | None, without: frozenset[CodeType] = frozenset()
+) -> Line | None:
     """Return the only line that has this operation, of the function that a frame runs, before the
-    line it is at, and of what that calls; `None` where there is none, or several.
+    line it is at, and of what that calls; `None` where there is none, or several. The functions
+    `without` are left out.
     """
     caller = _users(frame)
     if caller is None:
@@ -69,7 +72,7 @@ def line_of_operation(operation: str, frame: FrameType | None) -> Line | None:
     scope = _function(caller.f_code)
     if scope is None:
         return None
-    search = _SourceSearch(operation)
+    search = _SourceSearch(operation, without)
     search.within(scope, caller.f_code, caller, before=caller.f_lineno)
     lines = list(dict.fromkeys(search.found))
     return lines[0] if len(lines) == 1 else None
@@ -80,11 +83,17 @@ def text_of(file: str, number: int) -> str:
     return linecache.getline(file, number).strip()[:MAX_LINE]
 
 
+def code_below(model: torch.nn.Module) -> set[CodeType]:
+    """Return the code of the forward passes of a model and of the modules below it."""
+    forwards: list[Any] = [type(module).forward for module in model.modules()]
+    return {each.__code__ for each in forwards if isinstance(each, FunctionType)}
+
+
 class _SourceSearch:
-    def __init__(self, operation: str) -> None:
+    def __init__(self, operation: str, without: frozenset[CodeType]) -> None:
         self._operator = OPERATORS.get(operation)
         self._calls = CALLS.get(operation, (operation, f"{operation}_"))
-        self._reached: set[CodeType] = set()
+        self._reached = set(without)
         self.found: list[Line] = []
 
     def within(

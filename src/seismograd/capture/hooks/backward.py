@@ -73,6 +73,7 @@ class BackwardHooks:
             reader,
         )
         self._sampling, self._facts = sampling, facts
+        self._births = births
         self._losses = LossObserver(log, births)
         self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
         self._zero_gradients = ZeroGradients(facts, registry.parameter_table)
@@ -123,6 +124,7 @@ class BackwardHooks:
                 window.thrown_away()
             if window.per_loss.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.per_loss.backward_begins, window.held)
+        self._guard.call("birth", self._births.backward_begins, tops)
         self._guard.call(
             "graph",
             self._losses.look,

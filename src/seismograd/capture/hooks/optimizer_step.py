@@ -17,6 +17,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.events import EventHub, Undo
 from seismograd.capture.hooks.step_frames import is_within_a_step
 from seismograd.capture.loop.error_guard import ErrorGuard
@@ -49,6 +50,7 @@ class StepHooks:
         reader: GradientReader,
         tell: Callable[[Note], None],
         sampling: bool,
+        births: BirthObserver,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
             guard,
@@ -57,7 +59,7 @@ class StepHooks:
             iteration_queue,
             reader,
         )
-        self._tell, self._sampling = tell, sampling
+        self._tell, self._sampling, self._births = tell, sampling, births
         self._said_unheard = False
 
     def step_begins(
@@ -106,6 +108,7 @@ class StepHooks:
                 self._reader.read(thread_state, window)
         elif flags is StepFlag.CHANGED or not all(clip.by_norm for clip in window.clips):
             applied = self._reader.reading(thread_state, window, sample=False)
+        self._guard.call("birth", self._births.step_begins, window)
         self._step(thread_state, window, optimizer, flags, applied)
         if self._sampling and self._iteration_queue.thinning.extras:
             num_requested = window.probe.num_requested(window.num_parameters or len(window.held()))

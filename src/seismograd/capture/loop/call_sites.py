@@ -52,6 +52,23 @@ class CallSites:
             frame = frame.f_back
         return -1 if library is None else self._number(library)
 
+    def inner(self, frame: FrameType | None, outer: FrameType) -> FrameType | None:
+        """Return the innermost frame of the user's own code, else of a library's, between two
+        frames of the stack; `None` for none.
+        """
+        library: FrameType | None = None
+        while frame is not None and frame is not outer:
+            name = frame.f_code.co_filename
+            kind = self._kinds.get(name)
+            if kind is None:
+                kind = self._kinds[name] = self._classify(name)
+            if kind == USER:
+                return frame
+            if kind == LIBRARY and library is None:
+                library = frame
+            frame = frame.f_back
+        return library
+
     def at(self, file: str, line: int, function: str) -> int:
         """Return the index of a line that is known by the name of its file."""
         return self._numbered((file, line), function)

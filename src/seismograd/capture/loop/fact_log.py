@@ -42,9 +42,10 @@ class Facts:
         values: Mapping[str, float | str],
         site: int = -1,
         parameters: Sequence[str] = (),
+        optimizer: int = -1,
     ) -> None:
         """Report a fact likewise, whose values are at hand."""
-        self._tell(kind, values, site, -1, parameters)
+        self._tell(kind, values, site, optimizer, parameters)
 
     def _tell(
         self,
