@@ -28,6 +28,7 @@ def watch(
     ignore: Sequence[str] = (),
     halt_on: Sequence[str] = (),
     budget: float | None = None,
+    replay: bool = True,
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -51,6 +52,8 @@ def watch(
         budget: the share of wall time that watching may take before it measures less, such as
             `0.01`; whether gradients are finite is checked at every step all the same. Default
             0.02, with half a millisecond a step and the first half minute free.
+        replay: call a model once more, before the update, when a loss or a gradient is not finite,
+            to find the operation, its line and the samples; everything is put back to what it was.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
@@ -82,5 +85,13 @@ def watch(
         else None
     )
     return Recording(
-        path, script, models, optimizers, specs, level, selection=selection, budget=budget
+        path,
+        script,
+        models,
+        optimizers,
+        specs,
+        level,
+        selection=selection,
+        budget=budget,
+        replay=replay,
     )

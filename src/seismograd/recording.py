@@ -40,7 +40,7 @@ class Recording:
     in a process that is known from the start not to be it. `child`: a process that another one,
     which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
-    it there.
+    it there. `replay`: a model may be called once more to find where a NaN arose.
     """
 
     # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
@@ -59,6 +59,7 @@ class Recording:
         budget: float | None = None,
         extra_sinks: Sequence[Sink] = (),
         close_at_exit: bool = True,
+        replay: bool = True,
     ) -> None:
         from seismograd.capture.hub import HUB
         from seismograd.capture.session import Session
@@ -83,6 +84,7 @@ class Recording:
             elements,
             sampling=level != LIGHT,
             budget=_budget(budget, is_slow=slow is not None, child=child),
+            replays=replay,
         )
         pump = self._pump = Pump(
             () if self._sinks is None else self._sinks.sinks,

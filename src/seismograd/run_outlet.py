@@ -43,6 +43,8 @@ class RunOutlet:
 
     def learn(self, fact: Fact) -> None:
         """Hand on a fact."""
+        if self._halter is not None:
+            self._halter.learn(fact)
         self._pump.learn(fact)
 
     def stepped(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVarTuple
 
+from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.graph.remade_parameters import RemadeParameters
 from seismograd.capture.hooks.backward import BackwardHooks
 from seismograd.capture.hooks.clip_grad import ClipHooks
@@ -43,14 +44,15 @@ class EventHandlers:
         iteration_queue: IterationQueue,
         reader: GradientReader,
         facts: Facts,
+        births: BirthObserver,
         note: Callable[[Note], None],
         sampling: bool,
     ) -> None:
         self.backwards = backwards = BackwardHooks(
-            guard, log, registry, iteration_queue, reader, sampling, facts
+            guard, log, registry, iteration_queue, reader, sampling, facts, births
         )
         self.steps = steps = StepHooks(
-            guard, log, registry, iteration_queue, reader, note, sampling
+            guard, log, registry, iteration_queue, reader, note, sampling, births
         )
         self.schedules = schedules = Schedules(
             facts,

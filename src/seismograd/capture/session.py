@@ -14,6 +14,7 @@ from typing import Any, TypeVarTuple
 
 import torch
 
+from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.event_handlers import EventHandlers
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.loop.call_sites import CallSites
@@ -50,7 +51,8 @@ class Session(Listener):
     cannot disturb the training.
 
     Its results go to the connected outlet; before that they are dropped. `budget` decides when to
-    leave something out; without one nothing is. Its parts report facts through `facts`.
+    leave something out; without one nothing is. `replays`: models may be called once more
+    to find where a NaN arose. Its parts report facts through `facts`.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Session(Listener):
         elements: Sequence[ElementSpec] = (),
         sampling: bool = True,
         budget: OverheadBudget | None = None,
+        replays: bool = False,
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
         self._has_stepped = False
@@ -84,8 +87,9 @@ class Session(Listener):
         )
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
         reader = GradientReader(backend, asked_for, registry, log, iteration_queue, sampling)
+        self._births = BirthObserver(facts, log, registry, replays)
         self._handlers = EventHandlers(
-            guard, log, registry, iteration_queue, reader, facts, self._note, sampling
+            guard, log, registry, iteration_queue, reader, facts, self._births, self._note, sampling
         )
 
     @property
@@ -230,6 +234,7 @@ class Session(Listener):
 
     def abandon(self) -> None:
         """Leave everything to the parent: this is a forked child."""
+        self._births.stop()
         self._outlet.abandon()
 
     # Called by the owner --------------------------------------------------------------------------
@@ -260,6 +265,7 @@ class Session(Listener):
                 handlers.backwards.num_heard,
             )
             self.guard.call("schedules", handlers.schedules.finish)
+            self.guard.call("birth", self._births.stop)
             left = unused(self._registry)
             for thread_state in self._thread_states.all():
                 if thread_state.iteration.steps:

@@ -18,7 +18,7 @@ from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import language, mark, say, translate, use_language
 from seismograd.record.run_directory import create_run_directory
 from seismograd.settings.elements import parse_element
-from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level
+from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
 
 CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
@@ -86,6 +86,17 @@ BudgetOption = Annotated[
         ),
     ),
 ]
+ReplayOption = Annotated[
+    str,
+    typer.Option(
+        "--replay",
+        metavar="on|off",
+        help=mark(
+            "Call the model once more when a loss or a gradient is not finite, to find the "
+            "line and the samples."
+        ),
+    ),
+]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help=mark("Suppress seismograd's own output."))
 ]
@@ -102,13 +113,14 @@ def run(
     ignore: IgnoreOption = None,
     halt_on: HaltOnOption = None,
     budget: BudgetOption = None,
+    replay: ReplayOption = "on",
     quiet: QuietOption = False,
 ) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
     if script is None:
         raise SeismogradError(say("no script was given"), say("seismograd run train.py"))
     check_level(level)
-    share = _share(budget)
+    share, replays = _share(budget), is_on("--replay", replay)
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(
             say("running a training script needs PyTorch, which is not installed"),
@@ -130,6 +142,7 @@ def run(
             quiet,
             language(),
             share,
+            replays,
         )
     )
 

@@ -26,7 +26,7 @@ _SPEC = re.compile(r"[<>^]?[+]?0?\d{0,2},?(\.\d{1,2})?[defgEFG%s]?")
 
 def message_to_json(message: Message) -> dict[str, object]:
     """Return template and values; a value that is not a finite number is distinguished from text by
-    `{"float": "nan"}`.
+    `{"float": "nan"}`, and a message among them is written likewise.
     """
     return {
         "template": message.template,
@@ -185,15 +185,19 @@ def findings_from_lines(lines: Sequence[Finding | Conclusion]) -> tuple[Finding,
     return current_findings((*concluded, *found)) if found else concluded
 
 
-def _value_to_json(given: Value) -> object:
+def _value_to_json(given: Value | Message) -> object:
+    if isinstance(given, Message):
+        return message_to_json(given)
     value = scalar(given)
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
     return value
 
 
-def _value_from_json(value: Any) -> Value:
+def _value_from_json(value: Any) -> Value | Message:
     if isinstance(value, dict):
+        if "template" in value:
+            return message_from_json(value)
         return number(cast("dict[str, str]", value)["float"])
     if isinstance(value, str):
         return text(value, keep=_LAYOUT)

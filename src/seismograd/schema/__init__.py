@@ -18,7 +18,7 @@ from seismograd.schema.entries import (
     no_ranks,
     step_entry,
 )
-from seismograd.schema.facts import Fact, FactKind, ZeroCause
+from seismograd.schema.facts import BirthReason, Fact, FactKind, ZeroCause
 from seismograd.schema.findings import SEVERITIES, Conclusion, Evidence, Finding, RuleStatus
 from seismograd.schema.parameters import Optimizer, Parameter, Site
 from seismograd.schema.recorded_dtype import recorded
@@ -51,6 +51,7 @@ __all__ = [
     "STATISTICS",
     "STEP_DTYPE",
     "AnyArray",
+    "BirthReason",
     "BoolArray",
     "Conclusion",
     "EventFlag",

@@ -112,6 +112,39 @@ class FactKind(StrEnum):
     `num`; `shape` of the first; `times`: at how many backwards in a row that were looked at;
     `made`: the line that made the first, where a module registered it.
     """
+    BIRTH = "birth"
+    """Where the first number of a loss or a gradient arose that is not finite, of the first few
+    that there are. `of`: `loss` or `gradient`; `phase`: `forward`, `backward` or `update`;
+    `operation` as a script writes it; `reason`: a `BirthReason`; `operand`: the name of the
+    parameter, or which operand it was; `shape`, `dtype` of what was given to the operation;
+    `num` of its `numel` scalars are at fault; `module`: its path; `samples`: the rows of the batch
+    at fault, the first of them, as `7 19 40`; `num_samples` of `batch`, NaN where a row is no
+    sample; `text`: the line of the script, `where` it is known; `stage`: `graph` or `replay`;
+    `without_replay`: why there was none.
+    """
+
+
+class BirthReason(StrEnum):
+    """Why an operation gave the first number that is not finite."""
+
+    ZERO = "zero"  # it is not defined at zero, or its derivative is not
+    NEGATIVE = "negative"  # it is not defined below zero
+    OUTSIDE = "outside"  # at or beyond the ends of the interval where it is defined
+    OVERFLOW = "overflow"  # the result is too large for its dtype
+    CANCELLED = "cancelled"  # infinity minus infinity, or zero times infinity
+    MASKED = "masked"  # a softmax over nothing but masked positions
+    EMPTY = "empty"  # a mean over no elements
+    NO_WEIGHT = "no_weight"  # a mean whose weights sum to zero: all targets are ignored
+    ONE_SAMPLE = "one_sample"  # a standard deviation of one number
+    TOO_LONG = "too_long"  # CTC: targets longer than their inputs
+    OPERAND = "operand"  # an operand that nothing computed is not finite: the input or a constant
+    INPUT = "input"  # the model was called with it
+    TARGET = "target"  # the loss function was called with it
+    WEIGHT = "weight"  # a parameter held it already, and no step had been made
+    EPS = "eps"  # the optimizer divided by zero: its eps is zero in the dtype of the weights
+    UPDATE = "update"  # the update of the step before was too large
+    WRITTEN = "written"  # a parameter held it, and the optimizer did not write it
+    UNKNOWN = "unknown"  # the operation is known and nothing else
 
 
 class ZeroCause(StrEnum):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.events import EventHub, Undo
 from seismograd.capture.graph.large_exponentials import LargeExponentials
 from seismograd.capture.graph.loss_inputs import LossInputs
@@ -59,6 +60,7 @@ class BackwardHooks:
         reader: GradientReader,
         sampling: bool,
         facts: Facts,
+        births: BirthObserver,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
             guard,
@@ -68,7 +70,8 @@ class BackwardHooks:
             reader,
         )
         self._sampling, self._facts = sampling, facts
-        self._losses = LossObserver(log)
+        self._births = births
+        self._losses = LossObserver(log, births)
         self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
         self._zero_gradients = ZeroGradients(facts, registry.parameter_table)
         self._switches = Switches(facts, registry.parameter_table)
@@ -135,6 +138,7 @@ class BackwardHooks:
         """Let each part inspect the losses and their graph; a failure of one is its own."""
         call, site = self._guard.call, captured.site
         extras = self._iteration_queue.thinning.extras
+        call("birth", self._births.backward_begins, tops)
         call("graph", self._losses.look, thread_state, captured, listed, tops, windows, extras)
         call("zero gradient", self._zero_gradients.look, site, tops, windows)
         if is_looked_at(self.num_heard):

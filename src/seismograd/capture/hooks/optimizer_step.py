@@ -14,6 +14,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.events import EventHub, Undo
 from seismograd.capture.hooks.compiled_backwards import CompiledBackwards
 from seismograd.capture.hooks.step_frames import is_within_a_step
@@ -43,6 +44,7 @@ class StepHooks:
         reader: GradientReader,
         note: Callable[[Note], None],
         sampling: bool,
+        births: BirthObserver,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
             guard,
@@ -51,7 +53,7 @@ class StepHooks:
             iteration_queue,
             reader,
         )
-        self._sampling = sampling
+        self._sampling, self._births = sampling, births
         self._compiled = CompiledBackwards(note, lambda: iteration_queue.num_rows)
 
     def step_begins(
@@ -87,6 +89,7 @@ class StepHooks:
                 self._reader.read(thread_state, window)
         elif flags is StepFlag.CHANGED or not all(clip.by_norm for clip in window.clips):
             applied = self._reader.reading(thread_state, window, sample=False)
+        self._guard.call("birth", self._births.step_begins, window)
         self._record(thread_state, window, optimizer, flags, applied)
         if self._sampling and self._iteration_queue.thinning.extras:
             num_requested = window.probe.num_requested(window.num_parameters or len(window.held()))

@@ -55,6 +55,27 @@ class CallSites:
             frame = frame.f_back
         return -1 if library is None else self._number(library)
 
+    def inner(self, frame: FrameType | None, outer: FrameType) -> FrameType | None:
+        """Return the innermost frame of the user's own code, else of a library's, between two
+        frames of the stack; `None` for none.
+        """
+        library: FrameType | None = None
+        while frame is not None and frame is not outer:
+            name = frame.f_code.co_filename
+            kind = self._kinds.get(name)
+            if kind is None:
+                kind = self._kinds[name] = self._classify(name)
+            if kind == USER:
+                return frame
+            if kind == LIBRARY and library is None:
+                library = frame
+            frame = frame.f_back
+        return library
+
+    def at(self, file: str, line: int, function: str) -> int:
+        """Return the index of a line that is known by the name of its file."""
+        return self._numbered((file, line), function)
+
     def labelled(self, label: str) -> int:
         """Return the index of the calling line as the place of the loss that the script calls
         `label`.
@@ -87,12 +108,13 @@ class CallSites:
         return OWN if filename.startswith(self._libraries) else USER
 
     def _number(self, frame: FrameType) -> int:
-        key = (frame.f_code.co_filename, frame.f_lineno)
+        return self._numbered((frame.f_code.co_filename, frame.f_lineno), frame.f_code.co_qualname)
+
+    def _numbered(self, key: tuple[str, int], function: str) -> int:
         index = self._index.get(key)
         if index is None:
             index = self._index[key] = len(self.sites)
-            shown = printable(self._shown(key[0]))
-            self.sites.append(Site(shown, key[1], frame.f_code.co_qualname))
+            self.sites.append(Site(printable(self._shown(key[0])), key[1], function))
         return index
 
     def _shown(self, filename: str) -> str:

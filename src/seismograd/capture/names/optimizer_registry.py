@@ -117,6 +117,14 @@ class OptimizerRegistry:
         )
         return [w for w in windows if any(id(p) in ids for p in w.held())]
 
+    def optimizer_of(self, tensor: torch.Tensor) -> torch.optim.Optimizer | None:
+        """Return the optimizer that updates a parameter; `None` where none is known."""
+        for reference in list(self._living.values()):
+            optimizer = reference()
+            if optimizer is not None and any(p is tensor for p in held_by(optimizer)):
+                return optimizer
+        return None
+
     def discover(self, more: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Discover what the script has made, and name it."""
         around = self._discovery.look()

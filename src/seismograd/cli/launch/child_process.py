@@ -20,6 +20,7 @@ class ChildProcess:
     level: str
     selection: RuleSelection = field(default_factory=RuleSelection)
     budget: float | None = None
+    replay: bool = True
 
     def __call__(self) -> Callable[[], None]:
         """Start watching as soon as torch is imported. Returns a function that stops it."""
@@ -38,6 +39,7 @@ class ChildProcess:
                 child=True,
                 selection=self.selection,
                 budget=self.budget,
+                replay=self.replay,
             )
             ends.append(made.close)
 

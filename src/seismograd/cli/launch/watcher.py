@@ -44,6 +44,7 @@ class Request:
     quiet: bool
     lang: str
     budget: float | None = None
+    replay: bool = True
 
 
 class Watcher:
@@ -108,12 +109,19 @@ class Watcher:
                 selection=run.selection,
                 budget=run.budget,
                 extra_sinks=self._progress(),
+                replay=run.replay,
                 close_at_exit=False,  # the script's own exit handlers may train
             )
             if run.path is not None:
                 self._unfollow = follow(
                     ChildProcess(
-                        run.path, name, tuple(run.elements), run.level, run.selection, run.budget
+                        run.path,
+                        name,
+                        tuple(run.elements),
+                        run.level,
+                        run.selection,
+                        run.budget,
+                        run.replay,
                     )
                 )
         except Exception as error:

@@ -258,7 +258,9 @@ def of_an_exponential(look: OptimizerRows, fact: Fact) -> Explosion | None:
     if not len(at) or not fact.number("largest") >= limits.min_exponential:
         return None
     names = fact.parameters or largest_parameters(look.block, int(look.rows[at[0]]))
-    found = Explosion(int(at[0]), fact.iteration, names, (), say(""), _slow_down(), limits.min_norm)
+    found = Explosion(
+        int(at[0]), fact.iteration, names, (), Message(""), _slow_down(), limits.min_norm
+    )
     return explained(found, fact, limits)
 
 
