@@ -148,8 +148,7 @@ STEP_DTYPE = np.dtype(
         ("clip_coefficient", "<f8"),
         # L2 norm of what the optimizers consumed; NaN: nothing, or not measured
         ("applied_norm", "<f8"),
-        # seconds spent inside seismograd in this iteration, over the number of threads that train
-        # at once
+        # seconds spent inside seismograd in this iteration; threads that train at once take turns
         ("overhead_s", "<f8"),
         ("optimizer", "<i4"),  # the first optimizer that stepped; -1: none
         ("num_steps", "<i4"),  # optimizers that stepped in this iteration
