@@ -131,7 +131,7 @@ def main() -> None:
         pictures_of_the_page(folder / "report.html")
         run(folder, "seismograd run examples/small_net.py --epochs 1")
         (small,) = (folder / "runs").glob("*-small_net")
-        show = "seismograd show {run} --step 0 --lang zh"
+        show = "seismograd show {run} --step 0 --format plain --lang zh"
         text = put(
             text,
             "small_net",

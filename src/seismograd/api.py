@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from seismograd.errors import SeismogradError
+from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import say
 from seismograd.package_info import VERSION
 from seismograd.pipeline.halt import TrainingHalter
@@ -172,8 +172,9 @@ class Recording:
         if slow is not None:
             self._ranks.note(Note("slow", -1, slow))
         self.resume()
+        self._shown_before = last_shown_exception()
         if close_at_exit:
-            atexit.register(self.close)
+            atexit.register(self._close_at_exit)
 
     def __enter__(self) -> Self:
         return self
@@ -184,6 +185,8 @@ class Recording:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            self.ended_by(error)
         self.close()
 
     @property
@@ -218,6 +221,31 @@ class Recording:
         """Count and report a failure of a part that works beside the session."""
         self._session.guard.failed(part, error)
 
+    def ended_by(self, error: BaseException) -> None:
+        """Note that the program did not come to its end because of this exception; a halt has its
+        own note. Of the exception only its class is kept: its words may hold anything.
+        """
+        if not self._open or isinstance(error, TrainingHalted | GeneratorExit):
+            return
+        if isinstance(error, SystemExit):
+            if error.code in (None, 0):
+                return
+            code = error.code if isinstance(error.code, int) else 1
+            note = Note("failed", -1, say("the script exited with code {code}", code=code))
+        elif isinstance(error, KeyboardInterrupt):
+            note = Note("interrupted", -1, say("the script was interrupted (Ctrl-C)"))
+        else:
+            raised = say("the script stopped: it raised {error}", error=type(error).__name__)
+            note = Note("crashed", -1, raised)
+        self._ranks.note(note)
+
+    def _close_at_exit(self) -> None:
+        """Close; an exception that nobody caught has been shown by now."""
+        shown = last_shown_exception()
+        if shown is not None and shown is not self._shown_before and not hasattr(sys, "ps1"):
+            self.ended_by(shown)
+        self.close()
+
     def pause(self) -> None:
         """Stop watching until `resume`; torch is restored meanwhile if nobody else watches."""
         for listener in self._listeners():
@@ -233,7 +261,7 @@ class Recording:
         if not self._open or self._outlet.is_abandoned:
             return
         self._open = False
-        atexit.unregister(self.close)
+        atexit.unregister(self._close_at_exit)
         self._hub.detach(self._session)
         if self._halt_listener is not None:
             self._hub.detach(self._halt_listener)
@@ -260,6 +288,12 @@ class Recording:
         """
         halter = () if self._halt_listener is None else (self._halt_listener,)
         return (self._session, *halter, self._ranks)
+
+
+def last_shown_exception() -> BaseException | None:
+    """Return the exception whose traceback the interpreter printed last."""
+    shown = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    return shown if isinstance(shown, BaseException) else None
 
 
 def _budget(budget: float | None, is_slow: bool, child: bool) -> OverheadBudget:

@@ -7,9 +7,14 @@ from typing import Annotated
 
 import typer
 
+from seismograd.cli.terminal.usage_errors import one_of
 from seismograd.i18n import mark
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
-from seismograd.views.formats.format_names import DIAGNOSIS_FORMAT_NAMES, as_metavar
+from seismograd.views.formats.format_names import (
+    DIAGNOSIS_FORMAT_NAMES,
+    SEVERITY_NAMES,
+    as_metavar,
+)
 
 
 def check(
@@ -24,10 +29,23 @@ def check(
             help=mark("Output format (default: text)."),
         ),
     ] = "text",
+    fail_on: Annotated[
+        str,
+        typer.Option(
+            "--fail-on",
+            metavar="|".join(reversed(SEVERITY_NAMES)),
+            help=mark(
+                "Exit with 1 if there is a finding of this severity or a worse one (default: "
+                "error). The exit code is 2 when no rule could be evaluated."
+            ),
+        ),
+    ] = "error",
     select: SelectOption = None,
     ignore: IgnoreOption = None,
 ) -> int:
-    """Report what is wrong in a recorded run; return 1 when that is an error."""
+    """Report what is wrong in a recorded run; return 1 when that is as bad as `fail_on`, and 2 when
+    no rule could look.
+    """
     from seismograd.cli.terminal import output
     from seismograd.diagnosis.selected_rules import selected_rules
     from seismograd.diagnosis.verdict import judge
@@ -35,6 +53,7 @@ def check(
     from seismograd.views.formats import format_list
     from seismograd.views.values import short_path
 
+    one_of("--fail-on", fail_on, SEVERITY_NAMES)
     selection = read_settings().selection(select, ignore)
     view = format_list.find_format(format_list.DIAGNOSIS_FORMATS, form)
     recorded = open_run(run)
@@ -46,4 +65,6 @@ def check(
         if found.findings
         else f"seismograd show {short_path(recorded.path)}"
     )
-    return 1 if found.has_error else 0
+    if found.is_blind:
+        return 2
+    return 1 if found.is_as_bad_as(fail_on) else 0

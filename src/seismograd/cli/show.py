@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seismograd.cli.terminal.usage_errors import whole_number
-from seismograd.i18n import language, mark, translate
+from seismograd.i18n import mark, translate
 from seismograd.views.formats.format_names import STEP_FORMAT_NAMES, as_metavar
 
 
@@ -43,7 +43,7 @@ def show(
         typer.Option(
             "--format",
             metavar=as_metavar(STEP_FORMAT_NAMES),
-            help=mark("Output format (default: table in English, plain in Chinese)."),
+            help=mark("Output format (default: table)."),
         ),
     ] = None,
 ) -> None:
@@ -57,7 +57,7 @@ def show(
     from seismograd.views.values import short_path, some
 
     number = whole_number("--step", step)
-    view = form or ("plain" if language() == "zh" else "table")
+    view = form or STEP_FORMAT_NAMES[0]
     step_view, element_view = (
         format_list.find_format(format_list.STEP_FORMATS, view),
         format_list.find_format(format_list.ELEMENT_FORMATS, view),

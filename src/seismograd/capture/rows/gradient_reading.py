@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import cast
 
 import numpy as np
@@ -13,9 +14,10 @@ from seismograd.capture.loop.iteration import GradientReading, PendingReading
 from seismograd.capture.loop.optimizer_window import ClearingTracker, OptimizerWindow, ReadingPlan
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.errors import SeismogradError
+from seismograd.i18n import say
 from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.measure.finite import all_finite
-from seismograd.schema import MEASURED_EVERY_TIME, BoolArray, FloatArray, IntArray
+from seismograd.schema import MEASURED_EVERY_TIME, BoolArray, FloatArray, IntArray, Parameter
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.dtensor import num_held
@@ -38,6 +40,29 @@ class RequestedElements:
 
     def __len__(self) -> int:
         return len(self.specs)
+
+    def unknown(self, parameters: Sequence[Parameter]) -> list[SeismogradError]:
+        """Return an error for each that names none of the parameters."""
+        names = [each.name for each in parameters]
+        others = {alias: each.name for each in parameters for alias in each.aliases}
+        errors: list[SeismogradError] = []
+        for spec in self.specs:
+            if spec.parameter in names:
+                continue
+            own = others.get(spec.parameter)
+            near = [own] if own else get_close_matches(spec.parameter, names, 3, 0.4) or names[:3]
+            errors.append(
+                SeismogradError(
+                    say(
+                        "{element} was not recorded: no parameter is named {name}; the closest "
+                        "names are {names}",
+                        element=str(spec),
+                        name=spec.parameter,
+                        names=", ".join(near),
+                    )
+                )
+            )
+        return errors
 
     def pick(self, gradients: dict[str, torch.Tensor]) -> list[tuple[int, torch.Tensor]]:
         """Return those of these gradients, each with its position."""

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
-from seismograd.views.run_condition import _conditions, _note
+from seismograd.views.run_condition import condition, note_line
 
 _FILE_WIDTH = 160
 """How wide a table may be that goes into a file or a pipe."""
@@ -44,13 +44,13 @@ def print_condition(run: Run) -> None:
     """Print on stderr what a reader should know about the record itself: what was torn off, what
     failed, what is missing.
     """
-    for text in _conditions(run):
-        print_note(text)
+    for line in condition(run):
+        console(sys.stderr).print(line)
 
 
 def print_note(text: str) -> None:
     """Print a note on stderr that belongs beside the result."""
-    console(sys.stderr).print(_note(text))
+    console(sys.stderr).print(note_line(text))
 
 
 def suggest(command: str) -> None:

@@ -12,7 +12,7 @@ from seismograd.cli.terminal.output import next_line
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
-from seismograd.views.formats.diagnosis_text import finding_block, headline
+from seismograd.views.formats.diagnosis_text import finding_block, opening
 from seismograd.views.formats.step_table import gradient_table, remarks, totals
 from seismograd.views.notable_gradients import notable_gradients
 from seismograd.views.run_condition import condition
@@ -50,7 +50,8 @@ def print_summary(
         _print_last_step(run, console)
     if len(run.steps) or found.findings:
         console.print()
-        console.print(Text(headline(found), style="bold"))
+        for part in opening(found, width):
+            console.print(part)
         for finding in found.findings[:_MOST_FINDINGS]:
             console.print()
             for part in finding_block(finding, width, evidence=False):

@@ -65,7 +65,6 @@ TEXTS: dict[str, str] = {
     "judged_running": mark("found during the run; `seismograd check` evaluates all of it"),
     "verdict_nothing": mark("Nothing has been recorded yet."),
     "verdict_unjudged": mark("No rule could be evaluated on this run."),
-    "verdict_healthy": mark("No problems found (rules evaluated: {number})."),
     "verdict_quiet": mark("No problems were found during the run."),
     "verdict_found": mark("Found: {list}"),
     "severity_error": mark("error"),
