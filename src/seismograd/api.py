@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from seismograd.errors import SeismogradError, TrainingHalted
-from seismograd.i18n import say
+from seismograd.i18n import say, translate
 from seismograd.package_info import VERSION
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from seismograd.capture.halt_listener import HaltListener
     from seismograd.capture.loop.overhead_budget import OverheadBudget
     from seismograd.distributed.rank_listener import RankListener
+    from seismograd.record.reader import Run
 
 
 MAX_BATCH_ROWS = 64  # where nobody waits for each
@@ -103,7 +104,7 @@ class Recording:
     in a process that is known from the start not to be it. `child`: a process that another one,
     which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
-    it there.
+    it there. `tells`: `close` prints a line that says where the record is and what was found.
     """
 
     # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
@@ -122,6 +123,7 @@ class Recording:
         budget: float | None = None,
         extra_sinks: Sequence[Sink] = (),
         close_at_exit: bool = True,
+        tells: bool = False,
     ) -> None:
         from seismograd.capture.halt_listener import HaltListener
         from seismograd.capture.hub import HUB
@@ -132,7 +134,7 @@ class Recording:
         from seismograd.tensors.shards import ShardTable
 
         self._path, self._hub = path, HUB
-        selection = RuleSelection() if selection is None else selection
+        selection = self._selection = RuleSelection() if selection is None else selection
         slow, shards = why_slow(), ShardTable()
         backend = LocalBackend(make_backend(), shards)
         self._sinks = (
@@ -168,7 +170,7 @@ class Recording:
             self._sinks.on_finding(self._halter.take)
         self._outlet = RunOutlet(self._ranks, pump, self._halter, path is not None)
         session.connect(self._outlet)
-        self._open = True
+        self._open, self._tells = True, tells
         if slow is not None:
             self._ranks.note(Note("slow", -1, slow))
         self.resume()
@@ -189,12 +191,30 @@ class Recording:
             self.ended_by(error)
         self.close()
 
+    def __repr__(self) -> str:
+        state = "open" if self._open else "closed"
+        return (
+            f"<Recording {self.path}: steps: {self.num_iterations}, "
+            f"findings: {len(self.findings)}, {state}>"
+        )
+
     @property
     def path(self) -> Path | None:
         """Return where it is recorded: beside the requested directory when another process has
         taken that.
         """
         return self._path if self._sinks is None else self._sinks.writer.path
+
+    @property
+    def run(self) -> Run | None:
+        """Return the run as it is recorded by now; `None` in a process that does not record, and
+        before the first step.
+        """
+        from seismograd.record.compatibility import is_run
+        from seismograd.record.reader import open_run
+
+        path = self.path
+        return None if path is None or not is_run(path) else open_run(path)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -281,6 +301,14 @@ class Recording:
                 )
             )
         self._pump.close()
+        if self._tells and self.path is not None:
+            self._session.guard.call("closing line", self._tell, self.path)
+
+    def _tell(self, path: Path) -> None:
+        from seismograd.views.closing_line import closing_line
+
+        line = closing_line(self.run, path, self._selection)
+        print(translate("seismograd: {line}").format(line=line), file=sys.stderr)
 
     def _listeners(self) -> tuple[Listener, ...]:
         """Return the listeners in order: a finding in the session stops the training before the
@@ -336,6 +364,7 @@ def watch(
     ignore: Sequence[str] = (),
     halt_on: Sequence[str] = (),
     budget: float | None = None,
+    quiet: bool = False,
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -356,6 +385,8 @@ def watch(
         halt_on: stop the training with `TrainingHalted` at a finding of these rules, or at any that
             is an `"error"`; before the update is made where the rule knows it in time, leaving the
             gradients in the record.
+        quiet: print nothing at the end; else a line on stderr says where the record is and what was
+            found.
         budget: the share of wall time that watching may take before it measures less, such as
             `0.01`; whether gradients are finite is checked at every step all the same. Default
             0.02, with half a millisecond a step and the first half minute free.
@@ -390,5 +421,13 @@ def watch(
         else None
     )
     return Recording(
-        path, script, models, optimizers, specs, level, selection=selection, budget=budget
+        path,
+        script,
+        models,
+        optimizers,
+        specs,
+        level,
+        selection=selection,
+        budget=budget,
+        tells=not quiet,
     )

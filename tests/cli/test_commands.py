@@ -215,3 +215,30 @@ def test_a_bug_of_ours_shows_its_traceback(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(step, "read_step", broken)
     with pytest.raises(ZeroDivisionError):
         main(["show", str(tmp_path / "run")])
+
+
+@pytest.mark.parametrize("spelling", [["-V"], ["--version"]])
+def test_the_version_has_a_short_option(spelling: list[str]) -> None:
+    assert seismograd(*spelling).stdout == f"seismograd {__version__}\n"
+
+
+def test_help_is_a_word_too() -> None:
+    assert seismograd("help").stdout == seismograd("--help").stdout
+    assert seismograd("help", "check").stdout == seismograd("check", "--help").stdout
+    assert "check" in seismograd("help", "check").stdout
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("command", [("check", "RUN"), ("show", "RUN"), ("runs", "."), ("rules",)])
+def test_a_terminal_without_utf_8_gets_something_alike(
+    tmp_path: Path, command: tuple[str, ...], lang: str
+) -> None:
+    small_net(tmp_path / "RUN", 30)
+    arguments = [str(tmp_path / each) if each in ("RUN", ".") else each for each in command]
+    done = seismograd(
+        *arguments, "--lang", lang, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    if lang == "en":
+        assert "?" not in done.stdout

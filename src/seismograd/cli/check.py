@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from seismograd.cli.chosen_run import RunArgument, chosen_run
 from seismograd.cli.terminal.usage_errors import one_of
 from seismograd.i18n import mark
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
@@ -18,9 +18,7 @@ from seismograd.views.formats.format_names import (
 
 
 def check(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))
-    ],
+    run: RunArgument = None,
     form: Annotated[
         str,
         typer.Option(
@@ -51,19 +49,18 @@ def check(
     from seismograd.diagnosis.verdict import judge
     from seismograd.record.reader import open_run
     from seismograd.views.formats import format_list
-    from seismograd.views.values import short_path
 
     one_of("--fail-on", fail_on, SEVERITY_NAMES)
     selection = read_settings().selection(select, ignore)
     view = format_list.find_format(format_list.DIAGNOSIS_FORMATS, form)
-    recorded = open_run(run)
+    recorded = open_run(chosen_run(run))
     output.print_condition(recorded)
     found = judge(recorded, selected_rules(selection))
     output.answer(view.render(found))
     output.suggest(
         f"seismograd explain {found.findings[0].code}"
         if found.findings
-        else f"seismograd show {short_path(recorded.path)}"
+        else output.next_page(recorded.path)
     )
     if found.is_blind:
         return 2

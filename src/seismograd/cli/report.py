@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
+from seismograd.cli.chosen_run import RunArgument, chosen_run
 from seismograd.i18n import mark, translate
 
 
 def report(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))
-    ],
+    run: RunArgument = None,
     out: Annotated[
         Path,
         typer.Option(
@@ -38,12 +37,16 @@ def report(
     from seismograd.views.values import count, short_path
 
     find_report_format(out)
-    recorded = open_run(run)
+    path = chosen_run(run)
+    recorded = open_run(path)
     output.print_condition(recorded)
-    size = write_report(replace(open_source(recorded), going_on=is_going_on(run)), out)
+    size = write_report(replace(open_source(recorded), going_on=is_going_on(path)), out)
     output.answer(
         translate("wrote {path} ({size} kB)").format(
             path=short_path(out.resolve()), size=count(max(1, round(size / 1000)))
         )
     )
-    output.suggest(f"seismograd view {short_path(recorded.path)}")
+    if out.suffix.lower() == ".html":
+        output.suggest(f"python -m webbrowser -t {out.resolve().as_uri()}")
+    else:
+        output.suggest(output.next_page(recorded.path))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from seismograd.cli.chosen_run import RunArgument, chosen_run
 from seismograd.cli.terminal.usage_errors import whole_number
 from seismograd.i18n import mark, translate
 from seismograd.views.formats.format_names import STEP_FORMAT_NAMES, as_metavar
 
 
 def show(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))
-    ],
+    run: RunArgument = None,
     step: Annotated[
         str | None,
         typer.Option("--step", metavar="N", help=mark("The step to show (default: the last one).")),
@@ -63,7 +61,7 @@ def show(
         format_list.find_format(format_list.ELEMENT_FORMATS, view),
     )
     wanted = [parse_element(text) for text in element or ()]
-    recorded = open_run(run)
+    recorded = open_run(chosen_run(run))
     row, columns = find_row(recorded, number), find_parameters(recorded, param or ())
     if wanted:
         elements = read_elements(recorded, wanted)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
+from seismograd.record import strict_json
 from seismograd.record.reader import Run
 from seismograd.record.run_listing import ListedRun, list_runs
 from seismograd.schema import SEVERITIES
@@ -43,6 +44,28 @@ def render(listed: Sequence[ListedRun]) -> RenderableType:
     problems = [Text(each.problem.render(), "red") for each in listed if each.run is None]
     table = FittingTable(runs, COLUMNS, LEFT_OUT_FIRST)
     return Group(*([table] if runs else []), *problems)
+
+
+def as_json(listed: Sequence[ListedRun]) -> str:
+    """Return one object for each run; one that cannot be read has a `problem` only."""
+    return strict_json.dumps([_as_object(each) for each in listed], indent=2).decode()
+
+
+def _as_object(listed: ListedRun) -> dict[str, object]:
+    run = listed.run
+    if run is None:
+        return {"run": str(listed.path), "problem": listed.problem.render()}
+    severities = [finding.severity for finding in run.findings]
+    return {
+        "run": str(listed.path),
+        "script": run.info.script,
+        "created_utc": run.info.created_utc,
+        "steps": len(run.steps),
+        "parameters": len(run.parameters),
+        "last_loss": float(run.steps["loss"][-1]) if len(run.steps) else None,
+        "findings": {severity: severities.count(severity) for severity in SEVERITIES},
+        "end": end_code(run),
+    }
 
 
 def _last_loss(run: Run) -> str:

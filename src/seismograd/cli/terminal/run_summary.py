@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from seismograd.cli.terminal.output import next_line
+from seismograd.cli.terminal.output import next_line, next_page
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
@@ -83,8 +83,10 @@ def print_summary(
     if cost is not None:
         console.print()
         console.print(Text(cost, style="dim"))
-    console.print()
-    console.print(next_line(_next_command(found, home)), soft_wrap=True)
+    command = _next_command(found, home)
+    if command:
+        console.print()
+        console.print(next_line(command), soft_wrap=True)
 
 
 def _where(run: Run, home: Path | None) -> Text:
@@ -140,9 +142,11 @@ def _print_condition(run: Run, console: Console, already_shown: Collection[str])
 
 
 def _next_command(found: Verdict, home: Path | None) -> str:
-    path = short_path(found.run.path, home)
-    if len(found.run.steps) == 0:
-        return f"seismograd check {path}" if found.findings else "seismograd run --help"
-    if len(found.findings) > _MOST_FINDINGS or any(finding.evidence for finding in found.findings):
-        return f"seismograd check {path}"
-    return f"seismograd show {path} --step 0"
+    """Return the command that helps most, and says what was not said yet; empty for a run of
+    which there is nothing to show.
+    """
+    if len(found.findings) > _MOST_FINDINGS:
+        return f"seismograd check {short_path(found.run.path, home)}"
+    if found.findings:
+        return f"seismograd explain {found.findings[0].code}"
+    return next_page(found.run.path, home) if len(found.run.steps) else ""
