@@ -98,6 +98,7 @@ COMMANDS = (
         (
             "seismograd report",
             "seismograd report runs/20260101T120000Z-train -o report.md",
+            "seismograd report --picture seismogram.svg",
         ),
     ),
     CommandEntry(

@@ -207,6 +207,36 @@ export interface Timeline {
   nonfinite?: number[];
 }
 
+/** An element of SVG: name, attributes, text, elements in it. */
+export type Shape = [
+  tag: string,
+  attributes: Record<string, string>,
+  text: string,
+  inner: Shape[],
+];
+
+/** One trace per layer over the whole run. */
+export interface Seismogram {
+  /** Of SVG; the page itself names no address. */
+  namespace: string;
+  width: number;
+  height: number;
+  /** Between which of its x the rows lie. */
+  left: number;
+  right: number;
+  smallest: JsonNumber;
+  largest: JsonNumber;
+  layers: number;
+  shapes: Shape[];
+  channels: {
+    label: string;
+    column: number;
+    typical: JsonNumber;
+    codes: string[];
+    nonfinite: number;
+  }[];
+}
+
 /** One recorded scalar over the steps. */
 export interface ElementSeries extends Columns {
   low: Floats;

@@ -209,7 +209,14 @@ function ruleList(rules) {
   return el(
     "div",
     { class: "rules" },
-    clear.length ? el("p", {}, T("rules_clear", { list: clear.join(", ") })) : "",
+    clear.length
+      ? el(
+          "details",
+          {},
+          el("summary", {}, T("rules_clear_head", { number: clear.length })),
+          el("p", {}, clear.join(", ")),
+        )
+      : "",
     blind.length
       ? el(
           "details",
