@@ -29,6 +29,7 @@ def watch(
     halt_on: Sequence[str] = (),
     budget: float | None = None,
     replay: bool = True,
+    quiet: bool = False,
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -54,6 +55,8 @@ def watch(
             0.02, with half a millisecond a step and the first half minute free.
         replay: call a model once more, before the update, when a loss or a gradient is not finite,
             to find the operation, its line and the samples; everything is put back to what it was.
+        quiet: print nothing at the end; else a line on stderr says where the record is and what was
+            found.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
@@ -94,4 +97,5 @@ def watch(
         selection=selection,
         budget=budget,
         replay=replay,
+        tells=not quiet,
     )

@@ -21,6 +21,8 @@ class SeismogradError(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+        if hint is not None:
+            self.add_note(hint.render())  # a traceback shows it below the message
 
     def line(self) -> str:
         """Return the message and its hint, as one line in the current language."""

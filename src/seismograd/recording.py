@@ -7,13 +7,15 @@ from __future__ import annotations
 import atexit
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from seismograd.i18n import say
+from seismograd.errors import TrainingHalted
+from seismograd.i18n import say, translate
 from seismograd.package_info import VERSION
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from seismograd.capture.events import Listener
     from seismograd.capture.halt_listener import HaltListener
     from seismograd.capture.loop.overhead_budget import OverheadBudget
+    from seismograd.record.reader import Run
 
 
 class Recording:
@@ -40,7 +43,8 @@ class Recording:
     in a process that is known from the start not to be it. `child`: a process that another one,
     which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
-    it there. `replay`: a model may be called once more to find where a NaN arose.
+    it there. `replay`: a model may be called once more to find where a NaN arose. `tells`: `close`
+    prints a line that says where the record is and what was found.
     """
 
     # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
@@ -60,6 +64,7 @@ class Recording:
         extra_sinks: Sequence[Sink] = (),
         close_at_exit: bool = True,
         replay: bool = True,
+        tells: bool = False,
     ) -> None:
         from seismograd.capture.hub import HUB
         from seismograd.capture.session import Session
@@ -69,7 +74,7 @@ class Recording:
         from seismograd.tensors.shards import ShardTable
 
         self._path, self._hub = path, HUB
-        selection = RuleSelection() if selection is None else selection
+        selection = self._selection = RuleSelection() if selection is None else selection
         slow, shards = why_slow(), ShardTable()
         backend = LocalBackend(make_backend(), shards)
         self._sinks = (
@@ -98,12 +103,13 @@ class Recording:
         self._halt_listener = None if self._halter is None else _listener_of(self._halter)
         self._outlet = RunOutlet(self._ranks, pump, self._halter, path is not None)
         session.connect(self._outlet)
-        self._open = True
+        self._open, self._tells = True, tells
         if slow is not None:
             self._ranks.note(Note("slow", -1, slow))
         self.resume()
+        self._shown_before = last_shown_exception()
         if close_at_exit:
-            atexit.register(self.close)
+            atexit.register(self._close_at_exit)
 
     def __enter__(self) -> Self:
         return self
@@ -114,7 +120,16 @@ class Recording:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            self.ended_by(error)
         self.close()
+
+    def __repr__(self) -> str:
+        state = "open" if self._open else "closed"
+        return (
+            f"<Recording {self.path}: steps: {self.num_iterations}, "
+            f"findings: {len(self.findings)}, {state}>"
+        )
 
     @property
     def path(self) -> Path | None:
@@ -122,6 +137,17 @@ class Recording:
         taken that.
         """
         return self._path if self._sinks is None else self._sinks.writer.path
+
+    @property
+    def run(self) -> Run | None:
+        """Return the run as it is recorded by now; `None` in a process that does not record, and
+        before the first step.
+        """
+        from seismograd.record.compatibility import is_run
+        from seismograd.record.reader import open_run
+
+        path = self.path
+        return None if path is None or not is_run(path) else open_run(path)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -148,6 +174,31 @@ class Recording:
         """Count and report a failure of a part that works beside the session."""
         self._session.guard.failed(part, error)
 
+    def ended_by(self, error: BaseException) -> None:
+        """Note that the program did not come to its end because of this exception; a halt has its
+        own note. Of the exception only its class is kept: its words may hold anything.
+        """
+        if not self._open or isinstance(error, TrainingHalted | GeneratorExit):
+            return
+        if isinstance(error, SystemExit):
+            if error.code in (None, 0):
+                return
+            code = error.code if isinstance(error.code, int) else 1
+            note = Note("failed", -1, say("the script exited with code {code}", code=code))
+        elif isinstance(error, KeyboardInterrupt):
+            note = Note("interrupted", -1, say("the script was interrupted (Ctrl-C)"))
+        else:
+            raised = say("the script stopped: it raised {error}", error=type(error).__name__)
+            note = Note("crashed", -1, raised)
+        self._ranks.note(note)
+
+    def _close_at_exit(self) -> None:
+        """Close; an exception that nobody caught has been shown by now."""
+        shown = last_shown_exception()
+        if shown is not None and shown is not self._shown_before and not hasattr(sys, "ps1"):
+            self.ended_by(shown)
+        self.close()
+
     def pause(self) -> None:
         """Stop watching until `resume`; torch is restored meanwhile if nobody else watches."""
         for listener in self._listeners():
@@ -163,7 +214,7 @@ class Recording:
         if not self._open or self._outlet.is_abandoned:
             return
         self._open = False
-        atexit.unregister(self.close)
+        atexit.unregister(self._close_at_exit)
         self._hub.detach(self._session)
         if self._halt_listener is not None:
             self._hub.detach(self._halt_listener)
@@ -183,6 +234,14 @@ class Recording:
                 )
             )
         self._pump.close()
+        if self._tells and self.path is not None:
+            self._session.guard.call("closing line", self._tell, self.path)
+
+    def _tell(self, path: Path) -> None:
+        from seismograd.views.closing_line import closing_line
+
+        line = closing_line(self.run, path, self._selection)
+        print(translate("seismograd: {line}").format(line=line), file=sys.stderr)
 
     def _make_halter(self, selection: RuleSelection) -> TrainingHalter | None:
         """Return what stops the training at a finding, where this process judges and may stop."""
@@ -211,6 +270,12 @@ class Recording:
         """
         halter = () if self._halt_listener is None else (self._halt_listener,)
         return (self._session, *halter, self._ranks)
+
+
+def last_shown_exception() -> BaseException | None:
+    """Return the exception whose traceback the interpreter printed last."""
+    shown = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    return shown if isinstance(shown, BaseException) else None
 
 
 def _listener_of(halter: TrainingHalter) -> HaltListener:

@@ -75,7 +75,7 @@ class Session(Listener):
         self._log = log = EventLog()
         self.guard = guard = ErrorGuard(self._report)
         self._registry = registry = OptimizerRegistry(models, optimizers)
-        asked_for = RequestedElements(elements, self._refuse_element)
+        self._asked_for = asked_for = RequestedElements(elements, self._refuse_element)
         parameter_table = registry.parameter_table
         self._iteration_queue = iteration_queue = IterationQueue(
             guard,
@@ -266,6 +266,7 @@ class Session(Listener):
             )
             self.guard.call("schedules", handlers.schedules.finish)
             self.guard.call("birth", self._births.stop)
+            self.guard.call("elements", self._refuse_unknown_elements)
             left = unused(self._registry)
             for thread_state in self._thread_states.all():
                 if thread_state.iteration.steps:
@@ -330,6 +331,12 @@ class Session(Listener):
             "a part of seismograd failed and was disabled: {part}: {error}", part=part, error=text
         )
         self._note(Note("failure", self._iteration_queue.num_rows, message))
+
+    def _refuse_unknown_elements(self) -> None:
+        """Say which requested elements no parameter had."""
+        if self._iteration_queue.num_rows:
+            for error in self._asked_for.unknown(self._registry.parameter_table.parameters):
+                self._refuse_element(error)
 
     def _refuse_element(self, error: SeismogradError) -> None:
         self._note(Note("element", self._iteration_queue.num_rows, error.message))

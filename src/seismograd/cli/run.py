@@ -13,6 +13,7 @@ import typer
 from seismograd.cli.command_entry import DeferredCommand
 from seismograd.cli.launch import script_runner
 from seismograd.cli.launch.watcher import Request, Watcher
+from seismograd.cli.terminal.script_lines import program_line
 from seismograd.distributed.world import num_restarts, rank_of_this_process
 from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import language, mark, say, translate, use_language
@@ -119,6 +120,12 @@ def run(
     """Run a training script, watched; its output, exit code and numbers are its own."""
     if script is None:
         raise SeismogradError(say("no script was given"), say("seismograd run train.py"))
+    line = None if module or Path(script).exists() else program_line((script, *(arguments or ())))
+    if line is not None:
+        raise SeismogradError(
+            say("{name} is a program that runs scripts, not a script", name=script),
+            say("did you mean {line}?", line=line),
+        )
     check_level(level)
     share, replays = _share(budget), is_on("--replay", replay)
     if importlib.util.find_spec("torch") is None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seismograd.cli.chosen_run import RunArgument, chosen_run
 from seismograd.cli.terminal.usage_errors import whole_number
-from seismograd.i18n import language, mark, translate
+from seismograd.i18n import mark, translate
 from seismograd.views.formats.format_names import STEP_FORMAT_NAMES, as_metavar
 
 if TYPE_CHECKING:
     from seismograd.views.step import RecordedStep
 
-RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))
-]
 StepOption = Annotated[
     str | None,
     typer.Option("--step", metavar="N", help=mark("The step to show (default: the last one).")),
@@ -44,13 +41,13 @@ StepFormatOption = Annotated[
     typer.Option(
         "--format",
         metavar=as_metavar(STEP_FORMAT_NAMES),
-        help=mark("Output format (default: table in English, plain in Chinese)."),
+        help=mark("Output format (default: table)."),
     ),
 ]
 
 
 def show(
-    run: RunArgument,
+    run: RunArgument = None,
     step: StepOption = None,
     param: ParamOption = None,
     element: ElementsOption = None,
@@ -66,13 +63,13 @@ def show(
     from seismograd.views.values import short_path
 
     number = whole_number("--step", step)
-    view = form or ("plain" if language() == "zh" else "table")
+    view = form or STEP_FORMAT_NAMES[0]
     step_view, element_view = (
         format_list.find_format(format_list.STEP_FORMATS, view),
         format_list.find_format(format_list.ELEMENT_FORMATS, view),
     )
     wanted = [parse_element(text) for text in element or ()]
-    recorded = open_run(run)
+    recorded = open_run(chosen_run(run))
     row, columns = find_row(recorded, number), find_parameters(recorded, param or ())
     if wanted:
         elements = read_elements(recorded, wanted)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from seismograd.cli.chosen_run import named_like
 from seismograd.cli.terminal.usage_errors import whole_number
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
@@ -17,7 +18,10 @@ def view(
         Path,
         typer.Argument(
             metavar="[RUN|DIR]",
-            help=mark("A run, or a directory of runs (default: runs/)."),
+            help=mark(
+                "A run, the beginning of its name in runs/, or a directory of runs (default: "
+                "runs/)."
+            ),
             show_default=False,
         ),
     ] = Path("runs"),
@@ -56,6 +60,8 @@ def view(
             say("{port} is not a valid port", port=number),
             say("use a port from 0 (any free port) to 65535"),
         )
+    if not path.exists():
+        path = named_like(path) or path
     _check_directory(path)
     try:
         from seismograd.views.web.server import serve
@@ -65,8 +71,8 @@ def view(
         raise SeismogradError(
             say("the page needs {package}, which is not installed", package=str(missing.name)),
             say(
-                "pip install 'seismograd[view]', or use `seismograd report`, which writes the page "
-                "without it"
+                "pip install starlette uvicorn sse-starlette, or use `seismograd report`, which "
+                "writes the page without them"
             ),
         ) from missing
     serve(path, host, number, tuple(allow or ()), not no_open, _tell)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 
 import torch
 
 from seismograd.errors import SeismogradError
+from seismograd.i18n import say
+from seismograd.schema import Parameter
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.shards import held_element
 
@@ -25,6 +28,29 @@ class RequestedElements:
 
     def __len__(self) -> int:
         return len(self.specs)
+
+    def unknown(self, parameters: Sequence[Parameter]) -> list[SeismogradError]:
+        """Return an error for each that names none of the parameters."""
+        names = [each.name for each in parameters]
+        others = {alias: each.name for each in parameters for alias in each.aliases}
+        errors: list[SeismogradError] = []
+        for spec in self.specs:
+            if spec.parameter in names:
+                continue
+            own = others.get(spec.parameter)
+            near = [own] if own else get_close_matches(spec.parameter, names, 3, 0.4) or names[:3]
+            errors.append(
+                SeismogradError(
+                    say(
+                        "{element} was not recorded: no parameter is named {name}; the closest "
+                        "names are {names}",
+                        element=str(spec),
+                        name=spec.parameter,
+                        names=", ".join(near),
+                    )
+                )
+            )
+        return errors
 
     def pick(self, gradients: dict[str, torch.Tensor]) -> list[tuple[int, torch.Tensor]]:
         """Return those of these gradients, each with its position."""

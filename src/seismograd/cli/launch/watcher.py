@@ -162,6 +162,8 @@ class Watcher:
         """Close the record, and report one in which torch was never imported."""
         self._unfollow()
         if self._recording is not None:
+            if self._error is not None:
+                self._recording.ended_by(self._error)
             self._recording.close()
         elif self._problem is None and self._run.path is not None and not self._discarded:
             self._problem = (
