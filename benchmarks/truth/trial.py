@@ -112,12 +112,15 @@ def at_culprit(
     finding: dict[str, Any], edited: Edited, culprits: tuple[str, ...], near: str
 ) -> bool:
     """Return whether a finding points at a parameter or at a line that is at fault."""
+    lines = edited.source.splitlines()
     if any(_same(p, c) for p in finding["parameters"] for c in culprits):
+        return True
+    if any(_is_of(p, lines[k - 1]) for p in finding["parameters"] for k in edited.lines):
         return True
     line = re.search(r"train\.py:(\d+)", finding["where"] or "")
     if not line:
         return False
-    number, lines = int(line[1]), edited.source.splitlines()
+    number = int(line[1])
     changed = any(abs(number - changed) <= 1 for changed in edited.lines)
     return changed or bool(near and re.search(near, lines[number - 1]))
 
@@ -125,6 +128,12 @@ def at_culprit(
 def _same(said: str, known: str) -> bool:
     """Return whether two names are of one parameter: either may begin at an outer object."""
     return said == known or said.endswith("." + known) or known.endswith("." + said)
+
+
+def _is_of(parameter: str, line: str) -> bool:
+    """Return whether a line is about a module that the parameter is of."""
+    modules = [part for part in parameter.split(".")[:-1] if not part.isdecimal()]
+    return any(re.search(rf"\.{re.escape(part)}\b", line) for part in modules)
 
 
 def mutants(

@@ -58,6 +58,12 @@ def test_culprit(where: str, parameters: tuple[str, ...], right: bool) -> None:
     assert at_culprit(said, EDITED, ("fc1.weight",), near="") is right
 
 
+def test_a_parameter_of_the_module_that_the_changed_line_is_about_is_right() -> None:
+    edited = Edited("for p in model.embed.parameters():\n    p.require_grad = False\n", (1, 2))
+    assert at_culprit(finding("frozen-parameter", "", ("embed.weight",)), edited, (), near="")
+    assert not at_culprit(finding("frozen-parameter", "", ("head.weight",)), edited, (), near="")
+
+
 def trial_of(*names: str) -> Trial:
     mutator = next(m for m in MUTATORS if m.name == "zero_grad forgotten")
     trial = Trial(BASES[0], mutator, outcome="judged")

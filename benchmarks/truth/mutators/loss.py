@@ -98,7 +98,8 @@ def kl_on_probabilities(program: Program) -> Edited | None:
     ):
         return None
     x, y = (code(a.value) for a in calls[-1].args)
-    target = f"torch.nn.functional.one_hot({y}, {x}.size(1)).float()"
+    # Smoothed, as targets of this loss are; with zeros and ones it could be another loss.
+    target = f"(torch.nn.functional.one_hot({y}, {x}.size(1)) * 0.9 + 0.1 / {x}.size(1))"
     return program.edit(
         {calls[-1]: f'torch.nn.functional.kl_div({x}.softmax(1), {target}, reduction="batchmean")'}
     )

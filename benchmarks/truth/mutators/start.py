@@ -197,6 +197,6 @@ START = (
         "zero-gradient dead-units",
         relu_at_the_end,
         no_step_moves,
-        advice=r"(?i)relu",
+        advice=r"(?i)relu|last layer",
     ),
 )
