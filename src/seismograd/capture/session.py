@@ -103,6 +103,7 @@ class Session(Listener):
         self._backwards = backwards = BackwardHooks(
             guard, log, registry, iteration_queue, reader, sampling, facts, births
         )
+        births.follow_these(models)
         clips = ClipHooks(log, registry, reader, backwards.step_by_hand)
         clearings, scales = ZeroGradHooks(log, registry), ScalerHooks(log, registry, reader)
         self._steps = StepHooks(

@@ -124,7 +124,7 @@ class BackwardHooks:
                 window.thrown_away()
             if window.per_loss.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.per_loss.backward_begins, window.held)
-        self._guard.call("birth", self._births.backward_begins, tops)
+        self._guard.call("birth", self._births.backward_begins, tops, extras)
         self._guard.call(
             "graph",
             self._losses.look,
