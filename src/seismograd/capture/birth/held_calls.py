@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from seismograd.capture.hooks.replace_attribute import Undo, replace
+from seismograd.capture.hooks.replace_attribute import Undo, pass_over, replace
 from seismograd.exception_origin import raised_by_user
 
 MAX_CALLS = 8  # of all models between two steps: micro-batches
@@ -118,6 +118,7 @@ class HeldCalls:
 
         if "__call__" in vars(kind):
             return replace(kind, "__call__", __call__)
+        pass_over(__call__)
         kind.__call__ = __call__  # type: ignore[assignment]  # pyright: ignore
 
         def undo() -> None:
