@@ -7,6 +7,7 @@ import gc
 import io
 import pickle
 import random
+import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -267,6 +268,51 @@ def test_a_model_shows_nothing_of_being_followed(tmp_path: Path) -> None:
         pickle.dump(model.first, io.BytesIO())
     assert "__call__" not in vars(Marked)
     assert Marked.__call__ is call
+
+
+class Complaining(Marked):
+    def forward(self, x: Tensor, mark: Tensor) -> Tensor:
+        warnings.warn("of the caller", UserWarning, stacklevel=4)
+        return super().forward(x, mark)
+
+
+def test_a_warning_is_attributed_to_the_same_line(tmp_path: Path) -> None:
+    lines: list[list[tuple[str, int]]] = []
+    for is_watched in (False, True):
+        model = Complaining(lambda h, _: h)
+        x, mark = torch.randn(BATCH, WIDTH), torch.ones(BATCH, 1)
+        session = seismograd.watch(model, out=tmp_path / "run") if is_watched else None
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                model(x, mark).sum().backward()
+        lines.append([(each.filename, each.lineno) for each in caught])
+        if session is not None:
+            session.close()
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 2
+
+
+def test_a_model_that_is_followed_may_be_compiled(tmp_path: Path) -> None:
+    ends: list[Tensor] = []
+    for is_watched in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(WIDTH, 8), nn.Tanh(), nn.Linear(8, 1))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        session = seismograd.watch(model, optimizer, out=tmp_path / "run") if is_watched else None
+        called = model
+        for step in range(4):
+            if step == 2:
+                called = torch.compile(model, backend="eager", fullgraph=True)  # type: ignore[assignment]
+            optimizer.zero_grad()
+            called(torch.randn(BATCH, WIDTH)).square().mean().backward()
+            optimizer.step()
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        if session is not None:
+            session.close()
+            assert not session.failures
+        torch.compiler.reset()
+    assert torch.equal(ends[0], ends[1])
 
 
 def test_nothing_is_held_beyond_the_step(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ class Session(Listener):
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
         reader = GradientReader(backend, asked_for, registry, log, iteration_queue, sampling)
         self._births = BirthObserver(facts, log, registry, replays)
+        self._births.follow_these(models)
         self._handlers = EventHandlers(
             guard, log, registry, iteration_queue, reader, facts, self._births, self._note, sampling
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from types import CodeType, FrameType
 from typing import Any
@@ -17,7 +18,7 @@ from seismograd.capture.birth.birth import FORWARD, Birth, nonfinite
 from seismograd.capture.birth.graph_stage import birth_in_graph, weight_in_graph
 from seismograd.capture.birth.held_calls import HeldCall, HeldCalls
 from seismograd.capture.birth.loss_operands import LossOperands
-from seismograd.capture.birth.replay import Replayed, replay
+from seismograd.capture.birth.model_replay import Replayed, replay
 from seismograd.capture.birth.source_line import code_below, line_of_operation
 from seismograd.capture.birth.weight_origin import written_by
 from seismograd.capture.loop.event_log import EventLog
@@ -60,6 +61,11 @@ class BirthObserver:
         self._version = -1  # of the parameter table
         self._num_losses = self._num_gradients = self._num_replays = 0
 
+    def follow_these(self, models: Sequence[torch.nn.Module]) -> None:
+        """Hold the calls of models that are known from the start."""
+        if self._calls is not None:
+            self._calls.follow(models)
+
     def follow(self) -> None:
         """Hold the calls of the models that are trained."""
         table = self._registry.parameter_table
@@ -67,9 +73,15 @@ class BirthObserver:
             self._version = table.version
             self._calls.follow(model for model, _ in table.models())
 
-    def backward_begins(self, tops: list[Any]) -> None:
-        """Hold what decides whether the derivative of a loss is finite."""
+    def backward_begins(self, tops: list[Any], holds: bool = True) -> None:
+        """Hold what decides whether the derivative of a loss is finite; unless `holds`, hold
+        nothing until the next backward, because the budget is used up.
+        """
         self.follow()
+        if self._calls is not None:
+            self._calls.is_paused = not holds
+        if not holds:
+            return
         calls = [] if self._calls is None else self._calls.calls
         self._operands.hold(tops, max((call.last for call in calls), default=-1))
 
@@ -150,11 +162,11 @@ class BirthObserver:
         if self._calls is None or self._num_replays >= MAX_REPLAYS:
             return Replayed()
         self._num_replays += 1
-        self._calls.is_paused = True
+        was_paused, self._calls.is_paused = self._calls.is_paused, True
         try:
             return replay(call, self._log.call_sites, of_gradient)
         finally:
-            self._calls.is_paused = False
+            self._calls.is_paused = was_paused
 
     def _of_weight(self, weight: torch.Tensor) -> Birth:
         table = self._registry.parameter_table

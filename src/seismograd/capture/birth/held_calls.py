@@ -16,8 +16,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from seismograd.capture.hooks.replace_attribute import Undo, replace
-from seismograd.exception_origin import left_out
+from seismograd.capture.hooks.replace_attribute import Undo, pass_over, replace
+from seismograd.exception_origin import raised_by_user
 
 MAX_CALLS = 8  # of all models between two steps: micro-batches
 MAX_BYTES = 64 * 2**20  # of a gradient that is kept
@@ -63,7 +63,7 @@ class HeldCalls:
 
     def __init__(self) -> None:
         self.calls: list[HeldCall] = []
-        self.is_paused = False  # while a model is called by us
+        self.is_paused = False  # a model is called by us, or the budget is used up
         self._models: dict[int, weakref.ref[torch.nn.Module]] = {}
         self._parameters: dict[int, frozenset[int]] = {}  # ids, by the id of the model
         self._undo: dict[type, Undo] = {}
@@ -118,6 +118,7 @@ class HeldCalls:
 
         if "__call__" in vars(kind):
             return replace(kind, "__call__", __call__)
+        pass_over(__call__)
         kind.__call__ = __call__  # type: ignore[assignment]  # pyright: ignore
 
         def undo() -> None:
@@ -139,23 +140,35 @@ class HeldCalls:
             or reference() is not model
         ):
             return None
-        with left_out():
-            versions = [(tensor, tensor._version) for tensor in tensors_in((args, kwargs))]
-            if any(not tensor.is_cpu for tensor, _ in versions):
+        try:
+            return self._held(reference, args, kwargs)
+        except Exception as error:
+            if raised_by_user(error):
+                raise
+            return None
+
+    def _held(
+        self,
+        model: weakref.ref[torch.nn.Module],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> HeldCall | None:
+        versions: list[tuple[Tensor, int]] = []
+        for each in (*args, *kwargs.values()) if kwargs else args:
+            if type(each) is Tensor:
+                versions.append((each, each._version))
+            else:
+                versions += [(tensor, tensor._version) for tensor in tensors_in(each)]
+        for tensor, _ in versions:
+            if not tensor.is_cpu:
                 return None
-            held = HeldCall(
-                reference,
-                args,
-                kwargs,
-                versions,
-                torch.default_generator.get_state(),
-                (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")),
-            )
-            self.calls.append(held)
-            if len(self.calls) > MAX_CALLS:
-                del self.calls[0]
-            return held
-        return None
+        autocast = (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"))
+        random = torch.default_generator.get_state()
+        held = HeldCall(model, args, kwargs, versions, random, autocast)
+        self.calls.append(held)
+        if len(self.calls) > MAX_CALLS:
+            del self.calls[0]
+        return held
 
 
 def tensors_in(thing: Any, depth: int = 0) -> Iterator[Tensor]:
@@ -196,16 +209,20 @@ def _within(thing: Any) -> Iterable[Any]:
 
 def _returned(held: HeldCall, result: Any) -> None:
     """Have the gradients of what a model returned kept when its backward comes to them."""
-    with left_out():
-        for number, output in enumerate(tensors_in(result)):
-            node = output.grad_fn
+    try:
+        outputs = (result,) if type(result) is Tensor else tensors_in(result)
+        for number, output in enumerate(outputs):
+            node: Any = output.grad_fn
             if node is None or number >= MAX_OUTPUTS:
                 continue
-            held.last = max(held.last, node._sequence_nr())  # type: ignore[attr-defined]  # pyright: ignore
-            if output.numel() * output.element_size() > MAX_BYTES:
+            held.last = max(held.last, node._sequence_nr())
+            if output.nbytes > MAX_BYTES:
                 held.problem = "memory"
                 continue
             node.register_prehook(_keeper(held.gradients, number, output.output_nr))
+    except Exception as error:
+        if raised_by_user(error):
+            raise
 
 
 def _keeper(

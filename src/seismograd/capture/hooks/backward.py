@@ -138,7 +138,7 @@ class BackwardHooks:
         """Let each part inspect the losses and their graph; a failure of one is its own."""
         call, site = self._guard.call, captured.site
         extras = self._iteration_queue.thinning.extras
-        call("birth", self._births.backward_begins, tops)
+        call("birth", self._births.backward_begins, tops, extras)
         call("graph", self._losses.look, thread_state, captured, listed, tops, windows, extras)
         call("zero gradient", self._zero_gradients.look, site, tops, windows)
         if is_looked_at(self.num_heard):

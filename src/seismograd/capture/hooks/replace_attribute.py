@@ -19,10 +19,7 @@ def replace(owner: Any, name: str, wrapper: Callable[..., Any]) -> Undo:
 
     The undo restores the original, unless another program has patched over it since.
     """
-    function: Any = wrapper
-    code = function.__code__
-    if not code.co_filename.endswith(PASSED_OVER):
-        function.__code__ = code.replace(co_filename=code.co_filename + PASSED_OVER)
+    pass_over(wrapper)
     original: object = cast(dict[str, object], vars(owner))[name]
     setattr(owner, name, wrapper)
 
@@ -31,6 +28,14 @@ def replace(owner: Any, name: str, wrapper: Callable[..., Any]) -> Undo:
             setattr(owner, name, original)
 
     return undo
+
+
+def pass_over(wrapper: Callable[..., Any]) -> None:
+    """Have no `stacklevel` of a warning count the frames of a function."""
+    function: Any = wrapper
+    code = function.__code__
+    if not code.co_filename.endswith(PASSED_OVER):
+        function.__code__ = code.replace(co_filename=code.co_filename + PASSED_OVER)
 
 
 def undo_all(undos: list[Undo]) -> Undo:
