@@ -142,10 +142,7 @@ TEXTS: dict[str, str] = {
     ),
     "gain_none": mark("Too few layers have a gradient to fit a line."),
     "gain_band": mark("green: gain per layer from {low} to {high}"),
-    "profile_slot": mark(
-        "This space is reserved for the activations and backward signals of each module, which are "
-        "not measured."
-    ),
+    "explain": mark("What {code} looks for, and when it is wrong"),
     "input": mark("input"),
     "output": mark("output"),
     # the scalars of the steps

@@ -93,6 +93,8 @@ export interface Meta {
   elements: string[];
   findings: Finding[];
   rules: RuleStatus[];
+  /** Of the rules that found something, by code: headings and their paragraphs. */
+  explanations: Record<string, [heading: Words, paragraphs: Words[]][]>;
   judged: "now" | "end" | "running";
   /** How the training went, beside what the rules say; null before the first step. */
   training: { learned: boolean; headline: Words; line: Words } | null;
