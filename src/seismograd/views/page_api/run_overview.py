@@ -34,6 +34,7 @@ from seismograd.schema import (
     StepFlag,
 )
 from seismograd.views.page_api.heat_codes import SENTINELS
+from seismograd.views.page_api.loop_lines import loop_lines
 from seismograd.views.page_api.translations import in_all_languages, rendered
 from seismograd.views.run_condition import QUIET_NOTES, end_code, end_word
 from seismograd.views.values import sentences
@@ -87,6 +88,7 @@ def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str
         "elements": list(run.info.elements),
         "findings": [_finding(run, each, columns) for each in verdict.findings],
         "explanations": _explanations(verdict),
+        "loop": loop_lines(run),
         "rules": [
             {
                 "code": each.code,

@@ -9,6 +9,7 @@ import { shades } from "./colours.js";
 import { stepOf } from "./cursor.js";
 import { el } from "./dom.js";
 import { dash, flagsOf, hasForward, since, siteOf } from "./lane_events.js";
+import { FAULT_LANES, loopList } from "./loop_lines.js";
 import { asNumber, fmt } from "./numbers.js";
 import { nothing, Panel } from "./panel.js";
 import { currentMeta, currentSource, state } from "./state.js";
@@ -16,27 +17,11 @@ import { inLanguage, sentences, T } from "./texts.js";
 
 const LANES = ["FORWARD", "BACKWARD", "UNSCALE", "CLIP", "STEP", "SCALER_UPDATE", "ZERO_GRAD"];
 
-/**
- * In which lane the fault that a rule found is.
- *
- * @type {Record<string, string>}
- */
-const FAULT_LANES = {
-  SG301: "ZERO_GRAD",
-  SG302: "ZERO_GRAD",
-  SG303: "STEP",
-  SG304: "CLIP",
-  SG305: "CLIP",
-  SG306: "UNSCALE",
-  SG307: "BACKWARD",
-  SG308: "BACKWARD",
-  SG309: "BACKWARD",
-  SG310: "BACKWARD",
-};
-
 const lanesCanvas = el("canvas", { role: "img" });
 
 const lanesTip = el("div", { class: "tip", hidden: true });
+
+const loopBox = el("div", {});
 
 const lanesBox = el("div", { class: "canvas" }, lanesCanvas, lanesTip);
 
@@ -89,7 +74,8 @@ function faultsOf(step) {
 function drawLanes(body, room) {
   if (!currentMeta().rows) return nothing(body, T("no_steps"));
   if (!state.lanes) return nothing(body, T(currentSource().live ? "loading" : "not_in_report"));
-  if (lanesBox.parentNode !== body) body.replaceChildren(lanesBox);
+  loopBox.replaceChildren(loopList());
+  if (lanesBox.parentNode !== body) body.replaceChildren(loopBox, lanesBox);
   const { events, steps } = state.lanes;
   const width = room || 800,
     left = 104,
