@@ -80,7 +80,6 @@ def test_a_nan_is_seen_in_every_panel_and_in_the_table(troubled: Path, browse: B
         "() => document.querySelector('#heat header').textContent.includes('median')"
     )
     page.wait_pixels("heat")
-    assert "which are not measured" in str(page.page.text_content("#profile .slot"))
     page.press("t")
     assert "since the previous call" in str(page.page.text_content("#lanes .scroll"))
     assert "non-finite" in str(page.page.text_content("#heat .scroll"))
@@ -215,3 +214,28 @@ def test_what_was_damaged_is_said(tmp_path: Path, chromium: object) -> None:
     page.wait_for_selector("#trouble:not([hidden])")
     assert "cannot be read" in str(page.text_content("#trouble"))
     page.close()
+
+
+def test_the_seismogram_is_the_first_picture_and_leads_to_a_layer(
+    troubled: Path, browse: Browse
+) -> None:
+    page = browse(troubled)
+    page.page.wait_for_selector("#seismogram svg rect.lost")  # the step that was NaN
+    first = page.page.locator("main > section").first
+    assert first.get_attribute("id") == "seismogram"
+    channels = page.page.locator("#seismogram g[data-column]")
+    assert channels.count() == made.NUM_LAYERS
+    label = channels.last.locator(".name")
+    name = str(label.text_content()).split(" ")[0]
+    label.click()
+    page.wait_said(f"{name}.")
+    assert page.problems == []
+
+
+def test_a_finding_unfolds_into_what_its_rule_looks_for(troubled: Path, browse: Browse) -> None:
+    page = browse(troubled)
+    folded = page.page.locator("details.explained").first
+    assert not folded.locator("h4").first.is_visible()
+    folded.locator("summary").click()
+    assert "What it finds" in str(folded.locator("h4").first.text_content())
+    assert folded.locator("h4").first.is_visible()

@@ -142,10 +142,7 @@ TEXTS: dict[str, str] = {
     ),
     "gain_none": mark("Too few layers have a gradient to fit a line."),
     "gain_band": mark("green: gain per layer from {low} to {high}"),
-    "profile_slot": mark(
-        "This space is reserved for the activations and backward signals of each module, which are "
-        "not measured."
-    ),
+    "explain": mark("What {code} looks for, and when it is wrong"),
     "input": mark("input"),
     "output": mark("output"),
     # the scalars of the steps
@@ -197,6 +194,8 @@ TEXTS: dict[str, str] = {
     "lanes_sub": mark("calls around the cursor, in order; spacing does not show time"),
     "lanes_label": mark("calls in steps {first} to {last}: {number}; the table lists them"),
     "events_left_out": mark("calls not shown: {number}"),
+    "times_per_step": mark("×{number} per step"),
+    "once_in_steps": mark("once in {number} steps"),
     "kind_FORWARD": mark("forward, data"),
     "forward_what": mark(
         "The forward pass and data loading are not recorded: this is all the time before backward."

@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from seismograd.analysis.depth_profile import layers_of
+from seismograd.diagnosis.documentation import documentation
 from seismograd.diagnosis.training_course import training_course
 from seismograd.diagnosis.verdict import Verdict
+from seismograd.i18n import Message
 from seismograd.record.finding_json import finding_to_json
 from seismograd.record.pyramid.pyramid_levels import PYRAMID_STATISTICS
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
+from seismograd.rules import RULES
 from seismograd.rules.sg101.sg101_vanishing_gradient import VanishingGradient
 from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
 from seismograd.schema import (
@@ -31,6 +34,7 @@ from seismograd.schema import (
     StepFlag,
 )
 from seismograd.views.page_api.heat_codes import SENTINELS
+from seismograd.views.page_api.loop_lines import loop_lines
 from seismograd.views.page_api.translations import in_all_languages, rendered
 from seismograd.views.run_condition import QUIET_NOTES, end_code, end_word
 from seismograd.views.values import sentences
@@ -72,6 +76,8 @@ def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str
         "sites": [{"where": str(each), "label": each.label} for each in run.row_reader.sites],
         "elements": list(run.info.elements),
         "findings": [_finding(run, each, columns) for each in verdict.findings],
+        "explanations": _explanations(verdict),
+        "loop": loop_lines(run),
         "rules": [
             {
                 "code": each.code,
@@ -135,6 +141,22 @@ def _course(verdict: Verdict) -> dict[str, object]:
         "learned": course.learned,
         "headline": in_all_languages(lambda: without_findings(course, looked)),
         "line": in_all_languages(lambda: sentences(course_lines(verdict, course))),
+    }
+
+
+def _explanations(verdict: Verdict) -> dict[str, object]:
+    """Return what `explain` says of each rule that found something, by its code."""
+    found = {each.code for each in verdict.findings}
+    return {
+        rule.code: [
+            [
+                rendered(Message(section.heading)),
+                [rendered(paragraph) for paragraph in section.paragraphs],
+            ]
+            for section in documentation(rule).sections
+        ]
+        for rule in RULES
+        if rule.code in found
     }
 
 

@@ -65,6 +65,13 @@ export interface RuleStatus {
   reason: Words;
 }
 
+/** A line of the script that was called, and how often. */
+export interface LoopLine {
+  kind: string;
+  site: number;
+  count: number;
+}
+
 /** What is known of the run as a whole. */
 export interface Meta {
   run: {
@@ -93,6 +100,10 @@ export interface Meta {
   elements: string[];
   findings: Finding[];
   rules: RuleStatus[];
+  /** Of the rules that found something, by code: headings and their paragraphs. */
+  explanations: Record<string, [heading: Words, paragraphs: Words[]][]>;
+  /** The calls of the loop in their order, over so many steps; site -1: no line called it. */
+  loop: { steps: number; lines: LoopLine[] };
   judged: "now" | "end" | "running";
   /** How the training went, beside what the rules say; null before the first step. */
   training: { learned: boolean; headline: Words; line: Words } | null;

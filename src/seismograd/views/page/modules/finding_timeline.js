@@ -6,8 +6,9 @@ import { fit } from "./canvas.js";
 import { shades } from "./colours.js";
 import { setCursor, setWindow, stepOf } from "./cursor.js";
 import { el } from "./dom.js";
+import { askWindow } from "./questions.js";
 import { SEVERITY_MARKS } from "./severity.js";
-import { currentMeta, state } from "./state.js";
+import { currentMeta, currentSource, state } from "./state.js";
 import { T } from "./texts.js";
 
 export const timeline = {
@@ -27,7 +28,22 @@ export function goTo(finding) {
   const span = finding.last_row - finding.first_row + 1;
   if (currentMeta().rows > 400 && span < (state.stop - state.start) / 20)
     setWindow(finding.first_row - Math.max(50, span), finding.last_row + Math.max(50, span));
+  showStatistic(finding);
   setCursor(finding.first_row, finding.columns[0]);
+}
+
+/**
+ * Show in the heat map what the finding rests on, where that is one of its statistics.
+ *
+ * @param {Finding} finding
+ */
+function showStatistic(finding) {
+  const wanted = finding.evidence
+    .map((each) => each.statistic)
+    .find((name) => currentMeta().statistics.includes(name));
+  if (!wanted || wanted === state.statistic || !currentSource().has(`heat/${wanted}/`)) return;
+  state.statistic = wanted;
+  askWindow();
 }
 
 export function drawTimeline() {

@@ -147,6 +147,7 @@ function card(finding, index, opened) {
     finding.related.length
       ? el("p", { class: "dim" }, T("explains", { codes: finding.related.join(", ") }))
       : "",
+    explained(finding, opened),
     finding.evidence.length
       ? el(
           "details",
@@ -196,6 +197,27 @@ function card(finding, index, opened) {
           ),
         )
       : "",
+  );
+}
+
+/**
+ * What the rule of a finding looks for, folded: all that `seismograd explain` says.
+ *
+ * @param {Finding} finding
+ * @param {Set<string | null>} opened
+ */
+function explained(finding, opened) {
+  const sections = currentMeta().explanations[finding.code];
+  if (!sections) return "";
+  const key = `explain ${finding.code}`;
+  return el(
+    "details",
+    { class: "explained", "data-key": key, open: opened.has(key) },
+    el("summary", {}, T("explain", { code: finding.code })),
+    ...sections.flatMap(([heading, paragraphs]) => [
+      el("h4", {}, inLanguage(heading)),
+      ...paragraphs.map((each) => el("p", {}, inLanguage(each))),
+    ]),
   );
 }
 

@@ -2,6 +2,7 @@
 // are those of the calls, not how long. Forward is no call that is heard: what lies before a
 // backward is drawn as an outline in its lane.
 
+/** @import { LoopEvent } from "./answers.d.ts" */
 /** @import { Pen, Slot } from "./types.d.ts" */
 
 import { fit, triangle } from "./canvas.js";
@@ -9,34 +10,20 @@ import { shades } from "./colours.js";
 import { stepOf } from "./cursor.js";
 import { el } from "./dom.js";
 import { dash, flagsOf, hasForward, since, siteOf } from "./lane_events.js";
+import { FAULT_LANES, loopList } from "./loop_lines.js";
 import { asNumber, fmt } from "./numbers.js";
 import { nothing, Panel } from "./panel.js";
 import { currentMeta, currentSource, state } from "./state.js";
 import { inLanguage, sentences, T } from "./texts.js";
 
 const LANES = ["FORWARD", "BACKWARD", "UNSCALE", "CLIP", "STEP", "SCALER_UPDATE", "ZERO_GRAD"];
-
-/**
- * In which lane the fault that a rule found is.
- *
- * @type {Record<string, string>}
- */
-const FAULT_LANES = {
-  SG301: "ZERO_GRAD",
-  SG302: "ZERO_GRAD",
-  SG303: "STEP",
-  SG304: "CLIP",
-  SG305: "CLIP",
-  SG306: "UNSCALE",
-  SG307: "BACKWARD",
-  SG308: "BACKWARD",
-  SG309: "BACKWARD",
-  SG310: "BACKWARD",
-};
+const USUAL_LANES = ["FORWARD", "BACKWARD", "STEP", "ZERO_GRAD"];
 
 const lanesCanvas = el("canvas", { role: "img" });
 
 const lanesTip = el("div", { class: "tip", hidden: true });
+
+const loopBox = el("div", {});
 
 const lanesBox = el("div", { class: "canvas" }, lanesCanvas, lanesTip);
 
@@ -89,13 +76,15 @@ function faultsOf(step) {
 function drawLanes(body, room) {
   if (!currentMeta().rows) return nothing(body, T("no_steps"));
   if (!state.lanes) return nothing(body, T(currentSource().live ? "loading" : "not_in_report"));
-  if (lanesBox.parentNode !== body) body.replaceChildren(lanesBox);
+  loopBox.replaceChildren(loopList());
+  if (lanesBox.parentNode !== body) body.replaceChildren(loopBox, lanesBox);
   const { events, steps } = state.lanes;
   const width = room || 800,
     left = 104,
     high = 19,
-    top = 20,
-    height = top + LANES.length * high + 8;
+    top = 20;
+  const lanes = lanesInUse(events);
+  const height = top + lanes.length * high + 8;
   const pen = fit(lanesCanvas, width, height);
   lanesCanvas.setAttribute(
     "aria-label",
@@ -113,7 +102,7 @@ function drawLanes(body, room) {
   }
   const wide = (width - left - 6) / Math.max(1, slots.length);
   laneBoxes = [];
-  drawLaneNames(pen, left, top, high, width);
+  drawLaneNames(pen, lanes, left, top, high, width);
   let start = 0;
   for (const step of steps) {
     const num = slots.filter((slot) => slot.step === step).length;
@@ -126,7 +115,7 @@ function drawLanes(body, room) {
       drawForward(pen, x, top + 3, Math.max(3, wide - 2), high - 6);
       laneBoxes.push([x, top, wide, high, slot]);
     } else if (slot.event) {
-      const y = top + LANES.indexOf(slot.event.kind) * high + 3;
+      const y = top + lanes.indexOf(slot.event.kind) * high + 3;
       pen.fillStyle = {
         BACKWARD: shades.before,
         UNSCALE: shades.other,
@@ -144,7 +133,7 @@ function drawLanes(body, room) {
         triangle(pen, x + wide / 2, y + 5, 5, shades.nan);
       laneBoxes.push([x, y, wide, high, slot]);
     } else if (slot.finding) {
-      const y = top + LANES.indexOf(FAULT_LANES[slot.finding.code]) * high + 3;
+      const y = top + lanes.indexOf(FAULT_LANES[slot.finding.code]) * high + 3;
       pen.strokeStyle = shades.error;
       pen.lineWidth = 2;
       pen.strokeRect(x + 1, y, Math.max(6, wide - 3), high - 6);
@@ -169,16 +158,32 @@ function drawForward(pen, x, y, wide, high) {
 }
 
 /**
+ * The lanes to draw: those of every loop, and of the others those with a call or a fault.
+ *
+ * @param {LoopEvent[]} events
+ */
+function lanesInUse(events) {
+  const faults = currentMeta().findings.map((each) => FAULT_LANES[each.code]);
+  return LANES.filter(
+    (name) =>
+      USUAL_LANES.includes(name) ||
+      faults.includes(name) ||
+      events.some((each) => each.kind === name),
+  );
+}
+
+/**
  * @param {Pen} pen
+ * @param {string[]} lanes
  * @param {number} left
  * @param {number} top
  * @param {number} high
  * @param {number} width
  */
-function drawLaneNames(pen, left, top, high, width) {
+function drawLaneNames(pen, lanes, left, top, high, width) {
   pen.textAlign = "right";
   pen.textBaseline = "middle";
-  LANES.forEach((name, lane) => {
+  lanes.forEach((name, lane) => {
     pen.fillStyle = shades.dim;
     pen.fillText(T(`kind_${name}`), left - 8, top + (lane + 0.5) * high);
     pen.strokeStyle = shades.grid;

@@ -22,9 +22,6 @@ const profileBox = el("div", { class: "canvas" }, profileCanvas);
 
 const profileText = el("p", {});
 
-// signals per module are measured by no version yet
-const profileSlot = el("p", { class: "slot" });
-
 export const profilePanel = new Panel("profile", {
   title: "profile",
   sub: () =>
@@ -113,8 +110,7 @@ function drawProfile(body, room) {
   if (!layers.length) return nothing(body, T(currentMeta().rows ? "no_layers" : "no_steps"));
   const { step } = state;
   if (!step?.states) return nothing(body, T("loading"));
-  if (profileBox.parentNode !== body) body.replaceChildren(profileText, profileBox, profileSlot);
-  profileSlot.textContent = T("profile_slot");
+  if (profileBox.parentNode !== body) body.replaceChildren(profileText, profileBox);
   const fitted = step.fit;
   profileText.replaceChildren(...(fitted ? gainText(step, fitted) : [dimmed(T("gain_none"))]));
   const { geometry } = drawnHeat;
