@@ -87,6 +87,8 @@ class SpikeTrack:
 
     def add(self, steps: FloatArray) -> None:
         """Add steps that do not stand out."""
+        if not len(steps):
+            return
         self.count += len(steps)
         self.past = np.concatenate([self.past, steps])[-self.window :]
 

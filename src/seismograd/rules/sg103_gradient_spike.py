@@ -16,7 +16,17 @@ from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.spike_track import HEIGHT, SpikeBaseline, SpikeTrack
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import EventKind, Evidence, Finding, FloatArray, RowBatch, StepFlag
+from seismograd.schema import (
+    EventKind,
+    Evidence,
+    Finding,
+    FloatArray,
+    IntArray,
+    RowBatch,
+    StepFlag,
+)
+
+NUM_BEFORE = 16  # steps; most are lower than one of them, and no spike
 
 
 @final
@@ -99,17 +109,39 @@ class GradientSpike(Rule):
             steps = track.read(block, rows, sizes)
             if track.pending is None and not track.spans(steps, least):
                 track.add(steps[np.isfinite(steps[:, HEIGHT])])
-                continue
-            for row, step in zip(as_list(rows), steps, strict=True):
-                usual = self._baseline(track, step)
-                if usual is not None:
-                    track.rise(self._finding(block, row, usual, optimizer), self.longest)
-                    continue
-                is_finite = math.isfinite(step[HEIGHT])
-                self._end(track, is_back=is_finite or track.num_pending < self.short)
-                if is_finite:
-                    track.add(step[None])
+            else:
+                self._follow(track, block, rows, steps, optimizer)
         return self.found.take()
+
+    def _follow(
+        self,
+        track: SpikeTrack,
+        block: RowBatch,
+        rows: IntArray,
+        steps: FloatArray,
+        optimizer: int,
+    ) -> None:
+        """Read steps of which some may stand out."""
+        heights, few = steps[:, HEIGHT].tolist(), min(NUM_BEFORE, self.window)
+        added, since = 0, 0  # rows added, and the first after one that stands out or is not finite
+        for index, row in enumerate(as_list(rows)):
+            before = heights[max(since, index - few) : index]
+            if before and track.pending is None and heights[index] < max(before):
+                continue  # lower than one just before it; added with the next that is not
+            track.add(steps[added:index])
+            added, step = index + 1, steps[index]
+            usual = self._baseline(track, step)
+            if usual is not None:
+                track.rise(self._finding(block, row, usual, optimizer), self.longest)
+                since = index + 1
+                continue
+            is_finite = math.isfinite(step[HEIGHT])
+            self._end(track, is_back=is_finite or track.num_pending < self.short)
+            if is_finite:
+                track.add(step[None])
+            else:
+                since = index + 1
+        track.add(steps[added:])
 
     def finish(self) -> Iterable[Finding]:
         for track in self._tracks.values():

@@ -8,9 +8,10 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import BoolArray, as_list, integers, numbers, site_of, updates
+from seismograd.analysis.block_rows import BoolArray, as_list, integers, site_of, updates
 from seismograd.analysis.script_names import optimizer_name
 from seismograd.analysis.zero_gradient_advice import AT_ZERO_LOSS, HEALTHY, words
+from seismograd.analysis.zero_gradient_streak import ZeroGradientStreak
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
@@ -22,28 +23,8 @@ from seismograd.schema import (
     IntArray,
     RowBatch,
     State,
-    StepFlag,
     ZeroCause,
 )
-
-
-@dataclass(slots=True)
-class Streak:
-    """Consecutive steps of one optimizer, up to the last one, whose gradients were all zero.
-    `found`: the finding is known.
-    """
-
-    num: int = 0
-    since: int = -1
-    last: int = -1
-    num_steps: int = 0  # of the optimizer in all
-    has_moved: bool = False  # there was a gradient before
-    has_loss: bool = False  # the loss was not zero throughout
-    found: bool = False
-    names: tuple[str, ...] = ()
-    where: str = ""
-    optimizer: str = "optimizer"
-    is_half: bool = False  # computed in float16, where small gradients become zero
 
 
 @final
@@ -108,12 +89,16 @@ class ZeroGradient(Rule):
     later: int = 50  # steps, after others that had gradients
     min_evaluated: int = 3  # steps
 
-    _streaks: dict[int, Streak] = field(default_factory=dict[int, Streak], init=False, repr=False)
+    _streaks: dict[int, ZeroGradientStreak] = field(
+        default_factory=dict[int, ZeroGradientStreak], init=False, repr=False
+    )
     _facts: dict[int, list[Fact]] = field(
         default_factory=dict[int, "list[Fact]"], init=False, repr=False
     )
     # behind a rounding
-    _behind: dict[int, Streak] = field(default_factory=dict[int, Streak], init=False, repr=False)
+    _behind: dict[int, ZeroGradientStreak] = field(
+        default_factory=dict[int, ZeroGradientStreak], init=False, repr=False
+    )
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
         if not len(block):
@@ -155,50 +140,39 @@ class ZeroGradient(Rule):
         zero = (state == State.ZERO).any(axis=1)
         other = ((state == State.FINITE) | (state == State.NONFINITE)).any(axis=1)
         counts = updates(block) & (zero | other)
-        streak = self._streaks.setdefault(optimizer, Streak())
+        streak = self._streaks.setdefault(optimizer, ZeroGradientStreak())
         for fact in self._facts.get(optimizer, ()):
             if fact.text("cause") == ZeroCause.ROUNDING and optimizer not in self._behind:
-                self._behind[optimizer] = Streak(since=fact.iteration, names=fact.parameters)
+                self._behind[optimizer] = ZeroGradientStreak(
+                    since=fact.iteration, names=fact.parameters
+                )
         if optimizer in self._behind and optimizer not in self.found:
             self._look_behind(block, optimizer, self._behind[optimizer], counts & other)
         if not (zero & ~other & counts).any():  # what there is in any healthy training
-            num = int(np.count_nonzero(counts))
-            streak.num_steps += num
-            if num:
-                streak.num, streak.found, streak.has_moved = 0, False, True
+            streak.end(int(np.count_nonzero(counts)))
             return
         for row in as_list(np.flatnonzero(counts)):
-            streak.num_steps += 1
             if other[row]:
-                streak.num, streak.found, streak.has_moved = 0, False, True
-                continue
-            self._add(block, optimizer, streak, row, columns[state[row] == State.ZERO])
+                streak.end(1)
+            else:
+                self._add(block, optimizer, streak, row, columns[state[row] == State.ZERO])
 
     def _add(
-        self, block: RowBatch, optimizer: int, streak: Streak, row: int, columns: IntArray
+        self,
+        block: RowBatch,
+        optimizer: int,
+        streak: ZeroGradientStreak,
+        row: int,
+        columns: IntArray,
     ) -> None:
         """Add another step with all-zero gradients."""
-        iteration = int(integers(block.steps, "iteration")[row])
-        loss, flags = (
-            float(numbers(block.steps, "loss")[row]),
-            int(integers(block.steps, "flags")[row]),
-        )
-        if streak.num == 0:
-            streak.since, streak.has_loss = iteration, False
-            streak.names = tuple(block.parameters[column].name for column in as_list(columns))
-            streak.where = site_of(block, EventKind.STEP, iteration, optimizer)
-            streak.optimizer = optimizer_name(block, optimizer)
-        streak.num, streak.last = streak.num + 1, iteration
-        # the first graph need not have shown the dtype it is computed in
-        own = (block.parameters[column] for column in as_list(columns))
-        streak.is_half = any("float16" in (each.dtype, each.compute_dtype) for each in own)
-        streak.has_loss |= loss != 0 or bool(flags & StepFlag.NO_LOSS)
+        streak.add(block, optimizer, row, columns)
         if streak.found and optimizer in self.found:
-            self.found.extend(iteration, optimizer)
+            self.found.extend(streak.last, optimizer)
         elif streak.num == (self.later if streak.has_moved else self.in_a_row):
-            self._judge(optimizer, streak, iteration)
+            self._judge(optimizer, streak, streak.last)
 
-    def _judge(self, optimizer: int, streak: Streak, until: int) -> None:
+    def _judge(self, optimizer: int, streak: ZeroGradientStreak, until: int) -> None:
         """Make the finding after enough steps; the facts up to this iteration give the reason."""
         facts = [
             each
@@ -219,7 +193,7 @@ class ZeroGradient(Rule):
         self._report(optimizer, streak, fact, severity)
 
     def _look_behind(
-        self, block: RowBatch, optimizer: int, behind: Streak, counts: BoolArray
+        self, block: RowBatch, optimizer: int, behind: ZeroGradientStreak, counts: BoolArray
     ) -> None:
         """Check whether the parameters behind a rounding get only zeros, though others get more."""
         columns = np.flatnonzero([each.name in behind.names for each in block.parameters])
@@ -244,7 +218,9 @@ class ZeroGradient(Rule):
                 self._report(optimizer, behind, fact, self.severity)
                 return
 
-    def _report(self, optimizer: int, streak: Streak, fact: Fact | None, severity: str) -> None:
+    def _report(
+        self, optimizer: int, streak: ZeroGradientStreak, fact: Fact | None, severity: str
+    ) -> None:
         names = streak.names
         num = len(names) if fact is None else max(len(names), int(fact.number("num")))
         cause, advice, excerpt = words(

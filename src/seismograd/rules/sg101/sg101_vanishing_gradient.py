@@ -27,11 +27,11 @@ from seismograd.rules.sg101.vanished_step import (
     Chain,
     ProfiledRows,
     VanishingTrack,
-    cause_of,
+    vanishing_finding,
     witness_of,
 )
 from seismograd.rules.sg101.vanishing_time import vanishing_time_finding
-from seismograd.schema import Evidence, Fact, Finding
+from seismograd.schema import Fact, Finding
 
 
 @final
@@ -162,7 +162,7 @@ class VanishingGradient(Rule):
             )
             looked = ProfiledRows(rows, integers(block.steps, "iteration")[rows], chains, block)
             if self._follow(track, looked) and not self._is_flat(optimizer):
-                yield self._finding(track, optimizer)
+                yield vanishing_finding(self, self, track, optimizer)
 
     def finish(self) -> Iterator[Finding]:
         for optimizer, track in self._tracks.items():
@@ -174,7 +174,7 @@ class VanishingGradient(Rule):
                 hits = track.steep.num_hits(self.window)
                 if hits >= self.min_steps_at_end and 2 * hits >= track.steep.count:
                     track.first = int(track.steep.steps[0])
-                    yield self._finding(track, optimizer)
+                    yield vanishing_finding(self, self, track, optimizer)
         yield from self._over_time()
 
     def _vanishes_over_time(self, fact: Fact) -> bool:
@@ -283,49 +283,3 @@ class VanishingGradient(Rule):
             self.window
         ) < self.recovered_share * min(track.slow.count, self.window)
         return track.first is not None and bool(len(hits) or track.recovered != was_recovered)
-
-    def _finding(self, track: VanishingTrack, optimizer: int) -> Finding:
-        seen = track.witness
-        assert seen is not None
-        assert track.first is not None
-        return self.finding(
-            severity="info" if track.recovered else "error" if seen.num_zero else self.severity,
-            optimizer=optimizer,
-            first_step=track.first,
-            last_step=track.last,
-            parameters=seen.starved,
-            evidence=(
-                Evidence(
-                    "grad_norm",
-                    seen.first,
-                    seen.step,
-                    seen.first_norm,
-                    self.max_total_gain * seen.last_norm,
-                ),
-                Evidence(
-                    "grad_norm",
-                    seen.last,
-                    seen.step,
-                    seen.last_norm,
-                    seen.first_norm / self.max_total_gain,
-                ),
-                Evidence("gain_per_layer", "", seen.step, seen.gain, self.max_gain),
-                Evidence(
-                    "total_gain",
-                    "",
-                    seen.step,
-                    seen.total_gain,
-                    self.max_visible_gain if seen.num_zero else self.max_total_gain,
-                ),
-                Evidence("line_fit", "", seen.step, seen.goodness, self.min_goodness),
-            ),
-            cause=cause_of(seen, track),
-            advice=say(
-                "make it easier for the gradient to get through: use ReLU or GELU instead of "
-                "sigmoid or tanh, with nn.init.kaiming_normal_ for the weights; add a "
-                "normalisation layer after each layer; or add residual connections, x = x + "
-                "block(x). A larger learning rate does not help the first layers"
-            ),
-            where=seen.where,
-            excerpt="nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU()",
-        )

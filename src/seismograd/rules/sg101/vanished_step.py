@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, as_list, site_of
 from seismograd.analysis.depth_profile import DepthProfiles, LayerNorms, ProfileLayers
 from seismograd.analysis.recent_hits import RecentHits
+from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import EventKind, IntArray, RowBatch
+from seismograd.schema import EventKind, Evidence, Finding, IntArray, RowBatch
+
+
+class VanishingLimits(Protocol):
+    """The thresholds of `VanishingGradient` that are needed here."""
+
+    max_total_gain: float
+    max_visible_gain: float
+    max_gain: float
+    min_goodness: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +108,57 @@ def witness_of(looked: ProfiledRows, index: int, starved_below: float) -> Vanish
     )
 
 
-def cause_of(seen: VanishedStep, track: VanishingTrack) -> Message:
-    """Return the cause in words."""
+def vanishing_finding(
+    rule: Rule, limits: VanishingLimits, track: VanishingTrack, optimizer: int
+) -> Finding:
+    """Return the finding about the layers of an optimizer."""
+    seen = track.witness
+    assert seen is not None
+    assert track.first is not None
+    return rule.finding(
+        severity="info" if track.recovered else "error" if seen.num_zero else rule.severity,
+        optimizer=optimizer,
+        first_step=track.first,
+        last_step=track.last,
+        parameters=seen.starved,
+        evidence=(
+            Evidence(
+                "grad_norm",
+                seen.first,
+                seen.step,
+                seen.first_norm,
+                limits.max_total_gain * seen.last_norm,
+            ),
+            Evidence(
+                "grad_norm",
+                seen.last,
+                seen.step,
+                seen.last_norm,
+                seen.first_norm / limits.max_total_gain,
+            ),
+            Evidence("gain_per_layer", "", seen.step, seen.gain, limits.max_gain),
+            Evidence(
+                "total_gain",
+                "",
+                seen.step,
+                seen.total_gain,
+                limits.max_visible_gain if seen.num_zero else limits.max_total_gain,
+            ),
+            Evidence("line_fit", "", seen.step, seen.goodness, limits.min_goodness),
+        ),
+        cause=_cause(seen, track),
+        advice=say(
+            "make it easier for the gradient to get through: use ReLU or GELU instead of "
+            "sigmoid or tanh, with nn.init.kaiming_normal_ for the weights; add a "
+            "normalisation layer after each layer; or add residual connections, x = x + "
+            "block(x). A larger learning rate does not help the first layers"
+        ),
+        where=seen.where,
+        excerpt="nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU()",
+    )
+
+
+def _cause(seen: VanishedStep, track: VanishingTrack) -> Message:
     values: dict[str, str | int | float] = {
         "layers": seen.num_passed,
         "gain": seen.gain,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -31,7 +31,6 @@ from seismograd.analysis.recent_hits import RecentHits
 from seismograd.i18n import Message, say
 from seismograd.schema import (
     Evidence,
-    Fact,
     FloatArray,
     IntArray,
     RowBatch,
@@ -144,7 +143,8 @@ def _initialise() -> Cure:
     )
 
 
-def _slow_down() -> Cure:
+def slow_down() -> Cure:
+    """Return the advice for a gradient that each update makes larger."""
     return (
         say("lower the learning rate, and clip the gradient between backward and step"),
         "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)\noptimizer.step()",
@@ -251,61 +251,6 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
     return Explosion(position, reached[1], largest, evidence, cause, _initialise(), None)
 
 
-def of_an_exponential(look: OptimizerRows, fact: Fact) -> Explosion | None:
-    """Detect a loss that an exponential alone has made this large, in the iteration of the fact."""
-    at = np.flatnonzero(look.steps == fact.iteration)
-    limits = look.limits
-    if not len(at) or not fact.number("largest") >= limits.min_exponential:
-        return None
-    names = fact.parameters or largest_parameters(look.block, int(look.rows[at[0]]))
-    found = Explosion(
-        int(at[0]), fact.iteration, names, (), Message(""), _slow_down(), limits.min_norm
-    )
-    return explained(found, fact, limits)
-
-
-def explained(found: Explosion, fact: Fact, limits: ExplosionLimits) -> Explosion:
-    """Return an explosion whose cause is the exponential of this fact."""
-    step, largest = fact.iteration, fact.number("largest")
-    values: dict[str, str | int | float] = {
-        "step": step,
-        "operation": fact.text("operation"),
-        "largest": largest,
-        "loss": fact.number("loss"),
-        "parameter": fact.parameters[0] if fact.parameters else "",
-    }
-    if fact.parameters:
-        cause = say(
-            "at step {step} {operation} of what {parameter} computes gives {largest:.2g}, and the "
-            "loss is {loss:.2g}",
-            **values,
-        )
-    else:
-        cause = say(
-            "at step {step} {operation} in the forward pass gives {largest:.2g}, and the loss is "
-            "{loss:.2g}",
-            **values,
-        )
-    advice = say(
-        "limit what goes into {operation} with clamp, use softplus in its place, or normalise the "
-        "inputs; a lower learning rate does not help",
-        **values,
-    )
-    return replace(
-        found,
-        first_step=min(found.first_step, step),
-        evidence=(
-            Evidence(
-                "exponential", str(values["parameter"]), step, largest, limits.min_exponential
-            ),
-            *found.evidence,
-        ),
-        cause=cause,
-        cure=(advice, "std = torch.exp(0.5 * log_var.clamp(-10, 10))"),
-        where=fact.where,
-    )
-
-
 def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion | None:
     """Detect that the norm stays far above its baseline and the loss does not fall."""
     finite = np.flatnonzero(np.isfinite(look.norm))
@@ -333,7 +278,7 @@ def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
     )
     largest = largest_parameters(look.block, int(look.rows[position]))
     return Explosion(
-        position, grown.first_step, largest, tuple(evidence), cause, _slow_down(), limit
+        position, grown.first_step, largest, tuple(evidence), cause, slow_down(), limit
     )
 
 

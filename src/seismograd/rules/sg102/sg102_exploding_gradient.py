@@ -20,12 +20,11 @@ from seismograd.rules.sg102.explosion import (
     ExplosionTrack,
     OptimizerRows,
     depths_of,
-    explained,
     from_step_to_step,
     from_the_start,
-    of_an_exponential,
     towards_the_input,
 )
+from seismograd.rules.sg102.exponential import explained, of_an_exponential
 from seismograd.schema import EventKind, Fact, FactKind, Finding
 
 
