@@ -34,7 +34,9 @@ from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.loop.unused_backwards import tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.group_settings import GroupSettings
+from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.modes import Modes
+from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
 from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
 from seismograd.capture.probes.symmetry import Symmetry
@@ -113,6 +115,10 @@ class Session(Listener):
         settings, symmetry = GroupSettings(facts, registry), Symmetry(facts, registry)
         modes = Modes(facts, log, parameter_table)
         remade = RemadeParameters(facts, log, parameter_table)
+        rates = LoadedRates(facts, log, registry)
+        overwritten = OverwrittenWeights(
+            facts, log, registry, lambda: sampling and iteration_queue.thinning.extras
+        )
         self._clips, self._clearings, self._scales = clips, clearings, scales
         self._backward_begins = _in_turn(
             backwards.backward_begins, modes.backward_begins, remade.backward_begins
@@ -122,8 +128,14 @@ class Session(Listener):
             successors.step_begins,
             settings.step_begins,
             symmetry.step_begins,
+            overwritten.step_begins,
+            rates.step_begins,
         )
-        self._step_ends = _in_turn(successors.step_ends, self._steps.step_ends)
+        self._step_ends = _in_turn(
+            successors.step_ends, overwritten.step_ends, self._steps.step_ends
+        )
+        self._scheduled = _in_turn(self._schedules.scheduled, rates.scheduled)
+        self._state_loads = _in_turn(overwritten.state_loads, rates.state_loads)
         self._scaler_step_ends = _in_turn(self._steps.scaler_step_ends, scalers.scaler_step_ends)
         self._scaled = _in_turn(scales.scaled, scalers.scaled)
 
@@ -212,11 +224,15 @@ class Session(Listener):
 
     def scheduled(self, scheduler: Any, metric: object) -> None:
         """The script has stepped this learning rate scheduler, with this metric."""
-        self._take("scheduled", self._schedules.scheduled, scheduler, metric)
+        self._take("scheduled", self._scheduled, scheduler, metric)
 
     def epoch_begins(self, loader: Any) -> None:
         """The script begins to iterate over this data loader."""
         self._take("epoch_begins", self._schedules.epoch_begins, loader)
+
+    def state_loads(self, owner: Any, state: object) -> None:
+        """This module or optimizer is about to load a saved state."""
+        self._take("state_loads", self._state_loads, owner, state)
 
     def _take(
         self,

@@ -48,7 +48,9 @@ class ScheduleMismatch(Rule):
         class over one optimizer, one after another, at one line. Mode: with `max`, the metric
         begins within a factor of {near:g} of the loss, and has fallen by {moved:.0%} as the loss
         has; with `min`, it has risen from the first call on, by {moved:.0%}, lies between zero and
-        a hundred, and the loss has fallen; the rate was lowered at least once.
+        a hundred, and the loss has fallen; the rate was lowered at least once. Not resumed: the
+        state of the optimizer was loaded, its saved rate is not the one with which the schedule
+        began, and the new scheduler takes its first step after the optimizer's.
 
     False alarms
         A cosine over a few batches that is meant to swing. A schedule that is meant to end long
@@ -60,6 +62,7 @@ class ScheduleMismatch(Rule):
         - For a schedule in epochs call `scheduler.step()` once, after the loop over batches.
         - In Lightning say which it is, with `interval="step"` or `interval="epoch"`.
         - `ReduceLROnPlateau(optimizer, mode="min")` for a loss, `mode="max"` for an accuracy.
+        - Save and load `scheduler.state_dict()` with that of the optimizer.
         - Print `scheduler.get_last_lr()` at the beginning, in the middle and at the end.
 
     References
@@ -125,6 +128,8 @@ class ScheduleMismatch(Rule):
             self._plateaus[number] = fact
         elif fact.kind == FactKind.SCHEDULE_REMADE and fact.number("made") >= self.min_made:
             yield from self._take(fact, _remade(fact))
+        elif fact.kind == FactKind.SCHEDULE_NOT_LOADED:
+            yield from self._take(fact, _not_loaded(fact))
 
     def finish(self) -> Iterator[Finding]:
         mean = sum(self._counts) / len(self._counts) if self._counts else math.nan
@@ -264,4 +269,24 @@ def _remade(fact: Fact) -> Misfit:
         say("make the scheduler once, before the loop over the epochs, for the whole training"),
         fact.number("made"),
         3.0,
+    )
+
+
+def _not_loaded(fact: Fact) -> Misfit:
+    initial, loaded = fact.number("initial"), fact.number("loaded")
+    return Misfit(
+        3,
+        "warning",
+        say(
+            "the state of the optimizer was loaded at {line}, but not that of its scheduler: "
+            "{scheduler} starts from its first step, although the schedule had already gone from "
+            "a learning rate of {initial:g} to {loaded:g}",
+            line=fact.where or "?",
+            scheduler=fact.text("scheduler"),
+            initial=initial,
+            loaded=loaded,
+        ),
+        say("save scheduler.state_dict() in the checkpoint as well, and load both"),
+        loaded,
+        initial,
     )

@@ -84,6 +84,23 @@ class FactKind(StrEnum):
     `group`; `class_name` of the optimizer; `weight_decay`, `momentum`, `eps`, `beta1`, `beta2`: NaN
     where it has none; `decoupled` (1: the decay is no part of the gradient); `fused`.
     """
+    WEIGHTS_OVERWRITTEN = "weights_overwritten"
+    """Between two steps of an optimizer its weights went back, by something that is no step, told
+    likewise. `parameters`: those that were looked at; `name` of the optimizer; `times`; `undone`:
+    the part of the way since the last time, of `steps` steps, that it took back, 1 for all of it;
+    `same`: 1 when the weights are exactly those of the last time; `loaded`: 1 when the line is that
+    of a `load_state_dict`.
+    """
+    RATE_LOADED = "rate_loaded"
+    """`Optimizer.load_state_dict` has replaced the learning rate that the optimizer was made with,
+    told at its next step. `group`; `name`, `class_name` of the optimizer; `given`, `loaded`: the
+    rates before and after.
+    """
+    SCHEDULE_NOT_LOADED = "schedule_not_loaded"
+    """A scheduler begins at its beginning over an optimizer whose state was loaded and that another
+    scheduler had brought from one rate to another. `scheduler`; `initial`: the rate with which that
+    one began; `loaded`: the rate that it had come to.
+    """
     LEFT_IN_EVAL = "left_in_eval"
     """A model that was trained in train mode is in eval mode at a backward, told at the first one
     and ever more rarely, and once more (`back`: 1) when it is in train mode again. `model`: its

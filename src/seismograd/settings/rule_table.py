@@ -206,10 +206,10 @@ RULE_TABLE: RuleTable = {
     "SG204": (
         "scaler-remade",
         [
+            "min_evaluated",
             "min_made",
             "min_skips",
             "min_share",
-            "min_evaluated",
         ],
     ),
     "SG301": (
@@ -338,23 +338,32 @@ RULE_TABLE: RuleTable = {
     "SG404": (
         "optimizer-remade",
         [
+            "min_evaluated",
             "min_made",
             "max_life",
-            "min_evaluated",
+            "min_rate",
         ],
     ),
     "SG405": (
         "in-two-optimizers",
         [
-            "min_times",
             "min_evaluated",
+            "min_times",
         ],
     ),
     "SG406": (
         "parameter-remade",
         [
-            "min_times",
             "min_evaluated",
+            "min_times",
+        ],
+    ),
+    "SG407": (
+        "weights-overwritten",
+        [
+            "min_evaluated",
+            "min_times",
+            "min_undone",
         ],
     ),
     "SG408": (
