@@ -33,6 +33,7 @@ from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.loop.unused_backwards import tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.modes import Modes
@@ -120,8 +121,12 @@ class Session(Listener):
             facts, log, registry, lambda: sampling and iteration_queue.thinning.extras
         )
         self._clips, self._clearings, self._scales = clips, clearings, scales
+        frozen = FrozenWeights(facts, log, parameter_table)
         self._backward_begins = _in_turn(
-            backwards.backward_begins, modes.backward_begins, remade.backward_begins
+            backwards.backward_begins,
+            modes.backward_begins,
+            remade.backward_begins,
+            frozen.backward_begins,
         )
         self._step_begins = _in_turn(
             self._steps.step_begins,

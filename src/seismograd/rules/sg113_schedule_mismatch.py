@@ -192,7 +192,8 @@ class ScheduleMismatch(Rule):
                 say(
                     "ReduceLROnPlateau at {line} has mode='max' and is given what falls as the "
                     "loss does, from {first:.3g} to {last:.3g}: each improvement counts as a "
-                    "plateau, and the learning rate was lowered {num} times, to {lr:.2g}",
+                    "plateau, and the learning rate was lowered {num} {num:time|times}, to "
+                    "{lr:.2g}",
                     **values,
                 ),
                 say("for a loss, which is better when it is lower, it has to be mode='min'"),
@@ -213,7 +214,7 @@ class ScheduleMismatch(Rule):
             say(
                 "ReduceLROnPlateau at {line} has mode='min' and is given what rises as the loss "
                 "falls, from {first:.3g} to {last:.3g}: each improvement counts as a plateau, and "
-                "the learning rate was lowered {num} times, to {lr:.2g}",
+                "the learning rate was lowered {num} {num:time|times}, to {lr:.2g}",
                 **values,
             ),
             say("for an accuracy or a score, which is better when it is higher, set mode='max'"),

@@ -208,9 +208,9 @@ class MissingZeroGrad(Rule):
                 for step in dict.fromkeys((fault.first_step, fault.found))
             ),
             cause=say(
-                "since step {step} every step of {optimizer} has used gradients that earlier steps "
-                "had already used: nothing clears them before the next backward, which adds to "
-                "what is there",
+                "since step {step} every step of {optimizer:the} has used gradients that earlier "
+                "steps had already used: nothing clears them before the next backward, which adds "
+                "to what is there",
                 step=fault.first_step,
                 optimizer=fault.name,
             ),

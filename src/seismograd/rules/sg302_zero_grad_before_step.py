@@ -191,7 +191,8 @@ class ZeroGradBeforeStep(Rule):
         num = sum(len(group.unused) for group in window.thrown)
         cause = say(
             "zero_grad at {clear} is called for each micro-batch: {num} of the {all} backward "
-            "passes before a step of {optimizer} are wasted, and only the last one counts",
+            "passes before a step of {optimizer:the} {num:is|are} wasted, and only the last one "
+            "counts",
             clear=at_line(block, by),
             num=num,
             all=num + 1,

@@ -182,22 +182,22 @@ class AccumulationNotScaled(Rule):
         if sure:
             cause = say(
                 "backward at {backward} adds up the mean losses of {num} micro-batches before each "
-                "step of {optimizer} without dividing by {num}: the gradient is {num} times that "
-                "of one batch, as if the learning rate were {num} times as high",
+                "step of {optimizer:the} without dividing by {num}: the gradient is {num} times "
+                "that of one batch, as if the learning rate were {num} times as high",
                 **values,
             )
         elif math.isnan(first.total):
             cause = say(
-                "backward at {backward} runs {num} times before each step of {optimizer}, and the "
-                "loss is not divided by {num}; the graph does not show whether the loss is a mean, "
-                "so this may be correct",
+                "backward at {backward} runs {num} times before each step of {optimizer:the}, and "
+                "the loss is not divided by {num}; the graph does not show whether the loss is a "
+                "mean, so this may be correct",
                 **values,
             )
         else:
             cause = say(
                 "backward at {backward} adds up the losses of {num} single samples before each "
-                "step of {optimizer}: the gradient is that of the sum of their losses, not of the "
-                "mean",
+                "step of {optimizer:the}: the gradient is that of the sum of their losses, not of "
+                "the mean",
                 **values,
             )
         return self.finding(

@@ -190,7 +190,7 @@ class PartialWindow(Rule):
         by = window.thrown[-1].by
         cause = say(
             "zero_grad at {clear} cleared gradients that no step had used: {left} of the {whole} "
-            "micro-batches that make up a step of {optimizer} were discarded",
+            "micro-batches that make up a step of {optimizer:the} were discarded",
             clear=at_line(block, by),
             left=left,
             whole=loop.whole,
@@ -215,8 +215,8 @@ class PartialWindow(Rule):
     ) -> Finding:
         num = len(micro_batches)
         cause = say(
-            "the step of {optimizer} at {step} used {num} micro-batches, while all other steps use "
-            "{whole}: the remainder from before ({left}) leaked into it",
+            "the step of {optimizer:the} at {step} used {num} micro-batches, while all other steps "
+            "use {whole}: the remainder from before ({left}) leaked into it",
             optimizer=optimizer_name(block, window.optimizer),
             step=at_line(block, window.step),
             num=num,
@@ -269,7 +269,7 @@ class PartialWindow(Rule):
             first_step=window.iteration,
             evidence=(Evidence("loss_weight", "", window.iteration, num / divisor, 1.0),),
             cause=say(
-                "the step of {optimizer} at {step} used {num} of {divisor} micro-batches, but "
+                "the step of {optimizer:the} at {step} used {num} of {divisor} micro-batches, but "
                 "backward at {backward} still divides each loss by {divisor}: the gradient is "
                 "{num}/{divisor} of what it should be",
                 optimizer=optimizer_name(block, window.optimizer),

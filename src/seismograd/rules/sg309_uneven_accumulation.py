@@ -131,9 +131,9 @@ class UnevenAccumulation(Rule):
             last_step=window.iteration,
             evidence=(Evidence("loss_count", "", window.iteration, max(counts), min(counts)),),
             cause=say(
-                "the {num} micro-batches of a step of {optimizer} are means over {counts} samples "
-                "or tokens but get the same weight: a sample or token in the smallest counts "
-                "{ratio} times as much as one in the largest",
+                "the {num} micro-batches of a step of {optimizer:the} are means over {counts} "
+                "samples or tokens but get the same weight: a sample or token in the smallest "
+                "counts {ratio} times as much as one in the largest",
                 num=len(counts),
                 optimizer=optimizer_name(block, window.optimizer),
                 counts=", ".join(f"{count:g}" for count in counts[:8])

@@ -256,7 +256,7 @@ class GradientRescaled(Rule):
                 cause = say(
                     "the losses of {num} micro-batches at {backward} are divided by {num} twice, "
                     "so the gradient of a step of "
-                    "{optimizer} is {factor} of what it should be",
+                    "{optimizer:the} is {factor} of what it should be",
                     **values,
                 )
                 advice, excerpt = (
@@ -266,8 +266,8 @@ class GradientRescaled(Rule):
             else:
                 cause = say(
                     "the loss at {backward} is already a mean over {count:g} samples and is "
-                    "divided by {count:g} again: the gradient of a step of {optimizer} is {factor} "
-                    "of what it should be",
+                    "divided by {count:g} again: the gradient of a step of {optimizer:the} is "
+                    "{factor} of what it should be",
                     **values,
                 )
                 advice, excerpt = (

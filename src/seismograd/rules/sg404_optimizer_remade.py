@@ -149,8 +149,8 @@ class OptimizerRemade(FactRule):
             evidence=(Evidence("lr", "", fact.iteration, loaded, given),),
             cause=say(
                 "{optimizer}.load_state_dict at {line} replaced the learning rate {given:g}, with "
-                "which {optimizer} was created, by {loaded:g} from the saved state, and nothing "
-                "has changed it since",
+                "which {optimizer:the} was created, by {loaded:g} from the saved state, and "
+                "nothing has changed it since",
                 optimizer=optimizer,
                 line=fact.where or "?",
                 given=given,

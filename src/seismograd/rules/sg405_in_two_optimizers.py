@@ -68,19 +68,13 @@ class InTwoOptimizers(FactRule):
                 parameters=fact.parameters,
                 evidence=(Evidence("steps", str(values["parameter"]), fact.iteration, times, 0.0),),
                 cause=say(
-                    "{first} and {second} both hold {parameter} ({num} parameters in common); "
-                    "{second}.step() at {line} uses gradients that {first} has already used, so "
-                    "each gradient updates these weights twice",
-                    **values,
-                )
-                if num != 1
-                else say(
-                    "{first} and {second} both hold {parameter}; {second}.step() at {line} uses a "
-                    "gradient that {first} has already used, so each gradient updates this weight "
-                    "twice",
+                    "{first} and {second} both hold {parameter} ({num} "
+                    "{num:parameter|parameters} in common); {second}.step() at {line} uses "
+                    "gradients that {first} has already used, so each gradient updates "
+                    "{num:this weight|these weights} twice",
                     **values,
                 ),
-                advice=say("remove these parameters from {first} or from {second}", **values),
+                advice=say("remove {num:it|them} from {first} or from {second}", **values),
                 where=fact.where,
                 excerpt="print({id(p) for g in first.param_groups for p in g['params']}\n"
                 "    & {id(p) for g in second.param_groups for p in g['params']})",

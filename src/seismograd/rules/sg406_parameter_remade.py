@@ -65,15 +65,9 @@ class ParameterRemade(FactRule):
                 last_step=fact.iteration,
                 evidence=(Evidence("backwards", "", fact.iteration, times, 1.0),),
                 cause=say(
-                    "backward at {line} reaches {num} parameters (the first has shape {shape}) "
-                    "that are new tensors at each step and belong to no optimizer: the forward "
-                    "pass creates them",
-                    **values,
-                )
-                if num != 1
-                else say(
-                    "backward at {line} reaches a parameter of shape {shape} that is a new tensor "
-                    "at each step and belongs to no optimizer: the forward pass creates it",
+                    "backward at {line} reaches {num} {num:parameter|parameters} of shape {shape} "
+                    "{num:|and others }that {num:is a new tensor|are new tensors} at each step and "
+                    "{num:belongs|belong} to no optimizer: the forward pass creates {num:it|them}",
                     **values,
                 ),
                 advice=say(

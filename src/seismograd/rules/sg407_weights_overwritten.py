@@ -88,8 +88,8 @@ class WeightsOverwritten(FactRule):
         if is_same and fact.number("loaded"):
             cause = say(
                 "load_state_dict at {line} has put back the same weights {times} times while "
-                "{optimizer} trains them ({first} and others): each time everything learned since "
-                "the last time is lost",
+                "{optimizer:the} trains them ({first} and others): each time everything learned "
+                "since the last time is lost",
                 **values,
             )
             advice = say("load the checkpoint once, before the loop")
@@ -98,9 +98,9 @@ class WeightsOverwritten(FactRule):
             )
         elif fact.number("loaded"):
             cause = say(
-                "load_state_dict at {line} has changed the weights that {optimizer} trains {times} "
-                "times ({first} and others), the last time taking back {undone:.0%} of what the "
-                "steps in between had changed",
+                "load_state_dict at {line} has changed the weights that {optimizer:the} trains "
+                "{times} times ({first} and others), the last time taking back {undone:.0%} of "
+                "what the steps in between had changed",
                 **values,
             )
             advice = say(
@@ -110,7 +110,7 @@ class WeightsOverwritten(FactRule):
             excerpt = _PUT_BACK
         else:
             cause = say(
-                "something other than {optimizer} has changed its weights between two steps "
+                "something other than {optimizer:the} has changed its weights between two steps "
                 "{times} times ({first} and others; seen at {line}), the last time taking back "
                 "{undone:.0%} of what the steps in between had changed",
                 **values,

@@ -101,6 +101,12 @@ class FactKind(StrEnum):
     scheduler had brought from one rate to another. `scheduler`; `initial`: the rate with which that
     one began; `loaded`: the rate that it had come to.
     """
+    FROZEN_FRESH = "frozen_fresh"
+    """A model whose only weights that look as an initialization leaves them are frozen, told at its
+    first backward. `parameters`: these, `num` of them; `name` of the module that has the last of
+    them, `model`: the script's name for the outermost one; `trains`: one that trains; `norms_only`:
+    1 when only normalization layers do.
+    """
     LEFT_IN_EVAL = "left_in_eval"
     """A model that was trained in train mode is in eval mode at a backward, told at the first one
     and ever more rarely, and once more (`back`: 1) when it is in train mode again. `model`: its

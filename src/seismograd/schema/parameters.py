@@ -20,7 +20,8 @@ class Parameter:
     different branches lie on parallel paths, as those of an actor and a critic do; what precedes or
     follows both belongs to the first. `frozen_in_name`: `requires_grad = False` was set on a module
     that holds it, which has no effect. `root` numbers the outermost modules: which of them holds
-    it, -1 for none, or where it is not known.
+    it, -1 for none, or where it is not known; `model` is the script's name for that module, empty
+    where it is not known.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Parameter:
     frozen_in_name: bool = False
     branch: int = 0
     root: int = -1
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

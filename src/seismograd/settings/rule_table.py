@@ -299,6 +299,7 @@ RULE_TABLE: RuleTable = {
     "SG311": (
         "never-stepped",
         [
+            "min_evaluated",
             "min_backwards",
             "min_by_hand",
         ],
@@ -369,9 +370,9 @@ RULE_TABLE: RuleTable = {
     "SG408": (
         "left-in-eval-mode",
         [
+            "min_evaluated",
             "min_steps",
             "min_share",
-            "min_evaluated",
         ],
     ),
     "SG501": (

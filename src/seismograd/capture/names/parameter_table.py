@@ -23,6 +23,7 @@ from seismograd.capture.names.parameter_names import (
     model_name,
     named,
     unique,
+    variable_of,
 )
 from seismograd.schema import Parameter
 
@@ -55,8 +56,10 @@ class ColumnEntry:
     walks: int = 0  # bit i: the walk with number i has shown it
     beside: frozenset[int] = frozenset()  # columns on a parallel path
 
-    def described(self, before: Parameter | None) -> Parameter:
-        """Return the column as it is now, or as it last was when the tensor is gone."""
+    def described(self, before: Parameter | None, model: str) -> Parameter:
+        """Return the column as it is now, or as it last was when the tensor is gone; `model` is the
+        name of its model.
+        """
         tensor = self.tensor()
         if tensor is None and before is not None:
             return before
@@ -78,15 +81,19 @@ class ColumnEntry:
             frozen_in_name=self.frozen_in_name,
             branch=self.branch,
             root=self.model,
+            model=model,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """An outermost module that is trained, and the prefix of its parameters' names."""
+    """An outermost module that is trained, the prefix of its parameters' names, and its own name in
+    the script, empty where it has none.
+    """
 
     module: weakref.ref[torch.nn.Module]
     prefix: str
+    name: str
 
 
 class ParameterTable:
@@ -190,7 +197,8 @@ class ParameterTable:
         for module, label in zip(
             fresh, unique([model_name(m, around.names) for m in fresh], taken), strict=True
         ):
-            self._place(TrainedModel(weakref.ref(module), f"{label}." if prefixed else ""))
+            prefix, name = f"{label}." if prefixed else "", variable_of(module, around.names)
+            self._place(TrainedModel(weakref.ref(module), prefix, name))
         for number, model in enumerate(self._models):
             module = model.module()
             if module is not None:
@@ -418,7 +426,8 @@ class ParameterTable:
 
     def _changed(self) -> None:
         before = dict(zip((p.name for p in self.parameters), self.parameters, strict=True))
-        described = tuple(e.described(before.get(e.name)) for e in self._entries)
+        names = [*(model.name for model in self._models), ""]  # -1: none
+        described = tuple(e.described(before.get(e.name), names[e.model]) for e in self._entries)
         if described != self.parameters:
             self.parameters = described
             self._frozen = [
