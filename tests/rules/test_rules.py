@@ -14,6 +14,7 @@ import pytest
 from seismograd import rules
 from seismograd.diagnosis.documentation import HEADINGS, documentation, extract_babel
 from seismograd.diagnosis.fact_rule import FactRule
+from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import translate, use_language
 from seismograd.rules import RULES, Rule
 from seismograd.schema import SEVERITIES, STATISTICS
@@ -55,7 +56,7 @@ def test_what_absorbs_is_not_absorbed_by_it() -> None:
 @each_rule
 def test_a_rule_is_a_final_dataclass_in_a_file_of_its_name(rule: type[Rule]) -> None:
     assert is_dataclass(rule)
-    assert rule.__bases__ in ((Rule,), (FactRule,))
+    assert rule.__bases__ in ((Rule,), (FactRule,), (WindowRule,))
     assert rule.__final__  # type: ignore[attr-defined]
     assert (
         Path(inspect.getfile(rule)).name == f"{rule.code.lower()}_{rule.name.replace('-', '_')}.py"

@@ -29,8 +29,15 @@ class FactKind(StrEnum):
     """
     CONSTANT_TERM = "constant_term"
     """What a loss holds that has no graph, told at the first backwards of a line and ever more
-    rarely: `constant`, and the `loss`.
+    rarely: `constant`, and the `loss`; where it is zero, the `name` of a variable with a loss of
+    zero that has no graph, if the function that calls backward computes one.
     """
+    EPOCHS = "epochs"
+    """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
+    backwards in the longest of these (`per_epoch`).
+    """
+    SUMMED_LOSS = "summed_loss"
+    """A loss is the sum of several `terms` with a graph, told at the first backward of its line."""
     HOOK_FACTOR = "hook_factor"
     """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards
     and ever more rarely: `factor`, and `num` parameters that it was measured for.

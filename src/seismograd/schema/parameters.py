@@ -57,13 +57,15 @@ class Optimizer:
 @dataclass(frozen=True, slots=True)
 class Site:
     """A place in the user's code. `label` is the script's name for the loss that is backpropagated
-    there, if it gives one.
+    there, if it gives one. `via` is the package through which the script makes the call there
+    (`accelerate`), empty where it calls torch itself.
     """
 
     file: str
     line: int
     function: str
     label: str = ""
+    via: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

@@ -425,6 +425,7 @@ RULE_TABLE: RuleTable = {
     "SG802": (
         "constant-loss-term",
         [
+            "min_evaluated",
             "min_share",
             "num_looks",
             "min_change",

@@ -40,17 +40,19 @@ class CallSites:
         """
         frame: FrameType | None = sys._getframe(skip)  # pyright: ignore[reportPrivateUsage]
         library: FrameType | None = None
+        outermost: FrameType | None = None  # of the library's frames, called by the script
         while frame is not None:
             name = frame.f_code.co_filename
             kind = self._kinds.get(name)
             if kind is None:
                 kind = self._kinds[name] = self._classify(name)
             if kind == USER:
-                return self._number(frame)
-            if kind == LIBRARY and library is None:
-                library = frame
+                return self._number(frame, outermost)
+            if kind == LIBRARY:
+                library = frame if library is None else library
+                outermost = frame
             frame = frame.f_back
-        return -1 if library is None else self._number(library)
+        return -1 if library is None else self._number(library, outermost)
 
     def labelled(self, label: str) -> int:
         """Return the index of the calling line as the place of the loss that the script calls
@@ -79,16 +81,20 @@ class CallSites:
     def _classify(self, filename: str) -> int:
         if filename.startswith(("<frozen", "<string>", *self._hidden)):
             return OWN
+        is_installed = "site-packages" in filename or "dist-packages" in filename
         if filename.startswith(self._libraries):
-            return LIBRARY if "site-packages" in filename or "dist-packages" in filename else OWN
-        return USER
+            return LIBRARY if is_installed else OWN
+        # also one of another environment that is on the path; but not a program that lies there
+        return LIBRARY if is_installed and not filename.startswith(f"{self._home}/") else USER
 
-    def _number(self, frame: FrameType) -> int:
+    def _number(self, frame: FrameType, outermost: FrameType | None) -> int:
         key = (frame.f_code.co_filename, frame.f_lineno)
         index = self._index.get(key)
         if index is None:
             index = self._index[key] = len(self.sites)
-            self.sites.append(Site(self._shown(key[0]), key[1], frame.f_code.co_qualname))
+            via = "" if outermost is None else _package_of(outermost)
+            shown, function = self._shown(key[0]), frame.f_code.co_qualname
+            self.sites.append(Site(shown, key[1], function, via=via))
         return index
 
     def _shown(self, filename: str) -> str:
@@ -103,3 +109,9 @@ class CallSites:
             if path.is_relative_to(folder):
                 return path.relative_to(folder).as_posix()
         return path.as_posix()
+
+
+def _package_of(frame: FrameType) -> str:
+    """Return the package of a library's frame, `lightning` for each of its names."""
+    name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return {"pytorch_lightning": "lightning", "lightning_fabric": "lightning"}.get(name, name)

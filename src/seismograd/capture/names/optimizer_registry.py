@@ -22,6 +22,7 @@ from seismograd.schema import Optimizer
 
 MAX_SHARE_OF_LOOKING = 0.002  # of the time since the start, beyond the first second
 BY_HAND = "by hand"
+MAX_LEFT = 16
 
 
 FormerKey = tuple[str, tuple[int, ...]]  # class, ids of the parameters
@@ -52,6 +53,7 @@ class OptimizerRegistry:
         self.windows: tuple[OptimizerWindow, ...] = ()  # of the optimizers
         self._living: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
         self._former: dict[FormerKey, Former] = {}
+        self._left: list[OptimizerWindow] = []
         self._without_optimizer: OptimizerWindow | None = None
         self._start_s = time.perf_counter()
         self._looking_s = 0.0
@@ -61,6 +63,12 @@ class OptimizerRegistry:
     def __iter__(self) -> Iterator[OptimizerWindow]:
         """Iterate over the windows of the optimizers."""
         return iter(self.windows)
+
+    def left(self) -> list[OptimizerWindow]:
+        """Return the windows whose optimizers are gone, and that no other one has taken over, if
+        they had backwards that no step had used.
+        """
+        return [window for window in self._left if window not in self.windows]
 
     def known(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
         """Return the window of a known optimizer."""
@@ -132,6 +140,7 @@ class OptimizerRegistry:
         self.windows = ()
         self._living.clear()
         self._former.clear()
+        self._left.clear()
 
     def _concerns(self, optimizer: torch.optim.Optimizer) -> bool:
         """Return whether it was given, or updates a parameter of a given model."""
@@ -191,7 +200,11 @@ class OptimizerRegistry:
         return window
 
     def _close(self, key: int) -> None:
-        if self._windows.pop(key, None) is not None:
+        window = self._windows.pop(key, None)
+        if window is not None:
+            # A function that has returned took its optimizer along, but what it left is still left.
+            if window.num_unused() and len(self._left) < MAX_LEFT:
+                self._left.append(window)
             self.windows = tuple(w for w in self.windows if w in self._windows.values())
         self._living.pop(key, None)
 
