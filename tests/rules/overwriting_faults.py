@@ -192,6 +192,19 @@ def target_network(backwards: bool) -> Program:
     return program
 
 
+def opposed(listen: Listen) -> None:
+    """Two optimizers in turn over the same weights; the second takes back what the first does."""
+    model = mlp(3, nn.Tanh)
+    ours, theirs = sgd(model, 0.05, 0.0), sgd(model, 0.04, 0.0)
+    with listen(model, ours, theirs):
+        for step in range(40):
+            train_step(model, ours, step)
+            x, labels = batch(step)
+            theirs.zero_grad()
+            (-F.cross_entropy(model(x), labels)).backward()
+            theirs.step()
+
+
 def spectral(listen: Listen) -> None:
     model = nn.Sequential(
         nn.utils.parametrizations.spectral_norm(nn.Linear(16, 16)), nn.ReLU(), nn.Linear(16, 4)
@@ -269,6 +282,7 @@ HEALTHY: dict[str, Program] = {
     "noisy": between_epochs(noisy, batches=1, epochs=40),
     "target network": target_network(backwards=False),
     "spectral norm": spectral,
+    "opposed": opposed,
     "resumed": resumed(1e-3),
     "resumed, lower rate": resumed(1e-4),
     "resumed, rate set": resumed(1e-2, state="rate set", given=1e-4),

@@ -140,7 +140,9 @@ class Session(Listener):
             successors.step_ends, overwritten.step_ends, self._steps.step_ends
         )
         self._scheduled = _in_turn(self._schedules.scheduled, rates.scheduled)
-        self._state_loads = _in_turn(overwritten.state_loads, rates.state_loads)
+        self._state_loads = _in_turn(
+            overwritten.state_loads, rates.state_loads, successors.state_loads
+        )
         self._scaler_step_ends = _in_turn(self._steps.scaler_step_ends, scalers.scaler_step_ends)
         self._scaled = _in_turn(scales.scaled, scalers.scaled)
 

@@ -34,9 +34,10 @@ class OptimizerRemade(FactRule):
     How it decides
         At least {min_made} optimizers of one class held the same parameters, each after the one
         before was gone, and made at most {max_life:g} steps on average. SGD without momentum has no
-        state and does not count. A loaded learning rate counts if it is higher than the one that
-        the optimizer was created with, or at most {min_rate:g} times as high, and if neither a
-        scheduler nor the script changes it up to the end of the run.
+        state and does not count, nor does an optimizer that begins after the weights were loaded,
+        as for another fold of a cross-validation. A loaded learning rate counts if it is higher
+        than the one that the optimizer was created with, or at most {min_rate:g} times as high, and
+        if neither a scheduler nor the script changes it up to the end of the run.
 
     False alarms
         Training in short phases, each of which starts again on purpose.

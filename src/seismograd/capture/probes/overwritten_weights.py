@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,9 +126,11 @@ class Followed:
     num_waits: int = 0
 
     @classmethod
-    def of(cls, window: OptimizerWindow) -> Followed:
-        """Choose weights from the first to the last, and scalars in the middle of each."""
-        weights = [p for p in window.held() if _can_be_followed(p)]
+    def of(cls, window: OptimizerWindow, num_holders: Mapping[int, int]) -> Followed:
+        """Choose weights from the first to the last, and scalars in the middle of each: of those
+        that no other optimizer may change.
+        """
+        weights = [p for p in window.held() if num_holders[id(p)] == 1 and _can_be_followed(p)]
         chosen = weights[:: max(1, -(-len(weights) // NUM_WEIGHTS))]
         followed = cls(
             window.num_made,
@@ -180,6 +183,8 @@ class OverwrittenWeights:
     registry: OptimizerRegistry
     is_allowed: Callable[[], bool]
     _followed: dict[int, Followed] = field(default_factory=dict[int, Followed])
+    _windows: tuple[OptimizerWindow, ...] = ()
+    _num_holders: Counter[int] = field(default_factory=Counter[int])  # by the id of the weight
 
     def state_loads(self, _: ThreadState, owner: Any, __: object) -> None:
         """A module or an optimizer is about to be given a saved state."""
@@ -200,9 +205,13 @@ class OverwrittenWeights:
         window = self.registry.known(optimizer)
         if window is None or window.steps_within or is_capturing():
             return
+        if self.registry.windows is not self._windows:
+            self._windows = self.registry.windows
+            self._followed.clear()
+            self._num_holders = Counter(id(p) for each in self._windows for p in each.held())
         followed = self._followed.get(window.index)
         if followed is None or followed.num_made != window.num_made or followed.is_loaded:
-            self._followed[window.index] = Followed.of(window)
+            self._followed[window.index] = Followed.of(window, self._num_holders)
             return
         if not any(each.has_changed() for each in followed.slices):
             return
