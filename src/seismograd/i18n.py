@@ -10,10 +10,12 @@ import contextvars
 import gettext
 import locale
 import os
+import string
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from seismograd.package_info import PACKAGE_DIR
 
@@ -68,6 +70,32 @@ def mark(template: str) -> str:
     return template
 
 
+class _Formatter(string.Formatter):
+    """Also formats `{num:step|steps}`, the word that goes with a number, and `{optimizer:the}`, the
+    name of a variable, or words where it is not known or is called just that.
+    """
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        """Return one value as text."""
+        if "|" in format_spec:
+            one, several = format_spec.split("|")
+            return one if value == 1 else several
+        if format_spec == "the":
+            return translate(THE_OPTIMIZER) if value == "optimizer" else str(value)
+        return super().format_field(value, format_spec)
+
+
+_FORMATTER = _Formatter()
+
+
+def fill(template: str, values: Mapping[str, Value]) -> str:
+    """Return a template, in whatever language, with values in its places."""
+    return _FORMATTER.vformat(template, (), values)
+
+
+THE_OPTIMIZER = mark("the optimizer")
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A template in English (a msgid, with `{named}` places) and the values that go into it."""
@@ -77,16 +105,14 @@ class Message:
 
     def render(self) -> str:
         """Return the message in the current language, and those among its values."""
-        return (
-            translate(self.template).format_map(
-                {
-                    name: value.render() if isinstance(value, Message) else value
-                    for name, value in self.values.items()
-                }
-            )
-            if self.values
-            else translate(self.template)
-        )
+        template = translate(self.template)
+        if not self.values:
+            return template
+        values = {
+            name: value.render() if isinstance(value, Message) else value
+            for name, value in self.values.items()
+        }
+        return fill(template, values)
 
 
 def say(template: str, **values: Value | Message) -> Message:

@@ -53,6 +53,8 @@ PATCHED: tuple[Attribute, ...] = (
     (torch.amp.GradScaler, "unscale_"),
     (torch.amp.GradScaler, "step"),
     (torch.amp.GradScaler, "update"),
+    (torch.nn.Module, "load_state_dict"),
+    (torch.optim.Optimizer, "load_state_dict"),
 )
 
 

@@ -510,7 +510,50 @@ def penalty_without_graph(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor
     return sum(terms)  # type: ignore[return-value]
 
 
+class Distiller:
+    """Compares the teacher with the teacher, which is zero, in a loss that is not all of it."""
+
+    def __init__(self) -> None:
+        self.student, self.teacher = mlp(2, nn.Tanh), mlp(3, nn.Tanh)
+        self.teacher.requires_grad_(False)
+        self.divergence = nn.KLDivLoss(reduction="batchmean", log_target=True)
+
+    def __call__(self, listen: Listen) -> None:
+        optimizer = sgd(self.student)
+        with listen():
+            for step in range(24):
+                x, labels = batch(step)
+                wanted = F.log_softmax(self.teacher(x) / 3, dim=1)
+                given = F.log_softmax(self.teacher(x) / 3, dim=1)
+                imitation = 9 * self.divergence(given, wanted)
+                hard = F.cross_entropy(self.student(x), labels)
+                optimizer.zero_grad()
+                (0.5 * imitation + 0.5 * hard).backward()
+                optimizer.step()
+
+
+def started_with_zeros(listen: Listen) -> None:
+    """A sum that begins with a tensor of zero, an auxiliary loss that is switched off, and a loss
+    that is only logged.
+    """
+    model = mlp(3, nn.Tanh)
+    optimizer = sgd(model)
+    with listen(model, optimizer):
+        for step in range(24):
+            x, labels = batch(step)
+            total, auxiliary_loss = torch.zeros(()), torch.tensor(0.0)
+            logits = model(x)
+            with torch.no_grad():
+                logged_loss = F.mse_loss(logits.softmax(1), F.one_hot(labels, 4).float())
+            total = total + F.cross_entropy(logits, labels) + 0.1 * auxiliary_loss
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            assert logged_loss > 0
+
+
 CONSTANT_TERM: dict[str, Program] = {
+    "the teacher twice": Distiller(),
     "a detached student": training(detached_student),
     "an item": training(item_of_a_term, one_output),
     "a penalty without a graph": training(penalty_without_graph, one_output),
@@ -682,6 +725,10 @@ HEALTHY: dict[str, Program] = {
     "saliency": saliency,
     "hooks": training(lambda m, x, y: F.cross_entropy(m(x), y), watched_by_hooks),
     "constants": training(with_constants),
+    "started with zeros": started_with_zeros,
+    "two terms": training(
+        lambda m, x, y: F.cross_entropy(m(x), y) + 0.1 * F.mse_loss(m(x)[:, 0], y.float() - 1.5)
+    ),
     "frozen rightly": training(
         lambda m, x, y: F.cross_entropy(m(x), y), frozen_body, trainable_adam
     ),

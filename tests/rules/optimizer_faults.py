@@ -214,7 +214,24 @@ def programs() -> Iterator[tuple[str, str, Program]]:
 
 
 FAULTY = {name: (code, program) for name, code, program in programs()}
+
+
+def folds(listen: Listen) -> None:
+    """A cross-validation: the first weights again, and a new optimizer."""
+    model = mlp(3, nn.Tanh)
+    blank = {name: value.clone() for name, value in model.state_dict().items()}
+    with listen(model):
+        for fold in range(6):
+            model.load_state_dict(blank)
+            optimizer = adam(model)
+            for step in range(12):
+                optimizer.zero_grad()
+                loss_of(model, 12 * fold + step).backward()
+                optimizer.step()
+
+
 HEALTHY: dict[str, Program] = {
+    "folds": folds,
     "plain for each epoch": Trainer(lambda m: torch.optim.SGD(m.parameters(), 0.05)),
     "one scaler": halved_scaler(2.0**16, per_epoch=False),
     "scaler that needs no search": halved_scaler(2.0**10, per_epoch=True),

@@ -121,3 +121,14 @@ def test_what_looks_like_it_is_healthy(program: Program, tmp_path: Path) -> None
         status.reason.render() for status in statuses if status.reason.render().startswith("failed")
     ]
     assert not [note for note in run.notes if note.kind == "failure"]
+
+
+def test_losses_that_are_summed_are_why_they_are_not_compared(tmp_path: Path) -> None:
+    program = HEALTHY["two terms"]
+    judged(program, tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    made = diagnose(run.blocks(64), notes=run.notes, facts=run.facts)
+    reasons = {each.code: each.reason.render() for each in made.statuses()}
+    for code in ("SG601", "SG602"):
+        assert "the losses are summed before backward at " in reasons[code]
+        assert "(2 terms)" in reasons[code]

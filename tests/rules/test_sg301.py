@@ -46,7 +46,7 @@ def test_it_says_where_and_what_to_insert() -> None:
     assert finding.where == "train.py:12"
     assert finding.excerpt == "opt.zero_grad()\nloss.backward()"
     assert "call opt.zero_grad()" in finding.advice.render()
-    assert "since step 1 every step of opt has used gradients" in finding.cause.render()
+    assert "since step 1 opt has used gradients" in finding.cause.render()
 
 
 def test_an_optimizer_whose_name_is_not_known_is_called_optimizer() -> None:
@@ -168,3 +168,15 @@ def test_a_record_without_the_statistic_is_not_evaluated() -> None:
     assert (
         status(made, "SG301").reason.render() == "needs statistics that were not recorded: carried"
     )
+
+
+@given(st.integers(2, 4), st.integers(14, 40), st.integers(1, 13))
+def test_what_is_cleared_now_and_then_is_said_since_the_first_step(
+    window: int, num_steps: int, at: int
+) -> None:
+    carried = np.arange(num_steps) % window != 0
+    made = with_carried(carried)
+    last = int(np.flatnonzero(carried)[-1])
+    finding = only(made)
+    assert (finding.first_step, finding.last_step) == (1, last)
+    assert result(cut(made, [at])) == result([made])

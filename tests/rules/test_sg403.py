@@ -56,7 +56,8 @@ def test_a_frozen_layer_behind_trained_ones_is_found(frozen: str, num_steps: int
         num_steps - 1,
     )
     assert finding.parameters == (f"{frozen}.weight", f"{frozen}.bias")
-    assert finding.excerpt == f"model.{frozen}.requires_grad_(True)"
+    module = frozen.replace(".4", "[4]").replace(".2", "[2]")
+    assert finding.excerpt == f"model.{module}.requires_grad_(True)"
     assert codes(cut(given_, [10])[0]) == ["SG403"]
     assert result(row_by_row([given_]), rules=(FrozenParameter,)) == result(
         [given_], rules=(FrozenParameter,)
@@ -106,7 +107,9 @@ def test_a_flag_on_a_module_that_does_nothing_is_found() -> None:
     )
     finding = only(replace(given_, parameters=parameters))
     assert (finding.code, len(finding.parameters)) == ("SG403", 6)
-    assert finding.excerpt == "body.requires_grad_(False)  # instead of .requires_grad = False"
+    assert (
+        finding.excerpt == "model.body.requires_grad_(False)  # instead of .requires_grad = False"
+    )
 
 
 def test_a_short_run_is_judged_at_its_end() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import distinct, integers
 from seismograd.i18n import Message, say
-from seismograd.schema import EventFlag, EventKind, FloatArray, RowBatch, Site
+from seismograd.schema import EventFlag, EventKind, Fact, FactKind, FloatArray, RowBatch, Site
 
 KEPT = 64  # comparisons
 EARLY = 10
@@ -55,6 +55,7 @@ class LossPairs:
     """All pairs of losses seen so far, by their places in the script."""
 
     found: dict[tuple[str, str], LossPair] = field(default_factory=dict[tuple[str, str], LossPair])
+    _summed: Fact | None = None  # a loss of several terms
     # the iteration in which each stepped first
     _optimizers: dict[int, int] = field(default_factory=dict[int, int])
 
@@ -94,9 +95,21 @@ class LossPairs:
             if pair.comparable or sum(begin <= step for begin in self._optimizers.values()) < 2:
                 yield pair, step
 
+    def learn(self, fact: Fact) -> None:
+        """Take a fact; those of kind `SUMMED_LOSS` say why nothing was compared."""
+        if fact.kind == FactKind.SUMMED_LOSS and self._summed is None:
+            self._summed = fact
+
     def shortfall(self, needed: int) -> Message | None:
         """Return the message about what is missing to judge any pair."""
         num = max((len(cosines(pair.late)) for pair in self.found.values()), default=0)
+        if num == 0 and self._summed is not None:
+            return say(
+                "the losses are summed before backward at {line} ({terms} terms), which leaves one "
+                "gradient for all of them; name them with seismograd.losses to compare them",
+                line=self._summed.where or "?",
+                terms=int(self._summed.number("terms")),
+            )
         if num < needed:
             return say(
                 "needs {needed} comparisons of separately backpropagated losses, has {has}",

@@ -87,6 +87,27 @@ def remade(fact: Fact, least: int) -> Misfit:
     return Misfit(2, "warning", cause, advice, made, float(least))
 
 
+def not_loaded(fact: Fact) -> Misfit:
+    """Return the meaning of a schedule that starts anew over a loaded optimizer."""
+    initial, loaded = fact.number("initial"), fact.number("loaded")
+    return Misfit(
+        3,
+        "warning",
+        say(
+            "the state of the optimizer was loaded at {line}, but not that of its scheduler: "
+            "{scheduler} starts from its first step, although the schedule had already gone from "
+            "a learning rate of {initial:g} to {loaded:g}",
+            line=fact.where or "?",
+            scheduler=fact.text("scheduler"),
+            initial=initial,
+            loaded=loaded,
+        ),
+        say("save scheduler.state_dict() in the checkpoint as well, and load both"),
+        loaded,
+        initial,
+    )
+
+
 def _values(fact: Fact) -> Values:
     calls, steps = fact.number("calls"), fact.number("steps")
     length = fact.number("length")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from seismograd.analysis.block_rows import line_at
 from seismograd.analysis.windows import WindowEvent
-from seismograd.schema import RowBatch
+from seismograd.schema import Optimizer, Parameter, RowBatch
 
 BY_VALUE = 2  # `detail` of a clip
 
@@ -15,9 +16,14 @@ def optimizer_name(block: RowBatch, index: int) -> str:
     """Return the name of the variable that holds the optimizer, `optimizer` where it is not
     known.
     """
+    return name_among(block.optimizers, index)
+
+
+def name_among(optimizers: Iterable[Optimizer], index: int) -> str:
+    """Return the same by the optimizers of the run."""
     known = [
         each.name
-        for each in block.optimizers
+        for each in optimizers
         if each.index == index and each.kind and each.name not in ("", each.kind)
     ]
     return known[0] if known else "optimizer"
@@ -55,3 +61,34 @@ def holder_of(names: Iterable[str]) -> str:
             break
         common.append(parts[0])
     return ".".join(common)
+
+
+def module_of(parameters: Sequence[Parameter]) -> str:
+    """Return the module that holds all of these parameters, as the script would write it:
+    `model.body[0]`.
+    """
+    return _in_script(parameters[0], holder_of(each.name for each in parameters))
+
+
+def parameters_of(wanted: Sequence[Parameter], known: Sequence[Parameter]) -> str:
+    """Return an expression for these of the known parameters: `model.head.parameters()` where a
+    module holds them and no others, else a list of them.
+    """
+    holder = holder_of(each.name for each in wanted)
+    prefix, root = f"{holder}." if holder else "", wanted[0].root
+    below = sum(each.name.startswith(prefix) and each.root == root for each in known)
+    if below == len(wanted):
+        return f"{module_of(wanted)}.parameters()"
+    names = [_in_script(each, each.name) for each in wanted[:3]]
+    return f"[{', '.join(names)}{', …' if len(wanted) > 3 else ''}]"
+
+
+def in_script(path: str, model: str = "model") -> str:
+    """Return a path below a model as the script would write it."""
+    if model and path != model and not path.startswith(f"{model}."):
+        path = f"{model}.{path}" if path else model
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path)
+
+
+def _in_script(parameter: Parameter, path: str) -> str:
+    return in_script(path, parameter.model or ("" if parameter.root > 0 else "model"))

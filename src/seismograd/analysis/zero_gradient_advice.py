@@ -121,7 +121,7 @@ def words(fact: Fact | None, values: dict[str, str | int | float]) -> tuple[Mess
                 say(
                     "weights that are all zero, {weight}, are multiplied by values that are zero "
                     "as well, so neither gets a gradient from the other: since step {since} all "
-                    "{num} parameters of {optimizer} have stayed at zero",
+                    "{num} {num:parameter|parameters} of {optimizer} {num:has|have} stayed at zero",
                     **values,
                 )
                 if fact is not None and fact.text("weight")

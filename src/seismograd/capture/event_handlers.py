@@ -17,8 +17,11 @@ from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.group_settings import GroupSettings
+from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.modes import Modes
+from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
 from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
 from seismograd.capture.probes.symmetry import Symmetry
@@ -67,9 +70,17 @@ class EventHandlers:
         settings, symmetry = GroupSettings(facts, registry), Symmetry(facts, registry)
         modes = Modes(facts, log, registry.parameter_table)
         remade = RemadeParameters(facts, log, registry.parameter_table)
+        rates = LoadedRates(facts, log, registry)
+        overwritten = OverwrittenWeights(
+            facts, log, registry, lambda: sampling and iteration_queue.thinning.extras
+        )
+        frozen = FrozenWeights(facts, log, registry.parameter_table)
 
         self.backward_begins = _in_turn(
-            backwards.backward_begins, modes.backward_begins, remade.backward_begins
+            backwards.backward_begins,
+            modes.backward_begins,
+            remade.backward_begins,
+            frozen.backward_begins,
         )
         self.backward_ends = backwards.backward_ends
         self.compared = backwards.compared
@@ -80,14 +91,20 @@ class EventHandlers:
             successors.step_begins,
             settings.step_begins,
             symmetry.step_begins,
+            overwritten.step_begins,
+            rates.step_begins,
         )
-        self.step_ends = _in_turn(successors.step_ends, steps.step_ends)
+        self.step_ends = _in_turn(successors.step_ends, overwritten.step_ends, steps.step_ends)
         self.scaler_step_begins = steps.scaler_step_begins
         self.scaler_step_ends = _in_turn(steps.scaler_step_ends, scalers.scaler_step_ends)
         self.scaled = _in_turn(scales.scaled, scalers.scaled)
         self.unscale_ends, self.scaler_updated = scales.unscale_ends, scales.scaler_updated
         self.weighted, self.normalised = scales.weighted, scales.normalised
-        self.scheduled, self.epoch_begins = schedules.scheduled, schedules.epoch_begins
+        self.scheduled = _in_turn(schedules.scheduled, rates.scheduled)
+        self.epoch_begins = schedules.epoch_begins
+        self.state_loads = _in_turn(
+            overwritten.state_loads, rates.state_loads, successors.state_loads
+        )
 
 
 def _in_turn(*handlers: Callable[[*Ts], None]) -> Callable[[*Ts], None]:

@@ -40,6 +40,7 @@ EventName = Literal[
     "normalised",
     "scheduled",
     "epoch_begins",
+    "state_loads",
 ]
 
 
@@ -129,6 +130,9 @@ class Listener:
 
     def epoch_begins(self, loader: Any) -> None:
         """The script begins to iterate over this data loader."""
+
+    def state_loads(self, owner: Any, state: object) -> None:
+        """This module or optimizer is about to load a saved state."""
 
 
 class EventHub:
@@ -284,6 +288,10 @@ class EventHub:
     def epoch_begins(self, loader: Any) -> None:
         """The script begins to iterate over this data loader."""
         self._hand_on("epoch_begins", [each.epoch_begins for each in self._listeners], loader)
+
+    def state_loads(self, owner: Any, state: object) -> None:
+        """This module or optimizer is about to load a saved state."""
+        self._hand_on("state_loads", [each.state_loads for each in self._listeners], owner, state)
 
     def _hand_on(
         self,

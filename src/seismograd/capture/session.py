@@ -183,6 +183,10 @@ class Session(Listener):
         """The script begins to iterate over this data loader."""
         self._take("epoch_begins", self._handlers.epoch_begins, loader)
 
+    def state_loads(self, owner: Any, state: object) -> None:
+        """This module or optimizer is about to load a saved state."""
+        self._take("state_loads", self._handlers.state_loads, owner, state)
+
     def _take(
         self,
         event: EventName,

@@ -40,6 +40,7 @@ from seismograd.rules.sg403_frozen_parameter import FrozenParameter
 from seismograd.rules.sg404_optimizer_remade import OptimizerRemade
 from seismograd.rules.sg405_in_two_optimizers import InTwoOptimizers
 from seismograd.rules.sg406_parameter_remade import ParameterRemade
+from seismograd.rules.sg407_weights_overwritten import WeightsOverwritten
 from seismograd.rules.sg408_left_in_eval_mode import LeftInEvalMode
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
 from seismograd.rules.sg601_task_conflict import TaskConflict
@@ -85,6 +86,7 @@ RULES: tuple[type[Rule], ...] = (
     OptimizerRemade,
     InTwoOptimizers,
     ParameterRemade,
+    WeightsOverwritten,
     LeftInEvalMode,
     ClippingSaturated,
     TaskConflict,

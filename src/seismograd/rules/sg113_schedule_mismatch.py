@@ -12,7 +12,15 @@ import numpy as np
 from seismograd.analysis.block_rows import integers, numbers
 from seismograd.analysis.loss_level import LossLevel
 from seismograd.analysis.plateau_mode import wrong_mode
-from seismograd.analysis.schedule_fit import Limits, Misfit, begins_early, misfit, remade, too_early
+from seismograd.analysis.schedule_fit import (
+    Limits,
+    Misfit,
+    begins_early,
+    misfit,
+    not_loaded,
+    remade,
+    too_early,
+)
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.fact_rule import FactRule
 from seismograd.schema import EventKind, Evidence, Fact, FactKind, Finding
@@ -52,7 +60,9 @@ class ScheduleMismatch(FactRule):
         optimizer, one after another, at the same line. Mode: with `max`, the metric starts within a
         factor of {near:g} of the loss and has fallen by {moved:.0%}, like the loss; with `min`, it
         has risen by {moved:.0%} and never fallen below its start, lies between zero and a hundred,
-        and the loss has fallen. In both cases the learning rate was lowered at least once.
+        and the loss has fallen. In both cases the learning rate was lowered at least once. Not
+        resumed: the state of the optimizer was loaded, its saved learning rate is not the one with
+        which the schedule began, and the new scheduler takes its first step after the optimizer's.
 
     False alarms
         A cosine over a few batches that is meant to swing. A schedule that is meant to end long
@@ -65,6 +75,7 @@ class ScheduleMismatch(FactRule):
           batches.
         - In Lightning, set `interval="step"` or `interval="epoch"`.
         - Use `ReduceLROnPlateau(optimizer, mode="min")` for a loss, `mode="max"` for an accuracy.
+        - Save and load `scheduler.state_dict()` with that of the optimizer.
         - Print `scheduler.get_last_lr()` at the beginning, in the middle and at the end.
 
     References
@@ -79,6 +90,7 @@ class ScheduleMismatch(FactRule):
     needs_facts: ClassVar[tuple[FactKind, ...]] = (
         FactKind.SCHEDULE,
         FactKind.SCHEDULE_REMADE,
+        FactKind.SCHEDULE_NOT_LOADED,
         FactKind.PLATEAU,
     )
     absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG106", "SG107", "SG108")
@@ -119,6 +131,8 @@ class ScheduleMismatch(FactRule):
             case FactKind.PLATEAU:
                 self._begun.setdefault(number, fact)
                 self._plateaus[number] = fact
+            case FactKind.SCHEDULE_NOT_LOADED:
+                self._take(fact, not_loaded(fact))
             case _:
                 if fact.number("made") >= self.min_made:
                     self._take(fact, remade(fact, self.min_made))

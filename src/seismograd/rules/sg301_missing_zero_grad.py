@@ -148,6 +148,10 @@ class MissingZeroGrad(Rule):
             & (num_carried >= self.min_scattered)
             & (num_carried >= self.min_share * num_own)
         )
+        begun = carried.any(axis=0) & (memory.first[columns] < 0)
+        row_of = np.argmax(carried, axis=0)
+        memory.first[columns[begun]] = integers(block.steps, "iteration")[row_of[begun]]
+        memory.num_before[columns[begun]] = num_own[row_of[begun], np.flatnonzero(begun)] - 1
         memory.carried[columns] = np.where(
             latest[-1] >= 0,
             np.take_along_axis(carried, np.maximum(latest[-1:], 0), axis=0)[0],
@@ -158,7 +162,10 @@ class MissingZeroGrad(Rule):
             num_own[-1],
             num_carried[-1],
         )
-        return (carried & carried_before) | scattered, since
+        # often enough since the very first time: it began there
+        is_from_first = num_carried >= self.min_share * (num_own - memory.num_before[columns])
+        first = np.minimum(memory.first[columns], integers(block.steps, "iteration")[:, None])
+        return (carried & carried_before) | scattered, np.where(is_from_first, first, since)
 
     def _accuse(self, block: RowBatch, row: int, fresh: IntArray, since: IntArray) -> None:
         """Add parameters that were found at fault in a row to the fault of their optimizer, or
@@ -208,9 +215,9 @@ class MissingZeroGrad(Rule):
                 for step in dict.fromkeys((fault.first_step, fault.found))
             ),
             cause=say(
-                "since step {step} every step of {optimizer} has used gradients that earlier steps "
-                "had already used: nothing clears them before the next backward, which adds to "
-                "what is there",
+                "since step {step} {optimizer:the} has used gradients that earlier steps had "
+                "already used: they are not cleared before each backward, which adds to what is "
+                "there",
                 step=fault.first_step,
                 optimizer=fault.name,
             ),
@@ -259,6 +266,8 @@ class _ParameterHistory:
     carried: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))  # in its last step
     # the iteration in which that began
     since: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    first: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # the very first
+    num_before: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # steps before it
     num_own: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # steps
     num_carried: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))  # steps
     guilty: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
@@ -271,6 +280,8 @@ class _ParameterHistory:
         self.carried = np.concatenate([self.carried, np.zeros(more, np.bool_)])
         self.guilty = np.concatenate([self.guilty, np.zeros(more, np.bool_)])
         self.since = np.concatenate([self.since, np.full(more, -1)])
+        self.first = np.concatenate([self.first, np.full(more, -1)])
+        self.num_before = np.concatenate([self.num_before, np.zeros(more, np.int64)])
         self.num_own = np.concatenate([self.num_own, np.zeros(more, np.int64)])
         self.num_carried = np.concatenate([self.num_carried, np.zeros(more, np.int64)])
         return np.array([self.positions[parameter.name] for parameter in parameters], np.int64)

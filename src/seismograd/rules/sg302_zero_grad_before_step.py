@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 import numpy as np
 
 from seismograd.analysis.block_rows import statistic
-from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
+from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock, SharedReaders
-from seismograd.analysis.windows import DiscardedBackwards, StepWindow, WindowEvent, WindowReader
-from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.windows import DiscardedBackwards, StepWindow, WindowEvent
+from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Finding, RowBatch, State, StepFlag
 
 
 @final
 @dataclass
-class ZeroGradBeforeStep(Rule):
+class ZeroGradBeforeStep(WindowRule):
     """Gradients are cleared after backward has computed them and before step can use them.
 
     What it finds
@@ -66,7 +65,6 @@ class ZeroGradBeforeStep(Rule):
     code: ClassVar[str] = "SG302"
     name: ClassVar[str] = "zero-grad-before-step"
     severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ()
     absorbs: ClassVar[tuple[str, ...]] = (
         "SG101",
         "SG104",
@@ -87,41 +85,22 @@ class ZeroGradBeforeStep(Rule):
     share: float = 0.25  # of the optimizer's steps
     min_same: int = 3  # micro-batches of one line
 
-    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
-    _repeated: RepeatedFault = field(init=False, repr=False)
     # steps that clear what their closure has computed
     _num_undecided: int = field(default=0, init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        self._repeated = RepeatedFault(self.in_a_row, self.scattered, self.share)
-
-    def read_with(self, readers: SharedReaders) -> None:
-        self._windows = readers.windows
-
-    def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        for window in block.read_by(self._windows):
-            if window.flags & StepFlag.SKIPPED:
-                continue
-            if window.cleared is not None and not _has_moved(block, window):
-                emptied = replace(
-                    window,
-                    backwards=(),
-                    thrown=(*window.thrown, DiscardedBackwards(window.cleared, window.backwards)),
-                )
-                self._repeated.add(
-                    window, lambda shown, window=emptied: self._emptied(block, window, shown)
-                )
-            elif window.cleared is not None:
-                self._num_undecided += 1
-            elif _is_emptied(window) or _is_emptied_by_hand(block, window):
-                self._repeated.add(
-                    window, lambda shown, window=window: self._emptied(block, window, shown)
-                )
-            elif self._is_last_only(window):
-                self._repeated.add(
-                    window, lambda shown, window=window: self._last_only(block, window, shown)
-                )
-        return self._repeated.take()
+    def look(self, block: SharedBlock, window: StepWindow) -> None:
+        if window.flags & StepFlag.SKIPPED:
+            return
+        if window.cleared is not None and not _has_moved(block, window):
+            cleared = DiscardedBackwards(window.cleared, window.backwards)
+            emptied = replace(window, backwards=(), thrown=(*window.thrown, cleared))
+            self.at_fault(self._emptied, block, emptied)
+        elif window.cleared is not None:
+            self._num_undecided += 1
+        elif _is_emptied(window) or _is_emptied_by_hand(block, window):
+            self.at_fault(self._emptied, block, window)
+        elif self._is_last_only(window):
+            self.at_fault(self._last_only, block, window)
 
     def shortfall(self) -> Message | None:
         if self._num_undecided >= self.in_a_row:
@@ -130,7 +109,7 @@ class ZeroGradBeforeStep(Rule):
                 "before that (steps: {count})",
                 count=self._num_undecided,
             )
-        return self._windows.shortfall(self.in_a_row)
+        return super().shortfall()
 
     def _is_last_only(self, window: StepWindow) -> bool:
         """Return whether micro-batches of the line that the last one came from were cleared before
@@ -145,7 +124,7 @@ class ZeroGradBeforeStep(Rule):
         num = len(thrown) + 1
         return num >= self.min_same or math.isclose(last.total * num, 1.0, rel_tol=0.02)
 
-    def _emptied(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _emptied(self, block: SharedBlock, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, step = optimizer_name(block, window.optimizer), at_line(block, window.step)
         num = max(sum(len(group.backwards) for group in window.thrown), len(window.backwards), 1)
         if window.thrown:
@@ -186,12 +165,13 @@ class ZeroGradBeforeStep(Rule):
             f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()",
         )
 
-    def _last_only(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _last_only(self, block: SharedBlock, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, by = optimizer_name(block, window.optimizer), window.thrown[-1].by
         num = sum(len(group.unused) for group in window.thrown)
         cause = say(
             "zero_grad at {clear} is called for each micro-batch: {num} of the {all} backward "
-            "passes before a step of {optimizer} are wasted, and only the last one counts",
+            "passes before a step of {optimizer:the} {num:is|are} wasted, and only the last one "
+            "counts",
             clear=at_line(block, by),
             num=num,
             all=num + 1,

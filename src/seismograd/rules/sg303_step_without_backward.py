@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar, final
-
-import numpy as np
 
 from seismograd.analysis.block_rows import integers
 from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock, SharedReaders
-from seismograd.analysis.windows import StepWindow, WindowReader
-from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.windows import StepWindow
+from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
     EventFlag,
@@ -28,7 +27,7 @@ from seismograd.schema import (
 
 @final
 @dataclass
-class StepWithoutBackward(Rule):
+class StepWithoutBackward(WindowRule):
     """A step is taken without a new gradient: it reuses the gradient of the step before, or there
     is none.
 
@@ -69,7 +68,6 @@ class StepWithoutBackward(Rule):
     code: ClassVar[str] = "SG303"
     name: ClassVar[str] = "step-without-backward"
     severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ()
     absorbs: ClassVar[tuple[str, ...]] = (
         "SG102",
         "SG103",
@@ -86,44 +84,31 @@ class StepWithoutBackward(Rule):
     share: float = 0.25  # of the optimizer's steps
     min_evaluated: int = 2  # steps
 
-    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
+    # steps on a gradient that is used again; `_repeated` are those on nothing
     _again: RepeatedFault = field(
         default_factory=lambda: RepeatedFault(1, 1, 0.0), init=False, repr=False
     )
-    _empty: RepeatedFault = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._empty = RepeatedFault(self.in_a_row, self.scattered, self.share)
-
-    def read_with(self, readers: SharedReaders) -> None:
-        self._windows = readers.windows
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        for window in block.read_by(self._windows):
-            if not _has_nothing_new(block, window):
-                continue
-            own = np.array(
-                [parameter.optimizer == window.optimizer for parameter in block.parameters],
-                np.bool_,
-            )
-            state = block.state[window.row][own]
-            if (state >= State.FINITE).any():
-                if window.index and not self._empty.has_found(window.optimizer):
-                    self._again.add(
-                        window, lambda shown, window=window: self._used_again(block, window, shown)
-                    )
-            elif not self._again.has_found(window.optimizer) and not _is_in_a_row_with_backwards(
-                block, window
-            ):
-                self._empty.add(
-                    window, lambda shown, window=window: self._on_nothing(block, window, shown)
-                )
-        return [*self._again.take(), *self._empty.take()]
+        on_nothing = super().observe(block)
+        return [*self._again.take(), *on_nothing]
+
+    def look(self, block: SharedBlock, window: StepWindow) -> None:
+        if not _has_nothing_new(block, window):
+            return
+        own = [parameter.optimizer == window.optimizer for parameter in block.parameters]
+        if (block.state[window.row][own] >= State.FINITE).any():
+            if window.index and not self._repeated.has_found(window.optimizer):
+                self._again.add(window, partial(self._used_again, block, window))
+        elif not self._again.has_found(window.optimizer) and not _is_in_a_row_with_backwards(
+            block, window
+        ):
+            self.at_fault(self._on_nothing, block, window)
 
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.min_evaluated)
 
-    def _used_again(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _used_again(self, block: SharedBlock, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, step = optimizer_name(block, window.optimizer), at_line(block, window.step)
         elsewhere = window.step.site != self._windows.first_sites[window.optimizer]
         if elsewhere:
@@ -152,7 +137,7 @@ class StepWithoutBackward(Rule):
             )
         return self._finding(block, window, shown, cause, advice, excerpt)
 
-    def _on_nothing(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _on_nothing(self, block: SharedBlock, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer = optimizer_name(block, window.optimizer)
         cause = say(
             "since step {number} {optimizer}.step() at {step} finds no gradient: no backward is "

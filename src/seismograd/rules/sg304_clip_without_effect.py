@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from seismograd.analysis.block_rows import numbers
-from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
+from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import at_line, clip_of, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock, SharedReaders
-from seismograd.analysis.windows import StepWindow, WindowClip, WindowReader
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
-from seismograd.schema import EventFlag, Evidence, Finding, RowBatch, StepFlag
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.windows import StepWindow, WindowClip
+from seismograd.diagnosis.window_rule import WindowRule
+from seismograd.i18n import say
+from seismograd.schema import EventFlag, Evidence, Finding, StepFlag
 
 
 @final
 @dataclass
-class ClipWithoutEffect(Rule):
+class ClipWithoutEffect(WindowRule):
     """Gradients are clipped after step has used them or before backward has computed them.
 
     What it finds
@@ -56,7 +55,6 @@ class ClipWithoutEffect(Rule):
     code: ClassVar[str] = "SG304"
     name: ClassVar[str] = "clip-without-effect"
     severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ()
     absorbs: ClassVar[tuple[str, ...]] = ("SG102", "SG103", "SG107", "SG201", "SG202")
 
     in_a_row: int = 2  # steps
@@ -64,40 +62,22 @@ class ClipWithoutEffect(Rule):
     share: float = 0.25  # of the optimizer's steps
     max_limit: float = 1e6
 
-    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
-    _repeated: RepeatedFault = field(init=False, repr=False)
     # the iteration of the first such clip: what goes wrong from its step on is explained by it
     _first: dict[int, int] = field(default_factory=dict[int, int], init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        self._repeated = RepeatedFault(self.in_a_row, self.scattered, self.share)
-
-    def read_with(self, readers: SharedReaders) -> None:
-        self._windows = readers.windows
-
-    def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        for window in block.read_by(self._windows):
-            if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
-                continue
-            late = [clip for clip in window.clips if clip.late and clip.call.limit < self.max_limit]
-            works = any(
-                not clip.late and clip.num_before == len(window.backwards) for clip in window.clips
-            )
-            if late and not works:
-                self._first.setdefault(window.optimizer, late[0].call.iteration)
-                self._repeated.add(
-                    window,
-                    lambda shown, window=window, clip=late[-1]: self._finding(
-                        block, window, clip, shown
-                    ),
-                )
-        return self._repeated.take()
-
-    def shortfall(self) -> Message | None:
-        return self._windows.shortfall(self.in_a_row)
+    def look(self, block: SharedBlock, window: StepWindow) -> None:
+        if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
+            return
+        late = [clip for clip in window.clips if clip.late and clip.call.limit < self.max_limit]
+        works = any(
+            not clip.late and clip.num_before == len(window.backwards) for clip in window.clips
+        )
+        if late and not works:
+            self._first.setdefault(window.optimizer, late[0].call.iteration)
+            self.at_fault(self._finding, block, window, late[-1])
 
     def _finding(
-        self, block: RowBatch, window: StepWindow, clip: WindowClip, shown: FaultSteps
+        self, block: SharedBlock, window: StepWindow, shown: FaultSteps, clip: WindowClip
     ) -> Finding:
         optimizer, call = optimizer_name(block, window.optimizer), clip.call
         applied = float(numbers(block.steps, "applied_norm")[window.row])

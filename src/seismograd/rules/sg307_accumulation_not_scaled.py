@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
 
 from seismograd.analysis.block_rows import numbers
-from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
+from seismograd.analysis.framework_advice import UNDIVIDED, framework_advice
+from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock, SharedReaders
-from seismograd.analysis.windows import StepWindow, WindowEvent, WindowReader
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.windows import StepWindow, WindowEvent
+from seismograd.diagnosis.window_rule import WindowRule
+from seismograd.i18n import say
 from seismograd.schema import EventFlag, Evidence, Finding, RowBatch, StepFlag
 
 MAX_WINDOWS = 16  # whose losses are remembered
@@ -23,7 +24,7 @@ MAX_WINDOWS = 16  # whose losses are remembered
 
 @final
 @dataclass
-class AccumulationNotScaled(Rule):
+class AccumulationNotScaled(WindowRule):
     """The mean losses of several micro-batches are added up without dividing by their number.
 
     What it finds
@@ -67,7 +68,6 @@ class AccumulationNotScaled(Rule):
     code: ClassVar[str] = "SG307"
     name: ClassVar[str] = "accumulation-not-scaled"
     severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ()
     absorbs: ClassVar[tuple[str, ...]] = (
         "SG102",
         "SG103",
@@ -84,36 +84,21 @@ class AccumulationNotScaled(Rule):
     min_ratio: float = 2.0  # of the mean losses of two places
     min_distinctness: float = 10.0  # an F statistic
 
-    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
-    _repeated: RepeatedFault = field(init=False, repr=False)
     _losses: dict[int, list[tuple[float, ...]]] = field(
         default_factory=dict[int, list[tuple[float, ...]]], init=False, repr=False
     )
 
-    def __post_init__(self) -> None:
-        self._repeated = RepeatedFault(self.in_a_row, 1 << 62, 0.0)
-
-    def read_with(self, readers: SharedReaders) -> None:
-        self._windows = readers.windows
-
-    def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        for window in block.read_by(self._windows):
-            if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD):
-                continue
-            micro_batches = window.micro_batches()
-            if not self._is_undivided(block, window, micro_batches):
-                continue
-            losses = self._losses.setdefault(window.optimizer, [])
-            losses.append(tuple(each.value for each in micro_batches))
-            del losses[:-MAX_WINDOWS]
-            if self._repeated.has_found(window.optimizer) or not self._are_different_tasks(losses):
-                self._repeated.add(
-                    window, lambda shown, window=window: self._finding(block, window, shown)
-                )
-        return self._repeated.take()
-
-    def shortfall(self) -> Message | None:
-        return self._windows.shortfall(self.in_a_row)
+    def look(self, block: SharedBlock, window: StepWindow) -> None:
+        micro_batches = window.micro_batches()
+        if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not self._is_undivided(
+            block, window, micro_batches
+        ):
+            return
+        losses = self._losses.setdefault(window.optimizer, [])
+        losses.append(tuple(each.value for each in micro_batches))
+        del losses[:-MAX_WINDOWS]
+        if self._repeated.has_found(window.optimizer) or not self._are_different_tasks(losses):
+            self.at_fault(self._finding, block, window)
 
     def _is_undivided(
         self, block: RowBatch, window: StepWindow, micro_batches: Sequence[WindowEvent]
@@ -159,7 +144,7 @@ class AccumulationNotScaled(Rule):
         between = len(table) * float((positions**2).sum()) / (table.shape[1] - 1)
         return between >= self.min_distinctness * scatter
 
-    def _finding(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _finding(self, block: SharedBlock, window: StepWindow, shown: FaultSteps) -> Finding:
         micro_batches = window.micro_batches()
         num, first = len(micro_batches), micro_batches[0]
         values: dict[str, str | int | float] = {
@@ -182,24 +167,28 @@ class AccumulationNotScaled(Rule):
         if sure:
             cause = say(
                 "backward at {backward} adds up the mean losses of {num} micro-batches before each "
-                "step of {optimizer} without dividing by {num}: the gradient is {num} times that "
-                "of one batch, as if the learning rate were {num} times as high",
+                "step of {optimizer:the} without dividing by {num}: the gradient is {num} times "
+                "that of one batch, as if the learning rate were {num} times as high",
                 **values,
             )
         elif math.isnan(first.total):
             cause = say(
-                "backward at {backward} runs {num} times before each step of {optimizer}, and the "
-                "loss is not divided by {num}; the graph does not show whether the loss is a mean, "
-                "so this may be correct",
+                "backward at {backward} runs {num} times before each step of {optimizer:the}, and "
+                "the loss is not divided by {num}; the graph does not show whether the loss is a "
+                "mean, so this may be correct",
                 **values,
             )
         else:
             cause = say(
                 "backward at {backward} adds up the losses of {num} single samples before each "
-                "step of {optimizer}: the gradient is that of the sum of their losses, not of the "
-                "mean",
+                "step of {optimizer:the}: the gradient is that of the sum of their losses, not of "
+                "the mean",
                 **values,
             )
+        advice, excerpt = framework_advice(block, first, UNDIVIDED, num) or (
+            say("divide each loss by the number of micro-batches per step"),
+            f"(loss / {num}).backward()",
+        )
         return self.finding(
             severity=self.severity if sure else "info",
             optimizer=window.optimizer,
@@ -207,7 +196,7 @@ class AccumulationNotScaled(Rule):
             last_step=window.iteration,
             evidence=tuple(evidence),
             cause=cause,
-            advice=say("divide each loss by the number of micro-batches per step", **values),
+            advice=advice,
             where=line_of(block, first),
-            excerpt=f"(loss / {num}).backward()",
+            excerpt=excerpt,
         )

@@ -7,18 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
+from seismograd.analysis.accumulation_loop import AccumulationLoop, PendingFinding
+from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock, SharedReaders
-from seismograd.analysis.windows import StepWindow, WindowEvent, WindowReader
-from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.windows import StepWindow, WindowEvent
+from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Finding, Note, RowBatch
+from seismograd.schema import Evidence, Fact, FactKind, Finding, Note
 
 
 @final
 @dataclass
-class PartialWindow(Rule):
+class PartialWindow(WindowRule):
     """The last micro-batches of an epoch, too few for a full step, are discarded, leak into the
     next epoch, or get too little weight.
 
@@ -47,9 +48,10 @@ class PartialWindow(Rule):
         otherwise has nothing but full windows.
 
     False alarms
-        A remainder at the end of the program is reported as info, not as a warning, because it
-        happens at most once. A short last window whose losses are divided by its own size is
-        correct, and so is clearing after a loss that is not finite.
+        A remainder at the end of the program is reported as info, because it happens at most once;
+        only if the program trains a single epoch of a DataLoader, whose batches do not fill the
+        windows, is it a warning, because each epoch would lose it. A short last window whose losses
+        are divided by its own size is correct, and so is clearing after a loss that is not finite.
 
     What to try
         - Step at the end of each epoch as well: `if (i + 1) % k == 0 or i + 1 == len(loader)`, and
@@ -67,95 +69,85 @@ class PartialWindow(Rule):
     code: ClassVar[str] = "SG308"
     name: ClassVar[str] = "partial-window"
     severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ()
 
     min_whole: int = 2  # steps
     max_share: float = 1 / 3  # of the optimizer's steps
     tolerance: float = 0.05
 
-    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
-    _loops: dict[int, _AccumulationLoop] = field(
-        default_factory=dict[int, "_AccumulationLoop"], init=False, repr=False
+    _loops: dict[int, AccumulationLoop] = field(
+        default_factory=dict[int, AccumulationLoop], init=False, repr=False
     )
-    _repeated: RepeatedFault = field(
-        default_factory=lambda: RepeatedFault(1, 1, 0.0), init=False, repr=False
-    )
+    _tail: Note | None = field(default=None, init=False, repr=False)
+    _epochs: Fact | None = field(default=None, init=False, repr=False)
 
-    def read_with(self, readers: SharedReaders) -> None:
-        self._windows = readers.windows
-
-    def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        for window in block.read_by(self._windows):
-            micro_batches = window.micro_batches()
-            if not micro_batches or not all(math.isfinite(each.value) for each in micro_batches):
-                continue
-            loop = self._loops.setdefault(window.optimizer, _AccumulationLoop())
-            self._confirm(window.optimizer, loop, len(micro_batches))
-            self._look(block, window, loop, micro_batches)
-            loop.add(len(micro_batches), self.min_whole)
-            loop.where = line_of(block, micro_batches[0])
-        return self._repeated.take()
+    def look(self, block: SharedBlock, window: StepWindow) -> None:
+        micro_batches = window.micro_batches()
+        if not micro_batches or not all(math.isfinite(each.value) for each in micro_batches):
+            return
+        loop = self._loops.setdefault(window.optimizer, AccumulationLoop())
+        self._confirm(window.optimizer, loop, len(micro_batches))
+        self._judge(block, window, loop, micro_batches)
+        loop.add(len(micro_batches), self.min_whole)
+        loop.where = line_of(block, micro_batches[0])
 
     def hear(self, note: Note) -> Iterable[Finding]:
-        loop = self._loops.get(note.optimizer)
-        if note.kind != "tail" or loop is None or self._repeated.has_found(note.optimizer):
-            return []
-        if note.where != loop.where or not 0 < note.count < loop.whole:
-            return []
-        return [self._left_at_the_end(note, loop)]
+        if note.kind == "tail":
+            self._tail = note
+        return ()
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        if fact.kind == FactKind.EPOCHS:
+            self._epochs = fact
+        return ()
+
+    def finish(self) -> Iterable[Finding]:
+        note = self._tail
+        loop = None if note is None else self._loops.get(note.optimizer)
+        if note is None or loop is None or self._repeated.has_found(note.optimizer):
+            return ()
+        return (
+            [self._left(note, loop)]
+            if note.where == loop.where and (0 < note.count < loop.whole)
+            else ()
+        )
 
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.min_whole + 1)
 
-    def _confirm(self, optimizer: int, loop: _AccumulationLoop, num: int) -> None:
+    def _confirm(self, optimizer: int, loop: AccumulationLoop, num: int) -> None:
         """Report what waited to see how the training goes on."""
-        if loop.whole:
-            for each in loop.waiting:
-                if each.whole in (0, loop.whole) and each.num_after in (0, num):
-                    self._repeated.add_at(
-                        optimizer,
-                        each.index,
-                        each.finding.first_step,
-                        lambda _, finding=each.finding: finding,
-                    )
-            loop.waiting = []
+        for each in loop.confirmed(num):
+            self._repeated.add_at(
+                optimizer,
+                each.index,
+                each.finding.first_step,
+                lambda _, finding=each.finding: finding,
+            )
 
-    def _look(
+    def _judge(
         self,
-        block: RowBatch,
+        block: SharedBlock,
         window: StepWindow,
-        loop: _AccumulationLoop,
+        loop: AccumulationLoop,
         micro_batches: tuple[WindowEvent, ...],
     ) -> None:
-        num, divisor = len(micro_batches), self._divisor(micro_batches)
+        num, divisor, whole = len(micro_batches), self._divisor(micro_batches), loop.whole
         left = self._left_over(window, micro_batches[0].site)
         loop.num_windows += 1
         if left:
             loop.num_cleared += 1
-            if left < loop.whole and loop.num_cleared <= self.max_share * loop.num_windows:
-                self._repeated.add(
-                    window, lambda shown: self._thrown_away(block, window, loop, left, shown)
-                )
+            if left < whole and loop.num_cleared <= self.max_share * loop.num_windows:
+                self.at_fault(self._thrown_away, block, window, left, whole)
         if divisor is None:
-            if loop.is_regular() and loop.whole < num < 2 * loop.whole:
-                loop.waiting.append(
-                    _PendingFinding(
-                        window.index,
-                        loop.whole,
-                        self._leaked(block, window, micro_batches, loop.whole, None),
-                    )
-                )
-        elif divisor > num and loop.whole in (0, divisor):
+            if loop.is_regular() and whole < num < 2 * whole:
+                leaked = self._leaked(block, window, None, num, whole)
+                loop.waiting.append(PendingFinding(window.index, whole, leaked))
+        elif divisor > num and whole in (0, divisor):
             short = self._short(block, window, micro_batches, divisor)
-            loop.waiting = [
-                *loop.waiting[-self.min_whole :],
-                _PendingFinding(window.index, 0, short, divisor),
-            ]
-        elif divisor < num < 2 * divisor and divisor == loop.whole:
-            self._repeated.add(
-                window,
-                lambda _: self._leaked(block, window, micro_batches, loop.whole, num / loop.whole),
-            )
+            waiting = PendingFinding(window.index, 0, short, divisor)
+            loop.waiting = [*loop.waiting[-self.min_whole :], waiting]
+        elif divisor < num < 2 * divisor and divisor == whole:
+            self.at_fault(self._leaked, block, window, num, whole, num / whole)
 
     def _divisor(self, micro_batches: tuple[WindowEvent, ...]) -> int | None:
         """Return the divisor of each of these mean losses; `None`: none, different ones, or not
@@ -174,183 +166,132 @@ class PartialWindow(Rule):
         visible reason.
         """
         thrown = [each for group in window.thrown for each in group.unused]
-        refused = any(not math.isfinite(clip.call.value) for clip in window.clips) or any(
-            not math.isfinite(each.value) for each in thrown
-        )
-        return 0 if refused else sum(each.site == site for each in thrown)
+        values = [*(clip.call.value for clip in window.clips), *(each.value for each in thrown)]
+        return sum(each.site == site for each in thrown) if all(map(math.isfinite, values)) else 0
 
     def _thrown_away(
-        self,
-        block: RowBatch,
-        window: StepWindow,
-        loop: _AccumulationLoop,
-        left: int,
-        shown: FaultSteps,
+        self, block: SharedBlock, window: StepWindow, shown: FaultSteps, left: int, whole: int
     ) -> Finding:
-        by = window.thrown[-1].by
+        by, optimizer = window.thrown[-1].by, optimizer_name(block, window.optimizer)
         cause = say(
             "zero_grad at {clear} cleared gradients that no step had used: {left} of the {whole} "
-            "micro-batches that make up a step of {optimizer} were discarded",
+            "micro-batches that make up a step of {optimizer:the} were discarded",
             clear=at_line(block, by),
             left=left,
-            whole=loop.whole,
-            optimizer=optimizer_name(block, window.optimizer),
+            whole=whole,
+            optimizer=optimizer,
         )
-        return self._flush(
-            block,
-            window,
-            line_of(block, by),
-            Evidence("cleared_backwards", "", shown.first, float(left), 0.0),
-            cause,
-            loop,
+        return self.finding(
+            optimizer=window.optimizer,
+            first_step=window.iteration,
+            evidence=(Evidence("cleared_backwards", "", shown.first, float(left), 0.0),),
+            cause=cause,
+            advice=_flush(),
+            where=line_of(block, by),
+            excerpt=_excerpt(whole, optimizer),
         )
 
     def _leaked(
         self,
-        block: RowBatch,
+        block: SharedBlock,
         window: StepWindow,
-        micro_batches: tuple[WindowEvent, ...],
+        _: FaultSteps | None,
+        num: int,
         whole: int,
-        weight: float | None,
+        weight: float | None = None,
     ) -> Finding:
-        num = len(micro_batches)
-        cause = say(
-            "the step of {optimizer} at {step} used {num} micro-batches, while all other steps use "
-            "{whole}: the remainder from before ({left}) leaked into it",
-            optimizer=optimizer_name(block, window.optimizer),
-            step=at_line(block, window.step),
-            num=num,
-            whole=whole,
-            left=num - whole,
-        )
-        evidence = Evidence("num_backwards", "", window.iteration, float(num), float(whole))
-        if weight is not None:
-            evidence = Evidence("loss_weight", "", window.iteration, weight, 1.0)
-        return self._flush(
-            block, window, line_of(block, window.step), evidence, cause, _AccumulationLoop(whole)
-        )
-
-    def _flush(
-        self,
-        block: RowBatch,
-        window: StepWindow,
-        where: str,
-        evidence: Evidence,
-        cause: Message,
-        loop: _AccumulationLoop,
-    ) -> Finding:
-        """Return the finding that advises a step on the micro-batches left over."""
         optimizer = optimizer_name(block, window.optimizer)
         return self.finding(
             optimizer=window.optimizer,
             first_step=window.iteration,
-            evidence=(evidence,),
-            cause=cause,
-            advice=say(
-                "take a step at the end of each epoch with the remaining micro-batches, and divide "
-                "their losses by how many there are",
-                optimizer=optimizer,
+            evidence=(
+                Evidence("num_backwards", "", window.iteration, float(num), float(whole))
+                if weight is None
+                else Evidence("loss_weight", "", window.iteration, weight, 1.0),
             ),
-            where=where,
-            excerpt=f"if (i + 1) % {loop.whole} == 0 or i + 1 == len(loader):\n    "
-            f"{optimizer}.step()\n    {optimizer}.zero_grad()",
+            cause=say(
+                "the step of {optimizer:the} at {step} used {num} micro-batches, while all other "
+                "steps use {whole}: the remainder from before ({left}) leaked into it",
+                optimizer=optimizer,
+                step=at_line(block, window.step),
+                num=num,
+                whole=whole,
+                left=num - whole,
+            ),
+            advice=_flush(),
+            where=line_of(block, window.step),
+            excerpt=_excerpt(whole, optimizer),
         )
 
     def _short(
         self,
-        block: RowBatch,
+        block: SharedBlock,
         window: StepWindow,
         micro_batches: tuple[WindowEvent, ...],
         divisor: int,
     ) -> Finding:
-        num, first = len(micro_batches), micro_batches[0]
+        num = len(micro_batches)
         return self.finding(
             optimizer=window.optimizer,
             first_step=window.iteration,
             evidence=(Evidence("loss_weight", "", window.iteration, num / divisor, 1.0),),
             cause=say(
-                "the step of {optimizer} at {step} used {num} of {divisor} micro-batches, but "
+                "the step of {optimizer:the} at {step} used {num} of {divisor} micro-batches, but "
                 "backward at {backward} still divides each loss by {divisor}: the gradient is "
                 "{num}/{divisor} of what it should be",
                 optimizer=optimizer_name(block, window.optimizer),
                 step=at_line(block, window.step),
                 num=num,
-                backward=at_line(block, first),
+                backward=at_line(block, micro_batches[0]),
                 divisor=divisor,
             ),
             advice=say("divide by the number of micro-batches that the window actually has"),
             where=line_of(block, window.step),
-            excerpt=f"size = min({divisor}, len(loader) - i // {divisor} * {divisor})\n(loss / "
-            "size).backward()",
+            excerpt=f"size = min({divisor}, len(loader) - i // {divisor} * {divisor})\n"
+            "(loss / size).backward()",
         )
 
-    def _left_at_the_end(self, note: Note, loop: _AccumulationLoop) -> Finding:
+    def _left(self, note: Note, loop: AccumulationLoop) -> Finding:
+        """Return the finding about micro-batches at the end of the program."""
+        epochs, step = self._epochs, max(note.iteration - 1, 0)
+        values: dict[str, str | int | float] = {"count": note.count, "whole": loop.whole}
+        per_epoch = math.nan if epochs is None else epochs.number("per_epoch")
+        is_of_epoch = (
+            epochs is not None
+            and epochs.number("epochs") == 1
+            and per_epoch % loop.whole == note.count
+        )
         return self.finding(
-            severity="info",
+            severity=self.severity if is_of_epoch else "info",
             optimizer=note.optimizer,
-            first_step=max(note.iteration - 1, 0),
-            evidence=(
-                Evidence(
-                    "num_backwards",
-                    "",
-                    max(note.iteration - 1, 0),
-                    float(note.count),
-                    float(loop.whole),
-                ),
-            ),
+            first_step=step,
+            evidence=(Evidence("num_backwards", "", step, float(note.count), float(loop.whole)),),
             cause=say(
+                "the epoch has {batches} batches, and each step uses {whole}: no step uses the "
+                "gradients of the last {count}, and every epoch would lose as many",
+                batches=int(per_epoch),
+                **values,
+            )
+            if is_of_epoch
+            else say(
                 "the program ended with micro-batches whose gradients no step used: {count} of the "
                 "{whole} that make up a step",
-                count=note.count,
-                whole=loop.whole,
+                **values,
             ),
-            advice=say(
-                "take a step at the end of each epoch with the remaining micro-batches, and divide "
-                "their losses by how many there are"
-            ),
+            advice=_flush(),
             where=note.where,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _PendingFinding:
-    """A finding that the next window decides: it must have `num_after` micro-batches (0: any), and
-    `whole` be the usual number (0: any).
-    """
-
-    index: int
-    num_after: int
-    finding: Finding
-    whole: int = 0
+def _flush() -> Message:
+    return say(
+        "take a step at the end of each epoch with the remaining micro-batches, and divide their "
+        "losses by how many there are"
+    )
 
 
-@dataclass(slots=True)
-class _AccumulationLoop:
-    """How one optimizer accumulates: `whole` micro-batches a step, 0 while that is not known."""
-
-    whole: int = 0
-    where: str = ""  # its backward
-    num_windows: int = 0
-    num_whole: int = 0
-    num_cleared: int = 0  # windows before which something was discarded
-    waiting: list[_PendingFinding] = field(default_factory=list[_PendingFinding])
-    _last: int = 0
-    _in_a_row: int = 0
-
-    def add(self, num: int, min_whole: int) -> None:
-        """Add a step with this many micro-batches."""
-        self._in_a_row = self._in_a_row + 1 if num == self._last else 1
-        self._last = num
-        if num >= 2 and self._in_a_row >= min_whole and num != self.whole:
-            self.whole, self.num_whole = num, self._in_a_row
-            self.waiting = [each for each in self.waiting if each.whole in (0, num)]
-        elif num == self.whole:
-            self.num_whole += 1
-
-    def is_regular(self) -> bool:
-        """Return whether nearly all windows are whole."""
-        return (
-            self.whole >= 2
-            and self.num_whole >= 3
-            and self.num_whole >= 0.75 * (self.num_windows - 1)
-        )
+def _excerpt(whole: int, optimizer: str) -> str:
+    return (
+        f"if (i + 1) % {whole} == 0 or i + 1 == len(loader):\n"
+        f"    {optimizer}.step()\n    {optimizer}.zero_grad()"
+    )

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
+from seismograd.analysis.framework_advice import UNEVEN, framework_advice
+from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock, SharedReaders
-from seismograd.analysis.windows import StepWindow, WindowEvent, WindowReader
-from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.windows import StepWindow, WindowEvent
+from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, say
-from seismograd.schema import EventFlag, Evidence, Finding, RowBatch, StepFlag
+from seismograd.schema import EventFlag, Evidence, Finding, StepFlag
 
 
 @final
 @dataclass
-class UnevenAccumulation(Rule):
+class UnevenAccumulation(WindowRule):
     """Micro-batches of very different sizes get the same weight, so samples or tokens in small
     micro-batches count more than those in large ones.
 
@@ -58,7 +58,6 @@ class UnevenAccumulation(Rule):
     code: ClassVar[str] = "SG309"
     name: ClassVar[str] = "uneven-accumulation"
     severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ()
 
     in_a_row: int = 3  # steps
     scattered: int = 6  # steps
@@ -66,32 +65,20 @@ class UnevenAccumulation(Rule):
     min_ratio: float = 2.0  # of the counts
     tolerance: float = 0.05
 
-    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
-    _repeated: RepeatedFault = field(init=False, repr=False)
     # windows of several micro-batches whose counts are known
     _num_known: int = field(default=0, init=False, repr=False)
     _num_unknown: int = field(default=0, init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        self._repeated = RepeatedFault(self.in_a_row, self.scattered, self.share)
-
-    def read_with(self, readers: SharedReaders) -> None:
-        self._windows = readers.windows
-
-    def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        for window in block.read_by(self._windows):
-            micro_batches = window.micro_batches()
-            if window.flags & StepFlag.NO_BACKWARD or len(micro_batches) < 2:
-                continue
-            if any(math.isnan(each.total) for each in micro_batches):
-                self._num_unknown += 1
-                continue
-            self._num_known += 1
-            if self._is_uneven(micro_batches):
-                self._repeated.add(
-                    window, lambda shown, window=window: self._finding(block, window, shown)
-                )
-        return self._repeated.take()
+    def look(self, block: SharedBlock, window: StepWindow) -> None:
+        micro_batches = window.micro_batches()
+        if window.flags & StepFlag.NO_BACKWARD or len(micro_batches) < 2:
+            return
+        if any(math.isnan(each.total) for each in micro_batches):
+            self._num_unknown += 1
+            return
+        self._num_known += 1
+        if self._is_uneven(micro_batches):
+            self.at_fault(self._finding, block, window)
 
     def shortfall(self) -> Message | None:
         if self._num_unknown and not self._num_known:
@@ -100,7 +87,7 @@ class UnevenAccumulation(Rule):
                 "windows: {count})",
                 count=self._num_unknown,
             )
-        return self._windows.shortfall(self.in_a_row)
+        return super().shortfall()
 
     def _is_uneven(self, micro_batches: tuple[WindowEvent, ...]) -> bool:
         totals, counts = (
@@ -121,34 +108,37 @@ class UnevenAccumulation(Rule):
         only_last = len(counts) > 2 and counts[-1] < counts[0] and len(set(counts[:-1])) == 1
         return not only_last
 
-    def _finding(self, block: RowBatch, window: StepWindow, shown: FaultSteps) -> Finding:
+    def _finding(self, block: SharedBlock, window: StepWindow, shown: FaultSteps) -> Finding:
         micro_batches = window.micro_batches()
         counts = [each.count for each in micro_batches]
         ratio = max(counts) / max(min(counts), 1)
+        own = framework_advice(block, micro_batches[-1], UNEVEN, len(counts))
+        advice, excerpt = own or (
+            say(
+                "at {backward}, backpropagate the sum over the samples or tokens, divided by their "
+                "number in the whole window",
+                backward=at_line(block, micro_batches[-1]),
+            ),
+            "num_tokens = sum((labels != -100).sum() for _, labels in window)\n"
+            'loss = F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum") / '
+            "num_tokens",
+        )
         return self.finding(
             optimizer=window.optimizer,
             first_step=shown.first,
             last_step=window.iteration,
             evidence=(Evidence("loss_count", "", window.iteration, max(counts), min(counts)),),
             cause=say(
-                "the {num} micro-batches of a step of {optimizer} are means over {counts} samples "
-                "or tokens but get the same weight: a sample or token in the smallest counts "
-                "{ratio} times as much as one in the largest",
+                "the {num} micro-batches of a step of {optimizer:the} are means over {counts} "
+                "samples or tokens but get the same weight: a sample or token in the smallest "
+                "counts {ratio} times as much as one in the largest",
                 num=len(counts),
                 optimizer=optimizer_name(block, window.optimizer),
                 counts=", ".join(f"{count:g}" for count in counts[:8])
                 + (", …" if len(counts) > 8 else ""),
                 ratio=f"{ratio:.3g}",
             ),
-            advice=say(
-                "at {backward}, backpropagate the sum over the samples or tokens, divided by their "
-                "number in the whole window",
-                backward=at_line(block, micro_batches[-1]),
-            ),
+            advice=advice,
             where=line_of(block, micro_batches[-1]),
-            excerpt=(
-                "num_tokens = sum((labels != -100).sum() for _, labels in window)\n"
-                'loss = F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum") / '
-                "num_tokens"
-            ),
+            excerpt=excerpt,
         )

@@ -10,12 +10,13 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.analysis.block_rows import numbers, statistic
+from seismograd.analysis.framework_advice import DIVIDED_TWICE, framework_advice
 from seismograd.analysis.medians import median
-from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
+from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock, SharedReaders
-from seismograd.analysis.windows import StepWindow, WindowReader
-from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.windows import StepWindow
+from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
     EventFlag,
@@ -31,7 +32,7 @@ from seismograd.schema import (
 
 @final
 @dataclass
-class GradientRescaled(Rule):
+class GradientRescaled(WindowRule):
     """Gradients are divided or multiplied by hand although the loss is already a mean, or the loss
     is divided twice.
 
@@ -81,8 +82,6 @@ class GradientRescaled(Rule):
     tolerance: float = 0.005
     min_count: int = 4  # samples
 
-    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
-    _repeated: RepeatedFault = field(init=False, repr=False)
     _hooks: dict[int, list[Fact]] = field(
         default_factory=dict[int, "list[Fact]"], init=False, repr=False
     )
@@ -90,32 +89,20 @@ class GradientRescaled(Rule):
         default_factory=dict[int, tuple[str, float]], init=False, repr=False
     )
 
-    def __post_init__(self) -> None:
-        self._repeated = RepeatedFault(self.in_a_row, 1 << 62, 0.0)
-
-    def read_with(self, readers: SharedReaders) -> None:
-        self._windows = readers.windows
-
-    def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        for window in block.read_by(self._windows):
-            if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
-                continue
-            kind, factor = "gradient", self._by_hand(block, window)
-            if factor is None:
-                kind, factor = "loss", self._twice(window)
-            if factor is None:
-                continue
-            before = self._last.get(window.optimizer, (kind, factor))
-            if before[0] != kind or not math.isclose(before[1], factor, rel_tol=self.tolerance):
-                self._repeated.interrupt(window.optimizer)
-            self._last[window.optimizer] = kind, factor
-            self._repeated.add(
-                window,
-                lambda shown, window=window, factor=factor: self._finding(
-                    block, window, factor, shown
-                ),
-            )
-        return self._repeated.take()
+    def look(self, block: SharedBlock, window: StepWindow) -> None:
+        if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
+            return
+        kind, factor = "gradient", self._by_hand(block, window)
+        if factor is None:
+            kind, factor = "loss", self._twice(window)
+        if factor is None:
+            return
+        before = self._last.get(window.optimizer, (kind, factor))
+        if before[0] != kind or not math.isclose(before[1], factor, rel_tol=self.tolerance):
+            self._repeated.interrupt(window.optimizer)
+        self._last[window.optimizer] = kind, factor
+        words = self._of_gradient if kind == "gradient" else self._of_loss
+        self.at_fault(words, block, window, factor)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         if fact.kind != FactKind.HOOK_FACTOR:
@@ -158,7 +145,7 @@ class GradientRescaled(Rule):
                 "{count})",
                 count=windows.num_closures,
             )
-        return windows.shortfall(self.in_a_row)
+        return super().shortfall()
 
     def _by_hand(self, block: RowBatch, window: StepWindow) -> float | None:
         """Return the factor of all gradients between backward and step, where they came from one
@@ -209,78 +196,74 @@ class GradientRescaled(Rule):
             else None
         )
 
-    def _finding(
-        self, block: RowBatch, window: StepWindow, factor: float, shown: FaultSteps
+    def _of_gradient(
+        self, block: SharedBlock, window: StepWindow, shown: FaultSteps, factor: float
     ) -> Finding:
-        backward, optimizer = window.backwards[-1], optimizer_name(block, window.optimizer)
-        kind, num = self._last[window.optimizer][0], len(window.micro_batches())
-        values: dict[str, str | int | float] = {
-            "optimizer": optimizer,
-            "factor": f"{factor:.4g}",
-            "backward": at_line(block, backward),
-            "step": at_line(block, window.step),
-            "num": num,
-            "count": backward.count,
-        }
-        own = next(
-            (
-                p.name
-                for p, state in zip(block.parameters, block.state[window.row], strict=True)
-                if state == State.FINITE
-            ),
-            "",
+        column = int(np.argmax(block.state[window.row] == State.FINITE))
+        applied, ready = (
+            float(statistic(block, name)[window.row, column])
+            for name in ("applied_norm", "grad_norm")
         )
-        if kind == "gradient":
-            column = [parameter.name for parameter in block.parameters].index(own)
-            applied, ready = (
-                float(statistic(block, name)[window.row, column])
-                for name in ("applied_norm", "grad_norm")
-            )
-            evidence = Evidence("applied_norm", own, window.iteration, applied, ready)
-            where = line_of(block, window.step)
-            cause = say(
-                "between backward at {backward} and {optimizer}.step() at {step}, every gradient "
-                "is multiplied by {factor}, although the losses of the step already add up to one "
-                "mean",
-                **values,
-            )
-            advice = say(
-                "remove either the line that scales the gradients by hand or the division of the "
-                "loss: only one of them is needed"
-            )
-            excerpt = "# p.grad /= …"
-        else:
-            evidence = Evidence("loss_weight", "", window.iteration, factor, 1.0)
-            where = line_of(block, backward)
-            if num >= 2:
-                cause = say(
-                    "the losses of {num} micro-batches at {backward} are divided by {num} twice, "
-                    "so the gradient of a step of "
-                    "{optimizer} is {factor} of what it should be",
-                    **values,
-                )
-                advice, excerpt = (
-                    say("divide each loss by the number of micro-batches only once"),
-                    f"(loss / {num}).backward()",
-                )
-            else:
-                cause = say(
-                    "the loss at {backward} is already a mean over {count:g} samples and is "
-                    "divided by {count:g} again: the gradient of a step of {optimizer} is {factor} "
-                    "of what it should be",
-                    **values,
-                )
-                advice, excerpt = (
-                    say("backpropagate the mean as it is, without dividing it"),
-                    "loss.backward()",
-                )
+        name = block.parameters[column].name
         return self.finding(
             optimizer=window.optimizer,
             first_step=shown.since,
             last_step=window.iteration,
-            evidence=(evidence,),
+            evidence=(Evidence("applied_norm", name, window.iteration, applied, ready),),
+            cause=say(
+                "between backward at {backward} and {optimizer}.step() at {step}, every gradient "
+                "is multiplied by {factor}, although the losses of the step already add up to one "
+                "mean",
+                backward=at_line(block, window.backwards[-1]),
+                optimizer=optimizer_name(block, window.optimizer),
+                step=at_line(block, window.step),
+                factor=f"{factor:.4g}",
+            ),
+            advice=say(
+                "remove either the line that scales the gradients by hand or the division of the "
+                "loss: only one of them is needed"
+            ),
+            where=line_of(block, window.step),
+            excerpt="# p.grad /= …",
+        )
+
+    def _of_loss(
+        self, block: SharedBlock, window: StepWindow, shown: FaultSteps, factor: float
+    ) -> Finding:
+        backward, num = window.backwards[-1], len(window.micro_batches())
+        values: dict[str, str | int | float] = {
+            "optimizer": optimizer_name(block, window.optimizer),
+            "factor": f"{factor:.4g}",
+            "backward": at_line(block, backward),
+            "num": num,
+            "count": backward.count,
+        }
+        if num >= 2:
+            cause = say(
+                "the losses of {num} micro-batches at {backward} are divided by {num} twice, so "
+                "the gradient of a step of {optimizer:the} is {factor} of what it should be",
+                **values,
+            )
+            advice, excerpt = framework_advice(block, backward, DIVIDED_TWICE, num) or (
+                say("divide each loss by the number of micro-batches only once"),
+                f"(loss / {num}).backward()",
+            )
+        else:
+            cause = say(
+                "the loss at {backward} is already a mean over {count:g} samples and is divided by "
+                "{count:g} again: the gradient of a step of {optimizer:the} is {factor} of what it "
+                "should be",
+                **values,
+            )
+            advice = say("backpropagate the mean as it is, without dividing it")
+            excerpt = "loss.backward()"
+        return self.finding(
+            optimizer=window.optimizer,
+            first_step=shown.since,
+            last_step=window.iteration,
+            evidence=(Evidence("loss_weight", "", window.iteration, factor, 1.0),),
             cause=cause,
             advice=advice,
-            where=where,
+            where=line_of(block, backward),
             excerpt=excerpt,
         )

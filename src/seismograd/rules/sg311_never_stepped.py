@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
-from seismograd.diagnosis.rule import Rule
+from seismograd.diagnosis.fact_rule import FactRule
 from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Fact, FactKind, Finding, RowBatch
+from seismograd.schema import Evidence, Fact, FactKind
 
 
 @final
 @dataclass
-class NeverStepped(Rule):
+class NeverStepped(FactRule):
     """Gradients are computed again and again, but no step ever uses them.
 
     What it finds
@@ -54,41 +53,29 @@ class NeverStepped(Rule):
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.NEVER_STEPPED,)
     absorbs: ClassVar[tuple[str, ...]] = ("SG401",)
 
+    min_evaluated: int = 1  # steps
     min_backwards: int = 5
     min_by_hand: int = 20  # backwards
 
-    # a step, or backwards without one
-    _saw_any: bool = field(default=False, init=False, repr=False)
-
-    def observe(self, block: RowBatch) -> Iterable[Finding]:
-        self._saw_any |= len(block) > 0
-        return []
-
-    def learn(self, fact: Fact) -> Iterable[Finding]:
-        if fact.kind != FactKind.NEVER_STEPPED:
-            return []
-        self._saw_any = True
-        by_hand = fact.text("held_by") == "nobody"
-        if fact.number("backwards") < (self.min_by_hand if by_hand else self.min_backwards):
-            return []
+    def judge(self, fact: Fact) -> None:
+        self._num_rows += 1  # backwards without a step are something to judge, too
+        by_hand, num = fact.text("held_by") == "nobody", fact.number("backwards")
+        if num < (self.min_by_hand if by_hand else self.min_backwards):
+            return
         cause, advice, excerpt = _by_hand(fact) if by_hand else _never(fact)
-        evidence = Evidence("backwards", "", fact.iteration, fact.number("backwards"), 0.0)
-        return [
+        self.found.add(
             self.finding(
                 optimizer=fact.optimizer,
                 first_step=0,
                 last_step=fact.iteration,
                 parameters=fact.parameters,
-                evidence=(evidence,),
+                evidence=(Evidence("backwards", "", fact.iteration, num, 0.0),),
                 cause=cause,
                 advice=advice,
                 where=fact.where,
                 excerpt=excerpt,
             )
-        ]
-
-    def shortfall(self) -> Message | None:
-        return None if self._saw_any else say("needs {needed} steps, has {has}", needed=1, has=0)
+        )
 
 
 def _never(fact: Fact) -> tuple[Message, Message, str]:
@@ -100,9 +87,9 @@ def _never(fact: Fact) -> tuple[Message, Message, str]:
     }
     if fact.text("stepped"):
         cause = say(
-            "backward at {line} computed gradients for the parameters of {optimizer} {backwards} "
-            "times, but {optimizer}.step() was never called, while {others} took steps: the "
-            "weights of {optimizer} have not changed since the start",
+            "backward at {line} computed gradients for the parameters of {optimizer:the} "
+            "{backwards} times, but {optimizer}.step() was never called, while {others} took "
+            "steps: the weights of {optimizer:the} have not changed since the start",
             **values,
         )
     else:
@@ -129,9 +116,9 @@ def _by_hand(fact: Fact) -> tuple[Message, Message, str]:
     }
     return (
         say(
-            "backward at {line} computed gradients for the same {num} tensors {backwards} times, "
-            "but their values never changed: no optimizer holds them, and the updates by hand give "
-            "them no new values",
+            "backward at {line} computed gradients for the same {num} {num:tensor|tensors} "
+            "{backwards} times, but their values never changed: no optimizer holds them, and the "
+            "updates by hand give them no new values",
             **values,
         ),
         say(

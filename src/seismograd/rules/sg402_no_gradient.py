@@ -11,6 +11,8 @@ import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, as_list, integers, site_of
 from seismograd.analysis.parameter_index import ParameterIndex
+from seismograd.analysis.script_names import module_of, name_among
+from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
@@ -18,6 +20,7 @@ from seismograd.schema import (
     Evidence,
     Finding,
     IntArray,
+    Optimizer,
     Parameter,
     RowBatch,
     State,
@@ -37,7 +40,7 @@ class NoGradient(Rule):
         Trainable parameters of an optimizer that had no gradient in any step. Between them and the
         loss there is a `detach`, a `.data`, a `torch.no_grad` or a conversion to NumPy and back; or
         an operation without a derivative (`argmax`, `round`, comparisons); or the forward pass
-        never uses the layer.
+        never uses the layer, because it was replaced after the optimizer was created.
 
     Why it hurts
         They keep their random weights. The rest of the model has to learn from the features of
@@ -61,6 +64,8 @@ class NoGradient(Rule):
           `.data`, `.item()`, `torch.tensor(…)`, `.numpy()`, `no_grad`.
         - Run `print(h.requires_grad, h.grad_fn)` after each part: the first tensor that shows
           `False` comes after the cut.
+        - With reentrant gradient checkpointing behind frozen layers (PEFT), call
+          `model.enable_input_require_grads()`, or checkpoint with `use_reentrant=False`.
         - If this part should not be trained, freeze it and leave it out of the optimizer.
 
     References
@@ -77,76 +82,54 @@ class NoGradient(Rule):
     min_evaluated: int = 5  # steps
 
     _num_rows: int = field(default=0, init=False, repr=False)  # with a backward
-    _known: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
-    # that are held and trainable
+    _first_step: int = field(default=-1, init=False, repr=False)
+    _last_step: int = field(default=-1, init=False, repr=False)
+    _where: str = field(default="", init=False, repr=False)
+    _known: tuple[Parameter, ...] = field(default=(), init=False, repr=False)
+    _optimizers: Sequence[Optimizer] = field(default=(), init=False, repr=False)
+    _index: ParameterIndex = field(default_factory=ParameterIndex, init=False, repr=False)
+    # of the held and trainable parameters: their columns, and their rows in `_counts`
     _columns: IntArray = field(
         default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
     )
-    # of these in the arrays below
-    _positions: IntArray = field(
-        default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
+    _rows: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
+    # steps with and without a gradient  # (parameters, 2)
+    _counts: IntArray = field(
+        default_factory=lambda: np.zeros((0, 2), np.int64), init=False, repr=False
     )
-    _parameter_index: ParameterIndex = field(default_factory=ParameterIndex, init=False, repr=False)
-    # steps with a gradient
-    _present: IntArray = field(
-        default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
-    )
-    # steps without
-    _absent: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
-    # all of them have had a gradient
-    _all_present: bool = field(default=False, init=False, repr=False)
-    _where: str = field(default="", init=False, repr=False)
-    _first_step: int = field(default=-1, init=False, repr=False)
-    _last_step: int = field(default=-1, init=False, repr=False)
 
-    def observe(self, block: RowBatch) -> Iterable[Finding]:
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
         if block.parameters is not self._known:
-            self._take_in(block.parameters)
-        if (
-            self._all_present
-            and self._num_rows >= self.min_evaluated
-            and not (block.state == State.ABSENT).any()
-        ):
-            return ()
-        useful = self._useful(block)
-        self._num_rows += int(useful.sum())
+            self._take_in(block)
+        useful = _useful(block)
+        self._num_rows += int(np.count_nonzero(useful))
         if not len(self._columns) or not useful.any():
             return ()
-        present, state = self._present[self._positions], block.state[:, self._columns]
-        absent = (state == State.ABSENT) & useful[:, None]
-        there = state >= State.ZERO
         steps = integers(block.steps, "iteration")[useful]
-        self._last_step = int(steps[-1])
         if self._first_step < 0:
             self._first_step = int(steps[0])
             self._where = site_of(block, EventKind.BACKWARD, self._first_step)
-        before = self._absent[self._positions]
-        self._absent[self._positions] = before + absent.sum(axis=0)
-        if ((before < self.min_steps) & (before + absent.sum(axis=0) >= self.min_steps)).any():
-            self._judge_rows(block, absent, there, before, present)
-        self._present[self._positions] = present + there.sum(axis=0)
-        self._all_present = bool((self._present[self._positions] > 0).all())
+        self._last_step = int(steps[-1])
+        state = block.state[useful][:, self._columns]
+        there, absent = state >= State.ZERO, state == State.ABSENT
+        before = self._counts[self._rows]
+        after = before + np.stack([there.sum(axis=0), absent.sum(axis=0)], axis=1)
+        self._counts[self._rows] = after
+        if ((before[:, 1] < self.min_steps) & (after[:, 1] >= self.min_steps)).any():
+            has, lacks = before[:, 0] + np.cumsum(there, 0), before[:, 1] + np.cumsum(absent, 0)
+            reached = (absent & (lacks == self.min_steps) & (has == 0)).any(axis=1)
+            for row in as_list(np.flatnonzero(reached)):
+                counts = np.stack([has[row], lacks[row]], axis=1)
+                self._judge(counts, int(steps[row]), at_end=False)
         for found in tuple(self.found):
-            own = [
-                position
-                for position, column in enumerate(as_list(self._columns))
-                if block.parameters[column].name in found.parameters
-            ]
+            own = [self._known[column].name in found.parameters for column in self._columns]
             rows = np.flatnonzero(absent[:, own].any(axis=1))
             if len(rows):
-                last = int(integers(block.steps, "iteration")[rows[-1]])
-                self.found.extend(last, found.optimizer)
+                self.found.extend(int(steps[rows[-1]]), found.optimizer)
         return self.found.take()
 
     def finish(self) -> Iterable[Finding]:
-        if self._known is None:
-            return ()
-        held = {p.optimizer for p in self._known if p.optimizer is not None}
-        for optimizer in sorted(each for each in held if each not in self.found):
-            counts = self._present[self._positions], self._absent[self._positions]
-            finding = self._judge(self._known, optimizer, *counts, self._last_step, at_end=True)
-            if finding is not None:
-                self.found.add(finding)
+        self._judge(self._counts[self._rows], self._last_step, at_end=True)
         return self.found.take()
 
     def shortfall(self) -> Message | None:
@@ -158,118 +141,91 @@ class NoGradient(Rule):
             )
         return None
 
-    def _take_in(self, parameters: tuple[Parameter, ...]) -> None:
-        self._known = parameters
-        positions = self._parameter_index.positions(parameters)
-        more = len(self._parameter_index.parameters) - len(self._present)
-        self._present = np.concatenate([self._present, np.zeros(more, np.int64)])
-        self._absent = np.concatenate([self._absent, np.zeros(more, np.int64)])
+    def _take_in(self, block: RowBatch) -> None:
+        self._known, self._optimizers = block.parameters, block.optimizers
+        rows = self._index.positions(block.parameters)
+        more = len(self._index.parameters) - len(self._counts)
+        self._counts = np.concatenate([self._counts, np.zeros((more, 2), np.int64)])
         self._columns = np.flatnonzero(
-            [p.optimizer is not None and p.trainable for p in parameters]
+            [each.optimizer is not None and each.trainable for each in block.parameters]
         )
-        self._positions = positions[self._columns]
-        self._all_present = len(self._positions) > 0 and bool(
-            (self._present[self._positions] > 0).all()
-        )
+        self._rows = rows[self._columns]
 
-    def _useful(self, block: RowBatch) -> BoolArray:
-        """Return the rows in which something was backpropagated and stepped on  # (B,)."""
-        iterations = integers(block.steps, "iteration")
-        backwards = integers(block.events, "iteration")[block.events["kind"] == EventKind.BACKWARD]
-        skipped = (integers(block.steps, "flags") & int(StepFlag.SKIPPED | StepFlag.BY_HAND)) != 0
-        return np.isin(iterations, backwards) & ~skipped
-
-    def _judge_rows(
-        self,
-        block: RowBatch,
-        absent: BoolArray,
-        there: BoolArray,
-        before: IntArray,
-        present: IntArray,
-    ) -> None:
-        """Judge at each row in which parameters reach `min_steps`."""
-        num_absent, num_present = (
-            before + np.cumsum(absent, axis=0),
-            present + np.cumsum(there, axis=0),
-        )
-        reached = absent & (num_absent == self.min_steps) & (num_present == 0)
-        for row in as_list(np.flatnonzero(reached.any(axis=1))):
-            optimizers = {
-                block.parameters[column].optimizer
-                for column in as_list(self._columns[reached[row]])
-            }
-            for optimizer in sorted(
-                each for each in optimizers if each is not None and each not in self.found
-            ):
-                step = int(integers(block.steps, "iteration")[row])
-                finding = self._judge(
-                    block.parameters,
-                    optimizer,
-                    num_present[row],
-                    num_absent[row],
-                    step,
-                    at_end=False,
-                )
-                if finding is not None:
-                    self.found.add(finding)
-
-    def _judge(
-        self,
-        parameters: Sequence[Parameter],
-        optimizer: int,
-        present: IntArray,
-        absent: IntArray,
-        step: int,
-        *,
-        at_end: bool,
-    ) -> Finding | None:
-        """Return the finding about the parameters of one optimizer; `present` and `absent` are
-        numbers of steps of `_columns`.
-        """
-        listed = [
-            (parameters[column], int(present[i]), int(absent[i]))
-            for i, column in enumerate(as_list(self._columns))
-        ]
-        held = [entry for entry in listed if entry[0].optimizer == optimizer]
-        at_times = {_kind_of(p) for p, has, lacks in held if has and lacks}
+    def _judge(self, counts: IntArray, step: int, *, at_end: bool) -> None:
+        """Judge each optimizer by the steps that its parameters had with and without a gradient."""
+        held: dict[int, list[tuple[Parameter, int, int]]] = {}
+        for column, (has, lacks) in zip(as_list(self._columns), counts.tolist(), strict=True):
+            parameter = self._known[column]
+            if parameter.optimizer is not None:
+                held.setdefault(parameter.optimizer, []).append((parameter, has, lacks))
         enough = self.min_evaluated if at_end else self.min_steps
-        without = [
-            (p, lacks)
-            for p, has, lacks in held
-            if not has
-            and lacks >= enough
-            and p.depth is None
-            and _kind_of(p) not in at_times
-            and not _is_routed(p.name)
-        ]
-        names = [p.name for p, _ in without]
-        first_with = next((position for position, (_, has, _) in enumerate(held) if has), len(held))
-        begins = [p.name for p, _, _ in held[:first_with]]
-        is_cut = bool(begins) and begins[0] in names
-        if not names or not (is_cut or at_end):
-            return None
+        for optimizer in sorted(held.keys() - {each.optimizer for each in self.found}):
+            listed = held[optimizer]
+            at_times = {_kind_of(p) for p, has, lacks in listed if has and lacks}
+            without = [
+                (p, lacks)
+                for p, has, lacks in listed
+                if not has and lacks >= enough and p.depth is None
+                if _kind_of(p) not in at_times and not any(w in p.name.lower() for w in ROUTED)
+            ]
+            is_cut = bool(without) and without[0][0] is listed[0][0]
+            if not without or not (is_cut or at_end):
+                continue
+            cause, advice, excerpt = self._words(optimizer, is_cut, [p for p, _ in without], listed)
+            first, num_steps = without[0]
+            evidence = Evidence("steps_without_gradient", first.name, step, float(num_steps), 0.0)
+            self.found.add(
+                self.finding(
+                    severity=self.severity if is_cut else "warning",
+                    optimizer=optimizer,
+                    first_step=self._first_step,
+                    last_step=step,
+                    parameters=tuple(p.name for p, _ in without),
+                    evidence=(evidence,),
+                    cause=cause,
+                    advice=advice,
+                    where=self._where,
+                    excerpt=excerpt,
+                )
+            )
+
+    def _words(
+        self,
+        optimizer: int,
+        is_cut: bool,
+        without: Sequence[Parameter],
+        listed: Sequence[tuple[Parameter, int, int]],
+    ) -> tuple[Message, Message, str]:
+        """Return cause, advice and excerpt."""
+        reached = next((i for i, (_, has, _) in enumerate(listed) if has), len(listed))
+        last = listed[reached - 1][0] if is_cut else without[-1]
         values: dict[str, str | int | float] = {
-            "num": len(names),
-            "first": names[0],
-            "last": begins[-1] if is_cut else names[-1],
-            "next": held[first_with][0].name if first_with < len(held) else "",
-            "held": len(held),
+            "optimizer": name_among(self._optimizers, optimizer),
+            "num": len(without),
+            "held": len(listed),
+            "first": without[0].name,
+            "last": last.name,
+            "next": listed[reached][0].name if reached < len(listed) else "",
+            "module": module_of(without),
         }
-        cause, advice, excerpt = _words(is_cut, values)
-        return self.finding(
-            severity=self.severity if is_cut else "warning",
-            optimizer=optimizer,
-            first_step=self._first_step,
-            last_step=step,
-            parameters=tuple(names),
-            evidence=(
-                Evidence("steps_without_gradient", names[0], step, float(without[0][1]), 0.0),
-            ),
-            cause=cause,
-            advice=advice,
-            where=self._where,
-            excerpt=excerpt,
-        )
+        return _words(is_cut, self._is_replaced(without), self._is_behind_frozen(last), values)
+
+    def _is_replaced(self, without: Sequence[Parameter]) -> bool:
+        """Return whether no module has these, while there are modules that are trained."""
+        return all(p.root < 0 for p in without) and any(p.root >= 0 for p in self._known)
+
+    def _is_behind_frozen(self, last: Parameter) -> bool:
+        """Return whether the parameters of this model begin with frozen ones."""
+        of_model = [p for p in self._known if p.root == last.root >= 0]
+        return bool(of_model) and not of_model[0].trainable
+
+
+def _useful(block: RowBatch) -> BoolArray:
+    """Return the rows in which something was backpropagated and stepped on  # (B,)."""
+    iterations = integers(block.steps, "iteration")
+    backwards = integers(block.events, "iteration")[block.events["kind"] == EventKind.BACKWARD]
+    skipped = (integers(block.steps, "flags") & int(StepFlag.SKIPPED | StepFlag.BY_HAND)) != 0
+    return np.isin(iterations, backwards) & ~skipped
 
 
 def _kind_of(parameter: Parameter) -> tuple[str, tuple[int, ...]]:
@@ -277,47 +233,71 @@ def _kind_of(parameter: Parameter) -> tuple[str, tuple[int, ...]]:
     return re.sub(r"\d+", "#", parameter.name), parameter.shape
 
 
-def _is_routed(name: str) -> bool:
-    """Return whether the name suggests that a router chooses what is used."""
-    return any(word in name.lower() for word in ROUTED)
-
-
-def _words(cut: bool, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
-    """Return cause, advice and excerpt."""
-    if cut and values["next"]:
+def _words(
+    is_cut: bool, is_replaced: bool, is_behind_frozen: bool, values: dict[str, str | int | float]
+) -> tuple[Message, Message, str]:
+    if is_replaced:
         return (
             say(
-                "no gradient reaches {num} of the {held} parameters that the optimizer holds "
-                "({first} to {last}), while {next} gets one: the graph is cut between {last} and "
-                "{next}, or the forward pass does not use them",
+                "{optimizer:the} holds tensors that never get a gradient and that no module has "
+                "(the first is {first}; {num} of {held}): the modules that had them were replaced "
+                "after {optimizer:the} was created, or the forward pass uses copies of them",
                 **values,
             ),
             say(
+                "create {optimizer:the} after the last change to the model: moving tensors to "
+                "another device, a new head, resize_token_embeddings, load_state_dict with "
+                "assign=True",
+                **values,
+            ),
+            f"{values['optimizer']} = torch.optim.SGD(model.parameters(), lr=…)  # after that",
+        )
+    if is_cut and values["next"]:
+        return (
+            say(
+                "no gradient reaches {num} of the {held} {held:parameter|parameters} that "
+                "{optimizer:the} holds ({first} to {last}), while {next} gets one: the graph is "
+                "cut between {last} and {next}, or the forward pass does not use them",
+                **values,
+            ),
+            say(
+                "with gradient checkpointing, call model.enable_input_require_grads() or pass "
+                "use_reentrant=False: a reentrant checkpoint whose input needs no gradient, as "
+                "behind frozen layers, cuts the graph; otherwise check the forward pass between "
+                "{last} and {next} for detach, .data or no_grad",
+                **values,
+            )
+            if is_behind_frozen
+            else say(
                 "check the forward pass between {last} and {next} for detach, .data, no_grad or an "
                 "operation without a derivative",
                 **values,
             ),
-            "h = h.detach()  # remove",
+            "model.enable_input_require_grads()"
+            if is_behind_frozen
+            else "h = h.detach()  # remove",
         )
-    if cut:
+    if is_cut:
         return (
             say(
-                "none of the parameters that the optimizer holds ({held}) ever gets a gradient: "
+                "none of the parameters that {optimizer:the} holds ({held}) ever gets a gradient: "
                 "the losses do not depend on them",
                 **values,
             ),
             say(
                 "make sure that the loss is computed from the output of the model whose parameters "
-                "the optimizer holds, and not from a detached copy"
+                "{optimizer:the} holds, and not from a detached copy",
+                **values,
             ),
             "print(loss.grad_fn)",
         )
     return (
         say(
-            "no gradient reaches {num} of the {held} parameters that the optimizer holds (the "
-            "first is {first}): the forward pass does not use them, or cuts them off from the loss",
+            "no gradient reaches {num} of the {held} {held:parameter|parameters} that "
+            "{optimizer:the} holds (the first is {first}): the forward pass does not use them, or "
+            "cuts them off from the loss",
             **values,
         ),
-        say("use {first} in the forward pass, or remove it", **values),
+        say("use {module} in the forward pass, or remove it", **values),
         "",
     )

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import BoolArray, as_list, integers
-from seismograd.analysis.script_names import holder_of
+from seismograd.analysis.block_rows import as_list, integers
+from seismograd.analysis.frozen_layers import misplaced
+from seismograd.analysis.script_names import in_script, module_of
+from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import (
-    Evidence,
-    Fact,
-    FactKind,
-    Finding,
-    IntArray,
-    Parameter,
-    RowBatch,
-    State,
-)
+from seismograd.schema import Evidence, Fact, FactKind, Finding, IntArray, Parameter, State
 
-# beginnings or ends of class names
-LAYERS = ("Linear", "Bilinear", "Conv", "LSTM", "GRU", "RNN", "MultiheadAttention")
+CERTAIN = (FactKind.SWITCH, FactKind.FROZEN_FRESH)
 
 
 @final
@@ -37,7 +29,8 @@ class FrozenParameter(Rule):
         `module.requires_grad = False` (or `True`) or a typo such as `parameter.require_grad =
         False` sets an attribute that nothing reads, so nothing changes. The rule also finds the
         opposite: a head, or a layer among others of its kind, that is frozen while the layers
-        before it train.
+        before it train; and a model in which only what is already trained can learn, or only
+        normalization layers, while new layers are frozen.
 
     Why it hurts
         A frozen head with random weights keeps the model from using what it learns: the layers
@@ -46,18 +39,21 @@ class FrozenParameter(Rule):
 
     How it decides
         Attributes that nothing reads are found directly on the modules and parameters, whenever
-        they were set, so this part is certain. For the rest, the rule decides after {min_steps}
-        steps ({min_evaluated} are enough at the end of a run), from the parameters and their order
-        in the modules. Frozen layers count if they come after a layer that trains: either between
-        numbered layers of one parent, where they hold no more than {max_share:.0%} of the model, or
-        as the last layers, where they hold no more than {max_tail_share:.0%}; at least
-        {max_tail_share:.0%} of the model must train. Layers are linear, convolutional, recurrent
-        and attention layers; a layer that ever had a gradient is not frozen.
+        they were set, so this part is certain. New layers are recognized by their weights, which
+        are uniformly distributed, as an initialization leaves them and training does not. For the
+        rest, the rule decides after {min_steps} steps ({min_evaluated} are enough at the end of a
+        run), from the parameters and their order in the modules. Frozen layers count if they come
+        after a layer that trains: either between numbered layers of one parent, where they hold no
+        more than {max_share:.0%} of the model, or as the last layers, where they hold no more than
+        {max_tail_share:.0%}; at least {max_tail_share:.0%} of the model must train. Layers are
+        linear, convolutional, recurrent and attention layers; a layer that ever had a gradient is
+        not frozen.
 
     False alarms
-        A frozen backbone, the input side of a model, frozen embeddings and normalisation layers,
+        A frozen backbone, the input side of a model, frozen embeddings and normalization layers,
         adapters on a frozen model, and frozen copies of trained layers (target networks, averaged
-        models) do not count. A classifier that is fixed on purpose is reported.
+        models) do not count. A classifier that is fixed on purpose is reported, and so is a random
+        network whose normalization layers alone are trained on purpose.
 
     What to try
         - Call the method with the underscore, `module.requires_grad_(False)`, or set
@@ -85,56 +81,43 @@ class FrozenParameter(Rule):
     _num_rows: int = field(default=0, init=False, repr=False)
     _first_step: int = field(default=-1, init=False, repr=False)
     _last_step: int = field(default=-1, init=False, repr=False)
-    _known: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
+    _known: tuple[Parameter, ...] = field(default=(), init=False, repr=False)
     # columns
     _suspects: IntArray = field(
         default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
     )
     # suspects that had a gradient
     _got_some: set[str] = field(default_factory=set[str], init=False, repr=False)
-    # an attribute was seen that nothing reads
-    _is_certain: bool = field(default=False, init=False, repr=False)
 
-    def observe(self, block: RowBatch) -> Iterable[Finding]:
-        if not len(block):
-            return []
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
         iterations = integers(block.steps, "iteration")
         self._first_step = int(iterations[0]) if self._first_step < 0 else self._first_step
+        self._last_step = int(iterations[-1])
         if block.parameters is not self._known:
             self._known = block.parameters
             self._suspects = np.flatnonzero(
                 [each.frozen_in_name or not each.trainable for each in block.parameters]
             )
-        before, self._num_rows, self._last_step = (
-            self._num_rows,
-            self._num_rows + len(block),
-            int(iterations[-1]),
-        )
-        if self._is_certain:
-            self.found.extend(self._last_step)
-            return self.found.take()
-        if not len(self._suspects):
-            return []
+        before, self._num_rows = self._num_rows, self._num_rows + len(block)
         there = block.state[:, self._suspects] >= State.ZERO
-        if before < self.min_steps <= self._num_rows:
-            until = self.min_steps - before
-            self._note(there[:until])
-            self._judge(int(iterations[until - 1]))
-        self._note(there)
+        until = min(max(self.min_steps - before, 0), len(block))
+        for rows in (slice(until), slice(until, None)):
+            columns = as_list(self._suspects[there[rows].any(axis=0)])
+            self._got_some.update(self._known[column].name for column in columns)
+            if rows.stop == until and before < self.min_steps <= self._num_rows:
+                self._judge(int(iterations[until - 1]))
         if self.found:
             self.found.extend(self._last_step)
         return self.found.take()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
-        if fact.kind != FactKind.SWITCH or self._is_certain:
-            return []
-        self._is_certain = True
-        finding = self._finding_of(fact.parameters, fact.iteration, *_nothing_reads(fact))
-        self.found.add(replace(finding, first_step=fact.iteration, where=fact.where))
+        if fact.kind in CERTAIN and not self.found:
+            words = _nothing_reads(fact) if fact.kind == FactKind.SWITCH else _new_is_frozen(fact)
+            self._report(fact.parameters, fact.iteration, *words, since=fact)
         return self.found.take()
 
     def finish(self) -> Iterable[Finding]:
-        if not self._is_certain and self.min_evaluated <= self._num_rows < self.min_steps:
+        if self.min_evaluated <= self._num_rows < self.min_steps:
             self._judge(self._last_step)
         return self.found.take()
 
@@ -145,207 +128,124 @@ class FrozenParameter(Rule):
             )
         return None
 
-    def _note(self, there: BoolArray) -> None:
-        """Remember which suspects had a gradient  # (B, S)."""
-        assert self._known is not None
-        self._got_some.update(
-            self._known[column].name for column in as_list(self._suspects[there.any(axis=0)])
-        )
-
     def _judge(self, step: int) -> None:
-        parameters = self._known or ()
-        in_name = [
-            each.name for each in parameters if each.frozen_in_name and each.name in self._got_some
-        ]
+        if self.found:
+            return
+        in_name = [p for p in self._known if p.frozen_in_name and p.name in self._got_some]
         if in_name:
-            self.found.add(self._finding_of(in_name, step, *_trains_all_the_same(in_name)))
+            self._report([p.name for p in in_name], step, *_trains_all_the_same(in_name))
             return
-        layers = _layers(parameters, self._got_some)
-        frozen = self._misplaced(layers)
-        names = [parameter.name for layer in frozen for parameter in layer.parameters]
-        if not names:
-            return
-        before = next(
-            layer for layer in reversed(layers[: layers.index(frozen[0])]) if not layer.is_frozen
-        )
-        self.found.add(self._finding_of(names, step, *_is_frozen(frozen, before)))
+        limits = self.max_share, self.max_tail_share
+        frozen, before = misplaced(self._known, self._got_some, *limits)
+        if before is not None:
+            first = frozen[0].parameters
+            names = [parameter.name for layer in frozen for parameter in layer.parameters]
+            cause = say(
+                "{first} is frozen, while {before}, which comes before it, trains: what {before} "
+                "learns has to fit weights that never change",
+                first=module_of(first),
+                before=module_of(before.parameters),
+            )
+            advice = say(
+                "unfreeze it and make sure that the optimizer holds it; if it is frozen on "
+                "purpose, ignore this finding"
+            )
+            self._report(names, step, cause, advice, f"{module_of(first)}.requires_grad_(True)")
 
-    def _misplaced(self, layers: Sequence[_Layer]) -> list[_Layer]:
-        """Return frozen layers behind trained ones, where that is unusual."""
-        trained = [position for position, layer in enumerate(layers) if not layer.is_frozen]
-        if not trained:
-            return []
-        originals = [parameter for position in trained for parameter in layers[position].parameters]
-        between: list[_Layer] = []
-        tail: list[_Layer] = []
-        for position, layer in enumerate(layers):
-            if (
-                not layer.is_frozen
-                or position < trained[0]
-                or all(any(_is_copy(p, other) for other in originals) for p in layer.parameters)
-            ):
-                continue
-            if any(_is_sibling(layer, layers[other]) for other in trained):
-                between.append(layer)
-            elif position > trained[-1]:
-                tail.append(layer)
-        total = sum(layer.numel for layer in layers)
-        if sum(layers[position].numel for position in trained) < self.max_tail_share * total:
-            return []
-        few = sum(layer.numel for layer in between) <= self.max_share * total
-        short = sum(layer.numel for layer in tail) <= self.max_tail_share * total
-        return [*(between if few else ()), *(tail if short else ())]
-
-    def _finding_of(
-        self, names: Sequence[str], step: int, cause: Message, advice: Message, excerpt: str
-    ) -> Finding:
-        return self.finding(
-            first_step=self._first_step,
-            last_step=step,
-            parameters=tuple(names),
-            evidence=(Evidence("frozen_parameters", names[0], step, float(len(names)), 0.0),),
-            cause=cause,
-            advice=advice,
-            excerpt=excerpt,
+    def _report(
+        self,
+        names: Sequence[str],
+        step: int,
+        cause: Message,
+        advice: Message,
+        excerpt: str,
+        since: Fact | None = None,
+    ) -> None:
+        self.found.add(
+            self.finding(
+                first_step=self._first_step if since is None else since.iteration,
+                last_step=step,
+                parameters=tuple(names),
+                evidence=(Evidence("frozen_parameters", names[0], step, float(len(names)), 0.0),),
+                cause=cause,
+                advice=advice,
+                where="" if since is None else since.where,
+                excerpt=excerpt,
+            )
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """A module with weights of two or more dimensions; frozen when none of its parameters
-    trains.
-    """
-
-    path: str
-    parameters: tuple[Parameter, ...]
-    is_frozen: bool
-    numel: int
-
-
-def _layers(parameters: Sequence[Parameter], got_some: set[str]) -> list[_Layer]:
-    """Return those of the usual kinds, in the order of registration."""
-    by_path: dict[str, list[Parameter]] = {}
-    for parameter in parameters:
-        if parameter.module.startswith(LAYERS) or parameter.module.endswith(LAYERS):
-            by_path.setdefault(parameter.name.rpartition(".")[0], []).append(parameter)
-    found: list[_Layer] = []
-    for path, held in by_path.items():
-        if any(len(parameter.shape) >= 2 for parameter in held):
-            is_frozen = not any(
-                parameter.trainable or parameter.name in got_some for parameter in held
-            )
-            found.append(
-                _Layer(path, tuple(held), is_frozen, sum(parameter.numel for parameter in held))
-            )
-    return found
-
-
-def _is_copy(one: Parameter, other: Parameter) -> bool:
-    """Return whether both are the same part of two networks: `target.0.weight` and
-    `online.0.weight`.
-    """
-    root, _, rest = one.name.partition(".")
-    other_root, _, other_rest = other.name.partition(".")
-    return (
-        rest == other_rest
-        and one.shape == other.shape
-        and root != other_root
-        and not root.isdigit()
-    )
-
-
-def _is_sibling(one: _Layer, other: _Layer) -> bool:
-    """Return whether both are numbered children of one parent."""
-    parent, _, number = one.path.rpartition(".")
-    other_parent, _, other_number = other.path.rpartition(".")
-    return (
-        parent == other_parent
-        and number.isdigit()
-        and other_number.isdigit()
-        and int(other_number) < int(number)
-    )
-
-
-def _trains_all_the_same(names: Sequence[str]) -> tuple[Message, Message, str]:
-    module = holder_of(names) or "model"
+def _trains_all_the_same(held: Sequence[Parameter]) -> tuple[Message, Message, str]:
     return (
         say(
-            "`requires_grad = False` was set on a module that holds {first} (and {more} more); "
-            "this has no effect on a module, so its parameters still train",
-            first=names[0],
-            more=len(names) - 1,
+            "`requires_grad = False` was set on a module that holds {first} "
+            "({num} {num:parameter|parameters}); this has no effect on a module, so its parameters "
+            "still train",
+            first=held[0].name,
+            num=len(held),
         ),
         say("call the method with the underscore: it sets requires_grad on each parameter"),
-        f"{module}.requires_grad_(False)  # instead of .requires_grad = False",
+        f"{module_of(held)}.requires_grad_(False)  # instead of .requires_grad = False",
     )
 
 
 def _nothing_reads(fact: Fact) -> tuple[Message, Message, str]:
-    freezes, on_module = fact.text("value") == "False", fact.text("on") == "module"
+    value, module = fact.text("value"), fact.text("name") or "model"
     values: dict[str, str | int | float] = {
         "attribute": fact.text("attribute"),
-        "value": fact.text("value"),
+        "value": value,
+        "still": str(value != "True"),
         "first": fact.parameters[0],
-        "more": int(fact.number("num")) - 1,
-        "module": fact.text("name") or "model",
+        "num": int(fact.number("num")),
+        "module": module,
     }
-    if on_module:
-        cause = (
-            say(
-                "`{attribute} = {value}` was set on the module {module}, but this has no effect on "
-                "a module: {first} (and {more} more) still train",
-                **values,
-            )
-            if freezes
-            else say(
-                "`{attribute} = {value}` was set on the module {module}, but this has no effect on "
-                "a module: {first} (and {more} more) are still frozen",
-                **values,
-            )
-        )
-        excerpt = f"{values['module']}.requires_grad_({values['value']})"
+    if fact.text("on") == "module":
         return (
-            cause,
+            say(
+                "`{attribute} = {value}` was set on the module {module}, where it has no effect: "
+                "requires_grad of {first} is still {still} ({num} such "
+                "{num:parameter|parameters})",
+                **values,
+            ),
             say("call the method with the underscore: it sets requires_grad on each parameter"),
-            excerpt,
+            f"{module}.requires_grad_({value})",
         )
-    cause = (
-        say(
-            "`{attribute} = {value}` was set on {first} (and {more} more), but nothing reads this "
-            "attribute: they still train",
-            **values,
-        )
-        if freezes
-        else say(
-            "`{attribute} = {value}` was set on {first} (and {more} more), but nothing reads this "
-            "attribute: they are still frozen",
-            **values,
-        )
-    )
-    excerpt = f"parameter.requires_grad = {values['value']}  # instead of .{values['attribute']}"
     return (
-        cause,
+        say(
+            "`{attribute} = {value}` was set on {first}, but nothing reads this attribute: "
+            "requires_grad is still {still} ({num} such {num:parameter|parameters})",
+            **values,
+        ),
         say(
             "the attribute is called requires_grad; with the method requires_grad_, a typo raises "
             "an error"
         ),
-        excerpt,
+        f"parameter.requires_grad = {value}  # instead of .{values['attribute']}",
     )
 
 
-def _is_frozen(frozen: Sequence[_Layer], before: _Layer) -> tuple[Message, Message, str]:
+def _new_is_frozen(fact: Fact) -> tuple[Message, Message, str]:
+    values: dict[str, str | int | float] = {
+        "first": fact.parameters[0],
+        "num": int(fact.number("num")),
+        "trains": fact.text("trains"),
+    }
+    cause = (
+        say(
+            "only normalization layers of the model train ({trains} and others), while {first} and "
+            "all other weights are frozen as they were initialized ({num} such "
+            "{num:weight|weights})",
+            **values,
+        )
+        if fact.number("norms_only")
+        else say(
+            "{first} is frozen as it was initialized ({num} such {num:weight|weights}), while what "
+            "trains, {trains} and others, is already trained: the output depends on random weights",
+            **values,
+        )
+    )
     return (
-        say(
-            "{first} is frozen, while {before}, which comes before it, trains: what {before} "
-            "learns has to fit weights that never change",
-            first=frozen[0].path or frozen[0].parameters[0].name,
-            before=before.path or before.parameters[0].name,
-        ),
-        say(
-            "unfreeze it and make sure that the optimizer holds it; if it is frozen on purpose, "
-            "ignore this finding"
-        ),
-        f"model.{frozen[0].path}.requires_grad_(True)"
-        if frozen[0].path
-        else "model.requires_grad_(True)",
+        cause,
+        say("unfreeze the new layers and give them to the optimizer; freeze the others"),
+        f"{in_script(fact.text('name'), fact.text('model') or 'model')}.requires_grad_(True)",
     )

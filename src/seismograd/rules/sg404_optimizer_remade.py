@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Fact, FactKind, Finding, RowBatch
+from seismograd.analysis.block_rows import integers, numbers
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.diagnosis.fact_rule import FactRule
+from seismograd.i18n import say
+from seismograd.schema import Evidence, Fact, FactKind, Finding
 
 
 @final
 @dataclass
-class OptimizerRemade(Rule):
-    """A new optimizer is made over the same parameters again and again.
+class OptimizerRemade(FactRule):
+    """A new optimizer is created over the same parameters again and again, or a loaded state
+    replaces its learning rate.
 
     What it finds
-        Optimizers of one class over the same parameters, one in place of the other, each of which
-        makes only a few steps: made within the function that trains a batch or an epoch.
+        Optimizers of one class over the same parameters that replace one another after a few steps
+        each, because the function that trains a batch or an epoch creates one. Also an optimizer
+        that was created with one learning rate and trains with another, because `load_state_dict`
+        replaces the settings as well.
 
     Why it hurts
-        What an optimizer remembers is lost each time. Adam begins with averages of nothing, so that
-        its first steps are as long as the learning rate in every scalar, however small the
-        gradient; momentum never builds up; a scheduler keeps the old one.
+        The state of the optimizer is lost each time. Adam restarts its moving averages, so its
+        first steps are as long as the learning rate for every scalar, however small the gradient.
+        Momentum never builds up. A scheduler still holds the old optimizer. With a loaded learning
+        rate, changing the one in the script has no effect.
 
     How it decides
-        At least {min_made} optimizers of one class have held the same parameters, each after the
-        one before was gone, and made at most {max_life:g} steps on average. SGD without momentum
-        remembers nothing and does not count.
+        At least {min_made} optimizers of one class held the same parameters, each after the one
+        before was gone, and made at most {max_life:g} steps on average. SGD without momentum has no
+        state and does not count, nor does an optimizer that begins after the weights were loaded,
+        as for another fold of a cross-validation. A loaded learning rate counts if it is higher
+        than the one that the optimizer was created with, or at most {min_rate:g} times as high, and
+        if neither a scheduler nor the script changes it up to the end of the run.
 
     False alarms
-        A training that begins anew in phases on purpose, with fewer steps in each than that.
+        Training in short phases, each of which starts again on purpose.
 
     What to try
-        - Make the optimizer once, before the loop, and hand it to the function that trains.
-        - To begin a phase with another learning rate, set `group["lr"]` in `param_groups`.
-        - To take in new parameters, call `add_param_group`.
+        - Create the optimizer once, before the loop, and pass it to the function that trains.
+        - To change the learning rate, set `group["lr"]` for the groups in `param_groups`; after
+          `load_state_dict`, if you load a state.
+        - To train more parameters, call `add_param_group`.
 
     References
-        - PyTorch documentation, torch.optim: constructing it.
-        - Kingma, Ba (2015), Adam: initialisation bias correction.
+        - PyTorch documentation, torch.optim: constructing it; Optimizer.load_state_dict.
+        - Kingma, Ba (2015), Adam: initialization bias correction.
     """
 
     code: ClassVar[str] = "SG404"
@@ -48,36 +58,53 @@ class OptimizerRemade(Rule):
     severity: ClassVar[str] = "warning"
     needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.OPTIMIZER_REMADE,)
+    takes_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.RATE_LOADED, FactKind.SCHEDULE)
     absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG106", "SG107", "SG108")
 
     min_made: int = 4
     max_life: float = 200.0  # steps
-    min_evaluated: int = 5  # steps
+    min_rate: float = 1e-4  # of the one that the optimizer was created with
 
-    _num_rows: int = field(default=0, init=False, repr=False)
-    _findings: dict[int, Finding] = field(
-        default_factory=dict[int, Finding], init=False, repr=False
-    )
+    # of each optimizer, while nothing changes the loaded rate
+    _loaded: dict[int, Fact] = field(default_factory=dict[int, Fact], init=False, repr=False)
+    _last_step: int = field(default=-1, init=False, repr=False)
 
-    def observe(self, block: RowBatch) -> Iterable[Finding]:
-        self._num_rows += len(block)
-        return ()
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
+        lr, iterations = numbers(block.steps, "lr"), integers(block.steps, "iteration")
+        for optimizer, rows in block.updated if self._loaded else ():
+            fact = self._loaded.get(optimizer)
+            if fact is None or int(fact.number("group")):
+                continue  # the record has the rate of the first group only
+            later = rows[iterations[rows] >= fact.iteration]
+            if (lr[later] != fact.number("loaded")).any():
+                del self._loaded[optimizer]
+        self._last_step = int(iterations[-1]) if len(block) else self._last_step
+        return super().observe(block)
 
-    def learn(self, fact: Fact) -> Iterable[Finding]:
+    def judge(self, fact: Fact) -> None:
+        match fact.kind:
+            case FactKind.SCHEDULE:
+                self._loaded.pop(fact.optimizer, None)
+            case FactKind.RATE_LOADED:
+                given, loaded = fact.number("given"), fact.number("loaded")
+                if loaded > given or loaded <= self.min_rate * given:
+                    self._loaded[fact.optimizer] = fact
+            case _:
+                self._judge_made(fact)
+
+    def finish(self) -> Iterable[Finding]:
+        for fact in self._loaded.values():
+            if self._last_step - fact.iteration + 1 >= self.min_evaluated:
+                self.found.add_or_extend(self._of_rate(fact))
+        return self.found.take()
+
+    def _judge_made(self, fact: Fact) -> None:
         made, life = fact.number("made"), fact.number("life")
-        if fact.kind != FactKind.OPTIMIZER_REMADE:
-            return ()
-        known = self._findings.get(fact.optimizer)
-        if known is not None:
-            known = replace(known, last_step=fact.iteration)
-        elif made >= self.min_made and life <= self.max_life:
-            known = self._found(fact, made, life)
-        else:
-            return ()
-        self._findings[fact.optimizer] = known
-        return (known,)
-
-    def _found(self, fact: Fact, made: float, life: float) -> Finding:
+        if fact.optimizer in self.found:
+            self.found.extend(fact.iteration, fact.optimizer)
+            return
+        if made < self.min_made or life > self.max_life:
+            return
         values: dict[str, str | int | float] = {
             "made": int(made),
             "kind": fact.text("class_name"),
@@ -85,39 +112,53 @@ class OptimizerRemade(Rule):
             "life": round(life),
             "line": fact.where or "?",
         }
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=fact.optimizer,
-            first_step=0,
-            last_step=fact.iteration,
-            parameters=(),
-            evidence=(Evidence("optimizers", "", fact.iteration, made, float(self.min_made)),),
-            cause=say(
-                "by step {step}, {made} optimizers ({kind}) were made over the same parameters, "
-                "one for every {life} steps (stepped at {line}): momentum and the averages of Adam "
-                "begin from nothing each time",
-                **values,
+        self.found.add(
+            self.finding(
+                optimizer=fact.optimizer,
+                first_step=0,
+                last_step=fact.iteration,
+                evidence=(Evidence("optimizers", "", fact.iteration, made, float(self.min_made)),),
+                cause=say(
+                    "by step {step}, {made} {kind} optimizers had been created over the same "
+                    "parameters, a new one every {life} steps (step called at {line}): each starts "
+                    "without the state of the one before",
+                    **values,
+                )
+                if round(life) > 1
+                else say(
+                    "by step {step}, {made} {kind} optimizers had been created over the same "
+                    "parameters, a new one for each step (called at {line}): each starts without "
+                    "the state of the one before",
+                    **values,
+                ),
+                advice=say(
+                    "create the optimizer once, before the loop, and pass it to the function that "
+                    "trains"
+                ),
+                where=fact.where,
+                excerpt=f"optimizer = torch.optim.{values['kind']}(model.parameters(), lr=lr)\n"
+                "for batch in loader:\n    train_batch(model, optimizer, batch)",
             )
-            if round(life) > 1
-            else say(
-                "by step {step}, {made} optimizers ({kind}) were made over the same parameters, "
-                "a new one for each step (at {line}): momentum and the averages of Adam begin from "
-                "nothing each time",
-                **values,
-            ),
-            advice=say(
-                "make the optimizer once, before the loop, and hand it to the function that trains"
-            ),
-            where=fact.where,
-            excerpt=f"optimizer = torch.optim.{values['kind']}(model.parameters(), lr=lr)\n"
-            "for batch in loader:\n    train_batch(model, optimizer, batch)",
         )
 
-    def shortfall(self) -> Message | None:
-        if self._num_rows < self.min_evaluated:
-            return say(
-                "needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows
-            )
-        return None
+    def _of_rate(self, fact: Fact) -> Finding:
+        given, loaded, optimizer = fact.number("given"), fact.number("loaded"), fact.text("name")
+        return self.finding(
+            optimizer=fact.optimizer,
+            first_step=fact.iteration,
+            last_step=self._last_step,
+            evidence=(Evidence("lr", "", fact.iteration, loaded, given),),
+            cause=say(
+                "{optimizer}.load_state_dict at {line} replaced the learning rate {given:g}, with "
+                "which {optimizer:the} was created, by {loaded:g} from the saved state, and "
+                "nothing has changed it since",
+                optimizer=optimizer,
+                line=fact.where or "?",
+                given=given,
+                loaded=loaded,
+            ),
+            advice=say("after load_state_dict, set the learning rate of each group again"),
+            where=fact.where,
+            excerpt=f"{optimizer}.load_state_dict(state)\nfor group in {optimizer}.param_groups:\n"
+            f'    group["lr"] = {given:g}',
+        )

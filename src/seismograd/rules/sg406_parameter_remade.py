@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import ClassVar, final
 
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Fact, FactKind, Finding, RowBatch
+from seismograd.diagnosis.fact_rule import FactRule
+from seismograd.i18n import say
+from seismograd.schema import Evidence, Fact, FactKind
 
 
 @final
 @dataclass
-class ParameterRemade(Rule):
-    """Parameters are made anew in every forward pass, so that they never learn.
+class ParameterRemade(FactRule):
+    """The forward pass creates new parameters each time, so they never learn.
 
     What it finds
-        Layers or parameters that `forward` makes, as with `nn.Linear(...)(x)` or
-        `nn.Parameter(...)` within it: they have gradients, and no optimizer has them.
+        Layers or parameters that `forward` creates, as with `nn.Linear(...)(x)` or
+        `nn.Parameter(...)`: they get gradients, but no optimizer holds them.
 
     Why it hurts
-        Each batch passes through new random weights. The optimizer was given those that there were
-        when it was made, and what it learns goes through noise.
+        Each batch goes through new random weights. What the optimizer learns has to pass through
+        this noise.
 
     How it decides
-        The graphs of some of the first backwards hold parameters that no optimizer has, next to
-        others that one has; they have the same shapes each time, and those of the time before are
-        gone. So it was at {min_times} looks in a row after the first.
+        The rule looks at the graphs of some of the first backward passes. They contain parameters
+        that no optimizer holds, beside others that one does; the shapes are the same each time, and
+        the tensors of the time before are gone. It must be so {min_times} times in a row after the
+        first.
 
     False alarms
-        Random weights that are meant, as a projection that changes with each batch.
+        Weights that are meant to be random, such as a projection that changes with each batch.
 
     What to try
-        - Make layers and parameters in `__init__`, as attributes of the module, and only use them
+        - Create layers and parameters in `__init__`, as attributes of the module, and only use them
           in `forward`.
-        - Where sizes are known only in `forward`, take `nn.LazyLinear` and its kin.
+        - If a size is known only in `forward`, use `nn.LazyLinear` or another lazy module.
 
     References
         - PyTorch documentation, torch.nn.Module and torch.nn.LazyLinear.
@@ -49,70 +49,33 @@ class ParameterRemade(Rule):
     absorbs: ClassVar[tuple[str, ...]] = ("SG401", "SG402", "SG108")
 
     min_times: int = 2
-    min_evaluated: int = 5  # steps
 
-    _num_rows: int = field(default=0, init=False, repr=False)
-    _findings: dict[int, Finding] = field(
-        default_factory=dict[int, Finding], init=False, repr=False
-    )
-
-    def observe(self, block: RowBatch) -> Iterable[Finding]:
-        self._num_rows += len(block)
-        return ()
-
-    def learn(self, fact: Fact) -> Iterable[Finding]:
-        if fact.kind != FactKind.PARAMETER_REMADE:
-            return ()
-        times = fact.number("times")
-        known = self._findings.get(-1)
-        if known is not None:
-            known = replace(known, last_step=fact.iteration)
-        elif times >= self.min_times:
-            known = self._found(fact, times)
-        else:
-            return ()
-        self._findings[-1] = known
-        return (known,)
-
-    def _found(self, fact: Fact, times: float) -> Finding:
+    def judge(self, fact: Fact) -> None:
+        times, num = fact.number("times"), int(fact.number("num"))
+        if times < self.min_times:
+            return
         values: dict[str, str | int | float] = {
-            "num": int(fact.number("num")),
+            "num": num,
             "shape": fact.text("shape"),
             "line": fact.where or "?",
         }
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
-            first_step=0,
-            last_step=fact.iteration,
-            parameters=(),
-            evidence=(Evidence("backwards", "", fact.iteration, times, 1.0),),
-            cause=say(
-                "{num} parameters in the graph of the loss at {line}, the first of shape {shape}, "
-                "are other ones at every step, and no optimizer has them: they are made in the "
-                "forward pass",
-                **values,
+        self.found.add_or_extend(
+            self.finding(
+                first_step=0,
+                last_step=fact.iteration,
+                evidence=(Evidence("backwards", "", fact.iteration, times, 1.0),),
+                cause=say(
+                    "backward at {line} reaches {num} {num:parameter|parameters} of shape {shape} "
+                    "{num:|and others }that {num:is a new tensor|are new tensors} at each step and "
+                    "{num:belongs|belong} to no optimizer: the forward pass creates {num:it|them}",
+                    **values,
+                ),
+                advice=say(
+                    "create it once, in __init__, as an attribute of the module, and only use it "
+                    "in forward"
+                ),
+                where=fact.text("made") or fact.where,
+                excerpt="def __init__(self):\n    super().__init__()\n"
+                "    self.head = nn.Linear(width, classes)",
             )
-            if values["num"] != 1
-            else say(
-                "a parameter of shape {shape} in the graph of the loss at {line} is another one "
-                "at every step, and no optimizer has it: it is made in the forward pass",
-                **values,
-            ),
-            advice=say(
-                "make it once, in __init__, as an attribute of the module, and only use it in "
-                "forward"
-            ),
-            where=fact.text("made") or fact.where,
-            excerpt="def __init__(self):\n    super().__init__()\n"
-            "    self.head = nn.Linear(width, classes)",
         )
-
-    def shortfall(self) -> Message | None:
-        if self._num_rows < self.min_evaluated:
-            return say(
-                "needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows
-            )
-        return None

@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-import numpy as np
-
 from seismograd.analysis.block_rows import integers
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Fact, FactKind, Finding, RowBatch
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.diagnosis.fact_rule import FactRule
+from seismograd.i18n import say
+from seismograd.schema import Evidence, Fact, FactKind, Finding
 
 
 @final
 @dataclass
-class LeftInEvalMode(Rule):
-    """A model goes on to be trained in eval mode, after it was trained in train mode.
+class LeftInEvalMode(FactRule):
+    """A model continues to train in eval mode, after it was trained in train mode.
 
     What it finds
-        A model that `model.eval()` put into eval mode for a validation, and that was never put
-        back: batch normalisation and dropout in it work as they do when a model is used.
+        A model that `model.eval()` put into eval mode for validation and that was never put back:
+        its batch normalization and dropout layers behave as they do in inference.
 
     Why it hurts
-        Batch normalisation takes the averages of the first epoch for all that follows, while the
-        weights in front of it change; dropout does nothing any more. The loss often looks better
-        for it, and the result is worse.
+        Batch normalization keeps using the running averages of the first epoch, while the weights
+        before it change. Dropout has no effect any more. The loss often looks better, and the
+        result is worse.
 
     How it decides
-        The whole model was in train mode at a backward and is in eval mode at later ones, for
-        {min_steps} steps up to the end of the run and {min_share:.0%} of all, and it has layers
-        that this makes a difference to: dropout, or batch normalisation whose weights are trained.
-        What is in eval mode from its first backward on, or only in parts, is meant so.
+        The whole model was in train mode at a backward pass and is in eval mode at later ones, for
+        at least {min_steps} steps up to the end of the run and {min_share:.0%} of all steps, and it
+        has layers for which this makes a difference: dropout, or batch normalization whose weights
+        are trained. A model that is in eval mode from its first backward pass on, or only in parts,
+        does not count.
 
     False alarms
-        A model that is put into eval mode on purpose for the last part of its training.
+        A model that is put into eval mode on purpose for the last part of training.
 
     What to try
-        - Call `model.train()` at the beginning of each epoch, not once before the loop.
-        - Let the function that validates put back what it found:
+        - Call `model.train()` at the start of each epoch, not once before the loop.
+        - In the function that validates, restore the mode:
           `was_training = model.training; model.eval(); …; model.train(was_training)`.
 
     References
@@ -56,90 +56,66 @@ class LeftInEvalMode(Rule):
 
     min_steps: int = 20
     min_share: float = 0.2
-    min_evaluated: int = 5  # steps
 
-    _iterations: list[int] = field(default_factory=lambda: [0, -1], init=False, repr=False)
+    _last_step: int = field(default=-1, init=False, repr=False)
+    # by model
     _since: dict[str, Fact] = field(default_factory=dict[str, Fact], init=False, repr=False)
 
-    def observe(self, block: RowBatch) -> Iterable[Finding]:
-        self._iterations[0] += len(block)
-        self._iterations[1] = int(np.max(integers(block.steps, "iteration"), initial=-1))
-        return ()
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
+        if len(block):
+            self._last_step = int(integers(block.steps, "iteration")[-1])
+        return super().observe(block)
 
-    def learn(self, fact: Fact) -> Iterable[Finding]:
-        if fact.kind != FactKind.LEFT_IN_EVAL:
-            return ()
+    def judge(self, fact: Fact) -> None:
         if fact.number("back"):
             self._since.pop(fact.text("model"), None)
         else:
             self._since.setdefault(fact.text("model"), fact)
-        return ()
 
-    def finish(self) -> Iterator[Finding]:
-        num, last = self._iterations
-        left = {
-            name: fact
-            for name, fact in self._since.items()
-            if last - fact.iteration + 1 >= max(self.min_steps, self.min_share * num)
-        }
+    def finish(self) -> Iterable[Finding]:
+        enough = max(self.min_steps, self.min_share * self._num_rows)
+        left = [
+            fact for fact in self._since.values() if self._last_step - fact.iteration + 1 >= enough
+        ]
         if left:
-            name, fact = min(left.items(), key=lambda item: item[1].iteration)
-            yield self._found(name, fact, last)
+            self.found.add(self._finding(min(left, key=lambda fact: fact.iteration)))
+        return self.found.take()
 
-    def shortfall(self) -> Message | None:
-        if self._iterations[0] < self.min_evaluated:
-            return say(
-                "needs {needed} steps, has {has}",
-                needed=self.min_evaluated,
-                has=self._iterations[0],
-            )
-        return None
-
-    def _found(self, name: str, fact: Fact, last: int) -> Finding:
-        norms, dropouts = int(fact.number("norms")), int(fact.number("dropouts"))
+    def _finding(self, fact: Fact) -> Finding:
         values: dict[str, str | int | float] = {
-            "model": name or "model",
+            "model": fact.text("model") or "model",
             "since": fact.iteration,
-            "norms": norms,
-            "dropouts": dropouts,
+            "norms": int(fact.number("norms")),
+            "dropouts": int(fact.number("dropouts")),
             "line": fact.where or "?",
         }
-        if norms and dropouts:
+        if values["norms"] and values["dropouts"]:
             cause = say(
-                "since step {since} {model} is trained in eval mode (backward at {line}): its "
-                "batch normalisation ({norms}) uses old averages, its dropout ({dropouts}) does "
-                "nothing",
+                "since step {since}, {model} has been trained in eval mode (backward at {line}): "
+                "{norms} batch normalization {norms:layer uses|layers use} old running averages, "
+                "and {dropouts} dropout {dropouts:layer has|layers have} no effect",
                 **values,
             )
-        elif norms:
+        elif values["norms"]:
             cause = say(
-                "since step {since} {model} is trained in eval mode (backward at {line}): its "
-                "batch normalisation ({norms}) uses the averages of before",
+                "since step {since}, {model} has been trained in eval mode (backward at {line}): "
+                "{norms} batch normalization {norms:layer uses|layers use} old running averages",
                 **values,
             )
         else:
             cause = say(
-                "since step {since} {model} is trained in eval mode (backward at {line}): its "
-                "dropout ({dropouts}) does nothing",
+                "since step {since}, {model} has been trained in eval mode (backward at {line}): "
+                "{dropouts} dropout {dropouts:layer has|layers have} no effect",
                 **values,
             )
-        return Finding(
-            code=self.code,
-            name=self.name,
-            severity=self.severity,
-            optimizer=-1,
+        num = float(self._last_step - fact.iteration + 1)
+        return self.finding(
             first_step=fact.iteration,
-            last_step=max(last, fact.iteration),
-            parameters=(),
-            evidence=(
-                Evidence(
-                    "steps", "", last, float(last - fact.iteration + 1), float(self.min_steps)
-                ),
-            ),
+            last_step=self._last_step,
+            evidence=(Evidence("steps", "", self._last_step, num, float(self.min_steps)),),
             cause=cause,
             advice=say(
-                "call {model}.train() at the beginning of each epoch, after the validation",
-                **values,
+                "call {model}.train() at the start of each epoch, after validation", **values
             ),
             where=fact.where,
             excerpt=f"for epoch in range(epochs):\n    {values['model']}.train()",

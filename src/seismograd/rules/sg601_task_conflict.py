@@ -10,7 +10,7 @@ from seismograd.analysis.loss_pairs import LossPair, LossPairs, cosines
 from seismograd.analysis.medians import median
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Finding, RowBatch
+from seismograd.schema import Evidence, Fact, Finding, RowBatch
 
 
 @final
@@ -71,6 +71,10 @@ class TaskConflict(Rule):
             elif pair is self._guilty and pair.late[-1].cosine < 0:
                 self.found.extend(step)
         return self.found.take()
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        self._pairs.learn(fact)
+        return ()
 
     def shortfall(self) -> Message | None:
         return self._pairs.shortfall(self.min_samples)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 from seismograd.analysis.block_rows import integers
 from seismograd.analysis.loss_input_advice import words
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Fact, FactKind, Finding, RowBatch
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.diagnosis.fact_rule import FactRule
+from seismograd.schema import Evidence, Fact, FactKind, Finding
 
 
 @final
 @dataclass
-class WrongLossInput(Rule):
+class WrongLossInput(FactRule):
     """A loss function gets inputs that it does not expect: it runs, but computes something else.
 
     What it finds
@@ -62,32 +62,22 @@ class WrongLossInput(Rule):
 
     min_evaluated: int = 1  # steps
 
-    _num_rows: int = field(default=0, init=False, repr=False)
-
-    def observe(self, block: RowBatch) -> Iterable[Finding]:
-        self._num_rows += len(block)
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
         if self.found and len(block):
             self.found.extend(int(integers(block.steps, "iteration")[-1]))
-        return self.found.take()
+        return super().observe(block)
 
-    def learn(self, fact: Fact) -> Iterable[Finding]:
-        if fact.kind != FactKind.LOSS_INPUT or self.found:
-            return []
+    def judge(self, fact: Fact) -> None:
+        if self.found:
+            return
         cause, advice, excerpt = words(fact)
-        finding = self.finding(
-            first_step=fact.iteration,
-            evidence=(Evidence("loss_input", "", fact.iteration, fact.number("columns"), 0.0),),
-            cause=cause,
-            advice=advice,
-            where=fact.where,
-            excerpt=excerpt,
-        )
-        self.found.add(finding)
-        return self.found.take()
-
-    def shortfall(self) -> Message | None:
-        if self._num_rows < self.min_evaluated:
-            return say(
-                "needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows
+        self.found.add(
+            self.finding(
+                first_step=fact.iteration,
+                evidence=(Evidence("loss_input", "", fact.iteration, fact.number("columns"), 0.0),),
+                cause=cause,
+                advice=advice,
+                where=fact.where,
+                excerpt=excerpt,
             )
-        return None
+        )

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar, final
 
-from seismograd.diagnosis.rule import Rule
+from seismograd.diagnosis.fact_rule import FactRule
 from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Fact, FactKind, Finding, RowBatch
+from seismograd.schema import Evidence, Fact, FactKind, Finding
 
 
 @final
 @dataclass
-class ConstantLossTerm(Rule):
+class ConstantLossTerm(FactRule):
     """A term of the loss has no graph: it adds to the loss but produces no gradient.
 
     What it finds
         A term that was computed with `.item()`, `.data`, `.detach()` or `torch.tensor(loss)`, or
         under `torch.no_grad()`, and is added to terms that have a graph: a distillation loss whose
-        student was detached, a penalty on a copy of the weights, a gradient penalty without
-        `create_graph=True`.
+        student was detached, or that compares the teacher with itself; a penalty on a copy of the
+        weights; a gradient penalty without `create_graph=True`.
 
     Why it hurts
         The logged loss includes the term, but training ignores it. The other terms may happen to
@@ -33,7 +33,8 @@ class ConstantLossTerm(Rule):
         is what is left of the loss after the terms with a graph have been recomputed from their
         saved tensors, where that is possible. It counts if it is positive, is at least
         {min_share:.0%} of the loss, and was different each of {num_looks:g} times, by at least
-        {min_change:.1%} of the loss.
+        {min_change:.1%} of the loss. A term of zero counts as often if a variable of the script
+        with that value has no graph and the script computes it by a loss function.
 
     False alarms
         A number that never changes and a number that is subtracted (a baseline, the entropy of the
@@ -56,73 +57,80 @@ class ConstantLossTerm(Rule):
     needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.CONSTANT_TERM,)
 
+    min_evaluated: int = 3  # steps
     min_share: float = 0.01  # of the loss
     num_looks: int = 3
     min_change: float = 0.001  # of the loss
 
-    _num_rows: int = field(default=0, init=False, repr=False)
     # by line
     _seen: dict[str, list[Fact]] = field(
         default_factory=dict[str, "list[Fact]"], init=False, repr=False
     )
 
-    def observe(self, block: RowBatch) -> Iterable[Finding]:
-        self._num_rows += len(block)
-        return []
-
-    def learn(self, fact: Fact) -> Iterable[Finding]:
-        if fact.kind != FactKind.CONSTANT_TERM:
-            return []
+    def judge(self, fact: Fact) -> None:
         found = self.found.get()
         if found is not None:
             if fact.where == found.where:
                 self.found.extend(fact.iteration)
-            return self.found.take()
+            return
         seen = self._seen.setdefault(fact.where, [])
         seen.append(fact)
+        zeros = [each for each in seen if each.text("name")]
         large = [
             each
             for each in seen
             if each.number("constant") >= self.min_share * abs(each.number("loss"))
         ]
-        if len(large) < self.num_looks:
-            return []
+        if len(zeros) == len(seen) >= self.num_looks:
+            self.found.add(self._finding(zeros, self._of_zero(fact)))
+        elif len(large) >= self.num_looks and self._varies(large):
+            self.found.add(self._finding(large, self._of_number(large)))
+
+    def _varies(self, large: Sequence[Fact]) -> bool:
         values = sorted(each.number("constant") for each in large)
         least = self.min_change * max(abs(each.number("loss")) for each in large)
-        if any(other - one < least for one, other in pairwise(values)):
-            return []
-        share = max(each.number("constant") / abs(each.number("loss")) for each in large)
+        return all(other - one >= least for one, other in pairwise(values))
+
+    def _of_zero(self, fact: Fact) -> Message:
+        return say(
+            "the term {name} of the loss at {line} has no graph and has been 0 each time: what it "
+            "compares does not depend on the parameters, and is probably the same tensor twice",
+            name=fact.text("name"),
+            line=fact.where or "?",
+        )
+
+    def _of_number(self, large: Sequence[Fact]) -> Message:
         first, last = large[0], large[-1]
-        finding = self.finding(
+        share = max(each.number("constant") / abs(each.number("loss")) for each in large)
+        return say(
+            "a term of the loss at {line} has no graph: it was {first} at step {step} and {last} "
+            "at step {until}, up to {share:.0%} of the loss, but it produces no gradient for any "
+            "parameter",
+            line=first.where or "?",
+            first=f"{first.number('constant'):.4g}",
+            step=first.iteration,
+            last=f"{last.number('constant'):.4g}",
+            until=last.iteration,
+            share=min(share, 1.0),
+        )
+
+    def _finding(self, seen: Sequence[Fact], cause: Message) -> Finding:
+        first, last = seen[0], seen[-1]
+        name = last.text("name")
+        return self.finding(
             first_step=first.iteration,
             last_step=last.iteration,
             evidence=(Evidence("constant_term", "", last.iteration, last.number("constant"), 0.0),),
-            cause=say(
-                "a term of the loss at {line} has no graph: it was {first} at step {step} and "
-                "{last} at step {until}, up to {share:.0%} of the loss, but it produces no "
-                "gradient for any parameter",
-                line=fact.where or "?",
-                first=f"{first.number('constant'):.4g}",
-                step=first.iteration,
-                last=f"{last.number('constant'):.4g}",
-                until=last.iteration,
-                share=min(share, 1.0),
-            ),
-            advice=say(
+            cause=cause,
+            advice=say("compute it from the output of the model that is trained")
+            if name
+            else say(
                 "remove what cuts it off: .item(), .data, .detach(), torch.tensor(…) or "
                 "torch.no_grad() between the model and this term; if it is there only to be "
                 "logged, log it separately from the loss"
             ),
-            where=fact.where,
-            excerpt="assert all(term.requires_grad for term in terms)",
-        )
-        self.found.add(finding)
-        return self.found.take()
-
-    def shortfall(self) -> Message | None:
-        has, needed = self._num_rows, self.num_looks
-        return (
-            None
-            if has >= needed
-            else say("needs {needed} steps, has {has}", needed=needed, has=has)
+            where=last.where,
+            excerpt=f"assert {name}.requires_grad"
+            if name
+            else "assert all(term.requires_grad for term in terms)",
         )

@@ -29,8 +29,15 @@ class FactKind(StrEnum):
     """
     CONSTANT_TERM = "constant_term"
     """What a loss holds that has no graph, told at the first backwards of a line and ever more
-    rarely: `constant`, and the `loss`.
+    rarely: `constant`, and the `loss`; where it is zero, the `name` of a variable with a loss of
+    zero that has no graph, if the function that calls backward computes one.
     """
+    EPOCHS = "epochs"
+    """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
+    backwards in the longest of these (`per_epoch`).
+    """
+    SUMMED_LOSS = "summed_loss"
+    """A loss is the sum of several `terms` with a graph, told at the first backward of its line."""
     HOOK_FACTOR = "hook_factor"
     """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards
     and ever more rarely: `factor`, and `num` parameters that it was measured for.
@@ -83,6 +90,29 @@ class FactKind(StrEnum):
     """What the settings of a parameter group are now, told when they are new or have changed.
     `group`; `class_name` of the optimizer; `weight_decay`, `momentum`, `eps`, `beta1`, `beta2`: NaN
     where it has none; `decoupled` (1: the decay is no part of the gradient); `fused`.
+    """
+    WEIGHTS_OVERWRITTEN = "weights_overwritten"
+    """Between two steps of an optimizer its weights went back, by something that is no step, told
+    likewise. `parameters`: those that were looked at; `name` of the optimizer; `times`; `undone`:
+    the part of the way since the last time, of `steps` steps, that it took back, 1 for all of it;
+    `same`: 1 when the weights are exactly those of the last time; `loaded`: 1 when the line is that
+    of a `load_state_dict`.
+    """
+    RATE_LOADED = "rate_loaded"
+    """`Optimizer.load_state_dict` has replaced the learning rate that the optimizer was made with,
+    told at its next step. `group`; `name`, `class_name` of the optimizer; `given`, `loaded`: the
+    rates before and after.
+    """
+    SCHEDULE_NOT_LOADED = "schedule_not_loaded"
+    """A scheduler begins at its beginning over an optimizer whose state was loaded and that another
+    scheduler had brought from one rate to another. `scheduler`; `initial`: the rate with which that
+    one began; `loaded`: the rate that it had come to.
+    """
+    FROZEN_FRESH = "frozen_fresh"
+    """A model whose only weights that look as an initialization leaves them are frozen, told at its
+    first backward. `parameters`: these, `num` of them; `name` of the module that has the last of
+    them, `model`: the script's name for the outermost one; `trains`: one that trains; `norms_only`:
+    1 when only normalization layers do.
     """
     LEFT_IN_EVAL = "left_in_eval"
     """A model that was trained in train mode is in eval mode at a backward, told at the first one

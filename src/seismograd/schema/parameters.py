@@ -20,7 +20,8 @@ class Parameter:
     different branches lie on parallel paths, as those of an actor and a critic do; what precedes or
     follows both belongs to the first. `frozen_in_name`: `requires_grad = False` was set on a module
     that holds it, which has no effect. `root` numbers the outermost modules: which of them holds
-    it, -1 for none, or where it is not known.
+    it, -1 for none, or where it is not known; `model` is the script's name for that module, empty
+    where it is not known.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Parameter:
     frozen_in_name: bool = False
     branch: int = 0
     root: int = -1
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,15 @@ class Optimizer:
 @dataclass(frozen=True, slots=True)
 class Site:
     """A place in the user's code. `label` is the script's name for the loss that is backpropagated
-    there, if it gives one.
+    there, if it gives one. `via` is the package through which the script makes the call there
+    (`accelerate`), empty where it calls torch itself.
     """
 
     file: str
     line: int
     function: str
     label: str = ""
+    via: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

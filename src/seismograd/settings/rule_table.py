@@ -215,10 +215,10 @@ RULE_TABLE: RuleTable = {
     "SG204": (
         "scaler-remade",
         [
+            "min_evaluated",
             "min_made",
             "min_skips",
             "min_share",
-            "min_evaluated",
         ],
     ),
     "SG301": (
@@ -308,6 +308,7 @@ RULE_TABLE: RuleTable = {
     "SG311": (
         "never-stepped",
         [
+            "min_evaluated",
             "min_backwards",
             "min_by_hand",
         ],
@@ -347,31 +348,40 @@ RULE_TABLE: RuleTable = {
     "SG404": (
         "optimizer-remade",
         [
+            "min_evaluated",
             "min_made",
             "max_life",
-            "min_evaluated",
+            "min_rate",
         ],
     ),
     "SG405": (
         "in-two-optimizers",
         [
-            "min_times",
             "min_evaluated",
+            "min_times",
         ],
     ),
     "SG406": (
         "parameter-remade",
         [
-            "min_times",
             "min_evaluated",
+            "min_times",
+        ],
+    ),
+    "SG407": (
+        "weights-overwritten",
+        [
+            "min_evaluated",
+            "min_times",
+            "min_undone",
         ],
     ),
     "SG408": (
         "left-in-eval-mode",
         [
+            "min_evaluated",
             "min_steps",
             "min_share",
-            "min_evaluated",
         ],
     ),
     "SG501": (
@@ -426,6 +436,7 @@ RULE_TABLE: RuleTable = {
     "SG802": (
         "constant-loss-term",
         [
+            "min_evaluated",
             "min_share",
             "num_looks",
             "min_change",

@@ -1,4 +1,5 @@
-"""Find the constant term of a loss: a number without a graph that is added and changes no gradient.
+"""Find the terms of a loss, and the constant one: a number without a graph that is added and
+changes no gradient.
 
 Its value is what remains when the terms with a graph are subtracted.
 """
@@ -6,7 +7,7 @@ Its value is what remains when the terms with a graph are subtracted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ import torch.nn.functional as F
 from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.look_schedule import is_looked_at
-from seismograd.schema import FactKind
+from seismograd.capture.names.computed_losses import zero_loss
+from seismograd.schema import FactKind, Site
 from seismograd.tensors.device_scalars import Scalar
 
 MAX_TERMS = 64
@@ -42,6 +44,7 @@ OF_TWO: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "MulBackward0": torch.mul,
     "DivBackward0": torch.div,
 }
+ZERO = 1e-5  # of the loss: what remains where the terms with a graph are rounded
 ADDING = frozenset({"AddBackward0", "SubBackward0"})
 
 
@@ -54,8 +57,8 @@ class LossTerms:
     reports the value of the constant term.
     """
 
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
+    def __init__(self, facts: Facts, sites: Sequence[Site]) -> None:
+        self._facts, self._sites = facts, sites
         self._num: Counter[int] = Counter()  # number of backwards per call site
 
     def look(self, site: int, loss: object, scale: Scalar | None) -> None:
@@ -69,15 +72,22 @@ class LossTerms:
             or loss.numel() != 1
         ):
             return
+        num_terms = count_terms(loss)
+        if num_terms > 1 and self._num[site] == 1:
+            self._facts.tell(FactKind.SUMMED_LOSS, site=site, terms=num_terms)
         constant = constant_term(loss)
-        if constant is not None:
-            factor = 1.0 if scale is None else scale.read()
-            self._facts.tell(
-                FactKind.CONSTANT_TERM,
-                site=site,
-                constant=constant / factor,
-                loss=float(loss.detach()) / factor,
-            )
+        if constant is None:
+            return
+        factor = 1.0 if scale is None else scale.read()
+        value, total = constant / factor, float(loss.detach()) / factor
+        is_zero = abs(value) <= ZERO * abs(total)
+        self._facts.tell(
+            FactKind.CONSTANT_TERM,
+            site=site,
+            constant=value,
+            loss=total,
+            name=zero_loss(self._sites[site]) if is_zero and site >= 0 else "",
+        )
 
 
 def constant_term(loss: torch.Tensor) -> float | None:
@@ -92,6 +102,28 @@ def constant_term(loss: torch.Tensor) -> float | None:
             return float(loss.detach()) - terms.value(loss.grad_fn)
     except NotKnownError:
         return None
+
+
+def count_terms(loss: torch.Tensor) -> int:
+    """Return of how many numbers with a graph a loss is the sum, each multiplied by a number."""
+    stack, num, num_nodes = [loss.grad_fn], 0, 0
+    while stack and num_nodes < MAX_TERMS:
+        node = stack.pop()
+        num_nodes += 1
+        if node is None:
+            continue
+        name = node.name()
+        if shape_of(node) in ((), (1,)) and name in ADDING:
+            stack.extend(source(node, position) for position in (0, 1))
+        elif shape_of(node) in ((), (1,)) and (
+            name == "NegBackward0"
+            or name in SAME_VALUES
+            or (name in OF_TWO and (source(node) is None or source(node, 1) is None))
+        ):
+            stack.append(source(node) or source(node, 1))
+        else:
+            num += 1
+    return num
 
 
 def _has_constant(top: Any) -> bool:

@@ -75,7 +75,7 @@ class BackwardHooks:
         self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
         self._zero_gradients = ZeroGradients(facts, registry.parameter_table)
         self._switches = Switches(facts, registry.parameter_table)
-        self._loss_terms = LossTerms(facts)
+        self._loss_terms = LossTerms(facts, log.call_sites.sites)
         self._hooks = Hooks(facts)
         self._time_profiles = TimeProfiles(facts, registry.parameter_table)
         self._loss_inputs = LossInputs(facts, registry.parameter_table)

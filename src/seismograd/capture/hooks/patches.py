@@ -10,6 +10,7 @@ from seismograd.capture.hooks import (
     backward,
     clip_grad,
     grad_scaler,
+    load_state,
     lr_scheduler,
     optimizer_step,
     zero_grad,
@@ -22,4 +23,5 @@ PATCHES = (
     grad_scaler.install,
     optimizer_step.install,
     lr_scheduler.install,
+    load_state.install,
 )

@@ -43,17 +43,19 @@ class CallSites:
         """
         frame: FrameType | None = sys._getframe(skip)  # pyright: ignore[reportPrivateUsage]
         library: FrameType | None = None
+        outermost: FrameType | None = None  # of the library's frames, called by the script
         while frame is not None:
             name = frame.f_code.co_filename
             kind = self._kinds.get(name)
             if kind is None:
                 kind = self._kinds[name] = self._classify(name)
             if kind == USER:
-                return self._number(frame)
-            if kind == LIBRARY and library is None:
-                library = frame
+                return self._number(frame, outermost)
+            if kind == LIBRARY:
+                library = frame if library is None else library
+                outermost = frame
             frame = frame.f_back
-        return -1 if library is None else self._number(library)
+        return -1 if library is None else self._number(library, outermost)
 
     def inner(self, frame: FrameType | None, outer: FrameType) -> FrameType | None:
         """Return the innermost frame of the user's own code, else of a library's, between two
@@ -103,18 +105,24 @@ class CallSites:
     def _classify(self, filename: str) -> int:
         if filename.startswith(("<frozen", "<string>", *self._hidden)):
             return OWN
-        if _installed(Path(filename)) is not None:
-            return LIBRARY
-        return OWN if filename.startswith(self._libraries) else USER
+        path = Path(filename)
+        if path.is_relative_to(self._home):  # the program itself may lie in an environment
+            path = path.relative_to(self._home)
+        is_installed = _installed(path) is not None
+        if filename.startswith(self._libraries):
+            return LIBRARY if _installed(Path(filename)) is not None else OWN
+        return LIBRARY if is_installed else USER
 
-    def _number(self, frame: FrameType) -> int:
-        return self._numbered((frame.f_code.co_filename, frame.f_lineno), frame.f_code.co_qualname)
+    def _number(self, frame: FrameType, outermost: FrameType | None) -> int:
+        via = "" if outermost is None else _package_of(outermost)
+        key = (frame.f_code.co_filename, frame.f_lineno)
+        return self._numbered(key, frame.f_code.co_qualname, via)
 
-    def _numbered(self, key: tuple[str, int], function: str) -> int:
+    def _numbered(self, key: tuple[str, int], function: str, via: str = "") -> int:
         index = self._index.get(key)
         if index is None:
             index = self._index[key] = len(self.sites)
-            self.sites.append(Site(printable(self._shown(key[0])), key[1], function))
+            self.sites.append(Site(printable(self._shown(key[0])), key[1], function, via=via))
         return index
 
     def _shown(self, filename: str) -> str:
@@ -138,3 +146,9 @@ def _installed(path: Path) -> Path | None:
     """Return a path relative to the folder of packages that it is in, `None` for the user's own."""
     places = [k for k, part in enumerate(path.parts) if part in INSTALLED]
     return Path(*path.parts[places[-1] + 1 :]) if places else None
+
+
+def _package_of(frame: FrameType) -> str:
+    """Return the package of a library's frame, `lightning` for each of its names."""
+    name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return {"pytorch_lightning": "lightning", "lightning_fabric": "lightning"}.get(name, name)

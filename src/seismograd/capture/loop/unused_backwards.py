@@ -80,7 +80,8 @@ def unused(registry: OptimizerRegistry) -> OptimizerWindow | None:
         ]
         if not _is_covered(window, later):
             return window
-    return None
+    gone = [window for window in registry.left() if window.was_stepped and window.num_unused()]
+    return max(gone, key=lambda window: window.num_unused(), default=None)
 
 
 def closing_note(

@@ -32,8 +32,10 @@ class ColumnEntry:
     walks: int = 0  # bit i: the walk with number i has shown it
     beside: frozenset[int] = frozenset()  # columns on a parallel path
 
-    def described(self, before: Parameter | None) -> Parameter:
-        """Return the column as it is now, or as it last was when the tensor is gone."""
+    def described(self, before: Parameter | None, model: str) -> Parameter:
+        """Return the column as it is now, or as it last was when the tensor is gone; `model` is the
+        name of its model.
+        """
         tensor = self.tensor()
         if tensor is None and before is not None:
             return before
@@ -55,4 +57,5 @@ class ColumnEntry:
             frozen_in_name=self.frozen_in_name,
             branch=self.branch,
             root=self.model,
+            model=model,
         )

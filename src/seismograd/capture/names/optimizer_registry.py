@@ -22,6 +22,7 @@ from seismograd.schema import Optimizer
 from seismograd.tensors.freed_memory import is_readable
 
 BY_HAND = "by hand"
+MAX_LEFT = 16
 
 
 FormerKey = tuple[str, tuple[int, ...]]  # class, ids of the parameters
@@ -54,6 +55,7 @@ class OptimizerRegistry:
         # where references tell of a death: no frame of ours may run there
         self._died: deque[weakref.KeyedRef[int, torch.optim.Optimizer]] = deque()
         self._former: dict[FormerKey, Former] = {}
+        self._left: list[OptimizerWindow] = []
         self._without_optimizer: OptimizerWindow | None = None
         self._discovery = PacedDiscovery()
         self.has_discovered = False  # whether `discover` has come to its end
@@ -73,6 +75,12 @@ class OptimizerRegistry:
     def __iter__(self) -> Iterator[OptimizerWindow]:
         """Iterate over the windows of the optimizers."""
         return iter(self.windows)
+
+    def left(self) -> list[OptimizerWindow]:
+        """Return the windows whose optimizers are gone, and that no other one has taken over, if
+        they had backwards that no step had used.
+        """
+        return [window for window in self._left if window not in self.windows]
 
     def known(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
         """Return the window of a known optimizer."""
@@ -169,6 +177,7 @@ class OptimizerRegistry:
         self._open_windows = ()
         self._living.clear()
         self._former.clear()
+        self._left.clear()
 
     def _concerns(self, optimizer: torch.optim.Optimizer) -> bool:
         """Return whether it was given, or updates a parameter of a given model."""
@@ -237,7 +246,11 @@ class OptimizerRegistry:
         while self._died:
             reference = self._died[0]
             if self._living.get(reference.key) is reference:
-                self._windows.pop(reference.key, None)
+                window = self._windows.pop(reference.key, None)
+                # A function that has returned took its optimizer along, but what it left is still
+                # left.
+                if window is not None and window.num_unused() and len(self._left) < MAX_LEFT:
+                    self._left.append(window)
                 self._open_windows = tuple(self._windows.values())
                 del self._living[reference.key]
             # last: an exception of the program's may arrive before

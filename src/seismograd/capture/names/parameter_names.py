@@ -105,8 +105,12 @@ def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
 
 def model_name(module: torch.nn.Module, variables: Mapping[int, str]) -> str:
     """Return the script's name for the model, else the name of its class."""
-    inner = unwrapped(module)
-    return variables.get(id(module)) or variables.get(id(inner)) or type(inner).__name__
+    return variable_of(module, variables) or type(unwrapped(module)).__name__
+
+
+def variable_of(module: torch.nn.Module, variables: Mapping[int, str]) -> str:
+    """Return the script's name for the model, empty where it has none."""
+    return variables.get(id(module)) or variables.get(id(unwrapped(module))) or ""
 
 
 def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:

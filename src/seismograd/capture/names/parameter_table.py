@@ -286,7 +286,8 @@ class ParameterTable:
 
     def _changed(self) -> None:
         before = dict(zip((p.name for p in self.parameters), self.parameters, strict=True))
-        described = tuple(e.described(before.get(e.name)) for e in self._entries)
+        names = [*self._models.names, ""]  # -1: none
+        described = tuple(e.described(before.get(e.name), names[e.model]) for e in self._entries)
         if described != self.parameters:
             frozen = [
                 e.tensor

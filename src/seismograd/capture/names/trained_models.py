@@ -11,15 +11,18 @@ import torch
 from seismograd.capture.names.discovery import DiscoveredObjects, roots
 from seismograd.capture.names.gathered_parameters import originals
 from seismograd.capture.names.parameter_groups import parameters_below
-from seismograd.capture.names.parameter_names import model_name, unique
+from seismograd.capture.names.parameter_names import model_name, unique, variable_of
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """An outermost module that is trained, and the prefix of its parameters' names."""
+    """An outermost module that is trained, the prefix of its parameters' names, and its own name in
+    the script, empty where it has none.
+    """
 
     module: weakref.ref[torch.nn.Module]
     prefix: str
+    name: str
 
 
 class TrainedModels:
@@ -40,6 +43,11 @@ class TrainedModels:
                 yield number, module, model.prefix
 
     @property
+    def names(self) -> list[str]:
+        """Return the name of each model in the script, by its number."""
+        return [model.name for model in self._models]
+
+    @property
     def are_given(self) -> bool:
         """Return whether there are no other models than those that `watch` was given."""
         return bool(self._given)
@@ -56,7 +64,8 @@ class TrainedModels:
         for module, label in zip(
             fresh, unique([model_name(m, around.names) for m in fresh], taken), strict=True
         ):
-            self._place(TrainedModel(weakref.ref(module), f"{label}." if prefixed else ""))
+            prefix, name = f"{label}." if prefixed else "", variable_of(module, around.names)
+            self._place(TrainedModel(weakref.ref(module), prefix, name))
 
     def _place(self, model: TrainedModel) -> None:
         """Place a model: one that replaces a dead one of its name takes over its columns (a fresh

@@ -153,7 +153,10 @@ class Schedules:
             self._tell(heard, scheduler, ended=False)
 
     def finish(self) -> None:
-        """Report how often each was stepped in all."""
+        """Report how often each was stepped in all, and the epochs."""
+        epochs, per_epoch, _ = self._epochs()
+        if not math.isnan(epochs):
+            self.facts.tell(FactKind.EPOCHS, epochs=epochs, per_epoch=per_epoch)
         for heard in self._heard.values():
             self._tell(heard, heard.alive(), ended=True)
 

@@ -5,17 +5,19 @@ on.
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from seismograd.capture.loop.clearing_tracker import Signature
+import torch
+
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.names.parameter_groups import groups_of, setting
+from seismograd.capture.names.parameter_groups import groups_of, parameters_below, setting
 from seismograd.schema import FactKind, StepFlag
 
 MAX_NAMES = 64
@@ -30,16 +32,30 @@ class Common:
     windows: tuple[OptimizerWindow, OptimizerWindow]
     tensor: weakref.ref[Any]
     names: tuple[str, ...]
-    used: Signature = None  # the gradient on which the last of them has stepped
+    # the gradient on which the last of them has stepped: a reference, because the next one may get
+    # its id when it is gone
+    used: weakref.ref[Any] | None = None
+    version: int = 0
     by: OptimizerWindow | None = None
     times: int = 0
     is_nested: bool = False  # the step of one makes that of the other
 
-    def signature(self) -> Signature:
-        """Return which gradient it has now."""
+    def keep(self, window: OptimizerWindow) -> None:
+        """Note the gradient on which this one has stepped."""
+        grad, self.by = self._grad(), window
+        self.used = None if grad is None else weakref.ref(grad)
+        self.version = 0 if grad is None else grad._version
+
+    def is_used(self) -> bool:
+        """Return whether the gradient is still that one."""
+        grad = self._grad()
+        if grad is None or self.used is None:
+            return False
+        return self.used() is grad and grad._version == self.version
+
+    def _grad(self) -> Any:
         tensor = self.tensor()
-        grad = None if tensor is None else tensor.grad
-        return None if grad is None else (id(grad), grad._version)
+        return None if tensor is None else tensor.grad
 
 
 @dataclass(slots=True)
@@ -50,8 +66,19 @@ class Successors:
     log: EventLog
     registry: OptimizerRegistry
     _num_made: dict[int, int] = field(default_factory=dict[int, int])
+    # windows whose weights were loaded since their last step: a new optimizer begins another
+    # training then, which is no successor; and how often that was so
+    _loaded: set[int] = field(default_factory=set[int])
+    _num_trainings: Counter[int] = field(default_factory=Counter[int])
     _compared: tuple[OptimizerWindow, ...] = ()
     _common: list[Common] = field(default_factory=list[Common])
+
+    def state_loads(self, _: ThreadState, owner: Any, __: object) -> None:
+        """A module is about to be given saved weights."""
+        if isinstance(owner, torch.nn.Module):
+            ids = {id(p) for p in parameters_below(owner)}
+            held = [w.index for w in self.registry.windows if any(id(p) in ids for p in w.held())]
+            self._loaded.update(held)
 
     def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
         """Check whether this optimizer is a new one in an old place, and what it steps on."""
@@ -60,21 +87,29 @@ class Successors:
             return
         if window.num_made > self._num_made.get(window.index, 1):
             self._num_made[window.index] = window.num_made
-            if is_looked_at(window.num_made) and remembers(optimizer):
-                self.facts.tell(
-                    FactKind.OPTIMIZER_REMADE,
-                    site=_site(window),
-                    optimizer=window.index,
-                    name=window.name,
-                    class_name=type(optimizer).__name__,
-                    made=window.num_made,
-                    life=window.num_steps / (window.num_made - 1),
-                )
+            if window.index in self._loaded:
+                self._num_trainings[window.index] += 1
+            elif remembers(optimizer):
+                self._tell_remade(window, optimizer)
+        self._loaded.discard(window.index)
         if self.registry.windows is not self._compared:
             self._compare()
         for common in self._common:
             if window in common.windows:
                 self._look(common, window)
+
+    def _tell_remade(self, window: OptimizerWindow, optimizer: Any) -> None:
+        made = window.num_made - self._num_trainings[window.index]
+        if is_looked_at(made):
+            self.facts.tell(
+                FactKind.OPTIMIZER_REMADE,
+                site=_site(window),
+                optimizer=window.index,
+                name=window.name,
+                class_name=type(optimizer).__name__,
+                made=made,
+                life=window.num_steps / (window.num_made - 1),
+            )
 
     def step_ends(self, _: ThreadState, optimizer: Any) -> None:
         """Note what it has stepped on."""
@@ -82,7 +117,7 @@ class Successors:
             window = self.registry.known(optimizer)
             for common in self._common:
                 if window in common.windows:
-                    common.used, common.by = common.signature(), window
+                    common.keep(window)
 
     def _compare(self) -> None:
         """Find the optimizers that hold the same tensors."""
@@ -107,9 +142,8 @@ class Successors:
     def _look(self, common: Common, window: OptimizerWindow) -> None:
         if any(each.stepping for each in common.windows if each is not window):
             common.is_nested = True
-        now = common.signature()
         by = common.by
-        if common.is_nested or by is None or by is window or now is None or now != common.used:
+        if common.is_nested or by is None or by is window or not common.is_used():
             return
         common.times += 1
         if is_looked_at(common.times):

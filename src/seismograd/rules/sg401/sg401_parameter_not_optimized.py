@@ -10,7 +10,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.analysis.block_rows import as_list, integers, site_of, statistic, weight_norms
-from seismograd.analysis.script_names import optimizer_name
+from seismograd.analysis.script_names import module_of, optimizer_name, parameters_of
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.rules.sg401.stray_parameters import (
@@ -22,6 +22,7 @@ from seismograd.rules.sg401.stray_parameters import (
     attribute_of,
     is_stray,
     kind_of,
+    num_gone,
     stray_message,
 )
 from seismograd.schema import (
@@ -280,13 +281,18 @@ class ParameterNotOptimized(Rule):
             case.evidence = self._tallies[case.ordered[0]].evidence(case.ordered[0])
 
     def _finding(self, case: StrayCase) -> Finding:
-        first = case.ordered[0]
+        first, parameters = case.ordered[0], self._known or ()
+        by_name = {each.name: each for each in parameters}
+        strays = [by_name[name] for name in case.ordered if name in by_name]
         values: dict[str, str | int | float] = {
             "num": len(case.ordered),
             "first": first,
             "optimizer": case.position.optimizer,
             "list": attribute_of(case.ordered),
             "held": case.num_trained,
+            "gone": num_gone(parameters),
+            "module": module_of(strays),
+            "parameters": parameters_of(strays, parameters),
         }
         cause, advice, excerpt = stray_message(case.kind, values)
         return self.finding(

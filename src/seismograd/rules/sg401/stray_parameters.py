@@ -12,7 +12,7 @@ from seismograd.analysis.script_names import holder_of
 from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Parameter
 
-LEFT_OUT, UNREGISTERED, OTHER_MODEL, JUDGES = range(4)
+LEFT_OUT, UNREGISTERED, OTHER_MODEL, JUDGES, REPLACED = range(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,8 @@ def kind_of(
         return OTHER_MODEL
     if not all(parameter.registered for parameter in fresh):
         return UNREGISTERED
+    if num_gone(parameters) and all(parameter.root >= 0 for parameter in fresh):
+        return REPLACED
     trained = [parameter for parameter in parameters if parameter.optimizer is not None]
     depths, last = (
         [each.depth for each in fresh if each.depth is not None],
@@ -111,6 +113,16 @@ def kind_of(
         and sum(each.numel for each in fresh) > sum(each.numel for each in trained)
         else LEFT_OUT
     )
+
+
+def num_gone(parameters: Sequence[Parameter]) -> int:
+    """Return how many tensors of the optimizers belong to no module and never had a gradient, while
+    others do belong to one: modules that were replaced held them.
+    """
+    held = [parameter for parameter in parameters if parameter.optimizer is not None]
+    if not any(each.root >= 0 for each in held):
+        return 0
+    return sum(each.root < 0 and each.depth is None and each.trainable for each in held)
 
 
 def attribute_of(names: Sequence[str]) -> str:
@@ -130,7 +142,7 @@ def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Mess
             say(
                 "{first} gets gradients but is never updated (parameters like this: {num}): the "
                 "module does not register what the plain list or dict `{list}` contains, so "
-                "`parameters()` leaves it out and {optimizer} does not hold it",
+                "`parameters()` leaves it out and {optimizer:the} does not hold it",
                 **values,
             ),
             say(
@@ -144,7 +156,7 @@ def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Mess
     if kind == OTHER_MODEL:
         return (
             say(
-                "{optimizer} does not hold the parameters that get gradients ({num}, first "
+                "{optimizer:the} does not hold the parameters that get gradients ({num}, first "
                 "{first}), and the parameters it holds ({held}) never get any: it was created for "
                 "another model, or before the model was replaced",
                 **values,
@@ -153,24 +165,41 @@ def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Mess
                 "create the optimizer after the model that is trained, from the parameters of that "
                 "model"
             ),
-            f"{optimizer} = torch.optim.SGD(model.parameters(), lr=…)  # after the last change to "
-            "the model",
+            f"{optimizer} = torch.optim.SGD({values['module']}.parameters(), lr=…)  # after the "
+            "last change to the model",
+        )
+    if kind == REPLACED:
+        return (
+            say(
+                "{first} gets a gradient at each step, but {optimizer:the} does not hold it "
+                "(trainable parameters like this: {num}); instead {optimizer:the} holds tensors "
+                "that no module uses any more ({gone}): the module was replaced after the "
+                "optimizer was created",
+                **values,
+            ),
+            say(
+                "create the optimizer after the last change to the model (a new head, "
+                "resize_token_embeddings, load_state_dict with assign=True), or add the new "
+                "parameters to it",
+                **values,
+            ),
+            f'{optimizer}.add_param_group({{"params": {values["parameters"]}}})',
         )
     if kind == JUDGES:
         return (
             say(
                 "{first} gets gradients that no optimizer uses (parameters like this: {num}); it "
-                "comes after all parameters that {optimizer} trains, so it seems to belong to a "
-                "network that only evaluates outputs",
+                "comes after all parameters that {optimizer:the} trains, so it seems to belong to "
+                "a network that only evaluates outputs",
                 **values,
             ),
             say("freeze this network, which saves the time to compute these gradients"),
-            "judge.requires_grad_(False)",
+            f"{values['module']}.requires_grad_(False)",
         )
     return (
         say(
             "{first} gets a gradient at each step, but no optimizer holds it (trainable parameters "
-            "like this: {num}): the weights have not changed, while {optimizer} updates other "
+            "like this: {num}): the weights have not changed, while {optimizer:the} updates other "
             "parameters ({held})",
             **values,
         ),
@@ -178,5 +207,5 @@ def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Mess
             "give these parameters to the optimizer, or freeze them with requires_grad_(False) if "
             "they should not be trained"
         ),
-        f'{optimizer}.add_param_group({{"params": {values["list"]}.parameters()}})',
+        f'{optimizer}.add_param_group({{"params": {values["parameters"]}}})',
     )

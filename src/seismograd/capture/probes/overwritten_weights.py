@@ -1,0 +1,303 @@
+"""Detect weights that something other than an optimizer changes between two steps.
+
+A few scalars of a few weights are compared: what the last step left, and what the next one finds.
+What ends as it began (weights that were replaced for a validation and put back) shows no change.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.look_schedule import is_looked_at
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.names.parameter_groups import parameters_below
+from seismograd.schema import FactKind, FloatArray
+from seismograd.tensors.cuda_graph import is_capturing
+from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
+from seismograd.tensors.isolation import without_user_modes
+
+NUM_WEIGHTS = 4  # of each optimizer
+NUM_ROWS, NUM_COLUMNS = 4, 8  # of the scalars of each weight, as a matrix
+MIN_CHANGED = 0.5  # of the scalars: a checkpoint or an average changes all of them
+INTERPOLATED = (0.02, 0.98)  # parts of the way which Lookahead and Reptile go back
+NEARLY = 1e-3
+STRAIGHT = 1e-4  # deviation from the way, but for what rounding does
+MAX_WAITS = 64  # comparisons of an optimizer for which a device is waited for
+
+Kept = bytes | torch.Tensor | None
+
+
+@dataclass(slots=True)
+class WeightSlice:
+    """Some scalars of one weight: as they were at the beginning of the phase that the last change
+    began, and after the last step.
+
+    They are `NUM_COLUMNS` scalars of each of `NUM_ROWS` rows, `stride` apart, beginning at `first`.
+    """
+
+    weight: weakref.ref[torch.Tensor]
+    dtype: torch.dtype
+    first: int
+    stride: int
+    start: Kept = None
+    kept: Kept = None
+    version: tuple[int, int] = (0, 0)  # of a weight on a device: where it is, and how often written
+
+    @classmethod
+    def of(cls, weight: torch.Tensor) -> WeightSlice:
+        """Choose scalars in the middle of a weight."""
+        num_rows, stride = weight.shape[0], weight.numel() // weight.shape[0]
+        if num_rows < NUM_ROWS or stride < NUM_COLUMNS:
+            stride = NUM_COLUMNS
+            num_rows = weight.numel() // stride
+        first = (num_rows - NUM_ROWS) // 2 * stride + (stride - NUM_COLUMNS) // 2
+        return cls(weakref.ref(weight), weight.dtype, first, stride)
+
+    def keep(self) -> None:
+        """Remember the scalars as the step leaves them."""
+        weight = self.weight()
+        self.kept = self.read(weight)
+        if weight is not None and isinstance(self.kept, torch.Tensor):
+            self.version = weight.data_ptr(), weight._version
+
+    def read(self, weight: torch.Tensor | None) -> Kept:
+        """Return the scalars now; `None` where they cannot be read as before."""
+        last = self.first + (NUM_ROWS - 1) * self.stride + NUM_COLUMNS
+        if (
+            weight is None
+            or weight.dtype is not self.dtype
+            or weight.numel() < last
+            or not weight.is_contiguous()
+            or not is_readable(weight)
+        ):
+            return None
+        if weight.is_cpu:
+            size, begin = weight.element_size(), weight.data_ptr()
+            return b"".join(
+                ctypes.string_at(begin + position * size, NUM_COLUMNS * size)
+                for position in range(self.first, last, self.stride)
+            )
+        with without_user_modes():
+            shape, strides = (NUM_ROWS, NUM_COLUMNS), (self.stride, 1)
+            offset = weight.storage_offset() + self.first
+            return weight.detach().as_strided(shape, strides, offset).clone()
+
+    def has_changed(self) -> bool:
+        """Return whether the weight may differ from what was kept."""
+        weight = self.weight()
+        if weight is None or self.kept is None:
+            return False
+        if isinstance(self.kept, torch.Tensor):
+            return (weight.data_ptr(), weight._version) != self.version
+        return self.read(weight) not in (self.kept, None)
+
+    def numbers(self, kept: Kept) -> FloatArray:
+        """Return kept scalars as numbers  # (NUM_ROWS, NUM_COLUMNS)."""
+        with without_user_modes():
+            if isinstance(kept, bytes):
+                kept = torch.frombuffer(bytearray(kept), dtype=self.dtype)
+            assert kept is not None
+            numbers = np.asarray(kept.double().cpu().numpy(), np.float64)
+            return numbers.reshape(NUM_ROWS, NUM_COLUMNS)
+
+
+@dataclass(slots=True)
+class Followed:
+    """The followed weights of one optimizer."""
+
+    num_made: int  # which of the optimizers that took each other's place
+    slices: list[WeightSlice]
+    begun_at: int  # number of the step with which the phase began
+    is_loaded: bool = False  # the optimizer's state was loaded as well: another training begins
+    site: int = -1  # where a module with these weights was loaded since the last step
+    times: int = 0
+    num_waits: int = 0
+
+    @classmethod
+    def of(cls, window: OptimizerWindow, num_holders: Mapping[int, int]) -> Followed:
+        """Choose weights from the first to the last, and scalars in the middle of each: of those
+        that no other optimizer may change.
+        """
+        weights = [p for p in window.held() if num_holders[id(p)] == 1 and _can_be_followed(p)]
+        chosen = weights[:: max(1, -(-len(weights) // NUM_WEIGHTS))]
+        followed = cls(
+            window.num_made,
+            [WeightSlice.of(p) for p in chosen],
+            window.num_steps,
+        )
+        for each in followed.slices:
+            each.start = each.read(each.weight())
+        return followed
+
+    def undone(self) -> tuple[float, bool]:
+        """Begin another phase, and return which part of the way that the steps of the last one had
+        made was undone, and whether the weights are the same as at its beginning. 0 where nothing
+        was, or where they were clipped, rescaled, masked or interpolated on purpose.
+        """
+        ways: list[FloatArray] = []
+        backs: list[FloatArray] = []
+        rounding = 0.0
+        for each in self.slices:
+            now = each.read(each.weight())
+            if now is not None and each.kept is not None and each.start is not None:
+                start, before, after = map(each.numbers, (each.start, each.kept, now))
+                if not _is_constraint(before, after):
+                    ways.append((before - start).ravel())
+                    backs.append((before - after).ravel())
+                    rounding += torch.finfo(each.dtype).eps * float(np.linalg.norm(after))
+            each.start = now
+        if not ways:
+            return 0.0, False
+        way, back = np.concatenate(ways), np.concatenate(backs)
+        length = float(way @ way)
+        if np.mean(back != 0) < MIN_CHANGED or not 0 < length < np.inf:
+            return 0.0, False
+        part = float(way @ back) / length
+        across = float(np.linalg.norm(back - part * way))
+        is_straight = across < STRAIGHT * float(np.linalg.norm(back)) + rounding
+        if is_straight and INTERPOLATED[0] < part < INTERPOLATED[1]:
+            return 0.0, False
+        return part, bool((back == way).all())
+
+
+@dataclass(slots=True)
+class OverwrittenWeights:
+    """Inspects the weights of each optimizer between its steps; `is_allowed()` says whether there
+    is time for that.
+    """
+
+    facts: Facts
+    log: EventLog
+    registry: OptimizerRegistry
+    is_allowed: Callable[[], bool]
+    _followed: dict[int, Followed] = field(default_factory=dict[int, Followed])
+    _windows: tuple[OptimizerWindow, ...] = ()
+    _num_holders: Counter[int] = field(default_factory=Counter[int])  # by the id of the weight
+
+    def state_loads(self, _: ThreadState, owner: Any, __: object) -> None:
+        """A module or an optimizer is about to be given a saved state."""
+        if isinstance(owner, torch.optim.Optimizer):
+            window = self.registry.known(owner)
+            if window is not None and window.index in self._followed:
+                self._followed[window.index].is_loaded = True
+            return
+        if not self._followed or not isinstance(owner, torch.nn.Module):
+            return
+        ids = {id(p) for p in parameters_below(owner)}
+        for followed in self._followed.values():
+            if any(id(each.weight()) in ids for each in followed.slices):
+                followed.site = self.log.call_sites.here(OWN_FRAMES)
+
+    def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
+        """Compare the weights with what the last step left."""
+        window = self.registry.known(optimizer)
+        if window is None or window.steps_within or is_capturing():
+            return
+        if self.registry.windows is not self._windows:
+            self._windows = self.registry.windows
+            self._followed.clear()
+            self._num_holders = Counter(id(p) for each in self._windows for p in each.held())
+        followed = self._followed.get(window.index)
+        if followed is None or followed.num_made != window.num_made or followed.is_loaded:
+            self._followed[window.index] = Followed.of(window, self._num_holders)
+            return
+        if not any(each.has_changed() for each in followed.slices):
+            return
+        if any(isinstance(each.kept, torch.Tensor) for each in followed.slices):
+            followed.num_waits += 1
+            if followed.num_waits > MAX_WAITS:
+                return
+        num_steps, site = window.num_steps - followed.begun_at, followed.site
+        part, is_same = followed.undone()
+        followed.begun_at, followed.site = window.num_steps, -1
+        if part < NEARLY or (_is_one_of_several() and not is_same):
+            return
+        followed.times += 1
+        if is_looked_at(followed.times):
+            self._tell(window, followed, site, part, is_same, num_steps)
+
+    def step_ends(self, _: ThreadState, optimizer: Any) -> None:
+        """Remember the weights as the step leaves them."""
+        window = self.registry.known(optimizer)
+        followed = None if window is None else self._followed.get(window.index)
+        if window is None or followed is None or window.steps_within or is_capturing():
+            return
+        if not self.is_allowed():
+            del self._followed[window.index]
+            return
+        for each in followed.slices:
+            each.keep()
+
+    def _tell(
+        self,
+        window: OptimizerWindow,
+        followed: Followed,
+        site: int,
+        part: float,
+        is_same: bool,
+        num_steps: int,
+    ) -> None:
+        table = self.registry.parameter_table
+        weights = [weight for each in followed.slices if (weight := each.weight()) is not None]
+        step = window.step_heard
+        self.facts.tell(
+            FactKind.WEIGHTS_OVERWRITTEN,
+            site=site if site >= 0 or step is None else step.site,
+            optimizer=window.index,
+            parameters=[table.parameters[table.column(p)].name for p in weights if p in table],
+            name=window.name,
+            times=followed.times,
+            undone=min(part, 1.0),
+            same=int(is_same),
+            loaded=int(site >= 0),
+            steps=num_steps,
+        )
+
+
+def _can_be_followed(weight: torch.Tensor) -> bool:
+    return (
+        type(weight) in PLAIN_TYPES
+        and weight.ndim > 1
+        and weight.numel() >= NUM_ROWS * NUM_COLUMNS
+        and weight.is_floating_point()
+        and weight.requires_grad
+        and not weight.is_inference()
+        and not weight.is_meta
+    )
+
+
+def _is_constraint(before: FloatArray, after: FloatArray) -> bool:
+    """Return whether the weights were clipped or masked (all that changed have one size now), or
+    rows or columns of them multiplied by a number, as by a decay or a limit on their norms.
+    """
+    if len(np.unique(np.abs(after[before != after]))) == 1:
+        return True
+    for axis in (0, 1):
+        square = (before * before).sum(axis=axis, keepdims=True)
+        factor = (before * after).sum(axis=axis, keepdims=True) / np.where(square > 0, square, 1)
+        rest = float(np.linalg.norm(after - factor * before))
+        if (factor >= 0).all() and rest < NEARLY * float(np.linalg.norm(after - before)):
+            return True
+    return False
+
+
+def _is_one_of_several() -> bool:
+    """Return whether other processes train with this one: they may average their weights."""
+    distributed = torch.distributed
+    return (
+        distributed.is_available()
+        and distributed.is_initialized()
+        and distributed.get_world_size() > 1
+    )

@@ -1,0 +1,144 @@
+"""SG407 weights-overwritten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+from seismograd.diagnosis.fact_rule import FactRule
+from seismograd.i18n import say
+from seismograd.schema import Evidence, Fact, FactKind
+
+
+@final
+@dataclass
+class WeightsOverwritten(FactRule):
+    """Between steps, something other than the optimizer sets the weights back, again and again.
+
+    What it finds
+        A checkpoint that is loaded in every epoch instead of once; an average of the weights (EMA)
+        that is put into the model for validation and never taken out again; a target network that
+        is copied to the model instead of from it.
+
+    Why it hurts
+        Part of what was learned since the last time is undone, or all of it. The moving averages of
+        the optimizer belong to weights that are gone. The loss falls and jumps back.
+
+    How it decides
+        A few scalars of a few weights are compared: as a step of the optimizer left them, and as
+        its next step finds them. It counts if most of them changed and if the change took back at
+        least {min_undone:.0%} of the way that the steps since the last time had made. The rule
+        reports {min_times} times. What changes the weights for another purpose does not count:
+        clipping, masking, multiplying by a number, weights that are put back before the next step,
+        an interpolation between two points of training (Lookahead, Reptile), an average over
+        processes. Neither does a load together with the state of the optimizer, or with a new
+        optimizer, because another training begins with it.
+
+    False alarms
+        A training that on purpose returns to its best weights several times, with the optimizer as
+        it is.
+
+    What to try
+        - Load a checkpoint once, before the loop.
+        - After validating the average, restore the weights: keep a copy of `state_dict()` before
+          the swap, or validate the copy that `torch.optim.swa_utils.AveragedModel` holds.
+        - With a target network, the call is `target.load_state_dict(model.state_dict())`.
+
+    References
+        - PyTorch documentation, torch.optim.swa_utils: weight averaging (SWA and EMA).
+        - PyTorch documentation, Saving and loading a general checkpoint.
+    """
+
+    code: ClassVar[str] = "SG407"
+    name: ClassVar[str] = "weights-overwritten"
+    severity: ClassVar[str] = "warning"
+    needs: ClassVar[tuple[str, ...]] = ()
+    needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.WEIGHTS_OVERWRITTEN,)
+    absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG107", "SG108", "SG112")
+
+    min_times: int = 3
+    min_undone: float = 0.3
+
+    # of each optimizer: those that undo enough
+    _seen: dict[int, list[Fact]] = field(
+        default_factory=dict[int, "list[Fact]"], init=False, repr=False
+    )
+
+    def judge(self, fact: Fact) -> None:
+        if fact.optimizer in self.found:
+            self.found.extend(fact.iteration, fact.optimizer)
+            return
+        if fact.number("undone") < self.min_undone:
+            return
+        seen = self._seen.setdefault(fact.optimizer, [])
+        seen.append(fact)
+        if len(seen) >= self.min_times:
+            self._report(seen)
+
+    def _report(self, seen: list[Fact]) -> None:
+        fact = seen[-1]
+        undone, is_same = fact.number("undone"), all(each.number("same") for each in seen)
+        values: dict[str, str | int | float] = {
+            "line": fact.where or "?",
+            "optimizer": fact.text("name"),
+            "times": int(fact.number("times")),
+            "undone": undone,
+            "first": fact.parameters[0] if fact.parameters else "?",
+        }
+        if is_same and fact.number("loaded"):
+            cause = say(
+                "load_state_dict at {line} has put back the same weights {times} times while "
+                "{optimizer:the} trains them ({first} and others): each time everything learned "
+                "since the last time is lost",
+                **values,
+            )
+            advice = say("load the checkpoint once, before the loop")
+            excerpt = (
+                "model.load_state_dict(checkpoint)\nfor epoch in range(epochs):\n    train(model)"
+            )
+        elif fact.number("loaded"):
+            cause = say(
+                "load_state_dict at {line} has changed the weights that {optimizer:the} trains "
+                "{times} times ({first} and others), the last time taking back {undone:.0%} of "
+                "what the steps in between had changed",
+                **values,
+            )
+            advice = say(
+                "if these weights are only for validation, restore those of the training "
+                "afterwards; otherwise load them once, before the loop"
+            )
+            excerpt = _PUT_BACK
+        else:
+            cause = say(
+                "something other than {optimizer:the} has changed its weights between two steps "
+                "{times} times ({first} and others; seen at {line}), the last time taking back "
+                "{undone:.0%} of what the steps in between had changed",
+                **values,
+            )
+            advice = say(
+                "look for code that writes to the weights outside of the optimizer, such as an "
+                "average (EMA) that is copied into the model; restore the weights of the training "
+                "after validation"
+            )
+            excerpt = _PUT_BACK
+        self.found.add(
+            self.finding(
+                optimizer=fact.optimizer,
+                first_step=seen[0].iteration,
+                last_step=fact.iteration,
+                parameters=fact.parameters,
+                evidence=(Evidence("undone", "", fact.iteration, undone, self.min_undone),),
+                cause=cause,
+                advice=advice,
+                where=fact.where,
+                excerpt=excerpt,
+            )
+        )
+
+
+_PUT_BACK = (
+    "trained = {k: v.clone() for k, v in model.state_dict().items()}\n"
+    "model.load_state_dict(averaged)\n"
+    "validate(model)\n"
+    "model.load_state_dict(trained)"
+)

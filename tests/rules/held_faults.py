@@ -1,0 +1,159 @@
+"""Training programs whose optimizer holds what no module has, or whose frozen weights are the wrong
+ones, and healthy ones that look like them, in several styles.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.rules.programs import NUM_CLASSES, WIDTH, Listen, Program, adam, batch, sgd
+
+
+class Net(nn.Module):
+    def __init__(self, norm: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(
+            nn.Linear(WIDTH, 32), nn.BatchNorm1d(32) if norm else nn.Identity(), nn.ReLU()
+        )
+        self.head = nn.Linear(32, NUM_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+def fit(network: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 40) -> None:
+    for step in range(steps):
+        x, labels = batch(step)
+        optimizer.zero_grad()
+        F.cross_entropy(network(x), labels).backward()
+        optimizer.step()
+
+
+def changed_after(
+    change: Callable[[Net], object], optimize: Callable[[nn.Module], torch.optim.Optimizer] = sgd
+) -> Program:
+    def program(listen: Listen) -> None:
+        net = Net()
+        optimizer = optimize(net)
+        change(net)
+        with listen():
+            fit(net, optimizer)
+
+    return program
+
+
+def new_head(net: Net) -> None:
+    net.head = nn.Linear(32, NUM_CLASSES)
+
+
+def assigned(net: Net) -> object:
+    return net.load_state_dict(copy.deepcopy(net.state_dict()), assign=True)
+
+
+def moved(net: Net) -> None:
+    """Moved to where it is: torch keeps the parameters."""
+    net.to("cpu").to(torch.float32)
+
+
+class Embedded(nn.Module):
+    """Tied weights that are made anew when the vocabulary grows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.body = nn.Embedding(20, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def resize(self, num: int) -> None:
+        old = self.embedding
+        self.embedding = nn.Embedding(num, WIDTH)
+        self.embedding.weight.data[: old.num_embeddings] = old.weight.data
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(torch.tanh(self.body(self.embedding(x))), self.embedding.weight)
+
+
+def resized(before: bool) -> Program:
+    def program(listen: Listen) -> None:
+        model = Embedded()
+        if before:
+            model.resize(24)
+        optimizer = adam(model)
+        if not before:
+            model.resize(24)
+        generator = torch.Generator().manual_seed(0)
+        with listen():
+            for _ in range(40):
+                x = torch.randint(24, (8, 10), generator=generator)
+                logits = model(x[:, :-1])
+                loss = F.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    return program
+
+
+def held_copy(listen: Listen) -> None:
+    """One of the tensors that the optimizer holds was copied afterwards."""
+    torch.manual_seed(0)
+    layer, scale = nn.Linear(WIDTH, NUM_CLASSES), nn.Parameter(torch.ones(1, WIDTH))
+    optimizer = torch.optim.SGD([*layer.parameters(), scale], lr=0.1)
+    scale = scale.detach().clone()
+    with listen():
+        for step in range(40):
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            F.cross_entropy(layer(x * scale), labels).backward()
+            optimizer.step()
+
+
+def frozen(
+    choose: Callable[[str, nn.Module], bool], pretrained: bool, norm: bool = True
+) -> Program:
+    """`choose` says of the parameters of which modules they train."""
+
+    def program(listen: Listen) -> None:
+        net = Net(norm=True)
+        if pretrained:
+            fit(net, torch.optim.Adam(net.parameters(), 1e-2), 150)
+            torch.manual_seed(5)
+            net.head = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, NUM_CLASSES))
+        for name, module in net.named_modules():
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(choose(name, module))
+        optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], 1e-3)
+        with listen():
+            fit(net, optimizer)
+
+    return program
+
+
+def is_norm(_: str, module: nn.Module) -> bool:
+    return isinstance(module, nn.BatchNorm1d)
+
+
+def is_body(name: str, _: nn.Module) -> bool:
+    return name.startswith("body")
+
+
+FAULTY: dict[str, tuple[str, str, Program]] = {
+    "new head": ("SG401", "the module was replaced", changed_after(new_head)),
+    "state assigned": ("SG401", "before the model was replaced", changed_after(assigned, adam)),
+    "embedding resized": ("SG401", "the module was replaced", resized(before=False)),
+    "held copy": ("SG402", "no module has", held_copy),
+    "only norms": ("SG403", "only normalization layers", frozen(is_norm, pretrained=False)),
+    "new head frozen": ("SG403", "frozen as it was initialized", frozen(is_body, pretrained=True)),
+}
+HEALTHY: dict[str, Program] = {
+    "moved": changed_after(moved),
+    "resized before": resized(before=True),
+    "body frozen": frozen(lambda *each: not is_body(*each), pretrained=True),
+    "random features": frozen(lambda *each: not is_body(*each) or is_norm(*each), pretrained=False),
+    "norms and head": frozen(lambda *each: not is_body(*each) or is_norm(*each), pretrained=True),
+}

@@ -1,0 +1,34 @@
+"""SG401, SG402 and SG403 on programs in which the wrong tensors are held or frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from seismograd.record.reader import open_run  # noqa: E402
+from tests.rules.held_faults import FAULTY, HEALTHY  # noqa: E402
+from tests.rules.programs import Program  # noqa: E402
+from tests.rules.test_programs import judged  # noqa: E402
+
+
+@pytest.mark.parametrize(("code", "words", "program"), FAULTY.values(), ids=FAULTY)
+def test_it_is_found_with_its_cause(
+    code: str, words: str, program: Program, tmp_path: Path
+) -> None:
+    findings = judged(program, tmp_path / "run")
+    assert [finding.code for finding in findings] == [code]
+    assert words in findings[0].cause.render()
+
+
+@pytest.mark.parametrize("program", HEALTHY.values(), ids=HEALTHY)
+def test_what_looks_like_it_is_healthy(program: Program, tmp_path: Path) -> None:
+    assert judged(program, tmp_path / "run") == ()
+    assert not [note for note in open_run(tmp_path / "run").notes if note.kind == "failure"]
+
+
+def test_an_excerpt_names_the_variables_of_the_script(tmp_path: Path) -> None:
+    (finding,) = judged(FAULTY["new head"][2], tmp_path / "run")
+    assert finding.excerpt == 'optimizer.add_param_group({"params": network.head.parameters()})'
