@@ -22,7 +22,17 @@ from tests.synthetic import block, finding, info
 from tests.views.page import made
 
 NUMBERS = ("start", "stop", "width", "column", "row", "index")
-QUESTIONS = ("meta", "heat", "scalars", "line", "step", "histogram", "lanes", "element")
+QUESTIONS = (
+    "meta",
+    "heat",
+    "scalars",
+    "line",
+    "step",
+    "histogram",
+    "lanes",
+    "seismogram",
+    "element",
+)
 
 
 @pytest.fixture(scope="module")

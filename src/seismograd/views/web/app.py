@@ -24,7 +24,17 @@ from seismograd.views.page.document import content_policy, document
 from seismograd.views.web.request_guard import RequestGuard
 from seismograd.views.web.run_cache import RunCache
 
-QUESTIONS = ("meta", "heat", "scalars", "line", "step", "histogram", "lanes", "element")
+QUESTIONS = (
+    "meta",
+    "heat",
+    "scalars",
+    "line",
+    "step",
+    "histogram",
+    "lanes",
+    "seismogram",
+    "element",
+)
 _INTERVAL_S = 1.0
 
 
