@@ -119,7 +119,7 @@ KINDS: dict[str, tuple[LossOf, str, BirthReason, str]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_graph_names_the_operation_and_the_samples(kind: str, tmp_path: Path) -> None:
     loss_of, operation, reason, samples = KINDS[kind]
-    (birth,) = births(loss_of, tmp_path / "run")
+    (birth,) = births(loss_of, tmp_path / "run", replay=False)
     assert (birth.text("operation"), birth.text("reason")) == (operation, reason)
     assert birth.text("samples") == samples
     assert birth.iteration == 3
