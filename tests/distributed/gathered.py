@@ -17,7 +17,7 @@ from tests.distributed.loops import batch, fsdp, loss_of, net
 
 def train(model: nn.Module, out: Path) -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with seismograd.watch(out=out):
+    with seismograd.watch(out=out, quiet=True):
         for step in range(4):
             optimizer.zero_grad()
             loss_of(model, batch(step, 0)).backward()

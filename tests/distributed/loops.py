@@ -277,7 +277,7 @@ def train(case: Case, out: Path | None) -> str:
     watching = (
         nullcontext()
         if out is None
-        else seismograd.watch(model, optimizer, out=out, elements=case.elements)
+        else seismograd.watch(model, optimizer, out=out, elements=case.elements, quiet=True)
     )
     with watching:
         for step in range(case.steps):

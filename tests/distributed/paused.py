@@ -28,7 +28,7 @@ def train_and_evaluate(out: Path) -> None:
     rank = dist.get_rank()
     model = DistributedDataParallel(nn.Linear(3, 2))
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with seismograd.watch(model, optimizer, out=out):
+    with seismograd.watch(model, optimizer, out=out, quiet=True):
         for step in range(STEPS):
             optimizer.zero_grad()
             (0 * model(torch.ones(4, 3)).mean() + 10 * step + rank).backward()
@@ -45,7 +45,7 @@ def train_in_two_steps(out: Path) -> None:
     one, other = nn.Linear(3, 2), nn.Linear(3, 2)
     first, second = (torch.optim.SGD(model.parameters(), 0.1) for model in (one, other))
     iteration_end.QUIET_S, iteration_end.PATIENCE_S = 0.2, 0.5
-    with seismograd.watch(one, other, first, second, out=out):
+    with seismograd.watch(one, other, first, second, out=out, quiet=True):
         for step in range(STEPS):
             x = torch.ones(4, 3)
             (0 * (one(x) + other(x)).mean() + 10 * step + rank).backward()

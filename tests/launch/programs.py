@@ -112,7 +112,7 @@ def train(name: str, watch: str | None) -> None:
     if watch is not None:
         import seismograd
 
-        recording = seismograd.watch(model, optimizer, out=watch)
+        recording = seismograd.watch(model, optimizer, out=watch, quiet=True)
     for step in range(STEPS):
         optimizer.zero_grad()
         loss = loss_at(step)
