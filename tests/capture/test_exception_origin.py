@@ -40,6 +40,7 @@ AT_THE_DOOR = frozenset(
         "step_begins",
         "step_ends",
         "_closure",
+        "_listed",
     }
 )
 
@@ -276,13 +277,14 @@ def test_the_steps_of_a_program_that_goes_on_are_counted_as_it_made_them(
     before = signal.signal(signal.SIGUSR1, handler)
     try:
         with trained() as loop:
-            original = loop.session._step_begins
+            handlers = loop.session._handlers
+            original = handlers.step_begins
 
             def interrupted(*args: Any) -> None:
                 original(*args)
                 signal.raise_signal(signal.SIGUSR1)
 
-            monkeypatch.setattr(loop.session, "_step_begins", interrupted)
+            monkeypatch.setattr(handlers, "step_begins", interrupted)
             with pytest.raises(PreemptedError):
                 loop.step()
             monkeypatch.undo()
