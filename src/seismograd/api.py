@@ -154,7 +154,12 @@ class Recording:
             look=session.hand_on_waiting,
         )
         self._ranks = RankListener(
-            backend, shards, deliver=pump.put, tell=pump.note, on_join=session.flush
+            backend,
+            shards,
+            deliver=pump.put,
+            tell=pump.note,
+            learn=pump.learn,
+            on_join=session.flush,
         )
         self._halter: TrainingHalter | None = None
         self._halt_listener: HaltListener | None = None

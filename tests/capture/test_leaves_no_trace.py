@@ -53,6 +53,10 @@ PATCHED: tuple[Attribute, ...] = (
     (torch.amp.GradScaler, "unscale_"),
     (torch.amp.GradScaler, "step"),
     (torch.amp.GradScaler, "update"),
+    (torch.distributed, "all_reduce"),
+    (torch.distributed.distributed_c10d, "all_reduce"),
+    (torch.distributed, "reduce_scatter_tensor"),
+    (torch.distributed, "all_gather_into_tensor"),
 )
 
 

@@ -40,6 +40,7 @@ EventName = Literal[
     "normalised",
     "scheduled",
     "epoch_begins",
+    "collective_ends",
 ]
 
 
@@ -129,6 +130,11 @@ class Listener:
 
     def epoch_begins(self, loader: Any) -> None:
         """The script begins to iterate over this data loader."""
+
+    def collective_ends(self, tensors: list[torch.Tensor], numel: int, in_backward: bool) -> None:
+        """A function of `torch.distributed` was called with these tensors, of `numel` scalars;
+        asynchronously, perhaps.
+        """
 
 
 class EventHub:
@@ -284,6 +290,18 @@ class EventHub:
     def epoch_begins(self, loader: Any) -> None:
         """The script begins to iterate over this data loader."""
         self._hand_on("epoch_begins", [each.epoch_begins for each in self._listeners], loader)
+
+    def collective_ends(self, tensors: list[torch.Tensor], numel: int, in_backward: bool) -> None:
+        """A function of `torch.distributed` was called with these tensors, of `numel` scalars;
+        asynchronously, perhaps.
+        """
+        self._hand_on(
+            "collective_ends",
+            [each.collective_ends for each in self._listeners],
+            tensors,
+            numel,
+            in_backward,
+        )
 
     def _hand_on(
         self,

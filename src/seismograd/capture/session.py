@@ -19,6 +19,7 @@ from seismograd.capture.events import EventName, Listener
 from seismograd.capture.graph.remade_parameters import RemadeParameters
 from seismograd.capture.hooks.backward import BackwardHooks
 from seismograd.capture.hooks.clip_grad import ClipHooks
+from seismograd.capture.hooks.collectives import CollectiveHooks
 from seismograd.capture.hooks.grad_scaler import ScalerHooks
 from seismograd.capture.hooks.optimizer_step import StepHooks
 from seismograd.capture.hooks.zero_grad import ZeroGradHooks
@@ -26,6 +27,7 @@ from seismograd.capture.loop.call_sites import CallSites
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.gradient_reductions import GradientReductions
 from seismograd.capture.loop.iteration_end import Endings
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.overhead_budget import OverheadBudget
@@ -95,7 +97,10 @@ class Session(Listener):
             Endings(registry),
         )
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
-        reader = GradientReader(backend, asked_for, registry, log, iteration_queue, sampling)
+        reductions = GradientReductions()
+        reader = GradientReader(
+            backend, asked_for, registry, log, iteration_queue, sampling, reductions
+        )
         self._backwards = backwards = BackwardHooks(
             guard, log, registry, iteration_queue, reader, sampling, facts
         )
@@ -114,8 +119,13 @@ class Session(Listener):
         modes = Modes(facts, log, parameter_table)
         remade = RemadeParameters(facts, log, parameter_table)
         self._clips, self._clearings, self._scales = clips, clearings, scales
+        self._reductions = reductions
+        self._collectives = CollectiveHooks(registry, reader, reductions)
         self._backward_begins = _in_turn(
-            backwards.backward_begins, modes.backward_begins, remade.backward_begins
+            lambda _, __: reductions.backward_begins(),
+            backwards.backward_begins,
+            modes.backward_begins,
+            remade.backward_begins,
         )
         self._step_begins = _in_turn(
             self._steps.step_begins,
@@ -217,6 +227,13 @@ class Session(Listener):
     def epoch_begins(self, loader: Any) -> None:
         """The script begins to iterate over this data loader."""
         self._take("epoch_begins", self._schedules.epoch_begins, loader)
+
+    def collective_ends(self, tensors: list[torch.Tensor], numel: int, in_backward: bool) -> None:
+        """A function of `torch.distributed` was called with these tensors."""
+        if in_backward:  # perhaps on a thread of autograd, which is none of the training's
+            self.guard.call("collective_ends", self._reductions.heard, tensors, numel, True)
+        else:
+            self._take("collective_ends", self._collectives.collective_ends, tensors, numel)
 
     def _take(
         self,

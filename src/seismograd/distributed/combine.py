@@ -6,7 +6,7 @@ Shapes: R reporting processes, P columns of the whole, n of them that a process 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seismograd.capture.rows.applied_norm import clip_coefficient
+from seismograd.distributed.ownership import Ownership
 from seismograd.distributed.rank_report import RankColumns, RankReport
 from seismograd.distributed.summands import SummedGradient, with_sums
 from seismograd.schema import (
@@ -53,6 +54,7 @@ class CombinePlan:
     parameters: tuple[Parameter, ...]
     shares: tuple[RankShare, ...]  # of each process  # (R,)
     complete: BoolArray
+    is_total: BoolArray  # (P,) whether the norm of the whole includes it
     seen: BoolArray  # (P,) whether any process sends it
     held: BoolArray  # (P,) whether any process holds a part of it, sent or not
     whole_rows: BoolArray  # (P,)
@@ -62,11 +64,18 @@ class CombinePlan:
 
 
 def make_plan(
-    ranks: tuple[int, ...], columns: tuple[RankColumns, ...], sent: tuple[IntArray, ...]
+    ranks: tuple[int, ...],
+    columns: tuple[RankColumns, ...],
+    sent: tuple[IntArray, ...],
+    ownership: Ownership | None = None,
 ) -> CombinePlan:
     """Plan what each process contributes. The first is rank 0: its columns come first, others'
     behind them.
+
+    Of an ordinary tensor of one name, every different one that `ownership` knows of counts once.
     """
+    ownership = Ownership() if ownership is None else ownership
+    separate, local = ownership.separate, ownership.local
     position: dict[str, int] = {}
     parameters: list[Parameter] = []
     for theirs in columns:
@@ -88,14 +97,20 @@ def make_plan(
     whole_rows = np.ones(len(parameters), bool)
     offsets: list[set[tuple[int, ...]]] = [set[tuple[int, ...]]() for _ in parameters]
     shares: list[RankShare] = []
-    for theirs, chosen in zip(columns, sent, strict=True):
+    counted = [set[int]() for _ in parameters]  # lowest ranks of those that hold the same tensor
+    stepping = _owners(ranks, columns, local)
+    for rank, theirs, chosen in zip(ranks, columns, sent, strict=True):
         at = np.array([position[theirs.parameters[c].name] for c in chosen], np.int64)
         counts = np.zeros(len(chosen), bool)
         for i, (column, target) in enumerate(zip(chosen, at, strict=True)):
             shard = theirs.shards[int(column)]
             assert shard is not None
             if shard.kind == "plain":
-                counts[i] = not seen[target]
+                name = theirs.parameters[int(column)].name
+                tensor = ownership.class_of(name, rank)
+                counts[i] = tensor not in counted[target] and stepping.get(name, rank) == rank
+                if counts[i]:
+                    counted[target].add(tensor)
                 plain[target] |= bool(counts[i])
             else:
                 counts[i] = not plain[target] and (
@@ -107,6 +122,14 @@ def make_plan(
                 whole_rows[target] &= shard.whole_rows and shard.kind != "partial"
             seen[target] = True
         shares.append(RankShare(at, counts))
+    for target, parameter in enumerate(parameters):
+        name = parameter.name
+        if name in separate:
+            # Without one of them, the others would look like the whole.
+            plain[target] &= counted[target] >= ownership.classes_of(name)
+            shape, numel = ownership.whole(parameter)
+            parameters[target] = replace(parameter, shape=shape, numel=numel)
+            whole_rows[target] = False
     complete = plain | (seen & (held == np.array([p.numel for p in parameters], np.int64)))
     names = [{p.name for p in theirs.parameters} for theirs in columns]
     alike = tuple(not names[0].isdisjoint(theirs) or not names[0] for theirs in names)
@@ -122,6 +145,7 @@ def make_plan(
         tuple(parameters),
         tuple(shares),
         complete,
+        np.array([p.name not in ownership.copies for p in parameters], bool),
         seen,
         held_somewhere,
         whole_rows,
@@ -129,6 +153,22 @@ def make_plan(
         alike,
         sums,
     )
+
+
+def _owners(
+    ranks: tuple[int, ...], columns: tuple[RankColumns, ...], local: Container[str]
+) -> dict[str, int]:
+    """Return for each parameter whose gradients are not reduced to every process the one whose
+    optimizer steps on it, -1 where that is not exactly one.
+    """
+    steps: dict[str, list[int]] = {}
+    for rank, theirs in zip(ranks, columns, strict=True):
+        for parameter in theirs.parameters:
+            if parameter.name in local:
+                steps.setdefault(parameter.name, []).extend(
+                    [rank] if parameter.optimizer is not None else []
+                )
+    return {name: owners[0] if len(owners) == 1 else -1 for name, owners in steps.items()}
 
 
 def _sums(
@@ -165,6 +205,8 @@ def combine(
     states = _spread(plan, [r.state for r in reports], num, State.NOT_MEASURED)  # (R, P)
     counts = _spread(plan, [s.counts for s in plan.shares], num, 0).astype(bool)
     state = _state(states, counts, plan)
+    # An expert that no token has reached adds nothing.
+    counts &= states != State.ABSENT
     n_own = len(own.parameters)
     state[:n_own] = np.where(plan.held[:n_own], state[:n_own], own.state)
     values: dict[str, AnyArray] = {}
@@ -219,10 +261,11 @@ def _state(states: npt.NDArray[Any], counts: BoolArray, plan: CombinePlan) -> np
     def every(state: State) -> BoolArray:
         return ((states == state) | ~counts).all(0)
 
-    measured = plan.complete & ((states >= State.ZERO) | ~counts).all(0)
+    there = (states >= State.ZERO) & counts
+    measured = plan.complete & (there | (states == State.ABSENT) | ~counts).all(0) & there.any(0)
     result = np.full(counts.shape[1], State.NOT_MEASURED, np.uint8)
     result[measured] = State.FINITE
-    result[measured & every(State.ZERO)] = State.ZERO
+    result[measured & ((states <= State.ZERO) | ~counts).all(0)] = State.ZERO
     result[measured & ((states == State.NONFINITE) & counts).any(0)] = State.NONFINITE
     result[counts.any(0) & every(State.ABSENT)] = State.ABSENT
     return result
@@ -275,7 +318,7 @@ def _step(
 ) -> AnyArray:
     step = own.copy()
     step["loss"] = _loss(reports, plan)
-    step["grad_norm"] = _total(values["grad_norm"], state >= State.ZERO)
+    step["grad_norm"] = _total(values["grad_norm"], (state >= State.ZERO) & plan.is_total)
     order = reports[0].clip_order
     if not math.isnan(order):
         parts = [
@@ -290,7 +333,9 @@ def _step(
         if not int(step["flags"]) & (StepFlag.CHANGED | StepFlag.SKIPPED):
             values["applied_norm"][:] = values["grad_norm"] * step["clip_coefficient"]
     applied = values["applied_norm"]
-    step["applied_norm"] = _total(applied, ~np.isnan(applied) | (state == State.NONFINITE))
+    step["applied_norm"] = _total(
+        applied, (~np.isnan(applied) | (state == State.NONFINITE)) & plan.is_total
+    )
     return step
 
 

@@ -14,18 +14,19 @@ import torch
 
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.capture.loop.gradient_reductions import MAX_SCALARS
 from seismograd.capture.names.parameter_groups import held_by
 from seismograd.distributed.collector import RankCollector
 from seismograd.distributed.local_backend import LocalBackend
 from seismograd.distributed.local_gradients import PreReductionProbe
-from seismograd.distributed.rank_report import RankColumns
+from seismograd.distributed.rank_report import DigestArray, RankColumns
 from seismograd.distributed.rank_row import RankRow
 from seismograd.distributed.report_client import ReportClient
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.distributed.world import World, WorldTracker
 from seismograd.i18n import say
-from seismograd.schema import RANK_DTYPE, AnyArray, Note, Parameter, RankFlag, RowBatch
+from seismograd.schema import RANK_DTYPE, AnyArray, Fact, Note, Parameter, RankFlag, RowBatch
 from seismograd.tensors.shards import ShardTable
 
 P = ParamSpec("P")
@@ -55,6 +56,7 @@ class RankListener(Listener):
         deliver: takes each finished iteration, on the training thread of a single process, on
             another one of rank 0.
         tell: takes messages.
+        learn: takes facts.
         on_join: called before the process joins others: rows measured alone are delivered alone.
         limits: how long to wait for others.
     """
@@ -65,12 +67,17 @@ class RankListener(Listener):
         shards: ShardTable,
         deliver: Callable[[RowBatch], None],
         tell: Callable[[Note], None],
+        learn: Callable[[Fact], None],
         on_join: Callable[[], None],
         limits: RankTimeouts | None = None,
     ) -> None:
         self._backend, self._shards = backend, shards
         self.guard = ErrorGuard(self._report)
         self._deliver, self._tell, self._on_join = deliver, tell, on_join
+        self._learn = learn
+        # collectives of tensors that are no gradients: outside of a backward and its reductions
+        self._num_exchanged = 0
+        self._is_reducing = False
         self._limits = limits or RankTimeouts.from_environment()
         self._worlds = WorldTracker()
         self._rank = 0
@@ -93,16 +100,27 @@ class RankListener(Listener):
         reduction.
         """
         del tensors
+        self._is_reducing = False
         self._take("backward_begins", self._on_backward_begins)
 
     def backward_ends(self) -> None:
         """Remove the hooks: the gradients are reduced."""
+        self._is_reducing = True
         self._take("backward_ends", self._on_backward_ends)
 
     def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
         """Check whether the process has joined others, and what this optimizer holds."""
         del closure, compiled
+        self._is_reducing = False
         self._take("step_begins", self._on_step_begins, optimizer)
+
+    def collective_ends(self, tensors: list[torch.Tensor], numel: int, in_backward: bool) -> None:
+        """Note that the processes exchange activations, as stages and shards do and replicas do
+        not.
+        """
+        del tensors, in_backward
+        if numel > MAX_SCALARS and not self._is_reducing:
+            self._num_exchanged += 1
 
     def clip_ends(self, kind: int, limit: object, total: object) -> None:
         """Note the norm that a clip found over what several processes hold."""
@@ -211,7 +229,15 @@ class RankListener(Listener):
             # A collector of an earlier world delivers its last iterations first, so that the record
             # stays in order.
             before = earlier if isinstance(earlier, RankCollector) else None
-            self._link = RankCollector(world, self._deliver, self._tell, self._limits, before)
+            self._link = RankCollector(
+                world,
+                self._deliver,
+                self._tell,
+                self._learn,
+                lambda: self._num_exchanged > 0,
+                self._limits,
+                before,
+            )
         else:
             self._link = ReportClient(world, self._limits)
 
@@ -263,14 +289,37 @@ class RankListener(Listener):
             else math.nan
         )
         columns, summands = self._described_columns(row.parameters), self._shards.take_summands()
-        rank = self._entry(row.steps[0])
-        return RankRow(self._num_rows, row, columns, rank, order, time.monotonic(), summands)
+        digests, rank = self._digests(len(row.parameters)), self._entry(row.steps[0])
+        return RankRow(
+            self._num_rows, row, columns, rank, order, time.monotonic(), summands, digests
+        )
+
+    def _digests(self, num_columns: int) -> tuple[DigestArray, ...]:
+        """Return the checksums of each column, where they were computed; of the first iteration
+        also those of the weights as they are now, after the step: whether replicas stay alike shows
+        at once.
+        """
+        checksum = self._backend.checksum
+        if checksum is None:
+            return ()
+        checksums = (checksum,) if self._num_rows else (checksum, checksum.again())
+        digests = np.zeros((len(checksums), num_columns), np.uint64)
+        for row, each in zip(digests, checksums, strict=True):
+            for column, part in each.of_each().items():
+                row[column] = part
+        return tuple(digests)
 
     def _described_columns(self, parameters: tuple[Parameter, ...]) -> RankColumns:
         described, version = self._described
         if self._columns is None or described is not parameters or version != self._shards.version:
             number = 0 if self._columns is None else self._columns.version + 1
-            self._columns = RankColumns(number, parameters, self._shards.of(len(parameters)))
+            marks = self._backend.marks
+            self._columns = RankColumns(
+                number,
+                parameters,
+                self._shards.of(len(parameters)),
+                tuple(marks.get(column, "") for column in range(len(parameters))),
+            )
             self._described = (parameters, self._shards.version)
         return self._columns
 

@@ -99,6 +99,14 @@ class FactKind(StrEnum):
     time and each time others, those of before being gone: they are made in the forward pass.
     `num`; `shape` of the first; `times`: at how many backwards in a row that were looked at.
     """
+    OWNERSHIP = "ownership"
+    """Which of several processes hold the same parameters, told by rank 0 when it is known and when
+    that changes. `parameters`: those that began with the same weights everywhere and are not kept
+    the same though others are; `same`: how many all are known to hold the same of; `separate`: of
+    how many they hold different ones, experts or shards; `local`: whose gradients are not reduced
+    though their weights stay the same; `unsynced` (1: all differ, and nothing is exchanged);
+    `ambiguous` (1: all differ, and activations are exchanged); `began_alike` (1: all weights did).
+    """
 
 
 class ZeroCause(StrEnum):

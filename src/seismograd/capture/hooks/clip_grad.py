@@ -57,6 +57,8 @@ class ClipHooks:
             flags = EventFlag.USED
         thread_state.clipping = RunningClip(ids, flags, scales[0] if scales else None)
         for window in concerned:
+            if not window.stepping:
+                self._reader.take_reduction(window)
             if window.ready is None and not flags and not window.evaluates_again:
                 self._reader.read(thread_state, window)
                 if window.ready is not None:

@@ -85,12 +85,15 @@ class StepHooks:
         fused = attribute(optimizer, "grad_scale")  # a fused optimizer divides by the scale itself
         if isinstance(fused, torch.Tensor):
             window.grad_scale = window.loss_scale = self._log.scalar(fused)
+        reduced = self._reader.take_reduction(window)
         window.stepping, window.closure = True, closure
         flags, applied, changed = StepFlag.NONE, None, False
         if thread_state.loss is None:
             stale, changed = window.clearing.at_step()
             if stale:
                 flags = StepFlag.NO_BACKWARD
+            elif reduced:
+                changed = False
             elif changed and window.num_heard:
                 flags, window.eager = StepFlag.CHANGED, True
             elif (
@@ -104,7 +107,7 @@ class StepHooks:
         if window.ready is None:
             if not closure or window.num_backwards or (changed and flags is StepFlag.NONE):
                 self._reader.read(thread_state, window)
-        elif flags is StepFlag.CHANGED or not all(clip.by_norm for clip in window.clips):
+        elif flags is StepFlag.CHANGED or reduced or not all(clip.by_norm for clip in window.clips):
             applied = self._reader.reading(thread_state, window, sample=False)
         self._step(thread_state, window, optimizer, flags, applied)
         if self._sampling and self._iteration_queue.thinning.extras:

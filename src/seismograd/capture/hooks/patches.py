@@ -9,6 +9,7 @@ from __future__ import annotations
 from seismograd.capture.hooks import (
     backward,
     clip_grad,
+    collectives,
     grad_scaler,
     lr_scheduler,
     optimizer_step,
@@ -22,4 +23,5 @@ PATCHES = (
     grad_scaler.install,
     optimizer_step.install,
     lr_scheduler.install,
+    collectives.install,
 )

@@ -102,6 +102,16 @@ class ClearingTracker:
         # changed in place: by zeroing it, or by something that keeps it
         return mark == last or not is_zero(parameter)
 
+    def changed(self) -> list[torch.Tensor]:
+        """Return the followed parameters whose gradients a call that we did not intercept has
+        changed.
+        """
+        return [
+            p
+            for ref, mark, last in zip(self.parameters, self._signatures(), self._last, strict=True)
+            if mark is not None and mark != last and (p := ref()) is not None
+        ]
+
     def backward_ends(self) -> bool:
         """Return whether the backward added to any of these gradients."""
         now = self._signatures()
@@ -216,6 +226,8 @@ class OptimizerWindow:
         self.num_parameters = 0  # time of the last reading
         self.probe = UpdateProbe()
         self.per_loss = PerLossGradients()
+        # heard in the whole run by the time of the last reading
+        self.num_collectives = 0
         self.last: GradientReading | None = None  # what its last step used
         self.restart()
 
