@@ -92,8 +92,8 @@ class Listener:
     def clip_begins(self, parameters: list[Any]) -> None:
         """The gradients of these parameters are about to be clipped."""
 
-    def clip_ends(self, kind: int, limit: object, total: object) -> None:
-        """That clip is done; `total` is the norm that it found."""
+    def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
+        """That clip is done; `total` is the norm that it found, of which kind `is_l2` says."""
 
     def zero_grad_ends(self, owner: Any) -> None:
         """This optimizer or module has cleared its gradients."""
@@ -222,9 +222,11 @@ class EventHub:
         """The gradients of these parameters are about to be clipped."""
         self._hand_on("clip_begins", [each.clip_begins for each in self._listeners], parameters)
 
-    def clip_ends(self, kind: int, limit: object, total: object) -> None:
-        """That clip is done; `total` is the norm that it found."""
-        self._hand_on("clip_ends", [each.clip_ends for each in self._listeners], kind, limit, total)
+    def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
+        """That clip is done; `total` is the norm that it found, of which kind `is_l2` says."""
+        self._hand_on(
+            "clip_ends", [each.clip_ends for each in self._listeners], kind, limit, total, is_l2
+        )
 
     def zero_grad_ends(self, owner: Any) -> None:
         """This optimizer or module has cleared its gradients."""

@@ -35,6 +35,7 @@ from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.loop.unused_backwards import tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.clip_coverage import ClipCoverage
 from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.schedules import Schedules
@@ -106,7 +107,9 @@ class Session(Listener):
         )
         clips = ClipHooks(log, registry, reader, backwards.step_by_hand)
         clearings, scales = ZeroGradHooks(log, registry), ScalerHooks(log, registry, reader)
-        self._steps = StepHooks(guard, log, registry, iteration_queue, reader, self._note, sampling)
+        self._steps = StepHooks(
+            guard, log, registry, iteration_queue, reader, self._note, sampling, facts
+        )
         self._schedules = Schedules(
             facts,
             log,
@@ -129,6 +132,7 @@ class Session(Listener):
         )
         self._step_begins = _in_turn(
             self._steps.step_begins,
+            ClipCoverage(facts, registry).step_begins,
             successors.step_begins,
             settings.step_begins,
             symmetry.step_begins,
@@ -176,9 +180,9 @@ class Session(Listener):
         """The gradients of these parameters are about to be clipped."""
         self._take("clip_begins", self._clips.clip_begins, parameters)
 
-    def clip_ends(self, kind: int, limit: object, total: object) -> None:
-        """That clip is done; `total` is the norm that it found."""
-        self._take("clip_ends", self._clips.clip_ends, kind, limit, total)
+    def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
+        """That clip is done; `total` is the norm that it found, of which kind `is_l2` says."""
+        self._take("clip_ends", self._clips.clip_ends, kind, limit, total, is_l2)
 
     def zero_grad_ends(self, owner: Any) -> None:
         """This optimizer or module has cleared its gradients."""

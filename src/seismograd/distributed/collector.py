@@ -182,7 +182,7 @@ class RankCollector:
         ranks = np.zeros(1 + len(self._report_server.peers), RANK_DTYPE)
         ranks["rank"] = np.arange(len(ranks))
         ranks["replica_of"] = -1
-        for name in ("loss", "grad_norm", "local_norm"):
+        for name in ("loss", "grad_norm", "local_norm", "clip_norm", "clip_coefficient"):
             ranks[name] = np.nan
         for view, replica_of in zip(views, plan.replica_of, strict=True):
             ranks[view.rank] = view.report.rank

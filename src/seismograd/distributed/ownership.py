@@ -227,7 +227,8 @@ class Ownership:
                 for r in ranks[1:]
             )
         )
-        if same_gradients and (same_weights or len(held.parameter.shape) > 1):
+        same_then = len({held.read[r] for r in ranks}) == 1
+        if same_gradients and (same_then or len(held.parameter.shape) > 1):
             # Of a matrix also with different weights: someone has reduced these gradients, so they
             # are meant to be the same.
             norm, _, largest = held.gradients[ranks[0]]

@@ -20,7 +20,7 @@ from seismograd.distributed.collector import RankCollector
 from seismograd.distributed.local_backend import LocalBackend
 from seismograd.distributed.local_gradients import PreReductionProbe
 from seismograd.distributed.rank_report import DigestArray, RankColumns
-from seismograd.distributed.rank_row import RankRow
+from seismograd.distributed.rank_row import RankRow, uniform_factor
 from seismograd.distributed.report_client import ReportClient
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.weight_checksum import WeightChecksum
@@ -122,9 +122,9 @@ class RankListener(Listener):
         if numel > MAX_SCALARS and not self._is_reducing:
             self._num_exchanged += 1
 
-    def clip_ends(self, kind: int, limit: object, total: object) -> None:
+    def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
         """Note the norm that a clip found over what several processes hold."""
-        del kind, limit
+        del kind, limit, is_l2
         self._take("clip_ends", self._on_clip_ends, total)
 
     def _take(
@@ -289,7 +289,7 @@ class RankListener(Listener):
             else math.nan
         )
         columns, summands = self._described_columns(row.parameters), self._shards.take_summands()
-        digests, rank = self._digests(len(row.parameters)), self._entry(row.steps[0])
+        digests, rank = self._digests(len(row.parameters)), self._entry(row, math.isnan(order))
         return RankRow(
             self._num_rows, row, columns, rank, order, time.monotonic(), summands, digests
         )
@@ -323,7 +323,9 @@ class RankListener(Listener):
             self._described = (parameters, self._shards.version)
         return self._columns
 
-    def _entry(self, step: AnyArray) -> AnyArray:
+    def _entry(self, row: RowBatch, is_whole: bool) -> AnyArray:
+        """Return what is known of this process. `is_whole`: its clip, if any, used a whole norm."""
+        step = row.steps[0]
         entry: Any = np.zeros((), RANK_DTYPE)
         entry["rank"], entry["replica_of"] = self._rank, -1
         entry["iteration"], entry["loss"], entry["grad_norm"] = (
@@ -331,7 +333,11 @@ class RankListener(Listener):
             step["loss"],
             step["grad_norm"],
         )
-        entry["local_norm"] = math.nan
+        entry["local_norm"] = entry["clip_norm"] = math.nan
+        entry["clip_coefficient"] = uniform_factor(row)
+        if is_whole and not math.isnan(float(step["clip_coefficient"])):
+            entry["clip_norm"] = step["clip_norm"]
+            entry["clip_coefficient"] = step["clip_coefficient"]
         flags = RankFlag.NONE
         local = self._before.take()
         if local is not None:

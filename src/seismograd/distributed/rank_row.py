@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from seismograd.distributed.rank_report import DigestArray, RankColumns, RankReport
-from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, RowBatch, State
+from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, RowBatch, State, StepFlag
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,19 @@ class RankRow:
     def num_bytes(self) -> int:
         """Return the memory it takes, roughly."""
         return 8 * self.row.state.size * (8 + 66 * len(self.row.sample_rows)) + 4096
+
+
+def uniform_factor(row: RowBatch) -> float:
+    """Return what the script has multiplied all gradients by, by hand, between reading and step;
+    NaN where that is not known, or not the same number for all.
+    """
+    if not int(row.steps["flags"][0]) & StepFlag.CHANGED:
+        return math.nan
+    ready, applied = (np.asarray(row.values[n][0], float) for n in ("grad_norm", "applied_norm"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factors = (applied / ready)[(row.state[0] >= State.FINITE) & (ready > 0)]
+    is_uniform = len(factors) > 0 and float(np.ptp(factors)) <= 1e-3 * float(factors.max())
+    return float(factors.max()) if is_uniform else math.nan
 
 
 def _chosen(values: AnyArray | None, sent: IntArray, width: int = 1) -> FloatArray:

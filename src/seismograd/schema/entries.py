@@ -37,6 +37,7 @@ class EventFlag(IntFlag):
     # BACKWARD, CLIP, ZERO_GRAD: of a later evaluation within the step than the recorded one, which
     # is the first
     AGAIN = 128
+    OTHER_NORM = 256  # CLIP: by another norm than L2
 
 
 class Origin(IntEnum):
@@ -227,6 +228,10 @@ RANK_DTYPE = np.dtype(
         ("local_norm", "<f8"),
         ("local_nonfinite", "<i8"),  # scalars in them that are NaN or infinite
         ("weight_checksum", "<u8"),  # equal for equal weights; 0 where not computed
+        # total norm that its clip used; NaN: no clip, or a part of the norm of sharded gradients
+        ("clip_norm", "<f8"),
+        # what all its gradients were multiplied by, in a clip or by hand; NaN: not known
+        ("clip_coefficient", "<f8"),
         ("flags", "<u4"),  # RankFlag
     ]
 )

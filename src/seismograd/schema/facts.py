@@ -107,6 +107,15 @@ class FactKind(StrEnum):
     though their weights stay the same; `unsynced` (1: all differ, and nothing is exchanged);
     `ambiguous` (1: all differ, and activations are exchanged); `began_alike` (1: all weights did).
     """
+    CLIP_LEAVES_OUT = "clip_leaves_out"
+    """Which parameters with a gradient the clips by norm of an optimizer's step did not cover, told
+    when that is new or changes, none (again) included. `parameters`; `num` of them; `held` by the
+    optimizer.
+    """
+    REDUCED_AFTER_CLIP = "reduced_after_clip"
+    """Gradients were reduced over processes by hand after they were clipped, told at the first ones
+    and ever more rarely. `norm` that the clip found, its `limit`; `times`: how often it was so.
+    """
 
 
 class ZeroCause(StrEnum):

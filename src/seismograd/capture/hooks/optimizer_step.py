@@ -21,8 +21,10 @@ from seismograd.capture.events import EventHub, Undo
 from seismograd.capture.hooks.step_frames import is_within_a_step
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.iteration import GradientReading, OptimizerStep
 from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
@@ -31,7 +33,7 @@ from seismograd.capture.probes.update_probe import ProbedUpdates
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import NO_COLUMNS, carried_columns
 from seismograd.i18n import say
-from seismograd.schema import EventFlag, EventKind, Note, StepFlag
+from seismograd.schema import EventFlag, EventKind, FactKind, Note, StepFlag
 
 NO_BACKWARD, SKIPPED = int(StepFlag.NO_BACKWARD), int(StepFlag.SKIPPED)
 USED, EMPTY, CLOSURE = int(EventFlag.USED), int(EventFlag.EMPTY), int(EventFlag.CLOSURE)
@@ -49,6 +51,7 @@ class StepHooks:
         reader: GradientReader,
         tell: Callable[[Note], None],
         sampling: bool,
+        facts: Facts,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
             guard,
@@ -57,7 +60,8 @@ class StepHooks:
             iteration_queue,
             reader,
         )
-        self._tell, self._sampling = tell, sampling
+        self._tell, self._sampling, self._facts = tell, sampling, facts
+        self._num_reduced_late = 0
         self._said_unheard = False
 
     def step_begins(
@@ -86,6 +90,8 @@ class StepHooks:
         if isinstance(fused, torch.Tensor):
             window.grad_scale = window.loss_scale = self._log.scalar(fused)
         reduced = self._reader.take_reduction(window)
+        if reduced and window.clips and not window.stepping:
+            self._reduced_late(thread_state, window)
         window.stepping, window.closure = True, closure
         flags, applied, changed = StepFlag.NONE, None, False
         if thread_state.loss is None:
@@ -265,6 +271,24 @@ class StepHooks:
         if made_unheard and captured is not None:
             step.flags = StepFlag.NONE
             captured.flags = captured.flags & ~(USED | EMPTY) | CLOSURE
+
+    def _reduced_late(self, thread_state: ThreadState, window: OptimizerWindow) -> None:
+        """Report gradients that were reduced after they were clipped. What the clip saw is not what
+        the processes have computed together, which is read now.
+        """
+        clip = window.clips[0]
+        self._num_reduced_late += 1
+        if is_looked_at(self._num_reduced_late):
+            clips = [e for e in thread_state.iteration.events if e.kind == EventKind.CLIP]
+            self._facts.tell(
+                FactKind.REDUCED_AFTER_CLIP,
+                site=clips[-1].site if clips else -1,
+                optimizer=window.index,
+                norm=clip.norm.read(),
+                limit=clip.limit.read(),
+                times=self._num_reduced_late,
+            )
+        window.ready, window.clips = None, []
 
     def _say_unheard(self) -> None:
         """Report once that backwards are not intercepted."""
