@@ -129,6 +129,7 @@ class Case:
     warmup: bool = False
     only_on_0: bool = False
     after: Callable[[nn.Module], None] = nothing
+    loop: str = ""  # in docs/ranks.md
 
 
 def net(expert_seed: int = 0, seed: int = 0, zero_bias: bool = False) -> Net:
@@ -137,25 +138,59 @@ def net(expert_seed: int = 0, seed: int = 0, zero_bias: bool = False) -> Net:
 
 EXPERT = ("expert",)
 CASES = {
-    "experts": Case(lambda: net(100 + dist.get_rank()), reduced("expert"), EXPERT),
-    "zero_bias": Case(lambda: net(100 + dist.get_rank(), 0, True), reduced("expert"), EXPERT),
-    "one_seed": Case(net, reduced("expert"), EXPERT),
+    "experts": Case(
+        lambda: net(100 + dist.get_rank()),
+        reduced("expert"),
+        EXPERT,
+        loop="expert parallel with ordinary tensors",
+    ),
+    "zero_bias": Case(
+        lambda: net(100 + dist.get_rank(), 0, True),
+        reduced("expert"),
+        EXPERT,
+        loop="the same, experts with biases of zero",
+    ),
+    "one_seed": Case(
+        net, reduced("expert"), EXPERT, loop="the same, all experts begin with the same weights"
+    ),
     "warmup": Case(
-        lambda: net(100 + dist.get_rank(), 0, True), reduced("expert"), EXPERT, warmup=True
+        lambda: net(100 + dist.get_rank(), 0, True),
+        reduced("expert"),
+        EXPERT,
+        warmup=True,
+        loop="the same, a learning rate that begins at zero",
     ),
     "no_tokens": Case(
-        lambda: net(100 + dist.get_rank()), reduced("expert"), EXPERT, only_on_0=True
+        lambda: net(100 + dist.get_rank()),
+        reduced("expert"),
+        EXPERT,
+        only_on_0=True,
+        loop="the same, some experts get no tokens",
     ),
-    "pairs": Case(lambda: net(100 + dist.get_rank() % 2), by_pairs, EXPERT, every=2),
+    "pairs": Case(
+        lambda: net(100 + dist.get_rank() % 2),
+        by_pairs,
+        EXPERT,
+        every=2,
+        loop="expert parallel, two experts, each on two processes",
+    ),
     "forgotten": Case(lambda: Named(net(), "middle"), reduced("middle"), ("middle",)),
     "never_reduced": Case(net, nothing),
     "other_seeds": Case(lambda: net(dist.get_rank(), dist.get_rank()), nothing),
     "other_seeds_reduced": Case(lambda: net(dist.get_rank(), dist.get_rank()), reduced()),
     "tensor_parallel": Case(
-        lambda: TensorParallel(True, True), nothing, ("up", "down"), same_data=True
+        lambda: TensorParallel(True, True),
+        nothing,
+        ("up", "down"),
+        same_data=True,
+        loop="tensor parallel with ordinary tensors, marked",
     ),
     "unmarked_tensor_parallel": Case(
-        lambda: TensorParallel(False, True), nothing, ("up", "down"), same_data=True
+        lambda: TensorParallel(False, True),
+        nothing,
+        ("up", "down"),
+        same_data=True,
+        loop="tensor parallel with ordinary tensors, not marked",
     ),
     "nothing_shared": Case(
         lambda: TensorParallel(False, False), nothing, ("up", "down"), same_data=True

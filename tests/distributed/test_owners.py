@@ -16,6 +16,7 @@ from tests.distributed.processes import HERE, start
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
+TOLERANCE = 1e-5  # of float32
 HEALTHY = (
     "experts",
     "zero_bias",
@@ -42,10 +43,10 @@ def assert_norms(name: str, out: Path) -> seismograd.Run:
         whole = np.zeros(len(run.steps))
         for parameter, norms in columns.items():
             np.testing.assert_allclose(
-                norms, expected[parameter], 1e-5, err_msg=f"{name} {parameter}"
+                norms, expected[parameter], TOLERANCE, err_msg=f"{name} {parameter}"
             )
             whole += expected[parameter] ** 2
-        np.testing.assert_allclose(run.steps["grad_norm"], whole**0.5, 1e-5, err_msg=name)
+        np.testing.assert_allclose(run.steps["grad_norm"], whole**0.5, TOLERANCE, err_msg=name)
     assert (run.states == State.FINITE).all()
     return run
 

@@ -131,8 +131,10 @@ class Listener:
     def epoch_begins(self, loader: Any) -> None:
         """The script begins to iterate over this data loader."""
 
-    def collective_ends(self, tensors: list[torch.Tensor], numel: int, in_backward: bool) -> None:
-        """A function of `torch.distributed` was called with these tensors, of `numel` scalars;
+    def collective_ends(
+        self, name: str, tensors: list[torch.Tensor], numel: int, in_backward: bool
+    ) -> None:
+        """This function of `torch.distributed` was called with these tensors, of `numel` scalars;
         asynchronously, perhaps.
         """
 
@@ -293,13 +295,16 @@ class EventHub:
         """The script begins to iterate over this data loader."""
         self._hand_on("epoch_begins", [each.epoch_begins for each in self._listeners], loader)
 
-    def collective_ends(self, tensors: list[torch.Tensor], numel: int, in_backward: bool) -> None:
-        """A function of `torch.distributed` was called with these tensors, of `numel` scalars;
+    def collective_ends(
+        self, name: str, tensors: list[torch.Tensor], numel: int, in_backward: bool
+    ) -> None:
+        """This function of `torch.distributed` was called with these tensors, of `numel` scalars;
         asynchronously, perhaps.
         """
         self._hand_on(
             "collective_ends",
             [each.collective_ends for each in self._listeners],
+            name,
             tensors,
             numel,
             in_backward,

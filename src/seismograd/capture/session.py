@@ -232,12 +232,14 @@ class Session(Listener):
         """The script begins to iterate over this data loader."""
         self._take("epoch_begins", self._schedules.epoch_begins, loader)
 
-    def collective_ends(self, tensors: list[torch.Tensor], numel: int, in_backward: bool) -> None:
-        """A function of `torch.distributed` was called with these tensors."""
+    def collective_ends(
+        self, name: str, tensors: list[torch.Tensor], numel: int, in_backward: bool
+    ) -> None:
+        """This function of `torch.distributed` was called with these tensors."""
         if in_backward:  # perhaps on a thread of autograd, which is none of the training's
-            self.guard.call("collective_ends", self._reductions.heard, tensors, numel, True)
+            self.guard.call("collective_ends", self._reductions.heard, name, tensors, numel, True)
         else:
-            self._take("collective_ends", self._collectives.collective_ends, tensors, numel)
+            self._take("collective_ends", self._collectives.collective_ends, name, tensors, numel)
 
     def _take(
         self,

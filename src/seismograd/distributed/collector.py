@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from seismograd.distributed.combine import CombinePlan, combine, make_plan
-from seismograd.distributed.ownership import Ownership, RankView
+from seismograd.distributed.ownership import Exchange, Ownership, RankView
 from seismograd.distributed.ownership_facts import OwnershipFacts
 from seismograd.distributed.peer import PeerRank
 from seismograd.distributed.rank_report import RankColumns, RankReport
@@ -36,7 +36,7 @@ class RankCollector:
         deliver: called with each combined iteration.
         tell: called with messages.
         learn: called with facts.
-        has_exchanged: whether the processes have exchanged tensors that are no gradients.
+        exchange: what the processes have exchanged so far.
         limits: how long to wait.
         before: delivers what precedes all of this, from an earlier world.
     """
@@ -47,12 +47,12 @@ class RankCollector:
         deliver: Callable[[RowBatch], None],
         tell: Callable[[Note], None],
         learn: Callable[[Fact], None],
-        has_exchanged: Callable[[], bool],
+        exchange: Callable[[], Exchange],
         limits: RankTimeouts,
         before: RankCollector | None = None,
     ) -> None:
         self._deliver, self._tell, self._limits, self._before = deliver, tell, limits, before
-        self._has_exchanged = has_exchanged
+        self._exchange = exchange
         self._ownership, self._ownership_facts = Ownership(), OwnershipFacts(learn, tell)
         self._queue: deque[RankRow] = deque()
         self._bytes_in = self._bytes_out = 0  # each written by one thread
@@ -164,7 +164,7 @@ class RankCollector:
             *(report for _, _, report in captured.values()),
         )
         views = tuple(map(RankView, ranks, columns, sent, reports))
-        if self._ownership.learn(views, self._has_exchanged()):
+        if self._ownership.learn(views, self._exchange()):
             self._ownership_facts.tell(self._ownership, int(rank_row.row.steps["iteration"][0]))
         key = (
             self._ownership.version,

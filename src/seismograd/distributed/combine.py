@@ -91,6 +91,11 @@ def make_plan(
                 parameters.append(
                     parameter if moved == parameter.depth else replace(parameter, depth=moved)
                 )
+            elif parameters[known := position[parameter.name]].numel == 0:
+                # Rank 0 may have an empty part of what is flattened and cut.
+                parameters[known] = replace(
+                    parameters[known], shape=parameter.shape, numel=parameter.numel
+                )
     held = np.zeros(len(parameters), np.int64)
     plain = np.zeros(len(parameters), bool)
     seen = np.zeros(len(parameters), bool)

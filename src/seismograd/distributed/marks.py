@@ -4,7 +4,8 @@ Megatron-LM marks the weights that tensor parallelism splits (`tensor_model_para
 gradient is not reduced over all data-parallel processes because they belong to an expert
 (`allreduce = False`), and a copy of the input embedding on the last stage of a pipeline (`shared`).
 DeepSpeed and Tutel mark the parameters of experts (`allreduce = False`, `group_name`;
-`skip_allreduce`).
+`skip_allreduce`). FullyShardedDataParallel marks what it has flattened, of which every process
+holds a part.
 """
 
 from __future__ import annotations
@@ -29,5 +30,7 @@ def mark_of(parameter: torch.Tensor) -> str:
         or told.get("allreduce") is False
         or told.get("skip_allreduce") is True
         or isinstance(told.get("group_name"), str)
+        or told.get("_fsdp_flattened") is True
+        or told.get("_is_flat_param") is True
     )
     return SPLIT if split else ""

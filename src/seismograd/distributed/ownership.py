@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 import numpy as np
 
@@ -22,6 +23,14 @@ from seismograd.schema import IntArray, Parameter, State
 TOLERANCE = 1e-4
 NUM_LOOKED_AT = 32  # rows in which gradients are compared
 _ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+class Exchange(Enum):
+    """What processes have exchanged other than gradients that all of them then have."""
+
+    NOTHING = 0
+    ACTIVATIONS = 1  # or anything else that has more than a few scalars
+    SHARDS = 2  # parts of a reduced tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +107,8 @@ class Ownership:
         self._held: dict[str, HeldTensor] = {}
         self._num_looked_at = 0
 
-    def learn(self, views: Sequence[RankView], has_exchanged: bool) -> bool:
-        """Learn from one iteration, and return whether it has changed anything. `has_exchanged`:
-        the processes have exchanged tensors that are no gradients.
-        """
+    def learn(self, views: Sequence[RankView], exchange: Exchange) -> bool:
+        """Learn from one iteration, and return whether it has changed anything."""
         has_digests = any(view.report.digests for view in views)
         if len(views) < 2 or not (has_digests or self._num_looked_at < NUM_LOOKED_AT):
             return False
@@ -115,7 +122,7 @@ class Ownership:
         for each in self._held.values():
             self._decide(each)
         before = self._judged()
-        self._judge(has_exchanged)
+        self._judge(exchange)
         if before == self._judged():
             return False
         self.version += 1
@@ -247,15 +254,16 @@ class Ownership:
         module = held.parameter.name.rpartition(".")[0]
         return any(name.rpartition(".")[0] == module for name in self.separate)
 
-    def _judge(self, has_exchanged: bool) -> None:
+    def _judge(self, exchange: Exchange) -> None:
         """Decide what tensors that differ are, from all of them."""
         differing = [h for h in self._held.values() if h.num_tensors > 1]
         is_certain = (
-            any(h.is_same and h.is_reduced for h in self._held.values())
+            exchange is Exchange.SHARDS
+            or any(h.is_same and h.is_reduced for h in self._held.values())
             or any(h.mark == SPLIT for h in self._held.values())
             or any(len(set(h.shapes.values())) > 1 for h in differing)
         )
-        shows = is_certain or has_exchanged
+        shows = is_certain or exchange is not Exchange.NOTHING
         self.is_unsynced = not shows and any(h.have_differed for h in differing)
         self.is_ambiguous = bool(differing) and shows and not is_certain
         self.local = frozenset(h.parameter.name for h in self._held.values() if h.is_local)

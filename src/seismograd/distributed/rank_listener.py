@@ -15,10 +15,10 @@ import torch
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.gradient_reductions import MAX_SCALARS
-from seismograd.capture.names.parameter_groups import held_by
 from seismograd.distributed.collector import RankCollector
 from seismograd.distributed.local_backend import LocalBackend
 from seismograd.distributed.local_gradients import PreReductionProbe
+from seismograd.distributed.ownership import Exchange
 from seismograd.distributed.rank_report import DigestArray, RankColumns
 from seismograd.distributed.rank_row import RankRow, uniform_factor
 from seismograd.distributed.report_client import ReportClient
@@ -33,6 +33,7 @@ P = ParamSpec("P")
 
 # when to check whether the process has joined others
 LOOKS = frozenset({"backward_begins", "step_begins"})
+SCATTERING = frozenset({"reduce_scatter", "reduce_scatter_tensor"})
 CHECKSUM_EVERY = 100  # steps
 # replicas that nothing keeps in sync diverge at once
 EARLY_CHECKSUMS = frozenset({2, 5, *range(10, CHECKSUM_EVERY, 10)})
@@ -78,6 +79,7 @@ class RankListener(Listener):
         # collectives of tensors that are no gradients: outside of a backward and its reductions
         self._num_exchanged = 0
         self._is_reducing = False
+        self._has_scattered = False  # gradients, of which each process has a part then
         self._limits = limits or RankTimeouts.from_environment()
         self._worlds = WorldTracker()
         self._rank = 0
@@ -85,7 +87,6 @@ class RankListener(Listener):
         self._before = PreReductionProbe()
         self._num_rows = 0  # since joining
         self._overhead_s = 0.0
-        self._warned = False
         self._looked = False  # in the previous backward
         self._columns: RankColumns | None = None
         self._described: tuple[tuple[Parameter, ...], int] = ((), -1)
@@ -114,13 +115,16 @@ class RankListener(Listener):
         self._is_reducing = False
         self._take("step_begins", self._on_step_begins, optimizer)
 
-    def collective_ends(self, tensors: list[torch.Tensor], numel: int, in_backward: bool) -> None:
+    def collective_ends(
+        self, name: str, tensors: list[torch.Tensor], numel: int, in_backward: bool
+    ) -> None:
         """Note that the processes exchange activations, as stages and shards do and replicas do
         not.
         """
         del tensors, in_backward
         if numel > MAX_SCALARS and not self._is_reducing:
             self._num_exchanged += 1
+        self._has_scattered |= name in SCATTERING
 
     def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
         """Note the norm that a clip found over what several processes hold."""
@@ -234,12 +238,18 @@ class RankListener(Listener):
                 self._deliver,
                 self._tell,
                 self._learn,
-                lambda: self._num_exchanged > 0,
+                self._exchange,
                 self._limits,
                 before,
             )
         else:
             self._link = ReportClient(world, self._limits)
+
+    def _exchange(self) -> Exchange:
+        """Return what this process has exchanged with others."""
+        if self._has_scattered:
+            return Exchange.SHARDS
+        return Exchange.ACTIVATIONS if self._num_exchanged else Exchange.NOTHING
 
     def _on_backward_begins(self) -> None:
         self._look()
@@ -253,31 +263,6 @@ class RankListener(Listener):
         self._look()
         if self._link is not None:
             self._before.learn(optimizer)
-            self._warn_of_flat(optimizer)
-
-    def _warn_of_flat(self, optimizer: torch.optim.Optimizer) -> None:
-        """Warn at the first FullyShardedDataParallel, which hides the part of a parameter that a
-        process has.
-        """
-        if self._warned:
-            return
-        parameters = held_by(optimizer)
-        if not any(
-            getattr(p, "_fsdp_flattened", False) or getattr(p, "_is_flat_param", False)
-            for p in parameters[:1]
-        ):
-            return
-        self._warned = True
-        self._tell(
-            Note(
-                "ranks",
-                -1,
-                say(
-                    "with FullyShardedDataParallel, only what rank 0 holds is measured; with "
-                    "fully_shard, everything is measured"
-                ),
-            )
-        )
 
     def _on_clip_ends(self, total: object) -> None:
         self._shards.clipped(total)

@@ -47,7 +47,7 @@ class CollectiveHooks:
         self._registry, self._reader, self._reductions = registry, reader, reductions
 
     def collective_ends(
-        self, thread_state: ThreadState, tensors: list[torch.Tensor], numel: int
+        self, thread_state: ThreadState, name: str, tensors: list[torch.Tensor], numel: int
     ) -> None:
         """Handle a collective outside of a backward.
 
@@ -64,7 +64,7 @@ class CollectiveHooks:
                     and self._reader.take_reduction(window)
                 ):
                     self._reader.read(thread_state, window)
-        self._reductions.heard(tensors, numel, in_backward=False)
+        self._reductions.heard(name, tensors, numel, in_backward=False)
 
 
 def _tensors(given: Any) -> Iterator[torch.Tensor]:
@@ -77,13 +77,14 @@ def _tensors(given: Any) -> Iterator[torch.Tensor]:
         yield tensor  # of a P2POp
 
 
-def _wrap(hub: EventHub, original: Any) -> Any:
+def _wrap(hub: EventHub, original: Any, name: str) -> Any:
     @wraps(original)
     def collective(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
         if not torch.compiler.is_compiling() and hub.listening:
             given = [list(_tensors(each)) for each in (*args[:2], *kwargs.values())]
             hub.collective_ends(
+                name,
                 [tensor for each in given for tensor in each],
                 max((sum(tensor.numel() for tensor in each) for each in given), default=0),
                 torch._C._current_graph_task_id() != -1,  # pyright: ignore
@@ -107,7 +108,7 @@ def install(hub: EventHub) -> Undo:
         original = functions.get(name)
         if original is None:
             continue
-        wrapper = _wrap(hub, original)
+        wrapper = _wrap(hub, original, name)
         undos += [
             replace(owner, name, wrapper)
             for owner in (distributed, torch.distributed)

@@ -9,6 +9,7 @@ import torch
 
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 
+POINT_TO_POINT = frozenset({"send", "batch_isend_irecv"})
 MAX_HEARD = 1 << 14  # collectives since the last backward; later ones are not remembered
 MAX_SCALARS = 8  # a tensor as small as this is a norm, a loss or a flag, unless it is a gradient
 
@@ -35,6 +36,7 @@ class GradientReductions:
     def __init__(self) -> None:
         self._heard: list[HeardCollective] = []
         self._num_before = 0  # collectives forgotten
+        self._is_stage = False  # of a pipeline, which sends activations and their gradients
 
     @property
     def num_heard(self) -> int:
@@ -46,8 +48,11 @@ class GradientReductions:
         self._num_before += len(self._heard)
         self._heard = []
 
-    def heard(self, tensors: Sequence[torch.Tensor], numel: int, in_backward: bool) -> None:
+    def heard(
+        self, name: str, tensors: Sequence[torch.Tensor], numel: int, in_backward: bool
+    ) -> None:
         """Remember a collective that has used these tensors."""
+        self._is_stage |= name in POINT_TO_POINT
         if len(self._heard) < MAX_HEARD:
             self._heard.append(
                 HeardCollective(tuple(map(_address, tensors)), 0 if in_backward else numel)
@@ -59,6 +64,9 @@ class GradientReductions:
         What has changed them in between, such as dividing by the number of processes, then belongs
         to the reduction.
         """
+        # A schedule divides by the number of micro-batches when the last of them has come back.
+        if self._is_stage and window.num_backwards > 1 and window.clearing.changed():
+            return True
         new = self._heard[max(0, window.num_collectives - self._num_before) :]
         if not new:
             return False

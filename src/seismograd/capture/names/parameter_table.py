@@ -13,7 +13,7 @@ import torch
 
 from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.names.discovery import DiscoveredObjects, roots
-from seismograd.capture.names.gathered_parameters import originals
+from seismograd.capture.names.gathered_parameters import flattened_in, originals
 from seismograd.capture.names.parameter_groups import parameters_below, setting
 from seismograd.capture.names.parameter_names import (
     NamedParameter,
@@ -322,7 +322,11 @@ class ParameterTable:
         if not strange:
             return []
         sharded = originals(each for model, _ in self.models() for each in model.modules())
-        parameters = [sharded.get(id(tensor), tensor) for tensor in strange]
+        parameters = [
+            sharded.get(id(tensor), tensor)
+            for tensor in strange
+            if not any(id(each) in self._columns for each in flattened_in(tensor))
+        ]
         return [tensor for tensor in parameters if id(tensor) not in self._columns]
 
     def take_in(self, strangers: list[torch.Tensor], around: DiscoveredObjects) -> None:
