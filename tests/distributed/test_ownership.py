@@ -15,6 +15,7 @@ from seismograd.distributed.weight_checksum import is_constant
 from seismograd.schema import RANK_DTYPE, STATISTICS, STEP_DTYPE, Parameter, State
 from seismograd.tensors.shards import PLAIN
 
+NONE = Exchange.NOTHING
 NAMES = ("dense.weight", "middle.weight")
 
 
@@ -79,6 +80,15 @@ def test_gradients_that_differ_while_the_weights_stay_the_same_are_no_whole() ->
     ownership = Ownership()
     ownership.learn(views, Exchange.NOTHING)
     assert ownership.local == frozenset(NAMES)
+    assert not ownership.separate
+
+
+def test_replicas_that_are_averaged_now_and_then_are_those_of_one_process() -> None:
+    ownership = Ownership()
+    ownership.learn([view(r, (7, 8), (1.0 + r, 2.0 + r), (9 + r, 5 + r)) for r in range(2)], NONE)
+    assert ownership.is_unsynced
+    ownership.learn([view(r, (77, 88), (1.0 + r, 2.0 + r), (77, 88)) for r in range(2)], NONE)
+    assert not ownership.local
     assert not ownership.separate
 
 

@@ -53,7 +53,8 @@ class HeldTensor:
     `read` and `now` are the checksums of each rank's weights: the first, the last when gradients
     were read, and the last of all, which may be after a step. `gradients`: norm, sum and largest
     scalar of those of this iteration that are finite and not zero. `is_local`: the weights stay the
-    same though the gradients differ, which are then reduced nowhere, or where nobody has seen it.
+    same though the gradients differ, which are then reduced nowhere, or where nobody has seen it;
+    `have_drifted`: they were once different.
     """
 
     parameter: Parameter
@@ -62,6 +63,7 @@ class HeldTensor:
     is_same: bool = False
     is_reduced: bool = False
     is_local: bool = False
+    have_drifted: bool = False
     at_first: dict[int, int] = field(default_factory=dict[int, int])
     read: dict[int, int] = field(default_factory=dict[int, int])
     now: dict[int, int] = field(default_factory=dict[int, int])
@@ -243,7 +245,9 @@ class Ownership:
             held.is_same, held.classes = True, dict.fromkeys(ranks, ranks[0])
             return
         has_moved = held.now[ranks[0]] != held.at_first[ranks[0]]
-        held.is_local = same_weights and known and has_moved
+        # Replicas that are averaged every few steps are like none at all in between.
+        held.have_drifted |= not same_weights
+        held.is_local = same_weights and known and has_moved and not held.have_drifted
         if same_weights and (not known or has_moved):
             held.classes = dict.fromkeys(ranks, ranks[0])
         else:
