@@ -31,8 +31,12 @@ $(VENV)/.develops: $(BUILD)
 
 setup: $(VENV)/.develops  ## the environment for development, in .venv
 
-demo: $(VENV)/.runs  ## the main job: record a training run and show its table and diagnosis
-	$(BIN)/seismograd run examples/small_net.py
+demo: $(VENV)/.runs  ## the main job: diagnose a network that learns nothing, mend it, and set both side by side
+	$(BIN)/seismograd run examples/broken_net.py
+	$(BIN)/seismograd run examples/mended_net.py
+	$(BIN)/seismograd compare
+	$(BIN)/seismograd report $$(ls -d runs/*-broken_net | tail -1) -o demo.html
+	@echo "Everything about the broken one is in demo.html. Open it in a browser: $(BIN)/python -m webbrowser -t demo.html"
 
 test: check  ## all checks and all tests
 	$(BIN)/pytest -n auto -q

@@ -34,9 +34,9 @@ from seismograd.capture.hooks.backward import BackwardHooks
 from seismograd.capture.hooks.optimizer_step import StepHooks
 from seismograd.capture.hooks.zero_grad import ZeroGradHooks
 from seismograd.capture.loop.call_sites import CallSites
+from seismograd.capture.loop.clearing_tracker import ClearingTracker
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.iteration_queue import IterationQueue
-from seismograd.capture.loop.optimizer_window import ClearingTracker
 from seismograd.capture.probes.update_probe import UpdateProbe
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.session import Session

@@ -105,6 +105,7 @@ def pictures_of_the_page(report: Path) -> None:
             )
             page.goto(report.as_uri())
             page.wait_for_selector("#heat canvas[data-shows]")
+            page.wait_for_selector("#seismogram svg")
             page.wait_for_timeout(500)  # the other panels
             page.screenshot(path=ROOT / "docs" / "img" / f"page_{theme}.png")
         browser.close()
@@ -122,16 +123,12 @@ def main() -> None:
         broken = run(folder, command)
         before, _, after = broken.plain.partition("\n\n")
         text = put(text, "broken_net", command, f"{before}\n…\n{after[after.index('Found:') :]}")
-        run(
-            folder,
-            "seismograd report runs/{} -o report.html".format(
-                next((folder / "runs").iterdir()).name
-            ),
-        )
+        run(folder, "seismograd report -o report.html --picture seismogram.svg")
+        shutil.copy(folder / "seismogram.svg", ROOT / "docs" / "img" / "seismogram.svg")
         pictures_of_the_page(folder / "report.html")
         run(folder, "seismograd run examples/small_net.py --epochs 1")
         (small,) = (folder / "runs").glob("*-small_net")
-        show = "seismograd show {run} --step 0 --lang zh"
+        show = "seismograd show {run} --step 0 --format plain --lang zh"
         text = put(
             text,
             "small_net",

@@ -18,7 +18,7 @@ for _ in range(10):
     layers += [nn.Linear(width, 32), nn.Sigmoid()]
     width = 32
 model = nn.Sequential(*layers, nn.Linear(32, 10))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
 for epoch in range(3):
     for batch in torch.randperm(len(images)).split(64):

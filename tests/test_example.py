@@ -137,3 +137,20 @@ def test_it_says_so_when_a_compressed_file_is_torn(
     with pytest.raises(SystemExit):
         run(monkeypatch, "--data", str(tmp_path))
     assert "cannot read digits: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_broken_and_the_mended_network_differ_in_their_layers_only() -> None:
+    broken, mended = (
+        ast.dump(ast.parse((EXAMPLE.parent / name).read_text(encoding="utf-8")))
+        for name in ("broken_net.py", "mended_net.py")
+    )
+    assert broken != mended
+    code = [
+        (EXAMPLE.parent / name).read_text(encoding="utf-8").split('"""')[2].splitlines()
+        for name in ("broken_net.py", "mended_net.py")
+    ]
+    assert len(code[0]) == len(code[1])
+    differing = [(a, b) for a, b in zip(*code, strict=True) if a != b]
+    assert len(differing) == 1
+    assert "nn.Sigmoid()" in differing[0][0]
+    assert "nn.LayerNorm(32), nn.ReLU()" in differing[0][1]

@@ -1,4 +1,8 @@
-"""Measure how right the diagnosis is: `python -m benchmarks.truth --sample 100 --jobs 2`."""
+"""Measure how right the diagnosis is: `python -m benchmarks.truth --limit 100 --jobs 2`.
+
+What was measured is kept in the cache: when it is stopped and called again, it goes on. What was
+found is kept for the code of seismograd that found it; traces of programs stay.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from benchmarks.truth.edit import Edited
 from benchmarks.truth.mutator import Mutator
 from benchmarks.truth.mutators import MUTATORS
 from benchmarks.truth.page import page, right
+from benchmarks.truth.progress import Progress
 from benchmarks.truth.score import Row, grouped, score
 from benchmarks.truth.trial import judge as judged
 from benchmarks.truth.trial import mutants
@@ -22,10 +27,14 @@ Job = tuple[Base, Mutator, Edited]
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.truth", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.truth",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--half", choices=("look", "held", "both"), default="look")
     parser.add_argument(
-        "--sample", type=int, default=0, help="this many mutants, in turns of the mutators; 0: all"
+        "--limit", type=int, default=0, help="this many mutants, in turns of the mutators; 0: all"
     )
     parser.add_argument(
         "--seeds", type=int, default=1, help="runs of each healthy program; 0: none"
@@ -68,16 +77,25 @@ def main() -> None:
     bench = Bench(args.cache, args.timeout)
     bases = [b for b in BASES if args.half in (b.half, "both") and args.base in b.name]
     chosen = tuple(m for m in MUTATORS if args.mutator in m.name or args.mutator == m.fault)
-    jobs = mutants(bases, chosen, args.sample)
+    jobs = mutants(bases, chosen, args.limit)
     print(f"{len(bases)} programs, {len(chosen)} mutators, {len(jobs)} mutants", flush=True)
     if args.list:
         return
+
+    faulty = Progress(len(jobs), "mutants")
+    healthy = Progress(len(bases) * args.seeds, "healthy runs")
+
+    def observe(run: tuple[Base, int]) -> Row | None:
+        row = healthy_run(bench, *run)
+        healthy.done()
+        return row
 
     def shown(base: Base) -> bool:
         return base.half == "look" or args.reveal
 
     def judge(job: Job) -> Row:
         row = judged(bench, *job, mend=args.mend).row()
+        faulty.done()
         if shown(job[0]):
             mark = (
                 {True: "ok  ", False: "late" if row["named"] else "MISS"}[row["first"]]
@@ -93,12 +111,7 @@ def main() -> None:
 
     with ThreadPoolExecutor(args.jobs) as pool:
         rows = list(pool.map(judge, jobs))
-        runs = list(
-            pool.map(
-                lambda pair: healthy_run(bench, *pair),
-                [(b, s) for b in bases for s in range(args.seeds)],
-            )
-        )
+        runs = list(pool.map(observe, [(b, s) for b in bases for s in range(args.seeds)]))
     late = runs.count(None)
     runs = [run for run in runs if run is not None]
     if late:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,7 +62,7 @@ class Bench:
                 except subprocess.TimeoutExpired:
                     return None
                 text = written.read_text() if written.exists() else json.dumps({"error": said})
-                path.write_text(text)
+                keep(path, text)
         return Trace.read(path)
 
     def findings(self, source: str, seed: int = 0) -> list[dict[str, Any]] | None:
@@ -80,8 +81,15 @@ class Bench:
                     )
                 except subprocess.TimeoutExpired:
                     return None
-                path.write_text(json.dumps(json.loads(said)["findings"]))
+                keep(path, json.dumps(json.loads(said)["findings"]))
         return json.loads(path.read_text())
+
+
+def keep(path: Path, text: str) -> None:
+    """Write a whole file or none, so that a measurement that was stopped can go on."""
+    part = path.with_suffix(f".{threading.get_ident()}")
+    part.write_text(text)
+    part.replace(path)
 
 
 def digest(*texts: str) -> str:

@@ -29,6 +29,7 @@ class Base:
 
 BASES = (
     Base("accelerate_cnn", "accelerate", "convolutions"),
+    Base("accelerate_lm", "accelerate", "GRU, language model"),
     Base("accumulate", "plain loop", "MLP, accumulation"),
     Base("amp_bf16", "functions", "MLP in bfloat16"),
     Base("amp_fp16", "plain loop", "MLP in float16"),
@@ -51,7 +52,9 @@ BASES = (
     Base("hf_trainer", "Trainer", "BERT"),
     Base("lbfgs_closure", "closure", "MLP, L-BFGS"),
     Base("lightning_mlp", "Lightning", "MLP"),
+    Base("lightning_scheduled", "Lightning", "convolutions"),
     Base("lora", "functions", "low-rank adapters"),
+    Base("lora_digits", "functions", "low-rank adapters"),
     Base("lora_encoder", "plain loop", "low-rank adapters"),
     Base("lstm_chars", "functions", "LSTM, language model"),
     Base("maml", "functions", "meta-learning"),
@@ -72,6 +75,7 @@ BASES = (
     Base("skipgram", "plain loop", "word vectors"),
     Base("tagger_accum", "plain loop", "bidirectional LSTM, accumulation"),
     Base("token_accum", "plain loop", "GRU, accumulation by tokens"),
+    Base("trainer_loss", "Trainer", "bag of embeddings"),
     Base("vae", "plain loop", "variational autoencoder"),
     Base("vit", "plain loop", "vision transformer"),
 )

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cache, cached_property
 
 import libcst as cst
 
 BLANK = cst.Module([])
 
 
+@cache  # nodes never change, and mutators ask for the text of each statement again and again
 def code(node: cst.CSTNode) -> str:
     """Return the text of `node` without the comments above it."""
     if isinstance(node, cst.SimpleStatementLine):
@@ -27,7 +29,7 @@ class Place:
     outer: tuple[cst.BaseStatement, ...]
     siblings: tuple[cst.BaseStatement, ...]
 
-    @property
+    @cached_property
     def text(self) -> str:
         return code(self.node)
 
@@ -49,9 +51,17 @@ class Place:
 
 
 class _Swap(cst.CSTTransformer):
-    def __init__(self, changes: dict[cst.CSTNode, list[cst.CSTNode] | cst.CSTNode]):
+    def __init__(
+        self,
+        changes: dict[cst.CSTNode, list[cst.CSTNode] | cst.CSTNode],
+        on_the_way: set[cst.CSTNode],
+    ):
         super().__init__()
         self.changes = changes
+        self.on_the_way = on_the_way  # nodes with a change in them: no others are walked
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        return node in self.on_the_way
 
     def on_leave(self, original_node, updated_node):  # type: ignore[no-untyped-def]
         if original_node not in self.changes:
@@ -113,11 +123,16 @@ class Program:
 
     def holder(self, node: cst.CSTNode) -> Place | None:
         """Return the innermost statement that `node` is in."""
-        best = None
-        for place in self.places:
-            if any(n is node for n in _descend(place.node)):
-                best = place
-        return best
+        return self._holders.get(node)
+
+    @cached_property
+    def _holders(self) -> dict[cst.CSTNode, Place]:
+        # Outer statements come before those within them, which take their nodes over.
+        return {node: place for place in self.places for node in _descend(place.node)}
+
+    @cached_property
+    def _parents(self) -> dict[cst.CSTNode, cst.CSTNode]:
+        return {child: node for node in _descend(self.module) for child in node.children}
 
     def edit(self, changes: dict[cst.CSTNode, str | list[str | cst.CSTNode]]) -> Edited | None:
         """Return the program with expressions replaced by a text, statements by statements.
@@ -130,7 +145,12 @@ class Program:
                 ready[old] = cst.parse_expression(new)
             else:
                 ready[old] = [cst.parse_statement(n) if isinstance(n, str) else n for n in new]
-        text = self.module.visit(_Swap(ready)).code
+        on_the_way: set[cst.CSTNode] = set()
+        for node in ready:
+            while node is not None and node not in on_the_way:
+                on_the_way.add(node)
+                node = self._parents.get(node)
+        text = self.module.visit(_Swap(ready, on_the_way)).code
         return Edited(text, changed_lines(self.source, text)) if text != self.source else None
 
 
@@ -149,51 +169,3 @@ def _descend(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     yield node
     for child in node.children:
         yield from _descend(child)
-
-
-# What the training's own statements look like.
-STEP = r"(?:self\.)?(?:opt\w*|optim\w*|meta_opt|\w+_optimizer|first)\.step\((?:closure)?\)"
-SCALED_STEP = r"(?:self\.)?scaler\.step\((?P<opt>[\w.]+)\)"
-BACKWARD = r"(?:[\w.]+|.+)\.backward\(.*\)"
-ZERO = r"[\w.]+\.zero_grad\(.*\)"
-CLIP = r"(?:[\w.]+\.)?clip_grad_norm_\(.*\)"
-SCHEDULE = r"(?:self\.)?(?:scheduler|sched|lr_scheduler)\.step\(.*\)"
-OPTIMIZER = r"(?:torch\.optim\.|optim\.)?(?:SGD|Adam|AdamW|RMSprop|Muon)"
-
-
-def last(places: list[Place]) -> Place | None:
-    return places[-1] if places else None
-
-
-def step_of(program: Program) -> Place | None:
-    """Return the last optimizer step that is taken in a loop or a function of its own."""
-    return last(program.find(f"{STEP}|{SCALED_STEP}"))
-
-
-def stepped(place: Place) -> str:
-    """Return the expression of the optimizer that a step is of."""
-    scaled = re.fullmatch(SCALED_STEP, place.text)
-    return scaled["opt"] if scaled else place.text.rpartition(".step")[0]
-
-
-def optimizer_of(program: Program) -> tuple[Place, cst.Call, str, str] | None:
-    """Return the statement that makes the last optimizer, its call, its name, and its model's."""
-    step = step_of(program)
-    for place in reversed(program.find(r"[\w.]+ = .*")):
-        name = place.text.partition(" = ")[0]
-        owners = {p.function for p in program.find(rf"{re.escape(name)} = .*")}
-        if step and place.function != step.function and step.function in owners:
-            continue  # a function's own variable, and another function steps its own
-        made = program.calls(OPTIMIZER, place.node)
-        if made and code(made[0]) == place.text.partition(" = ")[2] and made[0].args:
-            model = re.search(r"([\w.]+)\.parameters\(\)", code(made[0].args[0].value))
-            if model:
-                return place, made[0], name, model[1]
-    return None
-
-
-def after_imports(program: Program) -> cst.BaseStatement:
-    """Return the last import at the top of the file."""
-    return [
-        p.node for p in program.places if not p.outer and p.text.startswith(("import ", "from "))
-    ][-1]

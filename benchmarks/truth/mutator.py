@@ -15,7 +15,7 @@ class Mutator:
 
     name: str
     fault: str  # its class, as in the table of cases
-    rules: frozenset[str]  # names of the rules that are right about it
+    rules: tuple[str, ...]  # names of the rules that are right about it, the proper one first
     mutate: Callable[[Program], Edited | None]
     oracle: Oracle  # the culprits' names when the fault shows, else None
     near: str = ""  # besides the changed lines, a line of the mutant that matches is a right place
@@ -33,4 +33,4 @@ def mutator(
     advice: str = "",
 ) -> Mutator:
     """Make a mutator; `rules` are names with spaces between."""
-    return Mutator(name, fault, frozenset(rules.split()), mutate, oracle, near, advice)
+    return Mutator(name, fault, tuple(rules.split()), mutate, oracle, near, advice)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class Score:
     mended: Rate
 
 
-def score(rows: Iterable[Row], right: Callable[[Row], set[str]]) -> Score:
+def score(rows: Iterable[Row], right: Callable[[Row], Sequence[str]]) -> Score:
     """Return the score of rows; `right` gives the rules that are right about one."""
     rows = [r for r in rows if r["outcome"] == "judged"]
 
@@ -66,6 +66,28 @@ def score(rows: Iterable[Row], right: Callable[[Row], set[str]]) -> Score:
         advice=rate(r["advice"] for r in rows),
         mended=rate(r["mended"] for r in rows),
     )
+
+
+def of_rules(
+    rows: Iterable[Row], healthy: Iterable[Row], right: Callable[[Row], Sequence[str]]
+) -> dict[str, tuple[Rate, Rate, Rate]]:
+    """Return for each rule what it names of its own faults, what first, and how often it is right.
+
+    `right` gives the rules that are right about a row, the one whose own fault it is first.
+    """
+    judged = [r for r in rows if r["outcome"] == "judged"]
+    said = [(name, name in right(r)) for r in judged for name in r["names"]]
+    said += [(name, False) for r in healthy for name in r["names"]]
+    found: dict[str, tuple[Rate, Rate, Rate]] = {}
+    for rule in sorted({right(r)[0] for r in judged} | {name for name, _ in said}):
+        own = [r for r in judged if right(r)[0] == rule]
+        hits = [is_right for name, is_right in said if name == rule]
+        found[rule] = (
+            Rate(sum(r["named"] for r in own), len(own)),
+            Rate(sum(r["first"] for r in own), len(own)),
+            Rate(sum(hits), len(hits)),
+        )
+    return found
 
 
 def grouped(rows: Iterable[Row], key: str) -> dict[str, list[Row]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seismograd.i18n import Message
+from seismograd.i18n import Message, say
 
 
 class SeismogradError(Exception):
@@ -21,12 +21,29 @@ class SeismogradError(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+        if hint is not None:
+            self.add_note(hint.render())  # a traceback shows it below the message
 
     def line(self) -> str:
         """Return the message and its hint, as one line in the current language."""
         if self.hint is None:
             return self.message.render()
         return f"{self.message.render()} · {self.hint.render()}"
+
+
+def unreadable(path: Path, error: Exception) -> SeismogradError:
+    """Return the error about a run that broke a reader in a way that none foresaw: it is damaged,
+    or too large for the memory.
+    """
+    return SeismogradError(
+        say(
+            "{path} cannot be read: {kind}: {reason}",
+            path=str(path),
+            kind=type(error).__name__,
+            reason=str(error)[:200],
+        ),
+        say("it is damaged, or does not fit into memory"),
+    )
 
 
 class TrainingHalted(BaseException):

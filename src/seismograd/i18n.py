@@ -73,17 +73,22 @@ class Message:
     """A template in English (a msgid, with `{named}` places) and the values that go into it."""
 
     template: str
-    values: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    values: Mapping[str, Value | Message] = field(default_factory=dict[str, "Value | Message"])
 
     def render(self) -> str:
-        """Return the message in the current language."""
+        """Return the message in the current language, and those among its values."""
         return (
-            translate(self.template).format_map(self.values)
+            translate(self.template).format_map(
+                {
+                    name: value.render() if isinstance(value, Message) else value
+                    for name, value in self.values.items()
+                }
+            )
             if self.values
             else translate(self.template)
         )
 
 
-def say(template: str, **values: Value) -> Message:
+def say(template: str, **values: Value | Message) -> Message:
     """Make a message from a template (extracted into the catalogues) and its values."""
     return Message(template, values)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from seismograd.analysis.depth_profile import bias_name
 from seismograd.analysis.parameter_index import is_weight
 from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.spike_track import SpikeTrack
 from seismograd.diagnosis.engine import Diagnosis
 from seismograd.rules import RULES, GradientSpike
 from seismograd.rules.sg104.dying_layers import LayerConnections, depth_number
@@ -65,11 +66,7 @@ def test_a_rule_that_reads_alone_comes_to_what_it_comes_to_with_the_others(
 @given(signals())
 def test_no_spike_hides_where_none_is_looked_for(blocks: list[RowBatch]) -> None:
     found = result(blocks, rules=(GradientSpike,))
-    with patch.object(
-        GradientSpike,
-        "_may_stand_out",
-        lambda _, track, height, start: list(range(start, len(height))),
-    ):
+    with patch.object(SpikeTrack, "spans", lambda *_: True):
         assert repr(result(row_by_row(blocks), rules=(GradientSpike,))) == repr(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import inspect
 import signal
 import sys
@@ -20,12 +21,15 @@ from torch import nn
 from seismograd.capture.events import EventHub, Listener
 from seismograd.capture.hub import HUB
 from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.capture.names.discovery import DiscoveredObjects
+from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.measure.backend_selection import make_backend
 from seismograd.schema import Note, RowBatch
 from tests.capture.sessions import make_session
 from tests.single_rows import single_rows
 
 OWN = "/seismograd/"
+NOTHING = DiscoveredObjects()
 AT_THE_DOOR = frozenset(
     {
         "backward",
@@ -229,6 +233,38 @@ def test_no_signal_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
         signal.signal(signal.SIGALRM, before)
     assert num_lost <= len(by_python)
     assert not any(name.startswith("seismograd") for name in by_python)
+
+
+def test_nothing_of_ours_runs_where_an_object_of_the_programs_dies() -> None:
+    """Python loses what a signal handler raises in the callback of a weak reference."""
+    with trained() as loop:
+        loop.session._registry.learn(loop.session._registry.windows[0])
+        with at_call(-1, lambda: None) as called:
+            del loop.model, loop.optimizer
+            gc.collect()
+        assert called == []
+        registry = loop.session._registry
+        assert len(registry._died) == 1
+        assert len(registry.parameter_table._died) == 4
+        assert registry.windows == ()
+        assert registry.parameter_table.num_gone == 4
+
+
+def test_a_tensor_that_is_given_the_address_of_a_dead_one_is_another() -> None:
+    table = ParameterTable()
+
+    def learn(tensor: torch.Tensor, name: str) -> int:
+        table.learn([(0, "optimizer", [{"params": [tensor], "param_names": [name]}])], NOTHING)
+        return table.column(tensor)
+
+    tensors = [nn.Parameter(torch.zeros(2)) for _ in range(100)]
+    assert [learn(each, f"first.{i}") for i, each in enumerate(tensors)] == [*range(100)]
+    addresses = {id(each) for each in tensors}
+    del tensors
+    made = [nn.Parameter(torch.zeros(2)) for _ in range(100)]
+    tensor = next(each for each in made if id(each) in addresses)
+    assert tensor not in table
+    assert learn(tensor, "second") == 100
 
 
 def test_the_steps_of_a_program_that_goes_on_are_counted_as_it_made_them(

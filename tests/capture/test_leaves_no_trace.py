@@ -180,7 +180,7 @@ FAULTS: list[tuple[type, str]] = [
     (GradientReader, "read"),
     (GradientReader, "reading"),
     (IterationQueue, "end_iteration"),
-    (StepHooks, "_step"),
+    (StepHooks, "_record"),
 ]
 
 

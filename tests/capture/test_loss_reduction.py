@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from seismograd.capture.graph.loss_reduction import reduction_of
+from seismograd.capture.graph.loss_reduction import reduction_of, shape_reduced
 from seismograd.schema import EventFlag
 
 NUM, CLASSES, IGNORED = 8, 10, 3
@@ -102,6 +102,31 @@ def test_a_sum_and_a_rescaled_loss_say_so() -> None:
     assert summed.flags == EventFlag.SUMMED
     assert rescaled is not None
     assert rescaled.flags == EventFlag.RESCALED
+
+
+def test_a_loss_of_several_terms_says_so() -> None:
+    entropy, square = F.cross_entropy(x(), TARGETS), F.mse_loss(x(), MASK)
+    for loss, several in (
+        (entropy + square, True),
+        (square - 0.1 * entropy, True),
+        (entropy + 3.0, False),
+        (F.cross_entropy(x(), TARGETS, label_smoothing=0.1), False),
+    ):
+        found = reduction_of(loss)
+        assert found is not None
+        assert bool(found.flags & EventFlag.SEVERAL) == several
+
+
+def test_the_shape_tells_the_size_of_the_batch() -> None:
+    for loss_of in (
+        lambda some: F.cross_entropy(some, TARGETS[: len(some)]),
+        lambda some: F.mse_loss(some, MASK[: len(some)]) / 4,
+        lambda some: some.square().sum() + 0.1 * some.mean(),
+        lambda some: 2 - some.mean(),
+    ):
+        assert shape_reduced(loss_of(x())) == (NUM, CLASSES)
+        assert shape_reduced(loss_of(x()[:3])) == (3, CLASSES)
+    assert shape_reduced(torch.tensor(1.0)) == ()
 
 
 @pytest.mark.parametrize(

@@ -99,4 +99,4 @@ def test_the_time_of_threads_that_train_side_by_side_is_not_added_up() -> None:
     assert len(rows) == 4 * STEPS
     spent_s = sum(float(row.step["overhead_s"]) for row in rows[4:])
     wall_s = float(rows[-1].step["time_s"]) - float(rows[3].step["time_s"])
-    assert 0 < spent_s <= 1.1 * wall_s  # each waits for the others, which was counted four times
+    assert 0 < spent_s <= wall_s  # each waits for the others, which was counted four times

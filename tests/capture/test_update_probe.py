@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from seismograd.capture.hub import HUB
 from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.capture.probes.update_probe import EVERY, NUM_DENSE, UpdateProbe, box, flat
+from seismograd.capture.probes.slice_positions import box, flat
+from seismograd.capture.probes.update_probe import EVERY, NUM_DENSE, UpdateProbe
 from seismograd.measure.backend_selection import best_copies, make_backend
 from seismograd.measure.weight_updates import compare, keep
 from seismograd.schema import Note, State, StepFlag

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from seismograd import __version__
+from tests.rules.made import chain
 from tests.synthetic import block, event, make_parameters, note, write_run
 from tests.views.samples import small_net, without_steps
 from tests.views.test_step import AS_IN_THE_ISSUE
@@ -39,14 +40,19 @@ def seismograd(*arguments: str, **environment: str) -> subprocess.CompletedProce
 
 def test_show_in_chinese_prints_the_lines_of_the_issue_and_nothing_else(tmp_path: Path) -> None:
     small_net(tmp_path / "run")
-    done = seismograd("show", str(tmp_path / "run"), "--step", "0", "--lang", "zh")
+    done = seismograd(
+        "show", str(tmp_path / "run"), "--step", "0", "--format", "plain", "--lang", "zh"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, AS_IN_THE_ISSUE + "\n", "")
 
 
 def test_the_language_is_that_of_the_locale(tmp_path: Path) -> None:
     small_net(tmp_path / "run")
-    done = seismograd("show", str(tmp_path / "run"), "--step", "0", LANG="zh_CN.UTF-8")
-    assert done.stdout == AS_IN_THE_ISSUE + "\n"
+    plain = ("show", str(tmp_path / "run"), "--step", "0", "--format", "plain")
+    assert seismograd(*plain, LANG="zh_CN.UTF-8").stdout == AS_IN_THE_ISSUE + "\n"
+    table = seismograd("show", str(tmp_path / "run"), "--step", "0", LANG="zh_CN.UTF-8").stdout
+    assert table.startswith("第 0 步的梯度")
+    assert "Epoch" not in table
     assert "用法" in seismograd("--help", LANG="zh_CN.UTF-8").stdout
     assert "Usage" in seismograd("--help", LANG="de_DE.UTF-8").stdout
 
@@ -74,15 +80,34 @@ def test_check_exits_with_1_when_a_finding_is_an_error(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_check_exits_with_0_when_nothing_is_wrong_or_nothing_could_be_judged(
+def test_check_exits_with_0_when_nothing_is_wrong_and_with_2_when_no_rule_could_look(
     tmp_path: Path,
 ) -> None:
     without_steps(tmp_path / "nothing")
     done = seismograd("check", str(tmp_path / "nothing"), "--format", "json")
-    assert done.returncode == 0
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["end"] == "no steps"
     assert {each["status"] for each in json.loads(done.stdout)["rules"]} == {"not evaluated"}
     small_net(tmp_path / "healthy", 30)
     assert seismograd("check", str(tmp_path / "healthy")).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "code"), [(None, 0), ("error", 0), ("warning", 1), ("info", 1)]
+)
+def test_check_fails_on_what_it_is_told_to(tmp_path: Path, fail_on: str | None, code: int) -> None:
+    write_run(tmp_path / "run", [block(chain(10, 0.1, steps=30))])  # a warning
+    options = [] if fail_on is None else ["--fail-on", fail_on]
+    done = seismograd("check", str(tmp_path / "run"), "--select", "SG101", *options)
+    assert "warning SG101" in done.stdout
+    assert done.returncode == code
+
+
+def test_check_does_not_fail_on_a_severity_that_does_not_exist(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", [block([[1.0]] * 4)])
+    done = seismograd("check", str(tmp_path / "run"), "--fail-on", "catastrophe")
+    assert done.returncode == 2
+    assert "use one of: error, warning, info" in done.stderr
 
 
 def test_what_is_to_be_known_of_the_record_is_said_on_stderr(tmp_path: Path) -> None:
@@ -173,19 +198,54 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
 
 def test_a_terminal_that_cannot_show_every_character_gets_question_marks(tmp_path: Path) -> None:
     small_net(tmp_path / "run")
-    done = seismograd("show", str(tmp_path / "run"), "--lang", "zh", PYTHONIOENCODING="ascii")
+    plain = ("show", str(tmp_path / "run"), "--format", "plain", "--lang", "zh")
+    done = seismograd(*plain, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1].startswith("??: fc1.weight")
 
 
-def test_a_bug_of_ours_shows_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from seismograd.cli import main
+def test_what_breaks_a_reader_is_one_line_and_a_traceback_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from seismograd.cli import TRACEBACK, main
     from seismograd.views import step
 
     def broken(*_: object) -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("\x1b[2J")
 
     small_net(tmp_path / "run")
     monkeypatch.setattr(step, "read_step", broken)
+    assert main(["show", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ZeroDivisionError: \\x1b[2J" in line
+    assert TRACEBACK in line
+    monkeypatch.setenv(TRACEBACK, "1")
     with pytest.raises(ZeroDivisionError):
         main(["show", str(tmp_path / "run")])
+
+
+@pytest.mark.parametrize("spelling", [["-V"], ["--version"]])
+def test_the_version_has_a_short_option(spelling: list[str]) -> None:
+    assert seismograd(*spelling).stdout == f"seismograd {__version__}\n"
+
+
+def test_help_is_a_word_too() -> None:
+    assert seismograd("help").stdout == seismograd("--help").stdout
+    assert seismograd("help", "check").stdout == seismograd("check", "--help").stdout
+    assert "check" in seismograd("help", "check").stdout
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("command", [("check", "RUN"), ("show", "RUN"), ("runs", "."), ("rules",)])
+def test_a_terminal_without_utf_8_gets_something_alike(
+    tmp_path: Path, command: tuple[str, ...], lang: str
+) -> None:
+    small_net(tmp_path / "RUN", 30)
+    arguments = [str(tmp_path / each) if each in ("RUN", ".") else each for each in command]
+    done = seismograd(
+        *arguments, "--lang", lang, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    if lang == "en":
+        assert "?" not in done.stdout

@@ -20,7 +20,17 @@ BAD_LINES = (
         "unknown command 'xyzzy' · available commands: run, show, check, explain, rules, runs",
     ),
     (["--vresion"], "seismograd has no option --vresion · did you mean --version?"),
-    (["show"], "argument RUN is missing · run seismograd show --help"),
+    (["train.py", "--lr", "1"], "did you mean seismograd run train.py --lr 1?"),
+    (["python", "train.py"], "did you mean seismograd run train.py?"),
+    (["python3", "-m", "pkg", "-x"], "did you mean seismograd run -m pkg -x?"),
+    (["-m", "pkg"], "did you mean seismograd run -m?"),
+    (["run", "python", "train.py", "-x"], "did you mean seismograd run train.py -x?"),
+    (["run", "python3.12", "-u", "-m", "pkg"], "did you mean seismograd run -m pkg?"),
+    (
+        ["run", "torchrun", "--nproc-per-node", "2", "train.py"],
+        "did you mean torchrun --nproc-per-node 2 -m seismograd run train.py?",
+    ),
+    (["help", "shw"], "unknown command 'shw' · did you mean show?"),
     (["run", "--quite", "x.py"], "seismograd run has no option --quite · did you mean --quiet?"),
     (
         ["run", "--budget", "much", "x.py"],

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 import seismograd
-from seismograd.api import Recording
 from seismograd.lab.digits import cut, digits, small_net
+from seismograd.recording import Recording
 
 STEPS = 60
 Loop = Callable[[Path], Recording]

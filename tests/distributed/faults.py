@@ -49,7 +49,7 @@ def train(out: Path | None, fault: str) -> str:
     optimizer = torch.optim.SGD([plain, sharded], 0.1)
     second = out is not None and dist.get_rank() == 1
     watched = out is not None and not (second and fault == "unwatched")
-    session = seismograd.watch(model, optimizer, out=out) if watched else None
+    session = seismograd.watch(model, optimizer, out=out, quiet=True) if watched else None
     for step in range(STEPS):
         if second and step == STOPS_AT:
             if fault == "shorter":

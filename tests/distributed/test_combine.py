@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seismograd.capture.loop.iteration import states
-from seismograd.distributed.combine import combine, make_plan, norms
+from seismograd.distributed.combine import combine, norms
+from seismograd.distributed.combine_plan import make_plan
 from seismograd.distributed.rank_report import (
     FrameDecoder,
     FrameKind,

@@ -21,6 +21,7 @@ from seismograd.lab import chart_svg, page_html, page_output, page_terminal
 from seismograd.lab.chart_axes import Axis, axes
 from seismograd.lab.experiments import EXPERIMENTS, find_experiment
 from seismograd.lab.lab_page import Chart, ChartSeries, Page, PageTable, Paragraph
+from seismograd.views.text_layout import cell_width
 
 numbers = st.floats(-1e12, 1e12) | st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1e-300])
 
@@ -100,6 +101,28 @@ def test_every_chart_can_be_drawn_whatever_its_numbers(drawn: tuple[Chart, ...])
     assert not re.search(r"[\d\"]nan|=\"-?inf", chart_svg.stack(list(drawn)))
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_page_is_no_wider_than_the_terminal(width: int) -> None:
+    shown = page(
+        (
+            Chart(
+                say("a title that is longer than the terminal is wide " * 2),
+                "x",
+                tuple(
+                    ChartSeries(f"a series with a name, {number}", [1.0, 9.0], [0.1, 5.0])
+                    for number in range(4)
+                ),
+            ),
+        )
+    )
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(page_terminal.render(shown))
+    lines = captured.get().splitlines()
+    assert max(map(cell_width, lines)) <= width
+    assert all(any(f"name, {number}" in line for line in lines) for number in range(4))
+
+
 @given(st.floats(1e-12, 1e12), st.floats(1e-12, 1e12), st.booleans())
 def test_the_marks_of_an_axis_lie_on_it_in_order(a: float, b: float, log: bool) -> None:
     low, high = sorted((a, b))
@@ -164,7 +187,7 @@ def test_without_matplotlib_a_png_names_the_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SeismogradError) as raised:
         page_output.check(Path("x.png"))
-    assert "seismograd[plot]" in raised.value.line()
+    assert "pip install matplotlib" in raised.value.line()
 
 
 def test_with_matplotlib_a_png_is_written(tmp_path: Path) -> None:

@@ -37,6 +37,31 @@ train(2000)
 print("trained")
 """
 
+# Registered before seismograd is imported, so called after its summary.
+STATES_AT_THE_END = """
+import atexit, hashlib, os, random, sys
+def states():
+    numpy, torch = sys.modules["numpy"], sys.modules["torch"]
+    given = (
+        repr(random.getstate()).encode(),
+        numpy.random.get_state()[1].tobytes(),
+        torch.get_rng_state().numpy().tobytes(),
+    )
+    return [hashlib.md5(each).hexdigest() for each in given]
+if os.environ.get("PRINTS_STATES"):
+    atexit.register(lambda: os.write(1, f"last {states()}\\n".encode()))
+"""
+DRAWS = """
+import random, numpy, torch
+random.seed(0), numpy.random.seed(0), torch.manual_seed(0)
+model = torch.nn.Linear(20, 3)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+for step in range(20):
+    optimizer.zero_grad()
+    model(torch.randn(8, 20)).square().mean().backward()
+    optimizer.step()
+"""
+
 HERE = Path(__file__).parent
 SMALL_NET = HERE.parents[1] / "examples" / "small_net.py"
 
@@ -177,3 +202,19 @@ def test_an_element_that_does_not_exist_is_said_and_the_run_goes_on(tmp_path: Pa
     assert "fc1.weight[300,0]" in ran.stderr
     run = seismograd.open_run(tmp_path / "run")
     assert np.isnan(run.elements[1]).all()
+
+
+def test_the_summary_draws_no_random_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those of Python, NumPy or torch: what runs after it finds the states as without us."""
+    (tmp_path / "sitecustomize.py").write_text(STATES_AT_THE_END)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PRINTS_STATES", "1")
+    script = tmp_path / "draws.py"
+    script.write_text(DRAWS)
+    bare = python(script)
+    watched = python("-m", "seismograd", "run", "--out", tmp_path / "run", script)
+    assert "steps: 20" in watched.stderr
+    assert bare.stdout.startswith("last ")
+    assert watched.stdout == bare.stdout

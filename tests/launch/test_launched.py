@@ -163,6 +163,83 @@ def test_the_line_for_a_launcher_records(launcher: str, tmp_path: Path) -> None:
     assert len(seismograd.open_run(run).steps) == 3
 
 
+COMMAND = """#!/usr/bin/env python3
+import sys
+from trl.cli import main
+sys.exit(main())
+"""
+TINY = """
+import json
+from pathlib import Path
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+words = ["<pad>", "<eos>", "<unk>", *(f"w{i}" for i in range(30))]
+tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+tokenizer.pre_tokenizer = Whitespace()
+special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained("model")
+LlamaForCausalLM(LlamaConfig(
+    vocab_size=33, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+    num_attention_heads=2, num_key_value_heads=2, pad_token_id=0, eos_token_id=1, bos_token_id=1,
+)).save_pretrained("model")
+texts = (" ".join(f"w{i * j % 30}" for j in range(12)) for i in range(1, 17))
+Path("data").mkdir()
+Path("data/train.jsonl").write_text("".join(json.dumps({"text": t}) + "\\n" for t in texts))
+"""
+
+
+@pytest.mark.slow
+def test_the_line_for_trl_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command by its name, which starts a script within its package through accelerate."""
+    pytest.importorskip("trl")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "trl").write_text(COMMAND)
+    (folder / "trl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    subprocess.run([sys.executable, "-c", TINY], check=True, cwd=tmp_path, capture_output=True)
+    options = {
+        "model_name_or_path": "model",
+        "dataset_name": "./data",
+        "output_dir": "out",
+        "max_steps": 3,
+        "per_device_train_batch_size": 2,
+        "report_to": "none",
+        "bf16": False,
+        "save_strategy": "no",
+    }
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    ran = seismograd_run(tmp_path, "trl", "sft", *words, "--use_cpu")
+    assert ran.returncode == 0, ran.stderr
+    (line,) = told(ran.stderr)
+    typed = shlex.split(line)
+    assert typed[:2] == ["seismograd", "run"]
+    assert Path(typed[2]).parts[-3:] == ("trl", "scripts", "sft.py")
+    recorded = seismograd_run(tmp_path, "--out", "second", *typed[2:])
+    assert recorded.returncode == 0, recorded.stderr
+    assert len(seismograd.open_run(tmp_path / "second").steps) == 3
+
+
+def test_a_command_is_run_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, first in (("learn", "#!/usr/bin/python3"), ("other", "#!/bin/sh")):
+        (folder / name).write_text(f"{first}\n{TRAIN}")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    ran = seismograd_run(tmp_path, "learn")
+    assert (ran.returncode, ran.stdout) == (0, "trained\n")
+    assert len(seismograd.open_run(tmp_path / "record").steps) == 3
+    for name in ("other", "no-such-command", "./learn"):
+        ran = seismograd_run(tmp_path, name)
+        assert ran.returncode != 0
+        assert f"script {name} does not exist" in ran.stderr
+
+
 STARTS = {
     "subprocess": "subprocess.run([sys.executable, 'train.py'], check=True)",
     "shell": "subprocess.run('python train.py', shell=True, check=True)",

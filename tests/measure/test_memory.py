@@ -10,18 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from seismograd.capture.graph.nonfinite_origin import origin_of
-from seismograd.capture.loop.optimizer_window import is_zero
+from seismograd.capture.birth.graph_stage import birth_in_graph, weight_in_graph
+from seismograd.capture.loop.clearing_tracker import is_zero
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.per_loss_gradients import GradientSnapshot
 from seismograd.capture.probes.update_probe import UpdateProbe
-from seismograd.capture.rows.gradient_reading import RequestedElements
+from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.distributed.local_gradients import PreReductionProbe
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.measure.backend_selection import make_backend
 from seismograd.measure.finite import all_finite
 from seismograd.measure.reference import ReferenceBackend
-from seismograd.schema import Origin
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.freed_memory import is_readable
@@ -197,16 +196,19 @@ def test_a_weight_that_is_freed_or_replaced_in_its_step_is_not_compared(dtype: t
 def test_the_origin_of_a_loss_is_looked_for_where_there_is_memory() -> None:
     weight = nn.Parameter(torch.full((SIZE,), torch.nan))
     loss = (weight * 2).sum()
-    assert origin_of(loss.grad_fn) is Origin.WEIGHT
+    assert weight_in_graph(loss.grad_fn) is weight
     freed(weight.data)
-    assert origin_of(loss.grad_fn) is not Origin.WEIGHT
+    assert weight_in_graph(loss.grad_fn) is None
 
 
 def test_what_was_saved_and_freed_is_not_read() -> None:
     weight, inputs = nn.Parameter(torch.ones(SIZE)), torch.full((SIZE,), torch.inf)
     loss = (weight * inputs).sum()
+    found = birth_in_graph(loss.grad_fn)
+    assert found is not None
+    assert found.operand == "other"
     freed(inputs)
-    assert origin_of(loss.grad_fn) is Origin.LOSS
+    assert birth_in_graph(loss.grad_fn) is None
 
 
 def test_what_was_offloaded_stays_where_it_is() -> None:
@@ -216,7 +218,8 @@ def test_what_was_offloaded_stays_where_it_is() -> None:
         lambda t: t.clone(), lambda t: (unpacked.append(t), t)[1]
     ):
         loss = (weight * inputs).sum()
-    origin_of(loss.grad_fn)
+    weight_in_graph(loss.grad_fn)
+    birth_in_graph(loss.grad_fn)
     assert not unpacked
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from seismograd.pipeline.batch import take_batches
+from seismograd.printable import printable
 from seismograd.record.reader import Run
 from seismograd.record.writer import Writer
 from seismograd.schema import (
@@ -37,7 +38,11 @@ from tests import synthetic
 from tests.single_rows import SingleRow, single_rows
 
 NAMES = ("embed.weight", "a.weight", "a.bias", "b.weight", "head")
-SITES = (*synthetic.SITES, Site("训练.py", 3, "<module>"), Site("od\udcffd\n.py", 4, "f"))
+SITES = (
+    *synthetic.SITES,
+    Site("训练.py", 3, "<module>"),
+    Site(printable("od\udcffd\n.py"), 4, "f"),
+)
 OPTIMIZERS = (*synthetic.OPTIMIZERS, Optimizer(1, "AdamW", "adamw"))
 SPECIAL = np.array(
     [0.0, -0.0, np.nan, np.inf, -np.inf, 1e300, -1e300, 1e-300, 5e-324, 1.5, 4e9, 2.0**60]

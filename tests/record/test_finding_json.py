@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from seismograd import open_run
 from seismograd.i18n import Message, say
+from seismograd.printable import printable
 from seismograd.record.finding_json import (
     current_findings,
     finding_from_json,
@@ -23,22 +24,26 @@ from seismograd.record.finding_json import (
 )
 from seismograd.record.strict_json import dumps, loads, number
 from seismograd.record.writer import Writer
-from seismograd.schema import Conclusion, Evidence, Finding
+from seismograd.schema import SEVERITIES, Conclusion, Evidence, Finding
 from tests import synthetic
 
-words = st.text(max_size=8)
+words = st.text(max_size=8).map(printable)
 numbers = st.floats()
-messages = st.builds(
-    Message, words, st.dictionaries(words, words | numbers | st.integers(), max_size=3)
+# A message of the package: each place in its template has a value.
+values = st.dictionaries(
+    st.from_regex(r"[a-z]{1,8}", fullmatch=True), words | numbers | st.integers(), max_size=3
+)
+messages = values.map(
+    lambda given: Message("text " + " ".join(f"{{{name}}}" for name in given), given)
 )
 findings = st.builds(
     Finding,
     code=words,
     name=words,
-    severity=words,
+    severity=st.sampled_from(SEVERITIES),
     optimizer=st.integers(-1, 5),
-    first_step=st.integers(0, 2**62),
-    last_step=st.integers(0, 2**62),
+    first_step=st.integers(0, 2**53),
+    last_step=st.integers(0, 2**53),
     parameters=st.lists(words, max_size=3).map(tuple),
     evidence=st.lists(
         st.builds(Evidence, words, words, st.integers(0, 9), numbers, numbers), max_size=2

@@ -5,6 +5,7 @@ was cut or whether it is there at all.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +19,7 @@ from seismograd.record.pyramid.cells import FACTOR, NUM_STATES, PYRAMID_STATISTI
 from seismograd.record.pyramid.pyramid_builder import LEVELS, level_path
 from seismograd.record.pyramid.pyramid_levels import PyramidView
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS, step_states, step_values
-from seismograd.schema import State
+from seismograd.schema import RowBatch, State
 from tests import synthetic
 from tests.record.processes import endless_block, python_at_work
 from tests.record.recordings import Training, trainings, write
@@ -80,12 +81,19 @@ def assert_every_view_is_true(run: Run, start: int, stop: int, num_columns: int)
     )
 
 
+def _numbered(row: RowBatch, iteration: int) -> RowBatch:
+    steps = row.steps.copy()
+    steps["iteration"] = iteration
+    return replace(row, steps=steps)
+
+
 @st.composite
 def stretched(draw: st.DrawFn) -> Training:
     """A training whose rows come again and again, so that it has several levels."""
     training = draw(trainings(min_rows=1))
     times = draw(st.sampled_from([1, 9, 30]))
-    rows = [row for row in training.rows for _ in range(times)]
+    again = [row for row in training.rows for _ in range(times)]
+    rows = [_numbered(row, iteration) for iteration, row in enumerate(again)]
     return Training(tuple(rows), training.num_elements, (), ())
 
 

@@ -20,6 +20,7 @@ from tests import synthetic
 
 def test_each_run_is_listed_and_the_rest_passed_over(tmp_path: Path) -> None:
     block = synthetic.block(np.ones((7, 2)))
+    later = synthetic.block(np.ones((7, 2)), first_iteration=7)
     findings = [
         synthetic.finding(),
         synthetic.finding(code="SG101", severity="warning"),
@@ -28,7 +29,7 @@ def test_each_run_is_listed_and_the_rest_passed_over(tmp_path: Path) -> None:
     synthetic.write_run(tmp_path / "b", [block], findings=findings)
     synthetic.write_run(
         tmp_path / "a",
-        [block, block],
+        [block, later],
         run_info=synthetic.info(created_utc="2026-05-01T00:00:00Z", script="gan.py"),
         ended=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from seismograd.diagnosis.engine import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.rules.sg408_left_in_eval_mode import LeftInEvalMode  # noqa: E402
 from seismograd.schema import Fact, FactKind  # noqa: E402
+from tests.rules import module_faults  # noqa: E402
 from tests.rules.cutting import cut  # noqa: E402
 from tests.rules.module_faults import HEALTHY, IN_EVAL, REMADE, SYMMETRIC  # noqa: E402
 from tests.rules.programs import Program  # noqa: E402
@@ -42,6 +44,14 @@ def test_what_the_forward_pass_makes_is_found(program: Program, tmp_path: Path) 
     findings = judged(program, tmp_path / "run")
     assert [finding.code for finding in findings] == ["SG406"]
     assert "module_faults.py:" in findings[0].where
+
+
+def test_the_line_that_makes_a_layer_is_named(tmp_path: Path) -> None:
+    where = judged(REMADE["layer"], tmp_path / "run")[0].where
+    line = Path(module_faults.__file__).read_text().splitlines()[int(where.rpartition(":")[2]) - 1]
+    assert "nn.Linear(" in line
+    gc.collect()
+    assert not torch.nn.modules.module._global_parameter_registration_hooks
 
 
 @pytest.mark.parametrize("program", HEALTHY.values(), ids=HEALTHY)

@@ -54,7 +54,9 @@ def test_what_absorbs_is_not_absorbed_by_it() -> None:
 @each_rule
 def test_a_rule_is_a_final_dataclass_in_a_file_of_its_name(rule: type[Rule]) -> None:
     assert is_dataclass(rule)
-    assert rule.__bases__ == (Rule,)
+    assert len(rule.__bases__) == 1
+    assert issubclass(rule, Rule)
+    assert all(inspect.isabstract(base) for base in rule.mro()[1:] if issubclass(base, Rule))
     assert rule.__final__  # type: ignore[attr-defined]
     assert (
         Path(inspect.getfile(rule)).name == f"{rule.code.lower()}_{rule.name.replace('-', '_')}.py"

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import seismograd
+from seismograd.analysis.batch_sizes import batch_sizes
+from seismograd.record.reader import open_run
 from seismograd.rules import GradientSpike
-from seismograd.schema import Finding, RowBatch, StepFlag
+from seismograd.schema import EventFlag, EventKind, Finding, RowBatch, StepFlag
 from tests.rules.cutting import cut, result
-from tests.synthetic import block
+from tests.synthetic import block, event
 
 SPIKE = 30
 
@@ -58,3 +64,81 @@ def test_the_same_is_found_in_pieces(loss: float) -> None:
         assert result(cut(made, at), rules=(GradientSpike,)) == result(
             [made], rules=(GradientSpike,)
         )
+
+
+def sized(
+    counts: Sequence[float], norms: Sequence[float], losses: Sequence[float], **fields: float
+) -> RowBatch:
+    """Iterations whose losses are over so many samples."""
+    events = [
+        event(EventKind.BACKWARD, step, count=count, weight=1 / count, **fields)
+        for step, count in enumerate(counts)
+    ]
+    return block(np.array(norms)[:, None], loss=losses, events=events)
+
+
+def with_a_short_batch(norm: float, *, count: float = 5) -> RowBatch:
+    counts, norms, loss = [64.0] * 60, [1.0] * 60, [1.0] * 60
+    counts[SPIKE], norms[SPIKE], loss[SPIKE] = count, norm, 4.0
+    return sized(counts, norms, loss)
+
+
+def test_a_short_batch_may_have_a_larger_gradient() -> None:
+    assert only(with_a_short_batch(20.0, count=64)).severity == "warning"
+    assert result([with_a_short_batch(20.0)], rules=(GradientSpike,))[0] == ()
+
+
+def test_a_spike_of_a_short_batch_is_information() -> None:
+    finding = only(with_a_short_batch(200.0))
+    assert finding.severity == "info"
+    assert "over 5 samples, that of others over 64" in finding.cause.render()
+
+
+def test_a_real_spike_takes_the_place_of_a_short_batch_and_is_not_extended_by_one() -> None:
+    counts, norms, loss = [64.0] * 150, [1.0] * 150, [1.0] * 150
+    for step in (30, 140):
+        counts[step], norms[step], loss[step] = 5, 200.0, 4.0
+    norms[90], loss[90] = 200.0, 4.0
+    finding = only(sized(counts, norms, loss))
+    assert (finding.severity, finding.first_step, finding.last_step) == ("warning", 90, 90)
+
+
+def test_a_sum_over_more_samples_may_be_larger() -> None:
+    counts, norms, loss = [64.0] * 60, [1.0] * 60, [1.0] * 60
+    counts[SPIKE], norms[SPIKE], loss[SPIKE] = 1280, 18.0, 20.0
+    summed = sized(counts, norms, loss, flags=int(EventFlag.SUMMED))
+    assert result([summed], rules=(GradientSpike,))[0] == ()
+    assert only(sized(counts, norms, loss)).severity == "warning"
+
+
+@pytest.mark.parametrize("at", [[30], [31], [5, 30, 31]])
+def test_the_size_of_a_batch_is_remembered_between_blocks(at: list[int]) -> None:
+    made = with_a_short_batch(200.0)
+    made.events["count"][32:50] = np.nan
+    assert result(cut(made, at), rules=(GradientSpike,)) == result([made], rules=(GradientSpike,))
+
+
+def test_a_loss_that_was_negative_is_said_to_jump_only_where_it_leaps() -> None:
+    loss = np.full(60, -1.6)
+    loss[::2] = -1.4
+    for at, said in ((637.0, "from -1.5 to 637"), (-1.45, "what it usually was")):
+        loss[SPIKE] = at
+        assert said in only(spiking(loss)).cause.render()
+        assert "does not jump" not in only(spiking(loss)).cause.render()
+
+
+def test_the_short_batch_at_the_end_of_each_epoch_is_counted(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with seismograd.watch(model, optimizer, out=tmp_path / "run"):
+        for number in range(84):
+            size = 5 if number % 42 == 41 else 16
+            optimizer.zero_grad()
+            loss = model(torch.randn(size, 4)).square().sum(1).mean()
+            (loss / 2).backward()
+            optimizer.step()
+    (block,) = open_run(tmp_path / "run").blocks(1024)
+    counts = batch_sizes(block)[:, 0]
+    assert counts[41] == counts[83] == 5
+    assert counts[42] == 16

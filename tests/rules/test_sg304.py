@@ -24,7 +24,7 @@ def test_a_clip_after_the_step_is_found_in_the_third_window(num_steps: int) -> N
     assert (finding.code, finding.severity, finding.first_step, finding.last_step) == (
         "SG304",
         "error",
-        1,
+        0,
         num_steps - 1,
     )
     assert finding.where == at("c")

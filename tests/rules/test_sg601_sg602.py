@@ -118,3 +118,18 @@ def test_unknown_cosines_and_zero_norms_say_nothing() -> None:
 def test_a_few_comparisons_are_not_evaluated() -> None:
     statuses = result([run(np.full(4, -0.9), 100.0)], rules=(TaskConflict, TaskDominance))[1]
     assert {status.status for status in statuses} == {"not evaluated"}
+
+
+def test_few_comparisons_are_enough_where_the_training_is_over() -> None:
+    ratio = np.full(30, 1e5)
+    ratio[3:] = np.inf
+    cosine = np.where(np.isfinite(ratio), 0.1, np.nan)
+    assert codes(run(cosine, ratio)) == ["SG602"]
+    assert codes(run(cosine, np.where(np.isfinite(ratio), 100.0, np.inf))) == []
+    assert codes(run(cosine[:3], ratio[:3])) == []
+
+
+def test_comparisons_of_infinities_are_none() -> None:
+    made = run(np.full(30, np.nan), np.full(30, np.inf))
+    _, statuses = result([made], rules=(TaskDominance,))
+    assert [each.status for each in statuses] == ["not evaluated"]

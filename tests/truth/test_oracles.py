@@ -14,13 +14,13 @@ from benchmarks.truth.catalogue import BASES
 from benchmarks.truth.mutators import MUTATORS
 from benchmarks.truth.trial import judge, program, proof
 
+# One of each kind of evidence: the order of calls, the graph, weights, numbers, modes. Few of them,
+# and of programs that take seconds: their traces are the time that this takes.
 PAIRS = (
-    ("zero_grad forgotten", "mlp_plain"),
-    ("clip after step", "vit"),
-    ("layers left out of the optimizer", "autoencoder"),
-    ("detach between layers", "gnn"),
+    ("clip after step", "mlp_plain"),
     ("all weights one constant", "mlp_plain"),
-    ("gradient of the square root of zero", "gnn"),
+    ("detach between layers", "gnn"),
+    ("mask after the square root", "gnn"),
     ("softmax before cross entropy", "gnn"),
     ("left in eval mode", "gnn"),
 )

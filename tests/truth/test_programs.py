@@ -60,3 +60,11 @@ def test_a_mutant_is_another_program_that_compiles(mutants: dict[tuple[str, str]
 def test_changed_lines_are_lines_of_the_mutant(mutants: dict[tuple[str, str], Edited]) -> None:
     for edited in mutants.values():
         assert all(1 <= line <= len(edited.source.splitlines()) for line in edited.lines)
+
+
+@pytest.mark.parametrize("style", ["accelerate", "Lightning", "Trainer"])
+def test_programs_of_frameworks_get_many_kinds_of_faults(
+    style: str, mutants: dict[tuple[str, str], Edited]
+) -> None:
+    fits = Counter(name for _, name in mutants)
+    assert all(fits[b.name] >= 10 for b in BASES if b.style == style)

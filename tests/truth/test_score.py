@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("libcst")
 
+from benchmarks.truth.bench import keep
 from benchmarks.truth.catalogue import BASES
 from benchmarks.truth.edit import Edited
 from benchmarks.truth.mutators import MUTATORS
 from benchmarks.truth.page import page
-from benchmarks.truth.score import Rate, score
+from benchmarks.truth.score import Rate, of_rules, score
 from benchmarks.truth.trial import Trial, at_culprit, compare
 
 EDITED = Edited("a = 1\nloss.backward()\nopt.step()\n", (2,))
@@ -86,3 +89,16 @@ def test_what_was_thrown_away_is_not_scored_but_counted() -> None:
     text = page(rows, [])
     assert "2 mutants: 1 judged, 1 does not show" in text
     assert "| forgot_zero_grad | 1/1 = 100%" in text
+
+
+def test_a_rule_is_wrong_when_it_speaks_of_another_fault_or_of_a_healthy_program() -> None:
+    rows = [trial_of("missing-zero-grad").row(), trial_of("dead-units").row()]
+    got = of_rules(rows, [{"names": ["dead-units"]}], lambda _: ("missing-zero-grad",))
+    assert got["missing-zero-grad"] == (Rate(1, 2), Rate(1, 2), Rate(1, 1))
+    assert got["dead-units"] == (Rate(0, 0), Rate(0, 0), Rate(0, 2))
+
+
+def test_a_result_that_was_kept_is_whole(tmp_path: Path) -> None:
+    keep(tmp_path / "trace-1.json", "{}")
+    assert [p.name for p in tmp_path.iterdir()] == ["trace-1.json"]
+    assert (tmp_path / "trace-1.json").read_text() == "{}"

@@ -82,3 +82,18 @@ def test_where_there_is_no_run_it_says_how_to_record_one(tmp_path: Path, name: s
     with pytest.raises(SeismogradError) as caught:
         find_runs(tmp_path / name)
     assert "seismograd run train.py" in caught.value.line()
+
+
+@pytest.mark.parametrize("kind", ["halted", "crashed", "failed", "interrupted"])
+def test_a_training_that_did_not_come_to_its_own_end_is_not_complete(
+    tmp_path: Path, kind: str
+) -> None:
+    write_run(tmp_path / "run", [block([[1.0]])], notes=[Note(kind, -1, say("the reason"))])
+    assert rendered(render(find_runs(tmp_path)), width=120).split()[-1] == kind
+
+
+def test_of_a_run_without_a_step_it_is_not_said_that_nothing_was_found(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", [])
+    words = rendered(render(find_runs(tmp_path)), width=120).split()
+    assert words[-2:] == ["no", "steps"]
+    assert "none" not in words

@@ -23,8 +23,17 @@ def test_the_share_is_that_of_the_time_between_the_first_step_and_the_last() -> 
     with use_language("en"):
         said = watching_cost(run_of([3.0, 5.0, 13.0], [0.5, 0.05, 0.15]))
     assert said == (
-        "Overhead: 2.0% of the time between the first and the last step (0.2 s of 10 s), plus "
-        "0.5 s at the start."
+        "Overhead: 0.1 s per step (2.0% of the 5 s that a step takes), plus 0.5 s at the start."
+    )
+
+
+def test_a_large_share_is_explained_by_the_length_of_the_step() -> None:
+    with use_language("en"):
+        said = watching_cost(run_of([3.0, 3.001, 3.002], [0.5, 0.00034, 0.00034]))
+    assert said == (
+        "Overhead: 0.34 ms per step (34.0% of the 1 ms that a step takes), plus 0.5 s at the "
+        "start. It depends on the number of parameters, not on the batch: in steps of 20 ms or "
+        "more it would be below 2%."
     )
 
 

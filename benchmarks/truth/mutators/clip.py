@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from benchmarks.truth.edit import (
+from benchmarks.truth.edit import Edited, Program
+from benchmarks.truth.frameworks import clip_argument
+from benchmarks.truth.mutator import mutator
+from benchmarks.truth.mutators.order import NEAR_STEP
+from benchmarks.truth.oracle import Trace, oracle, share
+from benchmarks.truth.training import (
     BACKWARD,
     CLIP,
     SCALED_STEP,
-    Edited,
-    Program,
     last,
     optimizer_of,
     step_of,
     stepped,
 )
-from benchmarks.truth.mutator import mutator
-from benchmarks.truth.mutators.order import NEAR_STEP
-from benchmarks.truth.oracle import Trace, oracle, share
 
 
 def clip_moved(program: Program, to: str) -> Edited | None:
@@ -101,6 +101,8 @@ def clip_tiny(program: Program) -> Edited | None:
     if clip is not None:
         call = program.calls(r".*clip_grad_norm_", clip.node)[0]
         return program.edit({call.args[1].value: "1e-4"}) if len(call.args) > 1 else None
+    if (edited := clip_argument(program, "1e-4")) is not None:
+        return edited
     made, step = optimizer_of(program), step_of(program)
     if not made or step is None or made[2] != stepped(step) or "closure" in step.text:
         return None
@@ -166,6 +168,6 @@ CLIP_FAULTS = (
         "clipping-saturated",
         clip_tiny,
         oracle(always_clipped),
-        near="clip_grad",
+        near=r"clip_grad|max_grad_norm|gradient_clip_val",
     ),
 )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 
-from benchmarks.truth.edit import Edited, Program, code, optimizer_of
+from benchmarks.truth.edit import Edited, Program, code
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.mutators.graph import children, forwards
 from benchmarks.truth.oracle import IDLE, Trace, oracle, share, shows
+from benchmarks.truth.training import optimizer_of
 
 
 def frozen_part(program: Program) -> Edited | None:
     """Freeze what was never trained."""
     made = optimizer_of(program)
     parts = children(program, made[3]) if made else []
-    if not made or len(parts) < 2 or made[3] == "self":
+    if not made or len(parts) < 2:
         return None
     return program.edit(
         {
@@ -26,11 +27,22 @@ def frozen_part(program: Program) -> Edited | None:
     )
 
 
+def frozen_head(program: Program) -> Edited | None:
+    """Freeze what the layers before it are trained through."""
+    made = optimizer_of(program)
+    parts = children(program, made[3]) if made else []
+    if not made or len(parts) < 2:
+        return None
+    return program.edit(
+        {made[0].node: [f"{made[3]}.{parts[-1]}.requires_grad_(False)", made[0].node]}
+    )
+
+
 def unfrozen_by_attribute(program: Program) -> Edited | None:
     """Freeze all but the head, then unfreeze by an attribute of the module: in vain."""
     made = optimizer_of(program)
     parts = children(program, made[3]) if made else []
-    if not made or len(parts) < 2 or made[3] == "self":
+    if not made or len(parts) < 2:
         return None
     model = made[3]
     lines = [
@@ -49,7 +61,7 @@ def frozen_now(m: Trace, b: Trace) -> tuple[str, ...] | None:
 def misspelt(program: Program) -> Edited | None:
     made = optimizer_of(program)
     parts = children(program, made[3]) if made else []
-    if not made or len(parts) < 2 or made[3] == "self":
+    if not made or len(parts) < 2:
         return None
     return program.edit(
         {
@@ -88,9 +100,9 @@ def made_again(m: Trace, b: Trace) -> bool:
 
 
 def killed_units(program: Program) -> Edited | None:
-    """Begin half of the units of a layer with biases that no input makes up for."""
+    """Begin all units of a layer but two with biases that no input makes up for."""
     made = optimizer_of(program)
-    if not made or "relu" not in program.source.lower() or made[3] == "self":
+    if not made or "relu" not in program.source.lower():
         return None
     linear = [
         c for c in children(program, made[3]) if program.find(rf"self\.{c} = nn\.Linear\(.*\)")
@@ -106,7 +118,7 @@ def killed_units(program: Program) -> Edited | None:
     return program.edit(
         {
             made[0].node: [
-                f"nn.init.constant_({target}.data[: len({target}) // 2], -30.0)",
+                f"nn.init.constant_({target}.data[:-2], -30.0)",
                 made[0].node,
             ]
         }
@@ -118,11 +130,12 @@ def dead_rows(m: Trace, b: Trace) -> tuple[str, ...] | None:
         return {
             t.name(i)
             for i in t.steps[-1]["params"]
-            if share([x >= 0.4 for x in t.series(i, IDLE)]) > 0.9
+            if share([x >= 0.93 for x in t.series(i, IDLE)]) > 0.9
         }
 
     names = dead(m) - dead(b) - {""}
-    return shows(bool(names), *sorted(names))
+    # In networks that work, half of the units are often dead: it has to do harm.
+    return shows(bool(names) and m.final() > 1.2 * b.final(), *sorted(names))
 
 
 FROZEN = (
@@ -131,6 +144,14 @@ FROZEN = (
         "frozen_by_mistake",
         "frozen-parameter",
         frozen_part,
+        frozen_now,
+        advice=r"requires_grad",
+    ),
+    mutator(
+        "the last layer frozen",
+        "frozen_by_mistake",
+        "frozen-parameter",
+        frozen_head,
         frozen_now,
         advice=r"requires_grad",
     ),
@@ -158,5 +179,7 @@ FROZEN = (
         oracle(made_again),
         advice=r"__init__|once|optimizer",
     ),
-    mutator("half of the units dead", "dead_units", "dead-units", killed_units, dead_rows),
+    mutator(
+        "nearly all units of a layer dead", "dead_units", "dead-units", killed_units, dead_rows
+    ),
 )

@@ -6,15 +6,11 @@ import re
 
 import libcst as cst
 
-from benchmarks.truth.edit import (
-    Edited,
-    Place,
-    Program,
-    code,
-    optimizer_of,
-)
+from benchmarks.truth.edit import Edited, Place, Program, code
+from benchmarks.truth.frameworks import LIBRARY_PARTS, method
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.oracle import GRAD, Trace, names_of, share, shows
+from benchmarks.truth.training import optimizer_of
 
 
 def children(program: Program, model: str) -> list[str]:
@@ -24,8 +20,11 @@ def children(program: Program, model: str) -> list[str]:
     """
     made = program.find(rf"{re.escape(model)} = (\w+)\(.*\)")
     name = re.fullmatch(r".* = (\w+)\(.*\)", made[0].text, re.DOTALL)[1] if made else ""
-    found = []
-    for place in program.find(r"self\.\w+ = (?!nn\.Parameter).*nn\..*"):
+    own = method(program, "configure_optimizers") if model == "self" else None
+    if own is not None:
+        name = next(n.name.value for n in own.outer if isinstance(n, cst.ClassDef))
+    found = list(LIBRARY_PARTS.get(name, ()))
+    for place in program.find(r"self\.\w+ = (?!nn\.Parameter|nn\.\w*Loss).*nn\..*"):
         classes = [n.name.value for n in place.outer if isinstance(n, cst.ClassDef)]
         if classes == [name]:
             found.append(place.text.partition(" = ")[0].removeprefix("self."))
@@ -39,7 +38,7 @@ def left_out(program: Program) -> Edited | None:
         return None
     _place, call, _, model = made
     parts = children(program, model)
-    if len(parts) >= 2 and model != "self":
+    if len(parts) >= 2:
         rest = " + ".join(f"list({model}.{part}.parameters())" for part in parts[1:])
         return (
             program.edit({call.args[0].value: rest})
@@ -64,9 +63,11 @@ def replaced_late(program: Program) -> Edited | None:
     made = optimizer_of(program)
     if not made or program.find(r".*scheduler.*|sched = .*"):
         return None
-    place, _, _, model = made
+    place, _, name, model = made
+    if not name:
+        return None
     linear = [c for c in children(program, model) if program.find(rf"self\.{c} = nn\.Linear\(.*\)")]
-    if linear and model != "self":
+    if linear:
         target = f"{model}.{linear[-1]}"
     elif program.find(rf"{re.escape(model)} = nn\.Sequential\(.*nn\.Linear\([^()]*\),?\s*\)"):
         target = f"{model}[-1]"

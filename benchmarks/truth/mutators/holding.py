@@ -6,19 +6,11 @@ import re
 
 import libcst as cst
 
-from benchmarks.truth.edit import (
-    OPTIMIZER,
-    Edited,
-    Program,
-    code,
-    last,
-    optimizer_of,
-    step_of,
-    stepped,
-)
+from benchmarks.truth.edit import Edited, Program, code
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.mutators.graph import MAKES
 from benchmarks.truth.oracle import Trace, oracle, share
+from benchmarks.truth.training import OPTIMIZER, last, optimizer_of, step_of, stepped
 
 
 def remade(program: Program, per: str) -> Edited | None:
@@ -182,7 +174,7 @@ HOLDING = (
         "left-in-eval-mode",
         eval_stays,
         oracle(in_eval),
-        near=r"eval\(\)",
+        near=r"eval\(\)|\.backward\(",
         advice=r"train\(\)",
     ),
     mutator(

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import re
 
-from benchmarks.truth.edit import BACKWARD, Edited, Place, Program, code
+from benchmarks.truth.edit import Edited, Place, Program, code
+from benchmarks.truth.frameworks import returned_losses
 from benchmarks.truth.mutator import Mutator, mutator
 from benchmarks.truth.oracle import Trace, oracle
+from benchmarks.truth.training import BACKWARD
 
 FUNCTIONS = "cross_entropy|nll_loss|mse_loss|smooth_l1_loss|binary_cross_entropy"
 LOSS_CALL = rf"(?:F\.)?(?:{FUNCTIONS})|(?:self\.)?(?:criterion|loss_fn|mse|cross_entropy)"
+LOSS_NAME = r"(?:^|scale\()(\w+)\)?\.backward\((?!\w+\))|backward\((\w+)\)|^return (?:.* )?(\w+)$"
 
 
 def loss_place(program: Program) -> tuple[Place, str, str] | None:
     """Return where the loss is computed last, its name, and the text of the prediction."""
-    backs = program.find(BACKWARD)
+    backs = program.find(BACKWARD) + returned_losses(program)
     for back in reversed(backs):
-        name = re.search(r"(?:^|scale\()(\w+)\)?\.backward\(|backward\((\w+)\)", back.text)
-        loss = (name[1] or name[2]) if name else ""
+        name = re.search(LOSS_NAME, back.text)
+        loss = next(filter(None, name.groups())) if name else ""
         for place in reversed(program.find(rf"{loss} = .*") if loss else []):
             calls = program.calls(LOSS_CALL, place.node)
             if calls and place.function == back.function and place.siblings and calls[0].args:
@@ -72,7 +75,9 @@ def overflow_fp16(program: Program) -> Edited | None:
 
 def became_nonfinite(m: Trace, b: Trace) -> bool:
     bad = [not math.isfinite(g) for g in m.grad_norms] + [not math.isfinite(x) for x in m.losses]
-    return b.finite and sum(bad) >= 3
+    # A scaler skips the steps whose gradients are not finite, so no step shows them.
+    skipped = bool(m.of("scaler")) and len(m.of("step")) < len(b.of("step")) // 2
+    return b.finite and (sum(bad) >= 3 or skipped)
 
 
 def fp16_became_nonfinite(m: Trace, b: Trace) -> bool:
@@ -103,9 +108,10 @@ NONFINITE = (
         r"div|eps|zero|clamp|denominator",
     ),
     _kind(
-        "mask after the logarithm",
-        "torch.where(OUT > 0, torch.log(OUT), torch.zeros_like(OUT)).mean()",
-        r"where|log|mask",
+        # Not the logarithm: its backward divides zero by a number, which stays zero.
+        "mask after the square root",
+        "torch.where(OUT > 0, torch.sqrt(OUT), torch.zeros_like(OUT)).mean()",
+        r"where|sqrt|mask",
     ),
     _kind(
         "arc cosine of one",

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import re
 
-from benchmarks.truth.edit import (
-    BACKWARD,
-    SCALED_STEP,
-    STEP,
-    ZERO,
-    Edited,
-    Place,
-    Program,
-    last,
-    step_of,
-    stepped,
-)
+from benchmarks.truth.edit import Edited, Place, Program
+from benchmarks.truth.frameworks import with_hook
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.oracle import Trace, oracle, share, shows
+from benchmarks.truth.training import BACKWARD, SCALED_STEP, STEP, ZERO, last, step_of, stepped
 
 
 def beside(program: Program, place: Place, pattern: str) -> list[Place]:
@@ -31,8 +22,13 @@ def beside(program: Program, place: Place, pattern: str) -> list[Place]:
 
 def drop_zero(program: Program) -> Edited | None:
     step = step_of(program)
-    zeros = beside(program, step, ZERO) if step else []
-    own = [z for z in zeros if z.text.startswith(stepped(step) + ".")] if step else []
+    if step is None:
+        return with_hook(
+            program,
+            "def optimizer_zero_grad(self, epoch, batch_idx, optimizer):\n    pass",
+        )
+    zeros = beside(program, step, ZERO)
+    own = [z for z in zeros if z.text.startswith(stepped(step) + ".")]
     gone = own or (zeros if len(program.find(f"{STEP}|{SCALED_STEP}")) == 1 else [])
     return program.edit({z.node: [] for z in gone}) if gone else None
 
@@ -44,7 +40,14 @@ def never_cleared(m: Trace, b: Trace) -> bool:
 
 def zero_before_step(program: Program) -> Edited | None:
     step = step_of(program)
-    if step is None or "closure" in step.text or len(step.outer) == 0:
+    if step is None:
+        return with_hook(
+            program,
+            "def on_before_optimizer_step(self, optimizer):\n    optimizer.zero_grad()",
+            "def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs):\n"
+            "    optimizer.zero_grad()",
+        )
+    if "closure" in step.text or len(step.outer) == 0:
         return None
     moved = [z.node for z in beside(program, step, ZERO) if z.text.startswith(stepped(step) + ".")]
     return program.edit(
@@ -75,7 +78,15 @@ def step_first(program: Program) -> Edited | None:
 
 def step_twice(program: Program) -> Edited | None:
     step = last([p for p in program.find(STEP) if p.outer and "closure" not in p.text])
-    return program.edit({step.node: [step.node, step.text]}) if step else None
+    if step is None:
+        return with_hook(
+            program,
+            "def on_train_batch_end(self, outputs, batch, batch_idx):\n"
+            "    self.optimizers().step()",
+            "def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):\n"
+            "    optimizer.step()",
+        )
+    return program.edit({step.node: [step.node, step.text]})
 
 
 def stepped_again(m: Trace, b: Trace) -> bool:
@@ -98,11 +109,13 @@ def drop_backward(program: Program) -> Edited | None:
 
 def never_step(program: Program) -> Edited | None:
     step = step_of(program)
-    if (
-        step is None
-        or "closure" in step.text
-        or len(beside(program, step, f"{STEP}|{SCALED_STEP}")) > 1
-    ):
+    if step is None:
+        return with_hook(
+            program,
+            "def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):\n"
+            "    optimizer_closure()",
+        )
+    if "closure" in step.text or len(beside(program, step, f"{STEP}|{SCALED_STEP}")) > 1:
         return None
     return program.edit({step.node: []}) if step.outer else None
 

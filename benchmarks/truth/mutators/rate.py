@@ -7,17 +7,27 @@ import statistics
 
 import libcst as cst
 
-from benchmarks.truth.edit import Edited, Program, after_imports, code, optimizer_of, step_of
+from benchmarks.truth.edit import Edited, Program, code
+from benchmarks.truth.frameworks import argument, returned_losses, settings, with_argument
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.oracle import MOVED, WEIGHT, Trace, oracle
+from benchmarks.truth.training import after_imports, optimizer_of, step_of
+
+
+def hyperparameters(program: Program) -> cst.Call | None:
+    """Return the call that is given the learning rate and the weight decay."""
+    made = optimizer_of(program)
+    if not made or argument(made[1], "model") is None:
+        return made[1] if made else None
+    return settings(program)
 
 
 def learning_rate(program: Program) -> tuple[cst.BaseExpression, float] | None:
     """Return where the last optimizer's learning rate is written, and its value."""
-    made = optimizer_of(program)
-    if not made or "max_lr" in program.source:
+    made, call = optimizer_of(program), hyperparameters(program)
+    if not made or call is None or "max_lr" in program.source:
         return None
-    value = next((a.value for a in made[1].args if a.keyword and a.keyword.value == "lr"), None)
+    value = argument(call, "lr", "learning_rate")
     if value is None:
         return None
     if not re.fullmatch(r"[\d.e-]+", code(value)):
@@ -55,22 +65,12 @@ def too_low(m: Trace, b: Trace) -> bool:
 
 
 def heavy_decay(program: Program) -> Edited | None:
-    made = optimizer_of(program)
-    if not made or "Muon" in program.source or "max_lr" in program.source:
+    call = hyperparameters(program)
+    if call is None or "Muon" in program.source or "max_lr" in program.source:
         return None
-    value = "1.0" if "SGD" in code(made[1].func) else "50.0"
-    if not re.search(r"AdamW|SGD", code(made[1].func)):
-        value = "1.0"
-    old = next(
-        (a.value for a in made[1].args if a.keyword and a.keyword.value == "weight_decay"), None
-    )
-    if old is not None:
-        return program.edit({old: value})
-    return (
-        program.edit({made[0].node: [f"{made[0].text[:-1]}, weight_decay={value})"]})
-        if "\n" not in made[0].text
-        else None
-    )
+    # Those of AdamW and Transformers are multiplied by the learning rate.
+    value = "50.0" if re.search(r"AdamW|TrainingArguments", code(call.func)) else "1.0"
+    return with_argument(program, call, "weight_decay", value)
 
 
 def shrinks(m: Trace, b: Trace) -> bool:
@@ -114,15 +114,16 @@ def rounds_away(m: Trace, b: Trace) -> bool:
 def spike(program: Program) -> Edited | None:
     """Feed one batch whose inputs were not normalised."""
     made = optimizer_of(program)
-    step = step_of(program)
-    if not made or step is None:
+    step, losses = step_of(program), returned_losses(program)
+    if not made or (step is None and not losses):
         return None
+    where = losses[-1].function if step is None else step.function
     for call in reversed(program.calls(re.escape(made[3]))):
         holder = program.holder(call)
         if (
             holder is None
             or len(call.args) != 1
-            or holder.function != step.function
+            or holder.function != where
             or ("float" not in program.source and "randn" not in program.source)
         ):
             continue
@@ -149,8 +150,9 @@ def one_stands_out(m: Trace, b: Trace) -> bool:
     )
 
 
-RATE = r"lr ?=|--lr|learning_rate"
-
+# A rate is applied where the optimizer steps; under a framework that is where the training starts.
+STEPS = r"\.step\(|trainer\.(?:train|fit)\("
+RATE = rf"lr ?=|--lr|learning_rate|{STEPS}"
 
 RATES = (
     mutator(
@@ -177,7 +179,7 @@ RATES = (
         "weight-decay-dominates moves-without-gradient",
         heavy_decay,
         oracle(shrinks),
-        near=r"weight_decay",
+        near=rf"weight_decay|{STEPS}",
         advice=r"decay",
     ),
     mutator(
@@ -186,7 +188,7 @@ RATES = (
         "lost-updates update-too-small",
         bfloat16_weights,
         oracle(rounds_away),
-        near=r"bfloat16",
+        near=rf"bfloat16|{STEPS}",
         advice=r"float32|float",
     ),
     mutator(
@@ -195,5 +197,6 @@ RATES = (
         "gradient-spike",
         spike,
         oracle(one_stands_out),
+        near=rf"\.backward\(|{STEPS}",
     ),
 )

@@ -5,17 +5,10 @@ from __future__ import annotations
 import itertools
 import re
 
-from benchmarks.truth.edit import (
-    SCHEDULE,
-    Edited,
-    Place,
-    Program,
-    last,
-    optimizer_of,
-    step_of,
-)
+from benchmarks.truth.edit import Edited, Place, Program
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.oracle import Trace, oracle
+from benchmarks.truth.training import SCHEDULE, last, optimizer_of, step_of
 
 MADE = r"(?:self\.)?(?:scheduler|sched|lr_scheduler) = .*"
 
@@ -32,6 +25,10 @@ def lrs(t: Trace) -> list[float]:
 
 def per_batch(program: Program) -> Edited | None:
     """Step a schedule of epochs for each batch."""
+    configured = last(program.find(r"return .*\"interval\": \"epoch\".*"))
+    if configured is not None:
+        text = configured.text.replace('"interval": "epoch"', '"interval": "step"')
+        return program.edit({configured.node: [text]})
     found, step = schedule_of(program), step_of(program)
     if (
         not found
@@ -117,7 +114,7 @@ def short_period(program: Program) -> Edited | None:
     place = last(program.find(MADE))
     if place is None:
         return None
-    new = re.sub(r"T_max=\w+", "T_max=2", place.text)
+    new = re.sub(r"T_max=[\w.]+", "T_max=2", place.text)
     new = re.sub(r"step_size=\d+, gamma=[\d.]+", "step_size=1, gamma=0.1", new)
     new = re.sub(r"gamma=0\.9\b", "gamma=0.2", new)
     new = re.sub(r"milestones=\[7, 9\], gamma=0.3", "milestones=[1, 2], gamma=0.01", new)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import statistics
 
-from benchmarks.truth.edit import Edited, Program, last, optimizer_of
+from benchmarks.truth.edit import Edited, Program
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.mutators.graph import all_zero
-from benchmarks.truth.oracle import GRAD, SPREAD, Trace, oracle, share, shows
+from benchmarks.truth.oracle import GRAD, SPREAD, Trace, names_of, share, shows
+from benchmarks.truth.training import last, optimizer_of
 
 
 def initialised(program: Program, lines: str) -> Edited | None:
@@ -16,6 +17,8 @@ def initialised(program: Program, lines: str) -> Edited | None:
     made = optimizer_of(program)
     if not made or "lora" in program.source.lower() or "Adapter" in program.source:
         return None
+    if not program.find(r"import torch\.nn as nn|from torch import (?:.*, )?nn(?:, .*)?"):
+        lines = lines.replace("nn.init", "torch.nn.init")
     return program.edit({made[0].node: [lines.replace("MODEL", made[3]), made[0].node]})
 
 
@@ -36,11 +39,13 @@ def stuck(m: Trace, b: Trace) -> tuple[str, ...] | None:
     return symmetric(m, b) or all_zero(m, b)
 
 
-def exploded(m: Trace, b: Trace) -> bool:
-    return (
+def exploded(m: Trace, b: Trace) -> tuple[str, ...] | None:
+    """Every weight was made too large, so any of them is a right one."""
+    return shows(
         bool(m.grad_norms)
         and m.finite
-        and statistics.median(m.grad_norms[:10]) > 100 * statistics.median(b.grad_norms[:10])
+        and statistics.median(m.grad_norms[:10]) > 100 * statistics.median(b.grad_norms[:10]),
+        *names_of(m, m.held),
     )
 
 
@@ -55,7 +60,7 @@ def deep_sigmoid(program: Program) -> Edited | None:
     return None
 
 
-def vanished(m: Trace, b: Trace) -> bool:
+def vanished(m: Trace, b: Trace) -> tuple[str, ...] | None:
     """Measure the first matrix against the last one, a thousandth of what the base has."""
 
     def gain(t: Trace) -> float:
@@ -69,7 +74,12 @@ def vanished(m: Trace, b: Trace) -> bool:
             else 1.0
         )
 
-    return len(m.steps) >= 20 and gain(m) < 1e-3 * gain(b)
+    small = [
+        i for i in m.steps[0]["params"] if max(m.series(i, GRAD)[:10]) < 1e-2 * m.grad_norms[0]
+    ]
+    return shows(
+        len(m.steps) >= 20 and gain(m) < 1e-3 * gain(b), *names_of(m, {int(i) for i in small})
+    )
 
 
 def one_unit_softmax(program: Program) -> Edited | None:
@@ -120,11 +130,12 @@ def relu_at_the_end(program: Program) -> Edited | None:
     )
 
 
-def no_step_moves(m: Trace, b: Trace) -> bool:
-    return (
+def no_step_moves(m: Trace, b: Trace) -> tuple[str, ...] | None:
+    return shows(
         len(m.steps) >= 20
         and share([not g for g in m.grad_norms]) > 0.9
-        and share([not g for g in b.grad_norms]) < 0.1
+        and share([not g for g in b.grad_norms]) < 0.1,
+        *names_of(m, m.held),
     )
 
 
@@ -155,10 +166,14 @@ START = (
             p,
             "for p in MODEL.parameters():\n    if p.dim() > 1:\n        nn.init.normal_(p)",
         ),
-        oracle(exploded),
+        exploded,
     ),
     mutator(
-        "ten layers of sigmoids", "vanishing", "vanishing-gradient", deep_sigmoid, oracle(vanished)
+        "ten layers of sigmoids",
+        "vanishing",
+        "vanishing-gradient gradient-underflow",
+        deep_sigmoid,
+        vanished,
     ),
     mutator(
         "softmax over one unit",
@@ -181,7 +196,7 @@ START = (
         "zero_gradient",
         "zero-gradient dead-units",
         relu_at_the_end,
-        oracle(no_step_moves),
+        no_step_moves,
         advice=r"(?i)relu",
     ),
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from benchmarks.truth.edit import BACKWARD, Edited, Program, last
+from benchmarks.truth.edit import Edited, Program
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.mutators.nonfinite import loss_place
 from benchmarks.truth.oracle import Trace, oracle
+from benchmarks.truth.training import last
 
 TERM = r"(?:KLD|qf2_loss|v_loss|balance|soft|box_loss|obj_loss|task_loss|cls_loss|hard)"
 
@@ -41,8 +42,7 @@ def smaller_graph(m: Trace, b: Trace) -> bool:
 def made_a_leaf(program: Program) -> Edited | None:
     """Wrap the loss in a new tensor because backward complained."""
     found = loss_place(program)
-    back = last(program.find(BACKWARD))
-    if not found or back is None:
+    if not found:
         return None
     place, loss, _ = found
     return program.edit(

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
+import statistics
 from collections import Counter
 
 import libcst as cst
 
-from benchmarks.truth.edit import (
-    BACKWARD,
-    CLIP,
-    ZERO,
-    Edited,
-    Program,
-    code,
-    optimizer_of,
-    step_of,
-    stepped,
-)
+from benchmarks.truth.edit import Edited, Program, code
 from benchmarks.truth.mutator import mutator
 from benchmarks.truth.mutators.order import beside
 from benchmarks.truth.oracle import Trace, oracle
+from benchmarks.truth.training import BACKWARD, CLIP, ZERO, optimizer_of, step_of, stepped
 
 DIVISORS = r"accumulation_steps|gradient_accumulation_steps|window|accum\w*"
 
@@ -140,13 +133,14 @@ def token_means(program: Program) -> Edited | None:
 
 
 def unequal_tokens(m: Trace, b: Trace) -> bool:
-    counts = [loss["y"][0] * loss["valid"] for loss in m.of("loss")]
-    return (
-        len(counts) >= 40
-        and len(set(m.windows())) == 1
-        and max(counts) > 2 * min(counts)
-        and m.losses != b.losses
-    )
+    counts = [math.prod(loss["y"]) * loss["valid"] for loss in m.of("loss")]
+    windows = set(m.windows())
+    if len(counts) < 40 or len(windows) != 1:
+        return False
+    size = windows.pop()
+    starts = range(0, len(counts) - size + 1, size)
+    ratios = [max(counts[k : k + size]) / max(min(counts[k : k + size]), 1) for k in starts]
+    return statistics.median(ratios) > 2 and m.losses != b.losses
 
 
 def rescaled(program: Program) -> Edited | None:

@@ -14,7 +14,8 @@ from seismograd.analysis.parameter_index import is_weight
 from seismograd.schema import EventFlag, EventKind, Parameter, RowBatch, State, StepFlag
 
 OUTPUTS = "log_softmax"  # the activation behind the last layer of a classifier
-RESHAPED = EventFlag.SUMMED | EventFlag.RESCALED
+# a term beside the cross entropy has a scale of its own
+RESHAPED = EventFlag.SUMMED | EventFlag.RESCALED | EventFlag.SEVERAL
 
 
 def chance_loss(parameters: Sequence[Parameter]) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from seismograd.analysis.birth_words import words
 from seismograd.analysis.block_rows import integers, line_at, numbers
 from seismograd.i18n import Message, say
-from seismograd.schema import EventKind, Origin, RowBatch
+from seismograd.schema import EventKind, Fact, Origin, RowBatch
 
 Values = dict[str, str | int | float]
 
@@ -35,8 +36,21 @@ def _first_loss(block: RowBatch, row: int) -> int | None:
     return int(at[0]) if len(at) else None
 
 
-def what_made_it(origin: Origin, values: Values) -> tuple[Message, Message, str]:
-    """Return cause, advice and excerpt. `values` hold `loss` and `step`."""
+def what_made_it(
+    origin: Origin, values: Values, birth: Fact | None = None
+) -> tuple[Message, Message, str]:
+    """Return cause, advice and excerpt. `values` hold `loss` and `step`; `birth` is where the first
+    non-finite number arose, where that is known.
+    """
+    if birth is not None:
+        what, advice, excerpt = words(birth)
+        cause = say(
+            "step {step}: {what}; the loss is {loss}",
+            step=values["step"],
+            what=what,
+            loss=values["loss"],
+        )
+        return cause, advice, excerpt
     if origin is Origin.INPUT:
         return (
             say(
@@ -86,11 +100,11 @@ def what_made_it(origin: Origin, values: Values) -> tuple[Message, Message, str]
                 **values,
             ),
             say(
-                "use a loss that takes logits (cross_entropy, binary_cross_entropy_with_logits) "
-                "instead of the logarithm of a probability, and check that the loss is not a mean "
-                "over no elements, such as when all targets are ignored"
+                "check the logarithms, divisions and means in the loss: the logarithm of a "
+                "probability that is zero, a division by a count that is zero, a mean over no "
+                "elements, such as when all targets are ignored"
             ),
-            "loss = F.cross_entropy(logits, target)",
+            "assert torch.isfinite(loss), loss",
         )
     return (
         say(

@@ -96,7 +96,7 @@ class LossPairs:
 
     def shortfall(self, needed: int) -> Message | None:
         """Return the message about what is missing to judge any pair."""
-        num = max((len(pair.late) for pair in self.found.values()), default=0)
+        num = max((len(cosines(pair.late)) for pair in self.found.values()), default=0)
         if num < needed:
             return say(
                 "needs {needed} comparisons of separately backpropagated losses, has {has}",

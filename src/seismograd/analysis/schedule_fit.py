@@ -62,14 +62,29 @@ def too_early(fact: Fact) -> Misfit:
         0,
         "warning",
         say(
-            "scheduler.step() at {line} comes before the first optimizer.step(): the first value "
-            "of {scheduler} is never used, and each later one comes a step too early",
+            "scheduler.step() at {line} is called before the first optimizer.step(): the first "
+            "value of {scheduler} is never used, and every later one comes one step too early",
             **_values(fact),
         ),
         say("call scheduler.step() after optimizer.step(), at the end of the batch or the epoch"),
         1.0,
         0.0,
     )
+
+
+def remade(fact: Fact, least: int) -> Misfit:
+    """Return the meaning of schedulers that take each other's place."""
+    made = fact.number("made")
+    cause = say(
+        "the schedule starts over again and again: {made} {scheduler} objects have set the "
+        "learning rate of one optimizer, each for about {calls} calls (at {line})",
+        scheduler=fact.text("scheduler"),
+        line=fact.where or "?",
+        made=int(made),
+        calls=int(fact.number("calls")),
+    )
+    advice = say("create the scheduler once, before the loop over the epochs")
+    return Misfit(2, "warning", cause, advice, made, float(least))
 
 
 def _values(fact: Fact) -> Values:
@@ -102,14 +117,14 @@ def _is_called_each_step(fact: Fact) -> bool:
 def _of_another(values: Values) -> tuple[Message, Message]:
     return (
         say(
-            "{scheduler} was stepped {calls} times at {line}, and the optimizer whose learning "
-            "rate it sets never was: {others} trains the same parameters, at a rate that does "
-            "not change",
+            "{scheduler} was stepped {calls} times at {line}, but the optimizer whose learning "
+            "rate it sets was never stepped: {others} trains the same parameters, at a learning "
+            "rate that does not change",
             **values,
         ),
         say(
-            "make the scheduler for the optimizer that is stepped; where an optimizer is made "
-            "anew, its scheduler has to be, too"
+            "create the scheduler for the optimizer that is stepped; if you create a new "
+            "optimizer, create a new scheduler for it as well"
         ),
     )
 
@@ -122,14 +137,14 @@ def _ended(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
     values |= {"step": int(fact.number("zero_iteration")), "num": int(num)}
     if values["length"]:
         cause = say(
-            "the learning rate is 0 since step {step}: {scheduler} is made for {length} calls of "
-            "its step and was stepped {calls} times at {line}",
+            "the learning rate has been 0 since step {step}: {scheduler} has a length of {length} "
+            "calls but was stepped {calls} times (at {line})",
             **values,
         )
     else:
         cause = say(
-            "the learning rate is 0 since step {step}: so {scheduler} set it, and {num} more "
-            "calls of its step at {line} left it there",
+            "the learning rate has been 0 since step {step}: {scheduler} set it to 0, and {num} "
+            "more calls of its step() at {line} left it there",
             **values,
         )
     return Misfit(3, "error", cause, _unit(fact, values), num, limits.zero_calls)
@@ -153,9 +168,9 @@ def _swings(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
         return None
     values["num"] = int(calls // length)
     cause = say(
-        "{scheduler} goes from its highest rate to its lowest in {length} calls, and was stepped "
-        "{calls} times, after every batch (at {line}): the learning rate has swung up or down "
-        "{num} times",
+        "{scheduler} goes from its highest learning rate to its lowest in {length} calls, but was "
+        "stepped {calls} times, after every batch (at {line}): the learning rate has gone up or "
+        "down {num} times",
         **values,
     )
     return Misfit(2, "warning", cause, _unit(fact, values), calls / length, limits.swings)
@@ -170,9 +185,9 @@ def _shrunk(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
         return None
     values |= {"step": int(fact.number("low_iteration"))}
     cause = say(
-        "{scheduler}, stepped after every batch at {line}, had brought the learning rate from "
-        "{highest:.2g} to less than a ten-thousandth by step {step}; {steps} steps have been "
-        "made, most of them at such a rate",
+        "{scheduler}, stepped after every batch at {line}, brought the learning rate from "
+        "{highest:.2g} to less than a ten-thousandth of that by step {step}, and most of the "
+        "{steps} steps so far used such a learning rate",
         **values,
     )
     return Misfit(2, "warning", cause, _unit(fact, values), calls - since, limits.zero_calls)
@@ -194,33 +209,34 @@ def _unfinished(fact: Fact, values: Values, limits: Limits, samples: float) -> M
     by_loader = size > 1 and (backwards - epochs) * size < length <= backwards * size
     if is_all(steps):
         advice = say(
-            "it counts optimizer steps, {length} of them, and is stepped once for every {every}: "
-            "call scheduler.step() after each optimizer.step(), or count its length in epochs",
+            "its length counts optimizer steps ({length}), but it is stepped once every {every} "
+            "steps: call scheduler.step() after each optimizer.step(), or give its length in "
+            "epochs",
             **values,
         )
     elif is_all(backwards):
         advice = say(
-            "it counts micro-batches, {length} of them, and is stepped once for each update: "
-            "divide its length by the number of micro-batches in a window",
+            "its length counts micro-batches ({length}), but it is stepped once per optimizer "
+            "step: divide its length by the number of micro-batches per step",
             **values,
         )
     elif by_loader or (samples > 1.5 * backwards and is_all(samples)):
         advice = say(
-            "its length counts samples: take the number of batches, len(loader), in place of "
+            "its length counts samples: use the number of batches, len(loader), instead of "
             "len(dataset)",
             **values,
         )
     elif fact.number("world") > 1 and is_all(calls * fact.number("world")):
         advice = say(
-            "it counts the batches of all processes together: each of them makes only its share "
-            "of the steps, so divide by the number of processes"
+            "its length counts the batches of all processes, but each process makes only its "
+            "share of the steps: divide the length by the number of processes"
         )
     else:
         return None
     cause = say(
-        "{scheduler} is made for {length} calls of its step, and was stepped only {calls} times "
-        "(at {line}): the training has seen a part of its schedule, and ends at a learning rate "
-        "of {lr:.2g}",
+        "{scheduler} has a length of {length} calls but was stepped only {calls} times (at "
+        "{line}): the training covers only part of its schedule and ends at a learning rate of "
+        "{lr:.2g}",
         **values,
     )
     return Misfit(1, "warning", cause, advice, calls, length)
@@ -233,21 +249,20 @@ def _unit(fact: Fact, values: Values) -> Message:
     if steps > 0 and calls >= 1.5 * steps:
         values["times"] = round(calls / steps)
         return say(
-            "scheduler.step() is called {times} times for each optimizer.step(): call it once, "
-            "after the step",
+            "scheduler.step() is called {times} times per optimizer.step(): call it once, after "
+            "optimizer.step()",
             **values,
         )
     if length == length and epochs and length <= max(epochs + 1, per_epoch / 2):
         return say(
-            "the DataLoader has gone through {per_epoch} batches in one epoch, so the length seems "
-            "to count epochs: step the scheduler once an epoch, or count its length in batches, "
+            "the DataLoader has {per_epoch} batches per epoch, so the length seems to count "
+            "epochs: step the scheduler once per epoch, or give its length in batches, "
             "epochs * len(loader)",
             **values,
         )
     if _is_called_each_step(fact):
         return say(
-            "it is stepped after every batch, as a schedule that counts batches is: if it counts "
-            "epochs, step it once an epoch, else make it as long as the training, "
-            "epochs * len(loader)"
+            "it is stepped after every batch: if its length is in epochs, step it once per epoch; "
+            "otherwise make it as long as the training, epochs * len(loader)"
         )
     return say("make the schedule as long as the training")

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from seismograd.api import Recording
 from seismograd.bench.models import Workload
+from seismograd.recording import Recording
 from seismograd.settings.levels import LEVELS
 
 WHOLE_BUDGET = 1.0  # nothing is left out

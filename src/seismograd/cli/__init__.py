@@ -7,11 +7,9 @@ before they load.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -32,12 +30,17 @@ from seismograd.cli import (
     view,
 )
 from seismograd.cli.command_entry import CommandEntry, DeferredCommand
+from seismograd.cli.terminal.character_fallback import any_terminal
 from seismograd.cli.terminal.help_pages import TranslatedCommand, TranslatedGroup
 from seismograd.cli.terminal.language_option import split_language
 from seismograd.cli.terminal.usage_errors import TyperException, usage_error
 from seismograd.errors import SeismogradError
-from seismograd.i18n import mark, translate, use_language
+from seismograd.i18n import mark, say, translate, use_language
 from seismograd.package_info import VERSION
+from seismograd.printable import printable
+
+TRACEBACK = "SEISMOGRAD_TRACEBACK"
+_READERS = ("check", "compare", "report", "runs", "show", "top", "view")
 
 COMMANDS = (
     CommandEntry(
@@ -59,7 +62,7 @@ COMMANDS = (
         show.show,
         mark("Show the gradients at one recorded step, or one scalar at every step."),
         (
-            "seismograd show runs/20260101T120000Z-train",
+            "seismograd show",
             "seismograd show runs/20260101T120000Z-train --step 0 --param 'fc1.*'",
             "seismograd show runs/20260101T120000Z-train --element 'fc1.weight[0,0]'",
         ),
@@ -72,7 +75,8 @@ COMMANDS = (
             "change. The exit code is 1 if there is an error."
         ),
         (
-            "seismograd check runs/20260101T120000Z-train",
+            "seismograd check",
+            "seismograd check 20260101T12 --fail-on warning",
             "seismograd check runs/20260101T120000Z-train --select SG3 --format github",
         ),
     ),
@@ -96,8 +100,9 @@ COMMANDS = (
         report.report,
         mark("Write a run to a single file: an HTML page that works offline, Markdown or JSON."),
         (
-            "seismograd report runs/20260101T120000Z-train",
+            "seismograd report",
             "seismograd report runs/20260101T120000Z-train -o report.md",
+            "seismograd report --picture seismogram.svg",
         ),
     ),
     CommandEntry(
@@ -107,7 +112,10 @@ COMMANDS = (
             "Measure the overhead of watching on this machine and compare it with other ways to "
             "look at gradients."
         ),
-        ("seismograd bench --quick", "seismograd bench --model my_package.models:small --json"),
+        (
+            "seismograd bench --quick",
+            "seismograd bench --model my_package.models:small --format json",
+        ),
     ),
     CommandEntry(
         "view",
@@ -137,7 +145,7 @@ COMMANDS = (
             "Compare two recorded runs: findings that only one of them has, and the parameters "
             "whose gradients differ most."
         ),
-        ("seismograd compare runs/first runs/second",),
+        ("seismograd compare", "seismograd compare runs/first runs/second"),
     ),
     CommandEntry(
         "lab",
@@ -194,7 +202,9 @@ def application() -> TyperGroup:
 
 def _seismograd(
     ctx: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help=mark("Print the version."))] = False,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help=mark("Print the version."))
+    ] = False,
 ) -> None:
     if version:
         print(f"seismograd {VERSION}")
@@ -206,9 +216,12 @@ def _seismograd(
 def _read(argv: list[str]) -> int | DeferredCommand:
     group = application()
     lang: str | None = None
+    arguments: Sequence[str] = argv
     try:
         lang, arguments = split_language(argv, group)
-        with use_language(lang), _any_terminal():
+        if arguments[:1] == ["help"]:  # as git and cargo have it
+            arguments = [*arguments[1:2], "--help"]
+        with use_language(lang), any_terminal(sys.stdout, sys.stderr):
             outcome = group.main(args=arguments, prog_name="seismograd", standalone_mode=False)
             sys.stdout.flush()
     except SeismogradError as error:
@@ -217,28 +230,32 @@ def _read(argv: list[str]) -> int | DeferredCommand:
         return _complain(usage_error(error), lang)
     except BrokenPipeError:
         return _reader_left()
+    except Exception as error:
+        # Reading a record that is damaged, or made to do harm, may break what reads it.
+        if not any(name in arguments for name in _READERS) or os.environ.get(TRACEBACK):
+            raise
+        return _complain(_broken(error), lang)
     return 0 if outcome is None else outcome
 
 
-@contextmanager
-def _any_terminal() -> Generator[None]:
-    """Print `?` for what stdout's encoding cannot hold instead of ending the command; stdout is
-    restored afterwards.
-    """
-    stream = sys.stdout
-    if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
-        yield
-        return
-    stream.reconfigure(errors="replace")
-    try:
-        yield
-    finally:
-        stream.reconfigure(errors="strict")
+def _broken(error: Exception) -> SeismogradError:
+    return SeismogradError(
+        say(
+            "this command failed: {kind}: {reason}",
+            kind=type(error).__name__,
+            reason=printable(str(error)[:200]),
+        ),
+        say(
+            "the record is probably damaged; if not, please report this with the traceback that "
+            "{variable}=1 shows",
+            variable=TRACEBACK,
+        ),
+    )
 
 
 def _complain(error: SeismogradError, lang: str | None) -> int:
-    with use_language(lang):
-        line = " ".join(error.line().split())
+    with use_language(lang), any_terminal(sys.stderr):
+        line = printable(" ".join(error.line().split()))
         print(translate("seismograd: {line}").format(line=line), file=sys.stderr)
     return error.exit_code
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from seismograd.cli.terminal.format_option import FormatOption, is_json
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
 
@@ -27,11 +28,13 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help=mark("Run fewer rounds and skip the GPT."))
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help=mark("Print JSON."))] = False,
+    form: FormatOption = "text",
+    as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,
 ) -> None:
     """Measure what watching a training costs on this machine, next to other ways of looking at
     gradients.
     """
+    as_json = is_json(form) or as_json
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(
             say("the benchmark needs PyTorch, which is not installed"), say("pip install torch")

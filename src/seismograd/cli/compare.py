@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from seismograd.cli.terminal.usage_errors import one_of
+from seismograd.cli.chosen_run import chosen_run, newest_runs
+from seismograd.cli.terminal.format_option import FormatOption, is_json
 from seismograd.i18n import mark, translate
 
 
 def compare(
     first: Annotated[
-        Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help=mark(
+                "The directory of a run, or the beginning of its name in runs/ (default: the "
+                "newest but one)."
+            ),
+            show_default=False,
+        ),
+    ] = None,
     second: Annotated[
-        Path, typer.Argument(metavar="OTHER", help=mark("The run to compare it with."))
-    ],
-    form: Annotated[
-        str,
-        typer.Option("--format", metavar="text|json", help=mark("Output format (default: text).")),
-    ] = "text",
+        Path | None,
+        typer.Argument(
+            metavar="[OTHER]",
+            help=mark("The run to compare it with (default: the newest)."),
+            show_default=False,
+        ),
+    ] = None,
+    form: FormatOption = "text",
 ) -> None:
     """Compare two recorded runs."""
     from seismograd.cli.terminal import output
@@ -29,11 +41,22 @@ def compare(
     from seismograd.views import run_comparison
     from seismograd.views.values import short_path
 
-    one_of("--format", form, ("text", "json"))
-    if first.resolve() == second.resolve():
+    in_json = is_json(form)
+    one, other = _chosen(first, second)
+    if one.resolve() == other.resolve():
         output.print_note(translate("both arguments name the same run"))
-    found = run_comparison.compare_runs(open_run(first), open_run(second))
+    found = run_comparison.compare_runs(open_run(one), open_run(other))
     output.answer(
-        run_comparison.as_json(found) if form == "json" else run_comparison.ComparisonText(found)
+        run_comparison.as_json(found) if in_json else run_comparison.ComparisonText(found)
     )
     output.suggest(f"seismograd view {short_path(found.first.run.path.parent)}")
+
+
+def _chosen(first: Path | None, second: Path | None) -> tuple[Path, Path]:
+    """Return the two runs: the newest two, or one and the newest, where they were not given."""
+    if first is None:
+        newest, before = newest_runs(2)
+        said = translate("runs: {first} and {second}").format(first=before, second=newest)
+        print(said, file=sys.stderr)
+        return before, newest
+    return chosen_run(first), chosen_run(second)

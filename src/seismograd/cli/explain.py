@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from seismograd.cli.terminal.format_option import FormatOption, is_json
 from seismograd.i18n import mark
 
 
@@ -17,10 +18,12 @@ def explain(
             help=mark("The code or name of a rule, such as SG101 or vanishing-gradient."),
         ),
     ],
+    form: FormatOption = "text",
 ) -> None:
     """Explain a rule."""
     from seismograd.cli.terminal import output
-    from seismograd.views.rule_pages import explanation, find_rule
+    from seismograd.views.rule_pages import explanation, explanation_json, find_rule
 
-    output.answer(explanation(find_rule(rule)))
-    output.suggest("seismograd check RUN")
+    in_json, found = is_json(form), find_rule(rule)
+    output.answer(explanation_json(found) if in_json else explanation(found))
+    output.suggest("seismograd check")

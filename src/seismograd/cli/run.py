@@ -13,94 +13,121 @@ import typer
 from seismograd.cli.command_entry import DeferredCommand
 from seismograd.cli.launch import script_runner
 from seismograd.cli.launch.watcher import Request, Watcher
+from seismograd.cli.terminal.script_lines import program_line
 from seismograd.distributed.world import num_restarts, rank_of_this_process
 from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import language, mark, say, translate, use_language
 from seismograd.record.run_directory import create_run_directory
 from seismograd.settings.elements import parse_element
-from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level
+from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
 
 CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
 
+ScriptArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SCRIPT", help=mark("The script to run, as with python."), show_default=False
+    ),
+]
+ArgumentsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ARGS]...", help=mark("Arguments for the script."), show_default=False),
+]
+ModuleOption = Annotated[
+    bool, typer.Option("-m", help=mark("SCRIPT is the name of a module, as with python -m."))
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help=mark(
+            "The directory for the record, which must be new or empty. Default: runs/<UTC "
+            "time>-<script name>."
+        ),
+    ),
+]
+ElementOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--element",
+        metavar="NAME[I,J]",
+        help=mark("Record this scalar at every step, such as 'fc1.weight[0,0]'. Repeatable."),
+    ),
+]
+LevelOption = Annotated[
+    str,
+    typer.Option(
+        "--level",
+        metavar="|".join(LEVELS),
+        help=mark("light skips the sampled statistics."),
+    ),
+]
+HaltOnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--halt-on",
+        metavar="error|RULES",
+        help=mark(
+            "Stop training on such a finding, before the update if it is found in time, and "
+            "save the gradients."
+        ),
+    ),
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="PERCENT",
+        help=mark(
+            "Measure less when watching would take more than this percentage of the time. "
+            "Default: 2; half a millisecond per step is not counted."
+        ),
+    ),
+]
+ReplayOption = Annotated[
+    str,
+    typer.Option(
+        "--replay",
+        metavar="on|off",
+        help=mark(
+            "Call the model once more when a loss or a gradient is not finite, to find the "
+            "line and the samples."
+        ),
+    ),
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help=mark("Suppress seismograd's own output."))
+]
+
 
 def run(
-    script: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="SCRIPT", help=mark("The script to run, as with python."), show_default=False
-        ),
-    ] = None,
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[ARGS]...", help=mark("Arguments for the script."), show_default=False
-        ),
-    ] = None,
-    module: Annotated[
-        bool, typer.Option("-m", help=mark("SCRIPT is the name of a module, as with python -m."))
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help=mark(
-                "The directory for the record, which must be new or empty. Default: runs/<UTC "
-                "time>-<script name>."
-            ),
-        ),
-    ] = None,
-    element: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--element",
-            metavar="NAME[I,J]",
-            help=mark("Record this scalar at every step, such as 'fc1.weight[0,0]'. Repeatable."),
-        ),
-    ] = None,
-    level: Annotated[
-        str,
-        typer.Option(
-            "--level",
-            metavar="|".join(LEVELS),
-            help=mark("light skips the sampled statistics."),
-        ),
-    ] = NORMAL,
+    script: ScriptArgument = None,
+    arguments: ArgumentsArgument = None,
+    module: ModuleOption = False,
+    out: OutOption = None,
+    element: ElementOption = None,
+    level: LevelOption = NORMAL,
     select: SelectOption = None,
     ignore: IgnoreOption = None,
-    halt_on: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--halt-on",
-            metavar="error|RULES",
-            help=mark(
-                "Stop training on such a finding, before the update if it is found in time, and "
-                "save the gradients."
-            ),
-        ),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget",
-            metavar="PERCENT",
-            help=mark(
-                "Measure less when watching would take more than this percentage of the time. "
-                "Default: 2; half a millisecond per step is not counted."
-            ),
-        ),
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help=mark("Suppress seismograd's own output."))
-    ] = False,
+    halt_on: HaltOnOption = None,
+    budget: BudgetOption = None,
+    replay: ReplayOption = "on",
+    quiet: QuietOption = False,
 ) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
     if script is None:
         raise SeismogradError(say("no script was given"), say("seismograd run train.py"))
+    line = None if module or Path(script).exists() else program_line((script, *(arguments or ())))
+    if line is not None:
+        raise SeismogradError(
+            say("{name} is a program that runs scripts, not a script", name=script),
+            say("did you mean {line}?", line=line),
+        )
     check_level(level)
-    share = _share(budget)
+    share, replays = _share(budget), is_on("--replay", replay)
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(
             say("running a training script needs PyTorch, which is not installed"),
@@ -122,6 +149,7 @@ def run(
             quiet,
             language(),
             share,
+            replays,
         )
     )
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from seismograd.cli.terminal.format_option import FormatOption, is_json
 from seismograd.i18n import mark
 
 
@@ -14,14 +15,16 @@ def runs(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help=mark("The directory to search (default: runs/)."))
     ] = Path("runs"),
+    form: FormatOption = "text",
 ) -> None:
     """List the recorded runs in a directory, newest first."""
     from seismograd.cli.terminal import output
-    from seismograd.views.run_list import find_runs, render
+    from seismograd.views.run_list import as_json, find_runs, render
     from seismograd.views.values import short_path
 
+    in_json = is_json(form)
     listed = find_runs(directory)
-    output.answer(render(listed))
+    output.answer(as_json(listed) if in_json else render(listed))
     newest = next((each for each in listed if each.run is not None), None)
     if newest is not None:
-        output.suggest(f"seismograd show {short_path(newest.path)}")
+        output.suggest(f"seismograd check {short_path(newest.path)}")

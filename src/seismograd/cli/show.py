@@ -2,68 +2,74 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seismograd.cli.chosen_run import RunArgument, chosen_run
 from seismograd.cli.terminal.usage_errors import whole_number
-from seismograd.i18n import language, mark, translate
+from seismograd.i18n import mark, translate
 from seismograd.views.formats.format_names import STEP_FORMAT_NAMES, as_metavar
+
+if TYPE_CHECKING:
+    from seismograd.views.step import RecordedStep
+
+StepOption = Annotated[
+    str | None,
+    typer.Option("--step", metavar="N", help=mark("The step to show (default: the last one).")),
+]
+ParamOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        metavar="GLOB",
+        help=mark("Show only parameters whose name matches, such as 'fc1.*'. Repeatable."),
+    ),
+]
+ElementsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--element",
+        metavar="NAME[I,J]",
+        help=mark(
+            "Show one scalar, such as 'fc1.weight[0,0]', at every recorded step. Repeatable."
+        ),
+    ),
+]
+StepFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar=as_metavar(STEP_FORMAT_NAMES),
+        help=mark("Output format (default: table)."),
+    ),
+]
 
 
 def show(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help=mark("The directory of a recorded run."))
-    ],
-    step: Annotated[
-        str | None,
-        typer.Option("--step", metavar="N", help=mark("The step to show (default: the last one).")),
-    ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--param",
-            metavar="GLOB",
-            help=mark("Show only parameters whose name matches, such as 'fc1.*'. Repeatable."),
-        ),
-    ] = None,
-    element: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--element",
-            metavar="NAME[I,J]",
-            help=mark(
-                "Show one scalar, such as 'fc1.weight[0,0]', at every recorded step. Repeatable."
-            ),
-        ),
-    ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar=as_metavar(STEP_FORMAT_NAMES),
-            help=mark("Output format (default: table in English, plain in Chinese)."),
-        ),
-    ] = None,
+    run: RunArgument = None,
+    step: StepOption = None,
+    param: ParamOption = None,
+    element: ElementsOption = None,
+    form: StepFormatOption = None,
 ) -> None:
     """Show the gradients at one recorded step, or one scalar at every step."""
     from seismograd.cli.terminal import output
     from seismograd.record.reader import open_run
     from seismograd.settings.elements import parse_element
     from seismograd.views.element_series import read_elements
-    from seismograd.views.formats import format_list, step_plain
+    from seismograd.views.formats import format_list
     from seismograd.views.step import find_parameters, find_row, read_step
-    from seismograd.views.values import short_path, some
+    from seismograd.views.values import short_path
 
     number = whole_number("--step", step)
-    view = form or ("plain" if language() == "zh" else "table")
+    view = form or STEP_FORMAT_NAMES[0]
     step_view, element_view = (
         format_list.find_format(format_list.STEP_FORMATS, view),
         format_list.find_format(format_list.ELEMENT_FORMATS, view),
     )
     wanted = [parse_element(text) for text in element or ()]
-    recorded = open_run(run)
+    recorded = open_run(chosen_run(run))
     row, columns = find_row(recorded, number), find_parameters(recorded, param or ())
     if wanted:
         elements = read_elements(recorded, wanted)
@@ -74,11 +80,21 @@ def show(
     shown = read_step(recorded, row, columns)
     output.print_condition(recorded)
     output.answer(step_view.render(shown))
-    rounded = step_plain.rounded_to_zero(shown) if step_view.name == "plain" else ()
+    if step_view.name == "plain":
+        _print_rounded(shown)
+    output.suggest(f"seismograd check {short_path(recorded.path)}")
+
+
+def _print_rounded(shown: RecordedStep) -> None:
+    """Print a note on the gradients that look like zero and are not."""
+    from seismograd.cli.terminal import output
+    from seismograd.views.formats.step_plain import rounded_to_zero
+    from seismograd.views.values import some
+
+    rounded = rounded_to_zero(shown)
     if rounded:
         output.print_note(
             translate(
                 "not zero, but too small for six decimals (--format table shows more): {names}"
             ).format(names=some(rounded))
         )
-    output.suggest(f"seismograd check {short_path(recorded.path)}")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from seismograd.cli.chosen_run import named_like
 from seismograd.cli.terminal.usage_errors import whole_number
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
@@ -17,7 +18,10 @@ def view(
         Path,
         typer.Argument(
             metavar="[RUN|DIR]",
-            help=mark("A run, or a directory of runs (default: runs/)."),
+            help=mark(
+                "A run, the beginning of its name in runs/, or a directory of runs (default: "
+                "runs/)."
+            ),
             show_default=False,
         ),
     ] = Path("runs"),
@@ -50,14 +54,34 @@ def view(
     ] = False,
 ) -> None:
     """Show runs in a browser, also while they are recorded; until Ctrl-C."""
-    from seismograd.record.compatibility import is_run
-
     number = whole_number("--port", port)
     if number is not None and not 0 <= number <= 65535:
         raise SeismogradError(
             say("{port} is not a valid port", port=number),
             say("use a port from 0 (any free port) to 65535"),
         )
+    if not path.exists():
+        path = named_like(path) or path
+    _check_directory(path)
+    try:
+        from seismograd.views.web.server import serve
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").split(".")[0] not in ("starlette", "uvicorn", "sse_starlette"):
+            raise
+        raise SeismogradError(
+            say("the page needs {package}, which is not installed", package=str(missing.name)),
+            say(
+                "pip install starlette uvicorn sse-starlette, or use `seismograd report`, which "
+                "writes the page without them"
+            ),
+        ) from missing
+    serve(path, host, number, tuple(allow or ()), not no_open, _tell)
+
+
+def _check_directory(path: Path) -> None:
+    """Raise where there can be no run: before the server starts."""
+    from seismograd.record.compatibility import is_run
+
     if path.is_file() or (not is_run(path) and (path / "meta.json").exists()):
         from seismograd.record.reader import open_run
 
@@ -67,19 +91,6 @@ def view(
             say("directory {directory} does not exist", directory=str(path)),
             say("record a run with: seismograd run train.py"),
         )
-    try:
-        from seismograd.views.web.server import serve
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").split(".")[0] not in ("starlette", "uvicorn", "sse_starlette"):
-            raise
-        raise SeismogradError(
-            say("the page needs {package}, which is not installed", package=str(missing.name)),
-            say(
-                "pip install 'seismograd[view]', or use `seismograd report`, which writes the page "
-                "without it"
-            ),
-        ) from missing
-    serve(path, host, number, tuple(allow or ()), not no_open, _tell)
 
 
 def _tell(address: str) -> None:

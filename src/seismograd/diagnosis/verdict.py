@@ -11,7 +11,7 @@ from seismograd.diagnosis.rule import Rule
 from seismograd.package_info import VERSION
 from seismograd.record.reader import Run
 from seismograd.rules import RULES
-from seismograd.schema import Finding, RuleStatus
+from seismograd.schema import SEVERITIES, Finding, RuleStatus
 
 NOW, AT_END, RUNNING = "now", "end", "running"
 
@@ -34,7 +34,17 @@ class Verdict:
     @property
     def has_error(self) -> bool:
         """Return whether any finding is an error."""
-        return any(finding.severity == "error" for finding in self.findings)
+        return self.is_as_bad_as("error")
+
+    @property
+    def is_blind(self) -> bool:
+        """Return whether no rule could look at the run, so that nothing is known of it."""
+        return not self.findings and all(each.status == "not evaluated" for each in self.statuses)
+
+    def is_as_bad_as(self, severity: str) -> bool:
+        """Return whether any finding is of this severity or a worse one."""
+        bad = SEVERITIES[: SEVERITIES.index(severity) + 1]
+        return any(finding.severity in bad for finding in self.findings)
 
 
 def make_verdict(run: Run, findings: Iterable[Finding], statuses: Iterable[RuleStatus]) -> Verdict:

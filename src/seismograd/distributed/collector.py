@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from seismograd.distributed.combine import CombinePlan, combine, make_plan
+from seismograd.distributed.combine import combine
+from seismograd.distributed.combine_plan import CombinePlan, make_plan
 from seismograd.distributed.ownership import Exchange, Ownership, RankView
 from seismograd.distributed.ownership_facts import OwnershipFacts
 from seismograd.distributed.peer import PeerRank
@@ -34,7 +35,7 @@ class RankCollector:
     Args:
         world: the processes.
         deliver: called with each combined iteration.
-        tell: called with messages.
+        tell: called with notes.
         learn: called with facts.
         exchange: what the processes have exchanged so far.
         limits: how long to wait.
@@ -60,7 +61,9 @@ class RankCollector:
         self._closing_s: float | None = None
         self._plans: dict[object, CombinePlan] = {}  # the last one
         self._failed = False
-        self._said: set[int] = set()  # ranks already reported missing
+        # ranks already reported missing, or missing in between
+        self._said: set[int] = set()
+        self._said_between: set[int] = set()
         self._report_server = ReportServer(world, self._say)
         self._thread = threading.Thread(target=self._run, name="seismograd-ranks", daemon=True)
         self._thread.start()
@@ -92,7 +95,7 @@ class RankCollector:
         self._thread.join()
 
     def abandon(self) -> None:
-        """In a forked child: leave the parent's connections to it."""
+        """Leave the connections to the parent: this is a forked child."""
         self._queue.clear()
         self._report_server.close()
 
@@ -197,17 +200,29 @@ class RankCollector:
         """Report each missing process once, with the reason as far as it is known."""
         step = int(rank_row.row.steps["iteration"][0])
         for rank, peer in self._report_server.peers.items():
+            between = peer.newest > rank_row.index
+            said = self._said_between if between else self._said
             if (
                 rank not in captured
-                and rank not in self._said
+                and rank not in said
                 and not peer.refused
-                and len(self._said) < MAX_SAID
+                and len(said) < MAX_SAID
             ):
-                self._said.add(rank)
-                self._say("rank", _why_missing(peer, step), step)
+                said.add(rank)
+                why = _missing_between(peer, step) if between else _why_missing(peer, step)
+                self._say("rank", why, step)
 
     def _say(self, kind: str, message: Message, iteration: int = -1) -> None:
         self._tell(Note(kind, iteration, message))
+
+
+def _missing_between(peer: PeerRank, step: int) -> Message:
+    return say(
+        "rank {rank} has reported later steps but not step {step}: what only it holds is not "
+        "measured there",
+        rank=peer.rank,
+        step=step,
+    )
 
 
 def _why_missing(peer: PeerRank, step: int) -> Message:

@@ -23,8 +23,8 @@ MAX_BACKLOG_BYTES = 64 * 2**20
 class PeerRank:
     """Another process.
 
-    `ended` when it has said so, `gone` when its connection broke, `late` when waiting for it timed
-    out, `refused` when its messages cannot be used.
+    `ended` when it has sent its end, `gone` when its connection broke, `late` when waiting for it
+    timed out, `refused` when its messages cannot be used.
     """
 
     rank: int
@@ -36,6 +36,7 @@ class PeerRank:
     refused: bool = False
     backlog_bytes: int = 0
     num_left: int = 0
+    newest: int = -1  # index of its latest report
     _reports: dict[int, bytes] = field(default_factory=dict[int, bytes])
     _columns: dict[int, RankColumns] = field(default_factory=dict[int, RankColumns])
     _left: dict[int, frozenset[int]] = field(default_factory=lambda: {0: frozenset[int]()})
@@ -51,7 +52,7 @@ class PeerRank:
             columns = RankColumns.from_json(payload)
             self._columns[columns.version] = columns
         elif kind is FrameKind.REPORT:
-            index = report_head(payload)[0]
+            index = self.newest = report_head(payload)[0]
             if index >= next_index:
                 self.late = False
                 self._reports[index] = payload
@@ -63,10 +64,10 @@ class PeerRank:
         return None
 
     def awaited(self, index: int) -> bool:
-        """Return whether an iteration should wait for this process's report."""
-        return index not in self._reports and not (
-            self.ended or self.gone or self.late or self.refused
-        )
+        """Return whether an iteration should wait for this process's report; reports come in
+        order.
+        """
+        return self.newest < index and not (self.ended or self.gone or self.late or self.refused)
 
     def report(self, index: int) -> tuple[RankColumns, frozenset[int], RankReport] | None:
         """Return its report of an iteration, with its columns and those that it has left out, and
@@ -83,8 +84,8 @@ class PeerRank:
         return columns, left_out, RankReport.from_bytes(payload, columns, columns.sent(left_out))
 
     def leave_out(self, own: RankColumns, ownership: Ownership) -> bytes | None:
-        """Return the message, when it is another one than before, that tells it which columns not
-        to send because rank 0, which has `own`, holds the same.
+        """Return the message, when it is another one than before, on which columns not to send
+        because rank 0, which has `own`, holds the same.
         """
         version = max(self._columns, default=-1)
         if version < 0 or self._asked == (version, own.version, ownership.version):

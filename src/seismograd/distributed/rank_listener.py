@@ -1,5 +1,5 @@
-"""The listener of a process among others: it runs beside the session and hands on each iteration,
-alone or combined with those of the others.
+"""Listen for the session of a process among others, and pass on each iteration, alone or combined
+with those of the others.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from seismograd.capture.events import EventName, Listener
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.gradient_reductions import MAX_SCALARS
 from seismograd.distributed.collector import RankCollector
+from seismograd.distributed.iteration_numbers import IterationNumbers
 from seismograd.distributed.local_backend import LocalBackend
 from seismograd.distributed.local_gradients import PreReductionProbe
 from seismograd.distributed.ownership import Exchange
@@ -33,7 +34,7 @@ P = ParamSpec("P")
 
 # when to check whether the process has joined others
 LOOKS = frozenset({"backward_begins", "step_begins"})
-SCATTERING = frozenset({"reduce_scatter", "reduce_scatter_tensor"})
+SCATTERING = frozenset({"reduce_scatter", "reduce_scatter_single", "reduce_scatter_tensor"})
 CHECKSUM_EVERY = 100  # steps
 # replicas that nothing keeps in sync diverge at once
 EARLY_CHECKSUMS = frozenset({2, 5, *range(10, CHECKSUM_EVERY, 10)})
@@ -56,7 +57,7 @@ class RankListener(Listener):
         shards: the part of each parameter that this process holds, as the backend has seen it.
         deliver: takes each finished iteration, on the training thread of a single process, on
             another one of rank 0.
-        tell: takes messages.
+        tell: takes notes.
         learn: takes facts.
         on_join: called before the process joins others: rows measured alone are delivered alone.
         limits: how long to wait for others.
@@ -85,7 +86,7 @@ class RankListener(Listener):
         self._rank = 0
         self._link: RankCollector | ReportClient | None = None
         self._before = PreReductionProbe()
-        self._num_rows = 0  # since joining
+        self._numbers = IterationNumbers()  # since joining
         self._overhead_s = 0.0
         self._looked = False  # in the previous backward
         self._columns: RankColumns | None = None
@@ -178,14 +179,16 @@ class RankListener(Listener):
         return spent_s
 
     def put(self, batch: RowBatch) -> None:
-        """Take finished iterations; while linked they come one by one."""
+        """Take finished iterations; while linked they come one by one, on the training thread or,
+        of a training that pauses, on another one.
+        """
         if self._link is None or len(batch) > 1:
             self._shards.take_summands()
             self._deliver(batch)
         else:
             self._link.put(self._rank_row(batch))
-            self._num_rows += 1
-            self._backend.checksum = WeightChecksum() if self._sums(self._num_rows) else None
+            following = self._numbers.num_begun
+            self._backend.checksum = WeightChecksum() if self._sums(following) else None
 
     @staticmethod
     def _sums(step: int) -> bool:
@@ -209,7 +212,7 @@ class RankListener(Listener):
             self._link.close()
 
     def abandon(self) -> None:
-        """In a forked child: leave the parent's connections to it."""
+        """Leave the connections to the parent: this is a forked child."""
         link, self._link = self._link, None
         if link is not None:
             link.abandon()
@@ -222,7 +225,7 @@ class RankListener(Listener):
         self._on_join()
         self._join(world)
         self._backend.checksum = WeightChecksum()
-        self._num_rows = 0
+        self._numbers = IterationNumbers()
         self._rank = world.rank
 
     def _join(self, world: World) -> None:
@@ -254,7 +257,7 @@ class RankListener(Listener):
     def _on_backward_begins(self) -> None:
         self._look()
         if self._link is not None:
-            self._before.backward_begins(self._num_rows)
+            self._before.backward_begins(self._numbers.num_begun)
 
     def _on_backward_ends(self) -> None:
         self._before.backward_ends()
@@ -275,9 +278,8 @@ class RankListener(Listener):
         )
         columns, summands = self._described_columns(row.parameters), self._shards.take_summands()
         digests, rank = self._digests(len(row.parameters)), self._entry(row, math.isnan(order))
-        return RankRow(
-            self._num_rows, row, columns, rank, order, time.monotonic(), summands, digests
-        )
+        index = self._numbers.take(row)
+        return RankRow(index, row, columns, rank, order, time.monotonic(), summands, digests)
 
     def _digests(self, num_columns: int) -> tuple[DigestArray, ...]:
         """Return the checksums of each column, where they were computed; of the first iteration
@@ -287,7 +289,7 @@ class RankListener(Listener):
         checksum = self._backend.checksum
         if checksum is None:
             return ()
-        checksums = (checksum,) if self._num_rows else (checksum, checksum.again())
+        checksums = (checksum,) if self._numbers.num_begun else (checksum, checksum.again())
         digests = np.zeros((len(checksums), num_columns), np.uint64)
         for row, each in zip(digests, checksums, strict=True):
             for column, part in each.of_each().items():

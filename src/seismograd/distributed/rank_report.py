@@ -127,7 +127,7 @@ def _shard_to_json(told: dict[str, Any]) -> LocalShard:
 
 @dataclass(frozen=True, slots=True)
 class RankReport:
-    """One iteration of one process: its number since the processes joined, and the numbers of the
+    """One iteration of one process: its index since the processes joined, and the numbers of the
     columns it sends.
 
     `leave` is the number of the `LEAVE` frame that the columns obey (0: none). `clip_order` is the

@@ -15,8 +15,8 @@ from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, RowBat
 
 @dataclass(frozen=True, slots=True)
 class RankRow:
-    """A row, its number since the processes joined, its columns, and what else is known of this
-    process.
+    """A row, its index among those since the processes joined, its columns, and what else is known
+    of this process.
     """
 
     index: int
@@ -83,7 +83,7 @@ class RankRow:
         return replace(self.row, state=state)
 
     def num_bytes(self) -> int:
-        """Return the memory it takes, roughly."""
+        """Return the memory that it takes, roughly."""
         return 8 * self.row.state.size * (8 + 66 * len(self.row.sample_rows)) + 4096
 
 

@@ -63,7 +63,7 @@ class ReportClient:
         self._thread.join(self._limits.exit_s)
 
     def abandon(self) -> None:
-        """In a forked child: leave the parent's connection to it."""
+        """Leave the connection to the parent: this is a forked child."""
         self._lost = True
         self._queue.clear()
         if self._socket is not None:

@@ -27,7 +27,7 @@ class ReportServer:
 
     Args:
         world: the processes.
-        tell: called with the kind of a note and its words.
+        tell: called with the kind of a note and its message.
     """
 
     def __init__(self, world: World, tell: Callable[[str, Message], None]) -> None:

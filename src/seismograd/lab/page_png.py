@@ -31,7 +31,7 @@ def check() -> None:
         raise SeismogradError(
             say("writing a PNG file needs matplotlib, which is not installed"),
             say(
-                "pip install 'seismograd[plot]', or write an .svg or .html file, which needs no "
+                "pip install matplotlib, or write an .svg or .html file, which needs no "
                 "other package"
             ),
         )

@@ -27,7 +27,9 @@ def all_finite(gradients: Sequence[Tensor]) -> bool:
         if len(listed) < len(gradients):
             return False
         filled = [part for part in listed if part.numel() > 0]
-        norms: Sequence[Tensor] = torch._foreach_norm(filled) if filled else ()  # pyright: ignore[reportPrivateImportUsage]
+        # What torch's own clip calls: one kernel for many tensors.
+        norms_of = torch._foreach_norm  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
+        norms: Sequence[Tensor] = norms_of(filled) if filled else ()
         totals: dict[torch.device, list[Tensor]] = {}
         for norm in norms:
             totals.setdefault(norm.device, []).append(norm.float())

@@ -15,21 +15,21 @@ from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.errors import TrainingHalted
 from seismograd.exception_origin import left_out, raised_by_user
 from seismograd.i18n import Message, say
-from seismograd.schema import Finding, Note, RowBatch, concatenate
+from seismograd.schema import Fact, Finding, Note, RowBatch, concatenate
 from seismograd.settings.rule_selection import RuleSelection
 
 SNAPSHOTS = "snapshots"
 
 
 class TrainingHalter:
-    """Decides at the events behind a session whether the training continues.
+    """Decides, after the session has handled an event, whether the training continues.
 
     Args:
         selection: which rules run, and which findings stop the training.
         path: the run's directory, where a snapshot of the gradients is saved.
         so_far: returns the current iteration as a row, `None` when it has no step.
         save_gradients: writes the current gradients to a file.
-        tell: takes the note that says why it ended.
+        tell: takes the note on why it ended.
     """
 
     def __init__(
@@ -59,6 +59,12 @@ class TrainingHalter:
         """Take a finding from a rule; may run on any thread."""
         if self._finding is None and self._selection.stops_on(finding.code, finding.severity):
             self._finding = finding
+
+    def learn(self, fact: Fact) -> None:
+        """Take a fact; may run on any thread."""
+        with self._looking:
+            if self._early is not None:
+                self._early.learn(fact)
 
     def observe(self, batch: RowBatch) -> None:
         """Take finished iterations; may run on any thread."""

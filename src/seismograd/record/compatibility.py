@@ -9,6 +9,7 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
 from seismograd.record.documents import EndCounts, Meta, end_from_json, meta_from_json
+from seismograd.record.recorded_files import file_size, read_document
 from seismograd.record.strict_json import loads
 from seismograd.schema import SCHEMA_VERSION
 
@@ -55,10 +56,10 @@ def read_meta(path: Path) -> Meta:
 def read_end(path: Path) -> tuple[EndCounts | None, bool]:
     """Return the counts of an orderly end, `None` without one; and whether there is a torn end."""
     try:
-        return end_from_json(loads((path / layout.END).read_bytes())), False
+        return end_from_json(loads(read_document(path / layout.END))), False
     except FileNotFoundError:
         return None, False
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError):
         return None, True
 
 
@@ -73,12 +74,12 @@ def _document(path: Path) -> dict[str, Any]:
             say("{path} is a file, but a run is a directory", path=str(path)),
             say("give the directory that contains it"),
         )
-    if not (path / layout.META).exists():
+    if file_size(path / layout.META) is None:
         raise SeismogradError(
             say("{path} is not a run: it has no meta.json", path=str(path)), _runs_inside(path)
         )
     try:
-        meta = loads((path / layout.META).read_bytes())
+        meta = loads(read_document(path / layout.META))
     except ValueError as error:
         raise _damaged(path) from error
     if not isinstance(meta, dict):

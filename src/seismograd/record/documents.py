@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,15 @@ from seismograd.record.layout import EVENTS, FORMAT, PAIRS, RANKS, STEPS
 from seismograd.record.pyramid.cells import FACTOR, PYRAMID_STATISTICS
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.strict_json import number
+from seismograd.record.validation import (
+    MAX_WIDTH,
+    build,
+    count,
+    entry_dtype,
+    mapping,
+    plain_dtype,
+    text,
+)
 from seismograd.schema import (
     EVENT_DTYPE,
     PAIR_DTYPE,
@@ -35,6 +45,8 @@ from seismograd.schema import (
     StepFlag,
 )
 
+_RECORDED_OF_A_STATISTIC = ("name", "dtype", "unit", "description", "sampled", "width")
+_FILE_NAME = re.compile(r"\w{1,64}", re.ASCII)
 _DTYPE_KEYS = {STEPS: "step_dtype", EVENTS: "event_dtype", RANKS: "rank_dtype", PAIRS: "pair_dtype"}
 
 
@@ -95,10 +107,11 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
 
 def meta_from_json(data: Any) -> Meta:
     """Return the metadata of this or an earlier version."""
+    statistics = [_statistic_from_json(each) for each in data["statistics"]]
     return Meta(
-        RunInfo(**_known(RunInfo, {"fact_kinds": [], **data["run"]}, "elements", "fact_kinds")),
-        {each["name"]: _statistic_from_json(each) for each in data["statistics"]},
-        {name: _dtype(data[key]) for name, key in _DTYPE_KEYS.items() if key in data},
+        build(RunInfo, data["run"]),
+        {each.name: each for each in statistics},
+        {name: entry_dtype(data[key]) for name, key in _DTYPE_KEYS.items() if key in data},
         data.get("levels") == _levels_to_json(),
     )
 
@@ -108,13 +121,19 @@ def _statistic_to_json(statistic: Statistic) -> dict[str, object]:
     that of its name.
     """
     flat = _flat(statistic)
-    return {name: flat[name] for name in flat if name not in ("kind", "subject")}
+    return {name: flat[name] for name in _RECORDED_OF_A_STATISTIC}
 
 
 def _statistic_from_json(data: Any) -> Statistic:
-    known = _known(Statistic, data)
-    own = next((each for each in STATISTICS if each.name == known["name"]), None)
-    return Statistic(**known) if own is None else replace(own, **known)
+    name, dtype = data["name"], plain_dtype(data["dtype"])
+    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
+        raise ValueError(name)
+    if not 1 <= count(data.get("width", 1)) <= MAX_WIDTH:
+        raise ValueError(data["width"])
+    told = {key: data[key] for key in _RECORDED_OF_A_STATISTIC if key in data}
+    recorded = build(Statistic, {**told, "dtype": dtype})
+    own = next((each for each in STATISTICS if each.name == name), None)
+    return recorded if own is None else replace(recorded, kind=own.kind, subject=own.subject)
 
 
 def _levels_to_json() -> dict[str, object]:
@@ -132,10 +151,13 @@ def segment_to_json(segment: SegmentInfo) -> dict[str, object]:
 
 def segment_from_json(data: Any) -> SegmentInfo:
     """Return the segment that `segment_to_json` wrote."""
+    first_row = count(data["first_row"])
+    if first_row < 0:
+        raise ValueError(first_row)
     return SegmentInfo(
-        int(data["first_row"]),
-        tuple(data["statistics"]),
-        tuple(_parameter(each) for each in data["parameters"]),
+        first_row,
+        tuple(text(name) for name in data["statistics"]),
+        tuple(build(Parameter, each) for each in data["parameters"]),
     )
 
 
@@ -146,9 +168,8 @@ def end_to_json(end: EndCounts) -> dict[str, object]:
 
 def end_from_json(data: Any) -> EndCounts:
     """Return the counts that `end_to_json` wrote."""
-    return EndCounts(
-        int(data["rows"]), {str(name): int(num) for name, num in data["lines"].items()}
-    )
+    lines = {text(name): count(num) for name, num in mapping(data["lines"]).items()}
+    return EndCounts(count(data["rows"]), lines)
 
 
 def lines_to_json(values: Sequence[Site] | Sequence[Optimizer]) -> list[object]:
@@ -158,12 +179,12 @@ def lines_to_json(values: Sequence[Site] | Sequence[Optimizer]) -> list[object]:
 
 def site_from_json(data: Any) -> Site:
     """Return the site in a line of `sites.jsonl`."""
-    return Site(**_known(Site, data))
+    return build(Site, data)
 
 
 def optimizer_from_json(data: Any) -> Optimizer:
     """Return the optimizer in a line of `optimizers.jsonl`."""
-    return Optimizer(**_known(Optimizer, data))
+    return build(Optimizer, data)
 
 
 def note_to_json(note: Note) -> dict[str, object]:
@@ -173,9 +194,7 @@ def note_to_json(note: Note) -> dict[str, object]:
 
 def note_from_json(data: Any) -> Note:
     """Return the note that `note_to_json` wrote."""
-    known = _known(Note, data)
-    known["message"] = message_from_json(data["message"])
-    return Note(**known)
+    return build(Note, data, message=message_from_json(data["message"]))
 
 
 def fact_to_json(fact: Fact) -> dict[str, object]:
@@ -191,8 +210,9 @@ def fact_to_json(fact: Fact) -> dict[str, object]:
 
 def fact_from_json(data: Any) -> Fact:
     """Return the fact that `fact_to_json` wrote."""
-    numbers = {str(name): number(value) for name, value in data["numbers"].items()}
-    return Fact(**_known(Fact, {**data, "values": {**numbers, **data["words"]}}, "parameters"))
+    numbers = {text(name): number(value) for name, value in mapping(data["numbers"]).items()}
+    words = {text(name): text(value) for name, value in mapping(data["words"]).items()}
+    return build(Fact, data, values={**numbers, **words})
 
 
 def _flat(
@@ -202,19 +222,3 @@ def _flat(
     ms for a thousand parameters.
     """
     return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
-
-
-def _dtype(fields_of: Any) -> np.dtype[Any]:
-    return np.dtype([(str(name), str(dtype)) for name, dtype in fields_of])
-
-
-def _parameter(data: Any) -> Parameter:
-    return Parameter(**_known(Parameter, data, "shape", "aliases"))
-
-
-def _known(kind: type[Any], data: Any, *tuples: str) -> dict[str, Any]:
-    """Return the fields that this version knows; a later one of the same schema may have added
-    some. Those in `tuples` are lists in JSON.
-    """
-    known = {field.name: data[field.name] for field in fields(kind) if field.name in data}
-    return known | {name: tuple(known[name]) for name in tuples}

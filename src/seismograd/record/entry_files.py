@@ -15,6 +15,9 @@ import numpy.typing as npt
 from seismograd.record import layout
 from seismograd.schema import FloatArray, IntArray
 
+MAX_POINTED_TO = 2**20  # sites, or optimizers, of a run
+_POINTERS = {layout.EVENTS: ("site", "optimizer")}
+
 
 @dataclass(frozen=True, slots=True)
 class EntryFiles:
@@ -35,6 +38,11 @@ class EntryFiles:
     def read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
         """Return entries `start` to `stop`; a field that the run does not have is NaN or 0."""
         recorded = layout.read_rows(self.path / name, self._recorded_dtype(name), start, stop)
+        for field in _POINTERS.get(name, ()):
+            if field in (recorded.dtype.names or ()):
+                pointers = recorded[field]
+                # A damaged one must not make a reader keep room for as many.
+                pointers[(pointers < -1) | (pointers >= MAX_POINTED_TO)] = -1
         ours: np.dtype[Any] = layout.ENTRY_DTYPES[name]
         if recorded.dtype == ours:
             return recorded

@@ -7,17 +7,26 @@ language; `check --format json` passes `text=Message.render` to get text.
 from __future__ import annotations
 
 import math
+import re
+import string
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from seismograd.i18n import Message, Value
 from seismograd.record.strict_json import number, scalar
-from seismograd.schema import Conclusion, Evidence, Finding, RuleStatus
+from seismograd.record.validation import build, checked, count, mapping, text
+from seismograd.schema import SEVERITIES, Conclusion, Evidence, Finding, RuleStatus
+
+_LAYOUT = "\n\t"  # lines of code and of a text are kept apart
+_FORMATTER = string.Formatter()
+# alignment, sign, thousands, width and precision of two digits, type: a width of 10**9 would take
+# as many bytes
+_SPEC = re.compile(r"[<>^]?[+]?0?\d{0,2},?(\.\d{1,2})?[defgEFG%s]?")
 
 
 def message_to_json(message: Message) -> dict[str, object]:
     """Return template and values; a value that is not a finite number is distinguished from text by
-    `{"float": "nan"}`.
+    `{"float": "nan"}`, and a message among them is written likewise.
     """
     return {
         "template": message.template,
@@ -26,11 +35,21 @@ def message_to_json(message: Message) -> dict[str, object]:
 
 
 def message_from_json(data: Any) -> Message:
-    """Return the message that `message_to_json` wrote."""
-    return Message(
-        str(data["template"]),
-        {str(name): _value_from_json(value) for name, value in data["values"].items()},
-    )
+    """Return the message that `message_to_json` wrote.
+
+    Raises:
+        ValueError: it has places that no value fills, or formats that no text of seismograd has.
+    """
+    values = {
+        text(name): _value_from_json(value) for name, value in mapping(data["values"]).items()
+    }
+    template = text(data["template"], keep=_LAYOUT)
+    for _, place, spec, conversion in _FORMATTER.parse(template) if values else ():
+        if place is not None and (
+            place not in values or conversion or not _SPEC.fullmatch(spec or "")
+        ):
+            raise ValueError(template[:40])
+    return Message(template, values)
 
 
 def finding_to_json(
@@ -68,28 +87,19 @@ def finding_from_json(data: Any) -> Finding:
     `ValueError` for anything else.
     """
     return Finding(
-        code=str(data["code"]),
-        name=str(data["name"]),
-        severity=str(data["severity"]),
-        optimizer=int(data["optimizer"]),
-        first_step=int(data["first_step"]),
-        last_step=int(data["last_step"]),
-        parameters=tuple(data["parameters"]),
-        evidence=tuple(
-            Evidence(
-                each["statistic"],
-                each["parameter"],
-                int(each["step"]),
-                number(each["value"]),
-                number(each["limit"]),
-            )
-            for each in data["evidence"]
-        ),
+        code=text(data["code"]),
+        name=text(data["name"]),
+        severity=_severity(data["severity"]),
+        optimizer=count(data["optimizer"]),
+        first_step=count(data["first_step"]),
+        last_step=count(data["last_step"]),
+        parameters=_texts(data["parameters"]),
+        evidence=tuple(build(Evidence, each) for each in data["evidence"]),
         cause=message_from_json(data["cause"]),
         advice=message_from_json(data["advice"]),
-        where=str(data["where"]),
-        excerpt=str(data["excerpt"]),
-        related=tuple(data["related"]),
+        where=text(data["where"]),
+        excerpt=text(data["excerpt"], keep=_LAYOUT),
+        related=_texts(data["related"]),
     )
 
 
@@ -151,18 +161,10 @@ def finding_line_from_json(data: Any) -> Finding | Conclusion:
     rules: list[Any] = data.get("rules", [])  # missing in older records
     return Conclusion(
         tuple(map(finding_from_json, data["final"])),
-        tuple(
-            RuleStatus(
-                str(each["code"]),
-                str(each["name"]),
-                str(each["status"]),
-                message_from_json(each["reason"]),
-            )
-            for each in rules
-        ),
+        tuple(build(RuleStatus, each, reason=message_from_json(each["reason"])) for each in rules),
         {
-            str(each["code"]): {
-                str(name): number(value) for name, value in each["thresholds"].items()
+            text(each["code"]): {
+                text(name): number(value) for name, value in mapping(each["thresholds"]).items()
             }
             for each in rules
         },
@@ -183,12 +185,32 @@ def findings_from_lines(lines: Sequence[Finding | Conclusion]) -> tuple[Finding,
     return current_findings((*concluded, *found)) if found else concluded
 
 
-def _value_to_json(given: Value) -> object:
+def _value_to_json(given: Value | Message) -> object:
+    if isinstance(given, Message):
+        return message_to_json(given)
     value = scalar(given)
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
     return value
 
 
-def _value_from_json(value: Any) -> Value:
-    return number(cast("dict[str, str]", value)["float"]) if isinstance(value, dict) else value
+def _value_from_json(value: Any) -> Value | Message:
+    if isinstance(value, dict):
+        if "template" in value:
+            return message_from_json(value)
+        return number(cast("dict[str, str]", value)["float"])
+    if isinstance(value, str):
+        return text(value, keep=_LAYOUT)
+    if isinstance(value, int | float):
+        return value
+    raise ValueError(str(value)[:40])
+
+
+def _severity(value: Any) -> str:
+    if value not in SEVERITIES:
+        raise ValueError(str(value)[:40])
+    return cast("str", value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return checked(tuple[str, ...], value)

@@ -9,12 +9,14 @@ batch: a row counts once its step is there.
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from seismograd.record.recorded_files import file_size, open_file
 from seismograd.schema import (
     EVENT_DTYPE,
     PAIR_DTYPE,
@@ -88,11 +90,7 @@ def num_whole_rows(path: Path, dtype: np.dtype[np.generic], width: int = 1) -> t
     """Return how many whole rows of `width` numbers the file holds, and whether a partial one
     follows; none for a missing file.
     """
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        return 0, False
-    whole, rest = divmod(size, dtype.itemsize * width)
+    whole, rest = divmod(file_size(path) or 0, dtype.itemsize * width)
     return whole, rest > 0
 
 
@@ -106,5 +104,6 @@ def read_rows(
     num = (stop - start) * width
     if num <= 0:
         return np.empty((max(stop - start, 0), *shape), dtype)
-    numbers = np.fromfile(path, dtype, num, offset=start * width * dtype.itemsize)
+    with os.fdopen(open_file(path), "rb", buffering=0) as file:
+        numbers = np.fromfile(file, dtype, num, offset=start * width * dtype.itemsize)
     return numbers.reshape(stop - start, *shape)

@@ -1,8 +1,8 @@
 """Create the run's directory only when there is something to write: of several processes, the one
 that trains records.
 
-Where several train independently, the first takes the directory and each other one a directory
-beside it.
+Where several train independently, the first takes the directory, and each other one a directory
+next to it.
 """
 
 from __future__ import annotations

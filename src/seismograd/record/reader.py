@@ -266,8 +266,8 @@ class Run:
 
     @property
     def facts(self) -> tuple[Fact, ...]:
-        """Return what was known for certain beside the numbers, in the order in which it was
-        reported.
+        """Return what was known for certain in addition to the numbers, in the order in which it
+        was reported.
         """
         return self._lines[layout.FACTS].values
 

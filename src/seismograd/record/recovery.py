@@ -16,11 +16,13 @@ import numpy as np
 from seismograd.i18n import Message, say
 from seismograd.record import layout
 from seismograd.record.entry_files import EntryFiles
+from seismograd.record.recorded_files import read_whole_lines
 from seismograd.record.segment import Segment, open_segment
 from seismograd.record.strict_json import loads
 from seismograd.schema import Statistic
 
 _CHUNK = 65536  # rows
+_TAIL = 4096  # rows that are looked at each time a run is opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def intact_part(
     ]
     if entries.num_elements:
         counts.append(entries.count(layout.ELEMENTS))
-    num_rows = min(whole for whole, _ in counts)
+    num_rows = _rows_in_order(entries, min(whole for whole, _ in counts))
     num_begun = max(num_expected, *(begun for _, begun in counts))
 
     num_begun_entries: dict[str, int] = {}
@@ -90,17 +92,32 @@ def read_lines(path: Path, parse: Callable[[Any], Any], num_expected: int) -> In
     """Return the values that `parse` makes of the lines of a file, up to the first line that is not
     whole; none for a missing file.
     """
-    try:
-        *whole, rest = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return IntactLines((), num_expected > 0)
     values: list[Any] = []
-    for line in whole:
-        try:
+    try:
+        for line in read_whole_lines(path):
+            if line is None:
+                return IntactLines(tuple(values), True)
             values.append(parse(loads(line)))
-        except (ValueError, KeyError, TypeError):
-            return IntactLines(tuple(values), True)
-    return IntactLines(tuple(values), bool(rest) or len(values) < num_expected)
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        return IntactLines(tuple(values), not is_missing or num_expected > 0)
+    return IntactLines(tuple(values), len(values) < num_expected)
+
+
+def _rows_in_order(entries: EntryFiles, num_rows: int) -> int:
+    """Return how many of the first rows have iterations that grow: a tail that never reached the
+    disk, as after a power cut, is read as zeros. Looks at the last chunk alone when that is whole.
+    """
+    while num_rows:
+        start = max(0, num_rows - _TAIL)
+        iterations = entries.read(layout.STEPS, start, num_rows)["iteration"].astype(np.int64)
+        grows = np.concatenate([[iterations[0] >= start], np.diff(iterations) > 0])
+        if grows.all():
+            return num_rows
+        num_rows = start + int(np.argmin(grows))
+        if num_rows > start:
+            return num_rows
+    return 0
 
 
 def _rows_with_entries(entries: EntryFiles, name: str, num_rows: int, num_whole: int) -> int:
@@ -113,10 +130,12 @@ def _rows_with_entries(entries: EntryFiles, name: str, num_rows: int, num_whole:
 
 
 def _segments(run: Path, statistics: Mapping[str, Statistic]) -> Iterator[Segment]:
-    index = 0
+    index, first_row = 0, 0
     while (segment := open_segment(layout.segment_path(run, index), statistics)) is not None:
+        if segment.info.first_row < first_row or (index == 0 and segment.info.first_row):
+            return
         yield segment
-        index += 1
+        index, first_row = index + 1, segment.info.first_row
 
 
 def _rows_in_segments(entries: EntryFiles, segments: tuple[Segment, ...], num_rows: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from seismograd.record import layout
 from seismograd.record.entry_files import EntryFiles
+from seismograd.record.recorded_files import open_file
 from seismograd.record.recovery import IntactPart
 from seismograd.record.replay import Replay
 from seismograd.record.segment import Segment
@@ -94,7 +96,7 @@ class RowReader:
             first_column, last_column = min(columns), max(columns)
             width = np.dtype(statistic.dtype).itemsize * statistic.width
             # a memory map would keep other threads waiting for the disk
-            with file.open("rb", buffering=0) as held:
+            with os.fdopen(open_file(file), "rb", buffering=0) as held:
                 for index in inside:
                     sample = int(np.searchsorted(sampled, int(rows[index])))
                     held.seek((sample * segment.num_parameters + first_column) * width)

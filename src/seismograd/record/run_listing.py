@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from seismograd.errors import SeismogradError
+from seismograd.errors import SeismogradError, unreadable
 from seismograd.i18n import Message
 from seismograd.record.layout import META
 from seismograd.record.reader import Run, open_run
@@ -38,14 +38,16 @@ def list_runs(directory: str | os.PathLike[str]) -> list[ListedRun]:
     listed = [
         open_listed(path)
         for path in sorted(Path(directory).iterdir(), reverse=True)
-        if (path / META).exists()
+        if os.path.lexists(path / META)
     ]
     return sorted(listed, key=lambda each: each.created_utc, reverse=True)
 
 
 def open_listed(path: Path) -> ListedRun:
-    """Open a listed run; raises its problem where it cannot be read."""
+    """Open a listed run, or return why it cannot be read: a damaged run never hides the others."""
     try:
         return ListedRun(path, open_run(path))
     except SeismogradError as error:
         return ListedRun(path, None, error.message)
+    except Exception as error:
+        return ListedRun(path, None, unreadable(path, error).message)

@@ -10,8 +10,9 @@ import numpy as np
 
 from seismograd.record import layout
 from seismograd.record.documents import SegmentInfo, segment_from_json
+from seismograd.record.recorded_files import file_size, read_document, require_directory
 from seismograd.record.strict_json import loads
-from seismograd.schema import AnyArray, IntArray, StateArray, Statistic
+from seismograd.schema import AnyArray, IntArray, State, StateArray, Statistic
 
 _INDEX = np.dtype("<i8")
 _STATE = np.dtype("u1")
@@ -34,9 +35,9 @@ class Segment:
 
     def state(self, start: int, stop: int) -> StateArray:
         """Return the states of rows `start` to `stop`  # (rows, P)."""
-        return layout.read_rows(
-            self.path / layout.STATE, _STATE, start, stop, self.num_parameters
-        ).astype(np.uint8, copy=False)
+        return known_states(
+            layout.read_rows(self.path / layout.STATE, _STATE, start, stop, self.num_parameters)
+        )
 
     def values(self, name: str, start: int, stop: int) -> AnyArray:
         """Return a statistic in its own dtype: of rows, or of samples for a sampled one
@@ -57,6 +58,9 @@ class Segment:
         rows = layout.read_rows(
             self.path / layout.SAMPLE_ROWS, _INDEX, 0, self.num_samples()
         ).astype(np.int64, copy=False)
+        # A tail that never reached the disk is read as zeros.
+        lost = np.flatnonzero(np.diff(rows) <= 0)
+        rows = rows[: int(lost[0]) + 1] if len(lost) else rows
         return rows[rows < stop]
 
     def num_rows(self) -> tuple[int | None, int]:
@@ -93,16 +97,23 @@ class Segment:
         return [
             each
             for each in self.statistics.values()
-            if each.sampled and (self.path / layout.statistic_file(each)).exists()
+            if each.sampled and file_size(self.path / layout.statistic_file(each)) is not None
         ]
+
+
+def known_states(states: AnyArray) -> StateArray:
+    """Return states as read from a file; a byte that is no state counts as not measured."""
+    return np.where(states <= max(State), states, State.NOT_MEASURED).astype(np.uint8, copy=False)
 
 
 def open_segment(path: Path, statistics: Mapping[str, Statistic]) -> Segment | None:
     """Return the segment in this directory, or `None` when there is none or its `parameters.json`
     is torn.
     """
+    if not require_directory(path.parent) or not require_directory(path):
+        return None
     try:
-        info = segment_from_json(loads((path / layout.PARAMETERS).read_bytes()))
+        info = segment_from_json(loads(read_document(path / layout.PARAMETERS)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if any(name not in statistics for name in info.statistics):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
 from seismograd.record import layout
+from seismograd.record.append_file import AppendFile
 from seismograd.record.documents import (
     EndCounts,
     SegmentInfo,
@@ -70,14 +70,14 @@ class Writer:
         self._num_lines: dict[str, int] = dict.fromkeys(layout.LINE_FILES, 0)
         self._num_segments = 0
         self._segment: _Segment | None = None
-        self._files: dict[str, FileIO] = {}
-        self._levels = PyramidBuilder(path, len(STEP_SCALARS), STEP_STATISTICS, _write)
+        self._files: dict[str, AppendFile] = {}
+        self._levels = PyramidBuilder(path, len(STEP_SCALARS), STEP_STATISTICS)
         self._closed = False
         self._failure: BaseException | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
             for name in layout.ENTRY_DTYPES:
-                self._files[name] = _create(path / name)
+                self._files[name] = AppendFile(path / name)
             (path / layout.README).write_text(translate(HOW_TO_READ), encoding="utf-8")
             # Last: a directory with this file is a run, so everything else must be there by then.
             _replace(path / layout.META, dumps(meta_to_json(info), indent=1) + b"\n")
@@ -179,13 +179,13 @@ class Writer:
         self._num_segments += 1
 
     def _append(self, name: str, values: AnyArray) -> None:
-        _write(self._files[name], layout.raw(np.asarray(values, layout.ENTRY_DTYPES[name])))
+        self._files[name].write(layout.raw(np.asarray(values, layout.ENTRY_DTYPES[name])))
 
     def _append_lines(self, name: str, lines: Sequence[object]) -> None:
         if lines:
             # Opened each time: lines are rare, and most runs never have some of these files.
-            with (self.path / name).open("ab", buffering=0) as file:
-                _write(file, b"".join(dumps(line) + b"\n" for line in lines))
+            with (self.path / name).open("ab") as file:
+                file.write(b"".join(dumps(line) + b"\n" for line in lines))
             self._num_lines[name] += len(lines)
 
     def _append_findings(self, lines: Sequence[object]) -> None:
@@ -225,16 +225,16 @@ class _Segment:
         self._sampled_names: frozenset[str] | None = None
         self._path = path
         # by file name, those of statistics by the name of the statistic
-        self._files: dict[str, FileIO] = {}
+        self._files: dict[str, AppendFile] = {}
         path.mkdir(parents=True)
         for name in (layout.STATE, layout.SAMPLE_ROWS):
-            self._files[name] = _create(path / name)
+            self._files[name] = AppendFile(path / name)
         for name in batch.values:
             self._create(name)
         info = SegmentInfo(first_row, tuple(batch.values), batch.parameters)
         _replace(path / layout.PARAMETERS, dumps(segment_to_json(info)) + b"\n")
         self._summed = pyramid_statistics(tuple(batch.values), _STATISTICS)
-        self._levels = PyramidBuilder(path, len(batch.parameters), self._summed, _write)
+        self._levels = PyramidBuilder(path, len(batch.parameters), self._summed)
 
     def fits(self, batch: RowBatch) -> bool:
         """Return whether the batch has the columns that this segment's files have, in any order
@@ -259,7 +259,7 @@ class _Segment:
             for name, values in batch.values.items()
         }
         state = np.asarray(batch.state, np.uint8)
-        _write(self._files[layout.STATE], layout.raw(state.reshape(shape)))
+        self._files[layout.STATE].write(layout.raw(state.reshape(shape)))
         if len(batch.sample_rows):
             self._append_samples(batch, first_row)
         self._levels.append(state, {name: recorded[name] for name in self._summed})
@@ -275,8 +275,7 @@ class _Segment:
                 values,
                 (len(batch.sample_rows), len(batch.parameters), _STATISTICS[name].width),
             )
-        _write(
-            self._files[layout.SAMPLE_ROWS],
+        self._files[layout.SAMPLE_ROWS].write(
             layout.raw(np.asarray(batch.sample_rows + first_row, "<i8")),
         )
 
@@ -284,30 +283,19 @@ class _Segment:
         """Append the values, and return them in this shape."""
         assert values.dtype == _STATISTICS[name].dtype, name
         shaped = values.reshape(shape)
-        _write(self._files[name], layout.raw(shaped))
+        self._files[name].write(layout.raw(shaped))
         return shaped
 
     def _create(self, statistic: str) -> None:
-        self._files[statistic] = _create(self._path / layout.statistic_file(_STATISTICS[statistic]))
+        self._files[statistic] = AppendFile(
+            self._path / layout.statistic_file(_STATISTICS[statistic])
+        )
 
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
             file.close()
         self._levels.close()
-
-
-def _create(path: Path) -> FileIO:
-    return path.open("xb", buffering=0)
-
-
-def _write(file: FileIO, data: bytes | memoryview) -> None:
-    """Write all of it: an unbuffered file may take only a part, as it does when the disk is nearly
-    full.
-    """
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
 
 
 def _replace(path: Path, data: bytes) -> None:

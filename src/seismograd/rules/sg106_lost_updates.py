@@ -11,17 +11,15 @@ import numpy as np
 
 from seismograd.analysis.block_rows import as_list
 from seismograd.analysis.medians import median
-from seismograd.analysis.shared_block import SharedBlock, SharedReaders
-from seismograd.analysis.step_group_collector import StepGroupCollector
 from seismograd.analysis.step_groups import EPSILON, StepGroup
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
+from seismograd.diagnosis.step_group_rule import StepGroupRule
+from seismograd.i18n import say
 from seismograd.schema import Evidence, Finding, FloatArray, IntArray
 
 
 @final
 @dataclass
-class LostUpdates(Rule):
+class LostUpdates(StepGroupRule):
     """Updates are so small compared with the weights that rounding cancels them: the weights do not
     change.
 
@@ -68,26 +66,14 @@ class LostUpdates(Rule):
     min_unmoved: float = 0.9
     num_groups: int = 2
     min_fall: float = 0.2  # of the first loss
-    min_evaluated: int = 10  # steps
 
-    _step_groups: StepGroupCollector = field(
-        default_factory=StepGroupCollector, init=False, repr=False
-    )
     _tracks: dict[int, _LostUpdateTrack] = field(
         default_factory=dict[int, "_LostUpdateTrack"], init=False, repr=False
     )
 
-    def read_with(self, readers: SharedReaders) -> None:
-        self._step_groups = readers.step_groups
-
-    def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        for step_group in block.read_by(self._step_groups):
-            self._judge(step_group, self.num_groups)
-        return self.found.take()
-
     def finish(self) -> Iterable[Finding]:
-        for step_group in self._step_groups.rest(self.min_evaluated):
-            self._judge(step_group, self.num_groups)
+        for step_group in self.step_groups.rest(self.min_evaluated):
+            self.judge(step_group)
         for optimizer, track in self._tracks.items():
             if (
                 optimizer not in self.found
@@ -97,17 +83,7 @@ class LostUpdates(Rule):
                 self._decide(track, track.step_group, track.step_group.number + 1)
         return self.found.take()
 
-    def shortfall(self) -> Message | None:
-        steps = self._step_groups.num_steps
-        if steps < self.min_evaluated:
-            return say(
-                "needs {needed} steps with an update, has {has}",
-                needed=self.min_evaluated,
-                has=steps,
-            )
-        return None
-
-    def _judge(self, step_group: StepGroup, needed: int) -> None:
+    def judge(self, step_group: StepGroup) -> None:
         track = self._tracks.get(step_group.optimizer)
         if track is None:
             track = self._tracks[step_group.optimizer] = _LostUpdateTrack(
@@ -124,7 +100,7 @@ class LostUpdates(Rule):
         if track.lost:
             track.positions, track.unmoved = short[known], unmoved[known]
         if step_group.optimizer not in self.found:
-            self._decide(track, step_group, needed)
+            self._decide(track, step_group, self.num_groups)
         elif track.lost:
             self.found.extend(step_group.last_step, step_group.optimizer)
 

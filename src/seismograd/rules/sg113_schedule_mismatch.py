@@ -3,63 +3,68 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
 
 from seismograd.analysis.block_rows import integers, numbers
-from seismograd.analysis.schedule_fit import Limits, Misfit, begins_early, misfit, too_early
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
-from seismograd.schema import EventKind, Evidence, Fact, FactKind, Finding, RowBatch
+from seismograd.analysis.loss_level import LossLevel
+from seismograd.analysis.plateau_mode import wrong_mode
+from seismograd.analysis.schedule_fit import Limits, Misfit, begins_early, misfit, remade, too_early
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.diagnosis.fact_rule import FactRule
+from seismograd.schema import EventKind, Evidence, Fact, FactKind, Finding
 
-FIRST_LOSSES = 5
+MAX_COUNTED = 256  # losses whose number of samples is averaged
 
 
 @final
 @dataclass
-class ScheduleMismatch(Rule):
-    """The learning rate schedule does not fit the training: its length, its unit, its order, its
-    mode or its optimizer.
+class ScheduleMismatch(FactRule):
+    """The learning rate schedule does not fit the training: wrong length, unit, order, mode or
+    optimizer.
 
     What it finds
-        A schedule that counts epochs and is stepped after every batch, or the reverse; one whose
-        length counts samples, micro-batches or the batches of all processes. A learning rate that
-        is zero, or next to nothing, for most of the training. A scheduler that is stepped before
-        the optimizer, belongs to an optimizer that is never stepped, or begins anew again and
-        again. ReduceLROnPlateau with the wrong mode, which takes every improvement for a plateau.
+        A schedule that counts epochs but is stepped after every batch, or the reverse; a schedule
+        whose length counts samples, micro-batches or the batches of all processes; a learning rate
+        that is zero, or close to it, for most of the training; a scheduler that is stepped before
+        the optimizer, that belongs to an optimizer that is never stepped, or that starts over again
+        and again; ReduceLROnPlateau with the wrong mode, which takes every improvement for a
+        plateau.
 
     Why it hurts
-        Nothing raises. The loss comes to rest too early or never does, and the learning rate looks
-        wrong, though only its course is.
+        There is no error message. The loss stops improving too early or never settles, and the
+        learning rate seems wrong although only its schedule is.
 
     How it decides
-        From what each scheduler is made for, how often it was stepped, and how often its optimizer
-        was. Zero: the rate of all groups is zero for the last {zero_calls} calls and
-        {zero_share:.0%} of them. Swinging: a cosine without restarts that is stepped after every
-        batch has gone through {swings} of its lengths, where one is less than half an epoch, or is
-        as many calls as there were epochs; without a DataLoader that shows epochs, twice as many.
-        Next to nothing: less than a ten-thousandth of the highest rate, stepped after every batch,
-        for the last {low_share:.0%} of the calls. Unfinished: at the end at most {unfinished:.0%}
-        of its length was made, and its length is the number of steps, micro-batches or samples, or
-        of steps of all processes, within {tolerance:.0%}. Begun anew: {min_made} schedulers of one
-        class over one optimizer, one after another, at one line. Mode: with `max`, the metric
-        begins within a factor of {near:g} of the loss, and has fallen by {moved:.0%} as the loss
-        has; with `min`, it has risen from the first call on, by {moved:.0%}, lies between zero and
-        a hundred, and the loss has fallen; the rate was lowered at least once.
+        The rule compares the length of each schedule with the calls of its `step()` and of
+        `optimizer.step()`. Zero: the learning rate of all parameter groups is zero for the last
+        {zero_calls} calls, which are at least {zero_share:.0%} of all. Swinging: a cosine without
+        restarts, stepped after every batch, has gone through {swings} of its lengths, and one
+        length is less than half an epoch, or equals the number of epochs; without a DataLoader that
+        shows epochs, twice as many are needed. Close to zero: stepped after every batch, the rate
+        is below a ten-thousandth of its highest for the last {low_share:.0%} of the calls.
+        Unfinished: at most {unfinished:.0%} of the length is done at the end, and the length equals
+        the number of steps, micro-batches, samples, or steps of all processes, within
+        {tolerance:.0%}. Started over: {min_made} schedulers of the same class were created for one
+        optimizer, one after another, at the same line. Mode: with `max`, the metric starts within a
+        factor of {near:g} of the loss and has fallen by {moved:.0%}, like the loss; with `min`, it
+        has risen by {moved:.0%} and never fallen below its start, lies between zero and a hundred,
+        and the loss has fallen. In both cases the learning rate was lowered at least once.
 
     False alarms
         A cosine over a few batches that is meant to swing. A schedule that is meant to end long
-        before the training.
+        before the training does.
 
     What to try
-        - `total_steps = epochs * len(loader)`, divided by the micro-batches in a window, and
-          `scheduler.step()` right after `optimizer.step()`.
-        - For a schedule in epochs call `scheduler.step()` once, after the loop over batches.
-        - In Lightning say which it is, with `interval="step"` or `interval="epoch"`.
-        - `ReduceLROnPlateau(optimizer, mode="min")` for a loss, `mode="max"` for an accuracy.
+        - Set `total_steps = epochs * len(loader)`, divided by the number of micro-batches per step,
+          and call `scheduler.step()` right after `optimizer.step()`.
+        - For a schedule in epochs, call `scheduler.step()` once per epoch, after the loop over the
+          batches.
+        - In Lightning, set `interval="step"` or `interval="epoch"`.
+        - Use `ReduceLROnPlateau(optimizer, mode="min")` for a loss, `mode="max"` for an accuracy.
         - Print `scheduler.get_last_lr()` at the beginning, in the middle and at the end.
 
     References
@@ -87,65 +92,47 @@ class ScheduleMismatch(Rule):
     min_made: int = 3
     near: float = 2.5
     moved: float = 0.1
-    min_evaluated: int = 5  # steps
 
-    _num_rows: int = field(default=0, init=False, repr=False)
     _begun: dict[int, Fact] = field(default_factory=dict[int, Fact], init=False, repr=False)
     _last: dict[int, Fact] = field(default_factory=dict[int, Fact], init=False, repr=False)
     _plateaus: dict[int, Fact] = field(default_factory=dict[int, Fact], init=False, repr=False)
-    _found: dict[int, tuple[int, Finding]] = field(
-        default_factory=dict[int, "tuple[int, Finding]"], init=False, repr=False
+    _ranks: dict[int, int] = field(default_factory=dict[int, int], init=False, repr=False)
+    _loss: LossLevel = field(
+        default_factory=lambda: LossLevel(num_recent=5), init=False, repr=False
     )
-    _losses: list[float] = field(default_factory=list[float], init=False, repr=False)
-    _recent: list[float] = field(default_factory=list[float], init=False, repr=False)
     _counts: list[float] = field(default_factory=list[float], init=False, repr=False)
 
-    def observe(self, block: RowBatch) -> Iterable[Finding]:
-        self._num_rows += len(block)
-        losses = numbers(block.steps, "loss")
-        known = losses[np.isfinite(losses)].tolist()
-        self._losses.extend(known[: FIRST_LOSSES - len(self._losses)])
-        self._recent = [*self._recent, *known][-FIRST_LOSSES:]
-        counts = numbers(block.events, "count")[
-            integers(block.events, "kind") == EventKind.BACKWARD
-        ]
-        self._counts.extend(counts[np.isfinite(counts)].tolist()[: 256 - len(self._counts)])
-        return ()
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
+        self._loss.add(numbers(block.steps, "loss").tolist())
+        is_backward = integers(block.events, "kind") == EventKind.BACKWARD
+        counts = numbers(block.events, "count")[is_backward]
+        self._counts += counts[np.isfinite(counts)].tolist()[: MAX_COUNTED - len(self._counts)]
+        return super().observe(block)
 
-    def learn(self, fact: Fact) -> Iterator[Finding]:
+    def judge(self, fact: Fact) -> None:
         number = int(fact.number("number")) if "number" in fact.values else -1
-        if fact.kind == FactKind.SCHEDULE:
-            self._begun.setdefault(number, fact)
-            self._last[number] = fact
-            found = misfit(fact, self._limits, math.nan)
-            if found is not None:
-                yield from self._take(fact, found)
-        elif fact.kind == FactKind.PLATEAU:
-            self._begun.setdefault(number, fact)
-            self._plateaus[number] = fact
-        elif fact.kind == FactKind.SCHEDULE_REMADE and fact.number("made") >= self.min_made:
-            yield from self._take(fact, _remade(fact))
+        match fact.kind:
+            case FactKind.SCHEDULE:
+                self._begun.setdefault(number, fact)
+                self._last[number] = fact
+                self._take(fact, misfit(fact, self._limits, math.nan))
+            case FactKind.PLATEAU:
+                self._begun.setdefault(number, fact)
+                self._plateaus[number] = fact
+            case _:
+                if fact.number("made") >= self.min_made:
+                    self._take(fact, remade(fact, self.min_made))
 
-    def finish(self) -> Iterator[Finding]:
+    def finish(self) -> Iterable[Finding]:
         mean = sum(self._counts) / len(self._counts) if self._counts else math.nan
         for fact in self._last.values():
-            found = misfit(fact, self._limits, mean * fact.number("backwards"))
-            if found is not None:
-                yield from self._take(fact, found)
+            self._take(fact, misfit(fact, self._limits, mean * fact.number("backwards")))
         for number, fact in self._last.items():
             if begins_early(self._begun[number]) and fact.number("stepped"):
-                yield from self._take(fact, too_early(self._begun[number]))
+                self._take(fact, too_early(self._begun[number]))
         for fact in self._plateaus.values():
-            found = self._wrong_mode(fact)
-            if found is not None:
-                yield from self._take(fact, found)
-
-    def shortfall(self) -> Message | None:
-        if self._num_rows < self.min_evaluated:
-            return say(
-                "needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows
-            )
-        return None
+            self._take(fact, wrong_mode(fact, self._loss, self.near, self.moved))
+        return self.found.take()
 
     @property
     def _limits(self) -> Limits:
@@ -158,110 +145,26 @@ class ScheduleMismatch(Rule):
             self.tolerance,
         )
 
-    def _wrong_mode(self, fact: Fact) -> Misfit | None:
-        """Return whether it mistakes what is better for what is worse."""
-        first, last = fact.number("first"), fact.number("last")
-        moves = fact.number("falls") + fact.number("rises")
-        if not self._losses or not moves or not fact.number("reductions"):
-            return None
-        before, now = float(np.median(self._losses)), float(np.median(self._recent))
-        if not now < (1 - self.moved) * before:
-            return None
-        values: dict[str, str | int | float] = {
-            "line": fact.where or "?",
-            "first": first,
-            "last": last,
-            "calls": int(fact.number("calls")),
-            "num": int(fact.number("reductions")),
-            "lr": fact.number("lr"),
-        }
-        most = 0.6 * moves
-        near = before / self.near <= first <= before * self.near
-        if fact.text("mode") == "max":
-            fallen = fact.number("falls") >= most and last <= (1 - self.moved) * first
-            if not near or not fallen:
-                return None
-            return Misfit(
-                2,
-                "warning",
-                say(
-                    "ReduceLROnPlateau at {line} has mode='max' and is given what falls as the "
-                    "loss does, from {first:.3g} to {last:.3g}: each improvement counts as a "
-                    "plateau, and the learning rate was lowered {num} times, to {lr:.2g}",
-                    **values,
-                ),
-                say("for a loss, which is better when it is lower, it has to be mode='min'"),
-                last,
-                first,
-            )
-        risen = (
-            fact.number("rises") >= most
-            and last >= (1 + self.moved) * first
-            and fact.number("lowest") >= 0.98 * first
-            and 0 <= first <= 100 >= last
-        )
-        if near or not risen:
-            return None
-        return Misfit(
-            2,
-            "warning",
-            say(
-                "ReduceLROnPlateau at {line} has mode='min' and is given what rises as the loss "
-                "falls, from {first:.3g} to {last:.3g}: each improvement counts as a plateau, and "
-                "the learning rate was lowered {num} times, to {lr:.2g}",
-                **values,
-            ),
-            say("for an accuracy or a score, which is better when it is higher, set mode='max'"),
-            last,
-            first,
-        )
-
-    def _take(self, fact: Fact, found: Misfit) -> Iterator[Finding]:
+    def _take(self, fact: Fact, found: Misfit | None) -> None:
         """Keep the weightiest of several misfits of an optimizer, from the first call of any."""
-        rank, known = self._found.get(fact.optimizer, (-1, None))
-        if known is not None and found.rank < rank:
+        rank, known = self._ranks.get(fact.optimizer, -1), self.found.get(fact.optimizer)
+        if found is None or found.rank < rank:
             return
         if known is not None and found.rank == rank:
-            known = replace(known, last_step=max(known.last_step, fact.iteration))
-            self._found[fact.optimizer] = rank, known
-            yield known
+            self.found.extend(fact.iteration, fact.optimizer)
             return
         number = int(fact.number("number")) if "number" in fact.values else -1
         begun = self._begun.get(number, fact).iteration
-        finding = Finding(
-            code=self.code,
-            name=self.name,
+        finding = self.finding(
             severity=found.severity,
             optimizer=fact.optimizer,
             first_step=begun if known is None else known.first_step,
             last_step=max(fact.iteration, 0 if known is None else known.last_step),
-            parameters=(),
             evidence=(Evidence("schedule", "", fact.iteration, found.value, found.limit),),
             cause=found.cause,
             advice=found.advice,
             where=fact.where,
             excerpt="print(scheduler.get_last_lr(), scheduler.last_epoch)",
         )
-        self._found[fact.optimizer] = found.rank, finding
-        yield finding
-
-
-def _remade(fact: Fact) -> Misfit:
-    values: dict[str, str | int | float] = {
-        "scheduler": fact.text("scheduler"),
-        "line": fact.where or "?",
-        "made": int(fact.number("made")),
-        "calls": int(fact.number("calls")),
-    }
-    return Misfit(
-        2,
-        "warning",
-        say(
-            "the schedule begins anew again and again: {made} objects of {scheduler} have set the "
-            "rate of one optimizer, each for about {calls} calls (at {line})",
-            **values,
-        ),
-        say("make the scheduler once, before the loop over the epochs, for the whole training"),
-        fact.number("made"),
-        3.0,
-    )
+        self._ranks[fact.optimizer] = found.rank
+        self.found.add(finding)

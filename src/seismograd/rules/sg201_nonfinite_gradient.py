@@ -9,6 +9,8 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from seismograd.analysis.birth_words import words
+from seismograd.analysis.births import Births
 from seismograd.analysis.block_rows import (
     BoolArray,
     as_list,
@@ -25,6 +27,7 @@ from seismograd.i18n import Message, say
 from seismograd.schema import (
     EventKind,
     Evidence,
+    Fact,
     Finding,
     Origin,
     RowBatch,
@@ -53,7 +56,9 @@ class NonfiniteGradient(Rule):
         in a row: if the scale were the problem, that many halvings would have fixed it. The loss
         shows where the number came from. If the loss is finite, the backward pass produced it,
         through an undefined derivative. If not, the operations behind the loss show the origin: the
-        model input, the weights, an operation whose operands were finite, or the loss itself.
+        model input, the weights, an operation whose operands were finite, or the loss itself. The
+        graph shows which operation, and what it was given; where the model can be called once more
+        with the same input, that names the line, the module and the samples of the batch.
 
     False alarms
         None known. A program that deliberately puts NaN into gradients and removes it before the
@@ -87,6 +92,7 @@ class NonfiniteGradient(Rule):
 
     _num_rows: int = field(default=0, init=False, repr=False)  # that were measured and not skipped
     _skips: dict[int, _Skips] = field(default_factory=dict[int, "_Skips"], init=False, repr=False)
+    births: Births = field(default_factory=Births, init=False, repr=False)
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
         nonfinite = (block.state == State.NONFINITE).any(axis=1)
@@ -103,6 +109,10 @@ class NonfiniteGradient(Rule):
                     self.found.add(given_up.get(first) or _finding(self, block, first))
                 self.found.extend(last)
         return self.found.take()
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        self.births.learn(fact)
+        return ()
 
     def shortfall(self) -> Message | None:
         return (
@@ -163,8 +173,10 @@ def _finding(rule: NonfiniteGradient, block: RowBatch, row: int) -> Finding:
         "affected": len(columns),
         "measured": int((block.state[row] >= State.ZERO).sum()),
     }
+    births = rule.births
+    birth = births.of_loss(step) or births.of_gradient(step)
     cause, advice, excerpt = _cause(
-        _weights_are_finite(block, row), loss, origin_of(block, row), values
+        _weights_are_finite(block, row), loss, origin_of(block, row), values, birth
     )
     return rule.finding(
         optimizer=int(integers(block.steps, "optimizer")[row]),
@@ -173,7 +185,9 @@ def _finding(rule: NonfiniteGradient, block: RowBatch, row: int) -> Finding:
         evidence=tuple(evidence),
         cause=cause,
         advice=advice,
-        where=site_of_loss(block, row) or site_of(block, EventKind.BACKWARD, step),
+        where=(birth.where if birth else "")
+        or site_of_loss(block, row)
+        or site_of(block, EventKind.BACKWARD, step),
         excerpt=excerpt,
     )
 
@@ -197,9 +211,27 @@ def _weights_are_finite(block: RowBatch, row: int) -> bool:
 
 
 def _cause(
-    weights_are_finite: bool, loss: float | None, origin: Origin, values: Values
+    weights_are_finite: bool,
+    loss: float | None,
+    origin: Origin,
+    values: Values,
+    birth: Fact | None,
 ) -> tuple[Message, Message, str]:
     """Return cause, advice and excerpt."""
+    if birth is not None and birth.text("of") == "loss":
+        return what_made_it(origin, values, birth)
+    if birth is not None:
+        what, advice, excerpt = words(birth)
+        return (
+            say(
+                "step {step}: {what}; the loss is finite ({loss}), and {affected} of {measured} "
+                "parameters have NaN or infinite gradients, {parameter} first",
+                what=what,
+                **values,
+            ),
+            advice,
+            excerpt,
+        )
     if not weights_are_finite:
         return (
             say(

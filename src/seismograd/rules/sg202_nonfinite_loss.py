@@ -9,11 +9,12 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from seismograd.analysis.births import Births
 from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
 from seismograd.analysis.loss_origin import origin_of, site_of_loss, what_made_it
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import EventKind, Evidence, Finding, RowBatch, StepFlag
+from seismograd.schema import EventKind, Evidence, Fact, Finding, RowBatch, StepFlag
 
 
 @final
@@ -35,7 +36,10 @@ class NonfiniteLoss(Rule):
     How it decides
         One loss is enough. In steps that `GradScaler` skipped, an infinite loss may come from the
         scale and counts only if more than {max_skips} of them occur in a row; a NaN always counts.
-        Losses that could not be read are not treated as NaN.
+        Losses that could not be read are not treated as NaN. The graph behind the loss, which is
+        still there, shows the first operation whose result is not finite, and what it was given;
+        where the model can be called once more with the same input, that names the line, the module
+        and the samples of the batch.
 
     False alarms
         A loss that is infinite on purpose, such as the negative logarithm of a probability of zero,
@@ -65,6 +69,7 @@ class NonfiniteLoss(Rule):
 
     _num_losses: int = field(default=0, init=False, repr=False)
     _num_skips: int = field(default=0, init=False, repr=False)  # in a row, with an infinite loss
+    _births: Births = field(default_factory=Births, init=False, repr=False)
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
         flags, loss = integers(block.steps, "flags"), numbers(block.steps, "loss")
@@ -85,6 +90,10 @@ class NonfiniteLoss(Rule):
                     self.found.add(self._describe(block, row, step, float(loss[row])))
         return self.found.take()
 
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        self._births.learn(fact)
+        return ()
+
     def shortfall(self) -> Message | None:
         return (
             None
@@ -93,8 +102,9 @@ class NonfiniteLoss(Rule):
         )
 
     def _describe(self, block: RowBatch, row: int, step: int, loss: float) -> Finding:
+        birth = self._births.of_loss(step)
         cause, advice, excerpt = what_made_it(
-            origin_of(block, row), {"step": step, "loss": f"{loss:.4g}"}
+            origin_of(block, row), {"step": step, "loss": f"{loss:.4g}"}, birth
         )
         is_nan = math.isnan(loss)
         evidence = (
@@ -108,6 +118,8 @@ class NonfiniteLoss(Rule):
             evidence=(evidence,),
             cause=cause,
             advice=advice,
-            where=site_of_loss(block, row) or site_of(block, EventKind.BACKWARD, step),
+            where=(birth.where if birth else "")
+            or site_of_loss(block, row)
+            or site_of(block, EventKind.BACKWARD, step),
             excerpt=excerpt,
         )

@@ -66,6 +66,8 @@ class ClipWithoutEffect(Rule):
 
     _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
     _repeated: RepeatedFault = field(init=False, repr=False)
+    # the iteration of the first such clip: what goes wrong from its step on is explained by it
+    _first: dict[int, int] = field(default_factory=dict[int, int], init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._repeated = RepeatedFault(self.in_a_row, self.scattered, self.share)
@@ -82,6 +84,7 @@ class ClipWithoutEffect(Rule):
                 not clip.late and clip.num_before == len(window.backwards) for clip in window.clips
             )
             if late and not works:
+                self._first.setdefault(window.optimizer, late[0].call.iteration)
                 self._repeated.add(
                     window,
                     lambda shown, window=window, clip=late[-1]: self._finding(
@@ -139,7 +142,7 @@ class ClipWithoutEffect(Rule):
             )
         return self.finding(
             optimizer=window.optimizer,
-            first_step=shown.first,
+            first_step=min(shown.first, self._first[window.optimizer]),
             last_step=window.iteration,
             evidence=(Evidence("applied_norm", "", window.iteration, applied, call.limit),),
             cause=cause,

@@ -105,7 +105,7 @@ class ParameterRemade(Rule):
                 "make it once, in __init__, as an attribute of the module, and only use it in "
                 "forward"
             ),
-            where=fact.where,
+            where=fact.text("made") or fact.where,
             excerpt="def __init__(self):\n    super().__init__()\n"
             "    self.head = nn.Linear(width, classes)",
         )

@@ -35,6 +35,9 @@ class TaskDominance(Rule):
         times the other's in {min_share:.0%} of at least {min_samples:g} comparisons. A loss that
         the script multiplies by a small number is small on purpose, and is not reported.
 
+        A training that ends in infinities before that has fewer: {min_wrecked:g} comparisons are
+        enough then, if the norm is {wrecking_ratio:g} times the other's in all of them.
+
     False alarms
         A loss that is small on purpose, if no factor in the script shows it.
 
@@ -54,10 +57,13 @@ class TaskDominance(Rule):
     name: ClassVar[str] = "task-dominance"
     severity: ClassVar[str] = "warning"
     needs: ClassVar[tuple[str, ...]] = ()
+    absorbs: ClassVar[tuple[str, ...]] = ("SG102",)
 
     min_ratio: float = 30.0
     min_share: float = 0.9
     min_samples: int = 6
+    wrecking_ratio: float = 1e3
+    min_wrecked: int = 2
 
     _pairs: LossPairs = field(default_factory=LossPairs, init=False, repr=False)
     _guilty: LossPair | None = field(default=None, init=False, repr=False)
@@ -79,8 +85,13 @@ class TaskDominance(Rule):
 
     def _larger(self, pair: LossPair) -> int | None:
         """Return which of two losses dominates, 0 or 1."""
-        ratio = ratios(pair.late)
-        if len(ratio) < self.min_samples:
+        ratio, last = ratios(pair.late), pair.late[-1]
+        is_over = not math.isfinite(last.first_norm + last.second_norm)
+        if len(ratio) < self.min_samples and not (is_over and len(ratio) >= self.min_wrecked):
+            return None
+        if len(ratio) < self.min_samples and not (
+            ratio.min() >= self.wrecking_ratio or ratio.max() <= 1 / self.wrecking_ratio
+        ):
             return None
         shares = (
             float((ratio >= self.min_ratio).mean()),
@@ -93,7 +104,7 @@ class TaskDominance(Rule):
 
     def _describe(self, block: RowBatch, pair: LossPair, step: int, larger: int) -> Finding:
         ratio = median(ratios(pair.late))
-        last = pair.late[-1]
+        last = [each for each in pair.late if len(ratios([each]))][-1]
         norms = (last.first_norm, last.second_norm)
         times = ratio if larger == 0 else 1 / ratio
         shared = {
@@ -101,7 +112,10 @@ class TaskDominance(Rule):
             for each in block.pairs["parameter"][block.pairs["iteration"] == step]
             if each >= 0
         }
+        weight = 10 ** round(math.log10(times))
+        is_over = len(ratios(pair.late)) < self.min_samples
         return self.finding(
+            severity="error" if is_over else self.severity,
             first_step=pair.late[0].step,
             last_step=step,
             parameters=tuple(
@@ -134,10 +148,17 @@ class TaskDominance(Rule):
                 num=len(ratios(pair.late)),
             ),
             advice=say(
+                "divide {large} by about {weight:.1g}, or normalise its targets: its gradient is "
+                "more than the updates can stand",
+                large=pair.name(second=larger == 1),
+                weight=weight,
+            )
+            if is_over
+            else say(
                 "multiply {small} by about {weight:.1g}, or bring both losses to the same unit, so "
                 "that their gradients are about the same size",
                 small=pair.name(second=larger == 0),
-                weight=10 ** round(math.log10(times)),
+                weight=weight,
             ),
             where=str(pair.second if larger == 0 else pair.first),
         )

@@ -18,12 +18,12 @@ from seismograd.schema.entries import (
     no_ranks,
     step_entry,
 )
-from seismograd.schema.facts import Fact, FactKind, ZeroCause
+from seismograd.schema.facts import BirthReason, Fact, FactKind, ZeroCause
 from seismograd.schema.findings import SEVERITIES, Conclusion, Evidence, Finding, RuleStatus
 from seismograd.schema.parameters import Optimizer, Parameter, Site
 from seismograd.schema.recorded_dtype import recorded
 from seismograd.schema.row_batch import RowBatch, concatenate, no_samples, row_ends
-from seismograd.schema.run_info import Note, RunInfo, RunState, Sink
+from seismograd.schema.run_info import ENDINGS, Note, RunInfo, RunState, Sink
 from seismograd.schema.statistics import (
     HISTOGRAM_BINS,
     HISTOGRAM_EXPONENTS_PER_BIN,
@@ -38,6 +38,7 @@ from seismograd.schema.statistics import (
 )
 
 __all__ = [
+    "ENDINGS",
     "EVENT_DTYPE",
     "HISTOGRAM_BINS",
     "HISTOGRAM_EXPONENTS_PER_BIN",
@@ -51,6 +52,7 @@ __all__ = [
     "STATISTICS",
     "STEP_DTYPE",
     "AnyArray",
+    "BirthReason",
     "BoolArray",
     "Conclusion",
     "EventFlag",

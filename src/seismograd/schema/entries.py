@@ -37,7 +37,8 @@ class EventFlag(IntFlag):
     # BACKWARD, CLIP, ZERO_GRAD: of a later evaluation within the step than the recorded one, which
     # is the first
     AGAIN = 128
-    OTHER_NORM = 256  # CLIP: by another norm than L2
+    SEVERAL = 256  # BACKWARD: the loss is a sum of terms that each have a graph
+    OTHER_NORM = 512  # CLIP: by another norm than L2
 
 
 class Origin(IntEnum):
@@ -148,8 +149,7 @@ STEP_DTYPE = np.dtype(
         ("clip_coefficient", "<f8"),
         # L2 norm of what the optimizers consumed; NaN: nothing, or not measured
         ("applied_norm", "<f8"),
-        # seconds spent inside seismograd in this iteration, over the number of threads that train
-        # at once
+        # seconds spent inside seismograd in this iteration; threads that train at once take turns
         ("overhead_s", "<f8"),
         ("optimizer", "<i4"),  # the first optimizer that stepped; -1: none
         ("num_steps", "<i4"),  # optimizers that stepped in this iteration

@@ -94,10 +94,23 @@ class FactKind(StrEnum):
     """All rows of a weight are equal, and so are those of its gradient, which is not zero; told
     twice at most. `parameters`: such weights; `rows` of the first.
     """
+    LARGE_EXPONENTIAL = "large_exponential"
+    """One of the first losses that are very large and finite holds an exponential that explains it.
+    `operation`: `exp`, `exp2` or `expm1`; `largest` of its results; `loss`. `parameters`: the
+    weight nearest to what goes into it, if any.
+    """
+    THROUGH_TIME = "through_time"
+    """The gradient on its way back through an unrolled recurrence, at a few of the first backwards.
+    `parameters`: the weight that is used at each of `steps` steps; `first`, `last`: the norm of the
+    gradient that reaches its product at the first step of the sequence and at the last; `gain`: by
+    how much each step multiplies it, and `total` all of them, by a line through the logarithms with
+    an R² of `goodness`.
+    """
     PARAMETER_REMADE = "parameter_remade"
     """At several backwards the graph held parameters that no optimizer has, of the same shapes each
     time and each time others, those of before being gone: they are made in the forward pass.
-    `num`; `shape` of the first; `times`: at how many backwards in a row that were looked at.
+    `num`; `shape` of the first; `times`: at how many backwards in a row that were looked at;
+    `made`: the line that made the first, where a module registered it.
     """
     OWNERSHIP = "ownership"
     """Which of several processes hold the same parameters, told by rank 0 when it is known and when
@@ -116,6 +129,39 @@ class FactKind(StrEnum):
     """Gradients were reduced over processes by hand after they were clipped, told at the first ones
     and ever more rarely. `norm` that the clip found, its `limit`; `times`: how often it was so.
     """
+    BIRTH = "birth"
+    """Where the first number of a loss or a gradient arose that is not finite, of the first few
+    that there are. `of`: `loss` or `gradient`; `phase`: `forward`, `backward` or `update`;
+    `operation` as a script writes it; `reason`: a `BirthReason`; `operand`: the name of the
+    parameter, or which operand it was; `shape`, `dtype` of what was given to the operation;
+    `num` of its `numel` scalars are at fault; `module`: its path; `samples`: the rows of the batch
+    at fault, the first of them, as `7 19 40`; `num_samples` of `batch`, NaN where a row is no
+    sample; `text`: the line of the script, `where` it is known; `stage`: `graph` or `replay`;
+    `without_replay`: why there was none.
+    """
+
+
+class BirthReason(StrEnum):
+    """Why an operation gave the first number that is not finite."""
+
+    ZERO = "zero"  # it is not defined at zero, or its derivative is not
+    NEGATIVE = "negative"  # it is not defined below zero
+    OUTSIDE = "outside"  # at or beyond the ends of the interval where it is defined
+    OVERFLOW = "overflow"  # the result is too large for its dtype
+    CANCELLED = "cancelled"  # infinity minus infinity, or zero times infinity
+    MASKED = "masked"  # a softmax over nothing but masked positions
+    EMPTY = "empty"  # a mean over no elements
+    NO_WEIGHT = "no_weight"  # a mean whose weights sum to zero: all targets are ignored
+    ONE_SAMPLE = "one_sample"  # a standard deviation of one number
+    TOO_LONG = "too_long"  # CTC: targets longer than their inputs
+    OPERAND = "operand"  # an operand that nothing computed is not finite: the input or a constant
+    INPUT = "input"  # the model was called with it
+    TARGET = "target"  # the loss function was called with it
+    WEIGHT = "weight"  # a parameter held it already, and no step had been made
+    EPS = "eps"  # the optimizer divided by zero: its eps is zero in the dtype of the weights
+    UPDATE = "update"  # the update of the step before was too large
+    WRITTEN = "written"  # a parameter held it, and the optimizer did not write it
+    UNKNOWN = "unknown"  # the operation is known and nothing else
 
 
 class ZeroCause(StrEnum):

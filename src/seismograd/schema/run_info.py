@@ -14,7 +14,7 @@ from seismograd.schema.row_batch import RowBatch
 @dataclass(frozen=True, slots=True)
 class Note:
     """A message about a single incident: a failure of ours, thinning, an element that does not
-    exist, the end.
+    exist, an exception that ended the training (`ENDINGS`).
 
     Rules read notes of kind `"tail"`: `count` backwards at the end that `optimizer` never used, the
     last of them at `where`.
@@ -43,6 +43,10 @@ class RunInfo:
     every: int
     elements: tuple[str, ...] = ()
     fact_kinds: tuple[str, ...] = ()
+
+
+ENDINGS = ("halted", "crashed", "failed", "interrupted")
+"""The kinds of notes about a training that did not come to its own end."""
 
 
 class RunState(StrEnum):

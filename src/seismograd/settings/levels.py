@@ -35,3 +35,17 @@ def check_budget(share: float | None) -> float | None:
             say("use a number between 0 and 1, such as 0.02"),
         )
     return share
+
+
+def is_on(option: str, text: str) -> bool:
+    """Return whether the value of an option is `on`.
+
+    Raises:
+        SeismogradError: it is neither `on` nor `off`.
+    """
+    if text not in ("on", "off"):
+        raise SeismogradError(
+            say("{option} is on or off, not {text}", option=option, text=repr(text)),
+            say("use one of: {levels}", levels="on, off"),
+        )
+    return text == "on"

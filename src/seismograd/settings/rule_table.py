@@ -25,6 +25,10 @@ RULE_TABLE: RuleTable = {
             "flat_steps",
             "max_leverage",
             "guess_distance",
+            "max_time_gain",
+            "min_looks",
+            "min_time_steps",
+            "stuck_loss",
         ],
     ),
     "SG102": (
@@ -48,6 +52,10 @@ RULE_TABLE: RuleTable = {
             "min_norm",
             "min_update",
             "min_first_loss",
+            "min_exponential",
+            "max_time_gain",
+            "min_looks",
+            "stuck_loss",
             "min_finite_steps",
         ],
     ),
@@ -64,6 +72,7 @@ RULE_TABLE: RuleTable = {
             "min_with_leap",
             "longest",
             "short",
+            "small",
         ],
     ),
     "SG104": (
@@ -92,15 +101,16 @@ RULE_TABLE: RuleTable = {
     "SG106": (
         "lost-updates",
         [
+            "min_evaluated",
             "min_unmoved",
             "num_groups",
             "min_fall",
-            "min_evaluated",
         ],
     ),
     "SG107": (
         "update-too-large",
         [
+            "min_evaluated",
             "min_ratio",
             "thrown_up",
             "high_ratio",
@@ -114,12 +124,12 @@ RULE_TABLE: RuleTable = {
             "wrecking_ratio",
             "wrecked_share",
             "max_growth",
-            "min_evaluated",
         ],
     ),
     "SG108": (
         "update-too-small",
         [
+            "min_evaluated",
             "max_ratio",
             "num_groups",
             "min_fall",
@@ -130,7 +140,6 @@ RULE_TABLE: RuleTable = {
             "max_decay",
             "min_share",
             "min_loss",
-            "min_evaluated",
         ],
     ),
     "SG109": (
@@ -144,33 +153,34 @@ RULE_TABLE: RuleTable = {
     "SG110": (
         "symmetric-units",
         [
-            "looks",
             "min_evaluated",
+            "looks",
         ],
     ),
     "SG111": (
         "weight-decay-dominates",
         [
+            "min_evaluated",
             "min_ratio",
             "in_a_row",
             "max_left",
             "min_loss",
             "risen",
-            "min_evaluated",
         ],
     ),
     "SG112": (
         "moves-without-gradient",
         [
+            "min_evaluated",
             "min_steps",
             "min_share",
             "min_moves",
-            "min_evaluated",
         ],
     ),
     "SG113": (
         "schedule-mismatch",
         [
+            "min_evaluated",
             "zero_calls",
             "zero_share",
             "swings",
@@ -180,7 +190,6 @@ RULE_TABLE: RuleTable = {
             "min_made",
             "near",
             "moved",
-            "min_evaluated",
         ],
     ),
     "SG201": (
@@ -416,6 +425,8 @@ RULE_TABLE: RuleTable = {
             "min_ratio",
             "min_share",
             "min_samples",
+            "wrecking_ratio",
+            "min_wrecked",
         ],
     ),
     "SG701": (

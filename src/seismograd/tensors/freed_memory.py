@@ -34,7 +34,8 @@ def is_readable(tensor: Tensor) -> bool:
         if storage.nbytes() < num_bytes_reached(tensor):
             return False
         if type(tensor) in PLAIN_TYPES:
-            return not torch._is_functional_tensor(tensor)  # pyright: ignore[reportPrivateImportUsage]
+            # A tensor of a functionalized program has no values; nothing public tells.
+            return not torch._is_functional_tensor(tensor)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
         return _has_address(storage) or _all_readable(_wrapped(tensor))
     except RuntimeError as error:
         if raised_by_user(error):

@@ -6,7 +6,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
+
+# Nothing public leaves all modes of a user at once.
+from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
+
+_C = torch._C  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager
@@ -18,8 +22,12 @@ def without_user_modes() -> Generator[None, None, None]:
     their device, and their dtype.
     """
     # The outermost first: turning gradients off is itself a call that a mode can see.
-    with torch._C.DisableTorchFunction(), torch.no_grad(), torch._C._DisableAutocast():
-        if torch._C._len_torch_dispatch_stack() == 0:
+    with (
+        _C.DisableTorchFunction(),
+        torch.no_grad(),
+        _C._DisableAutocast(),  # pyright: ignore[reportPrivateUsage]
+    ):
+        if _C._len_torch_dispatch_stack() == 0:  # pyright: ignore[reportPrivateUsage]
             yield
             return
         with _disable_current_modes():

@@ -12,6 +12,7 @@ from seismograd.diagnosis.documentation import Section, documentation
 from seismograd.diagnosis.rule import Rule
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
+from seismograd.record import strict_json
 from seismograd.rules import RULES
 from seismograd.settings.rule_selection import nearest_rule
 from seismograd.views.text_layout import wrap
@@ -61,6 +62,29 @@ class _Catalogue:
             yield from (
                 Text("    " + line) for line in wrap(documentation(rule).summary.render(), width)
             )
+
+
+def catalogue_json() -> str:
+    """Return the same as JSON, in the current language."""
+    return strict_json.dumps([_about(rule) for rule in RULES], indent=2).decode()
+
+
+def explanation_json(rule: type[Rule]) -> str:
+    """Return the documentation of a rule as JSON, in the current language."""
+    sections = {
+        translate(each.heading): [paragraph.render() for paragraph in each.paragraphs]
+        for each in documentation(rule).sections
+    }
+    return strict_json.dumps({**_about(rule), "sections": sections}, indent=2).decode()
+
+
+def _about(rule: type[Rule]) -> dict[str, object]:
+    return {
+        "code": rule.code,
+        "name": rule.name,
+        "severity": rule.severity,
+        "summary": documentation(rule).summary.render(),
+    }
 
 
 def explanation(rule: type[Rule]) -> RenderableType:

@@ -6,20 +6,48 @@ from collections.abc import Collection, Iterator
 
 from rich.text import Text
 
-from seismograd.i18n import translate
+from seismograd.i18n import mark, translate
 from seismograd.record.reader import Run
+from seismograd.schema import ENDINGS
 from seismograd.views.values import sentences, steps
 
 QUIET_NOTES = ("end",)
-
-
 """Kinds of notes that are no news."""
 
+DATED_NOTES = ("halted", "element")
+"""Kinds of notes whose message says at which step, or to which no step belongs."""
 
-DATED_NOTES = ("halted",)
+ERROR_NOTES = ("element", "crashed")
+"""Kinds of notes about what went wrong, rather than what a reader should bear in mind."""
+
+_ENDS = {
+    "halted": mark("halted"),
+    "crashed": mark("crashed"),
+    "failed": mark("failed"),
+    "interrupted": mark("interrupted"),
+    "damaged": mark("damaged"),
+    "not ended": mark("not ended"),
+    "no steps": mark("no steps"),
+    "complete": mark("complete"),
+}
 
 
-"""Kinds of notes whose message says at which step."""
+def end_code(run: Run) -> str:
+    """Return how a run ended: `"complete"` where the training came to its own end and a step of it
+    was recorded.
+    """
+    if not run.ended:
+        return "not ended"
+    if run.torn is not None:
+        return "damaged"
+    kinds = [note.kind for note in run.notes]
+    ending = next((kind for kind in ENDINGS if kind in kinds), None)
+    return ending or ("complete" if run.num_rows else "no steps")
+
+
+def end_word(code: str) -> str:
+    """Return how a run ended in the current language."""
+    return translate(_ENDS[code])
 
 
 def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
@@ -28,21 +56,24 @@ def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
 
     Skips notes of the kinds that are `already_shown` elsewhere.
     """
-    return (_note(text) for text in _conditions(run, already_shown))
-
-
-def _conditions(run: Run, already_shown: Collection[str] = ()) -> Iterator[str]:
     if not run.ended:
-        yield translate("the run has not ended: it is still running, or it was killed")
+        yield note_line(translate("the run has not ended: it is still running, or it was killed"))
     if run.torn is not None:
-        yield run.torn.render()
+        yield note_line(run.torn.render())
     for note in run.notes:
         if note.kind not in QUIET_NOTES and note.kind not in already_shown:
             is_dated = note.iteration < 0 or note.kind in DATED_NOTES
-            yield sentences(
+            text = sentences(
                 (note.message.render(), "" if is_dated else steps(note.iteration, note.iteration))
             )
+            yield error_line(text) if note.kind in ERROR_NOTES else note_line(text)
 
 
-def _note(text: str) -> Text:
+def error_line(text: str) -> Text:
+    """Return a line about what went wrong."""
+    return Text(translate("error: {text}").format(text=text), style="red")
+
+
+def note_line(text: str) -> Text:
+    """Return a line about what a reader should bear in mind."""
     return Text(translate("note: {text}").format(text=text), style="yellow")

@@ -10,10 +10,12 @@ from rich.text import Text
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
+from seismograd.record import strict_json
 from seismograd.record.reader import Run
 from seismograd.record.run_listing import ListedRun, list_runs
 from seismograd.schema import SEVERITIES
 from seismograd.views.fitting_table import FittingTable, TableColumn
+from seismograd.views.run_condition import end_code, end_word
 from seismograd.views.values import NOTHING, SEVERITY_STYLES, count, number, severity_word
 
 
@@ -44,11 +46,35 @@ def render(listed: Sequence[ListedRun]) -> RenderableType:
     return Group(*([table] if runs else []), *problems)
 
 
+def as_json(listed: Sequence[ListedRun]) -> str:
+    """Return one object for each run; one that cannot be read has a `problem` only."""
+    return strict_json.dumps([_as_object(each) for each in listed], indent=2).decode()
+
+
+def _as_object(listed: ListedRun) -> dict[str, object]:
+    run = listed.run
+    if run is None:
+        return {"run": str(listed.path), "problem": listed.problem.render()}
+    severities = [finding.severity for finding in run.findings]
+    return {
+        "run": str(listed.path),
+        "script": run.info.script,
+        "created_utc": run.info.created_utc,
+        "steps": len(run.steps),
+        "parameters": len(run.parameters),
+        "last_loss": float(run.steps["loss"][-1]) if len(run.steps) else None,
+        "findings": {severity: severities.count(severity) for severity in SEVERITIES},
+        "end": end_code(run),
+    }
+
+
 def _last_loss(run: Run) -> str:
     return number(float(run.steps["loss"][-1])) if len(run.steps) else NOTHING
 
 
 def _findings(run: Run) -> str:
+    if not run.num_rows and not run.findings:
+        return NOTHING  # no rule could look
     severities = [finding.severity for finding in run.findings]
     counted = [
         (severity, severities.count(severity)) for severity in SEVERITIES if severity in severities
@@ -63,14 +89,8 @@ def _worst(run: Run) -> str:
     return next((SEVERITY_STYLES[severity] for severity in SEVERITIES if severity in found), "dim")
 
 
-def _is_complete(run: Run) -> bool:
-    return run.ended and run.torn is None
-
-
 def _end(run: Run) -> str:
-    if _is_complete(run):
-        return translate("complete")
-    return translate("damaged") if run.ended else translate("not ended")
+    return end_word(end_code(run))
 
 
 RUN = TableColumn[Run](mark("run"), "left", lambda run: run.path.name)
@@ -82,7 +102,7 @@ PARAMETERS = TableColumn[Run](mark("parameters"), "right", lambda run: count(len
 LAST_LOSS = TableColumn[Run](mark("last loss"), "right", _last_loss)
 FINDINGS = TableColumn[Run](mark("findings"), "left", _findings, _worst)
 END = TableColumn[Run](
-    mark("status"), "left", _end, lambda run: "" if _is_complete(run) else "yellow"
+    mark("status"), "left", _end, lambda run: "" if end_code(run) == "complete" else "yellow"
 )
 
 COLUMNS = (RUN, BEGAN, STEPS, PARAMETERS, LAST_LOSS, FINDINGS, END)

@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import math
+
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
 from seismograd.views.values import number
 
+SMALL = 0.02
+"""A share of the time that needs no explanation: the default budget."""
+
 
 def watching_cost(run: Run) -> str | None:
-    """Return a sentence with the time spent in seismograd between the first step and the last, and
-    the share of it; `None` when there are not two.
+    """Return a sentence with the time per step spent in seismograd between the first step and the
+    last, and its share; `None` when there are not two.
 
-    The one-time work until the first step is over (looking for models and names) is given
-    separately.
+    A large share is that of a tiny step, since the cost depends on the parameters and not on the
+    batch, which a second sentence says. The one-time work until the first step is over (looking for
+    models and names) is given separately.
     """
-    if len(run.steps) < 2:
+    num_steps = len(run.steps) - 1
+    if num_steps < 1:
         return None
     spent_s = float(run.steps["overhead_s"][1:].sum())
     wall_s = float(run.steps["time_s"][-1] - run.steps["time_s"][0])
     if not (spent_s > 0 and wall_s > 0):
         return None
     said = translate(
-        "Overhead: {percent} of the time between the first and the last step ({spent} of {wall}), "
-        "plus {first} at the start."
-    )
-    first_s = float(run.steps["overhead_s"][0])
-    return said.format(
+        "Overhead: {spent} per step ({percent} of the {wall} that a step takes), plus {first} at "
+        "the start."
+    ).format(
+        spent=seconds(spent_s / num_steps),
         percent=f"{100 * spent_s / wall_s:.1f}%",
-        spent=seconds(spent_s),
-        wall=seconds(wall_s),
-        first=seconds(first_s),
+        wall=seconds(wall_s / num_steps),
+        first=seconds(float(run.steps["overhead_s"][0])),
     )
+    if spent_s <= SMALL * wall_s:
+        return said
+    why = translate(
+        "It depends on the number of parameters, not on the batch: in steps of {long} or more it "
+        "would be below 2%."
+    ).format(long=seconds(_rounded_up((spent_s / num_steps) / SMALL)))
+    return f"{said} {why}" if said.isascii() else f"{said}{why}"
+
+
+def _rounded_up(time_s: float) -> float:
+    """Return the time rounded up to one digit."""
+    unit = 10.0 ** math.floor(math.log10(time_s))
+    return math.ceil(time_s / unit) * unit
 
 
 def seconds(time_s: float) -> str:

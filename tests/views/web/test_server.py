@@ -309,4 +309,4 @@ def test_without_the_packages_it_says_how_to_install_them(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["view", str(tmp_path), "--no-open"]) == 2
-    assert "pip install 'seismograd[view]'" in capsys.readouterr().err
+    assert "pip install starlette uvicorn sse-starlette" in capsys.readouterr().err

@@ -1,5 +1,5 @@
 """Inspect the graph of a loss before its backward: what it averages over, whether its forward pass
-is a new one, and where a non-finite value came from.
+is a new one; and ask where a non-finite value came from.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from seismograd.capture.graph.loss_reduction import reduction_of
-from seismograd.capture.graph.nonfinite_origin import origin_of
+from seismograd.capture.birth.birth_observer import BirthObserver
+from seismograd.capture.graph.loss_reduction import reduction_of, shape_reduced
 from seismograd.capture.graph.shared_forward import SharedForward
 from seismograd.capture.graph.traversal import last_number
 from seismograd.capture.loop.event_log import EventLog
@@ -18,20 +18,20 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.schema import SAMPLE_EVERY, EventFlag
 
-MAX_ORIGINS = 4  # non-finite losses whose origin is looked up
 FIRST = 32  # backwards whose loss is always inspected
 
 
 class LossObserver:
-    """Inspects every loss where a step has several backwards; elsewhere the first ones and then
-    every tenth.
+    """Inspects every loss where a step has several backwards; elsewhere the first ones, then every
+    tenth, and any that is over another number of samples than the last one of its line, such as
+    that of the short batch at the end of an epoch.
     """
 
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
+    def __init__(self, log: EventLog, births: BirthObserver) -> None:
+        self._log, self._births = log, births
         self._sharing = SharedForward()
         self._num = 0
-        self._num_origins = 0
+        self._shapes: dict[int, tuple[int, ...]] = {}  # by call site
 
     def look(
         self,
@@ -49,7 +49,12 @@ class LossObserver:
         if (
             extras
             and len(listed) == 1
-            and (self._num <= FIRST or self._num % SAMPLE_EVERY == 0 or _has_several(windows))
+            and (
+                self._has_changed(captured.site, listed[0])
+                or self._num <= FIRST
+                or self._num % SAMPLE_EVERY == 0
+                or _has_several(windows)
+            )
         ):
             captured.reduction = reduction_of(listed[0])
             if captured.reduction is not None:
@@ -65,14 +70,15 @@ class LossObserver:
             captured.flags |= EventFlag.SHARED
         thread_state.last_operation = last_number(tops)
         known = captured.value.known and captured.value.tensor is None
-        if (
-            known
-            and not math.isfinite(captured.value.value)
-            and self._num_origins < MAX_ORIGINS
-            and tops[0] is not None
-        ):
-            self._num_origins += 1
-            captured.detail = int(origin_of(tops[0]))
+        if known and not math.isfinite(captured.value.value) and tops[0] is not None:
+            captured.detail = int(self._births.of_loss(tops[0]))
+
+    def _has_changed(self, site: int, loss: object) -> bool:
+        """Return whether the loss was reduced from another shape than the last one at this line."""
+        shape = shape_reduced(loss)
+        before = self._shapes.get(site)
+        self._shapes[site] = shape
+        return shape != before
 
 
 def _has_several(windows: Sequence[OptimizerWindow]) -> bool:

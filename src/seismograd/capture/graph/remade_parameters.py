@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from seismograd.capture.graph.parameter_births import ParameterBirths
 from seismograd.capture.graph.traversal import leaves_in_order
 from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
 from seismograd.capture.loop.fact_log import Facts
@@ -30,6 +31,10 @@ class RemadeParameters:
     _times: int = 0
     _before: list[weakref.ref[torch.Tensor]] = field(default_factory=list[weakref.ref[Any]])
     _shapes: list[torch.Size] = field(default_factory=list[torch.Size])
+    _births: ParameterBirths = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._births = ParameterBirths(self.log.call_sites)
 
     def backward_begins(self, _: ThreadState, tensors: Any) -> None:
         """A backward begins."""
@@ -51,6 +56,8 @@ class RemadeParameters:
         )
         self._times = self._times + 1 if strangers and is_new else 0
         self._before, self._shapes = [weakref.ref(each) for each in strangers], shapes
+        if self._times and self._num < LOOKS[-1]:
+            self._births.listen()
         if self._times >= MIN_TIMES:
             self.facts.tell(
                 FactKind.PARAMETER_REMADE,
@@ -58,4 +65,7 @@ class RemadeParameters:
                 num=len(strangers),
                 shape=" × ".join(map(str, shapes[0])),
                 times=self._times,
+                made=self._births.take(strangers[0]),
             )
+        if not self._times or self._num == LOOKS[-1]:
+            self._births.stop()

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.events import EventHub, Undo
+from seismograd.capture.graph.large_exponentials import LargeExponentials
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
@@ -22,7 +24,7 @@ from seismograd.capture.hooks.replace_attribute import replace
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.iteration import OptimizerStep
+from seismograd.capture.loop.iteration import CapturedEvent, OptimizerStep
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -31,13 +33,9 @@ from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.unread_switches import Switches
 from seismograd.capture.probes.gradient_hooks import Hooks
 from seismograd.capture.probes.per_loss_gradients import ComparedLosses
+from seismograd.capture.probes.time_profiles import TimeProfiles
 from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.capture.rows.gradient_reading import (
-    NO_COLUMNS,
-    carried_columns,
-    look_at_others,
-    track_clearing,
-)
+from seismograd.capture.rows.window_columns import NO_COLUMNS, carried_columns
 from seismograd.schema import EventFlag, EventKind, StepFlag
 from seismograd.tensors.device_scalars import Scalar, total_of
 
@@ -62,6 +60,7 @@ class BackwardHooks:
         reader: GradientReader,
         sampling: bool,
         facts: Facts,
+        births: BirthObserver,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
             guard,
@@ -71,14 +70,18 @@ class BackwardHooks:
             reader,
         )
         self._sampling, self._facts = sampling, facts
-        self._losses = LossObserver(log)
+        self._births = births
+        self._losses = LossObserver(log, births)
         self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
         self._zero_gradients = ZeroGradients(facts, registry.parameter_table)
         self._switches = Switches(facts, registry.parameter_table)
         self._loss_terms = LossTerms(facts)
         self._hooks = Hooks(facts)
+        self._time_profiles = TimeProfiles(facts, registry.parameter_table)
         self._loss_inputs = LossInputs(facts, registry.parameter_table)
+        self._exponentials = LargeExponentials(facts, registry.parameter_table)
         self.num_heard = 0
+        self._has_looked = False  # for optimizers and their parameters
         self._touched = False  # whether any backward has reached a parameter of any optimizer
         # the running backward, while nothing has been touched
         self._leaves: list[GraphLeaf] = []
@@ -97,12 +100,13 @@ class BackwardHooks:
         elif thread_state.iteration.steps:
             self._iteration_queue.end_iteration(thread_state)
         listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
-        if self.num_heard == 1:
-            if registry.all_of_the_process:
+        if not self._has_looked:
+            if registry.all_of_the_process and not registry.has_discovered:
                 registry.discover()
             # Now, so that this graph shows their order and the first row has it.
             for window in registry.windows:
                 registry.learn(window)
+            self._has_looked = True  # unless an exception of the program's has arrived before
         tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
         if not self._touched or registry.parameter_table.wants_order():
             self._leaves = leaves_in_order(tops)
@@ -116,35 +120,35 @@ class BackwardHooks:
         windows, extras = self._of(thread_state), self._iteration_queue.thinning.extras
         for window in windows:
             if not window.clearing.follows_any():
-                look_at_others(window)
+                window.look_at_others()
             if window.clearing.backward_begins(bool(window.losses)):
                 window.thrown_away()
             if window.per_loss.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.per_loss.backward_begins, window.held)
-        self._guard.call(
-            "graph",
-            self._losses.look,
-            thread_state,
-            thread_state.captured,
-            listed,
-            tops,
-            windows,
-            extras,
-        )
-        self._guard.call(
-            "zero gradient", self._zero_gradients.look, thread_state.captured.site, tops, windows
-        )
+        self._inspect(thread_state, thread_state.captured, listed, tops, windows)
+
+    def _inspect(
+        self,
+        thread_state: ThreadState,
+        captured: CapturedEvent,
+        listed: tuple[Any, ...],
+        tops: list[Any],
+        windows: Sequence[OptimizerWindow],
+    ) -> None:
+        """Let each part inspect the losses and their graph; a failure of one is its own."""
+        call, site = self._guard.call, captured.site
+        extras = self._iteration_queue.thinning.extras
+        call("birth", self._births.backward_begins, tops)
+        call("graph", self._losses.look, thread_state, captured, listed, tops, windows, extras)
+        call("zero gradient", self._zero_gradients.look, site, tops, windows)
         if is_looked_at(self.num_heard):
-            self._guard.call("switches", self._switches.look, thread_state.captured.site)
-            self._guard.call("hooks", self._hooks.backward_begins, tops, windows)
-        self._guard.call(
-            "loss terms",
-            self._loss_terms.look,
-            thread_state.captured.site,
-            listed[0],
-            thread_state.loss_scale,
-        )
-        self._guard.call("loss input", self._loss_inputs.look, thread_state.captured.site, tops)
+            call("switches", self._switches.look, site)
+            call("hooks", self._hooks.backward_begins, tops, windows)
+        if extras:
+            call("time", self._time_profiles.backward_begins, self.num_heard, tops)
+        call("loss terms", self._loss_terms.look, site, listed[0], thread_state.loss_scale)
+        call("exponentials", self._exponentials.look, captured, tops)
+        call("loss input", self._loss_inputs.look, site, tops)
 
     def backward_ends(self, thread_state: ThreadState) -> None:
         """Handle the end of a backward: its gradients are in. Under a closure this is the moment to
@@ -158,6 +162,8 @@ class BackwardHooks:
             return
         if is_looked_at(self.num_heard) and captured is not None:
             self._guard.call("hooks", self._hooks.backward_ends, captured.site)
+        if captured is not None:
+            self._guard.call("time", self._time_profiles.backward_ends, captured.site)
         for window in self._of(thread_state):
             if not window.clearing.backward_ends():
                 continue
@@ -231,7 +237,7 @@ class BackwardHooks:
             window.applied,
         )
         thread_state.iteration.steps.append(step)
-        track_clearing(window)
+        window.track_clearing()
         window.step_ended()
 
     def _backward_by_hand(

@@ -23,7 +23,7 @@ from seismograd.capture.loop.thread_state import RunningClip, ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.applied_norm import AppliedClip
 from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.capture.rows.gradient_reading import columns_of
+from seismograd.capture.rows.window_columns import columns_of
 from seismograd.schema import EventFlag, EventKind
 
 

@@ -26,14 +26,21 @@ NAMES = (
     "all_reduce_coalesced",
     "reduce",
     "reduce_scatter",
+    "reduce_scatter_single",
     "reduce_scatter_tensor",
     "all_gather",
+    "all_gather_single",
     "all_gather_into_tensor",
     "all_to_all",
     "all_to_all_single",
     "send",
     "batch_isend_irecv",
 )
+# Since torch 2.13 the old name calls the new one, which is heard then.
+RENAMED = {
+    "reduce_scatter_tensor": "reduce_scatter_single",
+    "all_gather_into_tensor": "all_gather_single",
+}
 
 
 class CollectiveHooks:
@@ -106,7 +113,7 @@ def install(hub: EventHub) -> Undo:
     undos: list[Undo] = []
     for name in NAMES:
         original = functions.get(name)
-        if original is None:
+        if original is None or RENAMED.get(name) in functions:
             continue
         wrapper = _wrap(hub, original, name)
         undos += [

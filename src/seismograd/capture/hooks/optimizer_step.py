@@ -4,39 +4,34 @@ which see every optimizer class, whoever wrote it, and what a call means.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
-
-# Arithmetic on flags takes a microsecond, on numbers none.
 from torch._compile import _disable_dynamo  # pyright: ignore  # torch.compiler.disable would load dynamo at once
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
 
+from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.events import EventHub, Undo
+from seismograd.capture.hooks.compiled_backwards import CompiledBackwards
 from seismograd.capture.hooks.step_frames import is_within_a_step
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.iteration import GradientReading, OptimizerStep
+from seismograd.capture.loop.iteration import GradientReading
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.step_record import complete_step, record_step
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.names.parameter_groups import attribute, groups_of, setting
-from seismograd.capture.probes.update_probe import ProbedUpdates
+from seismograd.capture.names.parameter_groups import attribute
+from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.capture.rows.gradient_reading import NO_COLUMNS, carried_columns
-from seismograd.i18n import say
-from seismograd.schema import EventFlag, EventKind, FactKind, Note, StepFlag
-
-NO_BACKWARD, SKIPPED = int(StepFlag.NO_BACKWARD), int(StepFlag.SKIPPED)
-USED, EMPTY, CLOSURE = int(EventFlag.USED), int(EventFlag.EMPTY), int(EventFlag.CLOSURE)
+from seismograd.schema import EventKind, FactKind, Note, StepFlag
 
 
 class StepHooks:
@@ -49,8 +44,9 @@ class StepHooks:
         registry: OptimizerRegistry,
         iteration_queue: IterationQueue,
         reader: GradientReader,
-        tell: Callable[[Note], None],
+        note: Callable[[Note], None],
         sampling: bool,
+        births: BirthObserver,
         facts: Facts,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
@@ -60,9 +56,9 @@ class StepHooks:
             iteration_queue,
             reader,
         )
-        self._tell, self._sampling, self._facts = tell, sampling, facts
+        self._sampling, self._births, self._facts = sampling, births, facts
         self._num_reduced_late = 0
-        self._said_unheard = False
+        self._compiled = CompiledBackwards(note, lambda: iteration_queue.num_rows)
 
     def step_begins(
         self, thread_state: ThreadState, optimizer: Any, closure: bool, compiled: bool
@@ -93,29 +89,15 @@ class StepHooks:
         if reduced and window.clips and not window.stepping:
             self._reduced_late(thread_state, window)
         window.stepping, window.closure = True, closure
-        flags, applied, changed = StepFlag.NONE, None, False
-        if thread_state.loss is None:
-            stale, changed = window.clearing.at_step()
-            if stale:
-                flags = StepFlag.NO_BACKWARD
-            elif reduced:
-                changed = False
-            elif changed and window.num_heard:
-                flags, window.eager = StepFlag.CHANGED, True
-            elif (
-                changed
-                and not closure
-                and (compiled or _has_compiled())
-                and _is_first_heard(thread_state)
-            ):
-                flags = StepFlag.UNHEARD
-                self._say_unheard()
+        flags, changed = self._origin(thread_state, window, closure, compiled, reduced)
+        applied = None
         if window.ready is None:
             if not closure or window.num_backwards or (changed and flags is StepFlag.NONE):
                 self._reader.read(thread_state, window)
         elif flags is StepFlag.CHANGED or reduced or not all(clip.by_norm for clip in window.clips):
             applied = self._reader.reading(thread_state, window, sample=False)
-        self._step(thread_state, window, optimizer, flags, applied)
+        self._guard.call("birth", self._births.step_begins, window)
+        self._record(thread_state, window, optimizer, flags, applied)
         if self._sampling and self._iteration_queue.thinning.extras:
             num_requested = window.probe.num_requested(window.num_parameters or len(window.held()))
             if num_requested:
@@ -127,6 +109,31 @@ class StepHooks:
                     num_requested,
                     optimizer,
                 )
+
+    def _origin(
+        self,
+        thread_state: ThreadState,
+        window: OptimizerWindow,
+        closure: bool,
+        compiled: bool,
+        reduced: bool,
+    ) -> tuple[StepFlag, bool]:
+        """Return the flag of a step that begins, by where its gradients come from, and whether a
+        call that we did not intercept has changed one: none has where they were just `reduced`.
+        """
+        if thread_state.loss is not None:  # within a backward, which has not ended
+            return StepFlag.NONE, False
+        stale, changed = window.clearing.at_step()
+        if stale:
+            return StepFlag.NO_BACKWARD, changed
+        if reduced:
+            return StepFlag.NONE, False
+        if changed and window.num_heard:
+            window.eager = True
+            return StepFlag.CHANGED, True
+        if changed and not closure and self._compiled.explain(thread_state, compiled):
+            return StepFlag.UNHEARD, True
+        return StepFlag.NONE, changed
 
     def step_ends(self, thread_state: ThreadState, optimizer: Any) -> None:
         """Handle the end of a step: its window is used up."""
@@ -141,7 +148,7 @@ class StepHooks:
             self._reader.read(thread_state, window)
         probed = self._probed(window, optimizer) if window.probe.is_under_way else None
         if window.step is not None:
-            self._complete(window, window.step, probed)
+            complete_step(window, window.step, probed)
         if self._sampling and window.per_loss.is_of_several:
             compared = self._guard.call(
                 "pairs",
@@ -190,87 +197,9 @@ class StepHooks:
             return
         if thread_state.iteration.has_stepped(window.index):
             self._iteration_queue.end_iteration(thread_state)
-        self._step(thread_state, window, optimizer, StepFlag.SKIPPED, None)
+        self._record(thread_state, window, optimizer, StepFlag.SKIPPED, None)
         window.were_used()
         window.restart()
-
-    def _step(
-        self,
-        thread_state: ThreadState,
-        window: OptimizerWindow,
-        optimizer: torch.optim.Optimizer,
-        flags: StepFlag,
-        applied: GradientReading | None,
-    ) -> None:
-        groups = groups_of(optimizer)
-        window.was_stepped = True
-        lr = lowest = self._log.scalar(setting(groups[0], "lr") if groups else None)
-        if len(groups) > 1:
-            rates = [
-                rate for group in groups if isinstance(rate := setting(group, "lr"), int | float)
-            ]
-            lowest = self._log.scalar(min(rates)) if rates else lr
-        captured = self._log.record(
-            thread_state,
-            EventKind.STEP,
-            window.index,
-            value=lr,
-            limit=lowest,
-            scale=window.grad_scale,
-        )
-        captured.touched = window.bit
-        if attribute(optimizer, "grad_scale") is not None:
-            captured.flags |= EventFlag.FUSED
-        if thread_state.loss is not None:
-            captured.flags |= EventFlag.CLOSURE
-        number = int(flags)
-        if number & NO_BACKWARD:
-            captured.flags |= EMPTY if all(p.grad is None for p in window.held()) else USED
-        backwards = window.num_backwards + (thread_state.loss is not None)
-        carried = (
-            NO_COLUMNS
-            if number & (NO_BACKWARD | SKIPPED)
-            else carried_columns(window, self._registry.parameter_table)
-        )
-        step = OptimizerStep(
-            window.index,
-            window.num_steps,
-            lr,
-            backwards,
-            flags,
-            carried,
-            tuple(window.clips),
-            window.ready,
-            applied,
-        )
-        thread_state.iteration.steps.append(step)
-        window.step, window.step_heard = step, captured
-
-    def _complete(
-        self, window: OptimizerWindow, step: OptimizerStep, probed: ProbedUpdates | None
-    ) -> None:
-        """Add what only the end of the step shows: what its closure computed, and what happened to
-        it within the step.
-        """
-        step.probed, step.reading, step.clips = probed, window.ready, tuple(window.clips)
-        if window.evaluated:
-            step.num_backwards = window.num_backwards
-        else:
-            step.num_backwards = max(step.num_backwards, window.num_backwards)
-        step.applied = window.applied or step.applied
-        if window.carried is not None:
-            step.carried = window.carried
-        captured = window.step_heard
-        made_unheard = (
-            window.closure
-            and not window.evaluated
-            and int(step.flags) & NO_BACKWARD
-            and window.clearing.at_step()[1]
-        )
-        # the closure set the gradients without a backward, as by `torch.autograd.grad`
-        if made_unheard and captured is not None:
-            step.flags = StepFlag.NONE
-            captured.flags = captured.flags & ~(USED | EMPTY) | CLOSURE
 
     def _reduced_late(self, thread_state: ThreadState, window: OptimizerWindow) -> None:
         """Report gradients that were reduced after they were clipped. What the clip saw is not what
@@ -290,16 +219,16 @@ class StepHooks:
             )
         window.ready, window.clips = None, []
 
-    def _say_unheard(self) -> None:
-        """Report once that backwards are not intercepted."""
-        if not self._said_unheard:
-            self._said_unheard = True
-            message = say(
-                "backward is compiled, so neither backward nor a clip compiled with it can be "
-                "recorded: losses are unknown, and the recorded gradients are those that step was "
-                "given, after any clip"
-            )
-            self._tell(Note("unheard", self._iteration_queue.num_rows, message))
+    def _record(
+        self,
+        thread_state: ThreadState,
+        window: OptimizerWindow,
+        optimizer: object,
+        flags: StepFlag,
+        applied: GradientReading | None,
+    ) -> None:
+        table = self._registry.parameter_table
+        record_step(self._log, table, thread_state, window, optimizer, flags, applied)
 
     def _probed(self, window: OptimizerWindow, optimizer: Any) -> ProbedUpdates | None:
         """Return how the step changed the weights copied before it; on a device the numbers arrive
@@ -315,15 +244,6 @@ class StepHooks:
         return probed
 
 
-def _has_compiled() -> bool:
-    """Return whether `torch.compile` has compiled anything in this process, as far as its counters
-    show.
-    """
-    utils = sys.modules.get("torch._dynamo.utils")
-    counters = getattr(utils, "counters", None)
-    return bool(counters and counters["frames"]["ok"])
-
-
 def _claim(thread_state: ThreadState, window: OptimizerWindow) -> None:
     """Assign earlier backwards that reached no other optimizer to one that is first seen when it
     steps.
@@ -334,14 +254,6 @@ def _claim(thread_state: ThreadState, window: OptimizerWindow) -> None:
                 event.touched |= window.bit
                 window.backward_ended(event.value, event.scale)
                 window.clearing.added()
-
-
-def _is_first_heard(thread_state: ThreadState) -> bool:
-    """Return whether every backward so far can be attributed to an optimizer known at the time."""
-    return not any(
-        event.kind == EventKind.BACKWARD and not event.touched
-        for event in thread_state.iteration.events
-    )
 
 
 def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

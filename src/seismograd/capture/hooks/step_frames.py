@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 
 _OPTIMIZER_FILE = sys.modules["torch.optim.optimizer"].__file__
@@ -9,7 +10,7 @@ _OPTIMIZER_FILE = sys.modules["torch.optim.optimizer"].__file__
 
 def is_within_a_step() -> bool:
     """Return whether the announced step runs within another one on this thread."""
-    frame, num = sys._getframe(), 0
+    frame, num = inspect.currentframe(), 0
     while frame is not None and num < 2:
         num += frame.f_code.co_name == "wrapper" and frame.f_code.co_filename == _OPTIMIZER_FILE
         frame = frame.f_back
@@ -18,7 +19,7 @@ def is_within_a_step() -> bool:
 
 def is_inside_a_step() -> bool:
     """Return whether a step is running on this thread: one that raised never reports its end."""
-    frame = sys._getframe()
+    frame = inspect.currentframe()
     while frame is not None:
         if frame.f_code.co_filename == _OPTIMIZER_FILE:
             return True

@@ -11,9 +11,12 @@ from types import FrameType
 import torch
 
 from seismograd.package_info import PACKAGE_DIR
+from seismograd.printable import printable
 from seismograd.schema import Site
 
 OWN, LIBRARY, USER = 0, 1, 2
+# Where packages are installed: in the environment, in one below it, in the user's home.
+INSTALLED = ("site-packages", "dist-packages")
 
 
 class CallSites:
@@ -52,6 +55,27 @@ class CallSites:
             frame = frame.f_back
         return -1 if library is None else self._number(library)
 
+    def inner(self, frame: FrameType | None, outer: FrameType) -> FrameType | None:
+        """Return the innermost frame of the user's own code, else of a library's, between two
+        frames of the stack; `None` for none.
+        """
+        library: FrameType | None = None
+        while frame is not None and frame is not outer:
+            name = frame.f_code.co_filename
+            kind = self._kinds.get(name)
+            if kind is None:
+                kind = self._kinds[name] = self._classify(name)
+            if kind == USER:
+                return frame
+            if kind == LIBRARY and library is None:
+                library = frame
+            frame = frame.f_back
+        return library
+
+    def at(self, file: str, line: int, function: str) -> int:
+        """Return the index of a line that is known by the name of its file."""
+        return self._numbered((file, line), function)
+
     def labelled(self, label: str) -> int:
         """Return the index of the calling line as the place of the loss that the script calls
         `label`.
@@ -79,23 +103,28 @@ class CallSites:
     def _classify(self, filename: str) -> int:
         if filename.startswith(("<frozen", "<string>", *self._hidden)):
             return OWN
-        if filename.startswith(self._libraries):
-            return LIBRARY if "site-packages" in filename or "dist-packages" in filename else OWN
-        return USER
+        if _installed(Path(filename)) is not None:
+            return LIBRARY
+        return OWN if filename.startswith(self._libraries) else USER
 
     def _number(self, frame: FrameType) -> int:
-        key = (frame.f_code.co_filename, frame.f_lineno)
+        return self._numbered((frame.f_code.co_filename, frame.f_lineno), frame.f_code.co_qualname)
+
+    def _numbered(self, key: tuple[str, int], function: str) -> int:
         index = self._index.get(key)
         if index is None:
             index = self._index[key] = len(self.sites)
-            self.sites.append(Site(self._shown(key[0]), key[1], frame.f_code.co_qualname))
+            self.sites.append(Site(printable(self._shown(key[0])), key[1], function))
         return index
 
     def _shown(self, filename: str) -> str:
         """Return the path as short as it stays unambiguous: relative to the folder the run began
-        in, else to the library's folder, else absolute.
+        in, else to the library's folder, else absolute. A library's is relative to its own folder,
+        even when the environment is in that folder.
         """
         path = Path(filename)
+        if (installed := _installed(path)) is not None:
+            return installed.as_posix()
         for folder in (
             self._home,
             *(Path(p) for p in sorted(self._libraries, key=len, reverse=True)),
@@ -103,3 +132,9 @@ class CallSites:
             if path.is_relative_to(folder):
                 return path.relative_to(folder).as_posix()
         return path.as_posix()
+
+
+def _installed(path: Path) -> Path | None:
+    """Return a path relative to the folder of packages that it is in, `None` for the user's own."""
+    places = [k for k, part in enumerate(path.parts) if part in INSTALLED]
+    return Path(*path.parts[places[-1] + 1 :]) if places else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from seismograd.capture.loop.call_sites import CallSites
 from seismograd.schema import Fact, FactKind
@@ -34,6 +34,27 @@ class Facts:
         """Report a fact of this moment. The caller makes sure that it is new: nothing is compared
         here.
         """
+        self._tell(kind, values, site, optimizer, parameters)
+
+    def tell_values(
+        self,
+        kind: FactKind,
+        values: Mapping[str, float | str],
+        site: int = -1,
+        parameters: Sequence[str] = (),
+        optimizer: int = -1,
+    ) -> None:
+        """Report a fact likewise, whose values are at hand."""
+        self._tell(kind, values, site, optimizer, parameters)
+
+    def _tell(
+        self,
+        kind: FactKind,
+        values: Mapping[str, float | str],
+        site: int,
+        optimizer: int,
+        parameters: Sequence[str],
+    ) -> None:
         if self._num_told[kind] >= MAX_OF_A_KIND:
             return
         self._num_told[kind] += 1

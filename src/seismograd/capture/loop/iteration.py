@@ -12,7 +12,7 @@ import numpy as np
 
 from seismograd.capture.graph.loss_reduction import LossReduction
 from seismograd.capture.probes.per_loss_gradients import ComparedLosses
-from seismograd.capture.probes.update_probe import ProbedUpdates
+from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.capture.rows.applied_norm import AppliedClip, after_clips
 from seismograd.measure.backend import PendingNumbers
 from seismograd.schema import (

@@ -12,7 +12,7 @@ from seismograd.capture.loop.iteration_end import Endings
 from seismograd.capture.loop.overhead_budget import WHOLE, OverheadBudget
 from seismograd.capture.loop.pending_iterations import PendingIterations
 from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
-from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
+from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.rows.row_batching import batches_of
 from seismograd.capture.rows.row_builder import RowBuilder
@@ -33,7 +33,6 @@ class IterationQueue:
     def __init__(
         self,
         guard: ErrorGuard,
-        thread_states: ThreadStates,
         parameter_table: ParameterTable,
         row_builder: RowBuilder,
         budget: OverheadBudget | None,
@@ -42,12 +41,7 @@ class IterationQueue:
         self.thinning = WHOLE
         self.num_rows = 0
         self.epoch = -1
-        self._guard, self._thread_states, self._parameter_table, self._row_builder = (
-            guard,
-            thread_states,
-            parameter_table,
-            row_builder,
-        )
+        self._guard, self._parameter_table, self._row_builder = guard, parameter_table, row_builder
         self._budget = budget
         self.outlet: SessionOutlet = NullOutlet()  # set by `connect`
         self._pending, self._endings = PendingIterations(), endings
@@ -55,9 +49,7 @@ class IterationQueue:
     def end_iteration(self, thread_state: ThreadState, ended_s: float | None = None) -> None:
         """End the iteration (at `ended_s` if not just now), hand it on and begin the next."""
         done = thread_state.iteration
-        done.overhead_s = (
-            done.overhead_s + self.outlet.take_overhead()
-        ) / self._thread_states.num_at_work(thread_state)
+        done.overhead_s += self.outlet.take_overhead()
         self._endings.ended(done)
         now_s = time.perf_counter() if ended_s is None else ended_s
         if self._budget is not None:
@@ -93,8 +85,7 @@ class IterationQueue:
             if self._endings.is_over(thread_state, now_s):
                 self.end_iteration(thread_state, thread_state.now_s)
         max_batch_rows = self._num_batched()
-        if max_batch_rows > 1:
-            self._hand_on(self._pending.due(time.perf_counter(), max_batch_rows), max_batch_rows)
+        self._hand_on(self._pending.due(time.perf_counter(), max_batch_rows), max_batch_rows)
 
     def so_far(self, thread_state: ThreadState) -> RowBatch | None:
         """Return the current iteration as a row, numbered as it will be; `None` before its first

@@ -1,4 +1,4 @@
-"""The outlet of a session: what it hands on, and what it asks of the parts beside it."""
+"""The outlet of a session: what it passes on, and what it asks of its surroundings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from seismograd.schema import Fact, Note, RowBatch
 
 
 class SessionOutlet(Protocol):
-    """Where a session sends its results. All methods are called on a training thread, so they must
-    be quick.
+    """Where a session sends its results. Most calls come on a training thread, so they must be
+    quick.
     """
 
     def emit(self, batch: RowBatch) -> None:
@@ -41,19 +41,11 @@ class SessionOutlet(Protocol):
         """Return how many rows to make at once."""
         ...
 
-    @property
-    def is_alone(self) -> bool:
-        """Return whether an iteration may end before the next one begins; where several processes
-        train together, all must cut theirs alike.
-        """
-        ...
-
 
 class NullOutlet:
     """Drops everything: the outlet of a session that is not connected yet."""
 
     max_batch_rows = 1
-    is_alone = True
 
     def emit(self, batch: RowBatch) -> None:
         """Drop the rows."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from seismograd.capture.loop.iteration import CapturedEvent, GradientReading, Iteration
+from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.schema import EventFlag
 from seismograd.tensors.device_scalars import Scalar
 
@@ -25,6 +27,28 @@ class RunningClip:
     # read just now, before the clip changes anything
     readings: list[GradientReading] = field(default_factory=list[GradientReading])
 
+    def norms(
+        self, parameters: Sequence[torch.Tensor], parameter_table: ParameterTable
+    ) -> list[float | None]:
+        """Return the norms of these gradients as just read, still scaled; `None` where they were
+        not.
+        """
+        norms: dict[int, float] = {}
+        for reading in self.readings:
+            reading.settle()
+            measured = ~np.isnan(reading.values["nonfinite"])
+            norms.update(
+                zip(
+                    reading.columns[measured].tolist(),
+                    reading.values["grad_norm"][measured].tolist(),
+                    strict=True,
+                )
+            )
+        return [
+            norms.get(parameter_table.column(p)) if p in parameter_table else None
+            for p in parameters
+        ]
+
 
 @dataclass(slots=True)
 class ThreadState:
@@ -37,7 +61,6 @@ class ThreadState:
     loss_scale: Scalar | None = None  # set by GradScaler.scale, for the next backward
     clipping: RunningClip = field(default_factory=RunningClip)  # the running clip
     now_s: float = 0.0  # when the current call was intercepted, by `time.perf_counter`
-    turned_s: float = 0.0  # when its last iteration ended, by the same clock
 
     def broken_off(self) -> None:
         """Note that the program left the running call by an exception."""
@@ -58,21 +81,12 @@ class ThreadStates:
         thread = threading.get_ident()
         thread_state = self._by_thread.get(thread)
         if thread_state is None:
-            thread_state = self._running() or self._by_thread.setdefault(
-                thread, ThreadState(turned_s=time.perf_counter())
-            )
+            thread_state = self._running() or self._by_thread.setdefault(thread, ThreadState())
         return thread_state
 
     def all(self) -> list[ThreadState]:
         """Return the state of every thread so far."""
         return list(self._by_thread.values())
-
-    def num_at_work(self, thread_state: ThreadState) -> int:
-        """Return how many threads have trained during this thread's last iteration: their times
-        overlap.
-        """
-        since, thread_state.turned_s = thread_state.turned_s, thread_state.now_s
-        return max(1, sum(each.now_s >= since for each in self._by_thread.values()))
 
     def _running(self) -> ThreadState | None:
         """Return the state of the one running backward, when called inside a backward on a thread

@@ -7,7 +7,8 @@ from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadStates
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.schema import FactKind
+from seismograd.i18n import Message, say
+from seismograd.schema import FactKind, Note
 
 MAX_NAMES = 64
 
@@ -80,6 +81,37 @@ def unused(registry: OptimizerRegistry) -> OptimizerWindow | None:
         if not _is_covered(window, later):
             return window
     return None
+
+
+def closing_note(
+    left: OptimizerWindow | None, num_rows: int, num_heard: int, last_backward: str
+) -> Note | None:
+    """Return the note of a run that made no step, or of backwards that no step has used.
+
+    Args:
+        left: the window that `unused` found, before the last iterations left the queue.
+        num_rows: how many rows the run has.
+        num_heard: how many backwards were intercepted.
+        last_backward: the line of the last one.
+    """
+    if not num_rows:
+        return Note("no_step", -1, _why_no_step(num_heard))
+    if left is None:
+        return None
+    count = left.num_unused()
+    message = say(
+        "backward passes after the last step() whose gradients no step() used: {count}",
+        count=count,
+    )
+    return Note("tail", num_rows, message, count, left.index, last_backward)
+
+
+def _why_no_step(num_heard: int) -> Message:
+    if num_heard:
+        return say(
+            "optimizer.step() was never called; calls to backward(): {count}", count=num_heard
+        )
+    return say("neither backward() nor optimizer.step() was ever called")
 
 
 def _is_covered(window: OptimizerWindow, stepped: list[OptimizerWindow]) -> bool:

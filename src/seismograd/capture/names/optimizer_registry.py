@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,16 +11,16 @@ import torch
 
 from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
-from seismograd.capture.names import discovery
+from seismograd.capture.names.discovery import DiscoveredObjects
 from seismograd.capture.names.foreign_optimizers import find_holder
+from seismograd.capture.names.paced_discovery import PacedDiscovery
 from seismograd.capture.names.parameter_groups import groups_of, held_by
 from seismograd.capture.names.parameter_names import unique
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.manual_updates import ManualUpdates
-from seismograd.capture.rows.gradient_reading import track_clearing
 from seismograd.schema import Optimizer
+from seismograd.tensors.freed_memory import is_readable
 
-MAX_SHARE_OF_LOOKING = 0.002  # of the time since the start, beyond the first second
 BY_HAND = "by hand"
 
 
@@ -49,14 +49,26 @@ class OptimizerRegistry:
         self.all_of_the_process = not (models or optimizers)
         self._given = {id(o) for o in optimizers}
         self._windows: dict[int, OptimizerWindow] = {}
-        self.windows: tuple[OptimizerWindow, ...] = ()  # of the optimizers
+        self._open_windows: tuple[OptimizerWindow, ...] = ()
         self._living: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
+        # where references tell of a death: no frame of ours may run there
+        self._died: deque[weakref.KeyedRef[int, torch.optim.Optimizer]] = deque()
         self._former: dict[FormerKey, Former] = {}
         self._without_optimizer: OptimizerWindow | None = None
-        self._start_s = time.perf_counter()
-        self._looking_s = 0.0
+        self._discovery = PacedDiscovery()
+        self.has_discovered = False  # whether `discover` has come to its end
         for optimizer in optimizers:
-            self._open(optimizer, discovery.DiscoveredObjects())
+            self._open(optimizer, DiscoveredObjects())
+
+    @property
+    def windows(self) -> tuple[OptimizerWindow, ...]:
+        """Return the windows of the optimizers."""
+        if self._died:
+            self._close_dead()
+        # a signal handler of the program's has broken off what had opened the last of them
+        if len(self._open_windows) != len(self._windows):
+            self._open_windows = tuple(self._windows.values())
+        return self._open_windows
 
     def __iter__(self) -> Iterator[OptimizerWindow]:
         """Iterate over the windows of the optimizers."""
@@ -64,13 +76,15 @@ class OptimizerRegistry:
 
     def known(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
         """Return the window of a known optimizer."""
+        if self._died:
+            self._close_dead()
         return self._windows.get(id(optimizer))
 
     def window(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
         """Return the window of an optimizer, opened on its first call; `None` for one that is not
         watched.
         """
-        window = self._windows.get(id(optimizer))
+        window = self.known(optimizer)
         if window is None and "param_groups" not in vars(optimizer):
             optimizer = _wrapped(optimizer)
             window = self._windows.get(id(optimizer))
@@ -84,13 +98,14 @@ class OptimizerRegistry:
         optimizer of its own class.
         """
         if self._without_optimizer is None:
-            index, own = len(self.optimizers), find_holder(self.by_hand.held())
+            index = len(self.optimizers)
+            own = self._discovery.search_once(find_holder, self.by_hand.held())
             name = BY_HAND if own is None else own.kind
             self.by_hand.optimizer = own
             self.optimizers.append(Optimizer(index, "" if own is None else own.kind, name))
             self._without_optimizer = OptimizerWindow(self.by_hand.held, index, name)
             self._without_optimizer.by_hand = True
-            track_clearing(self._without_optimizer)
+            self._without_optimizer.track_clearing()
         return self._without_optimizer
 
     def holding(self, ids: frozenset[int]) -> list[OptimizerWindow]:
@@ -102,21 +117,31 @@ class OptimizerRegistry:
         )
         return [w for w in windows if any(id(p) in ids for p in w.held())]
 
+    def optimizer_of(self, tensor: torch.Tensor) -> torch.optim.Optimizer | None:
+        """Return the optimizer that updates a parameter; `None` where none is known."""
+        for reference in list(self._living.values()):
+            optimizer = reference()
+            if optimizer is not None and any(p is tensor for p in held_by(optimizer)):
+                return optimizer
+        return None
+
     def discover(self, more: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Discover what the script has made, and name it."""
-        around = self._look()
+        around = self._discovery.look()
         for optimizer in (*more, *(around.optimizers if self.all_of_the_process else ())):
-            if id(optimizer) not in self._windows and "param_groups" in vars(optimizer):
+            if self.known(optimizer) is None and "param_groups" in vars(optimizer):
                 self._open(optimizer, around)
         self._learn(around)
+        self.has_discovered = True
 
     def learn(self, window: OptimizerWindow) -> None:
         """Add the parameters of a window that are new to it, as when a group was added."""
         held = window.held()
-        if not all(self.parameter_table.owned(p) for p in held):
-            self._learn(self._look())
+        table = self.parameter_table
+        if table.is_learning or not all(table.owned(p) for p in held):
+            self._learn(self._discovery.look())
         if held and not window.clearing.parameters:
-            track_clearing(window)
+            window.track_clearing()
 
     def take_in(self, leaves: Sequence[GraphLeaf]) -> None:
         """Add the parameters that a graph shows and that have no column yet, if they are
@@ -124,12 +149,24 @@ class OptimizerRegistry:
         """
         strangers = self.parameter_table.strangers(leaves)
         if strangers:
-            self.parameter_table.take_in(strangers, self._look())
+            self.parameter_table.take_in(strangers, self._discovery.look())
+
+    def named_gradients(self) -> dict[str, torch.Tensor]:
+        """Return the current gradients by the names of their parameters, without those whose memory
+        was freed.
+        """
+        table = self.parameter_table
+        return {
+            table.parameters[table.column(p)].name: p.grad
+            for window in self
+            for p in window.held()
+            if p in table and p.grad is not None and is_readable(p.grad)
+        }
 
     def clear(self) -> None:
         """Forget every window."""
         self._windows.clear()
-        self.windows = ()
+        self._open_windows = ()
         self._living.clear()
         self._former.clear()
 
@@ -137,12 +174,13 @@ class OptimizerRegistry:
         """Return whether it was given, or updates a parameter of a given model."""
         if id(optimizer) in self._given:
             return True
-        self.parameter_table.learn([], discovery.DiscoveredObjects())
+        self.parameter_table.learn([], DiscoveredObjects())
         return any(p in self.parameter_table for p in held_by(optimizer))
 
-    def _open(self, optimizer: torch.optim.Optimizer, around: discovery.DiscoveredObjects) -> None:
+    def _open(self, optimizer: torch.optim.Optimizer, around: DiscoveredObjects) -> None:
+        self._close_dead()
         key = id(optimizer)
-        reference = self._living[key] = weakref.ref(optimizer, lambda _: self._close(key))
+        reference = self._living[key] = weakref.KeyedRef(optimizer, self._died.append, key)
 
         def held() -> list[torch.Tensor]:
             alive = reference()
@@ -153,7 +191,7 @@ class OptimizerRegistry:
             optimizer, parameters, held, around
         )
         window.held = held
-        self.windows = tuple(self._windows.values())
+        self._open_windows = tuple(self._windows.values())
 
     def _predecessor(
         self, optimizer: torch.optim.Optimizer, parameters: list[torch.Tensor]
@@ -175,31 +213,41 @@ class OptimizerRegistry:
         optimizer: torch.optim.Optimizer,
         parameters: list[torch.Tensor],
         held: Callable[[], list[torch.Tensor]],
-        around: discovery.DiscoveredObjects,
+        around: DiscoveredObjects,
     ) -> OptimizerWindow:
         index, key = len(self.optimizers), id(optimizer)
         name = unique(
             [around.names.get(key) or type(optimizer).__name__], [o.name for o in self.optimizers]
         )[0]
-        self.optimizers.append(Optimizer(index, type(optimizer).__name__, name))
+        entry = Optimizer(index, type(optimizer).__name__, name)
         window = OptimizerWindow(held, index, name)
+        window.track_clearing()
+        # Without a call in between, where an exception of the program's could arrive: an optimizer
+        # that is named has its window.
+        self._windows[key] = window
+        self.optimizers += [entry]
         if parameters:
             self._former[type(optimizer).__name__, tuple(map(id, parameters))] = Former(
                 window, weakref.ref(parameters[0])
             )
-        track_clearing(window)
         return window
 
-    def _close(self, key: int) -> None:
-        if self._windows.pop(key, None) is not None:
-            self.windows = tuple(w for w in self.windows if w in self._windows.values())
-        self._living.pop(key, None)
+    def _close_dead(self) -> None:
+        """Close the windows of optimizers that have died, whose ids may be reused."""
+        while self._died:
+            reference = self._died[0]
+            if self._living.get(reference.key) is reference:
+                self._windows.pop(reference.key, None)
+                self._open_windows = tuple(self._windows.values())
+                del self._living[reference.key]
+            # last: an exception of the program's may arrive before
+            self._died.popleft()
 
-    def _learn(self, around: discovery.DiscoveredObjects) -> None:
+    def _learn(self, around: DiscoveredObjects) -> None:
         taken = [
-            (self._windows[key].index, self._windows[key].name, groups_of(o))
-            for key, r in list(self._living.items())
-            if (o := r())
+            (window.index, window.name, groups_of(o))
+            for key, window in list(self._windows.items())
+            if (r := self._living.get(key)) and (o := r()) is not None
         ]
         if self._without_optimizer is not None:
             taken.append(
@@ -210,17 +258,6 @@ class OptimizerRegistry:
                 )
             )
         self.parameter_table.learn(taken, around)
-
-    def _look(self) -> discovery.DiscoveredObjects:
-        """Search everywhere while that is cheap compared with the run so far: a script may make an
-        optimizer in every step.
-        """
-        began = time.perf_counter()
-        found = discovery.discover_objects(
-            everywhere=self._looking_s < max(1.0, MAX_SHARE_OF_LOOKING * (began - self._start_s))
-        )
-        self._looking_s += time.perf_counter() - began
-        return found
 
 
 def _wrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

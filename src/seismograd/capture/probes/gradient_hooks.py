@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from seismograd.capture.graph.traversal import LEAF, MAX_NODES
+from seismograd.capture.loop.clearing_tracker import is_zero
 from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.optimizer_window import OptimizerWindow, is_zero
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.schema import FactKind
 
 SAME = 0.001  # how far the factors of several parameters may differ

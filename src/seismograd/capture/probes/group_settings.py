@@ -1,4 +1,4 @@
-"""Looks at the settings of parameter groups, and tells those that are new."""
+"""Read the settings of parameter groups, and report those that are new."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = ("weight_decay", "momentum", "eps", "beta1", "beta2", "decoupled", "fuse
 
 @dataclass(slots=True)
 class GroupSettings:
-    """At the first steps of an optimizer and at every tenth."""
+    """Reads the settings at the first steps of an optimizer and at every tenth."""
 
     facts: Facts
     registry: OptimizerRegistry
@@ -30,7 +30,7 @@ class GroupSettings:
     )
 
     def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
-        """Compare with what was told last."""
+        """Compare the settings with those last reported."""
         window = self.registry.known(optimizer)
         if window is None or (window.num_steps > 1 and window.num_steps % SAMPLE_EVERY):
             return
@@ -57,7 +57,8 @@ class GroupSettings:
 
 
 def _settings(optimizer: Any, group: Any) -> Settings:
-    """In the order of `NAMES`; -1: it has none, or none that can be read at once."""
+    """Return the settings in the order of `NAMES`; -1 where it has none, or none that can be
+    read without waiting."""
     given = setting(group, "betas")
     betas = cast("tuple[object, ...]", given) if type(given) is tuple else ()
     first, second = betas if len(betas) == 2 else (None, None)

@@ -1,4 +1,4 @@
-"""Whether models are trained in the mode in which they were at first."""
+"""Check whether models are trained in the mode that they had at first."""
 
 from __future__ import annotations
 
@@ -86,5 +86,5 @@ class Modes:
 
 
 def _learns(module: Any) -> bool:
-    """Whether it has weights that are trained: frozen ones are in eval mode on purpose."""
+    """Return whether it has weights that are trained: frozen ones are in eval mode on purpose."""
     return module.weight is not None and module.weight.requires_grad

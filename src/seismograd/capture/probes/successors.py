@@ -8,10 +8,11 @@ import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
+from seismograd.capture.loop.clearing_tracker import Signature
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.look_schedule import is_looked_at
-from seismograd.capture.loop.optimizer_window import OptimizerWindow, Signature
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import groups_of, setting

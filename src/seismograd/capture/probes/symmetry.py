@@ -1,4 +1,4 @@
-"""Looks for layers whose units are all the same."""
+"""Look for layers whose units are all the same."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIN_ROWS = 3
 
 @dataclass(slots=True)
 class Symmetry:
-    """At two steps of each optimizer, before they change anything."""
+    """Inspects the weights at two steps of each optimizer, before they change anything."""
 
     facts: Facts
     registry: OptimizerRegistry
@@ -49,7 +49,7 @@ class Symmetry:
 
 
 def _is_alike(weight: torch.Tensor) -> bool:
-    """Whether all rows of it are equal, and all of its gradient, which is not zero."""
+    """Return whether all its rows are equal, and those of its gradient, which is not zero."""
     grad = weight.grad
     if type(grad) is not torch.Tensor or grad.layout != torch.strided or weight.is_complex():
         return False

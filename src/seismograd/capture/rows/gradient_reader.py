@@ -11,12 +11,9 @@ from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.rows.gradient_reading import (
-    RequestedElements,
-    current_plan,
-    make_plan,
-    read_gradients,
-)
+from seismograd.capture.rows.gradient_reading import read_gradients
+from seismograd.capture.rows.requested_elements import RequestedElements
+from seismograd.capture.rows.window_columns import current_plan, plan_of
 from seismograd.measure.backend import MeasuringBackend
 from seismograd.schema import SAMPLE_EVERY
 
@@ -79,7 +76,7 @@ class GradientReader:
         )
         if planned is None:
             self._registry.learn(window)
-            planned = make_plan(window, parameter_table, held)
+            planned = plan_of(window, parameter_table, held)
         window.num_parameters = len(held)
         running = (
             []

@@ -2,114 +2,40 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import torch
 
 from seismograd.capture.loop.iteration import GradientReading, PendingReading
-from seismograd.capture.loop.optimizer_window import ClearingTracker, OptimizerWindow, ReadingPlan
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.errors import SeismogradError
+from seismograd.capture.rows.reading_plan import ReadingPlan, num_scalars
+from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.measure.finite import all_finite
 from seismograd.schema import MEASURED_EVERY_TIME, BoolArray, FloatArray, IntArray
-from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
-from seismograd.tensors.dtensor import num_held
-from seismograd.tensors.shards import held_element
 
-Refuse = Callable[[SeismogradError], None]
 PLAIN = {torch.Tensor}
-NO_COLUMNS, NO_ELEMENTS = np.zeros(0, np.int64), np.zeros(0)  # shared, never written to
+NO_ELEMENTS = np.zeros(0)  # shared, never written to
 
 
-class RequestedElements:
-    """The requested single scalars; one outside its parameter's shape is rejected once and stays
-    NaN.
+@dataclass(frozen=True, slots=True)
+class GradientsToMeasure:
+    """The gradients that the backend is given, and where their numbers go.
+
+    `mask` says which of the columns have one of them, and is `None` where all do.
     """
 
-    def __init__(self, specs: Sequence[ElementSpec], refuse: Refuse) -> None:
-        self.specs = tuple(specs)
-        self._refuse = refuse
-        self._refused: set[ElementSpec] = set()
-
-    def __len__(self) -> int:
-        return len(self.specs)
-
-    def pick(self, gradients: dict[str, torch.Tensor]) -> list[tuple[int, torch.Tensor]]:
-        """Return those of these gradients, each with its position."""
-        picked: list[tuple[int, torch.Tensor]] = []
-        for position, spec in enumerate(self.specs):
-            gradient = gradients.get(spec.parameter)
-            if gradient is None or spec in self._refused or gradient.layout is not torch.strided:
-                continue
-            try:
-                scalar = held_element(gradient, spec.within(gradient.shape).index)
-            except SeismogradError as error:
-                self._refused.add(spec)
-                self._refuse(error)
-                continue
-            if scalar is not None:
-                picked.append((position, scalar))
-        return picked
-
-
-def current_plan(
-    window: OptimizerWindow, parameter_table: ParameterTable, held: list[torch.Tensor]
-) -> ReadingPlan | None:
-    """Return the plan of the window if it covers the optimizer's current parameters."""
-    known = window.plan
-    # Ids distinguish tensors as long as none of them is gone.
-    if (
-        known is None
-        or known.version != parameter_table.version
-        or known.num_gone != parameter_table.num_gone
-        or known.ids != list(map(id, held))
-    ):
-        return None
-    return known
-
-
-def make_plan(
-    window: OptimizerWindow, parameter_table: ParameterTable, held: list[torch.Tensor]
-) -> ReadingPlan:
-    """Return the optimizer's parameters and their columns, computed anew only when either has
-    changed.
-    """
-    known = current_plan(window, parameter_table, held)
-    if known is not None:
-        return known
-    columns = tuple(parameter_table.column(p) for p in held)
-    unowned = parameter_table.unowned({parameter_table.model(c) for c in columns} - {-1})
-    window.plan = ReadingPlan(
-        parameter_table.version,
-        parameter_table.num_gone,
-        list(map(id, held)),
-        columns,
-        np.asarray(columns, np.int64),
-        np.asarray([_numel(p) for p in held], np.int64),
-        columns == tuple(range(len(parameter_table.parameters))),
-        not all(parameter_table.parameters[c].trainable for c in columns),
-        [(weakref.ref(p), c) for p, c in unowned],
-    )
-    return window.plan
-
-
-def track_clearing(window: OptimizerWindow) -> None:
-    """Start to follow how the optimizer's gradients are cleared."""
-    window.clearing = ClearingTracker([p for p in window.held() if p.requires_grad])
-
-
-def look_at_others(window: OptimizerWindow) -> None:
-    """Follow other parameters, if any trains, when all the followed ones are frozen. Those frozen
-    for a while, like one half of a GAN while the other is trained, stay.
-    """
-    trained = [p for p in window.held() if p.requires_grad]
-    if trained:
-        window.clearing = ClearingTracker(trained)
+    gradients: list[torch.Tensor]
+    parameters: list[torch.Tensor]
+    keys: tuple[int, ...]  # a column for each of them
+    columns: IntArray  # of all, also of those without a gradient
+    numels: IntArray  # likewise
+    mask: BoolArray | None
 
 
 def read_gradients(
@@ -134,113 +60,120 @@ def read_gradients(
     if not full and all_finite([g for g in gradients if g is not None]):
         return _not_measured(window, planned, gradients, len(elements), extra_losses)
     losses = (*window.losses, *extra_losses)
-    mask: BoolArray | None = None
-    if not planned.unowned and not planned.frozen and set(map(type, gradients)) <= PLAIN:
-        if not waiting and not len(elements):
-            measured = backend.measure(
-                cast(list[torch.Tensor], gradients), held, planned.columns, (), sample
-            )
-            if measured.pending is None:
-                values, samples = measured.values, measured.samples
-                scale, loss_scale, whole = window.grad_scale, window.loss_scale, planned.whole
-                return GradientReading(
-                    planned.positions,
-                    planned.numels,
-                    None,
-                    values,
-                    samples,
-                    NO_ELEMENTS,
-                    scale,
-                    losses,
-                    loss_scale,
-                    whole,
-                )
-            return _arriving(
-                window,
-                planned,
-                planned.positions,
-                planned.numels,
-                measured,
-                None,
-                [],
-                [],
-                0,
-                losses,
-            )
-        listed, owners, keys = gradients, held, planned.columns
-        columns, numels = planned.positions, planned.numels
-    else:
-        parameters, numbers = _with_unowned(held, planned)
-        gradients = [p.grad for p in parameters]
-        mask = np.asarray([g is not None for g in gradients], bool)
-        present = [
-            (g, p, c)
-            for g, p, c in zip(gradients, parameters, numbers, strict=True)
-            if g is not None
-        ]
-        listed, owners, keys = (
-            [g for g, _, _ in present],
-            [p for _, p, _ in present],
-            tuple(c for _, _, c in present),
-        )
-        parameter_table.thaw(keys)
-        columns, numels = (
-            np.asarray(numbers, np.int64),
-            np.asarray([0 if g is None else _numel(g) for g in gradients], np.int64),
-        )
-    picked = (
-        elements.pick(
-            {
-                parameter_table.parameters[c].name: g
-                for g, c in zip(listed, keys, strict=True)
-                if g is not None
-            }
-        )
-        if len(elements)
-        else []
+    is_plain = not planned.unowned and not planned.frozen and set(map(type, gradients)) <= PLAIN
+    measured = (
+        _all_of_the_plan(planned, held, cast(list[torch.Tensor], gradients))
+        if is_plain
+        else _those_that_exist(planned, held, parameter_table)
     )
+    if is_plain and not waiting and not len(elements):
+        measurement = backend.measure(measured.gradients, held, planned.columns, (), sample)
+        if measurement.pending is None:  # as on the CPU: nothing to wait for, and nothing to spread
+            return _complete(window, planned, measurement, losses)
+        return _arriving(window, planned, measured, measurement, [], [], 0, losses)
+    picked = _picked(elements, measured, parameter_table)
     pending = [(s, s.tensor) for s in waiting if s.tensor is not None]
     brought = [t for _, t in picked] + [t for _, t in pending]
-    measured = backend.measure(cast(list[torch.Tensor], listed), owners, keys, brought, sample)
-    scalars = [s for s, _ in pending]
+    measurement = backend.measure(
+        measured.gradients, measured.parameters, measured.keys, brought, sample
+    )
     return _arriving(
         window,
         planned,
-        columns,
-        numels,
         measured,
-        mask,
+        measurement,
         [position for position, _ in picked],
-        scalars,
+        [s for s, _ in pending],
         len(elements),
         losses,
+    )
+
+
+def _all_of_the_plan(
+    planned: ReadingPlan, held: list[torch.Tensor], gradients: list[torch.Tensor]
+) -> GradientsToMeasure:
+    return GradientsToMeasure(
+        gradients, held, planned.columns, planned.positions, planned.numels, None
+    )
+
+
+def _those_that_exist(
+    planned: ReadingPlan, held: list[torch.Tensor], parameter_table: ParameterTable
+) -> GradientsToMeasure:
+    """Return the gradients that exist, also those of parameters that no optimizer holds."""
+    parameters, numbers = planned.with_unowned(held)
+    gradients = [p.grad for p in parameters]
+    present = [
+        (g, p, c) for g, p, c in zip(gradients, parameters, numbers, strict=True) if g is not None
+    ]
+    keys = tuple(c for _, _, c in present)
+    parameter_table.thaw(keys)
+    return GradientsToMeasure(
+        [g for g, _, _ in present],
+        [p for _, p, _ in present],
+        keys,
+        np.asarray(numbers, np.int64),
+        np.asarray([0 if g is None else num_scalars(g) for g in gradients], np.int64),
+        np.asarray([g is not None for g in gradients], bool),
+    )
+
+
+def _picked(
+    elements: RequestedElements, measured: GradientsToMeasure, parameter_table: ParameterTable
+) -> list[tuple[int, torch.Tensor]]:
+    """Return the requested scalars of these gradients, each with its position."""
+    if not len(elements):
+        return []
+    return elements.pick(
+        {
+            parameter_table.parameters[c].name: g
+            for g, c in zip(measured.gradients, measured.keys, strict=True)
+        }
+    )
+
+
+def _complete(
+    window: OptimizerWindow,
+    planned: ReadingPlan,
+    measurement: Measurement,
+    losses: tuple[Scalar, ...],
+) -> GradientReading:
+    """Return a reading of all gradients of the plan, whose numbers are there already."""
+    return GradientReading(
+        planned.positions,
+        planned.numels,
+        None,
+        measurement.values,
+        measurement.samples,
+        NO_ELEMENTS,
+        window.grad_scale,
+        losses,
+        window.loss_scale,
+        planned.whole,
     )
 
 
 def _arriving(
     window: OptimizerWindow,
     planned: ReadingPlan,
-    columns: IntArray,
-    numels: IntArray,
-    measured: Measurement,
-    mask: BoolArray | None,
+    measured: GradientsToMeasure,
+    measurement: Measurement,
     picked: Sequence[int],
     pending: Sequence[Scalar],
     num_elements: int,
     losses: tuple[Scalar, ...],
 ) -> GradientReading:
-    """Return a reading that takes its numbers from `measured` when they arrive. `mask`: which
-    gradients exist, `None` where all do.
-    """
-    values, samples = measured.values, measured.samples
+    """Return a reading that takes its numbers from `measurement` when they arrive."""
+    mask = measured.mask
+    values, samples = measurement.values, measurement.samples
     if mask is not None:
         values, samples = (
             {name: _spread(v.shape[1:], len(mask)) for name, v in numbers.items()}
             for numbers in (values, samples)
         )
     reading = GradientReading(
-        columns=columns,
-        numels=numels,
+        columns=measured.columns,
+        numels=measured.numels,
         present=None if mask is None else mask.tolist(),
         values=values,
         samples=samples,
@@ -248,29 +181,29 @@ def _arriving(
         scale=window.grad_scale,
         losses=losses,
         loss_scale=window.loss_scale,
-        whole=planned.whole and columns is planned.positions,
+        whole=planned.whole and measured.columns is planned.positions,
     )
 
     def complete() -> None:
         """Use the numbers, which have arrived."""
-        for scalar, value in zip(pending, measured.scalars[len(picked) :], strict=True):
+        for scalar, value in zip(pending, measurement.scalars[len(picked) :], strict=True):
             scalar.settle(float(value))
-        for position, value in zip(picked, measured.scalars, strict=False):
+        for position, value in zip(picked, measurement.scalars, strict=False):
             reading.elements[position] = value
         if mask is not None:
             for spread, numbers in (
-                (reading.values, measured.values),
-                (reading.samples, measured.samples),
+                (reading.values, measurement.values),
+                (reading.samples, measurement.samples),
             ):
                 for name, value in numbers.items():
                     spread[name][mask] = value
 
-    if measured.pending is None or measured.pending.is_done():
-        if measured.pending is not None:
-            measured.pending.finish()
+    if measurement.pending is None or measurement.pending.is_done():
+        if measurement.pending is not None:
+            measurement.pending.finish()
         complete()
     else:
-        reading.arrival = PendingReading(measured.pending, complete)
+        reading.arrival = PendingReading(measurement.pending, complete)
     return reading
 
 
@@ -294,59 +227,6 @@ def _not_measured(
         loss_scale=window.loss_scale,
         whole=planned.whole,
     )
-
-
-def _with_unowned(
-    held: list[torch.Tensor], planned: ReadingPlan
-) -> tuple[list[torch.Tensor], list[int]]:
-    """Return the parameters and columns of the plan, and of those with a gradient that no optimizer
-    holds.
-    """
-    parameters, columns = list(held), list(planned.columns)
-    for reference, column in planned.unowned:
-        tensor = reference()
-        if tensor is not None and tensor.grad is not None:
-            parameters.append(tensor)
-            columns.append(column)
-    return parameters, columns
-
-
-def carried_columns(window: OptimizerWindow, parameter_table: ParameterTable) -> IntArray:
-    """Return the columns whose gradient holds what an earlier step used; all of them when all the
-    followed ones do.
-    """
-    marks = window.clearing.carried_over()
-    if True not in marks:
-        return NO_COLUMNS
-    seen = [
-        p
-        for ref, mark in zip(window.clearing.parameters, marks, strict=True)
-        if mark and (p := ref()) is not None
-    ]
-    looked_at = [
-        p for ref in window.clearing.parameters if (p := ref()) is not None and p.grad is not None
-    ]
-    columns = (
-        make_plan(window, parameter_table, window.held()).columns
-        if len(seen) == len(looked_at)
-        else [parameter_table.column(p) for p in seen]
-    )
-    return np.asarray(columns, np.int64)
-
-
-def columns_of(
-    ids: frozenset[int], window: OptimizerWindow, parameter_table: ParameterTable
-) -> IntArray:
-    """Return the columns of those of the window's parameters that have these ids."""
-    return np.asarray(
-        [parameter_table.column(p) for p in window.held() if id(p) in ids and p in parameter_table],
-        np.int64,
-    )
-
-
-def _numel(gradient: torch.Tensor) -> int:
-    """Return how many of its scalars this process holds."""
-    return num_held(gradient) * (2 if gradient.is_complex() else 1)
 
 
 def _spread(shape: tuple[int, ...], num: int) -> FloatArray:

@@ -20,13 +20,14 @@ class ChildProcess:
     level: str
     selection: RuleSelection = field(default_factory=RuleSelection)
     budget: float | None = None
+    replay: bool = True
 
     def __call__(self) -> Callable[[], None]:
         """Start watching as soon as torch is imported. Returns a function that stops it."""
         ends: list[Callable[[], None]] = []
 
         def begin() -> None:
-            from seismograd.api import Recording
+            from seismograd.recording import Recording
             from seismograd.settings.elements import parse_element
 
             elements = tuple(map(parse_element, self.elements))
@@ -38,6 +39,7 @@ class ChildProcess:
                 child=True,
                 selection=self.selection,
                 budget=self.budget,
+                replay=self.replay,
             )
             ends.append(made.close)
 

@@ -10,8 +10,10 @@ import importlib.machinery
 import importlib.util
 import io
 import os
+import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
@@ -39,7 +41,8 @@ class ScriptProgram:
 
 
 def load_script(script: str) -> ScriptProgram:
-    """Read and compile a script (or the `__main__.py` of a folder).
+    """Read and compile a script (or the `__main__.py` of a folder), or a command of that name, such
+    as torchrun.
 
     Raises:
         SeismogradError: there is no such file, it cannot be read, or it is not Python.
@@ -53,6 +56,9 @@ def load_script(script: str) -> ScriptProgram:
             )
         return ScriptProgram(_compile(str(path / "__main__.py")), str(path / "__main__.py"), script)
     if not path.exists():
+        command = _command(script)
+        if command is not None:
+            return load_script(command)
         raise SeismogradError(
             say("script {path} does not exist", path=script),
             say("check the path; to run a module, use -m"),
@@ -85,6 +91,18 @@ def find_module(name: str) -> ScriptProgram:
             say("check the name and the current directory"),
         )
     return ScriptProgram(code, spec.origin, str(Path.cwd()), spec)
+
+
+def _command(name: str) -> str | None:
+    """Return the path of a command that is a Python script, as packages install them."""
+    found = shutil.which(name) if name == Path(name).name else None
+    if found is None:
+        return None
+    with suppress(OSError), Path(found).open("rb") as file:
+        first = file.readline(256)
+        if first.startswith(b"#!") and b"python" in first:
+            return found
+    return None
 
 
 def _compile(path: str) -> CodeType:

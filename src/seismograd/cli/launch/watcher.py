@@ -22,7 +22,7 @@ from seismograd.settings.elements import parse_element
 from seismograd.settings.rule_selection import RuleSelection
 
 if TYPE_CHECKING:
-    from seismograd.api import Recording
+    from seismograd.recording import Recording
     from seismograd.schema import Finding, Sink
 
 
@@ -44,6 +44,7 @@ class Request:
     quiet: bool
     lang: str
     budget: float | None = None
+    replay: bool = True
 
 
 class Watcher:
@@ -94,8 +95,8 @@ class Watcher:
     def _start(self) -> None:
         """Start watching. When that fails, the script runs on without us."""
         try:
-            from seismograd.api import Recording
             from seismograd.cli.launch.spawned_processes import follow
+            from seismograd.recording import Recording
 
             run = self._run
             name = run.target if run.program is None else Path(run.target).name
@@ -108,12 +109,19 @@ class Watcher:
                 selection=run.selection,
                 budget=run.budget,
                 extra_sinks=self._progress(),
+                replay=run.replay,
                 close_at_exit=False,  # the script's own exit handlers may train
             )
             if run.path is not None:
                 self._unfollow = follow(
                     ChildProcess(
-                        run.path, name, tuple(run.elements), run.level, run.selection, run.budget
+                        run.path,
+                        name,
+                        tuple(run.elements),
+                        run.level,
+                        run.selection,
+                        run.budget,
+                        run.replay,
                     )
                 )
         except Exception as error:
@@ -154,6 +162,8 @@ class Watcher:
         """Close the record, and report one in which torch was never imported."""
         self._unfollow()
         if self._recording is not None:
+            if self._error is not None:
+                self._recording.ended_by(self._error)
             self._recording.close()
         elif self._problem is None and self._run.path is not None and not self._discarded:
             self._problem = (

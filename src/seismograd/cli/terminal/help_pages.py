@@ -10,6 +10,7 @@ from typing import Any
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from seismograd.cli.terminal.script_lines import script_line
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
 from seismograd.views.text_layout import cell_width, pad, wrap
@@ -61,6 +62,12 @@ class TranslatedGroup(TyperGroup):
             SeismogradError: there is none.
         """
         if args[0] not in self.commands:
+            fix = script_line(args)
+            if fix is not None:
+                raise SeismogradError(
+                    say("{name} is no command of seismograd", name=args[0]),
+                    say("did you mean {line}?", line=fix),
+                )
             from difflib import get_close_matches
 
             nearest = get_close_matches(args[0], self.commands, n=1, cutoff=0.5)

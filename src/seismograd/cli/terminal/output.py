@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console, RenderableType
@@ -11,7 +13,8 @@ from rich.text import Text
 
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
-from seismograd.views.run_condition import _conditions, _note
+from seismograd.views.run_condition import condition, note_line
+from seismograd.views.values import short_path
 
 _FILE_WIDTH = 160
 """How wide a table may be that goes into a file or a pipe."""
@@ -44,13 +47,13 @@ def print_condition(run: Run) -> None:
     """Print on stderr what a reader should know about the record itself: what was torn off, what
     failed, what is missing.
     """
-    for text in _conditions(run):
-        print_note(text)
+    for line in condition(run):
+        console(sys.stderr).print(line)
 
 
 def print_note(text: str) -> None:
     """Print a note on stderr that belongs beside the result."""
-    console(sys.stderr).print(_note(text))
+    console(sys.stderr).print(note_line(text))
 
 
 def suggest(command: str) -> None:
@@ -59,6 +62,14 @@ def suggest(command: str) -> None:
     """
     if sys.stdout.isatty():
         console(sys.stderr).print(next_line(command), soft_wrap=True)
+
+
+def next_page(run: Path, home: Path | None = None) -> str:
+    """Return the command that shows everything of a run: on a page, live where the server is
+    installed.
+    """
+    is_installed = all(find_spec(name) for name in ("starlette", "uvicorn", "sse_starlette"))
+    return f"seismograd {'view' if is_installed else 'report'} {short_path(run, home)}"
 
 
 def next_line(command: str) -> Text:

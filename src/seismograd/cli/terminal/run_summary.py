@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from seismograd.cli.terminal.output import next_line
+from seismograd.cli.terminal.output import next_line, next_page
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
-from seismograd.views.formats.diagnosis_text import finding_block, headline
+from seismograd.views.formats.diagnosis_text import finding_block, opening
 from seismograd.views.formats.step_table import gradient_table, remarks, totals
 from seismograd.views.notable_gradients import notable_gradients
 from seismograd.views.run_condition import condition
@@ -50,7 +50,8 @@ def print_summary(
         _print_last_step(run, console)
     if len(run.steps) or found.findings:
         console.print()
-        console.print(Text(headline(found), style="bold"))
+        for part in opening(found, width):
+            console.print(part)
         for finding in found.findings[:_MOST_FINDINGS]:
             console.print()
             for part in finding_block(finding, width, evidence=False):
@@ -82,8 +83,10 @@ def print_summary(
     if cost is not None:
         console.print()
         console.print(Text(cost, style="dim"))
-    console.print()
-    console.print(next_line(_next_command(found, home)), soft_wrap=True)
+    command = _next_command(found, home)
+    if command:
+        console.print()
+        console.print(next_line(command), soft_wrap=True)
 
 
 def _where(run: Run, home: Path | None) -> Text:
@@ -139,9 +142,11 @@ def _print_condition(run: Run, console: Console, already_shown: Collection[str])
 
 
 def _next_command(found: Verdict, home: Path | None) -> str:
-    path = short_path(found.run.path, home)
-    if len(found.run.steps) == 0:
-        return f"seismograd check {path}" if found.findings else "seismograd run --help"
-    if len(found.findings) > _MOST_FINDINGS or any(finding.evidence for finding in found.findings):
-        return f"seismograd check {path}"
-    return f"seismograd show {path} --step 0"
+    """Return the command that helps most, and says what was not said yet; empty for a run of
+    which there is nothing to show.
+    """
+    if len(found.findings) > _MOST_FINDINGS:
+        return f"seismograd check {short_path(found.run.path, home)}"
+    if found.findings:
+        return f"seismograd explain {found.findings[0].code}"
+    return next_page(found.run.path, home) if len(found.run.steps) else ""

@@ -23,6 +23,11 @@ def usage_error(error: TyperException) -> SeismogradError:
     path = context.command_path if context is not None else "seismograd"
     fix = say("run {command} --help", command=path)
     match type(error).__name__:
+        case "NoSuchOption" if given.option_name == "-m" and path == "seismograd":
+            return SeismogradError(
+                say("{command} has no option {option}", command=path, option="-m"),
+                say("did you mean {name}?", name="seismograd run -m"),
+            )
         case "NoSuchOption":
             near = get_close_matches(
                 given.option_name, sorted(given.possibilities or ()), n=1, cutoff=0

@@ -1,5 +1,5 @@
-"""Compare one batch with accumulation on the user's own model: how far apart the gradients are, and
-why they differ.
+"""Compare one batch with accumulation on the user's own model: by how much the gradients differ,
+and why.
 
 Shapes: P parameters.
 """
@@ -142,11 +142,14 @@ class _GradientComparison:
         training: list[tuple[str, nn.Module]] = [
             named for named in cast("Any", model).named_modules() if named[1].training
         ]
+        # The bases of all of their kind, also of a library's; torch has no public names for them.
+        batch_norm = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
+        dropout = nn.modules.dropout._DropoutNd  # pyright: ignore[reportPrivateUsage]
         self._batch_norms: dict[str, nn.Module] = {
-            n: m for n, m in training if isinstance(m, nn.modules.batchnorm._BatchNorm)
+            n: m for n, m in training if isinstance(m, batch_norm)
         }
         self._dropouts: dict[str, nn.Module] = {
-            n: m for n, m in training if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0
+            n: m for n, m in training if isinstance(m, dropout) and m.p > 0
         }
 
     def compare(self) -> AccumulationComparison:

@@ -72,7 +72,7 @@ class GradientAccumulator:
         return any(each.reduces_each for each in self.replicas)
 
     def prepare(self, last: bool) -> None:
-        """Prepare a forward pass: say whether its backward is the one that reduces."""
+        """Prepare a forward pass; `last`: its backward is the one that reduces."""
         for each in self.replicas:
             each.prepare(last)
 

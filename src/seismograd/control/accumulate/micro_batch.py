@@ -51,9 +51,9 @@ def find_micro_batch(
     """Find the largest micro-batch whose forward and backward stay within a memory limit, by
     trying.
 
-    Each size runs two backwards, so that the second has the gradients of the first beside it, as in
-    a window. The optimizer is not asked to step: call this after its first step, so that its state
-    counts. The model, its buffers, gradients and modes and the random numbers are the same
+    Each size runs two backwards, so that the second finds the gradients of the first in memory, as
+    in a window. The optimizer is not asked to step: call this after its first step, so that its
+    state counts. The model, its buffers, gradients and modes and the random numbers are the same
     afterwards.
 
     Args:

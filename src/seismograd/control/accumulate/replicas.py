@@ -37,8 +37,8 @@ class Replicas(Protocol):
         ...
 
     def prepare(self, last: bool) -> None:
-        """Prepare a forward pass: say whether the gradients are reduced over the processes after
-        its backward.
+        """Prepare a forward pass; `last`: the gradients are reduced over the processes after its
+        backward.
         """
         ...
 

@@ -105,8 +105,8 @@ def clip_grad_value_(
         parameters: as for `clip_grad_norm_`.
         clip_value: the largest magnitude.
         foreach: as in torch.
-        nonfinite: as for `clip_grad_norm_`. `"torch"` reads nothing and says nothing: an infinity
-            becomes the limit, NaN stays.
+        nonfinite: as for `clip_grad_norm_`. `"torch"` reads nothing and reports nothing: an
+            infinity becomes the limit, NaN stays.
 
     Raises:
         NonFiniteGradientError: a gradient is not finite and `nonfinite` is `"raise"`.

@@ -36,7 +36,7 @@ class LossSession(Protocol):
         ...
 
     def failed(self, part: str, error: BaseException) -> None:
-        """Count and report a failure of a part that works beside the session."""
+        """Count and report a failure of a part that works independently of the session."""
         ...
 
 
@@ -61,8 +61,7 @@ class TaskLosses:
         Args:
             scaler: a `torch.amp.GradScaler` to scale the sum with.
             aggregator: one of torchjd's, such as `torchjd.aggregation.UPGrad()`: it makes one
-                gradient of the several in place of their sum. Needs `pip install
-                'seismograd[torchjd]'`.
+                gradient of the several in place of their sum. Needs `pip install torchjd`.
 
         Returns:
             The comparison where one was made.
@@ -177,7 +176,7 @@ def _aggregate(values: list[Tensor], aggregator: Any) -> None:
     if importlib.util.find_spec("torchjd") is None:
         raise SeismogradError(
             say("an aggregator needs torchjd, which is not installed"),
-            say("pip install 'seismograd[torchjd]'"),
+            say("pip install torchjd"),
         )
     autojac: Any = import_module("torchjd.autojac")
     parameters = _reached_by(values)

@@ -123,8 +123,8 @@ class NativeBackend:
     ) -> Measurement:
         """Measure each gradient as it is now; see `backend.MeasuringBackend.measure`."""
         # No mode and no subclass of the user's sees the calls in here; all are on plain tensors,
-        # and none computes anything.
-        with torch._C.DisableTorchFunction():
+        # and none computes anything. torch keeps the switch in its C++ module.
+        with torch._C.DisableTorchFunction():  # pyright: ignore[reportPrivateUsage]
             tables = self._look_up(gradients, tuple(keys))
             numbers, exponents = self._call(tables.gradients, sample)
             samples = NO_SAMPLES

@@ -4,12 +4,12 @@ level.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from io import FileIO
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from seismograd.record.append_file import AppendFile
 from seismograd.record.pyramid.cells import (
     FACTOR,
     PyramidCells,
@@ -41,7 +41,6 @@ class PyramidBuilder:
         directory: of the run or the segment.
         num_columns: numbers per row  # P
         statistics: dtype by name of those with one number per row and column.
-        write: writes all of the bytes to an unbuffered file, or raises `OSError`.
     """
 
     def __init__(
@@ -49,16 +48,14 @@ class PyramidBuilder:
         directory: Path,
         num_columns: int,
         statistics: Mapping[str, str],
-        write: Callable[[FileIO, bytes], None],
     ) -> None:
         self._directory = directory
         self._num_columns = num_columns
         self._statistics = statistics
-        self._write = write
         self._rows: tuple[StateArray, Mapping[str, AnyArray]] | None = None  # waiting cells
         self._waiting: list[PyramidCells | None] = []  # by level, from 1
         self._dtypes: list[np.dtype[np.void]] = []  # by level, from 1, as is the next
-        self._files: list[FileIO] = []
+        self._files: list[AppendFile] = []
 
     def append(self, states: StateArray, values: Mapping[str, AnyArray]) -> None:
         """Append the next rows  # states (R, P), values by name (R, P)."""
@@ -92,7 +89,7 @@ class PyramidBuilder:
     def _take(self, level: int, cells: PyramidCells) -> None:
         if level > len(self._files):
             self._begin_level(level)
-        self._write(self._files[level - 1], to_records(cells, self._dtypes[level - 1]).tobytes())
+        self._files[level - 1].write(to_records(cells, self._dtypes[level - 1]).tobytes())
         waiting = self._waiting[level - 1]
         all_cells = cells if waiting is None else join((waiting, cells))
         num_whole = len(all_cells) // FACTOR * FACTOR
@@ -109,7 +106,7 @@ class PyramidBuilder:
     def _begin_level(self, level: int) -> None:
         path = level_path(self._directory, level)
         path.parent.mkdir(exist_ok=True)
-        self._files.append(path.open("xb", buffering=0))
+        self._files.append(AppendFile(path))
         self._dtypes.append(record_dtype(level, self._num_columns, self._statistics))
         self._waiting.append(None)
 

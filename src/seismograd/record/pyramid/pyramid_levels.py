@@ -30,7 +30,7 @@ from seismograd.record.pyramid.pyramid_reader import Columns, PyramidReader
 from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS, STEPS, step_states, step_values
 from seismograd.record.recovery import IntactPart
-from seismograd.record.segment import Segment
+from seismograd.record.segment import Segment, known_states
 from seismograd.schema import (
     AnyArray,
     FloatArray,
@@ -207,9 +207,7 @@ def _segment_pyramid(
             )[:, columns]
             for name in names
         }
-        return np.asarray(states, np.uint8), {
-            name: np.asarray(each) for name, each in values.items()
-        }
+        return known_states(states), {name: np.asarray(each) for name, each in values.items()}
 
     own = pyramid_statistics(segment.info.statistics, statistics)
     return PyramidReader(

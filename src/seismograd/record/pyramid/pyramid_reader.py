@@ -21,6 +21,7 @@ from seismograd.record.pyramid.cells import (
     record_dtype,
 )
 from seismograd.record.pyramid.pyramid_builder import level_path, part
+from seismograd.record.recorded_files import file_size
 from seismograd.schema import AnyArray, StateArray
 
 _CHUNK_NUMBERS = 2**19  # of rows that are read at once
@@ -68,7 +69,7 @@ class PyramidReader:
         if self.directory is None or not self.num_columns:
             return 0
         path = level_path(self.directory, level)
-        size = path.stat().st_size if path.exists() else 0
+        size = file_size(path) or 0
         dtype = record_dtype(level, self.num_columns, self.statistics)
         return min(size // dtype.itemsize, self.num_rows // cell_rows(level))
 

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import BoolArray, as_list, by_optimizer, integers, site_of
+from seismograd.analysis.block_rows import BoolArray, as_list, by_optimizer, integers
 from seismograd.analysis.chance_level import chance_loss
 from seismograd.analysis.depth_profile import (
     DepthProfiles,
     LayeredBlock,
-    LayerNorms,
     LayerReader,
-    ProfileLayers,
     profiles,
 )
 from seismograd.analysis.recent_hits import RecentHits
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.analysis.through_time import ThroughTime
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.rules.sg101.insensitive_outputs import InsensitiveOutputs, insensitivity_finding
-from seismograd.schema import EventKind, Evidence, Finding, IntArray, RowBatch
+from seismograd.rules.sg101.vanished_step import (
+    Chain,
+    ProfiledRows,
+    VanishingTrack,
+    cause_of,
+    witness_of,
+)
+from seismograd.rules.sg101.vanishing_time import vanishing_time_finding
+from seismograd.schema import Evidence, Fact, Finding
 
 
 @final
@@ -64,12 +71,17 @@ class VanishingGradient(Rule):
         warning, and only information when fewer than {recovered_share:.0%} of the last {window}
         steps show it.
 
+        Over time: where a recurrence is unrolled, the gradient that reaches each of its steps is
+        measured at a few backwards. It vanishes when less than {max_time_gain:g} of it is left at
+        the beginning of the sequence in {min_looks} of them in a row, along a line as above, and
+        after {min_time_steps} steps the loss is still {stuck_loss:.0%} of the first.
+
     False alarms
         A very deep plain network that a slow optimizer does get to train after many steps. Only
         ratios between layers count, so small gradients at the end of training, a small loss or a
         small loss scale do not trigger this rule; nor do layers without a gradient (frozen,
-        detached), idle experts, or branches that start at zero. The rule cannot see gradients that
-        vanish over time within one recurrent layer.
+        detached), idle experts, or branches that start at zero. The steps of `nn.LSTM` and its kin
+        are not visible where they run as one operation, as on the GPU.
 
     What to try
         - Replace sigmoid or tanh between the layers with ReLU, GELU or SiLU, and use a matching
@@ -109,20 +121,34 @@ class VanishingGradient(Rule):
     flat_steps: int = 10
     max_leverage: float = 1e-4
     guess_distance: float = 0.05  # of the loss of a uniform guess
+    max_time_gain: float = 1e-6  # of the gradient that is left at the beginning of a sequence
+    min_looks: int = 4  # in a row
+    min_time_steps: int = 60
+    stuck_loss: float = 0.95  # of the first
 
     _layers: LayerReader = field(default_factory=LayerReader, init=False, repr=False)
     _most_layers: int = field(default=0, init=False, repr=False)
-    _tracks: dict[int, _VanishingTrack] = field(
-        default_factory=dict[int, "_VanishingTrack"], init=False, repr=False
+    _tracks: dict[int, VanishingTrack] = field(
+        default_factory=dict[int, VanishingTrack], init=False, repr=False
     )
     _flats: dict[int, InsensitiveOutputs] = field(
         default_factory=dict[int, InsensitiveOutputs], init=False, repr=False
     )
 
+    _time: ThroughTime = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._time = ThroughTime(self._vanishes_over_time)
+
     def read_with(self, readers: SharedReaders) -> None:
         self._layers = readers.layers
 
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        self._time.learn(fact)
+        return ()
+
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
+        self._time.read(block)
         yield from self._begin(block)
         layered = block.read_by(self._layers)
         self._most_layers = max(self._most_layers, len(layered[0].layers))
@@ -132,9 +158,9 @@ class VanishingGradient(Rule):
         evaluated = np.logical_or.reduce([chain.profile.evaluated for chain in chains])
         for optimizer, rows in by_optimizer(block, evaluated & block.updates):
             track = self._tracks.setdefault(
-                optimizer, _VanishingTrack(RecentHits(self.window), RecentHits(self.slow_window))
+                optimizer, VanishingTrack(RecentHits(self.window), RecentHits(self.slow_window))
             )
-            looked = _ProfiledRows(rows, integers(block.steps, "iteration")[rows], chains, block)
+            looked = ProfiledRows(rows, integers(block.steps, "iteration")[rows], chains, block)
             if self._follow(track, looked) and not self._is_flat(optimizer):
                 yield self._finding(track, optimizer)
 
@@ -149,9 +175,35 @@ class VanishingGradient(Rule):
                 if hits >= self.min_steps_at_end and 2 * hits >= track.steep.count:
                     track.first = int(track.steep.steps[0])
                     yield self._finding(track, optimizer)
+        yield from self._over_time()
+
+    def _vanishes_over_time(self, fact: Fact) -> bool:
+        return (
+            fact.number("total") <= self.max_time_gain
+            and fact.number("goodness") >= self.min_goodness
+        )
+
+    def _over_time(self) -> Iterator[Finding]:
+        """Judge recurrent weights, where the layers show nothing."""
+        found = {each for each, track in self._tracks.items() if track.first is not None}
+        for shown in self._time.at_fault(self.min_looks, self.min_time_steps, self.stuck_loss):
+            optimizer = shown[-1].optimizer
+            if optimizer not in found and not self._is_flat(optimizer):
+                found.add(optimizer)
+                yield vanishing_time_finding(self, shown, self._time.loss, self.max_time_gain)
 
     def shortfall(self) -> Message | None:
         steps = sum(track.slow.count for track in self._tracks.values())
+        if self._time.num:
+            return None
+        if self._most_layers < self.min_layers and self._time.module:
+            return say(
+                "needs {needed} layers, has {has}; the steps of {module} run as one operation and "
+                "cannot be seen",
+                needed=self.min_layers,
+                has=self._most_layers,
+                module=self._time.module,
+            )
         if self._most_layers < self.min_layers:
             return say(
                 "needs {needed} layers, has {has}", needed=self.min_layers, has=self._most_layers
@@ -183,10 +235,10 @@ class VanishingGradient(Rule):
                         )
 
     def _is_flat(self, optimizer: int) -> bool:
-        flat = self._flats[optimizer]
+        flat = self._flats.get(optimizer, InsensitiveOutputs())
         return flat.num >= self.flat_steps and flat.leverage <= self.max_leverage
 
-    def _chain(self, layered: LayeredBlock) -> _Chain:
+    def _chain(self, layered: LayeredBlock) -> Chain:
         norm = layered.norms
         profile = profiles(
             norm.combined,
@@ -195,7 +247,7 @@ class VanishingGradient(Rule):
             min_range=-math.log10(self.max_visible_gain),
         )
         shown = self._shown(profile)
-        return _Chain(
+        return Chain(
             norm, profile, layered.layers, shown, shown & (profile.gain <= self.steep_gain)
         )
 
@@ -206,7 +258,7 @@ class VanishingGradient(Rule):
         )
         return gone & (profile.goodness >= self.min_goodness) & (profile.gain <= self.max_gain)
 
-    def _follow(self, track: _VanishingTrack, looked: _ProfiledRows) -> bool:
+    def _follow(self, track: VanishingTrack, looked: ProfiledRows) -> bool:
         """Read the rows of one optimizer; return whether its finding has changed."""
         was_recovered = track.recovered
         shown = np.logical_or.reduce([chain.shown for chain in looked.chains])[looked.rows]
@@ -220,9 +272,11 @@ class VanishingGradient(Rule):
             found = min((each for each in reached if each is not None), default=None)
             if found is not None:
                 index, track.first = found
-                track.witness = _witness(looked, int(hits[hits <= index][-1]), self.max_total_gain)
+                track.witness = witness_of(
+                    looked, int(hits[hits <= index][-1]), self.max_total_gain
+                )
             elif len(hits):
-                track.witness = _witness(looked, int(hits[-1]), self.max_total_gain)
+                track.witness = witness_of(looked, int(hits[-1]), self.max_total_gain)
         if len(hits):
             track.last = int(looked.steps[hits[-1]])
         track.recovered = track.first is not None and track.slow.num_hits(
@@ -230,7 +284,7 @@ class VanishingGradient(Rule):
         ) < self.recovered_share * min(track.slow.count, self.window)
         return track.first is not None and bool(len(hits) or track.recovered != was_recovered)
 
-    def _finding(self, track: _VanishingTrack, optimizer: int) -> Finding:
+    def _finding(self, track: VanishingTrack, optimizer: int) -> Finding:
         seen = track.witness
         assert seen is not None
         assert track.first is not None
@@ -265,7 +319,7 @@ class VanishingGradient(Rule):
                 ),
                 Evidence("line_fit", "", seen.step, seen.goodness, self.min_goodness),
             ),
-            cause=_cause(seen, track),
+            cause=cause_of(seen, track),
             advice=say(
                 "make it easier for the gradient to get through: use ReLU or GELU instead of "
                 "sigmoid or tanh, with nn.init.kaiming_normal_ for the weights; add a "
@@ -275,115 +329,3 @@ class VanishingGradient(Rule):
             where=seen.where,
             excerpt="nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU()",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _VanishedStep:
-    """One step at which the gradient had vanished, in numbers."""
-
-    step: int
-    first: str  # the tensor that holds most of the gradient of the first layer
-    last: str
-    first_norm: float
-    last_norm: float
-    gain: float
-    total_gain: float
-    goodness: float
-    num_passed: int  # layers between the last and the first that is not zero
-    num_zero: int
-    starved: tuple[str, ...]
-    where: str  # the step of the optimizer
-
-
-@dataclass(slots=True)
-class _VanishingTrack:
-    """The state of one optimizer."""
-
-    steep: RecentHits
-    slow: RecentHits
-    # of the step at which it was found, until then of the last one that showed it
-    witness: _VanishedStep | None = None
-    first: int | None = None
-    last: int = -1
-    recovered: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Chain:
-    """One chain of layers in all rows of a block: where its gradient vanishes, and where it does so
-    within a few layers.
-    """
-
-    norm: LayerNorms
-    profile: DepthProfiles
-    layers: ProfileLayers
-    shown: BoolArray
-    steep: BoolArray
-
-
-@dataclass(frozen=True, slots=True)
-class _ProfiledRows:
-    """The rows of one optimizer in a block, and what was seen in them."""
-
-    rows: IntArray
-    steps: IntArray
-    chains: list[_Chain]
-    block: RowBatch
-
-
-def _witness(looked: _ProfiledRows, index: int, starved_below: float) -> _VanishedStep:
-    row = int(looked.rows[index])
-    chain = next((each for each in looked.chains if each.steep[row]), None) or next(
-        each for each in looked.chains if each.shown[row]
-    )
-    norm, profile = chain.norm.combined[row], chain.profile
-    # leading zeros count, idle ones in between do not
-    there = np.flatnonzero((norm > 0) | ((norm == 0) & (np.cumsum(norm > 0) == 0)))
-    first, last = int(there[0]), int(there[-1])
-    first_tensor, last_tensor = (
-        chain.norm.larger(chain.layers, row, layer) for layer in (first, last)
-    )
-    starved = there[norm[there] <= max(starved_below * float(norm[last]), float(norm[first]))]
-    return _VanishedStep(
-        step=int(looked.steps[index]),
-        first=first_tensor[0],
-        last=last_tensor[0],
-        first_norm=first_tensor[1],
-        last_norm=last_tensor[1],
-        gain=float(profile.gain[row]),
-        total_gain=float(profile.total_gain[row]),
-        goodness=float(profile.goodness[row]),
-        num_passed=int(profile.num_layers[row]) - 1,
-        num_zero=int(profile.leading_zeros[row]),
-        starved=tuple(chain.layers.names[layer] for layer in as_list(starved)),
-        where=site_of(looked.block, EventKind.STEP, int(looked.steps[index])),
-    )
-
-
-def _cause(seen: _VanishedStep, track: _VanishingTrack) -> Message:
-    values: dict[str, str | int | float] = {
-        "layers": seen.num_passed,
-        "gain": seen.gain,
-        "total": seen.first_norm / seen.last_norm,
-        "parameter": seen.first,
-        "step": track.last,
-        "zeros": seen.num_zero,
-    }
-    if track.recovered:
-        return say(
-            "each of the {layers} layers multiplied the gradient by {gain:.2g}, and {total:.2g} of "
-            "it was left at {parameter}; after step {step} the network recovered",
-            **values,
-        )
-    if seen.num_zero:
-        return say(
-            "each layer multiplies the gradient by {gain:.2g}, and after {layers} layers nothing "
-            "is left: the gradient is exactly zero in the first layers, from {parameter} on "
-            "(layers with zero gradient: {zeros})",
-            **values,
-        )
-    return say(
-        "each of the {layers} layers multiplies the gradient by {gain:.2g}; {total:.2g} of it is "
-        "left at {parameter}",
-        **values,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from seismograd.analysis.depth_profile import (
     LayeredBlock,
     LayerNorms,
     ProfileLayers,
+    chains_of,
     profiles,
 )
 from seismograd.analysis.norm_growth import NormSeries
@@ -30,6 +31,7 @@ from seismograd.analysis.recent_hits import RecentHits
 from seismograd.i18n import Message, say
 from seismograd.schema import (
     Evidence,
+    Fact,
     FloatArray,
     IntArray,
     RowBatch,
@@ -54,6 +56,7 @@ class ExplosionLimits(Protocol):
     min_norm: float
     min_update: float
     min_first_loss: float
+    min_exponential: float
 
 
 @dataclass(slots=True)
@@ -92,6 +95,7 @@ class Explosion:
     cause: Message
     cure: Cure
     limit: float | None  # see `ExplosionTrack`
+    where: str = ""  # empty: the step
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +251,61 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
     return Explosion(position, reached[1], largest, evidence, cause, _initialise(), None)
 
 
+def of_an_exponential(look: OptimizerRows, fact: Fact) -> Explosion | None:
+    """Detect a loss that an exponential alone has made this large, in the iteration of the fact."""
+    at = np.flatnonzero(look.steps == fact.iteration)
+    limits = look.limits
+    if not len(at) or not fact.number("largest") >= limits.min_exponential:
+        return None
+    names = fact.parameters or largest_parameters(look.block, int(look.rows[at[0]]))
+    found = Explosion(
+        int(at[0]), fact.iteration, names, (), Message(""), _slow_down(), limits.min_norm
+    )
+    return explained(found, fact, limits)
+
+
+def explained(found: Explosion, fact: Fact, limits: ExplosionLimits) -> Explosion:
+    """Return an explosion whose cause is the exponential of this fact."""
+    step, largest = fact.iteration, fact.number("largest")
+    values: dict[str, str | int | float] = {
+        "step": step,
+        "operation": fact.text("operation"),
+        "largest": largest,
+        "loss": fact.number("loss"),
+        "parameter": fact.parameters[0] if fact.parameters else "",
+    }
+    if fact.parameters:
+        cause = say(
+            "at step {step} {operation} of what {parameter} computes gives {largest:.2g}, and the "
+            "loss is {loss:.2g}",
+            **values,
+        )
+    else:
+        cause = say(
+            "at step {step} {operation} in the forward pass gives {largest:.2g}, and the loss is "
+            "{loss:.2g}",
+            **values,
+        )
+    advice = say(
+        "limit what goes into {operation} with clamp, use softplus in its place, or normalise the "
+        "inputs; a lower learning rate does not help",
+        **values,
+    )
+    return replace(
+        found,
+        first_step=min(found.first_step, step),
+        evidence=(
+            Evidence(
+                "exponential", str(values["parameter"]), step, largest, limits.min_exponential
+            ),
+            *found.evidence,
+        ),
+        cause=cause,
+        cure=(advice, "std = torch.exp(0.5 * log_var.clamp(-10, 10))"),
+        where=fact.where,
+    )
+
+
 def from_step_to_step(track: ExplosionTrack, look: OptimizerRows) -> Explosion | None:
     """Detect that the norm stays far above its baseline and the loss does not fall."""
     finite = np.flatnonzero(np.isfinite(look.norm))
@@ -353,3 +412,12 @@ def _all_plain(block: RowBatch, measured: BoolArray) -> bool:
     kinds: dict[int | None, str] = {each.index: each.kind for each in block.optimizers}
     owners = {block.parameters[column].optimizer for column in as_list(np.flatnonzero(measured))}
     return all(kinds.get(owner) in PLAIN for owner in owners if owner is not None)
+
+
+def explodes_at_first(limits: ExplosionLimits, block: RowBatch, row: int) -> bool:
+    """Return whether the gradient is beyond bounds before any update."""
+    chains = [LayeredBlock(block, layers) for layers in chains_of(block.parameters)]
+    depths = depths_of(limits, chains, signal_too=True)
+    return float(block.steps["grad_norm"][row]) >= limits.min_norm or (
+        any(bool(depth.by_whole[row] or depth.by_signal[row]) for depth in depths)
+    )

@@ -11,18 +11,22 @@ from seismograd.analysis.depth_profile import LayerReader
 from seismograd.analysis.norm_growth import GrowthBaseline, NormSeries
 from seismograd.analysis.recent_hits import RecentHits
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.analysis.through_time import ThroughTime
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
+from seismograd.rules.sg102.exploding_time import exploding_time_finding
 from seismograd.rules.sg102.explosion import (
     Explosion,
     ExplosionTrack,
     OptimizerRows,
     depths_of,
+    explained,
     from_step_to_step,
     from_the_start,
+    of_an_exponential,
     towards_the_input,
 )
-from seismograd.schema import EventKind, Finding
+from seismograd.schema import EventKind, Fact, FactKind, Finding
 
 
 @final
@@ -58,6 +62,14 @@ class ExplodingGradient(Rule):
         of it that is applied is at least {min_update:g} times the norm of the weights; this needs
         plain SGD and the sampled weight norms. Or the very first loss of a classifier, a mean cross
         entropy, is {min_first_loss:g} times that of a random guess.
+
+        Over time: where a recurrence is unrolled, the gradient that reaches each of its steps is
+        measured at a few backwards. It explodes when it is {max_time_gain:g} times as large at the
+        beginning of the sequence in {min_looks} of them in a row, along a line as above, and the
+        loss ends no lower than {stuck_loss:.0%} of the first.
+
+        Where one of the first very large losses holds an exponential whose result explains it, that
+        is the cause; a result of {min_exponential:g} is enough by itself.
 
     False alarms
         A loss that is summed over a large batch has large gradients, and that is fine: size alone
@@ -105,6 +117,10 @@ class ExplodingGradient(Rule):
     min_norm: float = 1e6
     min_update: float = 1.0  # learning rate x gradient norm, against the norm of the weights
     min_first_loss: float = 100.0  # of the loss of a uniform guess
+    min_exponential: float = 1e8
+    max_time_gain: float = 1e4  # of the gradient at the beginning of a sequence
+    min_looks: int = 3  # in a row
+    stuck_loss: float = 0.95  # of the first
     min_finite_steps: int = 5
 
     _layers: LayerReader = field(default_factory=LayerReader, init=False, repr=False)
@@ -112,10 +128,24 @@ class ExplodingGradient(Rule):
         default_factory=dict[int, ExplosionTrack], init=False, repr=False
     )
 
+    _exponentials: list[Fact] = field(default_factory=list[Fact], init=False, repr=False)
+
+    _time: ThroughTime = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._time = ThroughTime(self._explodes_over_time)
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        self._time.learn(fact)
+        if fact.kind == FactKind.LARGE_EXPONENTIAL:
+            self._exponentials.append(fact)
+        return ()
+
     def read_with(self, readers: SharedReaders) -> None:
         self._layers = readers.layers
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
+        self._time.read(block)
         against = GrowthBaseline(
             self.baseline_steps,
             self.first_steps,
@@ -145,6 +175,18 @@ class ExplodingGradient(Rule):
             for track in tracks
         )
 
+    def finish(self) -> Iterable[Finding]:
+        for shown in self._time.at_fault(self.min_looks, self.first_steps, self.stuck_loss):
+            if shown[-1].optimizer not in self.found:
+                self.found.add(exploding_time_finding(self, shown, self.max_time_gain))
+        return self.found.take()
+
+    def _explodes_over_time(self, fact: Fact) -> bool:
+        return (
+            fact.number("total") >= self.max_time_gain
+            and fact.number("goodness") >= self.min_goodness
+        )
+
     def shortfall(self) -> Message | None:
         steps = sum(track.series.count for track in self._tracks.values())
         if steps < self.min_finite_steps:
@@ -161,6 +203,7 @@ class ExplodingGradient(Rule):
             from_the_start(track, look),
             towards_the_input(track, look),
             from_step_to_step(track, look),
+            *(of_an_exponential(look, fact) for fact in self._exponentials),
         ]
         if not track.is_found:
             found = min(
@@ -168,6 +211,10 @@ class ExplodingGradient(Rule):
             )
             if found is None:
                 return
+            step = look.steps[found.position]
+            reasons = [each for each in self._exponentials if each.iteration <= step]
+            if reasons and not found.where:
+                found = explained(found, reasons[0], self)
             track.is_found, track.limit = True, found.limit
             self.found.add(self._finding(look, found))
         shown = look.shown_by_depth() if track.limit is None else look.norm >= track.limit
@@ -186,6 +233,6 @@ class ExplodingGradient(Rule):
             evidence=explosion.evidence,
             cause=explosion.cause,
             advice=advice,
-            where=site_of(look.block, EventKind.STEP, step, look.optimizer),
+            where=explosion.where or site_of(look.block, EventKind.STEP, step, look.optimizer),
             excerpt=excerpt,
         )

@@ -9,6 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from seismograd.diagnosis.training_course import training_course
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.i18n import translate
 from seismograd.schema import Evidence, Finding
@@ -22,6 +23,7 @@ from seismograd.views.values import (
     some,
     steps,
 )
+from seismograd.views.verdict_words import TONE_STYLES, course_lines, headline, tone
 from seismograd.views.watching_cost import watching_cost
 
 _WIDEST = 100
@@ -39,7 +41,7 @@ class VerdictText:
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
         width = min(options.max_width, _WIDEST)
-        yield Text(headline(self.verdict), style="bold")
+        yield from opening(self.verdict, width)
         yield Text()
         for finding in self.verdict.findings:
             yield from finding_block(finding, width)
@@ -56,18 +58,13 @@ def render(verdict: Verdict) -> RenderableType:
     return VerdictText(verdict)
 
 
-def headline(verdict: Verdict) -> str:
-    """Return how many findings of which severity there are, in one line."""
-    if not verdict.findings:
-        looked = sum(each.status != "not evaluated" for each in verdict.statuses)
-        if looked == 0:
-            return translate("No rule could be evaluated on this run.")
-        return translate("No problems found (rules evaluated: {number}).").format(number=looked)
-    severities = [finding.severity for finding in verdict.findings]
-    counted = {severity: severities.count(severity) for severity in dict.fromkeys(severities)}
-    return translate("Found: {list}").format(
-        list=", ".join(f"{severity_word(each)} × {number}" for each, number in counted.items())
-    )
+def opening(verdict: Verdict, width: int) -> Iterator[Text]:
+    """Yield what was found, and how the training went."""
+    course = training_course(verdict.run)
+    style = TONE_STYLES[tone(verdict, course)]
+    yield from (Text(line, style=style) for line in wrap(headline(verdict, course), width))
+    for said in course_lines(verdict, course):
+        yield from (Text(line) for line in wrap(said, width))
 
 
 def finding_block(finding: Finding, width: int, evidence: bool = True) -> Iterator[RenderableType]:

@@ -1,11 +1,12 @@
-"""The names of the output formats. The help of a command needs them before NumPy may load;
-`format_list` has a renderer for each, in the same order.
+"""The names that options take: output formats, severities. The help of a command needs them before
+NumPy may load; `format_list` has a renderer for each format, in the same order.
 """
 
 from __future__ import annotations
 
 STEP_FORMAT_NAMES = ("table", "plain", "json")
 DIAGNOSIS_FORMAT_NAMES = ("text", "json", "github", "sarif", "junit")
+SEVERITY_NAMES = ("error", "warning", "info")
 
 
 def as_metavar(names: tuple[str, ...]) -> str:

@@ -17,7 +17,7 @@ from seismograd.i18n import language
 from seismograd.views.page.page_texts import TEXTS
 from seismograd.views.page_api.translations import catalogue
 
-STYLES = ("vendor/uPlot.min.css", "page.css")
+STYLES = ("vendor/uPlot.min.css", "page.css", "seismogram.css")
 LIBRARY = "vendor/uPlot.iife.min.js"
 ENTRY = "main.js"
 

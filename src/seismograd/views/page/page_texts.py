@@ -63,9 +63,13 @@ TEXTS: dict[str, str] = {
     "judged_now": mark("same result as `seismograd check`"),
     "judged_end": mark("evaluated during the run, up to its end"),
     "judged_running": mark("found during the run; `seismograd check` evaluates all of it"),
+    "seismogram": mark("seismogram"),
+    "seismogram_sub": mark(
+        "a trace per layer, the worst on top; the band is as high as the norm is large (flat: "
+        "{smallest}, full: {largest}); ▼ a finding; red: not finite"
+    ),
     "verdict_nothing": mark("Nothing has been recorded yet."),
     "verdict_unjudged": mark("No rule could be evaluated on this run."),
-    "verdict_healthy": mark("No problems found (rules evaluated: {number})."),
     "verdict_quiet": mark("No problems were found during the run."),
     "verdict_found": mark("Found: {list}"),
     "severity_error": mark("error"),
@@ -79,7 +83,7 @@ TEXTS: dict[str, str] = {
     "evidence": mark("evidence ({number})"),
     "all_parameters": mark("(all)"),
     "go_there": mark("go to the first step of this finding"),
-    "rules_clear": mark("Clear: {list}"),
+    "rules_clear_head": mark("Rules without a finding: {number}"),
     "rules_blind_head": mark("Rules not evaluated: {number}"),
     "rules_blind": mark("{rule}: {reason}"),
     "timeline_label": mark("findings between steps {first} and {last}: {number}"),

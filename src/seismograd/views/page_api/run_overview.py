@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from seismograd.analysis.depth_profile import layers_of
+from seismograd.diagnosis.training_course import training_course
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.record.finding_json import finding_to_json
 from seismograd.record.pyramid.pyramid_levels import PYRAMID_STATISTICS
@@ -30,8 +31,10 @@ from seismograd.schema import (
     StepFlag,
 )
 from seismograd.views.page_api.heat_codes import SENTINELS
-from seismograd.views.page_api.translations import rendered
-from seismograd.views.run_condition import QUIET_NOTES
+from seismograd.views.page_api.translations import in_all_languages, rendered
+from seismograd.views.run_condition import QUIET_NOTES, end_code, end_word
+from seismograd.views.values import sentences
+from seismograd.views.verdict_words import course_lines, num_evaluated, without_findings
 
 _ROW_LABELS = 512  # rows whose step is sent, where steps were left out
 
@@ -53,17 +56,7 @@ def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str
     }
     return {
         "schema": SCHEMA_VERSION,
-        "run": {
-            "name": run.path.name,
-            "script": run.info.script,
-            "created": run.info.created_utc,
-            "seismograd": run.info.seismograd_version,
-            "torch": run.info.torch_version,
-            "python": run.info.python_version,
-            "level": run.info.level,
-            "state": str(RunState.of(run.ended, going_on)),
-            "torn": None if run.torn is None else rendered(run.torn),
-        },
+        "run": _about_run(run, going_on),
         "rows": run.num_rows,
         "steps": _steps(run),
         "names": [each.name for each in run.parameters],
@@ -89,11 +82,34 @@ def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str
             for each in verdict.statuses
         ],
         "judged": verdict.judged,
+        "training": _course(verdict) if run.num_rows else None,
         "notes": [
             {"kind": each.kind, "step": each.iteration, "text": rendered(each.message)}
             for each in run.notes
             if each.kind not in QUIET_NOTES
         ],
+        **_encodings(),
+    }, arrays
+
+
+def _about_run(run: Run, going_on: bool) -> dict[str, object]:
+    return {
+        "name": run.path.name,
+        "script": run.info.script,
+        "created": run.info.created_utc,
+        "seismograd": run.info.seismograd_version,
+        "torch": run.info.torch_version,
+        "python": run.info.python_version,
+        "level": run.info.level,
+        "state": str(RunState.of(run.ended, going_on)),
+        "end": ending(run),
+        "torn": None if run.torn is None else rendered(run.torn),
+    }
+
+
+def _encodings() -> dict[str, object]:
+    """Return what the numbers in the arrays mean; the same for every run."""
+    return {
         "codes": SENTINELS,
         "histogram": {
             "bins": HISTOGRAM_BINS,
@@ -103,7 +119,23 @@ def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str
         "kinds": {kind.name: int(kind) for kind in EventKind},
         "event_flags": {str(flag.name): int(flag) for flag in EventFlag if flag},
         "step_flags": {str(flag.name): int(flag) for flag in StepFlag if flag},
-    }, arrays
+    }
+
+
+def ending(run: Run) -> dict[str, str] | None:
+    """Return how a run ended in every language; `None` where it is complete, or has not ended."""
+    code = end_code(run)
+    return None if code in ("complete", "not ended") else in_all_languages(lambda: end_word(code))
+
+
+def _course(verdict: Verdict) -> dict[str, object]:
+    """Return how the training went, in every language."""
+    course, looked = training_course(verdict.run), num_evaluated(verdict)
+    return {
+        "learned": course.learned,
+        "headline": in_all_languages(lambda: without_findings(course, looked)),
+        "line": in_all_languages(lambda: sentences(course_lines(verdict, course))),
+    }
 
 
 def _steps(run: Run) -> dict[str, object]:

@@ -21,6 +21,7 @@ from seismograd.views.page_api.packing import pack
 from seismograd.views.page_api.page_verdict import page_verdict
 from seismograd.views.page_api.run_overview import about
 from seismograd.views.page_api.sampled_histograms import answer_histogram
+from seismograd.views.page_api.seismogram_shapes import answer_seismogram
 from seismograd.views.page_api.step_numbers import answer_step
 from seismograd.views.page_api.timeline import answer_timeline
 
@@ -148,6 +149,10 @@ class RunSource:
         }
         return pack({"index": index}, arrays)
 
+    def seismogram(self) -> bytes:
+        """Return the seismogram of the whole run as shapes, and the last row of each column."""
+        return answer_seismogram(self.verdict)
+
     def asked(self, question: str, given: Mapping[str, str]) -> tuple[object, ...]:
         """Return a key that distinguishes a question from those that have another answer; raises
         `ValueError` as `answer`.
@@ -202,6 +207,8 @@ class RunSource:
                 return self.histogram(number.get("column", -1), *stretch)
             case "lanes":
                 return self.lanes(number.get("row", self.run.num_rows - 1))
+            case "seismogram":
+                return self.seismogram()
             case "element":
                 return self.element(number.get("index", 0), *stretch)
             case _:

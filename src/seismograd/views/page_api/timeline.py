@@ -38,11 +38,14 @@ def answer_timeline(run: Run, row: int) -> bytes:
     )
 
 
+_KIND_NAMES = {int(kind): kind.name for kind in EventKind}
+
+
 def _event(event: AnyArray) -> dict[str, object]:
     return {
         "step": int(event["iteration"]),
         "time_s": float(event["time_s"]),
-        "kind": EventKind(int(event["kind"])).name,
+        "kind": _KIND_NAMES.get(int(event["kind"]), "?"),
         "value": float(event["value"]),
         "limit": float(event["limit"]),
         "scale": float(event["scale"]),

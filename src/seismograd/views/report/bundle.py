@@ -51,6 +51,7 @@ def _answers(source: RunSource) -> Iterator[tuple[str, bytes]]:
     yield "meta", source.meta()
     if not rows:
         return
+    yield "seismogram", source.seismogram()
     width = max(1, min(_MOST_COLUMNS, _MOST_CELLS // max(1, num_parameters)))
     yield "heat/grad_norm/high", _planes(source.heat(0, rows, width))
     if width * num_parameters <= _ROOM_FOR_MORE:

@@ -6,19 +6,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from seismograd.diagnosis.training_course import training_course
 from seismograd.i18n import Message
 from seismograd.record import strict_json
 from seismograd.record.finding_json import finding_to_json
 from seismograd.record.reader import Run
 from seismograd.schema import SCHEMA_VERSION, State
+from seismograd.views.formats.diagnosis_json import training_to_json
 from seismograd.views.page_api.run_source import RunSource
 from seismograd.views.page_api.step_numbers import row_values
+from seismograd.views.run_condition import end_code
 from seismograd.views.values import STATE_CODES
 
 
 def render(source: RunSource) -> str:
-    """Return `{"schema", "run", "findings", "rules", "parameters"}`; non-finite numbers are "nan",
-    "inf" or "-inf", unmeasured ones null.
+    """Return `{"schema", "run", "training", "findings", "rules", "parameters"}`; non-finite
+    numbers are "nan", "inf" or "-inf", unmeasured ones null.
     """
     run, verdict = source.run, source.verdict
     content = {
@@ -31,7 +34,9 @@ def render(source: RunSource) -> str:
             "torch": run.info.torch_version,
             "steps": run.num_rows,
             "ended": run.ended,
+            "end": end_code(run),
         },
+        "training": training_to_json(training_course(run)),
         "findings": [finding_to_json(finding, text=Message.render) for finding in verdict.findings],
         "rules": [
             {"code": each.code, "status": each.status, "reason": each.reason.render()}

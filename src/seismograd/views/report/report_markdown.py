@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from seismograd.diagnosis.training_course import training_course
 from seismograd.i18n import translate
 from seismograd.schema import Finding, State
-from seismograd.views.formats.diagnosis_text import headline
 from seismograd.views.notable_gradients import notable_gradients
 from seismograd.views.page_api.run_source import RunSource
+from seismograd.views.run_condition import end_code, end_word
 from seismograd.views.step import GradientNumbers, find_parameters, find_row, read_step
 from seismograd.views.values import (
     NOTHING,
@@ -24,6 +25,7 @@ from seismograd.views.values import (
     state_word,
     steps,
 )
+from seismograd.views.verdict_words import course_lines, headline
 
 
 def render(source: RunSource) -> str:
@@ -44,12 +46,15 @@ def _lines(source: RunSource) -> Iterator[str]:
                 run.info.created_utc,
                 translate("steps: {number}").format(number=count(run.num_rows)),
                 translate("parameters: {number}").format(number=count(len(run.parameters))),
-                "" if run.ended else translate("not ended"),
+                "" if end_code(run) == "complete" else end_word(end_code(run)),
             )
         )
     )
     yield ""
-    yield f"**{_plain(headline(verdict))}**"
+    course = training_course(run)
+    yield f"**{_plain(headline(verdict, course))}**"
+    for line in course_lines(verdict, course):
+        yield from ("", _plain(line))
     for finding in verdict.findings:
         yield from _finding(finding)
     if run.num_rows:

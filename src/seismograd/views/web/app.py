@@ -12,6 +12,7 @@ from typing import Any
 from sse_starlette.sse import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -25,6 +26,15 @@ from seismograd.views.web.run_cache import RunCache
 
 QUESTIONS = ("meta", "heat", "scalars", "line", "step", "histogram", "lanes", "element")
 _INTERVAL_S = 1.0
+
+
+class _IndexConvertor(IntegerConvertor):
+    """A run's number. Starlette's own takes any number of digits, which `int` refuses too late."""
+
+    regex = "[0-9]{1,9}"
+
+
+register_url_convertor("index", _IndexConvertor())
 
 
 def create_app(
@@ -43,13 +53,13 @@ def create_app(
         "Cache-Control": "no-store",
     }
     answers = [
-        Route(f"/run/{{index:int}}/{question}", _answering(run_cache, question), methods=["GET"])
+        Route(f"/run/{{index:index}}/{question}", _answering(run_cache, question), methods=["GET"])
         for question in QUESTIONS
     ]
     routes = [
         Route("/", _page(run_cache), methods=["GET"]),
         Route("/runs", _listing(run_cache), methods=["GET"]),
-        Route("/run/{index:int}/live", _living(run_cache), methods=["GET"]),
+        Route("/run/{index:index}/live", _living(run_cache), methods=["GET"]),
         *answers,
     ]
     guard = Middleware(

@@ -21,6 +21,7 @@ from seismograd.record.run_activity import is_going_on
 from seismograd.record.run_listing import ListedRun, open_listed
 from seismograd.schema import RunState
 from seismograd.views.page_api.page_verdict import is_quickly_judged, verdict_at_once
+from seismograd.views.page_api.run_overview import ending
 from seismograd.views.page_api.run_source import RunSource
 from seismograd.views.page_api.translations import rendered
 
@@ -240,6 +241,7 @@ def _entry(index: int, path: Path, run: Run | None) -> dict[str, object]:
             "created": "",
             "rows": 0,
             "state": str(RunState.BROKEN),
+            "end": None,
             "findings": {},
             "problem": rendered(listed.problem),
         }
@@ -251,6 +253,7 @@ def _entry(index: int, path: Path, run: Run | None) -> dict[str, object]:
         "created": run.info.created_utc,
         "rows": run.num_rows,
         "state": str(RunState.of(run.ended, is_going_on(path))),
+        "end": ending(run),
         "findings": dict(found),
     }
 

@@ -76,6 +76,8 @@ export interface Meta {
     python: string;
     level: string;
     state: RunState;
+    /** How it ended, where it did not come to its own end. */
+    end: Words | null;
     torn: Words | null;
   };
   rows: number;
@@ -92,6 +94,8 @@ export interface Meta {
   findings: Finding[];
   rules: RuleStatus[];
   judged: "now" | "end" | "running";
+  /** How the training went, beside what the rules say; null before the first step. */
+  training: { learned: boolean; headline: Words; line: Words } | null;
   notes: { kind: string; step: number; text: Words }[];
   codes: { nonfinite: number; not_measured: number; zero: number; absent: number; limit: number };
   histogram: { bins: number; first: number; per_bin: number };
@@ -203,6 +207,36 @@ export interface Timeline {
   nonfinite?: number[];
 }
 
+/** An element of SVG: name, attributes, text, elements in it. */
+export type Shape = [
+  tag: string,
+  attributes: Record<string, string>,
+  text: string,
+  inner: Shape[],
+];
+
+/** One trace per layer over the whole run. */
+export interface Seismogram {
+  /** Of SVG; the page itself names no address. */
+  namespace: string;
+  width: number;
+  height: number;
+  /** Between which of its x the rows lie. */
+  left: number;
+  right: number;
+  smallest: JsonNumber;
+  largest: JsonNumber;
+  layers: number;
+  shapes: Shape[];
+  channels: {
+    label: string;
+    column: number;
+    typical: JsonNumber;
+    codes: string[];
+    nonfinite: number;
+  }[];
+}
+
 /** One recorded scalar over the steps. */
 export interface ElementSeries extends Columns {
   low: Floats;
@@ -220,6 +254,7 @@ export interface ListedRun {
   created: string;
   rows: number;
   state: RunState;
+  end: Words | null;
   findings: Partial<Record<Severity, number>>;
   problem: Words | null;
 }

@@ -8,7 +8,7 @@ import { ACTIONS } from "./keys.js";
 import { CONFIG, look } from "./look.js";
 import { count } from "./numbers.js";
 import { otherName, state } from "./state.js";
-import { sentences, T } from "./texts.js";
+import { inLanguage, sentences, T } from "./texts.js";
 import { verdictText, worstSeverity } from "./verdict.js";
 
 /** @type {Record<RunState, string>} */
@@ -16,7 +16,9 @@ const STATE_MARKS = { live: "●", ended: "■", broken: "▲" };
 
 /** @param {Meta["run"]} run */
 const stateText = (run) =>
-  T(run.state === "live" && CONFIG.mode === "report" ? "run_was_live" : `run_${run.state}`);
+  run.state === "ended" && run.end
+    ? inLanguage(run.end)
+    : T(run.state === "live" && CONFIG.mode === "report" ? "run_was_live" : `run_${run.state}`);
 
 export function drawBar() {
   const { meta } = state;

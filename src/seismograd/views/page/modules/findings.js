@@ -12,7 +12,7 @@ import { SEVERITY_MARKS } from "./severity.js";
 import { currentMeta, state } from "./state.js";
 import { inLanguage, sentences, T } from "./texts.js";
 import { painted } from "./timing.js";
-import { verdictText, worstSeverity } from "./verdict.js";
+import { isGood, verdictText, worstSeverity } from "./verdict.js";
 
 export const findingsPanel = new Panel("findings", {
   title: "diagnosis",
@@ -69,24 +69,24 @@ function drawFindings(body) {
         look.lang,
         currentMeta().rows > 0,
         currentMeta().judged,
+        currentMeta().training,
       ]);
   drawnOf = [state.meta, look.lang];
   if (now !== drawnFindings || !body.childNodes.length) {
     drawnFindings = now;
     const worst = worstSeverity();
-    const judged =
-      currentMeta().rows > 0 &&
-      currentMeta().judged === "now" &&
-      rules.some((each) => each.status !== "not evaluated");
+    const good = isGood();
+    const { training } = currentMeta();
     const opened = new Set(
       [...body.querySelectorAll("details[open]")].map((each) => each.getAttribute("data-key")),
     );
     body.replaceChildren(
       el(
         "p",
-        { class: `verdict ${worst ?? (judged ? "good" : "")}`, id: "verdict" },
-        `${worst ? SEVERITY_MARKS[worst] : judged ? "✓" : "–"} ${verdictText()}`,
+        { class: `verdict ${worst ?? (good ? "good" : "")}`, id: "verdict" },
+        `${worst ? SEVERITY_MARKS[worst] : good ? "✓" : "–"} ${verdictText()}`,
       ),
+      training ? el("p", { class: "course", id: "course" }, inLanguage(training.line)) : "",
       findings.length || currentMeta().rows ? timeline.root : "",
       el("div", { class: "cards" }, ...findings.map((each, index) => card(each, index, opened))),
       ruleList(rules),
@@ -209,7 +209,14 @@ function ruleList(rules) {
   return el(
     "div",
     { class: "rules" },
-    clear.length ? el("p", {}, T("rules_clear", { list: clear.join(", ") })) : "",
+    clear.length
+      ? el(
+          "details",
+          {},
+          el("summary", {}, T("rules_clear_head", { number: clear.length })),
+          el("p", {}, clear.join(", ")),
+        )
+      : "",
     blind.length
       ? el(
           "details",

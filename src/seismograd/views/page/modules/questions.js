@@ -45,6 +45,7 @@ export function askWindow() {
     return heat && { ...heat, window: `${start}-${stop}` };
   });
   const rest = () => {
+    ask("seismogram", () => source.seismogram());
     ask("scalars", () => source.scalars(start, stop, widthOf()));
     if (other) {
       ask("otherHeat", () => other.heat(start, stop, widthOf(), state.statistic, state.which));

@@ -97,6 +97,9 @@ export class ReportSource {
   async histogram(column) {
     return (await this.ask(`histogram/${column}`)) ?? this.ask("histogram/-1");
   }
+  seismogram() {
+    return this.ask("seismogram");
+  }
   /** @param {number} row */
   lanes(row) {
     return this.ask(`lanes/${this.nearest(row, this.laneRows)}`);

@@ -20,6 +20,7 @@ import { listRows } from "./parameter_list.js";
 import { profilePanel } from "./profile.js";
 import { askStep, askWindow } from "./questions.js";
 import { scalarsPanel } from "./scalars.js";
+import { seismogramPanel } from "./seismogram.js";
 import { ServerSource } from "./server_source.js";
 import { spreadPanel } from "./spread.js";
 import { state } from "./state.js";
@@ -76,6 +77,7 @@ function takeMeta(meta) {
 }
 
 const PANELS = [
+  seismogramPanel,
   findingsPanel,
   heatPanel,
   profilePanel,

@@ -47,8 +47,8 @@ function runRow(run) {
         (severity) =>
           `${SEVERITY_MARKS[severity]} ${T(`severity_${severity}`)} × ${run.findings[severity]}`,
       )
-      .join(", ") || T("none"),
-    T(`run_${run.state}`),
+      .join(", ") || (run.rows ? T("none") : "–"),
+    run.state === "ended" && run.end ? inLanguage(run.end) : T(`run_${run.state}`),
   ];
 }
 

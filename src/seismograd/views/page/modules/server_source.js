@@ -122,6 +122,9 @@ export class ServerSource {
   histogram(column, start, stop, width) {
     return this.ask("histogram", { column, start, stop, width });
   }
+  seismogram() {
+    return this.ask("seismogram");
+  }
   /** @param {number} row */
   lanes(row) {
     return this.ask("lanes", { row });

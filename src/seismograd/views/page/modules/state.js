@@ -31,6 +31,7 @@ export const state = {
   otherLine: null,
   histogram: null,
   lanes: null,
+  seismogram: null,
   elementLine: null,
   rows: [],
   runs: [],

@@ -12,6 +12,7 @@ import type {
   Meta,
   Parameter,
   Scalars,
+  Seismogram,
   Step,
   Timeline,
 } from "./answers.d.ts";
@@ -32,6 +33,7 @@ export interface Source {
   step(row: number): Promise<Step | null>;
   histogram(column: number, start: number, stop: number, width: number): Promise<Histogram | null>;
   lanes(row: number): Promise<Timeline | null>;
+  seismogram(): Promise<Seismogram | null>;
   element(index: number, start: number, stop: number, width: number): Promise<ElementSeries | null>;
   /** Whether there may be an answer whose name begins like this. */
   has(name: string): boolean;
@@ -79,6 +81,7 @@ export interface Answers {
   elementLine: ElementSeries | null;
   histogram: Histogram | null;
   lanes: Timeline | null;
+  seismogram: Seismogram | null;
 }
 
 /** What changes, for those who listen. */

@@ -2,7 +2,7 @@
 
 import { SEVERITIES } from "./severity.js";
 import { currentMeta } from "./state.js";
-import { T } from "./texts.js";
+import { inLanguage, T } from "./texts.js";
 
 export function verdictText() {
   const { findings, rules, rows } = currentMeta();
@@ -10,7 +10,8 @@ export function verdictText() {
   if (!findings.length) {
     const looked = rules.filter((each) => each.status !== "not evaluated").length;
     if (currentMeta().judged !== "now") return T("verdict_quiet");
-    return looked ? T("verdict_healthy", { number: looked }) : T("verdict_unjudged");
+    const { training } = currentMeta();
+    return looked && training ? inLanguage(training.headline) : T("verdict_unjudged");
   }
   return T("verdict_found", {
     list: SEVERITIES.map((severity) => {
@@ -20,6 +21,17 @@ export function verdictText() {
       .filter((each) => each)
       .join(", "),
   });
+}
+
+/** Whether the rules have looked and the training learned: nothing less is green. */
+export function isGood() {
+  const { findings, rules, judged, training } = currentMeta();
+  return (
+    !findings.length &&
+    judged === "now" &&
+    rules.some((each) => each.status !== "not evaluated") &&
+    training?.learned === true
+  );
 }
 
 export function worstSeverity() {

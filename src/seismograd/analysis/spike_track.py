@@ -1,0 +1,132 @@
+"""Track the gradient norm of one optimizer, to tell steps that stand out from those before them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from seismograd.analysis.batch_sizes import COUNT, expected_growth, forward_filled
+from seismograd.analysis.block_rows import integers, numbers
+from seismograd.analysis.medians import column_medians, median
+from seismograd.schema import Finding, FloatArray, IntArray, RowBatch, StepFlag
+
+HEIGHT, LOSS, SIZE = 0, 1, slice(2, 5)  # logarithm of the norm, loss, size of the batch
+NORMAL = 1.4826  # standard deviation of a normal distribution / median distance from its median
+
+
+@dataclass(frozen=True, slots=True)
+class SpikeBaseline:
+    """The level before a step, and how far the step is from it. Heights are logarithms; those of
+    the step, and its loss, are divided by what its batch size explains.
+    """
+
+    height: float
+    middle: float
+    spread: float
+    growth: float  # factor of the norm that the size of the batch explains
+    loss: float
+    usual_loss: float  # NaN: no loss is known
+    largest_loss: float
+    is_positive: bool  # all losses are
+    rises: bool  # the loss does too
+    count: float  # samples
+    usual_count: float
+
+    @property
+    def norm(self) -> float:
+        """Return the usual norm."""
+        return float(10**self.middle)
+
+    @property
+    def is_judged(self) -> bool:
+        """Return whether it is known if the loss rises: about one that was negative only a leap
+        says something.
+        """
+        return self.rises or self.is_positive
+
+
+@dataclass(slots=True)
+class SpikeTrack:
+    """The steps of one optimizer: the last `window` that did not stand out, and the first."""
+
+    window: int
+    first_steps: int
+    count: int = 0
+    past: FloatArray = field(default_factory=lambda: np.zeros((0, 5)))
+    first: list[float] = field(default_factory=list[float])  # heights
+    first_loss: float = -math.inf  # the largest of those steps
+    pending: Finding | None = None  # steps that stand out, the last ones so far
+    num_pending: int = 0
+    _size: FloatArray = field(default_factory=lambda: np.full(3, np.nan))
+
+    def read(self, block: RowBatch, rows: IntArray, sizes: FloatArray) -> FloatArray:
+        """Return the rows as entries of `past`; the height is NaN where the norm is not finite
+        # (n, 5).
+        """
+        norm, loss = numbers(block.steps, "grad_norm")[rows], numbers(block.steps, "loss")[rows]
+        unknown = (integers(block.steps, "flags")[rows] & int(StepFlag.NO_LOSS)) != 0
+        finite = np.isfinite(norm) & (norm > 0)
+        steps = np.full((len(rows), 5), np.nan)
+        steps[finite, HEIGHT] = np.log10(norm[finite])
+        steps[:, LOSS] = np.where(unknown, np.nan, loss)
+        filled = forward_filled(sizes[rows], self._size)
+        steps[:, SIZE], self._size = filled, filled[-1]
+        fresh = steps[finite][: self.first_steps - len(self.first)]
+        self.first.extend(fresh[:, HEIGHT].tolist())
+        losses = fresh[np.isfinite(fresh[:, LOSS]), LOSS]
+        self.first_loss = max([self.first_loss, *losses.tolist()])
+        return steps
+
+    def spans(self, steps: FloatArray, least: float) -> bool:
+        """Return whether any height is this far above any other, of these and the past."""
+        heights = np.concatenate([steps[:, HEIGHT], self.past[:, HEIGHT]])
+        highest, lowest = np.fmax.reduce(heights[: len(steps)]), np.fmin.reduce(heights)
+        return bool(highest >= lowest + least)  # false where there is none
+
+    def add(self, steps: FloatArray) -> None:
+        """Add steps that do not stand out."""
+        self.count += len(steps)
+        self.past = np.concatenate([self.past, steps])[-self.window :]
+
+    def baseline(self, step: FloatArray) -> SpikeBaseline:
+        """Return the level before this step."""
+        heights, losses = self.past[:, HEIGHT], self.past[:, LOSS]
+        middle, usual_size = median(heights), column_medians(self.past[:, SIZE])
+        of_norm, of_loss = expected_growth(step[SIZE], usual_size)
+        loss = float(step[LOSS]) / of_loss
+        known = losses[np.isfinite(losses)]
+        usual, smallest, largest = math.nan, math.nan, math.nan
+        if len(known):
+            usual, smallest, largest = median(known), float(known.min()), float(known.max())
+        is_positive = smallest > 0
+        high = usual + abs(usual) / 2 if is_positive else largest + (largest - smallest)
+        return SpikeBaseline(
+            height=float(step[HEIGHT]) - math.log10(of_norm),
+            middle=middle,
+            spread=NORMAL * median(np.abs(heights - middle)),
+            growth=of_norm,
+            loss=loss,
+            usual_loss=usual,
+            largest_loss=largest,
+            is_positive=is_positive,
+            rises=loss > max(high, largest),
+            count=float(step[SIZE][COUNT]),
+            usual_count=float(usual_size[COUNT]),
+        )
+
+    def rise(self, finding: Finding, longest: int) -> None:
+        """Add a step that stands out; steps that stand out for long are not a spike but a new
+        level.
+        """
+        self.count += 1
+        self.num_pending += 1
+        self.pending = replace(self.pending or finding, last_step=finding.last_step)
+        if self.num_pending > longest:
+            self.drop()
+            self.past = self.past[:0]
+
+    def drop(self) -> None:
+        """Discard it: nothing stands out any more."""
+        self.pending, self.num_pending = None, 0

@@ -1,0 +1,53 @@
+"""Read how the gradient changed on its way back through an unrolled recurrence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from seismograd.analysis.block_rows import integers, numbers
+from seismograd.analysis.loss_level import LossLevel
+from seismograd.schema import Fact, FactKind, RowBatch, StepFlag
+
+ONE_OPERATION = frozenset({"GRU", "LSTM", "RNN"})  # modules whose steps a graph may not show
+
+
+@dataclass(slots=True)
+class ThroughTime:
+    """The measurements of the recurrent weights, and the loss. `shows` tells those with a fault;
+    for each weight they are kept as long as there is no other.
+    """
+
+    shows: Callable[[Fact], bool]
+    loss: LossLevel = field(default_factory=LossLevel)
+    num: int = 0  # measurements
+    module: str = ""  # one whose steps the graph may not show
+    _in_a_row: dict[str, list[Fact]] = field(default_factory=dict[str, "list[Fact]"])
+
+    def learn(self, fact: Fact) -> None:
+        """Take a fact, if it is a measurement."""
+        if fact.kind == FactKind.THROUGH_TIME:
+            self.num += 1
+            shown = self._in_a_row.setdefault(fact.parameters[0], [])
+            if self.shows(fact):
+                shown.append(fact)
+            else:
+                shown.clear()
+
+    def read(self, block: RowBatch) -> None:
+        """Read the next iterations."""
+        unknown = (integers(block.steps, "flags") & int(StepFlag.NO_LOSS)) != 0
+        self.loss.add(np.where(unknown, np.nan, numbers(block.steps, "loss")).tolist())
+        if not self.module:
+            modules = (each.module for each in block.parameters)
+            found = next((each for each in modules if each in ONE_OPERATION), "")
+            self.module = f"nn.{found}" if found else ""
+
+    def at_fault(self, min_looks: int, min_steps: int, share: float) -> Iterator[list[Fact]]:
+        """Yield at the end of a run the last measurements of each weight that are at fault, if
+        there are enough of them and the loss is still this share of the first.
+        """
+        if self.loss.num >= min_steps and self.loss.stays(share):
+            yield from (shown for shown in self._in_a_row.values() if len(shown) >= min_looks)

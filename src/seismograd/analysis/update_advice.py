@@ -1,0 +1,113 @@
+"""Describe updates that are too small or too large: cause and advice."""
+
+from __future__ import annotations
+
+from seismograd.analysis.large_updates import BY_SIGN
+from seismograd.analysis.small_updates import PLAIN
+from seismograd.i18n import Message, say
+
+Values = dict[str, str | int | float]
+
+
+def of_a_group(values: Values) -> tuple[Message, Message]:
+    """Return cause and advice for a parameter group that stays behind; a {ratio} of 0 is one that
+    does not move.
+    """
+    if values["ratio"]:
+        cause = say(
+            "parameter group {group} hardly changes: at step {step} the update of {parameter} is "
+            "{ratio:.2g} of its size, thousands of times less than in other groups, although its "
+            "gradient is no smaller: the learning rate of this group is zero or far too low",
+            **values,
+        )
+    else:
+        cause = say(
+            "parameter group {group} does not change at all, although its gradient is no smaller "
+            "than that of other groups: its learning rate is zero or far too low",
+            **values,
+        )
+    advice = say(
+        "set the intended learning rate for parameter group {group}, or leave its parameters out "
+        "of the optimizer",
+        **values,
+    )
+    return cause, advice
+
+
+def since_some_step(values: Values) -> tuple[Message, Message]:
+    """Return the same for weights that have come to rest."""
+    if values["ratio"]:
+        cause = say(
+            "since step {since} the weights have hardly changed: the learning rate has fallen from "
+            "{highest:.2g} to {lr:.2g}, so an update is at most {ratio:.2g} of a weight, while the "
+            "loss is still {loss:.3g}",
+            **values,
+        )
+    else:
+        cause = say(
+            "since step {since} the weights have not changed: the learning rate has fallen from "
+            "{highest:.2g} to {lr:.2g}, while the loss is still {loss:.3g}",
+            **values,
+        )
+    advice = say(
+        "make the schedule as long as the run: check whether scheduler.step() is called per batch "
+        "or per epoch"
+    )
+    return cause, advice
+
+
+def since_the_start(values: Values) -> tuple[Message, Message]:
+    """Return the same for weights that never moved."""
+    if not values["lr"]:
+        return (
+            say(
+                "the learning rate is 0, so no update changes a weight: the loss has not moved "
+                "from {first_loss:.3g}",
+                **values,
+            ),
+            say(
+                "set a learning rate; where a schedule sets it, check its first values and how "
+                "often scheduler.step() is called"
+            ),
+        )
+    if values["ratio"]:
+        cause = say(
+            "the learning rate is too low: at {lr:.2g} an update is at most {ratio:.2g} of a "
+            "weight ({parameter}, step {step}), where a thousandth is typical, and the loss has "
+            "not moved from {first_loss:.3g}",
+            **values,
+        )
+    else:
+        cause = say(
+            "the learning rate is too low: at {lr:.2g} an update changes no weight, and the loss "
+            "has not moved from {first_loss:.3g}",
+            **values,
+        )
+    if values["kind"] in PLAIN:
+        return cause, say(
+            "raise the learning rate by a factor of a hundred and check the updates again; SGD "
+            "often starts at 0.1 or 0.01"
+        )
+    return cause, say(
+        "raise the learning rate by a factor of a hundred and check the updates again; {kind} "
+        "often starts at 1e-3",
+        **values,
+    )
+
+
+def lower_learning_rate(kind: str, lr: float) -> Message:
+    """Return the advice for updates that are too large."""
+    if kind in BY_SIGN and lr >= 0.02:
+        return say(
+            "{kind} moves every weight by about the learning rate at each step: use 1e-3 or less "
+            "instead of {lr:.2g}",
+            kind=kind,
+            lr=lr,
+        )
+    return say(
+        "divide the learning rate by ten (from {lr:.2g} to {tenth:.1g}), repeatedly if necessary, "
+        "until an update is about a thousandth of the weight; increase the learning rate gradually "
+        "over the first steps",
+        lr=lr,
+        tenth=lr / 10,
+    )

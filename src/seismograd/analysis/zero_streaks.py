@@ -1,0 +1,42 @@
+"""Track the parameters of one optimizer whose gradient is exactly zero, and whether they move."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class ZeroStreak:
+    """The steps in which the gradient of a parameter was zero."""
+
+    since: int  # those in a row
+    num: int = 0
+    in_a_row: int = 0
+    moves: int = 0  # of those in a row
+    last: float = math.nan  # update ratio
+
+
+@dataclass(slots=True)
+class ZeroStreaks:
+    """The streaks by the names of parameters."""
+
+    num_steps: int = 0
+    by_name: dict[str, ZeroStreak] = field(default_factory=dict[str, ZeroStreak])
+
+    def add(self, step: int, moved: Mapping[str, float]) -> None:
+        """Add a step, and how far each parameter moved whose gradient was zero in it; it ends the
+        streaks of all others.
+        """
+        self.num_steps += 1
+        for name, ratio in moved.items():
+            streak = self.by_name.setdefault(name, ZeroStreak(step))
+            if streak.in_a_row == 0:
+                streak.since, streak.moves = step, 0
+            streak.num, streak.in_a_row = streak.num + 1, streak.in_a_row + 1
+            if ratio > 0:
+                streak.moves, streak.last = streak.moves + 1, ratio
+        for name, streak in self.by_name.items():
+            if name not in moved:
+                streak.in_a_row = 0

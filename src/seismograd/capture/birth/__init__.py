@@ -1,0 +1,1 @@
+"""Where the first number of a loss or a gradient arose that is not finite."""

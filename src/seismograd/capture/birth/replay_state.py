@@ -1,0 +1,91 @@
+"""Put everything that calling a model may change back to what it was, bit for bit: random numbers,
+buffers, attributes, modes.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import sys
+import warnings
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seismograd.capture.birth.held_calls import HeldCall
+
+CONTAINERS = (list, dict, set)
+
+
+@contextmanager
+def as_it_was(model: torch.nn.Module, call: HeldCall) -> Generator[None, None, None]:
+    """Inside, random numbers, autocast and gradients are as at the begin of a call, and torch's
+    functions can be overridden as in a program; afterwards all is as it was before.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_same_random_numbers())
+        stack.enter_context(_same_attributes(model))
+        stack.enter_context(_no_warnings())
+        stack.enter_context(torch._C._EnableTorchFunction())  # pyright: ignore
+        stack.enter_context(torch.enable_grad())
+        enabled, dtype = call.autocast
+        stack.enter_context(torch.autocast("cpu", dtype=dtype, enabled=enabled))
+        torch.default_generator.set_state(call.random)
+        yield
+
+
+@contextmanager
+def _same_random_numbers() -> Generator[None, None, None]:
+    numpy: Any = sys.modules.get("numpy.random")
+    of_torch, of_python = torch.default_generator.get_state(), random.getstate()
+    of_numpy = None if numpy is None else numpy.get_state()
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(of_torch)
+        random.setstate(of_python)
+        if numpy is not None:
+            numpy.set_state(of_numpy)
+
+
+@contextmanager
+def _same_attributes(model: torch.nn.Module) -> Generator[None, None, None]:
+    """Restore the attributes of all modules, and what the containers among them hold; tensors that
+    are no parameters are replaced by copies meanwhile.
+    """
+    kept: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    contents: list[tuple[Any, Any]] = []
+    for module in model.modules():
+        own = vars(module)
+        kept.append((own, dict(own)))
+        for name, value in list(own.items()):
+            if isinstance(value, Tensor):
+                own[name] = value.clone() if not value.requires_grad else value
+            elif type(value) in CONTAINERS and name not in ("_modules", "_parameters"):
+                contents.append((value, copy.copy(value)))
+    try:
+        yield
+    finally:
+        for own, before in kept:
+            own.clear()
+            own.update(before)
+        for container, before in contents:
+            if isinstance(container, list):
+                container[:] = before
+            else:
+                container.clear()
+                container.update(before)
+
+
+@contextmanager
+def _no_warnings() -> Generator[None, None, None]:
+    """Show no warning twice; `catch_warnings` would make Python show earlier ones again."""
+    shown_by = warnings.showwarning
+    warnings.showwarning = lambda *_args, **_kwargs: None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown_by

@@ -1,0 +1,109 @@
+"""Which parts of a session handle each event of the training, and in what order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVarTuple
+
+from seismograd.capture.birth.birth_observer import BirthObserver
+from seismograd.capture.graph.remade_parameters import RemadeParameters
+from seismograd.capture.hooks.backward import BackwardHooks
+from seismograd.capture.hooks.clip_grad import ClipHooks
+from seismograd.capture.hooks.collectives import CollectiveHooks
+from seismograd.capture.hooks.grad_scaler import ScalerHooks
+from seismograd.capture.hooks.optimizer_step import StepHooks
+from seismograd.capture.hooks.zero_grad import ZeroGradHooks
+from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.gradient_reductions import GradientReductions
+from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.clip_coverage import ClipCoverage
+from seismograd.capture.probes.group_settings import GroupSettings
+from seismograd.capture.probes.modes import Modes
+from seismograd.capture.probes.schedules import Schedules
+from seismograd.capture.probes.successors import Scalers, Successors
+from seismograd.capture.probes.symmetry import Symmetry
+from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.schema import Note
+
+Ts = TypeVarTuple("Ts")
+
+
+class EventHandlers:
+    """The handler of each event of `capture.events.Listener`, called with the state of the thread.
+
+    The hooks follow the loop itself; the probes look only now and then, or for what is rare. Where
+    several parts handle an event, their order is theirs: what a step consumes is read before
+    anything notes that it was made.
+    """
+
+    def __init__(
+        self,
+        guard: ErrorGuard,
+        log: EventLog,
+        registry: OptimizerRegistry,
+        iteration_queue: IterationQueue,
+        reader: GradientReader,
+        facts: Facts,
+        births: BirthObserver,
+        note: Callable[[Note], None],
+        sampling: bool,
+        reductions: GradientReductions,
+    ) -> None:
+        self.backwards = backwards = BackwardHooks(
+            guard, log, registry, iteration_queue, reader, sampling, facts, births
+        )
+        self.steps = steps = StepHooks(
+            guard, log, registry, iteration_queue, reader, note, sampling, births, facts
+        )
+        self.schedules = schedules = Schedules(
+            facts,
+            log,
+            registry,
+            lambda: backwards.num_heard,
+            lambda: iteration_queue.num_rows,
+        )
+        clips = ClipHooks(log, registry, reader, backwards.step_by_hand)
+        clearings, scales = ZeroGradHooks(log, registry), ScalerHooks(log, registry, reader)
+        successors, scalers = Successors(facts, log, registry), Scalers(facts, log)
+        settings, symmetry = GroupSettings(facts, registry), Symmetry(facts, registry)
+        modes = Modes(facts, log, registry.parameter_table)
+        remade = RemadeParameters(facts, log, registry.parameter_table)
+
+        self.backward_begins = _in_turn(
+            lambda _, __: reductions.backward_begins(),
+            backwards.backward_begins,
+            modes.backward_begins,
+            remade.backward_begins,
+        )
+        self.backward_ends = backwards.backward_ends
+        self.compared = backwards.compared
+        self.clip_begins, self.clip_ends = clips.clip_begins, clips.clip_ends
+        self.zero_grad_ends = clearings.zero_grad_ends
+        self.step_begins = _in_turn(
+            steps.step_begins,
+            ClipCoverage(facts, registry).step_begins,
+            successors.step_begins,
+            settings.step_begins,
+            symmetry.step_begins,
+        )
+        self.step_ends = _in_turn(successors.step_ends, steps.step_ends)
+        self.scaler_step_begins = steps.scaler_step_begins
+        self.scaler_step_ends = _in_turn(steps.scaler_step_ends, scalers.scaler_step_ends)
+        self.scaled = _in_turn(scales.scaled, scalers.scaled)
+        self.unscale_ends, self.scaler_updated = scales.unscale_ends, scales.scaler_updated
+        self.weighted, self.normalised = scales.weighted, scales.normalised
+        self.scheduled, self.epoch_begins = schedules.scheduled, schedules.epoch_begins
+        self.collective_ends = CollectiveHooks(registry, reader, reductions).collective_ends
+
+
+def _in_turn(*handlers: Callable[[*Ts], None]) -> Callable[[*Ts], None]:
+    """Return a handler that calls these, one after another."""
+
+    def handle(*args: *Ts) -> None:
+        for each in handlers:
+            each(*args)
+
+    return handle

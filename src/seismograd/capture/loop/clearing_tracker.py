@@ -1,0 +1,162 @@
+"""Follow how the gradients of an optimizer are cleared between its steps."""
+
+from __future__ import annotations
+
+import weakref
+
+import torch
+
+from seismograd.tensors.dtensor import held_part
+from seismograd.tensors.freed_memory import is_readable
+from seismograd.tensors.isolation import without_user_modes
+
+MAX_LOOKED_AT = 64  # parameters of an optimizer whose gradients are inspected in every backward
+
+# which tensor the gradient is and how often it was changed in place; `None`: no gradient
+Signature = tuple[int, int] | None
+
+
+def is_zero(parameter: torch.Tensor) -> bool:
+    """Return whether the gradient is all zeros."""
+    grad = parameter.grad
+    if grad is None:
+        return True
+    with without_user_modes():
+        held = held_part(grad)
+        return is_readable(held) and not bool(torch.any(held))
+
+
+class ClearingTracker:
+    """Follows up to `MAX_LOOKED_AT` gradients through the loop: was a used gradient cleared before
+    the next backward added to it?
+
+    It inspects the gradients themselves, so it does not matter how they are cleared. `carried` says
+    for each followed parameter whether its gradient still holds what an earlier step used.
+    """
+
+    def __init__(self, parameters: list[torch.Tensor]) -> None:
+        stride = max(1, -(-len(parameters) // MAX_LOOKED_AT))
+        self.parameters = [weakref.ref(p) for p in parameters[::stride]]
+        self._none: list[Signature] = [None] * len(self.parameters)
+        self._not_carried = [False] * len(self.parameters)  # shared, never written to
+        self.carried = self._not_carried
+        self._used = False
+        self._last = self._before = self._none
+
+    def _signatures(self) -> list[Signature]:
+        return [
+            None if (p := ref()) is None or (g := p.grad) is None else (id(g), g._version)
+            for ref in self.parameters
+        ]
+
+    def follows_any(self) -> bool:
+        """Return whether any of the followed parameters is being trained: they may have been chosen
+        while others were frozen.
+        """
+        return any((p := ref()) is not None and p.requires_grad for ref in self.parameters)
+
+    def backward_begins(self, looks_for_loss: bool = False) -> bool:
+        """Note that used gradients still present will be added to, and return whether unused
+        gradients were cleared since the last intercepted call; only checks that if
+        `looks_for_loss`.
+        """
+        now = self._signatures()
+        lost = (
+            looks_for_loss
+            and not self._used
+            and now != self._last
+            and self._last != self._none
+            and self._is_cleared(now)
+        )
+        if (self._used and now != self._none) or True in self.carried:
+            self.carried = [self._is_carried(i, now[i]) for i in range(len(now))]
+        self._before = now
+        return lost
+
+    def _is_cleared(self, now: list[Signature]) -> bool:
+        return now == self._none or all(
+            is_zero(p) for ref in self.parameters if (p := ref()) is not None
+        )
+
+    def _is_carried(self, i: int, mark: Signature) -> bool:
+        """Return whether a gradient, now with this mark, holds what an earlier step used."""
+        if not (self._used or self.carried[i]):
+            return False
+        last, parameter = self._last[i], self.parameters[i]()
+        if mark is None or last is None or parameter is None or mark[0] != last[0]:
+            return False
+        # changed in place: by zeroing it, or by something that keeps it
+        return mark == last or not is_zero(parameter)
+
+    def changed(self) -> list[torch.Tensor]:
+        """Return the followed parameters whose gradients a call that we did not intercept has
+        changed.
+        """
+        return [
+            p
+            for ref, mark, last in zip(self.parameters, self._signatures(), self._last, strict=True)
+            if mark is not None and mark != last and (p := ref()) is not None
+        ]
+
+    def backward_ends(self) -> bool:
+        """Return whether the backward added to any of these gradients."""
+        now = self._signatures()
+        touched = now != self._before
+        if touched:
+            self._used = False
+            self._last = now
+        self._before = now
+        return touched
+
+    def added(self) -> None:
+        """Note that a backward has added to these gradients."""
+        self._used = False
+        self._last = self._before = self._signatures()
+
+    def cleared(self) -> None:
+        """Note that the optimizer's own `zero_grad` cleared them all."""
+        self.carried = self._not_carried
+        self._used = False
+        self._last = self._signatures()
+
+    def at_step(self) -> tuple[bool, bool]:
+        """Return whether a step now would use no gradient, or the very one that the previous step
+        used; and whether a call that we did not intercept has changed a gradient.
+        """
+        now = self._signatures()
+        same = now == self._last
+        return (self._used and same) or now == self._none, not same
+
+    def mark_changed(self) -> None:
+        """Note that an intercepted call (a clip, an unscale) has changed the gradients."""
+        self._last = self._signatures()
+
+    def looked_away(self) -> None:
+        """Note that a call was not handled to its end: the current gradients are neither known to
+        be used nor to be changed.
+        """
+        self.carried = self._not_carried
+        self._used = False
+        self._last = self._before = self._signatures()
+
+    def was_used(self) -> bool:
+        """Return whether a step has used the current gradients and no backward has added to them
+        since.
+        """
+        return self._used
+
+    def empty(self) -> bool:
+        """Return whether there was no gradient at the last inspection."""
+        return self._last == self._none
+
+    def carried_over(self) -> list[bool]:
+        """Return for each followed parameter whether its gradient holds both what an earlier step
+        used and something newer.
+        """
+        return self._not_carried if self._used else self.carried
+
+    def step_ends(self) -> None:
+        """Note that the step has used the current gradients."""
+        self.carried = self._not_carried
+        self._used = True
+        self._last = self._signatures()

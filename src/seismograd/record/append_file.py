@@ -1,0 +1,60 @@
+"""Append to a file of a record, and to no other.
+
+A script that starts afresh, as a daemon does, may close descriptors that it did not open. The
+number of ours then stands for whatever it opens next, and rows would go into its checkpoint.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+
+class AppendFile:
+    """A new file, without a buffer.
+
+    Raises:
+        OSError: it exists, or cannot be created.
+    """
+
+    _descriptor = -1
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        self._descriptor = os.open(path, flags, 0o666)
+        self._identity = _identity(self._descriptor)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of it: a system call may take only a part, as it does when the disk is nearly
+        full.
+
+        Raises:
+            OSError: the disk rejects it, or the descriptor was closed from elsewhere.
+        """
+        if not self._is_ours():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def close(self) -> None:
+        """Close the file; nothing happens when it is closed."""
+        if self._is_ours():
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _is_ours(self) -> bool:
+        try:
+            return self._descriptor >= 0 and _identity(self._descriptor) == self._identity
+        except OSError:
+            return False
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino

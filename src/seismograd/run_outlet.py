@@ -1,0 +1,68 @@
+"""The outlet of the session of a run: past the halter and the other ranks to the pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seismograd.pipeline.halt import TrainingHalter
+from seismograd.pipeline.pump import Pump
+from seismograd.schema import Fact, Note, RowBatch
+
+if TYPE_CHECKING:
+    from seismograd.distributed.rank_listener import RankListener
+
+MAX_BATCH_ROWS = 64  # where nobody waits for each
+
+
+class RunOutlet:
+    """The outlet of the session: past the halter and the other ranks to the pipeline.
+
+    Args:
+        ranks: combines iterations with those of other processes.
+        pump: hands them to the sinks.
+        halter: judges each iteration by itself; `None` where nothing stops the training.
+        is_recorded: whether this process may record.
+    """
+
+    def __init__(
+        self, ranks: RankListener, pump: Pump, halter: TrainingHalter | None, is_recorded: bool
+    ) -> None:
+        self._ranks, self._pump, self._halter = ranks, pump, halter
+        self._is_recorded = is_recorded
+        self.is_abandoned = False
+
+    def emit(self, batch: RowBatch) -> None:
+        """Hand on a finished iteration, or several."""
+        if self._halter is not None:
+            self._halter.observe(batch)
+        self._ranks.put(batch)
+
+    def note(self, note: Note) -> None:
+        """Hand on a note: a process that does not record sends its failures to rank 0."""
+        self._ranks.note(note)
+
+    def learn(self, fact: Fact) -> None:
+        """Hand on a fact."""
+        if self._halter is not None:
+            self._halter.learn(fact)
+        self._pump.learn(fact)
+
+    def stepped(self) -> None:
+        """Start looking for rows."""
+        if self._is_recorded or self._ranks.linked:
+            self._pump.begin()
+
+    def abandon(self) -> None:
+        """Forget everything and touch no file: this is a forked child."""
+        self.is_abandoned = True
+        self._pump.abandon()
+
+    def take_overhead(self) -> float:
+        """Return the seconds that the ranks and the halter took since the last call."""
+        halter_s = 0.0 if self._halter is None else self._halter.take_overhead()
+        return self._ranks.take_overhead() + halter_s
+
+    @property
+    def max_batch_rows(self) -> int:
+        """Return how many rows to make at once: one where each is awaited."""
+        return 1 if self._halter is not None or self._ranks.linked else MAX_BATCH_ROWS
