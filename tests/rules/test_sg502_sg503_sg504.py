@@ -15,7 +15,15 @@ from torch import nn
 
 import seismograd
 from seismograd.rules import ClipBeforeNormalisedUpdate, ClipGovernedByOne, ClipNormDisagrees
-from seismograd.schema import RANK_DTYPE, EventKind, Finding, Optimizer, RankFlag, RowBatch
+from seismograd.schema import (
+    RANK_DTYPE,
+    EventFlag,
+    EventKind,
+    Finding,
+    Optimizer,
+    RankFlag,
+    RowBatch,
+)
 from tests.rules.cutting import result, row_by_row
 from tests.synthetic import block, event, ordinary_events
 
@@ -103,7 +111,7 @@ def test_other_norms_are_not_compared(norm_type: float, tmp_path: Path) -> None:
     run = seismograd.open_run(tmp_path / "run")
     clips = run.events[run.events["kind"] == EventKind.CLIP]
     assert len(clips) == 12
-    assert (clips["flags"] == 256).all()
+    assert (clips["flags"] == EventFlag.OTHER_NORM).all()
 
 
 @pytest.mark.parametrize(("num_left", "severity"), [(1, "warning"), (3, "info")])
