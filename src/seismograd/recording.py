@@ -97,7 +97,12 @@ class Recording:
             look=session.hand_on_waiting,
         )
         self._ranks = RankListener(
-            backend, shards, deliver=pump.put, tell=pump.note, on_join=self._on_join
+            backend,
+            shards,
+            deliver=pump.put,
+            tell=pump.note,
+            learn=pump.learn,
+            on_join=self._on_join,
         )
         self._halter = self._make_halter(selection)
         self._halt_listener = None if self._halter is None else _listener_of(self._halter)

@@ -21,6 +21,7 @@ from torch.optim import optimizer as optimizer_module
 
 import seismograd
 from seismograd.capture.graph.loss_observer import LossObserver
+from seismograd.capture.hooks.collectives import RENAMED
 from seismograd.capture.hooks.optimizer_step import StepHooks
 from seismograd.capture.hub import HUB
 from seismograd.capture.loop.event_log import EventLog
@@ -55,6 +56,12 @@ PATCHED: tuple[Attribute, ...] = (
     (torch.amp.GradScaler, "update"),
     (torch.nn.Module, "load_state_dict"),
     (torch.optim.Optimizer, "load_state_dict"),
+    (torch.distributed, "all_reduce"),
+    (torch.distributed.distributed_c10d, "all_reduce"),
+    *(
+        (torch.distributed, new if hasattr(torch.distributed, new) else old)
+        for old, new in RENAMED.items()
+    ),
 )
 
 

@@ -78,6 +78,10 @@ class Case:
     hidden: int = 7
     clip: float | None = None
     steps: int = STEPS
+    # after the backwards, by hand
+    reduce: Callable[[nn.Module], None] = lambda model: None
+    # multiplies the gradients for this limit, by hand
+    clip_by_hand: Callable[[nn.Module, float], None] | None = None
     elements: tuple[str, ...] = ()
 
 
@@ -100,6 +104,11 @@ def two_parts(model: nn.Module, step: int) -> None:
     with model.no_sync():
         (loss_of(model, batch(step, dist.get_rank(), 0)) / 2).backward()
     (loss_of(model, batch(step, dist.get_rank(), 1)) / 2).backward()
+
+
+def two_parts_by_hand(model: nn.Module, step: int) -> None:
+    for part in range(2):
+        (loss_of(model, batch(step, dist.get_rank(), part)) / 2).backward()
 
 
 def two_parts_of_all(model: nn.Module, step: int) -> None:
@@ -141,6 +150,56 @@ def ddp() -> nn.Module:
 def net(hidden: int = 7) -> Net:
     torch.manual_seed(1)
     return Net(hidden).double()
+
+
+def averaged_one_by_one(model: nn.Module) -> None:
+    for p in model.parameters():
+        dist.all_reduce(p.grad)
+        p.grad /= dist.get_world_size()
+
+
+def averaged_in_a_bucket(model: nn.Module) -> None:
+    """In a copy that is copied back, as `torch._utils._flatten_dense_tensors` is used."""
+    gradients = [p.grad for p in model.parameters()]
+    bucket = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(bucket, op=dist.ReduceOp.SUM)
+    bucket /= dist.get_world_size()
+    for g, averaged in zip(gradients, bucket.split([g.numel() for g in gradients]), strict=True):
+        g.copy_(averaged.view_as(g))
+
+
+def averaged_by_gathering(model: nn.Module) -> None:
+    for p in model.parameters():
+        parts = [torch.empty_like(p.grad) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, p.grad)
+        p.grad = torch.stack(parts).mean(0)
+
+
+def averaged_in_hooks() -> nn.Module:
+    """Reductions begin during the backward; the script waits for them after it."""
+    model = net()
+    model.works = []
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(
+            lambda p: model.works.append(dist.all_reduce(p.grad, async_op=True))
+        )
+    return model
+
+
+def wait_and_divide(model: nn.Module) -> None:
+    for work in model.works:
+        work.wait()
+    model.works.clear()
+    for p in model.parameters():
+        p.grad /= dist.get_world_size()
+
+
+def clip_by_norm(model: nn.Module, limit: float) -> None:
+    """With a norm over processes that hold the same, which is that of one."""
+    square = sum(p.grad.square().sum() for p in model.parameters()).reshape(1)
+    dist.all_reduce(square, op=dist.ReduceOp.MAX)
+    for p in model.parameters():
+        p.grad *= (limit / (square.sqrt().item() + 1e-6)) if square > limit**2 else 1.0
 
 
 def fsdp() -> nn.Module:
@@ -223,6 +282,57 @@ CASES = {
         nan_on_rank_1,
         nan_alone,
     ),
+    "by_hand": Case(
+        "all_reduce of each gradient, by hand",
+        "before step, after the reduction",
+        net,
+        own_batch,
+        all_batches,
+        reduce=averaged_one_by_one,
+    ),
+    "by_hand_clip": Case(
+        "all_reduce by hand and clip_grad_norm_",
+        "after the reduction, before the clip",
+        net,
+        two_parts_by_hand,
+        two_parts_of_all,
+        clip=0.05,
+        reduce=averaged_one_by_one,
+    ),
+    "by_hand_bucket": Case(
+        "all_reduce of a flat copy that is copied back",
+        "before step, after the reduction",
+        net,
+        own_batch,
+        all_batches,
+        reduce=averaged_in_a_bucket,
+    ),
+    "by_hand_gathered": Case(
+        "all_gather and a mean, by hand",
+        "before step, after the reduction",
+        net,
+        own_batch,
+        all_batches,
+        reduce=averaged_by_gathering,
+    ),
+    "by_hand_hooks": Case(
+        "all_reduce in hooks during the backward",
+        "before step, after the reduction",
+        averaged_in_hooks,
+        own_batch,
+        all_batches,
+        reduce=wait_and_divide,
+    ),
+    "by_hand_norm": Case(
+        "all_reduce by hand, then a clip by hand with a reduced norm",
+        "after the reduction, before the norm is reduced",
+        net,
+        own_batch,
+        all_batches,
+        clip=0.05,
+        reduce=averaged_one_by_one,
+        clip_by_hand=clip_by_norm,
+    ),
     "fsdp": Case(
         "fully_shard (FSDP2), uneven shards",
         "before step, each rank its shards; put together off the training's path",
@@ -283,7 +393,10 @@ def train(case: Case, out: Path | None) -> str:
         for step in range(case.steps):
             optimizer.zero_grad()
             case.step(model, step)
-            if case.clip is not None:
+            case.reduce(model)
+            if case.clip_by_hand is not None and case.clip is not None:
+                case.clip_by_hand(model, case.clip)
+            elif case.clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), case.clip)
             optimizer.step()
     digest = hashlib.sha256()
@@ -312,7 +425,8 @@ def reference(case: Case) -> dict[str, np.ndarray]:
             found.setdefault(f"gradient {name}", []).append(g.clone().numpy())
         if case.clip is not None:
             total = nn.utils.clip_grad_norm_(model.parameters(), case.clip)
-            found.setdefault("clip_norm", []).append(float(total))
+            if case.clip_by_hand is None:
+                found.setdefault("clip_norm", []).append(float(total))
             for name, p in model.named_parameters():
                 assert p.grad is not None
                 found.setdefault(f"applied_norm {name}", []).append(float(p.grad.norm()))

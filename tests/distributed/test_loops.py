@@ -18,9 +18,18 @@ from tests.distributed.processes import HERE, start
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
 NAMES = ["norm.weight", "norm.bias", "first.weight", "first.bias", "second.weight", "second.bias"]
-REPLICATED = {"ddp", "ddp_no_sync", "ddp_clip", "ddp_nan"}
+BY_HAND = (
+    "by_hand",
+    "by_hand_clip",
+    "by_hand_bucket",
+    "by_hand_gathered",
+    "by_hand_hooks",
+    "by_hand_norm",
+)
+REPLICATED = {"ddp", "ddp_no_sync", "ddp_clip", "ddp_nan", *BY_HAND}
 TWO_RANKS = (
     ("ddp", "ddp_no_sync", "ddp_clip", "ddp_nan"),
+    BY_HAND,
     ("fsdp", "fsdp_clip", "tensor_parallel", "sequence_parallel"),
 )
 FOUR_RANKS = ("hsdp", "fsdp_and_tensor_parallel")

@@ -9,14 +9,17 @@ from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.graph.remade_parameters import RemadeParameters
 from seismograd.capture.hooks.backward import BackwardHooks
 from seismograd.capture.hooks.clip_grad import ClipHooks
+from seismograd.capture.hooks.collectives import CollectiveHooks
 from seismograd.capture.hooks.grad_scaler import ScalerHooks
 from seismograd.capture.hooks.optimizer_step import StepHooks
 from seismograd.capture.hooks.zero_grad import ZeroGradHooks
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.gradient_reductions import GradientReductions
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.clip_coverage import ClipCoverage
 from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.loaded_rates import LoadedRates
@@ -50,12 +53,13 @@ class EventHandlers:
         births: BirthObserver,
         note: Callable[[Note], None],
         sampling: bool,
+        reductions: GradientReductions,
     ) -> None:
         self.backwards = backwards = BackwardHooks(
             guard, log, registry, iteration_queue, reader, sampling, facts, births
         )
         self.steps = steps = StepHooks(
-            guard, log, registry, iteration_queue, reader, note, sampling, births
+            guard, log, registry, iteration_queue, reader, note, sampling, births, facts
         )
         self.schedules = schedules = Schedules(
             facts,
@@ -77,6 +81,7 @@ class EventHandlers:
         frozen = FrozenWeights(facts, log, registry.parameter_table)
 
         self.backward_begins = _in_turn(
+            lambda _, __: reductions.backward_begins(),
             backwards.backward_begins,
             modes.backward_begins,
             remade.backward_begins,
@@ -88,6 +93,7 @@ class EventHandlers:
         self.zero_grad_ends = clearings.zero_grad_ends
         self.step_begins = _in_turn(
             steps.step_begins,
+            ClipCoverage(facts, registry).step_begins,
             successors.step_begins,
             settings.step_begins,
             symmetry.step_begins,
@@ -105,6 +111,7 @@ class EventHandlers:
         self.state_loads = _in_turn(
             overwritten.state_loads, rates.state_loads, successors.state_loads
         )
+        self.collective_ends = CollectiveHooks(registry, reader, reductions).collective_ends
 
 
 def _in_turn(*handlers: Callable[[*Ts], None]) -> Callable[[*Ts], None]:

@@ -41,6 +41,7 @@ EventName = Literal[
     "scheduled",
     "epoch_begins",
     "state_loads",
+    "collective_ends",
 ]
 
 
@@ -92,8 +93,8 @@ class Listener:
     def clip_begins(self, parameters: list[Any]) -> None:
         """The gradients of these parameters are about to be clipped."""
 
-    def clip_ends(self, kind: int, limit: object, total: object) -> None:
-        """That clip is done; `total` is the norm that it found."""
+    def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
+        """That clip is done; `total` is the norm that it found, of which kind `is_l2` says."""
 
     def zero_grad_ends(self, owner: Any) -> None:
         """This optimizer or module has cleared its gradients."""
@@ -133,6 +134,13 @@ class Listener:
 
     def state_loads(self, owner: Any, state: object) -> None:
         """This module or optimizer is about to load a saved state."""
+
+    def collective_ends(
+        self, name: str, tensors: list[torch.Tensor], numel: int, in_backward: bool
+    ) -> None:
+        """This function of `torch.distributed` was called with these tensors, of `numel` scalars;
+        asynchronously, perhaps.
+        """
 
 
 class EventHub:
@@ -220,9 +228,11 @@ class EventHub:
         """The gradients of these parameters are about to be clipped."""
         self._hand_on("clip_begins", [each.clip_begins for each in self._listeners], parameters)
 
-    def clip_ends(self, kind: int, limit: object, total: object) -> None:
-        """That clip is done; `total` is the norm that it found."""
-        self._hand_on("clip_ends", [each.clip_ends for each in self._listeners], kind, limit, total)
+    def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
+        """That clip is done; `total` is the norm that it found, of which kind `is_l2` says."""
+        self._hand_on(
+            "clip_ends", [each.clip_ends for each in self._listeners], kind, limit, total, is_l2
+        )
 
     def zero_grad_ends(self, owner: Any) -> None:
         """This optimizer or module has cleared its gradients."""
@@ -292,6 +302,21 @@ class EventHub:
     def state_loads(self, owner: Any, state: object) -> None:
         """This module or optimizer is about to load a saved state."""
         self._hand_on("state_loads", [each.state_loads for each in self._listeners], owner, state)
+
+    def collective_ends(
+        self, name: str, tensors: list[torch.Tensor], numel: int, in_backward: bool
+    ) -> None:
+        """This function of `torch.distributed` was called with these tensors, of `numel` scalars;
+        asynchronously, perhaps.
+        """
+        self._hand_on(
+            "collective_ends",
+            [each.collective_ends for each in self._listeners],
+            name,
+            tensors,
+            numel,
+            in_backward,
+        )
 
     def _hand_on(
         self,

@@ -21,6 +21,7 @@ from seismograd.capture.loop.call_sites import CallSites
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.gradient_reductions import GradientReductions
 from seismograd.capture.loop.iteration_end import Endings
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.overhead_budget import OverheadBudget
@@ -85,11 +86,23 @@ class Session(Listener):
             Endings(registry),
         )
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
-        reader = GradientReader(backend, asked_for, registry, log, iteration_queue, sampling)
+        self._reductions = reductions = GradientReductions()
+        reader = GradientReader(
+            backend, asked_for, registry, log, iteration_queue, sampling, reductions
+        )
         self._births = BirthObserver(facts, log, registry, replays)
         self._births.follow_these(models)
         self._handlers = EventHandlers(
-            guard, log, registry, iteration_queue, reader, facts, self._births, self._note, sampling
+            guard,
+            log,
+            registry,
+            iteration_queue,
+            reader,
+            facts,
+            self._births,
+            self._note,
+            sampling,
+            reductions,
         )
 
     @property
@@ -131,9 +144,9 @@ class Session(Listener):
         """The gradients of these parameters are about to be clipped."""
         self._take("clip_begins", self._handlers.clip_begins, parameters)
 
-    def clip_ends(self, kind: int, limit: object, total: object) -> None:
-        """That clip is done; `total` is the norm that it found."""
-        self._take("clip_ends", self._handlers.clip_ends, kind, limit, total)
+    def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
+        """That clip is done; `total` is the norm that it found, of which kind `is_l2` says."""
+        self._take("clip_ends", self._handlers.clip_ends, kind, limit, total, is_l2)
 
     def zero_grad_ends(self, owner: Any) -> None:
         """This optimizer or module has cleared its gradients."""
@@ -186,6 +199,15 @@ class Session(Listener):
     def state_loads(self, owner: Any, state: object) -> None:
         """This module or optimizer is about to load a saved state."""
         self._take("state_loads", self._handlers.state_loads, owner, state)
+
+    def collective_ends(
+        self, name: str, tensors: list[torch.Tensor], numel: int, in_backward: bool
+    ) -> None:
+        """This function of `torch.distributed` was called with these tensors."""
+        if in_backward:  # perhaps on a thread of autograd, which is none of the training's
+            self.guard.call("collective_ends", self._reductions.heard, name, tensors, numel, True)
+        else:
+            self._take("collective_ends", self._handlers.collective_ends, name, tensors, numel)
 
     def _take(
         self,

@@ -11,6 +11,8 @@ import numpy as np
 
 from seismograd.distributed.combine import combine
 from seismograd.distributed.combine_plan import CombinePlan, make_plan
+from seismograd.distributed.ownership import Exchange, Ownership, RankView
+from seismograd.distributed.ownership_facts import OwnershipFacts
 from seismograd.distributed.peer import PeerRank
 from seismograd.distributed.rank_report import RankColumns, RankReport
 from seismograd.distributed.rank_row import RankRow
@@ -18,7 +20,7 @@ from seismograd.distributed.report_server import ReportServer
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.world import World
 from seismograd.i18n import Message, say
-from seismograd.schema import RANK_DTYPE, AnyArray, Note, RankFlag, RowBatch
+from seismograd.schema import RANK_DTYPE, AnyArray, Fact, Note, RankFlag, RowBatch
 
 MAX_BYTES = 32 * 2**20  # of iterations that wait for others
 MAX_SAID = 16  # missing ranks listed by number
@@ -34,6 +36,8 @@ class RankCollector:
         world: the processes.
         deliver: called with each combined iteration.
         tell: called with notes.
+        learn: called with facts.
+        exchange: what the processes have exchanged so far.
         limits: how long to wait.
         before: delivers what precedes all of this, from an earlier world.
     """
@@ -43,10 +47,14 @@ class RankCollector:
         world: World,
         deliver: Callable[[RowBatch], None],
         tell: Callable[[Note], None],
+        learn: Callable[[Fact], None],
+        exchange: Callable[[], Exchange],
         limits: RankTimeouts,
         before: RankCollector | None = None,
     ) -> None:
         self._deliver, self._tell, self._limits, self._before = deliver, tell, limits, before
+        self._exchange = exchange
+        self._ownership, self._ownership_facts = Ownership(), OwnershipFacts(learn, tell)
         self._queue: deque[RankRow] = deque()
         self._bytes_in = self._bytes_out = 0  # each written by one thread
         self._next = 0
@@ -65,7 +73,7 @@ class RankCollector:
     def put(self, rank_row: RankRow) -> None:
         """Queue an iteration."""
         if self._failed:
-            self._deliver(rank_row.without_shards())
+            self._deliver(rank_row.without_shards(self._ownership.separate))
             return
         self._bytes_in += rank_row.num_bytes()
         self._queue.append(rank_row)
@@ -103,7 +111,7 @@ class RankCollector:
         except Exception as error:
             self._failed = True
             while self._queue:
-                self._deliver(self._queue.popleft().without_shards())
+                self._deliver(self._queue.popleft().without_shards(self._ownership.separate))
             text = f"{type(error).__name__}: {error}"
             self._say(
                 "failure",
@@ -136,7 +144,7 @@ class RankCollector:
             self._report_missing(rank_row, captured)
             self._deliver(self._together(rank_row, captured))
             for peer in self._report_server.peers.values():
-                message = peer.leave_out(rank_row.columns)
+                message = peer.leave_out(rank_row.columns, self._ownership)
                 if message is not None:
                     self._report_server.send(peer, message)
 
@@ -150,39 +158,40 @@ class RankCollector:
     def _together(self, rank_row: RankRow, captured: dict[int, RankMessage]) -> RowBatch:
         left_out = {rank: left for rank, (_, left, _) in captured.items()}
         columns = (rank_row.columns, *(theirs for theirs, _, _ in captured.values()))
-        key = tuple(
-            (rank, c.version, left_out.get(rank, frozenset()))
-            for rank, c in zip((0, *captured), columns, strict=True)
+        ranks = (0, *captured)
+        sent = tuple(
+            c.sent(left_out.get(rank, frozenset())) for rank, c in zip(ranks, columns, strict=True)
+        )
+        reports = (
+            rank_row.report(sent[0], 0),
+            *(report for _, _, report in captured.values()),
+        )
+        views = tuple(map(RankView, ranks, columns, sent, reports))
+        if self._ownership.learn(views, self._exchange()):
+            self._ownership_facts.tell(self._ownership, int(rank_row.row.steps["iteration"][0]))
+        key = (
+            self._ownership.version,
+            *(
+                (rank, c.version, left_out.get(rank, frozenset()))
+                for rank, c in zip(ranks, columns, strict=True)
+            ),
         )
         plan = self._plans.get(key)
         if plan is None:
-            sent = (
-                columns[0].sent(),
-                *(c.sent(left_out[rank]) for rank, c in zip(captured, columns[1:], strict=True)),
-            )
-            self._plans = {key: (plan := make_plan((0, *captured), columns, sent))}
-        reports = (
-            rank_row.report(rank_row.columns.sent(), 0),
-            *(report for _, _, report in captured.values()),
-        )
-        return combine(plan, reports, rank_row.row, self._ranks(rank_row, captured, plan, reports))
+            self._plans = {key: (plan := make_plan(ranks, columns, sent, self._ownership))}
+        return combine(plan, reports, rank_row.row, self._ranks(rank_row, plan, views))
 
-    def _ranks(
-        self,
-        rank_row: RankRow,
-        captured: dict[int, RankMessage],
-        plan: CombinePlan,
-        reports: tuple[RankReport, ...],
-    ) -> AnyArray:
+    def _ranks(self, rank_row: RankRow, plan: CombinePlan, views: tuple[RankView, ...]) -> AnyArray:
         ranks = np.zeros(1 + len(self._report_server.peers), RANK_DTYPE)
         ranks["rank"] = np.arange(len(ranks))
         ranks["replica_of"] = -1
-        for name in ("loss", "grad_norm", "local_norm"):
+        for name in ("loss", "grad_norm", "local_norm", "clip_norm", "clip_coefficient"):
             ranks[name] = np.nan
-        for rank, report, replica_of in zip((0, *captured), reports, plan.replica_of, strict=True):
-            ranks[rank] = report.rank
-            ranks["replica_of"][rank] = replica_of
-            ranks["flags"][rank] |= RankFlag.REPORTED
+        for view, replica_of in zip(views, plan.replica_of, strict=True):
+            ranks[view.rank] = view.report.rank
+            ranks["replica_of"][view.rank] = replica_of
+            ranks["weight_checksum"][view.rank] = self._ownership.in_sync(view)
+            ranks["flags"][view.rank] |= RankFlag.REPORTED
         ranks["rank"] = np.arange(len(ranks))
         ranks["iteration"] = rank_row.row.steps["iteration"][0]
         return ranks

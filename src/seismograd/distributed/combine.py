@@ -42,6 +42,8 @@ def combine(
     states = _spread(plan, [r.state for r in reports], num, State.NOT_MEASURED)  # (R, P)
     counts = _spread(plan, [s.counts for s in plan.shares], num, 0).astype(bool)
     state = _state(states, counts, plan)
+    # An expert that no token has reached adds nothing.
+    counts &= states != State.ABSENT
     n_own = len(own.parameters)
     state[:n_own] = np.where(plan.held[:n_own], state[:n_own], own.state)
     values: dict[str, AnyArray] = {}
@@ -96,10 +98,11 @@ def _state(states: npt.NDArray[Any], counts: BoolArray, plan: CombinePlan) -> np
     def every(state: State) -> BoolArray:
         return ((states == state) | ~counts).all(0)
 
-    measured = plan.complete & ((states >= State.ZERO) | ~counts).all(0)
+    there = (states >= State.ZERO) & counts
+    measured = plan.complete & (there | (states == State.ABSENT) | ~counts).all(0) & there.any(0)
     result = np.full(counts.shape[1], State.NOT_MEASURED, np.uint8)
     result[measured] = State.FINITE
-    result[measured & every(State.ZERO)] = State.ZERO
+    result[measured & ((states <= State.ZERO) | ~counts).all(0)] = State.ZERO
     result[measured & ((states == State.NONFINITE) & counts).any(0)] = State.NONFINITE
     result[counts.any(0) & every(State.ABSENT)] = State.ABSENT
     return result
@@ -152,7 +155,7 @@ def _step(
 ) -> AnyArray:
     step = own.copy()
     step["loss"] = _loss(reports, plan)
-    step["grad_norm"] = _total(values["grad_norm"], state >= State.ZERO)
+    step["grad_norm"] = _total(values["grad_norm"], (state >= State.ZERO) & plan.is_total)
     order = reports[0].clip_order
     if not math.isnan(order):
         parts = [
@@ -167,7 +170,9 @@ def _step(
         if not int(step["flags"]) & (StepFlag.CHANGED | StepFlag.SKIPPED):
             values["applied_norm"][:] = values["grad_norm"] * step["clip_coefficient"]
     applied = values["applied_norm"]
-    step["applied_norm"] = _total(applied, ~np.isnan(applied) | (state == State.NONFINITE))
+    step["applied_norm"] = _total(
+        applied, (~np.isnan(applied) | (state == State.NONFINITE)) & plan.is_total
+    )
     return step
 
 

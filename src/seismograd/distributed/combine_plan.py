@@ -5,10 +5,12 @@ Shapes: R reporting processes, P columns of the whole, n of them that a process 
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from seismograd.distributed.ownership import Ownership
 from seismograd.distributed.rank_report import RankColumns
 from seismograd.distributed.summands import SummedGradient
 from seismograd.schema import BoolArray, IntArray, Parameter
@@ -33,6 +35,7 @@ class CombinePlan:
     parameters: tuple[Parameter, ...]
     shares: tuple[RankShare, ...]  # of each process  # (R,)
     complete: BoolArray
+    is_total: BoolArray  # (P,) whether the norm of the whole includes it
     seen: BoolArray  # (P,) whether any process sends it
     held: BoolArray  # (P,) whether any process holds a part of it, sent or not
     whole_rows: BoolArray  # (P,)
@@ -42,13 +45,21 @@ class CombinePlan:
 
 
 def make_plan(
-    ranks: tuple[int, ...], columns: tuple[RankColumns, ...], sent: tuple[IntArray, ...]
+    ranks: tuple[int, ...],
+    columns: tuple[RankColumns, ...],
+    sent: tuple[IntArray, ...],
+    ownership: Ownership | None = None,
 ) -> CombinePlan:
     """Plan what each process contributes. The first is rank 0: its columns come first, others'
     behind them.
+
+    Of an ordinary tensor of one name, every different one that `ownership` knows of counts once.
     """
+    ownership = Ownership() if ownership is None else ownership
     parameters, position = _merge_parameters(columns)
-    shares, complete, seen, whole_rows = _shares(parameters, position, columns, sent)
+    parameters, shares, complete, seen, whole_rows = _shares(
+        parameters, position, ranks, columns, sent, ownership
+    )
     names = [{p.name for p in theirs.parameters} for theirs in columns]
     alike = tuple(not names[0].isdisjoint(theirs) or not names[0] for theirs in names)
     known = {
@@ -61,6 +72,7 @@ def make_plan(
         tuple(parameters),
         shares,
         complete,
+        np.array([p.name not in ownership.copies for p in parameters], bool),
         seen,
         np.array([p.name in known for p in parameters], bool),
         whole_rows,
@@ -89,17 +101,25 @@ def _merge_parameters(columns: tuple[RankColumns, ...]) -> tuple[list[Parameter]
                 parameters.append(
                     parameter if moved == parameter.depth else replace(parameter, depth=moved)
                 )
+            elif parameters[known := position[parameter.name]].numel == 0:
+                # Rank 0 may have an empty part of what is flattened and cut.
+                parameters[known] = replace(
+                    parameters[known], shape=parameter.shape, numel=parameter.numel
+                )
     return parameters, position
 
 
 def _shares(
     parameters: list[Parameter],
     position: dict[str, int],
+    ranks: tuple[int, ...],
     columns: tuple[RankColumns, ...],
     sent: tuple[IntArray, ...],
-) -> tuple[tuple[RankShare, ...], BoolArray, BoolArray, BoolArray]:
-    """Return what each process contributes, each scalar once; and for each parameter whether that
-    makes it complete, whether any process sends it, and whether its shards are whole rows.
+    ownership: Ownership,
+) -> tuple[list[Parameter], tuple[RankShare, ...], BoolArray, BoolArray, BoolArray]:
+    """Return the parameters, with the shapes that all their different tensors have together; what
+    each process contributes, each scalar once; and for each parameter whether that makes it
+    complete, whether any process sends it, and whether its shards are whole rows.
     """
     held = np.zeros(len(parameters), np.int64)
     plain = np.zeros(len(parameters), bool)
@@ -107,14 +127,20 @@ def _shares(
     whole_rows = np.ones(len(parameters), bool)
     offsets: list[set[tuple[int, ...]]] = [set[tuple[int, ...]]() for _ in parameters]
     shares: list[RankShare] = []
-    for theirs, chosen in zip(columns, sent, strict=True):
+    counted = [set[int]() for _ in parameters]  # lowest ranks of those that hold the same tensor
+    stepping = _owners(ranks, columns, ownership.local)
+    for rank, theirs, chosen in zip(ranks, columns, sent, strict=True):
         at = np.array([position[theirs.parameters[c].name] for c in chosen], np.int64)
         counts = np.zeros(len(chosen), bool)
         for i, (column, target) in enumerate(zip(chosen, at, strict=True)):
             shard = theirs.shards[int(column)]
             assert shard is not None
             if shard.kind == "plain":
-                counts[i] = not seen[target]
+                name = theirs.parameters[int(column)].name
+                tensor = ownership.class_of(name, rank)
+                counts[i] = tensor not in counted[target] and stepping.get(name, rank) == rank
+                if counts[i]:
+                    counted[target].add(tensor)
                 plain[target] |= bool(counts[i])
             else:
                 counts[i] = not plain[target] and (
@@ -126,8 +152,32 @@ def _shares(
                 whole_rows[target] &= shard.whole_rows and shard.kind != "partial"
             seen[target] = True
         shares.append(RankShare(at, counts))
-    complete = plain | (seen & (held == np.array([p.numel for p in parameters], np.int64)))
-    return tuple(shares), complete, seen, whole_rows
+    together = list(parameters)
+    for target, parameter in enumerate(parameters):
+        if parameter.name in ownership.separate:
+            # Without one of them, the others would look like the whole.
+            plain[target] &= counted[target] >= ownership.classes_of(parameter.name)
+            shape, numel = ownership.whole(parameter)
+            together[target] = replace(parameter, shape=shape, numel=numel)
+            whole_rows[target] = False
+    complete = plain | (seen & (held == np.array([p.numel for p in together], np.int64)))
+    return together, tuple(shares), complete, seen, whole_rows
+
+
+def _owners(
+    ranks: tuple[int, ...], columns: tuple[RankColumns, ...], local: Container[str]
+) -> dict[str, int]:
+    """Return for each parameter whose gradients are not reduced to every process the one whose
+    optimizer steps on it, -1 where that is not exactly one.
+    """
+    steps: dict[str, list[int]] = {}
+    for rank, theirs in zip(ranks, columns, strict=True):
+        for parameter in theirs.parameters:
+            if parameter.name in local:
+                steps.setdefault(parameter.name, []).extend(
+                    [rank] if parameter.optimizer is not None else []
+                )
+    return {name: owners[0] if len(owners) == 1 else -1 for name, owners in steps.items()}
 
 
 def _sums(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from seismograd.distributed.marks import mark_of
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.tensors.cuda_graph import is_capturing
@@ -25,6 +26,8 @@ class LocalBackend:
     def __init__(self, backend: MeasuringBackend, shards: ShardTable) -> None:
         self._backend, self._shards = backend, shards
         self.checksum: WeightChecksum | None = None  # of the weights, when requested
+        # what the framework says about who holds the same, by column
+        self.marks: dict[int, str] = {}
 
     @property
     def name(self) -> str:
@@ -40,17 +43,18 @@ class LocalBackend:
         sample: bool,
     ) -> Measurement:
         """Measure; see `MeasuringBackend.measure`."""
+        if self.checksum is not None and not is_capturing():
+            self.checksum.add(keys, weights)
+            self._mark(keys, weights)
         if any_distributed() and not set(map(type, gradients)) <= PLAIN:
             for column, gradient in zip(keys, gradients, strict=True):
                 self._shards.see(column, gradient)
             gradients, scalars = [held_part(g) for g in gradients], [held_part(s) for s in scalars]
-            if sample or self.checksum is not None:
+            if sample:
                 weights = [held_part(w) for w in weights]
         else:
             scalars = [held_part(s) for s in scalars]
             self._shards.see_plain(keys)
-        if self.checksum is not None and not is_capturing():
-            self.checksum.add(keys, weights)
         measured = self._backend.measure(gradients, weights, keys, scalars, sample)
         if self._shards.has_summands:
             if measured.pending is not None:
@@ -60,3 +64,8 @@ class LocalBackend:
             ):
                 self._shards.store_summand(column, gradient, float(norm))
         return measured
+
+    def _mark(self, keys: Sequence[int], parameters: Sequence[Tensor]) -> None:
+        for key, parameter in zip(keys, parameters, strict=True):
+            if key not in self.marks:
+                self.marks[key] = mark_of(parameter)

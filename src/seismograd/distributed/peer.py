@@ -6,6 +6,7 @@ import json
 import socket
 from dataclasses import dataclass, field
 
+from seismograd.distributed.ownership import Ownership
 from seismograd.distributed.rank_report import (
     FrameDecoder,
     FrameKind,
@@ -39,7 +40,9 @@ class PeerRank:
     _reports: dict[int, bytes] = field(default_factory=dict[int, bytes])
     _columns: dict[int, RankColumns] = field(default_factory=dict[int, RankColumns])
     _left: dict[int, frozenset[int]] = field(default_factory=lambda: {0: frozenset[int]()})
-    _asked: int = -1  # the version of columns for which a LEAVE was sent
+    # the versions of its columns, of rank 0's and of the ownership that were last looked at
+    _asked: tuple[int, int, int] = (-1, -1, -1)
+    _left_last: frozenset[int] = frozenset()
 
     def take(self, kind: FrameKind, payload: bytes, next_index: int) -> str | None:
         """Handle a message; return the text of a note. `next_index` is the iteration that is
@@ -80,27 +83,26 @@ class PeerRank:
         columns, left_out = self._columns[version], self._left[leave]
         return columns, left_out, RankReport.from_bytes(payload, columns, columns.sent(left_out))
 
-    def leave_out(self, own: RankColumns) -> bytes | None:
-        """Return the message, once for its columns, on which of them not to send because
-        rank 0, which has `own`, holds them whole.
+    def leave_out(self, own: RankColumns, ownership: Ownership) -> bytes | None:
+        """Return the message, when it is another one than before, on which columns not to send
+        because rank 0, which has `own`, holds the same.
         """
         version = max(self._columns, default=-1)
-        if version == self._asked:
+        if version < 0 or self._asked == (version, own.version, ownership.version):
             return None
-        self._asked = version
+        self._asked = (version, own.version, ownership.version)
         mine = {
             p.name
-            for p, shard in zip(own.parameters, own.shards, strict=True)
-            if shard is not None and shard.kind == "plain"
+            for column, p in enumerate(own.parameters)
+            if own.is_plain(column) and ownership.is_same(p.name)
         }
         theirs = self._columns[version]
         left_out = [
-            c
-            for c, (p, shard) in enumerate(zip(theirs.parameters, theirs.shards, strict=True))
-            if shard is not None and shard.kind == "plain" and p.name in mine
+            c for c, p in enumerate(theirs.parameters) if theirs.is_plain(c) and p.name in mine
         ]
-        if not left_out:
+        if frozenset(left_out) == self._left_last:
             return None
+        self._left_last = frozenset(left_out)
         self.num_left += 1
         self._left[self.num_left] = frozenset(left_out)
         return frame(

@@ -14,25 +14,27 @@ import torch
 
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.loop.error_guard import ErrorGuard
-from seismograd.capture.names.parameter_groups import held_by
+from seismograd.capture.loop.gradient_reductions import MAX_SCALARS
 from seismograd.distributed.collector import RankCollector
 from seismograd.distributed.iteration_numbers import IterationNumbers
 from seismograd.distributed.local_backend import LocalBackend
 from seismograd.distributed.local_gradients import PreReductionProbe
-from seismograd.distributed.rank_report import RankColumns
-from seismograd.distributed.rank_row import RankRow
+from seismograd.distributed.ownership import Exchange
+from seismograd.distributed.rank_report import DigestArray, RankColumns
+from seismograd.distributed.rank_row import RankRow, uniform_factor
 from seismograd.distributed.report_client import ReportClient
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.distributed.world import World, WorldTracker
 from seismograd.i18n import say
-from seismograd.schema import RANK_DTYPE, AnyArray, Note, Parameter, RankFlag, RowBatch
+from seismograd.schema import RANK_DTYPE, AnyArray, Fact, Note, Parameter, RankFlag, RowBatch
 from seismograd.tensors.shards import ShardTable
 
 P = ParamSpec("P")
 
 # when to check whether the process has joined others
 LOOKS = frozenset({"backward_begins", "step_begins"})
+SCATTERING = frozenset({"reduce_scatter", "reduce_scatter_single", "reduce_scatter_tensor"})
 CHECKSUM_EVERY = 100  # steps
 # replicas that nothing keeps in sync diverge at once
 EARLY_CHECKSUMS = frozenset({2, 5, *range(10, CHECKSUM_EVERY, 10)})
@@ -56,6 +58,7 @@ class RankListener(Listener):
         deliver: takes each finished iteration, on the training thread of a single process, on
             another one of rank 0.
         tell: takes notes.
+        learn: takes facts.
         on_join: called before the process joins others: rows measured alone are delivered alone.
         limits: how long to wait for others.
     """
@@ -66,12 +69,18 @@ class RankListener(Listener):
         shards: ShardTable,
         deliver: Callable[[RowBatch], None],
         tell: Callable[[Note], None],
+        learn: Callable[[Fact], None],
         on_join: Callable[[], None],
         limits: RankTimeouts | None = None,
     ) -> None:
         self._backend, self._shards = backend, shards
         self.guard = ErrorGuard(self._report)
         self._deliver, self._tell, self._on_join = deliver, tell, on_join
+        self._learn = learn
+        # collectives of tensors that are no gradients: outside of a backward and its reductions
+        self._num_exchanged = 0
+        self._is_reducing = False
+        self._has_scattered = False  # gradients, of which each process has a part then
         self._limits = limits or RankTimeouts.from_environment()
         self._worlds = WorldTracker()
         self._rank = 0
@@ -79,7 +88,6 @@ class RankListener(Listener):
         self._before = PreReductionProbe()
         self._numbers = IterationNumbers()  # since joining
         self._overhead_s = 0.0
-        self._warned = False
         self._looked = False  # in the previous backward
         self._columns: RankColumns | None = None
         self._described: tuple[tuple[Parameter, ...], int] = ((), -1)
@@ -94,20 +102,34 @@ class RankListener(Listener):
         reduction.
         """
         del tensors
+        self._is_reducing = False
         self._take("backward_begins", self._on_backward_begins)
 
     def backward_ends(self) -> None:
         """Remove the hooks: the gradients are reduced."""
+        self._is_reducing = True
         self._take("backward_ends", self._on_backward_ends)
 
     def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
         """Check whether the process has joined others, and what this optimizer holds."""
         del closure, compiled
+        self._is_reducing = False
         self._take("step_begins", self._on_step_begins, optimizer)
 
-    def clip_ends(self, kind: int, limit: object, total: object) -> None:
+    def collective_ends(
+        self, name: str, tensors: list[torch.Tensor], numel: int, in_backward: bool
+    ) -> None:
+        """Note that the processes exchange activations, as stages and shards do and replicas do
+        not.
+        """
+        del tensors, in_backward
+        if numel > MAX_SCALARS and not self._is_reducing:
+            self._num_exchanged += 1
+        self._has_scattered |= name in SCATTERING
+
+    def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
         """Note the norm that a clip found over what several processes hold."""
-        del kind, limit
+        del kind, limit, is_l2
         self._take("clip_ends", self._on_clip_ends, total)
 
     def _take(
@@ -214,9 +236,23 @@ class RankListener(Listener):
             # A collector of an earlier world delivers its last iterations first, so that the record
             # stays in order.
             before = earlier if isinstance(earlier, RankCollector) else None
-            self._link = RankCollector(world, self._deliver, self._tell, self._limits, before)
+            self._link = RankCollector(
+                world,
+                self._deliver,
+                self._tell,
+                self._learn,
+                self._exchange,
+                self._limits,
+                before,
+            )
         else:
             self._link = ReportClient(world, self._limits)
+
+    def _exchange(self) -> Exchange:
+        """Return what this process has exchanged with others."""
+        if self._has_scattered:
+            return Exchange.SHARDS
+        return Exchange.ACTIVATIONS if self._num_exchanged else Exchange.NOTHING
 
     def _on_backward_begins(self) -> None:
         self._look()
@@ -230,31 +266,6 @@ class RankListener(Listener):
         self._look()
         if self._link is not None:
             self._before.learn(optimizer)
-            self._warn_of_flat(optimizer)
-
-    def _warn_of_flat(self, optimizer: torch.optim.Optimizer) -> None:
-        """Warn at the first FullyShardedDataParallel, which hides the part of a parameter that a
-        process has.
-        """
-        if self._warned:
-            return
-        parameters = held_by(optimizer)
-        if not any(
-            getattr(p, "_fsdp_flattened", False) or getattr(p, "_is_flat_param", False)
-            for p in parameters[:1]
-        ):
-            return
-        self._warned = True
-        self._tell(
-            Note(
-                "ranks",
-                -1,
-                say(
-                    "with FullyShardedDataParallel, only what rank 0 holds is measured; with "
-                    "fully_shard, everything is measured"
-                ),
-            )
-        )
 
     def _on_clip_ends(self, total: object) -> None:
         self._shards.clipped(total)
@@ -266,19 +277,42 @@ class RankListener(Listener):
             else math.nan
         )
         columns, summands = self._described_columns(row.parameters), self._shards.take_summands()
-        rank = self._entry(row.steps[0])
+        digests, rank = self._digests(len(row.parameters)), self._entry(row, math.isnan(order))
         index = self._numbers.take(row)
-        return RankRow(index, row, columns, rank, order, time.monotonic(), summands)
+        return RankRow(index, row, columns, rank, order, time.monotonic(), summands, digests)
+
+    def _digests(self, num_columns: int) -> tuple[DigestArray, ...]:
+        """Return the checksums of each column, where they were computed; of the first iteration
+        also those of the weights as they are now, after the step: whether replicas stay alike shows
+        at once.
+        """
+        checksum = self._backend.checksum
+        if checksum is None:
+            return ()
+        checksums = (checksum,) if self._numbers.num_begun else (checksum, checksum.again())
+        digests = np.zeros((len(checksums), num_columns), np.uint64)
+        for row, each in zip(digests, checksums, strict=True):
+            for column, part in each.of_each().items():
+                row[column] = part
+        return tuple(digests)
 
     def _described_columns(self, parameters: tuple[Parameter, ...]) -> RankColumns:
         described, version = self._described
         if self._columns is None or described is not parameters or version != self._shards.version:
             number = 0 if self._columns is None else self._columns.version + 1
-            self._columns = RankColumns(number, parameters, self._shards.of(len(parameters)))
+            marks = self._backend.marks
+            self._columns = RankColumns(
+                number,
+                parameters,
+                self._shards.of(len(parameters)),
+                tuple(marks.get(column, "") for column in range(len(parameters))),
+            )
             self._described = (parameters, self._shards.version)
         return self._columns
 
-    def _entry(self, step: AnyArray) -> AnyArray:
+    def _entry(self, row: RowBatch, is_whole: bool) -> AnyArray:
+        """Return what is known of this process. `is_whole`: its clip, if any, used a whole norm."""
+        step = row.steps[0]
         entry: Any = np.zeros((), RANK_DTYPE)
         entry["rank"], entry["replica_of"] = self._rank, -1
         entry["iteration"], entry["loss"], entry["grad_norm"] = (
@@ -286,7 +320,11 @@ class RankListener(Listener):
             step["loss"],
             step["grad_norm"],
         )
-        entry["local_norm"] = math.nan
+        entry["local_norm"] = entry["clip_norm"] = math.nan
+        entry["clip_coefficient"] = uniform_factor(row)
+        if is_whole and not math.isnan(float(step["clip_coefficient"])):
+            entry["clip_norm"] = step["clip_norm"]
+            entry["clip_coefficient"] = step["clip_coefficient"]
         flags = RankFlag.NONE
         local = self._before.take()
         if local is not None:

@@ -29,11 +29,12 @@ from seismograd.schema import (
 )
 from seismograd.tensors.shards import MAX_SUMMAND, LocalShard
 
+DigestArray = npt.NDArray[np.uint64]
 LAYOUT = json.dumps(
     [SCHEMA_VERSION, STEP_DTYPE.descr, RANK_DTYPE.descr, [s.name for s in STATISTICS]]
 )
 _HEAD = struct.Struct("<BQ")
-_REPORT = struct.Struct("<qIIIdB")
+_REPORT = struct.Struct("<qIIIdBB")
 MAX_FRAME_BYTES = 2**31
 
 
@@ -50,11 +51,23 @@ class FrameKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class RankColumns:
-    """The columns of one process, numbered by `version`, and the shard that it has of each."""
+    """The columns of one process, numbered by `version`, the shard that it has of each, and what
+    its framework says about who else holds it (`marks`).
+    """
 
     version: int
     parameters: tuple[Parameter, ...]
     shards: tuple[LocalShard | None, ...]
+    marks: tuple[str, ...] = ()
+
+    def is_plain(self, column: int) -> bool:
+        """Return whether a column is an ordinary tensor that this process holds."""
+        shard = self.shards[column]
+        return shard is not None and shard.kind == "plain"
+
+    def mark(self, column: int) -> str:
+        """Return the mark of a column."""
+        return self.marks[column] if self.marks else ""
 
     def sent(self, left_out: frozenset[int] = frozenset()) -> IntArray:
         """Return the columns that a report has numbers of  # (n,)."""
@@ -86,6 +99,7 @@ class RankColumns:
                 "version": self.version,
                 "parameters": [asdict(p) for p in self.parameters],
                 "pieces": shards,
+                "marks": self.marks,
             }
         ).encode()
 
@@ -97,6 +111,7 @@ class RankColumns:
             int(told["version"]),
             tuple(_parameter(each) for each in told["parameters"]),
             tuple(None if each is None else _shard_to_json(each) for each in told["pieces"]),
+            tuple(map(str, told["marks"])),
         )
 
 
@@ -117,7 +132,8 @@ class RankReport:
 
     `leave` is the number of the `LEAVE` frame that the columns obey (0: none). `clip_order` is the
     order of the norm of which `clip_norm` of the step is this process's part; NaN when it is the
-    whole.
+    whole. `digests` are the checksums of all columns where they were computed: of the weights when
+    the gradients were read, and in the first report also after the step, 0 for none  # (P,) each.
     """
 
     index: int
@@ -132,6 +148,7 @@ class RankReport:
     clip_order: float
     # the scalars of each of `RankColumns.summed`, where known
     summands: tuple[FloatArray | None, ...] = ()
+    digests: tuple[DigestArray, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Encode it for a frame."""
@@ -142,6 +159,7 @@ class RankReport:
             len(self.elements),
             self.clip_order,
             bool(self.samples),
+            len(self.digests),
         )
         arrays = [self.values[s.name] for s in STATISTICS if not s.sampled]
         arrays += [self.samples[s.name] for s in STATISTICS if s.sampled] if self.samples else []
@@ -149,12 +167,14 @@ class RankReport:
         numbers = b"".join(
             np.ascontiguousarray(a, "<f8").tobytes() for a in (*arrays, self.elements, *known)
         )
+        digests = b"".join(d.astype("<u8").tobytes() for d in self.digests)
         flags = bytes(s is not None for s in self.summands)
         return (
             head
             + self.step.tobytes()
             + self.rank.tobytes()
             + self.state.astype(np.uint8).tobytes()
+            + digests
             + flags
             + numbers
         )
@@ -165,11 +185,16 @@ class RankReport:
         `ValueError` for a wrong length.
         """
         num_columns, summed = len(sent), columns.summed(sent)
-        index, version, leave, num_elements, clip_order, sampled = _REPORT.unpack_from(data)
+        index, version, leave, num_elements, clip_order, sampled, num_digests = _REPORT.unpack_from(
+            data
+        )
         reader = _FieldReader(data, _REPORT.size)
         step = reader.take(STEP_DTYPE, 1)[0]
         rank = reader.take(RANK_DTYPE, 1)[0]
         state = reader.take(np.dtype(np.uint8), num_columns)
+        digests = tuple(
+            reader.take(np.dtype("<u8"), len(columns.parameters)) for _ in range(num_digests)
+        )
         known = reader.take(np.dtype(np.uint8), len(summed)).tolist()
         values = {s.name: reader.numbers(num_columns, s.width) for s in STATISTICS if not s.sampled}
         samples = (
@@ -195,6 +220,7 @@ class RankReport:
             elements,
             clip_order,
             summands,
+            digests,
         )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from seismograd.distributed.rank_report import RankColumns, RankReport
-from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, RowBatch, State
+from seismograd.distributed.rank_report import DigestArray, RankColumns, RankReport
+from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, RowBatch, State, StepFlag
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class RankRow:
     time_s: float  # arrival, time.monotonic()
     # by column: the norm of each copy, and the copy
     summands: Mapping[int, Sequence[tuple[float, torch.Tensor]]]
+    digests: tuple[DigestArray, ...] = ()
 
     def report(self, sent: IntArray, leave: int) -> RankReport:
         """Return the report for other processes: the columns in `sent`  # (n,)."""
@@ -53,6 +54,7 @@ class RankRow:
             summands=tuple(
                 self._summand(int(sent[position])) for position, _ in self.columns.summed(sent)
             ),
+            digests=self.digests,
         )
 
     def _summand(self, column: int) -> FloatArray | None:
@@ -68,17 +70,34 @@ class RankRow:
                     return numbers / scale
         return None
 
-    def without_shards(self) -> RowBatch:
-        """Return the row with what this process holds whole; the rest counts as not measured."""
+    def without_shards(self, separate: Container[str] = ()) -> RowBatch:
+        """Return the row with what this process holds whole; the rest counts as not measured, and
+        so do `separate` parameters, of which other processes hold other tensors.
+        """
         state = self.row.state.copy()
         for column, shard in enumerate(self.columns.shards):
-            if shard is not None and shard.kind != "plain":
+            if shard is not None and (
+                shard.kind != "plain" or self.columns.parameters[column].name in separate
+            ):
                 state[:, column] = State.NOT_MEASURED
         return replace(self.row, state=state)
 
     def num_bytes(self) -> int:
         """Return the memory that it takes, roughly."""
         return 8 * self.row.state.size * (8 + 66 * len(self.row.sample_rows)) + 4096
+
+
+def uniform_factor(row: RowBatch) -> float:
+    """Return what the script has multiplied all gradients by, by hand, between reading and step;
+    NaN where that is not known, or not the same number for all.
+    """
+    if not int(row.steps["flags"][0]) & StepFlag.CHANGED:
+        return math.nan
+    ready, applied = (np.asarray(row.values[n][0], float) for n in ("grad_norm", "applied_norm"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factors = (applied / ready)[(row.state[0] >= State.FINITE) & (ready > 0)]
+    is_uniform = len(factors) > 0 and float(np.ptp(factors)) <= 1e-3 * float(factors.max())
+    return float(factors.max()) if is_uniform else math.nan
 
 
 def _chosen(values: AnyArray | None, sent: IntArray, width: int = 1) -> FloatArray:

@@ -138,7 +138,7 @@ class ReportServer:
                 self._take(peer, peer.frames.feed(data), next_index)
             else:
                 self._greet(connection, data, next_index)
-        except (ValueError, KeyError, TypeError):  # not a message of ours
+        except Exception:  # not a message of ours, whatever a stranger makes of it
             self._forget(connection, peer)
 
     def _take(

@@ -43,6 +43,9 @@ from seismograd.rules.sg406_parameter_remade import ParameterRemade
 from seismograd.rules.sg407_weights_overwritten import WeightsOverwritten
 from seismograd.rules.sg408_left_in_eval_mode import LeftInEvalMode
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
+from seismograd.rules.sg502_clip_norm_disagrees import ClipNormDisagrees
+from seismograd.rules.sg503_clip_before_normalised_update import ClipBeforeNormalisedUpdate
+from seismograd.rules.sg504_clip_governed_by_one import ClipGovernedByOne
 from seismograd.rules.sg601_task_conflict import TaskConflict
 from seismograd.rules.sg602_task_dominance import TaskDominance
 from seismograd.rules.sg701_replica_drift import ReplicaDrift
@@ -89,6 +92,9 @@ RULES: tuple[type[Rule], ...] = (
     WeightsOverwritten,
     LeftInEvalMode,
     ClippingSaturated,
+    ClipNormDisagrees,
+    ClipBeforeNormalisedUpdate,
+    ClipGovernedByOne,
     TaskConflict,
     TaskDominance,
     ReplicaDrift,

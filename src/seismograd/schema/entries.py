@@ -38,6 +38,7 @@ class EventFlag(IntFlag):
     # is the first
     AGAIN = 128
     SEVERAL = 256  # BACKWARD: the loss is a sum of terms that each have a graph
+    OTHER_NORM = 512  # CLIP: by another norm than L2
 
 
 class Origin(IntEnum):
@@ -227,6 +228,10 @@ RANK_DTYPE = np.dtype(
         ("local_norm", "<f8"),
         ("local_nonfinite", "<i8"),  # scalars in them that are NaN or infinite
         ("weight_checksum", "<u8"),  # equal for equal weights; 0 where not computed
+        # total norm that its clip used; NaN: no clip, or a part of the norm of sharded gradients
+        ("clip_norm", "<f8"),
+        # what all its gradients were multiplied by, in a clip or by hand; NaN: not known
+        ("clip_coefficient", "<f8"),
         ("flags", "<u4"),  # RankFlag
     ]
 )

@@ -142,6 +142,23 @@ class FactKind(StrEnum):
     `num`; `shape` of the first; `times`: at how many backwards in a row that were looked at;
     `made`: the line that made the first, where a module registered it.
     """
+    OWNERSHIP = "ownership"
+    """Which of several processes hold the same parameters, told by rank 0 when it is known and when
+    that changes. `parameters`: those that began with the same weights everywhere and are not kept
+    the same though others are; `same`: how many all are known to hold the same of; `separate`: of
+    how many they hold different ones, experts or shards; `local`: whose gradients are not reduced
+    though their weights stay the same; `unsynced` (1: all differ, and nothing is exchanged);
+    `ambiguous` (1: all differ, and activations are exchanged); `began_alike` (1: all weights did).
+    """
+    CLIP_LEAVES_OUT = "clip_leaves_out"
+    """Which parameters with a gradient the clips by norm of an optimizer's step did not cover, told
+    when that is new or changes, none (again) included. `parameters`; `num` of them; `held` by the
+    optimizer.
+    """
+    REDUCED_AFTER_CLIP = "reduced_after_clip"
+    """Gradients were reduced over processes by hand after they were clipped, told at the first ones
+    and ever more rarely. `norm` that the clip found, its `limit`; `times`: how often it was so.
+    """
     BIRTH = "birth"
     """Where the first number of a loss or a gradient arose that is not finite, of the first few
     that there are. `of`: `loss` or `gradient`; `phase`: `forward`, `backward` or `update`;

@@ -395,6 +395,32 @@ RULE_TABLE: RuleTable = {
             "max_scalar",
         ],
     ),
+    "SG502": (
+        "clip-norm-disagrees",
+        [
+            "tolerance",
+            "num_steps",
+            "min_share",
+            "min_missing_steps",
+            "min_covered",
+        ],
+    ),
+    "SG503": (
+        "clip-before-normalised-update",
+        [
+            "window",
+            "min_share",
+        ],
+    ),
+    "SG504": (
+        "clip-governed-by-one",
+        [
+            "window",
+            "min_share",
+            "min_part",
+            "min_others",
+        ],
+    ),
     "SG601": (
         "task-conflict",
         [

@@ -21,7 +21,8 @@ METHODS = frozenset({"log_dict", "add_scalar", "write", "info", "warning", "debu
 OWN_METHODS = frozenset({"log"})
 COLLECTIVE = frozenset(
     {
-        *("all_reduce", "all_gather", "all_gather_into_tensor", "broadcast", "reduce_scatter"),
+        *("all_reduce", "all_gather", "all_gather_into_tensor", "all_gather_single"),
+        *("reduce_scatter", "reduce_scatter_single", "reduce_scatter_tensor", "broadcast"),
         *("barrier", "send", "recv", "all_to_all", "all_to_all_single"),
     }
 )

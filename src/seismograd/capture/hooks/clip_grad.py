@@ -57,12 +57,21 @@ class ClipHooks:
             flags = EventFlag.USED
         thread_state.clipping = RunningClip(ids, flags, scales[0] if scales else None)
         for window in concerned:
+            if not window.stepping:
+                self._reader.take_reduction(window)
             if window.ready is None and not flags and not window.evaluates_again:
                 self._reader.read(thread_state, window)
                 if window.ready is not None:
                     thread_state.clipping.readings.append(window.ready)
 
-    def clip_ends(self, thread_state: ThreadState, kind: int, limit: object, total: object) -> None:
+    def clip_ends(
+        self,
+        thread_state: ThreadState,
+        kind: int,
+        limit: object,
+        total: object,
+        is_l2: bool = True,
+    ) -> None:
         """Record the norm that the clip found and its limit."""
         norm, bound = self._log.scalar(total), self._log.scalar(limit)
         clipping, thread_state.clipping = thread_state.clipping, RunningClip()
@@ -93,7 +102,7 @@ class ClipHooks:
             scale=clipping.scale,
         )
         captured.flags, captured.touched = (
-            int(clipping.flags) | within,
+            int(clipping.flags) | within | (0 if is_l2 else OTHER_NORM),
             sum(w.bit for w in concerned if not w.by_hand),
         )
 
@@ -112,6 +121,7 @@ class ClipHooks:
 
 
 NORM, VALUE = 1, 2
+OTHER_NORM = int(EventFlag.OTHER_NORM)
 KINDS = {"clip_grad_norm_": NORM, "clip_grads_with_norm_": NORM, "clip_grad_value_": VALUE}
 
 
@@ -125,7 +135,9 @@ def _listed(parameters: Any) -> tuple[list[Any], Any]:
     return listed, (p for p in listed) if isinstance(parameters, GeneratorType) else listed
 
 
-def _wrap(hub: EventHub, original: Any, kind: int) -> Any:
+def _wrap(hub: EventHub, original: Any, name: str) -> Any:
+    kind = KINDS[name]
+
     @wraps(original)
     def clip(parameters: Any, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling() or not hub.listening:
@@ -141,7 +153,9 @@ def _wrap(hub: EventHub, original: Any, kind: int) -> Any:
             if result is not None
             else kwargs.get("total_norm", args[1] if kind == NORM and len(args) > 1 else None)
         )
-        hub.clip_ends(kind, limit, total)
+        positional = args[1] if name == "clip_grad_norm_" and len(args) > 1 else 2.0
+        order = kwargs.get("norm_type", positional)
+        hub.clip_ends(kind, limit, total, kind != NORM or order == 2.0)
         return result
 
     return clip
@@ -152,11 +166,11 @@ def install(hub: EventHub) -> Undo:
     it.
     """
     undos: list[Undo] = []
-    for name, kind in KINDS.items():
+    for name in KINDS:
         original = vars(utils).get(name)
         if original is None:  # clip_grads_with_norm_ was added in torch 2.6
             continue
-        wrapper = _wrap(hub, original, kind)
+        wrapper = _wrap(hub, original, name)
         undos += [
             replace(owner, name, wrapper)
             for owner in (clip_grad, utils)

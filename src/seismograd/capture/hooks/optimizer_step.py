@@ -20,8 +20,10 @@ from seismograd.capture.hooks.compiled_backwards import CompiledBackwards
 from seismograd.capture.hooks.step_frames import is_within_a_step
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.iteration import GradientReading
 from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.step_record import complete_step, record_step
 from seismograd.capture.loop.thread_state import ThreadState
@@ -29,7 +31,7 @@ from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import attribute
 from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.schema import EventKind, Note, StepFlag
+from seismograd.schema import EventKind, FactKind, Note, StepFlag
 
 
 class StepHooks:
@@ -45,6 +47,7 @@ class StepHooks:
         note: Callable[[Note], None],
         sampling: bool,
         births: BirthObserver,
+        facts: Facts,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
             guard,
@@ -53,7 +56,8 @@ class StepHooks:
             iteration_queue,
             reader,
         )
-        self._sampling, self._births = sampling, births
+        self._sampling, self._births, self._facts = sampling, births, facts
+        self._num_reduced_late = 0
         self._compiled = CompiledBackwards(note, lambda: iteration_queue.num_rows)
 
     def step_begins(
@@ -81,13 +85,16 @@ class StepHooks:
         fused = attribute(optimizer, "grad_scale")  # a fused optimizer divides by the scale itself
         if isinstance(fused, torch.Tensor):
             window.grad_scale = window.loss_scale = self._log.scalar(fused)
+        reduced = self._reader.take_reduction(window)
+        if reduced and window.clips and not window.stepping:
+            self._reduced_late(thread_state, window)
         window.stepping, window.closure = True, closure
-        flags, changed = self._origin(thread_state, window, closure, compiled)
+        flags, changed = self._origin(thread_state, window, closure, compiled, reduced)
         applied = None
         if window.ready is None:
             if not closure or window.num_backwards or (changed and flags is StepFlag.NONE):
                 self._reader.read(thread_state, window)
-        elif flags is StepFlag.CHANGED or not all(clip.by_norm for clip in window.clips):
+        elif flags is StepFlag.CHANGED or reduced or not all(clip.by_norm for clip in window.clips):
             applied = self._reader.reading(thread_state, window, sample=False)
         self._guard.call("birth", self._births.step_begins, window)
         self._record(thread_state, window, optimizer, flags, applied)
@@ -104,16 +111,23 @@ class StepHooks:
                 )
 
     def _origin(
-        self, thread_state: ThreadState, window: OptimizerWindow, closure: bool, compiled: bool
+        self,
+        thread_state: ThreadState,
+        window: OptimizerWindow,
+        closure: bool,
+        compiled: bool,
+        reduced: bool,
     ) -> tuple[StepFlag, bool]:
         """Return the flag of a step that begins, by where its gradients come from, and whether a
-        call that we did not intercept has changed one.
+        call that we did not intercept has changed one: none has where they were just `reduced`.
         """
         if thread_state.loss is not None:  # within a backward, which has not ended
             return StepFlag.NONE, False
         stale, changed = window.clearing.at_step()
         if stale:
             return StepFlag.NO_BACKWARD, changed
+        if reduced:
+            return StepFlag.NONE, False
         if changed and window.num_heard:
             window.eager = True
             return StepFlag.CHANGED, True
@@ -186,6 +200,24 @@ class StepHooks:
         self._record(thread_state, window, optimizer, StepFlag.SKIPPED, None)
         window.were_used()
         window.restart()
+
+    def _reduced_late(self, thread_state: ThreadState, window: OptimizerWindow) -> None:
+        """Report gradients that were reduced after they were clipped. What the clip saw is not what
+        the processes have computed together, which is read now.
+        """
+        clip = window.clips[0]
+        self._num_reduced_late += 1
+        if is_looked_at(self._num_reduced_late):
+            clips = [e for e in thread_state.iteration.events if e.kind == EventKind.CLIP]
+            self._facts.tell(
+                FactKind.REDUCED_AFTER_CLIP,
+                site=clips[-1].site if clips else -1,
+                optimizer=window.index,
+                norm=clip.norm.read(),
+                limit=clip.limit.read(),
+                times=self._num_reduced_late,
+            )
+        window.ready, window.clips = None, []
 
     def _record(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from seismograd.capture.hooks import (
     backward,
     clip_grad,
+    collectives,
     grad_scaler,
     load_state,
     lr_scheduler,
@@ -24,4 +25,5 @@ PATCHES = (
     optimizer_step.install,
     lr_scheduler.install,
     load_state.install,
+    collectives.install,
 )

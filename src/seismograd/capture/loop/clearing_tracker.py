@@ -88,6 +88,16 @@ class ClearingTracker:
         # changed in place: by zeroing it, or by something that keeps it
         return mark == last or not is_zero(parameter)
 
+    def changed(self) -> list[torch.Tensor]:
+        """Return the followed parameters whose gradients a call that we did not intercept has
+        changed.
+        """
+        return [
+            p
+            for ref, mark, last in zip(self.parameters, self._signatures(), self._last, strict=True)
+            if mark is not None and mark != last and (p := ref()) is not None
+        ]
+
     def backward_ends(self) -> bool:
         """Return whether the backward added to any of these gradients."""
         now = self._signatures()

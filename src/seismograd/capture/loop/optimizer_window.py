@@ -50,6 +50,8 @@ class OptimizerWindow:
         self.num_parameters = 0  # time of the last reading
         self.probe = UpdateProbe()
         self.per_loss = PerLossGradients()
+        # heard in the whole run by the time of the last reading
+        self.num_collectives = 0
         self.last: GradientReading | None = None  # what its last step used
         self.restart()
 

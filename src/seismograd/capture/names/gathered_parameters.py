@@ -41,3 +41,11 @@ def _state(sharded: Any, module: torch.nn.Module) -> Any:
         return sharded._get_fsdp_state(module)
     except (AttributeError, AssertionError):  # another class of that name, or a copy without state
         return None
+
+
+def flattened_in(tensor: torch.Tensor) -> Iterable[torch.Tensor]:
+    """Return the parameters that FullyShardedDataParallel has flattened into this one, which is in
+    the graph in their place when the optimizer holds them (`use_orig_params=True`).
+    """
+    told = vars(tensor)
+    return told.get("_params") or () if told.get("_is_flat_param") is True else ()

@@ -42,10 +42,16 @@ def walk(
         yield from walk(child, prefix if is_wrapper(module) else f"{prefix}{name}.", seen)
 
 
-def hidden(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.Tensor, str]]:
+def hidden(
+    module: torch.nn.Module, prefix: str = "", seen: frozenset[int] = frozenset()
+) -> Iterator[tuple[str, torch.Tensor, str]]:
     """Yield what `walk` does not see: the parameters of modules in plain lists, tuples and dicts
     that are attributes of a module or one below it.
     """
+    # Lists may lead back, as those of FullyShardedDataParallel do, which has itself in one.
+    if id(module) in seen:
+        return
+    seen = seen | {id(module)}
     for name, value in list(vars(module).items()):
         if name in ("_parameters", "_modules", "_buffers"):
             continue
@@ -59,11 +65,11 @@ def hidden(module: torch.nn.Module, prefix: str = "") -> Iterator[tuple[str, tor
         for key, part in items:  # pyright: ignore
             if isinstance(part, torch.nn.Module):
                 yield from walk(part, f"{prefix}{name}.{key}.")
-                yield from hidden(part, f"{prefix}{name}.{key}.")
+                yield from hidden(part, f"{prefix}{name}.{key}.", seen)
             elif isinstance(part, torch.nn.Parameter):
                 yield f"{prefix}{name}.{key}", part, type(module).__name__
     for name, child in children(module).items():
-        yield from hidden(child, prefix if is_wrapper(module) else f"{prefix}{name}.")
+        yield from hidden(child, prefix if is_wrapper(module) else f"{prefix}{name}.", seen)
 
 
 def frozen_in_name(module: torch.nn.Module) -> set[int]:

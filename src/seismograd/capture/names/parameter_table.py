@@ -15,7 +15,7 @@ from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.names.column_entry import ColumnEntry
 from seismograd.capture.names.discovery import DiscoveredObjects
 from seismograd.capture.names.execution_order import learn_order
-from seismograd.capture.names.gathered_parameters import originals
+from seismograd.capture.names.gathered_parameters import flattened_in, originals
 from seismograd.capture.names.parameter_groups import setting
 from seismograd.capture.names.parameter_names import (
     NamedParameter,
@@ -246,7 +246,11 @@ class ParameterTable:
         if not strange:
             return []
         sharded = originals(each for model, _ in self.models() for each in model.modules())
-        parameters = [sharded.get(id(tensor), tensor) for tensor in strange]
+        parameters = [
+            sharded.get(id(tensor), tensor)
+            for tensor in strange
+            if not any(each in self for each in flattened_in(tensor))
+        ]
         return [tensor for tensor in parameters if tensor not in self]
 
     def take_in(self, strangers: list[torch.Tensor], around: DiscoveredObjects) -> None:

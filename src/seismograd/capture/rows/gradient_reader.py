@@ -5,6 +5,7 @@ values.
 from __future__ import annotations
 
 from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.gradient_reductions import GradientReductions
 from seismograd.capture.loop.iteration import GradientReading
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -30,7 +31,9 @@ class GradientReader:
         log: EventLog,
         iteration_queue: IterationQueue,
         sampling: bool,
+        reductions: GradientReductions,
     ) -> None:
+        self._reductions = reductions
         self._backend, self._elements = backend, elements
         self._registry, self._log, self._iteration_queue = registry, log, iteration_queue
         self._sampling = sampling
@@ -47,11 +50,25 @@ class GradientReader:
             full=window.num_steps % self._iteration_queue.thinning.full_every == 0,
         )
 
+    def take_reduction(self, window: OptimizerWindow) -> bool:
+        """Return whether the script has reduced these gradients since they were read.
+
+        If nothing has clipped them yet, an earlier reading no longer describes them.
+        """
+        if not self._reductions.since_read(window):
+            return False
+        window.num_collectives = self._reductions.num_heard
+        window.eager = False
+        if not window.clips and not window.stepping:
+            window.ready = None
+        return True
+
     def reading(
         self, thread_state: ThreadState, window: OptimizerWindow, sample: bool, full: bool = True
     ) -> GradientReading:
         """Read the current gradients of a window; unless `full`, only whether they are finite."""
         parameter_table, held = self._registry.parameter_table, window.held()
+        window.num_collectives = self._reductions.num_heard
         if window.num_steps % SAMPLE_EVERY == 1:
             parameter_table.look_for_thawed()
         planned = (

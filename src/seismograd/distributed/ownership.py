@@ -1,0 +1,308 @@
+"""Find out which processes hold the same ordinary tensor: their replicas of one parameter, or each
+an expert or a shard of its own under the same name.
+
+A tensor does not say so, except where its framework has marked it. The evidence is what replicas
+have in common: the same weights, at first and after a step, and the same gradient once it has been
+reduced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from seismograd.distributed.marks import COPY, SPLIT
+from seismograd.distributed.rank_report import RankColumns, RankReport
+from seismograd.distributed.weight_checksum import is_constant, term
+from seismograd.schema import IntArray, Parameter, State
+
+# Of two reduced gradients: those that were summed in another order differ by rounding.
+TOLERANCE = 1e-4
+NUM_LOOKED_AT = 32  # rows in which gradients are compared
+_ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+class Exchange(Enum):
+    """What processes have exchanged other than gradients that all of them then have."""
+
+    NOTHING = 0
+    ACTIVATIONS = 1  # or anything else that has more than a few scalars
+    SHARDS = 2  # parts of a reduced tensor
+
+
+@dataclass(frozen=True, slots=True)
+class RankView:
+    """What one process has told of an iteration: which of its columns have numbers."""
+
+    rank: int
+    columns: RankColumns
+    sent: IntArray
+    report: RankReport
+
+
+@dataclass(slots=True)
+class HeldTensor:
+    """What is known of one parameter. `classes`: for each rank the lowest one that holds the same
+    tensor.
+
+    `is_same`: that all hold replicas is certain, for their gradients were the same; `is_reduced`:
+    which was no chance, as it is for the last bias where the loss is a mean. `at_first`,
+    `read` and `now` are the checksums of each rank's weights: the first, the last when gradients
+    were read, and the last of all, which may be after a step. `gradients`: norm, sum and largest
+    scalar of those of this iteration that are finite and not zero. `is_local`: the weights stay the
+    same though the gradients differ, which are then reduced nowhere, or where nobody has seen it;
+    `have_drifted`: they were once different.
+    """
+
+    parameter: Parameter
+    mark: str
+    classes: dict[int, int] = field(default_factory=dict[int, int])
+    is_same: bool = False
+    is_reduced: bool = False
+    is_local: bool = False
+    have_drifted: bool = False
+    at_first: dict[int, int] = field(default_factory=dict[int, int])
+    read: dict[int, int] = field(default_factory=dict[int, int])
+    now: dict[int, int] = field(default_factory=dict[int, int])
+    shapes: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
+    gradients: dict[int, tuple[float, float, float]] = field(
+        default_factory=dict[int, tuple[float, float, float]]
+    )
+
+    @property
+    def num_tensors(self) -> int:
+        """Return how many different tensors there are."""
+        return len(set(self.classes.values()))
+
+    @property
+    def have_differed(self) -> bool:
+        """Return whether weights of the replicas, if they are any, are different."""
+        return len(set(self.now.values())) > 1
+
+    @property
+    def began_alike(self) -> bool:
+        """Return whether its replicas began with the same weights, and not by chance: not with
+        zeros or ones.
+        """
+        sums = set(self.at_first.values())
+        itemsize = _ITEM_SIZES.get(self.parameter.dtype, 1)
+        numel = max(1, self.parameter.numel)
+        return len(sums) == 1 and not is_constant(next(iter(sums)), numel, itemsize)
+
+
+class Ownership:
+    """Knows of every name that several processes hold whole which of them hold the same tensor.
+
+    `version` grows when that changes. `separate` has the names of which there are several tensors.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.separate: frozenset[str] = frozenset()
+        self.local: frozenset[str] = frozenset()  # of which the gradients are not reduced
+        self.copies: frozenset[str] = frozenset()  # of parameters with another name
+        self.is_unsynced = False  # all differ: replicas that nobody keeps together
+        self.is_ambiguous = False  # all differ, but the processes exchange activations
+        self._held: dict[str, HeldTensor] = {}
+        self._num_looked_at = 0
+
+    def learn(self, views: Sequence[RankView], exchange: Exchange) -> bool:
+        """Learn from one iteration, and return whether it has changed anything."""
+        has_digests = any(view.report.digests for view in views)
+        if len(views) < 2 or not (has_digests or self._num_looked_at < NUM_LOOKED_AT):
+            return False
+        self._num_looked_at += 1
+        for each in self._held.values():
+            each.gradients = {}
+            if has_digests:
+                each.read, each.now = {}, {}
+        for view in views:
+            self._take(view)
+        for each in self._held.values():
+            self._decide(each)
+        before = self._judged()
+        self._judge(exchange)
+        if before == self._judged():
+            return False
+        self.version += 1
+        return True
+
+    def class_of(self, name: str, rank: int) -> int:
+        """Return the lowest rank that holds the same tensor of this name as this one does."""
+        return self._held[name].classes.get(rank, rank) if name in self.separate else 0
+
+    def classes_of(self, name: str) -> set[int]:
+        """Return what `class_of` returns for the ranks that hold one of this name."""
+        return set(self._held[name].classes.values())
+
+    def is_same(self, name: str) -> bool:
+        """Return whether all processes are known to hold the same tensor of this name."""
+        held = self._held.get(name)
+        return name not in self.separate and held is not None and held.is_same
+
+    def whole(self, parameter: Parameter) -> tuple[tuple[int, ...], int]:
+        """Return the shape and the number of scalars of all tensors of this name together."""
+        held = self._held[parameter.name]
+        shapes = [held.shapes[rank] for rank in sorted(self.classes_of(parameter.name))]
+        numel = sum(int(np.prod(shape)) for shape in shapes)
+        if all(shape == shapes[0] for shape in shapes):
+            return (len(shapes), *shapes[0]), numel
+        return (numel,), numel
+
+    def forgotten(self) -> tuple[str, ...]:
+        """Return the names of separate tensors that began with the same weights, as experts do that
+        are made with one seed, and parameters that were left out of the reduction.
+        """
+        return tuple(
+            name
+            for name in sorted(self.separate)
+            if (h := self._held[name]).began_alike and not h.mark
+        )
+
+    def began_alike(self) -> bool:
+        """Return whether all processes began with the same weights."""
+        return all(len(set(each.at_first.values())) < 2 for each in self._held.values())
+
+    def num_same(self) -> int:
+        """Return how many parameters all processes are known to hold the same of."""
+        return sum(each.is_same for each in self._held.values())
+
+    def in_sync(self, view: RankView) -> int:
+        """Return the checksum of a process, without what it may differ in: of a separate tensor,
+        the checksum of the lowest rank that holds the same counts as zero.
+        """
+        found = int(view.report.rank["weight_checksum"])
+        if not view.report.digests or not self.separate:
+            return found
+        for column, parameter in enumerate(view.columns.parameters):
+            held = self._held.get(parameter.name)
+            if held is None or parameter.name not in self.separate:
+                continue
+            first = held.read.get(self.class_of(parameter.name, view.rank))
+            if first is not None and int(view.report.digests[0][column]):
+                found -= term(column, first)
+        return found % 2**64
+
+    # Evidence -------------------------------------------------------------------------------------
+
+    def _take(self, view: RankView) -> None:
+        """Take what one process tells of the tensors that it holds whole."""
+        values, state = view.report.values, view.report.state
+        for position, column in enumerate(view.sent.tolist()):
+            if not view.columns.is_plain(column) or state[position] != State.FINITE:
+                continue
+            self._of(view, column).gradients[view.rank] = (
+                float(values["grad_norm"][position]),
+                float(values["grad_sum"][position]),
+                float(values["grad_max"][position]),
+            )
+        if not view.report.digests:
+            return
+        first, last = view.report.digests[0], view.report.digests[-1]
+        for column in range(len(view.columns.parameters)):
+            if view.columns.is_plain(column):
+                held = self._of(view, column)
+                held.at_first.setdefault(view.rank, int(first[column]))
+                held.read[view.rank], held.now[view.rank] = int(first[column]), int(last[column])
+
+    def _of(self, view: RankView, column: int) -> HeldTensor:
+        parameter = view.columns.parameters[column]
+        held = self._held.get(parameter.name)
+        if held is None:
+            held = HeldTensor(parameter, view.columns.mark(column))
+            self._held[parameter.name] = held
+        held.shapes[view.rank] = parameter.shape
+        return held
+
+    def _decide(self, held: HeldTensor) -> None:
+        """Decide which ranks hold the same tensor, from this tensor alone."""
+        ranks = sorted(held.now)
+        if len(ranks) < 2 or not held.classes.keys() <= held.now.keys():
+            return
+        if held.is_same and not (held.have_differed and self._has_separate_sibling(held)):
+            return
+        held.is_same = False
+        same_shape = len({held.shapes[r] for r in ranks}) == 1
+        same_weights = same_shape and len({held.now[r] for r in ranks}) == 1
+        known = all(r in held.gradients for r in ranks)
+        same_gradients = (
+            known
+            and same_shape
+            and all(
+                _are_alike(held.gradients[ranks[0]], held.gradients[r], held.parameter.numel)
+                for r in ranks[1:]
+            )
+        )
+        same_then = len({held.read[r] for r in ranks}) == 1
+        if same_gradients and (same_then or len(held.parameter.shape) > 1):
+            # Of a matrix also with different weights: someone has reduced these gradients, so they
+            # are meant to be the same.
+            norm, _, largest = held.gradients[ranks[0]]
+            held.is_reduced = norm < (1 - TOLERANCE) * largest * held.parameter.numel**0.5
+            held.is_same, held.classes = True, dict.fromkeys(ranks, ranks[0])
+            return
+        has_moved = held.now[ranks[0]] != held.at_first[ranks[0]]
+        # Replicas that are averaged every few steps are like none at all in between.
+        held.have_drifted |= not same_weights
+        held.is_local = same_weights and known and has_moved and not held.have_drifted
+        if same_weights and (not known or has_moved):
+            held.classes = dict.fromkeys(ranks, ranks[0])
+        else:
+            held.classes = _clusters(held, ranks)
+
+    def _has_separate_sibling(self, held: HeldTensor) -> bool:
+        """Return whether another parameter of the same module is a separate one."""
+        module = held.parameter.name.rpartition(".")[0]
+        return any(name.rpartition(".")[0] == module for name in self.separate)
+
+    def _judge(self, exchange: Exchange) -> None:
+        """Decide what tensors that differ are, from all of them."""
+        differing = [h for h in self._held.values() if h.num_tensors > 1]
+        is_certain = (
+            exchange is Exchange.SHARDS
+            or any(h.is_same and h.is_reduced for h in self._held.values())
+            or any(h.mark == SPLIT for h in self._held.values())
+            or any(len(set(h.shapes.values())) > 1 for h in differing)
+        )
+        shows = is_certain or exchange is not Exchange.NOTHING
+        self.is_unsynced = not shows and any(h.have_differed for h in differing)
+        self.is_ambiguous = bool(differing) and shows and not is_certain
+        self.local = frozenset(h.parameter.name for h in self._held.values() if h.is_local)
+        self.copies = frozenset(h.parameter.name for h in self._held.values() if h.mark == COPY)
+        self.separate = frozenset(h.parameter.name for h in differing if shows and h.mark != COPY)
+
+    def _judged(self) -> tuple[object, ...]:
+        classes = {name: dict(self._held[name].classes) for name in self.separate}
+        return self.separate, self.local, self.is_unsynced, self.is_ambiguous, classes
+
+
+def _are_alike(
+    one: tuple[float, float, float], other: tuple[float, float, float], numel: int
+) -> bool:
+    """Return whether two gradients, given by norm, sum and largest scalar, are equal but for
+    rounding.
+    """
+    norm = max(one[0], other[0])
+    return (
+        abs(one[0] - other[0]) <= TOLERANCE * norm
+        and abs(one[1] - other[1]) <= TOLERANCE * norm * max(1, numel) ** 0.5
+        and abs(one[2] - other[2]) <= TOLERANCE * norm
+    )
+
+
+def _clusters(held: HeldTensor, ranks: Sequence[int]) -> dict[int, int]:
+    """Return for each rank the lowest one that has the same shape, weights and gradient."""
+    first: dict[int, int] = {}
+    for rank in ranks:
+        first[rank] = rank
+        for earlier in sorted(set(first.values()) - {rank}):
+            if held.shapes[earlier] != held.shapes[rank] or held.now[earlier] != held.now[rank]:
+                continue
+            one, other = held.gradients.get(earlier), held.gradients.get(rank)
+            if one is None or other is None or _are_alike(one, other, held.parameter.numel):
+                first[rank] = earlier
+                break
+    return first

@@ -1,0 +1,105 @@
+"""Who holds the same follows from weights and gradients, whatever the processes are called."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seismograd.distributed.ownership import Exchange, Ownership, RankView
+from seismograd.distributed.rank_report import RankColumns, RankReport
+from seismograd.distributed.weight_checksum import is_constant
+from seismograd.schema import RANK_DTYPE, STATISTICS, STEP_DTYPE, Parameter, State
+from seismograd.tensors.shards import PLAIN
+
+NONE = Exchange.NOTHING
+NAMES = ("dense.weight", "middle.weight")
+
+
+def view(
+    rank: int, weights: tuple[int, int], gradients: tuple[float, float], after: tuple[int, int]
+) -> RankView:
+    """What a process tells of two parameters in its first iteration."""
+    parameters = tuple(Parameter(name, (8, 8), "float32", 64) for name in NAMES)
+    columns = RankColumns(0, parameters, (PLAIN, PLAIN))
+    norms = np.array(gradients)
+    values = {s.name: norms.copy() for s in STATISTICS if not s.sampled}
+    values["grad_sum"], values["grad_max"] = 0.3 * norms, 0.4 * norms
+    entry = np.zeros((), RANK_DTYPE)
+    entry["rank"] = rank
+    report = RankReport(
+        0,
+        0,
+        0,
+        np.zeros(1, STEP_DTYPE)[0],
+        entry,
+        np.full(2, State.FINITE, np.uint8),
+        values,
+        {},
+        np.empty(0),
+        math.nan,
+        (),
+        tuple(np.array(each, np.uint64) for each in (weights, after)),
+    )
+    sent = columns.sent()
+    return RankView(rank, columns, sent, RankReport.from_bytes(report.to_bytes(), columns, sent))
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=8))
+def test_those_with_the_same_weights_hold_the_same_expert(experts: list[int]) -> None:
+    views = [
+        view(rank, (77, 1001 + each), (2.0, 3.0 + each), (78, 2001 + each))
+        for rank, each in enumerate(experts)
+    ]
+    ownership = Ownership()
+    ownership.learn(views, Exchange.NOTHING)
+    assert ownership.is_same(NAMES[0])
+    assert ownership.separate == (frozenset(NAMES[1:]) if len(set(experts)) > 1 else frozenset())
+    for rank, each in enumerate(experts):
+        if ownership.separate:
+            assert ownership.class_of(NAMES[1], rank) == experts.index(each)
+    assert not ownership.is_unsynced
+    assert ownership.forgotten() == ()
+
+
+@pytest.mark.parametrize("exchange", Exchange)
+def test_where_nothing_is_the_same_it_depends_on_what_is_exchanged(exchange: Exchange) -> None:
+    views = [view(r, (70 + r, 80 + r), (1.0 + r, 2.0 + r), (90 + r, 95 + r)) for r in range(3)]
+    ownership = Ownership()
+    ownership.learn(views, exchange)
+    assert ownership.is_unsynced == (exchange is Exchange.NOTHING)
+    assert ownership.is_ambiguous == (exchange is Exchange.ACTIVATIONS)
+    assert bool(ownership.separate) == (exchange is not Exchange.NOTHING)
+
+
+def test_gradients_that_differ_while_the_weights_stay_the_same_are_no_whole() -> None:
+    views = [view(r, (77, 88), (1.0 + r, 2.0 + r), (78, 89)) for r in range(2)]
+    ownership = Ownership()
+    ownership.learn(views, Exchange.NOTHING)
+    assert ownership.local == frozenset(NAMES)
+    assert not ownership.separate
+
+
+def test_replicas_that_are_averaged_now_and_then_are_those_of_one_process() -> None:
+    ownership = Ownership()
+    ownership.learn([view(r, (7, 8), (1.0 + r, 2.0 + r), (9 + r, 5 + r)) for r in range(2)], NONE)
+    assert ownership.is_unsynced
+    ownership.learn([view(r, (77, 88), (1.0 + r, 2.0 + r), (77, 88)) for r in range(2)], NONE)
+    assert not ownership.local
+    assert not ownership.separate
+
+
+@given(st.sampled_from(["float32", "float64", "float16", "bfloat16"]), st.integers(1, 5000))
+def test_zeros_and_ones_are_no_evidence(dtype: str, numel: int) -> None:
+    import torch
+
+    from seismograd.distributed.weight_checksum import WeightChecksum
+
+    for tensor in (torch.zeros, torch.ones):
+        made = tensor(numel, dtype=getattr(torch, dtype))
+        checksum = WeightChecksum()
+        checksum.add([0], [made])
+        assert is_constant(checksum.of_each()[0], numel, made.element_size())
