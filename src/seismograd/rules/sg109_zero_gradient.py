@@ -81,6 +81,8 @@ class ZeroGradient(Rule):
         "SG106",
         "SG107",
         "SG108",
+        "SG111",
+        "SG112",
         "SG402",
         "SG403",
     )
