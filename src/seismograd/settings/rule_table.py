@@ -196,6 +196,7 @@ RULE_TABLE: RuleTable = {
         "nonfinite-gradient",
         [
             "max_skips",
+            "max_scale",
         ],
     ),
     "SG202": (
