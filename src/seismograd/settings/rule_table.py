@@ -86,6 +86,7 @@ RULE_TABLE: RuleTable = {
             "min_loss",
             "min_rows",
             "min_evaluated",
+            "min_signal",
         ],
     ),
     "SG105": (
