@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +37,14 @@ def brief(found: tuple[Finding, ...]) -> list[tuple[str, int, tuple[str, ...]]]:
 def test_a_cause_takes_in_what_begins_with_it_or_later() -> None:
     found = [finding(code="SG201", first_step=5), finding(code="SG102", first_step=5)]
     assert brief(by_cause(found, ABSORBS)) == [("SG102", 0, ("SG201",))]
+
+
+@pytest.mark.parametrize(
+    ("cause", "symptom"), [("SG110", "SG104"), ("SG109", "SG111"), ("SG109", "SG112")]
+)
+def test_what_keeps_a_layer_from_learning_explains_how_it_looks(cause: str, symptom: str) -> None:
+    found = [finding(code=symptom, first_step=0), finding(code=cause, first_step=0)]
+    assert brief(by_cause(found, ABSORBS)) == [(cause, 0, (symptom,))]
 
 
 def test_what_began_before_it_has_another_cause() -> None:

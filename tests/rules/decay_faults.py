@@ -72,6 +72,23 @@ def in_half(optimize: Optimize) -> Program:
     return program
 
 
+def behind_a_sign(optimize: Optimize) -> Program:
+    """Nothing to learn, and most layers lie before a sign, so that only the decay moves them."""
+
+    def program(listen: Listen) -> None:
+        model = mlp(4, nn.Tanh)
+        optimizer = optimize(model)
+        with listen(model, optimizer):
+            for step in range(80):
+                x, labels = batch(step)
+                optimizer.zero_grad()
+                out = model[6:](torch.sign(model[:6](x)))
+                F.cross_entropy(out, labels.roll(1)).backward()
+                optimizer.step()
+
+    return program
+
+
 def sgd(decay: float, lr: float = 0.05) -> Optimize:
     return lambda m: torch.optim.SGD(m.parameters(), lr=lr, momentum=0.9, weight_decay=decay)
 
@@ -91,6 +108,14 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "decoupled": (
         "SG111",
         decayed(lambda m: torch.optim.AdamW(m.parameters(), lr=1e-3, weight_decay=100.0)),
+    ),
+    "behind a sign": (
+        "SG109",
+        behind_a_sign(lambda m: torch.optim.Adam(m.parameters(), lr=1e-2, weight_decay=5e-4)),
+    ),
+    "behind a sign, decoupled": (
+        "SG109",
+        behind_a_sign(lambda m: torch.optim.AdamW(m.parameters(), lr=1e-2, weight_decay=5.0)),
     ),
     "zeroed": (
         "SG112",

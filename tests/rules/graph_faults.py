@@ -11,7 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.rules.programs import NUM_CLASSES, WIDTH, Listen, Program, adam, batch, mlp, sgd
+from tests.rules.programs import (
+    NUM_CLASSES,
+    WIDTH,
+    Listen,
+    Program,
+    Residual,
+    adam,
+    batch,
+    mlp,
+    sgd,
+)
 
 LossOf = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -248,6 +258,52 @@ ZERO_GRADIENT: dict[str, Program] = {
     "compared with itself": training(lambda m, x, y: F.mse_loss(m(x), m(x))),
     "sign inside": training(with_bias_after(torch.sign)),
     "round inside": training(with_bias_after(lambda h: torch.round(4 * h) / 4), optimize=adam),
+}
+
+
+class Headed(nn.Module):
+    """An adapter, and a head after it that trains as well."""
+
+    def __init__(self, a: float) -> None:
+        super().__init__()
+        self.adapter, self.head = Adapter(a), nn.Linear(NUM_CLASSES, NUM_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.adapter(x)))
+
+
+def zeroed(activation: type[nn.Module], first: int = 0) -> nn.Sequential:
+    """Zeros from this layer on, also in the biases."""
+    model = mlp(4, activation)
+    for parameter in model[first:].parameters():
+        nn.init.zeros_(parameter)
+    return model
+
+
+def ended_by_zeros() -> nn.Sequential:
+    """A residual block and a last layer that begin as nothing."""
+    model = mlp(4, nn.Tanh)
+    inner = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
+    model.insert(2, Residual(inner))
+    for layer in (inner[2], model[-1]):
+        nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+    return model
+
+
+# weights of zeros while others train
+ZERO_WEIGHTS: dict[str, tuple[Program, tuple[str, ...]]] = {
+    "relu": (
+        training(lambda m, x, y: F.cross_entropy(m(x), y), lambda: zeroed(nn.ReLU)),
+        ("0.weight", "2.weight", "4.weight", "6.weight"),
+    ),
+    "tanh, from the middle on": (
+        training(lambda m, x, y: F.cross_entropy(m(x), y), lambda: zeroed(nn.Tanh, 4), adam),
+        ("4.weight", "6.weight"),
+    ),
+    "adapter with a head": (
+        training(lambda m, x, y: F.cross_entropy(m(x), y), lambda: Headed(0.0), trainable_adam, 80),
+        ("adapter.down", "adapter.up"),
+    ),
 }
 
 
@@ -710,6 +766,12 @@ HEALTHY: dict[str, Program] = {
     "columns": training(lambda m, x, y: F.mse_loss(m(x), y.float()[:, None]), one_output),
     "one factor zero": training(
         lambda m, x, y: F.cross_entropy(m(x), y), lambda: Adapter(1.0), trainable_adam
+    ),
+    "one factor zero, with a head": training(
+        lambda m, x, y: F.cross_entropy(m(x), y), lambda: Headed(1.0), trainable_adam, 80
+    ),
+    "last of the block and of all zero": training(
+        lambda m, x, y: F.cross_entropy(m(x), y), ended_by_zeros
     ),
     "straight through": training(with_bias_after(straight_through)),
     "ratio with a constant": training(

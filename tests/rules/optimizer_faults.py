@@ -203,6 +203,7 @@ def programs() -> Iterator[tuple[str, str, Program]]:
     yield "momentum for each epoch", "SG404", Trainer(lambda m: sgd(m, 0.05), per_epoch=6)
     yield "scaler for each epoch", "SG204", halved_scaler(2.0**24, per_epoch=True)
     yield "scaler for each epoch, higher", "SG204", halved_scaler(2.0**30, per_epoch=True)
+    yield "scaler for each epoch, beyond float16", "SG204", halved_scaler(2.0**40, per_epoch=True)
     yield (
         "encoder in both",
         "SG405",

@@ -137,6 +137,12 @@ def saturated() -> nn.Sequential:
     return model
 
 
+def behind_sigmoids() -> nn.Sequential:
+    """A ReLU layer behind ten of sigmoids, each of which divides the gradient by four or more."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), *mlp(11, nn.Sigmoid))
+
+
 def one_large_step(step: int, _model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         group["lr"] = 30.0 if step == 3 else 0.02
@@ -334,6 +340,10 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "biases that let nothing through": ("SG104", run(silent_bias, adam)),
     "one layer that is silent": ("SG104", run(one_silent_layer, sgd)),
     "saturated sigmoid units": ("SG104", run(saturated, lambda m: adam(m, 1e-3))),
+    "sigmoids that leave nothing in float16": (
+        "SG101",
+        run(behind_sigmoids, sgd, autocast=torch.float16, scaler=scale_of(2.0**4)),
+    ),
     "a batch that is not normalised": (
         "SG103",
         run(net, lambda m: adam(m, 1e-2), outlier(30, -300.0), steps=50),

@@ -1,4 +1,4 @@
-"""SG111 and SG112 on real training programs, and however the record is cut."""
+"""SG111, SG112 and what looks like them on real programs, and however the record is cut."""
 
 from __future__ import annotations
 

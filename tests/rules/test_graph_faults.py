@@ -20,6 +20,7 @@ from tests.rules.graph_faults import (  # noqa: E402
     SWITCHED,
     WRONG_LOSS_INPUT,
     ZERO_GRADIENT,
+    ZERO_WEIGHTS,
     Program,
 )
 from tests.rules.test_programs import judged  # noqa: E402
@@ -67,6 +68,17 @@ def test_gradients_of_nothing_but_zeros_have_a_cause(
     expected = ("0.weight", "0.bias") if kind.endswith("inside") else told[0].parameters
     assert findings[0].parameters == expected
     assert len(told) < 10
+
+
+@pytest.mark.parametrize(("program", "names"), ZERO_WEIGHTS.values(), ids=ZERO_WEIGHTS)
+def test_weights_of_zeros_that_multiply_each_other_are_found(
+    program: Program, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    (finding,) = judged(program, tmp_path / "run")
+    assert (finding.code, finding.severity, finding.parameters) == ("SG109", "error", names)
+    assert (finding.first_step, finding.last_step) == (0, finding.last_step // 10 * 10)
+    assert finding.last_step >= 20
+    assert "graph_faults.py:" in finding.where
 
 
 @pytest.mark.parametrize("program", NEVER_STEPPED.values(), ids=NEVER_STEPPED)

@@ -110,6 +110,21 @@ def test_the_search_for_a_loss_scale_is_no_fault(skipped: int, good: int) -> Non
     assert codes(block(norm, flags=flags)) == []
 
 
+def test_the_search_from_a_very_high_scale_is_no_fault() -> None:
+    norm, flags = np.full((60, 2), np.inf), np.full(60, StepFlag.SKIPPED)
+    for highest in (40.0, 24.0, 16.0):  # made anew all the time
+        again = 2.0 ** np.tile(highest - np.arange(12), 5)
+        assert codes(block(norm, flags=flags, scale=again)) == []
+    found = only(block(norm, flags=flags, scale=2.0 ** (40.0 - np.arange(60))))
+    assert (found.first_step, found.last_step) == (0, 59)
+
+
+def test_a_loss_of_nan_is_not_the_scale_s() -> None:
+    norm, flags = np.full((60, 2), np.nan), np.full(60, StepFlag.SKIPPED)
+    again = 2.0 ** np.tile(40.0 - np.arange(12), 5)
+    assert only(block(norm, flags=flags, scale=again, loss=np.nan)).first_step == 0
+
+
 def test_skips_without_end_are_found_from_the_first() -> None:
     norm, flags = np.ones((40, 2)), np.zeros(40, int)
     norm[5:], flags[5:] = np.nan, StepFlag.SKIPPED

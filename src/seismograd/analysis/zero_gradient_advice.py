@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from seismograd.i18n import Message, say
 from seismograd.schema import Fact, ZeroCause
 
@@ -130,10 +132,7 @@ def words(fact: Fact | None, values: dict[str, str | int | float]) -> tuple[Mess
                     "since step {since} every gradient of {optimizer} has been exactly zero",
                     **values,
                 ),
-                say(
-                    "initialise the weights randomly; in a low-rank adapter, only one of the two "
-                    "factors starts at zero"
-                ),
+                _initialise(),
                 "nn.init.kaiming_uniform_(lora_A, a=math.sqrt(5))  # lora_B stays zero",
             )
         case _:
@@ -149,3 +148,26 @@ def words(fact: Fact | None, values: dict[str, str | int | float]) -> tuple[Mess
                 ),
                 "",
             )
+
+
+def words_of_zero_weights(names: Sequence[str], step: int) -> tuple[Message, Message, str]:
+    """Return the words about weights that hold only zeros up to this step and multiply each
+    other.
+    """
+    cause = say(
+        "{num} weights, {first} and {second} among them, hold only zeros, still at step {step}: "
+        "each is multiplied by the zeros that the other makes, so none of them gets a gradient, "
+        "and none will ever change",
+        num=len(names),
+        first=names[0],
+        second=names[1],
+        step=step,
+    )
+    return cause, _initialise(), "nn.init.kaiming_uniform_(weight, a=math.sqrt(5))"
+
+
+def _initialise() -> Message:
+    return say(
+        "initialise the weights randomly; in a low-rank adapter, only one of the two factors "
+        "starts at zero"
+    )

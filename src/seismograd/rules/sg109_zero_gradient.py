@@ -10,8 +10,14 @@ import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, as_list, integers, site_of, updates
 from seismograd.analysis.script_names import optimizer_name
-from seismograd.analysis.zero_gradient_advice import AT_ZERO_LOSS, HEALTHY, words
+from seismograd.analysis.zero_gradient_advice import (
+    AT_ZERO_LOSS,
+    HEALTHY,
+    words,
+    words_of_zero_weights,
+)
 from seismograd.analysis.zero_gradient_streak import ZeroGradientStreak
+from seismograd.analysis.zero_weights import ZeroWeights
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
@@ -52,13 +58,15 @@ class ZeroGradient(Rule):
         pass and steps that `GradScaler` skipped do not count. The rule finds the cause in the graph
         of the backward pass after such a step: operations that let no gradient through, whatever
         they receive. For a rounding operation it is enough that the gradients before it are zero in
-        {in_a_row} steps in a row.
+        {in_a_row} steps in a row. Two weights, one right after the other, that hold only zeros at
+        the first two sampled steps and get gradients of zero in all steps between them multiply
+        each other's zeros, though the rest of the model trains.
 
     False alarms
         A loss that is exactly zero because all margins are satisfied or the target is reached is at
         its minimum and does not count. Nor do gradients in float16 whose graph shows no cause: they
-        underflow, which is a different finding. If one factor of a low-rank adapter starts at zero,
-        the first step changes it.
+        underflow, which is a different finding. If one factor of a low-rank adapter or a last layer
+        starts at zero, the first step changes it.
 
     What to try
         - Print the loss and its terms: if one never changes, it is not connected to the weights.
@@ -81,6 +89,8 @@ class ZeroGradient(Rule):
         "SG106",
         "SG107",
         "SG108",
+        "SG111",
+        "SG112",
         "SG402",
         "SG403",
     )
@@ -98,6 +108,9 @@ class ZeroGradient(Rule):
     # behind a rounding
     _behind: dict[int, ZeroGradientStreak] = field(
         default_factory=dict[int, ZeroGradientStreak], init=False, repr=False
+    )
+    _zero_weights: dict[int, ZeroWeights] = field(
+        default_factory=dict[int, ZeroWeights], init=False, repr=False
     )
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
@@ -148,6 +161,7 @@ class ZeroGradient(Rule):
                 )
         if optimizer in self._behind and optimizer not in self.found:
             self._look_behind(block, optimizer, self._behind[optimizer], counts & other)
+        self._look_at_weights(block, optimizer, columns, counts & other)
         if not (zero & ~other & counts).any():  # what there is in any healthy training
             streak.end(int(np.count_nonzero(counts)))
             return
@@ -217,6 +231,32 @@ class ZeroGradient(Rule):
                 )
                 self._report(optimizer, behind, fact, self.severity)
                 return
+
+    def _look_at_weights(
+        self, block: RowBatch, optimizer: int, columns: IntArray, moved: BoolArray
+    ) -> None:
+        """Check whether weights of zeros multiply each other, though others get a gradient."""
+        weights = self._zero_weights.setdefault(optimizer, ZeroWeights())
+        if not weights.is_over and optimizer not in self.found:
+            weights.read(block, optimizer, columns, moved)
+            if weights.names:
+                self.found.add(self._made_of_zeros(optimizer, weights))
+        if weights.names and (last := weights.goes_on_until(block)) > weights.last:
+            self.found.extend(last, optimizer)
+
+    def _made_of_zeros(self, optimizer: int, weights: ZeroWeights) -> Finding:
+        cause, advice, excerpt = words_of_zero_weights(weights.names, weights.last)
+        return self.finding(
+            optimizer=optimizer,
+            first_step=weights.first,
+            last_step=weights.last,
+            parameters=weights.names,
+            evidence=(Evidence("weight_norm", weights.names[0], weights.last, 0.0, 0.0),),
+            cause=cause,
+            advice=advice,
+            where=weights.where,
+            excerpt=excerpt,
+        )
 
     def _report(
         self, optimizer: int, streak: ZeroGradientStreak, fact: Fact | None, severity: str

@@ -45,7 +45,7 @@ class SymmetricUnits(FactRule):
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.SYMMETRIC,)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG102", "SG107", "SG108")
+    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG102", "SG104", "SG107", "SG108")
 
     min_evaluated: int = 10  # steps
     looks: int = 2

@@ -15,7 +15,7 @@ from seismograd.analysis.parameter_index import is_weight
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.settings_rule import SettingsRule
 from seismograd.i18n import say
-from seismograd.schema import EventKind, Evidence, FloatArray, IntArray, RowBatch
+from seismograd.schema import EventKind, Evidence, FloatArray, IntArray, RowBatch, State
 
 
 @final
@@ -40,7 +40,9 @@ class WeightDecayDominates(SettingsRule):
         the relative size of the update. Decay dominates if the median over the weights is at least
         {min_ratio:g} in {in_a_row} sampled steps in a row, the norm of all weights has fallen to
         {max_left:.0%} of the first or less, and the loss is at least {min_loss:.0%} of the first,
-        or {risen:g} times the lowest it has been.
+        or {risen:g} times the lowest it has been. A weight whose gradient is exactly zero does not
+        count, and a step in which such weights have more than half of the squared norm is not
+        judged: there the gradient is missing, whatever the decay.
 
     False alarms
         A task on which nothing can be learned, with a decay that would be too large for any other.
@@ -69,7 +71,6 @@ class WeightDecayDominates(SettingsRule):
         "SG106",
         "SG107",
         "SG108",
-        "SG109",
     )
 
     min_evaluated: int = 10  # steps
@@ -104,6 +105,8 @@ class WeightDecayDominates(SettingsRule):
         """Judge a sampled step."""
         step, whole = int(block.steps["iteration"][row]), float(np.sqrt(np.nansum(norms**2)))
         track.first_norm = whole if math.isnan(track.first_norm) else track.first_norm
+        if _is_mostly_without_gradient(block, row, columns, norms):
+            return
         ratios, decay = self._ratios(block, row, columns, norms)
         ratio = median(ratios)
         track.num = track.num + 1 if ratio >= self.min_ratio else 0
@@ -158,6 +161,8 @@ class WeightDecayDominates(SettingsRule):
             moves = statistic(block, "update_ratio")[row, columns]
         step, lr = int(block.steps["iteration"][row]), float(block.steps["lr"][row])
         for position, column in enumerate(as_list(columns)):
+            if block.state[row, column] != State.FINITE:
+                continue
             fact = self.settings.at(step, block.parameters[column])
             decay = math.nan if fact is None else fact.number("weight_decay")
             if fact is None or math.isnan(decay) or not norms[position] > 0:
@@ -169,6 +174,16 @@ class WeightDecayDominates(SettingsRule):
             if not math.isnan(other):
                 ratios[position] = pull / max(other, 1e-30) if pull else 0.0
         return ratios, largest
+
+
+def _is_mostly_without_gradient(
+    block: RowBatch, row: int, columns: IntArray, norms: FloatArray
+) -> bool:
+    """Return whether the gradients of most of the decayed weights are exactly zero: a decay over
+    nothing would be beyond any bound.
+    """
+    zero = block.state[row, columns] == State.ZERO
+    return bool(2 * np.nansum(norms[zero] ** 2) > np.nansum(norms**2))
 
 
 @dataclass(slots=True)

@@ -53,7 +53,9 @@ class NonfiniteGradient(Rule):
     How it decides
         One scalar that is not finite is enough. Steps that `GradScaler` skipped do not count,
         because skipping is how it searches for its scale, unless it skipped more than {max_skips}
-        in a row: if the scale were the problem, that many halvings would have fixed it. The loss
+        in a row, at a scale of {max_scale:g} (with which it begins by default) or lower, or with a
+        loss of NaN: if the scale were the problem, that many halvings would have fixed it. A new
+        scaler, which begins with a higher scale, searches anew. The loss
         shows where the number came from. If the loss is finite, the backward pass produced it,
         through an undefined derivative. If not, the operations behind the loss show the origin: the
         model input, the weights, an operation whose operands were finite, or the loss itself. The
@@ -89,6 +91,7 @@ class NonfiniteGradient(Rule):
     absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG202", "SG203")
 
     max_skips: int = 20  # steps of an optimizer in a row
+    max_scale: float = 2.0**16  # what overflows above it may be the scale's
 
     _num_rows: int = field(default=0, init=False, repr=False)  # that were measured and not skipped
     _skips: dict[int, _Skips] = field(default_factory=dict[int, "_Skips"], init=False, repr=False)
@@ -122,19 +125,26 @@ class NonfiniteGradient(Rule):
         )
 
     def _follow_skips(self, block: RowBatch, skipped: BoolArray) -> dict[int, Finding]:
-        """Return the rows in which an optimizer was skipped more than `max_skips` times in a row,
-        and the finding for the first of those.
+        """Return the rows in which an optimizer was skipped more than `max_skips` times in a row
+        at scales that do not explain it, and the finding for the first skip.
         """
         given_up: dict[int, Finding] = {}
+        scale = numbers(block.steps, "scale")
+        is_nan = np.isnan(numbers(block.steps, "loss")) & (
+            (integers(block.steps, "flags") & int(StepFlag.NO_LOSS)) == 0
+        )
         for optimizer, rows in by_optimizer(block, np.ones(len(block), np.bool_)):
             if not skipped[rows].any() and optimizer not in self._skips:
                 continue
             skips = self._skips.setdefault(optimizer, _Skips())
             for row in as_list(rows):
                 if not skipped[row]:
-                    skips.num, skips.first = 0, None
+                    skips.num, skips.scale, skips.first = 0, math.inf, None
                     continue
-                skips.num += 1
+                if scale[row] > skips.scale and not is_nan[row]:
+                    skips.num, skips.first = 0, None
+                skips.scale = float(scale[row])
+                skips.num += int(is_nan[row] or not scale[row] > self.max_scale)
                 skips.first = skips.first or _finding(self, block, row)
                 if skips.num > self.max_skips:
                     given_up[row] = skips.first
@@ -147,7 +157,8 @@ class _Skips:
     the first.
     """
 
-    num: int = 0
+    num: int = 0  # those that no scale explains
+    scale: float = math.inf  # of the last one
     first: Finding | None = None
 
 

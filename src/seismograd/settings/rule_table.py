@@ -86,6 +86,7 @@ RULE_TABLE: RuleTable = {
             "min_loss",
             "min_rows",
             "min_evaluated",
+            "min_signal",
         ],
     ),
     "SG105": (
@@ -196,6 +197,7 @@ RULE_TABLE: RuleTable = {
         "nonfinite-gradient",
         [
             "max_skips",
+            "max_scale",
         ],
     ),
     "SG202": (

@@ -94,6 +94,7 @@ class LayerConnections:
         )
         self._depth: IntArray = np.array([depth_number(each) for each in parameters], np.int64)
         self._weight: BoolArray = np.array([is_weight(each) for each in parameters], np.bool_)
+        self._numel: IntArray = np.array([each.numel for each in parameters], np.int64)
         self._trainable: BoolArray = np.array([each.trainable for each in parameters], np.bool_)
 
     def is_cut_off(self, state: StateArray, columns: IntArray) -> BoolArray:
@@ -117,3 +118,35 @@ class LayerConnections:
         bias = self._bias[columns]
         # with a bias that gets a gradient it is their input that is zero
         return found & ~((bias >= 0) & finite[bias])
+
+    def is_reached(
+        self,
+        state: StateArray,
+        norm: FloatArray,
+        columns: IntArray,
+        alive_share: FloatArray,
+        min_signal: float,
+    ) -> BoolArray:
+        """Return whether a gradient of a usual size reaches these layers: what their other rows
+        get, or the next one after them where they get nothing, is at least `min_signal` of what the
+        last layer gets, per scalar. Otherwise it vanished on its way, down to exact zeros.
+        """
+        reached = np.ones(len(columns), np.bool_)
+        finite = (state == State.FINITE) & self._trainable
+        for owner in distinct(self._owner[columns]):
+            alive = np.flatnonzero(finite & (self._owner == owner))
+            if not len(alive):
+                continue
+            depth = self._depth[alive]
+            size = norm[alive] / np.sqrt(self._numel[alive])
+            last = float(size[depth.argmax()])
+            for position in np.flatnonzero(self._owner[columns] == owner).tolist():
+                column = columns[position]
+                after = depth > self._depth[column]
+                if finite[column]:
+                    share = self._numel[column] * alive_share[position]
+                    reached[position] = norm[column] >= min_signal * last * np.sqrt(share)
+                elif after.any():
+                    nearest = size[after][depth[after].argmin()]
+                    reached[position] = nearest >= min_signal * last
+        return reached

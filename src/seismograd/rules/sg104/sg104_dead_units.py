@@ -9,7 +9,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import BoolArray, as_list, integers, numbers, site_of
+from seismograd.analysis.block_rows import BoolArray, as_list, integers, numbers, site_of, statistic
 from seismograd.analysis.parameter_index import ParameterIndex, is_weight
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
@@ -59,6 +59,9 @@ class DeadUnits(Rule):
         {min_stuck_share:.0%} is enough, as the mean over all layers followed by such an activation.
         A layer without any gradient counts only if its bias and the layers before it get none
         either, while a layer after it does: an expert that received no input is idle, not dead.
+        Nor does a layer count that only {min_signal:g} of the last layer's gradient, as the root
+        mean square of a scalar, would reach: there the gradient vanished on its way, in float16
+        soon down to exact zeros.
 
     False alarms
         A narrow layer with very small batches. In networks that work, up to half of the units of a
@@ -82,7 +85,7 @@ class DeadUnits(Rule):
     code: ClassVar[str] = "SG104"
     name: ClassVar[str] = "dead-units"
     severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ("dead_rows",)
+    needs: ClassVar[tuple[str, ...]] = ("grad_norm", "dead_rows")
     absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG402")
 
     min_share: float = 0.93  # of the rows of a layer
@@ -93,6 +96,7 @@ class DeadUnits(Rule):
     min_loss: float = 0.2  # of the first
     min_rows: int = 4
     min_evaluated: int = 2  # counts
+    min_signal: float = 1e-4  # of the last layer's gradient, per scalar
 
     _parameters: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
     # that can die
@@ -214,6 +218,15 @@ class DeadUnits(Rule):
         whole = np.flatnonzero(is_dead & (dead == self._num_rows))
         if len(whole):
             is_dead[whole] = self._network.is_cut_off(block.state[row], self._columns[whole])
+        there = np.flatnonzero(is_dead)
+        if len(there):
+            is_dead[there] = self._network.is_reached(
+                block.state[row],
+                statistic(block, "grad_norm")[row],
+                self._columns[there],
+                1 - dead[there] / self._num_rows[there],
+                self.min_signal,
+            )
         self._layers.revive(self._positions[measured & ~is_dead])
         if not is_dead.any():
             return
