@@ -44,10 +44,10 @@ def at_line(block: RowBatch, call: WindowEvent) -> str:
     return line_of(block, call) or "?"
 
 
-def clip_of(detail: int, limit: float) -> str:
-    """Return the call of a clip, by norm or by value."""
+def clip_of(block: RowBatch, optimizer: int, detail: int, limit: float) -> str:
+    """Return the call of a clip of what this optimizer holds, by norm or by value."""
     name = "clip_grad_value_" if detail == BY_VALUE else "clip_grad_norm_"
-    return f"torch.nn.utils.{name}(model.parameters(), {limit:g})"
+    return f"torch.nn.utils.{name}({_held_by(block, optimizer)}, {limit:g})"
 
 
 def holder_of(names: Iterable[str]) -> str:
@@ -81,6 +81,18 @@ def parameters_of(wanted: Sequence[Parameter], known: Sequence[Parameter]) -> st
         return f"{module_of(wanted)}.parameters()"
     names = [_in_script(each, each.name) for each in wanted[:3]]
     return f"[{', '.join(names)}{', …' if len(wanted) > 3 else ''}]"
+
+
+def _held_by(block: RowBatch, optimizer: int) -> str:
+    """Return an expression for the parameters of an optimizer, by the models that they are of."""
+    held = [each for each in block.parameters if each.optimizer == optimizer]
+    models = list(dict.fromkeys(each.model for each in held or block.parameters if each.model))
+    if len(models) > 2:
+        groups = f"{optimizer_name(block, optimizer)}.param_groups"
+        return f'[p for group in {groups} for p in group["params"]]'
+    if len(models) == 2:
+        return f"[{', '.join(f'*{each}.parameters()' for each in models)}]"
+    return f"{models[0] if models else 'model'}.parameters()"
 
 
 def in_script(path: str, model: str = "model") -> str:

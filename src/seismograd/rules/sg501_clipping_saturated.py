@@ -210,7 +210,7 @@ class ClippingSaturated(Rule):
                 "set the limit above the usual norm, so that only unusual gradients are clipped"
             ),
             where=site_of(block, EventKind.CLIP, iteration),
-            excerpt=clip_of(BY_VALUE if by_value else 0, usual),
+            excerpt=clip_of(block, optimizer, BY_VALUE if by_value else 0, usual),
         )
 
     def _severity(
