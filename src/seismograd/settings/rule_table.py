@@ -320,6 +320,7 @@ RULE_TABLE: RuleTable = {
             "min_share",
             "max_share",
             "regular",
+            "min_predicted",
         ],
     ),
     "SG401": (
