@@ -31,7 +31,12 @@ def name_among(optimizers: Iterable[Optimizer], index: int) -> str:
 
 def optimizer_kind(block: RowBatch, index: int) -> str:
     """Return the class name of the optimizer, empty where it is not known."""
-    return next((each.kind for each in block.optimizers if each.index == index), "")
+    return kind_among(block.optimizers, index)
+
+
+def kind_among(optimizers: Iterable[Optimizer], index: int) -> str:
+    """Return the same by the optimizers of the run."""
+    return next((each.kind for each in optimizers if each.index == index), "")
 
 
 def line_of(block: RowBatch, call: WindowEvent) -> str:
@@ -85,14 +90,21 @@ def parameters_of(wanted: Sequence[Parameter], known: Sequence[Parameter]) -> st
 
 def _held_by(block: RowBatch, optimizer: int) -> str:
     """Return an expression for the parameters of an optimizer, by the models that they are of."""
-    held = [each for each in block.parameters if each.optimizer == optimizer]
-    models = list(dict.fromkeys(each.model for each in held or block.parameters if each.model))
+    models = models_of(block.parameters, optimizer)
     if len(models) > 2:
         groups = f"{optimizer_name(block, optimizer)}.param_groups"
         return f'[p for group in {groups} for p in group["params"]]'
     if len(models) == 2:
         return f"[{', '.join(f'*{each}.parameters()' for each in models)}]"
     return f"{models[0] if models else 'model'}.parameters()"
+
+
+def models_of(parameters: Sequence[Parameter], optimizer: int) -> list[str]:
+    """Return the script's names of the models that an optimizer trains; where it holds nothing,
+    of all models.
+    """
+    held = [each for each in parameters if each.optimizer == optimizer]
+    return list(dict.fromkeys(each.model for each in held or parameters if each.model))
 
 
 def in_script(path: str, model: str = "model") -> str:
