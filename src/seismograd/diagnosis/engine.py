@@ -12,6 +12,7 @@ from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, mark, say
 from seismograd.rules import RULES
 from seismograd.schema import (
+    SEVERITIES,
     STATISTICS,
     Conclusion,
     Fact,
@@ -47,7 +48,13 @@ class Diagnosis:
     ) -> None:
         self._rules = tuple(make() for make in rules)
         share_readers(self._rules)
-        self._absorbs = {rule.code: rule.absorbs for rule in self._rules}
+        self._absorbs = {
+            (rule.code, severity): (
+                rule.absorbs + rule.absorbs_as_usual if severity == rule.severity else rule.absorbs
+            )
+            for rule in self._rules
+            for severity in SEVERITIES
+        }
         self._found: dict[Key, Finding] = {}
         self._failures: dict[str, Message] = {}
         self._facts: list[Fact] = []  # of iterations to come, in their order

@@ -394,6 +394,7 @@ RULE_TABLE: RuleTable = {
             "max_update",
             "min_adaptive_ratio",
             "max_scalar",
+            "min_pull",
         ],
     ),
     "SG601": (
