@@ -6,13 +6,12 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 
 from seismograd.analysis.shared_block import SharedBlock, share_readers
-from seismograd.diagnosis.causes import by_cause
+from seismograd.diagnosis.causes import absorbs_of, by_cause
 from seismograd.diagnosis.rule import Rule
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, mark, say
 from seismograd.rules import RULES
 from seismograd.schema import (
-    SEVERITIES,
     STATISTICS,
     Conclusion,
     Fact,
@@ -48,13 +47,7 @@ class Diagnosis:
     ) -> None:
         self._rules = tuple(make() for make in rules)
         share_readers(self._rules)
-        self._absorbs = {
-            (rule.code, severity): (
-                rule.absorbs + rule.absorbs_as_usual if severity == rule.severity else rule.absorbs
-            )
-            for rule in self._rules
-            for severity in SEVERITIES
-        }
+        self._absorbs = absorbs_of(self._rules)
         self._found: dict[Key, Finding] = {}
         self._failures: dict[str, Message] = {}
         self._facts: list[Fact] = []  # of iterations to come, in their order
