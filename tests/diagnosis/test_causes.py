@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.diagnosis.causes import by_cause, reading_order
+from seismograd.diagnosis.causes import absorbs_of, by_cause, reading_order
 from seismograd.rules import RULES
 from seismograd.schema import SEVERITIES, Finding
 from tests.synthetic import finding
 
-ABSORBS = {rule.code: rule.absorbs for rule in RULES}
+ABSORBS = absorbs_of(RULES)
 
 findings = st.lists(
     st.builds(
@@ -20,7 +20,7 @@ findings = st.lists(
             first_step=first_step,
             last_step=first_step,
         ),
-        st.sampled_from([*ABSORBS, "SG103", "SG107", "SG202"]),
+        st.sampled_from([*(rule.code for rule in RULES), "SG103", "SG107", "SG202"]),
         st.sampled_from(SEVERITIES),
         st.integers(-1, 2),
         st.integers(0, 3),
@@ -90,7 +90,7 @@ def test_no_root_is_explained_by_another(found: list[Finding]) -> None:
     for cause in roots:
         for symptom in roots:
             explains = (
-                symptom.code in ABSORBS.get(cause.code, ())
+                symptom.code in ABSORBS.get((cause.code, cause.severity), ())
                 and symptom.first_step >= cause.first_step
             )
             assert not (explains and cause.optimizer == symptom.optimizer)
@@ -104,3 +104,10 @@ def test_the_order_in_which_they_were_found_makes_no_difference(
     random.shuffle(shuffled)
     assert by_cause(shuffled, ABSORBS) == by_cause(found, ABSORBS)
     assert list(by_cause(found, ABSORBS)) == sorted(by_cause(found, ABSORBS), key=reading_order)
+
+
+def test_what_only_a_finding_of_usual_severity_explains_is_kept_beside_a_lesser_one() -> None:
+    high = finding(code="SG107", severity="error", optimizer=0, first_step=0, last_step=9)
+    for severity, codes in (("warning", ["SG501"]), ("info", ["SG107", "SG501"])):
+        clip = finding(code="SG501", severity=severity, optimizer=0, first_step=0, last_step=9)
+        assert [each.code for each in by_cause([high, clip], ABSORBS)] == codes

@@ -61,6 +61,28 @@ def moved(net: Net) -> None:
     net.to("cpu").to(torch.float32)
 
 
+def layer_of_generator(listen: Listen) -> None:
+    """One of two networks with an optimizer each gets a new layer; the other one steps first."""
+    torch.manual_seed(0)
+    generator = nn.Sequential(nn.Linear(WIDTH, 32), nn.ReLU(), nn.Linear(32, WIDTH))
+    critic = nn.Sequential(nn.Linear(WIDTH, 32), nn.ReLU(), nn.Linear(32, 1))
+    opt_c = torch.optim.Adam(critic.parameters(), lr=1e-3)
+    opt_g = torch.optim.Adam(generator.parameters(), lr=1e-3)
+    generator[2] = nn.Linear(32, WIDTH)
+    bce = F.binary_cross_entropy_with_logits
+    with listen():
+        for step in range(40):
+            x, _ = batch(step)
+            fake = generator(torch.randn(len(x), WIDTH))
+            critic.zero_grad()
+            bce(critic(x), torch.ones(len(x), 1)).backward()
+            bce(critic(fake.detach()), torch.zeros(len(x), 1)).backward()
+            opt_c.step()
+            generator.zero_grad()
+            bce(critic(fake), torch.ones(len(x), 1)).backward()
+            opt_g.step()
+
+
 class Embedded(nn.Module):
     """Tied weights that are made anew when the vocabulary grows."""
 
@@ -144,6 +166,7 @@ def is_body(name: str, _: nn.Module) -> bool:
 
 FAULTY: dict[str, tuple[str, str, Program]] = {
     "new head": ("SG401", "the module was replaced", changed_after(new_head)),
+    "layer of the second": ("SG401", "the module was replaced", layer_of_generator),
     "state assigned": ("SG401", "before the model was replaced", changed_after(assigned, adam)),
     "embedding resized": ("SG401", "the module was replaced", resized(before=False)),
     "held copy": ("SG402", "no module has", held_copy),

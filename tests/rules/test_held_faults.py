@@ -29,6 +29,16 @@ def test_what_looks_like_it_is_healthy(program: Program, tmp_path: Path) -> None
     assert not [note for note in open_run(tmp_path / "run").notes if note.kind == "failure"]
 
 
-def test_an_excerpt_names_the_variables_of_the_script(tmp_path: Path) -> None:
-    (finding,) = judged(FAULTY["new head"][2], tmp_path / "run")
-    assert finding.excerpt == 'optimizer.add_param_group({"params": network.head.parameters()})'
+@pytest.mark.parametrize(
+    ("program", "excerpt"),
+    [
+        ("new head", 'optimizer.add_param_group({"params": network.head.parameters()})'),
+        ("layer of the second", 'opt_g.add_param_group({"params": generator[2].parameters()})'),
+        ("state assigned", "optimizer = torch.optim.Adam(network.parameters(), lr=…)"),
+    ],
+)
+def test_an_excerpt_names_the_variables_of_the_script(
+    program: str, excerpt: str, tmp_path: Path
+) -> None:
+    (finding,) = judged(FAULTY[program][2], tmp_path / "run")
+    assert finding.excerpt.startswith(excerpt)

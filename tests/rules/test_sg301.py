@@ -124,6 +124,17 @@ def test_two_optimizers_with_steps_in_two_places_are_two_findings(same_iteration
 def test_optimizers_that_step_at_one_line_are_one_finding() -> None:
     finding = only(two_optimizers((True, True), same_iteration=True, same_line=True))
     assert len(finding.parameters) == 4
+    assert finding.excerpt == "opt_d.zero_grad()\nopt_g.zero_grad()\nloss.backward()"
+    assert "since step 2 opt_d, opt_g have used gradients" in finding.cause.render()
+    assert "call zero_grad() of each of opt_d, opt_g" in finding.advice.render()
+
+
+def test_optimizers_of_a_list_are_cleared_in_a_loop() -> None:
+    made = two_optimizers((True, True), same_iteration=True, same_line=True)
+    listed = (Optimizer(0, "Muon", "optimizers[0]"), Optimizer(1, "Adam", "optimizers[1]"))
+    assert only(replace(made, optimizers=listed)).excerpt == (
+        "for optimizer in optimizers:\n    optimizer.zero_grad()\nloss.backward()"
+    )
 
 
 def test_a_parameter_that_comes_later_joins_the_finding() -> None:

@@ -54,6 +54,35 @@ def for_each_epoch(listen: Listen) -> None:
                     optimizer.zero_grad()
 
 
+def either(first: int, second: int) -> Program:
+    """Two conditions for one step."""
+
+    def program(listen: Listen) -> None:
+        net = mlp(3, nn.Tanh)
+        opt = adam(net)
+        with listen():
+            for i in range(72):
+                F.cross_entropy(net(batch(i)[0]), batch(i)[1]).backward()
+                if (i + 1) % first == 0 or (i + 1) % second == 0:
+                    opt.step()
+                    opt.zero_grad()
+
+    return program
+
+
+@pytest.mark.parametrize(
+    ("conditions", "sizes"), [((2, 3), "2, 1, 1, 2, 2, 1, 1, 2"), ((3, 4), "3, 1, 2, 2, 1, 3")]
+)
+def test_two_conditions_are_told_from_the_wrong_one(
+    conditions: tuple[int, int], sizes: str, tmp_path: Path
+) -> None:
+    (finding,) = judged(either(*conditions), tmp_path / "run")
+    assert finding.code == "SG312"
+    assert sizes in finding.cause.render()
+    assert "more than one condition" in finding.cause.render()
+    assert finding.excerpt.startswith(f"if (i + 1) % {conditions[0]} == 0:\n    opt.step()")
+
+
 @pytest.mark.parametrize(
     "program", [counted(4, False), counted(3, True), for_each_epoch], ids=["4", "3", "epochs"]
 )
@@ -77,6 +106,9 @@ def found(loop: str) -> list[str]:
         "bbbbsz" * 12,
         ("bbbbsz" * 3 + "bsz") * 6,  # the tail of each epoch
         "bsz" * 20 + "bbsz" * 20,
+        ("bbsz" * 2 + "bsz") * 20,
+        ("bbbsz" * 2 + "bbsz") * 20,
+        "".join("b" * (1 + (i * i // 3) % 2) + "sz" for i in range(60)),  # by their own measure
         "bsz" * 9 + "bbsz" + "bsz" * 4 + "bbsz" + "bsz" * 7 + "bbsz" + "bszbbsz" + "bsz" * 3,
     ],
 )

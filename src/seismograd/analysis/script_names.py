@@ -31,7 +31,12 @@ def name_among(optimizers: Iterable[Optimizer], index: int) -> str:
 
 def optimizer_kind(block: RowBatch, index: int) -> str:
     """Return the class name of the optimizer, empty where it is not known."""
-    return next((each.kind for each in block.optimizers if each.index == index), "")
+    return kind_among(block.optimizers, index)
+
+
+def kind_among(optimizers: Iterable[Optimizer], index: int) -> str:
+    """Return the same by the optimizers of the run."""
+    return next((each.kind for each in optimizers if each.index == index), "")
 
 
 def line_of(block: RowBatch, call: WindowEvent) -> str:
@@ -44,10 +49,10 @@ def at_line(block: RowBatch, call: WindowEvent) -> str:
     return line_of(block, call) or "?"
 
 
-def clip_of(detail: int, limit: float) -> str:
-    """Return the call of a clip, by norm or by value."""
+def clip_of(block: RowBatch, optimizer: int, detail: int, limit: float) -> str:
+    """Return the call of a clip of what this optimizer holds, by norm or by value."""
     name = "clip_grad_value_" if detail == BY_VALUE else "clip_grad_norm_"
-    return f"torch.nn.utils.{name}(model.parameters(), {limit:g})"
+    return f"torch.nn.utils.{name}({_held_by(block, optimizer)}, {limit:g})"
 
 
 def holder_of(names: Iterable[str]) -> str:
@@ -81,6 +86,25 @@ def parameters_of(wanted: Sequence[Parameter], known: Sequence[Parameter]) -> st
         return f"{module_of(wanted)}.parameters()"
     names = [_in_script(each, each.name) for each in wanted[:3]]
     return f"[{', '.join(names)}{', …' if len(wanted) > 3 else ''}]"
+
+
+def _held_by(block: RowBatch, optimizer: int) -> str:
+    """Return an expression for the parameters of an optimizer, by the models that they are of."""
+    models = models_of(block.parameters, optimizer)
+    if len(models) > 2:
+        groups = f"{optimizer_name(block, optimizer)}.param_groups"
+        return f'[p for group in {groups} for p in group["params"]]'
+    if len(models) == 2:
+        return f"[{', '.join(f'*{each}.parameters()' for each in models)}]"
+    return f"{models[0] if models else 'model'}.parameters()"
+
+
+def models_of(parameters: Sequence[Parameter], optimizer: int) -> list[str]:
+    """Return the script's names of the models that an optimizer trains; where it holds nothing,
+    of all models.
+    """
+    held = [each for each in parameters if each.optimizer == optimizer]
+    return list(dict.fromkeys(each.model for each in held or parameters if each.model))
 
 
 def in_script(path: str, model: str = "model") -> str:

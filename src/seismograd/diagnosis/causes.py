@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from seismograd.diagnosis.rule import Rule
 from seismograd.schema import SEVERITIES, Finding
 
 # non-finite values reach every optimizer through the weights that the models share
 SPREADING = ("SG201",)
 
-Absorbs = Mapping[str, Sequence[str]]  # code -> the codes that it explains
+# code and severity -> the codes that such a finding explains
+Absorbs = Mapping[tuple[str, str], Sequence[str]]
+
+
+def absorbs_of(rules: Iterable[Rule | type[Rule]]) -> Absorbs:
+    """Return what the findings of these rules explain."""
+    return {
+        (rule.code, severity): rule.absorbs
+        + (rule.absorbs_as_usual if severity == rule.severity else ())
+        for rule in rules
+        for severity in SEVERITIES
+    }
 
 
 def reading_order(finding: Finding) -> tuple[int, int, str, int]:
@@ -44,7 +56,8 @@ def _root(finding: Finding, found: Sequence[Finding], absorbs: Absorbs) -> Findi
 
 
 def _explains(cause: Finding, symptom: Finding, absorbs: Absorbs) -> bool:
-    if symptom.code not in absorbs.get(cause.code, ()) or symptom.first_step < cause.first_step:
+    explained = absorbs.get((cause.code, cause.severity), ())
+    if symptom.code not in explained or symptom.first_step < cause.first_step:
         return False
     same_location = cause.optimizer == symptom.optimizer or -1 in (
         cause.optimizer,

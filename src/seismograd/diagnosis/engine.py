@@ -6,7 +6,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 
 from seismograd.analysis.shared_block import SharedBlock, share_readers
-from seismograd.diagnosis.causes import by_cause
+from seismograd.diagnosis.causes import absorbs_of, by_cause
 from seismograd.diagnosis.rule import Rule
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, mark, say
@@ -47,7 +47,7 @@ class Diagnosis:
     ) -> None:
         self._rules = tuple(make() for make in rules)
         share_readers(self._rules)
-        self._absorbs = {rule.code: rule.absorbs for rule in self._rules}
+        self._absorbs = absorbs_of(self._rules)
         self._found: dict[Key, Finding] = {}
         self._failures: dict[str, Message] = {}
         self._facts: list[Fact] = []  # of iterations to come, in their order

@@ -36,6 +36,8 @@ class Rule(ABC):
     early: ClassVar[bool] = False
     # codes of findings that it explains when they begin at the same step or later
     absorbs: ClassVar[tuple[str, ...]] = ()
+    # codes that it explains only where the finding has the severity above
+    absorbs_as_usual: ClassVar[tuple[str, ...]] = ()
 
     found: FindingTracker = field(default_factory=FindingTracker, init=False, repr=False)
 

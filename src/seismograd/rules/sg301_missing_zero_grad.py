@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, as_list, integers, site_of
+from seismograd.analysis.script_names import optimizer_name
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import (
@@ -185,26 +187,20 @@ class MissingZeroGrad(Rule):
                 None,
             )
             if fault is None:
-                known = [
-                    each.name
-                    for each in block.optimizers
-                    if each.index == owner and each.kind and each.name not in ("", each.kind)
-                ]
-                fault = _MissingClearing(
-                    owner,
-                    known[0] if known else "optimizer",
-                    where,
-                    int(since[row, column]),
-                    iteration,
-                )
+                fault = _MissingClearing(owner, where, int(since[row, column]), iteration)
                 self._faults.append(fault)
-            fault.optimizers.add(owner)
+            fault.optimizers[owner] = optimizer_name(block, owner)
             fault.names.append(parameter.name)
             if fault.found == iteration:
                 fault.first_step = min(fault.first_step, int(since[row, column]))
 
     def _finding(self, fault: _MissingClearing) -> Finding:
-        first = fault.names[0]
+        first, held = fault.names[0], fault.held()
+        values: dict[str, str | int | float] = {
+            "step": fault.first_step,
+            "optimizer": held[0],
+            "optimizers": ", ".join(held),
+        }
         return self.finding(
             optimizer=fault.optimizer,
             first_step=fault.first_step,
@@ -218,15 +214,26 @@ class MissingZeroGrad(Rule):
                 "since step {step} {optimizer:the} has used gradients that earlier steps had "
                 "already used: they are not cleared before each backward, which adds to what is "
                 "there",
-                step=fault.first_step,
-                optimizer=fault.name,
+                **values,
+            )
+            if len(held) == 1
+            else say(
+                "since step {step} {optimizers} have used gradients that earlier steps had already "
+                "used: they are not cleared before each backward, which adds to what is there",
+                **values,
             ),
             advice=say(
                 "clear the gradients once per step, before backward: call {optimizer}.zero_grad()",
-                optimizer=fault.name,
+                **values,
+            )
+            if len(held) == 1
+            else say(
+                "clear the gradients once per step, before backward: call zero_grad() of each of "
+                "{optimizers}",
+                **values,
             ),
             where=fault.where,
-            excerpt=f"{fault.name}.zero_grad()\nloss.backward()",
+            excerpt=f"{_clearing(held)}\nloss.backward()",
         )
 
 
@@ -235,13 +242,17 @@ class _MissingClearing:
     """One place where clearing is missing."""
 
     optimizer: int
-    name: str  # of the optimizer in the script
     where: str
     first_step: int
     found: int  # the iteration in which it was found
     last_step: int = -1
     names: list[str] = field(default_factory=list[str])
-    optimizers: set[int] = field(default_factory=set[int])
+    # their names in the script, by index
+    optimizers: dict[int, str] = field(default_factory=dict[int, str])
+
+    def held(self) -> list[str]:
+        """Return the names of its optimizers, in their order."""
+        return list(dict.fromkeys(self.optimizers[each] for each in sorted(self.optimizers)))
 
     def follow(self, block: RowBatch, carried: BoolArray) -> bool:
         """Move on to the last iteration in which one of its parameters was carried; return whether
@@ -256,6 +267,14 @@ class _MissingClearing:
         if len(rows):
             self.last_step = int(integers(block.steps, "iteration")[rows[-1]])
         return len(rows) > 0
+
+
+def _clearing(optimizers: Sequence[str]) -> str:
+    """Return the calls that clear the gradients of all of these."""
+    lists = {re.sub(r"\[\d+\]$", "", each) for each in optimizers}
+    if len(optimizers) > 1 and len(lists) == 1:  # items of one list
+        return f"for optimizer in {lists.pop()}:\n    optimizer.zero_grad()"
+    return "\n".join(f"{each}.zero_grad()" for each in optimizers)
 
 
 @dataclass(slots=True)

@@ -128,5 +128,6 @@ class ClipWithoutEffect(WindowRule):
             cause=cause,
             advice=advice,
             where=line_of(block, call),
-            excerpt=f"loss.backward()\n{clip_of(call.detail, call.limit)}\n{optimizer}.step()",
+            excerpt=f"loss.backward()\n"
+            f"{clip_of(block, window.optimizer, call.detail, call.limit)}\n{optimizer}.step()",
         )

@@ -142,5 +142,6 @@ class ClipBeforeUnscale(Rule):
                 "call scaler.unscale_({optimizer}) right before the clip", optimizer=optimizer
             ),
             where=where,
-            excerpt=f"scaler.unscale_({optimizer})\n{clip_of(int(clip['detail']), limit)}",
+            excerpt=f"scaler.unscale_({optimizer})\n"
+            f"{clip_of(block, number, int(clip['detail']), limit)}",
         )

@@ -188,7 +188,7 @@ class PartialWindow(WindowRule):
             cause=cause,
             advice=_flush(),
             where=line_of(block, by),
-            excerpt=_excerpt(whole, optimizer),
+            excerpt=_excerpt(optimizer),
         )
 
     def _leaked(
@@ -220,7 +220,7 @@ class PartialWindow(WindowRule):
             ),
             advice=_flush(),
             where=line_of(block, window.step),
-            excerpt=_excerpt(whole, optimizer),
+            excerpt=_excerpt(optimizer),
         )
 
     def _short(
@@ -247,8 +247,7 @@ class PartialWindow(WindowRule):
             ),
             advice=say("divide by the number of micro-batches that the window actually has"),
             where=line_of(block, window.step),
-            excerpt=f"size = min({divisor}, len(loader) - i // {divisor} * {divisor})\n"
-            "(loss / size).backward()",
+            excerpt=f"(loss / {num}).backward()  # in a window of {num}, instead of / {divisor}",
         )
 
     def _left(self, note: Note, loop: AccumulationLoop) -> Finding:
@@ -290,8 +289,8 @@ def _flush() -> Message:
     )
 
 
-def _excerpt(whole: int, optimizer: str) -> str:
+def _excerpt(optimizer: str) -> str:
     return (
-        f"if (i + 1) % {whole} == 0 or i + 1 == len(loader):\n"
-        f"    {optimizer}.step()\n    {optimizer}.zero_grad()"
+        f"{optimizer}.step()  # once more after the loop over the batches, for the remainder\n"
+        f"{optimizer}.zero_grad()"
     )

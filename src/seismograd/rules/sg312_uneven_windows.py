@@ -9,6 +9,7 @@ from typing import ClassVar, final
 
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.analysis.window_sizes import WindowSizes
 from seismograd.analysis.windows import StepWindow, WindowReader
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
@@ -18,22 +19,24 @@ from seismograd.schema import Evidence, Finding
 @final
 @dataclass
 class UnevenWindows(Rule):
-    """Most steps use one micro-batch, and in a regular pattern one step uses two: the condition for
-    the step is inverted.
+    """The windows of an accumulation have different sizes in a regular pattern: the condition for
+    the step is inverted, or there is more than one.
 
     What it finds
         Gradient accumulation with windows of unequal size, as `if step % 4:` makes them in place of
-        `if step % 4 == 0:`.
+        `if step % 4 == 0:`, and as two conditions make them (`step % 2 == 0 or step % 3 == 0`).
 
     Why it hurts
         The effective batch is smaller than intended, and every few steps it is twice as large as
         usual. Nothing raises an error; training is only noisier.
 
     How it decides
-        Between {min_share:.0%} and {max_share:.0%} of the steps of an optimizer use more than one
-        backward pass from the same line, and the others use one. There are at least {min_large}
-        such steps, and {regular:.0%} of the gaps between them have the same length. Other losses of
-        the same forward pass do not count as further backward passes.
+        Between {min_share:.0%} and {max_share:.0%} of the last steps of an optimizer use the usual
+        number of backward passes from the same line, two or more, and the others use fewer. There
+        are at least {min_large} such steps, and {regular:.0%} of the gaps between them have the
+        same length; or {regular:.0%} of the gaps hold windows that are full two by two, and their
+        lengths follow from those before ({min_predicted} or more). Other losses of the same forward
+        pass do not count as further backward passes.
 
     False alarms
         A loop that accumulates only at some of its steps on purpose, in a fixed pattern.
@@ -56,9 +59,12 @@ class UnevenWindows(Rule):
     min_share: float = 0.15
     max_share: float = 0.6
     regular: float = 0.8
+    min_predicted: int = 10  # gaps
 
     _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
-    _loops: dict[int, _Loop] = field(default_factory=dict[int, "_Loop"], init=False, repr=False)
+    _loops: dict[int, WindowSizes] = field(
+        default_factory=dict[int, WindowSizes], init=False, repr=False
+    )
 
     def read_with(self, readers: SharedReaders) -> None:
         self._windows = readers.windows
@@ -68,8 +74,8 @@ class UnevenWindows(Rule):
             num = len(window.micro_batches())
             if num < 2 or window.is_closure or window.thrown:
                 continue  # the reader leaves out plain steps, which `index` counts all the same
-            loop = self._loops.setdefault(window.optimizer, _Loop())
-            loop.add(window.index, window.iteration)
+            loop = self._loops.setdefault(window.optimizer, WindowSizes())
+            loop.add(window.index, window.iteration, num)
             if window.optimizer in self.found:
                 self.found.extend(window.iteration, window.optimizer)
             elif self._is_uneven(loop):
@@ -79,55 +85,50 @@ class UnevenWindows(Rule):
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.min_large)
 
-    def _is_uneven(self, loop: _Loop) -> bool:
+    def _is_uneven(self, loop: WindowSizes) -> bool:
         if len(loop.gaps) + 1 < self.min_large:
             return False
-        share = loop.num_large / (loop.last + 1)
-        gap, often = Counter(loop.gaps).most_common(1)[0]
-        return (
-            gap > 0
-            and self.min_share <= share <= self.max_share
-            and often >= self.regular * len(loop.gaps)
+        return self.min_share <= loop.share <= self.max_share and (
+            loop.is_regular(self.regular)
+            or loop.is_split(self.regular, self.min_large, self.min_predicted)
         )
 
-    def _finding(self, block: SharedBlock, window: StepWindow, loop: _Loop) -> Finding:
-        gap, _ = Counter(loop.gaps).most_common(1)[0]
-        num, optimizer = len(window.micro_batches()), optimizer_name(block, window.optimizer)
-        accumulate = gap + 2
+    def _finding(self, block: SharedBlock, window: StepWindow, loop: WindowSizes) -> Finding:
+        optimizer = optimizer_name(block, window.optimizer)
+        is_inverted = loop.full == 2 and loop.is_regular(self.regular)
+        gap = Counter(map(len, loop.gaps)).most_common(1)[0][0]
+        accumulate = gap + 2 if is_inverted else loop.full
+        sizes = [*([1] * gap), loop.full] * 2 if is_inverted else loop.period()
+        values: dict[str, str | int | float] = {
+            "optimizer": optimizer,
+            "sizes": ", ".join(map(str, sizes)),
+            "line": at_line(block, window.step),
+            "backward": at_line(block, window.backwards[0]),
+            "accumulate": accumulate,
+        }
+        num = float(len(window.micro_batches()))
         return self.finding(
             optimizer=window.optimizer,
             first_step=loop.first,
             last_step=window.iteration,
-            evidence=(Evidence("num_backwards", "", window.iteration, float(num), 1.0),),
+            evidence=(Evidence("num_backwards", "", window.iteration, num, 1.0),),
             cause=say(
                 "{optimizer}.step() at {line} is called after {sizes}, … micro-batches (backward "
                 "at {backward}): the condition is true for each batch except every {accumulate}th, "
                 "instead of only for that one",
-                optimizer=optimizer,
-                sizes=", ".join([*(["1"] * gap), str(num)] * 2),
-                line=at_line(block, window.step),
-                backward=at_line(block, window.backwards[0]),
-                accumulate=accumulate,
+                **values,
+            )
+            if is_inverted
+            else say(
+                "{optimizer}.step() at {line} is called after {sizes}, … micro-batches (backward "
+                "at {backward}): more than one condition leads to a step, so windows end before "
+                "they have {accumulate}",
+                **values,
             ),
-            advice=say("call step only when the window is full: compare the remainder with 0"),
+            advice=say("call step only when the window is full: compare the remainder with 0")
+            if is_inverted
+            else say("call step only when the window is full, by one condition"),
             where=line_of(block, window.step),
             excerpt=f"if (i + 1) % {accumulate} == 0:\n    {optimizer}.step()\n"
             f"    {optimizer}.zero_grad()",
         )
-
-
-@dataclass(slots=True)
-class _Loop:
-    """The windows of one optimizer."""
-
-    num_large: int = 0
-    first: int = -1  # iteration of the first large one
-    last: int = -1  # number of the last large one
-    gaps: list[int] = field(default_factory=list[int])  # plain steps between two of those
-
-    def add(self, index: int, iteration: int) -> None:
-        """Add another large window, step number `index` of the optimizer."""
-        if self.num_large:
-            self.gaps = [*self.gaps[-63:], index - self.last - 1]
-        self.num_large, self.last = self.num_large + 1, index
-        self.first = iteration if self.first < 0 else self.first

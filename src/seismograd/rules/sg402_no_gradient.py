@@ -11,7 +11,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, as_list, integers, site_of
 from seismograd.analysis.parameter_index import ParameterIndex
-from seismograd.analysis.script_names import module_of, name_among
+from seismograd.analysis.script_names import kind_among, models_of, module_of, name_among
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
@@ -82,9 +82,11 @@ class NoGradient(Rule):
     min_evaluated: int = 5  # steps
 
     _num_rows: int = field(default=0, init=False, repr=False)  # with a backward
-    _first_step: int = field(default=-1, init=False, repr=False)
+    # the first step of each optimizer, and its backward
+    _first: dict[int, tuple[int, str]] = field(
+        default_factory=dict[int, tuple[int, str]], init=False, repr=False
+    )
     _last_step: int = field(default=-1, init=False, repr=False)
-    _where: str = field(default="", init=False, repr=False)
     _known: tuple[Parameter, ...] = field(default=(), init=False, repr=False)
     _optimizers: Sequence[Optimizer] = field(default=(), init=False, repr=False)
     _index: ParameterIndex = field(default_factory=ParameterIndex, init=False, repr=False)
@@ -93,6 +95,7 @@ class NoGradient(Rule):
         default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
     )
     _rows: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
+    _owners: set[int] = field(default_factory=set[int], init=False, repr=False)
     # steps with and without a gradient  # (parameters, 2)
     _counts: IntArray = field(
         default_factory=lambda: np.zeros((0, 2), np.int64), init=False, repr=False
@@ -106,12 +109,15 @@ class NoGradient(Rule):
         if not len(self._columns) or not useful.any():
             return ()
         steps = integers(block.steps, "iteration")[useful]
-        if self._first_step < 0:
-            self._first_step = int(steps[0])
-            self._where = site_of(block, EventKind.BACKWARD, self._first_step)
         self._last_step = int(steps[-1])
         state = block.state[useful][:, self._columns]
         there, absent = state >= State.ZERO, state == State.ABSENT
+        for optimizer in self._owners - self._first.keys():
+            own = [self._known[each].optimizer == optimizer for each in as_list(self._columns)]
+            rows = np.flatnonzero((there | absent)[:, own].any(axis=1))
+            if len(rows):
+                first = int(steps[rows[0]])
+                self._first[optimizer] = first, site_of(block, EventKind.BACKWARD, first)
         before = self._counts[self._rows]
         after = before + np.stack([there.sum(axis=0), absent.sum(axis=0)], axis=1)
         self._counts[self._rows] = after
@@ -150,6 +156,8 @@ class NoGradient(Rule):
             [each.optimizer is not None and each.trainable for each in block.parameters]
         )
         self._rows = rows[self._columns]
+        held = (self._known[column].optimizer for column in as_list(self._columns))
+        self._owners = {each for each in held if each is not None}
 
     def _judge(self, counts: IntArray, step: int, *, at_end: bool) -> None:
         """Judge each optimizer by the steps that its parameters had with and without a gradient."""
@@ -173,18 +181,19 @@ class NoGradient(Rule):
                 continue
             cause, advice, excerpt = self._words(optimizer, is_cut, [p for p, _ in without], listed)
             first, num_steps = without[0]
+            first_step, where = self._first[optimizer]
             evidence = Evidence("steps_without_gradient", first.name, step, float(num_steps), 0.0)
             self.found.add(
                 self.finding(
                     severity=self.severity if is_cut else "warning",
                     optimizer=optimizer,
-                    first_step=self._first_step,
+                    first_step=first_step,
                     last_step=step,
                     parameters=tuple(p.name for p, _ in without),
                     evidence=(evidence,),
                     cause=cause,
                     advice=advice,
-                    where=self._where,
+                    where=where,
                     excerpt=excerpt,
                 )
             )
@@ -207,6 +216,8 @@ class NoGradient(Rule):
             "last": last.name,
             "next": listed[reached][0].name if reached < len(listed) else "",
             "module": module_of(without),
+            "kind": kind_among(self._optimizers, optimizer) or "SGD",
+            "model": next(iter(models_of(self._known, optimizer)), "model"),
         }
         return _words(is_cut, self._is_replaced(without), self._is_behind_frozen(last), values)
 
@@ -250,7 +261,8 @@ def _words(
                 "assign=True",
                 **values,
             ),
-            f"{values['optimizer']} = torch.optim.SGD(model.parameters(), lr=…)  # after that",
+            f"{values['optimizer']} = torch.optim.{values['kind']}({values['model']}.parameters(), "
+            "lr=…)  # after that",
         )
     if is_cut and values["next"]:
         return (
@@ -261,7 +273,7 @@ def _words(
                 **values,
             ),
             say(
-                "with gradient checkpointing, call model.enable_input_require_grads() or pass "
+                "with gradient checkpointing, call {model}.enable_input_require_grads() or pass "
                 "use_reentrant=False: a reentrant checkpoint whose input needs no gradient, as "
                 "behind frozen layers, cuts the graph; otherwise check the forward pass between "
                 "{last} and {next} for detach, .data or no_grad",
@@ -273,7 +285,7 @@ def _words(
                 "operation without a derivative",
                 **values,
             ),
-            "model.enable_input_require_grads()"
+            f"{values['model']}.enable_input_require_grads()"
             if is_behind_frozen
             else "h = h.detach()  # remove",
         )

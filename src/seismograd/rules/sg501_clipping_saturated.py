@@ -10,13 +10,21 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import num_unheard, numbers, site_of, statistic, unheard
+from seismograd.analysis.block_rows import (
+    num_unheard,
+    numbers,
+    site_of,
+    statistic,
+    unheard,
+    weight_norms,
+)
+from seismograd.analysis.known_settings import KnownSettings
 from seismograd.analysis.medians import median
 from seismograd.analysis.script_names import BY_VALUE, clip_of, optimizer_kind, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import EventKind, Evidence, Finding, RowBatch
+from seismograd.schema import EventKind, Evidence, Fact, Finding, RowBatch
 
 
 @final
@@ -35,7 +43,8 @@ class ClippingSaturated(Rule):
         smaller near a minimum, and with SGD the effective learning rate is lower by the same factor
         by which the limit is below the norm. Training becomes very slow. Adam divides by the size
         of the gradients and hides the factor, until the clipped gradients come close to its
-        epsilon.
+        epsilon, or weight decay that is added to them is larger than they are: then the weights
+        only shrink.
 
     How it decides
         The rule looks at the last {window} steps with a clip: at least {min_share:.0%} of them were
@@ -43,7 +52,9 @@ class ClippingSaturated(Rule):
         clipping by value: times the norm after clipping) while the median update, where it was
         measured, was less than {max_update:g} of the weights. For optimizers that divide by the
         size of the gradients, the ratio must be at least {min_adaptive_ratio:g}, and the finding is
-        info, unless less than {max_scalar:g} per scalar is left after clipping.
+        info, unless less than {max_scalar:g} per scalar is left after clipping. Whatever the
+        updates, it is a warning where the weight decay that is added to the gradient is at least
+        {min_pull:g} times the norm after clipping.
 
     False alarms
         Clipping that happens often but only by a small factor, as in reinforcement learning, is not
@@ -69,6 +80,7 @@ class ClippingSaturated(Rule):
     severity: ClassVar[str] = "warning"
     needs: ClassVar[tuple[str, ...]] = ()
     absorbs: ClassVar[tuple[str, ...]] = ("SG106", "SG108")
+    absorbs_as_usual: ClassVar[tuple[str, ...]] = ("SG107", "SG111")
 
     window: int = 30  # steps
     min_share: float = 0.95
@@ -76,13 +88,19 @@ class ClippingSaturated(Rule):
     max_update: float = 1e-3  # norm of the update / norm of the weights
     min_adaptive_ratio: float = 100.0
     max_scalar: float = 1e-6
+    min_pull: float = 1.0  # weight decay / norm after the clip
 
     # the last of each optimizer
     _steps: dict[int, deque[_ClippedStep]] = field(
         default_factory=dict[int, "deque[_ClippedStep]"], init=False, repr=False
     )
+    _settings: KnownSettings = field(default_factory=KnownSettings, init=False, repr=False)
     _num_rows: int = field(default=0, init=False, repr=False)
     _num_unheard: int = field(default=0, init=False, repr=False)
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        self._settings.learn(fact)
+        return ()
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._num_rows += len(block)
@@ -126,7 +144,8 @@ class ClippingSaturated(Rule):
             if steps is None:
                 steps = self._steps[optimizer] = deque(maxlen=self.window)
             update = self._update(block, row) if clipped and ratio >= self.min_ratio else math.nan
-            steps.append(_ClippedStep(iteration, clipped, ratio, factor, update, applied))
+            pull = self._pull(block, row, optimizer) / applied if clipped and applied else math.nan
+            steps.append(_ClippedStep(iteration, clipped, ratio, factor, update, applied, pull))
             if len(steps) == self.window and clipped:
                 finding = self._judge(block, row, optimizer, list(steps), bool(by_value[row]))
                 if finding is not None:
@@ -147,6 +166,24 @@ class ClippingSaturated(Rule):
         update = statistic(block, "update_ratio")[row]
         return median(update)
 
+    def _pull(self, block: RowBatch, row: int, optimizer: int) -> float:
+        """Return the norm of what weight decay adds to the gradient of this optimizer, NaN where it
+        is not known; decoupled decay adds nothing.
+        """
+        norms = weight_norms(block, row)
+        if norms is None:
+            return math.nan
+        square, iteration = 0.0, int(block.steps["iteration"][row])
+        for column, parameter in enumerate(block.parameters):
+            fact = None
+            if parameter.optimizer == optimizer:
+                fact = self._settings.at(iteration, parameter)
+            if fact is None or fact.number("decoupled") or math.isnan(norms[column]):
+                continue
+            decay = fact.number("weight_decay")
+            square += 0.0 if math.isnan(decay) else float(decay * norms[column]) ** 2
+        return square**0.5
+
     def _judge(
         self, block: RowBatch, row: int, optimizer: int, steps: list[_ClippedStep], by_value: bool
     ) -> Finding | None:
@@ -155,7 +192,9 @@ class ClippingSaturated(Rule):
         if share < self.min_share or ratio < min(self.min_ratio, self.min_adaptive_ratio):
             return None
         kind = optimizer_kind(block, optimizer)
-        severity = self._severity(block, steps, ratio, kind.upper().endswith("SGD"))
+        # a decay that wins makes the weights small, and with them itself
+        pull = max((step.pull for step in steps if math.isfinite(step.pull)), default=math.nan)
+        severity = self._severity(block, steps, ratio, kind.upper().endswith("SGD"), pull)
         if severity is None:
             return None
         iteration, lr = int(block.steps["iteration"][row]), float(block.steps["lr"][row])
@@ -166,6 +205,7 @@ class ClippingSaturated(Rule):
             "ratio": f"{ratio:.3g}",
             "limit": limit,
             "lr": lr,
+            "pull": f"{pull:.2g}",
             "effective": f"{lr * median([step.coefficient for step in steps]):.2g}",
         }
         if by_value:
@@ -173,6 +213,13 @@ class ClippingSaturated(Rule):
                 "in {percent} of the steps of {optimizer}, values are clipped at {limit:g}, and "
                 "the median norm before clipping is {ratio} times the norm after it: nearly all "
                 "values are at the limit",
+                **values,
+            )
+        elif pull >= self.min_pull:
+            cause = say(
+                "{percent} of the steps of {optimizer} are clipped, and the median norm is {ratio} "
+                "times the limit of {limit:g}: what weight_decay adds after that is up to "
+                "{pull} times the gradient, so the weights follow the decay",
                 **values,
             )
         elif kind.upper().endswith("SGD"):
@@ -204,19 +251,33 @@ class ClippingSaturated(Rule):
             evidence=(
                 Evidence("clipped_share", "", iteration, share, self.min_share),
                 clipped_norm,
+                *(
+                    (Evidence("decay_ratio", "", iteration, pull, self.min_pull),)
+                    if pull >= self.min_pull
+                    else ()
+                ),
             ),
             cause=cause,
             advice=say(
                 "set the limit above the usual norm, so that only unusual gradients are clipped"
             ),
             where=site_of(block, EventKind.CLIP, iteration),
-            excerpt=clip_of(BY_VALUE if by_value else 0, usual),
+            excerpt=clip_of(block, optimizer, BY_VALUE if by_value else 0, usual),
         )
 
     def _severity(
-        self, block: RowBatch, steps: list[_ClippedStep], ratio: float, is_sgd: bool
+        self,
+        block: RowBatch,
+        steps: list[_ClippedStep],
+        ratio: float,
+        is_sgd: bool,
+        pull: float,
     ) -> str | None:
         """Return the severity for this optimizer; `None`: no finding."""
+        if pull >= self.min_pull and ratio >= (
+            self.min_ratio if is_sgd else self.min_adaptive_ratio
+        ):
+            return self.severity
         if is_sgd:
             known = [step.update for step in steps if not math.isnan(step.update)]
             slow = not known or median(known) < self.max_update
@@ -232,7 +293,9 @@ class ClippingSaturated(Rule):
 
 @dataclass(frozen=True, slots=True)
 class _ClippedStep:
-    """A step with a clip; `update` is NaN where it was not measured or does not matter."""
+    """A step with a clip; `update` and `pull` are NaN where they were not measured or do not
+    matter.
+    """
 
     iteration: int
     clipped: bool
@@ -240,3 +303,4 @@ class _ClippedStep:
     coefficient: float
     update: float
     applied: float
+    pull: float  # weight decay / applied

@@ -322,6 +322,7 @@ RULE_TABLE: RuleTable = {
             "min_share",
             "max_share",
             "regular",
+            "min_predicted",
         ],
     ),
     "SG401": (
@@ -395,6 +396,7 @@ RULE_TABLE: RuleTable = {
             "max_update",
             "min_adaptive_ratio",
             "max_scalar",
+            "min_pull",
         ],
     ),
     "SG502": (

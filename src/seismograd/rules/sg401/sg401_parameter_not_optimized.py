@@ -10,7 +10,12 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.analysis.block_rows import as_list, integers, site_of, statistic, weight_norms
-from seismograd.analysis.script_names import module_of, optimizer_name, parameters_of
+from seismograd.analysis.script_names import (
+    module_of,
+    optimizer_kind,
+    optimizer_name,
+    parameters_of,
+)
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.rules.sg401.stray_parameters import (
@@ -190,7 +195,10 @@ class ParameterNotOptimized(Rule):
             self._stray_since = iteration if self._stray_since < 0 else self._stray_since
             stepped = int(integers(block.steps, "optimizer")[row])
             self._latest = TrainedPlace(
-                site_of(block, EventKind.STEP, iteration), optimizer_name(block, stepped), stepped
+                site_of(block, EventKind.STEP, iteration),
+                optimizer_name(block, stepped),
+                stepped,
+                optimizer_kind(block, stepped),
             )
             self._last_stray = iteration
             if self._num_stray > self.min_steps and self._case is None:
@@ -231,7 +239,10 @@ class ParameterNotOptimized(Rule):
         iteration = int(integers(block.steps, "iteration")[row])
         stepped = int(integers(block.steps, "optimizer")[row])
         self._latest = TrainedPlace(
-            site_of(block, EventKind.STEP, iteration), optimizer_name(block, stepped), stepped
+            site_of(block, EventKind.STEP, iteration),
+            optimizer_name(block, stepped),
+            stepped,
+            optimizer_kind(block, stepped),
         )
         self._owned_gets_some |= bool((block.state[row, self._owned] >= State.ZERO).any())
         norms, weights = statistic(block, "grad_norm")[row], weight_norms(block, row)
@@ -288,6 +299,7 @@ class ParameterNotOptimized(Rule):
             "num": len(case.ordered),
             "first": first,
             "optimizer": case.position.optimizer,
+            "kind": case.position.kind or "SGD",
             "list": attribute_of(case.ordered),
             "held": case.num_trained,
             "gone": num_gone(parameters),

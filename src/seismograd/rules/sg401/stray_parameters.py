@@ -22,6 +22,7 @@ class TrainedPlace:
     where: str
     optimizer: str
     index: int
+    kind: str = ""  # its class
 
 
 @dataclass(slots=True)
@@ -165,8 +166,8 @@ def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Mess
                 "create the optimizer after the model that is trained, from the parameters of that "
                 "model"
             ),
-            f"{optimizer} = torch.optim.SGD({values['module']}.parameters(), lr=…)  # after the "
-            "last change to the model",
+            f"{optimizer} = torch.optim.{values['kind']}({values['module']}.parameters(), lr=…)  "
+            "# after the last change to the model",
         )
     if kind == REPLACED:
         return (

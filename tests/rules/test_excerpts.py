@@ -1,0 +1,104 @@
+"""What a finding says to insert can be copied: it uses the names of the script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from seismograd.analysis.script_names import BY_VALUE, clip_of  # noqa: E402
+from tests.rules.programs import Listen, batch, mlp  # noqa: E402
+from tests.rules.test_programs import judged  # noqa: E402
+from tests.synthetic import block, make_parameters  # noqa: E402
+
+CLIP = "torch.nn.utils.clip_grad_norm_"
+
+
+def loss_of(net: nn.Module, step: int) -> Tensor:
+    x, labels = batch(step)
+    return F.cross_entropy(net(x), labels)
+
+
+def clipped_after_the_step(listen: Listen) -> None:
+    net = mlp(3, nn.Tanh)
+    opt = torch.optim.SGD(net.parameters(), lr=0.1)
+    with listen():
+        for step in range(20):
+            opt.zero_grad()
+            loss_of(net, step).backward()
+            opt.step()
+            nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+
+
+def clipped_before_unscale(listen: Listen) -> None:
+    net = mlp(3, nn.Tanh)
+    opt = torch.optim.SGD(net.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    with listen():
+        for step in range(20):
+            opt.zero_grad()
+            scaler.scale(loss_of(net, step)).backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            scaler.step(opt)
+            scaler.update()
+
+
+def clipped_at_every_step(listen: Listen) -> None:
+    net = mlp(3, nn.Tanh)
+    opt = torch.optim.SGD(net.parameters(), lr=0.1)
+    with listen():
+        for step in range(40):
+            opt.zero_grad()
+            loss_of(net, step).backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1e-4)
+            opt.step()
+
+
+def clipped_with_two_models(listen: Listen) -> None:
+    body, head = mlp(2, nn.Tanh, outputs=16), nn.Linear(16, 4)
+    opt = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
+    with listen():
+        for step in range(20):
+            opt.zero_grad()
+            loss_of(nn.Sequential(body, nn.Tanh(), head), step).backward()
+            opt.step()
+            nn.utils.clip_grad_norm_([*body.parameters(), *head.parameters()], 0.1)
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "line"),
+    [
+        (clipped_after_the_step, "SG304", f"{CLIP}(net.parameters(), 0.1)"),
+        (clipped_before_unscale, "SG305", f"{CLIP}(net.parameters(), 1)"),
+        (clipped_at_every_step, "SG501", f"{CLIP}(net.parameters(), "),
+        (
+            clipped_with_two_models,
+            "SG304",
+            f"{CLIP}([*body.parameters(), *head.parameters()], 0.1)",
+        ),
+    ],
+)
+def test_a_clip_names_the_model_of_the_script(
+    program: Callable[[Listen], None], code: str, line: str, tmp_path: Path
+) -> None:
+    (finding,) = judged(program, tmp_path / "run")
+    assert finding.code == code
+    assert any(each.startswith(line) for each in finding.excerpt.splitlines())
+
+
+def test_many_models_are_named_by_their_optimizer() -> None:
+    parameters = tuple(
+        replace(each, model=model)
+        for each, model in zip(make_parameters(3), ("enc", "dec", "head"), strict=True)
+    )
+    made = block([[1.0, 1.0, 1.0]], parameters=parameters)
+    held = '[p for group in optimizer.param_groups for p in group["params"]]'
+    assert clip_of(made, 0, BY_VALUE, 2.0) == f"torch.nn.utils.clip_grad_value_({held}, 2)"
+    assert clip_of(block([[1.0]]), 0, 0, 2.0) == f"{CLIP}(model.parameters(), 2)"
