@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.diagnosis.causes import absorbs_of, by_cause, reading_order
+from seismograd.diagnosis.causes import by_cause, reading_order
+from seismograd.diagnosis.engine import absorbs_of
 from seismograd.rules import RULES
 from seismograd.schema import SEVERITIES, Finding
 from tests.synthetic import finding

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from seismograd.diagnosis.rule import Rule
 from seismograd.schema import SEVERITIES, Finding
 
 # non-finite values reach every optimizer through the weights that the models share
@@ -13,16 +12,6 @@ SPREADING = ("SG201",)
 
 # code and severity -> the codes that such a finding explains
 Absorbs = Mapping[tuple[str, str], Sequence[str]]
-
-
-def absorbs_of(rules: Iterable[Rule | type[Rule]]) -> Absorbs:
-    """Return what the findings of these rules explain."""
-    return {
-        (rule.code, severity): rule.absorbs
-        + (rule.absorbs_as_usual if severity == rule.severity else ())
-        for rule in rules
-        for severity in SEVERITIES
-    }
 
 
 def reading_order(finding: Finding) -> tuple[int, int, str, int]:

@@ -6,12 +6,13 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 
 from seismograd.analysis.shared_block import SharedBlock, share_readers
-from seismograd.diagnosis.causes import absorbs_of, by_cause
+from seismograd.diagnosis.causes import Absorbs, by_cause
 from seismograd.diagnosis.rule import Rule
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, mark, say
 from seismograd.rules import RULES
 from seismograd.schema import (
+    SEVERITIES,
     STATISTICS,
     Conclusion,
     Fact,
@@ -225,3 +226,13 @@ def diagnose(
 
 def _iteration(fact: Fact) -> int:
     return fact.iteration
+
+
+def absorbs_of(rules: Iterable[Rule | type[Rule]]) -> Absorbs:
+    """Return what the findings of these rules explain."""
+    return {
+        (rule.code, severity): rule.absorbs
+        + (rule.absorbs_as_usual if severity == rule.severity else ())
+        for rule in rules
+        for severity in SEVERITIES
+    }
