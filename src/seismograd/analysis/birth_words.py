@@ -14,13 +14,14 @@ MAX_NAMED = 8  # samples
 
 FORWARD = {
     BirthReason.ZERO: mark(
-        "{operation} got {num} zeros among {numel} numbers, where it is not finite"
+        "{operation} got {num} {num:zero|zeros} among {numel} numbers, where it is not finite"
     ),
     BirthReason.NEGATIVE: mark(
-        "{operation} got {num} negative numbers among {numel}, where it is not defined"
+        "{operation} got {num} negative {num:number|numbers} among {numel}, where it is not defined"
     ),
     BirthReason.OUTSIDE: mark(
-        "{operation} got {num} numbers of {numel} at or beyond the ends of the interval where it "
+        "{operation} got {num} {num:number|numbers} of {numel} at or beyond the ends of the "
+        "interval where it "
         "is defined"
     ),
     BirthReason.OVERFLOW: mark(
@@ -31,7 +32,7 @@ FORWARD = {
         "places"
     ),
     BirthReason.MASKED: mark(
-        "{operation} got rows that are masked with -inf throughout, which makes {num} of its "
+        "{operation} got rows that are masked with -inf throughout, which makes {num} of the "
         "{numel} results NaN"
     ),
     BirthReason.EMPTY: mark("{operation} averages over no elements"),
@@ -78,10 +79,12 @@ FORWARD = {
 SEEN = mark("the first NaN or infinity that can be seen is in the result of {operation}")
 BACKWARD = {
     BirthReason.ZERO: mark(
-        "{operation} got {num} zeros among {numel} numbers; its derivative there is infinite"
+        "{operation} got {num} {num:zero|zeros} among {numel} numbers; its derivative there is "
+        "infinite"
     ),
     BirthReason.OUTSIDE: mark(
-        "{operation} got {num} numbers of {numel} at the ends of the interval where it is defined; "
+        "{operation} got {num} {num:number|numbers} of {numel} at the ends of the interval where "
+        "it is defined; "
         "its derivative there is infinite"
     ),
     BirthReason.OVERFLOW: mark(

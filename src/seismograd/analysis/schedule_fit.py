@@ -165,7 +165,7 @@ def _ended(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
     else:
         cause = say(
             "the learning rate has been 0 since step {step}: {scheduler} set it to 0, and {num} "
-            "more calls of its step() at {line} left it there",
+            "more {num:call|calls} of its step() at {line} left it there",
             **values,
         )
     return Misfit(3, "error", cause, _unit(fact, values), num, limits.zero_calls)

@@ -317,7 +317,8 @@ class ClipNormDisagrees(Rule):
             parameters=fact.parameters,
             evidence=(Evidence("missing_norm", fact.parameters[0], last, missing, limit),),
             cause=say(
-                "the clip covers {covered} of the {held} parameters that the optimizer updates; "
+                "the clip covers {covered} of the {held} {held:parameter|parameters} that the "
+                "optimizer updates; "
                 "those that it leaves out (first {name}) have a norm of {missing} at step {step}, "
                 "above the limit of {limit:g}",
                 covered=held - num,

@@ -196,7 +196,8 @@ def _forgotten(rule: ReplicaDrift, fact: Fact, names: tuple[str, ...]) -> Findin
         ),
         cause=say(
             "{name} began with the same weights on all ranks, but its gradient is different on "
-            "each of them, while those of {same} other parameters are the same ({num} parameters): "
+            "each of them, while those of {same} other parameters are the same ({num} "
+            "{num:parameter|parameters}): "
             "they are left out of the reduction, or they are experts or shards that every rank "
             "has initialized with the same seed",
             name=names[0],
@@ -219,7 +220,8 @@ def _ambiguous(rule: ReplicaDrift, fact: Fact) -> Finding:
         severity="info",
         evidence=(Evidence("differing_parameters", "", fact.iteration, float(num), 0.0),),
         cause=say(
-            "all {num} parameters are different on each rank: they are shards or stages of one "
+            "all {num} {num:parameter is|parameters are} different on each rank: they are shards "
+            "or stages of one "
             "model, since the ranks exchange activations, or replicas that nothing keeps in sync",
             num=num,
         ),

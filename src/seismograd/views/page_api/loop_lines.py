@@ -12,6 +12,8 @@ from seismograd.schema import EventKind
 _ROWS = 200  # of the middle of the run, where the loop is the same again and again
 _ALWAYS = (EventKind.ZERO_GRAD, EventKind.BACKWARD, EventKind.STEP)
 
+_KINDS = frozenset(map(int, EventKind))
+
 
 def loop_lines(run: Run) -> dict[str, object]:
     """Return the calls with their site, how often each happened in how many steps; those of the
@@ -28,6 +30,8 @@ def loop_lines(run: Run) -> dict[str, object]:
             position = position + 1 if int(event["iteration"]) == iteration else 0
             iteration = int(event["iteration"])
             key = int(event["kind"]), int(event["site"])
+            if key[0] not in _KINDS:  # of a later version, or damaged
+                continue
             counts[key] += 1
             places[key] += position
     order = sorted(counts, key=lambda key: places[key] / counts[key])
