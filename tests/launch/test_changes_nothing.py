@@ -111,7 +111,16 @@ def test_what_is_recorded_can_be_shown_as_the_need_was_written(tmp_path: Path) -
     assert [p.name for p in run.parameters] == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
     assert [p.numel for p in run.parameters] == [200_704, 256, 2560, 10]
     lines = python(
-        "-m", "seismograd", "show", tmp_path / "run", "--step", 0, "--lang", "zh"
+        "-m",
+        "seismograd",
+        "show",
+        tmp_path / "run",
+        "--step",
+        0,
+        "--lang",
+        "zh",
+        "--format",
+        "plain",
     ).stdout.splitlines()
     expected = ["--- Epoch 0 Gradients ---"]
     for parameter, norm in zip(run.parameters, run.series("grad_norm")[0], strict=True):
