@@ -155,9 +155,9 @@ def words_of_zero_weights(names: Sequence[str], step: int) -> tuple[Message, Mes
     other.
     """
     cause = say(
-        "{num} weights, {first} and {second} among them, hold only zeros, still at step {step}: "
-        "each is multiplied by the zeros that the other makes, so none of them gets a gradient, "
-        "and none will ever change",
+        "{num} {num:weight|weights}, {first} and {second} among them, hold only zeros, still at "
+        "step {step}: each is multiplied by the zeros that the other makes, so none of them gets "
+        "a gradient, and none will ever change",
         num=len(names),
         first=names[0],
         second=names[1],
