@@ -156,9 +156,8 @@ def words_of_zero_weights(names: Sequence[str], step: int) -> tuple[Message, Mes
     """
     cause = say(
         "{num} {num:weight|weights}, {first} and {second} among them, hold only zeros, still at "
-        "step {step}: "
-        "each is multiplied by the zeros that the other makes, so none of them gets a gradient, "
-        "and none will ever change",
+        "step {step}: each is multiplied by the zeros that the other makes, so none of them gets "
+        "a gradient, and none will ever change",
         num=len(names),
         first=names[0],
         second=names[1],

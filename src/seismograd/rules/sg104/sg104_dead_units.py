@@ -9,7 +9,15 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import BoolArray, as_list, integers, numbers, site_of, statistic
+from seismograd.analysis.block_rows import (
+    BoolArray,
+    as_list,
+    integers,
+    numbers,
+    site_of,
+    statistic,
+    weight_norms,
+)
 from seismograd.analysis.parameter_index import ParameterIndex, is_weight
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
@@ -60,8 +68,8 @@ class DeadUnits(Rule):
         A layer without any gradient counts only if its bias and the layers before it get none
         either, while a layer after it does: an expert that received no input is idle, not dead.
         Nor does a layer count that only {min_signal:g} of the last layer's gradient, as the root
-        mean square of a scalar, would reach: there the gradient vanished on its way, in float16
-        soon down to exact zeros.
+        mean square of a scalar, would reach: there the gradient vanished on its way, in half
+        precision soon down to exact zeros.
 
     False alarms
         A narrow layer with very small batches. In networks that work, up to half of the units of a
@@ -215,6 +223,9 @@ class DeadUnits(Rule):
             self._num_rows, self.min_stuck_share if stuck else self.min_share, dtype=np.float64
         )
         is_dead = measured & (dead >= limit) & (seen >= self.min_seen and not learned)
+        norms = weight_norms(block, row)
+        if norms is not None:  # weights of zeros make zeros of any input, and are not dead by it
+            is_dead &= norms[self._columns] != 0
         whole = np.flatnonzero(is_dead & (dead == self._num_rows))
         if len(whole):
             is_dead[whole] = self._network.is_cut_off(block.state[row], self._columns[whole])
