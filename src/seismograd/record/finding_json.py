@@ -20,8 +20,8 @@ from seismograd.schema import SEVERITIES, Conclusion, Evidence, Finding, RuleSta
 _LAYOUT = "\n\t"  # lines of code and of a text are kept apart
 _FORMATTER = string.Formatter()
 # alignment, sign, thousands, width and precision of two digits, type: a width of 10**9 would take
-# as many bytes
-_SPEC = re.compile(r"[<>^]?[+]?0?\d{0,2},?(\.\d{1,2})?[defgEFG%s]?")
+# as many bytes; or the words for one and for several, or the article, of `i18n`
+_SPEC = re.compile(r"[<>^]?[+]?0?\d{0,2},?(\.\d{1,2})?[defgEFG%s]?|[^{}|:]*\|[^{}|:]*|the")
 
 
 def message_to_json(message: Message) -> dict[str, object]:
