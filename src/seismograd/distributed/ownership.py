@@ -237,7 +237,8 @@ class Ownership:
             )
         )
         same_then = len({held.read[r] for r in ranks}) == 1
-        if same_gradients and (same_then or len(held.parameter.shape) > 1):
+        # One that had nothing to do in a window may read its gradients after its step.
+        if same_gradients and (same_then or same_weights or len(held.parameter.shape) > 1):
             # Of a matrix also with different weights: someone has reduced these gradients, so they
             # are meant to be the same.
             norm, _, largest = held.gradients[ranks[0]]

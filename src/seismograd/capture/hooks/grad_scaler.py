@@ -64,6 +64,8 @@ class ScalerHooks:
             # a process without a micro-batch gets its gradients from the others
             window.clearing.backward_ends()
             window.clearing.mark_changed()
+            # a collective before the division may have been taken for the norm of a clip
+            window.ready = None
             window.grad_scale = scale
 
 

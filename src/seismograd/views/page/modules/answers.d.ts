@@ -219,12 +219,7 @@ export interface Timeline {
 }
 
 /** An element of SVG: name, attributes, text, elements in it. */
-export type Shape = [
-  tag: string,
-  attributes: Record<string, string>,
-  text: string,
-  inner: Shape[],
-];
+export type Shape = [tag: string, attributes: Record<string, string>, text: string, inner: Shape[]];
 
 /** One trace per layer over the whole run. */
 export interface Seismogram {
