@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seismograd.capture.birth.held_calls import HeldCalls
-from seismograd.capture.birth.loss_operands import LossOperands
+from seismograd.capture.birth.singular_operands import LossOperands
 
 BLOCK = 5  # steps in turn
 

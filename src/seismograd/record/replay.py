@@ -69,5 +69,7 @@ class Replay:
         )
 
     def _listed(self, name: str, start: int, stop: int) -> AnyArray:
-        ends = self.entries.ends(name, start - 1, stop)
+        # A damaged one must not point beyond what the file holds, nor back.
+        ends = np.clip(self.entries.ends(name, start - 1, stop), 0, self.whole.num_entries[name])
+        ends = np.maximum.accumulate(ends)
         return self.entries.read(name, int(ends[0]), int(ends[-1]))
