@@ -483,8 +483,8 @@ ENDS = (
         """
         from loop import train
         train(2)
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             train(100_000, 0.01)
         except KeyboardInterrupt:
             print("caught")

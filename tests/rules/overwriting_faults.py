@@ -260,6 +260,18 @@ def resumed(
     return program
 
 
+def given_back(listen: Listen) -> None:
+    """Loads the optimizer's own state, as accelerate does, during a warm-up from zero."""
+    model = mlp(3, nn.Tanh)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    with listen(model, optimizer):
+        plan = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 4))
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        for step in range(24):
+            train_step(model, optimizer, step)
+            plan.step()
+
+
 caught_up = resumed(0.0, "caught up")
 FAULTY: dict[str, tuple[str, Program]] = {
     "average not restored": ("SG407", averaged(restore=False)),
@@ -288,4 +300,5 @@ HEALTHY: dict[str, Program] = {
     "resumed, rate set": resumed(1e-2, state="rate set", given=1e-4),
     "schedule loaded": resumed(0.0, "loaded"),
     "schedule told": resumed(0.0, "told"),
+    "given back": given_back,
 }

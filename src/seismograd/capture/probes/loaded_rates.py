@@ -48,14 +48,18 @@ class LoadedRates:
             return
         saved = cast("dict[str, Any]", state).get("param_groups")
         groups = cast("list[Any]", saved if isinstance(saved, list) else [])
-        if all(isinstance(each, dict) for each in groups) and len(self._loaded) < MAX_OPTIMIZERS:
-            self._loaded[id(owner)] = Loaded(
-                weakref.ref(owner),
-                self.log.call_sites.here(OWN_FRAMES),
-                [_rate(group, "lr") for group in groups_of(owner)],
-                [_rate(group, "lr") for group in groups],
-                [_rate(group, "initial_lr") for group in groups],
-            )
+        if (
+            not all(isinstance(each, dict) for each in groups)
+            or len(self._loaded) >= MAX_OPTIMIZERS
+        ):
+            return
+        given = [_rate(group, "lr") for group in groups_of(owner)]
+        loaded = [_rate(group, "lr") for group in groups]
+        # Its own state, as accelerate gives it back to move it to a device, is no checkpoint.
+        if given != loaded:
+            initial = [_rate(group, "initial_lr") for group in groups]
+            site = self.log.call_sites.here(OWN_FRAMES)
+            self._loaded[id(owner)] = Loaded(weakref.ref(owner), site, given, loaded, initial)
 
     def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
         """Compare, at the first step after that, with the rates that there were before."""
