@@ -240,6 +240,7 @@ def test_nothing_of_ours_runs_where_an_object_of_the_programs_dies() -> None:
     """Python loses what a signal handler raises in the callback of a weak reference."""
     with trained() as loop:
         loop.session._registry.learn(loop.session._registry.windows[0])
+        gc.collect()  # what earlier tests have left closes files of ours
         with at_call(-1, lambda: None) as called:
             del loop.model, loop.optimizer
             gc.collect()
