@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seismograd.analysis.windows import WindowEvent
+from seismograd.analysis.step_window import WindowEvent
 from seismograd.schema import EVENT_DTYPE, STEP_DTYPE, event_entry, step_entry
 
 

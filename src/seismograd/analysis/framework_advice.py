@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seismograd.analysis.windows import WindowEvent
+from seismograd.analysis.step_window import WindowEvent
 from seismograd.i18n import Message, say
 from seismograd.schema import RowBatch
 

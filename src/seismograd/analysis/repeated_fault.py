@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from seismograd.analysis.finding_tracker import FindingTracker
-from seismograd.analysis.windows import StepWindow
+from seismograd.analysis.step_window import StepWindow
 from seismograd.schema import Finding, RowBatch
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from seismograd.analysis.block_rows import line_at
-from seismograd.analysis.windows import WindowEvent
+from seismograd.analysis.step_window import WindowEvent
 from seismograd.schema import Optimizer, Parameter, RowBatch
 
 BY_VALUE = 2  # `detail` of a clip

@@ -10,121 +10,30 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from seismograd.analysis.block_rows import integers, unheard
+from seismograd.analysis.plain_rows import (
+    BACKWARD,
+    CLIP,
+    CLOSURE,
+    ODD_ROW,
+    OVER,
+    STEP,
+    ZERO_GRAD,
+    is_rescaled,
+    site_if_plain,
+)
+from seismograd.analysis.step_window import (
+    DiscardedBackwards,
+    StepWindow,
+    WindowClip,
+    WindowEvent,
+)
 from seismograd.i18n import Message, say
-from seismograd.schema import STEP_DTYPE, EventFlag, EventKind, RowBatch, StepFlag
+from seismograd.schema import EventFlag, RowBatch, StepFlag
 
 MAX_HELD = 4096  # backwards of a window that are remembered
 MAX_DISCARDED = 16  # times that a window was cleared
 
-_ODD_ROW = int(StepFlag.SKIPPED | StepFlag.NO_BACKWARD | StepFlag.BY_HAND | StepFlag.CHANGED)
-_OVER = int(EventFlag.USED | EventFlag.EMPTY)
-_RESCALED, _CLOSURE, _UNHEARD = (
-    int(EventFlag.RESCALED),
-    int(EventFlag.CLOSURE),
-    int(StepFlag.UNHEARD),
-)
-_BACKWARD, _CLIP, _ZERO_GRAD, _STEP = (
-    int(EventKind.BACKWARD),
-    int(EventKind.CLIP),
-    int(EventKind.ZERO_GRAD),
-    int(EventKind.STEP),
-)
-_NUM_BACKWARDS, _NUM_STEPS, _FLAGS = (
-    list(STEP_DTYPE.names or ()).index(name) for name in ("num_backwards", "num_steps", "flags")
-)
-_NEARLY = 1e-3
-_FEW = 8  # rows of a block that are read one by one: NumPy takes as long for one as for a hundred
-
-
-@dataclass(slots=True, eq=False)
-class WindowEvent:
-    """An event, its fields in the order of EVENT_DTYPE. `used`: bits of the optimizers whose
-    steps have used what this backward added.
-    """
-
-    iteration: int
-    time_s: float
-    value: float
-    limit: float
-    scale: float
-    count: float
-    weight: float
-    touched: int
-    site: int
-    optimizer: int
-    flags: int
-    kind: int
-    detail: int
-    used: int = 0
-
-    @property
-    def total(self) -> float:
-        """Return the total weight of its samples in the loss: 1 in a mean, 1/4 in a quarter of one,
-        their number in a sum; NaN: not known.
-        """
-        return self.count * self.weight
-
-
-@dataclass(frozen=True, slots=True)
-class WindowClip:
-    """A clip of a window, after this many of its backwards; `late`: it came after the step that
-    used these gradients, or before any.
-    """
-
-    call: WindowEvent
-    late: bool
-    num_before: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class DiscardedBackwards:
-    """Backwards that this optimizer had not used when a call cleared their gradients; no other
-    one has used those that are `unused`.
-    """
-
-    by: WindowEvent
-    backwards: tuple[WindowEvent, ...]
-    unused: tuple[WindowEvent, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StepWindow:
-    """The events that led to one step of one optimizer; `index` counts its steps, `row` is that of
-    the block, `flags` are those of the row.
-    """
-
-    optimizer: int
-    index: int
-    row: int
-    flags: int
-    step: WindowEvent
-    backwards: tuple[WindowEvent, ...]
-    thrown: tuple[DiscardedBackwards, ...]
-    clips: tuple[WindowClip, ...]
-    # a closure's: what has cleared the gradients that it computed, which the step may have used
-    # before
-    cleared: WindowEvent | None = None
-
-    @property
-    def iteration(self) -> int:
-        """Return the iteration of the step."""
-        return self.step.iteration
-
-    def micro_batches(self) -> tuple[WindowEvent, ...]:
-        """Return the backwards of the line that has most of them, without those that are other
-        losses of the same forward pass.
-        """
-        own = [each for each in self.backwards if not each.flags & EventFlag.SHARED]
-        sites = [each.site for each in own]
-        site = max(dict.fromkeys(sites), key=sites.count, default=-1)
-        return tuple(each for each in own if each.site == site)
-
-    @property
-    def is_closure(self) -> bool:
-        """Return whether the step evaluates the loss itself: its own backwards come after its
-        event; those of its first evaluation are here.
-        """
-        return bool(self.step.flags & EventFlag.CLOSURE)
+_UNHEARD = int(StepFlag.UNHEARD)
 
 
 @dataclass(slots=True)
@@ -163,7 +72,7 @@ class WindowReader:
         if not len(block):
             return []
         if not self.several and not self._is_open():
-            plain = _site_if_plain(block) if len(block) > _FEW else _site_if_plain_few(block)
+            plain = site_if_plain(block)
             if plain is not None:
                 self.first_sites.setdefault(0, plain[0])
                 self.num_closures += plain[1]
@@ -206,18 +115,18 @@ class WindowReader:
                 over = [each for each in within if self._is_over(each, call)]
                 within = [each for each in within if each not in over]
                 yield from self._ended(over)
-            if call.kind == _BACKWARD:
+            if call.kind == BACKWARD:
                 self._added(call)
-            elif call.kind == _ZERO_GRAD:
+            elif call.kind == ZERO_GRAD:
                 self._cleared(call)
-            elif call.kind == _CLIP:
+            elif call.kind == CLIP:
                 self._clipped(call)
-            elif call.kind == _STEP:
+            elif call.kind == STEP:
                 row = int(np.searchsorted(iterations, call.iteration))
                 if row < len(iterations) and iterations[row] == call.iteration:
                     flags = int(row_flags[row])
                     self.num_unheard += bool(flags & _UNHEARD)
-                    if call.flags & _CLOSURE:
+                    if call.flags & CLOSURE:
                         self.num_closures += 1
                         self._of(call.optimizer).step = call, row, flags
                         within.append(call.optimizer)
@@ -233,10 +142,10 @@ class WindowReader:
         if (
             step is None
             or call.iteration != step[0].iteration
-            or (call.kind == _STEP and call.optimizer == optimizer)
+            or (call.kind == STEP and call.optimizer == optimizer)
         ):
             return True
-        return not call.flags & _CLOSURE and bool(call.touched >> optimizer & 1)
+        return not call.flags & CLOSURE and bool(call.touched >> optimizer & 1)
 
     def _ended(self, optimizers: list[int]) -> Iterator[StepWindow]:
         """Yield the windows of steps that evaluate the loss themselves, once all of their events
@@ -274,7 +183,7 @@ class WindowReader:
     def _clipped(self, call: WindowEvent) -> None:
         if call.flags & EventFlag.AGAIN:
             return
-        late = bool(call.flags & _OVER)
+        late = bool(call.flags & OVER)
         if not call.touched:
             self._stray = [*self._stray, call][-MAX_DISCARDED:]
         for optimizer in _bits(call.touched):
@@ -300,11 +209,11 @@ class WindowReader:
         )
         clips = (*window.clips, *(WindowClip(each, True) for each in self._stray))
         self._open[optimizer], self._stray = _OpenWindow(), []
-        odd = thrown or window.cleared or flags & _ODD_ROW or any(clip.late for clip in clips)
+        odd = thrown or window.cleared or flags & ODD_ROW or any(clip.late for clip in clips)
         if (
             not odd
             and len(window.backwards) == 1
-            and not _is_rescaled(window.backwards[0].flags, window.backwards[0].total)
+            and not is_rescaled(window.backwards[0].flags, window.backwards[0].total)
         ):
             return None
         return StepWindow(
@@ -332,8 +241,8 @@ def _is_after_evaluation(window: _OpenWindow, call: WindowEvent) -> bool:
     """
     return (
         window.step is not None
-        and bool(call.flags & _CLOSURE)
-        and bool(window.backwards[-1].flags & _CLOSURE)
+        and bool(call.flags & CLOSURE)
+        and bool(window.backwards[-1].flags & CLOSURE)
     )
 
 
@@ -345,80 +254,3 @@ def _bits(touched: int) -> Iterator[int]:
             yield optimizer
         touched >>= 1
         optimizer += 1
-
-
-def _is_rescaled(flags: int, total: float) -> bool:
-    """Return whether a loss was multiplied or divided by a number, and is not known to be a mean
-    after that.
-    """
-    return bool(flags & _RESCALED) and abs(total - 1) > _NEARLY
-
-
-def _site_if_plain(block: RowBatch) -> tuple[int, int] | None:
-    """Return where the first step was, and how many evaluate the loss themselves, if each row is
-    one backward and one step of the first optimizer, and nothing else.
-    """
-    steps, events = block.steps, block.events
-    if (
-        (steps["num_backwards"] != 1).any()
-        or (steps["num_steps"] != 1).any()
-        or (steps["flags"] & _ODD_ROW).any()
-    ):
-        return None
-    kind, flags = events["kind"], events["flags"]
-    is_step = kind == _STEP
-    if (
-        int(is_step.sum()) != len(block)
-        or (events["optimizer"][is_step] != 0).any()
-        or (events["touched"] > 1).any()
-    ):
-        return None
-    over = (flags & _OVER) != 0
-    rescaled = np.abs(events["count"] * events["weight"] - 1) > _NEARLY
-    odd = (kind == _BACKWARD) & ((flags & _RESCALED) != 0) & rescaled
-    odd |= (kind == _CLIP) & (over | (events["touched"] == 0))
-    odd |= (kind == _ZERO_GRAD) & ~over
-    return (
-        None
-        if odd.any()
-        else (int(events["site"][is_step][0]), int(np.count_nonzero(flags[is_step] & _CLOSURE)))
-    )
-
-
-def _site_if_plain_few(block: RowBatch) -> tuple[int, int] | None:
-    """Return the same for few rows."""
-    for row in block.steps.tolist():
-        if row[_NUM_BACKWARDS] != 1 or row[_NUM_STEPS] != 1 or row[_FLAGS] & _ODD_ROW:
-            return None
-    first, num_steps, num_closures = -1, 0, 0
-    for (
-        _,
-        _,
-        _,
-        _,
-        _,
-        count,
-        weight,
-        touched,
-        site,
-        optimizer,
-        flags,
-        kind,
-        _,
-    ) in block.events.tolist():
-        if touched > 1:
-            return None
-        if kind == _STEP:
-            first = site if num_steps == 0 else first
-            num_steps += 1
-            num_closures += flags & _CLOSURE
-            if optimizer != 0:
-                return None
-        elif kind == _BACKWARD:
-            if _is_rescaled(flags, count * weight):
-                return None
-        elif (kind == _CLIP and (flags & _OVER or not touched)) or (
-            kind == _ZERO_GRAD and not flags & _OVER
-        ):
-            return None
-    return (first, num_closures) if num_steps == len(block) else None

@@ -10,7 +10,8 @@ from typing import ClassVar, Concatenate, ParamSpec
 
 from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
-from seismograd.analysis.windows import StepWindow, WindowReader
+from seismograd.analysis.step_window import StepWindow
+from seismograd.analysis.windows import WindowReader
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message
 from seismograd.schema import Finding

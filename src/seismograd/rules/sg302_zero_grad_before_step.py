@@ -12,7 +12,7 @@ from seismograd.analysis.block_rows import statistic
 from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.analysis.windows import DiscardedBackwards, StepWindow, WindowEvent
+from seismograd.analysis.step_window import DiscardedBackwards, StepWindow, WindowEvent
 from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Finding, RowBatch, State, StepFlag

@@ -9,7 +9,7 @@ from seismograd.analysis.block_rows import numbers
 from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import at_line, clip_of, line_of, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.analysis.windows import StepWindow, WindowClip
+from seismograd.analysis.step_window import StepWindow, WindowClip
 from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import say
 from seismograd.schema import EventFlag, Evidence, Finding, StepFlag

@@ -11,7 +11,7 @@ from seismograd.analysis.accumulation_loop import AccumulationLoop, PendingFindi
 from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.analysis.windows import StepWindow, WindowEvent
+from seismograd.analysis.step_window import StepWindow, WindowEvent
 from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Fact, FactKind, Finding, Note

@@ -10,7 +10,7 @@ from seismograd.analysis.framework_advice import UNEVEN, framework_advice
 from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.analysis.windows import StepWindow, WindowEvent
+from seismograd.analysis.step_window import StepWindow, WindowEvent
 from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, say
 from seismograd.schema import EventFlag, Evidence, Finding, StepFlag

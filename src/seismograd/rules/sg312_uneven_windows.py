@@ -9,8 +9,9 @@ from typing import ClassVar, final
 
 from seismograd.analysis.script_names import at_line, line_of, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.analysis.step_window import StepWindow
 from seismograd.analysis.window_sizes import WindowSizes
-from seismograd.analysis.windows import StepWindow, WindowReader
+from seismograd.analysis.windows import WindowReader
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Finding
