@@ -1,4 +1,4 @@
-"""Append to a file of a record, and to no other.
+"""Append to a file of a record, and to no other, or replace a document whole.
 
 A script that starts afresh, as a daemon does, may close descriptors that it did not open. The
 number of ours then stands for whatever it opens next, and rows would go into its checkpoint.
@@ -58,3 +58,10 @@ class AppendFile:
 def _identity(descriptor: int) -> tuple[int, int]:
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
+
+
+def replace_document(path: Path, data: bytes) -> None:
+    """Replace a whole document at once: a reader never sees half of it."""
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(data)
+    new.replace(path)

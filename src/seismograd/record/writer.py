@@ -11,20 +11,17 @@ import numpy as np
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
 from seismograd.record import layout
-from seismograd.record.append_file import AppendFile
+from seismograd.record.append_file import AppendFile, replace_document
 from seismograd.record.documents import (
     EndCounts,
-    SegmentInfo,
     end_to_json,
     fact_to_json,
     lines_to_json,
     meta_to_json,
     note_to_json,
-    segment_to_json,
 )
 from seismograd.record.finding_json import conclusion_to_json, finding_to_json
 from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
-from seismograd.record.pyramid.pyramid_levels import pyramid_statistics
 from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
 from seismograd.record.pyramid.step_scalars import (
     STEP_SCALARS,
@@ -33,9 +30,9 @@ from seismograd.record.pyramid.step_scalars import (
     step_values,
 )
 from seismograd.record.readme_text import HOW_TO_READ
+from seismograd.record.segment_writer import SegmentWriter
 from seismograd.record.strict_json import dumps
 from seismograd.schema import (
-    STATISTICS,
     AnyArray,
     Conclusion,
     Fact,
@@ -45,8 +42,6 @@ from seismograd.schema import (
     RunInfo,
     row_ends,
 )
-
-_STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
 
 
 class Writer:
@@ -69,7 +64,7 @@ class Writer:
         self._num_entries = dict.fromkeys(layout.ENDS, 0)
         self._num_lines: dict[str, int] = dict.fromkeys(layout.LINE_FILES, 0)
         self._num_segments = 0
-        self._segment: _Segment | None = None
+        self._segment: SegmentWriter | None = None
         self._files: dict[str, AppendFile] = {}
         self._levels = PyramidBuilder(path, len(STEP_SCALARS), STEP_STATISTICS)
         self._closed = False
@@ -80,7 +75,7 @@ class Writer:
                 self._files[name] = AppendFile(path / name)
             (path / layout.README).write_text(translate(HOW_TO_READ), encoding="utf-8")
             # Last: a directory with this file is a run, so everything else must be there by then.
-            _replace(path / layout.META, dumps(meta_to_json(info), indent=1) + b"\n")
+            replace_document(path / layout.META, dumps(meta_to_json(info), indent=1) + b"\n")
         except OSError as error:
             self._close_files()
             reason = error.strerror or str(error)
@@ -135,7 +130,7 @@ class Writer:
         self._closed = True
         try:
             with self._giving_up_on_error():
-                _replace(
+                replace_document(
                     self.path / layout.END,
                     dumps(end_to_json(EndCounts(self._num_rows, self._num_lines))) + b"\n",
                 )
@@ -173,7 +168,7 @@ class Writer:
     def _begin_segment(self, batch: RowBatch) -> None:
         if self._segment is not None:
             self._segment.close()
-        self._segment = _Segment(
+        self._segment = SegmentWriter(
             layout.segment_path(self.path, self._num_segments), batch, self._num_rows
         )
         self._num_segments += 1
@@ -214,92 +209,3 @@ class Writer:
         self._levels.close()
         if self._segment is not None:
             self._segment.close()
-
-
-class _Segment:
-    """The open files of one set of parameters and statistics."""
-
-    def __init__(self, path: Path, batch: RowBatch, first_row: int) -> None:
-        self._parameters = batch.parameters
-        self._names = frozenset(batch.values)
-        self._sampled_names: frozenset[str] | None = None
-        self._path = path
-        # by file name, those of statistics by the name of the statistic
-        self._files: dict[str, AppendFile] = {}
-        path.mkdir(parents=True)
-        for name in (layout.STATE, layout.SAMPLE_ROWS):
-            self._files[name] = AppendFile(path / name)
-        for name in batch.values:
-            self._create(name)
-        info = SegmentInfo(first_row, tuple(batch.values), batch.parameters)
-        _replace(path / layout.PARAMETERS, dumps(segment_to_json(info)) + b"\n")
-        self._summed = pyramid_statistics(tuple(batch.values), _STATISTICS)
-        self._levels = PyramidBuilder(path, len(batch.parameters), self._summed)
-
-    def fits(self, batch: RowBatch) -> bool:
-        """Return whether the batch has the columns that this segment's files have, in any order
-        of its statistics.
-        """
-        same_parameters = (
-            batch.parameters is self._parameters or batch.parameters == self._parameters
-        )
-        new_samples = len(batch.sample_rows) > 0 and self._sampled_names not in (
-            None,
-            frozenset(batch.samples),
-        )
-        return same_parameters and frozenset(batch.values) == self._names and not new_samples
-
-    def append(self, batch: RowBatch, first_row: int) -> None:
-        """Append the batch's values, states and samples; `first_row` is its first row's number
-        in the run.
-        """
-        shape = len(batch), len(batch.parameters)
-        recorded = {
-            name: self._append_statistic(name, values, shape)
-            for name, values in batch.values.items()
-        }
-        state = np.asarray(batch.state, np.uint8)
-        self._files[layout.STATE].write(layout.raw(state.reshape(shape)))
-        if len(batch.sample_rows):
-            self._append_samples(batch, first_row)
-        self._levels.append(state, {name: recorded[name] for name in self._summed})
-
-    def _append_samples(self, batch: RowBatch, first_row: int) -> None:
-        if self._sampled_names is None:
-            self._sampled_names = frozenset(batch.samples)
-            for name in batch.samples:
-                self._create(name)
-        for name, values in batch.samples.items():
-            self._append_statistic(
-                name,
-                values,
-                (len(batch.sample_rows), len(batch.parameters), _STATISTICS[name].width),
-            )
-        self._files[layout.SAMPLE_ROWS].write(
-            layout.raw(np.asarray(batch.sample_rows + first_row, "<i8")),
-        )
-
-    def _append_statistic(self, name: str, values: AnyArray, shape: tuple[int, ...]) -> AnyArray:
-        """Append the values, and return them in this shape."""
-        assert values.dtype == _STATISTICS[name].dtype, name
-        shaped = values.reshape(shape)
-        self._files[name].write(layout.raw(shaped))
-        return shaped
-
-    def _create(self, statistic: str) -> None:
-        self._files[statistic] = AppendFile(
-            self._path / layout.statistic_file(_STATISTICS[statistic])
-        )
-
-    def close(self) -> None:
-        """Close the files."""
-        for file in self._files.values():
-            file.close()
-        self._levels.close()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Replace a whole document at once: a reader never sees half of it."""
-    new = path.with_name(path.name + ".new")
-    new.write_bytes(data)
-    new.replace(path)
