@@ -14,12 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from seismograd.errors import TrainingHalted
 from seismograd.i18n import say, translate
 from seismograd.package_info import VERSION
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
 from seismograd.pipeline.run_sinks import RunSinks
+from seismograd.program_ending import ending_note, last_shown_exception
 from seismograd.run_outlet import RunOutlet
 from seismograd.schema import FactKind, Finding, Note, RunInfo, Sink
 from seismograd.settings.elements import ElementSpec
@@ -180,22 +180,10 @@ class Recording:
         self._session.guard.failed(part, error)
 
     def ended_by(self, error: BaseException) -> None:
-        """Note that the program did not come to its end because of this exception; a halt has its
-        own note. Of the exception only its class is kept: its words may hold anything.
-        """
-        if not self._open or isinstance(error, TrainingHalted | GeneratorExit):
-            return
-        if isinstance(error, SystemExit):
-            if error.code in (None, 0):
-                return
-            code = error.code if isinstance(error.code, int) else 1
-            note = Note("failed", -1, say("the script exited with code {code}", code=code))
-        elif isinstance(error, KeyboardInterrupt):
-            note = Note("interrupted", -1, say("the script was interrupted (Ctrl-C)"))
-        else:
-            raised = say("the script stopped: it raised {error}", error=type(error).__name__)
-            note = Note("crashed", -1, raised)
-        self._ranks.note(note)
+        """Note that the program did not come to its end because of this exception."""
+        note = ending_note(error) if self._open else None
+        if note is not None:
+            self._ranks.note(note)
 
     def _close_at_exit(self) -> None:
         """Close; an exception that nobody caught has been shown by now."""
@@ -275,12 +263,6 @@ class Recording:
         """
         halter = () if self._halt_listener is None else (self._halt_listener,)
         return (self._session, *halter, self._ranks)
-
-
-def last_shown_exception() -> BaseException | None:
-    """Return the exception whose traceback the interpreter printed last."""
-    shown = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-    return shown if isinstance(shown, BaseException) else None
 
 
 def _listener_of(halter: TrainingHalter) -> HaltListener:
