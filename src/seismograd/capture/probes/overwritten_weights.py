@@ -6,8 +6,6 @@ What ends as it began (weights that were replaced for a validation and put back)
 
 from __future__ import annotations
 
-import ctypes
-import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,94 +21,16 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import parameters_below
+from seismograd.capture.probes.weight_slice import WeightSlice, can_be_followed
 from seismograd.schema import FactKind, FloatArray
 from seismograd.tensors.cuda_graph import is_capturing
-from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
-from seismograd.tensors.isolation import without_user_modes
 
 NUM_WEIGHTS = 4  # of each optimizer
-NUM_ROWS, NUM_COLUMNS = 4, 8  # of the scalars of each weight, as a matrix
 MIN_CHANGED = 0.5  # of the scalars: a checkpoint or an average changes all of them
 INTERPOLATED = (0.02, 0.98)  # parts of the way which Lookahead and Reptile go back
 NEARLY = 1e-3
 STRAIGHT = 1e-4  # deviation from the way, but for what rounding does
 MAX_WAITS = 64  # comparisons of an optimizer for which a device is waited for
-
-Kept = bytes | torch.Tensor | None
-
-
-@dataclass(slots=True)
-class WeightSlice:
-    """Some scalars of one weight: as they were at the beginning of the phase that the last change
-    began, and after the last step.
-
-    They are `NUM_COLUMNS` scalars of each of `NUM_ROWS` rows, `stride` apart, beginning at `first`.
-    """
-
-    weight: weakref.ref[torch.Tensor]
-    dtype: torch.dtype
-    first: int
-    stride: int
-    start: Kept = None
-    kept: Kept = None
-    version: tuple[int, int] = (0, 0)  # of a weight on a device: where it is, and how often written
-
-    @classmethod
-    def of(cls, weight: torch.Tensor) -> WeightSlice:
-        """Choose scalars in the middle of a weight."""
-        num_rows, stride = weight.shape[0], weight.numel() // weight.shape[0]
-        if num_rows < NUM_ROWS or stride < NUM_COLUMNS:
-            stride = NUM_COLUMNS
-            num_rows = weight.numel() // stride
-        first = (num_rows - NUM_ROWS) // 2 * stride + (stride - NUM_COLUMNS) // 2
-        return cls(weakref.ref(weight), weight.dtype, first, stride)
-
-    def keep(self) -> None:
-        """Remember the scalars as the step leaves them."""
-        weight = self.weight()
-        self.kept = self.read(weight)
-        if weight is not None and isinstance(self.kept, torch.Tensor):
-            self.version = weight.data_ptr(), weight._version
-
-    def read(self, weight: torch.Tensor | None) -> Kept:
-        """Return the scalars now; `None` where they cannot be read as before."""
-        last = self.first + (NUM_ROWS - 1) * self.stride + NUM_COLUMNS
-        if (
-            weight is None
-            or weight.dtype is not self.dtype
-            or weight.numel() < last
-            or not weight.is_contiguous()
-            or not is_readable(weight)
-        ):
-            return None
-        if weight.is_cpu:
-            size, begin = weight.element_size(), weight.data_ptr()
-            return b"".join(
-                ctypes.string_at(begin + position * size, NUM_COLUMNS * size)
-                for position in range(self.first, last, self.stride)
-            )
-        with without_user_modes():
-            shape, strides = (NUM_ROWS, NUM_COLUMNS), (self.stride, 1)
-            offset = weight.storage_offset() + self.first
-            return weight.detach().as_strided(shape, strides, offset).clone()
-
-    def has_changed(self) -> bool:
-        """Return whether the weight may differ from what was kept."""
-        weight = self.weight()
-        if weight is None or self.kept is None:
-            return False
-        if isinstance(self.kept, torch.Tensor):
-            return (weight.data_ptr(), weight._version) != self.version
-        return self.read(weight) not in (self.kept, None)
-
-    def numbers(self, kept: Kept) -> FloatArray:
-        """Return kept scalars as numbers  # (NUM_ROWS, NUM_COLUMNS)."""
-        with without_user_modes():
-            if isinstance(kept, bytes):
-                kept = torch.frombuffer(bytearray(kept), dtype=self.dtype)
-            assert kept is not None
-            numbers = np.asarray(kept.double().cpu().numpy(), np.float64)
-            return numbers.reshape(NUM_ROWS, NUM_COLUMNS)
 
 
 @dataclass(slots=True)
@@ -130,7 +50,7 @@ class Followed:
         """Choose weights from the first to the last, and scalars in the middle of each: of those
         that no other optimizer may change.
         """
-        weights = [p for p in window.held() if num_holders[id(p)] == 1 and _can_be_followed(p)]
+        weights = [p for p in window.held() if num_holders[id(p)] == 1 and can_be_followed(p)]
         chosen = weights[:: max(1, -(-len(weights) // NUM_WEIGHTS))]
         followed = cls(
             window.num_made,
@@ -264,18 +184,6 @@ class OverwrittenWeights:
             loaded=int(site >= 0),
             steps=num_steps,
         )
-
-
-def _can_be_followed(weight: torch.Tensor) -> bool:
-    return (
-        type(weight) in PLAIN_TYPES
-        and weight.ndim > 1
-        and weight.numel() >= NUM_ROWS * NUM_COLUMNS
-        and weight.is_floating_point()
-        and weight.requires_grad
-        and not weight.is_inference()
-        and not weight.is_meta
-    )
 
 
 def _is_constraint(before: FloatArray, after: FloatArray) -> bool:

@@ -18,13 +18,13 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import attribute, groups_of, held_by, setting
+from seismograd.capture.probes.epochs import Epochs
 from seismograd.capture.probes.schedule_plan import Plan, plan_of
 from seismograd.schema import FactKind
 
 LOW = 1e-4  # of the highest rate
 LASTING = 32  # calls
 MAX_SCHEDULERS = 64
-MAX_LOADERS = 32
 
 
 @dataclass(slots=True)
@@ -79,30 +79,6 @@ class Heard:
 
 
 @dataclass(slots=True)
-class Loader:
-    """A DataLoader. An epoch is an iteration of it with backwards; the last may still be
-    running.
-    """
-
-    alive: weakref.ref[Any]
-    batch_size: float
-    begun_at: int  # backwards when it was last iterated from its beginning
-    closed: int = 0  # epochs
-    longest: int = 0  # backwards in one of those
-
-    def begins(self, num_backwards: int) -> None:
-        """Begin another epoch."""
-        num = num_backwards - self.begun_at
-        self.closed += num > 0
-        self.longest, self.begun_at = max(self.longest, num), num_backwards
-
-    def so_far(self, num_backwards: int) -> tuple[int, int]:
-        """Return the epochs, and the backwards in the longest of them."""
-        num = num_backwards - self.begun_at
-        return self.closed + (num > 0), max(self.longest, num)
-
-
-@dataclass(slots=True)
 class Schedules:
     """`num_backwards()` returns how many there were; `iteration()` the current one."""
 
@@ -112,7 +88,7 @@ class Schedules:
     num_backwards: Callable[[], int]
     iteration: Callable[[], int]
     _heard: dict[int, Heard] = field(default_factory=dict[int, Heard])
-    _loaders: dict[int, Loader] = field(default_factory=dict[int, Loader])
+    _epochs: Epochs = field(default_factory=Epochs)
     _series: dict[tuple[int, str, int], list[Heard]] = field(
         default_factory=dict[tuple[int, str, int], list[Heard]]
     )
@@ -120,15 +96,7 @@ class Schedules:
 
     def epoch_begins(self, _: ThreadState, loader: Any) -> None:
         """Note that a DataLoader is iterated from its beginning."""
-        num = self.num_backwards()
-        known = self._loaders.get(id(loader))
-        if known is not None and known.alive() is loader:
-            known.begins(num)
-        elif len(self._loaders) < MAX_LOADERS:
-            size = cast("dict[str, object]", vars(loader)).get("batch_size")
-            self._loaders[id(loader)] = Loader(
-                weakref.ref(loader), float(size) if isinstance(size, int) else math.nan, num
-            )
+        self._epochs.begins(loader, self.num_backwards())
 
     def scheduled(self, _: ThreadState, scheduler: Any, metric: object) -> None:
         """Note that a scheduler was stepped."""
@@ -154,7 +122,7 @@ class Schedules:
 
     def finish(self) -> None:
         """Report how often each was stepped in all, and the epochs."""
-        epochs, per_epoch, _ = self._epochs()
+        epochs, per_epoch, _ = self._epochs.so_far(self.num_backwards())
         if not math.isnan(epochs):
             self.facts.tell(FactKind.EPOCHS, epochs=epochs, per_epoch=per_epoch)
         for heard in self._heard.values():
@@ -243,7 +211,7 @@ class Schedules:
             }
             self.facts.tell(FactKind.PLATEAU, site=heard.site, optimizer=index, **common, **told)
             return
-        epochs, per_epoch, batch_size = self._epochs()
+        epochs, per_epoch, batch_size = self._epochs.so_far(self.num_backwards())
         stepped = window is not None and window.was_stepped
         self.facts.tell(
             FactKind.SCHEDULE,
@@ -276,17 +244,6 @@ class Schedules:
             each.name
             for each in self.registry
             if each.was_stepped and any(id(p) in held for p in each.held())
-        )
-
-    def _epochs(self) -> tuple[float, float, float]:
-        """Return epochs, backwards in the longest, and batch size of the DataLoader with the most
-        backwards: the training's.
-        """
-        num = self.num_backwards()
-        counted = [(*each.so_far(num), each.batch_size) for each in self._loaders.values()]
-        trained = [each for each in counted if each[0]]
-        return max(
-            trained, key=lambda each: each[0] * each[1], default=(math.nan, math.nan, math.nan)
         )
 
 
