@@ -9,6 +9,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import as_list, integers, numbers
 from seismograd.analysis.shared_block import SharedBlock
+from seismograd.i18n import Message, say
 from seismograd.schema import EventFlag, EventKind
 
 NOT_COMPARED = int(EventFlag.USED | EventFlag.EMPTY | EventFlag.AGAIN | EventFlag.OTHER_NORM)
@@ -31,6 +32,15 @@ class NormClip:
     def touches(self, optimizer: int | None) -> bool:
         """Return whether it clips the gradients of an optimizer."""
         return optimizer is not None and bool(self.touched >> optimizer & 1)
+
+
+def clips_shortfall(needed: int, has: int) -> Message | None:
+    """Return the message about what was missing to judge `needed` clips; `None` when there were as
+    many.
+    """
+    if has >= needed:
+        return None
+    return say("needs {needed} steps with a clip by norm, has {has}", needed=needed, has=has)
 
 
 def norm_clips(block: SharedBlock) -> Iterator[NormClip]:

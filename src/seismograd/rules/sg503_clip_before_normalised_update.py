@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.analysis.block_rows import site_of, statistic
-from seismograd.analysis.norm_clips import NormClip, norm_clips
+from seismograd.analysis.norm_clips import NormClip, clips_shortfall, norm_clips
 from seismograd.analysis.script_names import optimizer_kind, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
@@ -87,13 +87,7 @@ class ClipBeforeNormalisedUpdate(Rule):
         return self.found.take()
 
     def shortfall(self) -> Message | None:
-        if self._num_clips < self.window:
-            return say(
-                "needs {needed} steps with a clip by norm, has {has}",
-                needed=self.window,
-                has=self._num_clips,
-            )
-        return None
+        return clips_shortfall(self.window, self._num_clips)
 
     def _look(self, block: SharedBlock, clip: NormClip, optimizer: int) -> None:
         eps = self._eps_of(optimizer, clip.iteration)

@@ -10,10 +10,12 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.analysis.block_rows import as_list, integers, numbers, runs, site_of, statistic
-from seismograd.analysis.norm_clips import NormClip, norm_clips
+from seismograd.analysis.norm_clips import NormClip, clips_shortfall, norm_clips
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
+from seismograd.rules.sg502.compared_clips import EPSILON, ComparedClips, cause_of, evidence_of
+from seismograd.rules.sg502.left_out_parameters import LargeRest, LeftOutParameters
 from seismograd.schema import (
     AnyArray,
     EventKind,
@@ -26,8 +28,6 @@ from seismograd.schema import (
     RowBatch,
     State,
 )
-
-EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
 
 
 @final
@@ -88,17 +88,14 @@ class ClipNormDisagrees(Rule):
     _num_binding: int = field(default=0, init=False, repr=False)
     _num_wrong: int = field(default=0, init=False, repr=False)
     _first_wrong: int = field(default=-1, init=False, repr=False)
-    _worst: _Clip | None = field(default=None, init=False, repr=False)
+    _worst: ComparedClips | None = field(default=None, init=False, repr=False)
     _is_own: bool = field(default=True, init=False, repr=False)  # rank 0's norm, in all of them
-    _missing: dict[int, _Missing] = field(
-        default_factory=dict[int, "_Missing"], init=False, repr=False
-    )
-    _left_out: list[Fact] = field(default_factory=list[Fact], init=False, repr=False)
+    _left_out: LeftOutParameters = field(default_factory=LeftOutParameters, init=False, repr=False)
     _ownership: list[Fact] = field(default_factory=list[Fact], init=False, repr=False)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         if fact.kind == FactKind.CLIP_LEAVES_OUT:
-            self._left_out.append(fact)
+            self._left_out.learn(fact)
         elif fact.kind == FactKind.OWNERSHIP:
             self._ownership.append(fact)
         elif fact.kind == FactKind.REDUCED_AFTER_CLIP:
@@ -127,9 +124,7 @@ class ClipNormDisagrees(Rule):
         return self.found.take()
 
     def shortfall(self) -> Message | None:
-        if not self._num_clips:
-            return say("needs {needed} steps with a clip by norm, has {has}", needed=1, has=0)
-        return None
+        return clips_shortfall(1, self._num_clips)
 
     def _look(self, block: SharedBlock, clip: NormClip, processes: AnyArray) -> None:
         """Judge a row with a clip by norm."""
@@ -138,7 +133,7 @@ class ClipNormDisagrees(Rule):
         norms = np.where(block.state[row] >= State.ZERO, statistic(block, "grad_norm")[row], 0.0)
         if not np.isfinite(norms).all() or (block.state[row] == State.NOT_MEASURED).any():
             return
-        names = self._names_left_out(iteration)
+        names = self._left_out.names(iteration)
         covered = np.array(
             [
                 p.name not in names and (p.optimizer is None or clip.touches(p.optimizer))
@@ -146,17 +141,11 @@ class ClipNormDisagrees(Rule):
             ],
             bool,
         )
-        if names:
-            self._look_at_missing(block, iteration, norms, limit)
+        for rest in self._left_out.look(block, iteration, norms, limit):
+            self._leaves_out(block, rest, iteration)
         if len(processes) > 1 and limit > 0:
             whole = min(_norm(norms[covered]), float(block.steps["grad_norm"][row]))
             self._compare(block, row, iteration, processes, whole)
-
-    def _names_left_out(self, iteration: int) -> frozenset[str]:
-        latest = {f.optimizer: f.parameters for f in self._left_out if f.iteration <= iteration}
-        return frozenset(name for names in latest.values() for name in names)
-
-    # Several processes ----------------------------------------------------------------------------
 
     def _compare(
         self, block: RowBatch, row: int, iteration: int, processes: AnyArray, whole: float
@@ -190,7 +179,7 @@ class ClipNormDisagrees(Rule):
         self._num_wrong += 1
         if self._first_wrong < 0:
             self._first_wrong = iteration
-        clip = _Clip(iteration, limit, whole, used, factors, numbers_of)
+        clip = ComparedClips(iteration, limit, whole, used, factors, numbers_of)
         worst = self._worst
         worst = clip if worst is None or clip.spread() > worst.spread() else worst
         self._worst = worst
@@ -202,63 +191,12 @@ class ClipNormDisagrees(Rule):
             where = site_of(block, EventKind.CLIP, iteration)
             self.found.add(self._disagrees(worst, iteration, where))
 
-    def _disagrees(self, clip: _Clip, last: int, where: str) -> Finding:
-        low, high = int(np.argmin(clip.factors)), int(np.argmax(clip.factors))
-        differ = clip.spread() > 1 + self.tolerance
-        values: dict[str, str | int | float] = {
-            "step": clip.iteration,
-            "whole": f"{clip.whole:.3g}",
-            "norm": f"{clip.used[0]:.3g}",
-            "limit": clip.limit,
-            "low": int(clip.ranks[low]),
-            "high": int(clip.ranks[high]),
-            "low_norm": f"{clip.used[low]:.3g}",
-            "high_norm": f"{clip.used[high]:.3g}",
-            "low_factor": f"{clip.factors[low]:.3g}",
-            "high_factor": f"{clip.factors[high]:.3g}",
-        }
-        if differ and np.isfinite(clip.used).all():
-            cause = say(
-                "at step {step}, rank {low} clips by a norm of {low_norm} and rank {high} by one "
-                "of {high_norm}, while the norm of all gradients is {whole}: they are multiplied "
-                "by different factors ({low_factor} and {high_factor})",
-                **values,
-            )
-        elif differ:
-            cause = say(
-                "at step {step}, rank {low} multiplies all gradients by {low_factor} and rank "
-                "{high} by {high_factor}: they clip by different norms",
-                **values,
-            )
-        elif self._is_own:
-            cause = say(
-                "at step {step}, the clip uses a norm of {norm}, which is that of what one rank "
-                "holds; the norm of all gradients is {whole}, with a limit of {limit:g}",
-                **values,
-            )
-        else:
-            cause = say(
-                "at step {step}, the clip uses a norm of {norm} on all ranks, but the norm of all "
-                "gradients is {whole}, with a limit of {limit:g}: norms of experts, shards or "
-                "stages are averaged, left out, or counted several times",
-                **values,
-            )
+    def _disagrees(self, clip: ComparedClips, last: int, where: str) -> Finding:
         return self.finding(
             first_step=self._first_wrong,
             last_step=last,
-            evidence=(
-                Evidence("clip_norm", "", clip.iteration, float(clip.used[low]), clip.whole),
-                Evidence(
-                    "clip_coefficient",
-                    "",
-                    clip.iteration,
-                    float(clip.factors[high]),
-                    float(clip.factors[low])
-                    if math.isnan(clip.whole)
-                    else min(1.0, clip.limit / (clip.whole + EPSILON)),
-                ),
-            ),
-            cause=cause,
+            evidence=evidence_of(clip),
+            cause=cause_of(clip, self.tolerance, self._is_own),
             advice=say(
                 "add the squares of the norms over the ranks that hold different parameters, count "
                 "replicated ones once, and clip with that norm on every rank"
@@ -286,81 +224,32 @@ class ClipNormDisagrees(Rule):
             "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)",
         )
 
-    # Parameters that are left out -----------------------------------------------------------------
-
-    def _look_at_missing(
-        self, block: RowBatch, iteration: int, norms: FloatArray, limit: float
-    ) -> None:
-        facts = {f.optimizer: f for f in self._left_out if f.iteration <= iteration}
-        for optimizer, fact in facts.items():
-            known = [c for c, p in enumerate(block.parameters) if p.name in fact.parameters]
-            missing = _norm(norms[known])
-            if not known or missing <= limit:
-                continue
-            seen = self._missing.setdefault(optimizer, _Missing(iteration))
-            seen.num += 1
-            if optimizer in self.found:
-                self.found.extend(iteration, optimizer)
-            elif seen.num >= self.min_missing_steps:
-                where = site_of(block, EventKind.CLIP, iteration)
-                self.found.add(self._leaves_out(fact, seen.first, iteration, missing, limit, where))
-
-    def _leaves_out(
-        self, fact: Fact, first: int, last: int, missing: float, limit: float, where: str
-    ) -> Finding:
-        num, held = int(fact.number("num")), int(fact.number("held"))
-        return self.finding(
-            optimizer=fact.optimizer,
-            severity="warning" if held - num >= self.min_covered * held else "info",
-            first_step=first,
-            last_step=last,
-            parameters=fact.parameters,
-            evidence=(Evidence("missing_norm", fact.parameters[0], last, missing, limit),),
-            cause=say(
-                "the clip covers {covered} of the {held} {held:parameter|parameters} that the "
-                "optimizer updates; "
-                "those that it leaves out (first {name}) have a norm of {missing} at step {step}, "
-                "above the limit of {limit:g}",
-                covered=held - num,
-                held=held,
-                name=fact.parameters[0],
-                missing=f"{missing:.3g}",
-                step=last,
-                limit=limit,
-            ),
-            advice=say("clip all parameters that the optimizer has"),
-            where=where,
-            excerpt="torch.nn.utils.clip_grad_norm_(\n"
-            '    [p for group in optimizer.param_groups for p in group["params"]], '
-            f"{limit:g}\n)",
+    def _leaves_out(self, block: RowBatch, rest: LargeRest, iteration: int) -> None:
+        fact = rest.fact
+        if fact.optimizer in self.found:
+            self.found.extend(iteration, fact.optimizer)
+            return
+        if rest.num < self.min_missing_steps:
+            return
+        covers_most = rest.num_covered >= self.min_covered * rest.num_held
+        self.found.add(
+            self.finding(
+                optimizer=fact.optimizer,
+                severity="warning" if covers_most else "info",
+                first_step=rest.first,
+                last_step=iteration,
+                parameters=fact.parameters,
+                evidence=(
+                    Evidence("missing_norm", fact.parameters[0], iteration, rest.norm, rest.limit),
+                ),
+                cause=rest.cause(iteration),
+                advice=say("clip all parameters that the optimizer has"),
+                where=site_of(block, EventKind.CLIP, iteration),
+                excerpt="torch.nn.utils.clip_grad_norm_(\n"
+                '    [p for group in optimizer.param_groups for p in group["params"]], '
+                f"{rest.limit:g}\n)",
+            )
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Clip:
-    """The clips of several processes in one iteration  # (R,) each; one of all where each had a
-    part of the norm.
-    """
-
-    iteration: int
-    limit: float
-    whole: float
-    used: FloatArray
-    factors: FloatArray
-    ranks: AnyArray
-
-    def spread(self) -> float:
-        """Return the ratio of the largest factor to the smallest."""
-        with np.errstate(divide="ignore"):
-            return float(np.max(self.factors) / np.min(self.factors))
-
-
-@dataclass(slots=True)
-class _Missing:
-    """How often the norm of what a clip leaves out was above its limit."""
-
-    first: int
-    num: int = 0
 
 
 def _norm(norms: FloatArray) -> float:

@@ -1,0 +1,3 @@
+"""SG502 clip-norm-disagrees."""
+
+from __future__ import annotations
