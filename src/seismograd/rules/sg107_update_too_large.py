@@ -13,7 +13,7 @@ from seismograd.analysis.step_groups import StepGroup
 from seismograd.analysis.update_advice import lower_learning_rate
 from seismograd.diagnosis.step_group_rule import StepGroupRule
 from seismograd.i18n import say
-from seismograd.rules.sg102.explosion import explodes_at_first
+from seismograd.rules.sg102.exploding_depth import explodes_at_first
 from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
 from seismograd.schema import Evidence, Finding
 

@@ -14,17 +14,16 @@ from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.through_time import ThroughTime
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
+from seismograd.rules.sg102.exploding_depth import depths_of, towards_the_input
+from seismograd.rules.sg102.exploding_start import from_the_start
 from seismograd.rules.sg102.exploding_time import exploding_time_finding
 from seismograd.rules.sg102.explosion import (
     Explosion,
     ExplosionTrack,
     OptimizerRows,
-    depths_of,
-    from_step_to_step,
-    from_the_start,
-    towards_the_input,
 )
 from seismograd.rules.sg102.exponential import explained, of_an_exponential
+from seismograd.rules.sg102.growing_norm import from_step_to_step
 from seismograd.schema import EventKind, Fact, FactKind, Finding
 
 
