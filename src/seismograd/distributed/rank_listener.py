@@ -4,30 +4,26 @@ with those of the others.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
-import numpy as np
 import torch
 
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.gradient_reductions import MAX_SCALARS
 from seismograd.distributed.collector import RankCollector
-from seismograd.distributed.iteration_numbers import IterationNumbers
 from seismograd.distributed.local_backend import LocalBackend
 from seismograd.distributed.local_gradients import PreReductionProbe
 from seismograd.distributed.ownership import Exchange
-from seismograd.distributed.rank_report import DigestArray, RankColumns
-from seismograd.distributed.rank_row import RankRow, uniform_factor
+from seismograd.distributed.rank_row_builder import RankRowBuilder
 from seismograd.distributed.report_client import ReportClient
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.distributed.world import World, WorldTracker
 from seismograd.i18n import say
-from seismograd.schema import RANK_DTYPE, AnyArray, Fact, Note, Parameter, RankFlag, RowBatch
+from seismograd.schema import Fact, Note, RowBatch
 from seismograd.tensors.shards import ShardTable
 
 P = ParamSpec("P")
@@ -86,11 +82,9 @@ class RankListener(Listener):
         self._rank = 0
         self._link: RankCollector | ReportClient | None = None
         self._before = PreReductionProbe()
-        self._numbers = IterationNumbers()  # since joining
+        self._rows = RankRowBuilder(backend, shards)
         self._overhead_s = 0.0
         self._looked = False  # in the previous backward
-        self._columns: RankColumns | None = None
-        self._described: tuple[tuple[Parameter, ...], int] = ((), -1)
 
     @property
     def first(self) -> bool:
@@ -186,9 +180,8 @@ class RankListener(Listener):
             self._shards.take_summands()
             self._deliver(batch)
         else:
-            self._link.put(self._rank_row(batch))
-            following = self._numbers.num_begun
-            self._backend.checksum = WeightChecksum() if self._sums(following) else None
+            self._link.put(self._rows.build(batch, self._rank, self._before.take()))
+            self._backend.checksum = WeightChecksum() if self._sums(self._rows.num_begun) else None
 
     @staticmethod
     def _sums(step: int) -> bool:
@@ -225,7 +218,7 @@ class RankListener(Listener):
         self._on_join()
         self._join(world)
         self._backend.checksum = WeightChecksum()
-        self._numbers = IterationNumbers()
+        self._rows.begin()
         self._rank = world.rank
 
     def _join(self, world: World) -> None:
@@ -257,7 +250,7 @@ class RankListener(Listener):
     def _on_backward_begins(self) -> None:
         self._look()
         if self._link is not None:
-            self._before.backward_begins(self._numbers.num_begun)
+            self._before.backward_begins(self._rows.num_begun)
 
     def _on_backward_ends(self) -> None:
         self._before.backward_ends()
@@ -269,73 +262,6 @@ class RankListener(Listener):
 
     def _on_clip_ends(self, total: object) -> None:
         self._shards.clipped(total)
-
-    def _rank_row(self, row: RowBatch) -> RankRow:
-        order = (
-            self._shards.take_clip_order()
-            if not math.isnan(float(row.steps["clip_norm"][0]))
-            else math.nan
-        )
-        columns, summands = self._described_columns(row.parameters), self._shards.take_summands()
-        digests, rank = self._digests(len(row.parameters)), self._entry(row, math.isnan(order))
-        index = self._numbers.take(row)
-        return RankRow(index, row, columns, rank, order, time.monotonic(), summands, digests)
-
-    def _digests(self, num_columns: int) -> tuple[DigestArray, ...]:
-        """Return the checksums of each column, where they were computed; of the first iteration
-        also those of the weights as they are now, after the step: whether replicas stay alike shows
-        at once.
-        """
-        checksum = self._backend.checksum
-        if checksum is None:
-            return ()
-        checksums = (checksum,) if self._numbers.num_begun else (checksum, checksum.again())
-        digests = np.zeros((len(checksums), num_columns), np.uint64)
-        for row, each in zip(digests, checksums, strict=True):
-            for column, part in each.of_each().items():
-                row[column] = part
-        return tuple(digests)
-
-    def _described_columns(self, parameters: tuple[Parameter, ...]) -> RankColumns:
-        described, version = self._described
-        if self._columns is None or described is not parameters or version != self._shards.version:
-            number = 0 if self._columns is None else self._columns.version + 1
-            marks = self._backend.marks
-            self._columns = RankColumns(
-                number,
-                parameters,
-                self._shards.of(len(parameters)),
-                tuple(marks.get(column, "") for column in range(len(parameters))),
-            )
-            self._described = (parameters, self._shards.version)
-        return self._columns
-
-    def _entry(self, row: RowBatch, is_whole: bool) -> AnyArray:
-        """Return what is known of this process. `is_whole`: its clip, if any, used a whole norm."""
-        step = row.steps[0]
-        entry: Any = np.zeros((), RANK_DTYPE)
-        entry["rank"], entry["replica_of"] = self._rank, -1
-        entry["iteration"], entry["loss"], entry["grad_norm"] = (
-            step["iteration"],
-            step["loss"],
-            step["grad_norm"],
-        )
-        entry["local_norm"] = entry["clip_norm"] = math.nan
-        entry["clip_coefficient"] = uniform_factor(row)
-        if is_whole and not math.isnan(float(step["clip_coefficient"])):
-            entry["clip_norm"] = step["clip_norm"]
-            entry["clip_coefficient"] = step["clip_coefficient"]
-        flags = RankFlag.NONE
-        local = self._before.take()
-        if local is not None:
-            flags |= RankFlag.LOCAL | (RankFlag.LOCAL_ALL if local.all else RankFlag.NONE)
-            entry["local_norm"] = local.norm if math.isfinite(local.norm) else math.nan
-            entry["local_nonfinite"] = local.nonfinite
-        if self._backend.checksum is not None:
-            flags |= RankFlag.CHECKSUM
-            entry["weight_checksum"] = np.uint64(self._backend.checksum.value())
-        entry["flags"] = int(flags)
-        return entry
 
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"
