@@ -13,27 +13,19 @@ import torch
 
 from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.events import EventHub, Undo
-from seismograd.capture.graph.large_exponentials import LargeExponentials
-from seismograd.capture.graph.loss_inputs import LossInputs
-from seismograd.capture.graph.loss_observer import LossObserver
-from seismograd.capture.graph.loss_terms import LossTerms
+from seismograd.capture.graph.loss_inspection import LossInspection
 from seismograd.capture.graph.traversal import GraphLeaf, leaves_in_order
-from seismograd.capture.graph.zero_gradient_observer import ZeroGradients
 from seismograd.capture.hooks.enclosing_steps import stepping
 from seismograd.capture.hooks.replace_attribute import replace
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.iteration import CapturedEvent, OptimizerStep
+from seismograd.capture.loop.iteration import OptimizerStep
 from seismograd.capture.loop.iteration_queue import IterationQueue
-from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.names.unread_switches import Switches
-from seismograd.capture.probes.gradient_hooks import Hooks
 from seismograd.capture.probes.per_loss_gradients import ComparedLosses
-from seismograd.capture.probes.time_profiles import TimeProfiles
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.window_columns import NO_COLUMNS, carried_columns
 from seismograd.schema import EventFlag, EventKind, StepFlag
@@ -69,17 +61,9 @@ class BackwardHooks:
             iteration_queue,
             reader,
         )
-        self._sampling, self._facts = sampling, facts
-        self._births = births
-        self._losses = LossObserver(log, births)
+        self._sampling = sampling
+        self._inspection = LossInspection(guard, log, registry.parameter_table, facts, births)
         self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
-        self._zero_gradients = ZeroGradients(facts, registry.parameter_table)
-        self._switches = Switches(facts, registry.parameter_table)
-        self._loss_terms = LossTerms(facts, log.call_sites.sites)
-        self._hooks = Hooks(facts)
-        self._time_profiles = TimeProfiles(facts, registry.parameter_table)
-        self._loss_inputs = LossInputs(facts, registry.parameter_table)
-        self._exponentials = LargeExponentials(facts, registry.parameter_table)
         self.num_heard = 0
         self._has_looked = False  # for optimizers and their parameters
         self._touched = False  # whether any backward has reached a parameter of any optimizer
@@ -125,30 +109,9 @@ class BackwardHooks:
                 window.thrown_away()
             if window.per_loss.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.per_loss.backward_begins, window.held)
-        self._inspect(thread_state, thread_state.captured, listed, tops, windows)
-
-    def _inspect(
-        self,
-        thread_state: ThreadState,
-        captured: CapturedEvent,
-        listed: tuple[Any, ...],
-        tops: list[Any],
-        windows: Sequence[OptimizerWindow],
-    ) -> None:
-        """Let each part inspect the losses and their graph; a failure of one is its own."""
-        call, site = self._guard.call, captured.site
-        extras = self._iteration_queue.thinning.extras
-        call("birth", self._births.backward_begins, tops, extras)
-        call("graph", self._losses.look, thread_state, captured, listed, tops, windows, extras)
-        call("zero gradient", self._zero_gradients.look, site, tops, windows)
-        if is_looked_at(self.num_heard):
-            call("switches", self._switches.look, site)
-            call("hooks", self._hooks.backward_begins, tops, windows)
-        if extras:
-            call("time", self._time_profiles.backward_begins, self.num_heard, tops)
-        call("loss terms", self._loss_terms.look, site, listed[0], thread_state.loss_scale)
-        call("exponentials", self._exponentials.look, captured, tops)
-        call("loss input", self._loss_inputs.look, site, tops)
+        self._inspection.backward_begins(
+            thread_state, thread_state.captured, listed, tops, windows, self.num_heard, extras
+        )
 
     def backward_ends(self, thread_state: ThreadState) -> None:
         """Handle the end of a backward: its gradients are in. Under a closure this is the moment to
@@ -160,10 +123,8 @@ class BackwardHooks:
         captured, thread_state.captured = thread_state.captured, None
         if loss is None:
             return
-        if is_looked_at(self.num_heard) and captured is not None:
-            self._guard.call("hooks", self._hooks.backward_ends, captured.site)
         if captured is not None:
-            self._guard.call("time", self._time_profiles.backward_ends, captured.site)
+            self._inspection.backward_ends(captured, self.num_heard)
         for window in self._of(thread_state):
             if not window.clearing.backward_ends():
                 continue

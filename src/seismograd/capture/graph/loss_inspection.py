@@ -1,0 +1,80 @@
+"""Which parts inspect the losses of a backward and their graph, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from seismograd.capture.birth.birth_observer import BirthObserver
+from seismograd.capture.graph.large_exponentials import LargeExponentials
+from seismograd.capture.graph.loss_inputs import LossInputs
+from seismograd.capture.graph.loss_observer import LossObserver
+from seismograd.capture.graph.loss_terms import LossTerms
+from seismograd.capture.graph.zero_gradient_observer import ZeroGradients
+from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.iteration import CapturedEvent
+from seismograd.capture.loop.look_schedule import is_looked_at
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.capture.names.unread_switches import Switches
+from seismograd.capture.probes.gradient_hooks import Hooks
+from seismograd.capture.probes.time_profiles import TimeProfiles
+
+
+class LossInspection:
+    """Calls each part in turn; a failure of one is its own. `num_heard` is always which of all
+    backwards this is, from 1.
+    """
+
+    def __init__(
+        self,
+        guard: ErrorGuard,
+        log: EventLog,
+        parameter_table: ParameterTable,
+        facts: Facts,
+        births: BirthObserver,
+    ) -> None:
+        self._guard, self._births = guard, births
+        self._losses = LossObserver(log, births)
+        self._zero_gradients = ZeroGradients(facts, parameter_table)
+        self._switches = Switches(facts, parameter_table)
+        self._hooks = Hooks(facts)
+        self._time_profiles = TimeProfiles(facts, parameter_table)
+        self._loss_terms = LossTerms(facts, log.call_sites.sites)
+        self._exponentials = LargeExponentials(facts, parameter_table)
+        self._loss_inputs = LossInputs(facts, parameter_table)
+
+    def backward_begins(
+        self,
+        thread_state: ThreadState,
+        captured: CapturedEvent,
+        listed: tuple[Any, ...],
+        tops: list[Any],
+        windows: Sequence[OptimizerWindow],
+        num_heard: int,
+        extras: bool,
+    ) -> None:
+        """Inspect the losses in `listed`, whose graphs begin at `tops`. `windows` are those that it
+        may concern; `extras`: there is time for what can be left out.
+        """
+        call, site = self._guard.call, captured.site
+        call("birth", self._births.backward_begins, tops, extras)
+        call("graph", self._losses.look, thread_state, captured, listed, tops, windows, extras)
+        call("zero gradient", self._zero_gradients.look, site, tops, windows)
+        if is_looked_at(num_heard):
+            call("switches", self._switches.look, site)
+            call("hooks", self._hooks.backward_begins, tops, windows)
+        if extras:
+            call("time", self._time_profiles.backward_begins, num_heard, tops)
+        call("loss terms", self._loss_terms.look, site, listed[0], thread_state.loss_scale)
+        call("exponentials", self._exponentials.look, captured, tops)
+        call("loss input", self._loss_inputs.look, site, tops)
+
+    def backward_ends(self, captured: CapturedEvent, num_heard: int) -> None:
+        """Note what only the backward has shown."""
+        if is_looked_at(num_heard):
+            self._guard.call("hooks", self._hooks.backward_ends, captured.site)
+        self._guard.call("time", self._time_profiles.backward_ends, captured.site)
