@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -135,7 +137,7 @@ def main() -> None:
             )
         )
     if args.write:
-        (ROOT / "docs" / "truth.md").write_text(page(rows, runs))
+        (ROOT / "docs" / "truth.md").write_text(page(rows, runs, shlex.join(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ known of it.
 Brackets are Wilson's 95 % intervals. Programs are split by a hash of their names: rules may be
 tuned by looking at the *look* half only; of the *held* half nothing but these totals is ever shown.
 
-Made by `python -m benchmarks.truth --half both --mend --seeds 3 --limit 200 --jobs 2 --write`,
-which takes about half an hour on two cores; without `--limit` it tries every mutant. What was
-measured is kept, so it can be stopped and called again. Do not edit.
+Made by `python -m benchmarks.truth COMMAND`; without
+`--limit` it tries every mutant. What was measured is kept, so it can be stopped and called again.
+Do not edit.
 """
 
 
@@ -53,9 +53,12 @@ def rules_table(rows: list[Row], healthy: list[Row]) -> str:
     return head + "".join(f"| {rule} | {' | '.join(map(str, r))} |\n" for rule, r in rules.items())
 
 
-def page(rows: list[Row], healthy: list[Row]) -> str:
-    """Return the page about these results."""
-    parts = [HEAD, "## Both halves\n" + table("half", grouped(rows, "half"))]
+def page(rows: list[Row], healthy: list[Row], options: str) -> str:
+    """Return the page about these results, which were measured with these options."""
+    parts = [
+        HEAD.replace("COMMAND", options),
+        "## Both halves\n" + table("half", grouped(rows, "half")),
+    ]
     flagged = {
         half: Rate(sum(bool(r["names"]) for r in runs), len(runs))
         for half, runs in grouped(healthy, "half").items()

@@ -92,7 +92,8 @@ def test_what_was_thrown_away_is_not_scored_but_counted() -> None:
         trial_of("missing-zero-grad").row(),
         Trial(BASES[1], MUTATORS[0], "does not show").row(),
     ]
-    text = page(rows, [])
+    text = page(rows, [], "--half both --write")
+    assert "`python -m benchmarks.truth --half both --write`" in text
     assert "2 mutants: 1 judged, 1 does not show" in text
     assert "| forgot_zero_grad | 1/1 = 100%" in text
 
