@@ -5,8 +5,6 @@ buffers, attributes, modes.
 from __future__ import annotations
 
 import copy
-import random
-import sys
 import warnings
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from seismograd.capture.birth.held_calls import HeldCall
+from seismograd.random_states import same_random_numbers
 
 CONTAINERS = (list, dict, set)
 
@@ -26,7 +25,8 @@ def as_it_was(model: torch.nn.Module, call: HeldCall) -> Generator[None, None, N
     functions can be overridden as in a program; afterwards all is as it was before.
     """
     with ExitStack() as stack:
-        stack.enter_context(_same_random_numbers())
+        stack.enter_context(same_random_numbers())
+        stack.enter_context(_same_torch_numbers())
         stack.enter_context(_same_attributes(model))
         stack.enter_context(_no_warnings())
         stack.enter_context(torch._C._EnableTorchFunction())  # pyright: ignore
@@ -38,17 +38,12 @@ def as_it_was(model: torch.nn.Module, call: HeldCall) -> Generator[None, None, N
 
 
 @contextmanager
-def _same_random_numbers() -> Generator[None, None, None]:
-    numpy: Any = sys.modules.get("numpy.random")
-    of_torch, of_python = torch.default_generator.get_state(), random.getstate()
-    of_numpy = None if numpy is None else numpy.get_state()
+def _same_torch_numbers() -> Generator[None, None, None]:
+    state = torch.default_generator.get_state()
     try:
         yield
     finally:
-        torch.default_generator.set_state(of_torch)
-        random.setstate(of_python)
-        if numpy is not None:
-            numpy.set_state(of_numpy)
+        torch.default_generator.set_state(state)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import random
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -37,22 +36,6 @@ def flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
-
-
-@contextmanager
-def same_random_numbers() -> Generator[None]:
-    """Restore the states of `random` and of NumPy's global generator: libraries that we print with
-    draw from them.
-    """
-    numpy: Any = sys.modules.get("numpy.random")
-    python = random.getstate()
-    theirs: Any = None if numpy is None else numpy.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        if numpy is not None:
-            numpy.set_state(theirs)
 
 
 class Interrupt:

@@ -18,6 +18,7 @@ from seismograd.cli.launch.launchers import Launched, PythonCommand, line_to_typ
 from seismograd.cli.launch.script_runner import ScriptProgram
 from seismograd.errors import TrainingHalted
 from seismograd.i18n import Message, say, translate, use_language
+from seismograd.random_states import same_random_numbers
 from seismograd.settings.elements import parse_element
 from seismograd.settings.rule_selection import RuleSelection
 
@@ -89,7 +90,7 @@ class Watcher:
             self._run.path.rmdir()
 
     def _hear_torch(self) -> None:
-        with process_end.same_random_numbers():
+        with same_random_numbers():
             self._start()
 
     def _start(self) -> None:
@@ -151,7 +152,7 @@ class Watcher:
     def _end(self) -> None:
         with (
             nullcontext() if self._interrupt is None else self._interrupt.kept(),
-            process_end.same_random_numbers(),
+            same_random_numbers(),
         ):
             self._stop()
             self._summarise()
