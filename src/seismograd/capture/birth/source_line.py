@@ -63,8 +63,9 @@ def line_of_operation(
     operation: str, frame: FrameType | None, without: frozenset[CodeType] = frozenset()
 ) -> Line | None:
     """Return the only line that has this operation, of the function that a frame runs, before the
-    line it is at, and of what that calls; `None` where there is none, or several. The functions
-    `without` are left out.
+    line it is at, and of what that calls; where there is none, as when a framework calls the
+    script's functions, the only line of all functions in its file. `None` where there are several.
+    The functions `without` are left out.
     """
     caller = _users(frame)
     if caller is None:
@@ -74,7 +75,7 @@ def line_of_operation(
         return None
     search = _SourceSearch(operation, without)
     search.within(scope, caller.f_code, caller, before=caller.f_lineno)
-    lines = list(dict.fromkeys(search.found))
+    lines = list(dict.fromkeys(search.found)) or search.in_functions_of(caller.f_code.co_filename)
     return lines[0] if len(lines) == 1 else None
 
 
@@ -123,6 +124,17 @@ class _SourceSearch:
                 )
             elif isinstance(node, ast.Call) and depth < MAX_DEPTH:
                 self._into(node, known or {}, depth)
+
+    def in_functions_of(self, file: str) -> list[Line]:
+        """Return the lines of all functions of a file, but of those that were left out."""
+        left_out = {(code.co_filename, code.co_name) for code in self._reached}
+        return [
+            Line(file, node.lineno, scope.name, text_of(file, node.lineno))
+            for scope in _functions(file)
+            if (file, scope.name) not in left_out
+            for node in _own(scope)
+            if isinstance(node, ast.expr | ast.stmt) and self._is_it(node)
+        ]
 
     def _into(self, call: ast.Call, names: dict[str, Any], depth: int) -> None:
         for function, owner in _called(call.func, names):
@@ -220,6 +232,16 @@ def _function(code: CodeType) -> ast.AST | None:
         ):
             return node
     return None
+
+
+def _functions(file: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
 
 
 def _users(frame: FrameType | None) -> FrameType | None:
