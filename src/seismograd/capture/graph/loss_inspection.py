@@ -45,7 +45,7 @@ class LossInspection:
         self._time_profiles = TimeProfiles(facts, parameter_table)
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
         self._exponentials = LargeExponentials(facts, parameter_table)
-        self._loss_inputs = LossInputs(facts, parameter_table)
+        self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
 
     def backward_begins(
         self,
