@@ -16,6 +16,8 @@ from seismograd.analysis.update_advice import Values, of_a_group, since_some_ste
 from seismograd.diagnosis.step_group_rule import StepGroupRule
 from seismograd.schema import Evidence, Finding
 
+TYPICAL = 1e-3  # of a weight, changed by an update
+
 
 @final
 @dataclass
@@ -172,6 +174,8 @@ class UpdateTooSmall(StepGroupRule):
             cause=cause,
             advice=advice,
             where=last.where,
-            excerpt="print([(group['lr'], len(group['params'])) for group in "
-            "optimizer.param_groups])",
+            excerpt=f"torch.optim.{last.kind or 'SGD'}("
+            f"model.parameters(), lr={last.last_lr * TYPICAL / ratio:.1g})"
+            if group is None and not track.has_moved and ratio and last.last_lr
+            else "print([(group['lr'], len(group['params'])) for group in optimizer.param_groups])",
         )

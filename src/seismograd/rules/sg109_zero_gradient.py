@@ -245,7 +245,7 @@ class ZeroGradient(Rule):
             self.found.extend(last, optimizer)
 
     def _made_of_zeros(self, optimizer: int, weights: ZeroWeights) -> Finding:
-        cause, advice, excerpt = words_of_zero_weights(weights.names, weights.last)
+        cause, advice, excerpt = words_of_zero_weights(weights.names, weights.last, weights.model)
         return self.finding(
             optimizer=optimizer,
             first_step=weights.first,

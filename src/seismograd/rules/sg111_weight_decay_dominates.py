@@ -12,6 +12,7 @@ from seismograd.analysis.block_rows import as_list, site_of, statistic, weight_n
 from seismograd.analysis.loss_level import LossLevel
 from seismograd.analysis.medians import median
 from seismograd.analysis.parameter_index import is_weight
+from seismograd.analysis.script_names import optimizer_kind
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.settings_rule import SettingsRule
 from seismograd.i18n import say
@@ -146,7 +147,8 @@ class WeightDecayDominates(SettingsRule):
                 "a different learning rate does not help, because it scales the decay as well"
             ),
             where=site_of(block, EventKind.STEP, step, optimizer),
-            excerpt="print([group['weight_decay'] for group in optimizer.param_groups])",
+            excerpt=f"torch.optim.{optimizer_kind(block, optimizer) or 'AdamW'}("
+            f"model.parameters(), weight_decay={decay / 100:.1g})",
         )
         self.found.add(finding)
 

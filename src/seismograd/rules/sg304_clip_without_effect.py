@@ -7,7 +7,13 @@ from typing import ClassVar, final
 
 from seismograd.analysis.block_rows import numbers
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.script_names import at_line, clip_of, line_of, optimizer_name
+from seismograd.analysis.script_names import (
+    at_line,
+    clip_of,
+    line_of,
+    optimizer_name,
+    own_call,
+)
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_window import StepWindow, WindowClip
 from seismograd.diagnosis.window_rule import WindowRule
@@ -120,6 +126,7 @@ class ClipWithoutEffect(WindowRule):
                 "move the clip from {clip} to between backward at {backward} and step at {step}",
                 **values,
             )
+        clip = clip_of(block, window.optimizer, call.detail, call.limit)
         return self.finding(
             optimizer=window.optimizer,
             first_step=min(shown.first, self._first[window.optimizer]),
@@ -128,6 +135,11 @@ class ClipWithoutEffect(WindowRule):
             cause=cause,
             advice=advice,
             where=line_of(block, call),
-            excerpt=f"loss.backward()\n"
-            f"{clip_of(block, window.optimizer, call.detail, call.limit)}\n{optimizer}.step()",
+            excerpt="\n".join(
+                [
+                    own_call(block, window.backwards[-1], "loss.backward()"),
+                    own_call(block, call, clip) if call.touched else clip,
+                    own_call(block, window.step, f"{optimizer}.step()"),
+                ]
+            ),
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import as_list, integers, line_at, num_unheard, numbers, unheard
 from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
-from seismograd.analysis.script_names import clip_of, optimizer_name
+from seismograd.analysis.script_names import clip_of, optimizer_name, own_text, scaler_step
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import EventFlag, EventKind, Evidence, Finding, RowBatch
@@ -142,6 +142,7 @@ class ClipBeforeUnscale(Rule):
                 "call scaler.unscale_({optimizer}) right before the clip", optimizer=optimizer
             ),
             where=where,
-            excerpt=f"scaler.unscale_({optimizer})\n"
-            f"{clip_of(block, number, int(clip['detail']), limit)}",
+            excerpt=scaler_step(block, iteration, number).replace(".step(", ".unscale_(")
+            + "\n"
+            + own_text(block, site, clip_of(block, number, int(clip["detail"]), limit)),
         )

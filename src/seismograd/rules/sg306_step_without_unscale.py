@@ -10,7 +10,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import as_list, integers, line_at, num_unheard, numbers, unheard
 from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
-from seismograd.analysis.script_names import optimizer_name
+from seismograd.analysis.script_names import optimizer_name, own_text, owner_of, scaler_of
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import EventFlag, EventKind, Evidence, Finding, RowBatch, StepFlag
@@ -127,6 +127,8 @@ class StepWithoutUnscale(Rule):
         )
         optimizer = optimizer_name(block, number)
         where = line_at(block, site)
+        scaler = scaler_of(block)
+        stepped = owner_of(own_text(block, site, "optimizer.step()"), "step")
         return self.finding(
             optimizer=number,
             first_step=shown.first,
@@ -144,5 +146,5 @@ class StepWithoutUnscale(Rule):
                 "gradient is not finite"
             ),
             where=where,
-            excerpt=f"scaler.step({optimizer})\nscaler.update()",
+            excerpt=f"{scaler}.step({stepped or optimizer})\n{scaler}.update()",
         )

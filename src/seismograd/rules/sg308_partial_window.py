@@ -9,7 +9,7 @@ from typing import ClassVar, final
 
 from seismograd.analysis.accumulation_loop import AccumulationLoop, PendingFinding
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.script_names import at_line, line_of, optimizer_name
+from seismograd.analysis.script_names import at_line, line_of, optimizer_name, own_call, owner_of
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_window import StepWindow, WindowEvent
 from seismograd.diagnosis.window_rule import WindowRule
@@ -188,7 +188,7 @@ class PartialWindow(WindowRule):
             cause=cause,
             advice=_flush(),
             where=line_of(block, by),
-            excerpt=_excerpt(optimizer),
+            excerpt=_excerpt(block, window),
         )
 
     def _leaked(
@@ -220,7 +220,7 @@ class PartialWindow(WindowRule):
             ),
             advice=_flush(),
             where=line_of(block, window.step),
-            excerpt=_excerpt(optimizer),
+            excerpt=_excerpt(block, window),
         )
 
     def _short(
@@ -289,8 +289,10 @@ def _flush() -> Message:
     )
 
 
-def _excerpt(optimizer: str) -> str:
+def _excerpt(block: SharedBlock, window: StepWindow) -> str:
+    step = own_call(block, window.step, f"{optimizer_name(block, window.optimizer)}.step()")
+    optimizer = owner_of(step, "step") or optimizer_name(block, window.optimizer)
     return (
-        f"{optimizer}.step()  # once more after the loop over the batches, for the remainder\n"
+        f"{step}  # once more after the loop over the batches, for the remainder\n"
         f"{optimizer}.zero_grad()"
     )

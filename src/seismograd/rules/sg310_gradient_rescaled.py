@@ -13,7 +13,13 @@ from seismograd.analysis.block_rows import numbers, statistic
 from seismograd.analysis.framework_advice import DIVIDED_TWICE, framework_advice
 from seismograd.analysis.medians import median
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.script_names import at_line, line_of, optimizer_name
+from seismograd.analysis.script_names import (
+    at_line,
+    line_of,
+    optimizer_name,
+    own_call,
+    undivided_of,
+)
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_window import StepWindow
 from seismograd.diagnosis.window_rule import WindowRule
@@ -205,6 +211,7 @@ class GradientRescaled(WindowRule):
             for name in ("applied_norm", "grad_norm")
         )
         name = block.parameters[column].name
+        undivided = undivided_of(own_call(block, window.backwards[-1], "backward()"))
         return self.finding(
             optimizer=window.optimizer,
             first_step=shown.since,
@@ -223,8 +230,8 @@ class GradientRescaled(WindowRule):
                 "remove either the line that scales the gradients by hand or the division of the "
                 "loss: only one of them is needed"
             ),
-            where=line_of(block, window.step),
-            excerpt="# p.grad /= …",
+            where=line_of(block, window.backwards[-1] if undivided else window.step),
+            excerpt=undivided or "# p.grad /= …",
         )
 
     def _of_loss(

@@ -104,7 +104,7 @@ def _never(fact: Fact) -> tuple[Message, Message, str]:
             "call {optimizer}.step() after backward; look for a condition that is never true",
             **values,
         ),
-        (f"{values['optimizer']}.step()"),
+        f"{values['optimizer']}.step()  # after backward",
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import as_list, integers
 from seismograd.analysis.frozen_layers import misplaced
-from seismograd.analysis.script_names import in_script, module_of
+from seismograd.analysis.script_names import holder_of, in_script, module_of
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
@@ -150,7 +150,8 @@ class FrozenParameter(Rule):
                 "unfreeze it and make sure that the optimizer holds it; if it is frozen on "
                 "purpose, ignore this finding"
             )
-            self._report(names, step, cause, advice, f"{module_of(first)}.requires_grad_(True)")
+            code = f"{module_of(first)}.requires_grad_(True)  # before the optimizer is created"
+            self._report(names, step, cause, advice, code)
 
     def _report(
         self,
@@ -191,6 +192,9 @@ def _trains_all_the_same(held: Sequence[Parameter]) -> tuple[Message, Message, s
 
 def _nothing_reads(fact: Fact) -> tuple[Message, Message, str]:
     value, module = fact.text("value"), fact.text("name") or "model"
+    model = fact.text("model") or "model"
+    owner = in_script(module, model)
+    held = in_script(holder_of(fact.parameters), model)
     values: dict[str, str | int | float] = {
         "attribute": fact.text("attribute"),
         "value": value,
@@ -208,7 +212,7 @@ def _nothing_reads(fact: Fact) -> tuple[Message, Message, str]:
                 **values,
             ),
             say("call the method with the underscore: it sets requires_grad on each parameter"),
-            f"{module}.requires_grad_({value})",
+            f"{owner}.requires_grad_({value})  # before the optimizer is created",
         )
     return (
         say(
@@ -220,7 +224,8 @@ def _nothing_reads(fact: Fact) -> tuple[Message, Message, str]:
             "the attribute is called requires_grad; with the method requires_grad_, a typo raises "
             "an error"
         ),
-        f"parameter.requires_grad = {value}  # instead of .{values['attribute']}",
+        f"{held}.requires_grad_({value})  # instead of .{values['attribute']}, before the "
+        "optimizer is created",
     )
 
 
@@ -244,8 +249,9 @@ def _new_is_frozen(fact: Fact) -> tuple[Message, Message, str]:
             **values,
         )
     )
+    owner = in_script(fact.text("name"), fact.text("model") or "model")
     return (
         cause,
         say("unfreeze the new layers and give them to the optimizer; freeze the others"),
-        f"{in_script(fact.text('name'), fact.text('model') or 'model')}.requires_grad_(True)",
+        f"{owner}.requires_grad_(True)  # before the optimizer is created",
     )

@@ -135,8 +135,10 @@ class OptimizerRemade(FactRule):
                     "create the optimizer once, before the loop, and pass it to the function that "
                     "trains"
                 ),
-                where=fact.where,
-                excerpt=f"optimizer = torch.optim.{values['kind']}(model.parameters(), lr=lr)\n"
+                where=fact.text("place") or fact.where,
+                excerpt=f"{fact.text('text')}  # once, before the loop"
+                if fact.text("text")
+                else f"optimizer = torch.optim.{values['kind']}(model.parameters(), lr=lr)\n"
                 "for batch in loader:\n    train_batch(model, optimizer, batch)",
             )
         )

@@ -94,7 +94,10 @@ class WeightsOverwritten(FactRule):
             )
             advice = say("load the checkpoint once, before the loop")
             excerpt = (
-                "model.load_state_dict(checkpoint)\nfor epoch in range(epochs):\n    train(model)"
+                f"{fact.text('text')}  # once, before the loop over the epochs"
+                if fact.text("text")
+                else "model.load_state_dict(checkpoint)\n"
+                "for epoch in range(epochs):\n    train(model)"
             )
         elif fact.number("loaded"):
             cause = say(

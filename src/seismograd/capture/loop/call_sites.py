@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import linecache
 import sys
 import sysconfig
 from dataclasses import replace
@@ -15,6 +17,7 @@ from seismograd.printable import printable
 from seismograd.schema import Site
 
 OWN, LIBRARY, USER = 0, 1, 2
+MAX_TEXT = 200  # characters of a statement that are recorded
 # Where packages are installed: in the environment, in one below it, in the user's home.
 INSTALLED = ("site-packages", "dist-packages")
 
@@ -122,7 +125,11 @@ class CallSites:
         index = self._index.get(key)
         if index is None:
             index = self._index[key] = len(self.sites)
-            self.sites.append(Site(printable(self._shown(key[0])), key[1], function, via=via))
+            is_own = self._kinds.get(key[0], USER) == USER
+            text = printable(_statement(*key)) if is_own else ""
+            self.sites.append(
+                Site(printable(self._shown(key[0])), key[1], function, via=via, text=text)
+            )
         return index
 
     def _shown(self, filename: str) -> str:
@@ -140,6 +147,16 @@ class CallSites:
             if path.is_relative_to(folder):
                 return path.relative_to(folder).as_posix()
         return path.as_posix()
+
+
+def _statement(file: str, line: int) -> str:
+    """Return the statement at a line; empty where it is not a simple one, or goes on."""
+    text = linecache.getline(file, line).strip()
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return ""
+    return text if len(tree.body) == 1 and len(text) <= MAX_TEXT else ""
 
 
 def _installed(path: Path) -> Path | None:

@@ -184,7 +184,8 @@ def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Mess
                 "parameters to it",
                 **values,
             ),
-            f'{optimizer}.add_param_group({{"params": {values["parameters"]}}})',
+            f'{optimizer}.add_param_group({{"params": {values["parameters"]}}})  '
+            "# once, before the loop",
         )
     if kind == JUDGES:
         return (
@@ -208,5 +209,6 @@ def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Mess
             "give these parameters to the optimizer, or freeze them with requires_grad_(False) if "
             "they should not be trained"
         ),
-        f'{optimizer}.add_param_group({{"params": {values["parameters"]}}})',
+        f'{optimizer}.add_param_group({{"params": {values["parameters"]}}})  '
+        "# once, before the loop",
     )
