@@ -4,6 +4,7 @@ is.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -12,7 +13,7 @@ from seismograd.distributed.marks import mark_of
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.tensors.cuda_graph import is_capturing
-from seismograd.tensors.dtensor import any_distributed, held_part
+from seismograd.tensors.dtensor import DISTRIBUTED_TENSORS, held_part
 from seismograd.tensors.shards import ShardTable
 
 PLAIN = {Tensor}
@@ -53,7 +54,8 @@ class LocalBackend:
             if sample:
                 weights = [held_part(w) for w in weights]
         else:
-            scalars = [held_part(s) for s in scalars]
+            if scalars:
+                scalars = [held_part(s) for s in scalars]
             self._shards.see_plain(keys)
         measured = self._backend.measure(gradients, weights, keys, scalars, sample)
         if self._shards.has_summands:
