@@ -62,7 +62,9 @@ def are_dense_readable(tensors: Sequence[Tensor]) -> bool:
     microsecond each.
     """
     for tensor in tensors:
-        reached = tensor.nbytes + tensor.storage_offset() * tensor.element_size()
+        offset, reached = tensor.storage_offset(), tensor.nbytes
+        if offset:
+            reached += offset * tensor.element_size()
         if tensor.untyped_storage().nbytes() < reached and tensor.numel() > 0:
             return False
     return True

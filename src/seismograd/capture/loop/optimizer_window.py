@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from seismograd.capture.loop.clearing_tracker import ClearingTracker
@@ -148,7 +149,8 @@ class OptimizerWindow:
         last = self.last
         if last is None or (last.arrival is not None and not last.arrival.is_done()):
             return False
-        return not last.values["grad_norm"].all()  # NaN is not zero
+        # NaN is not zero; `all` itself is Python around this
+        return not np.logical_and.reduce(last.values["grad_norm"])
 
     def num_unused(self) -> int:
         """Return how many backwards no step has used, not even that of another optimizer that they
