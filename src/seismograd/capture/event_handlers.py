@@ -85,9 +85,8 @@ class EventHandlers:
 
         self._registry = registry
         self._settings, self._symmetry = settings, symmetry
-        self._modes, self._remade = modes, remade
+        self._modes, self._remade, self._reductions = modes, remade, reductions
         self.backward_begins = (
-            lambda _, __: reductions.backward_begins(),
             self._backward_begins,
             frozen.backward_begins,
         )
@@ -111,12 +110,12 @@ class EventHandlers:
         self.weighted, self.normalised = (scales.weighted,), (scales.normalised,)
         self.scheduled = (schedules.scheduled, rates.scheduled)
         self.epoch_begins = (schedules.epoch_begins,)
-        self.state_loads = (
-            overwritten.state_loads, rates.state_loads, successors.state_loads
-        )
+        self.state_loads = (overwritten.state_loads, rates.state_loads, successors.state_loads)
         self.collective_ends = (CollectiveHooks(registry, reader, reductions).collective_ends,)
 
     def _backward_begins(self, thread_state: ThreadState, tensors: Any) -> None:
+        if self._reductions.since_backward:
+            self._reductions.backward_begins()
         self.backwards.backward_begins(thread_state, tensors)
         # A step comes through here, and most have nothing for these to look at.
         modes = self._modes

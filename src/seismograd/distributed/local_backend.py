@@ -4,7 +4,6 @@ is.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -13,7 +12,7 @@ from seismograd.distributed.marks import mark_of
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.tensors.cuda_graph import is_capturing
-from seismograd.tensors.dtensor import DISTRIBUTED_TENSORS, held_part
+from seismograd.tensors.dtensor import any_distributed, held_part
 from seismograd.tensors.shards import ShardTable
 
 PLAIN = {Tensor}

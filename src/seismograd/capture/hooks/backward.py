@@ -66,7 +66,6 @@ class BackwardHooks:
         self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
         self.num_heard = 0
         self._has_looked = False  # for optimizers and their parameters
-        self._num_at_site: dict[int, int] = {}  # backwards at each line of the script
         self._touched = False  # whether any backward has reached a parameter of any optimizer
         # the running backward, while nothing has been touched
         self._leaves: list[GraphLeaf] = []
