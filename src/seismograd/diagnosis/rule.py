@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 from seismograd.analysis.finding_tracker import FindingTracker
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.i18n import Message, Value
-from seismograd.schema import Evidence, Fact, FactKind, Finding, Note
+from seismograd.schema import Evidence, Fact, FactKind, Finding, Note, SampleBatch, SampleKind
 
 Remembered = TypeVar("Remembered")
 
@@ -62,6 +62,8 @@ class Rule(ABC):
     severity: ClassVar[str]  # of what it usually finds
     needs: ClassVar[tuple[str, ...]] = ()  # names of the statistics that it requires
     needs_facts: ClassVar[tuple[FactKind, ...]] = ()  # kinds that it requires
+    # kinds of samples that it reads; it is judged as well where they are missing
+    reads_samples: ClassVar[tuple[SampleKind, ...]] = ()
     # it can judge an iteration before its step is made
     early: ClassVar[bool] = False
     # codes of findings that it explains when they begin at the same step or later
@@ -87,6 +89,12 @@ class Rule(ABC):
     def learn(self, fact: Fact) -> Iterable[Finding]:  # noqa: ARG002  as above
         """Take a fact. It comes before the block with its iteration, however many iterations that
         has: go by `fact.iteration` when combining it with numbers of the block.
+        """
+        return ()
+
+    def sampled(self, batch: SampleBatch) -> Iterable[Finding]:  # noqa: ARG002  as above
+        """Take what was sampled in a step, of a kind that it reads. It comes before the block with
+        its step, as facts do.
         """
         return ()
 
