@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.schema import (
     AnyArray,
     EventFlag,
@@ -130,20 +129,6 @@ def site_of(block: RowBatch, kind: EventKind, iteration: int, optimizer: int | N
         wanted &= integers(block.events, "optimizer") == optimizer
     at = np.flatnonzero(wanted)
     return line_at(block, int(integers(block.events, "site")[at[0]]) if len(at) else -1)
-
-
-def num_unheard(block: RowBatch) -> int:
-    """Return how many rows are of steps whose backwards and clips were compiled."""
-    return int(np.count_nonzero(integers(block.steps, "flags") & int(StepFlag.UNHEARD)))
-
-
-def unheard(count: int) -> Message:
-    """Return the message why a rule could not evaluate these."""
-    return say(
-        "backward was compiled (steps: {count}), so neither backward nor clipping could be "
-        "recorded",
-        count=count,
-    )
 
 
 def largest_parameters(block: RowBatch, row: int) -> tuple[str, ...]:
