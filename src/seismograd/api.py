@@ -14,6 +14,7 @@ from seismograd.recording import Recording
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_level
 from seismograd.settings.rule_selection import select_rules
+from seismograd.settings.snapshot_plan import parse_snapshots
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,7 @@ def watch(
     replay: bool = True,
     quiet: bool = False,
     guard: bool = False,
+    snapshot: Sequence[str] = (),
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -60,6 +62,9 @@ def watch(
             found.
         guard: leave out an update whose gradients are not finite or have exploded: they are
             cleared, and that optimizer's step is not made. It changes the training.
+        snapshot: when to keep whole gradients in the record: `"every=100"`, `"step=12"`,
+            `"on-finding"`; with `"weights"` also the weights, with `"batch"` also what the model
+            was called with at a finding. `"keep=8"` of the regular ones stay, `"limit=4"` GiB.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
@@ -76,6 +81,7 @@ def watch(
     check_level(level)
     check_budget(budget)
     selection = select_rules(select, ignore, halting=halt_on)
+    plan = parse_snapshots((snapshot,) if isinstance(snapshot, str) else snapshot)
     specs = tuple(parse_element(text) for text in elements)
     models = [w for w in watched if isinstance(w, torch.nn.Module)]
     optimizers = [w for w in watched if isinstance(w, torch.optim.Optimizer)]
@@ -102,4 +108,5 @@ def watch(
         replay=replay,
         tells=not quiet,
         guard=guard,
+        snapshots=plan,
     )

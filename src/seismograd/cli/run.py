@@ -21,6 +21,7 @@ from seismograd.record.run_directory import create_run_directory
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
+from seismograd.settings.snapshot_plan import parse_snapshots
 
 CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
 
@@ -108,6 +109,17 @@ GuardOption = Annotated[
         ),
     ),
 ]
+SnapshotOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--snapshot",
+        metavar="every=N|step=N|on-finding",
+        help=mark(
+            "Keep whole gradients in the record; weights and batch keep those as well, keep=N and "
+            "limit=GIB bound them. Repeatable."
+        ),
+    ),
+]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help=mark("Suppress seismograd's own output."))
 ]
@@ -126,6 +138,7 @@ def run(
     budget: BudgetOption = None,
     replay: ReplayOption = "on",
     guard: GuardOption = False,
+    snapshot: SnapshotOption = None,
     quiet: QuietOption = False,
 ) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
@@ -139,6 +152,7 @@ def run(
         )
     check_level(level)
     share, replays = _share(budget), is_on("--replay", replay)
+    snapshots = parse_snapshots(snapshot or ())
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(
             say("running a training script needs PyTorch, which is not installed"),
@@ -162,6 +176,7 @@ def run(
             share,
             replays,
             guard,
+            snapshots,
         )
     )
 

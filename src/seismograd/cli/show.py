@@ -12,6 +12,7 @@ from seismograd.i18n import mark, translate
 from seismograd.views.formats.format_names import STEP_FORMAT_NAMES, as_metavar
 
 if TYPE_CHECKING:
+    from seismograd.record.reader import Run
     from seismograd.views.step import RecordedStep
 
 StepOption = Annotated[
@@ -36,6 +37,12 @@ ElementsOption = Annotated[
         ),
     ),
 ]
+SnapshotsOption = Annotated[
+    bool,
+    typer.Option(
+        "--snapshots", help=mark("List the snapshots instead: whole gradients that were kept.")
+    ),
+]
 StepFormatOption = Annotated[
     str | None,
     typer.Option(
@@ -51,6 +58,7 @@ def show(
     step: StepOption = None,
     param: ParamOption = None,
     element: ElementsOption = None,
+    snapshots: SnapshotsOption = False,
     form: StepFormatOption = None,
 ) -> None:
     """Show the gradients at one recorded step, or one scalar at every step."""
@@ -70,6 +78,9 @@ def show(
     )
     wanted = [parse_element(text) for text in element or ()]
     recorded = open_run(chosen_run(run))
+    if snapshots:
+        _show_snapshots(recorded, number, view)
+        return
     row, columns = find_row(recorded, number), find_parameters(recorded, param or ())
     if wanted:
         elements = read_elements(recorded, wanted)
@@ -83,6 +94,17 @@ def show(
     if step_view.name == "plain":
         _print_rounded(shown)
     output.suggest(f"seismograd check {short_path(recorded.path)}")
+
+
+def _show_snapshots(recorded: Run, step: int | None, view: str) -> None:
+    from seismograd.cli.terminal import output
+    from seismograd.views import snapshot_list
+    from seismograd.views.values import short_path
+
+    listed = snapshot_list.find_snapshots(recorded, step)
+    is_json = view == "json"
+    output.answer(snapshot_list.as_json(listed) if is_json else snapshot_list.render(listed))
+    output.suggest(f"seismograd show {short_path(recorded.path)}")
 
 
 def _print_rounded(shown: RecordedStep) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from seismograd.cli.launch.import_hook import when_imported
 from seismograd.settings.rule_selection import RuleSelection
+from seismograd.settings.snapshot_plan import SnapshotPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class ChildProcess:
     budget: float | None = None
     replay: bool = True
     guard: bool = False
+    snapshots: SnapshotPlan | None = None
 
     def __call__(self) -> Callable[[], None]:
         """Start watching as soon as torch is imported. Returns a function that stops it."""
@@ -42,6 +44,7 @@ class ChildProcess:
                 budget=self.budget,
                 replay=self.replay,
                 guard=self.guard,
+                snapshots=self.snapshots,
             )
             ends.append(made.close)
 

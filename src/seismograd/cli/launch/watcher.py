@@ -21,6 +21,7 @@ from seismograd.i18n import Message, say, translate, use_language
 from seismograd.random_states import same_random_numbers
 from seismograd.settings.elements import parse_element
 from seismograd.settings.rule_selection import RuleSelection
+from seismograd.settings.snapshot_plan import SnapshotPlan
 
 if TYPE_CHECKING:
     from seismograd.recording import Recording
@@ -47,6 +48,7 @@ class Request:
     budget: float | None = None
     replay: bool = True
     guard: bool = False
+    snapshots: SnapshotPlan | None = None
 
 
 class Watcher:
@@ -113,6 +115,7 @@ class Watcher:
                 extra_sinks=self._progress(),
                 replay=run.replay,
                 guard=run.guard,
+                snapshots=run.snapshots,
                 close_at_exit=False,  # the script's own exit handlers may train
             )
             if run.path is not None:
@@ -126,6 +129,7 @@ class Watcher:
                         run.budget,
                         run.replay,
                         run.guard,
+                        run.snapshots,
                     )
                 )
         except Exception as error:
