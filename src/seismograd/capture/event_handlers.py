@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVarTuple
+from typing import Any, TypeVarTuple
 
 from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.graph.remade_parameters import RemadeParameters
@@ -18,6 +18,7 @@ from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.gradient_reductions import GradientReductions
 from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.clip_coverage import ClipCoverage
 from seismograd.capture.probes.frozen_weights import FrozenWeights
@@ -29,6 +30,7 @@ from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
 from seismograd.capture.probes.symmetry import Symmetry
 from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.xray.xray import Xray
 from seismograd.schema import Note
 
 Ts = TypeVarTuple("Ts")
@@ -54,6 +56,7 @@ class EventHandlers:
         note: Callable[[Note], None],
         sampling: bool,
         reductions: GradientReductions,
+        xray: Xray,
     ) -> None:
         self.backwards = backwards = BackwardHooks(
             guard, log, registry, iteration_queue, reader, sampling, facts, births
@@ -80,18 +83,18 @@ class EventHandlers:
         )
         frozen = FrozenWeights(facts, log, registry.parameter_table)
 
-        self.backward_begins = _in_turn(
+        self.backward_begins: Callable[[ThreadState, Any], None] = _in_turn(
             lambda _, __: reductions.backward_begins(),
             backwards.backward_begins,
             modes.backward_begins,
             remade.backward_begins,
             frozen.backward_begins,
         )
-        self.backward_ends = backwards.backward_ends
+        self.backward_ends: Callable[[ThreadState], None] = backwards.backward_ends
         self.compared = backwards.compared
         self.clip_begins, self.clip_ends = clips.clip_begins, clips.clip_ends
         self.zero_grad_ends = clearings.zero_grad_ends
-        self.step_begins = _in_turn(
+        self.step_begins: Callable[[ThreadState, Any, bool, bool], None] = _in_turn(
             steps.step_begins,
             ClipCoverage(facts, registry).step_begins,
             successors.step_begins,
@@ -100,7 +103,9 @@ class EventHandlers:
             overwritten.step_begins,
             rates.step_begins,
         )
-        self.step_ends = _in_turn(successors.step_ends, overwritten.step_ends, steps.step_ends)
+        self.step_ends = _in_turn(
+            successors.step_ends, overwritten.step_ends, steps.step_ends, xray.step_ends
+        )
         self.scaler_step_begins = steps.scaler_step_begins
         self.scaler_step_ends = _in_turn(steps.scaler_step_ends, scalers.scaler_step_ends)
         self.scaled = _in_turn(scales.scaled, scalers.scaled)
@@ -112,6 +117,18 @@ class EventHandlers:
             overwritten.state_loads, rates.state_loads, successors.state_loads
         )
         self.collective_ends = CollectiveHooks(registry, reader, reductions).collective_ends
+        self._xray = xray
+        self._without_xray = self.backward_begins, self.backward_ends, self.step_begins
+        xray.switch = self._hear_signals
+
+    def _hear_signals(self, hears: bool) -> None:
+        """Have the X-ray hear of backwards and steps, or no longer: at most steps it does not."""
+        xray = self._xray
+        self.backward_begins, self.backward_ends, self.step_begins = self._without_xray
+        if hears:
+            self.backward_begins = _in_turn(self.backward_begins, xray.backward_begins)
+            self.backward_ends = _in_turn(xray.backward_ends, self.backward_ends)
+            self.step_begins = _in_turn(self.step_begins, xray.step_begins)
 
 
 def _in_turn(*handlers: Callable[[*Ts], None]) -> Callable[[*Ts], None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 
-LIGHT, NORMAL = "light", "normal"
-LEVELS = (LIGHT, NORMAL)
+LIGHT, NORMAL, DEEP = "light", "normal", "deep"
+LEVELS = (LIGHT, NORMAL, DEEP)
 
 
 def check_level(level: str) -> str:

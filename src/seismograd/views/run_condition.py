@@ -11,7 +11,7 @@ from seismograd.record.reader import Run
 from seismograd.schema import ENDINGS
 from seismograd.views.values import sentences, steps
 
-QUIET_NOTES = ("end",)
+QUIET_NOTES = ("end", "xray")
 """Kinds of notes that are no news."""
 
 DATED_NOTES = ("halted", "element")
