@@ -16,7 +16,7 @@ from seismograd.rules.sg108_update_too_small import UpdateTooSmall
 from seismograd.rules.sg109_zero_gradient import ZeroGradient
 from seismograd.rules.sg110_symmetric_units import SymmetricUnits
 from seismograd.rules.sg111_weight_decay_dominates import WeightDecayDominates
-from seismograd.rules.sg112_moves_without_gradient import MovesWithoutGradient
+from seismograd.rules.sg112.sg112_moves_without_gradient import MovesWithoutGradient
 from seismograd.rules.sg113_schedule_mismatch import ScheduleMismatch
 from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg202_nonfinite_loss import NonfiniteLoss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
@@ -79,11 +79,11 @@ class GradientSpike(Rule):
         - Takase, Kiyono, Kobayashi, Suzuki (2023), Spike no more.
     """
 
-    code: ClassVar[str] = "SG103"
-    name: ClassVar[str] = "gradient-spike"
-    severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG104",)
+    code = "SG103"
+    name = "gradient-spike"
+    severity = "warning"
+    needs = ("grad_norm",)
+    absorbs = ("SG104",)
 
     window: int = 32  # steps
     first_steps: int = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
@@ -69,11 +69,11 @@ class GradientUnderflow(Rule):
         - PyTorch documentation, Automatic mixed precision: gradient scaling.
     """
 
-    code: ClassVar[str] = "SG105"
-    name: ClassVar[str] = "gradient-underflow"
-    severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ("exponents",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG106", "SG108", "SG402")
+    code = "SG105"
+    name = "gradient-underflow"
+    severity = "warning"
+    needs = ("exponents",)
+    absorbs = ("SG106", "SG108", "SG402")
 
     min_share: float = 0.2  # of the scalars that are not zero
     max_below: float = 0.01

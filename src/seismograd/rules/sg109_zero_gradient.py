@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
@@ -79,21 +79,11 @@ class ZeroGradient(Rule):
           neurons.
     """
 
-    code: ClassVar[str] = "SG109"
-    name: ClassVar[str] = "zero-gradient"
-    severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
-    absorbs: ClassVar[tuple[str, ...]] = (
-        "SG101",
-        "SG104",
-        "SG106",
-        "SG107",
-        "SG108",
-        "SG111",
-        "SG112",
-        "SG402",
-        "SG403",
-    )
+    code = "SG109"
+    name = "zero-gradient"
+    severity = "error"
+    needs = ("grad_norm",)
+    absorbs = ("SG101", "SG104", "SG106", "SG107", "SG108", "SG111", "SG112", "SG402", "SG403")
 
     in_a_row: int = 8  # steps
     later: int = 50  # steps, after others that had gradients

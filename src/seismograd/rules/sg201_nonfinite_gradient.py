@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
@@ -83,12 +83,12 @@ class NonfiniteGradient(Rule):
           not finite are skipped.
     """
 
-    code: ClassVar[str] = "SG201"
-    name: ClassVar[str] = "nonfinite-gradient"
-    severity: ClassVar[str] = "error"
-    early: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ("nonfinite",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG202", "SG203")
+    code = "SG201"
+    name = "nonfinite-gradient"
+    severity = "error"
+    early = True
+    needs = ("nonfinite",)
+    absorbs = ("SG103", "SG202", "SG203")
 
     max_skips: int = 20  # steps of an optimizer in a row
     max_scale: float = 2.0**16  # what overflows above it may be the scale's

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
@@ -70,10 +70,9 @@ class ReplicaDrift(Rule):
         - PyTorch documentation, Distributed data parallel: internal design.
     """
 
-    code: ClassVar[str] = "SG701"
-    name: ClassVar[str] = "replica-drift"
-    severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ()
+    code = "SG701"
+    name = "replica-drift"
+    severity = "error"
 
     num_checks: int = 2
 

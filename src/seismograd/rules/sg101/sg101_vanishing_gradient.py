@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
@@ -99,11 +99,11 @@ class VanishingGradient(Rule):
         - He, Zhang, Ren, Sun (2015), Delving deep into rectifiers.
     """
 
-    code: ClassVar[str] = "SG101"
-    name: ClassVar[str] = "vanishing-gradient"
-    severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG105", "SG106", "SG108")
+    code = "SG101"
+    name = "vanishing-gradient"
+    severity = "warning"
+    needs = ("grad_norm",)
+    absorbs = ("SG105", "SG106", "SG108")
 
     max_total_gain: float = 2e-4  # of the gradient at the last layer that is left at the first
     max_visible_gain: float = 1e-3  # the same, up to the last layer that is not exactly zero

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import final
 
 from seismograd.analysis.block_rows import numbers, site_of
 from seismograd.analysis.depth_profile import LayerReader
@@ -90,12 +90,12 @@ class ExplodingGradient(Rule):
           normalization.
     """
 
-    code: ClassVar[str] = "SG102"
-    name: ClassVar[str] = "exploding-gradient"
-    severity: ClassVar[str] = "error"
-    early: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG104", "SG201", "SG202", "SG203")
+    code = "SG102"
+    name = "exploding-gradient"
+    severity = "error"
+    early = True
+    needs = ("grad_norm",)
+    absorbs = ("SG103", "SG104", "SG201", "SG202", "SG203")
 
     min_gain: float = 1.1  # per layer, of weights and biases together
     min_total_gain: float = 1e4  # over all layers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
@@ -90,11 +90,11 @@ class DeadUnits(Rule):
         - Stanford CS231n, Neural networks 1: the fragile ReLU.
     """
 
-    code: ClassVar[str] = "SG104"
-    name: ClassVar[str] = "dead-units"
-    severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ("grad_norm", "dead_rows")
-    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG402")
+    code = "SG104"
+    name = "dead-units"
+    severity = "warning"
+    needs = ("grad_norm", "dead_rows")
+    absorbs = ("SG101", "SG402")
 
     min_share: float = 0.93  # of the rows of a layer
     stuck_loss: float = 0.9  # of the first
