@@ -18,7 +18,7 @@ from seismograd.rules.sg110_symmetric_units import SymmetricUnits
 from seismograd.rules.sg111_weight_decay_dominates import WeightDecayDominates
 from seismograd.rules.sg112.sg112_moves_without_gradient import MovesWithoutGradient
 from seismograd.rules.sg113_schedule_mismatch import ScheduleMismatch
-from seismograd.rules.sg201_nonfinite_gradient import NonfiniteGradient
+from seismograd.rules.sg201.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg202_nonfinite_loss import NonfiniteLoss
 from seismograd.rules.sg203_skipped_steps import SkippedSteps
 from seismograd.rules.sg204_scaler_remade import ScalerRemade
@@ -48,7 +48,7 @@ from seismograd.rules.sg503_clip_before_normalised_update import ClipBeforeNorma
 from seismograd.rules.sg504_clip_governed_by_one import ClipGovernedByOne
 from seismograd.rules.sg601_task_conflict import TaskConflict
 from seismograd.rules.sg602_task_dominance import TaskDominance
-from seismograd.rules.sg701_replica_drift import ReplicaDrift
+from seismograd.rules.sg701.sg701_replica_drift import ReplicaDrift
 from seismograd.rules.sg702_rank_outlier import RankOutlier
 from seismograd.rules.sg801_wrong_loss_input import WrongLossInput
 from seismograd.rules.sg802_constant_loss_term import ConstantLossTerm
