@@ -12,7 +12,9 @@ HEALTHY = frozenset({ZeroCause.SOLVED})
 AT_ZERO_LOSS = frozenset({ZeroCause.FLAT, ZeroCause.ZERO_INPUT, ZeroCause.MASKED, ""})
 
 
-def words(fact: Fact | None, values: Mapping[str, str | int | float]) -> tuple[Message, Message, str]:
+def words(
+    fact: Fact | None, values: Mapping[str, str | int | float]
+) -> tuple[Message, Message, str]:
     """Return the words about {optimizer}, {num} parameters and {since}: the step since when;
     without a fact the graph did not show why.
     """

@@ -7,9 +7,9 @@ from __future__ import annotations
 from seismograd.diagnosis.rule import Rule
 from seismograd.rules.sg101.sg101_vanishing_gradient import VanishingGradient
 from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
-from seismograd.rules.sg103_gradient_spike import GradientSpike
+from seismograd.rules.sg103.sg103_gradient_spike import GradientSpike
 from seismograd.rules.sg104.sg104_dead_units import DeadUnits
-from seismograd.rules.sg105_gradient_underflow import GradientUnderflow
+from seismograd.rules.sg105.sg105_gradient_underflow import GradientUnderflow
 from seismograd.rules.sg106_lost_updates import LostUpdates
 from seismograd.rules.sg107_update_too_large import UpdateTooLarge
 from seismograd.rules.sg108_update_too_small import UpdateTooSmall
