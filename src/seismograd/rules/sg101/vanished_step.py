@@ -22,6 +22,10 @@ class VanishingLimits(Protocol):
     max_visible_gain: float
     max_gain: float
     min_goodness: float
+    min_steps: int
+    min_slow_steps: int
+    window: int
+    recovered_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +44,6 @@ class VanishedStep:
     num_zero: int
     starved: tuple[str, ...]
     where: str  # the step of the optimizer
-
-
-@dataclass(slots=True)
-class VanishingTrack:
-    """The state of one optimizer."""
-
-    steep: RecentHits
-    slow: RecentHits
-    # of the step at which it was found, until then of the last one that showed it
-    witness: VanishedStep | None = None
-    first: int | None = None
-    last: int = -1
-    recovered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +97,41 @@ def witness_of(looked: ProfiledRows, index: int, starved_below: float) -> Vanish
         starved=tuple(chain.layers.names[layer] for layer in as_list(starved)),
         where=site_of(looked.block, EventKind.STEP, int(looked.steps[index])),
     )
+
+
+@dataclass(slots=True)
+class VanishingTrack:
+    """The state of one optimizer."""
+
+    steep: RecentHits
+    slow: RecentHits
+    # of the step at which it was found, until then of the last one that showed it
+    witness: VanishedStep | None = None
+    first: int | None = None
+    last: int = -1
+    recovered: bool = False
+
+    def follow(self, looked: ProfiledRows, limits: VanishingLimits) -> bool:
+        """Read the next rows; return whether the finding about them has changed."""
+        was_recovered = self.recovered
+        shown = np.logical_or.reduce([chain.shown for chain in looked.chains])[looked.rows]
+        steep = np.logical_or.reduce([chain.steep for chain in looked.chains])[looked.rows]
+        reached = [
+            self.steep.add(steep, looked.steps, limits.min_steps),
+            self.slow.add(shown, looked.steps, limits.min_slow_steps),
+        ]
+        hits = np.flatnonzero(shown)
+        if self.first is None and len(hits):
+            found = min((each for each in reached if each is not None), default=None)
+            last = int(hits[-1])
+            if found is not None:
+                last, self.first = int(hits[hits <= found[0]][-1]), found[1]
+            self.witness = witness_of(looked, last, limits.max_total_gain)
+        if len(hits):
+            self.last = int(looked.steps[hits[-1]])
+        num, window = self.slow.num_hits(limits.window), min(self.slow.count, limits.window)
+        self.recovered = self.first is not None and num < limits.recovered_share * window
+        return self.first is not None and bool(len(hits) or self.recovered != was_recovered)
 
 
 def vanishing_finding(
