@@ -10,10 +10,9 @@ from typing import final
 from seismograd.analysis.large_updates import LargeUpdateTrack
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_groups import StepGroup
-from seismograd.analysis.update_advice import lower_learning_rate
+from seismograd.analysis.update_advice import lower_learning_rate, stuck, thrown_up
 from seismograd.diagnosis.rule import memory
 from seismograd.diagnosis.step_group_rule import StepGroupRule
-from seismograd.i18n import say
 from seismograd.rules.sg102.exploding_depth import explodes_at_first
 from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
 from seismograd.schema import Evidence, Finding
@@ -159,19 +158,7 @@ class UpdateTooLarge(StepGroupRule):
                 Evidence("update_ratio", shown.parameter, shown.step, shown.value, self.min_ratio),
                 Evidence("loss", "", last.last_step, last.loss_level, track.first_loss),
             ),
-            cause=say(
-                "the learning rate is too high: at step {shown_step} one update changes "
-                "{parameter} by {percent:.3g}% of its size, and by step {step} the loss has risen "
-                "from {first_loss:.3g} to {loss:.3g}",
-                **values,
-            )
-            if is_thrown_up
-            else say(
-                "the learning rate is too high: at step {shown_step} one update changes "
-                "{parameter} by {percent:.3g}% of its size, and at step {step} the loss is still "
-                "{loss:.3g} (it started at {first_loss:.3g})",
-                **values,
-            ),
+            cause=thrown_up(values) if is_thrown_up else stuck(values),
             advice=lower_learning_rate(last.kind, lr),
             where=last.where,
             excerpt=f"torch.optim.{last.kind or 'SGD'}(model.parameters(), lr={lr / 10:.1g})",

@@ -32,8 +32,8 @@ class ZeroGradient(Rule):
     What it finds
         A softmax over one element, a low-rank adapter with both factors zero, a ratio of two
         log-probabilities that both have a graph, labels that are all masked, a final ReLU that gets
-        only negative numbers, a loss or advantages multiplied by zero. Also a rounding or sign
-        operation, which blocks the gradient for all layers before it.
+        only negative numbers, weights or advantages that are all zero, a loss multiplied by zero. A
+        rounding or sign operation, which blocks the gradient for all layers before it.
 
     Why it hurts
         No weight changes, except through weight decay. An optimizer with moments keeps going for a
@@ -51,11 +51,11 @@ class ZeroGradient(Rule):
         each other's zeros, though the rest of the model trains.
 
     False alarms
-        None known. A loss that is exactly zero because the target is reached does not count, nor do
-        gradients in float16 whose graph shows no cause: they underflow.
+        A loss that is exactly zero because the target is reached does not count, nor do gradients
+        in float16 whose graph shows no cause: they underflow.
 
     What to try
-        - Print the loss and its terms: if one never changes, it is not connected to the weights.
+        - Print the loss and its terms: one that never changes is not connected to the weights.
         - `loss.grad_fn` and its `next_functions` show the operations, starting with the last.
         - Initialise the weights randomly; detach only what is meant to be a constant.
 

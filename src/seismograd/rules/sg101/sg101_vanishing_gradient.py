@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import BoolArray, by_optimizer, integers
-from seismograd.analysis.depth_profile import DepthProfiles, LayeredBlock, LayerReader, profiles
+from seismograd.analysis.block_rows import by_optimizer, integers
+from seismograd.analysis.depth_profile import LayerReader
 from seismograd.analysis.recent_hits import RecentHits
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.through_time import ThroughTime
@@ -18,9 +17,9 @@ from seismograd.diagnosis.rule import Rule, memory, per_optimizer, too_few
 from seismograd.i18n import Message, mark, say
 from seismograd.rules.sg101.insensitive_outputs import InsensitiveOutputs, insensitivity_finding
 from seismograd.rules.sg101.vanished_step import (
-    Chain,
     ProfiledRows,
     VanishingTrack,
+    chain_of,
     vanishing_finding,
 )
 from seismograd.rules.sg101.vanishing_time import vanishing_time_finding
@@ -49,7 +48,7 @@ class VanishingGradient(Rule):
         multiplies the gradient by less than {max_gain:g}, and less than {max_total_gain:g} of the
         gradient is left at the first layer. A step also counts when the gradient of the first
         layers is exactly zero and the line through the others falls below {max_visible_gain:g}
-        before that. One step says little, since a network may start like this and recover. If each
+        before that. A network may start like this and recover: if each
         layer multiplies the gradient by less than {steep_gain:g}, as sigmoid does, {min_steps} of
         {window} steps are needed; if the factor is larger, {min_slow_steps} of {slow_window}. A run
         with fewer than {window} steps needs {min_steps_at_end} steps of the first kind, and they
@@ -131,7 +130,7 @@ class VanishingGradient(Rule):
         yield from self._look_at_start(block)
         layered = block.read_by(self._layers)
         self._most_layers = max(self._most_layers, len(layered[0].layers))
-        chains = [self._chain(each) for each in layered if len(each.layers) >= self.min_layers]
+        chains = [chain_of(each, self) for each in layered if len(each.layers) >= self.min_layers]
         if not chains:
             return
         evaluated = np.logical_or.reduce([chain.profile.evaluated for chain in chains])
@@ -196,17 +195,3 @@ class VanishingGradient(Rule):
 
     def _is_flat(self, optimizer: int) -> bool:
         return self._starts[optimizer].is_insensitive
-
-    def _chain(self, layered: LayeredBlock) -> Chain:
-        norm, least = layered.norms, -math.log10(self.max_visible_gain)
-        profile = profiles(norm.combined, self.min_layers, decays=True, min_range=least)
-        shown = self._shown(profile)
-        steep = shown & (profile.gain <= self.steep_gain)
-        return Chain(norm, profile, layered.layers, shown, steep)
-
-    def _shown(self, profile: DepthProfiles) -> BoolArray:
-        """Return where the gradient vanishes  # (B,)."""
-        gone = (profile.total_gain <= self.max_total_gain) | (
-            (profile.leading_zeros > 0) & (profile.total_gain <= self.max_visible_gain)
-        )
-        return gone & (profile.goodness >= self.min_goodness) & (profile.gain <= self.max_gain)

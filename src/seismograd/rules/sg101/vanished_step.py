@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, as_list, site_of
-from seismograd.analysis.depth_profile import DepthProfiles, LayerNorms, ProfileLayers
+from seismograd.analysis.depth_profile import (
+    DepthProfiles,
+    LayeredBlock,
+    LayerNorms,
+    ProfileLayers,
+    profiles,
+)
 from seismograd.analysis.recent_hits import RecentHits
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
@@ -21,7 +28,9 @@ class VanishingLimits(Protocol):
     max_total_gain: float
     max_visible_gain: float
     max_gain: float
+    steep_gain: float
     min_goodness: float
+    min_layers: int
     min_steps: int
     min_slow_steps: int
     window: int
@@ -57,6 +66,18 @@ class Chain:
     layers: ProfileLayers
     shown: BoolArray
     steep: BoolArray
+
+
+def chain_of(layered: LayeredBlock, limits: VanishingLimits) -> Chain:
+    """Return where the gradient of these layers vanishes."""
+    norm, least = layered.norms, -math.log10(limits.max_visible_gain)
+    profile = profiles(norm.combined, limits.min_layers, decays=True, min_range=least)
+    gone = (profile.total_gain <= limits.max_total_gain) | (
+        (profile.leading_zeros > 0) & (profile.total_gain <= limits.max_visible_gain)
+    )
+    is_line = (profile.goodness >= limits.min_goodness) & (profile.gain <= limits.max_gain)
+    steep = gone & is_line & (profile.gain <= limits.steep_gain)
+    return Chain(norm, profile, layered.layers, gone & is_line, steep)
 
 
 @dataclass(frozen=True, slots=True)

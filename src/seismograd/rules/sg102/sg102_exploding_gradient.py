@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
-from seismograd.analysis.block_rows import numbers, site_of
+from seismograd.analysis.block_rows import numbers
 from seismograd.analysis.depth_profile import LayerReader
 from seismograd.analysis.norm_growth import GrowthBaseline, NormSeries
 from seismograd.analysis.recent_hits import RecentHits
@@ -17,10 +17,10 @@ from seismograd.i18n import Message, mark
 from seismograd.rules.sg102.exploding_depth import depths_of, towards_the_input
 from seismograd.rules.sg102.exploding_start import from_the_start
 from seismograd.rules.sg102.exploding_time import exploding_time_finding
-from seismograd.rules.sg102.explosion import Explosion, ExplosionTrack, OptimizerRows
+from seismograd.rules.sg102.explosion import ExplosionTrack, OptimizerRows, explosion_finding
 from seismograd.rules.sg102.exponential import explained, of_an_exponential
 from seismograd.rules.sg102.growing_norm import from_step_to_step
-from seismograd.schema import EventKind, Fact, FactKind, Finding
+from seismograd.schema import Fact, FactKind, Finding
 
 
 @final
@@ -189,22 +189,7 @@ class ExplodingGradient(Rule):
             if reasons and not found.where:
                 found = explained(found, reasons[0], self)
             track.is_found, track.limit = True, found.limit
-            self.found.add(self._finding(look, found))
+            self.found.add(explosion_finding(self, look, found))
         goes_on = look.shown_by_depth() if track.limit is None else look.norm >= track.limit
         if goes_on.any():
             self.found.extend(int(look.steps[goes_on][-1]), look.optimizer)
-
-    def _finding(self, look: OptimizerRows, explosion: Explosion) -> Finding:
-        step = int(look.steps[explosion.position])
-        advice, excerpt = explosion.cure
-        return self.finding(
-            optimizer=look.optimizer,
-            first_step=explosion.first_step,
-            last_step=step,
-            parameters=explosion.parameters,
-            evidence=explosion.evidence,
-            cause=explosion.cause,
-            advice=advice,
-            where=explosion.where or site_of(look.block, EventKind.STEP, step, look.optimizer),
-            excerpt=excerpt,
-        )

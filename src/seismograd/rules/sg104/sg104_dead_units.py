@@ -50,9 +50,8 @@ class DeadUnits(Rule):
         {min_stuck_share:.0%} is enough, as the mean over all layers followed by such an activation.
         A layer without any gradient counts only if its bias and the layers before it get none
         either, while a layer after it does: an expert that received no input is idle, not dead.
-        Nor does a layer count that only {min_signal:g} of the last layer's gradient, as the root
-        mean square of a scalar, would reach: there the gradient vanished on its way, in half
-        precision soon down to exact zeros.
+        Nor does a layer count that less than {min_signal:g} of the last layer's gradient reaches,
+        as the root mean square of a scalar: there the gradient vanished on its way.
 
     False alarms
         A narrow layer with very small batches. In networks that work, up to half of the units of a
@@ -61,8 +60,7 @@ class DeadUnits(Rule):
     What to try
         - Lower the learning rate or warm it up: units usually die in one large update.
         - Check the biases: a large negative bias silences its unit. Initialise biases to zero.
-        - Initialise for ReLU (`nn.init.kaiming_normal_`), or normalise before the activation.
-        - Use LeakyReLU, GELU or SiLU, which let a gradient through where ReLU does not.
+        - Initialise for ReLU (`nn.init.kaiming_normal_`), or use LeakyReLU, GELU or SiLU.
 
     References
         - Lu, Shin, Su, Karniadakis (2020), Dying ReLU and initialization.
