@@ -46,8 +46,8 @@ class WeightDecayDominates(SettingsRule):
         better than at the start, or goes back to it.
 
     Why it hurts
-        The network ends up with the same output for every input. A different learning rate does
-        not help, because it scales the gradient and the decay alike.
+        The network ends up with the same output for every input. A different learning rate does not
+        help, because it scales the gradient and the decay alike.
 
     How it decides
         At the sampled steps the rule compares the decay of each weight with two or more dimensions

@@ -48,18 +48,18 @@ class VanishingGradient(Rule):
         multiplies the gradient by less than {max_gain:g}, and less than {max_total_gain:g} of the
         gradient is left at the first layer. A step also counts when the gradient of the first
         layers is exactly zero and the line through the others falls below {max_visible_gain:g}
-        before that. A network may start like this and recover: if each
-        layer multiplies the gradient by less than {steep_gain:g}, as sigmoid does, {min_steps} of
-        {window} steps are needed; if the factor is larger, {min_slow_steps} of {slow_window}. A run
-        with fewer than {window} steps needs {min_steps_at_end} steps of the first kind, and they
-        must be at least half of all steps. When layers have equal weights and no biases, all of
-        them get a gradient of the same size, however small. The rule therefore checks the first
-        step as well: if changing any weight by its own size would change the loss of a classifier
-        by at most {max_leverage:g} of its value, and the loss of the first {flat_steps:g} steps
-        stays within {guess_distance:.0%} of the loss of a random guess, no gradient gets through at
-        all. The finding is an error when the gradient of some layers is exactly zero, otherwise a
-        warning, and only information when fewer than {recovered_share:.0%} of the last {window}
-        steps show it.
+        before that. A network may start like this and recover: if each layer multiplies the
+        gradient by less than {steep_gain:g}, as sigmoid does, {min_steps} of {window} steps are
+        needed; if the factor is larger, {min_slow_steps} of {slow_window}. A run with fewer than
+        {window} steps needs {min_steps_at_end} steps of the first kind, and they must be at least
+        half of all steps. When layers have equal weights and no biases, all of them get a gradient
+        of the same size, however small. The rule therefore checks the first step as well: if
+        changing any weight by its own size would change the loss of a classifier by at most
+        {max_leverage:g} of its value, and the loss of the first {flat_steps:g} steps stays within
+        {guess_distance:.0%} of the loss of a random guess, no gradient gets through at all. The
+        finding is an error when the gradient of some layers is exactly zero, otherwise a warning,
+        and only information when fewer than {recovered_share:.0%} of the last {window} steps show
+        it.
 
         Over time: where a recurrence is unrolled, the gradient that reaches each of its steps is
         measured at a few backwards. It vanishes when less than {max_time_gain:g} of it is left at

@@ -49,9 +49,9 @@ class DeadUnits(Rule):
         too. If the loss is still at least {stuck_loss:.0%} of its first value, a share of
         {min_stuck_share:.0%} is enough, as the mean over all layers followed by such an activation.
         A layer without any gradient counts only if its bias and the layers before it get none
-        either, while a layer after it does: an expert that received no input is idle, not dead.
-        Nor does a layer count that less than {min_signal:g} of the last layer's gradient reaches,
-        as the root mean square of a scalar: there the gradient vanished on its way.
+        either, while a layer after it does: an expert that received no input is idle, not dead. Nor
+        does a layer count that less than {min_signal:g} of the last layer's gradient reaches, as
+        the root mean square of a scalar: there the gradient vanished on its way.
 
     False alarms
         A narrow layer with very small batches. In networks that work, up to half of the units of a

@@ -51,12 +51,12 @@ class NonfiniteGradient(Rule):
         because skipping is how it searches for its scale, unless it skipped more than {max_skips}
         in a row, at a scale of {max_scale:g} (with which it begins by default) or lower, or with a
         loss of NaN: if the scale were the problem, that many halvings would have fixed it. A new
-        scaler, which begins with a higher scale, searches anew. The loss
-        shows where the number came from. If the loss is finite, the backward pass produced it,
-        through an undefined derivative. If not, the operations behind the loss show the origin: the
-        model input, the weights, an operation whose operands were finite, or the loss itself. The
-        graph shows which operation, and what it was given; where the model can be called once more
-        with the same input, that names the line, the module and the samples of the batch.
+        scaler, which begins with a higher scale, searches anew. The loss shows where the number
+        came from. If the loss is finite, the backward pass produced it, through an undefined
+        derivative. If not, the operations behind the loss show the origin: the model input, the
+        weights, an operation whose operands were finite, or the loss itself. The graph shows which
+        operation, and what it was given; where the model can be called once more with the same
+        input, that names the line, the module and the samples of the batch.
 
     False alarms
         None known, except NaN that a program puts into gradients and removes before the step.
