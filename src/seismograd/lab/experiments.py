@@ -50,17 +50,17 @@ EXPERIMENTS = (
         ),
     ),
     Experiment(
-        "accumulation",
-        mark(
-            "Four small batches in place of one large batch: when the result is the same, and how "
-            "wrong it is otherwise."
-        ),
-    ),
-    Experiment(
         "zero-grad",
         mark(
             "Why gradients are cleared, and what happens if this is left out or done in the wrong "
             "place."
+        ),
+    ),
+    Experiment(
+        "accumulation",
+        mark(
+            "Four small batches in place of one large batch: when the result is the same, and how "
+            "wrong it is otherwise."
         ),
     ),
     Experiment(
