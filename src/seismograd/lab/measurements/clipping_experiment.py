@@ -22,7 +22,7 @@ HALVINGS = 40  # of the interval in which the value is sought that leaves the sa
 
 
 @dataclass(frozen=True, slots=True)
-class Scalar:
+class ClippedScalar:
     """A scalar of a gradient: as backward left it, and after clipping by norm and by value."""
 
     name: str
@@ -59,7 +59,7 @@ class ClippingResult:
     max_value: float
     factor: float  # by which clip_grad_norm_ multiplied each scalar
     factor_spread: float  # the largest difference of a scalar's own factor from it, relative
-    scalars: tuple[Scalar, ...]
+    scalars: tuple[ClippedScalar, ...]
     by_norm: ClippedGradient
     by_value: ClippedGradient
     unclipped: ClippedTraining
@@ -119,14 +119,14 @@ def _gradients(clip: Callable[[nn.Module], object]) -> dict[str, Tensor]:
 
 def _scalars(
     before: dict[str, Tensor], by_norm: dict[str, Tensor], by_value: dict[str, Tensor]
-) -> tuple[Scalar, ...]:
+) -> tuple[ClippedScalar, ...]:
     """Return scalars of fc2.weight from the largest magnitude down to a small one."""
     flat = before["fc2.weight"].flatten()
     order = flat.abs().argsort(descending=True)
     chosen = [int(order[k]) for k in torch.linspace(0, len(order) * SMALL_RANK, SHOWN).long()]
     columns = before["fc2.weight"].shape[1]
     return tuple(
-        Scalar(
+        ClippedScalar(
             f"fc2.weight[{k // columns}, {k % columns}]",
             float(flat[k]),
             float(by_norm["fc2.weight"].flatten()[k]),

@@ -36,7 +36,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerNorms:
+class NetworkNorms:
     """A network of three layers: the norm of each parameter's gradient, of all together, and
     the loss after training.
     """
@@ -56,8 +56,8 @@ class NormResult:
     small_batch: Variant
     narrow: Variant
     wide: Variant
-    alive: LayerNorms
-    dead: LayerNorms
+    alive: NetworkNorms
+    dead: NetworkNorms
 
 
 def measure() -> NormResult:
@@ -81,7 +81,7 @@ def _variant(scale: float = 1.0, batch: int = BATCH, width: int = WIDTH) -> Vari
     return Variant(statistics.median(norms), losses[0], statistics.fmean(losses[-LAST:]))
 
 
-def _layers(dead: bool) -> LayerNorms:
+def _layers(dead: bool) -> NetworkNorms:
     model = _network(784, HIDDEN, HIDDEN, 10)
     if dead:
         with torch.no_grad():
@@ -91,7 +91,7 @@ def _layers(dead: bool) -> LayerNorms:
     norms = {name: norm_of(gradient_of(p)) for name, p in model.named_parameters()}
     total = norm_of(*(gradient_of(p) for p in model.parameters()))
     losses, _ = _train(model, 1.0, BATCH)
-    return LayerNorms(norms, total, statistics.fmean(losses[-LAST:]))
+    return NetworkNorms(norms, total, statistics.fmean(losses[-LAST:]))
 
 
 def _network(*widths: int) -> nn.Sequential:
