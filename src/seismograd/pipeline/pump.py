@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from seismograd.pipeline.batch import batch_bytes, take_batches
-from seismograd.schema import Fact, Note, RowBatch, Sink, concatenate
+from seismograd.pipeline.batch import Queued, batch_bytes, sample_bytes, take_batches
+from seismograd.schema import Fact, Note, RowBatch, SampleBatch, Sink, concatenate
 
 _NOTE_BYTES = 1024
 _PATIENCE_S = 60.0
@@ -52,7 +52,7 @@ class Pump:
         # Between callers of `put` only. The pump's thread never takes it, and it is reentrant: a
         # signal handler may close the run in the middle of a put.
         self._lock = threading.RLock()
-        self._queue: deque[RowBatch | Note | Fact] = deque()
+        self._queue: deque[Queued] = deque()
         self._bytes_in = 0  # written under the lock
         self._bytes_out = 0  # written by the pump's thread alone, as is the next
         self._num_not_made = 0
@@ -109,6 +109,18 @@ class Pump:
             ):
                 self._enqueue(fact, _NOTE_BYTES)
 
+    def sampled(self, batch: SampleBatch) -> None:
+        """Queue what was sampled in a step, or leave it out when the queue is full."""
+        num_bytes = sample_bytes(batch)
+        with self._lock:
+            waiting = self._bytes_in - self._bytes_out
+            if (
+                self._sinks
+                and not self._closed
+                and (not waiting or waiting + num_bytes <= self._max_bytes)
+            ):
+                self._enqueue(batch, num_bytes)
+
     def close(self) -> None:
         """Drain the queue, close the sinks and end the thread; a second call does nothing. Call it
         before the interpreter shuts down.
@@ -134,7 +146,7 @@ class Pump:
         self._queue = deque()
         self._thread = None
 
-    def _enqueue(self, item: RowBatch | Note | Fact, num_bytes: int) -> None:
+    def _enqueue(self, item: Queued, num_bytes: int) -> None:
         self._queue.append(item)
         self._bytes_in += num_bytes
         if self._synchronous:
@@ -194,6 +206,11 @@ class Pump:
             self._queue.popleft()
             self._each(lambda sink: sink.learn(first))
             self._bytes_out += _NOTE_BYTES
+            return 1
+        if isinstance(first, SampleBatch):
+            self._queue.popleft()
+            self._each(lambda sink: sink.sampled(first))
+            self._bytes_out += sample_bytes(first)
             return 1
         batches = take_batches(self._queue, self._max_bytes // 4)
         self._observe(batches)

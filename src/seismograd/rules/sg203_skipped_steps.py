@@ -9,10 +9,16 @@ from typing import final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, flagged, iteration_at, numbers, site_of
+from seismograd.analysis.block_rows import (
+    as_list,
+    iteration_at,
+    numbers,
+    site_of,
+    skipped_by_scaler,
+)
 from seismograd.diagnosis.rule import Rule, memory, per_optimizer, too_few
 from seismograd.i18n import Message, mark, say
-from seismograd.schema import EventKind, Evidence, Finding, RowBatch, StepFlag
+from seismograd.schema import EventKind, Evidence, Finding, RowBatch
 
 
 @dataclass(slots=True)
@@ -71,7 +77,7 @@ class SkippedSteps(Rule):
     _tracks: dict[int, _SkipTrack] = per_optimizer(_SkipTrack)
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
-        scale, skipped = numbers(block.steps, "scale"), flagged(block.steps, StepFlag.SKIPPED)
+        scale, skipped = numbers(block.steps, "scale"), skipped_by_scaler(block.steps)
         scaled = np.flatnonzero(skipped | (scale != 1))
         self._num_steps += len(scaled)
         for row in as_list(scaled):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -61,16 +61,29 @@ def read_gradients(
         return _not_measured(window, planned, gradients, len(elements), extra_losses)
     losses = (*window.losses, *extra_losses)
     is_plain = not planned.unowned and not planned.frozen and set(map(type, gradients)) <= PLAIN
+    if is_plain and not waiting and not elements.specs:
+        existing: Any = gradients  # none of them is None
+        measurement = backend.measure(existing, held, planned.columns, (), sample)
+        if measurement.pending is None:  # as on the CPU: nothing to wait for, and nothing to spread
+            return GradientReading(
+                planned.positions,
+                planned.numels,
+                None,
+                measurement.values,
+                measurement.samples,
+                NO_ELEMENTS,
+                window.grad_scale,
+                losses,
+                window.loss_scale,
+                planned.whole,
+            )
+        measured = _all_of_the_plan(planned, held, existing)
+        return _arriving(window, planned, measured, measurement, [], [], 0, losses)
     measured = (
         _all_of_the_plan(planned, held, cast(list[torch.Tensor], gradients))
         if is_plain
         else _those_that_exist(planned, held, parameter_table)
     )
-    if is_plain and not waiting and not len(elements):
-        measurement = backend.measure(measured.gradients, held, planned.columns, (), sample)
-        if measurement.pending is None:  # as on the CPU: nothing to wait for, and nothing to spread
-            return _complete(window, planned, measurement, losses)
-        return _arriving(window, planned, measured, measurement, [], [], 0, losses)
     picked = _picked(elements, measured, parameter_table)
     pending = [(s, s.tensor) for s in waiting if s.tensor is not None]
     brought = [t for _, t in picked] + [t for _, t in pending]
@@ -129,27 +142,6 @@ def _picked(
             parameter_table.parameters[c].name: g
             for g, c in zip(measured.gradients, measured.keys, strict=True)
         }
-    )
-
-
-def _complete(
-    window: OptimizerWindow,
-    planned: ReadingPlan,
-    measurement: Measurement,
-    losses: tuple[Scalar, ...],
-) -> GradientReading:
-    """Return a reading of all gradients of the plan, whose numbers are there already."""
-    return GradientReading(
-        planned.positions,
-        planned.numels,
-        None,
-        measurement.values,
-        measurement.samples,
-        NO_ELEMENTS,
-        window.grad_scale,
-        losses,
-        window.loss_scale,
-        planned.whole,
     )
 
 

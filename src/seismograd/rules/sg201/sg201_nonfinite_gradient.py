@@ -17,6 +17,7 @@ from seismograd.analysis.block_rows import (
     flagged,
     iteration_at,
     numbers,
+    skipped_by_scaler,
 )
 from seismograd.diagnosis.rule import Rule, memory, per_optimizer, too_few
 from seismograd.i18n import Message, mark
@@ -91,7 +92,7 @@ class NonfiniteGradient(Rule):
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
         nonfinite = (block.state == State.NONFINITE).any(axis=1)
-        skipped = flagged(block.steps, StepFlag.SKIPPED)
+        skipped = skipped_by_scaler(block.steps)
         self._num_rows += int((~skipped & (block.state >= State.ZERO).any(axis=1)).sum())
         if nonfinite.any() or self._skips:
             bad = nonfinite & ~skipped
