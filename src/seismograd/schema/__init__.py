@@ -24,6 +24,7 @@ from seismograd.schema.parameters import Optimizer, Parameter, Site
 from seismograd.schema.recorded_dtype import recorded
 from seismograd.schema.row_batch import RowBatch, concatenate, no_samples, row_ends
 from seismograd.schema.run_info import ENDINGS, Note, RunInfo, RunState, Sink
+from seismograd.schema.sketches import SKETCH_WIDTH
 from seismograd.schema.statistics import (
     HISTOGRAM_BINS,
     HISTOGRAM_EXPONENTS_PER_BIN,
@@ -49,6 +50,7 @@ __all__ = [
     "SAMPLE_EVERY",
     "SCHEMA_VERSION",
     "SEVERITIES",
+    "SKETCH_WIDTH",
     "STATISTICS",
     "STEP_DTYPE",
     "AnyArray",
