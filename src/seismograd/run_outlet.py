@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
-from seismograd.schema import Fact, Note, RowBatch
+from seismograd.schema import Fact, Note, RowBatch, SampleBatch
 
 if TYPE_CHECKING:
     from seismograd.distributed.rank_listener import RankListener
@@ -46,6 +46,12 @@ class RunOutlet:
         if self._halter is not None:
             self._halter.learn(fact)
         self._pump.learn(fact)
+
+    def sampled(self, batch: SampleBatch) -> None:
+        """Hand on what was sampled in a step."""
+        if self._halter is not None:
+            self._halter.sampled(batch)
+        self._pump.sampled(batch)
 
     def stepped(self) -> None:
         """Start looking for rows."""

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from seismograd.i18n import Message, say
-from seismograd.schema import AnyArray, EventKind, FloatArray, IntArray, RowBatch, State, StepFlag
+from seismograd.schema import (
+    AnyArray,
+    EventFlag,
+    EventKind,
+    FloatArray,
+    IntArray,
+    Parameter,
+    RankFlag,
+    RowBatch,
+    State,
+    StepFlag,
+)
 from seismograd.schema import BoolArray as BoolArray
 
 _UNUSED = int(StepFlag.SKIPPED | StepFlag.NO_BACKWARD)
@@ -33,6 +45,28 @@ def integers(records: AnyArray, name: str) -> IntArray:
 def numbers(records: AnyArray, name: str) -> FloatArray:
     """Return a column of real numbers of `RowBatch.steps` or `RowBatch.events`."""
     return np.asarray(records[name], np.float64)
+
+
+def flagged(records: AnyArray, flag: StepFlag | EventFlag | RankFlag) -> BoolArray:
+    """Return which entries of `RowBatch.steps`, `events` or `ranks` have a flag, or one of
+    several.
+    """
+    return (integers(records, "flags") & int(flag)) != 0
+
+
+def iteration_at(block: RowBatch, row: int) -> int:
+    """Return the iteration of a row."""
+    return int(block.steps["iteration"][row])
+
+
+def columns_where(parameters: Sequence[Parameter], wanted: Callable[[Parameter], bool]) -> IntArray:
+    """Return the columns of the parameters for which this holds."""
+    return np.array([column for column, each in enumerate(parameters) if wanted(each)], np.int64)
+
+
+def names_at(block: RowBatch, columns: IntArray) -> tuple[str, ...]:
+    """Return the names of the parameters in these columns."""
+    return tuple(block.parameters[column].name for column in as_list(columns))
 
 
 def runs(values: IntArray) -> list[tuple[int, slice]]:
@@ -115,4 +149,4 @@ def largest_parameters(block: RowBatch, row: int) -> tuple[str, ...]:
     order = np.argsort(-square, kind="stable")
     share = np.cumsum(square[order])
     num = int(np.count_nonzero(share < 0.9 * share[-1])) + 1
-    return tuple(block.parameters[column].name for column in as_list(np.sort(order[:num])))
+    return names_at(block, np.sort(order[:num]))

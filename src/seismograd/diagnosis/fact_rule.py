@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
+from seismograd.diagnosis.rule import Rule, memory, too_few
+from seismograd.i18n import Message, mark
 from seismograd.schema import Fact, FactKind, Finding
 
 
@@ -26,7 +26,7 @@ class FactRule(Rule):
 
     min_evaluated: int = 5  # steps
 
-    _num_rows: int = field(default=0, init=False, repr=False)
+    _num_rows: int = memory(int)
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         """Count the steps."""
@@ -46,7 +46,4 @@ class FactRule(Rule):
 
     def shortfall(self) -> Message | None:
         """Return what was missing to judge at all."""
-        needed, has = self.min_evaluated, self._num_rows
-        if has < needed:
-            return say("needs {needed} steps, has {has}", needed=needed, has=has)
-        return None
+        return too_few(mark("needs {needed} steps, has {has}"), self._num_rows, self.min_evaluated)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from seismograd.schema import (
     EVENT_DTYPE,
     PAIR_DTYPE,
     RANK_DTYPE,
+    SAMPLE_BATCH_DTYPE,
     SCHEMA_VERSION,
     STATISTICS,
     STEP_DTYPE,
@@ -39,10 +40,13 @@ from seismograd.schema import (
     Parameter,
     RankFlag,
     RunInfo,
+    SampleKind,
+    SampleSubject,
     Site,
     State,
     Statistic,
     StepFlag,
+    sample_dtype,
 )
 
 _RECORDED_OF_A_STATISTIC = ("name", "dtype", "unit", "description", "sampled", "width")
@@ -67,12 +71,14 @@ class Meta:
     entries.
 
     `has_levels`: its pyramid, if there is one, has the form that this version reads.
+    `sample_dtypes`: of the rows of each kind of samples, by its name.
     """
 
     info: RunInfo
     statistics: Mapping[str, Statistic]
     dtypes: Mapping[str, np.dtype[Any]]
     has_levels: bool = False
+    sample_dtypes: Mapping[str, np.dtype[Any]] = field(default_factory=dict[str, np.dtype[Any]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,8 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
         "event_dtype": EVENT_DTYPE.descr,
         "rank_dtype": RANK_DTYPE.descr,
         "pair_dtype": PAIR_DTYPE.descr,
+        "sample_batch_dtype": SAMPLE_BATCH_DTYPE.descr,
+        "sample_dtypes": {str(kind): sample_dtype(kind).descr for kind in SampleKind},
         "states": {str(int(state)): state.name for state in State},
         "event_kinds": {str(int(kind)): kind.name for kind in EventKind},
         "event_flags": {str(int(flag)): flag.name for flag in EventFlag if flag},
@@ -113,6 +121,10 @@ def meta_from_json(data: Any) -> Meta:
         {each.name: each for each in statistics},
         {name: entry_dtype(data[key]) for name, key in _DTYPE_KEYS.items() if key in data},
         data.get("levels") == _levels_to_json(),
+        {
+            text(name): entry_dtype(descr)
+            for name, descr in mapping(data.get("sample_dtypes", {})).items()
+        },
     )
 
 
@@ -187,6 +199,16 @@ def optimizer_from_json(data: Any) -> Optimizer:
     return build(Optimizer, data)
 
 
+def subject_to_json(subject: SampleSubject) -> dict[str, object]:
+    """Return a line of `samples/subjects.jsonl`."""
+    return _flat(subject)
+
+
+def subject_from_json(data: Any) -> SampleSubject:
+    """Return the subject that `subject_to_json` wrote."""
+    return build(SampleSubject, data)
+
+
 def note_to_json(note: Note) -> dict[str, object]:
     """Return a line of `notes.jsonl`."""
     return {**_flat(note), "message": message_to_json(note.message)}
@@ -216,7 +238,7 @@ def fact_from_json(data: Any) -> Fact:
 
 
 def _flat(
-    value: RunInfo | Statistic | Parameter | Site | Optimizer | Note | Fact,
+    value: RunInfo | Statistic | Parameter | Site | Optimizer | Note | Fact | SampleSubject,
 ) -> dict[str, object]:
     """Return the fields by name, unchanged: `dataclasses.asdict` copies each number, which takes 20
     ms for a thousand parameters.

@@ -23,6 +23,7 @@ from seismograd.schema import (
     RANK_DTYPE,
     STEP_DTYPE,
     AnyArray,
+    SampleKind,
     Statistic,
 )
 
@@ -48,6 +49,9 @@ FACTS = "facts.jsonl"
 FINDINGS = "findings.jsonl"
 LINE_FILES = (SITES, OPTIMIZERS, NOTES, FACTS, FINDINGS)
 
+SAMPLES = "samples"  # what is looked at only on sampled steps: two files for each kind
+SUBJECTS = f"{SAMPLES}/subjects.jsonl"  # what the rows of those files are about
+
 SEGMENTS = "segments"  # one directory per set of parameters and statistics
 PARAMETERS = "parameters.json"
 STATE = "state.u8"  # (rows of the segment, P)
@@ -72,6 +76,16 @@ _SUFFIXES = {"f8": "f64", "f4": "f32", "u4": "u32", "u1": "u8", "i8": "i64"}
 def segment_path(run: Path, index: int) -> Path:
     """Return the directory of segment `index`, from 0."""
     return run / SEGMENTS / f"{index:04d}"
+
+
+def sample_file(kind: SampleKind) -> str:
+    """Return the name of the file with the rows of a kind of samples."""
+    return f"{SAMPLES}/{kind}.bin"
+
+
+def sample_index_file(kind: SampleKind) -> str:
+    """Return the name of the file with one entry per batch of a kind, written after its rows."""
+    return f"{SAMPLES}/{kind}_batches.bin"
 
 
 def statistic_file(statistic: Statistic) -> str:

@@ -28,6 +28,7 @@ from seismograd.record.pyramid.pyramid_levels import PyramidLevels
 from seismograd.record.recovery import intact_part, read_lines, torn_message
 from seismograd.record.replay import Replay
 from seismograd.record.row_reader import RowReader
+from seismograd.record.sample_reader import SampleSeries
 from seismograd.record.segment import Segment
 from seismograd.schema import (
     Conclusion,
@@ -39,6 +40,7 @@ from seismograd.schema import (
     Optimizer,
     Parameter,
     RowBatch,
+    SampleKind,
     Site,
     State,
     StateArray,
@@ -93,6 +95,7 @@ class Run:
         self.statistics = tuple(meta.statistics.values())
         self._by_name = meta.statistics
         self._has_levels = meta.has_levels
+        self._sample_dtypes = meta.sample_dtypes
         self._entries = EntryFiles(path, meta.dtypes, len(meta.info.elements))
         self._end, self._end_is_torn = read_end(path)
         counted = self._end or EndCounts(0, {})
@@ -217,6 +220,22 @@ class Run:
             all_values.append(values)
         joined = np.concatenate(all_values)
         return np.concatenate(all_rows), joined if statistic.width > 1 else joined[:, :, 0]
+
+    def sampled(self, kind: SampleKind | str) -> SampleSeries:
+        """Return what was sampled of a kind, `"module_signals"` for example: `steps` that it was
+        sampled in  # (B,), and of any stretch of them the subjects and their numbers. It is empty
+        where nothing was.
+
+        Raises:
+            SeismogradError: there is no such kind, or its files are none of a run.
+        """
+        if kind not in tuple(SampleKind):
+            raise SeismogradError(
+                say("nothing of the kind {name} is sampled", name=repr(str(kind))),
+                say("available names: {names}", names=", ".join(SampleKind)),
+            )
+        taken = SampleKind(kind)
+        return SampleSeries(self.path, taken, self._sample_dtypes.get(taken))
 
     @cached_property
     def events(self) -> npt.NDArray[Any]:

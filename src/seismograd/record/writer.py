@@ -30,6 +30,7 @@ from seismograd.record.pyramid.step_scalars import (
     step_values,
 )
 from seismograd.record.readme_text import HOW_TO_READ
+from seismograd.record.sample_writer import SampleWriter
 from seismograd.record.segment_writer import SegmentWriter
 from seismograd.record.strict_json import dumps
 from seismograd.schema import (
@@ -40,6 +41,7 @@ from seismograd.schema import (
     Note,
     RowBatch,
     RunInfo,
+    SampleBatch,
     row_ends,
 )
 
@@ -66,6 +68,7 @@ class Writer:
         self._num_segments = 0
         self._segment: SegmentWriter | None = None
         self._files: dict[str, AppendFile] = {}
+        self._samples = SampleWriter(path)
         self._levels = PyramidBuilder(path, len(STEP_SCALARS), STEP_STATISTICS)
         self._closed = False
         self._failure: BaseException | None = None
@@ -108,6 +111,11 @@ class Writer:
         """Append a fact."""
         with self._giving_up_on_error():
             self._append_lines(layout.FACTS, [fact_to_json(fact)])
+
+    def sampled(self, batch: SampleBatch) -> None:
+        """Append what was sampled in a step."""
+        with self._giving_up_on_error():
+            self._samples.append(batch)
 
     def finding(self, finding: Finding) -> None:
         """Append a finding, or a later version of one (`findings.is_later_version`).
@@ -206,6 +214,7 @@ class Writer:
     def _close_files(self) -> None:
         for file in self._files.values():
             file.close()
+        self._samples.close()
         self._levels.close()
         if self._segment is not None:
             self._segment.close()
