@@ -7,9 +7,10 @@ window, before that call changes it.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import get_ident
+from time import perf_counter
 from typing import Any, TypeVarTuple
 
 import torch
@@ -222,19 +223,22 @@ class Session(Listener):
     def _take(
         self,
         event: EventName,
-        handle: Callable[[ThreadState, *Ts], None],
+        handlers: Sequence[Callable[[ThreadState, *Ts], None]],
         *args: *Ts,
     ) -> None:
         """Handle one event. No exception escapes, except those of the program's own."""
         with self._lock:
             # Without the wait for the lock: where several threads train, another one's call holds
             # it, which counts itself. So the times of all threads never exceed the run's.
-            began = time.perf_counter()
-            thread_state = self._thread_states.here()
+            began = perf_counter()
+            thread_state = self._thread_states.by_thread.get(get_ident())
+            if thread_state is None:
+                thread_state = self._thread_states.here()
             thread_state.now_s = began
             if not self.guard.failures or not self.guard.leaves_out(event):
                 try:
-                    handle(thread_state, *args)
+                    for handle in handlers:
+                        handle(thread_state, *args)
                 # Only `Exception`: KeyboardInterrupt and its like are the program's, and pass.
                 except Exception as error:
                     if raised_by_user(error):
@@ -244,7 +248,7 @@ class Session(Listener):
                 self._has_stepped = True
                 self.guard.call("stepped", self._outlet.stepped)
             # Around everything: the budget and the user's report go by this.
-            thread_state.iteration.overhead_s += time.perf_counter() - began
+            thread_state.iteration.overhead_s += perf_counter() - began
 
     def failed(self, event: EventName, error: BaseException) -> None:
         """Note that a failure of ours around an event ended it early."""

@@ -80,9 +80,12 @@ class StepHooks:
             window.step_raised()
         window.steps_within = 0
         window.thread_state = thread_state
-        if thread_state.iteration.has_stepped(window.index):
+        iteration = thread_state.iteration
+        if iteration.steps and iteration.has_stepped(window.index):
             self._iteration_queue.end_iteration(thread_state)
-        fused = attribute(optimizer, "grad_scale")  # a fused optimizer divides by the scale itself
+        # a fused optimizer divides by the scale itself
+        own: dict[str, object] = optimizer.__dict__
+        fused = own.get("grad_scale")
         if isinstance(fused, torch.Tensor):
             window.grad_scale = window.loss_scale = self._log.scalar(fused)
         reduced = self._reader.take_reduction(window)
@@ -94,7 +97,11 @@ class StepHooks:
         if window.ready is None:
             if not closure or window.num_backwards or (changed and flags is StepFlag.NONE):
                 self._reader.read(thread_state, window)
-        elif flags is StepFlag.CHANGED or reduced or not all(clip.by_norm for clip in window.clips):
+        elif (
+            flags is StepFlag.CHANGED
+            or reduced
+            or (window.clips and not all(clip.by_norm for clip in window.clips))
+        ):
             applied = self._reader.reading(thread_state, window, sample=False)
         self._guard.call("birth", self._births.step_begins, window)
         self._record(thread_state, window, optimizer, flags, applied)
@@ -146,10 +153,10 @@ class StepHooks:
         # the closure has called no backward that we intercepted
         if window.ready is None:
             self._reader.read(thread_state, window)
-        probed = self._probed(window, optimizer) if window.probe.is_under_way else None
+        probed = self._probed(window, optimizer) if window.probe.pending is not None else None
         if window.step is not None:
             complete_step(window, window.step, probed)
-        if self._sampling and window.per_loss.is_of_several:
+        if self._sampling and (window.per_loss.several or len(window.per_loss.sites) > 1):
             compared = self._guard.call(
                 "pairs",
                 window.per_loss.step_ends,
@@ -267,9 +274,6 @@ def install(hub: EventHub) -> Undo:
     A compiled step runs them as they are: `torch.compile` must not try to compile them.
     """
 
-    def step_begins(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hub.step_begins(optimizer, _closure(args, kwargs), False)
-
     def step_begins_compiled(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hub.step_begins(optimizer, _closure(args, kwargs), True)
 
@@ -287,13 +291,14 @@ def install(hub: EventHub) -> Undo:
         if torch.compiler.is_compiling():
             begins_uncompiled(optimizer, args, kwargs)
         else:
-            step_begins(optimizer, args, kwargs)
+            # almost all calls have no arguments
+            hub.step_begins(optimizer, bool(kwargs or args[1:]) and _closure(args, kwargs), False)
 
     def after(optimizer: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():
             ends_uncompiled(optimizer)
         else:
-            step_ends(optimizer)
+            hub.step_ends(optimizer)
 
     handles = (register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after))
 

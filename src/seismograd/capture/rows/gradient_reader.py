@@ -91,7 +91,7 @@ class GradientReader:
         )
         if running and window.loss_scale is None:
             window.grad_scale = window.loss_scale = thread_state.loss_scale
-        waiting = self._log.take_waiting()
+        waiting = self._log.take_waiting() if self._log.waiting else []
         return read_gradients(
             window,
             planned,

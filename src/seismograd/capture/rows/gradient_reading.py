@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -65,18 +65,30 @@ def read_gradients(
         return _not_measured(window, planned, gradients, len(elements), extra_losses)
     losses = (*window.losses, *extra_losses)
     is_plain = not planned.unowned and not planned.frozen and set(map(type, gradients)) <= PLAIN
+    if is_plain and not waiting and not elements.specs and sketch is None:
+        existing: Any = gradients  # none of them is None
+        measurement = backend.measure(existing, held, planned.columns, (), sample)
+        if measurement.pending is None:  # as on the CPU: nothing to wait for, and nothing to spread
+            return GradientReading(
+                planned.positions,
+                planned.numels,
+                None,
+                measurement.values,
+                measurement.samples,
+                NO_ELEMENTS,
+                window.grad_scale,
+                losses,
+                window.loss_scale,
+                planned.whole,
+            )
+        measured = _all_of_the_plan(planned, held, existing)
+        return _arriving(window, planned, measured, measurement, [], [], 0, losses, None)
     measured = (
         _all_of_the_plan(planned, held, cast(list[torch.Tensor], gradients))
         if is_plain
         else _those_that_exist(planned, held, parameter_table)
     )
     sketches = None if sketch is None else sketch(measured.gradients)
-    if is_plain and not waiting and not len(elements):
-        measurement = backend.measure(measured.gradients, held, planned.columns, (), sample)
-        # as on the CPU: nothing to wait for, and nothing to spread
-        if measurement.pending is None and (sketches is None or sketches.pending is None):
-            return _complete(window, planned, measurement, losses, sketches)
-        return _arriving(window, planned, measured, measurement, [], [], 0, losses, sketches)
     picked = _picked(elements, measured, parameter_table)
     pending = [(s, s.tensor) for s in waiting if s.tensor is not None]
     brought = [t for _, t in picked] + [t for _, t in pending]
@@ -136,29 +148,6 @@ def _picked(
             parameter_table.parameters[c].name: g
             for g, c in zip(measured.gradients, measured.keys, strict=True)
         }
-    )
-
-
-def _complete(
-    window: OptimizerWindow,
-    planned: ReadingPlan,
-    measurement: Measurement,
-    losses: tuple[Scalar, ...],
-    sketches: GradientSketches | None,
-) -> GradientReading:
-    """Return a reading of all gradients of the plan, whose numbers are there already."""
-    return GradientReading(
-        planned.positions,
-        planned.numels,
-        None,
-        measurement.values,
-        measurement.samples,
-        NO_ELEMENTS,
-        window.grad_scale,
-        losses,
-        window.loss_scale,
-        planned.whole,
-        sketches=None if sketches is None else sketches.values,
     )
 
 
