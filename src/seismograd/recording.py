@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from seismograd.i18n import say, translate
+from seismograd.i18n import Message, say, translate
 from seismograd.package_info import VERSION
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from seismograd.capture.events import Listener
+    from seismograd.capture.guard.update_guard import UpdateGuard
     from seismograd.capture.halt_listener import HaltListener
     from seismograd.capture.loop.overhead_budget import OverheadBudget
     from seismograd.record.reader import Run
@@ -44,7 +45,8 @@ class Recording:
     which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
     it there. `replay`: a model may be called once more to find where a NaN arose. `tells`: `close`
-    prints a line that says where the record is and what was found.
+    prints a line that says where the record is and what was found. `guard`: harmful updates are
+    left out.
     """
 
     # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
@@ -65,6 +67,7 @@ class Recording:
         close_at_exit: bool = True,
         replay: bool = True,
         tells: bool = False,
+        guard: bool = False,
     ) -> None:
         from seismograd.capture.hub import HUB
         from seismograd.capture.session import Session
@@ -106,8 +109,9 @@ class Recording:
             on_join=self._on_join,
         )
         self._halter = self._make_halter(selection)
+        self._guard = self._make_guard() if guard else None
         self._halt_listener = None if self._halter is None else _listener_of(self._halter)
-        self._outlet = RunOutlet(self._ranks, pump, self._halter, path is not None)
+        self._outlet = RunOutlet(self._ranks, pump, self._halter, self._guard, path is not None)
         session.connect(self._outlet)
         self._open, self._tells = True, tells
         if slow is not None:
@@ -210,8 +214,9 @@ class Recording:
         self._open = False
         atexit.unregister(self._close_at_exit)
         self._hub.detach(self._session)
-        if self._halt_listener is not None:
-            self._hub.detach(self._halt_listener)
+        for listener in (self._halt_listener, self._guard):
+            if listener is not None:
+                self._hub.detach(listener)
         self._session.guard.call("finish", self._session.finish)
         self._hub.detach(self._ranks)
         self._session.guard.call("ranks", self._ranks.finish)
@@ -251,6 +256,17 @@ class Recording:
         self._sinks.on_finding(halter.take)
         return halter
 
+    def _make_guard(self) -> UpdateGuard:
+        """Return what leaves out harmful updates, on every process alike."""
+        from seismograd.capture.guard.update_guard import UpdateGuard
+
+        session = self._session
+
+        def tell(message: Message) -> None:
+            self._ranks.note(Note("guard", session.num_stepped - 1, message))
+
+        return UpdateGuard(session, session.guard, tell)
+
     def _on_join(self) -> None:
         """Hand on what this process measured alone, and look for rows that wait in the session:
         every process reports the last step before a pause.
@@ -260,10 +276,10 @@ class Recording:
 
     def _listeners(self) -> tuple[Listener, ...]:
         """Return the listeners in order: a finding in the session stops the training before the
-        ranks act, and a row is on its way before the next iteration begins.
+        guard and the ranks act, and a row is on its way before the next iteration begins.
         """
-        halter = () if self._halt_listener is None else (self._halt_listener,)
-        return (self._session, *halter, self._ranks)
+        acting = (each for each in (self._halt_listener, self._guard) if each is not None)
+        return (self._session, *acting, self._ranks)
 
 
 def _listener_of(halter: TrainingHalter) -> HaltListener:

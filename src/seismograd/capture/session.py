@@ -18,6 +18,7 @@ import torch
 from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.event_handlers import EventHandlers
 from seismograd.capture.events import EventName, Listener
+from seismograd.capture.guard.applied_update import AppliedUpdate, applied_update
 from seismograd.capture.loop.call_sites import CallSites
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
@@ -38,7 +39,7 @@ from seismograd.errors import SeismogradError
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import say
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import Fact, Note, Optimizer, RowBatch
+from seismograd.schema import Fact, FactKind, Note, Optimizer, RowBatch
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.gradient_file import save_gradients
@@ -339,6 +340,46 @@ class Session(Listener):
         """
         with self._lock:
             return self._iteration_queue.so_far(self._thread_states.here())
+
+    def evaluates_first(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Return whether the running step of this optimizer will compute its gradients itself."""
+        with self._lock:
+            window = self._registry.known(optimizer)
+            return (
+                window is not None
+                and window.stepping
+                and not window.steps_within
+                and window.ready is None
+            )
+
+    def update_at_hand(self, optimizer: torch.optim.Optimizer) -> AppliedUpdate | None:
+        """Return what the running step of this optimizer is about to use; `None` where it has not
+        begun, or runs within another step of the same optimizer.
+        """
+        with self._lock:
+            window = self._registry.known(optimizer)
+            if window is None or not window.stepping or window.steps_within:
+                return None
+            self._handlers.steps.read_evaluated(self._thread_states.here(), window)
+            return applied_update(window)
+
+    def leave_out_update(
+        self, optimizer: torch.optim.Optimizer, reason: str, norm: float, usual: float
+    ) -> None:
+        """Clear the gradients of an optimizer whose step is about to use them, and record that the
+        step is not made. What exchanges its code is up to the caller.
+        """
+        with self._lock:
+            window = self._registry.known(optimizer)
+            if window is not None:
+                self._handlers.steps.leave_out(window)
+                self.facts.tell(
+                    FactKind.GUARDED,
+                    optimizer=window.index,
+                    reason=reason,
+                    norm=norm,
+                    usual=usual,
+                )
 
     def save_gradients(self, path: Path) -> None:
         """Write the current gradients, by the names of their parameters, to a file; without those

@@ -98,6 +98,16 @@ ReplayOption = Annotated[
         ),
     ),
 ]
+GuardOption = Annotated[
+    bool,
+    typer.Option(
+        "--guard",
+        help=mark(
+            "Leave out updates whose gradients are not finite or have exploded. This changes the "
+            "training."
+        ),
+    ),
+]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help=mark("Suppress seismograd's own output."))
 ]
@@ -115,6 +125,7 @@ def run(
     halt_on: HaltOnOption = None,
     budget: BudgetOption = None,
     replay: ReplayOption = "on",
+    guard: GuardOption = False,
     quiet: QuietOption = False,
 ) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
@@ -150,6 +161,7 @@ def run(
             language(),
             share,
             replays,
+            guard,
         )
     )
 

@@ -18,6 +18,7 @@ from seismograd.analysis.block_rows import (
     integers,
     numbers,
     site_of,
+    skipped_by_scaler,
     statistic,
     weight_norms,
 )
@@ -99,7 +100,7 @@ class NonfiniteGradient(Rule):
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
         nonfinite = (block.state == State.NONFINITE).any(axis=1)
-        skipped = (integers(block.steps, "flags") & int(StepFlag.SKIPPED)) != 0
+        skipped = skipped_by_scaler(block.steps)
         self._num_rows += int((~skipped & (block.state >= State.ZERO).any(axis=1)).sum())
         if nonfinite.any() or self._skips:
             bad = nonfinite & ~skipped

@@ -9,10 +9,10 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
+from seismograd.analysis.block_rows import as_list, integers, numbers, site_of, skipped_by_scaler
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import EventKind, Evidence, Finding, RowBatch, StepFlag
+from seismograd.schema import EventKind, Evidence, Finding, RowBatch
 
 
 @final
@@ -71,7 +71,7 @@ class SkippedSteps(Rule):
     def observe(self, block: RowBatch) -> Iterable[Finding]:
         scale, skipped = (
             numbers(block.steps, "scale"),
-            (integers(block.steps, "flags") & int(StepFlag.SKIPPED)) != 0,
+            skipped_by_scaler(block.steps),
         )
         scaled = skipped | (scale != 1)
         if not scaled.any():
