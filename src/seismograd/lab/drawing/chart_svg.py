@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from seismograd.lab.chart_axes import axes, bar_axis
+from seismograd.lab.drawing.chart_axes import axes, bar_axis
 from seismograd.lab.lab_page import Chart, cell_text, number
 from seismograd.views.text_layout import cell_width
 
@@ -31,24 +31,6 @@ def draw(chart: Chart) -> str:
         f'{WIDTH} {height}" role="img"'
         ' font-family="sans-serif" font-size="12" '
         f'fill="currentColor"><title>{escape(chart.title.render())}</title>\n{parts}\n</svg>'
-    )
-
-
-def stack(charts: list[Chart]) -> str:
-    """Return several charts below each other, each under its title, as one SVG file."""
-    parts: list[str] = []
-    top = 0
-    for chart in charts:
-        parts.append(
-            f'<text x="10" y="{top + 20}" font-weight="bold">{escape(chart.title.render())}</text>'
-        )
-        parts.append(f'<g transform="translate(0 {top + 30})">{draw(chart)}</g>')
-        top += 30 + height_of(chart)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top}" viewBox="0 0 '
-        f'{WIDTH} {top}" font-family="sans-serif"'
-        ' font-size="12" color="#1f2328" fill="currentColor"><rect width="100%" height="100%" '
-        'fill="#ffffff"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
 
@@ -92,8 +74,9 @@ def _lines(chart: Chart) -> Iterator[str]:
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in shown
             )
         x = LEFT + position * (WIDTH - LEFT - RIGHT) / len(chart.series)
+        # Only the mark has the color: small text needs more contrast than a line.
         yield (
-            f'<text x="{x:.0f}" y="{HEIGHT - 8}" fill="{colour}">— '
+            f'<text x="{x:.0f}" y="{HEIGHT - 8}"><tspan fill="{colour}">— </tspan>'
             f"{escape(cell_text(series.name))}</text>"
         )
 

@@ -15,15 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seismograd.i18n import say
 from seismograd.lab.digits import cut, digits, small_net
-from seismograd.lab.lab_page import Chart, ChartSeries, Page, PageTable, Paragraph, number
 from seismograd.lab.tensor_math import gradient_of, norm_of, relative_error
 
-BATCH, STEPS, LEARNING_RATE = 64, 60, 0.1
+BATCH, STEPS, LEARNING_RATE = 64, 120, 0.5
+EPOCH = 30  # steps: the digits are seen four times
+TRACED, CLIPPED_TO = (0, 4), 0.5  # the scalar of fc2.weight that is followed
 WIDE, REPEATS = 1024, 7  # number of timed rounds
 
-Place = Literal["before backward", "never", "before step"]
+Place = Literal["before backward", "each epoch", "never", "before step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,17 @@ class Training:
     losses: tuple[float, ...]
     norms: tuple[float, ...]  # 0 where there was no gradient
     moved: float  # ‖weights after - before‖
+
+
+@dataclass(frozen=True, slots=True)
+class CallTrace:
+    """A call of the loop, and one scalar after it: of `.grad` (`None` where there is none), and of
+    the weight.
+    """
+
+    call: str
+    gradient: float | None
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +64,11 @@ class ZeroGradResult:
     """The results of the experiment."""
 
     right: Training
+    each_epoch: Training
     missing: Training
     misplaced: Training
     sum_error: float  # the third gradient without clearing against the sum of the three
+    trace: tuple[CallTrace, ...]
     to_none: ClearingCost
     to_zero: ClearingCost
     default: bool  # of set_to_none in this torch
@@ -68,9 +81,11 @@ def measure() -> ZeroGradResult:
     default = inspect.signature(torch.optim.Optimizer.zero_grad).parameters["set_to_none"].default
     return ZeroGradResult(
         train("before backward"),
+        train("each epoch"),
         train("never"),
         train("before step"),
         _sum_error(),
+        _trace(),
         to_none,
         to_zero,
         bool(default),
@@ -80,14 +95,15 @@ def measure() -> ZeroGradResult:
 
 def train(position: Place) -> Training:
     """Train the small network on the digits, with gradients cleared in that place."""
-    images, labels = digits(BATCH * STEPS)
+    batches = cut(*digits(BATCH * EPOCH), BATCH)
     model = small_net()
     before = [p.detach().clone() for p in model.parameters()]
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE)
     losses: list[float] = []
     norms: list[float] = []
-    for inputs, targets in cut(images, labels, BATCH):
-        if position == "before backward":
+    for step in range(STEPS):
+        inputs, targets = batches[step % EPOCH]
+        if position == "before backward" or (position == "each epoch" and step % EPOCH == 0):
             optimizer.zero_grad()
         loss = F.cross_entropy(model(inputs), targets)
         loss.backward()
@@ -98,6 +114,31 @@ def train(position: Place) -> Training:
         optimizer.step()
     moved = norm_of(*(p - b for p, b in zip(model.parameters(), before, strict=True)))
     return Training(tuple(losses), tuple(norms), moved)
+
+
+def _trace() -> tuple[CallTrace, ...]:
+    """Return what each call of a step with two micro-batches and a clip does to one scalar of
+    fc2.weight.
+    """
+    (first, second), model = cut(*digits(2 * BATCH), BATCH), small_net()
+    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE)
+    trace: list[CallTrace] = []
+
+    def note(call: str) -> None:
+        weight = model.fc2.weight
+        gradient = None if weight.grad is None else float(weight.grad[TRACED])
+        trace.append(CallTrace(call, gradient, float(weight.detach()[TRACED])))
+
+    for position, (inputs, targets) in enumerate((first, second)):
+        (F.cross_entropy(model(inputs), targets) / 2).backward()
+        note(f"(loss{position + 1} / 2).backward()")
+    nn.utils.clip_grad_norm_(model.parameters(), CLIPPED_TO)
+    note(f"clip_grad_norm_(…, {CLIPPED_TO:g})")
+    optimizer.step()
+    note("optimizer.step()")
+    optimizer.zero_grad()
+    note("optimizer.zero_grad()")
+    return tuple(trace)
 
 
 def _sum_error() -> float:
@@ -151,109 +192,4 @@ def _median(times: Sequence[tuple[float, float, int]]) -> ClearingCost:
         statistics.median(t[0] for t in times),
         statistics.median(t[1] for t in times),
         max(t[2] for t in times),
-    )
-
-
-def describe(found: ZeroGradResult) -> Page:
-    """Return the page that describes the results."""
-    trainings = (
-        (say("before backward (correct)"), found.right),
-        (say("never"), found.missing),
-        (say("between backward and step"), found.misplaced),
-    )
-    steps = list(range(STEPS))
-    return Page(
-        say("zero_grad: why gradients are cleared, and where"),
-        (
-            Paragraph(
-                say(
-                    "backward() adds to .grad and does not overwrite it. This allows several "
-                    "micro-batches, or several losses, to make up one step. But step() cannot know "
-                    "when the sum is complete, so you have to clear the gradients yourself. "
-                    "Without clearing, the third gradient is the sum of all three (error "
-                    "{error:.0e}).",
-                    error=found.sum_error,
-                )
-            ),
-            PageTable(
-                (
-                    say("zero_grad"),
-                    say("loss, first step"),
-                    say("loss, step {step}", step=STEPS - 1),
-                    say("norm, first step"),
-                    say("norm, step {step}", step=STEPS - 1),
-                    say("change of the weights"),
-                ),
-                [
-                    (
-                        name,
-                        *(
-                            number(x)
-                            for x in (t.losses[0], t.losses[-1], t.norms[0], t.norms[-1], t.moved)
-                        ),
-                    )
-                    for name, t in trainings
-                ],
-            ),
-            Chart(
-                say("Loss by step"),
-                say("step"),
-                [ChartSeries(name, steps, t.losses) for name, t in trainings],
-            ),
-            Paragraph(
-                say(
-                    "If gradients are never cleared, every old gradient stays in the sum: the norm "
-                    "grows from {first:.3g} to {last:.3g}, while it is {right:.3g} with clearing, "
-                    "and the updates keep following directions that are long out of date. If they "
-                    "are cleared between backward and step, step() has nothing to apply: the "
-                    "weights moved by {moved:g}. PyTorch reports an error in neither case.",
-                    first=found.missing.norms[0],
-                    last=found.missing.norms[-1],
-                    right=found.right.norms[-1],
-                    moved=found.misplaced.moved,
-                )
-            ),
-            PageTable(
-                (
-                    "zero_grad(set_to_none=…)",
-                    say("time"),
-                    say("next backward"),
-                    say("bytes in .grad in between"),
-                ),
-                [
-                    (
-                        name,
-                        f"{c.zero_grad_s * 1e6:,.0f} µs",
-                        f"{c.backward_s * 1e6:,.0f} µs",
-                        f"{c.held:,}",
-                    )
-                    for name, c in (("True", found.to_none), ("False", found.to_zero))
-                ],
-            ),
-            Paragraph(
-                say(
-                    "set_to_none=True drops the tensors; False fills them with zeros, to which the "
-                    "next backward adds (medians of {repeats} repetitions on this machine, with "
-                    "two layers of width {wide}). In torch {version}, which ran this experiment, "
-                    "the default is {default}; it has been True since 2.0, so plain zero_grad() "
-                    "drops the tensors. Afterwards .grad is None, not zero: an optimizer skips "
-                    "such a parameter, while with zeros it would still apply momentum and weight "
-                    "decay.",
-                    repeats=REPEATS,
-                    wide=WIDE,
-                    version=found.torch_version,
-                    default=str(found.default),
-                )
-            ),
-        ),
-        (
-            (
-                say("Find it in a training run without changing the script:"),
-                "seismograd run train.py",
-            ),
-            (
-                say("How the rules recognise gradients that are not cleared:"),
-                "seismograd explain SG301",
-            ),
-        ),
     )

@@ -10,9 +10,21 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from seismograd.i18n import translate
-from seismograd.lab.chart_axes import axes, bar_axis
+from seismograd.lab.drawing import picture_terminal
+from seismograd.lab.drawing.chart_axes import axes, bar_axis
 from seismograd.lab.experiments import Experiment
-from seismograd.lab.lab_page import Chart, Page, PageTable, Paragraph, cell_text, number
+from seismograd.lab.lab_page import (
+    Block,
+    Chart,
+    CodeBlock,
+    Heading,
+    Page,
+    PageTable,
+    Paragraph,
+    Picture,
+    cell_text,
+    number,
+)
 from seismograd.views.text_layout import cell_width, pad, wrap
 
 WIDTH, HEIGHT = 60, 14
@@ -55,17 +67,31 @@ def _parts(page: Page, width: int) -> Iterator[RenderableType]:
     yield Text("\n".join(wrap(page.title.render(), width)), style="bold")
     for block in page.blocks:
         yield Text()
-        if isinstance(block, Paragraph):
-            yield Text("\n".join(wrap(block.text.render(), width)))
-        elif isinstance(block, PageTable):
-            yield _table(block, width)
-        else:
-            yield _chart(block, width)
+        yield from _block(block, width)
+    yield Text()
+    yield Text(translate("To remember:"), style="bold")
+    yield Text("\n".join(wrap(page.remember.render(), width)))
     yield Text()
     yield Text(translate("Try next:"), style="bold")
     for text, code in page.following:
         yield Text("\n".join(wrap(text.render(), width)))
         yield Text("\n".join(f"    {line}" for line in code.splitlines()), style="cyan")
+
+
+def _block(block: Block, width: int) -> Iterator[RenderableType]:
+    match block:
+        case Heading():
+            yield Text("\n".join(wrap(block.text.render(), width)), style="bold")
+        case Paragraph():
+            yield Text("\n".join(wrap(block.text.render(), width)))
+        case CodeBlock():
+            yield Text("\n".join(f"    {line}" for line in block.text.splitlines()), style="cyan")
+        case PageTable():
+            yield _table(block, width)
+        case Chart():
+            yield _chart(block, width)
+        case Picture():
+            yield from picture_terminal.draw(block, width)
 
 
 def _table(table: PageTable, width: int) -> RenderableType:

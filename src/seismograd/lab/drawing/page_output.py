@@ -6,7 +6,7 @@ from pathlib import Path
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
-from seismograd.lab.lab_page import Chart, Page
+from seismograd.lab.lab_page import Chart, Page, Picture
 
 SUFFIXES = (".html", ".png", ".svg")
 
@@ -28,38 +28,38 @@ def check(path: Path) -> None:
             say("directory {path} does not exist", path=str(path.parent)), say("create it first")
         )
     if path.suffix.lower() == ".png":
-        from seismograd.lab import page_png
+        from seismograd.lab.drawing import page_png
 
         page_png.check()
 
 
 def write(page: Page, path: Path) -> None:
-    """Write the page (`.html`) or its charts (`.svg`, `.png`).
+    """Write the page (`.html`) or its figures (`.svg`, `.png`).
 
     Raises:
         SeismogradError: the page has no chart, or the file cannot be written.
     """
-    charts = [block for block in page.blocks if isinstance(block, Chart)]
-    if not charts and path.suffix.lower() != ".html":
+    figures = [block for block in page.blocks if isinstance(block, Chart | Picture)]
+    if not figures and path.suffix.lower() != ".html":
         raise SeismogradError(
             say("this experiment has no chart"),
             say("write the page instead: --out {path}", path=path.with_suffix(".html").name),
         )
     try:
-        _write(page, charts, path)
+        _write(page, figures, path)
     except OSError as error:
         raise SeismogradError(
             say("cannot write {path}: {error}", path=str(path), error=str(error))
         ) from error
 
 
-def _write(page: Page, charts: list[Chart], path: Path) -> None:
-    from seismograd.lab import chart_svg, page_html, page_png
+def _write(page: Page, figures: list[Chart | Picture], path: Path) -> None:
+    from seismograd.lab.drawing import figures_svg, page_html, page_png
 
     match path.suffix.lower():
         case ".html":
             path.write_text(page_html.render(page), encoding="utf-8")
         case ".svg":
-            path.write_text(chart_svg.stack(charts), encoding="utf-8")
+            path.write_text(figures_svg.stack(figures), encoding="utf-8")
         case _:
-            page_png.write(charts, path)
+            page_png.write(figures, path)
