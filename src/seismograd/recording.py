@@ -23,7 +23,7 @@ from seismograd.program_ending import ending_note, last_shown_exception
 from seismograd.run_outlet import RunOutlet
 from seismograd.schema import FactKind, Finding, Note, RunInfo, Sink
 from seismograd.settings.elements import ElementSpec
-from seismograd.settings.levels import LIGHT, NORMAL
+from seismograd.settings.levels import LIGHT, NORMAL, sketch_every
 from seismograd.settings.rule_selection import RuleSelection
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class Recording:
             sampling=level != LIGHT,
             budget=_budget(budget, is_slow=slow is not None, child=child),
             replays=replay,
+            sketch_every=sketch_every(level),
         )
         pump = self._pump = Pump(
             () if self._sinks is None else self._sinks.sinks,

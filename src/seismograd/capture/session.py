@@ -32,6 +32,7 @@ from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.loop.unused_backwards import closing_note, tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.row_builder import RowBuilder
 from seismograd.errors import SeismogradError
@@ -55,7 +56,8 @@ class Session(Listener):
 
     Its results go to the connected outlet; before that they are dropped. `budget` decides when to
     leave something out; without one nothing is. `replays`: models may be called once more
-    to find where a NaN arose. Its parts report facts through `facts`.
+    to find where a NaN arose. `sketch_every`: gradients are sketched at every so many steps of an
+    optimizer, 0 for never. Its parts report facts through `facts`.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Session(Listener):
         sampling: bool = True,
         budget: OverheadBudget | None = None,
         replays: bool = False,
+        sketch_every: int = 0,
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
         self._has_stepped = False
@@ -90,7 +93,14 @@ class Session(Listener):
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
         self._reductions = reductions = GradientReductions()
         reader = GradientReader(
-            backend, asked_for, registry, log, iteration_queue, sampling, reductions
+            backend,
+            asked_for,
+            registry,
+            log,
+            iteration_queue,
+            sampling,
+            reductions,
+            GradientSketcher(guard, sketch_every),
         )
         self._births = BirthObserver(facts, log, registry, replays)
         self._births.follow_these(models)
