@@ -30,6 +30,7 @@ def watch(
     budget: float | None = None,
     replay: bool = True,
     quiet: bool = False,
+    guard: bool = False,
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -58,6 +59,8 @@ def watch(
             to find the operation, its line and the samples; everything is put back to what it was.
         quiet: print nothing at the end; else a line on stderr says where the record is and what was
             found.
+        guard: leave out an update whose gradients are not finite or have exploded: they are
+            cleared, and that optimizer's step is not made. It changes the training.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
@@ -99,4 +102,5 @@ def watch(
         budget=budget,
         replay=replay,
         tells=not quiet,
+        guard=guard,
     )

@@ -101,6 +101,16 @@ ReplayOption = Annotated[
         ),
     ),
 ]
+GuardOption = Annotated[
+    bool,
+    typer.Option(
+        "--guard",
+        help=mark(
+            "Leave out updates whose gradients are not finite or have exploded. This changes the "
+            "training."
+        ),
+    ),
+]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help=mark("Suppress seismograd's own output."))
 ]
@@ -118,6 +128,7 @@ def run(
     halt_on: HaltOnOption = None,
     budget: BudgetOption = None,
     replay: ReplayOption = "on",
+    guard: GuardOption = False,
     quiet: QuietOption = False,
 ) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
@@ -153,6 +164,7 @@ def run(
             language(),
             share,
             replays,
+            guard,
         )
     )
 

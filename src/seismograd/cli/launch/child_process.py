@@ -21,6 +21,7 @@ class ChildProcess:
     selection: RuleSelection = field(default_factory=RuleSelection)
     budget: float | None = None
     replay: bool = True
+    guard: bool = False
 
     def __call__(self) -> Callable[[], None]:
         """Start watching as soon as torch is imported. Returns a function that stops it."""
@@ -40,6 +41,7 @@ class ChildProcess:
                 selection=self.selection,
                 budget=self.budget,
                 replay=self.replay,
+                guard=self.guard,
             )
             ends.append(made.close)
 

@@ -46,6 +46,7 @@ class Request:
     lang: str
     budget: float | None = None
     replay: bool = True
+    guard: bool = False
 
 
 class Watcher:
@@ -111,6 +112,7 @@ class Watcher:
                 budget=run.budget,
                 extra_sinks=self._progress(),
                 replay=run.replay,
+                guard=run.guard,
                 close_at_exit=False,  # the script's own exit handlers may train
             )
             if run.path is not None:
@@ -123,6 +125,7 @@ class Watcher:
                         run.selection,
                         run.budget,
                         run.replay,
+                        run.guard,
                     )
                 )
         except Exception as error:
