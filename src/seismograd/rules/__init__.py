@@ -36,7 +36,7 @@ from seismograd.rules.sg311_never_stepped import NeverStepped
 from seismograd.rules.sg312_uneven_windows import UnevenWindows
 from seismograd.rules.sg401.sg401_parameter_not_optimized import ParameterNotOptimized
 from seismograd.rules.sg402.sg402_no_gradient import NoGradient
-from seismograd.rules.sg403_frozen_parameter import FrozenParameter
+from seismograd.rules.sg403.sg403_frozen_parameter import FrozenParameter
 from seismograd.rules.sg404_optimizer_remade import OptimizerRemade
 from seismograd.rules.sg405_in_two_optimizers import InTwoOptimizers
 from seismograd.rules.sg406_parameter_remade import ParameterRemade
