@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seismograd import Run, open_run
+from seismograd.record.layout import LEVELS, level_path
 from seismograd.record.pyramid.cells import FACTOR, NUM_STATES, PYRAMID_STATISTICS
-from seismograd.record.pyramid.pyramid_builder import LEVELS, level_path
 from seismograd.record.pyramid.pyramid_levels import PyramidView
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS, step_states, step_values
 from seismograd.schema import RowBatch, State

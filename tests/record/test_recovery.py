@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from seismograd import Run, open_run
 from seismograd.record import layout
 from seismograd.record.documents import SegmentInfo, segment_from_json
-from seismograd.record.pyramid.pyramid_builder import LEVELS
+from seismograd.record.layout import LEVELS
 from seismograd.record.strict_json import loads
 from seismograd.schema import (
     EVENT_DTYPE,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from seismograd.record import layout
 from seismograd.record.finding_json import message_from_json, message_to_json
 from seismograd.record.layout import EVENTS, FORMAT, PAIRS, RANKS, STEPS
 from seismograd.record.pyramid.cells import FACTOR, PYRAMID_STATISTICS
@@ -66,13 +67,16 @@ class Meta:
     """The metadata of a run and its files: the statistics by name, and the dtypes of the files with
     entries.
 
-    `has_levels`: its pyramid, if there is one, has the form that this version reads.
+    `has_levels`: its pyramid, if there is one, has the form that this version reads. `checked`,
+    `checked_of_segment`: the columns of the logs of checksums of the run and of each segment.
     """
 
     info: RunInfo
     statistics: Mapping[str, Statistic]
     dtypes: Mapping[str, np.dtype[Any]]
     has_levels: bool = False
+    checked: tuple[str, ...] = ()
+    checked_of_segment: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,8 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
         "run": _flat(info),
         "statistics": [_statistic_to_json(statistic) for statistic in STATISTICS],
         "levels": _levels_to_json(),
+        "checked": list(layout.CHECKED_OF_RUN),
+        "checked_of_segment": list(layout.checked_of_segment(STATISTICS)),
         "step_dtype": STEP_DTYPE.descr,
         "event_dtype": EVENT_DTYPE.descr,
         "rank_dtype": RANK_DTYPE.descr,
@@ -113,6 +119,8 @@ def meta_from_json(data: Any) -> Meta:
         {each.name: each for each in statistics},
         {name: entry_dtype(data[key]) for name, key in _DTYPE_KEYS.items() if key in data},
         data.get("levels") == _levels_to_json(),
+        tuple(text(name) for name in data.get("checked", ())),
+        tuple(text(name) for name in data.get("checked_of_segment", ())),
     )
 
 
