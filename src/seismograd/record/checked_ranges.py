@@ -18,9 +18,9 @@ _CHUNK = 4096  # entries of the log
 
 Stretch = tuple[int, int]
 
-# What was compared in this process, by the file, the stretch and its checksum: a page asks again
-# and again. What has been written once does not change.
-_compared: dict[tuple[int, int, int, int, int], bool] = {}
+# What was compared in this process, by the state of the file, the stretch and its checksum: a page
+# asks again and again.
+_compared: dict[tuple[int, ...], bool] = {}
 _MAX_COMPARED = 2**17
 
 
@@ -85,9 +85,10 @@ class CheckedRanges:
             return []
         found: list[Stretch] = []
         with os.fdopen(open_file(path), "rb", buffering=0) as file:
-            inode = os.fstat(file.fileno()).st_ino
+            status = os.fstat(file.fileno())
+            state = status.st_dev, status.st_ino, status.st_mtime_ns
             for begin, end, crc in stretches:
-                key = (inode, hash(name), begin, end, crc)
+                key = (*state, begin, end, crc)
                 same = _compared.get(key)
                 if same is None:
                     file.seek(begin)

@@ -320,6 +320,14 @@ class Run:
         return torn_message(self._whole, sorted(set(files)))
 
     @property
+    def checked(self) -> tuple[CheckedRanges, ...]:
+        """Return the checksums of the files of the run, and of those of each segment."""
+        return (
+            self._entries.checked,
+            *(segment.checked for segment in self._whole.segments),
+        )
+
+    @property
     def damage(self) -> Message | None:
         """Return a message about numbers that are not those that were written, and so count as not
         measured, as far as they have been read by now; `None` without any. `fsck` reads all.

@@ -44,6 +44,7 @@ from seismograd.schema import (
     RunInfo,
     row_ends,
 )
+from seismograd.settings.record_settings import RecordSettings
 
 
 class Writer:
@@ -58,14 +59,13 @@ class Writer:
     Args:
         path: the directory of the run.
         info: what is known of the run before its first step.
-        sync_s: seconds after which what was written must be on the disk, so that it survives a
-            power cut too; `None` leaves that to the operating system.
+        settings: how it is written.
 
     Raises:
         SeismogradError: the directory cannot be written, or holds a run.
     """
 
-    def __init__(self, path: Path, info: RunInfo, sync_s: float | None = None) -> None:
+    def __init__(self, path: Path, info: RunInfo, settings: RecordSettings | None = None) -> None:
         self.path = path
         self._num_elements = len(info.elements)
         self._num_rows = 0
@@ -76,7 +76,8 @@ class Writer:
         self._files: dict[str, AppendFile] = {}
         self._checks: ChecksumWriter | None = None
         self._levels: PyramidBuilder | None = None
-        self._sync_s, self._synced = sync_s, time.monotonic()
+        self._sync_s = None if settings is None else settings.sync_s
+        self._synced = time.monotonic()
         self._closed = False
         self._failure: BaseException | None = None
         try:
