@@ -16,8 +16,8 @@ MendOption = Annotated[
     typer.Option(
         "--mend",
         help=mark(
-            "Remove damaged lines and summaries and incomplete ends, and count numbers without a "
-            "checksum as right. Altered numbers stay, and are not shown."
+            "Remove damaged lines and summaries, and count numbers without a checksum as right. "
+            "Altered numbers stay, and are not shown."
         ),
     ),
 ]

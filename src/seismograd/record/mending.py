@@ -19,8 +19,8 @@ _AT_ONCE = 2**24  # bytes of a file that one new entry of a log is about
 
 
 def mend(inspection: Inspection) -> None:
-    """Remove lines that are damaged, levels of which a part is (readers sum them up again), and
-    what is not whole at the ends; take what the log of checksums does not know for right.
+    """Remove lines that are damaged, and levels of which a part is (readers sum them up again);
+    take what the log of checksums does not know for right.
 
     Altered numbers stay: what they were is nowhere, and the log keeps them from being shown.
 
