@@ -27,7 +27,9 @@ def test_every_file_is_waited_for_and_the_steps_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda fd: waited.append(str(Path(f"/proc/self/fd/{fd}").readlink())))
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: waited.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+    )
     writer = written(tmp_path / "run", RecordSettings(sync_s=1e-9), 5)
     files = {str(path) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert files - set(waited) == {str(tmp_path / "run" / "README.txt")}
