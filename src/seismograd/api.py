@@ -32,6 +32,7 @@ def watch(
     replay: bool = True,
     sync: float | None = None,
     quiet: bool = False,
+    guard: bool = False,
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -61,6 +62,8 @@ def watch(
             a power cut too; default: the operating system decides.
         quiet: print nothing at the end; else a line on stderr says where the record is and what was
             found.
+        guard: leave out an update whose gradients are not finite or have exploded: they are
+            cleared, and that optimizer's step is not made. It changes the training.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
@@ -104,4 +107,5 @@ def watch(
         replay=replay,
         tells=not quiet,
         record=record,
+        guard=guard,
     )

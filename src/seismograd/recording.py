@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from seismograd.i18n import say, translate
+from seismograd.i18n import Message, say, translate
 from seismograd.package_info import VERSION
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
@@ -23,7 +23,7 @@ from seismograd.program_ending import ending_note, last_shown_exception
 from seismograd.run_outlet import RunOutlet
 from seismograd.schema import FactKind, Finding, Note, RunInfo, Sink
 from seismograd.settings.elements import ElementSpec
-from seismograd.settings.levels import LIGHT, NORMAL
+from seismograd.settings.levels import LIGHT, NORMAL, sketch_every
 from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import torch
 
     from seismograd.capture.events import Listener
+    from seismograd.capture.guard.update_guard import UpdateGuard
     from seismograd.capture.halt_listener import HaltListener
     from seismograd.capture.loop.overhead_budget import OverheadBudget
     from seismograd.record.reader import Run
@@ -46,6 +47,7 @@ class Recording:
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
     it there. `replay`: a model may be called once more to find where a NaN arose. `tells`: `close`
     prints a line that says where the record is and what was found. `record`: how it is written.
+    `guard`: harmful updates are left out.
     """
 
     # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
@@ -67,6 +69,7 @@ class Recording:
         replay: bool = True,
         tells: bool = False,
         record: RecordSettings | None = None,
+        guard: bool = False,
     ) -> None:
         from seismograd.capture.hub import HUB
         from seismograd.capture.session import Session
@@ -94,6 +97,7 @@ class Recording:
             sampling=level != LIGHT,
             budget=_budget(budget, is_slow=slow is not None, child=child),
             replays=replay,
+            sketch_every=sketch_every(level),
         )
         pump = self._pump = Pump(
             () if self._sinks is None else self._sinks.sinks,
@@ -109,8 +113,9 @@ class Recording:
             on_join=self._on_join,
         )
         self._halter = self._make_halter(selection)
+        self._guard = self._make_guard() if guard else None
         self._halt_listener = None if self._halter is None else _listener_of(self._halter)
-        self._outlet = RunOutlet(self._ranks, pump, self._halter, path is not None)
+        self._outlet = RunOutlet(self._ranks, pump, self._halter, self._guard, path is not None)
         session.connect(self._outlet)
         self._open, self._tells = True, tells
         if slow is not None:
@@ -213,8 +218,9 @@ class Recording:
         self._open = False
         atexit.unregister(self._close_at_exit)
         self._hub.detach(self._session)
-        if self._halt_listener is not None:
-            self._hub.detach(self._halt_listener)
+        for listener in (self._halt_listener, self._guard):
+            if listener is not None:
+                self._hub.detach(listener)
         self._session.guard.call("finish", self._session.finish)
         self._hub.detach(self._ranks)
         self._session.guard.call("ranks", self._ranks.finish)
@@ -254,6 +260,17 @@ class Recording:
         self._sinks.on_finding(halter.take)
         return halter
 
+    def _make_guard(self) -> UpdateGuard:
+        """Return what leaves out harmful updates, on every process alike."""
+        from seismograd.capture.guard.update_guard import UpdateGuard
+
+        session = self._session
+
+        def tell(message: Message) -> None:
+            self._ranks.note(Note("guard", session.num_stepped - 1, message))
+
+        return UpdateGuard(session, session.guard, tell)
+
     def _on_join(self) -> None:
         """Hand on what this process measured alone, and look for rows that wait in the session:
         every process reports the last step before a pause.
@@ -263,10 +280,10 @@ class Recording:
 
     def _listeners(self) -> tuple[Listener, ...]:
         """Return the listeners in order: a finding in the session stops the training before the
-        ranks act, and a row is on its way before the next iteration begins.
+        guard and the ranks act, and a row is on its way before the next iteration begins.
         """
-        halter = () if self._halt_listener is None else (self._halt_listener,)
-        return (self._session, *halter, self._ranks)
+        acting = (each for each in (self._halt_listener, self._guard) if each is not None)
+        return (self._session, *acting, self._ranks)
 
 
 def _listener_of(halter: TrainingHalter) -> HaltListener:

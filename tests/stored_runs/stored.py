@@ -116,8 +116,6 @@ def masked(run: Path) -> dict[str, bytes]:
     meta = json.loads(files["meta.json"])
     for key in CIRCUMSTANCES:
         del meta["run"][key]
-    for key in ("checked", "checked_of_segment"):  # which runs of before there were any lack
-        meta.pop(key, None)
     files["meta.json"] = json.dumps(meta, indent=1).encode()
     lines = [json.loads(line) for line in files.pop("findings.jsonl", b"").splitlines()]
     found = [{key: each[key] for key in each if key != "rules"} for each in lines]

@@ -7,9 +7,10 @@ window, before that call changes it.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import get_ident
+from time import perf_counter
 from typing import Any, TypeVarTuple
 
 import torch
@@ -17,6 +18,7 @@ import torch
 from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.event_handlers import EventHandlers
 from seismograd.capture.events import EventName, Listener
+from seismograd.capture.guard.applied_update import AppliedUpdate, applied_update
 from seismograd.capture.loop.call_sites import CallSites
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
@@ -30,13 +32,14 @@ from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.loop.unused_backwards import closing_note, tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.row_builder import RowBuilder
 from seismograd.errors import SeismogradError
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import say
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import Fact, Note, Optimizer, RowBatch
+from seismograd.schema import Fact, FactKind, Note, Optimizer, RowBatch
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.gradient_file import save_gradients
@@ -53,7 +56,8 @@ class Session(Listener):
 
     Its results go to the connected outlet; before that they are dropped. `budget` decides when to
     leave something out; without one nothing is. `replays`: models may be called once more
-    to find where a NaN arose. Its parts report facts through `facts`.
+    to find where a NaN arose. `sketch_every`: gradients are sketched at every so many steps of an
+    optimizer, 0 for never. Its parts report facts through `facts`.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Session(Listener):
         sampling: bool = True,
         budget: OverheadBudget | None = None,
         replays: bool = False,
+        sketch_every: int = 0,
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
         self._has_stepped = False
@@ -88,7 +93,14 @@ class Session(Listener):
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
         self._reductions = reductions = GradientReductions()
         reader = GradientReader(
-            backend, asked_for, registry, log, iteration_queue, sampling, reductions
+            backend,
+            asked_for,
+            registry,
+            log,
+            iteration_queue,
+            sampling,
+            reductions,
+            GradientSketcher(guard, sketch_every),
         )
         self._births = BirthObserver(facts, log, registry, replays)
         self._births.follow_these(models)
@@ -212,19 +224,22 @@ class Session(Listener):
     def _take(
         self,
         event: EventName,
-        handle: Callable[[ThreadState, *Ts], None],
+        handlers: Sequence[Callable[[ThreadState, *Ts], None]],
         *args: *Ts,
     ) -> None:
         """Handle one event. No exception escapes, except those of the program's own."""
         with self._lock:
             # Without the wait for the lock: where several threads train, another one's call holds
             # it, which counts itself. So the times of all threads never exceed the run's.
-            began = time.perf_counter()
-            thread_state = self._thread_states.here()
+            began = perf_counter()
+            thread_state = self._thread_states.by_thread.get(get_ident())
+            if thread_state is None:
+                thread_state = self._thread_states.here()
             thread_state.now_s = began
             if not self.guard.failures or not self.guard.leaves_out(event):
                 try:
-                    handle(thread_state, *args)
+                    for handle in handlers:
+                        handle(thread_state, *args)
                 # Only `Exception`: KeyboardInterrupt and its like are the program's, and pass.
                 except Exception as error:
                     if raised_by_user(error):
@@ -234,7 +249,7 @@ class Session(Listener):
                 self._has_stepped = True
                 self.guard.call("stepped", self._outlet.stepped)
             # Around everything: the budget and the user's report go by this.
-            thread_state.iteration.overhead_s += time.perf_counter() - began
+            thread_state.iteration.overhead_s += perf_counter() - began
 
     def failed(self, event: EventName, error: BaseException) -> None:
         """Note that a failure of ours around an event ended it early."""
@@ -325,6 +340,46 @@ class Session(Listener):
         """
         with self._lock:
             return self._iteration_queue.so_far(self._thread_states.here())
+
+    def evaluates_first(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Return whether the running step of this optimizer will compute its gradients itself."""
+        with self._lock:
+            window = self._registry.known(optimizer)
+            return (
+                window is not None
+                and window.stepping
+                and not window.steps_within
+                and window.ready is None
+            )
+
+    def update_at_hand(self, optimizer: torch.optim.Optimizer) -> AppliedUpdate | None:
+        """Return what the running step of this optimizer is about to use; `None` where it has not
+        begun, or runs within another step of the same optimizer.
+        """
+        with self._lock:
+            window = self._registry.known(optimizer)
+            if window is None or not window.stepping or window.steps_within:
+                return None
+            self._handlers.steps.read_evaluated(self._thread_states.here(), window)
+            return applied_update(window)
+
+    def leave_out_update(
+        self, optimizer: torch.optim.Optimizer, reason: str, norm: float, usual: float
+    ) -> None:
+        """Clear the gradients of an optimizer whose step is about to use them, and record that the
+        step is not made. What exchanges its code is up to the caller.
+        """
+        with self._lock:
+            window = self._registry.known(optimizer)
+            if window is not None:
+                self._handlers.steps.leave_out(window)
+                self.facts.tell(
+                    FactKind.GUARDED,
+                    optimizer=window.index,
+                    reason=reason,
+                    norm=norm,
+                    usual=usual,
+                )
 
     def save_gradients(self, path: Path) -> None:
         """Write the current gradients, by the names of their parameters, to a file; without those

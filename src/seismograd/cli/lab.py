@@ -36,8 +36,8 @@ def lab(
 ) -> None:
     """Run an experiment that shows what gradients do; its numbers are measured there and then."""
     from seismograd.cli.terminal import output
-    from seismograd.lab import page_output as files
-    from seismograd.lab import page_terminal
+    from seismograd.lab.drawing import page_output as files
+    from seismograd.lab.drawing import page_terminal
     from seismograd.lab.experiments import EXPERIMENTS, find_experiment
 
     if name.lower() == "list":

@@ -110,6 +110,16 @@ SyncOption = Annotated[
         ),
     ),
 ]
+GuardOption = Annotated[
+    bool,
+    typer.Option(
+        "--guard",
+        help=mark(
+            "Leave out updates whose gradients are not finite or have exploded. This changes the "
+            "training."
+        ),
+    ),
+]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help=mark("Suppress seismograd's own output."))
 ]
@@ -128,6 +138,7 @@ def run(
     budget: BudgetOption = None,
     replay: ReplayOption = "on",
     sync: SyncOption = None,
+    guard: GuardOption = False,
     quiet: QuietOption = False,
 ) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
@@ -165,6 +176,7 @@ def run(
             share,
             replays,
             record,
+            guard,
         )
     )
 

@@ -15,7 +15,7 @@ from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.errors import TrainingHalted
 from seismograd.exception_origin import left_out, raised_by_user
 from seismograd.i18n import Message, say
-from seismograd.schema import Fact, Finding, Note, RowBatch, concatenate
+from seismograd.schema import Fact, Finding, Note, RowBatch, SampleBatch, concatenate
 from seismograd.settings.rule_selection import RuleSelection
 
 SNAPSHOTS = "snapshots"
@@ -65,6 +65,12 @@ class TrainingHalter:
         with self._looking:
             if self._early is not None:
                 self._early.learn(fact)
+
+    def sampled(self, batch: SampleBatch) -> None:
+        """Take what was sampled in a step; may run on any thread."""
+        with self._looking:
+            if self._early is not None:
+                self._early.sampled(batch)
 
     def observe(self, batch: RowBatch) -> None:
         """Take finished iterations; may run on any thread."""

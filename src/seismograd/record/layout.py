@@ -24,6 +24,7 @@ from seismograd.schema import (
     RANK_DTYPE,
     STEP_DTYPE,
     AnyArray,
+    SampleKind,
     Statistic,
 )
 
@@ -49,6 +50,9 @@ FACTS = "facts.jsonl"
 FINDINGS = "findings.jsonl"
 NUMBERED_LINES = (SITES, OPTIMIZERS)  # events and steps point to them by number
 LINE_FILES = (SITES, OPTIMIZERS, NOTES, FACTS, FINDINGS)
+
+SAMPLES = "samples"  # what is looked at only on sampled steps: two files for each kind
+SUBJECTS = f"{SAMPLES}/subjects.jsonl"  # what the rows of those files are about
 
 SEGMENTS = "segments"  # one directory per set of parameters and statistics
 PARAMETERS = "parameters.json"
@@ -83,6 +87,16 @@ def segment_path(run: Path, index: int) -> Path:
     return run / SEGMENTS / f"{index:04d}"
 
 
+def sample_file(kind: SampleKind) -> str:
+    """Return the name of the file with the rows of a kind of samples."""
+    return f"{SAMPLES}/{kind}.bin"
+
+
+def sample_index_file(kind: SampleKind) -> str:
+    """Return the name of the file with one entry per batch of a kind, written after its rows."""
+    return f"{SAMPLES}/{kind}_batches.bin"
+
+
 def statistic_file(statistic: Statistic) -> str:
     """Return the file name of a statistic: its name and its dtype."""
     return f"{statistic.name}.{_SUFFIXES[np.dtype(statistic.dtype).str[1:]]}"
@@ -91,6 +105,12 @@ def statistic_file(statistic: Statistic) -> str:
 def checked_of_segment(statistics: Iterable[Statistic]) -> tuple[str, ...]:
     """Return what the columns of the log of checksums of a segment are for."""
     return (STATE, SAMPLE_ROWS, *map(statistic_file, statistics), *_LEVEL_FILES)
+
+
+# what the columns of the log of checksums beside the samples are for; in their own directory
+CHECKED_OF_SAMPLES = tuple(
+    Path(file(kind)).name for kind in SampleKind for file in (sample_file, sample_index_file)
+)
 
 
 def level_path(directory: Path, level: int) -> Path:

@@ -29,6 +29,7 @@ from seismograd.record.pyramid.pyramid_levels import PyramidLevels
 from seismograd.record.recovery import intact_part, read_lines, torn_message
 from seismograd.record.replay import Replay
 from seismograd.record.row_reader import RowReader
+from seismograd.record.sample_reader import SampleSeries
 from seismograd.record.segment import Segment
 from seismograd.schema import (
     Conclusion,
@@ -40,6 +41,7 @@ from seismograd.schema import (
     Optimizer,
     Parameter,
     RowBatch,
+    SampleKind,
     Site,
     State,
     StateArray,
@@ -94,6 +96,8 @@ class Run:
         self.statistics = tuple(meta.statistics.values())
         self._by_name = meta.statistics
         self._has_levels = meta.has_levels
+        self._sample_dtypes = meta.sample_dtypes
+        self._checked_samples = CheckedRanges(path / layout.SAMPLES, meta.checked_of_samples)
         self._entries = EntryFiles(
             path, meta.dtypes, len(meta.info.elements), CheckedRanges(path, meta.checked)
         )
@@ -230,6 +234,22 @@ class Run:
         joined = np.concatenate(all_values)
         return np.concatenate(all_rows), joined if statistic.width > 1 else joined[:, :, 0]
 
+    def sampled(self, kind: SampleKind | str) -> SampleSeries:
+        """Return what was sampled of a kind, `"module_signals"` for example: `steps` that it was
+        sampled in  # (B,), and of any stretch of them the subjects and their numbers. It is empty
+        where nothing was.
+
+        Raises:
+            SeismogradError: there is no such kind, or its files are none of a run.
+        """
+        if kind not in tuple(SampleKind):
+            raise SeismogradError(
+                say("nothing of the kind {name} is sampled", name=repr(str(kind))),
+                say("available names: {names}", names=", ".join(SampleKind)),
+            )
+        taken = SampleKind(kind)
+        return SampleSeries(self.path, taken, self._sample_dtypes.get(taken), self._checked_samples)
+
     @cached_property
     def events(self) -> npt.NDArray[Any]:
         """Return the intercepted calls, in order, EVENT_DTYPE."""
@@ -325,6 +345,7 @@ class Run:
         return (
             self._entries.checked,
             *(segment.checked for segment in self._whole.segments),
+            self._checked_samples,
         )
 
     @property
@@ -335,6 +356,7 @@ class Run:
         names = sorted(self._entries.checked.known)
         for segment in self._whole.segments:
             names += [f"{segment.path.name}/{name}" for name in sorted(segment.checked.known)]
+        names += [f"{layout.SAMPLES}/{name}" for name in sorted(self._checked_samples.known)]
         if not names:
             return None
         return say(

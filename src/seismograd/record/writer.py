@@ -32,6 +32,7 @@ from seismograd.record.pyramid.step_scalars import (
     step_values,
 )
 from seismograd.record.readme_text import HOW_TO_READ
+from seismograd.record.sample_writer import SampleWriter
 from seismograd.record.seals import dumps_sealed
 from seismograd.record.segment_writer import SegmentWriter
 from seismograd.schema import (
@@ -42,6 +43,7 @@ from seismograd.schema import (
     Note,
     RowBatch,
     RunInfo,
+    SampleBatch,
     row_ends,
 )
 from seismograd.settings.record_settings import RecordSettings
@@ -74,6 +76,7 @@ class Writer:
         self._num_segments = 0
         self._segment: SegmentWriter | None = None
         self._files: dict[str, AppendFile] = {}
+        self._samples = SampleWriter(path)
         self._checks: ChecksumWriter | None = None
         self._levels: PyramidBuilder | None = None
         self._sync_s = None if settings is None else settings.sync_s
@@ -125,6 +128,11 @@ class Writer:
         """Append a fact."""
         with self._giving_up_on_error():
             self._append_lines(layout.FACTS, [fact_to_json(fact)])
+
+    def sampled(self, batch: SampleBatch) -> None:
+        """Append what was sampled in a step."""
+        with self._giving_up_on_error():
+            self._samples.append(batch)
 
     def finding(self, finding: Finding) -> None:
         """Append a finding, or a later version of one (`findings.is_later_version`).
@@ -218,6 +226,7 @@ class Writer:
             sync_file(self.path / name)
         if self._levels is not None:
             self._levels.sync()
+        self._samples.sync()
         if self._checks is not None:
             self._checks.sync()
         self._files[layout.STEPS].sync()
@@ -245,7 +254,7 @@ class Writer:
             raise
 
     def _close_files(self) -> None:
-        for file in (*self._files.values(), self._checks, self._levels):
+        for file in (*self._files.values(), self._checks, self._samples, self._levels):
             if file is not None:
                 file.close()
         if self._segment is not None:

@@ -11,18 +11,17 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.analysis.block_rows import (
-    num_unheard,
     numbers,
     site_of,
     statistic,
-    unheard,
     weight_norms,
 )
 from seismograd.analysis.known_settings import KnownSettings
 from seismograd.analysis.medians import median
 from seismograd.analysis.script_names import BY_VALUE, clip_of, optimizer_kind, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.diagnosis.rule import Rule
+from seismograd.analysis.step_counter import StepCounter
+from seismograd.diagnosis.rule import Rule, memory
 from seismograd.i18n import Message, say
 from seismograd.schema import EventKind, Evidence, Fact, Finding, RowBatch
 
@@ -95,16 +94,14 @@ class ClippingSaturated(Rule):
         default_factory=dict[int, "deque[_ClippedStep]"], init=False, repr=False
     )
     _settings: KnownSettings = field(default_factory=KnownSettings, init=False, repr=False)
-    _num_rows: int = field(default=0, init=False, repr=False)
-    _num_unheard: int = field(default=0, init=False, repr=False)
+    _counter: StepCounter = memory(StepCounter)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         self._settings.learn(fact)
         return ()
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        self._num_rows += len(block)
-        self._num_unheard += num_unheard(block)
+        self._counter.add(block)
         limit = numbers(block.steps, "clip_limit")
         if np.isnan(limit).all():
             return ()
@@ -153,11 +150,7 @@ class ClippingSaturated(Rule):
         return self.found.take()
 
     def shortfall(self) -> Message | None:
-        if self._num_rows - self._num_unheard < self.window <= self._num_rows:
-            return unheard(self._num_unheard)
-        if self._num_rows < self.window:
-            return say("needs {needed} steps, has {has}", needed=self.window, has=self._num_rows)
-        return None
+        return self._counter.shortfall(self.window)
 
     def _update(self, block: RowBatch, row: int) -> float:
         """Return the median of the update ratios of a row, NaN where none was measured."""

@@ -9,6 +9,16 @@ LIGHT, NORMAL = "light", "normal"
 LEVELS = (LIGHT, NORMAL)
 
 
+_SKETCH_EVERY = {LIGHT: 0, NORMAL: 100}  # steps of an optimizer
+
+
+def sketch_every(level: str) -> int:
+    """Return at which multiple of its steps the gradients of an optimizer are sketched, 0 for
+    none.
+    """
+    return _SKETCH_EVERY[level]
+
+
 def check_level(level: str) -> str:
     """Return the level if it is valid.
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from seismograd.i18n import mark, translate
 from seismograd.record.reader import Run
 from seismograd.schema import ENDINGS
+from seismograd.views.guarded_updates import guarded_lines
 from seismograd.views.values import sentences, steps
 
 QUIET_NOTES = ("end",)
@@ -69,6 +70,7 @@ def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
                 (note.message.render(), "" if is_dated else steps(note.iteration, note.iteration))
             )
             yield error_line(text) if note.kind in ERROR_NOTES else note_line(text)
+    yield from map(note_line, guarded_lines(run))
 
 
 def error_line(text: str) -> Text:

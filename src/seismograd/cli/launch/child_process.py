@@ -23,6 +23,7 @@ class ChildProcess:
     budget: float | None = None
     replay: bool = True
     record: RecordSettings = field(default_factory=RecordSettings)
+    guard: bool = False
 
     def __call__(self) -> Callable[[], None]:
         """Start watching as soon as torch is imported. Returns a function that stops it."""
@@ -43,6 +44,7 @@ class ChildProcess:
                 budget=self.budget,
                 replay=self.replay,
                 record=self.record,
+                guard=self.guard,
             )
             ends.append(made.close)
 

@@ -48,6 +48,7 @@ class Request:
     budget: float | None = None
     replay: bool = True
     record: RecordSettings = field(default_factory=RecordSettings)
+    guard: bool = False
 
 
 class Watcher:
@@ -114,6 +115,7 @@ class Watcher:
                 extra_sinks=self._progress(),
                 replay=run.replay,
                 record=run.record,
+                guard=run.guard,
                 close_at_exit=False,  # the script's own exit handlers may train
             )
             if run.path is not None:
@@ -127,6 +129,7 @@ class Watcher:
                         run.budget,
                         run.replay,
                         run.record,
+                        run.guard,
                     )
                 )
         except Exception as error:
