@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from seismograd.analysis.large_updates import BY_SIGN
 from seismograd.analysis.small_updates import PLAIN
-from seismograd.i18n import Message, say
+from seismograd.i18n import Message, Value, say
 
 Values = dict[str, str | int | float]
 
@@ -91,6 +93,26 @@ def since_the_start(values: Values) -> tuple[Message, Message]:
     return cause, say(
         "raise the learning rate by a factor of a hundred and check the updates again; {kind} "
         "often starts at 1e-3",
+        **values,
+    )
+
+
+def thrown_up(values: Mapping[str, Value]) -> Message:
+    """Return the cause for a loss that updates have thrown up."""
+    return say(
+        "the learning rate is too high: at step {shown_step} one update changes "
+        "{parameter} by {percent:.3g}% of its size, and by step {step} the loss has risen "
+        "from {first_loss:.3g} to {loss:.3g}",
+        **values,
+    )
+
+
+def stuck(values: Mapping[str, Value]) -> Message:
+    """Return the cause for a loss that stays where updates have destroyed the weights."""
+    return say(
+        "the learning rate is too high: at step {shown_step} one update changes "
+        "{parameter} by {percent:.3g}% of its size, and at step {step} the loss is still "
+        "{loss:.3g} (it started at {first_loss:.3g})",
         **values,
     )
 

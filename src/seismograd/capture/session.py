@@ -32,13 +32,15 @@ from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.loop.unused_backwards import closing_note, tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.row_builder import RowBuilder
+from seismograd.capture.xray.xray import Xray, XraySchedule
 from seismograd.errors import SeismogradError
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import say
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import Fact, FactKind, Note, Optimizer, RowBatch
+from seismograd.schema import Fact, FactKind, Note, Optimizer, RowBatch, SampleBatch
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.gradient_file import save_gradients
@@ -55,7 +57,9 @@ class Session(Listener):
 
     Its results go to the connected outlet; before that they are dropped. `budget` decides when to
     leave something out; without one nothing is. `replays`: models may be called once more
-    to find where a NaN arose. Its parts report facts through `facts`.
+    to find where a NaN arose. `sketch_every`: gradients are sketched at every so many steps of an
+    optimizer, 0 for never. `xray`: how often the signals of modules are sampled, by default
+    only when asked for. Its parts report facts through `facts`.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class Session(Listener):
         sampling: bool = True,
         budget: OverheadBudget | None = None,
         replays: bool = False,
+        xray: XraySchedule | None = None,
+        sketch_every: int = 0,
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
         self._has_stepped = False
@@ -90,10 +96,25 @@ class Session(Listener):
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
         self._reductions = reductions = GradientReductions()
         reader = GradientReader(
-            backend, asked_for, registry, log, iteration_queue, sampling, reductions
+            backend,
+            asked_for,
+            registry,
+            log,
+            iteration_queue,
+            sampling,
+            reductions,
+            GradientSketcher(guard, sketch_every),
         )
         self._births = BirthObserver(facts, log, registry, replays)
         self._births.follow_these(models)
+        self._xray = Xray(
+            registry,
+            iteration_queue,
+            self._sampled,
+            self._note,
+            self._births.follow,
+            XraySchedule(None) if xray is None else xray,
+        )
         self._handlers = EventHandlers(
             guard,
             log,
@@ -105,6 +126,7 @@ class Session(Listener):
             self._note,
             sampling,
             reductions,
+            self._xray,
         )
 
     @property
@@ -267,6 +289,7 @@ class Session(Listener):
     def abandon(self) -> None:
         """Leave everything to the parent: this is a forked child."""
         self._births.stop()
+        self._xray.stop()
         self._outlet.abandon()
 
     # Called by the owner --------------------------------------------------------------------------
@@ -280,6 +303,17 @@ class Session(Listener):
     def epoch(self, number: int) -> None:
         """Assign the following iterations to this epoch."""
         self._iteration_queue.epoch = number
+
+    def xray(self) -> None:
+        """Sample the signals of modules in the step that begins now, or the next one where its
+        backward is running.
+        """
+        with self._lock:
+            self.guard.call("xray", self._xray.begin_here, self._thread_states.here())
+
+    def xray_soon(self) -> None:
+        """Sample them in the next step that can be; may be called on any thread."""
+        self._xray.ask()
 
     def finish(self) -> None:
         """Hand on the last iterations, and report what no step has used."""
@@ -298,6 +332,7 @@ class Session(Listener):
             )
             self.guard.call("schedules", handlers.schedules.finish)
             self.guard.call("birth", self._births.stop)
+            self.guard.call("xray", self._xray.stop)
             self.guard.call("elements", self._refuse_unknown_elements)
             left = unused(self._registry)
             for thread_state in self._thread_states.all():
@@ -396,6 +431,9 @@ class Session(Listener):
 
     def _learn(self, fact: Fact) -> None:
         self._outlet.learn(fact)
+
+    def _sampled(self, batch: SampleBatch) -> None:
+        self._outlet.sampled(batch)
 
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -8,8 +8,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from seismograd.pipeline.batch import Queued, batch_bytes, sample_bytes, take_batches
+from seismograd.pipeline.sketch_samples import sketch_samples
 from seismograd.schema import Fact, Note, RowBatch, SampleBatch, Sink, concatenate
 
 _NOTE_BYTES = 1024
@@ -78,7 +80,13 @@ class Pump:
                 self._start()
 
     def put(self, batch: RowBatch) -> None:
-        """Queue a batch, or drop it when the queue is full. Does nothing after `close`."""
+        """Queue a batch, behind the sketches of its rows, or drop it when the queue is full. Does
+        nothing after `close`.
+        """
+        if batch.sketches:
+            for sketches in sketch_samples(batch):
+                self.sampled(sketches)
+            batch = replace(batch, sketches={})
         num_bytes = batch_bytes(batch)
         with self._lock:
             if self._closed:
