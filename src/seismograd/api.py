@@ -47,7 +47,8 @@ def watch(
             several processes that train together rank 0 writes it; each of them calls this.
         elements: single scalars to record at every step, such as `"fc1.weight[0,0]"`.
         level: `"normal"`, or `"light"` to leave out the sampled statistics (histogram, dead rows,
-            weight norms).
+            weight norms, signals of modules), or `"deep"` to sample the signals of modules every 10
+            steps.
         select: only these rules: codes, beginnings of codes, or names.
         ignore: leave these rules out.
         halt_on: stop the training with `TrainingHalted` at a finding of these rules, or at any that

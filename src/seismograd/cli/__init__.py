@@ -19,6 +19,7 @@ from seismograd.cli import (
     bench,
     check,
     compare,
+    completion,
     explain,
     fsck,
     lab,
@@ -166,6 +167,16 @@ COMMANDS = (
         ),
         ("seismograd lab", "seismograd lab gradients", "seismograd lab chain --out chain.html"),
     ),
+    CommandEntry(
+        "completion",
+        completion.completion,
+        mark("Print a script that completes commands, options, runs and rules in your shell."),
+        (
+            "seismograd completion bash >> ~/.bashrc",
+            "seismograd completion zsh >> ~/.zshrc",
+            "seismograd completion fish > ~/.config/fish/completions/seismograd.fish",
+        ),
+    ),
 )
 
 _SUMMARY = mark(
@@ -224,6 +235,7 @@ def _seismograd(
 
 
 def _read(argv: list[str]) -> int | DeferredCommand:
+    completion.prepare()
     group = application()
     lang: str | None = None
     arguments: Sequence[str] = argv

@@ -63,7 +63,10 @@ LevelOption = Annotated[
     typer.Option(
         "--level",
         metavar="|".join(LEVELS),
-        help=mark("light skips the sampled statistics."),
+        help=mark(
+            "light skips the sampled statistics; deep looks at the signals of the modules every "
+            "10 steps in place of every 100."
+        ),
     ),
 ]
 HaltOnOption = Annotated[

@@ -12,7 +12,7 @@ from seismograd.schema import ENDINGS
 from seismograd.views.guarded_updates import guarded_lines
 from seismograd.views.values import sentences, steps
 
-QUIET_NOTES = ("end",)
+QUIET_NOTES = ("end", "xray")
 """Kinds of notes that are no news."""
 
 DATED_NOTES = ("halted", "element")
