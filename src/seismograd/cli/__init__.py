@@ -21,6 +21,7 @@ from seismograd.cli import (
     compare,
     completion,
     explain,
+    fsck,
     lab,
     report,
     rules,
@@ -41,7 +42,7 @@ from seismograd.package_info import VERSION
 from seismograd.printable import printable
 
 TRACEBACK = "SEISMOGRAD_TRACEBACK"
-_READERS = ("check", "compare", "report", "runs", "show", "top", "view")
+_READERS = ("check", "compare", "fsck", "report", "runs", "show", "top", "view")
 
 COMMANDS = (
     CommandEntry(
@@ -147,6 +148,15 @@ COMMANDS = (
             "whose gradients differ most."
         ),
         ("seismograd compare", "seismograd compare runs/first runs/second"),
+    ),
+    CommandEntry(
+        "fsck",
+        fsck.fsck,
+        mark(
+            "Compare all of a recorded run with its checksums, and mend what can be mended. The "
+            "exit code is 1 if it is damaged."
+        ),
+        ("seismograd fsck", "seismograd fsck runs/20260101T120000Z-train --mend"),
     ),
     CommandEntry(
         "lab",
