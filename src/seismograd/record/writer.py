@@ -107,6 +107,7 @@ class Writer:
         (`schema.concatenate`); raises `OSError` when the disk rejects them.
         """
         with self._giving_up_on_error():
+            # First what rows point to: whoever reads along never finds an index without its line.
             self._append_lines(
                 layout.SITES, lines_to_json(batch.sites[self._num_lines[layout.SITES] :])
             )
@@ -170,6 +171,8 @@ class Writer:
         self._close_files()
 
     def _append_rows(self, batch: RowBatch) -> None:
+        # The files of a segment have fixed columns, so that a row is found by its number alone:
+        # other parameters need other files.
         if self._segment is None or not self._segment.fits(batch):
             self._begin_segment(batch)
         assert self._segment is not None
