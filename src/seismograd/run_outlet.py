@@ -9,6 +9,7 @@ from seismograd.pipeline.pump import Pump
 from seismograd.schema import Fact, Note, RowBatch, SampleBatch
 
 if TYPE_CHECKING:
+    from seismograd.capture.guard.update_guard import UpdateGuard
     from seismograd.distributed.rank_listener import RankListener
 
 MAX_BATCH_ROWS = 64  # where nobody waits for each
@@ -21,13 +22,19 @@ class RunOutlet:
         ranks: combines iterations with those of other processes.
         pump: hands them to the sinks.
         halter: judges each iteration by itself; `None` where nothing stops the training.
+        guard: leaves out harmful updates; `None` where all are made.
         is_recorded: whether this process may record.
     """
 
     def __init__(
-        self, ranks: RankListener, pump: Pump, halter: TrainingHalter | None, is_recorded: bool
+        self,
+        ranks: RankListener,
+        pump: Pump,
+        halter: TrainingHalter | None,
+        guard: UpdateGuard | None,
+        is_recorded: bool,
     ) -> None:
-        self._ranks, self._pump, self._halter = ranks, pump, halter
+        self._ranks, self._pump, self._halter, self._guard = ranks, pump, halter, guard
         self._is_recorded = is_recorded
         self.is_abandoned = False
 
@@ -64,9 +71,10 @@ class RunOutlet:
         self._pump.abandon()
 
     def take_overhead(self) -> float:
-        """Return the seconds that the ranks and the halter took since the last call."""
+        """Return the seconds that the ranks, the halter and the guard took since the last call."""
         halter_s = 0.0 if self._halter is None else self._halter.take_overhead()
-        return self._ranks.take_overhead() + halter_s
+        guard_s = 0.0 if self._guard is None else self._guard.take_overhead()
+        return self._ranks.take_overhead() + halter_s + guard_s
 
     @property
     def max_batch_rows(self) -> int:

@@ -24,6 +24,12 @@ from seismograd.schema import BoolArray as BoolArray
 _UNUSED = int(StepFlag.SKIPPED | StepFlag.NO_BACKWARD)
 
 
+def skipped_by_scaler(steps: AnyArray) -> BoolArray:
+    """Return the iterations whose updates a GradScaler has skipped, and not the guard  # (B,)."""
+    guarded = int(StepFlag.SKIPPED | StepFlag.GUARDED)
+    return (integers(steps, "flags") & guarded) == int(StepFlag.SKIPPED)
+
+
 def as_list(positions: IntArray) -> list[int]:
     """Return row or column numbers as Python's own integers."""
     return [int(position) for position in positions]

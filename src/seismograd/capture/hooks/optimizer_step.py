@@ -32,6 +32,10 @@ from seismograd.capture.names.parameter_groups import attribute
 from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.schema import EventKind, FactKind, Note, StepFlag
+from seismograd.tensors.isolation import without_user_modes
+from seismograd.tensors.readable import is_readable
+
+GUARDED = int(StepFlag.GUARDED | StepFlag.SKIPPED)
 
 
 class StepHooks:
@@ -153,6 +157,9 @@ class StepHooks:
         # the closure has called no backward that we intercepted
         if window.ready is None:
             self._reader.read(thread_state, window)
+        if window.is_left_out:
+            self._end_left_out(window)
+            return
         probed = self._probed(window, optimizer) if window.probe.pending is not None else None
         if window.step is not None:
             complete_step(window, window.step, probed)
@@ -168,6 +175,30 @@ class StepHooks:
                     compared.separate(self._log.call_sites.numbered)
                 )
         window.step_ended()
+
+    def read_evaluated(self, thread_state: ThreadState, window: OptimizerWindow) -> None:
+        """Read gradients that the closure has computed without a backward that we intercepted."""
+        if window.ready is None:
+            self._reader.read(thread_state, window)
+
+    def leave_out(self, window: OptimizerWindow) -> None:
+        """Clear the gradients of a step that has begun and will not be made."""
+        with without_user_modes():
+            for parameter in window.held():
+                gradient = parameter.grad
+                if gradient is not None and is_readable(gradient):
+                    gradient.zero_()
+        window.is_left_out = True
+
+    def _end_left_out(self, window: OptimizerWindow) -> None:
+        """Complete the record of a step that was left out, and begin a new window."""
+        if window.step is not None:
+            complete_step(window, window.step, None)
+            window.step.flags = StepFlag(int(window.step.flags) | GUARDED)
+        window.probe.forget()
+        window.were_used()
+        window.clearing.cleared()
+        window.restart()
 
     def broken_off(self, thread_state: ThreadState, optimizer: Any, made: bool) -> None:
         """Note that an exception of the program's arrived while the begin of a step was handled,

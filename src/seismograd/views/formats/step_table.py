@@ -149,7 +149,9 @@ def _changed_on_the_way(step: RecordedStep) -> bool:
 
 def remarks(step: RecordedStep) -> Iterator[str]:
     """Yield the remarks about the step."""
-    if step.flags & StepFlag.SKIPPED:
+    if step.flags & StepFlag.GUARDED:
+        yield translate("The guard left out an update of this step.")
+    elif step.flags & StepFlag.SKIPPED:
         yield translate("GradScaler skipped this update because the gradients were not finite.")
     if step.flags & StepFlag.NO_BACKWARD:
         yield translate(
