@@ -35,11 +35,12 @@ from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.row_builder import RowBuilder
+from seismograd.capture.xray.xray import Xray, XraySchedule
 from seismograd.errors import SeismogradError
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import say
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import Fact, FactKind, Note, Optimizer, RowBatch
+from seismograd.schema import Fact, FactKind, Note, Optimizer, RowBatch, SampleBatch
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.gradient_file import save_gradients
@@ -57,7 +58,8 @@ class Session(Listener):
     Its results go to the connected outlet; before that they are dropped. `budget` decides when to
     leave something out; without one nothing is. `replays`: models may be called once more
     to find where a NaN arose. `sketch_every`: gradients are sketched at every so many steps of an
-    optimizer, 0 for never. Its parts report facts through `facts`.
+    optimizer, 0 for never. `xray`: how often the signals of modules are sampled, by default
+    only when asked for. Its parts report facts through `facts`.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Session(Listener):
         sampling: bool = True,
         budget: OverheadBudget | None = None,
         replays: bool = False,
+        xray: XraySchedule | None = None,
         sketch_every: int = 0,
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
@@ -104,6 +107,14 @@ class Session(Listener):
         )
         self._births = BirthObserver(facts, log, registry, replays)
         self._births.follow_these(models)
+        self._xray = Xray(
+            registry,
+            iteration_queue,
+            self._sampled,
+            self._note,
+            self._births.follow,
+            XraySchedule(None) if xray is None else xray,
+        )
         self._handlers = EventHandlers(
             guard,
             log,
@@ -115,6 +126,7 @@ class Session(Listener):
             self._note,
             sampling,
             reductions,
+            self._xray,
         )
 
     @property
@@ -130,6 +142,8 @@ class Session(Listener):
     @property
     def num_stepped(self) -> int:
         """Return how many iterations have made their step."""
+        # One that has stepped becomes a row only when the next one begins: until then it may step
+        # again, as with several optimizers.
         return self._iteration_queue.num_rows + sum(
             bool(thread_state.iteration.steps) for thread_state in self._thread_states.all()
         )
@@ -236,6 +250,7 @@ class Session(Listener):
             if thread_state is None:
                 thread_state = self._thread_states.here()
             thread_state.now_s = began
+            # Nearly always nothing has failed, and every call of the training comes through here.
             if not self.guard.failures or not self.guard.leaves_out(event):
                 try:
                     for handle in handlers:
@@ -245,6 +260,8 @@ class Session(Listener):
                     if raised_by_user(error):
                         raise
                     self.guard.failed(event, error)
+            # From here on an iteration may wait with no call to come that would hand it on, so
+            # somebody has to look. A process that never trains needs no thread for that.
             if not self._has_stepped and thread_state.iteration.steps:
                 self._has_stepped = True
                 self.guard.call("stepped", self._outlet.stepped)
@@ -276,7 +293,9 @@ class Session(Listener):
 
     def abandon(self) -> None:
         """Leave everything to the parent: this is a forked child."""
+        # Without the lock: another thread of the parent may have held it at the fork.
         self._births.stop()
+        self._xray.stop()
         self._outlet.abandon()
 
     # Called by the owner --------------------------------------------------------------------------
@@ -291,11 +310,23 @@ class Session(Listener):
         """Assign the following iterations to this epoch."""
         self._iteration_queue.epoch = number
 
+    def xray(self) -> None:
+        """Sample the signals of modules in the step that begins now, or the next one where its
+        backward is running.
+        """
+        with self._lock:
+            self.guard.call("xray", self._xray.begin_here, self._thread_states.here())
+
+    def xray_soon(self) -> None:
+        """Sample them in the next step that can be; may be called on any thread."""
+        self._xray.ask()
+
     def finish(self) -> None:
         """Hand on the last iterations, and report what no step has used."""
         handlers = self._handlers
         with self._lock:
             here = self._thread_states.here()
+            # Each under the guard by itself: none of them may cost the rows that come after it.
             self.guard.call("step_by_hand", handlers.backwards.step_by_hand, here, True)
             self.guard.call(
                 "never stepped",
@@ -308,8 +339,10 @@ class Session(Listener):
             )
             self.guard.call("schedules", handlers.schedules.finish)
             self.guard.call("birth", self._births.stop)
+            self.guard.call("xray", self._xray.stop)
             self.guard.call("elements", self._refuse_unknown_elements)
             left = unused(self._registry)
+            # The next iteration, which ends the one before, will not begin any more.
             for thread_state in self._thread_states.all():
                 if thread_state.iteration.steps:
                     self.guard.call("turn", self._iteration_queue.end_iteration, thread_state)
@@ -406,6 +439,9 @@ class Session(Listener):
 
     def _learn(self, fact: Fact) -> None:
         self._outlet.learn(fact)
+
+    def _sampled(self, batch: SampleBatch) -> None:
+        self._outlet.sampled(batch)
 
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 
-LIGHT, NORMAL = "light", "normal"
-LEVELS = (LIGHT, NORMAL)
+LIGHT, NORMAL, DEEP = "light", "normal", "deep"
+LEVELS = (LIGHT, NORMAL, DEEP)
 
-
-_SKETCH_EVERY = {LIGHT: 0, NORMAL: 100}  # steps of an optimizer
+_SKETCH_EVERY = {LIGHT: 0, NORMAL: 100, DEEP: 10}  # steps of an optimizer
 
 
 def sketch_every(level: str) -> int:

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
 from seismograd.analysis.batch_sizes import batch_sizes
-from seismograd.analysis.block_rows import as_list, largest_parameters, site_of
+from seismograd.analysis.block_rows import as_list
 from seismograd.analysis.medians import median
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.spike_track import HEIGHT, SpikeBaseline, SpikeTrack
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
-from seismograd.schema import (
-    EventKind,
-    Evidence,
-    Finding,
-    FloatArray,
-    IntArray,
-    RowBatch,
-    StepFlag,
-)
+from seismograd.diagnosis.rule import Rule, memory, too_few
+from seismograd.i18n import Message, mark
+from seismograd.rules.sg103.spike import spike_finding
+from seismograd.schema import Finding, FloatArray, IntArray, RowBatch
 
 NUM_BEFORE = 16  # steps; most are lower than one of them, and no spike
 
@@ -36,13 +29,11 @@ class GradientSpike(Rule):
 
     What it finds
         A batch that does not fit the others (wrong labels, a sample that is not normalised, a
-        corrupt file), a sudden rise of the learning rate, or a loss that is multiplied by a
-        thousand by mistake: anything that throws training off course for a moment.
+        corrupt file), a sudden rise of the learning rate, or a loss multiplied by mistake.
 
     Why it hurts
-        The update grows in proportion to the gradient. It can undo thousands of good steps, and
-        with Adam the second moment stays inflated for hundreds of steps afterwards, during which
-        the model hardly learns anything.
+        One such update can undo thousands of good steps, and with Adam the second moment stays
+        inflated for hundreds of steps, during which the model hardly learns.
 
     How it decides
         The gradient norm over all parameters is compared with those of the {window:g} steps before,
@@ -64,12 +55,10 @@ class GradientSpike(Rule):
         of an epoch, is only information.
 
     False alarms
-        An occasional batch that really is harder than all others. Noisy gradients, as in
-        reinforcement learning, are often far from their median and are not reported.
+        An occasional batch that really is harder than all others.
 
     What to try
-        - Check the batch of that step. Make the data loader return the indices, or run with a fixed
-          seed, so that you can find it.
+        - Check the batch of that step: make the data loader return the indices.
         - Clip: call `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` between `backward`
           and `step`.
         - After a warm restart of the learning rate, increase it gradually over several steps.
@@ -79,11 +68,11 @@ class GradientSpike(Rule):
         - Takase, Kiyono, Kobayashi, Suzuki (2023), Spike no more.
     """
 
-    code: ClassVar[str] = "SG103"
-    name: ClassVar[str] = "gradient-spike"
-    severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG104",)
+    code = "SG103"
+    name = "gradient-spike"
+    severity = "warning"
+    needs = ("grad_norm",)
+    absorbs = ("SG104",)
 
     window: int = 32  # steps
     first_steps: int = 10
@@ -97,9 +86,7 @@ class GradientSpike(Rule):
     short: int = 3  # steps
     small: float = 0.5  # of the usual size of a batch
 
-    _tracks: dict[int, SpikeTrack] = field(
-        default_factory=dict[int, SpikeTrack], init=False, repr=False
-    )
+    _tracks: dict[int, SpikeTrack] = memory(dict[int, SpikeTrack])
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         sizes = batch_sizes(block)
@@ -110,16 +97,21 @@ class GradientSpike(Rule):
             if track.pending is None and not track.spans(steps, least):
                 track.add(steps[np.isfinite(steps[:, HEIGHT])])
             else:
-                self._follow(track, block, rows, steps, optimizer)
+                self._follow(track, block, rows, steps)
         return self.found.take()
 
+    def finish(self) -> Iterable[Finding]:
+        for track in self._tracks.values():
+            self._end(track, is_back=track.num_pending < self.short)
+        return self.found.take()
+
+    def shortfall(self) -> Message | None:
+        template = mark("needs {needed} steps with finite gradients, has {has}")
+        steps = max((track.count for track in self._tracks.values()), default=0)
+        return too_few(template, steps, self.first_steps + 1)
+
     def _follow(
-        self,
-        track: SpikeTrack,
-        block: RowBatch,
-        rows: IntArray,
-        steps: FloatArray,
-        optimizer: int,
+        self, track: SpikeTrack, block: RowBatch, rows: IntArray, steps: FloatArray
     ) -> None:
         """Read steps of which some may stand out."""
         heights, few = steps[:, HEIGHT].tolist(), min(NUM_BEFORE, self.window)
@@ -132,7 +124,7 @@ class GradientSpike(Rule):
             added, step = index + 1, steps[index]
             usual = self._baseline(track, step)
             if usual is not None:
-                track.rise(self._finding(block, row, usual, optimizer), self.longest)
+                track.rise(self._finding(block, row, usual), self.longest)
                 since = index + 1
                 continue
             is_finite = math.isfinite(step[HEIGHT])
@@ -143,21 +135,6 @@ class GradientSpike(Rule):
                 since = index + 1
         track.add(steps[added:])
 
-    def finish(self) -> Iterable[Finding]:
-        for track in self._tracks.values():
-            self._end(track, is_back=track.num_pending < self.short)
-        return self.found.take()
-
-    def shortfall(self) -> Message | None:
-        steps = max((track.count for track in self._tracks.values()), default=0)
-        if steps <= self.first_steps:
-            return say(
-                "needs {needed} steps with finite gradients, has {has}",
-                needed=self.first_steps + 1,
-                has=steps,
-            )
-        return None
-
     def _end(self, track: SpikeTrack, *, is_back: bool) -> None:
         """End what stands out, a spike if the gradient is back. The first one is described, the
         last one ends the finding; that of a small batch gives way to any other.
@@ -166,10 +143,10 @@ class GradientSpike(Rule):
         track.drop()
         if spike is None or not is_back:
             return
-        known = self.found.get(spike.optimizer)
-        if known is None or (known.severity == "info" != spike.severity):
+        earlier = self.found.get(spike.optimizer)
+        if earlier is None or (earlier.severity == "info" != spike.severity):
             self.found.add(spike)
-        elif spike.severity == known.severity:
+        elif spike.severity == earlier.severity:
             self.found.extend(spike.last_step, spike.optimizer)
 
     def _baseline(self, track: SpikeTrack, step: FloatArray) -> SpikeBaseline | None:
@@ -177,8 +154,8 @@ class GradientSpike(Rule):
         past = track.past
         if len(past) < self.first_steps or not step[HEIGHT] >= past[:, HEIGHT].max():
             return None
-        usual = track.baseline(step)
-        above, largest = usual.height - usual.middle, float(past[:, HEIGHT].max())
+        usual, largest = track.baseline(step), float(past[:, HEIGHT].max())
+        above = usual.height - usual.middle
         rises = usual.is_positive and usual.rises
         leaps = (
             usual.is_positive
@@ -196,80 +173,7 @@ class GradientSpike(Rule):
         )
         return usual if stands_out or (leaps and usual.height > largest) else None
 
-    def _finding(self, block: RowBatch, row: int, usual: SpikeBaseline, optimizer: int) -> Finding:
-        step, norm = int(block.steps["iteration"][row]), float(block.steps["grad_norm"][row])
-        loss, lr = float(block.steps["loss"][row]), float(block.steps["lr"][row])
-        known = not int(block.steps["flags"][row]) & int(StepFlag.NO_LOSS)
-        is_small = usual.count <= self.small * usual.usual_count
+    def _finding(self, block: RowBatch, row: int, usual: SpikeBaseline) -> Finding:
         limit = self.min_factor * usual.growth * usual.norm
-        evidence = [Evidence("grad_norm", "", step, norm, limit)]
-        if usual.rises:
-            evidence.append(Evidence("loss", "", step, loss, usual.usual_loss))
-        return self.finding(
-            severity="info" if is_small else self.severity,
-            optimizer=optimizer,
-            first_step=step,
-            parameters=largest_parameters(block, row),
-            evidence=tuple(evidence),
-            cause=_cause(step, norm, loss if known else None, usual, is_small=is_small),
-            advice=say(
-                "no change is needed; drop_last=True in the DataLoader leaves such a batch out"
-            )
-            if is_small
-            else say(
-                "check the batch of step {step} (and the schedule, if the learning rate has just "
-                "been raised to {lr:.2g}); clip the gradients between backward and step, so that "
-                "no single batch can do much harm",
-                step=step,
-                lr=lr,
-            ),
-            where=site_of(block, EventKind.BACKWARD, step),
-            excerpt="torch.nn.utils.clip_grad_norm_(model.parameters(), "
-            "max_norm=1.0)\noptimizer.step()",
-        )
-
-
-def _cause(
-    step: int, norm: float, loss: float | None, usual: SpikeBaseline, *, is_small: bool
-) -> Message:
-    """What the loss did while the norm jumped, as far as that is known (`None`: not read)."""
-    values: dict[str, str | int | float] = {
-        "step": step,
-        "norm": norm,
-        "times": norm / usual.norm,
-        "loss": "nan" if loss is None or math.isnan(loss) else loss,
-        "usual_loss": usual.usual_loss,
-    }
-    if is_small:
-        return say(
-            "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times its usual "
-            "value: the loss of this batch is over {count:g} samples, that of others over "
-            "{usual_count:g}, and a mean over few varies more",
-            count=usual.count,
-            usual_count=usual.usual_count,
-            **values,
-        )
-    if loss is not None and math.isnan(loss):
-        return say(
-            "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times what it "
-            "usually was, and the loss is {loss}",
-            **values,
-        )
-    if loss is None or not usual.is_judged:
-        return say(
-            "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times what it "
-            "usually was",
-            **{name: values[name] for name in ("step", "norm", "times")},
-        )
-    if usual.rises:
-        return say(
-            "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times its usual "
-            "value, and the loss jumps from {usual_loss:.3g} to {loss:.3g}: this batch differs "
-            "from the others, or the previous update was too large",
-            **values,
-        )
-    return say(
-        "at step {step} the gradient norm jumps to {norm:.3g}, {times:.2g} times its usual value, "
-        "but the loss does not jump",
-        **values,
-    )
+        is_small = usual.count <= self.small * usual.usual_count
+        return spike_finding(self, block, row, usual, limit, is_small)
