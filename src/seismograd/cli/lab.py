@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from seismograd.cli.completion import experiments
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say
 
@@ -20,6 +21,7 @@ def lab(
             help=mark(
                 "The experiment to run. Without a name, or with list, all experiments are listed."
             ),
+            autocompletion=experiments,
         ),
     ] = "list",
     out: Annotated[

@@ -42,10 +42,10 @@ def describe(found: ChainResult) -> Page:
         ),
         (
             (
-                say("See how a network with vanishing gradients is diagnosed:"),
-                "seismograd run examples/broken_net.py",
+                say("Where your own network multiplies the gradient, and by how much:"),
+                "seismograd run train.py\nseismograd view",
             ),
-            (say("How this diagnosis is made:"), "seismograd explain SG101"),
+            (say("How vanishing is diagnosed:"), "seismograd explain SG101"),
         ),
     )
 

@@ -47,8 +47,8 @@ def describe(found: GradientsResult) -> Page:
         ),
         (
             (
-                say("The same for a whole training run, one scalar at every step:"),
-                "seismograd run --element 'fc1.weight[0,0]' examples/small_net.py",
+                say("The same for your own training, one scalar at every step:"),
+                "seismograd run --element 'fc1.weight[0,0]' train.py",
             ),
             (say("Why all scalars vanish or explode together:"), "seismograd lab chain"),
         ),
