@@ -112,7 +112,7 @@ def test_residual_branches_are_told_and_the_chain_goes_past_them() -> None:
     assert (split.num_sums, split.first, split.num_layers) == (6, "stem", 6)
     assert {link.part for link in chain_of(batch)} == {Part.WEIGHTS, Part.SUM}
     assert 0.5 < split.gain < 2
-    assert "past residual branches" in cause_of(split).render()
+    assert "past 6 residual branches" in cause_of(split).render()
     product = math.prod(link.factor for link in chain_of(batch)[1:-1])
     assert product == pytest.approx(split.total, rel=1e-6)
 

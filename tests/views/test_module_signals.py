@@ -16,11 +16,11 @@ from tests.synthetic import block, info
 NAMES = SAMPLE_FIELDS[SampleKind.MODULE_SIGNALS].names
 
 
-def layered(step: int, factor: float = 0.25, layers: int = 5) -> SampleBatch:
+def layered(step: int, factor: float = 0.2, layers: int = 5) -> SampleBatch:
     """Linear layers with a sigmoid behind each, which multiply the signal by 1/2 and `factor`."""
     subjects: list[SampleSubject] = []
     signals: list[float] = []
-    for layer in range(layers):
+    for _ in range(layers):
         for kind, times in (("Linear", factor), ("Sigmoid", 0.5)):
             source = len(subjects) - 1
             subjects.append(SampleSubject(f"net.{len(subjects)}", kind, source=source))
@@ -73,9 +73,9 @@ def test_the_table_and_the_sentence(run: Path, capsys: pytest.CaptureFixture[str
     assert table[0][1:4] == ["Linear", "0.5", "nan"]  # measured, and NaN
     assert table[0][5] == "–"  # not measured
     text = " ".join(out.split())
-    assert "Each of 3 layers multiplies the signal by 0.12: sigmoid 0.5 × weights 0.25" in text
-    assert "0.002 of it reaches net.0.weight." in text
-    assert "make the weights 8 times as large".capitalize() in text
+    assert "Each of 3 layers multiplies the signal by 0.1: sigmoid 0.5 × weights 0.2" in text
+    assert "0.001 of it reaches net.0.weight." in text
+    assert "make the weights 10 times as large".capitalize() in text
     assert "rnn (RNN): each of 4 steps back in time multiplies the signal by 0.1" in text
     assert "0.0001 of it reaches the first" in text
 
@@ -87,7 +87,7 @@ def test_every_format_has_the_same_numbers(run: Path, capsys: pytest.CaptureFixt
     first = data["modules"][0]
     assert (first["largest"], first["saturated"], first["factor"]) == ("nan", None, None)
     assert data["modules"][1]["factor"] == pytest.approx(0.5)
-    assert data["split"]["total"] == pytest.approx(0.125**3)
+    assert data["split"]["total"] == pytest.approx(0.1**3)
     assert data["in_time"][0]["gain"] == pytest.approx(0.1)
     _, out, _ = show(capsys, run, "--format", "plain", "--param", "net.1")
     assert out.startswith("net.1 Sigmoid numel=64 rms=0.5 largest=2 zeros=0 signal_rms=")

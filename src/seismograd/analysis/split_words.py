@@ -24,7 +24,7 @@ def cause_of(split: SignalSplit) -> Message:
     if split.num_sums:
         return say(
             "each of {layers} layers multiplies the signal by {gain:.2g}: {factors}; {total:.2g} "
-            "of it reaches {parameter}, past {sums:residual branch|residual branches}",
+            "of it reaches {parameter}, past {sums} {sums:residual branch|residual branches}",
             **values,
         )
     if split.total > 1:
