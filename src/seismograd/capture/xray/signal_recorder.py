@@ -215,7 +215,8 @@ class SignalRecorder:
         for step in reversed(steps):
             name = "" if source is None else source.name
             is_here = step.node is given.grad_fn or step is steps[0]
-            record = CallRecord(name, step.kind, source=source, expects=True)
+            bypass = None if step.other is None else self._behind(step.other)
+            record = CallRecord(name, step.kind, source=source, bypass=bypass, expects=True)
             self.records.append(record)
             if is_here:
                 self._measure(record, given)
@@ -225,6 +226,11 @@ class SignalRecorder:
             self._know(step.node, 0, record)
             source = record
         return source
+
+    def _behind(self, node: Any) -> CallRecord | None:
+        """Return the record that lies behind a node, without recording anything in between."""
+        step = next((each for each in way_back(node, self._known) if each.kind == "known"), None)
+        return None if step is None else self._known[step.node]
 
     def _record(
         self, name: str, kind: str, returned: Tensor, source: CallRecord | None
