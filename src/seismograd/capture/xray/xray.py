@@ -35,7 +35,7 @@ class XraySchedule:
 
 class Xray:
     """Observes one step now and then. `switch` has it hear of backwards and steps, which it does
-    only then: at any other step it costs one comparison.
+    only then: at any other step it costs one call and a comparison.
 
     It begins behind a step and ends with the next step of the same optimizer; what was measured
     belongs to the step whose backward reached it.
