@@ -278,8 +278,9 @@ def test_another_number_of_scalars_is_a_difference(tmp_path: Path) -> None:
 
 
 def test_a_step_can_be_asked_for_and_one_that_is_missing_is_a_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow table leaves columns out
     train(tmp_path / "a")
     train(tmp_path / "b", change=multiplied("2.weight", 1.5, from_step=3))
     both = [str(tmp_path / "a"), str(tmp_path / "b")]
