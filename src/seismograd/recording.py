@@ -23,7 +23,8 @@ from seismograd.program_ending import ending_note, last_shown_exception
 from seismograd.run_outlet import RunOutlet
 from seismograd.schema import FactKind, Finding, Note, RunInfo, Sink
 from seismograd.settings.elements import ElementSpec
-from seismograd.settings.levels import LIGHT, NORMAL
+from seismograd.settings.levels import DEEP, LIGHT, NORMAL, sketch_every
+from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
 from seismograd.settings.snapshot_plan import SnapshotPlan
 
@@ -36,7 +37,11 @@ if TYPE_CHECKING:
     from seismograd.capture.loop.overhead_budget import OverheadBudget
     from seismograd.capture.snapshots.snapshot_files import SnapshotFiles
     from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
+    from seismograd.capture.xray.xray import XraySchedule
     from seismograd.record.reader import Run
+
+OF_SIGNALS = frozenset({"SG101", "SG102", "SG104"})  # findings that call for an X-ray
+SHARE_AT_DEEP = 0.1  # of the time, which may go into X-rays
 
 
 class Recording:
@@ -48,8 +53,8 @@ class Recording:
     which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
     it there. `replay`: a model may be called once more to find where a NaN arose. `tells`: `close`
-    prints a line that says where the record is and what was found. `guard`: harmful updates are
-    left out. `snapshots`: when whole gradients are kept.
+    prints a line that says where the record is and what was found. `record`: how it is written.
+    `guard`: harmful updates are left out. `snapshots`: when whole gradients are kept.
     """
 
     # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
@@ -70,6 +75,7 @@ class Recording:
         close_at_exit: bool = True,
         replay: bool = True,
         tells: bool = False,
+        record: RecordSettings | None = None,
         guard: bool = False,
         snapshots: SnapshotPlan | None = None,
     ) -> None:
@@ -87,7 +93,9 @@ class Recording:
         self._sinks = (
             None
             if path is None
-            else RunSinks(path, _about(script, level, elements), selection, child, extra_sinks)
+            else RunSinks(
+                path, _about(script, level, elements), selection, child, extra_sinks, record
+            )
         )
         session = self._session = Session(
             backend,
@@ -98,6 +106,8 @@ class Recording:
             budget=_budget(budget, is_slow=slow is not None, child=child),
             replays=replay,
             keeps_batches=snapshots is not None and snapshots.batch,
+            xray=_xray_schedule(level, budget),
+            sketch_every=sketch_every(level),
         )
         pump = self._pump = Pump(
             () if self._sinks is None else self._sinks.sinks,
@@ -121,6 +131,8 @@ class Recording:
         self._acting = tuple(each for each in (self._snapshots, self._guard) if each is not None)
         self._outlet = RunOutlet(self._ranks, pump, self._halter, self._acting, path is not None)
         session.connect(self._outlet)
+        if self._sinks is not None and level != LIGHT:
+            self._sinks.on_finding(self._look_closer)
         self._open, self._tells = True, tells
         if slow is not None:
             self._ranks.note(Note("slow", -1, slow))
@@ -182,6 +194,17 @@ class Recording:
     def epoch(self, number: int) -> None:
         """Assign the following steps to epoch `number`; views then show epochs."""
         self._session.epoch(number)
+
+    def xray(self) -> None:
+        """Record the signals of the modules in the next forward and backward: called before the
+        forward in the training loop it is of that step.
+        """
+        self._session.xray()
+
+    def _look_closer(self, finding: Finding) -> None:
+        """Sample the signals at once where a finding is about them."""
+        if finding.code in OF_SIGNALS:
+            self._session.xray_soon()
 
     @property
     def num_iterations(self) -> int:
@@ -351,6 +374,19 @@ def _budget(budget: float | None, is_slow: bool, child: bool) -> OverheadBudget:
 
     is_single = not child and os.environ.get("WORLD_SIZE", "1") == "1"
     return OverheadBudget(budget, FEWER_MEASURED if is_slow and is_single else FEWER_SAMPLES)
+
+
+def _xray_schedule(level: str, budget: float | None) -> XraySchedule:
+    """Return how often the signals of modules are sampled: a quarter of the budget is for them."""
+    from seismograd.capture.loop.overhead_budget import SHARE
+    from seismograd.capture.xray.xray import FREE_STEP_S, XraySchedule
+
+    if level == LIGHT:
+        return XraySchedule(None)
+    if level == DEEP:
+        return XraySchedule(10, SHARE_AT_DEEP)
+    share = (SHARE if budget is None else budget) / 4
+    return XraySchedule(100, share, FREE_STEP_S if budget is None else 0.0)
 
 
 def _about(script: str, level: str, elements: Sequence[ElementSpec]) -> RunInfo:

@@ -31,6 +31,7 @@ from seismograd.capture.probes.successors import Scalers, Successors
 from seismograd.capture.probes.symmetry import LOOKS as SYMMETRY_LOOKS
 from seismograd.capture.probes.symmetry import Symmetry
 from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.xray.xray import Xray
 from seismograd.schema import SAMPLE_EVERY, Note
 
 # steps of an optimizer after which its settings and weights are looked at in sampled ones only
@@ -57,6 +58,7 @@ class EventHandlers:
         note: Callable[[Note], None],
         sampling: bool,
         reductions: GradientReductions,
+        xray: Xray,
     ) -> None:
         self.backwards = backwards = BackwardHooks(
             guard, log, registry, iteration_queue, reader, sampling, facts, births
@@ -86,15 +88,15 @@ class EventHandlers:
         self._registry = registry
         self._settings, self._symmetry = settings, symmetry
         self._modes, self._remade, self._reductions = modes, remade, reductions
-        self.backward_begins = (
+        self.backward_begins: tuple[Callable[[ThreadState, Any], None], ...] = (
             self._backward_begins,
             frozen.backward_begins,
         )
-        self.backward_ends = (backwards.backward_ends,)
+        self.backward_ends: tuple[Callable[[ThreadState], None], ...] = (backwards.backward_ends,)
         self.compared = (backwards.compared,)
         self.clip_begins, self.clip_ends = (clips.clip_begins,), (clips.clip_ends,)
         self.zero_grad_ends = (clearings.zero_grad_ends,)
-        self.step_begins = (
+        self.step_begins: tuple[Callable[[ThreadState, Any, bool, bool], None], ...] = (
             steps.step_begins,
             ClipCoverage(facts, registry).step_begins,
             successors.step_begins,
@@ -102,7 +104,12 @@ class EventHandlers:
             overwritten.step_begins,
             rates.step_begins,
         )
-        self.step_ends = (successors.step_ends, overwritten.step_ends, steps.step_ends)
+        self.step_ends = (
+            successors.step_ends,
+            overwritten.step_ends,
+            steps.step_ends,
+            xray.step_ends,
+        )
         self.scaler_step_begins = (steps.scaler_step_begins,)
         self.scaler_step_ends = (steps.scaler_step_ends, scalers.scaler_step_ends)
         self.scaled = (scales.scaled, scalers.scaled)
@@ -112,6 +119,17 @@ class EventHandlers:
         self.epoch_begins = (schedules.epoch_begins,)
         self.state_loads = (overwritten.state_loads, rates.state_loads, successors.state_loads)
         self.collective_ends = (CollectiveHooks(registry, reader, reductions).collective_ends,)
+        self._xray = xray
+        self._without_xray = self.backward_begins, self.backward_ends, self.step_begins
+        xray.switch = self._hear_signals
+
+    def _hear_signals(self, hears: bool) -> None:
+        """Have the X-ray hear of backwards and steps, or no longer: at most steps it does not."""
+        xray = self._xray
+        begins, ends, step_begins = self._without_xray
+        self.backward_begins = (*begins, xray.backward_begins) if hears else begins
+        self.backward_ends = (xray.backward_ends, *ends) if hears else ends
+        self.step_begins = (*step_begins, xray.step_begins) if hears else step_begins
 
     def _backward_begins(self, thread_state: ThreadState, tensors: Any) -> None:
         if self._reductions.since_backward:

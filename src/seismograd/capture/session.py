@@ -34,14 +34,16 @@ from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.loop.unused_backwards import closing_note, tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.row_builder import RowBuilder
 from seismograd.capture.snapshots.held_parameters import HeldParameters
+from seismograd.capture.xray.xray import Xray, XraySchedule
 from seismograd.errors import SeismogradError
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import say
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import Fact, FactKind, Note, Optimizer, RowBatch
+from seismograd.schema import Fact, FactKind, Note, Optimizer, RowBatch, SampleBatch
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.stored_copies import copies_of, placements_of, write_tensors
@@ -58,8 +60,10 @@ class Session(Listener):
 
     Its results go to the connected outlet; before that they are dropped. `budget` decides when to
     leave something out; without one nothing is. `replays`: models may be called once more
-    to find where a NaN arose. `keeps_batches`: what they were called with stays until the step.
-    Its parts report facts through `facts`.
+    to find where a NaN arose. `sketch_every`: gradients are sketched at every so many steps of an
+    optimizer, 0 for never. `xray`: how often the signals of modules are sampled, by default
+    only when asked for. `keeps_batches`: what models were called with stays until the step. Its
+    parts report facts through `facts`.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class Session(Listener):
         budget: OverheadBudget | None = None,
         replays: bool = False,
         keeps_batches: bool = False,
+        xray: XraySchedule | None = None,
+        sketch_every: int = 0,
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
         self._has_stepped = False
@@ -95,10 +101,25 @@ class Session(Listener):
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
         self._reductions = reductions = GradientReductions()
         reader = GradientReader(
-            backend, asked_for, registry, log, iteration_queue, sampling, reductions
+            backend,
+            asked_for,
+            registry,
+            log,
+            iteration_queue,
+            sampling,
+            reductions,
+            GradientSketcher(guard, sketch_every),
         )
         self._births = BirthObserver(facts, log, registry, replays, keeps_batches)
         self._births.follow_these(models)
+        self._xray = Xray(
+            registry,
+            iteration_queue,
+            self._sampled,
+            self._note,
+            self._births.follow,
+            XraySchedule(None) if xray is None else xray,
+        )
         self._handlers = EventHandlers(
             guard,
             log,
@@ -110,6 +131,7 @@ class Session(Listener):
             self._note,
             sampling,
             reductions,
+            self._xray,
         )
 
     @property
@@ -125,6 +147,8 @@ class Session(Listener):
     @property
     def num_stepped(self) -> int:
         """Return how many iterations have made their step."""
+        # One that has stepped becomes a row only when the next one begins: until then it may step
+        # again, as with several optimizers.
         return self._iteration_queue.num_rows + sum(
             bool(thread_state.iteration.steps) for thread_state in self._thread_states.all()
         )
@@ -231,6 +255,7 @@ class Session(Listener):
             if thread_state is None:
                 thread_state = self._thread_states.here()
             thread_state.now_s = began
+            # Nearly always nothing has failed, and every call of the training comes through here.
             if not self.guard.failures or not self.guard.leaves_out(event):
                 try:
                     for handle in handlers:
@@ -240,6 +265,8 @@ class Session(Listener):
                     if raised_by_user(error):
                         raise
                     self.guard.failed(event, error)
+            # From here on an iteration may wait with no call to come that would hand it on, so
+            # somebody has to look. A process that never trains needs no thread for that.
             if not self._has_stepped and thread_state.iteration.steps:
                 self._has_stepped = True
                 self.guard.call("stepped", self._outlet.stepped)
@@ -271,7 +298,9 @@ class Session(Listener):
 
     def abandon(self) -> None:
         """Leave everything to the parent: this is a forked child."""
+        # Without the lock: another thread of the parent may have held it at the fork.
         self._births.stop()
+        self._xray.stop()
         self._outlet.abandon()
 
     # Called by the owner --------------------------------------------------------------------------
@@ -286,11 +315,23 @@ class Session(Listener):
         """Assign the following iterations to this epoch."""
         self._iteration_queue.epoch = number
 
+    def xray(self) -> None:
+        """Sample the signals of modules in the step that begins now, or the next one where its
+        backward is running.
+        """
+        with self._lock:
+            self.guard.call("xray", self._xray.begin_here, self._thread_states.here())
+
+    def xray_soon(self) -> None:
+        """Sample them in the next step that can be; may be called on any thread."""
+        self._xray.ask()
+
     def finish(self) -> None:
         """Hand on the last iterations, and report what no step has used."""
         handlers = self._handlers
         with self._lock:
             here = self._thread_states.here()
+            # Each under the guard by itself: none of them may cost the rows that come after it.
             self.guard.call("step_by_hand", handlers.backwards.step_by_hand, here, True)
             self.guard.call(
                 "never stepped",
@@ -303,8 +344,10 @@ class Session(Listener):
             )
             self.guard.call("schedules", handlers.schedules.finish)
             self.guard.call("birth", self._births.stop)
+            self.guard.call("xray", self._xray.stop)
             self.guard.call("elements", self._refuse_unknown_elements)
             left = unused(self._registry)
+            # The next iteration, which ends the one before, will not begin any more.
             for thread_state in self._thread_states.all():
                 if thread_state.iteration.steps:
                     self.guard.call("turn", self._iteration_queue.end_iteration, thread_state)
@@ -423,6 +466,9 @@ class Session(Listener):
 
     def _learn(self, fact: Fact) -> None:
         self._outlet.learn(fact)
+
+    def _sampled(self, batch: SampleBatch) -> None:
+        self._outlet.sampled(batch)
 
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"

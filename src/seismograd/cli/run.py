@@ -21,6 +21,7 @@ from seismograd.record.run_directory import create_run_directory
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
+from seismograd.settings.record_settings import RecordSettings, check_sync
 from seismograd.settings.snapshot_plan import parse_snapshots
 
 CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
@@ -63,7 +64,10 @@ LevelOption = Annotated[
     typer.Option(
         "--level",
         metavar="|".join(LEVELS),
-        help=mark("light skips the sampled statistics."),
+        help=mark(
+            "light skips the sampled statistics; deep looks at the signals of the modules every "
+            "10 steps in place of every 100."
+        ),
     ),
 ]
 HaltOnOption = Annotated[
@@ -96,6 +100,17 @@ ReplayOption = Annotated[
         help=mark(
             "Call the model once more when a loss or a gradient is not finite, to find the "
             "line and the samples."
+        ),
+    ),
+]
+SyncOption = Annotated[
+    float | None,
+    typer.Option(
+        "--sync",
+        metavar="SECONDS",
+        help=mark(
+            "Wait for the disk after so many seconds, so that the record survives a power cut "
+            "too. Default: the operating system decides."
         ),
     ),
 ]
@@ -137,6 +152,7 @@ def run(
     halt_on: HaltOnOption = None,
     budget: BudgetOption = None,
     replay: ReplayOption = "on",
+    sync: SyncOption = None,
     guard: GuardOption = False,
     snapshot: SnapshotOption = None,
     quiet: QuietOption = False,
@@ -151,6 +167,7 @@ def run(
             say("did you mean {line}?", line=line),
         )
     check_level(level)
+    record = RecordSettings(check_sync(sync))
     share, replays = _share(budget), is_on("--replay", replay)
     snapshots = parse_snapshots(snapshot or ())
     if importlib.util.find_spec("torch") is None:
@@ -175,6 +192,7 @@ def run(
             language(),
             share,
             replays,
+            record,
             guard,
             snapshots,
         )

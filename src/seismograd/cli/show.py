@@ -43,6 +43,15 @@ SnapshotsOption = Annotated[
         "--snapshots", help=mark("List the snapshots instead: whole gradients that were kept.")
     ),
 ]
+ModulesOption = Annotated[
+    bool,
+    typer.Option(
+        "--modules",
+        help=mark(
+            "Show the signals of the modules, forward and backward, as last sampled up to the step."
+        ),
+    ),
+]
 StepFormatOption = Annotated[
     str | None,
     typer.Option(
@@ -59,14 +68,18 @@ def show(
     param: ParamOption = None,
     element: ElementsOption = None,
     snapshots: SnapshotsOption = False,
+    modules: ModulesOption = False,
     form: StepFormatOption = None,
 ) -> None:
-    """Show the gradients at one recorded step, or one scalar at every step."""
+    """Show the gradients at one recorded step, one scalar at every step, or the signals of
+    modules.
+    """
     from seismograd.cli.terminal import output
     from seismograd.record.reader import open_run
     from seismograd.settings.elements import parse_element
     from seismograd.views.element_series import read_elements
     from seismograd.views.formats import format_list
+    from seismograd.views.module_signals import read_modules
     from seismograd.views.step import find_parameters, find_row, read_step
     from seismograd.views.values import short_path
 
@@ -80,6 +93,15 @@ def show(
     recorded = open_run(chosen_run(run))
     if snapshots:
         _show_snapshots(recorded, number, view)
+        return
+    if modules:
+        modules_view = format_list.find_format(format_list.MODULES_FORMATS, view)
+        if number is not None:
+            find_row(recorded, number)
+        signals = read_modules(recorded, number, param or ())
+        output.print_condition(recorded)
+        output.answer(modules_view.render(signals))
+        output.suggest(f"seismograd check {short_path(recorded.path)}")
         return
     row, columns = find_row(recorded, number), find_parameters(recorded, param or ())
     if wanted:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seismograd.cli.launch.import_hook import when_imported
+from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
 from seismograd.settings.snapshot_plan import SnapshotPlan
 
@@ -22,6 +23,7 @@ class ChildProcess:
     selection: RuleSelection = field(default_factory=RuleSelection)
     budget: float | None = None
     replay: bool = True
+    record: RecordSettings = field(default_factory=RecordSettings)
     guard: bool = False
     snapshots: SnapshotPlan | None = None
 
@@ -43,6 +45,7 @@ class ChildProcess:
                 selection=self.selection,
                 budget=self.budget,
                 replay=self.replay,
+                record=self.record,
                 guard=self.guard,
                 snapshots=self.snapshots,
             )
