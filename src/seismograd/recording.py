@@ -26,6 +26,7 @@ from seismograd.settings.elements import ElementSpec
 from seismograd.settings.levels import DEEP, LIGHT, NORMAL, sketch_every
 from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
+from seismograd.settings.snapshot_plan import SnapshotPlan
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from seismograd.capture.guard.update_guard import UpdateGuard
     from seismograd.capture.halt_listener import HaltListener
     from seismograd.capture.loop.overhead_budget import OverheadBudget
+    from seismograd.capture.snapshots.snapshot_files import SnapshotFiles
+    from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
     from seismograd.capture.xray.xray import XraySchedule
     from seismograd.record.reader import Run
 
@@ -51,7 +54,7 @@ class Recording:
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
     it there. `replay`: a model may be called once more to find where a NaN arose. `tells`: `close`
     prints a line that says where the record is and what was found. `record`: how it is written.
-    `guard`: harmful updates are left out.
+    `guard`: harmful updates are left out. `snapshots`: when whole gradients are kept.
     """
 
     # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
@@ -74,6 +77,7 @@ class Recording:
         tells: bool = False,
         record: RecordSettings | None = None,
         guard: bool = False,
+        snapshots: SnapshotPlan | None = None,
     ) -> None:
         from seismograd.capture.hub import HUB
         from seismograd.capture.session import Session
@@ -101,6 +105,7 @@ class Recording:
             sampling=level != LIGHT,
             budget=_budget(budget, is_slow=slow is not None, child=child),
             replays=replay,
+            keeps_batches=snapshots is not None and snapshots.batch,
             xray=_xray_schedule(level, budget),
             sketch_every=sketch_every(level),
         )
@@ -116,11 +121,15 @@ class Recording:
             tell=pump.note,
             learn=pump.learn,
             on_join=self._on_join,
+            directory=(lambda: self.path) if snapshots is not None else lambda: None,
         )
-        self._halter = self._make_halter(selection)
+        self._snapshot_files, self._snapshots = self._make_snapshots(snapshots)
         self._guard = self._make_guard() if guard else None
+        self._halter = self._make_halter(selection)
         self._halt_listener = None if self._halter is None else _listener_of(self._halter)
-        self._outlet = RunOutlet(self._ranks, pump, self._halter, self._guard, path is not None)
+        # What may change the gradients comes after what keeps them.
+        self._acting = tuple(each for each in (self._snapshots, self._guard) if each is not None)
+        self._outlet = RunOutlet(self._ranks, pump, self._halter, self._acting, path is not None)
         session.connect(self._outlet)
         if self._sinks is not None and level != LIGHT:
             self._sinks.on_finding(self._look_closer)
@@ -236,12 +245,13 @@ class Recording:
         self._open = False
         atexit.unregister(self._close_at_exit)
         self._hub.detach(self._session)
-        for listener in (self._halt_listener, self._guard):
-            if listener is not None:
-                self._hub.detach(listener)
+        for listener in self._listeners()[1:-1]:
+            self._hub.detach(listener)
         self._session.guard.call("finish", self._session.finish)
         self._hub.detach(self._ranks)
         self._session.guard.call("ranks", self._ranks.finish)
+        if self._snapshot_files is not None:
+            self._session.guard.call("snapshots", self._close_snapshots, self._snapshot_files)
         if self._pump.dropped:
             count = self._pump.dropped
             self._pump.note(
@@ -272,11 +282,53 @@ class Recording:
             selection,
             self._path,
             self._session.so_far,
-            self._session.save_gradients,
+            self._save_halted,
             self._pump.note,
         )
         self._sinks.on_finding(halter.take)
         return halter
+
+    def _save_halted(self, path: Path, step: int, code: str, samples: str) -> None:
+        """Write the gradients of an update that is not made, and what else was asked for."""
+        told = {"step": str(step), "content": "gradients", "reason": code, "samples": samples}
+        self._session.save_gradients(path, told)
+        if self._snapshots is not None:
+            self._snapshots.halted(step, code)
+
+    def _make_snapshots(
+        self, plan: SnapshotPlan | None
+    ) -> tuple[SnapshotFiles | None, SnapshotListener | None]:
+        """Return what keeps whole gradients, where that was asked for."""
+        if plan is None:
+            return None, None
+        from seismograd.capture.snapshots.snapshot_files import SnapshotFiles
+        from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
+
+        errors, ranks = self._session.guard, self._ranks
+        files = SnapshotFiles(
+            plan, lambda: ranks.directory, lambda error: errors.failed("snapshots", error)
+        )
+        listener = SnapshotListener(
+            self._session, plan, files, errors, lambda: (ranks.rank, ranks.size)
+        )
+        if self._sinks is not None:
+            self._sinks.on_finding(lambda finding: listener.take_finding(finding.code))
+        return files, listener
+
+    def _close_snapshots(self, files: SnapshotFiles) -> None:
+        files.close()
+        if files.num_left_out:
+            self._ranks.note(
+                Note(
+                    "snapshots",
+                    -1,
+                    say(
+                        "snapshots not taken, because of their number or size, or because the "
+                        "disk could not keep up: {count}",
+                        count=files.num_left_out,
+                    ),
+                )
+            )
 
     def _make_guard(self) -> UpdateGuard:
         """Return what leaves out harmful updates, on every process alike."""
@@ -300,8 +352,8 @@ class Recording:
         """Return the listeners in order: a finding in the session stops the training before the
         guard and the ranks act, and a row is on its way before the next iteration begins.
         """
-        acting = (each for each in (self._halt_listener, self._guard) if each is not None)
-        return (self._session, *acting, self._ranks)
+        halter = () if self._halt_listener is None else (self._halt_listener,)
+        return (self._session, *halter, *self._acting, self._ranks)
 
 
 def _listener_of(halter: TrainingHalter) -> HaltListener:

@@ -22,6 +22,7 @@ from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
 from seismograd.settings.record_settings import RecordSettings, check_sync
+from seismograd.settings.snapshot_plan import parse_snapshots
 
 CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
 
@@ -123,6 +124,17 @@ GuardOption = Annotated[
         ),
     ),
 ]
+SnapshotOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--snapshot",
+        metavar="every=N|step=N|on-finding",
+        help=mark(
+            "Keep whole gradients in the record; weights and batch keep those as well, keep=N and "
+            "limit=GIB bound them. Repeatable."
+        ),
+    ),
+]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help=mark("Suppress seismograd's own output."))
 ]
@@ -142,6 +154,7 @@ def run(
     replay: ReplayOption = "on",
     sync: SyncOption = None,
     guard: GuardOption = False,
+    snapshot: SnapshotOption = None,
     quiet: QuietOption = False,
 ) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
@@ -156,6 +169,7 @@ def run(
     check_level(level)
     record = RecordSettings(check_sync(sync))
     share, replays = _share(budget), is_on("--replay", replay)
+    snapshots = parse_snapshots(snapshot or ())
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(
             say("running a training script needs PyTorch, which is not installed"),
@@ -180,6 +194,7 @@ def run(
             replays,
             record,
             guard,
+            snapshots,
         )
     )
 

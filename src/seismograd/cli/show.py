@@ -12,6 +12,7 @@ from seismograd.i18n import mark, translate
 from seismograd.views.formats.format_names import STEP_FORMAT_NAMES, as_metavar
 
 if TYPE_CHECKING:
+    from seismograd.record.reader import Run
     from seismograd.views.step import RecordedStep
 
 StepOption = Annotated[
@@ -34,6 +35,12 @@ ElementsOption = Annotated[
         help=mark(
             "Show one scalar, such as 'fc1.weight[0,0]', at every recorded step. Repeatable."
         ),
+    ),
+]
+SnapshotsOption = Annotated[
+    bool,
+    typer.Option(
+        "--snapshots", help=mark("List the snapshots instead: whole gradients that were kept.")
     ),
 ]
 ModulesOption = Annotated[
@@ -60,6 +67,7 @@ def show(
     step: StepOption = None,
     param: ParamOption = None,
     element: ElementsOption = None,
+    snapshots: SnapshotsOption = False,
     modules: ModulesOption = False,
     form: StepFormatOption = None,
 ) -> None:
@@ -83,6 +91,9 @@ def show(
     )
     wanted = [parse_element(text) for text in element or ()]
     recorded = open_run(chosen_run(run))
+    if snapshots:
+        _show_snapshots(recorded, number, view)
+        return
     if modules:
         modules_view = format_list.find_format(format_list.MODULES_FORMATS, view)
         if number is not None:
@@ -105,6 +116,17 @@ def show(
     if step_view.name == "plain":
         _print_rounded(shown)
     output.suggest(f"seismograd check {short_path(recorded.path)}")
+
+
+def _show_snapshots(recorded: Run, step: int | None, view: str) -> None:
+    from seismograd.cli.terminal import output
+    from seismograd.views import snapshot_list
+    from seismograd.views.values import short_path
+
+    listed = snapshot_list.find_snapshots(recorded, step)
+    is_json = view == "json"
+    output.answer(snapshot_list.as_json(listed) if is_json else snapshot_list.render(listed))
+    output.suggest(f"seismograd show {short_path(recorded.path)}")
 
 
 def _print_rounded(shown: RecordedStep) -> None:

@@ -61,7 +61,8 @@ class HeldCalls:
     model an optimizer has stepped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, any_device: bool = False) -> None:
+        self._any_device = any_device  # else those on the CPU only, which may be repeated
         self.calls: list[HeldCall] = []
         self.is_paused = False  # a model is called by us, or the budget is used up
         self._models: dict[int, weakref.ref[torch.nn.Module]] = {}
@@ -159,12 +160,15 @@ class HeldCalls:
                 versions.append((each, each._version))
             else:
                 versions += [(tensor, tensor._version) for tensor in tensors_in(each)]
+        problem = ""
         for tensor, _ in versions:
             if not tensor.is_cpu:
-                return None
+                if not self._any_device:
+                    return None
+                problem = "device"
         autocast = (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"))
         random = torch.default_generator.get_state()
-        held = HeldCall(model, args, kwargs, versions, random, autocast)
+        held = HeldCall(model, args, kwargs, versions, random, autocast, problem=problem)
         self.calls.append(held)
         if len(self.calls) > MAX_CALLS:
             del self.calls[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from seismograd.cli.launch.import_hook import when_imported
 from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
+from seismograd.settings.snapshot_plan import SnapshotPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class ChildProcess:
     replay: bool = True
     record: RecordSettings = field(default_factory=RecordSettings)
     guard: bool = False
+    snapshots: SnapshotPlan | None = None
 
     def __call__(self) -> Callable[[], None]:
         """Start watching as soon as torch is imported. Returns a function that stops it."""
@@ -45,6 +47,7 @@ class ChildProcess:
                 replay=self.replay,
                 record=self.record,
                 guard=self.guard,
+                snapshots=self.snapshots,
             )
             ends.append(made.close)
 

@@ -22,6 +22,7 @@ from seismograd.random_states import same_random_numbers
 from seismograd.settings.elements import parse_element
 from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
+from seismograd.settings.snapshot_plan import SnapshotPlan
 
 if TYPE_CHECKING:
     from seismograd.recording import Recording
@@ -49,6 +50,7 @@ class Request:
     replay: bool = True
     record: RecordSettings = field(default_factory=RecordSettings)
     guard: bool = False
+    snapshots: SnapshotPlan | None = None
 
 
 class Watcher:
@@ -116,6 +118,7 @@ class Watcher:
                 replay=run.replay,
                 record=run.record,
                 guard=run.guard,
+                snapshots=run.snapshots,
                 close_at_exit=False,  # the script's own exit handlers may train
             )
             if run.path is not None:
@@ -130,6 +133,7 @@ class Watcher:
                         run.replay,
                         run.record,
                         run.guard,
+                        run.snapshots,
                     )
                 )
         except Exception as error:
