@@ -33,6 +33,7 @@ from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.loop.unused_backwards import closing_note, tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
@@ -120,6 +121,9 @@ class Session(Listener):
             self._births.follow,
             XraySchedule(None) if xray is None else xray,
         )
+        self._states = OptimizerStateProbe(
+            parameter_table, self._sampled, lambda: iteration_queue.num_rows
+        )
         self._handlers = EventHandlers(
             guard,
             log,
@@ -132,6 +136,7 @@ class Session(Listener):
             sampling,
             reductions,
             self._xray,
+            self._states,
         )
 
     @property
@@ -345,6 +350,7 @@ class Session(Listener):
             self.guard.call("schedules", handlers.schedules.finish)
             self.guard.call("birth", self._births.stop)
             self.guard.call("xray", self._xray.stop)
+            self.guard.call("optimizer state", self._states.finish)
             self.guard.call("elements", self._refuse_unknown_elements)
             left = unused(self._registry)
             # The next iteration, which ends the one before, will not begin any more.

@@ -110,7 +110,7 @@ def show(
         output.answer(element_view.render(elements))
         output.suggest(f"seismograd show {short_path(recorded.path)}")
         return
-    shown = read_step(recorded, row, columns)
+    shown = read_step(recorded, row, columns, with_states=bool(param))
     output.print_condition(recorded)
     output.answer(step_view.render(shown))
     if step_view.name == "plain":

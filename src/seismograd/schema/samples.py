@@ -57,7 +57,14 @@ SAMPLE_FIELDS: Mapping[SampleKind, SampleFields] = {
     ),
     SampleKind.OPTIMIZER_STATE: SampleFields(
         SampleAxis.PARAMETERS,
-        ("gradient_to_state", "momentum_to_root", "below_eps", "age", "newton_schulz_norm"),
+        (
+            "gradient_to_state",
+            "momentum_to_root",
+            "below_eps",
+            "age",
+            "newton_schulz_norm",
+            "momentum_to_gradient",
+        ),
     ),
     SampleKind.GRADIENT_SKETCH: SampleFields(
         SampleAxis.PARAMETERS, tuple(f"sum_{index:02d}" for index in range(SKETCH_WIDTH))
