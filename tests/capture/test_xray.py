@@ -573,3 +573,27 @@ torch.distributed.destroy_process_group()
 """
     done = run_python(code)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_session_that_ends_within_a_sampled_step_leaves_no_call_on_a_class() -> None:
+    class Own(nn.Linear):
+        pass
+
+    model = Own(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    one = Session(ReferenceBackend(), [model], [optimizer], replays=True)
+    HUB.attach(one)
+    try:
+        for step in range(3):
+            if step == 2:
+                one.xray()
+            optimizer.zero_grad()
+            model(torch.randn(2, 2)).sum().backward()
+            if step < 2:
+                optimizer.step()
+        assert "__call__" in vars(Own)
+    finally:
+        HUB.detach(one)
+        one.finish()
+    # What births hold lies below what the X-ray hears: neither may bring the other back.
+    assert "__call__" not in vars(Own)

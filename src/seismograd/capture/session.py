@@ -304,8 +304,8 @@ class Session(Listener):
     def abandon(self) -> None:
         """Leave everything to the parent: this is a forked child."""
         # Without the lock: another thread of the parent may have held it at the fork.
+        self._xray.stop()  # the last to have patched a class is the first to go
         self._births.stop()
-        self._xray.stop()
         self._outlet.abandon()
 
     # Called by the owner --------------------------------------------------------------------------
@@ -348,8 +348,9 @@ class Session(Listener):
                 handlers.backwards.num_heard,
             )
             self.guard.call("schedules", handlers.schedules.finish)
-            self.guard.call("birth", self._births.stop)
+            # The last to have patched a class is the first to go: each restores what it found.
             self.guard.call("xray", self._xray.stop)
+            self.guard.call("birth", self._births.stop)
             self.guard.call("optimizer state", self._states.finish)
             self.guard.call("elements", self._refuse_unknown_elements)
             left = unused(self._registry)

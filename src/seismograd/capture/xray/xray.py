@@ -12,8 +12,9 @@ from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.xray.call_record import batch_of
+from seismograd.capture.xray.followed_modules import followed_modules
 from seismograd.capture.xray.module_calls import ModuleCalls, classes_of
-from seismograd.capture.xray.signal_recorder import SignalRecorder, followed_modules
+from seismograd.capture.xray.signal_recorder import SignalRecorder
 from seismograd.i18n import say
 from seismograd.schema import Note, SampleBatch
 from seismograd.tensors.device_scalars import Scalar
