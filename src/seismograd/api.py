@@ -14,6 +14,7 @@ from seismograd.recording import Recording
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_level
 from seismograd.settings.record_settings import RecordSettings, check_sync
+from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.rule_selection import select_rules
 from seismograd.settings.snapshot_plan import parse_snapshots
 
@@ -83,12 +84,16 @@ def watch(
             say("watching a training run needs PyTorch, which is not installed"),
             say("pip install torch"),
         ) from missing
-    check_level(level)
-    check_budget(budget)
-    record = RecordSettings(check_sync(sync))
-    selection = select_rules(select, ignore, halting=halt_on)
-    plan = parse_snapshots((snapshot,) if isinstance(snapshot, str) else snapshot)
-    specs = tuple(parse_element(text) for text in elements)
+    options = RecordingOptions(
+        level=check_level(level),
+        budget=check_budget(budget),
+        record=RecordSettings(check_sync(sync)),
+        selection=select_rules(select, ignore, halting=halt_on),
+        snapshots=parse_snapshots((snapshot,) if isinstance(snapshot, str) else snapshot),
+        elements=tuple(parse_element(text) for text in elements),
+        replay=replay,
+        guard=guard,
+    )
     models = [w for w in watched if isinstance(w, torch.nn.Module)]
     optimizers = [w for w in watched if isinstance(w, torch.optim.Optimizer)]
     for thing in watched:
@@ -107,13 +112,6 @@ def watch(
         script,
         models,
         optimizers,
-        specs,
-        level,
-        selection=selection,
-        budget=budget,
-        replay=replay,
+        options,
         tells=not quiet,
-        record=record,
-        guard=guard,
-        snapshots=plan,
     )
