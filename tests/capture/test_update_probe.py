@@ -215,9 +215,9 @@ def test_the_scalars_copied_in_a_step_are_bounded() -> None:
         p.grad = torch.ones_like(p)
     probe = UpdateProbe()
     probe.step_begins(parameters, closure=False, num_requested=probe.num_requested(len(parameters)))
-    assert probe._pending is not None
-    copied = sum(count for *_, count in probe._pending.slices) + sum(
-        group.numbers.numel() for group in probe._pending.kept
+    assert probe.pending is not None
+    copied = sum(count for *_, count in probe.pending.slices) + sum(
+        group.numbers.numel() for group in probe.pending.kept
     )
     assert 0 < copied <= 30 * 500 * 400 / 200
 

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from seismograd.i18n import Message, say
-from seismograd.schema import AnyArray, EventKind, FloatArray, IntArray, RowBatch, State, StepFlag
+from seismograd.schema import (
+    AnyArray,
+    EventFlag,
+    EventKind,
+    FloatArray,
+    IntArray,
+    Parameter,
+    RankFlag,
+    RowBatch,
+    State,
+    StepFlag,
+)
 from seismograd.schema import BoolArray as BoolArray
 
 _UNUSED = int(StepFlag.SKIPPED | StepFlag.NO_BACKWARD)
+
+
+def skipped_by_scaler(steps: AnyArray) -> BoolArray:
+    """Return the iterations whose updates a GradScaler has skipped, and not the guard  # (B,)."""
+    guarded = int(StepFlag.SKIPPED | StepFlag.GUARDED)
+    return (integers(steps, "flags") & guarded) == int(StepFlag.SKIPPED)
 
 
 def as_list(positions: IntArray) -> list[int]:
@@ -33,6 +50,28 @@ def integers(records: AnyArray, name: str) -> IntArray:
 def numbers(records: AnyArray, name: str) -> FloatArray:
     """Return a column of real numbers of `RowBatch.steps` or `RowBatch.events`."""
     return np.asarray(records[name], np.float64)
+
+
+def flagged(records: AnyArray, flag: StepFlag | EventFlag | RankFlag) -> BoolArray:
+    """Return which entries of `RowBatch.steps`, `events` or `ranks` have a flag, or one of
+    several.
+    """
+    return (integers(records, "flags") & int(flag)) != 0
+
+
+def iteration_at(block: RowBatch, row: int) -> int:
+    """Return the iteration of a row."""
+    return int(block.steps["iteration"][row])
+
+
+def columns_where(parameters: Sequence[Parameter], wanted: Callable[[Parameter], bool]) -> IntArray:
+    """Return the columns of the parameters for which this holds."""
+    return np.array([column for column, each in enumerate(parameters) if wanted(each)], np.int64)
+
+
+def names_at(block: RowBatch, columns: IntArray) -> tuple[str, ...]:
+    """Return the names of the parameters in these columns."""
+    return tuple(block.parameters[column].name for column in as_list(columns))
 
 
 def runs(values: IntArray) -> list[tuple[int, slice]]:
@@ -92,20 +131,6 @@ def site_of(block: RowBatch, kind: EventKind, iteration: int, optimizer: int | N
     return line_at(block, int(integers(block.events, "site")[at[0]]) if len(at) else -1)
 
 
-def num_unheard(block: RowBatch) -> int:
-    """Return how many rows are of steps whose backwards and clips were compiled."""
-    return int(np.count_nonzero(integers(block.steps, "flags") & int(StepFlag.UNHEARD)))
-
-
-def unheard(count: int) -> Message:
-    """Return the message why a rule could not evaluate these."""
-    return say(
-        "backward was compiled (steps: {count}), so neither backward nor clipping could be "
-        "recorded",
-        count=count,
-    )
-
-
 def largest_parameters(block: RowBatch, row: int) -> tuple[str, ...]:
     """Return the parameters that make nine tenths of the squared norm, in the order of the
     columns.
@@ -115,4 +140,4 @@ def largest_parameters(block: RowBatch, row: int) -> tuple[str, ...]:
     order = np.argsort(-square, kind="stable")
     share = np.cumsum(square[order])
     num = int(np.count_nonzero(share < 0.9 * share[-1])) + 1
-    return tuple(block.parameters[column].name for column in as_list(np.sort(order[:num])))
+    return names_at(block, np.sort(order[:num]))

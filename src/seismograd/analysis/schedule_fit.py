@@ -5,6 +5,7 @@ call of it, and at the end.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from seismograd.analysis.schedule_code import (
     fitted,
@@ -19,9 +20,8 @@ NEAR_THE_TOP = 0.9
 Values = dict[str, str | int | float]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The thresholds of the rule that uses this module."""
+class ScheduleLimits(Protocol):
+    """The thresholds of `ScheduleMismatch` that are needed here."""
 
     zero_calls: int
     zero_share: float
@@ -44,7 +44,7 @@ class Misfit:
     excerpt: str = ""
 
 
-def misfit(fact: Fact, limits: Limits, samples: float) -> Misfit | None:
+def misfit(fact: Fact, limits: ScheduleLimits, samples: float) -> Misfit | None:
     """Return the misfit that a fact of kind `SCHEDULE` shows. `samples`: how many the losses were
     means of.
     """
@@ -163,7 +163,7 @@ def _of_another(values: Values) -> tuple[Message, Message]:
     )
 
 
-def _ended(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
+def _ended(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
     """Detect a rate that is zero from some call on."""
     num, calls = fact.number("calls") - fact.number("zero_since"), fact.number("calls")
     if fact.number("zero_since") < 0 or num < limits.zero_calls or num < limits.zero_share * calls:
@@ -184,7 +184,7 @@ def _ended(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
     return Misfit(3, "error", cause, *_unit(fact, values, num, limits.zero_calls))
 
 
-def _swings(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
+def _swings(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
     """Detect a rate that goes up and down with a period far shorter than the training."""
     calls, length = fact.number("calls"), fact.number("length")
     if not fact.number("periodic") or not calls >= limits.swings * length:
@@ -226,7 +226,7 @@ def _rises_again(fact: Fact, values: Values) -> Misfit | None:
     return Misfit(2, "warning", cause, *_unit(fact, values, calls / length, 2.0))
 
 
-def _decayed(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
+def _decayed(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
     """Detect a rate that has fallen to its last value in the first part of the training."""
     calls, length = fact.number("calls"), fact.number("length")
     is_over = calls >= 2 * limits.swings * length and fact.number("lr") < 0.5 * fact.number(
@@ -245,7 +245,7 @@ def _decayed(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
     return Misfit(2, "warning", cause, *_unit(fact, values, calls / length, 2.0 * limits.swings))
 
 
-def _shrunk(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
+def _shrunk(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
     """Detect a rate that has become tiny early in the training."""
     calls, since = fact.number("calls"), fact.number("low_since")
     num = calls - since
@@ -271,7 +271,9 @@ def _shrunk(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
     return Misfit(2, "warning", cause, *_unit(fact, values, num, limits.zero_calls))
 
 
-def _unfinished(fact: Fact, values: Values, limits: Limits, samples: float) -> Misfit | None:
+def _unfinished(
+    fact: Fact, values: Values, limits: ScheduleLimits, samples: float
+) -> Misfit | None:
     """Detect a schedule that was made for more calls than came, and for as many as there were of
     something else.
     """

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from seismograd.analysis.block_rows import line_at
-from seismograd.analysis.step_window import WindowEvent
 from seismograd.schema import EventKind, Finding, Optimizer, Parameter, RowBatch
 
 MODEL = re.compile(r"(?<![\w.])model(?=[.,)])")
@@ -41,25 +39,10 @@ def kind_among(optimizers: Iterable[Optimizer], index: int) -> str:
     return next((each.kind for each in optimizers if each.index == index), "")
 
 
-def line_of(block: RowBatch, call: WindowEvent) -> str:
-    """Return `file:line` of a call, empty where it is not known."""
-    return line_at(block, call.site)
-
-
-def at_line(block: RowBatch, call: WindowEvent) -> str:
-    """Return `train.py:42` to name a call by; where it is not known, the words for that."""
-    return line_of(block, call) or "?"
-
-
-def own_call(block: RowBatch, call: WindowEvent, otherwise: str) -> str:
-    """Return a call as the script writes it, where the line shows it; a framework's call that
-    makes it is another one: return `otherwise`.
-    """
-    return own_text(block, call.site, otherwise)
-
-
 def own_text(block: RowBatch, site: int, otherwise: str) -> str:
-    """Return the same by the number of the site."""
+    """Return the call at a site as the script writes it, where the line shows it; a framework's
+    call that makes it is another one: return `otherwise`.
+    """
     known = block.sites[site] if 0 <= site < len(block.sites) else None
     method = re.search(r"(\w+)\(", otherwise)
     if known is None or method is None:

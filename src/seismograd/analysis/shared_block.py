@@ -57,6 +57,15 @@ class SharedBlock(RowBatch):
         return tuple(optimizer for optimizer, _ in by_optimizer(self, np.ones(len(self), np.bool_)))
 
     @cached_property
+    def columns_of(self) -> dict[int, IntArray]:
+        """Return the columns of each optimizer's parameters, by optimizers in ascending order."""
+        owned: dict[int, list[int]] = {}
+        for column, each in enumerate(self.parameters):
+            if each.optimizer is not None:
+                owned.setdefault(each.optimizer, []).append(column)
+        return {each: np.array(owned[each], np.int64) for each in sorted(owned)}
+
+    @cached_property
     def _made(self) -> dict[int, tuple[object, Exception | None]]:
         return {}
 

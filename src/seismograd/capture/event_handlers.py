@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVarTuple
+from typing import Any
 
 from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.graph.remade_parameters import RemadeParameters
@@ -18,24 +18,29 @@ from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.gradient_reductions import GradientReductions
 from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.clip_coverage import ClipCoverage
 from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.modes import Modes
+from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
 from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
 from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
+from seismograd.capture.probes.symmetry import LOOKS as SYMMETRY_LOOKS
 from seismograd.capture.probes.symmetry import Symmetry
 from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.schema import Note
+from seismograd.capture.xray.xray import Xray
+from seismograd.schema import SAMPLE_EVERY, Note
 
-Ts = TypeVarTuple("Ts")
+# steps of an optimizer after which its settings and weights are looked at in sampled ones only
+LAST_EARLY_LOOK = max(SYMMETRY_LOOKS)
 
 
 class EventHandlers:
-    """The handler of each event of `capture.events.Listener`, called with the state of the thread.
+    """The handlers of each event of `capture.events.Listener`, called with the state of the thread.
 
     The hooks follow the loop itself; the probes look only now and then, or for what is rare. Where
     several parts handle an event, their order is theirs: what a step consumes is read before
@@ -54,12 +59,14 @@ class EventHandlers:
         note: Callable[[Note], None],
         sampling: bool,
         reductions: GradientReductions,
+        xray: Xray,
+        states: OptimizerStateProbe,
     ) -> None:
         self.backwards = backwards = BackwardHooks(
             guard, log, registry, iteration_queue, reader, sampling, facts, births
         )
         self.steps = steps = StepHooks(
-            guard, log, registry, iteration_queue, reader, note, sampling, births, facts
+            guard, log, registry, iteration_queue, reader, note, sampling, births, facts, states
         )
         self.schedules = schedules = Schedules(
             facts,
@@ -80,45 +87,67 @@ class EventHandlers:
         )
         frozen = FrozenWeights(facts, log, registry.parameter_table)
 
-        self.backward_begins = _in_turn(
-            lambda _, __: reductions.backward_begins(),
-            backwards.backward_begins,
-            modes.backward_begins,
-            remade.backward_begins,
+        self._registry = registry
+        self._settings, self._symmetry = settings, symmetry
+        self._modes, self._remade, self._reductions = modes, remade, reductions
+        self.backward_begins: tuple[Callable[[ThreadState, Any], None], ...] = (
+            self._backward_begins,
             frozen.backward_begins,
         )
-        self.backward_ends = backwards.backward_ends
-        self.compared = backwards.compared
-        self.clip_begins, self.clip_ends = clips.clip_begins, clips.clip_ends
-        self.zero_grad_ends = clearings.zero_grad_ends
-        self.step_begins = _in_turn(
+        self.backward_ends: tuple[Callable[[ThreadState], None], ...] = (backwards.backward_ends,)
+        self.compared = (backwards.compared,)
+        self.clip_begins, self.clip_ends = (clips.clip_begins,), (clips.clip_ends,)
+        self.zero_grad_ends = (clearings.zero_grad_ends,)
+        self.step_begins: tuple[Callable[[ThreadState, Any, bool, bool], None], ...] = (
             steps.step_begins,
             ClipCoverage(facts, registry).step_begins,
             successors.step_begins,
-            settings.step_begins,
-            symmetry.step_begins,
+            self._step_begins,
             overwritten.step_begins,
             rates.step_begins,
         )
-        self.step_ends = _in_turn(successors.step_ends, overwritten.step_ends, steps.step_ends)
-        self.scaler_step_begins = steps.scaler_step_begins
-        self.scaler_step_ends = _in_turn(steps.scaler_step_ends, scalers.scaler_step_ends)
-        self.scaled = _in_turn(scales.scaled, scalers.scaled)
-        self.unscale_ends, self.scaler_updated = scales.unscale_ends, scales.scaler_updated
-        self.weighted, self.normalised = scales.weighted, scales.normalised
-        self.scheduled = _in_turn(schedules.scheduled, rates.scheduled)
-        self.epoch_begins = schedules.epoch_begins
-        self.state_loads = _in_turn(
-            overwritten.state_loads, rates.state_loads, successors.state_loads
+        self.step_ends = (
+            successors.step_ends,
+            overwritten.step_ends,
+            steps.step_ends,
+            xray.step_ends,
         )
-        self.collective_ends = CollectiveHooks(registry, reader, reductions).collective_ends
+        self.scaler_step_begins = (steps.scaler_step_begins,)
+        self.scaler_step_ends = (steps.scaler_step_ends, scalers.scaler_step_ends)
+        self.scaled = (scales.scaled, scalers.scaled)
+        self.unscale_ends, self.scaler_updated = (scales.unscale_ends,), (scales.scaler_updated,)
+        self.weighted, self.normalised = (scales.weighted,), (scales.normalised,)
+        self.scheduled = (schedules.scheduled, rates.scheduled)
+        self.epoch_begins = (schedules.epoch_begins,)
+        self.state_loads = (overwritten.state_loads, rates.state_loads, successors.state_loads)
+        self.collective_ends = (CollectiveHooks(registry, reader, reductions).collective_ends,)
+        self._xray = xray
+        self._without_xray = self.backward_begins, self.backward_ends, self.step_begins
+        xray.switch = self._hear_signals
 
+    def _hear_signals(self, hears: bool) -> None:
+        """Have the X-ray hear of backwards and steps, or no longer: at most steps it does not."""
+        xray = self._xray
+        begins, ends, step_begins = self._without_xray
+        self.backward_begins = (*begins, xray.backward_begins) if hears else begins
+        self.backward_ends = (xray.backward_ends, *ends) if hears else ends
+        self.step_begins = (*step_begins, xray.step_begins) if hears else step_begins
 
-def _in_turn(*handlers: Callable[[*Ts], None]) -> Callable[[*Ts], None]:
-    """Return a handler that calls these, one after another."""
+    def _backward_begins(self, thread_state: ThreadState, tensors: Any) -> None:
+        if self._reductions.since_backward:
+            self._reductions.backward_begins()
+        self.backwards.backward_begins(thread_state, tensors)
+        # A step comes through here, and most have nothing for these to look at.
+        modes = self._modes
+        if modes.watched or modes.version != self._registry.parameter_table.version:
+            modes.backward_begins(thread_state, tensors)
+        if not self._remade.is_over:
+            self._remade.backward_begins(thread_state, tensors)
 
-    def handle(*args: *Ts) -> None:
-        for each in handlers:
-            each(*args)
-
-    return handle
+    def _step_begins(self, thread_state: ThreadState, optimizer: Any, *_: object) -> None:
+        window = self._registry.known(optimizer)
+        if window is not None and (
+            window.num_steps <= LAST_EARLY_LOOK or window.num_steps % SAMPLE_EVERY == 0
+        ):
+            self._settings.step_begins(thread_state, optimizer)
+            self._symmetry.step_begins(thread_state, optimizer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, ParamSpec
+from typing import Any, Literal, get_args
 
 import torch
 from torch import is_grad_enabled
@@ -21,7 +21,6 @@ from seismograd.errors import TrainingHalted
 from seismograd.exception_origin import let_go, raised_by_user
 from seismograd.tensors.device_scalars import Scalar
 
-P = ParamSpec("P")
 EventName = Literal[
     "backward_begins",
     "backward_ends",
@@ -43,6 +42,7 @@ EventName = Literal[
     "state_loads",
     "collective_ends",
 ]
+Takers = dict[EventName, tuple[Callable[..., None], ...]]
 
 
 class Listener:
@@ -157,6 +157,8 @@ class EventHub:
         self._patches = tuple(patches)
         self._lock = threading.RLock()
         self._listeners: tuple[Listener, ...] = ()
+        # bound once: every call of every training comes through here
+        self._takers: Takers = _takers_of(())
         self._undo: list[Undo] = []
         os.register_at_fork(after_in_child=self._forked)
 
@@ -173,14 +175,14 @@ class EventHub:
                 except BaseException:
                     self._restore()
                     raise
-            self._listeners = (*self._listeners, listener)
+            self._listen((*self._listeners, listener))
 
     def detach(self, listener: Listener) -> None:
         """Unregister the listener; the last one to go restores torch."""
         with self._lock:
             if listener not in self._listeners:
                 return
-            self._listeners = tuple(each for each in self._listeners if each is not listener)
+            self._listen(tuple(each for each in self._listeners if each is not listener))
             if not self._listeners:
                 self._restore()
 
@@ -201,13 +203,11 @@ class EventHub:
 
     def backward_begins(self, tensors: Any) -> None:
         """A backward of these losses (a tensor, or a tuple of tensors or edges) begins."""
-        self._hand_on(
-            "backward_begins", [each.backward_begins for each in self._listeners], tensors
-        )
+        self._hand_on("backward_begins", tensors)
 
     def backward_ends(self) -> None:
         """That backward has ended, or raised."""
-        self._hand_on("backward_ends", [each.backward_ends for each in self._listeners])
+        self._hand_on("backward_ends")
 
     def compared(
         self, labels: Sequence[str], parameters: Sequence[torch.Tensor], products: Any, reached: Any
@@ -217,7 +217,6 @@ class EventHub:
         """
         self._hand_on(
             "compared",
-            [each.compared for each in self._listeners],
             labels,
             parameters,
             products,
@@ -226,23 +225,20 @@ class EventHub:
 
     def clip_begins(self, parameters: list[Any]) -> None:
         """The gradients of these parameters are about to be clipped."""
-        self._hand_on("clip_begins", [each.clip_begins for each in self._listeners], parameters)
+        self._hand_on("clip_begins", parameters)
 
     def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
         """That clip is done; `total` is the norm that it found, of which kind `is_l2` says."""
-        self._hand_on(
-            "clip_ends", [each.clip_ends for each in self._listeners], kind, limit, total, is_l2
-        )
+        self._hand_on("clip_ends", kind, limit, total, is_l2)
 
     def zero_grad_ends(self, owner: Any) -> None:
         """This optimizer or module has cleared its gradients."""
-        self._hand_on("zero_grad_ends", [each.zero_grad_ends for each in self._listeners], owner)
+        self._hand_on("zero_grad_ends", owner)
 
     def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
         """The optimizer is about to step; `compiled`: within a compiled function."""
         self._hand_on(
             "step_begins",
-            [each.step_begins for each in self._listeners],
             optimizer,
             closure,
             compiled,
@@ -250,58 +246,51 @@ class EventHub:
 
     def step_ends(self, optimizer: Any) -> None:
         """The optimizer has stepped."""
-        self._hand_on("step_ends", [each.step_ends for each in self._listeners], optimizer)
+        self._hand_on("step_ends", optimizer)
 
     def scaler_step_begins(self, optimizer: Any) -> None:
         """A `GradScaler` is about to step the optimizer, or to leave the step out."""
-        self._hand_on(
-            "scaler_step_begins", [each.scaler_step_begins for each in self._listeners], optimizer
-        )
+        self._hand_on("scaler_step_begins", optimizer)
 
     def scaler_step_ends(self, scaler: Any, optimizer: Any) -> None:
         """The scaler has stepped the optimizer, or left the step out."""
         self._hand_on(
             "scaler_step_ends",
-            [each.scaler_step_ends for each in self._listeners],
             scaler,
             optimizer,
         )
 
     def scaled(self, scaler: Any) -> None:
         """The next backward is of a loss that the scaler has multiplied."""
-        self._hand_on("scaled", [each.scaled for each in self._listeners], scaler)
+        self._hand_on("scaled", scaler)
 
     def unscale_ends(self, scaler: Any, optimizer: Any) -> None:
         """The scale has been divided out of the optimizer's gradients."""
-        self._hand_on(
-            "unscale_ends", [each.unscale_ends for each in self._listeners], scaler, optimizer
-        )
+        self._hand_on("unscale_ends", scaler, optimizer)
 
     def scaler_updated(self, scaler: Any) -> None:
         """The scaler may have another scale now."""
-        self._hand_on("scaler_updated", [each.scaler_updated for each in self._listeners], scaler)
+        self._hand_on("scaler_updated", scaler)
 
     def weighted(self, scale: Scalar) -> None:
         """The next backward is of a loss multiplied by its weight; `scale` will be the total."""
-        self._hand_on("weighted", [each.weighted for each in self._listeners], scale)
+        self._hand_on("weighted", scale)
 
     def normalised(self, parameters: list[Any], scale: Scalar | None) -> None:
         """These gradients were divided by the total weight; `scale` is left in them."""
-        self._hand_on(
-            "normalised", [each.normalised for each in self._listeners], parameters, scale
-        )
+        self._hand_on("normalised", parameters, scale)
 
     def scheduled(self, scheduler: Any, metric: object) -> None:
         """The script has stepped this learning rate scheduler, with this metric."""
-        self._hand_on("scheduled", [each.scheduled for each in self._listeners], scheduler, metric)
+        self._hand_on("scheduled", scheduler, metric)
 
     def epoch_begins(self, loader: Any) -> None:
         """The script begins to iterate over this data loader."""
-        self._hand_on("epoch_begins", [each.epoch_begins for each in self._listeners], loader)
+        self._hand_on("epoch_begins", loader)
 
     def state_loads(self, owner: Any, state: object) -> None:
         """This module or optimizer is about to load a saved state."""
-        self._hand_on("state_loads", [each.state_loads for each in self._listeners], owner, state)
+        self._hand_on("state_loads", owner, state)
 
     def collective_ends(
         self, name: str, tensors: list[torch.Tensor], numel: int, in_backward: bool
@@ -311,7 +300,6 @@ class EventHub:
         """
         self._hand_on(
             "collective_ends",
-            [each.collective_ends for each in self._listeners],
             name,
             tensors,
             numel,
@@ -321,26 +309,24 @@ class EventHub:
     def _hand_on(
         self,
         event: EventName,
-        takers: Sequence[Callable[P, None]],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        *args: object,
     ) -> None:
         """Dispatch the event to all listeners, unseen by the program's modes and tensor subclasses.
 
         Any exception that escapes is the program's own (see `exception_origin`), or requested
         (`TrainingHalted`).
         """
-        grad = is_grad_enabled()
+        takers, grad = self._takers[event], is_grad_enabled()
         try:
             with DisableTorchFunction():
                 try:
                     if _len_torch_dispatch_stack():
                         with _disable_current_modes():
                             for take in takers:
-                                take(*args, **kwargs)
+                                take(*args)
                     else:
                         for take in takers:
-                            take(*args, **kwargs)
+                            take(*args)
                 except BaseException as error:
                     # An exception from outside may occur in the middle of an `__exit__` that
                     # restores a mode of torch.
@@ -369,6 +355,9 @@ class EventHub:
             return isinstance(error, MemoryError | RecursionError) and not raised_by_user(another)
         return ours
 
+    def _listen(self, listeners: tuple[Listener, ...]) -> None:
+        self._listeners, self._takers = listeners, _takers_of(listeners)
+
     def _restore(self) -> None:
         while self._undo:
             self._undo.pop()()
@@ -377,8 +366,22 @@ class EventHub:
         """Abandon all sessions in a forked child (a DataLoader worker, mostly): it trains nothing
         of ours, so it must neither record nor touch the parent's files.
         """
-        listeners, self._listeners = self._listeners, ()
+        listeners = self._listeners
+        self._listen(())
         self._lock = threading.RLock()
         for listener in listeners:
             listener.abandon()
         self._restore()
+
+
+def _takers_of(listeners: Sequence[Listener]) -> Takers:
+    """Return the methods to call at each event, of the listeners that override it."""
+    return {
+        event: tuple(
+            taker
+            for each in listeners
+            if getattr(taker := getattr(each, event), "__func__", None)
+            is not getattr(Listener, event)
+        )
+        for event in get_args(EventName)
+    }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import merge
 
 from seismograd.analysis.script_names import with_model_name
 from seismograd.analysis.shared_block import SharedBlock, share_readers
@@ -23,11 +24,14 @@ from seismograd.schema import (
     Parameter,
     RowBatch,
     RuleStatus,
+    SampleBatch,
+    SampleKind,
 )
 
 FOUND, CLEAR, NOT_EVALUATED = mark("found"), mark("clear"), mark("not evaluated")
 NO_REASON = Message("")
 
+_SAMPLE_KINDS = tuple(SampleKind)
 _SAMPLED = frozenset(each.name for each in STATISTICS if each.sampled)
 
 Key = tuple[str, int]  # code, optimizer
@@ -49,11 +53,14 @@ class Diagnosis:
         fact_kinds: Iterable[str] = tuple(FactKind),
     ) -> None:
         self._rules = tuple(make() for make in rules)
+        # Now, since readers remember what they have read: a rule cannot change over to one later.
         share_readers(self._rules)
         self._absorbs = absorbs_of(self._rules)
         self._found: dict[Key, Finding] = {}
         self._failures: dict[str, Message] = {}
-        self._facts: list[Fact] = []  # of iterations to come, in their order
+        # of iterations to come, in their order; facts before samples
+        self._waiting: list[Fact | SampleBatch] = []
+        self._sample_kinds = kinds_read(self._rules)
         self._fact_kinds = frozenset(fact_kinds)
         self._parameters: tuple[Parameter, ...] = ()  # of the last block
         self._seen: set[str] = set()  # names of the available statistics
@@ -66,15 +73,15 @@ class Diagnosis:
         self._parameters = block.parameters
         self._seen.update(block.values, block.samples if len(block.sample_rows) else ())
         # Before the block: a rule that reads an iteration must know the facts of that iteration.
-        self._hand_on_facts(
-            bisect_right(self._facts, int(block.steps["iteration"][-1]), key=_iteration)
-        )
+        last = int(block.steps["iteration"][-1])
+        self._hand_on_waiting(bisect_right(self._waiting, (last, len(_SAMPLE_KINDS)), key=_place))
         # Several rules need the same windows and profiles, which are computed once for all of them.
         shared = SharedBlock.of(block)
         for rule in self._rules:
             # Most blocks have no sample, but a rule that needs one must see the rest of them, too.
             if all(name in block.values or name in _SAMPLED for name in rule.needs):
                 self._take(rule, lambda rule=rule: rule.observe(shared))
+        # New keys alone: a finding grows with nearly every block, which is no news to anybody.
         return frozenset(self._found) - known if len(self._found) > len(known) else frozenset()
 
     def note(self, note: Note) -> None:
@@ -86,11 +93,21 @@ class Diagnosis:
         """Take a fact. It is passed on right before the block with its iteration, whether it comes
         then or with all others at the start.
         """
-        insort(self._facts, fact, key=_iteration)
+        insort(self._waiting, fact, key=_place)
+
+    def sampled(self, batch: SampleBatch) -> None:
+        """Take what was sampled in a step; passed on likewise, to the rules that read its kind."""
+        if batch.kind in self._sample_kinds:
+            insort(self._waiting, batch, key=_place)
+
+    @property
+    def sample_kinds(self) -> frozenset[SampleKind]:
+        """Return the kinds of samples that its rules read."""
+        return self._sample_kinds
 
     def close(self) -> None:
         """End the record."""
-        self._hand_on_facts(len(self._facts))
+        self._hand_on_waiting(len(self._waiting))
         for rule in self._rules:
             self._take(rule, rule.finish)
 
@@ -109,14 +126,17 @@ class Diagnosis:
         thresholds = {rule.code: rule.thresholds() for rule in self._rules}
         return Conclusion(self.findings(), self.statuses(), thresholds)
 
-    def _hand_on_facts(self, num: int) -> None:
-        """Pass on the first of those that wait."""
+    def _hand_on_waiting(self, num: int) -> None:
+        """Pass on the first facts and samples of those that wait."""
         if not num:
             return
-        facts, self._facts = self._facts[:num], self._facts[num:]
+        passed, self._waiting = self._waiting[:num], self._waiting[num:]
         for rule in self._rules:
-            for fact in facts:
-                self._take(rule, lambda rule=rule, fact=fact: rule.learn(fact))
+            for each in passed:
+                if isinstance(each, Fact):
+                    self._take(rule, lambda rule=rule, fact=each: rule.learn(fact))
+                elif each.kind in rule.reads_samples:
+                    self._take(rule, lambda rule=rule, batch=each: rule.sampled(batch))
 
     def _take(self, rule: Rule, look: Callable[[], Iterable[Finding]]) -> None:
         if rule.code in self._failures:
@@ -137,6 +157,7 @@ class Diagnosis:
 
     def _status(self, rule: Rule) -> RuleStatus:
         failure = self._failures.get(rule.code)
+        # Before the failure: what a rule found until it failed is as true as before.
         if any(code == rule.code for code, _ in tuple(self._found)):
             return RuleStatus(rule.code, rule.name, FOUND, failure or NO_REASON)
         reason = failure or self._missing(rule) or rule.shortfall()
@@ -149,6 +170,7 @@ class Diagnosis:
         kinds = [str(kind) for kind in rule.needs_facts if kind not in self._fact_kinds]
         if kinds:
             return say("needs facts that were not recorded: {names}", names=", ".join(kinds))
+        # Of a run without a row the rule itself says better what it lacks.
         if not missing or not self._seen:
             return None
         if all(name in _SAMPLED for name in missing):
@@ -190,6 +212,10 @@ class LiveRules:
         """Take a fact."""
         self._diagnosis.learn(fact)
 
+    def sampled(self, batch: SampleBatch) -> None:
+        """Take what was sampled in a step."""
+        self._diagnosis.sampled(batch)
+
     def close(self) -> None:
         """Judge what is only known at the end."""
         self._diagnosis.close()
@@ -217,21 +243,55 @@ def diagnose(
     notes: Iterable[Note] = (),
     facts: Iterable[Fact] = (),
     fact_kinds: Iterable[str] = tuple(FactKind),
+    samples: Callable[[SampleKind], Iterable[SampleBatch]] = lambda _: (),
 ) -> Diagnosis:
-    """Judge a whole record."""
+    """Judge a whole record; of `samples` only the kinds are read that a rule asks for."""
     diagnosis = Diagnosis(rules, fact_kinds)
     for fact in facts:
         diagnosis.learn(fact)
+    kinds = sorted(diagnosis.sample_kinds)
+    in_order = _Ahead(merge(*(samples(kind) for kind in kinds), key=lambda each: each.step))
     for block in blocks:
+        if len(block):
+            for batch in in_order.up_to(int(block.steps["iteration"][-1])):
+                diagnosis.sampled(batch)
         diagnosis.observe(block)
+    for batch in in_order.rest():
+        diagnosis.sampled(batch)
     for note in notes:
         diagnosis.note(note)
     diagnosis.close()
     return diagnosis
 
 
-def _iteration(fact: Fact) -> int:
-    return fact.iteration
+class _Ahead:
+    """Samples in the order of their steps, read as they are needed."""
+
+    def __init__(self, batches: Iterator[SampleBatch]) -> None:
+        self._batches, self._next = batches, next(batches, None)
+
+    def up_to(self, step: int) -> Iterator[SampleBatch]:
+        """Yield those up to this step."""
+        while self._next is not None and self._next.step <= step:
+            batch, self._next = self._next, next(self._batches, None)
+            yield batch
+
+    def rest(self) -> Iterator[SampleBatch]:
+        """Yield all others."""
+        while self._next is not None:
+            batch, self._next = self._next, next(self._batches, None)
+            yield batch
+
+
+def _place(waiting: Fact | SampleBatch) -> tuple[int, int]:
+    if isinstance(waiting, Fact):
+        return waiting.iteration, 0
+    return waiting.step, 1 + _SAMPLE_KINDS.index(waiting.kind)
+
+
+def kinds_read(rules: Iterable[Rule]) -> frozenset[SampleKind]:
+    """Return the kinds of samples that any of these rules reads."""
+    return frozenset(kind for rule in rules for kind in rule.reads_samples)
 
 
 def absorbs_of(rules: Iterable[Rule | type[Rule]]) -> Absorbs:

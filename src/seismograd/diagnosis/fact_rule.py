@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
+from seismograd.analysis.block_rows import iteration_at
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
+from seismograd.diagnosis.rule import Rule, memory, too_few
+from seismograd.i18n import Message, mark
 from seismograd.schema import Fact, FactKind, Finding
 
 
@@ -26,11 +27,13 @@ class FactRule(Rule):
 
     min_evaluated: int = 5  # steps
 
-    _num_rows: int = field(default=0, init=False, repr=False)
+    _num_rows: int = memory(int)
+    _last_step: int = memory(lambda: -1)
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         """Count the steps."""
         self._num_rows += len(block)
+        self._last_step = iteration_at(block, -1) if len(block) else self._last_step
         return self.found.take()
 
     @final
@@ -46,7 +49,4 @@ class FactRule(Rule):
 
     def shortfall(self) -> Message | None:
         """Return what was missing to judge at all."""
-        needed, has = self.min_evaluated, self._num_rows
-        if has < needed:
-            return say("needs {needed} steps, has {has}", needed=needed, has=has)
-        return None
+        return too_few(mark("needs {needed} steps, has {has}"), self._num_rows, self.min_evaluated)

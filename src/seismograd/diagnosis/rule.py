@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from seismograd.analysis.finding_tracker import FindingTracker
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
-from seismograd.i18n import Message
-from seismograd.schema import Evidence, Fact, FactKind, Finding, Note
+from seismograd.i18n import Message, Value
+from seismograd.schema import Evidence, Fact, FactKind, Finding, Note, SampleBatch, SampleKind
+
+Remembered = TypeVar("Remembered")
+
+Explanation = tuple[Message, Message, str]
+"""The cause of a finding, the advice, and a line of code that follows the advice."""
+
+
+def memory(make: Callable[[], Remembered]) -> Remembered:
+    """Return a field of a rule that is no threshold: what it remembers between blocks."""
+    return field(default_factory=make, init=False, repr=False)
+
+
+def per_optimizer(make: Callable[[], Remembered]) -> dict[int, Remembered]:
+    """Return the same with an entry for each optimizer, made when it is first asked for."""
+    return field(default_factory=lambda: defaultdict(make), init=False, repr=False)
+
+
+def too_few(template: str, has: float, needed: float) -> Message | None:
+    """Return the message of `shortfall` that fewer of something were seen than are needed, `None`
+    where there were enough. The template says what of: "needs {needed} steps, has {has}".
+    """
+    values: dict[str, Value | Message] = {"needed": needed, "has": has}
+    return Message(template, values) if has < needed else None
+
+
+def known(*evidence: Evidence) -> tuple[Evidence, ...]:
+    """Return the evidence without numbers that were not measured, such as a loss of NaN."""
+    return tuple(each for each in evidence if not math.isnan(each.value))
 
 
 @dataclass
@@ -30,8 +60,10 @@ class Rule(ABC):
     code: ClassVar[str]
     name: ClassVar[str]
     severity: ClassVar[str]  # of what it usually finds
-    needs: ClassVar[tuple[str, ...]]  # names of the statistics that it requires
+    needs: ClassVar[tuple[str, ...]] = ()  # names of the statistics that it requires
     needs_facts: ClassVar[tuple[FactKind, ...]] = ()  # kinds that it requires
+    # kinds of samples that it reads; it is judged as well where they are missing
+    reads_samples: ClassVar[tuple[SampleKind, ...]] = ()
     # it can judge an iteration before its step is made
     early: ClassVar[bool] = False
     # codes of findings that it explains when they begin at the same step or later
@@ -60,6 +92,12 @@ class Rule(ABC):
         """
         return ()
 
+    def sampled(self, batch: SampleBatch) -> Iterable[Finding]:  # noqa: ARG002  as above
+        """Take what was sampled in a step, of a kind that it reads. It comes before the block with
+        its step, as facts do.
+        """
+        return ()
+
     def finish(self) -> Iterable[Finding]:
         """Finish the record; return what is only known now."""
         return ()
@@ -70,17 +108,17 @@ class Rule(ABC):
 
     def finding(
         self,
+        cause: Message,
+        advice: Message,
+        excerpt: str = "",
         *,
         first_step: int,
         last_step: int | None = None,
         evidence: tuple[Evidence, ...],
-        cause: Message,
-        advice: Message,
         optimizer: int = -1,
         severity: str | None = None,
         parameters: tuple[str, ...] = (),
         where: str = "",
-        excerpt: str = "",
     ) -> Finding:
         """Return a finding of this rule.
 
@@ -100,6 +138,33 @@ class Rule(ABC):
             advice=advice,
             where=where,
             excerpt=excerpt,
+        )
+
+    def finding_of_fact(
+        self,
+        fact: Fact,
+        cause: Message,
+        advice: Message,
+        excerpt: str = "",
+        *,
+        evidence: tuple[Evidence, ...],
+        first_step: int | None = None,
+        last_step: int | None = None,
+    ) -> Finding:
+        """Return a finding about what a fact is about, at the statement that the fact names, else
+        at its own line; without `first_step` it begins, and without `last_step` it ends with the
+        fact.
+        """
+        return self.finding(
+            cause,
+            advice,
+            excerpt,
+            first_step=fact.iteration if first_step is None else first_step,
+            last_step=fact.iteration if last_step is None else last_step,
+            evidence=evidence,
+            optimizer=fact.optimizer,
+            parameters=fact.parameters,
+            where=fact.text("place") or fact.where,
         )
 
     def thresholds(self) -> dict[str, float]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
-
-import numpy as np
 
 from seismograd.analysis.known_settings import KnownSettings
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
+from seismograd.diagnosis.rule import Rule, memory, too_few
+from seismograd.i18n import Message, mark
 from seismograd.schema import Fact, FactKind, Finding, IntArray
 
 
@@ -24,8 +22,8 @@ class SettingsRule(Rule):
 
     min_evaluated: int = 5  # steps
 
-    settings: KnownSettings = field(default_factory=KnownSettings, init=False, repr=False)
-    _num_steps: int = field(default=0, init=False, repr=False)
+    settings: KnownSettings = memory(KnownSettings)
+    _num_steps: int = memory(int)
 
     @abstractmethod
     def judge(self, block: SharedBlock, optimizer: int, rows: IntArray, columns: IntArray) -> None:
@@ -42,21 +40,11 @@ class SettingsRule(Rule):
         """Judge the updates of each optimizer."""
         for optimizer, rows in block.updated:
             self._num_steps += len(rows)
-            columns = [
-                column
-                for column, each in enumerate(block.parameters)
-                if each.optimizer == optimizer
-            ]
-            if columns:
-                self.judge(block, optimizer, rows, np.array(columns, np.int64))
+            if optimizer in block.columns_of:
+                self.judge(block, optimizer, rows, block.columns_of[optimizer])
         return self.found.take()
 
     def shortfall(self) -> Message | None:
         """Return how many steps were missing."""
-        if self._num_steps < self.min_evaluated:
-            return say(
-                "needs {needed} steps with an update, has {has}",
-                needed=self.min_evaluated,
-                has=self._num_steps,
-            )
-        return None
+        template = mark("needs {needed} steps with an update, has {has}")
+        return too_few(template, self._num_steps, self.min_evaluated)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.step_group_collector import StepGroupCollector
 from seismograd.analysis.step_groups import StepGroup
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
+from seismograd.diagnosis.rule import Rule, memory, too_few
+from seismograd.i18n import Message, mark
 from seismograd.schema import Finding
 
 
@@ -20,9 +20,7 @@ class StepGroupRule(Rule):
 
     min_evaluated: int = 10  # steps
 
-    step_groups: StepGroupCollector = field(
-        default_factory=StepGroupCollector, init=False, repr=False
-    )
+    step_groups: StepGroupCollector = memory(StepGroupCollector)
 
     def read_with(self, readers: SharedReaders) -> None:
         """Read the groups that the other rules read."""
@@ -38,13 +36,13 @@ class StepGroupRule(Rule):
             self.judge(step_group)
         return self.found.take()
 
+    def finish(self) -> Iterable[Finding]:
+        """Judge the last group of each optimizer as well, where it has enough steps."""
+        for step_group in self.step_groups.rest(self.min_evaluated):
+            self.judge(step_group)
+        return self.found.take()
+
     def shortfall(self) -> Message | None:
         """Return how many steps were missing."""
-        steps = self.step_groups.num_steps
-        if steps < self.min_evaluated:
-            return say(
-                "needs {needed} steps with an update, has {has}",
-                needed=self.min_evaluated,
-                has=steps,
-            )
-        return None
+        template = mark("needs {needed} steps with an update, has {has}")
+        return too_few(template, self.step_groups.num_steps, self.min_evaluated)

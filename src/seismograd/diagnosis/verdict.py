@@ -54,7 +54,9 @@ def make_verdict(run: Run, findings: Iterable[Finding], statuses: Iterable[RuleS
 
 def judge(run: Run, rules: Makers = RULES) -> Verdict:
     """Run the rules over the whole record."""
-    diagnosis = diagnose(run.blocks(), rules, run.notes, run.facts, run.info.fact_kinds)
+    diagnosis = diagnose(
+        run.blocks(), rules, run.notes, run.facts, run.info.fact_kinds, run.sampled
+    )
     return make_verdict(run, diagnosis.findings(), diagnosis.statuses())
 
 

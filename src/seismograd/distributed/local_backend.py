@@ -53,7 +53,8 @@ class LocalBackend:
             if sample:
                 weights = [held_part(w) for w in weights]
         else:
-            scalars = [held_part(s) for s in scalars]
+            if scalars:
+                scalars = [held_part(s) for s in scalars]
             self._shards.see_plain(keys)
         measured = self._backend.measure(gradients, weights, keys, scalars, sample)
         if self._shards.has_summands:

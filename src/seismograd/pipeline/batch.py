@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Set as AbstractSet
 
-from seismograd.schema import Fact, Note, RowBatch
+from seismograd.schema import Fact, Note, RowBatch, SampleBatch
+
+Queued = RowBatch | Note | Fact | SampleBatch
 
 _OBJECT_BYTES = 128  # of an array or another small object, beside its numbers
 
@@ -26,17 +28,25 @@ def batch_bytes(batch: RowBatch) -> int:
         for values in batch.samples.values():
             num_arrays += 1
             num += values.nbytes
+    for sketches in batch.sketches.values():
+        num_arrays += 1
+        num += sketches.nbytes
     return num + _OBJECT_BYTES * num_arrays
 
 
-def take_batches(queue: deque[RowBatch | Note | Fact], max_bytes: int) -> list[RowBatch]:
-    """Take what can be made one batch from the front, where there is neither a note nor a fact: at
-    least one, and those behind it that have the same columns.
+def sample_bytes(batch: SampleBatch) -> int:
+    """Return the memory that what was sampled takes while it waits, roughly."""
+    return batch.nbytes + _OBJECT_BYTES * (2 + len(batch))
+
+
+def take_batches(queue: deque[Queued], max_bytes: int) -> list[RowBatch]:
+    """Take what can be made one batch from the front, where there are only rows: at least
+    one, and those behind it that have the same columns.
     """
     taken: list[RowBatch] = []
     num_bytes = 0
     sampled: AbstractSet[str] = frozenset()
-    while queue and not isinstance(batch := queue[0], Note | Fact):
+    while queue and not isinstance(batch := queue[0], Note | Fact | SampleBatch):
         num_bytes += batch_bytes(batch)
         samples = batch.samples.keys() if len(batch.sample_rows) else frozenset[str]()
         mixed_samples = bool(samples) and bool(sampled) and samples != sampled

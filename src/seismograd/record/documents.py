@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from seismograd.record import layout
 from seismograd.record.finding_json import message_from_json, message_to_json
 from seismograd.record.layout import EVENTS, FORMAT, PAIRS, RANKS, STEPS
 from seismograd.record.pyramid.cells import FACTOR, PYRAMID_STATISTICS
@@ -27,6 +28,7 @@ from seismograd.schema import (
     EVENT_DTYPE,
     PAIR_DTYPE,
     RANK_DTYPE,
+    SAMPLE_BATCH_DTYPE,
     SCHEMA_VERSION,
     STATISTICS,
     STEP_DTYPE,
@@ -39,10 +41,13 @@ from seismograd.schema import (
     Parameter,
     RankFlag,
     RunInfo,
+    SampleKind,
+    SampleSubject,
     Site,
     State,
     Statistic,
     StepFlag,
+    sample_dtype,
 )
 
 _RECORDED_OF_A_STATISTIC = ("name", "dtype", "unit", "description", "sampled", "width")
@@ -67,12 +72,19 @@ class Meta:
     entries.
 
     `has_levels`: its pyramid, if there is one, has the form that this version reads.
+    `sample_dtypes`: of the rows of each kind of samples, by its name. `checked`,
+    `checked_of_segment`, `checked_of_samples`: the columns of the logs of checksums of the run, of
+    each segment and of the samples.
     """
 
     info: RunInfo
     statistics: Mapping[str, Statistic]
     dtypes: Mapping[str, np.dtype[Any]]
     has_levels: bool = False
+    sample_dtypes: Mapping[str, np.dtype[Any]] = field(default_factory=dict[str, np.dtype[Any]])
+    checked: tuple[str, ...] = ()
+    checked_of_segment: tuple[str, ...] = ()
+    checked_of_samples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +104,15 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
         "run": _flat(info),
         "statistics": [_statistic_to_json(statistic) for statistic in STATISTICS],
         "levels": _levels_to_json(),
+        "checked": list(layout.CHECKED_OF_RUN),
+        "checked_of_segment": list(layout.checked_of_segment(STATISTICS)),
+        "checked_of_samples": list(layout.CHECKED_OF_SAMPLES),
         "step_dtype": STEP_DTYPE.descr,
         "event_dtype": EVENT_DTYPE.descr,
         "rank_dtype": RANK_DTYPE.descr,
         "pair_dtype": PAIR_DTYPE.descr,
+        "sample_batch_dtype": SAMPLE_BATCH_DTYPE.descr,
+        "sample_dtypes": {str(kind): sample_dtype(kind).descr for kind in SampleKind},
         "states": {str(int(state)): state.name for state in State},
         "event_kinds": {str(int(kind)): kind.name for kind in EventKind},
         "event_flags": {str(int(flag)): flag.name for flag in EventFlag if flag},
@@ -113,6 +130,13 @@ def meta_from_json(data: Any) -> Meta:
         {each.name: each for each in statistics},
         {name: entry_dtype(data[key]) for name, key in _DTYPE_KEYS.items() if key in data},
         data.get("levels") == _levels_to_json(),
+        {
+            text(name): entry_dtype(descr)
+            for name, descr in mapping(data.get("sample_dtypes", {})).items()
+        },
+        tuple(text(name) for name in data.get("checked", ())),
+        tuple(text(name) for name in data.get("checked_of_segment", ())),
+        tuple(text(name) for name in data.get("checked_of_samples", ())),
     )
 
 
@@ -187,6 +211,16 @@ def optimizer_from_json(data: Any) -> Optimizer:
     return build(Optimizer, data)
 
 
+def subject_to_json(subject: SampleSubject) -> dict[str, object]:
+    """Return a line of `samples/subjects.jsonl`."""
+    return _flat(subject)
+
+
+def subject_from_json(data: Any) -> SampleSubject:
+    """Return the subject that `subject_to_json` wrote."""
+    return build(SampleSubject, data)
+
+
 def note_to_json(note: Note) -> dict[str, object]:
     """Return a line of `notes.jsonl`."""
     return {**_flat(note), "message": message_to_json(note.message)}
@@ -216,7 +250,7 @@ def fact_from_json(data: Any) -> Fact:
 
 
 def _flat(
-    value: RunInfo | Statistic | Parameter | Site | Optimizer | Note | Fact,
+    value: RunInfo | Statistic | Parameter | Site | Optimizer | Note | Fact | SampleSubject,
 ) -> dict[str, object]:
     """Return the fields by name, unchanged: `dataclasses.asdict` copies each number, which takes 20
     ms for a thousand parameters.

@@ -14,7 +14,7 @@ from pathlib import Path
 from seismograd.errors import SeismogradError
 from seismograd.record.compatibility import is_run
 from seismograd.record.writer import Writer
-from seismograd.schema import Conclusion, Fact, Finding, Note, RowBatch
+from seismograd.schema import Conclusion, Fact, Finding, Note, RowBatch, SampleBatch
 
 
 class LazyWriter:
@@ -32,7 +32,7 @@ class LazyWriter:
     def __init__(self, path: Path, make: Callable[[Path], Writer], leave: bool = False) -> None:
         self._path, self._make, self._leave = path, make, leave
         self._writer: Writer | None = None
-        self._early: list[Note | Fact] = []
+        self._early: list[Note | Fact | SampleBatch] = []
 
     @property
     def path(self) -> Path:
@@ -56,6 +56,13 @@ class LazyWriter:
             self._early.append(fact)
         else:
             self._writer.learn(fact)
+
+    def sampled(self, batch: SampleBatch) -> None:
+        """Write what was sampled, or keep it until there is a writer."""
+        if self._writer is None:
+            self._early.append(batch)
+        else:
+            self._writer.sampled(batch)
 
     def finding(self, finding: Finding) -> None:
         """Write a finding; see `Writer.finding`."""
@@ -83,8 +90,10 @@ class LazyWriter:
             for early in self._early:
                 if isinstance(early, Note):
                     self._writer.note(early)
-                else:
+                elif isinstance(early, Fact):
                     self._writer.learn(early)
+                else:
+                    self._writer.sampled(early)
             self._early.clear()
         return self._writer
 

@@ -24,6 +24,15 @@ from seismograd.schema.parameters import Optimizer, Parameter, Site
 from seismograd.schema.recorded_dtype import recorded
 from seismograd.schema.row_batch import RowBatch, concatenate, no_samples, row_ends
 from seismograd.schema.run_info import ENDINGS, Note, RunInfo, RunState, Sink
+from seismograd.schema.samples import (
+    SAMPLE_BATCH_DTYPE,
+    SAMPLE_FIELDS,
+    SKETCH_WIDTH,
+    SampleBatch,
+    SampleKind,
+    SampleSubject,
+    sample_dtype,
+)
 from seismograd.schema.statistics import (
     HISTOGRAM_BINS,
     HISTOGRAM_EXPONENTS_PER_BIN,
@@ -46,9 +55,12 @@ __all__ = [
     "MEASURED_EVERY_TIME",
     "PAIR_DTYPE",
     "RANK_DTYPE",
+    "SAMPLE_BATCH_DTYPE",
     "SAMPLE_EVERY",
+    "SAMPLE_FIELDS",
     "SCHEMA_VERSION",
     "SEVERITIES",
+    "SKETCH_WIDTH",
     "STATISTICS",
     "STEP_DTYPE",
     "AnyArray",
@@ -72,6 +84,9 @@ __all__ = [
     "RuleStatus",
     "RunInfo",
     "RunState",
+    "SampleBatch",
+    "SampleKind",
+    "SampleSubject",
     "Sink",
     "Site",
     "State",
@@ -87,5 +102,6 @@ __all__ = [
     "no_samples",
     "recorded",
     "row_ends",
+    "sample_dtype",
     "step_entry",
 ]

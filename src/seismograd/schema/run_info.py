@@ -9,6 +9,7 @@ from typing import Protocol
 from seismograd.i18n import Message
 from seismograd.schema.facts import Fact
 from seismograd.schema.row_batch import RowBatch
+from seismograd.schema.samples import SampleBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,10 @@ class Sink(Protocol):
 
     def learn(self, fact: Fact) -> None:
         """Take a fact; it comes before the iteration in which it was seen."""
+        ...
+
+    def sampled(self, batch: SampleBatch) -> None:
+        """Take what was sampled in a step; it comes before the iteration, likewise."""
         ...
 
     def close(self) -> None:

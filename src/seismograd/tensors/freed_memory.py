@@ -31,7 +31,11 @@ def is_readable(tensor: Tensor) -> bool:
             return False
         if tensor.numel() == 0:
             return True
-        if storage.nbytes() < num_bytes_reached(tensor):
+        if storage.nbytes() < (
+            tensor.nbytes + tensor.storage_offset() * tensor.element_size()
+            if tensor.is_contiguous()
+            else num_bytes_reached(tensor)
+        ):
             return False
         if type(tensor) in PLAIN_TYPES:
             # A tensor of a functionalized program has no values; nothing public tells.
@@ -58,7 +62,9 @@ def are_dense_readable(tensors: Sequence[Tensor]) -> bool:
     microsecond each.
     """
     for tensor in tensors:
-        reached = tensor.nbytes + tensor.storage_offset() * tensor.element_size()
+        offset, reached = tensor.storage_offset(), tensor.nbytes
+        if offset:
+            reached += offset * tensor.element_size()
         if tensor.untyped_storage().nbytes() < reached and tensor.numel() > 0:
             return False
     return True

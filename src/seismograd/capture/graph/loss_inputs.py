@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +17,6 @@ from seismograd.capture.graph.loss_reduction import NLL
 from seismograd.capture.graph.regression_inputs import REGRESSION, broadcast
 from seismograd.capture.graph.traversal import SAME_VALUES
 from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.names.script_source import loss_call
 from seismograd.schema import FactKind, Site
@@ -68,22 +66,18 @@ MODULES = {"softmax": ("Softmax",), "sigmoid": ("Sigmoid",)}
 
 
 class LossInputs:
-    """Inspects the first losses of each line of the script, and later ones ever more rarely;
-    reports each fault once.
+    """Inspects the losses that it is given, the first ones of each line of the script and later
+    ones ever more rarely; reports each fault once.
     """
 
     def __init__(
         self, facts: Facts, parameter_table: ParameterTable, sites: Sequence[Site]
     ) -> None:
         self._facts, self._parameter_table, self._sites = facts, parameter_table, sites
-        self._num: Counter[int] = Counter()  # number of backwards per call site
         self._told: set[tuple[int, str, str]] = set()
 
     def look(self, site: int, tops: list[Any]) -> None:
         """Inspect the loss of a backward that begins at this call site."""
-        self._num[site] += 1
-        if not is_looked_at(self._num[site]):
-            return
         for fault in faults_of(tops):
             key = (site, fault.loss, fault.input)
             if key not in self._told:

@@ -15,7 +15,7 @@ from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.iteration import CapturedEvent
-from seismograd.capture.loop.look_schedule import is_looked_at
+from seismograd.capture.loop.look_schedule import LOOKS
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.parameter_table import ParameterTable
@@ -46,6 +46,7 @@ class LossInspection:
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
         self._exponentials = LargeExponentials(facts, parameter_table)
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
+        self._num_at_site: dict[int, int] = {}  # backwards at each line of the script
 
     def backward_begins(
         self,
@@ -63,18 +64,23 @@ class LossInspection:
         call, site = self._guard.call, captured.site
         call("birth", self._births.backward_begins, tops, extras)
         call("graph", self._losses.look, thread_state, captured, listed, tops, windows, extras)
-        call("zero gradient", self._zero_gradients.look, site, tops, windows)
-        if is_looked_at(num_heard):
+        for window in windows:
+            if window.has_zero_gradients():
+                call("zero gradient", self._zero_gradients.look, site, tops, windows)
+                break
+        if num_heard in LOOKS:
             call("switches", self._switches.look, site)
             call("hooks", self._hooks.backward_begins, tops, windows)
         if extras:
             call("time", self._time_profiles.backward_begins, num_heard, tops)
         call("loss terms", self._loss_terms.look, site, listed[0], thread_state.loss_scale)
         call("exponentials", self._exponentials.look, captured, tops)
-        call("loss input", self._loss_inputs.look, site, tops)
+        number = self._num_at_site[site] = self._num_at_site.get(site, 0) + 1
+        if number in LOOKS:
+            call("loss input", self._loss_inputs.look, site, tops)
 
     def backward_ends(self, captured: CapturedEvent, num_heard: int) -> None:
         """Note what only the backward has shown."""
-        if is_looked_at(num_heard):
+        if num_heard in LOOKS:
             self._guard.call("hooks", self._hooks.backward_ends, captured.site)
         self._guard.call("time", self._time_profiles.backward_ends, captured.site)

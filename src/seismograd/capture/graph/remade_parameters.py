@@ -27,6 +27,7 @@ class RemadeParameters:
     facts: Facts
     log: EventLog
     parameter_table: ParameterTable
+    is_over: bool = False  # no look is left
     _num: int = 0
     _times: int = 0
     _before: list[weakref.ref[torch.Tensor]] = field(default_factory=list[weakref.ref[Any]])
@@ -39,6 +40,7 @@ class RemadeParameters:
     def backward_begins(self, _: ThreadState, tensors: Any) -> None:
         """A backward begins."""
         self._num += 1
+        self.is_over = self._num >= LOOKS[-1]
         if self._num not in LOOKS:
             return
         listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]

@@ -33,7 +33,7 @@ class ZeroGradients:
         windows.
         """
         concerned = [
-            window for window in windows if _has_zeros(window.last) and self._is_time(window)
+            window for window in windows if window.has_zero_gradients() and self._is_time(window)
         ]
         blocked = blocked_by(tops) if concerned else None
         if blocked is None:
@@ -72,15 +72,6 @@ class ZeroGradients:
     def _is_time(self, window: OptimizerWindow) -> bool:
         self._num[window.index] += 1
         return is_looked_at(self._num[window.index])
-
-
-def _has_zeros(reading: GradientReading | None) -> bool:
-    """Return whether any gradient of this step was all zeros, as far as its statistics have
-    arrived.
-    """
-    if reading is None or (reading.arrival is not None and not reading.arrival.is_done()):
-        return False
-    return bool((reading.values["grad_norm"] == 0).any())
 
 
 def _has_more(reading: GradientReading | None) -> bool:

@@ -78,12 +78,22 @@ class BackwardHooks:
         registry = self._registry
         if not self._touched:
             self.step_by_hand(thread_state)
-        within = stepping(registry.windows, thread_state)
+        within: list[OptimizerWindow] = []
+        for window in registry.windows:
+            if window.stepping:
+                within = stepping(registry.windows, thread_state)
+                break
         if within:
             self._evaluation_begins(thread_state, within)
         elif thread_state.iteration.steps:
             self._iteration_queue.end_iteration(thread_state)
-        listed: tuple[Any, ...] = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
+        tops: list[Any]
+        listed: tuple[Any, ...]
+        if isinstance(tensors, torch.Tensor):
+            listed, tops = (tensors,), [tensors.grad_fn]
+        else:
+            listed = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
+            tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
         if not self._has_looked:
             if registry.all_of_the_process and not registry.has_discovered:
                 registry.discover()
@@ -91,17 +101,18 @@ class BackwardHooks:
             for window in registry.windows:
                 registry.learn(window)
             self._has_looked = True  # unless an exception of the program's has arrived before
-        tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
-        if not self._touched or registry.parameter_table.wants_order():
+        table = registry.parameter_table
+        if not self._touched or (table.unordered and table.wants_order()):
             self._leaves = leaves_in_order(tops)
             if registry.windows:
                 registry.take_in(self._leaves)
-            registry.parameter_table.order(self._leaves)
+            table.order(self._leaves)
         thread_state.loss = self._log.scalar(listed[0] if len(listed) == 1 else total_of(listed))
         thread_state.captured = self._log.record(
             thread_state, EventKind.BACKWARD, value=thread_state.loss, scale=thread_state.loss_scale
         )
         windows, extras = self._of(thread_state), self._iteration_queue.thinning.extras
+        captured = thread_state.captured
         for window in windows:
             if not window.clearing.follows_any():
                 window.look_at_others()
@@ -110,7 +121,7 @@ class BackwardHooks:
             if window.per_loss.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.per_loss.backward_begins, window.held)
         self._inspection.backward_begins(
-            thread_state, thread_state.captured, listed, tops, windows, self.num_heard, extras
+            thread_state, captured, listed, tops, windows, self.num_heard, extras
         )
 
     def backward_ends(self, thread_state: ThreadState) -> None:
@@ -214,15 +225,17 @@ class BackwardHooks:
         window.backward_ended(loss, scale)
         self._reader.read(thread_state, window)
 
-    def _of(self, thread_state: ThreadState) -> list[OptimizerWindow]:
+    def _of(self, thread_state: ThreadState) -> Sequence[OptimizerWindow]:
         """Return the windows that a backward of this thread may concern: all but those of other
         threads.
         """
-        return [
-            w
-            for w in self._registry.windows
-            if w.thread_state is None or w.thread_state is thread_state
-        ]
+        windows = self._registry.windows
+        for window in windows:
+            if window.thread_state is not None and window.thread_state is not thread_state:
+                return [
+                    w for w in windows if w.thread_state is None or w.thread_state is thread_state
+                ]
+        return windows
 
     def _evaluation_begins(self, thread_state: ThreadState, within: list[OptimizerWindow]) -> None:
         """Handle a step that evaluates the loss itself. Steps that other optimizers made before

@@ -19,12 +19,13 @@ from seismograd.capture.hooks.enclosing_steps import stepping
 from seismograd.capture.hooks.replace_attribute import replace, undo_all
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
-from seismograd.capture.loop.thread_state import RunningClip, ThreadState
+from seismograd.capture.loop.thread_state import NO_CLIP, RunningClip, ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.applied_norm import AppliedClip
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.window_columns import columns_of
 from seismograd.schema import EventFlag, EventKind
+from seismograd.tensors.device_scalars import Scalar
 
 
 class ClipHooks:
@@ -44,17 +45,23 @@ class ClipHooks:
         """Read the gradients before the clip: one NaN in it would make every gradient NaN."""
         # a later clip acts on gradients that the step has already used
         self._step_by_hand(thread_state)
-        ids = frozenset(id(p) for p in parameters)
+        ids = frozenset(map(id, parameters))
         concerned = self._registry.holding(ids)
-        stepping(concerned, thread_state)
+        are_used = bool(concerned)
+        for window in concerned:
+            are_used = are_used and window.clearing.is_used
+            if window.stepping:  # unless its step has raised
+                stepping(concerned, thread_state)
         flags, scales = (
             EventFlag.NONE,
             [w.grad_scale for w in concerned if w.grad_scale is not None],
         )
-        if all(getattr(p, "grad", None) is None for p in parameters):
+        for parameter in parameters:
+            if getattr(parameter, "grad", None) is not None:
+                flags = EventFlag.USED if are_used else EventFlag.NONE
+                break
+        else:
             flags = EventFlag.EMPTY
-        elif concerned and all(w.clearing.was_used() for w in concerned):
-            flags = EventFlag.USED
         thread_state.clipping = RunningClip(ids, flags, scales[0] if scales else None)
         for window in concerned:
             if not window.stepping:
@@ -73,13 +80,17 @@ class ClipHooks:
         is_l2: bool = True,
     ) -> None:
         """Record the norm that the clip found and its limit."""
-        norm, bound = self._log.scalar(total), self._log.scalar(limit)
-        clipping, thread_state.clipping = thread_state.clipping, RunningClip()
+        norm = self._log.scalar(total)
+        bound = Scalar(limit) if type(limit) is float else self._log.scalar(limit)
+        clipping, thread_state.clipping = thread_state.clipping, NO_CLIP
         ids = clipping.ids
         concerned = self._registry.holding(ids)
-        within = 0
+        touched = within = 0
         for window in concerned:
-            within |= window.flags_within()
+            if window.stepping:
+                within |= window.flags_within()
+            if not window.by_hand:
+                touched |= window.bit
             if not clipping.flags:
                 self._clipped(
                     thread_state,
@@ -103,7 +114,7 @@ class ClipHooks:
         )
         captured.flags, captured.touched = (
             int(clipping.flags) | within | (0 if is_l2 else OTHER_NORM),
-            sum(w.bit for w in concerned if not w.by_hand),
+            touched,
         )
 
     def _clipped(

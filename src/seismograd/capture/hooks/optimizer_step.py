@@ -29,9 +29,14 @@ from seismograd.capture.loop.step_record import complete_step, record_step
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import attribute
+from seismograd.capture.probes.optimizer_state import EVERY, FIRST, OptimizerStateProbe
 from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.schema import EventKind, FactKind, Note, StepFlag
+from seismograd.tensors.isolation import without_user_modes
+from seismograd.tensors.readable import is_readable
+
+GUARDED = int(StepFlag.GUARDED | StepFlag.SKIPPED)
 
 
 class StepHooks:
@@ -48,6 +53,7 @@ class StepHooks:
         sampling: bool,
         births: BirthObserver,
         facts: Facts,
+        states: OptimizerStateProbe,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
             guard,
@@ -57,6 +63,7 @@ class StepHooks:
             reader,
         )
         self._sampling, self._births, self._facts = sampling, births, facts
+        self._states = states
         self._num_reduced_late = 0
         self._compiled = CompiledBackwards(note, lambda: iteration_queue.num_rows)
 
@@ -80,9 +87,12 @@ class StepHooks:
             window.step_raised()
         window.steps_within = 0
         window.thread_state = thread_state
-        if thread_state.iteration.has_stepped(window.index):
+        iteration = thread_state.iteration
+        if iteration.steps and iteration.has_stepped(window.index):
             self._iteration_queue.end_iteration(thread_state)
-        fused = attribute(optimizer, "grad_scale")  # a fused optimizer divides by the scale itself
+        # a fused optimizer divides by the scale itself
+        own: dict[str, object] = optimizer.__dict__
+        fused = own.get("grad_scale")
         if isinstance(fused, torch.Tensor):
             window.grad_scale = window.loss_scale = self._log.scalar(fused)
         reduced = self._reader.take_reduction(window)
@@ -94,11 +104,17 @@ class StepHooks:
         if window.ready is None:
             if not closure or window.num_backwards or (changed and flags is StepFlag.NONE):
                 self._reader.read(thread_state, window)
-        elif flags is StepFlag.CHANGED or reduced or not all(clip.by_norm for clip in window.clips):
+        elif (
+            flags is StepFlag.CHANGED
+            or reduced
+            or (window.clips and not all(clip.by_norm for clip in window.clips))
+        ):
             applied = self._reader.reading(thread_state, window, sample=False)
         self._guard.call("birth", self._births.step_begins, window)
         self._record(thread_state, window, optimizer, flags, applied)
         if self._sampling and self._iteration_queue.thinning.extras:
+            if window.num_steps % EVERY == FIRST and window.ready is not None:
+                self._guard.call("optimizer state", self._states.look, window, optimizer, False)
             num_requested = window.probe.num_requested(window.num_parameters or len(window.held()))
             if num_requested:
                 self._guard.call(
@@ -146,10 +162,15 @@ class StepHooks:
         # the closure has called no backward that we intercepted
         if window.ready is None:
             self._reader.read(thread_state, window)
-        probed = self._probed(window, optimizer) if window.probe.is_under_way else None
+        if window.is_left_out:
+            self._end_left_out(window)
+            return
+        if window.evaluated and window.num_steps % EVERY == FIRST and self._sampling:
+            self._guard.call("optimizer state", self._states.look, window, optimizer, True)
+        probed = self._probed(window, optimizer) if window.probe.pending is not None else None
         if window.step is not None:
             complete_step(window, window.step, probed)
-        if self._sampling and window.per_loss.is_of_several:
+        if self._sampling and (window.per_loss.several or len(window.per_loss.sites) > 1):
             compared = self._guard.call(
                 "pairs",
                 window.per_loss.step_ends,
@@ -161,6 +182,30 @@ class StepHooks:
                     compared.separate(self._log.call_sites.numbered)
                 )
         window.step_ended()
+
+    def read_evaluated(self, thread_state: ThreadState, window: OptimizerWindow) -> None:
+        """Read gradients that the closure has computed without a backward that we intercepted."""
+        if window.ready is None:
+            self._reader.read(thread_state, window)
+
+    def leave_out(self, window: OptimizerWindow) -> None:
+        """Clear the gradients of a step that has begun and will not be made."""
+        with without_user_modes():
+            for parameter in window.held():
+                gradient = parameter.grad
+                if gradient is not None and is_readable(gradient):
+                    gradient.zero_()
+        window.is_left_out = True
+
+    def _end_left_out(self, window: OptimizerWindow) -> None:
+        """Complete the record of a step that was left out, and begin a new window."""
+        if window.step is not None:
+            complete_step(window, window.step, None)
+            window.step.flags = StepFlag(int(window.step.flags) | GUARDED)
+        window.probe.forget()
+        window.were_used()
+        window.clearing.cleared()
+        window.restart()
 
     def broken_off(self, thread_state: ThreadState, optimizer: Any, made: bool) -> None:
         """Note that an exception of the program's arrived while the begin of a step was handled,
@@ -267,9 +312,6 @@ def install(hub: EventHub) -> Undo:
     A compiled step runs them as they are: `torch.compile` must not try to compile them.
     """
 
-    def step_begins(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hub.step_begins(optimizer, _closure(args, kwargs), False)
-
     def step_begins_compiled(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hub.step_begins(optimizer, _closure(args, kwargs), True)
 
@@ -287,13 +329,14 @@ def install(hub: EventHub) -> Undo:
         if torch.compiler.is_compiling():
             begins_uncompiled(optimizer, args, kwargs)
         else:
-            step_begins(optimizer, args, kwargs)
+            # almost all calls have no arguments
+            hub.step_begins(optimizer, bool(kwargs or args[1:]) and _closure(args, kwargs), False)
 
     def after(optimizer: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():
             ends_uncompiled(optimizer)
         else:
-            step_ends(optimizer)
+            hub.step_ends(optimizer)
 
     handles = (register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after))
 

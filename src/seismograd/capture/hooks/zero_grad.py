@@ -40,15 +40,17 @@ class ZeroGradHooks:
                 w for w in self._registry if (held := w.held()) and all(id(p) in ids for p in held)
             ]
             detail = BY_MODULE
-        flags = 0
-        if all(w.clearing.empty() for w in cleared):
-            flags = EMPTY
-        elif all(w.clearing.was_used() for w in cleared):
-            flags = USED
-        stepping(cleared, thread_state)
-        within = 0
+        were_empty = were_used = True
+        touched = within = 0
         for window in cleared:
-            within |= window.flags_within()
+            were_empty = were_empty and window.clearing.is_empty
+            were_used = were_used and window.clearing.is_used
+            if window.stepping:  # unless its step has raised
+                stepping(cleared, thread_state)
+        for window in cleared:
+            if window.stepping:
+                within |= window.flags_within()
+            touched |= window.bit
             window.thread_state = thread_state
             window.cleared()
         if cleared or (detail == BY_MODULE and self._registry.all_of_the_process):
@@ -58,7 +60,8 @@ class ZeroGradHooks:
                 cleared[0].index if len(cleared) == 1 else -1,
                 detail=detail,
             )
-            captured.flags, captured.touched = flags | within, sum(w.bit for w in cleared)
+            flags = EMPTY if were_empty else USED if were_used else 0
+            captured.flags, captured.touched = flags | within, touched
 
 
 def _wrap(hub: EventHub, original: Any) -> Any:

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 import torch
 
@@ -19,6 +19,7 @@ from seismograd.schema import Site
 OWN, LIBRARY, USER = 0, 1, 2
 MAX_TEXT = 200  # characters of a statement that are recorded
 # Where packages are installed: in the environment, in one below it, in the user's home.
+MAX_PLACES = 256
 INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -31,6 +32,9 @@ class CallSites:
         self.sites: list[Site] = []
         self._index: dict[tuple[str, int], int] = {}
         self._kinds: dict[str, int] = {}
+        # the index of an instruction, as its line is found by reading the code's table from its
+        # start; the code itself is kept, so that no other has its id
+        self._places: dict[tuple[int, int], tuple[CodeType, int]] = {}
         self._hidden = tuple(f"{each}/" for each in (Path(str(torch.__file__)).parent, PACKAGE_DIR))
         paths = sysconfig.get_paths()
         self._libraries = tuple(
@@ -53,7 +57,12 @@ class CallSites:
             if kind is None:
                 kind = self._kinds[name] = self._classify(name)
             if kind == USER:
-                return self._number(frame, outermost)
+                if outermost is not None:
+                    return self._number(frame, outermost)
+                place = self._places.get((id(frame.f_code), frame.f_lasti))
+                if place is None or place[0] is not frame.f_code:
+                    place = self._remember(frame)
+                return place[1]
             if kind == LIBRARY:
                 library = frame if library is None else library
                 outermost = frame
@@ -115,6 +124,13 @@ class CallSites:
         if filename.startswith(self._libraries):
             return LIBRARY if _installed(Path(filename)) is not None else OWN
         return LIBRARY if is_installed else USER
+
+    def _remember(self, frame: FrameType) -> tuple[CodeType, int]:
+        if len(self._places) >= MAX_PLACES:
+            self._places.clear()
+        place = frame.f_code, self._number(frame, None)
+        self._places[id(frame.f_code), frame.f_lasti] = place
+        return place
 
     def _number(self, frame: FrameType, outermost: FrameType | None) -> int:
         via = "" if outermost is None else _package_of(outermost)

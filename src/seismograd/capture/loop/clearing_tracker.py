@@ -40,7 +40,7 @@ class ClearingTracker:
         self._none: list[Signature] = [None] * len(self.parameters)
         self._not_carried = [False] * len(self.parameters)  # shared, never written to
         self.carried = self._not_carried
-        self._used = False
+        self.is_used = False  # a step has used the gradients, and no backward has added since
         self._last = self._before = self._none
 
     def _signatures(self) -> list[Signature]:
@@ -53,7 +53,11 @@ class ClearingTracker:
         """Return whether any of the followed parameters is being trained: they may have been chosen
         while others were frozen.
         """
-        return any((p := ref()) is not None and p.requires_grad for ref in self.parameters)
+        for ref in self.parameters:
+            parameter = ref()
+            if parameter is not None and parameter.requires_grad:
+                return True
+        return False
 
     def backward_begins(self, looks_for_loss: bool = False) -> bool:
         """Note that used gradients still present will be added to, and return whether unused
@@ -63,12 +67,12 @@ class ClearingTracker:
         now = self._signatures()
         lost = (
             looks_for_loss
-            and not self._used
+            and not self.is_used
             and now != self._last
             and self._last != self._none
             and self._is_cleared(now)
         )
-        if (self._used and now != self._none) or True in self.carried:
+        if (self.is_used and now != self._none) or True in self.carried:
             self.carried = [self._is_carried(i, now[i]) for i in range(len(now))]
         self._before = now
         return lost
@@ -80,7 +84,7 @@ class ClearingTracker:
 
     def _is_carried(self, i: int, mark: Signature) -> bool:
         """Return whether a gradient, now with this mark, holds what an earlier step used."""
-        if not (self._used or self.carried[i]):
+        if not (self.is_used or self.carried[i]):
             return False
         last, parameter = self._last[i], self.parameters[i]()
         if mark is None or last is None or parameter is None or mark[0] != last[0]:
@@ -103,20 +107,20 @@ class ClearingTracker:
         now = self._signatures()
         touched = now != self._before
         if touched:
-            self._used = False
+            self.is_used = False
             self._last = now
         self._before = now
         return touched
 
     def added(self) -> None:
         """Note that a backward has added to these gradients."""
-        self._used = False
+        self.is_used = False
         self._last = self._before = self._signatures()
 
     def cleared(self) -> None:
         """Note that the optimizer's own `zero_grad` cleared them all."""
         self.carried = self._not_carried
-        self._used = False
+        self.is_used = False
         self._last = self._signatures()
 
     def at_step(self) -> tuple[bool, bool]:
@@ -125,7 +129,7 @@ class ClearingTracker:
         """
         now = self._signatures()
         same = now == self._last
-        return (self._used and same) or now == self._none, not same
+        return (self.is_used and same) or now == self._none, not same
 
     def mark_changed(self) -> None:
         """Note that an intercepted call (a clip, an unscale) has changed the gradients."""
@@ -136,27 +140,23 @@ class ClearingTracker:
         be used nor to be changed.
         """
         self.carried = self._not_carried
-        self._used = False
+        self.is_used = False
         self._last = self._before = self._signatures()
 
-    def was_used(self) -> bool:
-        """Return whether a step has used the current gradients and no backward has added to them
-        since.
-        """
-        return self._used
-
-    def empty(self) -> bool:
+    @property
+    def is_empty(self) -> bool:
         """Return whether there was no gradient at the last inspection."""
         return self._last == self._none
 
+    @property
     def carried_over(self) -> list[bool]:
         """Return for each followed parameter whether its gradient holds both what an earlier step
         used and something newer.
         """
-        return self._not_carried if self._used else self.carried
+        return self._not_carried if self.is_used else self.carried
 
     def step_ends(self) -> None:
         """Note that the step has used the current gradients."""
         self.carried = self._not_carried
-        self._used = True
+        self.is_used = True
         self._last = self._signatures()

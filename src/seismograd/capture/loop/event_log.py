@@ -13,7 +13,9 @@ from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.schema import EventKind
 from seismograd.tensors.device_scalars import Scalar
 
-OWN_FRAMES = 4  # minimum number of frames between the user's line and its look-up
+# minimum number of frames between the user's line and its look-up: `here`, `record`, a handler, the
+# session, the hub's two
+OWN_FRAMES = 6
 MAX_WITHOUT_STEP = 4096  # calls, and numbers, kept while no step comes
 
 
@@ -24,7 +26,7 @@ class EventLog:
 
     def __init__(self) -> None:
         self.call_sites = CallSites()
-        self._waiting: list[Scalar] = []
+        self.waiting: list[Scalar] = []
         self._start_s = time.perf_counter()
 
     def record(
@@ -63,13 +65,11 @@ class EventLog:
 
     def wait_for(self, scalars: Iterable[Scalar]) -> None:
         """Register numbers that are still on a device."""
-        self._waiting = [*self._waiting[-MAX_WITHOUT_STEP:], *scalars]
+        self.waiting = [*self.waiting[-MAX_WITHOUT_STEP:], *scalars]
 
     def take_waiting(self) -> list[Scalar]:
         """Return the numbers still on a device, for the caller to transfer."""
-        waiting = self._waiting
-        if waiting:
-            self._waiting = []
+        waiting, self.waiting = self.waiting, []
         return waiting
 
     def last_backward(self, thread_states: Iterable[ThreadState]) -> str:

@@ -57,6 +57,7 @@ class IterationQueue:
             self.thinning = self._budget.thinning
             if said is not None:
                 self.outlet.note(Note("thinned", self.num_rows, said))
+        # Only now: what was first seen in the course of the iteration has a column in it.
         done.parameters, done.epoch = self._parameter_table.parameters, self.epoch
         done.number, done.ended_s = self.num_rows, now_s
         following = Iteration()
@@ -66,9 +67,9 @@ class IterationQueue:
         self._pending.waiting += [done]
         max_batch_rows = self._num_batched()
         # emit the first row at once, so that the sinks start
-        self._hand_on(
-            self._pending.due(now_s, max_batch_rows if done.number else 1), max_batch_rows
-        )
+        due = self._pending.due(now_s, max_batch_rows if done.number else 1)
+        if due:
+            self._hand_on(due, max_batch_rows)
 
     def flush(self) -> None:
         """Hand on the iterations that are over, waiting for a device if necessary."""

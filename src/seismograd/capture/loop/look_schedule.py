@@ -5,6 +5,9 @@ more rarely.
 from __future__ import annotations
 
 FIRST = 3
+MAX_POWER = 62
+# the numbers of the inspections, for where even a call is too much
+LOOKS = frozenset({*range(1, FIRST + 1), *(1 << power for power in range(MAX_POWER))})
 
 
 def is_looked_at(number: int) -> bool:

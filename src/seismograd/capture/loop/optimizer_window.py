@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from seismograd.capture.loop.clearing_tracker import ClearingTracker
@@ -70,6 +71,7 @@ class OptimizerWindow:
         # columns, as they were when the step evaluated the loss
         self.carried: IntArray | None = None
         self.stepping = False
+        self.is_left_out = False  # the running step: nothing of it is done
         self.step: OptimizerStep | None = None  # the running step, and its event
         self.step_heard: CapturedEvent | None = None
         self.last_step_site = -1  # of the step before
@@ -80,7 +82,8 @@ class OptimizerWindow:
         self.cleared_within = False
         # it has cleared a backward's gradients: the next is a later evaluation, as in LBFGS
         self.evaluates_again = False
-        self.per_loss.clear()
+        if not self.per_loss.is_clear:
+            self.per_loss.clear()
         # number of the last operation of the graphs that were backpropagated into the window
         self.last_operation = -1
 
@@ -111,7 +114,10 @@ class OptimizerWindow:
         """Note that the accumulated gradients are gone. Within a step an earlier reading, or that
         of its first evaluation, stands.
         """
-        self.thrown_away()
+        if self.stepping:
+            self.thrown_away()
+        else:
+            self._forget()
         self.clearing.cleared()
 
     def thrown_away(self) -> None:
@@ -135,10 +141,21 @@ class OptimizerWindow:
         if self.step_heard is not None:
             self.last_step_site = self.step_heard.site
         self.step = self.step_heard = None
+        self.is_left_out = False
 
     def flags_within(self) -> int:
         """Return the flags of an event of this window that depend on whether a step is running."""
         return 0 if not self.stepping else CLOSURE | AGAIN if self.evaluates_again else CLOSURE
+
+    def has_zero_gradients(self) -> bool:
+        """Return whether any gradient of its last step was all zeros, as far as its statistics have
+        arrived.
+        """
+        last = self.last
+        if last is None or (last.arrival is not None and not last.arrival.is_done()):
+            return False
+        # NaN is not zero; `all` itself is Python around this
+        return not np.logical_and.reduce(last.values["grad_norm"])
 
     def num_unused(self) -> int:
         """Return how many backwards no step has used, not even that of another optimizer that they
@@ -156,14 +173,16 @@ class OptimizerWindow:
         self.num_backwards = 0
         self.ready = self.applied = None
         self.clips = []
-        self.per_loss.clear()
+        if not self.per_loss.is_clear:
+            self.per_loss.clear()
 
     def step_ended(self) -> None:
         """Begin a new window after the step has used this one."""
         self.num_steps += 1
         self.was_stepped = True
         self.num_backwards_before = self.num_heard
-        self.were_used()
+        for loss in self.losses:
+            loss.used = True
         self.last = self.ready
         self.clearing.step_ends()
         self.restart()

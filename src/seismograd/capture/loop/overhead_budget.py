@@ -67,17 +67,13 @@ class OverheadBudget:
         )
         self._ladder = tuple(ladder)
         self._rung = self._highest = 0
+        self.thinning = self._ladder[0]  # what to measure now
         # end time and overhead of each
         self._steps: deque[tuple[float, float]] = deque(maxlen=WINDOW + 1)
         self._num_steps = 0
         self._start_s: float | None = None
         self._num_judged = 0
         self._patience, self._waited = 1, 0
-
-    @property
-    def thinning(self) -> Thinning:
-        """Return what to measure now."""
-        return self._ladder[self._rung]
 
     def step_ended(self, time_s: float, overhead_s: float) -> Message | None:
         """Account for a step that ended at `time_s` with this overhead; return a message for the
@@ -107,6 +103,7 @@ class OverheadBudget:
             if self._rung < self._highest:  # resuming was a mistake
                 self._patience = min(2 * self._patience, MAX_PATIENCE)
             self._rung, self._waited = self._rung + 1, 0
+            self.thinning = self._ladder[self._rung]
             if self._rung > self._highest:
                 self._highest = self._rung
                 return _thinning_message(self.thinning, of_wall, self._share)
@@ -114,6 +111,7 @@ class OverheadBudget:
             self._waited += 1
             if self._waited >= self._patience:
                 self._rung, self._waited = self._rung - 1, 0
+                self.thinning = self._ladder[self._rung]
         else:
             self._waited = 0
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from seismograd.schema import Fact, Note, RowBatch
+from seismograd.schema import Fact, Note, RowBatch, SampleBatch
 
 
 class SessionOutlet(Protocol):
@@ -22,6 +22,10 @@ class SessionOutlet(Protocol):
 
     def learn(self, fact: Fact) -> None:
         """Take a fact."""
+        ...
+
+    def sampled(self, batch: SampleBatch) -> None:
+        """Take what was sampled in a step, before the step's iteration."""
         ...
 
     def stepped(self) -> None:
@@ -55,6 +59,9 @@ class NullOutlet:
 
     def learn(self, fact: Fact) -> None:
         """Drop the fact."""
+
+    def sampled(self, batch: SampleBatch) -> None:
+        """Drop what was sampled."""
 
     def stepped(self) -> None:
         """Do nothing: nobody waits for rows."""

@@ -9,7 +9,7 @@ from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.iteration import GradientReading, OptimizerStep
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
-from seismograd.capture.names.parameter_groups import attribute, groups_of, setting
+from seismograd.capture.names.parameter_groups import groups_of, setting
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.capture.rows.window_columns import NO_COLUMNS, carried_columns
@@ -46,7 +46,7 @@ def record_step(
         scale=window.grad_scale,
     )
     captured.touched = window.bit
-    if attribute(optimizer, "grad_scale") is not None:
+    if vars(optimizer).get("grad_scale") is not None:
         captured.flags |= EventFlag.FUSED
     if thread_state.loss is not None:
         captured.flags |= EventFlag.CLOSURE
@@ -101,7 +101,8 @@ def complete_step(
 
 def _learning_rates(log: EventLog, groups: Sequence[Mapping[str, Any]]) -> tuple[Scalar, Scalar]:
     """Return the rate of the first group, and the lowest of all groups."""
-    lr = lowest = log.scalar(setting(groups[0], "lr") if groups else None)
+    first = setting(groups[0], "lr") if groups else None
+    lr = lowest = Scalar(first) if type(first) is float else log.scalar(first)
     if len(groups) > 1:
         rates = [rate for group in groups if isinstance(rate := setting(group, "lr"), int | float)]
         lowest = log.scalar(min(rates)) if rates else lr

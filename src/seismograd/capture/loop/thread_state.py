@@ -50,6 +50,9 @@ class RunningClip:
         ]
 
 
+NO_CLIP = RunningClip()  # shared: nothing is read for it
+
+
 @dataclass(slots=True)
 class ThreadState:
     """The iteration of a thread, and the call that it is inside of."""
@@ -59,13 +62,13 @@ class ThreadState:
     captured: CapturedEvent | None = None  # its event
     last_operation: int = -1  # number of the last operation of its graph
     loss_scale: Scalar | None = None  # set by GradScaler.scale, for the next backward
-    clipping: RunningClip = field(default_factory=RunningClip)  # the running clip
+    clipping: RunningClip = NO_CLIP  # the running clip
     now_s: float = 0.0  # when the current call was intercepted, by `time.perf_counter`
 
     def broken_off(self) -> None:
         """Note that the program left the running call by an exception."""
         self.loss = self.captured = self.loss_scale = None
-        self.clipping = RunningClip()
+        self.clipping = NO_CLIP
 
 
 class ThreadStates:
@@ -74,19 +77,19 @@ class ThreadStates:
     """
 
     def __init__(self) -> None:
-        self._by_thread: dict[int, ThreadState] = {}
+        self.by_thread: dict[int, ThreadState] = {}
 
     def here(self) -> ThreadState:
         """Return the state of the calling thread."""
         thread = threading.get_ident()
-        thread_state = self._by_thread.get(thread)
+        thread_state = self.by_thread.get(thread)
         if thread_state is None:
-            thread_state = self._running() or self._by_thread.setdefault(thread, ThreadState())
+            thread_state = self._running() or self.by_thread.setdefault(thread, ThreadState())
         return thread_state
 
     def all(self) -> list[ThreadState]:
         """Return the state of every thread so far."""
-        return list(self._by_thread.values())
+        return list(self.by_thread.values())
 
     def _running(self) -> ThreadState | None:
         """Return the state of the one running backward, when called inside a backward on a thread
@@ -96,7 +99,7 @@ class ThreadStates:
             return None
         running = [
             thread_state
-            for thread_state in self._by_thread.values()
+            for thread_state in self.by_thread.values()
             if thread_state.loss is not None
         ]
         return running[0] if len(running) == 1 else None

@@ -123,7 +123,7 @@ class OptimizerRegistry:
             if self._without_optimizer is None
             else (*self.windows, self._without_optimizer)
         )
-        return [w for w in windows if any(id(p) in ids for p in w.held())]
+        return [w for w in windows if not ids.isdisjoint(map(id, w.held()))]
 
     def optimizer_of(self, tensor: torch.Tensor) -> torch.optim.Optimizer | None:
         """Return the optimizer that updates a parameter; `None` where none is known."""

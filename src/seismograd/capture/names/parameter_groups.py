@@ -20,7 +20,9 @@ def groups_of(optimizer: Any) -> list[Any]:
     """Return its parameter groups; for an optimizer that keeps none of its own, those that it
     reports.
     """
-    kept = attribute(optimizer, "param_groups")
+    kept = vars(optimizer).get("param_groups")  # pyright: ignore
+    if type(kept) is list:  # pyright: ignore
+        return kept.copy()  # pyright: ignore
     return _listed(optimizer.param_groups if kept is None else kept)
 
 
@@ -39,6 +41,12 @@ def setting(group: Any, key: str) -> Any:
 
 def held_by(optimizer: Any) -> list[torch.Tensor]:
     """Return the parameters of an optimizer, in its order."""
+    kept = vars(optimizer).get("param_groups")  # pyright: ignore
+    # as nearly all have them
+    if type(kept) is list and len(kept) == 1 and type(kept[0]) is dict:  # pyright: ignore
+        params = kept[0].get("params")  # pyright: ignore
+        if type(params) is list:  # pyright: ignore
+            return params.copy()  # pyright: ignore
     groups = groups_of(optimizer)
     if len(groups) == 1:
         return _listed(setting(groups[0], "params"))

@@ -48,7 +48,7 @@ class ParameterTable:
         self._num_walks = 0  # ever
         self._frozen: list[weakref.ref[torch.Tensor]] = []  # and no optimizer holds them
         # whether there are trainable parameters whose position in the order of execution is unknown
-        self._unordered = False
+        self.unordered = False
         self.version = 0  # grows with every change
         # `learn` is running, or an exception of the program's has broken it off
         self.is_learning = False
@@ -70,6 +70,11 @@ class ParameterTable:
     def column(self, tensor: torch.Tensor) -> int:
         """Return the column of a tensor; raises `KeyError` when it has none."""
         return self._living_columns()[id(tensor)]
+
+    def columns(self, tensors: Sequence[torch.Tensor]) -> list[int]:
+        """Return the columns of tensors; -1 for one that has none."""
+        get = self._living_columns().get
+        return [get(id(tensor), -1) for tensor in tensors]
 
     def owned(self, tensor: torch.Tensor) -> bool:
         """Return whether the tensor has a column, and an optimizer that updates it."""
@@ -232,7 +237,7 @@ class ParameterTable:
         """Return whether there are parameters whose position in the order of execution is unknown
         and may still be learned.
         """
-        return self._unordered and self._walks < MAX_WALKS
+        return self.unordered and self._walks < MAX_WALKS
 
     def strangers(self, leaves: Sequence[GraphLeaf]) -> list[torch.Tensor]:
         """Return those of these leaves that are parameters and have no column, the sharded ones for
@@ -300,5 +305,5 @@ class ParameterTable:
             ]
             unordered = any(p.depth is None and p.trainable for p in described)
             # without a call in between, as above
-            self.parameters, self._frozen, self._unordered = described, frozen, unordered
+            self.parameters, self._frozen, self.unordered = described, frozen, unordered
             self.version += 1

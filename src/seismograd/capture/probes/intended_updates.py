@@ -21,10 +21,8 @@ from seismograd.tensors.dtensor import held_part
 Cut = Callable[[Tensor], Tensor]  # the probed scalars of a tensor of the weight's shape
 Known = Callable[[Any, Mapping[str, Any], Tensor | None, Tensor, Cut], Tensor | None]
 
-
-def is_coarse(weight: Tensor) -> bool:
-    """Return whether rounding may be as large as an update."""
-    return weight.is_floating_point() and weight.element_size() == 2
+# of a floating-point weight: rounding may be as large as an update
+COARSE_BYTES = 2
 
 
 def fine_copy(optimizer: object, parameter: Tensor, cut: Cut) -> Tensor | None:

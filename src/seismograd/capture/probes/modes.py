@@ -41,28 +41,28 @@ class Modes:
     facts: Facts
     log: EventLog
     parameter_table: ParameterTable
-    _version: int = -1
-    _watched: dict[int, Watched] = field(default_factory=dict[int, Watched])
+    version: int = -1  # of the parameter table, up to which `watched` has its models
+    watched: dict[int, Watched] = field(default_factory=dict[int, Watched])
 
     def backward_begins(self, _: ThreadState, *__: object) -> None:
         """A backward begins."""
-        if self._version != self.parameter_table.version:
-            self._version = self.parameter_table.version
+        if self.version != self.parameter_table.version:
+            self.version = self.parameter_table.version
             self._take_in()
-        for watched in self._watched.values():
+        for watched in self.watched.values():
             model = watched.alive()
             if model is not None:
                 self._look(watched, model.training)
 
     def _take_in(self) -> None:
         for model, prefix in self.parameter_table.models():
-            if id(model) in self._watched and self._watched[id(model)].alive() is model:
+            if id(model) in self.watched and self.watched[id(model)].alive() is model:
                 continue
             modules = list(model.modules())
             norms = sum(isinstance(each, NORMS) and _learns(each) for each in modules)
             dropouts = sum(isinstance(each, DROPOUTS) and each.p > 0 for each in modules)
-            if (norms or dropouts) and len(self._watched) < MAX_MODELS:
-                self._watched[id(model)] = Watched(
+            if (norms or dropouts) and len(self.watched) < MAX_MODELS:
+                self.watched[id(model)] = Watched(
                     weakref.ref(model), prefix.rstrip("."), norms, dropouts
                 )
 

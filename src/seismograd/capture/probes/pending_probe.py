@@ -9,7 +9,12 @@ import numpy as np
 import torch
 
 from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.capture.probes.intended_updates import Cut, fine_copy, intended_update, is_coarse
+from seismograd.capture.probes.intended_updates import (
+    COARSE_BYTES,
+    Cut,
+    fine_copy,
+    intended_update,
+)
 from seismograd.capture.probes.intended_updates import ratio as ratio_of
 from seismograd.capture.probes.probed_tensors import (
     Layout,
@@ -83,11 +88,13 @@ class PendingProbe:
             self.kept = keep(
                 weights, None if self.closure else [gradient_like(p)[box] for p, box in self.others]
             )
-        with without_user_modes():
-            for position in self._coarse():
-                copy = fine_copy(optimizer, *self._cut(position))
-                if copy is not None:
-                    self.fine[position] = copy.clone()
+        coarse = self._coarse()
+        if coarse:
+            with without_user_modes():
+                for position in coarse:
+                    copy = fine_copy(optimizer, *self._cut(position))
+                    if copy is not None:
+                        self.fine[position] = copy.clone()
 
     def compare(
         self, parameter_table: ParameterTable, left_out: object, optimizer: object
@@ -95,7 +102,7 @@ class PendingProbe:
         """Compare the copies with the weights after the step; see `UpdateProbe.step_ends`."""
         parameters = self._parameters()
         probed = ProbedUpdates(
-            [parameter_table.column(p) if p in parameter_table else -1 for p in parameters],
+            parameter_table.columns(parameters),
             np.full((2, len(parameters)), math.nan),
         )
         if (
@@ -113,9 +120,11 @@ class PendingProbe:
                 )
         if self.others:
             self._compare_others(probed, left_out)
-        with without_user_modes():
-            for position in self._coarse():
-                self._before_rounding(position, probed, left_out, optimizer)
+        coarse = self._coarse()
+        if coarse:
+            with without_user_modes():
+                for position in coarse:
+                    self._before_rounding(position, probed, left_out, optimizer)
         return probed
 
     def _parameters(self) -> list[torch.Tensor]:
@@ -123,11 +132,15 @@ class PendingProbe:
 
     def _coarse(self) -> list[int]:
         """Return the positions of weights whose rounding may be as large as their update."""
-        return [
-            position
-            for position, each in enumerate(self._parameters())
-            if is_readable(each) and is_coarse(each)
-        ]
+        found: list[int] = []
+        for position, each in enumerate(self._parameters()):
+            if (
+                each.is_floating_point()
+                and each.element_size() == COARSE_BYTES
+                and is_readable(each)
+            ):
+                found.append(position)
+        return found
 
     def _cut(self, position: int) -> tuple[torch.Tensor, Cut]:
         """Return the parameter at this position, and a function that takes its probed scalars out

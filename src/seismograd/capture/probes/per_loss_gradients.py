@@ -130,18 +130,20 @@ class PerLossGradients:
     """
 
     _parameters: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
-    _sites: list[int] = field(default_factory=list[int])  # of this window's backwards
+    sites: list[int] = field(default_factory=list[int])  # of this window's backwards
     _same_forward: bool = True  # all but the first of them
     _parts: list[Part] = field(default_factory=list[Part])
     _before: list[GradientSnapshot] = field(default_factory=list["GradientSnapshot"])
     several: bool = False  # whether the previous window had several losses
     _num_several: int = 0
     taking: bool = False  # whether this window is being compared
+    is_clear: bool = True  # nothing of this window is kept
 
     def backward_begins(self, held: Callable[[], list[torch.Tensor]]) -> None:
         """Keep snapshots, so that the added gradients can be computed."""
+        self.is_clear = False
         if (
-            not self._sites
+            not self.sites
             and self.several
             and (self._num_several < FIRST or self._num_several % SAMPLE_EVERY == 0)
         ):
@@ -150,21 +152,17 @@ class PerLossGradients:
         if self.taking:
             self._before = [GradientSnapshot.of(p) for p in self._parameters]
 
-    @property
-    def is_of_several(self) -> bool:
-        """Return whether the window has several losses, or was expected to."""
-        return self.several or len(self._sites) > 1
-
     def backward_heard(self, site: int, shared: bool) -> None:
         """Note a loss of the window, backpropagated at this site. `shared`: it shares its forward
         pass with the previous one.
         """
-        self._same_forward &= shared or not self._sites
-        self._sites.append(site)
+        self.is_clear = False
+        self._same_forward &= shared or not self.sites
+        self.sites.append(site)
 
     def backward_ends(self) -> None:
         """Compute what was added."""
-        if len(self._sites) > MAX_LOSSES or len(self._before) != len(self._parameters):
+        if len(self.sites) > MAX_LOSSES or len(self._before) != len(self._parameters):
             self.taking = False
             return
         self._parts.append(
@@ -177,7 +175,7 @@ class PerLossGradients:
     ) -> ComparedLosses | None:
         """Return the comparison of the window's losses, if they were compared."""
         sites, parts, parameters, taking = (
-            tuple(self._sites),
+            tuple(self.sites),
             self._parts,
             self._parameters,
             self.taking,
@@ -200,8 +198,8 @@ class PerLossGradients:
 
     def clear(self) -> None:
         """Forget the window: it was discarded, or is over."""
-        self._sites, self._parts, self._before, self._parameters = [], [], [], []
-        self.taking, self._same_forward = False, True
+        self.sites, self._parts, self._before, self._parameters = [], [], [], []
+        self.taking, self._same_forward, self.is_clear = False, True, True
 
 
 def _can_be_copied(held: list[torch.Tensor]) -> bool:

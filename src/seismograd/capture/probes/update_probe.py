@@ -41,12 +41,8 @@ class UpdateProbe:
         self._due = 0  # turns that are due, times EVERY
         self._known: tuple[list[int], int] = ([], 0)
         self._copies = best_copies()
-        self._pending: PendingProbe | None = None
-
-    @property
-    def is_under_way(self) -> bool:
-        """Return whether any copy waits for the comparison after the step."""
-        return self._pending is not None
+        # the copies that wait for the comparison after the step
+        self.pending: PendingProbe | None = None
 
     def step_begins(
         self,
@@ -78,7 +74,7 @@ class UpdateProbe:
                 if num_requested == 0:
                     break
         pending.keep(optimizer)
-        self._pending = pending
+        self.pending = pending
 
     def step_ends(
         self, parameter_table: ParameterTable, left_out: object, optimizer: object = None
@@ -86,20 +82,20 @@ class UpdateProbe:
         """Compare after the step. `left_out`: a tensor that is not zero when the optimizer made no
         step after all (a fused one with a scaler).
         """
-        pending, self._pending = self._pending, None
+        pending, self.pending = self.pending, None
         if pending is None:
             return None
         return pending.compare(parameter_table, left_out, optimizer)
 
     def forget(self) -> None:
         """Forget the copies: the step is not made."""
-        self._pending = None
+        self.pending = None
 
     def num_requested(self, num_parameters: int) -> int:
         """Return how many parameters to probe in the next step; call it once a step. A step that
         has not ended is forgotten.
         """
-        self._pending = None
+        self.pending = None
         self._num_steps += 1
         if self._num_steps <= NUM_DENSE:
             return min(math.ceil(num_parameters / EVERY), MOST_TURNS)

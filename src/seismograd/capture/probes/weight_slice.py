@@ -64,9 +64,11 @@ class WeightSlice:
             return None
         if weight.is_cpu:
             size, begin = weight.element_size(), weight.data_ptr()
-            return b"".join(
-                ctypes.string_at(begin + position * size, NUM_COLUMNS * size)
-                for position in range(self.first, last, self.stride)
+            return b"".join(  # a list is joined without a call for each
+                [
+                    ctypes.string_at(begin + position * size, NUM_COLUMNS * size)
+                    for position in range(self.first, last, self.stride)
+                ]
             )
         with without_user_modes():
             shape, strides = (NUM_ROWS, NUM_COLUMNS), (self.stride, 1)

@@ -32,15 +32,6 @@ class ReadingPlan:
     frozen: bool
     unowned: list[tuple[weakref.ref[torch.Tensor], int]]
 
-    def covers(self, parameter_table: ParameterTable, held: list[torch.Tensor]) -> bool:
-        """Return whether these are still the optimizer's parameters, and the columns the same."""
-        # Ids distinguish tensors as long as none of them is gone.
-        return (
-            self.version == parameter_table.version
-            and self.num_gone == parameter_table.num_gone
-            and self.ids == list(map(id, held))
-        )
-
     def with_unowned(self, held: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[int]]:
         """Return the parameters and columns of the plan, and of those with a gradient that no
         optimizer holds.

@@ -18,7 +18,15 @@ def current_plan(
 ) -> ReadingPlan | None:
     """Return the plan of the window if it covers the optimizer's current parameters."""
     known = window.plan
-    return known if known is not None and known.covers(parameter_table, held) else None
+    # Ids distinguish tensors as long as none of them is gone.
+    if (
+        known is None
+        or known.version != parameter_table.version
+        or known.num_gone != parameter_table.num_gone
+        or known.ids != list(map(id, held))
+    ):
+        return None
+    return known
 
 
 def plan_of(
@@ -35,7 +43,7 @@ def carried_columns(window: OptimizerWindow, parameter_table: ParameterTable) ->
     """Return the columns whose gradient holds what an earlier step used; all of them when all the
     followed ones do.
     """
-    marks = window.clearing.carried_over()
+    marks = window.clearing.carried_over
     if True not in marks:
         return NO_COLUMNS
     seen = [
@@ -58,7 +66,11 @@ def columns_of(
     ids: frozenset[int], window: OptimizerWindow, parameter_table: ParameterTable
 ) -> IntArray:
     """Return the columns of those of the window's parameters that have these ids."""
+    held = window.held()
+    known = current_plan(window, parameter_table, held)
+    if known is not None and ids.issuperset(known.ids):
+        return known.positions
     return np.asarray(
-        [parameter_table.column(p) for p in window.held() if id(p) in ids and p in parameter_table],
+        [parameter_table.column(p) for p in held if id(p) in ids and p in parameter_table],
         np.int64,
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from seismograd.cli.terminal.terminal_row_guard import guard_terminal_row, release_terminal_row
 from seismograd.i18n import translate, use_language
-from seismograd.schema import Fact, Finding, Note, RowBatch, StepFlag
+from seismograd.schema import Fact, Finding, Note, RowBatch, SampleBatch, StepFlag
 from seismograd.views.text_layout import cell_width
 from seismograd.views.values import number, sentences, steps
 
@@ -77,6 +77,9 @@ class ProgressLine:
 
     def learn(self, fact: Fact) -> None:
         """Ignore facts: they are for the rules."""
+
+    def sampled(self, batch: SampleBatch) -> None:
+        """Ignore samples: they are for the record."""
 
     def close(self) -> None:
         """Restore the row."""

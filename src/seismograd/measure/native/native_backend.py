@@ -163,7 +163,7 @@ class NativeBackend:
             threads,
             self._instruction_set,
             address_of(numbers),
-            address_of(exponents),
+            None if exponents is None else address_of(exponents),
         )
         if used < 0:
             raise MemoryError("no memory to measure in")

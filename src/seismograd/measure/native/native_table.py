@@ -43,7 +43,7 @@ class NativeTable:
         """Put the pointers of the tensors into the entries; return `False` if their layout has
         changed.
         """
-        mine = self.mine(tensors)
+        mine = self.mine(tensors) if self.others else tensors
         if not self.is_still_so(*mine) or not are_dense_readable(mine):
             return False
         self.entries[:, POINTER] = list(map(Tensor.data_ptr, mine))

@@ -24,7 +24,10 @@ NUMBERS = {dtype: number for number, dtype in enumerate(DTYPES)}
 
 
 class SliceCopies:
-    """Memory for the copies, reused in every step. The last ones kept are compared."""
+    """Memory for the copies, reused in every step. The last ones kept are compared.
+
+    Each copy begins at a whole word: its bytes are rounded up, `& ~7`.
+    """
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
@@ -49,9 +52,9 @@ class SliceCopies:
         """Copy the slices and note where their gradients are not zero; a gradient of `None`
         comes with the step.
         """
-        num_bytes = sum(
-            _rounded(count * ITEM_SIZES[weight.dtype]) + count for weight, _, _, count in slices
-        )
+        num_bytes = 0
+        for weight, _, _, count in slices:
+            num_bytes += (count * ITEM_SIZES[weight.dtype] + 7 & ~7) + count
         if self._memory.size < num_bytes:
             memory = np.empty(num_bytes, np.uint8)
             # at once: an exception in between would leave an invalid address
@@ -70,10 +73,9 @@ class SliceCopies:
 
     def _table(self, slices: Sequence[Slice]) -> ctypes.Array[ctypes.c_int64]:
         words: list[int] = []
-        copy = self._address
-        marks = copy + sum(
-            _rounded(count * ITEM_SIZES[weight.dtype]) for weight, _, _, count in slices
-        )
+        copy = marks = self._address
+        for weight, _, _, count in slices:
+            marks += count * ITEM_SIZES[weight.dtype] + 7 & ~7
         for weight, gradient, start, count in slices:
             size = ITEM_SIZES[weight.dtype]
             dtype = number = NUMBERS[weight.dtype]
@@ -84,11 +86,6 @@ class SliceCopies:
                     NUMBERS[gradient.dtype],
                 )
             words += (weight.data_ptr() + start * size, where, copy, marks, count, dtype, number)
-            copy += _rounded(count * size)
+            copy += count * size + 7 & ~7
             marks += count
         return (ctypes.c_int64 * (SLICE_WORDS * len(slices)))(*words)
-
-
-def _rounded(num_bytes: int) -> int:
-    """Round up to whole words, so that every copy is aligned."""
-    return num_bytes + 7 & ~7

@@ -1,0 +1,55 @@
+"""A steady step costs so many calls of Python functions of ours and no more. Calls are counted,
+never time: the numbers are the same on every machine (`benchmarks/calls.py` prints them).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.calls import WORKLOADS, Calls, steady_step
+from seismograd.measure.backend_selection import has_kernel
+
+pytestmark = pytest.mark.skipif(not has_kernel(), reason="counted with the kernel")
+
+# `docs/cost.md` has the same; who needs more says there what for
+CALLS = {
+    ("mlp", False): {"zero_grad": 17, "backward": 86, "step": 113},
+    ("mlp", True): {"zero_grad": 17, "backward": 86, "clip": 71, "step": 98},
+    ("hundred", False): {"zero_grad": 17, "backward": 89, "step": 261},
+    ("hundred", True): {"zero_grad": 17, "backward": 89, "clip": 71, "step": 246},
+}
+
+
+def by_visit(calls: Calls) -> Counter[str]:
+    visits: Counter[str] = Counter()
+    for (visit, _), num in calls.items():
+        visits[visit] += num
+    return visits
+
+
+@pytest.mark.parametrize(("model", "clipped"), CALLS)
+def test_a_steady_step_costs_as_many_calls_as_are_documented(
+    model: str, clipped: bool, tmp_path: Path
+) -> None:
+    calls = steady_step(WORKLOADS[model](), tmp_path / "run", clipped)
+    visits = by_visit(calls)
+    assert set(visits) == set(CALLS[model, clipped])
+    for visit, num in CALLS[model, clipped].items():
+        most = {".".join(f): num for (where, f), num in calls.most_common() if where == visit}
+        # later versions of Python call nothing for a comprehension
+        assert visits[visit] == num or (sys.version_info >= (3, 12) and visits[visit] < num), most
+
+
+def test_only_what_is_probed_costs_calls_of_its_own(tmp_path: Path) -> None:
+    """Where nothing is probed, a hundred tensors take as many calls as four."""
+    few, many = (
+        by_visit(steady_step(WORKLOADS[model](), tmp_path / model, clipped=True))
+        for model in ("mlp", "hundred")
+    )
+    assert {visit: few[visit] for visit in ("zero_grad", "clip")} == {
+        visit: many[visit] for visit in ("zero_grad", "clip")
+    }
