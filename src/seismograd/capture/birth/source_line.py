@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from seismograd.capture.names.recordable_source import parsed, recordable_line
 from seismograd.exception_origin import is_ours
 
 MAX_DEPTH = 3  # calls within calls
@@ -80,8 +81,8 @@ def line_of_operation(
 
 
 def text_of(file: str, number: int) -> str:
-    """Return a line of a file as it is written, without its indentation; empty for none."""
-    return linecache.getline(file, number).strip()[:MAX_LINE]
+    """Return what may be recorded of a line of a file, without its indentation; empty for none."""
+    return recordable_line(file, number)[:MAX_LINE]
 
 
 def code_below(model: torch.nn.Module) -> set[CodeType]:
@@ -215,12 +216,8 @@ def _value(expression: ast.expr, names: dict[str, Any]) -> Any:
 
 def _function(code: CodeType) -> ast.AST | None:
     """Return the syntax tree of a function, or of the module that the code is."""
-    text = "".join(linecache.getlines(code.co_filename))
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return None
-    if not tree.body:
+    tree = parsed("".join(linecache.getlines(code.co_filename)))
+    if tree is None or not tree.body:
         return None
     if code.co_name == "<module>":
         return tree
@@ -235,11 +232,8 @@ def _function(code: CodeType) -> ast.AST | None:
 
 
 def _functions(file: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError, RecursionError):
-        return
-    for node in ast.walk(tree):
+    tree = parsed("".join(linecache.getlines(file)))
+    for node in () if tree is None else ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import linecache
 import sys
 import sysconfig
@@ -12,14 +11,15 @@ from types import CodeType, FrameType
 
 import torch
 
+from seismograd.capture.names.recordable_source import parsed, recordable_statement
 from seismograd.package_info import PACKAGE_DIR
 from seismograd.printable import printable
 from seismograd.schema import Site
 
 OWN, LIBRARY, USER = 0, 1, 2
 MAX_TEXT = 200  # characters of a statement that are recorded
-# Where packages are installed: in the environment, in one below it, in the user's home.
 MAX_PLACES = 256
+# Where packages are installed: in the environment, in one below it, in the user's home.
 INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -167,12 +167,12 @@ class CallSites:
 
 def _statement(file: str, line: int) -> str:
     """Return the statement at a line; empty where it is not a simple one, or goes on."""
-    text = linecache.getline(file, line).strip()
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
+    source = linecache.getline(file, line).strip()
+    tree = parsed(source)
+    if tree is None or len(tree.body) != 1:
         return ""
-    return text if len(tree.body) == 1 and len(text) <= MAX_TEXT else ""
+    text = recordable_statement(tree.body[0], source)
+    return text if len(text) <= MAX_TEXT else ""
 
 
 def _installed(path: Path) -> Path | None:

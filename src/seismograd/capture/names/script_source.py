@@ -13,6 +13,8 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
+from seismograd.capture.names.recordable_source import parsed, recordable_statement
+
 MAX_TEXT = 300  # characters that are recorded
 EVALUATES = re.compile(r"(^|_)(val|valid|validate|validation|eval|evaluate|test|infer|predict)")
 CUTS = ("item", "detach", "numpy", "tolist")
@@ -106,11 +108,8 @@ def cut_term(file: str, near: int) -> Statement | None:
 @lru_cache(maxsize=32)
 def statements(file: str) -> tuple[Statement, ...]:
     """Return the simple statements of a file in their order; of one that cannot be read, none."""
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError, RecursionError):
-        return ()
-    return tuple(_below(tree, file, "", 0, evaluates=False))
+    tree = parsed("".join(linecache.getlines(file)))
+    return () if tree is None else tuple(_below(tree, file, "", 0, evaluates=False))
 
 
 def _below(
@@ -146,11 +145,7 @@ def _stops_gradients(node: ast.With) -> bool:
 
 
 def _one_line(node: ast.stmt, file: str) -> str:
-    if node.lineno == node.end_lineno:
-        line = linecache.getline(file, node.lineno).encode()
-        text = line[node.col_offset : node.end_col_offset].decode()
-    else:
-        text = ast.unparse(node)
+    text = recordable_statement(node, "".join(linecache.getlines(file)))
     return text if len(text) <= MAX_TEXT else ""
 
 
