@@ -13,7 +13,10 @@ from seismograd.record.run_directory import create_run_directory
 from seismograd.recording import Recording
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_level
+from seismograd.settings.record_settings import RecordSettings, check_sync
+from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.rule_selection import select_rules
+from seismograd.settings.snapshot_plan import parse_snapshots
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +32,10 @@ def watch(
     halt_on: Sequence[str] = (),
     budget: float | None = None,
     replay: bool = True,
+    sync: float | None = None,
     quiet: bool = False,
+    guard: bool = False,
+    snapshot: Sequence[str] = (),
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -44,7 +50,8 @@ def watch(
             several processes that train together rank 0 writes it; each of them calls this.
         elements: single scalars to record at every step, such as `"fc1.weight[0,0]"`.
         level: `"normal"`, or `"light"` to leave out the sampled statistics (histogram, dead rows,
-            weight norms).
+            weight norms, signals of modules), or `"deep"` to sample the signals of modules every 10
+            steps.
         select: only these rules: codes, beginnings of codes, or names.
         ignore: leave these rules out.
         halt_on: stop the training with `TrainingHalted` at a finding of these rules, or at any that
@@ -55,8 +62,15 @@ def watch(
             0.02, with half a millisecond a step and the first half minute free.
         replay: call a model once more, before the update, when a loss or a gradient is not finite,
             to find the operation, its line and the samples; everything is put back to what it was.
+        sync: seconds after which what was written must be on the disk, so that the record survives
+            a power cut too; default: the operating system decides.
         quiet: print nothing at the end; else a line on stderr says where the record is and what was
             found.
+        guard: leave out an update whose gradients are not finite or have exploded: they are
+            cleared, and that optimizer's step is not made. It changes the training.
+        snapshot: when to keep whole gradients in the record: `"every=100"`, `"step=12"`,
+            `"on-finding"`; with `"weights"` also the weights, with `"batch"` also what the model
+            was called with at a finding. `"keep=8"` of the regular ones stay, `"limit=4"` GiB.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
@@ -70,10 +84,16 @@ def watch(
             say("watching a training run needs PyTorch, which is not installed"),
             say("pip install torch"),
         ) from missing
-    check_level(level)
-    check_budget(budget)
-    selection = select_rules(select, ignore, halting=halt_on)
-    specs = tuple(parse_element(text) for text in elements)
+    options = RecordingOptions(
+        level=check_level(level),
+        budget=check_budget(budget),
+        record=RecordSettings(check_sync(sync)),
+        selection=select_rules(select, ignore, halting=halt_on),
+        snapshots=parse_snapshots((snapshot,) if isinstance(snapshot, str) else snapshot),
+        elements=tuple(parse_element(text) for text in elements),
+        replay=replay,
+        guard=guard,
+    )
     models = [w for w in watched if isinstance(w, torch.nn.Module)]
     optimizers = [w for w in watched if isinstance(w, torch.optim.Optimizer)]
     for thing in watched:
@@ -92,10 +112,6 @@ def watch(
         script,
         models,
         optimizers,
-        specs,
-        level,
-        selection=selection,
-        budget=budget,
-        replay=replay,
+        options,
         tells=not quiet,
     )

@@ -24,6 +24,7 @@ LANGUAGES = ("en", "zh")
 LOCALE_DIR = PACKAGE_DIR / "locale"
 
 Value = str | int | float
+Values = dict[str, Value]
 
 _language: contextvars.ContextVar[str | None] = contextvars.ContextVar("language", default=None)
 

@@ -36,6 +36,7 @@ from torch.distributed.tensor.parallel import (
 from torch.nn.parallel import DistributedDataParallel
 
 import seismograd
+from seismograd.measure.sketches.gradient_sketches import sketch_gradients
 
 STEPS = 12
 ROWS = 4  # of a batch, per process
@@ -418,6 +419,7 @@ def reference(case: Case) -> dict[str, np.ndarray]:
             g = p.grad
             assert g is not None
             found.setdefault(f"grad_norm {name}", []).append(float(g.norm()))
+            found.setdefault(f"sketch {name}", []).append(sketch_gradients([g]).values[0])
             found.setdefault(f"grad_max {name}", []).append(float(g.abs().max()))
             found.setdefault(f"grad_sum {name}", []).append(float(g.sum()))
             found.setdefault(f"zeros {name}", []).append(int((g == 0).sum()))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import seismograd
-from seismograd.schema import RankFlag, State
+from seismograd.schema import FloatArray, RankFlag, State
 from tests.distributed.loops import CASES
 from tests.distributed.processes import HERE, start
 
@@ -90,12 +90,21 @@ def assert_recorded(name: str, run: seismograd.Run, expected: dict[str, Any]) ->
         + run.series("nonfinite")[rows]
     )
     assert counted.tolist() == [[p.numel for p in run.parameters]] * len(rows)
+    sketches = run.sampled("gradient_sketch")
+    assert sketches.steps.tolist() == [0]
+    assert [subject.name for subject in sketches[0].subjects] == NAMES
+    for parameter, sketch in zip(NAMES, sketches[0].values, strict=True):
+        assert_close(sketch, expected[f"sketch {parameter}"][0], 1e-9)
     if "clip_norm" in expected:
         np.testing.assert_allclose(run.steps["clip_norm"], expected["clip_norm"], 1e-9)
     for element, series in zip(case.elements, run.elements[1].T, strict=True):
         parameter, index = element.removesuffix("]").split("[")
         position = (slice(None), *map(int, index.split(",")))
         np.testing.assert_allclose(series, expected[f"gradient {parameter}"][position], 1e-9, 1e-15)
+
+
+def assert_close(found: FloatArray, expected: FloatArray, tolerance: float) -> None:
+    assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
 
 
 def assert_ranks(name: str, run: seismograd.Run, num_ranks: int) -> None:

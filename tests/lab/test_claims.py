@@ -6,15 +6,18 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from seismograd.lab import (
+from seismograd.lab.digits import cut, digits, small_net
+from seismograd.lab.measurements import (
     accumulation_experiment,
     chain_experiment,
+    clipping_experiment,
     gradients_experiment,
     losses_experiment,
+    norm_experiment,
     zero_grad_experiment,
 )
-from seismograd.lab.digits import digits
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,16 @@ def of_accumulation() -> accumulation_experiment.AccumulationResult:
 @pytest.fixture(scope="module")
 def of_clearing() -> zero_grad_experiment.ZeroGradResult:
     return zero_grad_experiment.measure()
+
+
+@pytest.fixture(scope="module")
+def of_clipping() -> clipping_experiment.ClippingResult:
+    return clipping_experiment.measure()
+
+
+@pytest.fixture(scope="module")
+def of_norms() -> norm_experiment.NormResult:
+    return norm_experiment.measure()
 
 
 def test_a_gradient_has_one_scalar_for_each_weight(
@@ -159,6 +172,129 @@ def test_without_clearing_gradients_are_a_sum_and_in_the_wrong_place_nothing_is_
     assert of_clearing.misplaced.moved == 0
     assert set(of_clearing.misplaced.norms) == {0.0}
     assert of_clearing.right.moved > 0
+
+
+def test_clearing_once_in_an_epoch_is_worse_for_most_of_the_steps(
+    of_clearing: zero_grad_experiment.ZeroGradResult,
+) -> None:
+    for wrong in (of_clearing.missing, of_clearing.each_epoch):
+        # The chart must not tell a learner the opposite of what the page says.
+        later = list(zip(wrong.losses, of_clearing.right.losses, strict=True))
+        later = later[zero_grad_experiment.EPOCH :]
+        assert sum(a > b for a, b in later) > 0.9 * len(later)
+        assert sum(wrong.losses[-10:]) > 3 * sum(of_clearing.right.losses[-10:])
+        assert wrong.losses[:2] == of_clearing.right.losses[:2]  # the sum begins with the second
+
+
+def test_the_calls_of_a_step_do_to_one_scalar_what_the_three_verbs_say(
+    of_clearing: zero_grad_experiment.ZeroGradResult,
+) -> None:
+    first, second, clipped, stepped, cleared = of_clearing.trace
+    images, labels = digits(2 * zero_grad_experiment.BATCH)
+    apart: list[float] = []
+    whole: list[torch.Tensor] = []
+    for inputs, targets in cut(images, labels, zero_grad_experiment.BATCH):
+        model = small_net()
+        (F.cross_entropy(model(inputs), targets) / 2).backward()
+        assert model.fc2.weight.grad is not None
+        apart.append(float(model.fc2.weight.grad[zero_grad_experiment.TRACED]))
+        whole += [torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])]
+    assert first.gradient == apart[0]
+    assert second.gradient == pytest.approx(sum(apart))
+    factor = zero_grad_experiment.CLIPPED_TO / float((whole[0] + whole[1]).norm())
+    assert factor < 1
+    assert clipped.gradient == pytest.approx(factor * sum(apart), rel=1e-4)
+    assert stepped.gradient == clipped.gradient
+    assert first.weight == second.weight == clipped.weight
+    assert stepped.weight == pytest.approx(
+        clipped.weight - zero_grad_experiment.LEARNING_RATE * (clipped.gradient or 0)
+    )
+    assert (cleared.gradient, cleared.weight) == (None, stepped.weight)
+
+
+def test_clipping_by_norm_keeps_the_direction_and_by_value_does_not(
+    of_clipping: clipping_experiment.ClippingResult,
+) -> None:
+    assert of_clipping.by_norm.cosine == pytest.approx(1)
+    assert of_clipping.by_value.cosine < 0.95
+    assert of_clipping.by_norm.norm == pytest.approx(of_clipping.by_value.norm, rel=1e-5)
+    assert of_clipping.factor == pytest.approx(
+        of_clipping.max_norm / (of_clipping.norm + 1e-6), rel=1e-5
+    )
+    assert of_clipping.factor_spread < 1e-5
+    for scalar in of_clipping.scalars:
+        limit = of_clipping.max_value
+        assert scalar.by_norm == pytest.approx(of_clipping.factor * scalar.before)
+        assert scalar.by_value == pytest.approx(max(-limit, min(limit, scalar.before)))
+    assert {abs(s.before) > of_clipping.max_value for s in of_clipping.scalars} == {True, False}
+
+
+def test_clipping_saves_the_training_from_one_batch_and_too_late_changes_nothing(
+    of_clipping: clipping_experiment.ClippingResult,
+) -> None:
+    bad = clipping_experiment.BAD_STEP
+    assert of_clipping.clipped_late.losses == of_clipping.unclipped.losses
+    assert of_clipping.clipped.losses[0] == of_clipping.unclipped.losses[0]
+    assert of_clipping.unclipped.losses[bad + 1] > 20 * of_clipping.clipped.losses[bad + 1]
+    assert of_clipping.clipped.losses[bad + 1] < of_clipping.clipped.losses[0]
+    for norm, factor in zip(of_clipping.clipped.norms, of_clipping.clipped.factors, strict=True):
+        assert factor == pytest.approx(min(1.0, clipping_experiment.MAX_NORM / norm), rel=1e-4)
+
+
+def test_a_norm_says_nothing_by_itself_and_hides_a_dead_layer(
+    of_norms: norm_experiment.NormResult,
+) -> None:
+    plain, up, down = of_norms.plain, of_norms.scaled_up, of_norms.scaled_down
+    assert up.norm == pytest.approx(1000 * plain.norm, rel=0.01)
+    assert down.norm == pytest.approx(plain.norm / 1000, rel=0.01)
+    variants = (plain, up, down, of_norms.small_batch, of_norms.narrow, of_norms.wide)
+    assert all(each.last_loss < 0.7 * each.first_loss for each in variants)
+    assert up.last_loss == pytest.approx(plain.last_loss, rel=0.01)
+    assert of_norms.small_batch.norm > plain.norm
+    assert of_norms.narrow.norm < plain.norm < of_norms.wide.norm
+    dead = of_norms.dead
+    assert dead.norms["0.weight"] == dead.norms["0.bias"] == 0
+    assert of_norms.alive.norms["0.weight"] > 0
+    # far from vanishing: within a factor of a few of the healthy one
+    assert 0.2 * of_norms.alive.total < dead.total < of_norms.alive.total
+    assert dead.last_loss == pytest.approx(math.log(10), abs=0.05)
+    assert of_norms.alive.last_loss < 1
+    for each in (of_norms.alive, dead):
+        assert math.hypot(*each.norms.values()) == pytest.approx(each.total)
+
+
+def test_an_update_is_w_minus_lr_times_g(
+    of_gradients: gradients_experiment.GradientsResult,
+) -> None:
+    block = of_gradients.block
+    assert block.error < 1e-7
+    assert len(block.weight) == 10
+    for row in range(10):
+        for column in range(gradients_experiment.CORNER):
+            assert block.updated[row][column] == pytest.approx(
+                block.weight[row][column]
+                - gradients_experiment.LEARNING_RATE * block.gradient[row][column],
+                abs=1e-7,
+            )
+    flat = [abs(value) for row in of_gradients.unit_gradient for value in row]
+    assert len(flat) == 784
+    # The largest scalar of the whole parameter is in the picture of its unit.
+    assert max(flat) == pytest.approx(of_gradients.parameters[0].largest)
+    assert "..." in of_gradients.printed
+
+
+def test_a_factor_of_the_product_is_the_root_mean_square_of_the_singular_values(
+    of_chain: chain_experiment.ChainResult,
+) -> None:
+    factors = {each.name: each for each in of_chain.factors}
+    for each in factors.values():
+        assert each.measured == pytest.approx(each.predicted, rel=0.03)
+        low, middle, high = each.singular
+        assert low <= middle <= high
+        assert each.eigen[1] <= high * (1 + 1e-9)
+    assert factors["orthogonal × 0.9"].singular == pytest.approx((0.9, 0.9, 0.9))
+    assert factors["nn.Linear"].predicted == pytest.approx(1 / math.sqrt(3), rel=0.02)
+    assert factors["kaiming_normal_"].predicted == pytest.approx(math.sqrt(2), rel=0.02)
 
 
 def test_set_to_none_holds_nothing_and_is_the_default(

@@ -17,23 +17,42 @@ from rich.console import Console
 from seismograd.cli import main
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, use_language
-from seismograd.lab import chart_svg, page_html, page_output, page_terminal
-from seismograd.lab.chart_axes import Axis, axes
+from seismograd.lab.drawing import (
+    figures_svg,
+    page_html,
+    page_output,
+    page_terminal,
+    picture_svg,
+)
+from seismograd.lab.drawing.chart_axes import Axis, axes
 from seismograd.lab.experiments import EXPERIMENTS, find_experiment
-from seismograd.lab.lab_page import Chart, ChartSeries, Page, PageTable, Paragraph
+from seismograd.lab.lab_page import (
+    Chart,
+    ChartSeries,
+    CodeBlock,
+    Heading,
+    Page,
+    PageTable,
+    Panel,
+    Paragraph,
+    Picture,
+)
 from seismograd.views.text_layout import cell_width
 
 numbers = st.floats(-1e12, 1e12) | st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1e-300])
 
 
-def page(charts: tuple[Chart, ...] = ()) -> Page:
+def page(charts: tuple[Chart | Picture, ...] = ()) -> Page:
     return Page(
         say("A title <with> marks"),
         (
+            Heading(say("A section")),
+            CodeBlock("a < b"),
             Paragraph(say("{count} scalars & more", count=3)),
             PageTable((say("name"), "n"), (("a<b", "1"),)),
             *charts,
         ),
+        say("One sentence."),
         ((say("Do:"), "seismograd lab chain"),),
     )
 
@@ -61,6 +80,14 @@ def charts(draw: st.DrawFn) -> Chart:
     )
 
 
+@st.composite
+def pictures(draw: st.DrawFn) -> Picture:
+    columns = draw(st.integers(1, 9))
+    row = st.lists(numbers, min_size=columns, max_size=columns)
+    panel = st.builds(Panel, st.text("ab<&é字", max_size=5), st.lists(row, min_size=1, max_size=4))
+    return Picture(say("picture"), draw(st.lists(panel, min_size=1, max_size=3)))
+
+
 class Tags(HTMLParser):
     """Every tag, and whether those that must be closed are."""
 
@@ -83,8 +110,10 @@ class Tags(HTMLParser):
             assert self.open.pop() == tag
 
 
-@given(st.lists(charts(), max_size=2).map(tuple))
-def test_every_chart_can_be_drawn_whatever_its_numbers(drawn: tuple[Chart, ...]) -> None:
+@given(st.lists(charts() | pictures(), max_size=2).map(tuple))
+def test_every_figure_can_be_drawn_whatever_its_numbers(
+    drawn: tuple[Chart | Picture, ...],
+) -> None:
     shown = page(drawn)
     content = page_html.render(shown)
     tags = Tags()
@@ -93,12 +122,12 @@ def test_every_chart_can_be_drawn_whatever_its_numbers(drawn: tuple[Chart, ...])
     assert tags.links == []
     assert "script" not in tags.seen
     assert "A title &lt;with&gt; marks" in content
-    ET.fromstring(chart_svg.stack(list(drawn)))
+    ET.fromstring(figures_svg.stack(list(drawn)))
     console = Console(width=100, file=None, record=True, quiet=False)
     with console.capture() as captured:
         console.print(page_terminal.render(shown))
     assert "3 scalars & more" in captured.get()
-    assert not re.search(r"[\d\"]nan|=\"-?inf", chart_svg.stack(list(drawn)))
+    assert not re.search(r"=\"-?(nan|inf)", figures_svg.stack(list(drawn)))
 
 
 @pytest.mark.parametrize("width", [60, 80])
@@ -154,15 +183,21 @@ def test_a_page_shows_its_own_numbers_in_every_form(name: str, tmp_path: Path) -
         "accumulation": "4.0000",
         "zero-grad": "8,396,800",
         "losses": "no gradient",
+        "clipping": "0.5000",
+        "norm": "1.05",
     }
     assert known[name] in captured.get()
     for suffix in (".html", ".svg"):
         page_output.write(shown, tmp_path / f"x{suffix}")
     assert (tmp_path / "x.html").read_text(encoding="utf-8").count("<svg") == sum(
-        isinstance(block, Chart) for block in shown.blocks
+        isinstance(block, Chart | Picture) for block in shown.blocks
     )
     ET.parse(tmp_path / "x.svg")
     assert shown.following
+    # Pictures fit a phone, and what is to be remembered stands at the end.
+    content = (tmp_path / "x.html").read_text(encoding="utf-8")
+    assert "svg { max-width: 100%" in content
+    assert content.index("<strong>") > content.index("<svg") or "<svg" not in content
 
 
 def test_the_command_lists_and_writes_and_refuses(
@@ -196,8 +231,23 @@ def test_with_matplotlib_a_png_is_written(tmp_path: Path) -> None:
     bars = Chart(
         say("bars"), "x", (ChartSeries("s", [1, 2], [1.0, 3.0]),), "bars", labels=("a", "b")
     )
-    page_output.write(page((chart, bars)), tmp_path / "x.png")
+    page_output.write(
+        page((chart, bars, Picture(say("p"), (Panel("a", ((1.0, -1.0),)),)))), tmp_path / "x.png"
+    )
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cell_of_a_picture_shows_its_sign_its_size_and_what_is_not_finite() -> None:
+    panel = Panel("p", ((0.5, -1.0, 0.0, math.nan),))
+    assert [panel.depth(value) for value in panel.values[0]] == [0.5, -1.0, 0.0, None]
+    drawn = picture_svg.draw(Picture(say("x"), (panel,)))
+    assert drawn.count("<rect") == 1 + 3  # the frame, and none for zero
+    for color, opacity in (("#0969da", "0.50"), ("#cf222e", "1.00"), ("#bf3989", "1.00")):
+        assert f'fill="{color}" fill-opacity="{opacity}"' in drawn
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(page_terminal.render(page((Picture(say("x"), (panel,)),))))
+    assert "▒▒██  NN" in captured.get()
 
 
 def test_the_language_of_a_page_is_the_one_in_force() -> None:

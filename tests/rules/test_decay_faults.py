@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from seismograd.diagnosis.engine import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.rules.sg111_weight_decay_dominates import WeightDecayDominates  # noqa: E402
-from seismograd.rules.sg112_moves_without_gradient import MovesWithoutGradient  # noqa: E402
+from seismograd.rules.sg112.sg112_moves_without_gradient import MovesWithoutGradient  # noqa: E402
 from seismograd.schema import FactKind  # noqa: E402
 from tests.rules.decay_faults import FAULTY, HEALTHY, decayed, frozen_by_zeros, sgd  # noqa: E402
 from tests.rules.programs import Program  # noqa: E402

@@ -109,7 +109,7 @@ def test_json_is_that_of_the_design(tmp_path: Path) -> None:
     content = json.loads(
         diagnosis_json.render(make_verdict(run, findings(), STATUSES)), parse_constant=pytest.fail
     )
-    assert list(content) == ["schema", "run", "end", "training", "findings", "rules"]
+    assert list(content) == ["schema", "run", "end", "guarded", "training", "findings", "rules"]
     assert (content["schema"], content["run"]) == (1, str(run.path))
     assert content["end"] == "complete"
     assert (content["training"]["trend"], content["training"]["learned"]) == ("too few", False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from seismograd.analysis.step_window import StepWindow
 from seismograd.schema import Finding
 
 
@@ -41,6 +42,12 @@ class AccumulationLoop:
             self.waiting = [each for each in self.waiting if each.whole in (0, num)]
         elif num == self.whole:
             self.num_whole += 1
+
+    def wait(
+        self, window: StepWindow, finding: Finding, num_after: int = 0, whole: int = 0
+    ) -> None:
+        """Keep a finding about this window until the next one decides."""
+        self.waiting.append(PendingFinding(window.index, num_after, finding, whole))
 
     def confirmed(self, num: int) -> list[PendingFinding]:
         """Return what waited and was right, now that a window of `num` micro-batches follows."""

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.schema import (
     AnyArray,
     EventFlag,
@@ -23,6 +22,12 @@ from seismograd.schema import (
 from seismograd.schema import BoolArray as BoolArray
 
 _UNUSED = int(StepFlag.SKIPPED | StepFlag.NO_BACKWARD)
+
+
+def skipped_by_scaler(steps: AnyArray) -> BoolArray:
+    """Return the iterations whose updates a GradScaler has skipped, and not the guard  # (B,)."""
+    guarded = int(StepFlag.SKIPPED | StepFlag.GUARDED)
+    return (integers(steps, "flags") & guarded) == int(StepFlag.SKIPPED)
 
 
 def as_list(positions: IntArray) -> list[int]:
@@ -124,20 +129,6 @@ def site_of(block: RowBatch, kind: EventKind, iteration: int, optimizer: int | N
         wanted &= integers(block.events, "optimizer") == optimizer
     at = np.flatnonzero(wanted)
     return line_at(block, int(integers(block.events, "site")[at[0]]) if len(at) else -1)
-
-
-def num_unheard(block: RowBatch) -> int:
-    """Return how many rows are of steps whose backwards and clips were compiled."""
-    return int(np.count_nonzero(integers(block.steps, "flags") & int(StepFlag.UNHEARD)))
-
-
-def unheard(count: int) -> Message:
-    """Return the message why a rule could not evaluate these."""
-    return say(
-        "backward was compiled (steps: {count}), so neither backward nor clipping could be "
-        "recorded",
-        count=count,
-    )
 
 
 def largest_parameters(block: RowBatch, row: int) -> tuple[str, ...]:

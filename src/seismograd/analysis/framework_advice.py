@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from seismograd.analysis.step_window import WindowEvent
+from seismograd.analysis.micro_batches import MicroBatches
+from seismograd.analysis.step_window import StepWindow
 from seismograd.i18n import Message, say
-from seismograd.schema import RowBatch
 
 UNDIVIDED, DIVIDED_TWICE, UNEVEN = range(3)
 TRAINERS = ("transformers", "trl")
 
 
 def framework_advice(
-    block: RowBatch, backward: WindowEvent, fault: int, num: int
+    window: StepWindow, micro_batches: MicroBatches, fault: int
 ) -> tuple[Message, str] | None:
-    """Return advice and a line of code for losses of `num` micro-batches whose weight is wrong;
-    `None` where the script itself calls backward, or an unknown package.
+    """Return advice and a line of code for losses of micro-batches whose weight is wrong; `None`
+    where the script itself calls backward, or an unknown package.
     """
-    via = block.sites[backward.site].via if 0 <= backward.site < len(block.sites) else ""
+    sites, site, num = window.block.sites, micro_batches.last.site, len(micro_batches)
+    via = sites[site].via if 0 <= site < len(sites) else ""
     if via == "accelerate":
         return _accelerate(fault, num)
     if via in TRAINERS:

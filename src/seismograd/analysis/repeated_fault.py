@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from seismograd.analysis.finding_tracker import FindingTracker
-from seismograd.analysis.step_window import StepWindow
-from seismograd.schema import Finding, RowBatch
+from seismograd.analysis.step_window import StepWindow, WindowEvent
+from seismograd.schema import Finding
 
 
 @dataclass(slots=True)
@@ -37,14 +37,14 @@ class FaultSteps:
 @dataclass(slots=True)
 class RepeatedFault:
     """Found when `in_a_row` steps in a row have the fault, or `scattered` of them that are at least
-    `share` of the optimizer's steps.
+    `share` of the optimizer's steps; then it goes to `found`.
     """
 
     in_a_row: int
     scattered: int
     share: float
+    found: FindingTracker = field(default_factory=FindingTracker)
     shown: dict[int, FaultSteps] = field(default_factory=dict[int, FaultSteps])
-    _found: FindingTracker = field(default_factory=FindingTracker)
     _num_events: dict[int, int] = field(default_factory=dict[int, int])
 
     def add(self, window: StepWindow, describe: Callable[[FaultSteps], Finding]) -> None:
@@ -57,38 +57,26 @@ class RepeatedFault:
         """Add number `index` of whatever is counted, in this iteration."""
         shown = self.shown.setdefault(optimizer, FaultSteps())
         shown.add(index, iteration)
-        if optimizer not in self._found:
+        if optimizer not in self.found:
             enough = shown.num >= self.scattered and shown.num >= self.share * (index + 1)
             if shown.in_a_row < self.in_a_row and not enough:
                 return
             finding = describe(shown)
-            if any(each.where == finding.where != "" for each in self._found):
+            if any(each.where == finding.where != "" for each in self.found):
                 return  # another optimizer at the same line: one finding is enough
-            self._found.add(finding)
-        self._found.extend(iteration, optimizer)
+            self.found.add(finding)
+        self.found.extend(iteration, optimizer)
 
-    def add_event(
-        self, block: RowBatch, position: int, describe: Callable[[FaultSteps], Finding]
-    ) -> None:
-        """Add the event at this position of the block; those of one optimizer are counted among
-        themselves.
-        """
-        optimizer, iteration = (
-            int(block.events["optimizer"][position]),
-            int(block.events["iteration"][position]),
-        )
-        self._num_events[optimizer] = self._num_events.get(optimizer, 0) + 1
-        self.add_at(optimizer, self._num_events[optimizer] - 1, iteration, describe)
+    def add_finding(self, index: int, finding: Finding) -> None:
+        """Add a step that has the fault by itself, which may have been long ago."""
+        self.add_at(finding.optimizer, index, finding.first_step, lambda _: finding)
+
+    def add_event(self, call: WindowEvent, describe: Callable[[FaultSteps], Finding]) -> None:
+        """Add a call with the fault; those of one optimizer are counted among themselves."""
+        num = self._num_events[call.optimizer] = self._num_events.get(call.optimizer, 0) + 1
+        self.add_at(call.optimizer, num - 1, call.iteration, describe)
 
     def interrupt(self, optimizer: int) -> None:
         """End a run of consecutive faults: the next one is of another kind."""
         if optimizer in self.shown:
             self.shown[optimizer].last_index = -2
-
-    def has_found(self, optimizer: int) -> bool:
-        """Return whether there is a finding about this optimizer."""
-        return optimizer in self._found
-
-    def take(self) -> list[Finding]:
-        """Return the findings that are new or have grown since the last call."""
-        return self._found.take()

@@ -5,6 +5,7 @@ call of it, and at the end.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from seismograd.i18n import Message, say
 from seismograd.schema import Fact
@@ -12,14 +13,13 @@ from seismograd.schema import Fact
 Values = dict[str, str | int | float]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The thresholds of the rule that uses this module."""
+class ScheduleLimits(Protocol):
+    """The thresholds of `ScheduleMismatch` that are needed here."""
 
     zero_calls: int
     zero_share: float
     swings: int
-    early: float
+    low_share: float
     unfinished: float
     tolerance: float
 
@@ -36,7 +36,7 @@ class Misfit:
     limit: float
 
 
-def misfit(fact: Fact, limits: Limits, samples: float) -> Misfit | None:
+def misfit(fact: Fact, limits: ScheduleLimits, samples: float) -> Misfit | None:
     """Return the misfit that a fact of kind `SCHEDULE` shows. `samples`: how many the losses were
     means of.
     """
@@ -150,7 +150,7 @@ def _of_another(values: Values) -> tuple[Message, Message]:
     )
 
 
-def _ended(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
+def _ended(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
     """Detect a rate that is zero from some call on."""
     num, calls = fact.number("calls") - fact.number("zero_since"), fact.number("calls")
     if fact.number("zero_since") < 0 or num < limits.zero_calls or num < limits.zero_share * calls:
@@ -171,7 +171,7 @@ def _ended(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
     return Misfit(3, "error", cause, _unit(fact, values), num, limits.zero_calls)
 
 
-def _swings(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
+def _swings(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
     """Detect a rate that goes up and down with a period far shorter than the training."""
     calls, length = fact.number("calls"), fact.number("length")
     if not fact.number("periodic") or not calls >= limits.swings * length:
@@ -197,10 +197,10 @@ def _swings(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
     return Misfit(2, "warning", cause, _unit(fact, values), calls / length, limits.swings)
 
 
-def _shrunk(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
+def _shrunk(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
     """Detect a rate that has become tiny early in the training."""
     calls, since = fact.number("calls"), fact.number("low_since")
-    if since < 0 or calls - since < max(2 * limits.zero_calls, limits.early * calls):
+    if since < 0 or calls - since < max(2 * limits.zero_calls, limits.low_share * calls):
         return None
     if not _is_called_each_step(fact):
         return None
@@ -214,7 +214,9 @@ def _shrunk(fact: Fact, values: Values, limits: Limits) -> Misfit | None:
     return Misfit(2, "warning", cause, _unit(fact, values), calls - since, limits.zero_calls)
 
 
-def _unfinished(fact: Fact, values: Values, limits: Limits, samples: float) -> Misfit | None:
+def _unfinished(
+    fact: Fact, values: Values, limits: ScheduleLimits, samples: float
+) -> Misfit | None:
     """Detect a schedule that was made for more calls than came, and for as many as there were of
     something else.
     """

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from seismograd.analysis.block_rows import line_at
-from seismograd.analysis.step_window import WindowEvent
 from seismograd.schema import Optimizer, Parameter, RowBatch
 
 BY_VALUE = 2  # `detail` of a clip
@@ -37,16 +35,6 @@ def optimizer_kind(block: RowBatch, index: int) -> str:
 def kind_among(optimizers: Iterable[Optimizer], index: int) -> str:
     """Return the same by the optimizers of the run."""
     return next((each.kind for each in optimizers if each.index == index), "")
-
-
-def line_of(block: RowBatch, call: WindowEvent) -> str:
-    """Return `file:line` of a call, empty where it is not known."""
-    return line_at(block, call.site)
-
-
-def at_line(block: RowBatch, call: WindowEvent) -> str:
-    """Return `train.py:42` to name a call by; where it is not known, the words for that."""
-    return line_of(block, call) or "?"
 
 
 def clip_of(block: RowBatch, optimizer: int, detail: int, limit: float) -> str:

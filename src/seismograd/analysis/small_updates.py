@@ -10,7 +10,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import as_list
 from seismograd.analysis.medians import median
-from seismograd.analysis.step_groups import StepGroup
+from seismograd.analysis.step_groups import StepGroup, TrainingStart
 
 PLAIN = ("SGD",)  # optimizers whose update shrinks with the gradient
 
@@ -26,11 +26,9 @@ class SmallUpdateLimits(Protocol):
 class SmallUpdateTrack:
     """The state of one optimizer after its last group."""
 
+    start: TrainingStart
     last: StepGroup
     measured: StepGroup  # the last in which an update was
-    first_step: int
-    first_loss: float  # median of its first group
-    first_norm: float  # of the gradient
     lr_at_first: float  # where the weights began to stand still
     highest_lr: float = 0.0
     num: int = 0  # groups
@@ -46,8 +44,7 @@ class SmallUpdateTrack:
     @classmethod
     def begin(cls, first: StepGroup) -> SmallUpdateTrack:
         """Return the state before the first group."""
-        norm = median(first.grad_norm)
-        return cls(first, first, first.first_step, first.loss_level, norm, first.first_lr)
+        return cls(TrainingStart.of(first), first, first, first.first_lr)
 
     def add(self, step_group: StepGroup, limits: SmallUpdateLimits) -> None:
         """Add the next group."""
@@ -77,8 +74,8 @@ class SmallUpdateTrack:
         """Return whether the loss has fallen by more than this share, and by more than it
         scatters.
         """
-        fall = self.first_loss - self.last.loss_level
-        return fall > (share + self.last.loss_noise) * abs(self.first_loss)
+        fall = self.start.loss - self.last.loss_level
+        return fall > (share + self.last.loss_noise) * abs(self.start.loss)
 
 
 def _slow_group(step_group: StepGroup, limits: SmallUpdateLimits) -> int | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray
 from seismograd.analysis.chance_level import chance_loss
-from seismograd.analysis.medians import medians
+from seismograd.analysis.medians import median, medians
 from seismograd.schema import FloatArray, IntArray, Parameter, Site
 
 EPSILON = {"bfloat16": 2.0**-8, "float16": 2.0**-11}  # half the distance from 1 to the next number
@@ -240,3 +240,18 @@ class StepGroup:
     def where(self) -> str:
         """Return file:line of the first step, empty where it is not known."""
         return "" if self.site is None else str(self.site)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStart:
+    """What the first group of an optimizer shows, and later ones are held against."""
+
+    step: int
+    loss: float  # level
+    lr: float
+    grad_norm: float  # median
+
+    @classmethod
+    def of(cls, first: StepGroup) -> TrainingStart:
+        """Return that of this group."""
+        return cls(first.first_step, first.loss_level, first.first_lr, median(first.grad_norm))

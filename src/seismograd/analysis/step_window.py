@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from seismograd.schema import EventFlag
+import numpy as np
+
+from seismograd.analysis.block_rows import BoolArray, integers, line_at, statistic
+from seismograd.analysis.script_names import optimizer_name
+from seismograd.schema import EventFlag, EventKind, Evidence, FloatArray, IntArray, RowBatch
 
 
 @dataclass(slots=True, eq=False)
@@ -61,9 +65,10 @@ class DiscardedBackwards:
 @dataclass(frozen=True, slots=True)
 class StepWindow:
     """The events that led to one step of one optimizer; `index` counts its steps, `row` is that of
-    the block, `flags` are those of the row.
+    the step in its block, `flags` are those of the row.
     """
 
+    block: RowBatch = field(repr=False)
     optimizer: int
     index: int
     row: int
@@ -81,14 +86,57 @@ class StepWindow:
         """Return the iteration of the step."""
         return self.step.iteration
 
-    def micro_batches(self) -> tuple[WindowEvent, ...]:
-        """Return the backwards of the line that has most of them, without those that are other
-        losses of the same forward pass.
+    @property
+    def name(self) -> str:
+        """Return the name of the optimizer in the script."""
+        return optimizer_name(self.block, self.optimizer)
+
+    def line(self, call: WindowEvent) -> str:
+        """Return `file:line` of a call, empty where it is not known."""
+        return line_at(self.block, call.site)
+
+    def at(self, call: WindowEvent) -> str:
+        """Return `train.py:42` to name a call by; where it is not known, a question mark."""
+        return self.line(call) or "?"
+
+    @property
+    def owned(self) -> BoolArray:
+        """Return which columns are parameters that the optimizer holds  # (P,)."""
+        return np.array([p.optimizer == self.optimizer for p in self.block.parameters], np.bool_)
+
+    @property
+    def states(self) -> IntArray:
+        """Return what the gradients of its parameters are at the step."""
+        return self.block.state[self.row][self.owned]
+
+    def statistic(self, name: str) -> FloatArray:
+        """Return a statistic of its parameters at the step."""
+        return statistic(self.block, name)[self.row][self.owned]
+
+    def number(self, name: str) -> float:
+        """Return a real number of the row of the step."""
+        return float(self.block.steps[name][self.row])
+
+    def evidence(self, statistic: str, value: float, limit: float, parameter: str = "") -> Evidence:
+        """Return a number of this step that supports a finding."""
+        return Evidence(statistic, parameter, self.iteration, float(value), float(limit))
+
+    def has_event(self, kind: EventKind) -> bool:
+        """Return whether there was a call of this kind in the iteration of the step, whatever its
+        gradients.
         """
-        own = [each for each in self.backwards if not each.flags & EventFlag.SHARED]
-        sites = [each.site for each in own]
-        site = max(dict.fromkeys(sites), key=sites.count, default=-1)
-        return tuple(each for each in own if each.site == site)
+        mine = integers(self.block.events, "iteration") == self.iteration
+        return bool((mine & (integers(self.block.events, "kind") == kind)).any())
+
+    @property
+    def discarded(self) -> list[WindowEvent]:
+        """Return the backwards that were cleared before this optimizer used them."""
+        return [each for group in self.thrown for each in group.backwards]
+
+    @property
+    def unused(self) -> list[WindowEvent]:
+        """Return those of them that no other optimizer has used."""
+        return [each for group in self.thrown for each in group.unused]
 
     @property
     def is_closure(self) -> bool:

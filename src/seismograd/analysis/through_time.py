@@ -16,22 +16,21 @@ ONE_OPERATION = frozenset({"GRU", "LSTM", "RNN"})  # modules whose steps a graph
 
 @dataclass(slots=True)
 class ThroughTime:
-    """The measurements of the recurrent weights, and the loss. `shows` tells those with a fault;
-    for each weight they are kept as long as there is no other.
+    """The measurements of the recurrent weights, and the loss. Of each weight those with a fault
+    are kept as long as there is no other.
     """
 
-    shows: Callable[[Fact], bool]
     loss: LossLevel = field(default_factory=LossLevel)
     num: int = 0  # measurements
     module: str = ""  # one whose steps the graph may not show
     _in_a_row: dict[str, list[Fact]] = field(default_factory=dict[str, "list[Fact]"])
 
-    def learn(self, fact: Fact) -> None:
+    def learn(self, fact: Fact, is_at_fault: Callable[[Fact], bool]) -> None:
         """Take a fact, if it is a measurement."""
         if fact.kind == FactKind.THROUGH_TIME:
             self.num += 1
             shown = self._in_a_row.setdefault(fact.parameters[0], [])
-            if self.shows(fact):
+            if is_at_fault(fact):
                 shown.append(fact)
             else:
                 shown.clear()

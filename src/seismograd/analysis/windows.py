@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from seismograd.analysis.block_rows import integers, unheard
+from seismograd.analysis.block_rows import integers
 from seismograd.analysis.plain_rows import (
     BACKWARD,
     CLIP,
@@ -21,13 +21,14 @@ from seismograd.analysis.plain_rows import (
     is_rescaled,
     site_if_plain,
 )
+from seismograd.analysis.step_counter import StepCounter
 from seismograd.analysis.step_window import (
     DiscardedBackwards,
     StepWindow,
     WindowClip,
     WindowEvent,
 )
-from seismograd.i18n import Message, say
+from seismograd.i18n import Message
 from seismograd.schema import EventFlag, RowBatch, StepFlag
 
 MAX_HELD = 4096  # backwards of a window that are remembered
@@ -84,14 +85,7 @@ class WindowReader:
         """Return the message about what was missing to judge `needed` steps; `None` when there were
         as many.
         """
-        has = self.total_steps()
-        if has - self.num_unheard < needed <= has:
-            return unheard(self.num_unheard)
-        return (
-            None
-            if has >= needed
-            else say("needs {needed} steps, has {has}", needed=needed, has=has)
-        )
+        return StepCounter(self.total_steps(), self.num_unheard).shortfall(needed)
 
     def total_steps(self) -> int:
         """Return the number of steps of all optimizers."""
@@ -114,7 +108,7 @@ class WindowReader:
             if within:
                 over = [each for each in within if self._is_over(each, call)]
                 within = [each for each in within if each not in over]
-                yield from self._ended(over)
+                yield from self._ended(block, over)
             if call.kind == BACKWARD:
                 self._added(call)
             elif call.kind == ZERO_GRAD:
@@ -131,10 +125,10 @@ class WindowReader:
                         self._of(call.optimizer).step = call, row, flags
                         within.append(call.optimizer)
                     else:
-                        window = self._stepped(call, row, flags)
+                        window = self._stepped(block, call, row, flags)
                         if window is not None:
                             yield window
-        yield from self._ended(within)
+        yield from self._ended(block, within)
 
     def _is_over(self, optimizer: int, call: WindowEvent) -> bool:
         """Return whether the running step of this optimizer was over before this call."""
@@ -147,13 +141,13 @@ class WindowReader:
             return True
         return not call.flags & CLOSURE and bool(call.touched >> optimizer & 1)
 
-    def _ended(self, optimizers: list[int]) -> Iterator[StepWindow]:
+    def _ended(self, block: RowBatch, optimizers: list[int]) -> Iterator[StepWindow]:
         """Yield the windows of steps that evaluate the loss themselves, once all of their events
         are known.
         """
         for optimizer in optimizers:
             step = self._of(optimizer).step
-            window = None if step is None else self._stepped(*step)
+            window = None if step is None else self._stepped(block, *step)
             if window is not None:
                 yield window
 
@@ -195,7 +189,9 @@ class WindowReader:
                 ),
             ][-MAX_DISCARDED:]
 
-    def _stepped(self, call: WindowEvent, row: int, flags: int) -> StepWindow | None:
+    def _stepped(
+        self, block: RowBatch, call: WindowEvent, row: int, flags: int
+    ) -> StepWindow | None:
         optimizer = call.optimizer
         window, index = self._of(optimizer), self.num_steps.get(optimizer, 0)
         self.num_steps[optimizer] = index + 1
@@ -217,6 +213,7 @@ class WindowReader:
         ):
             return None
         return StepWindow(
+            block,
             optimizer,
             index,
             row,

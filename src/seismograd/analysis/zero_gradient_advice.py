@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from seismograd.i18n import Message, say
 from seismograd.schema import Fact, ZeroCause
@@ -12,7 +12,9 @@ HEALTHY = frozenset({ZeroCause.SOLVED})
 AT_ZERO_LOSS = frozenset({ZeroCause.FLAT, ZeroCause.ZERO_INPUT, ZeroCause.MASKED, ""})
 
 
-def words(fact: Fact | None, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
+def words(
+    fact: Fact | None, values: Mapping[str, str | int | float]
+) -> tuple[Message, Message, str]:
     """Return the words about {optimizer}, {num} parameters and {since}: the step since when;
     without a fact the graph did not show why.
     """

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
+import numpy as np
+
+from seismograd.analysis.block_rows import (
+    BoolArray,
+    as_list,
+    columns_where,
+    integers,
+    numbers,
+    site_of,
+)
 from seismograd.analysis.script_names import optimizer_name
-from seismograd.schema import EventKind, IntArray, RowBatch, StepFlag
+from seismograd.schema import EventKind, IntArray, RowBatch, State, StepFlag
 
 
 @dataclass(slots=True)
@@ -48,3 +57,22 @@ class ZeroGradientStreak:
         self.num_steps += num
         if num:
             self.num, self.found, self.has_moved = 0, False, True
+
+    def read_behind(self, block: RowBatch, optimizer: int, counts: BoolArray, enough: int) -> bool:
+        """Read the rows that count, of the parameters `names` alone: they get no gradient where
+        others do. Return whether that is so for enough steps in a row; what follows is not read.
+        """
+        columns = columns_where(block.parameters, lambda each: each.name in self.names)
+        iterations = integers(block.steps, "iteration")
+        for row in as_list(np.flatnonzero(counts & (iterations >= self.since))):
+            state = block.state[row, columns]
+            measured = state[state >= State.ZERO]
+            if not len(measured):
+                continue
+            self.num = self.num + 1 if (measured == State.ZERO).all() else 0
+            self.last = int(iterations[row])
+            if self.num == enough:
+                self.where = site_of(block, EventKind.STEP, self.last, optimizer)
+                self.optimizer = optimizer_name(block, optimizer)
+                return True
+        return False

@@ -6,6 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from seismograd.analysis.block_rows import BoolArray, statistic
+from seismograd.schema import IntArray, RowBatch, State
+
 
 @dataclass(slots=True)
 class ZeroStreak:
@@ -40,3 +45,26 @@ class ZeroStreaks:
         for name, streak in self.by_name.items():
             if name not in moved:
                 streak.in_a_row = 0
+
+    def moving(self, min_steps: int, min_moves: int, min_share: float) -> dict[str, ZeroStreak]:
+        """Return those that go on, are this long, moved this often and take this share of all
+        steps.
+        """
+        return {
+            name: each
+            for name, each in self.by_name.items()
+            if each.in_a_row >= min_steps
+            and each.moves >= min_moves
+            and each.num >= min_share * self.num_steps
+        }
+
+
+def used_as_zero(block: RowBatch, rows: IntArray, columns: IntArray) -> BoolArray:
+    """Return where the gradient that the optimizer used is zero, in rows in which another is not
+    # (rows, columns).
+    """
+    state = block.state[np.ix_(rows, columns)]
+    finite, zero = state == State.FINITE, state == State.ZERO
+    if "applied_norm" in block.values:
+        zero |= finite & (statistic(block, "applied_norm")[np.ix_(rows, columns)] == 0)
+    return zero & (finite & ~zero).any(axis=1)[:, None]

@@ -25,12 +25,14 @@ from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.modes import Modes
+from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
 from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
 from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
 from seismograd.capture.probes.symmetry import LOOKS as SYMMETRY_LOOKS
 from seismograd.capture.probes.symmetry import Symmetry
 from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.xray.xray import Xray
 from seismograd.schema import SAMPLE_EVERY, Note
 
 # steps of an optimizer after which its settings and weights are looked at in sampled ones only
@@ -57,12 +59,14 @@ class EventHandlers:
         note: Callable[[Note], None],
         sampling: bool,
         reductions: GradientReductions,
+        xray: Xray,
+        states: OptimizerStateProbe,
     ) -> None:
         self.backwards = backwards = BackwardHooks(
             guard, log, registry, iteration_queue, reader, sampling, facts, births
         )
         self.steps = steps = StepHooks(
-            guard, log, registry, iteration_queue, reader, note, sampling, births, facts
+            guard, log, registry, iteration_queue, reader, note, sampling, births, facts, states
         )
         self.schedules = schedules = Schedules(
             facts,
@@ -88,13 +92,14 @@ class EventHandlers:
         self._coverage, self._rates = ClipCoverage(facts, registry), rates
         self._overwritten, self._frozen = overwritten, frozen
         self._modes, self._remade, self._reductions = modes, remade, reductions
-        self.backward_begins = (self._backward_begins,)
-        self.backward_ends = (backwards.backward_ends,)
+        # Lists where the session holds them and what is in them changes.
+        self.backward_begins: list[Callable[[ThreadState, Any], None]] = [self._backward_begins]
+        self.backward_ends: list[Callable[[ThreadState], None]] = [backwards.backward_ends]
         self.compared = (backwards.compared,)
         self.clip_begins, self.clip_ends = (clips.clip_begins,), (clips.clip_ends,)
         self.zero_grad_ends = (clearings.zero_grad_ends,)
-        self.step_begins = (self._step_begins,)
-        self.step_ends = (self._step_ends,)
+        self.step_begins: list[Callable[[ThreadState, Any, bool, bool], None]] = [self._step_begins]
+        self.step_ends = (self._step_ends, xray.step_ends)
         self.scaler_step_begins = (steps.scaler_step_begins,)
         self.scaler_step_ends = (steps.scaler_step_ends, scalers.scaler_step_ends)
         self.scaled = (scales.scaled, scalers.scaled)
@@ -104,6 +109,17 @@ class EventHandlers:
         self.epoch_begins = (schedules.epoch_begins,)
         self.state_loads = (overwritten.state_loads, rates.state_loads, successors.state_loads)
         self.collective_ends = (CollectiveHooks(registry, reader, reductions).collective_ends,)
+        self._xray = xray
+        xray.switch = self._hear_signals
+
+    def _hear_signals(self, hears: bool) -> None:
+        """Have the X-ray hear of backwards and steps, or no longer: at most steps it does not."""
+        xray = self._xray
+        begins, step_begins = [self._backward_begins], [self._step_begins]
+        ends = [self.backwards.backward_ends]
+        self.backward_begins[:] = (*begins, xray.backward_begins) if hears else begins
+        self.backward_ends[:] = (xray.backward_ends, *ends) if hears else ends
+        self.step_begins[:] = (*step_begins, xray.step_begins) if hears else step_begins
 
     def _backward_begins(self, thread_state: ThreadState, tensors: Any) -> None:
         if self._reductions.since_backward:

@@ -6,8 +6,9 @@ window, before that call changes it.
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import get_ident
@@ -17,8 +18,10 @@ from typing import Any, TypeVarTuple
 import torch
 
 from seismograd.capture.birth.birth_observer import BirthObserver
+from seismograd.capture.birth.held_calls import HeldCall
 from seismograd.capture.event_handlers import EventHandlers
 from seismograd.capture.events import EventName, Listener
+from seismograd.capture.guard.applied_update import AppliedUpdate, applied_update
 from seismograd.capture.loop.call_sites import CallSites
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
@@ -31,17 +34,21 @@ from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.loop.unused_backwards import closing_note, tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
 from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.row_builder import RowBuilder
+from seismograd.capture.snapshots.held_parameters import HeldParameters
+from seismograd.capture.xray.xray import Xray, XraySchedule
 from seismograd.errors import SeismogradError
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import say
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import Fact, Note, Optimizer, RowBatch
+from seismograd.schema import Fact, FactKind, Note, Optimizer, RowBatch, SampleBatch
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
-from seismograd.tensors.gradient_file import save_gradients
+from seismograd.tensors.stored_copies import copies_of, placements_of, write_tensors
 
 Ts = TypeVarTuple("Ts")
 
@@ -55,7 +62,10 @@ class Session(Listener):
 
     Its results go to the connected outlet; before that they are dropped. `budget` decides when to
     leave something out; without one nothing is. `replays`: models may be called once more
-    to find where a NaN arose. Its parts report facts through `facts`.
+    to find where a NaN arose. `sketch_every`: gradients are sketched at every so many steps of an
+    optimizer, 0 for never. `xray`: how often the signals of modules are sampled, by default
+    only when asked for. `keeps_batches`: what models were called with stays until the step. Its
+    parts report facts through `facts`.
     """
 
     def __init__(
@@ -67,6 +77,9 @@ class Session(Listener):
         sampling: bool = True,
         budget: OverheadBudget | None = None,
         replays: bool = False,
+        keeps_batches: bool = False,
+        xray: XraySchedule | None = None,
+        sketch_every: int = 0,
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
         self._has_stepped = False
@@ -90,10 +103,28 @@ class Session(Listener):
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
         self._reductions = reductions = GradientReductions()
         reader = GradientReader(
-            backend, asked_for, registry, log, iteration_queue, sampling, reductions
+            backend,
+            asked_for,
+            registry,
+            log,
+            iteration_queue,
+            sampling,
+            reductions,
+            GradientSketcher(guard, sketch_every),
         )
-        self._births = BirthObserver(facts, log, registry, replays)
+        self._births = BirthObserver(facts, log, registry, replays, keeps_batches)
         self._births.follow_these(models)
+        self._xray = Xray(
+            registry,
+            iteration_queue,
+            self._sampled,
+            self._note,
+            self._births.follow,
+            XraySchedule(None) if xray is None else xray,
+        )
+        self._states = OptimizerStateProbe(
+            parameter_table, self._sampled, lambda: iteration_queue.num_rows
+        )
         self._handlers = EventHandlers(
             guard,
             log,
@@ -105,6 +136,8 @@ class Session(Listener):
             self._note,
             sampling,
             reductions,
+            self._xray,
+            self._states,
         )
 
     @property
@@ -120,6 +153,8 @@ class Session(Listener):
     @property
     def num_stepped(self) -> int:
         """Return how many iterations have made their step."""
+        # One that has stepped becomes a row only when the next one begins: until then it may step
+        # again, as with several optimizers.
         return self._iteration_queue.num_rows + sum(
             bool(thread_state.iteration.steps) for thread_state in self._thread_states.all()
         )
@@ -232,6 +267,7 @@ class Session(Listener):
             if thread_state is None:
                 thread_state = self._thread_states.here()
             thread_state.now_s = began
+            # Nearly always nothing has failed, and every call of the training comes through here.
             if not self.guard.failures or not self.guard.leaves_out(event):
                 try:
                     for handle in handlers:
@@ -241,6 +277,8 @@ class Session(Listener):
                     if raised_by_user(error):
                         raise
                     self.guard.failed(event, error)
+            # From here on an iteration may wait with no call to come that would hand it on, so
+            # somebody has to look. A process that never trains needs no thread for that.
             if not self._has_stepped and thread_state.iteration.steps:
                 self._has_stepped = True
                 self.guard.call("stepped", self._outlet.stepped)
@@ -272,6 +310,8 @@ class Session(Listener):
 
     def abandon(self) -> None:
         """Leave everything to the parent: this is a forked child."""
+        # Without the lock: another thread of the parent may have held it at the fork.
+        self._xray.stop()  # the last to have patched a class is the first to go
         self._births.stop()
         self._outlet.abandon()
 
@@ -287,11 +327,23 @@ class Session(Listener):
         """Assign the following iterations to this epoch."""
         self._iteration_queue.epoch = number
 
+    def xray(self) -> None:
+        """Sample the signals of modules in the step that begins now, or the next one where its
+        backward is running.
+        """
+        with self._lock:
+            self.guard.call("xray", self._xray.begin_here, self._thread_states.here())
+
+    def xray_soon(self) -> None:
+        """Sample them in the next step that can be; may be called on any thread."""
+        self._xray.ask()
+
     def finish(self) -> None:
         """Hand on the last iterations, and report what no step has used."""
         handlers = self._handlers
         with self._lock:
             here = self._thread_states.here()
+            # Each under the guard by itself: none of them may cost the rows that come after it.
             self.guard.call("step_by_hand", handlers.backwards.step_by_hand, here, True)
             self.guard.call(
                 "never stepped",
@@ -303,9 +355,13 @@ class Session(Listener):
                 handlers.backwards.num_heard,
             )
             self.guard.call("schedules", handlers.schedules.finish)
+            # The last to have patched a class is the first to go: each restores what it found.
+            self.guard.call("xray", self._xray.stop)
             self.guard.call("birth", self._births.stop)
+            self.guard.call("optimizer state", self._states.finish)
             self.guard.call("elements", self._refuse_unknown_elements)
             left = unused(self._registry)
+            # The next iteration, which ends the one before, will not begin any more.
             for thread_state in self._thread_states.all():
                 if thread_state.iteration.steps:
                     self.guard.call("turn", self._iteration_queue.end_iteration, thread_state)
@@ -337,12 +393,74 @@ class Session(Listener):
         with self._lock:
             return self._iteration_queue.so_far(self._thread_states.here())
 
-    def save_gradients(self, path: Path) -> None:
-        """Write the current gradients, by the names of their parameters, to a file; without those
-        whose memory was freed.
+    def evaluates_first(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Return whether the running step of this optimizer will compute its gradients itself."""
+        with self._lock:
+            window = self._registry.known(optimizer)
+            return (
+                window is not None
+                and window.stepping
+                and not window.steps_within
+                and window.ready is None
+            )
+
+    def update_at_hand(self, optimizer: torch.optim.Optimizer) -> AppliedUpdate | None:
+        """Return what the running step of this optimizer is about to use; `None` where it has not
+        begun, or runs within another step of the same optimizer.
         """
         with self._lock:
-            save_gradients(self._registry.named_gradients(), path)
+            window = self._registry.known(optimizer)
+            if window is None or not window.stepping or window.steps_within:
+                return None
+            self._handlers.steps.read_evaluated(self._thread_states.here(), window)
+            return applied_update(window)
+
+    def leave_out_update(
+        self, optimizer: torch.optim.Optimizer, reason: str, norm: float, usual: float
+    ) -> None:
+        """Clear the gradients of an optimizer whose step is about to use them, and record that the
+        step is not made. What exchanges its code is up to the caller.
+        """
+        with self._lock:
+            window = self._registry.known(optimizer)
+            if window is not None:
+                self._handlers.steps.leave_out(window)
+                self.facts.tell(
+                    FactKind.GUARDED,
+                    optimizer=window.index,
+                    reason=reason,
+                    norm=norm,
+                    usual=usual,
+                )
+
+    @property
+    def iteration_number(self) -> int:
+        """Return the number that the current iteration will have."""
+        return self._iteration_queue.num_rows
+
+    @property
+    def batches(self) -> Sequence[HeldCall]:
+        """Return the calls of models before the running step, where they are kept."""
+        return self._births.batches
+
+    def held_parameters(self, optimizer: torch.optim.Optimizer) -> HeldParameters | None:
+        """Return the parameters of an optimizer by name; `None` where it is not known."""
+        with self._lock:
+            window, table = self._registry.known(optimizer), self._registry.parameter_table
+            if window is None:
+                return None
+            named = {table.parameters[table.column(p)].name: p for p in window.held() if p in table}
+            scale = 1.0 if window.grad_scale is None else window.grad_scale.read()
+            return HeldParameters(window.index, window.name, named, scale)
+
+    def save_gradients(self, path: Path, told: Mapping[str, str]) -> None:
+        """Write the current gradients, by the names of their parameters, to a file; without those
+        whose memory was freed. `told` is what the file says of them.
+        """
+        with self._lock:
+            gradients = self._registry.named_gradients()
+            placed = {"shards": json.dumps(placements_of(gradients))}
+            write_tensors(copies_of(gradients), path, {**told, **placed})
 
     def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None] | None:
         """Return the norms of these gradients as the running clip has just read them, still scaled;
@@ -362,6 +480,9 @@ class Session(Listener):
 
     def _learn(self, fact: Fact) -> None:
         self._outlet.learn(fact)
+
+    def _sampled(self, batch: SampleBatch) -> None:
+        self._outlet.sampled(batch)
 
     def _report(self, part: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -19,7 +19,9 @@ from seismograd.cli import (
     bench,
     check,
     compare,
+    completion,
     explain,
+    fsck,
     lab,
     report,
     rules,
@@ -40,7 +42,7 @@ from seismograd.package_info import VERSION
 from seismograd.printable import printable
 
 TRACEBACK = "SEISMOGRAD_TRACEBACK"
-_READERS = ("check", "compare", "report", "runs", "show", "top", "view")
+_READERS = ("check", "compare", "fsck", "report", "runs", "show", "top", "view")
 
 COMMANDS = (
     CommandEntry(
@@ -65,6 +67,7 @@ COMMANDS = (
             "seismograd show",
             "seismograd show runs/20260101T120000Z-train --step 0 --param 'fc1.*'",
             "seismograd show runs/20260101T120000Z-train --element 'fc1.weight[0,0]'",
+            "seismograd show --modules",
         ),
     ),
     CommandEntry(
@@ -148,6 +151,15 @@ COMMANDS = (
         ("seismograd compare", "seismograd compare runs/first runs/second"),
     ),
     CommandEntry(
+        "fsck",
+        fsck.fsck,
+        mark(
+            "Compare all of a recorded run with its checksums, and mend what can be mended. The "
+            "exit code is 1 if it is damaged."
+        ),
+        ("seismograd fsck", "seismograd fsck runs/20260101T120000Z-train --mend"),
+    ),
+    CommandEntry(
         "lab",
         lab.lab,
         mark(
@@ -155,6 +167,16 @@ COMMANDS = (
             "the spot."
         ),
         ("seismograd lab", "seismograd lab gradients", "seismograd lab chain --out chain.html"),
+    ),
+    CommandEntry(
+        "completion",
+        completion.completion,
+        mark("Print a script that completes commands, options, runs and rules in your shell."),
+        (
+            "seismograd completion bash >> ~/.bashrc",
+            "seismograd completion zsh >> ~/.zshrc",
+            "seismograd completion fish > ~/.config/fish/completions/seismograd.fish",
+        ),
     ),
 )
 
@@ -214,6 +236,7 @@ def _seismograd(
 
 
 def _read(argv: list[str]) -> int | DeferredCommand:
+    completion.prepare()
     group = application()
     lang: str | None = None
     arguments: Sequence[str] = argv

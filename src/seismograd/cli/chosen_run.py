@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from seismograd.cli.completion import recorded_runs
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
 from seismograd.record.run_directory import RUNS
@@ -21,6 +22,7 @@ RunArgument = Annotated[
             "run)."
         ),
         show_default=False,
+        autocompletion=recorded_runs,
     ),
 ]
 _MOST_NAMED = 3

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from seismograd.cli.completion import rule_codes
 from seismograd.cli.terminal.format_option import FormatOption, is_json
 from seismograd.i18n import mark
 
@@ -16,6 +17,7 @@ def explain(
         typer.Argument(
             metavar="RULE",
             help=mark("The code or name of a rule, such as SG101 or vanishing-gradient."),
+            autocompletion=rule_codes,
         ),
     ],
     form: FormatOption = "text",

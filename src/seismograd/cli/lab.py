@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from seismograd.cli.completion import experiments
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say
 
@@ -20,6 +21,7 @@ def lab(
             help=mark(
                 "The experiment to run. Without a name, or with list, all experiments are listed."
             ),
+            autocompletion=experiments,
         ),
     ] = "list",
     out: Annotated[
@@ -36,8 +38,8 @@ def lab(
 ) -> None:
     """Run an experiment that shows what gradients do; its numbers are measured there and then."""
     from seismograd.cli.terminal import output
-    from seismograd.lab import page_output as files
-    from seismograd.lab import page_terminal
+    from seismograd.lab.drawing import page_output as files
+    from seismograd.lab.drawing import page_terminal
     from seismograd.lab.experiments import EXPERIMENTS, find_experiment
 
     if name.lower() == "list":

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from seismograd.analysis.block_rows import iteration_at
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
@@ -27,10 +28,12 @@ class FactRule(Rule):
     min_evaluated: int = 5  # steps
 
     _num_rows: int = memory(int)
+    _last_step: int = memory(lambda: -1)
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         """Count the steps."""
         self._num_rows += len(block)
+        self._last_step = iteration_at(block, -1) if len(block) else self._last_step
         return self.found.take()
 
     @final

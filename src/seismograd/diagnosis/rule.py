@@ -16,6 +16,9 @@ from seismograd.schema import Evidence, Fact, FactKind, Finding, Note, SampleBat
 
 Remembered = TypeVar("Remembered")
 
+Explanation = tuple[Message, Message, str]
+"""The cause of a finding, the advice, and a line of code that follows the advice."""
+
 
 def memory(make: Callable[[], Remembered]) -> Remembered:
     """Return a field of a rule that is no threshold: what it remembers between blocks."""
@@ -105,17 +108,17 @@ class Rule(ABC):
 
     def finding(
         self,
+        cause: Message,
+        advice: Message,
+        excerpt: str = "",
         *,
         first_step: int,
         last_step: int | None = None,
         evidence: tuple[Evidence, ...],
-        cause: Message,
-        advice: Message,
         optimizer: int = -1,
         severity: str | None = None,
         parameters: tuple[str, ...] = (),
         where: str = "",
-        excerpt: str = "",
     ) -> Finding:
         """Return a finding of this rule.
 
@@ -135,6 +138,32 @@ class Rule(ABC):
             advice=advice,
             where=where,
             excerpt=excerpt,
+        )
+
+    def finding_of_fact(
+        self,
+        fact: Fact,
+        cause: Message,
+        advice: Message,
+        excerpt: str = "",
+        *,
+        evidence: tuple[Evidence, ...],
+        first_step: int | None = None,
+        last_step: int | None = None,
+    ) -> Finding:
+        """Return a finding about what a fact is about; without `first_step` it begins, and without
+        `last_step` it ends with the fact.
+        """
+        return self.finding(
+            cause,
+            advice,
+            excerpt,
+            first_step=fact.iteration if first_step is None else first_step,
+            last_step=fact.iteration if last_step is None else last_step,
+            evidence=evidence,
+            optimizer=fact.optimizer,
+            parameters=fact.parameters,
+            where=fact.where,
         )
 
     def thresholds(self) -> dict[str, float]:

@@ -24,6 +24,7 @@ from seismograd.schema import (
     FloatArray,
     RowBatch,
     State,
+    StateArray,
     StatisticKind,
     StepFlag,
     no_samples,
@@ -77,7 +78,30 @@ def combine(
         else no_samples(num),
         elements=elements[None],
         ranks=ranks,
+        sketches=_sketches(plan, reports, counts, state),
     )
+
+
+def _sketches(
+    plan: CombinePlan, reports: tuple[RankReport, ...], counts: BoolArray, state: StateArray
+) -> dict[int, FloatArray]:
+    """Return the sketches of the whole gradients: the sums of those of their parts, of every
+    summand, too. Tensors that only share a name have no positions in a whole.
+    """
+    given = [r.sketches for r in reports if r.sketches is not None]
+    if len(given) < len(reports):
+        return {}
+    with_sum = [each.copy() for each in given]
+    for summed in plan.sums:
+        first, at = summed.members[0][0], summed.positions[0]
+        parts = [
+            given[process][position]
+            for (process, _), position in zip(summed.members, summed.positions, strict=True)
+        ]
+        with_sum[first][at] = np.sum(parts, 0)
+    sketches = _join(StatisticKind.SUM, with_sum, plan, counts, len(state))
+    sketches[(state <= State.ABSENT) | plan.separate] = np.nan
+    return {0: sketches}
 
 
 def _spread(

@@ -42,6 +42,7 @@ class CombinePlan:
     replica_of: tuple[int, ...]  # (R,)
     alike: tuple[bool, ...]  # (R,) whether it has any of rank 0's parameters
     sums: tuple[SummedGradient, ...]
+    separate: BoolArray  # (P,) whether there are several tensors of this name, whose order is ours
 
 
 def make_plan(
@@ -79,6 +80,7 @@ def make_plan(
         _replicas(ranks, columns),
         alike,
         _sums(columns, sent),
+        np.array([p.name in ownership.separate for p in parameters], bool),
     )
 
 
@@ -191,7 +193,11 @@ def _sums(
             assert shard is not None
             key = (theirs.parameters[column].name, shard.offset)
             first = found.get(key, SummedGradient(position, (), shard.num_summands))
-            found[key] = replace(first, members=(*first.members, (process, number)))
+            found[key] = replace(
+                first,
+                members=(*first.members, (process, number)),
+                positions=(*first.positions, position),
+            )
     return tuple(found.values())
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from seismograd.schema import (
     RANK_DTYPE,
     SCHEMA_VERSION,
+    SKETCH_WIDTH,
     STATISTICS,
     STEP_DTYPE,
     AnyArray,
@@ -31,10 +32,16 @@ from seismograd.tensors.shards import MAX_SUMMAND, LocalShard
 
 DigestArray = npt.NDArray[np.uint64]
 LAYOUT = json.dumps(
-    [SCHEMA_VERSION, STEP_DTYPE.descr, RANK_DTYPE.descr, [s.name for s in STATISTICS]]
+    [
+        SCHEMA_VERSION,
+        STEP_DTYPE.descr,
+        RANK_DTYPE.descr,
+        [s.name for s in STATISTICS],
+        SKETCH_WIDTH,
+    ]
 )
 _HEAD = struct.Struct("<BQ")
-_REPORT = struct.Struct("<qIIIdBB")
+_REPORT = struct.Struct("<qIIIdBBB")
 MAX_FRAME_BYTES = 2**31
 
 
@@ -149,6 +156,7 @@ class RankReport:
     # the scalars of each of `RankColumns.summed`, where known
     summands: tuple[FloatArray | None, ...] = ()
     digests: tuple[DigestArray, ...] = ()
+    sketches: FloatArray | None = None  # (n, SKETCH_WIDTH) where gradients were sketched
 
     def to_bytes(self) -> bytes:
         """Encode it for a frame."""
@@ -160,9 +168,11 @@ class RankReport:
             self.clip_order,
             bool(self.samples),
             len(self.digests),
+            self.sketches is not None,
         )
         arrays = [self.values[s.name] for s in STATISTICS if not s.sampled]
         arrays += [self.samples[s.name] for s in STATISTICS if s.sampled] if self.samples else []
+        arrays += [] if self.sketches is None else [self.sketches]
         known = [s for s in self.summands if s is not None]
         numbers = b"".join(
             np.ascontiguousarray(a, "<f8").tobytes() for a in (*arrays, self.elements, *known)
@@ -185,8 +195,8 @@ class RankReport:
         `ValueError` for a wrong length.
         """
         num_columns, summed = len(sent), columns.summed(sent)
-        index, version, leave, num_elements, clip_order, sampled, num_digests = _REPORT.unpack_from(
-            data
+        index, version, leave, num_elements, clip_order, sampled, num_digests, sketched = (
+            _REPORT.unpack_from(data)
         )
         reader = _FieldReader(data, _REPORT.size)
         step = reader.take(STEP_DTYPE, 1)[0]
@@ -202,6 +212,7 @@ class RankReport:
             if sampled
             else {}
         )
+        sketches = reader.numbers(num_columns, SKETCH_WIDTH) if sketched else None
         elements = reader.numbers(num_elements, 1)
         summands = tuple(
             reader.numbers(held, 1) if told else None
@@ -221,6 +232,7 @@ class RankReport:
             clip_order,
             summands,
             digests,
+            sketches,
         )
 
 

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 
 from seismograd.distributed.rank_report import DigestArray, RankColumns, RankReport
-from seismograd.schema import STATISTICS, AnyArray, FloatArray, IntArray, RowBatch, State, StepFlag
+from seismograd.schema import (
+    SKETCH_WIDTH,
+    STATISTICS,
+    AnyArray,
+    FloatArray,
+    IntArray,
+    RowBatch,
+    State,
+    StepFlag,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,7 @@ class RankRow:
                 self._summand(int(sent[position])) for position, _ in self.columns.summed(sent)
             ),
             digests=self.digests,
+            sketches=None if (sketches := row.sketches.get(0)) is None else sketches[sent],
         )
 
     def _summand(self, column: int) -> FloatArray | None:
@@ -80,11 +90,16 @@ class RankRow:
                 shard.kind != "plain" or self.columns.parameters[column].name in separate
             ):
                 state[:, column] = State.NOT_MEASURED
-        return replace(self.row, state=state)
+        sketches = {
+            row: np.where(state[row, :, None] == State.NOT_MEASURED, np.nan, each)
+            for row, each in self.row.sketches.items()
+        }
+        return replace(self.row, state=state, sketches=sketches)
 
     def num_bytes(self) -> int:
         """Return the memory that it takes, roughly."""
-        return 8 * self.row.state.size * (8 + 66 * len(self.row.sample_rows)) + 4096
+        width = 8 + 66 * len(self.row.sample_rows) + SKETCH_WIDTH * len(self.row.sketches)
+        return 8 * self.row.state.size * width + 4096
 
 
 def uniform_factor(row: RowBatch) -> float:

@@ -23,13 +23,15 @@ from seismograd.schema import (
 class SummedGradient:
     """A part of a gradient of which several processes have a summand.
 
-    `members`: (process, index of its summand) pairs. The statistics of the sum replace those that
+    `members`: (process, index of its summand) pairs, and `positions` where each is among what its
+    process sent. The statistics of the sum replace those that
     the first of them sent at `position`; with fewer than `num_summands`, it counts as not measured.
     """
 
     position: int
     members: tuple[tuple[int, int], ...]
     num_summands: int
+    positions: tuple[int, ...] = ()
 
 
 def with_sums(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say
@@ -12,61 +13,41 @@ from seismograd.lab.lab_page import Page
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """The name of an experiment, a sentence about it, and how to run it."""
+    """The name of an experiment, a sentence about it, and the modules that measure and describe
+    it: `lab.measurements.NAME_experiment` and `lab.pages.NAME_page`.
+    """
 
     name: str
     summary: str
-    run: Callable[[], Page]
 
-
-def _gradients() -> Page:
-    from seismograd.lab import gradients_experiment
-
-    return gradients_experiment.describe(gradients_experiment.measure())
-
-
-def _chain() -> Page:
-    from seismograd.lab import chain_experiment
-
-    return chain_experiment.describe(chain_experiment.measure())
-
-
-def _accumulation() -> Page:
-    from seismograd.lab import accumulation_experiment
-
-    return accumulation_experiment.describe(accumulation_experiment.measure())
-
-
-def _zero_grad() -> Page:
-    from seismograd.lab import zero_grad_experiment
-
-    return zero_grad_experiment.describe(zero_grad_experiment.measure())
-
-
-def _losses() -> Page:
-    from seismograd.lab import losses_experiment
-
-    return losses_experiment.describe(losses_experiment.measure())
+    def run(self) -> Page:
+        """Measure, and return the page of what was measured."""
+        module = self.name.replace("-", "_")
+        # torch is only loaded for the experiment that was asked for.
+        experiment = import_module(f"seismograd.lab.measurements.{module}_experiment")
+        page = import_module(f"seismograd.lab.pages.{module}_page")
+        return cast("Page", page.describe(experiment.measure()))
 
 
 EXPERIMENTS = (
     Experiment(
         "gradients",
         mark("What a gradient is: one number per weight, checked against the slope of the loss."),
-        _gradients,
+    ),
+    Experiment(
+        "norm",
+        mark("Whether a norm is healthy: why no absolute number says so, and what a norm hides."),
     ),
     Experiment(
         "chain",
         mark("Why gradients vanish or explode, all scalars together, and what changes that."),
-        _chain,
     ),
     Experiment(
-        "accumulation",
+        "clipping",
         mark(
-            "Four small batches in place of one large batch: when the result is the same, and how "
-            "wrong it is otherwise."
+            "What clipping does: one factor for every scalar, its direction kept, and when it "
+            "helps."
         ),
-        _accumulation,
     ),
     Experiment(
         "zero-grad",
@@ -74,7 +55,13 @@ EXPERIMENTS = (
             "Why gradients are cleared, and what happens if this is left out or done in the wrong "
             "place."
         ),
-        _zero_grad,
+    ),
+    Experiment(
+        "accumulation",
+        mark(
+            "Four small batches in place of one large batch: when the result is the same, and how "
+            "wrong it is otherwise."
+        ),
     ),
     Experiment(
         "losses",
@@ -82,7 +69,6 @@ EXPERIMENTS = (
             "Two losses, backpropagated separately and together: how strongly each one pulls, and "
             "in which direction."
         ),
-        _losses,
     ),
 )
 

@@ -4,6 +4,7 @@ the end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +24,20 @@ class Paragraph:
     """A few sentences."""
 
     text: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """The title of a section."""
+
+    text: Message
+
+
+@dataclass(frozen=True, slots=True)
+class CodeBlock:
+    """Lines of code, as they would be typed."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +74,49 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """The whole answer. `following` are commands and code to try next."""
+class Panel:
+    """A matrix as a picture, a cell for each scalar: one color for what is above zero, another for
+    what is below, deeper where the magnitude is larger. `values`  # (rows, columns).
+    """
+
+    name: Cell
+    values: Sequence[Sequence[float]]
+
+    @property
+    def largest(self) -> float:
+        """Return the largest finite magnitude, 0 where there is none: it has the deepest color."""
+        return max(
+            (abs(value) for row in self.values for value in row if math.isfinite(value)),
+            default=0.0,
+        )
+
+    def depth(self, value: float) -> float | None:
+        """Return how deep the color of a value is, from -1 to 1; `None` where it is not finite."""
+        if not math.isfinite(value):
+            return None
+        return value / self.largest if self.largest else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Matrices side by side, each with its own scale."""
 
     title: Message
-    blocks: Sequence[Paragraph | PageTable | Chart]
+    panels: Sequence[Panel]
+
+
+Block = Heading | Paragraph | CodeBlock | PageTable | Chart | Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The whole answer. `remember` is what it comes down to, in a sentence; `following` are
+    commands and code to try next.
+    """
+
+    title: Message
+    blocks: Sequence[Block]
+    remember: Message
     following: Sequence[tuple[Message, str]]
 
 

@@ -28,6 +28,22 @@ class PendingNumbers(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class AllPending:
+    """Several transfers as one; without any they have arrived."""
+
+    transfers: tuple[PendingNumbers, ...]
+
+    def is_done(self) -> bool:
+        """Return whether all have arrived; does not wait."""
+        return all(each.is_done() for each in self.transfers)
+
+    def finish(self) -> None:
+        """Wait for all of them if necessary, and store what they bring."""
+        for each in self.transfers:
+            each.finish()
+
+
 @dataclass(slots=True)
 class Measurement:
     """The statistics of `seismograd.schema.STATISTICS` by name, except those that only the session

@@ -28,6 +28,9 @@ def batch_bytes(batch: RowBatch) -> int:
         for values in batch.samples.values():
             num_arrays += 1
             num += values.nbytes
+    for sketches in batch.sketches.values():
+        num_arrays += 1
+        num += sketches.nbytes
     return num + _OBJECT_BYTES * num_arrays
 
 

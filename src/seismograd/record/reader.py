@@ -14,6 +14,7 @@ import numpy.typing as npt
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
+from seismograd.record.checked_ranges import CheckedRanges
 from seismograd.record.compatibility import read_end, read_meta
 from seismograd.record.documents import (
     EndCounts,
@@ -30,6 +31,7 @@ from seismograd.record.replay import Replay
 from seismograd.record.row_reader import RowReader
 from seismograd.record.sample_reader import SampleSeries
 from seismograd.record.segment import Segment
+from seismograd.record.snapshot_reader import Snapshot, read_snapshots, whole_tensor
 from seismograd.schema import (
     Conclusion,
     Fact,
@@ -96,12 +98,19 @@ class Run:
         self._by_name = meta.statistics
         self._has_levels = meta.has_levels
         self._sample_dtypes = meta.sample_dtypes
-        self._entries = EntryFiles(path, meta.dtypes, len(meta.info.elements))
+        self._checked_samples = CheckedRanges(path / layout.SAMPLES, meta.checked_of_samples)
+        self._entries = EntryFiles(
+            path, meta.dtypes, len(meta.info.elements), CheckedRanges(path, meta.checked)
+        )
         self._end, self._end_is_torn = read_end(path)
         counted = self._end or EndCounts(0, {})
-        self._whole = intact_part(self._entries, meta.statistics, counted.num_rows)
+        self._whole = intact_part(
+            self._entries, meta.statistics, meta.checked_of_segment, counted.num_rows, self.ended
+        )
         self._lines = {
-            name: read_lines(path / name, parse, counted.num_lines.get(name, 0))
+            name: read_lines(
+                path / name, parse, counted.num_lines.get(name, 0), name in layout.NUMBERED_LINES
+            )
             for name, parse in _LINE_PARSERS.items()
         }
 
@@ -189,7 +198,10 @@ class Run:
             return series
         for segment, start, stop in self._whole.spans():
             if name in segment.info.statistics:
-                series[start:stop, self._columns(segment)] = segment.values(name, 0, stop - start)
+                columns = self._columns(segment)
+                series[start:stop, columns] = segment.values(name, 0, stop - start)
+                for begin, end in segment.damaged_values(name, 0, stop - start):
+                    series[start + begin : start + end, columns] = np.nan
         series[self.states <= State.ABSENT] = np.nan
         return series
 
@@ -211,13 +223,15 @@ class Run:
             if statistic not in segment.sampled():
                 continue
             rows = segment.sample_rows(stop)
+            # of damaged ones nobody knows the rows, or nothing is known
+            whole = segment.whole_samples(0, len(rows))
             values = np.full((len(rows), len(self.parameters), statistic.width), np.nan)
             values[:, self._columns(segment)] = segment.values(name, 0, len(rows)).reshape(
                 len(rows), segment.num_parameters, statistic.width
             )
             values[self.states[rows] <= State.ABSENT] = np.nan
-            all_rows.append(rows)
-            all_values.append(values)
+            all_rows.append(rows[whole])
+            all_values.append(values[whole])
         joined = np.concatenate(all_values)
         return np.concatenate(all_rows), joined if statistic.width > 1 else joined[:, :, 0]
 
@@ -235,7 +249,25 @@ class Run:
                 say("available names: {names}", names=", ".join(SampleKind)),
             )
         taken = SampleKind(kind)
-        return SampleSeries(self.path, taken, self._sample_dtypes.get(taken))
+        return SampleSeries(self.path, taken, self._sample_dtypes.get(taken), self._checked_samples)
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """Return the whole gradients, weights and batches that were kept, by step: each a file,
+        whose tensors are read when they are asked for by name.
+
+        Raises:
+            SeismogradError: one of the files is damaged, or none of a run.
+        """
+        return read_snapshots(self.path)
+
+    def kept_gradient(self, step: int, name: str) -> npt.NDArray[Any]:
+        """Return a whole gradient that a snapshot holds, joined from the parts of several
+        processes, as the optimizer was given it.
+
+        Raises:
+            SeismogradError: there is none, or parts of it are missing.
+        """
+        return whole_tensor(self.snapshots(), name, step)
 
     @cached_property
     def events(self) -> npt.NDArray[Any]:
@@ -326,6 +358,32 @@ class Run:
             files.append(layout.END)
         return torn_message(self._whole, sorted(set(files)))
 
+    @property
+    def checked(self) -> tuple[CheckedRanges, ...]:
+        """Return the checksums of the files of the run, and of those of each segment."""
+        return (
+            self._entries.checked,
+            *(segment.checked for segment in self._whole.segments),
+            self._checked_samples,
+        )
+
+    @property
+    def damage(self) -> Message | None:
+        """Return a message about numbers that are not those that were written, and so count as not
+        measured, as far as they have been read by now; `None` without any. `fsck` reads all.
+        """
+        names = sorted(self._entries.checked.known)
+        for segment in self._whole.segments:
+            names += [f"{segment.path.name}/{name}" for name in sorted(segment.checked.known)]
+        names += [f"{layout.SAMPLES}/{name}" for name in sorted(self._checked_samples.known)]
+        if not names:
+            return None
+        return say(
+            "some numbers in {files} are damaged and shown as not measured; `seismograd fsck` says "
+            "which",
+            files=", ".join(names),
+        )
+
     def blocks(
         self, size: int = 1024, start: int = 0, stop: int | None = None
     ) -> Iterator[RowBatch]:
@@ -333,11 +391,12 @@ class Run:
         saw them while the run went on.
 
         A block never spans two sets of parameters; its parameters are those of its iterations, not
-        the union.
+        the union. Rows of which anything is damaged are left out, as steps are that the disk was
+        too slow for.
         """
         start, stop, _ = slice(start, stop).indices(self._whole.num_rows)
         replay = Replay(self._entries, self._whole, self.statistics, self.sites, self.optimizers)
-        return replay.blocks(size, start, stop)
+        return replay.whole_blocks(size, start, stop)
 
     def _statistic(self, name: str) -> Statistic:
         if name not in self._by_name:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import final
 
 from seismograd.analysis.large_updates import LargeUpdateTrack
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_groups import StepGroup
-from seismograd.analysis.update_advice import lower_learning_rate
+from seismograd.analysis.update_advice import lower_learning_rate, too_large
+from seismograd.diagnosis.rule import memory
 from seismograd.diagnosis.step_group_rule import StepGroupRule
-from seismograd.i18n import say
 from seismograd.rules.sg102.exploding_depth import explodes_at_first
 from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
 from seismograd.schema import Evidence, Finding
@@ -29,9 +29,8 @@ class UpdateTooLarge(StepGroupRule):
 
     Why it hurts
         A gradient gives the right direction only over a short distance. A weight that moves by a
-        tenth of its own size at each step is a new random weight after ten steps. The loss shoots
-        up, ReLU units die, and sigmoid and tanh saturate. Damage done in the first steps seldom
-        heals, even when the loss seems to settle: it settles at the level of a random guess.
+        tenth of its own size at each step is a new random weight after ten. ReLU units die, sigmoid
+        and tanh saturate, and the loss settles at the level of a random guess.
 
     How it decides
         For each weight with two or more dimensions, the rule divides the norm of the update by the
@@ -52,36 +51,24 @@ class UpdateTooLarge(StepGroupRule):
         not judged.
 
     False alarms
-        A task on which nothing can be learned, such as random labels, trained with a learning rate
-        that would be too high for any other task. A loss that is supposed to grow.
+        A task on which nothing can be learned, such as random labels. A loss that should grow.
 
     What to try
         - Divide the learning rate by ten, repeatedly if necessary, until the ratio is near 1e-3.
           For Adam, start at 1e-3 or 3e-4: learning rates of 0.1 are for SGD.
-        - Increase the learning rate gradually over the first steps (warm-up), and clip gradients to
-          guard against the occasional large one.
+        - Increase the learning rate gradually over the first steps (warm-up).
         - With a momentum of 0.9, the update is ten times as large as the learning rate suggests.
 
     References
-        - Karpathy (2019), A recipe for training neural networks; Stanford CS231n, Neural networks
-          3: the ratio of updates to weights.
+        - Stanford CS231n, Neural networks 3: the ratio of updates to weights.
         - Smith (2017), Cyclical learning rates: the learning rate range test.
     """
 
-    code: ClassVar[str] = "SG107"
-    name: ClassVar[str] = "update-too-large"
-    severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ("update_ratio",)
-    absorbs: ClassVar[tuple[str, ...]] = (
-        "SG101",
-        "SG102",
-        "SG103",
-        "SG104",
-        "SG108",
-        "SG201",
-        "SG202",
-        "SG203",
-    )
+    code = "SG107"
+    name = "update-too-large"
+    severity = "error"
+    needs = ("update_ratio",)
+    absorbs = ("SG101", "SG102", "SG103", "SG104", "SG108", "SG201", "SG202", "SG203")
 
     min_evaluated: int = 5  # steps
     min_ratio: float = 0.05
@@ -98,47 +85,42 @@ class UpdateTooLarge(StepGroupRule):
     wrecked_share: float = 0.85  # of the first loss
     max_growth: float = 30.0  # of the gradient norm against the first
 
-    _explosion: ExplodingGradient = field(default_factory=ExplodingGradient, init=False, repr=False)
-    _tracks: dict[int, LargeUpdateTrack] = field(
-        default_factory=dict[int, LargeUpdateTrack], init=False, repr=False
-    )
+    _explosion: ExplodingGradient = memory(ExplodingGradient)
+    _tracks: dict[int, LargeUpdateTrack] = memory(dict[int, LargeUpdateTrack])
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for optimizer, rows in block.updated:
             if optimizer not in self._tracks:
-                row = int(rows[0])
-                explodes = explodes_at_first(self._explosion, block, row)
+                explodes = explodes_at_first(self._explosion, block, int(rows[0]))
                 self._tracks[optimizer] = LargeUpdateTrack.begin(
-                    block, row, optimizer, explodes=explodes
+                    block, int(rows[0]), optimizer, explodes=explodes
                 )
         return super().observe(block)
 
-    def finish(self) -> Iterable[Finding]:
-        for step_group in self.step_groups.rest(self.min_evaluated):
-            self.judge(step_group)
-        return self.found.take()
-
     def judge(self, step_group: StepGroup) -> None:
-        track, level = self._tracks[step_group.optimizer], step_group.loss_level
-        is_found = step_group.optimizer in self.found
-        least = self._explosion.min_first_loss * step_group.batch.weights.guess
-        if track.plain_loss >= least or step_group.batch.below_zero[step_group.index]:
+        track, relative = self._tracks[step_group.optimizer], self._follow(step_group)
+        if not track.is_judged or not track.first_loss > 0 or math.isnan(relative):
+            return
+        if step_group.optimizer in self.found:
+            if relative >= self.wrecked_share:
+                self.found.extend(step_group.last_step, step_group.optimizer)
+            return
+        is_thrown_up = self._is_thrown_up(track, step_group, relative)
+        if is_thrown_up or self._is_stuck(track, step_group, relative):
+            self.found.add(self._finding(track, step_group, is_thrown_up))
+
+    def _follow(self, step_group: StepGroup) -> float:
+        """Add a group to those of its optimizer; return its loss in units of the first one."""
+        track, batch = self._tracks[step_group.optimizer], step_group.batch
+        beyond_guessing = self._explosion.min_first_loss * batch.weights.guess
+        if track.plain_loss >= beyond_guessing or batch.below_zero[step_group.index]:
             track.is_judged = False
         is_calm = track.add(step_group, self.lasting_ratio, self.max_growth)
         fell = track.lowest < self.wrecked_share * track.first_loss
         if not is_calm and fell and track.largest_group < self.high_ratio / 2:
             # a gradient that explodes after the loss has fallen
-            track.is_judged &= step_group.number == 0 or is_found
-        if not track.is_judged or not track.first_loss > 0 or math.isnan(level):
-            return
-        relative = level / track.first_loss
-        if is_found:
-            if relative >= self.wrecked_share:
-                self.found.extend(step_group.last_step, step_group.optimizer)
-            return
-        thrown_up = self._is_thrown_up(track, step_group, relative)
-        if thrown_up or self._is_stuck(track, step_group, relative):
-            self.found.add(self._finding(track, step_group, thrown_up))
+            track.is_judged &= step_group.number == 0 or step_group.optimizer in self.found
+        return step_group.loss_level / track.first_loss if track.first_loss else math.nan
 
     def _is_thrown_up(
         self, track: LargeUpdateTrack, step_group: StepGroup, relative: float
@@ -157,39 +139,19 @@ class UpdateTooLarge(StepGroupRule):
         moved = track.largest_group >= self.high_ratio or track.num_lasting >= self.lasting
         return (wrecked or moved) and track.num_stuck >= self.stuck_groups
 
-    def _finding(self, track: LargeUpdateTrack, step_group: StepGroup, thrown_up: bool) -> Finding:
-        shown, step, lr = track.shown, step_group.last_step, track.at_first.lr
-        values: dict[str, str | int | float] = {
-            "percent": shown.value * 100,
-            "parameter": shown.parameter,
-            "first_loss": track.first_loss,
-            "loss": step_group.loss_level,
-            "step": step,
-            "shown_step": shown.step,
-        }
+    def _finding(self, track: LargeUpdateTrack, last: StepGroup, is_thrown_up: bool) -> Finding:
+        shown, lr = track.shown, track.at_first.lr
         return self.finding(
-            optimizer=step_group.optimizer,
+            optimizer=last.optimizer,
             first_step=min(track.since, shown.step) if track.since >= 0 else shown.step,
-            last_step=step,
-            parameters=tuple(each.name for each in step_group.weights),
+            last_step=last.last_step,
+            parameters=tuple(each.name for each in last.weights),
             evidence=(
                 Evidence("update_ratio", shown.parameter, shown.step, shown.value, self.min_ratio),
-                Evidence("loss", "", step, step_group.loss_level, track.first_loss),
+                Evidence("loss", "", last.last_step, last.loss_level, track.first_loss),
             ),
-            cause=say(
-                "the learning rate is too high: at step {shown_step} one update changes "
-                "{parameter} by {percent:.3g}% of its size, and by step {step} the loss has risen "
-                "from {first_loss:.3g} to {loss:.3g}",
-                **values,
-            )
-            if thrown_up
-            else say(
-                "the learning rate is too high: at step {shown_step} one update changes "
-                "{parameter} by {percent:.3g}% of its size, and at step {step} the loss is still "
-                "{loss:.3g} (it started at {first_loss:.3g})",
-                **values,
-            ),
-            advice=lower_learning_rate(step_group.kind, lr),
-            where=step_group.where,
-            excerpt=f"torch.optim.{step_group.kind or 'SGD'}(model.parameters(), lr={lr / 10:.1g})",
+            cause=too_large(track, last, is_thrown_up),
+            advice=lower_learning_rate(last.kind, lr),
+            where=last.where,
+            excerpt=f"torch.optim.{last.kind or 'SGD'}(model.parameters(), lr={lr / 10:.1g})",
         )

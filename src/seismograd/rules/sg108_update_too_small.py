@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
 from seismograd.analysis.medians import median
 from seismograd.analysis.small_updates import PLAIN, SmallUpdateTrack
 from seismograd.analysis.step_groups import StepGroup
-from seismograd.analysis.update_advice import Values, of_a_group, since_some_step, since_the_start
+from seismograd.analysis.update_advice import too_small
+from seismograd.diagnosis.rule import known, memory
 from seismograd.diagnosis.step_group_rule import StepGroupRule
 from seismograd.schema import Evidence, Finding
 
@@ -28,9 +28,8 @@ class UpdateTooSmall(StepGroupRule):
         the end; a parameter group whose learning rate is zero or close to it.
 
     Why it hurts
-        Nothing breaks, and nothing is learned: the loss stays where it started, and it looks as if
-        the model were too weak or the task too hard. If only one group is affected, the rest of the
-        model learns around layers that stay as they were initialised.
+        Nothing breaks, and nothing is learned: it looks as if the model were too weak. If only one
+        group is affected, the rest of the model learns around layers that stay as they were.
 
     How it decides
         For weights with two or more dimensions, the rule divides the norm of the update by the norm
@@ -51,26 +50,23 @@ class UpdateTooSmall(StepGroupRule):
 
     False alarms
         A learning rate that is meant to be this low, as in the final fine-tuning of a trained
-        model. A run that is cut off during a long warm-up is not reported, nor is the end of a
-        schedule that decays to zero.
+        model. The end of a schedule that decays to zero is not reported.
 
     What to try
         - Adam and AdamW: start at 1e-3, or at 1e-5 to 5e-5 for fine-tuning. SGD: start at 0.1 with
           normalised inputs, and lower it from there.
-        - Print `optimizer.param_groups` after some steps: it shows the learning rate of every
-          group, as set by the schedule.
-        - Check how often `scheduler.step()` is called: per batch or per epoch, whichever the
-          numbers in the schedule assume.
+        - Print `optimizer.param_groups` after some steps: it shows every learning rate.
+        - Check that `scheduler.step()` is called as the schedule assumes: per batch or per epoch.
 
     References
         - Stanford CS231n, Neural networks 3: the ratio of updates to weights.
         - Smith (2017), Cyclical learning rates: the learning rate range test.
     """
 
-    code: ClassVar[str] = "SG108"
-    name: ClassVar[str] = "update-too-small"
-    severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ("update_ratio",)
+    code = "SG108"
+    name = "update-too-small"
+    severity = "warning"
+    needs = ("update_ratio",)
 
     max_ratio: float = 3e-5
     num_groups: int = 2
@@ -83,9 +79,7 @@ class UpdateTooSmall(StepGroupRule):
     min_share: float = 0.5  # of the run
     min_loss: float = 0.3  # of the first
 
-    _tracks: dict[int, SmallUpdateTrack] = field(
-        default_factory=dict[int, SmallUpdateTrack], init=False, repr=False
-    )
+    _tracks: dict[int, SmallUpdateTrack] = memory(dict[int, SmallUpdateTrack])
 
     def judge(self, step_group: StepGroup) -> None:
         optimizer = step_group.optimizer
@@ -112,9 +106,9 @@ class UpdateTooSmall(StepGroupRule):
     def _decide(self, track: SmallUpdateTrack, needed: int) -> None:
         """Judge all groups up to now, of which there must be enough."""
         if track.slow_group is not None and needed <= track.num_slow == track.num:
-            self.found.add(self._finding(track, track.first_step, track.slow_group))
+            self.found.add(self._finding(track, track.start.step, track.slow_group))
         elif track.num_still >= needed and self._is_low_from_the_start(track):
-            self.found.add(self._finding(track, track.first_step))
+            self.found.add(self._finding(track, track.start.step))
 
     def _is_low_from_the_start(self, track: SmallUpdateTrack) -> bool:
         if not track.is_judged or track.has_moved or track.has_fallen(self.min_fall):
@@ -133,45 +127,26 @@ class UpdateTooSmall(StepGroupRule):
             and track.is_judged
             and track.num_still >= max(self.num_groups, self.min_share * track.num)
             and track.last.last_lr <= self.max_decay * track.highest_lr
-            and track.last.loss_level > self.min_loss * track.first_loss
-            and median(track.last.grad_norm) > self.min_loss * track.first_norm
+            and track.last.loss_level > self.min_loss * track.start.loss
+            and median(track.last.grad_norm) > self.min_loss * track.start.grad_norm
         )
 
     def _finding(self, track: SmallUpdateTrack, first: int, group: int | None = None) -> Finding:
         last, seen = track.last, track.measured
-        chosen = [column for column, each in enumerate(seen.weights) if group in (None, each.group)]
-        names = tuple(seen.weights[column].name for column in chosen)
-        row, position = divmod(int(np.nanargmax(seen.ratio[:, chosen])), len(chosen))
-        step, ratio = int(seen.steps[row]), float(seen.ratio[row, chosen[position]])
-        values: Values = {
-            "parameter": names[position],
-            "ratio": ratio,
-            "step": step,
-            "loss": last.loss_level,
-            "first_loss": track.first_loss,
-            "lr": last.last_lr,
-            "since": first,
-            "highest": track.highest_lr,
-            "kind": last.kind,
-        }
-        evidence = [Evidence("update_ratio", names[position], step, ratio, self.max_ratio)]
-        if not math.isnan(last.loss_level):
-            evidence.append(Evidence("loss", "", last.last_step, last.loss_level, track.first_loss))
-        if group is not None:
-            cause, advice = of_a_group({**values, "group": group})
-        elif track.has_moved:
-            cause, advice = since_some_step(values)
-        else:
-            cause, advice = since_the_start(values)
+        columns = [at for at, each in enumerate(seen.weights) if group in (None, each.group)]
+        names = tuple(seen.weights[column].name for column in columns)
+        row, largest = divmod(int(np.nanargmax(seen.ratio[:, columns])), len(columns))
+        step, ratio = int(seen.steps[row]), float(seen.ratio[row, columns[largest]])
         return self.finding(
+            *too_small(track, (names[largest], step, ratio), first, group),
+            "print([(group['lr'], len(group['params'])) for group in optimizer.param_groups])",
             optimizer=last.optimizer,
             first_step=first,
             last_step=last.last_step,
             parameters=names,
-            evidence=tuple(evidence),
-            cause=cause,
-            advice=advice,
+            evidence=known(
+                Evidence("update_ratio", names[largest], step, ratio, self.max_ratio),
+                Evidence("loss", "", last.last_step, last.loss_level, track.start.loss),
+            ),
             where=last.where,
-            excerpt="print([(group['lr'], len(group['params'])) for group in "
-            "optimizer.param_groups])",
         )

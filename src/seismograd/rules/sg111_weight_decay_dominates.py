@@ -4,186 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import final
 
-import numpy as np
-
-from seismograd.analysis.block_rows import as_list, site_of, statistic, weight_norms
+from seismograd.analysis.block_rows import as_list, site_of
+from seismograd.analysis.decay_ratio import SampledDecay, sampled_decay
 from seismograd.analysis.loss_level import LossLevel
-from seismograd.analysis.medians import median
 from seismograd.analysis.parameter_index import is_weight
 from seismograd.analysis.shared_block import SharedBlock
+from seismograd.diagnosis.rule import per_optimizer
 from seismograd.diagnosis.settings_rule import SettingsRule
 from seismograd.i18n import say
-from seismograd.schema import EventKind, Evidence, FloatArray, IntArray, RowBatch, State
-
-
-@final
-@dataclass
-class WeightDecayDominates(SettingsRule):
-    """Weight decay outweighs the gradient: the weights shrink towards zero and the loss does not
-    improve.
-
-    What it finds
-        A `weight_decay` that is too large: the weights lose half of their size while the loss is no
-        better than at the start, or goes back to where it was.
-
-    Why it hurts
-        The network ends up with the same output for every input. This looks like a learning rate
-        that is too high or too low, but changing it does not help, because it scales the gradient
-        and the decay alike.
-
-    How it decides
-        At the sampled steps the rule compares the decay of each weight with two or more dimensions
-        with its gradient: `weight_decay` times the norm of the weight, divided by the norm of the
-        gradient; for decoupled decay (AdamW), the learning rate times `weight_decay`, divided by
-        the relative size of the update. Decay dominates if the median over the weights is at least
-        {min_ratio:g} in {in_a_row} sampled steps in a row, the norm of all weights has fallen to
-        {max_left:.0%} of the first or less, and the loss is at least {min_loss:.0%} of the first,
-        or {risen:g} times the lowest it has been. A weight whose gradient is exactly zero does not
-        count, and a step in which such weights have more than half of the squared norm is not
-        judged: there the gradient is missing, whatever the decay.
-
-    False alarms
-        A task on which nothing can be learned, with a decay that would be too large for any other.
-
-    What to try
-        - Set `weight_decay=0` and check whether the loss falls; then start at 5e-4 for SGD or 0.01
-          for AdamW.
-        - The decay is multiplied by the learning rate: with `lr=0.1` and a momentum of 0.9, a decay
-          of 0.1 takes a tenth of every weight at each step.
-        - Put biases and the weights of normalisation layers into a parameter group with
-          `weight_decay=0`.
-
-    References
-        - Krogh, Hertz (1991), A simple weight decay can improve generalization.
-        - Loshchilov, Hutter (2019), Decoupled weight decay regularization.
-    """
-
-    code: ClassVar[str] = "SG111"
-    name: ClassVar[str] = "weight-decay-dominates"
-    severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ("grad_norm", "weight_norm")
-    absorbs: ClassVar[tuple[str, ...]] = (
-        "SG101",
-        "SG103",
-        "SG104",
-        "SG106",
-        "SG107",
-        "SG108",
-    )
-
-    min_evaluated: int = 10  # steps
-    min_ratio: float = 0.5
-    in_a_row: int = 2
-    max_left: float = 0.5
-    min_loss: float = 0.9
-    risen: float = 1.5
-
-    _tracks: dict[int, _DecayTrack] = field(
-        default_factory=dict[int, "_DecayTrack"], init=False, repr=False
-    )
-
-    def judge(self, block: SharedBlock, optimizer: int, rows: IntArray, columns: IntArray) -> None:
-        track = self._tracks.setdefault(optimizer, _DecayTrack())
-        weights = columns[[is_weight(block.parameters[column]) for column in as_list(columns)]]
-        for row in as_list(rows):
-            track.loss.add([float(block.steps["loss"][row])])
-            norms = weight_norms(block, row)
-            if norms is not None and len(weights):
-                self._look(track, block, row, weights, norms[weights], optimizer)
-
-    def _look(
-        self,
-        track: _DecayTrack,
-        block: RowBatch,
-        row: int,
-        columns: IntArray,
-        norms: FloatArray,
-        optimizer: int,
-    ) -> None:
-        """Judge a sampled step."""
-        step, whole = int(block.steps["iteration"][row]), float(np.sqrt(np.nansum(norms**2)))
-        track.first_norm = whole if math.isnan(track.first_norm) else track.first_norm
-        if _is_mostly_without_gradient(block, row, columns, norms):
-            return
-        ratios, decay = self._ratios(block, row, columns, norms)
-        ratio = median(ratios)
-        track.num = track.num + 1 if ratio >= self.min_ratio else 0
-        if optimizer in self.found:
-            if track.num:
-                self.found.extend(step, optimizer)
-            return
-        shrunk = whole <= self.max_left * track.first_norm
-        stays = track.loss.stays(self.min_loss) or track.loss.has_risen(self.risen)
-        if track.num < self.in_a_row or not shrunk or not stays:
-            return
-        names = tuple(block.parameters[column].name for column in as_list(columns))
-        worst = names[int(np.nanargmax(np.where(np.isfinite(ratios), ratios, -1)))]
-        finding = self.finding(
-            optimizer=optimizer,
-            first_step=0,
-            last_step=step,
-            parameters=names,
-            evidence=(
-                Evidence("decay_ratio", worst, step, ratio, self.min_ratio),
-                Evidence("weight_norm", "", step, whole, self.max_left * track.first_norm),
-            ),
-            cause=say(
-                "weight_decay={decay:g} is too large: at step {step} the decay is {ratio:.2g} "
-                "times the gradient, the norm of the weights has fallen from {before:.3g} to "
-                "{norm:.3g}, and the loss is {loss:.3g} (it started at {first_loss:.3g})",
-                decay=decay,
-                ratio=ratio,
-                step=step,
-                before=track.first_norm,
-                norm=whole,
-                loss=track.loss.now,
-                first_loss=track.loss.at_first,
-            ),
-            advice=say(
-                "divide weight_decay by a hundred, or set it to 0 to check whether the loss falls; "
-                "a different learning rate does not help, because it scales the decay as well"
-            ),
-            where=site_of(block, EventKind.STEP, step, optimizer),
-            excerpt="print([group['weight_decay'] for group in optimizer.param_groups])",
-        )
-        self.found.add(finding)
-
-    def _ratios(
-        self, block: RowBatch, row: int, columns: IntArray, norms: FloatArray
-    ) -> tuple[FloatArray, float]:
-        """Return the decay of each weight over what the gradient does, and the largest decay."""
-        ratios, largest = np.full(len(columns), np.nan), 0.0
-        gradients = statistic(block, "grad_norm")[row, columns]
-        moves = np.full(len(columns), np.nan)
-        if "update_ratio" in block.values:
-            moves = statistic(block, "update_ratio")[row, columns]
-        step, lr = int(block.steps["iteration"][row]), float(block.steps["lr"][row])
-        for position, column in enumerate(as_list(columns)):
-            if block.state[row, column] != State.FINITE:
-                continue
-            fact = self.settings.at(step, block.parameters[column])
-            decay = math.nan if fact is None else fact.number("weight_decay")
-            if fact is None or math.isnan(decay) or not norms[position] > 0:
-                continue
-            largest = max(largest, decay)
-            pull, other = decay * norms[position], gradients[position]
-            if fact.number("decoupled"):
-                pull, other = lr * decay, moves[position]
-            if not math.isnan(other):
-                ratios[position] = pull / max(other, 1e-30) if pull else 0.0
-        return ratios, largest
-
-
-def _is_mostly_without_gradient(
-    block: RowBatch, row: int, columns: IntArray, norms: FloatArray
-) -> bool:
-    """Return whether the gradients of most of the decayed weights are exactly zero: a decay over
-    nothing would be beyond any bound.
-    """
-    zero = block.state[row, columns] == State.ZERO
-    return bool(2 * np.nansum(norms[zero] ** 2) > np.nansum(norms**2))
+from seismograd.schema import EventKind, Evidence, IntArray, RowBatch
 
 
 @dataclass(slots=True)
@@ -193,3 +24,113 @@ class _DecayTrack:
     loss: LossLevel = field(default_factory=lambda: LossLevel(tracks_lowest=True))
     first_norm: float = math.nan
     num: int = 0  # sampled steps in a row in which the decay dominates
+
+
+@final
+@dataclass
+class WeightDecayDominates(SettingsRule):
+    """Weight decay outweighs the gradient: the weights shrink towards zero and the loss does not
+    improve.
+
+    What it finds
+        A `weight_decay` that is too large: the weights lose half of their size, and the loss is no
+        better than at the start, or goes back to it.
+
+    Why it hurts
+        The network ends up with the same output for every input. A different learning rate does not
+        help, because it scales the gradient and the decay alike.
+
+    How it decides
+        At the sampled steps the rule compares the decay of each weight with two or more dimensions
+        with its gradient: `weight_decay` times the norm of the weight, divided by the norm of the
+        gradient; for decoupled decay (AdamW), the learning rate times `weight_decay`, divided by
+        the relative size of the update. Decay dominates if the median over the weights is at least
+        {min_ratio:g} in {in_a_row} sampled steps in a row, the norm of all weights has fallen to
+        {max_left:.0%} of the first or less, and the loss is at least {min_loss:.0%} of the first,
+        or {risen:g} times the lowest it has been. Weights whose gradient is exactly zero do not
+        count, nor do steps in which these have more than half of the squared norm.
+
+    False alarms
+        A task on which nothing can be learned, with a decay that would be too large for any other.
+
+    What to try
+        - Set `weight_decay=0` and check whether the loss falls; then start at 5e-4 for SGD or 0.01
+          for AdamW.
+        - With `lr=0.1` and a momentum of 0.9, a decay of 0.1 takes a tenth of every weight at each
+          step.
+
+    References
+        - Krogh, Hertz (1991), A simple weight decay can improve generalization.
+        - Loshchilov, Hutter (2019), Decoupled weight decay regularization.
+    """
+
+    code = "SG111"
+    name = "weight-decay-dominates"
+    severity = "error"
+    needs = ("grad_norm", "weight_norm")
+    absorbs = ("SG101", "SG103", "SG104", "SG106", "SG107", "SG108")
+
+    min_evaluated: int = 10  # steps
+    min_ratio: float = 0.5
+    in_a_row: int = 2
+    max_left: float = 0.5
+    min_loss: float = 0.9
+    risen: float = 1.5
+
+    _tracks: dict[int, _DecayTrack] = per_optimizer(_DecayTrack)
+
+    def judge(self, block: SharedBlock, optimizer: int, rows: IntArray, columns: IntArray) -> None:
+        track = self._tracks[optimizer]
+        weights = columns[[is_weight(block.parameters[column]) for column in as_list(columns)]]
+        for row in as_list(rows):
+            track.loss.add([float(block.steps["loss"][row])])
+            sampled = sampled_decay(block, row, weights, self.settings)
+            if sampled is not None:
+                self._look(track, block, sampled, optimizer)
+
+    def _look(
+        self, track: _DecayTrack, block: RowBatch, sampled: SampledDecay, optimizer: int
+    ) -> None:
+        """Judge a sampled step."""
+        step, norm, ratio, loss = sampled.step, sampled.norm, sampled.ratio, track.loss
+        track.first_norm = norm if math.isnan(track.first_norm) else track.first_norm
+        if sampled.is_mostly_without_gradient:
+            return
+        track.num = track.num + 1 if ratio >= self.min_ratio else 0
+        if optimizer in self.found:
+            if track.num:
+                self.found.extend(step, optimizer)
+            return
+        limit = self.max_left * track.first_norm
+        stays = loss.stays(self.min_loss) or loss.has_risen(self.risen)
+        if track.num < self.in_a_row or norm > limit or not stays:
+            return
+        finding = self.finding(
+            optimizer=optimizer,
+            first_step=0,
+            last_step=step,
+            parameters=sampled.names,
+            evidence=(
+                Evidence("decay_ratio", sampled.worst, step, ratio, self.min_ratio),
+                Evidence("weight_norm", "", step, norm, limit),
+            ),
+            cause=say(
+                "weight_decay={decay:g} is too large: at step {step} the decay is {ratio:.2g} "
+                "times the gradient, the norm of the weights has fallen from {before:.3g} to "
+                "{norm:.3g}, and the loss is {loss:.3g} (it started at {first_loss:.3g})",
+                decay=sampled.decay,
+                ratio=ratio,
+                step=step,
+                before=track.first_norm,
+                norm=norm,
+                loss=loss.now,
+                first_loss=loss.at_first,
+            ),
+            advice=say(
+                "divide weight_decay by a hundred, or set it to 0 to check whether the loss falls; "
+                "a different learning rate does not help, because it scales the decay as well"
+            ),
+            where=site_of(block, EventKind.STEP, step, optimizer),
+            excerpt="print([group['weight_decay'] for group in optimizer.param_groups])",
+        )
+        self.found.add(finding)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from seismograd.analysis.block_rows import integers, numbers
 from seismograd.analysis.loss_level import LossLevel
 from seismograd.analysis.plateau_mode import wrong_mode
 from seismograd.analysis.schedule_fit import (
-    Limits,
     Misfit,
     begins_early,
     misfit,
@@ -23,6 +22,7 @@ from seismograd.analysis.schedule_fit import (
 )
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.fact_rule import FactRule
+from seismograd.diagnosis.rule import memory
 from seismograd.schema import EventKind, Evidence, Fact, FactKind, Finding
 
 MAX_COUNTED = 256  # losses whose number of samples is averaged
@@ -35,16 +35,14 @@ class ScheduleMismatch(FactRule):
     optimizer.
 
     What it finds
-        A schedule that counts epochs but is stepped after every batch, or the reverse; a schedule
-        whose length counts samples, micro-batches or the batches of all processes; a learning rate
-        that is zero, or close to it, for most of the training; a scheduler that is stepped before
-        the optimizer, that belongs to an optimizer that is never stepped, or that starts over again
-        and again; ReduceLROnPlateau with the wrong mode, which takes every improvement for a
-        plateau.
+        A schedule that counts epochs but is stepped after every batch, or the reverse; one whose
+        length counts samples, micro-batches or the batches of all processes; a learning rate that
+        is zero, or nearly so, for most of the training; a scheduler that is stepped before the
+        optimizer, belongs to one that is never stepped, or starts over again and again;
+        ReduceLROnPlateau with the wrong mode.
 
     Why it hurts
-        There is no error message. The loss stops improving too early or never settles, and the
-        learning rate seems wrong although only its schedule is.
+        There is no error message: the loss stops improving too early or never settles.
 
     How it decides
         The rule compares the length of each schedule with the calls of its `step()` and of
@@ -65,35 +63,31 @@ class ScheduleMismatch(FactRule):
         which the schedule began, and the new scheduler takes its first step after the optimizer's.
 
     False alarms
-        A cosine over a few batches that is meant to swing. A schedule that is meant to end long
-        before the training does.
+        A cosine that is meant to swing, or a schedule that is meant to end early.
 
     What to try
         - Set `total_steps = epochs * len(loader)`, divided by the number of micro-batches per step,
-          and call `scheduler.step()` right after `optimizer.step()`.
-        - For a schedule in epochs, call `scheduler.step()` once per epoch, after the loop over the
-          batches.
+          and call `scheduler.step()` right after `optimizer.step()`; for a schedule in epochs, once
+          per epoch.
         - In Lightning, set `interval="step"` or `interval="epoch"`.
         - Use `ReduceLROnPlateau(optimizer, mode="min")` for a loss, `mode="max"` for an accuracy.
         - Save and load `scheduler.state_dict()` with that of the optimizer.
-        - Print `scheduler.get_last_lr()` at the beginning, in the middle and at the end.
 
     References
         - PyTorch documentation, torch.optim: how to adjust learning rate.
         - Smith, Topin (2019), Super-convergence; Loshchilov, Hutter (2017), SGDR.
     """
 
-    code: ClassVar[str] = "SG113"
-    name: ClassVar[str] = "schedule-mismatch"
-    severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ()
-    needs_facts: ClassVar[tuple[FactKind, ...]] = (
+    code = "SG113"
+    name = "schedule-mismatch"
+    severity = "warning"
+    needs_facts = (
         FactKind.SCHEDULE,
         FactKind.SCHEDULE_REMADE,
         FactKind.SCHEDULE_NOT_LOADED,
         FactKind.PLATEAU,
     )
-    absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG106", "SG107", "SG108")
+    absorbs = ("SG103", "SG106", "SG107", "SG108")
 
     zero_calls: int = 10
     zero_share: float = 0.1
@@ -105,14 +99,12 @@ class ScheduleMismatch(FactRule):
     near: float = 2.5
     moved: float = 0.1
 
-    _begun: dict[int, Fact] = field(default_factory=dict[int, Fact], init=False, repr=False)
-    _last: dict[int, Fact] = field(default_factory=dict[int, Fact], init=False, repr=False)
-    _plateaus: dict[int, Fact] = field(default_factory=dict[int, Fact], init=False, repr=False)
-    _ranks: dict[int, int] = field(default_factory=dict[int, int], init=False, repr=False)
-    _loss: LossLevel = field(
-        default_factory=lambda: LossLevel(num_recent=5), init=False, repr=False
-    )
-    _counts: list[float] = field(default_factory=list[float], init=False, repr=False)
+    _begun: dict[int, Fact] = memory(dict[int, Fact])  # by the numbers of schedules
+    _last: dict[int, Fact] = memory(dict[int, Fact])
+    _plateaus: dict[int, Fact] = memory(dict[int, Fact])
+    _ranks: dict[int, int] = memory(dict[int, int])  # of what was found
+    _loss: LossLevel = memory(lambda: LossLevel(num_recent=5))
+    _counts: list[float] = memory(list[float])
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._loss.add(numbers(block.steps, "loss").tolist())
@@ -122,12 +114,12 @@ class ScheduleMismatch(FactRule):
         return super().observe(block)
 
     def judge(self, fact: Fact) -> None:
-        number = int(fact.number("number")) if "number" in fact.values else -1
+        number = _number(fact)
         match fact.kind:
             case FactKind.SCHEDULE:
                 self._begun.setdefault(number, fact)
                 self._last[number] = fact
-                self._take(fact, misfit(fact, self._limits, math.nan))
+                self._take(fact, misfit(fact, self, math.nan))
             case FactKind.PLATEAU:
                 self._begun.setdefault(number, fact)
                 self._plateaus[number] = fact
@@ -140,7 +132,7 @@ class ScheduleMismatch(FactRule):
     def finish(self) -> Iterable[Finding]:
         mean = sum(self._counts) / len(self._counts) if self._counts else math.nan
         for fact in self._last.values():
-            self._take(fact, misfit(fact, self._limits, mean * fact.number("backwards")))
+            self._take(fact, misfit(fact, self, mean * fact.number("backwards")))
         for number, fact in self._last.items():
             if begins_early(self._begun[number]) and fact.number("stepped"):
                 self._take(fact, too_early(self._begun[number]))
@@ -148,37 +140,30 @@ class ScheduleMismatch(FactRule):
             self._take(fact, wrong_mode(fact, self._loss, self.near, self.moved))
         return self.found.take()
 
-    @property
-    def _limits(self) -> Limits:
-        return Limits(
-            self.zero_calls,
-            self.zero_share,
-            self.swings,
-            self.low_share,
-            self.unfinished,
-            self.tolerance,
-        )
-
     def _take(self, fact: Fact, found: Misfit | None) -> None:
         """Keep the weightiest of several misfits of an optimizer, from the first call of any."""
-        rank, known = self._ranks.get(fact.optimizer, -1), self.found.get(fact.optimizer)
+        rank, earlier = self._ranks.get(fact.optimizer, -1), self.found.get(fact.optimizer)
         if found is None or found.rank < rank:
             return
-        if known is not None and found.rank == rank:
+        if earlier is not None and found.rank == rank:
             self.found.extend(fact.iteration, fact.optimizer)
             return
-        number = int(fact.number("number")) if "number" in fact.values else -1
-        begun = self._begun.get(number, fact).iteration
+        first = self._begun.get(_number(fact), fact).iteration
+        self._ranks[fact.optimizer] = found.rank
         finding = self.finding(
             severity=found.severity,
             optimizer=fact.optimizer,
-            first_step=begun if known is None else known.first_step,
-            last_step=max(fact.iteration, 0 if known is None else known.last_step),
+            first_step=first if earlier is None else earlier.first_step,
+            last_step=max(fact.iteration, 0 if earlier is None else earlier.last_step),
             evidence=(Evidence("schedule", "", fact.iteration, found.value, found.limit),),
             cause=found.cause,
             advice=found.advice,
             where=fact.where,
             excerpt="print(scheduler.get_last_lr(), scheduler.last_epoch)",
         )
-        self._ranks[fact.optimizer] = found.rank
         self.found.add(finding)
+
+
+def _number(fact: Fact) -> int:
+    """Return the number of the schedule that a fact is about."""
+    return int(fact.number("number")) if "number" in fact.values else -1

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.analysis.births import Births
-from seismograd.analysis.block_rows import as_list, integers, numbers, site_of
+from seismograd.analysis.block_rows import as_list, integers, numbers, site_of, skipped_by_scaler
 from seismograd.analysis.loss_origin import origin_of, site_of_loss, what_made_it
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
@@ -78,7 +78,7 @@ class NonfiniteLoss(Rule):
         bad = known & ~np.isfinite(loss)
         if not bad.any() and not self._num_skips:
             return ()
-        skipped = (flags & int(StepFlag.SKIPPED)) != 0
+        skipped = skipped_by_scaler(block.steps)
         for row in as_list(np.flatnonzero(known)):
             excused = bool(bad[row] and skipped[row]) and not math.isnan(loss[row])
             self._num_skips = self._num_skips + 1 if excused else 0

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import statistic
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.script_names import at_line, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock
-from seismograd.analysis.step_window import DiscardedBackwards, StepWindow, WindowEvent
+from seismograd.analysis.step_window import DiscardedBackwards, StepWindow
+from seismograd.diagnosis.rule import memory
 from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Finding, RowBatch, State, StepFlag
+from seismograd.schema import Finding, State, StepFlag
 
 
 @final
@@ -85,22 +83,21 @@ class ZeroGradBeforeStep(WindowRule):
     share: float = 0.25  # of the optimizer's steps
     min_same: int = 3  # micro-batches of one line
 
-    # steps that clear what their closure has computed
-    _num_undecided: int = field(default=0, init=False, repr=False)
+    _num_undecided: int = memory(int)  # steps that clear what their closure has computed
 
-    def look(self, block: SharedBlock, window: StepWindow) -> None:
+    def look(self, window: StepWindow) -> None:
         if window.flags & StepFlag.SKIPPED:
             return
-        if window.cleared is not None and not _has_moved(block, window):
+        if window.cleared is not None and not _has_moved(window):
             cleared = DiscardedBackwards(window.cleared, window.backwards)
             emptied = replace(window, backwards=(), thrown=(*window.thrown, cleared))
-            self.at_fault(self._emptied, block, emptied)
+            self.at_fault(emptied, self._emptied)
         elif window.cleared is not None:
             self._num_undecided += 1
-        elif _is_emptied(window) or _is_emptied_by_hand(block, window):
-            self.at_fault(self._emptied, block, window)
+        elif _is_emptied(window) or _is_emptied_by_hand(window):
+            self.at_fault(window, self._emptied)
         elif self._is_last_only(window):
-            self.at_fault(self._last_only, block, window)
+            self.at_fault(window, self._last_only)
 
     def shortfall(self) -> Message | None:
         if self._num_undecided >= self.in_a_row:
@@ -115,143 +112,102 @@ class ZeroGradBeforeStep(WindowRule):
         """Return whether micro-batches of the line that the last one came from were cleared before
         it.
         """
-        if len(window.backwards) != 1 or not window.thrown:
+        wasted = window.unused
+        if len(window.backwards) != 1 or not wasted:
             return False
-        last = window.backwards[0]
-        thrown = [each for group in window.thrown for each in group.unused]
-        if not thrown or any(each.site != last.site or not _is_usable(each) for each in thrown):
+        last, num = window.backwards[0], len(wasted) + 1
+        if any(each.site != last.site or not math.isfinite(each.value) for each in wasted):
             return False
-        num = len(thrown) + 1
         return num >= self.min_same or math.isclose(last.total * num, 1.0, rel_tol=0.02)
 
-    def _emptied(self, block: SharedBlock, window: StepWindow, shown: FaultSteps) -> Finding:
-        optimizer, step = optimizer_name(block, window.optimizer), at_line(block, window.step)
-        num = max(sum(len(group.backwards) for group in window.thrown), len(window.backwards), 1)
+    def _emptied(self, window: StepWindow, shown: FaultSteps) -> Finding:
+        optimizer, step, by = window.name, window.at(window.step), None
         if window.thrown:
-            by = window.thrown[-1].by
-            where, clear = line_of(block, by), at_line(block, by)
-            backward = at_line(block, window.thrown[-1].backwards[-1])
+            by, backward = window.thrown[-1].by, window.thrown[-1].backwards[-1]
             cause = say(
                 "zero_grad at {clear} clears what backward at {backward} has just computed, so "
                 "{optimizer}.step() at {step} finds no "
                 "gradient",
-                clear=clear,
-                backward=backward,
+                clear=window.at(by),
+                backward=window.at(backward),
                 optimizer=optimizer,
                 step=step,
             )
             advice = say(
                 "move zero_grad from {clear} to before the backward pass or after the step",
-                clear=clear,
+                clear=window.at(by),
             )
         else:
-            where = line_of(block, window.step)
             cause = say(
                 "the gradients that backward at {backward} computed were cleared by hand before "
                 "{optimizer}.step() at {step} could use "
                 "them",
-                backward=at_line(block, window.backwards[-1]),
+                backward=window.at(window.backwards[-1]),
                 optimizer=optimizer,
                 step=step,
             )
             advice = say("clear the gradients before the backward pass or after the step")
-        return self._finding(
+        num = max(len(window.discarded), len(window.backwards), 1)
+        return self.finding_of_window(
             window,
-            shown,
-            num,
-            where,
             cause,
             advice,
             f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()",
+            evidence=(window.evidence("cleared_backwards", num, 0.0),),
+            at=by,
+            since=shown.first,
         )
 
-    def _last_only(self, block: SharedBlock, window: StepWindow, shown: FaultSteps) -> Finding:
-        optimizer, by = optimizer_name(block, window.optimizer), window.thrown[-1].by
-        num = sum(len(group.unused) for group in window.thrown)
-        cause = say(
-            "zero_grad at {clear} is called for each micro-batch: {num} of the {all} backward "
-            "passes before a step of {optimizer:the} {num:is|are} wasted, and only the last one "
-            "counts",
-            clear=at_line(block, by),
-            num=num,
-            all=num + 1,
-            optimizer=optimizer,
-        )
-        advice = say("call zero_grad once per step, right after it, not once per micro-batch")
-        excerpt = (
-            f"if (i + 1) % {num + 1} == 0:\n    {optimizer}.step()\n    {optimizer}.zero_grad()"
-        )
-        return self._finding(window, shown, num, line_of(block, by), cause, advice, excerpt)
-
-    def _finding(
-        self,
-        window: StepWindow,
-        shown: FaultSteps,
-        num: int,
-        where: str,
-        cause: Message,
-        advice: Message,
-        excerpt: str,
-    ) -> Finding:
-        return self.finding(
-            optimizer=window.optimizer,
-            first_step=shown.first,
-            last_step=window.iteration,
-            evidence=(Evidence("cleared_backwards", "", window.iteration, float(num), 0.0),),
-            cause=cause,
-            advice=advice,
-            where=where,
-            excerpt=excerpt,
+    def _last_only(self, window: StepWindow, shown: FaultSteps) -> Finding:
+        optimizer, by, num = window.name, window.thrown[-1].by, len(window.unused)
+        return self.finding_of_window(
+            window,
+            say(
+                "zero_grad at {clear} is called for each micro-batch: {num} of the {all} backward "
+                "passes before a step of {optimizer:the} {num:is|are} wasted, and only the last "
+                "one counts",
+                clear=window.at(by),
+                num=num,
+                all=num + 1,
+                optimizer=optimizer,
+            ),
+            say("call zero_grad once per step, right after it, not once per micro-batch"),
+            f"if (i + 1) % {num + 1} == 0:\n    {optimizer}.step()\n    {optimizer}.zero_grad()",
+            evidence=(window.evidence("cleared_backwards", num, 0.0),),
+            at=by,
+            since=shown.first,
         )
 
 
-def _is_usable(backward: WindowEvent) -> bool:
-    """Return whether its loss gave no reason to discard it."""
-    return math.isfinite(backward.value)
-
-
-def _has_moved(block: RowBatch, window: StepWindow) -> bool:
+def _has_moved(window: StepWindow) -> bool:
     """Return whether the step has changed the weights; true where that was not inspected."""
-    if "update_ratio" not in block.values:
+    if "update_ratio" not in window.block.values:
         return True
-    own = np.array(
-        [parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_
-    )
-    update = statistic(block, "update_ratio")[window.row][own]
+    update = window.statistic("update_ratio")
     known = update[~np.isnan(update)]
     return not len(known) or bool((known != 0).any())
 
 
 def _is_emptied(window: StepWindow) -> bool:
     """Return whether everything computed for this step had been cleared, without a reason to."""
-    thrown = [each for group in window.thrown for each in group.backwards]
-    refused = any(not math.isfinite(clip.call.value) for clip in window.clips)
-    return (
-        not window.backwards
-        and bool(thrown)
-        and not refused
-        and all(_is_usable(each) for each in thrown)
-    )
+    losses = [each.value for each in window.discarded]
+    values = [*losses, *(clip.call.value for clip in window.clips)]
+    return not window.backwards and bool(losses) and all(map(math.isfinite, values))
 
 
-def _is_emptied_by_hand(block: RowBatch, window: StepWindow) -> bool:
+def _is_emptied_by_hand(window: StepWindow) -> bool:
     """Return whether backwards added to the gradients, and nothing was left of them at the step
     although no `zero_grad` was called.
     """
-    if (
-        not window.backwards
-        or not window.flags & (StepFlag.NO_BACKWARD | StepFlag.CHANGED)
-        or not all(map(_is_usable, window.backwards))
-    ):
+    losses = [each.value for each in window.backwards]
+    if not losses or not all(map(math.isfinite, losses)):
         return False
-    own = np.array(
-        [parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_
-    )
-    state = block.state[window.row][own]
+    states = window.states
     if window.flags & StepFlag.NO_BACKWARD:
-        return bool(len(state)) and bool((state == State.ABSENT).all())
-    there = state >= State.ZERO
-    if not there.any() or "applied_norm" not in block.values or (state == State.NONFINITE).any():
+        return bool(len(states)) and bool((states == State.ABSENT).all())
+    there = states >= State.ZERO
+    if not window.flags & StepFlag.CHANGED or not there.any() or 0 in losses:
         return False
-    is_zero = statistic(block, "applied_norm")[window.row][own][there] == 0
-    return bool(is_zero.all()) and all(each.value != 0 for each in window.backwards)
+    if "applied_norm" not in window.block.values or (states == State.NONFINITE).any():
+        return False
+    return bool((window.statistic("applied_norm")[there] == 0).all())

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import ClassVar, final
 
-from seismograd.analysis.block_rows import integers
 from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
-from seismograd.analysis.script_names import at_line, line_of, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_window import StepWindow
+from seismograd.diagnosis.rule import memory
 from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, say
-from seismograd.schema import (
-    EventFlag,
-    EventKind,
-    Evidence,
-    Finding,
-    RowBatch,
-    State,
-    StepFlag,
-)
+from seismograd.schema import EventFlag, EventKind, Evidence, Finding, State, StepFlag
 
 
 @final
@@ -85,33 +75,27 @@ class StepWithoutBackward(WindowRule):
     min_evaluated: int = 2  # steps
 
     # steps on a gradient that is used again; `_repeated` are those on nothing
-    _again: RepeatedFault = field(
-        default_factory=lambda: RepeatedFault(1, 1, 0.0), init=False, repr=False
-    )
+    _again: RepeatedFault = memory(lambda: RepeatedFault(1, 1, 0.0))
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         on_nothing = super().observe(block)
-        return [*self._again.take(), *on_nothing]
+        return [*self._again.found.take(), *on_nothing]
 
-    def look(self, block: SharedBlock, window: StepWindow) -> None:
-        if not _has_nothing_new(block, window):
+    def look(self, window: StepWindow) -> None:
+        if not _has_nothing_new(window):
             return
-        own = [parameter.optimizer == window.optimizer for parameter in block.parameters]
-        if (block.state[window.row][own] >= State.FINITE).any():
-            if window.index and not self._repeated.has_found(window.optimizer):
-                self._again.add(window, partial(self._used_again, block, window))
-        elif not self._again.has_found(window.optimizer) and not _is_in_a_row_with_backwards(
-            block, window
-        ):
-            self.at_fault(self._on_nothing, block, window)
+        if (window.states >= State.FINITE).any():
+            if window.index and window.optimizer not in self.found:
+                self._again.add(window, lambda shown: self._used_again(window, shown))
+        elif window.optimizer not in self._again.found and not window.has_event(EventKind.BACKWARD):
+            self.at_fault(window, self._on_nothing)
 
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.min_evaluated)
 
-    def _used_again(self, block: SharedBlock, window: StepWindow, shown: FaultSteps) -> Finding:
-        optimizer, step = optimizer_name(block, window.optimizer), at_line(block, window.step)
-        elsewhere = window.step.site != self._windows.first_sites[window.optimizer]
-        if elsewhere:
+    def _used_again(self, window: StepWindow, shown: FaultSteps) -> Finding:
+        optimizer, step = window.name, window.at(window.step)
+        if window.step.site != self._windows.first_sites[window.optimizer]:
             cause = say(
                 "at step {number} {optimizer}.step() at {step} applies a gradient that a step at "
                 "another line has already used: there "
@@ -135,49 +119,30 @@ class StepWithoutBackward(WindowRule):
                 f"if use_this_batch:\n    {optimizer}.zero_grad()\n    loss.backward()\n    "
                 f"{optimizer}.step()"
             )
-        return self._finding(block, window, shown, cause, advice, excerpt)
-
-    def _on_nothing(self, block: SharedBlock, window: StepWindow, shown: FaultSteps) -> Finding:
-        optimizer = optimizer_name(block, window.optimizer)
-        cause = say(
-            "since step {number} {optimizer}.step() at {step} finds no gradient: no backward is "
-            "called before it, so the weights stay unchanged",
-            number=shown.first,
-            optimizer=optimizer,
-            step=at_line(block, window.step),
+        evidence = Evidence("num_backwards", "", shown.first, 0.0, 1.0)
+        return self.finding_of_window(
+            window, cause, advice, excerpt, evidence=(evidence,), since=shown.first
         )
-        advice = say("call backward on the loss before each step")
-        return self._finding(
-            block,
+
+    def _on_nothing(self, window: StepWindow, shown: FaultSteps) -> Finding:
+        optimizer = window.name
+        return self.finding_of_window(
             window,
-            shown,
-            cause,
-            advice,
+            say(
+                "since step {number} {optimizer}.step() at {step} finds no gradient: no backward "
+                "is called before it, so the weights stay unchanged",
+                number=shown.first,
+                optimizer=optimizer,
+                step=window.at(window.step),
+            ),
+            say("call backward on the loss before each step"),
             f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()",
-        )
-
-    def _finding(
-        self,
-        block: RowBatch,
-        window: StepWindow,
-        shown: FaultSteps,
-        cause: Message,
-        advice: Message,
-        excerpt: str,
-    ) -> Finding:
-        return self.finding(
-            optimizer=window.optimizer,
-            first_step=shown.first,
-            last_step=window.iteration,
             evidence=(Evidence("num_backwards", "", shown.first, 0.0, 1.0),),
-            cause=cause,
-            advice=advice,
-            where=line_of(block, window.step),
-            excerpt=excerpt,
+            since=shown.first,
         )
 
 
-def _has_nothing_new(block: RowBatch, window: StepWindow) -> bool:
+def _has_nothing_new(window: StepWindow) -> bool:
     """Return whether no backward, nor an unknown call, has changed these gradients since the
     previous step.
     """
@@ -185,15 +150,7 @@ def _has_nothing_new(block: RowBatch, window: StepWindow) -> bool:
     if window.is_closure or window.flags & StepFlag.SKIPPED or window.backwards or window.thrown:
         return False
     # else the row does not say which of its steps it is
-    alone = int(block.steps["num_steps"][window.row]) == 1
+    alone = window.number("num_steps") == 1
     return bool(window.flags & StepFlag.NO_BACKWARD) and (
         alone or bool(window.step.flags & (EventFlag.USED | EventFlag.EMPTY))
     )
-
-
-def _is_in_a_row_with_backwards(block: RowBatch, window: StepWindow) -> bool:
-    """Return whether there was a backward in the iteration of the step, of something other than its
-    gradients.
-    """
-    mine = integers(block.events, "iteration") == window.iteration
-    return bool((mine & (integers(block.events, "kind") == EventKind.BACKWARD)).any())

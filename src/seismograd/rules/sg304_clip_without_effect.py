@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
-from seismograd.analysis.block_rows import numbers
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.script_names import at_line, clip_of, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.script_names import clip_of
 from seismograd.analysis.step_window import StepWindow, WindowClip
+from seismograd.diagnosis.rule import memory
 from seismograd.diagnosis.window_rule import WindowRule
-from seismograd.i18n import say
-from seismograd.schema import EventFlag, Evidence, Finding, StepFlag
+from seismograd.i18n import Values, say
+from seismograd.schema import EventFlag, Finding, StepFlag
 
 
 @final
@@ -62,10 +61,11 @@ class ClipWithoutEffect(WindowRule):
     share: float = 0.25  # of the optimizer's steps
     max_limit: float = 1e6
 
-    # the iteration of the first such clip: what goes wrong from its step on is explained by it
-    _first: dict[int, int] = field(default_factory=dict[int, int], init=False, repr=False)
+    # by optimizer, the iteration of the first such clip: what goes wrong from its step on is
+    # explained by it
+    _first: dict[int, int] = memory(dict[int, int])
 
-    def look(self, block: SharedBlock, window: StepWindow) -> None:
+    def look(self, window: StepWindow) -> None:
         if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
             return
         late = [clip for clip in window.clips if clip.late and clip.call.limit < self.max_limit]
@@ -74,21 +74,22 @@ class ClipWithoutEffect(WindowRule):
         )
         if late and not works:
             self._first.setdefault(window.optimizer, late[0].call.iteration)
-            self.at_fault(self._finding, block, window, late[-1])
+            self.at_fault(window, self._finding, late[-1])
 
-    def _finding(
-        self, block: SharedBlock, window: StepWindow, shown: FaultSteps, clip: WindowClip
-    ) -> Finding:
-        optimizer, call = optimizer_name(block, window.optimizer), clip.call
-        applied = float(numbers(block.steps, "applied_norm")[window.row])
-        values: dict[str, str | int | float] = {
-            "clip": at_line(block, call),
-            "backward": at_line(block, window.backwards[-1]),
-            "step": at_line(block, window.step),
-            "optimizer": optimizer,
+    def _finding(self, window: StepWindow, shown: FaultSteps, clip: WindowClip) -> Finding:
+        call, applied = clip.call, window.number("applied_norm")
+        values: Values = {
+            "clip": window.at(call),
+            "backward": window.at(window.backwards[-1]),
+            "step": window.at(window.step),
+            "optimizer": window.name,
             "limit": call.limit,
             "applied": f"{applied:.3g}",
         }
+        advice = say(
+            "move the clip from {clip} to between backward at {backward} and step at {step}",
+            **values,
+        )
         if not call.touched:
             cause = say(
                 "the clip at {clip} is applied to gradients that no optimizer holds, or to none: "
@@ -105,10 +106,6 @@ class ClipWithoutEffect(WindowRule):
                 "gradient, whose norm was {applied}: the limit of {limit:g} has no effect",
                 **values,
             )
-            advice = say(
-                "move the clip from {clip} to between backward at {backward} and step at {step}",
-                **values,
-            )
         else:
             cause = say(
                 "the clip at {clip} comes before backward at {backward} has computed a gradient, "
@@ -116,18 +113,13 @@ class ClipWithoutEffect(WindowRule):
                 "gradient of norm {applied}",
                 **values,
             )
-            advice = say(
-                "move the clip from {clip} to between backward at {backward} and step at {step}",
-                **values,
-            )
-        return self.finding(
-            optimizer=window.optimizer,
-            first_step=min(shown.first, self._first[window.optimizer]),
-            last_step=window.iteration,
-            evidence=(Evidence("applied_norm", "", window.iteration, applied, call.limit),),
-            cause=cause,
-            advice=advice,
-            where=line_of(block, call),
-            excerpt=f"loss.backward()\n"
-            f"{clip_of(block, window.optimizer, call.detail, call.limit)}\n{optimizer}.step()",
+        clip_here = clip_of(window.block, window.optimizer, call.detail, call.limit)
+        return self.finding_of_window(
+            window,
+            cause,
+            advice,
+            f"loss.backward()\n{clip_here}\n{window.name}.step()",
+            evidence=(window.evidence("applied_norm", applied, call.limit),),
+            at=call,
+            since=min(shown.first, self._first[window.optimizer]),
         )

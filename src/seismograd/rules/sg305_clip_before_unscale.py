@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
-import numpy as np
-
-from seismograd.analysis.block_rows import as_list, integers, line_at, num_unheard, numbers, unheard
-from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
+from seismograd.analysis.block_rows import BoolArray, flagged, line_at, numbers
+from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import clip_of, optimizer_name
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
-from seismograd.schema import EventFlag, EventKind, Evidence, Finding, RowBatch
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.step_window import WindowEvent
+from seismograd.diagnosis.loss_scale_rule import LossScaleRule
+from seismograd.i18n import Values, say
+from seismograd.schema import EventFlag, EventKind, Evidence, Finding
 
 
 @final
 @dataclass
-class ClipBeforeUnscale(Rule):
+class ClipBeforeUnscale(LossScaleRule):
     """Gradients are clipped while they are still multiplied by the loss scale of mixed precision.
 
     What it finds
@@ -56,92 +55,58 @@ class ClipBeforeUnscale(Rule):
     code: ClassVar[str] = "SG305"
     name: ClassVar[str] = "clip-before-unscale"
     severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ()
     absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG105", "SG106", "SG108", "SG501")
+    kind: ClassVar[EventKind] = EventKind.CLIP
 
     max_limit: float = 10.0
     max_share: float = 0.01  # of the scale
     num_clips: int = 2
 
-    _num_clips: int = field(default=0, init=False, repr=False)
-    _num_rows: int = field(default=0, init=False, repr=False)
-    _num_unheard: int = field(default=0, init=False, repr=False)
-    _repeated: RepeatedFault = field(init=False, repr=False)
+    @property
+    def enough(self) -> int:
+        return self.num_clips
 
-    def __post_init__(self) -> None:
-        self._repeated = RepeatedFault(self.num_clips, self.num_clips, 0.0)
-
-    def observe(self, block: RowBatch) -> Iterable[Finding]:
-        self._num_rows += len(block)
-        self._num_unheard += num_unheard(block)
-        if not (block.events["scale"] != 1).any():
-            return ()
+    def have_fault(self, block: SharedBlock) -> BoolArray:
         scale, limit = numbers(block.events, "scale"), numbers(block.events, "limit")
-        over = integers(block.events, "flags") & int(EventFlag.USED | EventFlag.EMPTY)
-        scaled = (
-            (integers(block.events, "kind") == EventKind.CLIP)
-            & (scale > 1)
-            & np.isfinite(scale)
-            & (over == 0)
-        )
-        for position in as_list(
-            np.flatnonzero(scaled & ((limit <= self.max_limit) | (limit < self.max_share * scale)))
-        ):
-            self._repeated.add_event(
-                block,
-                position,
-                lambda shown, position=position: self._finding(block, position, shown),
-            )
-        return self._repeated.take()
+        is_for_unscaled = (limit <= self.max_limit) | (limit < self.max_share * scale)
+        is_over = flagged(block.events, EventFlag.USED | EventFlag.EMPTY)
+        return (scale > 1) & is_for_unscaled & ~is_over
 
-    def shortfall(self) -> Message | None:
-        if self._num_rows - self._num_unheard < self.num_clips <= self._num_rows:
-            return unheard(self._num_unheard)
-        return (
-            None
-            if self._num_rows >= self.num_clips
-            else say("needs {needed} steps, has {has}", needed=self.num_clips, has=self._num_rows)
-        )
-
-    def _finding(self, block: RowBatch, position: int, shown: FaultSteps) -> Finding:
-        clip = block.events[position]
-        number, iteration, site = int(clip["optimizer"]), int(clip["iteration"]), int(clip["site"])
-        scale, limit, norm = (float(clip[name]) for name in ("scale", "limit", "value"))
-        optimizer = optimizer_name(block, number)
-        where = line_at(block, site)
-        values: dict[str, str | int | float] = {
+    def describe(self, block: SharedBlock, call: WindowEvent, shown: FaultSteps) -> Finding:
+        optimizer, where = optimizer_name(block, call.optimizer), line_at(block, call.site)
+        norm = call.value / call.scale
+        values: Values = {
             "clip": where or "?",
-            "scale": scale,
-            "scaled": f"{norm:.3g}",
-            "norm": f"{norm / scale:.3g}",
-            "limit": limit,
-            "effective": f"{limit / scale:.2g}",
+            "scale": call.scale,
+            "scaled": f"{call.value:.3g}",
+            "norm": f"{norm:.3g}",
+            "limit": call.limit,
+            "effective": f"{call.limit / call.scale:.2g}",
         }
-        evidence = [Evidence("scale", "", iteration, scale, 1.0)]
         if math.isfinite(norm):
-            evidence.append(Evidence("clip_norm", "", iteration, norm / scale, limit))
-        return self.finding(
-            optimizer=number,
-            first_step=shown.first,
-            last_step=iteration,
-            evidence=tuple(evidence),
-            cause=say(
+            cause = say(
                 "the clip at {clip} is applied to gradients that are still multiplied by the loss "
                 "scale {scale:g}: it sees a norm of {scaled}, while the true norm is {norm}; after "
                 "division by the scale, the limit of {limit:g} is effectively {effective}",
                 **values,
             )
-            if math.isfinite(norm)
-            else say(
+        else:
+            cause = say(
                 "the clip at {clip} is applied to gradients that are still multiplied by the loss "
                 "scale {scale:g}: after division by the scale, the limit of {limit:g} is "
                 "effectively {effective}",
                 **values,
-            ),
-            advice=say(
-                "call scaler.unscale_({optimizer}) right before the clip", optimizer=optimizer
-            ),
+            )
+        scale_now = Evidence("scale", "", call.iteration, call.scale, 1.0)
+        norm_now = Evidence("clip_norm", "", call.iteration, norm, call.limit)
+        return self.finding(
+            cause,
+            say("call scaler.unscale_({optimizer}) right before the clip", optimizer=optimizer),
+            f"scaler.unscale_({optimizer})\n"
+            f"{clip_of(block, call.optimizer, call.detail, call.limit)}",
+            optimizer=call.optimizer,
+            first_step=shown.first,
+            last_step=call.iteration,
+            evidence=(scale_now, norm_now) if math.isfinite(norm) else (scale_now,),
             where=where,
-            excerpt=f"scaler.unscale_({optimizer})\n"
-            f"{clip_of(block, number, int(clip['detail']), limit)}",
         )

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, integers, line_at, num_unheard, numbers, unheard
-from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
+from seismograd.analysis.block_rows import BoolArray, flagged, integers, line_at
+from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import optimizer_name
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
-from seismograd.schema import EventFlag, EventKind, Evidence, Finding, RowBatch, StepFlag
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.step_window import WindowEvent
+from seismograd.diagnosis.loss_scale_rule import LossScaleRule
+from seismograd.i18n import say
+from seismograd.schema import EventFlag, EventKind, Evidence, Finding, StepFlag
 
 
 @final
 @dataclass
-class StepWithoutUnscale(Rule):
+class StepWithoutUnscale(LossScaleRule):
     """The optimizer uses gradients that are still multiplied by the loss scale of mixed precision.
 
     What it finds
@@ -54,7 +55,6 @@ class StepWithoutUnscale(Rule):
     code: ClassVar[str] = "SG306"
     name: ClassVar[str] = "step-without-unscale"
     severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ()
     absorbs: ClassVar[tuple[str, ...]] = (
         "SG101",
         "SG102",
@@ -66,83 +66,40 @@ class StepWithoutUnscale(Rule):
         "SG305",
         "SG501",
     )
+    kind: ClassVar[EventKind] = EventKind.STEP
 
     num_steps: int = 1
 
-    _num_rows: int = field(default=0, init=False, repr=False)
-    _num_unheard: int = field(default=0, init=False, repr=False)
-    _repeated: RepeatedFault = field(init=False, repr=False)
+    @property
+    def enough(self) -> int:
+        return self.num_steps
 
-    def __post_init__(self) -> None:
-        self._repeated = RepeatedFault(self.num_steps, self.num_steps, 0.0)
-
-    def observe(self, block: RowBatch) -> Iterable[Finding]:
-        self._num_rows += len(block)
-        self._num_unheard += num_unheard(block)
-        if not (block.events["scale"] != 1).any():
-            return ()
-        scale, flags = numbers(block.events, "scale"), integers(block.events, "flags")
-        itself = (flags & int(EventFlag.FUSED | EventFlag.CLOSURE)) != 0
-        scaled = (
-            (integers(block.events, "kind") == EventKind.STEP)
-            & (scale != 1)
-            & np.isfinite(scale)
-            & ~itself
+    def have_fault(self, block: SharedBlock) -> BoolArray:
+        does_it_itself = flagged(block.events, EventFlag.FUSED | EventFlag.CLOSURE)
+        odd = flagged(block.steps, StepFlag.SKIPPED | StepFlag.CHANGED | StepFlag.NO_BACKWARD)
+        rows = np.searchsorted(
+            integers(block.steps, "iteration"), integers(block.events, "iteration")
         )
-        positions = np.flatnonzero(scaled)
-        if len(positions):
-            rows = np.searchsorted(
-                integers(block.steps, "iteration"), integers(block.events, "iteration")[positions]
-            )
-            row_flags = integers(block.steps, "flags")[np.minimum(rows, len(block) - 1)]
-            for position in as_list(
-                positions[
-                    (row_flags & int(StepFlag.SKIPPED | StepFlag.CHANGED | StepFlag.NO_BACKWARD))
-                    == 0
-                ]
-            ):
-                self._repeated.add_event(
-                    block,
-                    position,
-                    lambda shown, position=position: self._finding(block, position, shown),
-                )
-        return self._repeated.take()
+        return ~does_it_itself & ~odd[np.minimum(rows, len(block) - 1)]
 
-    def shortfall(self) -> Message | None:
-        if self._num_rows - self._num_unheard < self.num_steps <= self._num_rows:
-            return unheard(self._num_unheard)
-        return (
-            None
-            if self._num_rows >= self.num_steps
-            else say("needs {needed} step, has {has}", needed=self.num_steps, has=self._num_rows)
-        )
-
-    def _finding(self, block: RowBatch, position: int, shown: FaultSteps) -> Finding:
-        step = block.events[position]
-        number, iteration, site, scale = (
-            int(step["optimizer"]),
-            int(step["iteration"]),
-            int(step["site"]),
-            float(step["scale"]),
-        )
-        optimizer = optimizer_name(block, number)
-        where = line_at(block, site)
+    def describe(self, block: SharedBlock, call: WindowEvent, shown: FaultSteps) -> Finding:
+        optimizer, where = optimizer_name(block, call.optimizer), line_at(block, call.site)
         return self.finding(
-            optimizer=number,
-            first_step=shown.first,
-            last_step=iteration,
-            evidence=(Evidence("scale", "", iteration, scale, 1.0),),
-            cause=say(
+            say(
                 "{optimizer}.step() at {step} uses gradients that are still multiplied by the loss "
                 "scale {scale:g}: nothing has divided them by it since the backward pass",
                 optimizer=optimizer,
                 step=where or "?",
-                scale=scale,
+                scale=call.scale,
             ),
-            advice=say(
+            say(
                 "let the scaler take the step: it divides the gradients, and skips the step if a "
                 "gradient is not finite"
             ),
+            f"scaler.step({optimizer})\nscaler.update()",
+            optimizer=call.optimizer,
+            first_step=shown.first,
+            last_step=call.iteration,
+            evidence=(Evidence("scale", "", call.iteration, call.scale, 1.0),),
             where=where,
-            excerpt=f"scaler.step({optimizer})\nscaler.update()",
         )

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import numbers
 from seismograd.analysis.framework_advice import UNDIVIDED, framework_advice
+from seismograd.analysis.micro_batches import MicroBatches
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.script_names import at_line, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_window import StepWindow, WindowEvent
+from seismograd.diagnosis.rule import per_optimizer
 from seismograd.diagnosis.window_rule import WindowRule
-from seismograd.i18n import say
-from seismograd.schema import EventFlag, Evidence, Finding, RowBatch, StepFlag
+from seismograd.i18n import Values, say
+from seismograd.schema import EventFlag, Finding, StepFlag
 
 MAX_WINDOWS = 16  # whose losses are remembered
 
@@ -84,49 +84,38 @@ class AccumulationNotScaled(WindowRule):
     min_ratio: float = 2.0  # of the mean losses of two places
     min_distinctness: float = 10.0  # an F statistic
 
-    _losses: dict[int, list[tuple[float, ...]]] = field(
-        default_factory=dict[int, list[tuple[float, ...]]], init=False, repr=False
-    )
+    _losses: dict[int, deque[list[float]]] = per_optimizer(lambda: deque(maxlen=MAX_WINDOWS))
 
-    def look(self, block: SharedBlock, window: StepWindow) -> None:
-        micro_batches = window.micro_batches()
-        if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not self._is_undivided(
-            block, window, micro_batches
-        ):
+    def look(self, window: StepWindow) -> None:
+        micro_batches = MicroBatches.of(window)
+        if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD):
             return
-        losses = self._losses.setdefault(window.optimizer, [])
-        losses.append(tuple(each.value for each in micro_batches))
-        del losses[:-MAX_WINDOWS]
-        if self._repeated.has_found(window.optimizer) or not self._are_different_tasks(losses):
-            self.at_fault(self._finding, block, window)
+        if not self._is_undivided(window, micro_batches):
+            return
+        losses = self._losses[window.optimizer]
+        losses.append(micro_batches.losses)
+        if window.optimizer in self.found or not self._are_different_tasks(losses):
+            self.at_fault(window, self._finding, micro_batches)
 
-    def _is_undivided(
-        self, block: RowBatch, window: StepWindow, micro_batches: Sequence[WindowEvent]
-    ) -> bool:
+    def _is_undivided(self, window: StepWindow, micro_batches: MicroBatches) -> bool:
         """Return whether these are several means, each of which counts in full."""
         num = len(micro_batches)
-        if (
-            num < 2
-            or (num == 2 and self._windows.several)
-            or any(each.flags & EventFlag.SUMMED for each in micro_batches)
-        ):
+        if num < 2 or (num == 2 and self._windows.several):
             return False
-        if not all(self._counts_in_full(each) for each in micro_batches):
+        if any(micro_batches.have(EventFlag.SUMMED)):
             return False
-        if window.flags & StepFlag.CHANGED:
-            ready, applied = (
-                float(numbers(block.steps, name)[window.row])
-                for name in ("grad_norm", "applied_norm")
-            )
-            return not (ready > 0 and math.isclose(applied * num, ready, rel_tol=self.tolerance))
-        return True
+        if not all(map(self._counts_in_full, micro_batches.backwards)):
+            return False
+        ready, applied = window.number("grad_norm"), window.number("applied_norm")
+        is_divided = ready > 0 and math.isclose(applied * num, ready, rel_tol=self.tolerance)
+        return not (window.flags & StepFlag.CHANGED and is_divided)
 
     def _counts_in_full(self, backward: WindowEvent) -> bool:
         if math.isnan(backward.total):
             return not backward.flags & EventFlag.RESCALED
         return math.isclose(backward.total, 1.0, rel_tol=self.tolerance)
 
-    def _are_different_tasks(self, losses: Sequence[tuple[float, ...]]) -> bool:
+    def _are_different_tasks(self, losses: Sequence[Sequence[float]]) -> bool:
         """Return whether the losses of each position in the window have a level of their own: a
         two-way analysis of variance.
         """
@@ -144,34 +133,25 @@ class AccumulationNotScaled(WindowRule):
         between = len(table) * float((positions**2).sum()) / (table.shape[1] - 1)
         return between >= self.min_distinctness * scatter
 
-    def _finding(self, block: SharedBlock, window: StepWindow, shown: FaultSteps) -> Finding:
-        micro_batches = window.micro_batches()
-        num, first = len(micro_batches), micro_batches[0]
-        values: dict[str, str | int | float] = {
+    def _finding(
+        self, window: StepWindow, shown: FaultSteps, micro_batches: MicroBatches
+    ) -> Finding:
+        num, first = len(micro_batches), micro_batches.first
+        is_known = not math.isnan(first.total)
+        is_sure = is_known and first.count > 1
+        values: Values = {
             "num": num,
-            "backward": at_line(block, first),
-            "optimizer": optimizer_name(block, window.optimizer),
+            "backward": window.at(first),
+            "optimizer": window.name,
         }
-        evidence = [Evidence("num_backwards", "", window.iteration, float(num), 1.0)]
-        sure = not math.isnan(first.total) and first.count > 1
-        if not math.isnan(first.total):
-            evidence.append(
-                Evidence(
-                    "loss_weight",
-                    "",
-                    window.iteration,
-                    sum(each.total for each in micro_batches),
-                    1.0,
-                )
-            )
-        if sure:
+        if is_sure:
             cause = say(
                 "backward at {backward} adds up the mean losses of {num} micro-batches before each "
                 "step of {optimizer:the} without dividing by {num}: the gradient is {num} times "
                 "that of one batch, as if the learning rate were {num} times as high",
                 **values,
             )
-        elif math.isnan(first.total):
+        elif not is_known:
             cause = say(
                 "backward at {backward} runs {num} times before each step of {optimizer:the}, and "
                 "the loss is not divided by {num}; the graph does not show whether the loss is a "
@@ -185,18 +165,19 @@ class AccumulationNotScaled(WindowRule):
                 "the mean",
                 **values,
             )
-        advice, excerpt = framework_advice(block, first, UNDIVIDED, num) or (
+        advice, excerpt = framework_advice(window, micro_batches, UNDIVIDED) or (
             say("divide each loss by the number of micro-batches per step"),
             f"(loss / {num}).backward()",
         )
-        return self.finding(
-            severity=self.severity if sure else "info",
-            optimizer=window.optimizer,
-            first_step=shown.first,
-            last_step=window.iteration,
-            evidence=tuple(evidence),
-            cause=cause,
-            advice=advice,
-            where=line_of(block, first),
-            excerpt=excerpt,
+        backwards = window.evidence("num_backwards", num, 1.0)
+        weight = window.evidence("loss_weight", sum(micro_batches.totals), 1.0)
+        return self.finding_of_window(
+            window,
+            cause,
+            advice,
+            excerpt,
+            evidence=(backwards, weight) if is_known else (backwards,),
+            at=first,
+            since=shown.first,
+            severity=self.severity if is_sure else "info",
         )

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
-from seismograd.analysis.accumulation_loop import AccumulationLoop, PendingFinding
+from seismograd.analysis.accumulation_loop import AccumulationLoop
+from seismograd.analysis.micro_batches import MicroBatches
+from seismograd.analysis.program_end import ProgramEnd
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.script_names import at_line, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock
-from seismograd.analysis.step_window import StepWindow, WindowEvent
+from seismograd.analysis.step_window import StepWindow
+from seismograd.diagnosis.rule import memory, per_optimizer
 from seismograd.diagnosis.window_rule import WindowRule
-from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Fact, FactKind, Finding, Note
+from seismograd.i18n import Message, Values, mark, say
+from seismograd.schema import Evidence, Fact, Finding, Note
+
+FLUSH = mark(
+    "take a step at the end of each epoch with the remaining micro-batches, and divide their "
+    "losses by how many there are"
+)
 
 
 @final
@@ -74,219 +80,133 @@ class PartialWindow(WindowRule):
     max_share: float = 1 / 3  # of the optimizer's steps
     tolerance: float = 0.05
 
-    _loops: dict[int, AccumulationLoop] = field(
-        default_factory=dict[int, AccumulationLoop], init=False, repr=False
-    )
-    _tail: Note | None = field(default=None, init=False, repr=False)
-    _epochs: Fact | None = field(default=None, init=False, repr=False)
+    _loops: dict[int, AccumulationLoop] = per_optimizer(AccumulationLoop)
+    _end: ProgramEnd = memory(ProgramEnd)
 
-    def look(self, block: SharedBlock, window: StepWindow) -> None:
-        micro_batches = window.micro_batches()
-        if not micro_batches or not all(math.isfinite(each.value) for each in micro_batches):
+    def look(self, window: StepWindow) -> None:
+        micro_batches = MicroBatches.of(window)
+        if not len(micro_batches) or not micro_batches.are_finite:
             return
-        loop = self._loops.setdefault(window.optimizer, AccumulationLoop())
-        self._confirm(window.optimizer, loop, len(micro_batches))
-        self._judge(block, window, loop, micro_batches)
-        loop.add(len(micro_batches), self.min_whole)
-        loop.where = line_of(block, micro_batches[0])
+        loop, num = self._loops[window.optimizer], len(micro_batches)
+        for each in loop.confirmed(num):
+            self._repeated.add_finding(each.index, each.finding)
+        self._judge(window, loop, micro_batches)
+        loop.add(num, self.min_whole)
+        loop.where = window.line(micro_batches.first)
 
     def hear(self, note: Note) -> Iterable[Finding]:
-        if note.kind == "tail":
-            self._tail = note
+        self._end.hear(note)
         return ()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
-        if fact.kind == FactKind.EPOCHS:
-            self._epochs = fact
+        self._end.learn(fact)
         return ()
 
     def finish(self) -> Iterable[Finding]:
-        note = self._tail
-        loop = None if note is None else self._loops.get(note.optimizer)
-        if note is None or loop is None or self._repeated.has_found(note.optimizer):
+        note = self._end.unused(self._loops)
+        if note is None or note.optimizer in self.found:
             return ()
-        return (
-            [self._left(note, loop)]
-            if note.where == loop.where and (0 < note.count < loop.whole)
-            else ()
+        whole, step = self._loops[note.optimizer].whole, max(note.iteration - 1, 0)
+        left = self.finding(
+            self._end.cause(note.count, whole),
+            Message(FLUSH),
+            severity=self.severity if self._end.is_of_epoch(note.count, whole) else "info",
+            optimizer=note.optimizer,
+            first_step=step,
+            evidence=(Evidence("num_backwards", "", step, float(note.count), float(whole)),),
+            where=note.where,
         )
+        return (left,)
 
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.min_whole + 1)
 
-    def _confirm(self, optimizer: int, loop: AccumulationLoop, num: int) -> None:
-        """Report what waited to see how the training goes on."""
-        for each in loop.confirmed(num):
-            self._repeated.add_at(
-                optimizer,
-                each.index,
-                each.finding.first_step,
-                lambda _, finding=each.finding: finding,
-            )
-
     def _judge(
-        self,
-        block: SharedBlock,
-        window: StepWindow,
-        loop: AccumulationLoop,
-        micro_batches: tuple[WindowEvent, ...],
+        self, window: StepWindow, loop: AccumulationLoop, micro_batches: MicroBatches
     ) -> None:
-        num, divisor, whole = len(micro_batches), self._divisor(micro_batches), loop.whole
-        left = self._left_over(window, micro_batches[0].site)
+        num, whole, divisor = len(micro_batches), loop.whole, micro_batches.divisor(self.tolerance)
+        left = _left_over(window, micro_batches.first.site)
         loop.num_windows += 1
         if left:
             loop.num_cleared += 1
             if left < whole and loop.num_cleared <= self.max_share * loop.num_windows:
-                self.at_fault(self._thrown_away, block, window, left, whole)
+                self.at_fault(window, self._thrown_away, left, whole)
         if divisor is None:
             if loop.is_regular() and whole < num < 2 * whole:
-                leaked = self._leaked(block, window, None, num, whole)
-                loop.waiting.append(PendingFinding(window.index, whole, leaked))
+                loop.wait(window, self._leaked(window, num, whole), num_after=whole)
         elif divisor > num and whole in (0, divisor):
-            short = self._short(block, window, micro_batches, divisor)
-            waiting = PendingFinding(window.index, 0, short, divisor)
-            loop.waiting = [*loop.waiting[-self.min_whole :], waiting]
+            loop.waiting = loop.waiting[-self.min_whole :]
+            loop.wait(window, self._short(window, micro_batches, divisor), whole=divisor)
         elif divisor < num < 2 * divisor and divisor == whole:
-            self.at_fault(self._leaked, block, window, num, whole, num / whole)
+            leaked = self._leaked(window, num, whole, is_divided=True)
+            self._repeated.add_finding(window.index, leaked)
 
-    def _divisor(self, micro_batches: tuple[WindowEvent, ...]) -> int | None:
-        """Return the divisor of each of these mean losses; `None`: none, different ones, or not
-        known.
-        """
-        totals = [each.total for each in micro_batches]
-        if not all(0 < total <= 0.75 for total in totals) or max(totals) > min(totals) * (
-            1 + self.tolerance
-        ):
-            return None
-        divisor = round(1 / totals[0])
-        return divisor if math.isclose(divisor * totals[0], 1.0, rel_tol=self.tolerance) else None
-
-    def _left_over(self, window: StepWindow, site: int) -> int:
-        """Return how many micro-batches of this line were cleared unused before the window, for no
-        visible reason.
-        """
-        thrown = [each for group in window.thrown for each in group.unused]
-        values = [*(clip.call.value for clip in window.clips), *(each.value for each in thrown)]
-        return sum(each.site == site for each in thrown) if all(map(math.isfinite, values)) else 0
-
-    def _thrown_away(
-        self, block: SharedBlock, window: StepWindow, shown: FaultSteps, left: int, whole: int
-    ) -> Finding:
-        by, optimizer = window.thrown[-1].by, optimizer_name(block, window.optimizer)
-        cause = say(
-            "zero_grad at {clear} cleared gradients that no step had used: {left} of the {whole} "
-            "micro-batches that make up a step of {optimizer:the} were discarded",
-            clear=at_line(block, by),
-            left=left,
-            whole=whole,
-            optimizer=optimizer,
-        )
-        return self.finding(
-            optimizer=window.optimizer,
-            first_step=window.iteration,
+    def _thrown_away(self, window: StepWindow, shown: FaultSteps, left: int, whole: int) -> Finding:
+        by, name = window.thrown[-1].by, window.name
+        values: Values = {"clear": window.at(by), "left": left, "whole": whole, "optimizer": name}
+        return self.finding_of_window(
+            window,
+            say(
+                "zero_grad at {clear} cleared gradients that no step had used: {left} of the "
+                "{whole} micro-batches that make up a step of {optimizer:the} were discarded",
+                **values,
+            ),
+            Message(FLUSH),
+            _excerpt(window.name),
             evidence=(Evidence("cleared_backwards", "", shown.first, float(left), 0.0),),
-            cause=cause,
-            advice=_flush(),
-            where=line_of(block, by),
-            excerpt=_excerpt(optimizer),
+            at=by,
         )
 
     def _leaked(
-        self,
-        block: SharedBlock,
-        window: StepWindow,
-        _: FaultSteps | None,
-        num: int,
-        whole: int,
-        weight: float | None = None,
+        self, window: StepWindow, num: int, whole: int, *, is_divided: bool = False
     ) -> Finding:
-        optimizer = optimizer_name(block, window.optimizer)
-        return self.finding(
-            optimizer=window.optimizer,
-            first_step=window.iteration,
-            evidence=(
-                Evidence("num_backwards", "", window.iteration, float(num), float(whole))
-                if weight is None
-                else Evidence("loss_weight", "", window.iteration, weight, 1.0),
-            ),
-            cause=say(
+        evidence = window.evidence("num_backwards", num, whole)
+        if is_divided:
+            evidence = window.evidence("loss_weight", num / whole, 1.0)
+        return self.finding_of_window(
+            window,
+            say(
                 "the step of {optimizer:the} at {step} used {num} micro-batches, while all other "
                 "steps use {whole}: the remainder from before ({left}) leaked into it",
-                optimizer=optimizer,
-                step=at_line(block, window.step),
+                optimizer=window.name,
+                step=window.at(window.step),
                 num=num,
                 whole=whole,
                 left=num - whole,
             ),
-            advice=_flush(),
-            where=line_of(block, window.step),
-            excerpt=_excerpt(optimizer),
+            Message(FLUSH),
+            _excerpt(window.name),
+            evidence=(evidence,),
         )
 
-    def _short(
-        self,
-        block: SharedBlock,
-        window: StepWindow,
-        micro_batches: tuple[WindowEvent, ...],
-        divisor: int,
-    ) -> Finding:
+    def _short(self, window: StepWindow, micro_batches: MicroBatches, divisor: int) -> Finding:
         num = len(micro_batches)
-        return self.finding(
-            optimizer=window.optimizer,
-            first_step=window.iteration,
-            evidence=(Evidence("loss_weight", "", window.iteration, num / divisor, 1.0),),
-            cause=say(
+        return self.finding_of_window(
+            window,
+            say(
                 "the step of {optimizer:the} at {step} used {num} of {divisor} micro-batches, but "
                 "backward at {backward} still divides each loss by {divisor}: the gradient is "
                 "{num}/{divisor} of what it should be",
-                optimizer=optimizer_name(block, window.optimizer),
-                step=at_line(block, window.step),
+                optimizer=window.name,
+                step=window.at(window.step),
                 num=num,
-                backward=at_line(block, micro_batches[0]),
+                backward=window.at(micro_batches.first),
                 divisor=divisor,
             ),
-            advice=say("divide by the number of micro-batches that the window actually has"),
-            where=line_of(block, window.step),
-            excerpt=f"(loss / {num}).backward()  # in a window of {num}, instead of / {divisor}",
-        )
-
-    def _left(self, note: Note, loop: AccumulationLoop) -> Finding:
-        """Return the finding about micro-batches at the end of the program."""
-        epochs, step = self._epochs, max(note.iteration - 1, 0)
-        values: dict[str, str | int | float] = {"count": note.count, "whole": loop.whole}
-        per_epoch = math.nan if epochs is None else epochs.number("per_epoch")
-        is_of_epoch = (
-            epochs is not None
-            and epochs.number("epochs") == 1
-            and per_epoch % loop.whole == note.count
-        )
-        return self.finding(
-            severity=self.severity if is_of_epoch else "info",
-            optimizer=note.optimizer,
-            first_step=step,
-            evidence=(Evidence("num_backwards", "", step, float(note.count), float(loop.whole)),),
-            cause=say(
-                "the epoch has {batches} batches, and each step uses {whole}: no step uses the "
-                "gradients of the last {count}, and every epoch would lose as many",
-                batches=int(per_epoch),
-                **values,
-            )
-            if is_of_epoch
-            else say(
-                "the program ended with micro-batches whose gradients no step used: {count} of the "
-                "{whole} that make up a step",
-                **values,
-            ),
-            advice=_flush(),
-            where=note.where,
+            say("divide by the number of micro-batches that the window actually has"),
+            f"(loss / {num}).backward()  # in a window of {num}, instead of / {divisor}",
+            evidence=(window.evidence("loss_weight", num / divisor, 1.0),),
         )
 
 
-def _flush() -> Message:
-    return say(
-        "take a step at the end of each epoch with the remaining micro-batches, and divide their "
-        "losses by how many there are"
-    )
+def _left_over(window: StepWindow, site: int) -> int:
+    """Return how many micro-batches of this line were cleared unused before the window, for no
+    visible reason.
+    """
+    losses = [each.value for each in window.unused]
+    if not all(map(math.isfinite, [*losses, *(clip.call.value for clip in window.clips)])):
+        return 0
+    return sum(each.site == site for each in window.unused)
 
 
 def _excerpt(optimizer: str) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 from seismograd.analysis.framework_advice import UNEVEN, framework_advice
+from seismograd.analysis.micro_batches import MicroBatches, are_alike
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.script_names import at_line, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock
-from seismograd.analysis.step_window import StepWindow, WindowEvent
+from seismograd.analysis.step_window import StepWindow
+from seismograd.diagnosis.rule import memory
 from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, say
-from seismograd.schema import EventFlag, Evidence, Finding, StepFlag
+from seismograd.schema import EventFlag, Finding, StepFlag
 
 
 @final
@@ -65,20 +65,20 @@ class UnevenAccumulation(WindowRule):
     min_ratio: float = 2.0  # of the counts
     tolerance: float = 0.05
 
-    # windows of several micro-batches whose counts are known
-    _num_known: int = field(default=0, init=False, repr=False)
-    _num_unknown: int = field(default=0, init=False, repr=False)
+    # windows of several micro-batches
+    _num_known: int = memory(int)
+    _num_unknown: int = memory(int)
 
-    def look(self, block: SharedBlock, window: StepWindow) -> None:
-        micro_batches = window.micro_batches()
+    def look(self, window: StepWindow) -> None:
+        micro_batches = MicroBatches.of(window)
         if window.flags & StepFlag.NO_BACKWARD or len(micro_batches) < 2:
             return
-        if any(math.isnan(each.total) for each in micro_batches):
+        if any(map(math.isnan, micro_batches.totals)):
             self._num_unknown += 1
             return
         self._num_known += 1
         if self._is_uneven(micro_batches):
-            self.at_fault(self._finding, block, window)
+            self.at_fault(window, self._finding, micro_batches)
 
     def shortfall(self) -> Message | None:
         if self._num_unknown and not self._num_known:
@@ -89,56 +89,46 @@ class UnevenAccumulation(WindowRule):
             )
         return super().shortfall()
 
-    def _is_uneven(self, micro_batches: tuple[WindowEvent, ...]) -> bool:
-        totals, counts = (
-            [each.total for each in micro_batches],
-            [each.count for each in micro_batches],
-        )
-        if any(
-            each.flags & EventFlag.SUMMED or not math.isfinite(each.value) for each in micro_batches
-        ):
+    def _is_uneven(self, micro_batches: MicroBatches) -> bool:
+        totals, counts = micro_batches.totals, micro_batches.counts
+        if any(micro_batches.have(EventFlag.SUMMED)) or not micro_batches.are_finite:
             return False
         # a mean of means
         if not math.isclose(max(totals) * len(totals), 1.0, rel_tol=self.tolerance):
             return False
-        if max(totals) > min(totals) * (1 + self.tolerance) or max(counts) < self.min_ratio * max(
-            min(counts), 1
-        ):
+        if not are_alike(totals, self.tolerance) or _ratio(counts) < self.min_ratio:
             return False
         only_last = len(counts) > 2 and counts[-1] < counts[0] and len(set(counts[:-1])) == 1
         return not only_last
 
-    def _finding(self, block: SharedBlock, window: StepWindow, shown: FaultSteps) -> Finding:
-        micro_batches = window.micro_batches()
-        counts = [each.count for each in micro_batches]
-        ratio = max(counts) / max(min(counts), 1)
-        own = framework_advice(block, micro_batches[-1], UNEVEN, len(counts))
-        advice, excerpt = own or (
+    def _finding(
+        self, window: StepWindow, shown: FaultSteps, micro_batches: MicroBatches
+    ) -> Finding:
+        counts, last = micro_batches.counts, micro_batches.last
+        advice, excerpt = framework_advice(window, micro_batches, UNEVEN) or (
             say(
                 "at {backward}, backpropagate the sum over the samples or tokens, divided by their "
                 "number in the whole window",
-                backward=at_line(block, micro_batches[-1]),
+                backward=window.at(last),
             ),
             "num_tokens = sum((labels != -100).sum() for _, labels in window)\n"
             'loss = F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum") / '
             "num_tokens",
         )
-        return self.finding(
-            optimizer=window.optimizer,
-            first_step=shown.first,
-            last_step=window.iteration,
-            evidence=(Evidence("loss_count", "", window.iteration, max(counts), min(counts)),),
-            cause=say(
-                "the {num} micro-batches of a step of {optimizer:the} are means over {counts} "
-                "samples or tokens but get the same weight: a sample or token in the smallest "
-                "counts {ratio} times as much as one in the largest",
-                num=len(counts),
-                optimizer=optimizer_name(block, window.optimizer),
-                counts=", ".join(f"{count:g}" for count in counts[:8])
-                + (", …" if len(counts) > 8 else ""),
-                ratio=f"{ratio:.3g}",
-            ),
-            advice=advice,
-            where=line_of(block, micro_batches[-1]),
-            excerpt=excerpt,
+        cause = say(
+            "the {num} micro-batches of a step of {optimizer:the} are means over {counts} "
+            "samples or tokens but get the same weight: a sample or token in the smallest "
+            "counts {ratio} times as much as one in the largest",
+            num=len(counts),
+            optimizer=window.name,
+            counts=", ".join(f"{each:g}" for each in counts[:8]) + ", …" * (len(counts) > 8),
+            ratio=f"{_ratio(counts):.3g}",
         )
+        evidence = window.evidence("loss_count", max(counts), min(counts))
+        return self.finding_of_window(
+            window, cause, advice, excerpt, evidence=(evidence,), at=last, since=shown.first
+        )
+
+
+def _ratio(counts: list[float]) -> float:
+    return max(counts) / max(min(counts), 1)

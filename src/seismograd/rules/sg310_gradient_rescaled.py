@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import numbers, statistic
 from seismograd.analysis.framework_advice import DIVIDED_TWICE, framework_advice
-from seismograd.analysis.medians import median
+from seismograd.analysis.gradient_factor import gradient_factor
+from seismograd.analysis.micro_batches import MicroBatches
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.script_names import at_line, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_window import StepWindow
+from seismograd.diagnosis.rule import memory, per_optimizer
 from seismograd.diagnosis.window_rule import WindowRule
-from seismograd.i18n import Message, say
-from seismograd.schema import (
-    EventFlag,
-    Evidence,
-    Fact,
-    FactKind,
-    Finding,
-    RowBatch,
-    State,
-    StepFlag,
-)
+from seismograd.i18n import Message, Values, say
+from seismograd.schema import EventFlag, Evidence, Fact, FactKind, Finding, State, StepFlag
 
 
 @final
@@ -82,159 +72,99 @@ class GradientRescaled(WindowRule):
     tolerance: float = 0.005
     min_count: int = 4  # samples
 
-    _hooks: dict[int, list[Fact]] = field(
-        default_factory=dict[int, "list[Fact]"], init=False, repr=False
-    )
-    _last: dict[int, tuple[str, float]] = field(
-        default_factory=dict[int, tuple[str, float]], init=False, repr=False
-    )
+    _hooks: dict[int, list[Fact]] = per_optimizer(list[Fact])
+    _last: dict[int, tuple[bool, float]] = memory(dict[int, tuple[bool, float]])
 
-    def look(self, block: SharedBlock, window: StepWindow) -> None:
+    def look(self, window: StepWindow) -> None:
         if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
             return
-        kind, factor = "gradient", self._by_hand(block, window)
-        if factor is None:
-            kind, factor = "loss", self._twice(window)
+        micro_batches = MicroBatches.of(window)
+        is_one_mean = math.isclose(sum(each.total for each in window.backwards), 1, rel_tol=0.05)
+        by_hand = gradient_factor(window, self.tolerance) if is_one_mean else None
+        factor = self._twice(micro_batches) if by_hand is None else by_hand
         if factor is None:
             return
-        before = self._last.get(window.optimizer, (kind, factor))
-        if before[0] != kind or not math.isclose(before[1], factor, rel_tol=self.tolerance):
+        is_of_loss = by_hand is None
+        before = self._last.get(window.optimizer, (is_of_loss, factor))
+        if before[0] != is_of_loss or not self._is_same(before[1], factor):
             self._repeated.interrupt(window.optimizer)
-        self._last[window.optimizer] = kind, factor
-        words = self._of_gradient if kind == "gradient" else self._of_loss
-        self.at_fault(words, block, window, factor)
+        self._last[window.optimizer] = is_of_loss, factor
+        if is_of_loss:
+            self.at_fault(window, self._of_loss, factor, micro_batches)
+        else:
+            self.at_fault(window, self._of_gradient, factor)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         if fact.kind != FactKind.HOOK_FACTOR:
-            return []
-        factor, seen = fact.number("factor"), self._hooks.setdefault(fact.optimizer, [])
-        if seen and not math.isclose(seen[-1].number("factor"), factor, rel_tol=self.tolerance):
+            return ()
+        factor, seen = fact.number("factor"), self._hooks[fact.optimizer]
+        if seen and not self._is_same(seen[-1].number("factor"), factor):
             seen.clear()
         seen.append(fact)
         if len(seen) < self.in_a_row or math.isclose(factor, 1.0, rel_tol=2 * self.tolerance):
-            return []
-        values: dict[str, str | int | float] = {
-            "factor": f"{factor:.4g}",
-            "backward": fact.where or "?",
-        }
-        return [
-            self.finding(
-                optimizer=fact.optimizer,
-                first_step=seen[0].iteration,
-                last_step=fact.iteration,
-                evidence=(Evidence("hook_factor", "", fact.iteration, factor, 1.0),),
-                cause=say(
-                    "hooks on the parameters multiply every gradient of backward at {backward} by "
-                    "{factor}",
-                    **values,
-                ),
-                advice=say(
-                    "remove the hooks and choose the learning rate instead; DDP itself divides to "
-                    "average over replicas"
-                ),
-                where=fact.where,
-                excerpt="# parameter.register_hook(lambda grad: …)",
-            )
-        ]
+            return ()
+        return (self._of_hooks(fact, seen[0].iteration),)
 
     def shortfall(self) -> Message | None:
-        windows = self._windows
-        if windows.num_closures and windows.total_steps() - windows.num_closures < self.in_a_row:
+        closures = self._windows.num_closures
+        if closures and self._windows.total_steps() - closures < self.in_a_row:
             return say(
                 "it is unknown what a closure does to the gradients after backward (steps: "
                 "{count})",
-                count=windows.num_closures,
+                count=closures,
             )
         return super().shortfall()
 
-    def _by_hand(self, block: RowBatch, window: StepWindow) -> float | None:
-        """Return the factor of all gradients between backward and step, where they came from one
-        mean; `None`: no common factor.
-        """
-        total = sum(each.total for each in window.backwards)
-        if not window.flags & StepFlag.CHANGED or not math.isclose(total, 1.0, rel_tol=0.05):
-            return None
-        own = np.array(
-            [parameter.optimizer == window.optimizer for parameter in block.parameters], np.bool_
-        )
-        own &= block.state[window.row] == State.FINITE
-        ready, applied = (
-            statistic(block, name)[window.row][own] for name in ("grad_norm", "applied_norm")
-        )
-        coefficient = float(numbers(block.steps, "clip_coefficient")[window.row])
-        factors = applied / ready / (coefficient if coefficient > 0 else 1.0)
-        if not len(factors) or not np.isfinite(factors).all() or factors.min() <= 0:
-            return None
-        factor = median(factors)
-        if factors.max() > factors.min() * (1 + self.tolerance) or math.isclose(
-            factor, 1.0, rel_tol=2 * self.tolerance
-        ):
-            return None
-        unscaled = window.step.scale != 1 and math.isclose(
-            factor * window.step.scale, 1.0, rel_tol=self.tolerance
-        )
-        return None if unscaled else factor
+    def _is_same(self, factor: float, other: float) -> bool:
+        return math.isclose(factor, other, rel_tol=self.tolerance)
 
-    def _twice(self, window: StepWindow) -> float | None:
+    def _twice(self, micro_batches: MicroBatches) -> float | None:
         """Return the remaining weight of the loss when it is divided once more than it should
         be.
         """
-        micro_batches = window.micro_batches()
-        num = len(micro_batches)
-        if not num or any(
-            each.flags & EventFlag.SUMMED or not each.flags & EventFlag.RESCALED
-            for each in micro_batches
-        ):
+        num, have = len(micro_batches), micro_batches.have
+        if not num or any(have(EventFlag.SUMMED)) or not all(have(EventFlag.RESCALED)):
             return None
-        total = sum(each.total for each in micro_batches)
-        if num >= 2:
-            return total if math.isclose(total * num, 1.0, rel_tol=self.tolerance) else None
-        count = micro_batches[0].count
-        return (
-            total
-            if count >= self.min_count and math.isclose(total * count, 1.0, rel_tol=self.tolerance)
-            else None
-        )
+        total, count = sum(micro_batches.totals), micro_batches.first.count
+        divisor = num if num >= 2 else count
+        is_twice = num >= 2 or count >= self.min_count
+        return total if is_twice and self._is_same(total * divisor, 1.0) else None
 
-    def _of_gradient(
-        self, block: SharedBlock, window: StepWindow, shown: FaultSteps, factor: float
-    ) -> Finding:
-        column = int(np.argmax(block.state[window.row] == State.FINITE))
+    def _of_gradient(self, window: StepWindow, shown: FaultSteps, factor: float) -> Finding:
+        column = int(np.argmax(window.block.state[window.row] == State.FINITE))
         applied, ready = (
-            float(statistic(block, name)[window.row, column])
+            float(window.block.values[name][window.row, column])
             for name in ("applied_norm", "grad_norm")
         )
-        name = block.parameters[column].name
-        return self.finding(
-            optimizer=window.optimizer,
-            first_step=shown.since,
-            last_step=window.iteration,
-            evidence=(Evidence("applied_norm", name, window.iteration, applied, ready),),
-            cause=say(
+        name = window.block.parameters[column].name
+        return self.finding_of_window(
+            window,
+            say(
                 "between backward at {backward} and {optimizer}.step() at {step}, every gradient "
                 "is multiplied by {factor}, although the losses of the step already add up to one "
                 "mean",
-                backward=at_line(block, window.backwards[-1]),
-                optimizer=optimizer_name(block, window.optimizer),
-                step=at_line(block, window.step),
+                backward=window.at(window.backwards[-1]),
+                optimizer=window.name,
+                step=window.at(window.step),
                 factor=f"{factor:.4g}",
             ),
-            advice=say(
+            say(
                 "remove either the line that scales the gradients by hand or the division of the "
                 "loss: only one of them is needed"
             ),
-            where=line_of(block, window.step),
-            excerpt="# p.grad /= …",
+            "# p.grad /= …",
+            evidence=(window.evidence("applied_norm", applied, ready, name),),
+            since=shown.since,
         )
 
     def _of_loss(
-        self, block: SharedBlock, window: StepWindow, shown: FaultSteps, factor: float
+        self, window: StepWindow, shown: FaultSteps, factor: float, micro_batches: MicroBatches
     ) -> Finding:
-        backward, num = window.backwards[-1], len(window.micro_batches())
-        values: dict[str, str | int | float] = {
-            "optimizer": optimizer_name(block, window.optimizer),
+        backward, num = window.backwards[-1], len(micro_batches)
+        values: Values = {
+            "optimizer": window.name,
             "factor": f"{factor:.4g}",
-            "backward": at_line(block, backward),
+            "backward": window.at(backward),
             "num": num,
             "count": backward.count,
         }
@@ -244,7 +174,7 @@ class GradientRescaled(WindowRule):
                 "the gradient of a step of {optimizer:the} is {factor} of what it should be",
                 **values,
             )
-            advice, excerpt = framework_advice(block, backward, DIVIDED_TWICE, num) or (
+            advice, excerpt = framework_advice(window, micro_batches, DIVIDED_TWICE) or (
                 say("divide each loss by the number of micro-batches only once"),
                 f"(loss / {num}).backward()",
             )
@@ -257,13 +187,26 @@ class GradientRescaled(WindowRule):
             )
             advice = say("backpropagate the mean as it is, without dividing it")
             excerpt = "loss.backward()"
-        return self.finding(
-            optimizer=window.optimizer,
-            first_step=shown.since,
-            last_step=window.iteration,
-            evidence=(Evidence("loss_weight", "", window.iteration, factor, 1.0),),
-            cause=cause,
-            advice=advice,
-            where=line_of(block, backward),
-            excerpt=excerpt,
+        evidence = window.evidence("loss_weight", factor, 1.0)
+        return self.finding_of_window(
+            window, cause, advice, excerpt, evidence=(evidence,), at=backward, since=shown.since
+        )
+
+    def _of_hooks(self, fact: Fact, since: int) -> Finding:
+        factor = fact.number("factor")
+        return self.finding_of_fact(
+            fact,
+            say(
+                "hooks on the parameters multiply every gradient of backward at {backward} by "
+                "{factor}",
+                factor=f"{factor:.4g}",
+                backward=fact.where or "?",
+            ),
+            say(
+                "remove the hooks and choose the learning rate instead; DDP itself divides to "
+                "average over replicas"
+            ),
+            "# parameter.register_hook(lambda grad: …)",
+            evidence=(Evidence("hook_factor", "", fact.iteration, factor, 1.0),),
+            first_step=since,
         )

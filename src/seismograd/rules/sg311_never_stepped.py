@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from seismograd.diagnosis.fact_rule import FactRule
-from seismograd.i18n import Message, say
+from seismograd.diagnosis.rule import Explanation
+from seismograd.i18n import Values, say
 from seismograd.schema import Evidence, Fact, FactKind
 
 
@@ -49,7 +50,6 @@ class NeverStepped(FactRule):
     code: ClassVar[str] = "SG311"
     name: ClassVar[str] = "never-stepped"
     severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.NEVER_STEPPED,)
     absorbs: ClassVar[tuple[str, ...]] = ("SG401",)
 
@@ -60,26 +60,16 @@ class NeverStepped(FactRule):
     def judge(self, fact: Fact) -> None:
         self._num_rows += 1  # backwards without a step are something to judge, too
         by_hand, num = fact.text("held_by") == "nobody", fact.number("backwards")
-        if num < (self.min_by_hand if by_hand else self.min_backwards):
-            return
-        cause, advice, excerpt = _by_hand(fact) if by_hand else _never(fact)
-        self.found.add(
-            self.finding(
-                optimizer=fact.optimizer,
-                first_step=0,
-                last_step=fact.iteration,
-                parameters=fact.parameters,
-                evidence=(Evidence("backwards", "", fact.iteration, num, 0.0),),
-                cause=cause,
-                advice=advice,
-                where=fact.where,
-                excerpt=excerpt,
+        if num >= (self.min_by_hand if by_hand else self.min_backwards):
+            explanation = _by_hand(fact) if by_hand else _never(fact)
+            evidence = (Evidence("backwards", "", fact.iteration, num, 0.0),)
+            self.found.add(
+                self.finding_of_fact(fact, *explanation, evidence=evidence, first_step=0)
             )
-        )
 
 
-def _never(fact: Fact) -> tuple[Message, Message, str]:
-    values: dict[str, str | int | float] = {
+def _never(fact: Fact) -> Explanation:
+    values: Values = {
         "optimizer": fact.text("name"),
         "backwards": int(fact.number("backwards")),
         "line": fact.where or "?",
@@ -98,28 +88,21 @@ def _never(fact: Fact) -> tuple[Message, Message, str]:
             "weight has changed since the start",
             **values,
         )
-    return (
-        cause,
-        say(
-            "call {optimizer}.step() after backward; look for a condition that is never true",
-            **values,
-        ),
-        (f"{values['optimizer']}.step()"),
+    advice = say(
+        "call {optimizer}.step() after backward; look for a condition that is never true", **values
     )
+    return cause, advice, f"{values['optimizer']}.step()"
 
 
-def _by_hand(fact: Fact) -> tuple[Message, Message, str]:
-    values: dict[str, str | int | float] = {
-        "num": int(fact.number("num")),
-        "backwards": int(fact.number("backwards")),
-        "line": fact.where or "?",
-    }
+def _by_hand(fact: Fact) -> Explanation:
     return (
         say(
             "backward at {line} computed gradients for the same {num} {num:tensor|tensors} "
             "{backwards} times, but their values never changed: no optimizer holds them, and the "
             "updates by hand give them no new values",
-            **values,
+            num=int(fact.number("num")),
+            backwards=int(fact.number("backwards")),
+            line=fact.where or "?",
         ),
         say(
             "change the tensor itself, in place and without a graph: `w = w - lr * w.grad` only "

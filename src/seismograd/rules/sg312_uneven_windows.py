@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
-from seismograd.analysis.script_names import at_line, line_of, optimizer_name
-from seismograd.analysis.shared_block import SharedBlock, SharedReaders
+from seismograd.analysis.micro_batches import MicroBatches
 from seismograd.analysis.step_window import StepWindow
 from seismograd.analysis.window_sizes import WindowSizes
-from seismograd.analysis.windows import WindowReader
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Finding
+from seismograd.diagnosis.rule import per_optimizer
+from seismograd.diagnosis.window_rule import WindowRule
+from seismograd.i18n import Message, Values, say
+from seismograd.schema import Finding
 
 
 @final
 @dataclass
-class UnevenWindows(Rule):
+class UnevenWindows(WindowRule):
     """The windows of an accumulation have different sizes in a regular pattern: the condition for
     the step is inverted, or there is more than one.
 
@@ -53,7 +51,6 @@ class UnevenWindows(Rule):
     code: ClassVar[str] = "SG312"
     name: ClassVar[str] = "uneven-windows"
     severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ()
     absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG307", "SG308")
 
     min_large: int = 5
@@ -62,26 +59,18 @@ class UnevenWindows(Rule):
     regular: float = 0.8
     min_predicted: int = 10  # gaps
 
-    _windows: WindowReader = field(default_factory=WindowReader, init=False, repr=False)
-    _loops: dict[int, WindowSizes] = field(
-        default_factory=dict[int, WindowSizes], init=False, repr=False
-    )
+    _loops: dict[int, WindowSizes] = per_optimizer(WindowSizes)
 
-    def read_with(self, readers: SharedReaders) -> None:
-        self._windows = readers.windows
-
-    def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        for window in block.read_by(self._windows):
-            num = len(window.micro_batches())
-            if num < 2 or window.is_closure or window.thrown:
-                continue  # the reader leaves out plain steps, which `index` counts all the same
-            loop = self._loops.setdefault(window.optimizer, WindowSizes())
-            loop.add(window.index, window.iteration, num)
-            if window.optimizer in self.found:
-                self.found.extend(window.iteration, window.optimizer)
-            elif self._is_uneven(loop):
-                self.found.add(self._finding(block, window, loop))
-        return self.found.take()
+    def look(self, window: StepWindow) -> None:
+        num = len(MicroBatches.of(window))
+        if num < 2 or window.is_closure or window.thrown:
+            return  # the reader leaves out plain steps, which `index` counts all the same
+        loop = self._loops[window.optimizer]
+        loop.add(window.index, window.iteration, num)
+        if window.optimizer in self.found:
+            self.found.extend(window.iteration, window.optimizer)
+        elif self._is_uneven(loop):
+            self.found.add(self._finding(window, loop, num))
 
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.min_large)
@@ -94,42 +83,40 @@ class UnevenWindows(Rule):
             or loop.is_split(self.regular, self.min_large, self.min_predicted)
         )
 
-    def _finding(self, block: SharedBlock, window: StepWindow, loop: WindowSizes) -> Finding:
-        optimizer = optimizer_name(block, window.optimizer)
+    def _finding(self, window: StepWindow, loop: WindowSizes, num: int) -> Finding:
+        optimizer = window.name
         is_inverted = loop.full == 2 and loop.is_regular(self.regular)
         gap = Counter(map(len, loop.gaps)).most_common(1)[0][0]
         accumulate = gap + 2 if is_inverted else loop.full
         sizes = [*([1] * gap), loop.full] * 2 if is_inverted else loop.period()
-        values: dict[str, str | int | float] = {
+        values: Values = {
             "optimizer": optimizer,
             "sizes": ", ".join(map(str, sizes)),
-            "line": at_line(block, window.step),
-            "backward": at_line(block, window.backwards[0]),
+            "line": window.at(window.step),
+            "backward": window.at(window.backwards[0]),
             "accumulate": accumulate,
         }
-        num = float(len(window.micro_batches()))
-        return self.finding(
-            optimizer=window.optimizer,
-            first_step=loop.first,
-            last_step=window.iteration,
-            evidence=(Evidence("num_backwards", "", window.iteration, num, 1.0),),
-            cause=say(
+        if is_inverted:
+            cause = say(
                 "{optimizer}.step() at {line} is called after {sizes}, … micro-batches (backward "
                 "at {backward}): the condition is true for each batch except every {accumulate}th, "
                 "instead of only for that one",
                 **values,
             )
-            if is_inverted
-            else say(
+            advice = say("call step only when the window is full: compare the remainder with 0")
+        else:
+            cause = say(
                 "{optimizer}.step() at {line} is called after {sizes}, … micro-batches (backward "
                 "at {backward}): more than one condition leads to a step, so windows end before "
                 "they have {accumulate}",
                 **values,
-            ),
-            advice=say("call step only when the window is full: compare the remainder with 0")
-            if is_inverted
-            else say("call step only when the window is full, by one condition"),
-            where=line_of(block, window.step),
-            excerpt=f"if (i + 1) % {accumulate} == 0:\n    {optimizer}.step()\n"
-            f"    {optimizer}.zero_grad()",
+            )
+            advice = say("call step only when the window is full, by one condition")
+        return self.finding_of_window(
+            window,
+            cause,
+            advice,
+            f"if (i + 1) % {accumulate} == 0:\n    {optimizer}.step()\n    {optimizer}.zero_grad()",
+            evidence=(window.evidence("num_backwards", num, 1.0),),
+            since=loop.first,
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 from seismograd.analysis.block_rows import integers, numbers
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.fact_rule import FactRule
-from seismograd.i18n import say
+from seismograd.diagnosis.rule import memory
+from seismograd.i18n import Values, say
 from seismograd.schema import Evidence, Fact, FactKind, Finding
 
 
@@ -56,7 +57,6 @@ class OptimizerRemade(FactRule):
     code: ClassVar[str] = "SG404"
     name: ClassVar[str] = "optimizer-remade"
     severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.OPTIMIZER_REMADE,)
     takes_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.RATE_LOADED, FactKind.SCHEDULE)
     absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG106", "SG107", "SG108")
@@ -66,8 +66,7 @@ class OptimizerRemade(FactRule):
     min_rate: float = 1e-4  # of the one that the optimizer was created with
 
     # of each optimizer, while nothing changes the loaded rate
-    _loaded: dict[int, Fact] = field(default_factory=dict[int, Fact], init=False, repr=False)
-    _last_step: int = field(default=-1, init=False, repr=False)
+    _loaded: dict[int, Fact] = memory(dict[int, Fact])
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         lr, iterations = numbers(block.steps, "lr"), integers(block.steps, "iteration")
@@ -78,7 +77,6 @@ class OptimizerRemade(FactRule):
             later = rows[iterations[rows] >= fact.iteration]
             if (lr[later] != fact.number("loaded")).any():
                 del self._loaded[optimizer]
-        self._last_step = int(iterations[-1]) if len(block) else self._last_step
         return super().observe(block)
 
     def judge(self, fact: Fact) -> None:
@@ -90,7 +88,10 @@ class OptimizerRemade(FactRule):
                 if loaded > given or loaded <= self.min_rate * given:
                     self._loaded[fact.optimizer] = fact
             case _:
-                self._judge_made(fact)
+                if fact.optimizer in self.found:
+                    self.found.extend(fact.iteration, fact.optimizer)
+                elif fact.number("made") >= self.min_made and fact.number("life") <= self.max_life:
+                    self.found.add(self._of_made(fact))
 
     def finish(self) -> Iterable[Finding]:
         for fact in self._loaded.values():
@@ -98,57 +99,47 @@ class OptimizerRemade(FactRule):
                 self.found.add_or_extend(self._of_rate(fact))
         return self.found.take()
 
-    def _judge_made(self, fact: Fact) -> None:
-        made, life = fact.number("made"), fact.number("life")
-        if fact.optimizer in self.found:
-            self.found.extend(fact.iteration, fact.optimizer)
-            return
-        if made < self.min_made or life > self.max_life:
-            return
-        values: dict[str, str | int | float] = {
+    def _of_made(self, fact: Fact) -> Finding:
+        made, life, kind = fact.number("made"), fact.number("life"), fact.text("class_name")
+        values: Values = {
             "made": int(made),
-            "kind": fact.text("class_name"),
+            "kind": kind,
             "step": fact.iteration,
             "life": round(life),
             "line": fact.where or "?",
         }
-        self.found.add(
-            self.finding(
-                optimizer=fact.optimizer,
-                first_step=0,
-                last_step=fact.iteration,
-                evidence=(Evidence("optimizers", "", fact.iteration, made, float(self.min_made)),),
-                cause=say(
-                    "by step {step}, {made} {kind} optimizers had been created over the same "
-                    "parameters, a new one every {life} steps (step called at {line}): each starts "
-                    "without the state of the one before",
-                    **values,
-                )
-                if round(life) > 1
-                else say(
-                    "by step {step}, {made} {kind} optimizers had been created over the same "
-                    "parameters, a new one for each step (called at {line}): each starts without "
-                    "the state of the one before",
-                    **values,
-                ),
-                advice=say(
-                    "create the optimizer once, before the loop, and pass it to the function that "
-                    "trains"
-                ),
-                where=fact.where,
-                excerpt=f"optimizer = torch.optim.{values['kind']}(model.parameters(), lr=lr)\n"
-                "for batch in loader:\n    train_batch(model, optimizer, batch)",
+        if round(life) > 1:
+            cause = say(
+                "by step {step}, {made} {kind} optimizers had been created over the same "
+                "parameters, a new one every {life} steps (step called at {line}): each starts "
+                "without the state of the one before",
+                **values,
             )
+        else:
+            cause = say(
+                "by step {step}, {made} {kind} optimizers had been created over the same "
+                "parameters, a new one for each step (called at {line}): each starts without the "
+                "state of the one before",
+                **values,
+            )
+        return self.finding_of_fact(
+            fact,
+            cause,
+            say(
+                "create the optimizer once, before the loop, and pass it to the function that "
+                "trains"
+            ),
+            f"optimizer = torch.optim.{kind}(model.parameters(), lr=lr)\n"
+            "for batch in loader:\n    train_batch(model, optimizer, batch)",
+            evidence=(Evidence("optimizers", "", fact.iteration, made, float(self.min_made)),),
+            first_step=0,
         )
 
     def _of_rate(self, fact: Fact) -> Finding:
         given, loaded, optimizer = fact.number("given"), fact.number("loaded"), fact.text("name")
-        return self.finding(
-            optimizer=fact.optimizer,
-            first_step=fact.iteration,
-            last_step=self._last_step,
-            evidence=(Evidence("lr", "", fact.iteration, loaded, given),),
-            cause=say(
+        return self.finding_of_fact(
+            fact,
+            say(
                 "{optimizer}.load_state_dict at {line} replaced the learning rate {given:g}, with "
                 "which {optimizer:the} was created, by {loaded:g} from the saved state, and "
                 "nothing has changed it since",
@@ -157,8 +148,9 @@ class OptimizerRemade(FactRule):
                 given=given,
                 loaded=loaded,
             ),
-            advice=say("after load_state_dict, set the learning rate of each group again"),
-            where=fact.where,
-            excerpt=f"{optimizer}.load_state_dict(state)\nfor group in {optimizer}.param_groups:\n"
+            say("after load_state_dict, set the learning rate of each group again"),
+            f"{optimizer}.load_state_dict(state)\nfor group in {optimizer}.param_groups:\n"
             f'    group["lr"] = {given:g}',
+            evidence=(Evidence("lr", "", fact.iteration, loaded, given),),
+            last_step=self._last_step,
         )

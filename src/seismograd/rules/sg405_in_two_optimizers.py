@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from seismograd.diagnosis.fact_rule import FactRule
-from seismograd.i18n import say
+from seismograd.i18n import Values, say
 from seismograd.schema import Evidence, Fact, FactKind
 
 
@@ -44,39 +44,38 @@ class InTwoOptimizers(FactRule):
     code: ClassVar[str] = "SG405"
     name: ClassVar[str] = "in-two-optimizers"
     severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.IN_TWO_OPTIMIZERS,)
     absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG107", "SG303")
 
     min_times: int = 3
 
     def judge(self, fact: Fact) -> None:
-        times, num = fact.number("times"), int(fact.number("num"))
+        times, parameter = fact.number("times"), next(iter(fact.parameters), "?")
         if times < self.min_times:
             return
-        values: dict[str, str | int | float] = {
+        values: Values = {
             "first": fact.text("first"),
             "second": fact.text("second"),
-            "num": num,
-            "parameter": fact.parameters[0] if fact.parameters else "?",
+            "num": int(fact.number("num")),
+            "parameter": parameter,
             "line": fact.where or "?",
         }
         self.found.add_or_extend(
             self.finding(
-                first_step=0,
-                last_step=fact.iteration,
-                parameters=fact.parameters,
-                evidence=(Evidence("steps", str(values["parameter"]), fact.iteration, times, 0.0),),
-                cause=say(
+                say(
                     "{first} and {second} both hold {parameter} ({num} "
                     "{num:parameter|parameters} in common); {second}.step() at {line} uses "
                     "gradients that {first} has already used, so each gradient updates "
                     "{num:this weight|these weights} twice",
                     **values,
                 ),
-                advice=say("remove {num:it|them} from {first} or from {second}", **values),
-                where=fact.where,
-                excerpt="print({id(p) for g in first.param_groups for p in g['params']}\n"
+                say("remove {num:it|them} from {first} or from {second}", **values),
+                "print({id(p) for g in first.param_groups for p in g['params']}\n"
                 "    & {id(p) for g in second.param_groups for p in g['params']})",
+                first_step=0,
+                last_step=fact.iteration,
+                parameters=fact.parameters,
+                evidence=(Evidence("steps", parameter, fact.iteration, times, 0.0),),
+                where=fact.where,
             )
         )

@@ -44,38 +44,35 @@ class ParameterRemade(FactRule):
     code: ClassVar[str] = "SG406"
     name: ClassVar[str] = "parameter-remade"
     severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.PARAMETER_REMADE,)
     absorbs: ClassVar[tuple[str, ...]] = ("SG401", "SG402", "SG108")
 
     min_times: int = 2
 
     def judge(self, fact: Fact) -> None:
-        times, num = fact.number("times"), int(fact.number("num"))
+        times = fact.number("times")
         if times < self.min_times:
             return
-        values: dict[str, str | int | float] = {
-            "num": num,
-            "shape": fact.text("shape"),
-            "line": fact.where or "?",
-        }
+        cause = say(
+            "backward at {line} reaches {num} {num:parameter|parameters} of shape {shape} "
+            "{num:|and others }that {num:is a new tensor|are new tensors} at each step and "
+            "{num:belongs|belong} to no optimizer: the forward pass creates {num:it|them}",
+            num=int(fact.number("num")),
+            shape=fact.text("shape"),
+            line=fact.where or "?",
+        )
         self.found.add_or_extend(
             self.finding(
-                first_step=0,
-                last_step=fact.iteration,
-                evidence=(Evidence("backwards", "", fact.iteration, times, 1.0),),
-                cause=say(
-                    "backward at {line} reaches {num} {num:parameter|parameters} of shape {shape} "
-                    "{num:|and others }that {num:is a new tensor|are new tensors} at each step and "
-                    "{num:belongs|belong} to no optimizer: the forward pass creates {num:it|them}",
-                    **values,
-                ),
-                advice=say(
+                cause,
+                say(
                     "create it once, in __init__, as an attribute of the module, and only use it "
                     "in forward"
                 ),
-                where=fact.text("made") or fact.where,
-                excerpt="def __init__(self):\n    super().__init__()\n"
+                "def __init__(self):\n    super().__init__()\n"
                 "    self.head = nn.Linear(width, classes)",
+                first_step=0,
+                last_step=fact.iteration,
+                evidence=(Evidence("backwards", "", fact.iteration, times, 1.0),),
+                where=fact.text("made") or fact.where,
             )
         )

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 from seismograd.diagnosis.fact_rule import FactRule
-from seismograd.i18n import say
+from seismograd.diagnosis.rule import Explanation, per_optimizer
+from seismograd.i18n import Values, say
 from seismograd.schema import Evidence, Fact, FactKind
+
+RESTORED = (
+    "trained = {k: v.clone() for k, v in model.state_dict().items()}\n"
+    "model.load_state_dict(averaged)\n"
+    "validate(model)\n"
+    "model.load_state_dict(trained)"
+)
 
 
 @final
@@ -52,93 +60,73 @@ class WeightsOverwritten(FactRule):
     code: ClassVar[str] = "SG407"
     name: ClassVar[str] = "weights-overwritten"
     severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.WEIGHTS_OVERWRITTEN,)
     absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG107", "SG108", "SG112")
 
     min_times: int = 3
     min_undone: float = 0.3
 
-    # of each optimizer: those that undo enough
-    _seen: dict[int, list[Fact]] = field(
-        default_factory=dict[int, "list[Fact]"], init=False, repr=False
-    )
+    _seen: dict[int, list[Fact]] = per_optimizer(list[Fact])  # that undo enough
 
     def judge(self, fact: Fact) -> None:
+        seen, undone = self._seen[fact.optimizer], fact.number("undone")
         if fact.optimizer in self.found:
             self.found.extend(fact.iteration, fact.optimizer)
-            return
-        if fact.number("undone") < self.min_undone:
-            return
-        seen = self._seen.setdefault(fact.optimizer, [])
-        seen.append(fact)
-        if len(seen) >= self.min_times:
-            self._report(seen)
+        elif undone >= self.min_undone:
+            seen.append(fact)
+            if len(seen) >= self.min_times:
+                explanation = _explanation(fact, all(each.number("same") for each in seen))
+                evidence = Evidence("undone", "", fact.iteration, undone, self.min_undone)
+                first = seen[0].iteration
+                self.found.add(
+                    self.finding_of_fact(fact, *explanation, evidence=(evidence,), first_step=first)
+                )
 
-    def _report(self, seen: list[Fact]) -> None:
-        fact = seen[-1]
-        undone, is_same = fact.number("undone"), all(each.number("same") for each in seen)
-        values: dict[str, str | int | float] = {
-            "line": fact.where or "?",
-            "optimizer": fact.text("name"),
-            "times": int(fact.number("times")),
-            "undone": undone,
-            "first": fact.parameters[0] if fact.parameters else "?",
-        }
-        if is_same and fact.number("loaded"):
-            cause = say(
+
+def _explanation(fact: Fact, is_same: bool) -> Explanation:
+    values: Values = {
+        "line": fact.where or "?",
+        "optimizer": fact.text("name"),
+        "times": int(fact.number("times")),
+        "undone": fact.number("undone"),
+        "first": next(iter(fact.parameters), "?"),
+    }
+    if is_same and fact.number("loaded"):
+        return (
+            say(
                 "load_state_dict at {line} has put back the same weights {times} times while "
                 "{optimizer:the} trains them ({first} and others): each time everything learned "
                 "since the last time is lost",
                 **values,
-            )
-            advice = say("load the checkpoint once, before the loop")
-            excerpt = (
-                "model.load_state_dict(checkpoint)\nfor epoch in range(epochs):\n    train(model)"
-            )
-        elif fact.number("loaded"):
-            cause = say(
+            ),
+            say("load the checkpoint once, before the loop"),
+            "model.load_state_dict(checkpoint)\nfor epoch in range(epochs):\n    train(model)",
+        )
+    if fact.number("loaded"):
+        return (
+            say(
                 "load_state_dict at {line} has changed the weights that {optimizer:the} trains "
                 "{times} times ({first} and others), the last time taking back {undone:.0%} of "
                 "what the steps in between had changed",
                 **values,
-            )
-            advice = say(
+            ),
+            say(
                 "if these weights are only for validation, restore those of the training "
                 "afterwards; otherwise load them once, before the loop"
-            )
-            excerpt = _PUT_BACK
-        else:
-            cause = say(
-                "something other than {optimizer:the} has changed its weights between two steps "
-                "{times} times ({first} and others; seen at {line}), the last time taking back "
-                "{undone:.0%} of what the steps in between had changed",
-                **values,
-            )
-            advice = say(
-                "look for code that writes to the weights outside of the optimizer, such as an "
-                "average (EMA) that is copied into the model; restore the weights of the training "
-                "after validation"
-            )
-            excerpt = _PUT_BACK
-        self.found.add(
-            self.finding(
-                optimizer=fact.optimizer,
-                first_step=seen[0].iteration,
-                last_step=fact.iteration,
-                parameters=fact.parameters,
-                evidence=(Evidence("undone", "", fact.iteration, undone, self.min_undone),),
-                cause=cause,
-                advice=advice,
-                where=fact.where,
-                excerpt=excerpt,
-            )
+            ),
+            RESTORED,
         )
-
-
-_PUT_BACK = (
-    "trained = {k: v.clone() for k, v in model.state_dict().items()}\n"
-    "model.load_state_dict(averaged)\n"
-    "validate(model)\n"
-    "model.load_state_dict(trained)"
-)
+    return (
+        say(
+            "something other than {optimizer:the} has changed its weights between two steps "
+            "{times} times ({first} and others; seen at {line}), the last time taking back "
+            "{undone:.0%} of what the steps in between had changed",
+            **values,
+        ),
+        say(
+            "look for code that writes to the weights outside of the optimizer, such as an "
+            "average (EMA) that is copied into the model; restore the weights of the training "
+            "after validation"
+        ),
+        RESTORED,
+    )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
-from seismograd.analysis.block_rows import integers
-from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.fact_rule import FactRule
-from seismograd.i18n import say
+from seismograd.diagnosis.rule import memory
+from seismograd.i18n import Values, say
 from seismograd.schema import Evidence, Fact, FactKind, Finding
 
 
@@ -50,21 +49,13 @@ class LeftInEvalMode(FactRule):
     code: ClassVar[str] = "SG408"
     name: ClassVar[str] = "left-in-eval-mode"
     severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.LEFT_IN_EVAL,)
     absorbs: ClassVar[tuple[str, ...]] = ("SG103",)
 
     min_steps: int = 20
     min_share: float = 0.2
 
-    _last_step: int = field(default=-1, init=False, repr=False)
-    # by model
-    _since: dict[str, Fact] = field(default_factory=dict[str, Fact], init=False, repr=False)
-
-    def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        if len(block):
-            self._last_step = int(integers(block.steps, "iteration")[-1])
-        return super().observe(block)
+    _since: dict[str, Fact] = memory(dict[str, Fact])  # by model
 
     def judge(self, fact: Fact) -> None:
         if fact.number("back"):
@@ -82,21 +73,22 @@ class LeftInEvalMode(FactRule):
         return self.found.take()
 
     def _finding(self, fact: Fact) -> Finding:
-        values: dict[str, str | int | float] = {
+        num_steps, norms = self._last_step - fact.iteration + 1, int(fact.number("norms"))
+        values: Values = {
             "model": fact.text("model") or "model",
             "since": fact.iteration,
-            "norms": int(fact.number("norms")),
+            "norms": norms,
             "dropouts": int(fact.number("dropouts")),
             "line": fact.where or "?",
         }
-        if values["norms"] and values["dropouts"]:
+        if norms and fact.number("dropouts"):
             cause = say(
                 "since step {since}, {model} has been trained in eval mode (backward at {line}): "
                 "{norms} batch normalization {norms:layer uses|layers use} old running averages, "
                 "and {dropouts} dropout {dropouts:layer has|layers have} no effect",
                 **values,
             )
-        elif values["norms"]:
+        elif norms:
             cause = say(
                 "since step {since}, {model} has been trained in eval mode (backward at {line}): "
                 "{norms} batch normalization {norms:layer uses|layers use} old running averages",
@@ -108,15 +100,12 @@ class LeftInEvalMode(FactRule):
                 "{dropouts} dropout {dropouts:layer has|layers have} no effect",
                 **values,
             )
-        num = float(self._last_step - fact.iteration + 1)
-        return self.finding(
-            first_step=fact.iteration,
+        evidence = Evidence("steps", "", self._last_step, float(num_steps), float(self.min_steps))
+        return self.finding_of_fact(
+            fact,
+            cause,
+            say("call {model}.train() at the start of each epoch, after validation", **values),
+            f"for epoch in range(epochs):\n    {values['model']}.train()",
+            evidence=(evidence,),
             last_step=self._last_step,
-            evidence=(Evidence("steps", "", self._last_step, num, float(self.min_steps)),),
-            cause=cause,
-            advice=say(
-                "call {model}.train() at the start of each epoch, after validation", **values
-            ),
-            where=fact.where,
-            excerpt=f"for epoch in range(epochs):\n    {values['model']}.train()",
         )

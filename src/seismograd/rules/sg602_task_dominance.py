@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import final
 
+import numpy as np
+
+from seismograd.analysis.block_rows import distinct, integers, names_at
 from seismograd.analysis.loss_pairs import LossPair, LossPairs, ratios
 from seismograd.analysis.medians import median
-from seismograd.diagnosis.rule import Rule
+from seismograd.diagnosis.rule import Rule, memory
 from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Fact, Finding, RowBatch
+from seismograd.schema import Evidence, Fact, Finding, FloatArray, RowBatch
 
 
 @final
@@ -20,13 +23,11 @@ class TaskDominance(Rule):
     """One loss dominates another: its gradient is many times as large.
 
     What it finds
-        Models trained on several losses of which one provides nearly the whole gradient and the
-        others almost nothing.
+        Models trained on several losses of which one provides nearly the whole gradient.
 
     Why it hurts
-        The optimizer only sees the sum. A loss that contributes a thirtieth of it decides nothing:
-        the small loss is not trained, whatever the intention. Often the only reason is its unit,
-        such as a squared error in pixels next to a cross-entropy.
+        The optimizer only sees the sum: the small loss is not trained. Often the only reason is its
+        unit, such as a squared error in pixels next to a cross-entropy.
 
     How it decides
         Losses that are backpropagated separately within one step, or that the script names with
@@ -42,8 +43,7 @@ class TaskDominance(Rule):
         A loss that is small on purpose, if no factor in the script shows it.
 
     What to try
-        - Multiply the small loss by a weight, or divide the large one, so that their gradients are
-          about the same size.
+        - Multiply the small loss by a weight, or divide the large one.
         - Normalise targets to unit variance, and average all losses over the same units.
         - Learn the weights (uncertainty weighting), or balance the norms (GradNorm);
           `seismograd.losses` can do the latter.
@@ -53,11 +53,10 @@ class TaskDominance(Rule):
         - Chen, Badrinarayanan, Lee, Rabinovich (2018), GradNorm.
     """
 
-    code: ClassVar[str] = "SG602"
-    name: ClassVar[str] = "task-dominance"
-    severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ()
-    absorbs: ClassVar[tuple[str, ...]] = ("SG102",)
+    code = "SG602"
+    name = "task-dominance"
+    severity = "warning"
+    absorbs = ("SG102",)
 
     min_ratio: float = 30.0
     min_share: float = 0.9
@@ -65,18 +64,17 @@ class TaskDominance(Rule):
     wrecking_ratio: float = 1e3
     min_wrecked: int = 2
 
-    _pairs: LossPairs = field(default_factory=LossPairs, init=False, repr=False)
-    _guilty: LossPair | None = field(default=None, init=False, repr=False)
+    _pairs: LossPairs = memory(LossPairs)
+    _guilty: LossPair | None = memory(lambda: None)
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
         for pair, step in self._pairs.add(block):
-            larger = self._larger(pair)
-            if larger is None:
-                continue
-            if not self.found:
+            ratio = ratios(pair.late)
+            larger = self._larger(pair, ratio)
+            if larger is not None and not self.found:
                 self._guilty = pair
-                self.found.add(self._describe(block, pair, step, larger))
-            elif pair is self._guilty:
+                self.found.add(self._finding(block, pair, step, ratio, larger))
+            elif larger is not None and pair is self._guilty:
                 self.found.extend(step)
         return self.found.take()
 
@@ -87,81 +85,58 @@ class TaskDominance(Rule):
     def shortfall(self) -> Message | None:
         return self._pairs.shortfall(self.min_samples)
 
-    def _larger(self, pair: LossPair) -> int | None:
+    def _larger(self, pair: LossPair, ratio: FloatArray) -> int | None:
         """Return which of two losses dominates, 0 or 1."""
-        ratio, last = ratios(pair.late), pair.late[-1]
-        is_over = not math.isfinite(last.first_norm + last.second_norm)
-        if len(ratio) < self.min_samples and not (is_over and len(ratio) >= self.min_wrecked):
-            return None
-        if len(ratio) < self.min_samples and not (
-            ratio.min() >= self.wrecking_ratio or ratio.max() <= 1 / self.wrecking_ratio
-        ):
-            return None
-        shares = (
-            float((ratio >= self.min_ratio).mean()),
-            float((ratio <= 1 / self.min_ratio).mean()),
-        )
-        larger = 0 if shares[0] >= shares[1] else 1
-        return (
-            larger if shares[larger] >= self.min_share and not pair.rescaled[1 - larger] else None
-        )
+        if len(ratio) < self.min_samples:
+            is_over = not math.isfinite(pair.late[-1].first_norm + pair.late[-1].second_norm)
+            if not is_over or len(ratio) < self.min_wrecked:
+                return None
+            if ratio.min() < self.wrecking_ratio and ratio.max() > 1 / self.wrecking_ratio:
+                return None
+        above, below = (ratio >= self.min_ratio).mean(), (ratio <= 1 / self.min_ratio).mean()
+        larger = int(above < below)
+        is_small_on_purpose = pair.rescaled[1 - larger]
+        return None if max(above, below) < self.min_share or is_small_on_purpose else larger
 
-    def _describe(self, block: RowBatch, pair: LossPair, step: int, larger: int) -> Finding:
-        ratio = median(ratios(pair.late))
+    def _finding(
+        self, block: RowBatch, pair: LossPair, step: int, ratio: FloatArray, larger: int
+    ) -> Finding:
         last = [each for each in pair.late if len(ratios([each]))][-1]
-        norms = (last.first_norm, last.second_norm)
-        times = ratio if larger == 0 else 1 / ratio
-        shared = {
-            int(each)
-            for each in block.pairs["parameter"][block.pairs["iteration"] == step]
-            if each >= 0
-        }
-        weight = 10 ** round(math.log10(times))
-        is_over = len(ratios(pair.late)) < self.min_samples
+        norms = last.first_norm, last.second_norm
+        high, low = norms[larger], norms[1 - larger]
+        times = median(ratio) if larger == 0 else 1 / median(ratio)
+        columns = integers(block.pairs, "parameter")[block.pairs["iteration"] == step]
+        shared = [each for each in distinct(columns) if 0 <= each < len(block.parameters)]
+        large, small = (pair.name(second=larger == second) for second in (1, 0))
+        weight, is_over = 10 ** round(math.log10(times)), len(ratio) < self.min_samples
         return self.finding(
             severity="error" if is_over else self.severity,
             first_step=pair.late[0].step,
             last_step=step,
-            parameters=tuple(
-                block.parameters[column].name
-                for column in sorted(shared)
-                if column < len(block.parameters)
-            ),
+            parameters=names_at(block, np.array(shared, np.int64)),
             evidence=(
-                Evidence(
-                    "loss_grad_norm",
-                    "",
-                    last.step,
-                    norms[larger],
-                    self.min_ratio * norms[1 - larger],
-                ),
-                Evidence(
-                    "loss_grad_norm",
-                    "",
-                    last.step,
-                    norms[1 - larger],
-                    norms[larger] / self.min_ratio,
-                ),
+                Evidence("loss_grad_norm", "", last.step, high, self.min_ratio * low),
+                Evidence("loss_grad_norm", "", last.step, low, high / self.min_ratio),
             ),
             cause=say(
                 "the loss {large} dominates {small}: its gradient is {times:.3g} times as large "
                 "(median; comparisons: {num})",
-                large=pair.name(second=larger == 1),
-                small=pair.name(second=larger == 0),
+                large=large,
+                small=small,
                 times=times,
-                num=len(ratios(pair.late)),
+                num=len(ratio),
             ),
             advice=say(
                 "divide {large} by about {weight:.1g}, or normalise its targets: its gradient is "
                 "more than the updates can stand",
-                large=pair.name(second=larger == 1),
+                large=large,
                 weight=weight,
             )
             if is_over
             else say(
                 "multiply {small} by about {weight:.1g}, or bring both losses to the same unit, so "
                 "that their gradients are about the same size",
-                small=pair.name(second=larger == 0),
+                small=small,
                 weight=weight,
             ),
             where=str(pair.second if larger == 0 else pair.first),

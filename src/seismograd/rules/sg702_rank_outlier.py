@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, integers, numbers, runs, site_of
+from seismograd.analysis.block_rows import as_list, flagged, integers, numbers, runs, site_of
 from seismograd.analysis.medians import median
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
+from seismograd.diagnosis.rule import Rule, memory, too_few
+from seismograd.i18n import Message, mark, say
 from seismograd.schema import AnyArray, EventKind, Evidence, Finding, RankFlag, RowBatch
+
+
+@dataclass(slots=True)
+class _OutlierCount:
+    """How often the norm of one process was large."""
+
+    num_steps: int = 0
+    num_large: int = 0
+    first: int = -1
+
+    def add(self, is_large: bool, iteration: int) -> None:
+        """Add a step."""
+        self.num_steps, self.num_large = self.num_steps + 1, self.num_large + int(is_large)
+        self.first = iteration if is_large and self.first < 0 else self.first
 
 
 @final
@@ -26,9 +41,8 @@ class RankOutlier(Rule):
         different, or its hardware is faulty.
 
     Why it hurts
-        The average includes it. A single NaN on one process makes the gradient NaN on all
-        processes, and afterwards no process can see which one it came from. A gradient that is a
-        hundred times too large dominates the step.
+        The average includes it. A single NaN on one process makes the gradient NaN on all, and
+        afterwards none can see where it came from. A gradient far too large dominates the step.
 
     How it decides
         Not finite: a process has NaN or infinite scalars in a step in which another process that
@@ -39,133 +53,99 @@ class RankOutlier(Rule):
         Processes that do different work on purpose, such as the stages of a pipeline.
 
     What to try
-        - Run the data of that process alone: its shard may contain corrupt samples, or samples that
-          are not normalised like the others.
+        - Run the data of that process alone: its shard may contain corrupt samples.
         - Move the process to another device; if the problem stays with the device, the hardware is
           the cause.
         - Use the same preprocessing and the same loss on every process; a mean over fewer samples
           has larger gradients.
 
     References
-        - Zhang et al. (2022), OPT: open pre-trained transformer language models: hardware that
-          fails in long runs.
         - Dixit et al. (2021), Silent data corruptions at scale.
     """
 
-    code: ClassVar[str] = "SG702"
-    name: ClassVar[str] = "rank-outlier"
-    severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ()
+    code = "SG702"
+    name = "rank-outlier"
+    severity = "warning"
 
     min_ratio: float = 10.0
     min_share: float = 0.8
     min_steps: int = 10
 
-    # in which several processes were inspected
-    _num_steps: int = field(default=0, init=False, repr=False)
-    _counts: dict[int, _OutlierCount] = field(
-        default_factory=dict[int, "_OutlierCount"], init=False, repr=False
-    )
+    _num_steps: int = memory(int)  # in which several processes were inspected
+    _counts: defaultdict[int, _OutlierCount] = memory(lambda: defaultdict(_OutlierCount))
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
-        if not len(block.ranks):
-            return ()
-        looked = block.ranks[(integers(block.ranks, "flags") & int(RankFlag.LOCAL)) != 0]
-        norms, bad, names = (
-            numbers(looked, "local_norm"),
-            integers(looked, "local_nonfinite"),
-            as_list(integers(looked, "rank")),
-        )
-        for iteration, position in runs(integers(looked, "iteration")):
-            if position.stop - position.start < 2:
+        looked = block.ranks[flagged(block.ranks, RankFlag.LOCAL)]
+        norms, bad = numbers(looked, "local_norm"), integers(looked, "local_nonfinite")
+        for iteration, rows in runs(integers(looked, "iteration")):
+            if rows.stop - rows.start < 2:
                 continue
             self._num_steps += 1
             # false where one is NaN
-            if (
-                not bad[position].any()
-                and norms[position].max() < self.min_ratio * norms[position].min()
-            ):
-                for rank in names[position]:
-                    self._count_of(rank).num_steps += 1
+            is_close = norms[rows].max() < self.min_ratio * norms[rows].min()
+            if is_close and not bad[rows].any():
+                for rank in as_list(integers(looked, "rank")[rows]):
+                    self._counts[rank].add(False, iteration)
             else:
-                self._not_finite(block, looked[position], iteration)
-                self._too_large(block, looked[position], iteration)
+                self._not_finite(block, looked[rows], iteration)
+                self._too_large(block, looked[rows], iteration)
         return self.found.take()
 
     def shortfall(self) -> Message | None:
-        if self._num_steps < self.min_steps:
-            return say(
-                "needs {needed} steps with the local gradients of several processes, has {has}",
-                needed=self.min_steps,
-                has=self._num_steps,
-            )
-        return None
-
-    def _count_of(self, rank: int) -> _OutlierCount:
-        count = self._counts.get(rank)
-        if count is None:
-            count = self._counts[rank] = _OutlierCount()
-        return count
+        template = mark(
+            "needs {needed} steps with the local gradients of several processes, has {has}"
+        )
+        return too_few(template, self._num_steps, self.min_steps)
 
     def _not_finite(self, block: RowBatch, ranks: AnyArray, iteration: int) -> None:
         count = integers(ranks, "local_nonfinite")
         if not count.any() or count.all():
             return
         worst = int(np.argmax(count))
-        rank = int(ranks["rank"][worst])
-        if self.found:
-            self.found.extend(iteration)
-            return
         cause = say(
             "at step {step}, the gradient of rank {rank} contains NaN or infinite scalars before "
             "averaging ({count}), while other ranks have none (ranks without: {clean}): the NaN "
             "comes from rank {rank}",
             step=iteration,
             count=int(count[worst]),
-            rank=rank,
+            rank=int(ranks["rank"][worst]),
             clean=int((count == 0).sum()),
         )
         evidence = Evidence("local_nonfinite", "", iteration, float(count[worst]), 0.0)
-        self.found.add(self._describe(block, iteration, iteration, cause, evidence))
+        self._add(block, iteration, iteration, cause, evidence)
 
     def _too_large(self, block: RowBatch, ranks: AnyArray, iteration: int) -> None:
-        norm = numbers(ranks, "local_norm")
-        if not np.isfinite(norm).all():
+        norms = numbers(ranks, "local_norm")
+        if not np.isfinite(norms).all():
             return
         for position, rank in enumerate(as_list(integers(ranks, "rank"))):
-            usual = median(np.delete(norm, position))
-            large = usual > 0 and float(norm[position]) >= self.min_ratio * usual
-            count = self._count_of(rank)
-            count.num_steps += 1
-            count.num_large += int(large)
-            count.first = iteration if large and count.first < 0 else count.first
-            if (
-                not large
-                or count.num_steps < self.min_steps
-                or count.num_large < self.min_share * count.num_steps
-            ):
-                continue
-            if self.found:
-                self.found.extend(iteration)
+            usual, norm = median(np.delete(norms, position)), float(norms[position])
+            large = usual > 0 and norm >= self.min_ratio * usual
+            count = self._counts[rank]
+            count.add(large, iteration)
+            is_often = count.num_large >= self.min_share * count.num_steps
+            if not large or not is_often or count.num_steps < self.min_steps:
                 continue
             cause = say(
                 "the gradient of rank {rank} is {times:.2g} times the median of the other ranks at "
                 "step {step}; it was this large in {num} of {all} steps",
                 rank=rank,
-                times=float(norm[position]) / usual,
+                times=norm / usual,
                 step=iteration,
                 num=count.num_large,
                 all=count.num_steps,
             )
-            evidence = Evidence(
-                "local_norm", "", iteration, float(norm[position]), self.min_ratio * usual
-            )
-            self.found.add(self._describe(block, count.first, iteration, cause, evidence))
+            evidence = Evidence("local_norm", "", iteration, norm, self.min_ratio * usual)
+            self._add(block, count.first, iteration, cause, evidence)
 
-    def _describe(
+    def _add(
         self, block: RowBatch, first: int, last: int, cause: Message, evidence: Evidence
-    ) -> Finding:
-        return self.finding(
+    ) -> None:
+        """Describe the first process; another one only makes the finding longer."""
+        if self.found:
+            self.found.extend(last)
+            return
+        finding = self.finding(
             first_step=first,
             last_step=last,
             evidence=(evidence,),
@@ -178,12 +158,4 @@ class RankOutlier(Rule):
             where=site_of(block, EventKind.BACKWARD, last),
             excerpt="print(rank, [bool(torch.isfinite(x).all()) for x in batch])",
         )
-
-
-@dataclass(slots=True)
-class _OutlierCount:
-    """How often the norm of one process was large."""
-
-    num_steps: int = 0
-    num_large: int = 0
-    first: int = -1
+        self.found.add(finding)

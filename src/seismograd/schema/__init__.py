@@ -27,6 +27,7 @@ from seismograd.schema.run_info import ENDINGS, Note, RunInfo, RunState, Sink
 from seismograd.schema.samples import (
     SAMPLE_BATCH_DTYPE,
     SAMPLE_FIELDS,
+    SKETCH_WIDTH,
     SampleBatch,
     SampleKind,
     SampleSubject,
@@ -59,6 +60,7 @@ __all__ = [
     "SAMPLE_FIELDS",
     "SCHEMA_VERSION",
     "SEVERITIES",
+    "SKETCH_WIDTH",
     "STATISTICS",
     "STEP_DTYPE",
     "AnyArray",

@@ -121,12 +121,13 @@ class StepFlag(IntFlag):
     """Details of an iteration."""
 
     NONE = 0
-    SKIPPED = 1  # the GradScaler skipped the update
+    SKIPPED = 1  # the GradScaler skipped the update, or the guard left it out
     NO_BACKWARD = 2  # a step on no gradient, or on the very one that the previous step used
     BY_HAND = 4  # no optimizer: the weights were changed manually
     CHANGED = 8  # an unknown call changed the gradients between backward and step
     NO_LOSS = 16  # the loss could not be read: it is NaN for "not measured"
     UNHEARD = 32  # backward was compiled: neither it nor a clip within it could be intercepted
+    GUARDED = 64  # the guard left out an update; with SKIPPED: no other was made
 
 
 STEP_DTYPE = np.dtype(

@@ -169,6 +169,10 @@ class FactKind(StrEnum):
     sample; `text`: the line of the script, `where` it is known; `stage`: `graph` or `replay`;
     `without_replay`: why there was none.
     """
+    GUARDED = "guarded"
+    """The guard left out an update. `reason`: `nonfinite` or `exploded`; `norm` of the gradients
+    that the optimizer was given, and the `usual` norm, NaN where it is not known.
+    """
 
 
 class BirthReason(StrEnum):

@@ -54,6 +54,8 @@ class RowBatch:
     # RANK_DTYPE, in the order of iterations; empty for a single process
     ranks: AnyArray = field(default_factory=no_ranks)
     pairs: AnyArray = field(default_factory=no_pairs)  # PAIR_DTYPE, in the order of iterations
+    # by the number of the row: those of all gradients, NaN where not measured  # (P, SKETCH_WIDTH)
+    sketches: Mapping[int, FloatArray] = field(default_factory=dict[int, FloatArray])
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -90,6 +92,9 @@ class RowBatch:
             optimizers=self.optimizers,
             ranks=ranks,
             pairs=pairs,
+            sketches={
+                row - start: each for row, each in self.sketches.items() if start <= row < stop
+            },
         )
 
     def _ends(self) -> list[IntArray]:
@@ -163,6 +168,11 @@ def concatenate(batches: Sequence[RowBatch]) -> RowBatch:
         optimizers=first.optimizers,
         ranks=np.concatenate([batch.ranks for batch in batches], dtype=RANK_DTYPE),
         pairs=np.concatenate([batch.pairs for batch in batches], dtype=PAIR_DTYPE),
+        sketches={
+            start + row: each
+            for batch, start in zip(batches, starts, strict=False)
+            for row, each in batch.sketches.items()
+        },
     )
 
 

@@ -5,8 +5,17 @@ from __future__ import annotations
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 
-LIGHT, NORMAL = "light", "normal"
-LEVELS = (LIGHT, NORMAL)
+LIGHT, NORMAL, DEEP = "light", "normal", "deep"
+LEVELS = (LIGHT, NORMAL, DEEP)
+
+_SKETCH_EVERY = {LIGHT: 0, NORMAL: 100, DEEP: 10}  # steps of an optimizer
+
+
+def sketch_every(level: str) -> int:
+    """Return at which multiple of its steps the gradients of an optimizer are sketched, 0 for
+    none.
+    """
+    return _SKETCH_EVERY[level]
 
 
 def check_level(level: str) -> str:

@@ -85,10 +85,13 @@ def local_shard_of(tensor: torch.Tensor) -> LocalShard:
 
 
 def _offset(distributed: Any, coordinate: list[int]) -> tuple[int, ...]:
-    """Return where the shard begins; a strided shard has no such offset, and its position in the
-    mesh distinguishes it from the others.
+    """Return where the shard begins. Where that cannot be said of a strided shard, its position in
+    the mesh distinguishes it from the others.
     """
     strided = any(type(p).__name__ == STRIDED for p in distributed.placements)
+    known = _strided_offset(distributed, coordinate) if strided else None
+    if known is not None:
+        return known
     try:
         from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -106,6 +109,26 @@ def _offset(distributed: Any, coordinate: list[int]) -> tuple[int, ...]:
         if not (p.is_replicate() or p.is_partial())
     )
     return (*([-1] * (distributed.dim() + 1)), *shards)
+
+
+def _strided_offset(distributed: Any, coordinate: list[int]) -> tuple[int, ...] | None:
+    """Return where a shard of a shard begins: a strided one is cut out of what the later dimensions
+    of the mesh have left of the same dimension of the tensor. `None` for any other order of cuts.
+    """
+    offset, mesh = [0] * distributed.dim(), distributed.device_mesh
+    left = list(distributed.shape)
+    cuts = [(each, p) for each, p in enumerate(distributed.placements) if hasattr(p, "dim")]
+    strided = [(each, p) for each, p in cuts if type(p).__name__ == STRIDED]
+    for each, placement in strided:
+        later = [mesh.size(other) for other, p in cuts if other > each and p.dim == placement.dim]
+        if math.prod(later) != getattr(placement, "split_factor", 0) or len(strided) > 1:
+            return None
+    for each, placement in [cut for cut in cuts if cut not in strided] + strided:
+        size = -(-left[placement.dim] // mesh.size(each))
+        begin = min(size * coordinate[each], left[placement.dim])
+        offset[placement.dim] += begin
+        left[placement.dim] = min(size, left[placement.dim] - begin)
+    return tuple(offset) if left == list(distributed._local_tensor.shape) else None
 
 
 class ShardTable:

@@ -10,7 +10,8 @@ from seismograd.diagnosis.verdict import known_verdict, recorded_verdict
 from seismograd.i18n import translate
 from seismograd.record.reader import Run
 from seismograd.settings.rule_selection import RuleSelection
-from seismograd.views.values import sentences, short_path
+from seismograd.views.guarded_updates import num_guarded
+from seismograd.views.values import count, sentences, short_path
 from seismograd.views.verdict_words import headline
 
 _MOST = 3
@@ -22,6 +23,7 @@ def closing_line(run: Run | None, path: Path, selection: RuleSelection) -> str:
     if run is None or not (run.num_rows or run.findings):
         return translate("no optimizer step was recorded in {run}").format(run=here)
     verdict = known_verdict(run, selected_rules(selection)) or recorded_verdict(run)
+    num = num_guarded(run)
     found = [f"{each.code} {each.name}" for each in verdict.findings]
     return sentences(
         (
@@ -29,6 +31,7 @@ def closing_line(run: Run | None, path: Path, selection: RuleSelection) -> str:
                 path=here, steps=run.num_rows, parameters=len(run.parameters)
             ),
             headline(verdict, training_course(run)),
+            translate("updates left out: {number}").format(number=count(num)) if num else "",
             ", ".join(found[:_MOST]) + (", …" if len(found) > _MOST else ""),
             translate("next: {command}").format(command=f"seismograd check {here}"),
         )

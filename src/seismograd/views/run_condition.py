@@ -9,9 +9,10 @@ from rich.text import Text
 from seismograd.i18n import mark, translate
 from seismograd.record.reader import Run
 from seismograd.schema import ENDINGS
+from seismograd.views.guarded_updates import guarded_lines
 from seismograd.views.values import sentences, steps
 
-QUIET_NOTES = ("end",)
+QUIET_NOTES = ("end", "xray")
 """Kinds of notes that are no news."""
 
 DATED_NOTES = ("halted", "element")
@@ -38,7 +39,7 @@ def end_code(run: Run) -> str:
     """
     if not run.ended:
         return "not ended"
-    if run.torn is not None:
+    if run.torn is not None or run.damage is not None:
         return "damaged"
     kinds = [note.kind for note in run.notes]
     ending = next((kind for kind in ENDINGS if kind in kinds), None)
@@ -60,6 +61,8 @@ def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
         yield note_line(translate("the run has not ended: it is still running, or it was killed"))
     if run.torn is not None:
         yield note_line(run.torn.render())
+    if run.damage is not None:
+        yield note_line(run.damage.render())
     for note in run.notes:
         if note.kind not in QUIET_NOTES and note.kind not in already_shown:
             is_dated = note.iteration < 0 or note.kind in DATED_NOTES
@@ -67,6 +70,7 @@ def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
                 (note.message.render(), "" if is_dated else steps(note.iteration, note.iteration))
             )
             yield error_line(text) if note.kind in ERROR_NOTES else note_line(text)
+    yield from map(note_line, guarded_lines(run))
 
 
 def error_line(text: str) -> Text:

@@ -15,8 +15,16 @@ from seismograd.record.reader import Run
 from seismograd.record.run_listing import ListedRun, list_runs
 from seismograd.schema import SEVERITIES
 from seismograd.views.fitting_table import FittingTable, TableColumn
+from seismograd.views.guarded_updates import num_guarded
 from seismograd.views.run_condition import end_code, end_word
-from seismograd.views.values import NOTHING, SEVERITY_STYLES, count, number, severity_word
+from seismograd.views.values import (
+    NOTHING,
+    SEVERITY_STYLES,
+    count,
+    number,
+    sentences,
+    severity_word,
+)
 
 
 def find_runs(directory: Path) -> list[ListedRun]:
@@ -65,6 +73,7 @@ def _as_object(listed: ListedRun) -> dict[str, object]:
         "last_loss": float(run.steps["loss"][-1]) if len(run.steps) else None,
         "findings": {severity: severities.count(severity) for severity in SEVERITIES},
         "end": end_code(run),
+        "guarded": num_guarded(run),
     }
 
 
@@ -90,7 +99,14 @@ def _worst(run: Run) -> str:
 
 
 def _end(run: Run) -> str:
-    return end_word(end_code(run))
+    word, number = end_word(end_code(run)), num_guarded(run)
+    if not number:
+        return word
+    return sentences((word, translate("updates left out: {number}").format(number=count(number))))
+
+
+def _end_style(run: Run) -> str:
+    return "" if end_code(run) == "complete" and not num_guarded(run) else "yellow"
 
 
 RUN = TableColumn[Run](mark("run"), "left", lambda run: run.path.name)
@@ -101,9 +117,7 @@ STEPS = TableColumn[Run](mark("steps"), "right", lambda run: count(len(run.steps
 PARAMETERS = TableColumn[Run](mark("parameters"), "right", lambda run: count(len(run.parameters)))
 LAST_LOSS = TableColumn[Run](mark("last loss"), "right", _last_loss)
 FINDINGS = TableColumn[Run](mark("findings"), "left", _findings, _worst)
-END = TableColumn[Run](
-    mark("status"), "left", _end, lambda run: "" if end_code(run) == "complete" else "yellow"
-)
+END = TableColumn[Run](mark("status"), "left", _end, _end_style)
 
 COLUMNS = (RUN, BEGAN, STEPS, PARAMETERS, LAST_LOSS, FINDINGS, END)
 LEFT_OUT_FIRST = (BEGAN, PARAMETERS, LAST_LOSS)

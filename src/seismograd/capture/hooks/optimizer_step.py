@@ -28,9 +28,14 @@ from seismograd.capture.loop.step_record import complete_step, record_step
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import attribute
+from seismograd.capture.probes.optimizer_state import EVERY, FIRST, OptimizerStateProbe
 from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.schema import EventKind, FactKind, Note, StepFlag
+from seismograd.tensors.isolation import without_user_modes
+from seismograd.tensors.readable import is_readable
+
+GUARDED = int(StepFlag.GUARDED | StepFlag.SKIPPED)
 
 
 class StepHooks:
@@ -47,6 +52,7 @@ class StepHooks:
         sampling: bool,
         births: BirthObserver,
         facts: Facts,
+        states: OptimizerStateProbe,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
             guard,
@@ -56,6 +62,7 @@ class StepHooks:
             reader,
         )
         self._sampling, self._births, self._facts = sampling, births, facts
+        self._states = states
         self._num_reduced_late = 0
         self._compiled = CompiledBackwards(note, lambda: iteration_queue.num_rows)
 
@@ -106,6 +113,8 @@ class StepHooks:
         table = self._registry.parameter_table
         record_step(self._log, table, thread_state, window, optimizer, flags, applied)
         if self._sampling and self._iteration_queue.thinning.extras:
+            if window.num_steps % EVERY == FIRST and window.ready is not None:
+                self._guard.call("optimizer state", self._states.look, window, optimizer, False)
             num_requested = window.probe.num_requested(window.num_parameters or len(window.held()))
             if num_requested:
                 self._guard.call(
@@ -153,6 +162,11 @@ class StepHooks:
         # the closure has called no backward that we intercepted
         if window.ready is None:
             self._reader.read(thread_state, window)
+        if window.is_left_out:
+            self._end_left_out(window)
+            return
+        if window.evaluated and window.num_steps % EVERY == FIRST and self._sampling:
+            self._guard.call("optimizer state", self._states.look, window, optimizer, True)
         probed = self._probed(window, optimizer) if window.probe.pending is not None else None
         if window.step is not None:
             complete_step(window, window.step, probed)
@@ -168,6 +182,30 @@ class StepHooks:
                     compared.separate(self._log.call_sites.numbered)
                 )
         window.step_ended()
+
+    def read_evaluated(self, thread_state: ThreadState, window: OptimizerWindow) -> None:
+        """Read gradients that the closure has computed without a backward that we intercepted."""
+        if window.ready is None:
+            self._reader.read(thread_state, window)
+
+    def leave_out(self, window: OptimizerWindow) -> None:
+        """Clear the gradients of a step that has begun and will not be made."""
+        with without_user_modes():
+            for parameter in window.held():
+                gradient = parameter.grad
+                if gradient is not None and is_readable(gradient):
+                    gradient.zero_()
+        window.is_left_out = True
+
+    def _end_left_out(self, window: OptimizerWindow) -> None:
+        """Complete the record of a step that was left out, and begin a new window."""
+        if window.step is not None:
+            complete_step(window, window.step, None)
+            window.step.flags = StepFlag(int(window.step.flags) | GUARDED)
+        window.probe.forget()
+        window.were_used()
+        window.clearing.cleared()
+        window.restart()
 
     def broken_off(self, thread_state: ThreadState, optimizer: Any, made: bool) -> None:
         """Note that an exception of the program's arrived while the begin of a step was handled,

@@ -35,12 +35,13 @@ Values = Mapping[str, FloatArray]
 SKIPPED = int(StepFlag.SKIPPED)
 NOT_KNOWN = Scalar(math.nan)
 # The statistics that are multiplied by a number when the gradient is.
+SKETCH = "gradient_sketch"
 PROPORTIONAL = frozenset(
     each.name
     for each in STATISTICS
     if each.subject == "gradient"
     and each.kind in (StatisticKind.NORM, StatisticKind.LARGEST, StatisticKind.SUM)
-)
+) | {SKETCH}
 
 
 @dataclass(slots=True)
@@ -106,6 +107,7 @@ class GradientReading:
     loss_scale: Scalar | None
     whole: bool = False  # all columns at that time, in their order
     arrival: PendingReading | None = None  # set while the numbers are in transfer
+    sketches: FloatArray | None = None  # (n, SKETCH_WIDTH), NaN where there is none
 
     @property
     def state(self) -> StateArray:
@@ -184,7 +186,7 @@ def divided(values: Values, scale: float) -> dict[str, FloatArray]:
 
 
 def unscaled(values: Values, scale: Scalar | None) -> Values:
-    """Return the statistics with the loss scale, if any, divided out."""
+    """Return the statistics, or sketches, with the loss scale, if any, divided out."""
     factor = 1.0 if scale is None else scale.read()
     return (
         values

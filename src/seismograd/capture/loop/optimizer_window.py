@@ -71,6 +71,7 @@ class OptimizerWindow:
         # columns, as they were when the step evaluated the loss
         self.carried: IntArray | None = None
         self.stepping = False
+        self.is_left_out = False  # the running step: nothing of it is done
         self.step: OptimizerStep | None = None  # the running step, and its event
         self.step_heard: CapturedEvent | None = None
         self.closure = False  # the step was given a closure
@@ -137,6 +138,7 @@ class OptimizerWindow:
             self.evaluates_again
         ) = False
         self.step = self.step_heard = None
+        self.is_left_out = False
 
     def flags_within(self) -> int:
         """Return the flags of an event of this window that depend on whether a step is running."""

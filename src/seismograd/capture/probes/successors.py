@@ -22,7 +22,7 @@ from seismograd.schema import FactKind, StepFlag
 
 MAX_NAMES = 64
 MAX_COMPARED = 16  # optimizers; those for one parameter each have nothing in common
-SKIPPED = int(StepFlag.SKIPPED)
+SKIPPED, GUARDED = int(StepFlag.SKIPPED), int(StepFlag.GUARDED)
 
 
 @dataclass(slots=True)
@@ -204,7 +204,7 @@ class Scalers:
         steps = thread_state.iteration.steps
         if scaler.is_enabled() and steps:
             self._steps += 1
-            self._skipped += bool(int(steps[-1].flags) & SKIPPED)
+            self._skipped += int(steps[-1].flags) & (SKIPPED | GUARDED) == SKIPPED
 
 
 def remembers(optimizer: Any) -> bool:

@@ -12,6 +12,7 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.gradient_reading import read_gradients
+from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.window_columns import current_plan, plan_of
 from seismograd.measure.backend import MeasuringBackend
@@ -32,8 +33,9 @@ class GradientReader:
         iteration_queue: IterationQueue,
         sampling: bool,
         reductions: GradientReductions,
+        sketcher: GradientSketcher,
     ) -> None:
-        self._reductions = reductions
+        self._reductions, self._sketcher = reductions, sketcher
         self._backend, self._elements = backend, elements
         self._registry, self._log, self._iteration_queue = registry, log, iteration_queue
         self._sampling = sampling
@@ -43,12 +45,11 @@ class GradientReader:
         sample = (
             self._sampling and window.num_steps % self._iteration_queue.thinning.sample_every == 0
         )
-        window.ready = self.reading(
-            thread_state,
-            window,
-            sample,
-            full=window.num_steps % self._iteration_queue.thinning.full_every == 0,
-        )
+        full = window.num_steps % self._iteration_queue.thinning.full_every == 0
+        sketch = full and self._sketcher.is_due(window, thread_state.now_s)
+        window.ready = self.reading(thread_state, window, sample, full, sketch)
+        if sketch:
+            self._sketcher.sketched(window)
 
     def take_reduction(self, window: OptimizerWindow) -> bool:
         """Return whether the script has reduced these gradients since they were read.
@@ -67,7 +68,12 @@ class GradientReader:
         return True
 
     def reading(
-        self, thread_state: ThreadState, window: OptimizerWindow, sample: bool, full: bool = True
+        self,
+        thread_state: ThreadState,
+        window: OptimizerWindow,
+        sample: bool,
+        full: bool = True,
+        sketch: bool = False,
     ) -> GradientReading:
         """Read the current gradients of a window; unless `full`, only whether they are finite."""
         parameter_table, held = self._registry.parameter_table, window.held()
@@ -101,4 +107,5 @@ class GradientReader:
             running,
             sample,
             full,
+            self._sketcher.sketch if sketch else None,
         )

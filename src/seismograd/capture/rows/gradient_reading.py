@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,12 +14,14 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.rows.reading_plan import ReadingPlan, num_scalars
 from seismograd.capture.rows.requested_elements import RequestedElements
-from seismograd.measure.backend import Measurement, MeasuringBackend
+from seismograd.measure.backend import AllPending, Measurement, MeasuringBackend
 from seismograd.measure.finite import all_finite
+from seismograd.measure.sketches.gradient_sketches import GradientSketches
 from seismograd.schema import MEASURED_EVERY_TIME, BoolArray, FloatArray, IntArray
 from seismograd.tensors.device_scalars import Scalar
 
 PLAIN = {torch.Tensor}
+Sketch = Callable[[Sequence[torch.Tensor]], GradientSketches | None]
 NO_ELEMENTS = np.zeros(0)  # shared, never written to
 
 
@@ -49,19 +51,21 @@ def read_gradients(
     extra_losses: Sequence[Scalar],
     sample: bool,
     full: bool = True,
+    sketch: Sketch | None = None,
 ) -> GradientReading:
     """Read the gradients of the optimizer and of its models' parameters that nobody updates.
 
     `held` are its parameters and `planned` is their plan. `waiting` scalars on a device are brought
     over in the same transfer. `extra_losses` belong to a backward that has not ended yet. Unless
-    `full`, gradients that are all finite are not measured.
+    `full`, gradients that are all finite are not measured. `sketch` them, too, where
+    that is given.
     """
     gradients = [p.grad for p in held]
     if not full and all_finite([g for g in gradients if g is not None]):
         return _not_measured(window, planned, gradients, len(elements), extra_losses)
     losses = (*window.losses, *extra_losses)
     is_plain = not planned.unowned and not planned.frozen and set(map(type, gradients)) <= PLAIN
-    if is_plain and not waiting and not elements.specs:
+    if is_plain and not waiting and not elements.specs and sketch is None:
         existing: Any = gradients  # none of them is None
         measurement = backend.measure(existing, held, planned.columns, (), sample)
         if measurement.pending is None:  # as on the CPU: nothing to wait for, and nothing to spread
@@ -78,12 +82,13 @@ def read_gradients(
                 planned.whole,
             )
         measured = _all_of_the_plan(planned, held, existing)
-        return _arriving(window, planned, measured, measurement, [], [], 0, losses)
+        return _arriving(window, planned, measured, measurement, [], [], 0, losses, None)
     measured = (
         _all_of_the_plan(planned, held, cast(list[torch.Tensor], gradients))
         if is_plain
         else _those_that_exist(planned, held, parameter_table)
     )
+    sketches = None if sketch is None else sketch(measured.gradients)
     picked = _picked(elements, measured, parameter_table)
     pending = [(s, s.tensor) for s in waiting if s.tensor is not None]
     brought = [t for _, t in picked] + [t for _, t in pending]
@@ -99,6 +104,7 @@ def read_gradients(
         [s for s, _ in pending],
         len(elements),
         losses,
+        sketches,
     )
 
 
@@ -154,6 +160,7 @@ def _arriving(
     pending: Sequence[Scalar],
     num_elements: int,
     losses: tuple[Scalar, ...],
+    sketches: GradientSketches | None,
 ) -> GradientReading:
     """Return a reading that takes its numbers from `measurement` when they arrive."""
     mask = measured.mask
@@ -174,6 +181,11 @@ def _arriving(
         losses=losses,
         loss_scale=window.loss_scale,
         whole=planned.whole and measured.columns is planned.positions,
+        sketches=None
+        if sketches is None
+        else sketches.values
+        if mask is None
+        else _spread(sketches.values.shape[1:], len(mask)),
     )
 
     def complete() -> None:
@@ -189,13 +201,16 @@ def _arriving(
             ):
                 for name, value in numbers.items():
                     spread[name][mask] = value
+            if sketches is not None and reading.sketches is not None:
+                reading.sketches[mask] = sketches.values
 
-    if measurement.pending is None or measurement.pending.is_done():
-        if measurement.pending is not None:
-            measurement.pending.finish()
+    transfers = (measurement.pending, None if sketches is None else sketches.pending)
+    pending_numbers = AllPending(tuple(each for each in transfers if each is not None))
+    if pending_numbers.is_done():
+        pending_numbers.finish()
         complete()
     else:
-        reading.arrival = PendingReading(measurement.pending, complete)
+        reading.arrival = PendingReading(pending_numbers, complete)
     return reading
 
 

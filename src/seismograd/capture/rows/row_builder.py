@@ -66,4 +66,5 @@ class RowBuilder:
             self.optimizers,
             NO_RANKS,
             np.concatenate(pairs) if pairs else NO_PAIRS,
+            columns.sketches,
         )

@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from seismograd.capture.loop.iteration import (
+    SKETCH,
     SKIPPED,
     GradientReading,
     Iteration,
@@ -20,6 +21,7 @@ from seismograd.capture.loop.iteration import (
 )
 from seismograd.capture.probes.probed_updates import UNMOVED, UPDATE_RATIO, ProbedUpdates
 from seismograd.schema import (
+    SKETCH_WIDTH,
     STATISTICS,
     AnyArray,
     FloatArray,
@@ -43,6 +45,7 @@ class RowColumns:
     sample_rows: list[int]  # (S,)
     samples: Mapping[str, AnyArray]  # (S, P) or (S, P, W)
     elements: FloatArray  # (B, E)
+    sketches: Mapping[int, FloatArray]  # by row  # (P, SKETCH_WIDTH)
 
 
 def columns_of_rows(iterations: Sequence[Iteration], num_elements: int) -> RowColumns:
@@ -100,7 +103,12 @@ def _read_at_once(iterations: Sequence[Iteration]) -> RowColumns:
         else no_samples(num_parameters)
     )
     elements = _stacked([reading.elements for reading in readings])
-    return RowColumns(_states(readings, values), values, sample_rows, samples, elements)
+    sketches = {
+        row: reading.sketches
+        for row, reading in enumerate(readings)
+        if reading.sketches is not None
+    }
+    return RowColumns(_states(readings, values), values, sample_rows, samples, elements, sketches)
 
 
 def _stacked(rows: Sequence[FloatArray]) -> FloatArray:
@@ -126,8 +134,12 @@ def _assemble(iteration: Iteration, num_elements: int) -> RowColumns:
     values = {name: each[0].copy() for name, each in _blank(1, num_parameters).items()}
     samples: dict[str, FloatArray] = {}
     elements = np.full(num_elements, np.nan)
+    sketches: dict[int, FloatArray] = {}
     for step in iteration.steps:
         if step.reading is not None:
+            if step.reading.sketches is not None:
+                whole = sketches.setdefault(0, np.full((num_parameters, SKETCH_WIDTH), np.nan))
+                _fill_sketches(step.reading, step.reading.sketches, state, whole)
             _fill(step, step.reading, state, values, samples, elements)
     return RowColumns(
         state[None],
@@ -137,7 +149,16 @@ def _assemble(iteration: Iteration, num_elements: int) -> RowColumns:
         if samples
         else no_samples(num_parameters),
         elements[None],
+        sketches,
     )
+
+
+def _fill_sketches(
+    reading: GradientReading, sketches: FloatArray, state: StateArray, whole: FloatArray
+) -> None:
+    """Copy the sketches of a reading into their columns, where nothing was put yet."""
+    free = state[reading.columns] == NOT_MEASURED
+    whole[reading.columns[free]] = unscaled({SKETCH: sketches}, reading.scale)[SKETCH][free]
 
 
 def _fill(

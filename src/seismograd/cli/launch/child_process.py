@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from seismograd.cli.launch.import_hook import when_imported
-from seismograd.settings.rule_selection import RuleSelection
+from seismograd.settings.recording_options import RecordingOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +16,7 @@ class ChildProcess:
 
     path: Path
     script: str
-    elements: tuple[str, ...]
-    level: str
-    selection: RuleSelection = field(default_factory=RuleSelection)
-    budget: float | None = None
-    replay: bool = True
+    options: RecordingOptions
 
     def __call__(self) -> Callable[[], None]:
         """Start watching as soon as torch is imported. Returns a function that stops it."""
@@ -28,19 +24,8 @@ class ChildProcess:
 
         def begin() -> None:
             from seismograd.recording import Recording
-            from seismograd.settings.elements import parse_element
 
-            elements = tuple(map(parse_element, self.elements))
-            made = Recording(
-                self.path,
-                self.script,
-                elements=elements,
-                level=self.level,
-                child=True,
-                selection=self.selection,
-                budget=self.budget,
-                replay=self.replay,
-            )
+            made = Recording(self.path, self.script, options=self.options, child=True)
             ends.append(made.close)
 
         def end() -> None:

@@ -26,6 +26,8 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # `DType
 # `Slice` of kernel/updates.hpp: weights, gradients, kept, marks, count, dtype, dtype of the
 # gradients
 SLICE_WORDS = 7
+# `Sketched` of kernel/sketch.hpp: numbers, starts, number of runs, run, dtype
+SKETCHED_WORDS = 5
 ROWS_HEADER_BYTES = 8  # `Rows`: the number of dead rows (int64) is followed by one byte per row
 # what `seismograd_measure` returns, in its order
 NUMBERS = ("norm", "largest", "sum", "zeros", "nonfinite", "dead_rows")
@@ -68,6 +70,20 @@ def load() -> ctypes.CDLL | None:
     library.seismograd_read.restype = ctypes.c_uint64
     atexit.register(library.seismograd_stop)
     return library
+
+
+@cache
+def load_sketch() -> Any | None:
+    """Return the kernel's function that sketches, declared, or `None` where there is none: no
+    kernel, or one that was built before it had that.
+    """
+    library = load()
+    function: Any = None if library is None else getattr(library, "seismograd_sketch", None)
+    if function is not None:
+        pointer = ctypes.c_void_p
+        function.argtypes = (pointer, ctypes.c_int64, ctypes.c_int32, ctypes.c_int32, pointer)
+        function.restype = ctypes.c_int32
+    return function
 
 
 def address_of(array: Any) -> Any:

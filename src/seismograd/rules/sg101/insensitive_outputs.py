@@ -7,12 +7,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from seismograd.analysis.block_rows import site_of
+from seismograd.analysis.block_rows import as_list, iteration_at, site_of
 from seismograd.analysis.chance_level import chance_loss, leverage, plain_loss
 from seismograd.analysis.depth_profile import layers_of
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import say
-from seismograd.schema import EventKind, Evidence, Finding, RowBatch
+from seismograd.schema import EventKind, Evidence, Finding, IntArray, RowBatch
 
 
 @dataclass(slots=True)
@@ -26,27 +26,30 @@ class InsensitiveOutputs:
     num: int = 0  # steps
     lowest: float = math.inf  # loss
     highest: float = -math.inf
+    is_insensitive: bool = False
 
-    def add(self, block: RowBatch, row: int) -> None:
-        """Add one more step."""
-        if self.num == 0:
-            self.leverage, self.first_step = (
-                leverage(block, row),
-                int(block.steps["iteration"][row]),
-            )
-        loss = plain_loss(block, row)
-        self.num += 1
-        self.lowest, self.highest = min(self.lowest, loss), max(self.highest, loss)
-        if math.isnan(loss):
-            self.leverage = math.nan
+    def read(self, block: RowBatch, rows: IntArray, num: int) -> int | None:
+        """Read more steps, up to this number; return the row in which it was reached."""
+        for row in as_list(rows[: max(num - self.num, 0)]):
+            if self.num == 0:
+                self.leverage, self.first_step = leverage(block, row), iteration_at(block, row)
+            loss = plain_loss(block, row)
+            self.num += 1
+            self.lowest, self.highest = min(self.lowest, loss), max(self.highest, loss)
+            if math.isnan(loss):
+                self.leverage = math.nan
+            if self.num == num:
+                return row
+        return None
 
-    def is_guess(self, guess: float, distance: float) -> bool:
-        """Return whether all losses were this close to that of a guess; `distance` is a share of
-        it.
+    def judge(self, block: RowBatch, max_leverage: float, distance: float) -> bool:
+        """Return whether the weights have no more leverage than this, and all losses were this
+        close to that of a guess; `distance` is a share of it.
         """
-        return (
-            abs(self.lowest / guess - 1) <= distance and abs(self.highest / guess - 1) <= distance
-        )
+        guess = chance_loss(block.parameters)
+        is_guess = all(abs(each / guess - 1) <= distance for each in (self.lowest, self.highest))
+        self.is_insensitive = is_guess and self.leverage <= max_leverage
+        return self.is_insensitive
 
 
 def insensitivity_finding(
@@ -60,7 +63,7 @@ def insensitivity_finding(
     """Return the finding about a network that passes no signal on, at the last of its first
     steps.
     """
-    step, loss = int(block.steps["iteration"][row]), float(block.steps["loss"][row])
+    step, loss = iteration_at(block, row), float(block.steps["loss"][row])
     return rule.finding(
         optimizer=optimizer,
         first_step=flat.first_step,

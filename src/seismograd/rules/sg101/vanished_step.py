@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, as_list, site_of
-from seismograd.analysis.depth_profile import DepthProfiles, LayerNorms, ProfileLayers
+from seismograd.analysis.depth_profile import (
+    DepthProfiles,
+    LayeredBlock,
+    LayerNorms,
+    ProfileLayers,
+    profiles,
+)
 from seismograd.analysis.recent_hits import RecentHits
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
@@ -21,7 +28,13 @@ class VanishingLimits(Protocol):
     max_total_gain: float
     max_visible_gain: float
     max_gain: float
+    steep_gain: float
     min_goodness: float
+    min_layers: int
+    min_steps: int
+    min_slow_steps: int
+    window: int
+    recovered_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +55,6 @@ class VanishedStep:
     where: str  # the step of the optimizer
 
 
-@dataclass(slots=True)
-class VanishingTrack:
-    """The state of one optimizer."""
-
-    steep: RecentHits
-    slow: RecentHits
-    # of the step at which it was found, until then of the last one that showed it
-    witness: VanishedStep | None = None
-    first: int | None = None
-    last: int = -1
-    recovered: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Chain:
     """One chain of layers in all rows of a block: where its gradient vanishes, and where it does so
@@ -66,6 +66,18 @@ class Chain:
     layers: ProfileLayers
     shown: BoolArray
     steep: BoolArray
+
+
+def chain_of(layered: LayeredBlock, limits: VanishingLimits) -> Chain:
+    """Return where the gradient of these layers vanishes."""
+    norm, least = layered.norms, -math.log10(limits.max_visible_gain)
+    profile = profiles(norm.combined, limits.min_layers, decays=True, min_range=least)
+    gone = (profile.total_gain <= limits.max_total_gain) | (
+        (profile.leading_zeros > 0) & (profile.total_gain <= limits.max_visible_gain)
+    )
+    is_line = (profile.goodness >= limits.min_goodness) & (profile.gain <= limits.max_gain)
+    steep = gone & is_line & (profile.gain <= limits.steep_gain)
+    return Chain(norm, profile, layered.layers, gone & is_line, steep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,41 @@ def witness_of(looked: ProfiledRows, index: int, starved_below: float) -> Vanish
         starved=tuple(chain.layers.names[layer] for layer in as_list(starved)),
         where=site_of(looked.block, EventKind.STEP, int(looked.steps[index])),
     )
+
+
+@dataclass(slots=True)
+class VanishingTrack:
+    """The state of one optimizer."""
+
+    steep: RecentHits
+    slow: RecentHits
+    # of the step at which it was found, until then of the last one that showed it
+    witness: VanishedStep | None = None
+    first: int | None = None
+    last: int = -1
+    recovered: bool = False
+
+    def follow(self, looked: ProfiledRows, limits: VanishingLimits) -> bool:
+        """Read the next rows; return whether the finding about them has changed."""
+        was_recovered = self.recovered
+        shown = np.logical_or.reduce([chain.shown for chain in looked.chains])[looked.rows]
+        steep = np.logical_or.reduce([chain.steep for chain in looked.chains])[looked.rows]
+        reached = [
+            self.steep.add(steep, looked.steps, limits.min_steps),
+            self.slow.add(shown, looked.steps, limits.min_slow_steps),
+        ]
+        hits = np.flatnonzero(shown)
+        if self.first is None and len(hits):
+            found = min((each for each in reached if each is not None), default=None)
+            last = int(hits[-1])
+            if found is not None:
+                last, self.first = int(hits[hits <= found[0]][-1]), found[1]
+            self.witness = witness_of(looked, last, limits.max_total_gain)
+        if len(hits):
+            self.last = int(looked.steps[hits[-1]])
+        num, window = self.slow.num_hits(limits.window), min(self.slow.count, limits.window)
+        self.recovered = self.first is not None and num < limits.recovered_share * window
+        return self.first is not None and bool(len(hits) or self.recovered != was_recovered)
 
 
 def vanishing_finding(

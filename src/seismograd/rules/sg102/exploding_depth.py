@@ -7,14 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seismograd.analysis.block_rows import (
-    as_list,
-)
-from seismograd.analysis.depth_profile import (
-    LayeredBlock,
-    chains_of,
-    profiles,
-)
+from seismograd.analysis.block_rows import as_list
+from seismograd.analysis.depth_profile import LayeredBlock, chains_of, profiles
 from seismograd.i18n import say
 from seismograd.rules.sg102.explosion import (
     BlockProfiles,

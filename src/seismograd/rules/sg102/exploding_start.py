@@ -15,12 +15,7 @@ from seismograd.analysis.block_rows import (
 )
 from seismograd.analysis.chance_level import chance_loss, plain_loss
 from seismograd.i18n import say
-from seismograd.rules.sg102.explosion import (
-    Explosion,
-    ExplosionTrack,
-    OptimizerRows,
-    initialise,
-)
+from seismograd.rules.sg102.explosion import Explosion, ExplosionTrack, OptimizerRows, initialise
 from seismograd.schema import Evidence, RowBatch, State
 
 PLAIN = ("SGD",)  # optimizers whose update is the learning rate times the gradient

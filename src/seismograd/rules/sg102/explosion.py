@@ -8,24 +8,13 @@ from typing import Protocol
 
 import numpy as np
 
-from seismograd.analysis.block_rows import (
-    BoolArray,
-    integers,
-)
-from seismograd.analysis.depth_profile import (
-    DepthProfiles,
-    LayerNorms,
-    ProfileLayers,
-)
+from seismograd.analysis.block_rows import BoolArray, integers, site_of
+from seismograd.analysis.depth_profile import DepthProfiles, LayerNorms, ProfileLayers
 from seismograd.analysis.norm_growth import NormSeries
 from seismograd.analysis.recent_hits import RecentHits
+from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
-from seismograd.schema import (
-    Evidence,
-    FloatArray,
-    IntArray,
-    RowBatch,
-)
+from seismograd.schema import EventKind, Evidence, Finding, FloatArray, IntArray, RowBatch
 
 
 class ExplosionLimits(Protocol):
@@ -119,6 +108,21 @@ class OptimizerRows:
         """Return where it grows towards the input  # (rows,)."""
         shown = [(depth.by_whole | depth.by_signal)[self.rows] for depth in self.depths]
         return np.logical_or.reduce(shown) if shown else np.zeros(len(self.rows), np.bool_)
+
+
+def explosion_finding(rule: Rule, look: OptimizerRows, explosion: Explosion) -> Finding:
+    """Return the finding about an explosion in these rows."""
+    step = int(look.steps[explosion.position])
+    return rule.finding(
+        explosion.cause,
+        *explosion.cure,
+        optimizer=look.optimizer,
+        first_step=explosion.first_step,
+        last_step=step,
+        parameters=explosion.parameters,
+        evidence=explosion.evidence,
+        where=explosion.where or site_of(look.block, EventKind.STEP, step, look.optimizer),
+    )
 
 
 def initialise() -> Cure:

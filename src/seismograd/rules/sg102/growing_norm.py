@@ -6,17 +6,9 @@ import math
 
 import numpy as np
 
-from seismograd.analysis.block_rows import (
-    largest_parameters,
-    numbers,
-)
+from seismograd.analysis.block_rows import largest_parameters, numbers
 from seismograd.i18n import say
-from seismograd.rules.sg102.explosion import (
-    Explosion,
-    ExplosionTrack,
-    OptimizerRows,
-    slow_down,
-)
+from seismograd.rules.sg102.explosion import Explosion, ExplosionTrack, OptimizerRows, slow_down
 from seismograd.schema import Evidence
 
 

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import final
 
-from seismograd.analysis.block_rows import numbers, site_of
+from seismograd.analysis.block_rows import numbers
 from seismograd.analysis.depth_profile import LayerReader
 from seismograd.analysis.norm_growth import GrowthBaseline, NormSeries
 from seismograd.analysis.recent_hits import RecentHits
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.through_time import ThroughTime
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
+from seismograd.diagnosis.rule import Rule, memory, too_few
+from seismograd.i18n import Message, mark
 from seismograd.rules.sg102.exploding_depth import depths_of, towards_the_input
 from seismograd.rules.sg102.exploding_start import from_the_start
 from seismograd.rules.sg102.exploding_time import exploding_time_finding
-from seismograd.rules.sg102.explosion import (
-    Explosion,
-    ExplosionTrack,
-    OptimizerRows,
-)
+from seismograd.rules.sg102.explosion import ExplosionTrack, OptimizerRows, explosion_finding
 from seismograd.rules.sg102.exponential import explained, of_an_exponential
 from seismograd.rules.sg102.growing_norm import from_step_to_step
-from seismograd.schema import EventKind, Fact, FactKind, Finding
+from seismograd.schema import Fact, FactKind, Finding
 
 
 @final
@@ -34,13 +30,11 @@ class ExplodingGradient(Rule):
     step on.
 
     What it finds
-        Training runs that are about to diverge, or that have no chance from the start, while all
-        numbers are still finite.
+        Training runs that are about to diverge, or have no chance, while all numbers are finite.
 
     Why it hurts
         A single update with such a gradient moves the weights far away from any useful values. The
-        next gradient is even larger, and after a few steps the loss is infinite or NaN. Even where
-        that does not happen, the layers with large gradients drown out all others.
+        next gradient is even larger, and after a few steps the loss is infinite or NaN.
 
     How it decides
         The rule looks for three kinds of growth. Towards the input: a robust line through the
@@ -70,10 +64,8 @@ class ExplodingGradient(Rule):
         is the cause; a result of {min_exponential:g} is enough by itself.
 
     False alarms
-        A loss that is summed over a large batch has large gradients, and that is fine: size alone
-        never counts, nor does a single high step. Very deep networks with batch normalisation and
-        without residual connections do explode towards the input, although Adam may still train
-        them.
+        Very deep networks with batch normalisation and without residual connections explode towards
+        the input, although Adam may still train them. Size alone never counts, nor does one step.
 
     What to try
         - Initialise for the activation: `nn.init.kaiming_normal_` for ReLU,
@@ -81,21 +73,18 @@ class ExplodingGradient(Rule):
         - Lower the learning rate, and increase it gradually over the first steps (warm-up).
         - Clip: call `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` between `backward`
           and `step`; recurrent networks need it.
-        - Normalise the inputs and the targets, and add a normalisation layer after each layer.
 
     References
         - Pascanu, Mikolov, Bengio (2013), On the difficulty of training recurrent neural networks.
         - He, Zhang, Ren, Sun (2015), Delving deep into rectifiers.
-        - Yang, Pennington, Rao, Sohl-Dickstein, Schoenholz (2019), A mean field theory of batch
-          normalization.
     """
 
-    code: ClassVar[str] = "SG102"
-    name: ClassVar[str] = "exploding-gradient"
-    severity: ClassVar[str] = "error"
-    early: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG103", "SG104", "SG201", "SG202", "SG203")
+    code = "SG102"
+    name = "exploding-gradient"
+    severity = "error"
+    early = True
+    needs = ("grad_norm",)
+    absorbs = ("SG103", "SG104", "SG201", "SG202", "SG203")
 
     min_gain: float = 1.1  # per layer, of weights and biases together
     min_total_gain: float = 1e4  # over all layers
@@ -121,20 +110,13 @@ class ExplodingGradient(Rule):
     stuck_loss: float = 0.95  # of the first
     min_finite_steps: int = 5
 
-    _layers: LayerReader = field(default_factory=LayerReader, init=False, repr=False)
-    _tracks: dict[int, ExplosionTrack] = field(
-        default_factory=dict[int, ExplosionTrack], init=False, repr=False
-    )
-
-    _exponentials: list[Fact] = field(default_factory=list[Fact], init=False, repr=False)
-
-    _time: ThroughTime = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._time = ThroughTime(self._explodes_over_time)
+    _layers: LayerReader = memory(LayerReader)
+    _tracks: dict[int, ExplosionTrack] = memory(dict[int, ExplosionTrack])
+    _exponentials: list[Fact] = memory(list[Fact])
+    _time: ThroughTime = memory(ThroughTime)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
-        self._time.learn(fact)
+        self._time.learn(fact, self._explodes_over_time)
         if fact.kind == FactKind.LARGE_EXPONENTIAL:
             self._exponentials.append(fact)
         return ()
@@ -153,13 +135,12 @@ class ExplodingGradient(Rule):
             self.min_rising_goodness,
         )
         depths = depths_of(self, block.read_by(self._layers), self._needs_signal(block))
+        norms = numbers(block.steps, "grad_norm")
         for optimizer, rows in block.updated:
             track = self._tracks.setdefault(
                 optimizer, ExplosionTrack(RecentHits(self.window), NormSeries(against))
             )
-            look = OptimizerRows(
-                self, block, optimizer, rows, numbers(block.steps, "grad_norm")[rows], depths
-            )
+            look = OptimizerRows(self, block, optimizer, rows, norms[rows], depths)
             self._follow(track, look)
         return self.found.take()
 
@@ -186,14 +167,9 @@ class ExplodingGradient(Rule):
         )
 
     def shortfall(self) -> Message | None:
+        template = mark("needs {needed} steps with finite gradients, has {has}")
         steps = sum(track.series.count for track in self._tracks.values())
-        if steps < self.min_finite_steps:
-            return say(
-                "needs {needed} steps with finite gradients, has {has}",
-                needed=self.min_finite_steps,
-                has=steps,
-            )
-        return None
+        return too_few(template, steps, self.min_finite_steps)
 
     def _follow(self, track: ExplosionTrack, look: OptimizerRows) -> None:
         """Read the rows of one optimizer."""
@@ -204,33 +180,16 @@ class ExplodingGradient(Rule):
             *(of_an_exponential(look, fact) for fact in self._exponentials),
         ]
         if not track.is_found:
-            found = min(
-                (way for way in ways if way is not None), key=lambda way: way.position, default=None
-            )
-            if found is None:
+            shown = [way for way in ways if way is not None]
+            if not shown:
                 return
+            found = min(shown, key=lambda way: way.position)
             step = look.steps[found.position]
             reasons = [each for each in self._exponentials if each.iteration <= step]
             if reasons and not found.where:
                 found = explained(found, reasons[0], self)
             track.is_found, track.limit = True, found.limit
-            self.found.add(self._finding(look, found))
-        shown = look.shown_by_depth() if track.limit is None else look.norm >= track.limit
-        steps = look.steps[shown]
-        if len(steps):
-            self.found.extend(int(steps[-1]), look.optimizer)
-
-    def _finding(self, look: OptimizerRows, explosion: Explosion) -> Finding:
-        step = int(look.steps[explosion.position])
-        advice, excerpt = explosion.cure
-        return self.finding(
-            optimizer=look.optimizer,
-            first_step=explosion.first_step,
-            last_step=step,
-            parameters=explosion.parameters,
-            evidence=explosion.evidence,
-            cause=explosion.cause,
-            advice=advice,
-            where=explosion.where or site_of(look.block, EventKind.STEP, step, look.optimizer),
-            excerpt=excerpt,
-        )
+            self.found.add(explosion_finding(self, look, found))
+        goes_on = look.shown_by_depth() if track.limit is None else look.norm >= track.limit
+        if goes_on.any():
+            self.found.extend(int(look.steps[goes_on][-1]), look.optimizer)

@@ -1,7 +1,6 @@
-"""Track layers whose units may die, and whether a layer gets no gradient because it is cut off from
-the loss.
+"""Track the layers whose units may die, by name, since columns move.
 
-Shapes: L layers ever seen, P parameters.
+Shapes: L layers ever seen, C layers in the columns of a block.
 """
 
 from __future__ import annotations
@@ -11,64 +10,108 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from seismograd.analysis.block_rows import BoolArray, distinct
-from seismograd.analysis.depth_profile import bias_name
-from seismograd.analysis.parameter_index import is_weight
-from seismograd.schema import FloatArray, IntArray, Parameter, State, StateArray
+from seismograd.analysis.block_rows import BoolArray, as_list, columns_where
+from seismograd.analysis.parameter_index import ParameterIndex, is_weight
+from seismograd.rules.sg104.layer_connections import depth_number
+from seismograd.schema import FloatArray, IntArray, Parameter
+
+# activations behind which no unit is dead
+NEVER_ZERO = ("", "leaky_relu", "softmax", "log_softmax", "log_sigmoid")
+
+
+def _no_numbers() -> IntArray:
+    return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class DyingLayer:
     """A weight that was dead in its last count."""
 
+    parameter: Parameter
+    position: int  # among all layers
     first: int  # the iteration in which that began
     last: int
     dead: int  # rows
     limit: float
 
+    @property
+    def share(self) -> float:
+        """Return how many of its rows are dead."""
+        return self.dead / self.parameter.shape[0]
+
 
 @dataclass(slots=True)
 class DyingLayers:
-    """The counts of all weights, by their numbers in a roster."""
+    """The counts of all weights that can die. What is given by columns is of `columns`."""
 
+    columns: IntArray = field(default_factory=_no_numbers)  # (C,)
+    num_rows: IntArray = field(default_factory=_no_numbers)  # of each  # (C,)
     # counts in a row in which it was dead  # (L,)
-    num: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
-    first: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
-    last: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
-    dead: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    num: IntArray = field(default_factory=_no_numbers)
+    first: IntArray = field(default_factory=_no_numbers)
+    last: IntArray = field(default_factory=_no_numbers)
+    dead: IntArray = field(default_factory=_no_numbers)
     limit: FloatArray = field(default_factory=lambda: np.zeros(0))
+    _positions: IntArray = field(default_factory=_no_numbers)  # among all  # (C,)
+    _parameters: tuple[Parameter, ...] | None = None  # that have the columns
+    _index: ParameterIndex = field(default_factory=ParameterIndex)
 
-    def grow(self, num: int) -> None:
-        """Make room for so many."""
-        more = num - len(self.num)
+    def take_in(self, parameters: tuple[Parameter, ...], min_rows: int) -> bool:
+        """Go on with these parameters; return whether they are others than before."""
+        if parameters is self._parameters:
+            return False
+        self._parameters = parameters
+        self.columns = columns_where(parameters, lambda each: _can_die(each, min_rows))
+        layers = [parameters[column] for column in as_list(self.columns)]
+        self.num_rows = np.array([each.shape[0] for each in layers], np.int64)
+        self._positions = self._index.positions(layers)
+        more = len(self._index.parameters) - len(self.num)
         if more > 0:
-            self.num, self.dead = (
-                np.concatenate([each, np.zeros(more, np.int64)]) for each in (self.num, self.dead)
-            )
-            self.first, self.last = (
-                np.concatenate([each, np.full(more, -1)]) for each in (self.first, self.last)
-            )
+            none, never = np.zeros(more, np.int64), np.full(more, -1)
+            self.num, self.dead = (np.concatenate([each, none]) for each in (self.num, self.dead))
+            self.first = np.concatenate([self.first, never])
+            self.last = np.concatenate([self.last, never])
             self.limit = np.concatenate([self.limit, np.zeros(more)])
+        return True
 
-    def revive(self, positions: IntArray) -> None:
-        """Mark these as alive."""
+    def revive(self, wanted: BoolArray) -> None:
+        """Mark these columns as alive."""
+        positions = self._positions[wanted]
         self.num[positions], self.first[positions] = 0, -1
 
     def kill(
-        self, positions: IntArray, since: int, now: int, dead: IntArray, limit: FloatArray
+        self, wanted: BoolArray, since: int, now: int, dead: IntArray, limit: FloatArray
     ) -> IntArray:
-        """Mark these as dead; return for how many counts in a row they are."""
-        num = self.num[positions] + 1
-        self.num[positions], self.first[positions] = (
-            num,
-            np.where(num == 1, since, self.first[positions]),
-        )
-        self.last[positions], self.dead[positions], self.limit[positions] = now, dead, limit
-        return num
+        """Mark these columns as dead; return for how many counts in a row each is  # (C,)."""
+        at = self._positions[wanted]
+        self.num[at] += 1
+        self.first[at] = np.where(self.num[at] == 1, since, self.first[at])
+        self.last[at], self.dead[at], self.limit[at] = now, dead[wanted], limit[wanted]
+        return self.num[self._positions]
 
-    def at(self, position: int) -> DyingLayer:
-        """Return one that is dead."""
+    def owners(self, wanted: BoolArray) -> list[int]:
+        """Return the optimizers of these columns in ascending order, -1 for none."""
+        positions = as_list(self._positions[wanted])
+        found = [self._index.parameters[position].optimizer for position in positions]
+        return sorted({-1 if each is None else each for each in found})
+
+    def dead_now(self, owner: int, least: int) -> Sequence[DyingLayer]:
+        """Return the layers of an optimizer that are dead in so many counts, nearest the input
+        first, without those that are so because a later one is dead as a whole.
+        """
+        at = as_list(np.flatnonzero(self.num >= least))
+        dead = [self._at(position) for position in at]
+        own = [
+            each for each in dead if each.parameter.optimizer == (None if owner == -1 else owner)
+        ]
+        deepest = max((depth_number(each.parameter) for each in own if each.share == 1), default=-1)
+        left = [each for each in own if depth_number(each.parameter) >= deepest or each.share < 1]
+        return sorted(left, key=lambda each: depth_number(each.parameter))
+
+    def _at(self, position: int) -> DyingLayer:
         return DyingLayer(
+            self._index.parameters[position],
+            position,
             int(self.first[position]),
             int(self.last[position]),
             int(self.dead[position]),
@@ -76,77 +119,8 @@ class DyingLayers:
         )
 
 
-def depth_number(parameter: Parameter) -> int:
-    """Return its depth, -1 where it is not known."""
-    return -1 if parameter.depth is None else parameter.depth
-
-
-class LayerConnections:
-    """Which parameters belong together, in arrays."""
-
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
-        column_of = {parameter.name: column for column, parameter in enumerate(parameters)}
-        self._bias: IntArray = np.array(
-            [column_of.get(bias_name(each.name), -1) for each in parameters], np.int64
-        )
-        self._owner: IntArray = np.array(
-            [-1 if each.optimizer is None else each.optimizer for each in parameters], np.int64
-        )
-        self._depth: IntArray = np.array([depth_number(each) for each in parameters], np.int64)
-        self._weight: BoolArray = np.array([is_weight(each) for each in parameters], np.bool_)
-        self._numel: IntArray = np.array([each.numel for each in parameters], np.int64)
-        self._trainable: BoolArray = np.array([each.trainable for each in parameters], np.bool_)
-
-    def is_cut_off(self, state: StateArray, columns: IntArray) -> BoolArray:
-        """Return whether these layers without any gradient, and all before them, are cut off from a
-        loss that does reach the layers after them.
-        """
-        found = np.zeros(len(columns), np.bool_)
-        finite = state == State.FINITE
-        for owner in distinct(self._owner[columns]):
-            alive = finite & self._trainable & (self._owner == owner)
-            if alive.any():
-                weights = self._depth[alive & self._weight]
-                nearest, farthest = (
-                    int(weights.min()) if len(weights) else np.inf,
-                    int(self._depth[alive].max()),
-                )
-                mine = self._owner[columns] == owner
-                found[mine] = (self._depth[columns[mine]] <= nearest) & (
-                    self._depth[columns[mine]] < farthest
-                )
-        bias = self._bias[columns]
-        # with a bias that gets a gradient it is their input that is zero
-        return found & ~((bias >= 0) & finite[bias])
-
-    def is_reached(
-        self,
-        state: StateArray,
-        norm: FloatArray,
-        columns: IntArray,
-        alive_share: FloatArray,
-        min_signal: float,
-    ) -> BoolArray:
-        """Return whether a gradient of a usual size reaches these layers: what their other rows
-        get, or the next one after them where they get nothing, is at least `min_signal` of what the
-        last layer gets, per scalar. Otherwise it vanished on its way, down to exact zeros.
-        """
-        reached = np.ones(len(columns), np.bool_)
-        finite = (state == State.FINITE) & self._trainable
-        for owner in distinct(self._owner[columns]):
-            alive = np.flatnonzero(finite & (self._owner == owner))
-            if not len(alive):
-                continue
-            depth = self._depth[alive]
-            size = norm[alive] / np.sqrt(self._numel[alive])
-            last = float(size[depth.argmax()])
-            for position in np.flatnonzero(self._owner[columns] == owner).tolist():
-                column = columns[position]
-                after = depth > self._depth[column]
-                if finite[column]:
-                    share = self._numel[column] * alive_share[position]
-                    reached[position] = norm[column] >= min_signal * last * np.sqrt(share)
-                elif after.any():
-                    nearest = size[after][depth[after].argmin()]
-                    reached[position] = nearest >= min_signal * last
-        return reached
+def _can_die(parameter: Parameter, min_rows: int) -> bool:
+    is_other = "Embedding" in parameter.module or "Transpose" in parameter.module
+    if parameter.activation in NEVER_ZERO or is_other:
+        return False
+    return is_weight(parameter) and parameter.trainable and parameter.shape[0] >= min_rows

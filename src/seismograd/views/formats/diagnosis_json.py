@@ -10,6 +10,7 @@ from seismograd.i18n import Message
 from seismograd.record import strict_json
 from seismograd.record.finding_json import finding_to_json
 from seismograd.schema import SCHEMA_VERSION
+from seismograd.views.guarded_updates import num_guarded
 from seismograd.views.run_condition import end_code
 
 
@@ -33,13 +34,14 @@ def training_to_json(course: TrainingCourse) -> dict[str, object]:
 
 
 def render(verdict: Verdict) -> str:
-    """Return `{"schema", "run", "end", "training", "findings", "rules"}`; sentences are in the
-    current language, nothing else is translated.
+    """Return `{"schema", "run", "end", "guarded", "training", "findings", "rules"}`; sentences are
+    in the current language, nothing else is translated.
     """
     content = {
         "schema": SCHEMA_VERSION,
         "run": str(verdict.run.path),
         "end": end_code(verdict.run),
+        "guarded": num_guarded(verdict.run),
         "training": training_to_json(training_course(verdict.run)),
         "findings": [finding_to_json(finding, text=Message.render) for finding in verdict.findings],
         "rules": [

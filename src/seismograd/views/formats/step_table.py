@@ -12,6 +12,7 @@ from rich.text import Text
 from seismograd.i18n import mark, translate
 from seismograd.schema import StepFlag
 from seismograd.views.fitting_table import FittingTable, TableColumn
+from seismograd.views.formats.state_table import state_table
 from seismograd.views.histogram import bars
 from seismograd.views.step import GradientNumbers, RecordedStep
 from seismograd.views.values import (
@@ -90,6 +91,10 @@ class StepTable:
         yield Text()
         yield Text(totals(self.step))
         yield from (Text(remark, style="yellow") for remark in remarks(self.step))
+        if self.step.states:
+            yield Text()
+            yield Text(translate("What the optimizer remembered:"))
+            yield state_table(self.step.states)
         if self.step.histogram is not None:
             yield Text()
             yield from bars(self.step.histogram)
@@ -149,7 +154,9 @@ def _changed_on_the_way(step: RecordedStep) -> bool:
 
 def remarks(step: RecordedStep) -> Iterator[str]:
     """Yield the remarks about the step."""
-    if step.flags & StepFlag.SKIPPED:
+    if step.flags & StepFlag.GUARDED:
+        yield translate("The guard left out an update of this step.")
+    elif step.flags & StepFlag.SKIPPED:
         yield translate("GradScaler skipped this update because the gradients were not finite.")
     if step.flags & StepFlag.NO_BACKWARD:
         yield translate(

@@ -208,6 +208,7 @@ TEXTS: dict[str, str] = {
     "kind_SCALER_UPDATE": mark("scaler.update"),
     "kind_ZERO_GRAD": mark("zero_grad"),
     "flag_SKIPPED": mark("GradScaler skipped the update"),
+    "flag_GUARDED": mark("the guard left out an update"),
     "flag_NO_BACKWARD": mark("step without a new gradient"),
     "flag_BY_HAND": mark("weights changed by hand"),
     "flag_CHANGED": mark("gradients changed by an unknown operation"),

@@ -13,6 +13,7 @@
 
 #include "entry.hpp"
 #include "machine.hpp"
+#include "sketch.hpp"
 #include "split.hpp"
 #include "updates.hpp"
 
@@ -27,6 +28,7 @@ namespace seismograd {
 namespace portable {
 #include "lanes_portable.hpp"
 #include "measure.inc"
+#include "sketch.inc"
 }  // namespace portable
 
 // Each compiler has its own word for "from here on, these instructions may be used"; MSVC needs none.
@@ -40,6 +42,7 @@ namespace portable {
 namespace avx2 {
 #include "lanes_avx2.hpp"
 #include "measure.inc"
+#include "sketch.inc"
 }  // namespace avx2
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -52,6 +55,7 @@ namespace avx2 {
 namespace avx512 {
 #include "lanes_avx512.hpp"
 #include "measure.inc"
+#include "sketch.inc"
 }  // namespace avx512
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -62,6 +66,7 @@ namespace avx512 {
 namespace neon {
 #include "lanes_neon.hpp"
 #include "measure.inc"
+#include "sketch.inc"
 }  // namespace neon
 #endif
 
@@ -70,23 +75,24 @@ namespace {
 struct Functions {
   MeasurePiece measure;
   ReadPiece read;
+  SketchPiece sketch;
 };
 
 // What measures with a set of instructions; nulls where this processor or this build has not got it.
 Functions functions_of(InstructionSet set) {
-  if (!processor_has(set)) return {nullptr, nullptr};
+  if (!processor_has(set)) return {nullptr, nullptr, nullptr};
   switch (set) {
 #if SEISMOGRAD_X86
     case kAvx2:
-      return {avx2::measure, avx2::read};
+      return {avx2::measure, avx2::read, avx2::sketch};
     case kAvx512:
-      return {avx512::measure, avx512::read};
+      return {avx512::measure, avx512::read, avx512::sketch};
 #elif SEISMOGRAD_ARM64
     case kNeon:
-      return {neon::measure, neon::read};
+      return {neon::measure, neon::read, neon::sketch};
 #endif
     default:
-      return {portable::measure, portable::read};
+      return {portable::measure, portable::read, portable::sketch};
   }
 }
 
@@ -175,11 +181,55 @@ void measure_all(const Entry* entries, int64_t n, int num_threads, MeasurePiece 
   }
 }
 
+// Numbers of one tensor that are sketched together: whole runs from `first` on, or a part of a single one.
+struct SketchTask {
+  int64_t entry, first, num_runs, begin, end;
+};
+
+std::vector<SketchTask> sketch_tasks(const Sketched* entries, int64_t n) {
+  std::vector<SketchTask> tasks;
+  for (int64_t i = 0; i < n; ++i) {
+    const Sketched& entry = entries[i];
+    if (entry.run <= 0) continue;
+    const int64_t together = entry.run < kPieceNumbers ? kPieceNumbers / entry.run : 1;
+    for (int64_t first = 0; first < entry.num_runs; first += together) {
+      const int64_t num_runs = together < entry.num_runs - first ? together : entry.num_runs - first;
+      for (int64_t begin = 0; begin < entry.run; begin += kPieceNumbers) {
+        const int64_t end = kPieceNumbers < entry.run - begin ? begin + kPieceNumbers : entry.run;
+        tasks.push_back({i, first, num_runs, begin, end});
+      }
+    }
+  }
+  return tasks;
+}
+
+void sketch_all(const Sketched* entries, int64_t n, int num_threads, SketchPiece sketch_piece, double* sums) {
+  const std::vector<SketchTask> tasks = sketch_tasks(entries, n);
+  std::vector<double> partials(tasks.size() * kSketchWidth);
+  auto do_task = [&](int64_t t) {
+    const DenormalMode flush(true);
+    const SketchTask& task = tasks[t];
+    const Sketched& entry = entries[task.entry];
+    const char* numbers = static_cast<const char*>(entry.numbers);
+    const int64_t size = item_size_of(entry.dtype);
+    for (int64_t run = task.first; run < task.first + task.num_runs; ++run) {
+      sketch_piece(numbers + (run * entry.run + task.begin) * size, entry.dtype, entry.starts[run] + task.begin, task.end - task.begin,
+                   &partials[t * kSketchWidth]);
+    }
+  };
+  pool().run(tasks.size() < 8 ? 1 : num_threads, static_cast<int64_t>(tasks.size()), do_task);
+  std::memset(sums, 0, n * kSketchWidth * sizeof(double));
+  for (size_t t = 0; t < tasks.size(); ++t) {
+    for (int i = 0; i < kSketchWidth; ++i) sums[tasks[t].entry * kSketchWidth + i] += partials[t * kSketchWidth + i];
+  }
+}
+
 }  // namespace
 
 }  // namespace seismograd
 
-// Grows whenever something in this interface changes, so that `library.py` never calls a library of another day.
+// Grows whenever something in this interface changes, so that `library.py` never calls a library of another day. What is only added, and
+// can be done without, is looked for by its name.
 SEISMOGRAD_EXPORT int32_t seismograd_interface() { return 2; }
 
 // Whether this processor and this build have a set of instructions, by its number in machine.hpp.
@@ -207,6 +257,18 @@ SEISMOGRAD_EXPORT void seismograd_keep(const seismograd::Slice* slices, int64_t 
 // the share of the marked numbers that did not move.
 SEISMOGRAD_EXPORT void seismograd_compare(const seismograd::Slice* slices, int64_t n, double* numbers) {
   seismograd::compare_all(slices, n, numbers);
+}
+
+// Sketches n tensors, or the parts of them that a process holds. `sums`  # (n, 64). Returns -1 where nothing could be sketched.
+SEISMOGRAD_EXPORT int32_t seismograd_sketch(const seismograd::Sketched* entries, int64_t n, int32_t num_threads, int32_t set, double* sums) {
+  try {
+    const int used = seismograd::choose_set(set);
+    if (used < 0) return -1;
+    seismograd::sketch_all(entries, n, num_threads, seismograd::all_functions()[used].sketch, sums);
+    return used;
+  } catch (...) {
+    return -1;  // no memory
+  }
 }
 
 // Reads the same memory on the same threads and does nothing with it: what benchmarks compare with.

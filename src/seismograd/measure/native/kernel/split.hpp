@@ -13,6 +13,17 @@ constexpr int64_t kPieceNumbers = 64 * 3584;  // whole blocks of every set of in
 constexpr int64_t kTaskBytes = 1 << 18;       // small tensors are grouped until they are worth the taking
 constexpr int64_t kSerialBytes = 1 << 22;       // below, it is read before another thread is awake
 
+inline int64_t item_size_of(int64_t dtype) {
+  switch (static_cast<DType>(dtype)) {
+    case DType::kFloat64:
+      return 8;
+    case DType::kFloat32:
+      return 4;
+    default:
+      return 2;
+  }
+}
+
 struct Piece {
   int64_t entry, begin, end;
 };
@@ -42,16 +53,7 @@ struct Split {
     if (task_bytes > 0) ends.push_back(static_cast<int64_t>(pieces.size()));
   }
 
-  static int64_t item_size(const Entry& entry) {
-    switch (static_cast<DType>(entry.dtype)) {
-      case DType::kFloat64:
-        return 8;
-      case DType::kFloat32:
-        return 4;
-      default:
-        return 2;
-    }
-  }
+  static int64_t item_size(const Entry& entry) { return item_size_of(entry.dtype); }
 
   // Calls work(piece number) for every piece.
   template <class Work>

@@ -23,8 +23,11 @@ function normText(step) {
 export function sayStep() {
   const { step } = state;
   if (!step || step.row < 0) return;
-  const special = Object.entries(currentMeta().step_flags)
+  const bits = currentMeta().step_flags;
+  const isGuarded = step.flags & (bits.GUARDED ?? 0);
+  const special = Object.entries(bits)
     .filter(([name, bit]) => step.flags & bit && name !== "NO_LOSS")
+    .filter(([name]) => name !== "SKIPPED" || !isGuarded)
     .map(([name]) => T(`flag_${name}`));
   tell(
     sentences(

@@ -1,0 +1,1 @@
+"""Leave out an update that would harm the training."""

@@ -1,0 +1,1 @@
+"""The X-ray: the signals of modules, forward and backward, in sampled steps."""

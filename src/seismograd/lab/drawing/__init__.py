@@ -1,0 +1,1 @@
+"""Draw a page: on the terminal, as HTML, SVG and PNG."""

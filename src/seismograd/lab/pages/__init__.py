@@ -1,0 +1,1 @@
+"""What each experiment shows: its page, from what was measured."""

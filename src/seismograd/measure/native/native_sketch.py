@@ -1,0 +1,64 @@
+"""Sketch tensors on the CPU with the kernel: one call for all of them.
+
+Shapes: n tensors, W sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seismograd.measure.native.library import (
+    BEST_INSTRUCTION_SET,
+    DTYPES,
+    SKETCHED_WORDS,
+    address_of,
+)
+from seismograd.measure.sketches.position_runs import PositionRuns
+from seismograd.schema import SKETCH_WIDTH, FloatArray
+
+NUMBERS = {dtype: number for number, dtype in enumerate(DTYPES)}
+
+
+def takes(tensor: Tensor) -> bool:
+    """Return whether the kernel can read a tensor as it lies in memory: row by row."""
+    return tensor.is_cpu and tensor.dtype in NUMBERS and tensor.is_contiguous()
+
+
+def sketch_all(
+    function: Any,
+    tensors: Sequence[Tensor],
+    runs: Sequence[PositionRuns],
+    instruction_set: int = BEST_INSTRUCTION_SET,
+) -> FloatArray:
+    """Return the sketches of tensors that the kernel takes  # (n, W). `function` is the kernel's,
+    from `library.load_sketch`.
+    """
+    entries = np.array(
+        [
+            (
+                tensor.data_ptr(),
+                each.starts.ctypes.data,
+                len(each.starts),
+                each.length,
+                NUMBERS[tensor.dtype],
+            )
+            for tensor, each in zip(tensors, runs, strict=True)
+        ],
+        np.int64,
+    ).reshape(-1, SKETCHED_WORDS)
+    sums = np.zeros((len(tensors), SKETCH_WIDTH))
+    used = function(
+        address_of(entries),
+        len(entries),
+        torch.get_num_threads(),
+        instruction_set,
+        address_of(sums),
+    )
+    if used < 0:
+        raise MemoryError("no memory to sketch in")
+    return sums

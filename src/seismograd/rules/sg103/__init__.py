@@ -1,0 +1,3 @@
+"""SG103 gradient-spike."""
+
+from __future__ import annotations

@@ -1,0 +1,179 @@
+"""SG103 gradient-spike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from seismograd.analysis.batch_sizes import batch_sizes
+from seismograd.analysis.block_rows import as_list
+from seismograd.analysis.medians import median
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.analysis.spike_track import HEIGHT, SpikeBaseline, SpikeTrack
+from seismograd.diagnosis.rule import Rule, memory, too_few
+from seismograd.i18n import Message, mark
+from seismograd.rules.sg103.spike import spike_finding
+from seismograd.schema import Finding, FloatArray, IntArray, RowBatch
+
+NUM_BEFORE = 16  # steps; most are lower than one of them, and no spike
+
+
+@final
+@dataclass
+class GradientSpike(Rule):
+    """One step, or a few steps, with a gradient far larger than all others, and a loss to match.
+
+    What it finds
+        A batch that does not fit the others (wrong labels, a sample that is not normalised, a
+        corrupt file), a sudden rise of the learning rate, or a loss multiplied by mistake.
+
+    Why it hurts
+        One such update can undo thousands of good steps, and with Adam the second moment stays
+        inflated for hundreds of steps, during which the model hardly learns.
+
+    How it decides
+        The gradient norm over all parameters is compared with those of the {window:g} steps before,
+        on a logarithmic scale. It is a spike when all of the following hold: the norm is at least
+        {min_factor:g} times their median; its distance from the median is at least
+        {min_deviations:g} times as large as usual (measured by the median distance); it is at least
+        {above_largest:g} times the largest of them; and the loss is higher than all of theirs, and
+        higher than their median by half of that median. If the loss did not rise, is unknown, or
+        was not always positive, the norm must be at least {min_alone:g} times the median. If the
+        loss is at least {leap:g} times as large as any of theirs, and larger than any of the first
+        losses, {min_with_leap:g} times the median is enough. The first {first_steps:g} steps of an
+        optimizer never count as spikes, nor does a norm below the median of those steps. Spikes are
+        left out of the median. The norm must come back within {longest:g} steps: a norm that stays
+        high, or ends in NaN after {short:g} steps or more, is an explosion.
+
+        The gradient of a mean over few samples varies more, with the root of their number, and a
+        sum over many is larger: the norm is divided by what the size of its batch explains. What
+        still stands out in a batch of less than {small:g} of the usual size, such as the last one
+        of an epoch, is only information.
+
+    False alarms
+        An occasional batch that really is harder than all others.
+
+    What to try
+        - Check the batch of that step: make the data loader return the indices.
+        - Clip: call `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` between `backward`
+          and `step`.
+        - After a warm restart of the learning rate, increase it gradually over several steps.
+
+    References
+        - Chowdhery et al. (2022), PaLM: loss spikes and skipped batches.
+        - Takase, Kiyono, Kobayashi, Suzuki (2023), Spike no more.
+    """
+
+    code = "SG103"
+    name = "gradient-spike"
+    severity = "warning"
+    needs = ("grad_norm",)
+    absorbs = ("SG104",)
+
+    window: int = 32  # steps
+    first_steps: int = 10
+    min_factor: float = 10.0
+    min_deviations: float = 6.0
+    above_largest: float = 3.0
+    min_alone: float = 100.0
+    leap: float = 5.0  # of the loss
+    min_with_leap: float = 4.0
+    longest: int = 10  # steps
+    short: int = 3  # steps
+    small: float = 0.5  # of the usual size of a batch
+
+    _tracks: dict[int, SpikeTrack] = memory(dict[int, SpikeTrack])
+
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
+        sizes = batch_sizes(block)
+        least = math.log10(min(self.min_factor, self.min_with_leap))
+        for optimizer, rows in block.updated:
+            track = self._tracks.setdefault(optimizer, SpikeTrack(self.window, self.first_steps))
+            steps = track.read(block, rows, sizes)
+            if track.pending is None and not track.spans(steps, least):
+                track.add(steps[np.isfinite(steps[:, HEIGHT])])
+            else:
+                self._follow(track, block, rows, steps)
+        return self.found.take()
+
+    def finish(self) -> Iterable[Finding]:
+        for track in self._tracks.values():
+            self._end(track, is_back=track.num_pending < self.short)
+        return self.found.take()
+
+    def shortfall(self) -> Message | None:
+        template = mark("needs {needed} steps with finite gradients, has {has}")
+        steps = max((track.count for track in self._tracks.values()), default=0)
+        return too_few(template, steps, self.first_steps + 1)
+
+    def _follow(
+        self, track: SpikeTrack, block: RowBatch, rows: IntArray, steps: FloatArray
+    ) -> None:
+        """Read steps of which some may stand out."""
+        heights, few = steps[:, HEIGHT].tolist(), min(NUM_BEFORE, self.window)
+        added, since = 0, 0  # rows added, and the first after one that stands out or is not finite
+        for index, row in enumerate(as_list(rows)):
+            before = heights[max(since, index - few) : index]
+            if before and track.pending is None and heights[index] < max(before):
+                continue  # lower than one just before it; added with the next that is not
+            track.add(steps[added:index])
+            added, step = index + 1, steps[index]
+            usual = self._baseline(track, step)
+            if usual is not None:
+                track.rise(self._finding(block, row, usual), self.longest)
+                since = index + 1
+                continue
+            is_finite = math.isfinite(step[HEIGHT])
+            self._end(track, is_back=is_finite or track.num_pending < self.short)
+            if is_finite:
+                track.add(step[None])
+            else:
+                since = index + 1
+        track.add(steps[added:])
+
+    def _end(self, track: SpikeTrack, *, is_back: bool) -> None:
+        """End what stands out, a spike if the gradient is back. The first one is described, the
+        last one ends the finding; that of a small batch gives way to any other.
+        """
+        spike = track.pending
+        track.drop()
+        if spike is None or not is_back:
+            return
+        earlier = self.found.get(spike.optimizer)
+        if earlier is None or (earlier.severity == "info" != spike.severity):
+            self.found.add(spike)
+        elif spike.severity == earlier.severity:
+            self.found.extend(spike.last_step, spike.optimizer)
+
+    def _baseline(self, track: SpikeTrack, step: FloatArray) -> SpikeBaseline | None:
+        """Return what is usual, when this step stands out from it."""
+        past = track.past
+        if len(past) < self.first_steps or not step[HEIGHT] >= past[:, HEIGHT].max():
+            return None
+        usual, largest = track.baseline(step), float(past[:, HEIGHT].max())
+        above = usual.height - usual.middle
+        rises = usual.is_positive and usual.rises
+        leaps = (
+            usual.is_positive
+            and usual.loss >= self.leap * usual.largest_loss
+            and usual.loss > track.first_loss
+            and above >= math.log10(self.min_with_leap)
+        )
+        far = above >= max(math.log10(self.min_factor), self.min_deviations * usual.spread) and (
+            rises or above >= math.log10(self.min_alone)
+        )
+        stands_out = (
+            far
+            and usual.height >= largest + math.log10(self.above_largest)
+            and usual.height >= median(track.first)
+        )
+        return usual if stands_out or (leaps and usual.height > largest) else None
+
+    def _finding(self, block: RowBatch, row: int, usual: SpikeBaseline) -> Finding:
+        limit = self.min_factor * usual.growth * usual.norm
+        is_small = usual.count <= self.small * usual.usual_count
+        return spike_finding(self, block, row, usual, limit, is_small)

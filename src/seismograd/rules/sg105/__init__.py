@@ -1,0 +1,3 @@
+"""SG105 gradient-underflow."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""SG112 moves-without-gradient."""
+
+from __future__ import annotations

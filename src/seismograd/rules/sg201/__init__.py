@@ -1,0 +1,3 @@
+"""SG201 nonfinite-gradient."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""SG701 replica-drift."""
+
+from __future__ import annotations
