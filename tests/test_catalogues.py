@@ -115,6 +115,13 @@ def test_a_translation_has_the_places_of_its_text(chinese: Catalog) -> None:
             assert positions(str(message.string)) == positions(str(message.id)), message.id
 
 
+def test_a_translation_says_its_text_once(chinese: Catalog) -> None:
+    """Merging two changes line by line would stack both translations of a long text."""
+    for message in chinese:
+        lines = str(message.string).strip().splitlines()
+        assert message.id == "" or lines[:1] not in [[line] for line in lines[1:]], message.id
+
+
 def test_a_text_with_places_is_marked_as_one(source: dict[str, str], chinese: Catalog) -> None:
     for message in chinese:
         if message.id and "\n" not in str(message.id):

@@ -71,7 +71,13 @@ class Successors:
     _loaded: set[int] = field(default_factory=set[int])
     _num_trainings: Counter[int] = field(default_factory=Counter[int])
     _compared: tuple[OptimizerWindow, ...] = ()
-    _common: list[Common] = field(default_factory=list[Common])
+    common: list[Common] = field(default_factory=list[Common])
+
+    def has_news(self, registry: OptimizerRegistry) -> bool:
+        """Return whether a step may be one to look at, even of an optimizer that is the first in
+        its place.
+        """
+        return bool(self.common or self._loaded) or registry.windows is not self._compared
 
     def state_loads(self, _: ThreadState, owner: Any, __: object) -> None:
         """A module is about to be given saved weights."""
@@ -94,7 +100,7 @@ class Successors:
         self._loaded.discard(window.index)
         if self.registry.windows is not self._compared:
             self._compare()
-        for common in self._common:
+        for common in self.common:
             if window in common.windows:
                 self._look(common, window)
 
@@ -113,17 +119,17 @@ class Successors:
 
     def step_ends(self, _: ThreadState, optimizer: Any) -> None:
         """Note what it has stepped on."""
-        if self._common:
+        if self.common:
             window = self.registry.known(optimizer)
-            for common in self._common:
+            for common in self.common:
                 if window in common.windows:
                     common.keep(window)
 
     def _compare(self) -> None:
         """Find the optimizers that hold the same tensors."""
         self._compared = windows = self.registry.windows
-        known = {frozenset(each.index for each in c.windows): c for c in self._common}
-        self._common = []
+        known = {frozenset(each.index for each in c.windows): c for c in self.common}
+        self.common = []
         if not 1 < len(windows) <= MAX_COMPARED:
             return
         table = self.registry.parameter_table
@@ -134,7 +140,7 @@ class Successors:
                 both = [p for p in theirs if id(p) in ids and p.requires_grad]
                 if both:
                     names = [table.parameters[table.column(p)].name for p in both if p in table]
-                    self._common.append(
+                    self.common.append(
                         known.get(frozenset((first.index, second.index)))
                         or Common((first, second), weakref.ref(both[0]), tuple(names))
                     )
