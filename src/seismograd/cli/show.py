@@ -55,11 +55,12 @@ def show(
 ) -> None:
     """Show the gradients at one recorded step, or one scalar at every step."""
     from seismograd.cli.terminal import output
+    from seismograd.record.parameter_selection import find_parameters
     from seismograd.record.reader import open_run
     from seismograd.settings.elements import parse_element
     from seismograd.views.element_series import read_elements
     from seismograd.views.formats import format_list
-    from seismograd.views.step import find_parameters, find_row, read_step
+    from seismograd.views.step import find_row, read_step
     from seismograd.views.values import short_path
 
     number = whole_number("--step", step)
@@ -70,7 +71,7 @@ def show(
     )
     wanted = [parse_element(text) for text in element or ()]
     recorded = open_run(chosen_run(run))
-    row, columns = find_row(recorded, number), find_parameters(recorded, param or ())
+    row, columns = find_row(recorded, number), find_parameters(recorded.parameters, param or ())
     if wanted:
         elements = read_elements(recorded, wanted)
         output.print_condition(recorded)

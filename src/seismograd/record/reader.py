@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,9 @@ from seismograd.schema import (
     StateArray,
     Statistic,
 )
+
+if TYPE_CHECKING:
+    from seismograd.record.tables.run_table import RunTable
 
 _LINE_PARSERS: dict[str, Callable[[Any], Any]] = {
     layout.SITES: site_from_json,
@@ -338,6 +341,43 @@ class Run:
         start, stop, _ = slice(start, stop).indices(self._whole.num_rows)
         replay = Replay(self._entries, self._whole, self.statistics, self.sites, self.optimizers)
         return replay.blocks(size, start, stop)
+
+    def table(
+        self,
+        name: str = "gradients",
+        *,
+        params: str | Sequence[str] = (),
+        steps: slice = slice(None),
+        level: int = 0,
+    ) -> RunTable:
+        """Return a table of the run, which is read when it is converted: `"gradients"` with a row
+        for each step and parameter, `"steps"` or `"events"`. `params` are patterns such as
+        `"fc1.*"`, `steps` is a slice of step numbers; with `level=k` a row of the gradients
+        summarises 8^k steps.
+
+        Raises:
+            SeismogradError: there is no such table or level, or a pattern matches nothing.
+        """
+        from seismograd.record.tables.run_table import RunTable
+
+        patterns = (params,) if isinstance(params, str) else tuple(params)
+        return RunTable(self, name, patterns, steps, level)
+
+    def to_arrow(self, name: str = "gradients", **chosen: Any) -> Any:
+        """Return `table(name, …)` as a `pyarrow.Table`."""
+        return self.table(name, **chosen).to_arrow()
+
+    def to_pandas(self, name: str = "gradients", **chosen: Any) -> Any:
+        """Return `table(name, …)` as a `pandas.DataFrame`."""
+        return self.table(name, **chosen).to_pandas()
+
+    def to_polars(self, name: str = "gradients", **chosen: Any) -> Any:
+        """Return `table(name, …)` as a `polars.DataFrame`."""
+        return self.table(name, **chosen).to_polars()
+
+    def to_xarray(self, **chosen: Any) -> Any:
+        """Return the gradients as an `xarray.Dataset` over steps and parameters."""
+        return self.table(**chosen).to_xarray()
 
     def _statistic(self, name: str) -> Statistic:
         if name not in self._by_name:
