@@ -13,6 +13,7 @@ from seismograd.record.run_directory import create_run_directory
 from seismograd.recording import Recording
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_level
+from seismograd.settings.record_settings import RecordSettings, check_sync
 from seismograd.settings.rule_selection import select_rules
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def watch(
     halt_on: Sequence[str] = (),
     budget: float | None = None,
     replay: bool = True,
+    sync: float | None = None,
     quiet: bool = False,
     guard: bool = False,
 ) -> Recording:
@@ -57,6 +59,8 @@ def watch(
             0.02, with half a millisecond a step and the first half minute free.
         replay: call a model once more, before the update, when a loss or a gradient is not finite,
             to find the operation, its line and the samples; everything is put back to what it was.
+        sync: seconds after which what was written must be on the disk, so that the record survives
+            a power cut too; default: the operating system decides.
         quiet: print nothing at the end; else a line on stderr says where the record is and what was
             found.
         guard: leave out an update whose gradients are not finite or have exploded: they are
@@ -76,6 +80,7 @@ def watch(
         ) from missing
     check_level(level)
     check_budget(budget)
+    record = RecordSettings(check_sync(sync))
     selection = select_rules(select, ignore, halting=halt_on)
     specs = tuple(parse_element(text) for text in elements)
     models = [w for w in watched if isinstance(w, torch.nn.Module)]
@@ -102,5 +107,6 @@ def watch(
         budget=budget,
         replay=replay,
         tells=not quiet,
+        record=record,
         guard=guard,
     )

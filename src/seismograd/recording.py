@@ -24,6 +24,7 @@ from seismograd.run_outlet import RunOutlet
 from seismograd.schema import FactKind, Finding, Note, RunInfo, Sink
 from seismograd.settings.elements import ElementSpec
 from seismograd.settings.levels import DEEP, LIGHT, NORMAL, sketch_every
+from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class Recording:
     which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
     it there. `replay`: a model may be called once more to find where a NaN arose. `tells`: `close`
-    prints a line that says where the record is and what was found. `guard`: harmful updates are
-    left out.
+    prints a line that says where the record is and what was found. `record`: how it is written.
+    `guard`: harmful updates are left out.
     """
 
     # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
@@ -71,6 +72,7 @@ class Recording:
         close_at_exit: bool = True,
         replay: bool = True,
         tells: bool = False,
+        record: RecordSettings | None = None,
         guard: bool = False,
     ) -> None:
         from seismograd.capture.hub import HUB
@@ -87,7 +89,9 @@ class Recording:
         self._sinks = (
             None
             if path is None
-            else RunSinks(path, _about(script, level, elements), selection, child, extra_sinks)
+            else RunSinks(
+                path, _about(script, level, elements), selection, child, extra_sinks, record
+            )
         )
         session = self._session = Session(
             backend,

@@ -16,7 +16,7 @@ from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.spike_track import SpikeTrack
 from seismograd.diagnosis.engine import Diagnosis
 from seismograd.rules import RULES, GradientSpike
-from seismograd.rules.sg104.dying_layers import LayerConnections, depth_number
+from seismograd.rules.sg104.layer_connections import LayerConnections, depth_number
 from seismograd.schema import Parameter, RowBatch, State
 from tests.rules.cutting import result, row_by_row
 from tests.rules.test_sg1_cuts import signals

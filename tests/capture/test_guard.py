@@ -17,7 +17,7 @@ from torch import nn
 import seismograd
 from seismograd.capture.guard import update_judge
 from seismograd.record.reader import Run
-from seismograd.rules.sg103_gradient_spike import GradientSpike
+from seismograd.rules.sg103.sg103_gradient_spike import GradientSpike
 from seismograd.schema import StepFlag
 
 NUM_STEPS, BAD = 30, 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from seismograd.cli import COMMANDS, application, main
 from seismograd.record.layout import META
 from seismograd.views.formats import format_list
 from seismograd.views.text_layout import cell_width
+from tests.record.edits import read_unsealed
 from tests.synthetic import write_run
 from tests.views.samples import small_net
 
@@ -125,7 +127,7 @@ def test_a_run_of_a_newer_schema_is_refused_in_one_line(
 ) -> None:
     run = write_run(tmp_path / "run", [])
     meta = run / META
-    meta.write_text(meta.read_text("utf-8").replace('"schema": 1', '"schema": 99'), "utf-8")
+    meta.write_text(json.dumps(read_unsealed(meta) | {"schema": 99}), "utf-8")
     assert main(["show", str(run)]) == 2
     assert "newer version of seismograd" in capsys.readouterr().err
 

@@ -13,6 +13,7 @@ from seismograd.i18n import use_language
 from seismograd.record.writer import Writer
 from seismograd.schema import STEP_DTYPE
 from tests import synthetic
+from tests.record.edits import read_unsealed, without_checksums
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_the_meta_of_another_program(run_path: Path) -> None:
 
 
 def test_a_newer_schema(run_path: Path) -> None:
-    meta = json.loads((run_path / "meta.json").read_text())
+    meta = read_unsealed(run_path / "meta.json")
     (run_path / "meta.json").write_text(json.dumps(meta | {"schema": 3}))
     assert line_of(run_path) == (
         "RUN was written by a newer version of seismograd (its schema is 3, this version reads 1) · pip install -U seismograd"
@@ -89,7 +90,7 @@ def test_a_newer_schema(run_path: Path) -> None:
 
 
 def test_what_a_later_version_of_this_schema_added_does_not_disturb(run_path: Path) -> None:
-    meta = json.loads((run_path / "meta.json").read_text())
+    meta = read_unsealed(run_path / "meta.json")
     meta["run"]["later"] = meta["later"] = 1
     meta["statistics"].append(
         {
@@ -127,7 +128,8 @@ def test_a_name_that_no_file_can_have_is_said(tmp_path: Path) -> None:
 def test_a_run_of_a_version_with_fewer_fields_reads_by_its_own_dtypes(run_path: Path) -> None:
     steps = open_run(run_path).steps
     fewer = steps[["iteration", "loss", "sampled"]]
-    meta = json.loads((run_path / "meta.json").read_text())
+    without_checksums(run_path)
+    meta = read_unsealed(run_path / "meta.json")
     meta["step_dtype"] = [field for field in meta["step_dtype"] if field[0] in fewer.dtype.names]
     (run_path / "meta.json").write_text(json.dumps(meta))
     (run_path / "steps.bin").write_bytes(
@@ -142,7 +144,7 @@ def test_a_run_of_a_version_with_fewer_fields_reads_by_its_own_dtypes(run_path: 
 
 
 def test_a_run_of_a_version_that_knew_no_ranks_reads(run_path: Path) -> None:
-    meta = json.loads((run_path / "meta.json").read_text())
+    meta = read_unsealed(run_path / "meta.json")
     del meta["rank_dtype"]
     (run_path / "meta.json").write_text(json.dumps(meta))
     for name in ("ranks.bin", "rank_ends.i64"):

@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seismograd import Run, open_run
+from seismograd.record.layout import LEVELS, level_path
 from seismograd.record.pyramid.cells import FACTOR, NUM_STATES, PYRAMID_STATISTICS
-from seismograd.record.pyramid.pyramid_builder import LEVELS, level_path
 from seismograd.record.pyramid.pyramid_levels import PyramidView
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS, step_states, step_values
 from seismograd.schema import RowBatch, State
 from tests import synthetic
+from tests.record.edits import without_checksums
 from tests.record.processes import endless_block, python_at_work
 from tests.record.recordings import Training, trainings, write
 from tests.record.test_killed import WRITE_FOR_EVER
@@ -164,7 +165,7 @@ def test_a_run_that_says_nothing_of_levels_opens(tmp_path: Path) -> None:
     path = synthetic.write_run(
         tmp_path / "run", [synthetic.block(np.ones((100, 2)), events=NO_EVENTS)]
     )
-    meta = path / "meta.json"
+    meta = without_checksums(path) / "meta.json"
     meta.write_text(meta.read_text("utf-8").replace('"levels"', '"of_another_kind"'), "utf-8")
     for file in path.rglob(f"{LEVELS}/*"):
         file.write_bytes(b"of another kind")

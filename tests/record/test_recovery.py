@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from seismograd import Run, open_run
 from seismograd.record import layout
+from seismograd.record.checksums import CHECKS, log_dtype
 from seismograd.record.documents import SegmentInfo, segment_from_json
-from seismograd.record.pyramid.pyramid_builder import LEVELS
+from seismograd.record.layout import LEVELS
 from seismograd.record.strict_json import loads
 from seismograd.schema import (
     EVENT_DTYPE,
@@ -50,7 +51,8 @@ def test_what_is_whole_reads_back_and_the_rest_is_said(
             segment_from_json(loads(file.read_bytes()))
             for file in sorted(path.glob("segments/*/parameters.json"))
         ]
-        written = Written(path, training, segments, open_run(path))
+        logs = {file: file.read_bytes() for file in path.rglob(CHECKS)}
+        written = Written(path, training, segments, open_run(path), logs)
         files = sorted(
             file
             for file in path.rglob("*")
@@ -69,11 +71,9 @@ def test_what_is_whole_reads_back_and_the_rest_is_said(
 def bytes_to_keep(file: Path) -> st.SearchStrategy[int]:
     """Any number of bytes but all of them, the ends of lines more often than others."""
     text = file.read_bytes()
-    ends = (
-        [0, *(index + 1 for index, byte in enumerate(text[:-1]) if byte == ord("\n"))]
-        if file.suffix == ".jsonl"
-        else [0]
-    )
+    if file.suffix != ".jsonl":
+        return st.integers(0, len(text) - 1)
+    ends = [0, *(index + 1 for index, byte in enumerate(text[:-1]) if byte == ord("\n"))]
     return st.integers(0, len(text) - 1) | st.sampled_from(ends)
 
 
@@ -85,6 +85,7 @@ class Written:
     training: Training
     segments: list[SegmentInfo]
     whole: Run
+    logs: dict[Path, bytes]
 
     def check_cut(self, kept: dict[Path, int]) -> None:
         """Cut these files to these numbers of bytes, read the run, and put them back."""
@@ -112,11 +113,31 @@ class Written:
         """How many rows are whole when the file keeps this many of its bytes."""
         if file.suffix == ".json" and keep == num_bytes - 1:  # only the line end is lost
             return len(self.training.rows)
+        if file.name == CHECKS:
+            return self.rows_left_by_log(file, keep)
         if file.parent == self.path:
             return rows_left_by_run_file(self.training, file.name, keep)
         return rows_left_by_segment_file(
             self.training.rows, self.segments, int(file.parent.name), file.name, keep
         )
+
+    def rows_left_by_log(self, file: Path, keep: int) -> int:
+        """How many rows the entries know of that are whole when the log keeps this many bytes."""
+        if file.parent == self.path:
+            names, first, row_bytes = layout.CHECKED_OF_RUN, 0, STEP_DTYPE.itemsize
+            column = names.index(layout.STEPS)
+        else:
+            segment = self.segments[int(file.parent.name)]
+            names, first = layout.checked_of_segment(STATISTICS), segment.first_row
+            row_bytes, column = len(segment.parameters), names.index(layout.STATE)
+        dtype = log_dtype(len(names))
+        whole = np.frombuffer(self.logs[file][: keep // dtype.itemsize * dtype.itemsize], dtype)
+        if not row_bytes:
+            return len(self.training.rows)
+        held = int(whole["end"][-1, column]) // row_bytes if len(whole) else 0
+        ends = [each.first_row for each in self.segments if each.first_row > first]
+        left = first + held
+        return len(self.training.rows) if left >= min(ends, default=left + 1) else left
 
     def shows(self, file: Path, text: bytes, keep: int) -> bool:
         """Whether the cut of a file without rows can be seen: half a line, or fewer lines than

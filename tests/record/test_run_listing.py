@@ -16,6 +16,7 @@ from seismograd.views.page_api.run_overview import about
 from seismograd.views.top.snapshot import read_snapshot
 from seismograd.views.web.run_cache import RunCache
 from tests import synthetic
+from tests.record.edits import read_unsealed
 
 
 def test_each_run_is_listed_and_the_rest_passed_over(tmp_path: Path) -> None:
@@ -36,9 +37,7 @@ def test_each_run_is_listed_and_the_rest_passed_over(tmp_path: Path) -> None:
     torn = synthetic.write_run(tmp_path / "torn", [block])
     (torn / "meta.json").write_text("{")
     newer = synthetic.write_run(tmp_path / "newer", [block])
-    (newer / "meta.json").write_text(
-        json.dumps(json.loads((newer / "meta.json").read_text()) | {"schema": 9})
-    )
+    (newer / "meta.json").write_text(json.dumps(read_unsealed(newer / "meta.json") | {"schema": 9}))
     cut = synthetic.write_run(
         tmp_path / "cut", [block], run_info=synthetic.info(created_utc="2026-05-02T00:00:00Z")
     )

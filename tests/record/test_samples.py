@@ -34,6 +34,7 @@ from seismograd.schema import (
     SampleKind,
     SampleSubject,
 )
+from tests.record.edits import read_unsealed
 from tests.rules.cutting import cut
 from tests.synthetic import block, info
 
@@ -106,7 +107,7 @@ def test_a_run_without_samples_has_none_and_an_unknown_kind_is_refused(tmp_path:
     path = write(tmp_path / "run", [])
     assert not (path / "samples").exists()
     assert len(open_run(path).sampled(SIGNALS)) == 0
-    meta = json.loads((path / "meta.json").read_text("utf-8"))
+    meta = read_unsealed(path / "meta.json")
     del meta["sample_dtypes"], meta["sample_batch_dtype"]
     (path / "meta.json").write_text(json.dumps(meta), "utf-8")
     assert open_run(path).sampled(SIGNALS).latest() is None
@@ -140,7 +141,7 @@ def test_one_torn_row_costs_the_last_batch_alone(tmp_path: Path) -> None:
 
 def test_fields_of_another_version_are_found_by_name(tmp_path: Path) -> None:
     path = write(tmp_path / "run", [batch(0)])
-    meta = json.loads((path / "meta.json").read_text("utf-8"))
+    meta = read_unsealed(path / "meta.json")
     fields = meta["sample_dtypes"]["module_signals"]
     assert fields[3][0] == "rms"
     fields[3][0] = "of_another_version"
@@ -151,7 +152,7 @@ def test_fields_of_another_version_are_found_by_name(tmp_path: Path) -> None:
 
 
 def with_dtype(path: Path, descr: object) -> Path:
-    meta = json.loads((path / "meta.json").read_text("utf-8"))
+    meta = read_unsealed(path / "meta.json")
     meta["sample_dtypes"]["module_signals"] = descr
     (path / "meta.json").write_text(json.dumps(meta), "utf-8")
     return path

@@ -5,6 +5,7 @@ measured is missing, which is not NaN and not 0.
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import seismograd
 from seismograd.cli import main
 from seismograd.errors import SeismogradError
 from seismograd.record.reader import Run
+from seismograd.record.tables import run_table
+from seismograd.record.writer import Writer
 from seismograd.schema import State
+from tests.synthetic import block, info
 from tests.views.samples import small_net
 
 pa: Any = pytest.importorskip("pyarrow")
@@ -23,7 +27,7 @@ pa: Any = pytest.importorskip("pyarrow")
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return seismograd.open_run(small_net(tmp_path / "runs" / "20260101T120000Z-train").path)
+    return small_net(tmp_path / "runs" / "20260101T120000Z-train")
 
 
 def test_the_table_has_the_numbers_of_the_record(run: Run) -> None:
@@ -157,19 +161,15 @@ def test_bad_input_is_one_line(
 
 
 def test_a_growing_run_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from seismograd.record.tables import run_table
-    from seismograd.record.writer import Writer
-    from tests.synthetic import block, info
-
     path = tmp_path / "run"
     writer = Writer(path, info())
-    writer.put(block(3))
-    writer.flush()
-    more = [lambda: writer.put(block(2, first_iteration=3)), lambda: writer.close()]
+    writer.observe(block(np.ones((3, 2))))
 
     def grow(_: float) -> None:
-        more.pop(0)()
-        writer.flush() if more else None
+        if len(steps) == 3:
+            writer.observe(block(np.ones((2, 2)), first_iteration=3))
+        else:
+            writer.close()
 
     monkeypatch.setattr(run_table.time, "sleep", grow)
     steps: list[int] = []
@@ -178,11 +178,7 @@ def test_a_growing_run_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert steps == [0, 1, 2, 3, 4]
 
 
-def test_without_pyarrow_the_package_is_named(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import sys
-
+def test_without_pyarrow_the_package_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(SeismogradError) as raised:
         run.to_arrow()

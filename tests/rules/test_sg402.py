@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.rules.sg402_no_gradient import NoGradient
+from seismograd.rules.sg402.sg402_no_gradient import NoGradient
 from seismograd.schema import Finding, Parameter, RowBatch, State, StepFlag
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.synthetic import block, make_parameters

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.rules.sg403_frozen_parameter import FrozenParameter
+from seismograd.rules.sg403.sg403_frozen_parameter import FrozenParameter
 from seismograd.schema import Finding, RowBatch, State
 from tests.rules.cutting import codes, cut, result, row_by_row, status
 from tests.synthetic import block, make_parameters

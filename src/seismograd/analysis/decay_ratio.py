@@ -3,12 +3,55 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, iteration_at, statistic
+from seismograd.analysis.block_rows import (
+    as_list,
+    iteration_at,
+    names_at,
+    statistic,
+    weight_norms,
+)
 from seismograd.analysis.known_settings import KnownSettings
+from seismograd.analysis.medians import median
 from seismograd.schema import FloatArray, IntArray, RowBatch, State
+
+
+@dataclass(frozen=True, slots=True)
+class SampledDecay:
+    """The weights of an optimizer at a sampled step, and their decay over their gradients."""
+
+    step: int
+    names: tuple[str, ...]
+    norm: float  # of all weights
+    is_mostly_without_gradient: bool  # by their squared norm
+    ratio: float  # median of the weights'
+    worst: str  # of the largest ratio
+    decay: float  # the largest
+
+
+def sampled_decay(
+    block: RowBatch, row: int, columns: IntArray, settings: KnownSettings
+) -> SampledDecay | None:
+    """Return what is known of the weights in these columns; `None` where they were not sampled."""
+    sampled = weight_norms(block, row)
+    if sampled is None or not len(columns):
+        return None
+    norms, names = sampled[columns], names_at(block, columns)
+    # A decay over nothing would be beyond any bound.
+    without = norms[block.state[row, columns] == State.ZERO]
+    ratios, decay = decay_ratios(block, row, columns, norms, settings)
+    return SampledDecay(
+        iteration_at(block, row),
+        names,
+        float(np.sqrt(np.nansum(norms**2))),
+        bool(2 * np.nansum(without**2) > np.nansum(norms**2)),
+        median(ratios),
+        names[int(np.argmax(np.where(np.isfinite(ratios), ratios, -1)))],
+        decay,
+    )
 
 
 def decay_ratios(

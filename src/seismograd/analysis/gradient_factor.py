@@ -9,13 +9,15 @@ import numpy as np
 from seismograd.analysis.medians import median
 from seismograd.analysis.micro_batches import are_alike
 from seismograd.analysis.step_window import StepWindow
-from seismograd.schema import State
+from seismograd.schema import State, StepFlag
 
 
 def gradient_factor(window: StepWindow, tolerance: float) -> float | None:
     """Return the factor, without that of a recorded clip and of a loss scale; `None`: nothing was
     multiplied, or not all by the same.
     """
+    if not window.flags & StepFlag.CHANGED:
+        return None
     finite = window.states == State.FINITE
     ready, applied = (window.statistic(name)[finite] for name in ("grad_norm", "applied_norm"))
     coefficient = window.number("clip_coefficient")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from seismograd.schema import Fact, FactKind, Parameter
+from seismograd.analysis.block_rows import iteration_at, weight_norms
+from seismograd.schema import Fact, FactKind, Parameter, RowBatch
 
 
 @dataclass(slots=True)
@@ -31,3 +33,21 @@ class KnownSettings:
         told = self._facts.get((optimizer, group), [])
         position = bisect_right(told, iteration, key=lambda fact: fact.iteration)
         return told[position - 1] if position else None
+
+    def decay_norm(self, block: RowBatch, row: int, optimizer: int) -> float:
+        """Return the norm of what weight decay adds to the gradient of an optimizer, NaN where it
+        is not known; decoupled decay adds nothing.
+        """
+        norms = weight_norms(block, row)
+        if norms is None:
+            return math.nan
+        square = 0.0
+        for column, parameter in enumerate(block.parameters):
+            fact = None
+            if parameter.optimizer == optimizer:
+                fact = self.at(iteration_at(block, row), parameter)
+            if fact is None or fact.number("decoupled") or math.isnan(norms[column]):
+                continue
+            decay = fact.number("weight_decay")
+            square += 0.0 if math.isnan(decay) else float(decay * norms[column]) ** 2
+        return square**0.5

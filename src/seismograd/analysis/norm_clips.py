@@ -10,7 +10,7 @@ import numpy as np
 from seismograd.analysis.block_rows import as_list, integers, numbers
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.i18n import Message, say
-from seismograd.schema import EventFlag, EventKind
+from seismograd.schema import EventFlag, EventKind, Evidence
 
 NOT_COMPARED = int(EventFlag.USED | EventFlag.EMPTY | EventFlag.AGAIN | EventFlag.OTHER_NORM)
 BY_NORM = 1  # `detail` of a clip
@@ -32,6 +32,10 @@ class NormClip:
     def touches(self, optimizer: int | None) -> bool:
         """Return whether it clips the gradients of an optimizer."""
         return optimizer is not None and bool(self.touched >> optimizer & 1)
+
+    def evidence(self) -> Evidence:
+        """Return the norm and the limit, which support a finding."""
+        return Evidence("clip_norm", "", self.iteration, self.norm, self.limit)
 
 
 def clips_shortfall(needed: int, has: int) -> Message | None:

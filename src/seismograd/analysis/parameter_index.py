@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from seismograd.schema import IntArray, Parameter
+from seismograd.schema import AnyArray, IntArray, Parameter
 
 
 def is_weight(parameter: Parameter) -> bool:
@@ -35,3 +35,24 @@ class ParameterIndex:
             else:
                 self.parameters[self._positions[parameter.name]] = parameter
         return np.array([self._positions[parameter.name] for parameter in parameters], np.int64)
+
+
+@dataclass(slots=True)
+class ParameterHistory:
+    """A record of each parameter, by its name: what a rule counts while columns are added and
+    moved. `blank` is that of a parameter which is new  # (1,) of a structured type.
+    """
+
+    blank: AnyArray
+    records: AnyArray = field(init=False)
+    _index: ParameterIndex = field(default_factory=ParameterIndex)
+
+    def __post_init__(self) -> None:
+        self.records = self.blank[:0]
+
+    def rows(self, parameters: Sequence[Parameter]) -> IntArray:
+        """Return the row of each parameter in `records`."""
+        rows = self._index.positions(parameters)
+        more = len(self._index.parameters) - len(self.records)
+        self.records = np.concatenate([self.records, np.repeat(self.blank, more)])
+        return rows

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from seismograd.analysis.large_updates import BY_SIGN
-from seismograd.analysis.small_updates import PLAIN
-from seismograd.i18n import Message, Value, say
+from seismograd.analysis.large_updates import BY_SIGN, LargeUpdateTrack
+from seismograd.analysis.small_updates import PLAIN, SmallUpdateTrack
+from seismograd.analysis.step_groups import StepGroup
+from seismograd.i18n import Message, say
 
 Values = dict[str, str | int | float]
 
 
-def of_a_group(values: Values) -> tuple[Message, Message]:
+def too_small(
+    track: SmallUpdateTrack, probe: tuple[str, int, float], first: int, group: int | None
+) -> tuple[Message, Message]:
+    """Return cause and advice for updates that are too small from this iteration on, in a parameter
+    group or in all; `probe` is the largest: its parameter, iteration and ratio.
+    """
+    parameter, step, ratio = probe
+    values: Values = {
+        "parameter": parameter,
+        "ratio": ratio,
+        "step": step,
+        "loss": track.last.loss_level,
+        "first_loss": track.start.loss,
+        "lr": track.last.last_lr,
+        "since": first,
+        "highest": track.highest_lr,
+        "kind": track.last.kind,
+    }
+    if group is not None:
+        return _of_a_group({**values, "group": group})
+    return _since_some_step(values) if track.has_moved else _since_the_start(values)
+
+
+def _of_a_group(values: Values) -> tuple[Message, Message]:
     """Return cause and advice for a parameter group that stays behind; a {ratio} of 0 is one that
     does not move.
     """
@@ -36,7 +58,7 @@ def of_a_group(values: Values) -> tuple[Message, Message]:
     return cause, advice
 
 
-def since_some_step(values: Values) -> tuple[Message, Message]:
+def _since_some_step(values: Values) -> tuple[Message, Message]:
     """Return the same for weights that have come to rest."""
     if values["ratio"]:
         cause = say(
@@ -58,7 +80,7 @@ def since_some_step(values: Values) -> tuple[Message, Message]:
     return cause, advice
 
 
-def since_the_start(values: Values) -> tuple[Message, Message]:
+def _since_the_start(values: Values) -> tuple[Message, Message]:
     """Return the same for weights that never moved."""
     if not values["lr"]:
         return (
@@ -97,18 +119,25 @@ def since_the_start(values: Values) -> tuple[Message, Message]:
     )
 
 
-def thrown_up(values: Mapping[str, Value]) -> Message:
-    """Return the cause for a loss that updates have thrown up."""
-    return say(
-        "the learning rate is too high: at step {shown_step} one update changes "
-        "{parameter} by {percent:.3g}% of its size, and by step {step} the loss has risen "
-        "from {first_loss:.3g} to {loss:.3g}",
-        **values,
-    )
-
-
-def stuck(values: Mapping[str, Value]) -> Message:
-    """Return the cause for a loss that stays where updates have destroyed the weights."""
+def too_large(track: LargeUpdateTrack, last: StepGroup, is_thrown_up: bool) -> Message:
+    """Return the cause for a loss that updates have thrown up, or that stays where they have
+    destroyed the weights.
+    """
+    values = {
+        "percent": track.shown.value * 100,
+        "parameter": track.shown.parameter,
+        "first_loss": track.first_loss,
+        "loss": last.loss_level,
+        "step": last.last_step,
+        "shown_step": track.shown.step,
+    }
+    if is_thrown_up:
+        return say(
+            "the learning rate is too high: at step {shown_step} one update changes "
+            "{parameter} by {percent:.3g}% of its size, and by step {step} the loss has risen "
+            "from {first_loss:.3g} to {loss:.3g}",
+            **values,
+        )
     return say(
         "the learning rate is too high: at step {shown_step} one update changes "
         "{parameter} by {percent:.3g}% of its size, and at step {step} the loss is still "

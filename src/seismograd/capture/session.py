@@ -142,6 +142,8 @@ class Session(Listener):
     @property
     def num_stepped(self) -> int:
         """Return how many iterations have made their step."""
+        # One that has stepped becomes a row only when the next one begins: until then it may step
+        # again, as with several optimizers.
         return self._iteration_queue.num_rows + sum(
             bool(thread_state.iteration.steps) for thread_state in self._thread_states.all()
         )
@@ -248,6 +250,7 @@ class Session(Listener):
             if thread_state is None:
                 thread_state = self._thread_states.here()
             thread_state.now_s = began
+            # Nearly always nothing has failed, and every call of the training comes through here.
             if not self.guard.failures or not self.guard.leaves_out(event):
                 try:
                     for handle in handlers:
@@ -257,6 +260,8 @@ class Session(Listener):
                     if raised_by_user(error):
                         raise
                     self.guard.failed(event, error)
+            # From here on an iteration may wait with no call to come that would hand it on, so
+            # somebody has to look. A process that never trains needs no thread for that.
             if not self._has_stepped and thread_state.iteration.steps:
                 self._has_stepped = True
                 self.guard.call("stepped", self._outlet.stepped)
@@ -288,6 +293,7 @@ class Session(Listener):
 
     def abandon(self) -> None:
         """Leave everything to the parent: this is a forked child."""
+        # Without the lock: another thread of the parent may have held it at the fork.
         self._births.stop()
         self._xray.stop()
         self._outlet.abandon()
@@ -320,6 +326,7 @@ class Session(Listener):
         handlers = self._handlers
         with self._lock:
             here = self._thread_states.here()
+            # Each under the guard by itself: none of them may cost the rows that come after it.
             self.guard.call("step_by_hand", handlers.backwards.step_by_hand, here, True)
             self.guard.call(
                 "never stepped",
@@ -335,6 +342,7 @@ class Session(Listener):
             self.guard.call("xray", self._xray.stop)
             self.guard.call("elements", self._refuse_unknown_elements)
             left = unused(self._registry)
+            # The next iteration, which ends the one before, will not begin any more.
             for thread_state in self._thread_states.all():
                 if thread_state.iteration.steps:
                     self.guard.call("turn", self._iteration_queue.end_iteration, thread_state)

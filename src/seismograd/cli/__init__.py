@@ -22,6 +22,7 @@ from seismograd.cli import (
     completion,
     explain,
     export,
+    fsck,
     lab,
     report,
     rules,
@@ -42,7 +43,7 @@ from seismograd.package_info import VERSION
 from seismograd.printable import printable
 
 TRACEBACK = "SEISMOGRAD_TRACEBACK"
-_READERS = ("check", "compare", "export", "report", "runs", "show", "top", "view")
+_READERS = ("check", "compare", "export", "fsck", "report", "runs", "show", "top", "view")
 
 COMMANDS = (
     CommandEntry(
@@ -158,6 +159,15 @@ COMMANDS = (
             "whose gradients differ most."
         ),
         ("seismograd compare", "seismograd compare runs/first runs/second"),
+    ),
+    CommandEntry(
+        "fsck",
+        fsck.fsck,
+        mark(
+            "Compare all of a recorded run with its checksums, and mend what can be mended. The "
+            "exit code is 1 if it is damaged."
+        ),
+        ("seismograd fsck", "seismograd fsck runs/20260101T120000Z-train --mend"),
     ),
     CommandEntry(
         "lab",

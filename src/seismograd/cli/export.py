@@ -19,9 +19,7 @@ def export(
             "--out",
             "-o",
             metavar="FILE",
-            help=mark(
-                "The file to write: .parquet, .arrow or .csv, which selects the format."
-            ),
+            help=mark("The file to write: .parquet, .arrow or .csv, which selects the format."),
         ),
     ] = Path("gradients.parquet"),
     table: Annotated[
@@ -29,7 +27,9 @@ def export(
         typer.Option(
             "--table",
             metavar="gradients|steps|events",
-            help=mark("The table to write (default: gradients, a row for each step and parameter)."),
+            help=mark(
+                "The table to write (default: gradients, a row for each step and parameter)."
+            ),
         ),
     ] = "gradients",
     param: Annotated[

@@ -21,6 +21,7 @@ from seismograd.record.run_directory import create_run_directory
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
+from seismograd.settings.record_settings import RecordSettings, check_sync
 
 CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
 
@@ -101,6 +102,17 @@ ReplayOption = Annotated[
         ),
     ),
 ]
+SyncOption = Annotated[
+    float | None,
+    typer.Option(
+        "--sync",
+        metavar="SECONDS",
+        help=mark(
+            "Wait for the disk after so many seconds, so that the record survives a power cut "
+            "too. Default: the operating system decides."
+        ),
+    ),
+]
 GuardOption = Annotated[
     bool,
     typer.Option(
@@ -128,6 +140,7 @@ def run(
     halt_on: HaltOnOption = None,
     budget: BudgetOption = None,
     replay: ReplayOption = "on",
+    sync: SyncOption = None,
     guard: GuardOption = False,
     quiet: QuietOption = False,
 ) -> DeferredCommand:
@@ -141,6 +154,7 @@ def run(
             say("did you mean {line}?", line=line),
         )
     check_level(level)
+    record = RecordSettings(check_sync(sync))
     share, replays = _share(budget), is_on("--replay", replay)
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(
@@ -164,6 +178,7 @@ def run(
             language(),
             share,
             replays,
+            record,
             guard,
         )
     )

@@ -51,6 +51,7 @@ class Diagnosis:
         fact_kinds: Iterable[str] = tuple(FactKind),
     ) -> None:
         self._rules = tuple(make() for make in rules)
+        # Now, since readers remember what they have read: a rule cannot change over to one later.
         share_readers(self._rules)
         self._absorbs = absorbs_of(self._rules)
         self._found: dict[Key, Finding] = {}
@@ -76,6 +77,7 @@ class Diagnosis:
             # Most blocks have no sample, but a rule that needs one must see the rest of them, too.
             if all(name in block.values or name in _SAMPLED for name in rule.needs):
                 self._take(rule, lambda rule=rule: rule.observe(shared))
+        # New keys alone: a finding grows with nearly every block, which is no news to anybody.
         return frozenset(self._found) - known if len(self._found) > len(known) else frozenset()
 
     def note(self, note: Note) -> None:
@@ -149,6 +151,7 @@ class Diagnosis:
 
     def _status(self, rule: Rule) -> RuleStatus:
         failure = self._failures.get(rule.code)
+        # Before the failure: what a rule found until it failed is as true as before.
         if any(code == rule.code for code, _ in tuple(self._found)):
             return RuleStatus(rule.code, rule.name, FOUND, failure or NO_REASON)
         reason = failure or self._missing(rule) or rule.shortfall()
@@ -161,6 +164,7 @@ class Diagnosis:
         kinds = [str(kind) for kind in rule.needs_facts if kind not in self._fact_kinds]
         if kinds:
             return say("needs facts that were not recorded: {names}", names=", ".join(kinds))
+        # Of a run without a row the rule itself says better what it lacks.
         if not missing or not self._seen:
             return None
         if all(name in _SAMPLED for name in missing):

@@ -108,6 +108,7 @@ class RankCollector:
             while self._closing_s is None or self._queue:
                 self._report_server.listen(INTERVAL_S, self._next)
                 self._put_together()
+        # What rank 0 holds itself is better than no record: it goes out without the others'.
         except Exception as error:
             self._failed = True
             while self._queue:
@@ -131,6 +132,8 @@ class RankCollector:
             waiting = [p for p in self._report_server.peers.values() if p.awaited(rank_row.index)]
             if waiting and not self._in_vain(rank_row):
                 return
+            # Not waited for again before its reports have caught up: it would cost the whole limit
+            # at every step.
             for peer in waiting:
                 peer.late = True
             self._queue.popleft()
@@ -153,6 +156,7 @@ class RankCollector:
         end_s = rank_row.time_s + self._limits.late_s
         if self._closing_s is not None:
             end_s = min(end_s, self._closing_s + self._limits.exit_s)
+        # The training of rank 0 goes on while this waits, so memory sets a limit as time does.
         return now_s > end_s or self._bytes_in - self._bytes_out > MAX_BYTES
 
     def _together(self, rank_row: RankRow, captured: dict[int, RankMessage]) -> RowBatch:
@@ -176,6 +180,7 @@ class RankCollector:
                 for rank, c in zip(ranks, columns, strict=True)
             ),
         )
+        # Columns and who holds what change seldom, and then for good: the last plan is enough.
         plan = self._plans.get(key)
         if plan is None:
             self._plans = {key: (plan := make_plan(ranks, columns, sent, self._ownership))}

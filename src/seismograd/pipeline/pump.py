@@ -168,6 +168,8 @@ class Pump:
         """Start the thread, but only when there is something for it: a process that merely starts
         others, which train, never has one.
         """
+        # A daemon: a sink that hangs must not keep the process from ending. `close` drains what
+        # waits while the interpreter is still whole.
         self._thread = threading.Thread(target=self._run, name="seismograd-pump", daemon=True)
         try:
             self._thread.start()
@@ -220,6 +222,8 @@ class Pump:
             self._each(lambda sink: sink.sampled(first))
             self._bytes_out += sample_bytes(first)
             return 1
+        # Large, since sinks cost about as much per block as per row, and yet a part of what may
+        # wait: making them one copies them.
         batches = take_batches(self._queue, self._max_bytes // 4)
         self._observe(batches)
         self._bytes_out += sum(map(batch_bytes, batches))
@@ -228,6 +232,7 @@ class Pump:
     def _observe(self, batches: list[RowBatch]) -> None:
         try:
             whole = concatenate(batches)
+        # Such as memory that has run out: the rows are lost and counted, and the next may do.
         except Exception as error:
             self._num_not_made += sum(map(len, batches))
             self._on_failure(type(self).__name__, error)
@@ -246,6 +251,8 @@ class Pump:
 
     def _join(self, thread: threading.Thread) -> None:
         while thread.is_alive():
+            # By progress and not by time: a slow disk may have much to write, a dead one takes
+            # nothing.
             before = self._bytes_out
             thread.join(_PATIENCE_S)
             if thread.is_alive() and self._bytes_out == before:

@@ -11,6 +11,7 @@ from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.record.lazy_writer import LazyWriter
 from seismograd.record.writer import Writer
 from seismograd.schema import Finding, RunInfo, Sink
+from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
 
 
@@ -24,6 +25,7 @@ class RunSinks:
         selection: which rules run.
         leave: at the end without an iteration, leave the directory to another process.
         extra_sinks: get the same as the rules and the record, after them.
+        settings: how the run is written.
     """
 
     def __init__(
@@ -33,8 +35,10 @@ class RunSinks:
         selection: RuleSelection,
         leave: bool = False,
         extra_sinks: Sequence[Sink] = (),
+        settings: RecordSettings | None = None,
     ) -> None:
-        self.writer = LazyWriter(path, partial(_make_writer, info), leave=leave)
+        make = partial(_make_writer, info, settings or RecordSettings())
+        self.writer = LazyWriter(path, make, leave=leave)
         self._finding_listeners: list[Callable[[Finding], None]] = []
         self.rules = LiveRules(
             self._publish, self.writer.conclude, Diagnosis(selected_rules(selection))
@@ -53,5 +57,5 @@ class RunSinks:
             take(finding)
 
 
-def _make_writer(info: RunInfo, path: Path) -> Writer:
-    return Writer(path, info)
+def _make_writer(info: RunInfo, settings: RecordSettings, path: Path) -> Writer:
+    return Writer(path, info, settings)

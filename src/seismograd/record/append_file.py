@@ -39,6 +39,16 @@ class AppendFile:
         while view:
             view = view[os.write(self._descriptor, view) :]
 
+    def sync(self) -> None:
+        """Wait until the file is on the disk.
+
+        Raises:
+            OSError: the disk rejects it, or the descriptor was closed from elsewhere.
+        """
+        if not self._is_ours():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        os.fsync(self._descriptor)
+
     def close(self) -> None:
         """Close the file; nothing happens when it is closed."""
         if self._is_ours():
@@ -65,3 +75,19 @@ def replace_document(path: Path, data: bytes) -> None:
     new = path.with_name(path.name + ".new")
     new.write_bytes(data)
     new.replace(path)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk; nothing for a missing one.
+
+    Raises:
+        OSError: the disk rejects it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except (FileNotFoundError, PermissionError):  # Windows opens no directories
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

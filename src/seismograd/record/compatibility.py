@@ -10,7 +10,7 @@ from seismograd.i18n import Message, say
 from seismograd.record import layout
 from seismograd.record.documents import EndCounts, Meta, end_from_json, meta_from_json
 from seismograd.record.recorded_files import file_size, read_document
-from seismograd.record.strict_json import loads
+from seismograd.record.seals import loads_sealed
 from seismograd.schema import SCHEMA_VERSION
 
 
@@ -56,7 +56,7 @@ def read_meta(path: Path) -> Meta:
 def read_end(path: Path) -> tuple[EndCounts | None, bool]:
     """Return the counts of an orderly end, `None` without one; and whether there is a torn end."""
     try:
-        return end_from_json(loads(read_document(path / layout.END))), False
+        return end_from_json(loads_sealed(read_document(path / layout.END))), False
     except FileNotFoundError:
         return None, False
     except (KeyError, TypeError, ValueError):
@@ -79,7 +79,7 @@ def _document(path: Path) -> dict[str, Any]:
             say("{path} is not a run: it has no meta.json", path=str(path)), _runs_inside(path)
         )
     try:
-        meta = loads(read_document(path / layout.META))
+        meta = loads_sealed(read_document(path / layout.META))
     except ValueError as error:
         raise _damaged(path) from error
     if not isinstance(meta, dict):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from seismograd.record import layout
 from seismograd.record.finding_json import message_from_json, message_to_json
 from seismograd.record.layout import EVENTS, FORMAT, PAIRS, RANKS, STEPS
 from seismograd.record.pyramid.cells import FACTOR, PYRAMID_STATISTICS
@@ -71,7 +72,9 @@ class Meta:
     entries.
 
     `has_levels`: its pyramid, if there is one, has the form that this version reads.
-    `sample_dtypes`: of the rows of each kind of samples, by its name.
+    `sample_dtypes`: of the rows of each kind of samples, by its name. `checked`,
+    `checked_of_segment`, `checked_of_samples`: the columns of the logs of checksums of the run, of
+    each segment and of the samples.
     """
 
     info: RunInfo
@@ -79,6 +82,9 @@ class Meta:
     dtypes: Mapping[str, np.dtype[Any]]
     has_levels: bool = False
     sample_dtypes: Mapping[str, np.dtype[Any]] = field(default_factory=dict[str, np.dtype[Any]])
+    checked: tuple[str, ...] = ()
+    checked_of_segment: tuple[str, ...] = ()
+    checked_of_samples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,9 @@ def meta_to_json(info: RunInfo) -> dict[str, object]:
         "run": _flat(info),
         "statistics": [_statistic_to_json(statistic) for statistic in STATISTICS],
         "levels": _levels_to_json(),
+        "checked": list(layout.CHECKED_OF_RUN),
+        "checked_of_segment": list(layout.checked_of_segment(STATISTICS)),
+        "checked_of_samples": list(layout.CHECKED_OF_SAMPLES),
         "step_dtype": STEP_DTYPE.descr,
         "event_dtype": EVENT_DTYPE.descr,
         "rank_dtype": RANK_DTYPE.descr,
@@ -125,6 +134,9 @@ def meta_from_json(data: Any) -> Meta:
             text(name): entry_dtype(descr)
             for name, descr in mapping(data.get("sample_dtypes", {})).items()
         },
+        tuple(text(name) for name in data.get("checked", ())),
+        tuple(text(name) for name in data.get("checked_of_segment", ())),
+        tuple(text(name) for name in data.get("checked_of_samples", ())),
     )
 
 

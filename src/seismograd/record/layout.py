@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ OPTIMIZERS = "optimizers.jsonl"
 NOTES = "notes.jsonl"
 FACTS = "facts.jsonl"
 FINDINGS = "findings.jsonl"
+NUMBERED_LINES = (SITES, OPTIMIZERS)  # events and steps point to them by number
 LINE_FILES = (SITES, OPTIMIZERS, NOTES, FACTS, FINDINGS)
 
 SAMPLES = "samples"  # what is looked at only on sampled steps: two files for each kind
@@ -70,6 +72,13 @@ ENTRY_DTYPES: dict[str, np.dtype[Any]] = {
 # files with any number of entries per row, and the files with each row's end
 ENDS = {EVENTS: EVENT_ENDS, RANKS: RANK_ENDS, PAIRS: PAIR_ENDS}
 
+LEVELS = "levels"
+MAX_LEVEL = 10  # cells of a thousand million rows
+_LEVEL_FILES = tuple(f"{LEVELS}/{level}.bin" for level in range(1, MAX_LEVEL + 1))
+
+# what the columns of the logs of checksums are for
+CHECKED_OF_RUN = (*ENTRY_DTYPES, *_LEVEL_FILES)
+
 _SUFFIXES = {"f8": "f64", "f4": "f32", "u4": "u32", "u1": "u8", "i8": "i64"}
 
 
@@ -91,6 +100,27 @@ def sample_index_file(kind: SampleKind) -> str:
 def statistic_file(statistic: Statistic) -> str:
     """Return the file name of a statistic: its name and its dtype."""
     return f"{statistic.name}.{_SUFFIXES[np.dtype(statistic.dtype).str[1:]]}"
+
+
+def checked_of_segment(statistics: Iterable[Statistic]) -> tuple[str, ...]:
+    """Return what the columns of the log of checksums of a segment are for."""
+    return (STATE, SAMPLE_ROWS, *map(statistic_file, statistics), *_LEVEL_FILES)
+
+
+# what the columns of the log of checksums beside the samples are for; in their own directory
+CHECKED_OF_SAMPLES = tuple(
+    Path(file(kind)).name for kind in SampleKind for file in (sample_file, sample_index_file)
+)
+
+
+def level_path(directory: Path, level: int) -> Path:
+    """Return the file of a level of the pyramid in this directory, a run's or a segment's."""
+    return directory / level_file(level)
+
+
+def level_file(level: int) -> str:
+    """Return the name of the file of a level, from 1."""
+    return _LEVEL_FILES[level - 1]
 
 
 def raw(values: AnyArray) -> memoryview:

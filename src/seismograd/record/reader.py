@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
+from seismograd.record.checked_ranges import CheckedRanges
 from seismograd.record.compatibility import read_end, read_meta
 from seismograd.record.documents import (
     EndCounts,
@@ -46,9 +47,6 @@ from seismograd.schema import (
     StateArray,
     Statistic,
 )
-
-if TYPE_CHECKING:
-    from seismograd.record.tables.run_table import RunTable
 
 _LINE_PARSERS: dict[str, Callable[[Any], Any]] = {
     layout.SITES: site_from_json,
@@ -99,12 +97,19 @@ class Run:
         self._by_name = meta.statistics
         self._has_levels = meta.has_levels
         self._sample_dtypes = meta.sample_dtypes
-        self._entries = EntryFiles(path, meta.dtypes, len(meta.info.elements))
+        self._checked_samples = CheckedRanges(path / layout.SAMPLES, meta.checked_of_samples)
+        self._entries = EntryFiles(
+            path, meta.dtypes, len(meta.info.elements), CheckedRanges(path, meta.checked)
+        )
         self._end, self._end_is_torn = read_end(path)
         counted = self._end or EndCounts(0, {})
-        self._whole = intact_part(self._entries, meta.statistics, counted.num_rows)
+        self._whole = intact_part(
+            self._entries, meta.statistics, meta.checked_of_segment, counted.num_rows, self.ended
+        )
         self._lines = {
-            name: read_lines(path / name, parse, counted.num_lines.get(name, 0))
+            name: read_lines(
+                path / name, parse, counted.num_lines.get(name, 0), name in layout.NUMBERED_LINES
+            )
             for name, parse in _LINE_PARSERS.items()
         }
 
@@ -192,7 +197,10 @@ class Run:
             return series
         for segment, start, stop in self._whole.spans():
             if name in segment.info.statistics:
-                series[start:stop, self._columns(segment)] = segment.values(name, 0, stop - start)
+                columns = self._columns(segment)
+                series[start:stop, columns] = segment.values(name, 0, stop - start)
+                for begin, end in segment.damaged_values(name, 0, stop - start):
+                    series[start + begin : start + end, columns] = np.nan
         series[self.states <= State.ABSENT] = np.nan
         return series
 
@@ -214,13 +222,15 @@ class Run:
             if statistic not in segment.sampled():
                 continue
             rows = segment.sample_rows(stop)
+            # of damaged ones nobody knows the rows, or nothing is known
+            whole = segment.whole_samples(0, len(rows))
             values = np.full((len(rows), len(self.parameters), statistic.width), np.nan)
             values[:, self._columns(segment)] = segment.values(name, 0, len(rows)).reshape(
                 len(rows), segment.num_parameters, statistic.width
             )
             values[self.states[rows] <= State.ABSENT] = np.nan
-            all_rows.append(rows)
-            all_values.append(values)
+            all_rows.append(rows[whole])
+            all_values.append(values[whole])
         joined = np.concatenate(all_values)
         return np.concatenate(all_rows), joined if statistic.width > 1 else joined[:, :, 0]
 
@@ -238,7 +248,7 @@ class Run:
                 say("available names: {names}", names=", ".join(SampleKind)),
             )
         taken = SampleKind(kind)
-        return SampleSeries(self.path, taken, self._sample_dtypes.get(taken))
+        return SampleSeries(self.path, taken, self._sample_dtypes.get(taken), self._checked_samples)
 
     @cached_property
     def events(self) -> npt.NDArray[Any]:
@@ -329,6 +339,32 @@ class Run:
             files.append(layout.END)
         return torn_message(self._whole, sorted(set(files)))
 
+    @property
+    def checked(self) -> tuple[CheckedRanges, ...]:
+        """Return the checksums of the files of the run, and of those of each segment."""
+        return (
+            self._entries.checked,
+            *(segment.checked for segment in self._whole.segments),
+            self._checked_samples,
+        )
+
+    @property
+    def damage(self) -> Message | None:
+        """Return a message about numbers that are not those that were written, and so count as not
+        measured, as far as they have been read by now; `None` without any. `fsck` reads all.
+        """
+        names = sorted(self._entries.checked.known)
+        for segment in self._whole.segments:
+            names += [f"{segment.path.name}/{name}" for name in sorted(segment.checked.known)]
+        names += [f"{layout.SAMPLES}/{name}" for name in sorted(self._checked_samples.known)]
+        if not names:
+            return None
+        return say(
+            "some numbers in {files} are damaged and shown as not measured; `seismograd fsck` says "
+            "which",
+            files=", ".join(names),
+        )
+
     def blocks(
         self, size: int = 1024, start: int = 0, stop: int | None = None
     ) -> Iterator[RowBatch]:
@@ -336,32 +372,25 @@ class Run:
         saw them while the run went on.
 
         A block never spans two sets of parameters; its parameters are those of its iterations, not
-        the union.
+        the union. Rows of which anything is damaged are left out, as steps are that the disk was
+        too slow for.
         """
         start, stop, _ = slice(start, stop).indices(self._whole.num_rows)
         replay = Replay(self._entries, self._whole, self.statistics, self.sites, self.optimizers)
-        return replay.blocks(size, start, stop)
+        return replay.whole_blocks(size, start, stop)
 
-    def table(
-        self,
-        name: str = "gradients",
-        *,
-        params: str | Sequence[str] = (),
-        steps: slice = slice(None),
-        level: int = 0,
-    ) -> RunTable:
-        """Return a table of the run, which is read when it is converted: `"gradients"` with a row
-        for each step and parameter, `"steps"` or `"events"`. `params` are patterns such as
-        `"fc1.*"`, `steps` is a slice of step numbers; with `level=k` a row of the gradients
-        summarises 8^k steps.
+    def table(self, name: str = "gradients", **chosen: Any) -> Any:
+        """Return a table of the run, a `seismograd.record.tables.run_table.RunTable`, which is read
+        when it is converted: `"gradients"` with a row for each step and parameter, `"steps"` or
+        `"events"`. `params=` are patterns such as `"fc1.*"`, `steps=` is a slice of step numbers;
+        with `level=k` a row of the gradients summarises 8^k steps.
 
         Raises:
             SeismogradError: there is no such table or level, or a pattern matches nothing.
         """
         from seismograd.record.tables.run_table import RunTable
 
-        patterns = (params,) if isinstance(params, str) else tuple(params)
-        return RunTable(self, name, patterns, steps, level)
+        return RunTable(self, name, **chosen)
 
     def to_arrow(self, name: str = "gradients", **chosen: Any) -> Any:
         """Return `table(name, …)` as a `pyarrow.Table`."""

@@ -30,6 +30,7 @@ events.bin      the recorded calls, in order; event_ends.i64 is their number up 
 ranks.bin       what is known about each process of a multi-process run; rank_ends.i64 is the same for this file
 elements.f64    single scalars, as named in meta.json: one row per step
 levels/N.bin    a summary of the same data for fast views, 8^N rows per cell; it adds nothing that is not in the rows
+checks.bin      checksums of the files beside it, for each batch that was appended; nothing else needs them
 *.jsonl         one JSON object per line; NaN and the infinities are the strings "nan", "inf", "-inf"
 
 A run that was killed may end in an incomplete row: ignore rows beyond the last entry of steps.bin.

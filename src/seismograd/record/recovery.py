@@ -17,8 +17,8 @@ from seismograd.i18n import Message, say
 from seismograd.record import layout
 from seismograd.record.entry_files import EntryFiles
 from seismograd.record.recorded_files import read_whole_lines
+from seismograd.record.seals import loads_sealed
 from seismograd.record.segment import Segment, open_segment
-from seismograd.record.strict_json import loads
 from seismograd.schema import Statistic
 
 _CHUNK = 65536  # rows
@@ -52,10 +52,14 @@ class IntactLines:
 
 
 def intact_part(
-    entries: EntryFiles, statistics: Mapping[str, Statistic], num_expected: int
+    entries: EntryFiles,
+    statistics: Mapping[str, Statistic],
+    checked: Sequence[str],
+    num_expected: int,
+    ended: bool,
 ) -> IntactPart:
-    """Return the whole part of a run; `num_expected` is the number of rows that an orderly end
-    counted, 0 without one.
+    """Return the whole part of a run; `checked` are the columns of the logs of checksums of its
+    segments, `num_expected` is the number of rows that an orderly end counted, 0 without one.
     """
     # Steps first: a running writer appends them last, so the other files are at least as far when
     # they are read.
@@ -65,14 +69,18 @@ def intact_part(
     ]
     if entries.num_elements:
         counts.append(entries.count(layout.ELEMENTS))
-    num_rows = _rows_in_order(entries, min(whole for whole, _ in counts))
+    num_rows = min(whole for whole, _ in counts)
+    num_checked = entries.num_checked_rows()
+    if num_checked is not None:
+        num_rows = min(num_rows, num_checked)
+    num_rows = _rows_in_order(entries, num_rows, keep_damaged=ended)
     num_begun = max(num_expected, *(begun for _, begun in counts))
 
     num_begun_entries: dict[str, int] = {}
     for name in entries.lists():
         num_whole, num_begun_entries[name] = entries.count(name)
         num_rows = _rows_with_entries(entries, name, num_rows, num_whole)
-    segments = tuple(_segments(entries.path, statistics))
+    segments = tuple(_segments(entries.path, statistics, checked))
     num_begun = max(
         [num_begun, *(segment.info.first_row + segment.num_rows()[1] for segment in segments)]
     )
@@ -88,26 +96,43 @@ def intact_part(
     )
 
 
-def read_lines(path: Path, parse: Callable[[Any], Any], num_expected: int) -> IntactLines:
-    """Return the values that `parse` makes of the lines of a file, up to the first line that is not
-    whole; none for a missing file.
+def read_lines(
+    path: Path, parse: Callable[[Any], Any], num_expected: int, by_number: bool
+) -> IntactLines:
+    """Return the values that `parse` makes of the lines of a file, without those that are not
+    whole; none for a missing file. `by_number`: what comes behind a damaged line has another
+    number, so it is left out too.
     """
     values: list[Any] = []
+    torn = False
     try:
         for line in read_whole_lines(path):
             if line is None:
                 return IntactLines(tuple(values), True)
-            values.append(parse(loads(line)))
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-        is_missing = isinstance(error, FileNotFoundError)
-        return IntactLines(tuple(values), not is_missing or num_expected > 0)
-    return IntactLines(tuple(values), len(values) < num_expected)
+            try:
+                values.append(parse(loads_sealed(line)))
+            except (ValueError, KeyError, TypeError):
+                torn = True
+                if by_number:
+                    break
+    except FileNotFoundError:
+        torn = num_expected > 0
+    return IntactLines(tuple(values), torn or len(values) < num_expected)
 
 
-def _rows_in_order(entries: EntryFiles, num_rows: int) -> int:
+def _rows_in_order(entries: EntryFiles, num_rows: int, keep_damaged: bool) -> int:
     """Return how many of the first rows have iterations that grow: a tail that never reached the
     disk, as after a power cut, is read as zeros. Looks at the last chunk alone when that is whole.
     """
+    while num_rows and not keep_damaged:
+        damaged = [
+            begin
+            for begin, end in entries.damaged(layout.STEPS, num_rows - 1, num_rows)
+            if end == num_rows
+        ]
+        if not damaged:
+            break
+        num_rows = damaged[0]
     while num_rows:
         start = max(0, num_rows - _TAIL)
         iterations = entries.read(layout.STEPS, start, num_rows)["iteration"].astype(np.int64)
@@ -129,9 +154,13 @@ def _rows_with_entries(entries: EntryFiles, name: str, num_rows: int, num_whole:
     return int(np.searchsorted(entries.ends(name, 0, num_rows), num_whole, side="right"))
 
 
-def _segments(run: Path, statistics: Mapping[str, Statistic]) -> Iterator[Segment]:
+def _segments(
+    run: Path, statistics: Mapping[str, Statistic], checked: Sequence[str]
+) -> Iterator[Segment]:
     index, first_row = 0, 0
-    while (segment := open_segment(layout.segment_path(run, index), statistics)) is not None:
+    while (
+        segment := open_segment(layout.segment_path(run, index), statistics, checked)
+    ) is not None:
         if segment.info.first_row < first_row or (index == 0 and segment.info.first_row):
             return
         yield segment
@@ -152,6 +181,9 @@ def _rows_in_segments(entries: EntryFiles, segments: tuple[Segment, ...], num_ro
         num_held, _ = segment.num_rows()
         if num_held is None:  # without parameters nothing in it shows how far it goes
             num_held = 0 if is_last and next_is_torn else end - first
+        num_checked = segment.num_checked_rows()
+        if num_checked is not None:
+            num_held = min(num_held, num_checked)
         whole_end = _first_lost_sample(entries, segment, min(end, first + num_held))
         if whole_end < end:
             return whole_end

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from seismograd.record import layout
+from seismograd.record.checked_ranges import Stretch, outside
 from seismograd.record.entry_files import EntryFiles
 from seismograd.record.recovery import IntactPart
 from seismograd.record.segment import Segment
-from seismograd.schema import AnyArray, Optimizer, RowBatch, Site, Statistic
+from seismograd.schema import AnyArray, Optimizer, RowBatch, Site, State, Statistic
 
 _CHUNK_BYTES = 16 * 2**20  # rows read at once, however small the blocks are
 
@@ -30,8 +31,19 @@ class Replay:
 
     def blocks(self, size: int, start: int, stop: int) -> Iterator[RowBatch]:
         """Yield rows `start` to `stop` in blocks of up to `size`, none of which spans two
-        segments.
+        segments. Of rows that are damaged all but the iteration is not measured.
         """
+        for segment, first, last in self._stretches(size, start, stop):
+            yield from self._read(segment, first, last).split(size)
+
+    def whole_blocks(self, size: int, start: int, stop: int) -> Iterator[RowBatch]:
+        """Yield the blocks without the rows of which anything is damaged."""
+        for segment, first, last in self._stretches(size, start, stop):
+            for begin, end in outside(self._damaged(segment, first, last), first, last):
+                yield from self._read(segment, begin, end).split(size)
+
+    def _stretches(self, size: int, start: int, stop: int) -> Iterator[tuple[Segment, int, int]]:
+        """Yield what to read at once."""
         for segment, first, end in self.whole.spans():
             span_start, span_stop = max(first, start), min(end, stop)
             row_bytes = (
@@ -40,24 +52,39 @@ class Replay:
             )
             chunk = size * max(1, _CHUNK_BYTES // (max(row_bytes, 1) * size))
             for row in range(span_start, span_stop, chunk):
-                yield from self._read(segment, row, min(row + chunk, span_stop)).split(size)
+                yield segment, row, min(row + chunk, span_stop)
+
+    def _damaged(self, segment: Segment, start: int, stop: int) -> list[Stretch]:
+        """Return the stretches of rows of the run in which something is damaged."""
+        first = segment.info.first_row
+        return [
+            *self.entries.damaged(layout.STEPS, start, stop),
+            *(
+                (begin + first, end + first)
+                for begin, end in segment.damaged_rows(start - first, stop - first)
+            ),
+        ]
 
     def _read(self, segment: Segment, start: int, stop: int) -> RowBatch:
         """Return rows `start` to `stop` of the run, all of this segment, as one batch."""
         first = segment.info.first_row
         sample_rows = segment.sample_rows(stop)
         from_sample, to_sample = np.searchsorted(sample_rows, (start, stop)).tolist()
+        samples = segment.whole_samples(from_sample, to_sample)
+        state = segment.state(start - first, stop - first)
+        for begin, end in self._damaged(segment, start, stop):
+            state[begin - start : end - start] = State.NOT_MEASURED
         return RowBatch(
             parameters=segment.info.parameters,
             steps=self.entries.read(layout.STEPS, start, stop),
-            state=segment.state(start - first, stop - first),
+            state=state,
             values={
                 name: segment.values(name, start - first, stop - first)
                 for name in segment.info.statistics
             },
-            sample_rows=sample_rows[from_sample:to_sample] - start,
+            sample_rows=sample_rows[samples] - start,
             samples={
-                each.name: segment.values(each.name, from_sample, to_sample)
+                each.name: segment.values(each.name, from_sample, to_sample)[samples - from_sample]
                 for each in segment.sampled()
             },
             events=self._listed(layout.EVENTS, start, stop),

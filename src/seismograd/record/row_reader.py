@@ -99,6 +99,8 @@ class RowReader:
             with os.fdopen(open_file(file), "rb", buffering=0) as held:
                 for index in inside:
                     sample = int(np.searchsorted(sampled, int(rows[index])))
+                    if segment.damaged_values(name, sample, sample + 1):
+                        continue
                     held.seek((sample * segment.num_parameters + first_column) * width)
                     data = held.read((last_column + 1 - first_column) * width)
                     numbers: AnyArray = np.frombuffer(data, statistic.dtype).reshape(-1, *shape[2:])

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seismograd.record import layout
+from seismograd.record.checked_ranges import CheckedRanges, outside
 from seismograd.record.documents import subject_from_json
 from seismograd.record.recorded_files import require_directory
 from seismograd.record.recovery import read_lines
@@ -31,14 +32,24 @@ class SampleSeries:
     they are asked for.
 
     A batch counts when its entry in the index, its rows and their subjects are all there.
-    `dtype` is that of the rows as the run has them; `None`: it has none of this kind.
+    `dtype` is that of the rows as the run has them; `None`: it has none of this kind. `checked` has
+    the checksums: of a batch whose rows are damaged nothing is measured, and one whose entry in the
+    index is damaged is left out.
     """
 
-    def __init__(self, path: Path, kind: SampleKind, dtype: np.dtype[Any] | None) -> None:
-        self._path, self.kind = path, kind
+    def __init__(
+        self, path: Path, kind: SampleKind, dtype: np.dtype[Any] | None, checked: CheckedRanges
+    ) -> None:
+        self._path, self.kind, self._checked = path, kind, checked
         self._dtype = sample_dtype(kind) if dtype is None else dtype
         self._subjects: list[SampleSubject] = []
         self._index = self._whole_part(dtype is not None)
+        self._starts = np.concatenate([[0], self._index["end"][:-1]]).astype(np.int64)
+        index_file = Path(layout.sample_index_file(kind)).name
+        damaged = checked.damaged_rows(index_file, SAMPLE_BATCH_DTYPE.itemsize, 0, len(self))
+        kept = [row for start, stop in outside(damaged, 0, len(self)) for row in range(start, stop)]
+        if damaged:
+            self._index, self._starts = self._index[kept], self._starts[kept]
 
     def __len__(self) -> int:
         return len(self._index)
@@ -54,8 +65,7 @@ class SampleSeries:
     def __getitem__(self, position: int) -> SampleBatch:
         """Return one batch; -1 is the last."""
         position = range(len(self))[position]
-        start = int(self._index["end"][position - 1]) if position else 0
-        rows = self._rows(start, int(self._index["end"][position]))
+        rows = self._rows(int(self._starts[position]), int(self._index["end"][position]))
         entry = self._index[position]
         subjects = [self._subject(number) for number in rows["subject"].tolist()]
         return from_entries(self.kind, int(entry["step"]), int(entry["optimizer"]), subjects, rows)
@@ -93,7 +103,7 @@ class SampleSeries:
         ends = index["end"].astype(np.int64)
         sound = (ends <= num_rows) & (np.diff(ends, prepend=0) > 0) & (index["step"] >= 0)
         index = index[: len(index) if sound.all() else int(np.argmin(sound))]
-        lines = read_lines(self._path / layout.SUBJECTS, subject_from_json, 0)
+        lines = read_lines(self._path / layout.SUBJECTS, subject_from_json, 0, True)
         self._subjects = list(lines.values)
         while len(index) and not self._knows(index):
             index = index[:-1]
@@ -103,7 +113,7 @@ class SampleSeries:
         """Return whether the last batch of an index has subjects that are known."""
         start = int(index["end"][-2]) if len(index) > 1 else 0
         numbers: npt.NDArray[Any] = self._rows(start, int(index["end"][-1]))["subject"]
-        return bool(((numbers >= 0) & (numbers < len(self._subjects))).all())
+        return bool(((numbers >= -1) & (numbers < len(self._subjects))).all())
 
     def _subject(self, number: int) -> SampleSubject:
         """Return the subject of this number; `?` for one that a damaged row points to."""
@@ -111,6 +121,11 @@ class SampleSeries:
         return self._subjects[number] if known else SampleSubject("?")
 
     def _rows(self, start: int, stop: int) -> npt.NDArray[Any]:
-        return layout.read_rows(
+        rows = layout.read_rows(
             self._path / layout.sample_file(self.kind), self._dtype, start, stop
         )
+        name = Path(layout.sample_file(self.kind)).name
+        for begin, end in self._checked.damaged_rows(name, self._dtype.itemsize, start, stop):
+            rows[begin - start : end - start] = 0
+            rows["subject"][begin - start : end - start] = -1
+        return rows

@@ -8,8 +8,9 @@ import numpy as np
 
 from seismograd.record import layout
 from seismograd.record.append_file import AppendFile
+from seismograd.record.checksums import CheckedFile, ChecksumWriter
 from seismograd.record.documents import subject_to_json
-from seismograd.record.strict_json import dumps
+from seismograd.record.seals import dumps_sealed
 from seismograd.schema import SAMPLE_BATCH_DTYPE, SampleBatch, SampleKind, SampleSubject
 from seismograd.schema.samples import to_entries
 
@@ -22,14 +23,17 @@ class SampleWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files: dict[str, AppendFile] = {}
+        self._checks: ChecksumWriter | None = None
         self._numbers: dict[SampleSubject, int] = {}
         self._num_rows: dict[SampleKind, int] = {}
 
     def append(self, batch: SampleBatch) -> None:
         """Append a batch; raises `OSError` when the disk rejects it."""
         (self._path / layout.SAMPLES).mkdir(exist_ok=True)
+        if self._checks is None:
+            self._checks = ChecksumWriter(self._path / layout.SAMPLES, layout.CHECKED_OF_SAMPLES)
         fresh = [each for each in dict.fromkeys(batch.subjects) if each not in self._numbers]
-        lines = b"".join(dumps(subject_to_json(each)) + b"\n" for each in fresh)
+        lines = b"".join(dumps_sealed(subject_to_json(each)) + b"\n" for each in fresh)
         self._file(layout.SUBJECTS).write(lines)
         for each in fresh:
             self._numbers[each] = len(self._numbers)
@@ -39,13 +43,28 @@ class SampleWriter:
         self._num_rows[batch.kind] = num_rows
         place = np.array([(batch.step, batch.optimizer, num_rows)], SAMPLE_BATCH_DTYPE)
         self._file(layout.sample_index_file(batch.kind)).write(layout.raw(place))
+        self._checks.commit()
+
+    def sync(self) -> None:
+        """Wait until everything is on the disk."""
+        for file in self._files.values():
+            file.sync()
+        if self._checks is not None:
+            self._checks.sync()
 
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
             file.close()
+        if self._checks is not None:
+            self._checks.close()
 
     def _file(self, name: str) -> AppendFile:
         if name not in self._files:
-            self._files[name] = AppendFile(self._path / name)
+            self._files[name] = self._created(name)
         return self._files[name]
+
+    def _created(self, name: str) -> AppendFile:
+        if name == layout.SUBJECTS or self._checks is None:
+            return AppendFile(self._path / name)
+        return CheckedFile(self._path / layout.SAMPLES, Path(name).name, self._checks)

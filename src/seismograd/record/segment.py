@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from seismograd.record import layout
+from seismograd.record.checked_ranges import CheckedRanges, Stretch
 from seismograd.record.documents import SegmentInfo, segment_from_json
 from seismograd.record.recorded_files import file_size, read_document, require_directory
-from seismograd.record.strict_json import loads
+from seismograd.record.seals import loads_sealed
 from seismograd.schema import AnyArray, IntArray, State, StateArray, Statistic
 
 _INDEX = np.dtype("<i8")
@@ -27,6 +28,7 @@ class Segment:
     path: Path
     info: SegmentInfo
     statistics: Mapping[str, Statistic]
+    checked: CheckedRanges
 
     @property
     def num_parameters(self) -> int:
@@ -34,32 +36,87 @@ class Segment:
         return len(self.info.parameters)
 
     def state(self, start: int, stop: int) -> StateArray:
-        """Return the states of rows `start` to `stop`  # (rows, P)."""
-        return known_states(
+        """Return the states of rows `start` to `stop`; damaged ones are not measured
+        # (rows, P).
+        """
+        states = known_states(
             layout.read_rows(self.path / layout.STATE, _STATE, start, stop, self.num_parameters)
         )
+        for begin, end in self.damaged_states(start, stop):
+            states[begin - start : end - start] = State.NOT_MEASURED
+        return states
+
+    def damaged_states(self, start: int, stop: int) -> list[Stretch]:
+        """Return the stretches of rows whose states are not what was written."""
+        return self.checked.damaged_rows(layout.STATE, self.num_parameters, start, stop)
+
+    def damaged_values(self, name: str, start: int, stop: int) -> list[Stretch]:
+        """Return the stretches of rows, or of samples, of a statistic that are not what was
+        written.
+        """
+        statistic = self.statistics[name]
+        width = self.num_parameters * statistic.width
+        damaged = self.checked.damaged_rows(
+            layout.statistic_file(statistic),
+            np.dtype(statistic.dtype).itemsize * width,
+            start,
+            stop,
+        )
+        return damaged + self._unplaced(start, stop) if statistic.sampled else damaged
+
+    def damaged_rows(self, start: int, stop: int) -> list[Stretch]:
+        """Return the stretches of rows of which anything that is measured at every step is not
+        what was written.
+        """
+        damaged = self.damaged_states(start, stop)
+        for name in self.info.statistics:
+            damaged += self.damaged_values(name, start, stop)
+        return damaged
+
+    def whole_samples(self, start: int, stop: int) -> IntArray:
+        """Return the samples from `start` to `stop` of which everything is what was written."""
+        whole = np.ones(stop - start, np.bool_)
+        for statistic in self.sampled():
+            for begin, end in self.damaged_values(statistic.name, start, stop):
+                whole[begin - start : end - start] = False
+        return start + np.flatnonzero(whole)
+
+    def _unplaced(self, start: int, stop: int) -> list[Stretch]:
+        """Return the stretches of samples of which nobody knows in which rows they were taken."""
+        return self.checked.damaged_rows(layout.SAMPLE_ROWS, _INDEX.itemsize, start, stop)
 
     def values(self, name: str, start: int, stop: int) -> AnyArray:
-        """Return a statistic in its own dtype: of rows, or of samples for a sampled one
-        # (rows, P) or (rows, P, W).
+        """Return a statistic in its own dtype: of rows, or of samples for a sampled one; damaged
+        ones are NaN, or 0 where that has no NaN  # (rows, P) or (rows, P, W).
         """
         statistic = self.statistics[name]
         shape = (self.num_parameters, statistic.width)[: 1 if statistic.width == 1 else 2]
-        return layout.read_rows(
+        values = layout.read_rows(
             self.path / layout.statistic_file(statistic),
             np.dtype(statistic.dtype),
             start,
             stop,
             *shape,
         )
+        for begin, end in self.damaged_values(name, start, stop):
+            values[begin - start : end - start] = np.nan if values.dtype.kind == "f" else 0
+        return values
+
+    def num_checked_rows(self) -> int | None:
+        """Return how many rows the log of checksums knows of; `None` without one."""
+        end = self.checked.end(layout.STATE) if self.checked.names else None
+        return None if end is None or not self.num_parameters else end // self.num_parameters
 
     def sample_rows(self, stop: int) -> IntArray:
         """Return the row numbers in the run of the whole samples before row `stop`  # (S,)."""
         rows = layout.read_rows(
             self.path / layout.SAMPLE_ROWS, _INDEX, 0, self.num_samples()
         ).astype(np.int64, copy=False)
+        damaged = self.checked.damaged_rows(layout.SAMPLE_ROWS, _INDEX.itemsize, 0, len(rows))
+        for begin, end in damaged:  # nobody knows where they belong: see `damaged_samples`
+            rows[begin:end] = rows[begin - 1] if begin else self.info.first_row
         # A tail that never reached the disk is read as zeros.
-        lost = np.flatnonzero(np.diff(rows) <= 0)
+        lost = np.flatnonzero(np.diff(rows) < (0 if damaged else 1))
         rows = rows[: int(lost[0]) + 1] if len(lost) else rows
         return rows[rows < stop]
 
@@ -106,16 +163,18 @@ def known_states(states: AnyArray) -> StateArray:
     return np.where(states <= max(State), states, State.NOT_MEASURED).astype(np.uint8, copy=False)
 
 
-def open_segment(path: Path, statistics: Mapping[str, Statistic]) -> Segment | None:
+def open_segment(
+    path: Path, statistics: Mapping[str, Statistic], checked: Sequence[str]
+) -> Segment | None:
     """Return the segment in this directory, or `None` when there is none or its `parameters.json`
-    is torn.
+    is torn; `checked` are the columns of its log of checksums.
     """
     if not require_directory(path.parent) or not require_directory(path):
         return None
     try:
-        info = segment_from_json(loads(read_document(path / layout.PARAMETERS)))
+        info = segment_from_json(loads_sealed(read_document(path / layout.PARAMETERS)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if any(name not in statistics for name in info.statistics):
         return None
-    return Segment(path, info, statistics)
+    return Segment(path, info, statistics, CheckedRanges(path, checked))

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from seismograd.record import layout
-from seismograd.record.append_file import AppendFile, replace_document
+from seismograd.record.append_file import replace_document, sync_file
+from seismograd.record.checksums import CheckedFile, ChecksumWriter
 from seismograd.record.documents import SegmentInfo, segment_to_json
 from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
 from seismograd.record.pyramid.pyramid_levels import pyramid_statistics
-from seismograd.record.strict_json import dumps
+from seismograd.record.seals import dumps_sealed
 from seismograd.schema import STATISTICS, AnyArray, RowBatch
 
 _STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
@@ -26,16 +27,17 @@ class SegmentWriter:
         self._sampled_names: frozenset[str] | None = None
         self._path = path
         # by file name, those of statistics by the name of the statistic
-        self._files: dict[str, AppendFile] = {}
+        self._files: dict[str, CheckedFile] = {}
         path.mkdir(parents=True)
+        self._checks = ChecksumWriter(path, layout.checked_of_segment(STATISTICS))
         for name in (layout.STATE, layout.SAMPLE_ROWS):
-            self._files[name] = AppendFile(path / name)
+            self._files[name] = CheckedFile(path, name, self._checks)
         for name in batch.values:
             self._create(name)
         info = SegmentInfo(first_row, tuple(batch.values), batch.parameters)
-        replace_document(path / layout.PARAMETERS, dumps(segment_to_json(info)) + b"\n")
+        replace_document(path / layout.PARAMETERS, dumps_sealed(segment_to_json(info)) + b"\n")
         self._summed = pyramid_statistics(tuple(batch.values), _STATISTICS)
-        self._levels = PyramidBuilder(path, len(batch.parameters), self._summed)
+        self._levels = PyramidBuilder(path, len(batch.parameters), self._summed, self._checks)
 
     def fits(self, batch: RowBatch) -> bool:
         """Return whether the batch has the columns that this segment's files have, in any order
@@ -64,6 +66,7 @@ class SegmentWriter:
         if len(batch.sample_rows):
             self._append_samples(batch, first_row)
         self._levels.append(state, {name: recorded[name] for name in self._summed})
+        self._checks.commit()
 
     def _append_samples(self, batch: RowBatch, first_row: int) -> None:
         if self._sampled_names is None:
@@ -88,12 +91,21 @@ class SegmentWriter:
         return shaped
 
     def _create(self, statistic: str) -> None:
-        self._files[statistic] = AppendFile(
-            self._path / layout.statistic_file(_STATISTICS[statistic])
-        )
+        name = layout.statistic_file(_STATISTICS[statistic])
+        self._files[statistic] = CheckedFile(self._path, name, self._checks)
+
+    def sync(self) -> None:
+        """Wait until everything is on the disk."""
+        for file in self._files.values():
+            file.sync()
+        self._levels.sync()
+        self._checks.sync()
+        for each in (self._path / layout.PARAMETERS, self._path, self._path.parent):
+            sync_file(each)
 
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
             file.close()
         self._levels.close()
+        self._checks.close()

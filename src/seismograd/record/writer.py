@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
 from seismograd.record import layout
-from seismograd.record.append_file import AppendFile, replace_document
+from seismograd.record.append_file import AppendFile, replace_document, sync_file
+from seismograd.record.checksums import CheckedFile, ChecksumWriter
 from seismograd.record.documents import (
     EndCounts,
     end_to_json,
@@ -31,8 +33,8 @@ from seismograd.record.pyramid.step_scalars import (
 )
 from seismograd.record.readme_text import HOW_TO_READ
 from seismograd.record.sample_writer import SampleWriter
+from seismograd.record.seals import dumps_sealed
 from seismograd.record.segment_writer import SegmentWriter
-from seismograd.record.strict_json import dumps
 from seismograd.schema import (
     AnyArray,
     Conclusion,
@@ -44,6 +46,7 @@ from seismograd.schema import (
     SampleBatch,
     row_ends,
 )
+from seismograd.settings.record_settings import RecordSettings
 
 
 class Writer:
@@ -55,11 +58,16 @@ class Writer:
     short anywhere leaves a whole, shorter run. After an error nothing more is written, since no row
     behind a torn one could be read.
 
+    Args:
+        path: the directory of the run.
+        info: what is known of the run before its first step.
+        settings: how it is written.
+
     Raises:
         SeismogradError: the directory cannot be written, or holds a run.
     """
 
-    def __init__(self, path: Path, info: RunInfo) -> None:
+    def __init__(self, path: Path, info: RunInfo, settings: RecordSettings | None = None) -> None:
         self.path = path
         self._num_elements = len(info.elements)
         self._num_rows = 0
@@ -69,16 +77,23 @@ class Writer:
         self._segment: SegmentWriter | None = None
         self._files: dict[str, AppendFile] = {}
         self._samples = SampleWriter(path)
-        self._levels = PyramidBuilder(path, len(STEP_SCALARS), STEP_STATISTICS)
+        self._checks: ChecksumWriter | None = None
+        self._levels: PyramidBuilder | None = None
+        self._sync_s = None if settings is None else settings.sync_s
+        self._synced = time.monotonic()
         self._closed = False
         self._failure: BaseException | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
+            self._files[layout.STEPS] = AppendFile(path / layout.STEPS)
+            checks = self._checks = ChecksumWriter(path, layout.CHECKED_OF_RUN)
             for name in layout.ENTRY_DTYPES:
-                self._files[name] = AppendFile(path / name)
+                if name != layout.STEPS:
+                    self._files[name] = CheckedFile(path, name, checks)
+            self._levels = PyramidBuilder(path, len(STEP_SCALARS), STEP_STATISTICS, checks)
             (path / layout.README).write_text(translate(HOW_TO_READ), encoding="utf-8")
             # Last: a directory with this file is a run, so everything else must be there by then.
-            replace_document(path / layout.META, dumps(meta_to_json(info), indent=1) + b"\n")
+            replace_document(path / layout.META, dumps_sealed(meta_to_json(info), 1) + b"\n")
         except OSError as error:
             self._close_files()
             reason = error.strerror or str(error)
@@ -92,6 +107,7 @@ class Writer:
         (`schema.concatenate`); raises `OSError` when the disk rejects them.
         """
         with self._giving_up_on_error():
+            # First what rows point to: whoever reads along never finds an index without its line.
             self._append_lines(
                 layout.SITES, lines_to_json(batch.sites[self._num_lines[layout.SITES] :])
             )
@@ -101,6 +117,8 @@ class Writer:
             )
             if len(batch):
                 self._append_rows(batch)
+            if self._sync_s is not None and time.monotonic() - self._synced >= self._sync_s:
+                self._sync()
 
     def note(self, note: Note) -> None:
         """Append a note."""
@@ -140,8 +158,10 @@ class Writer:
             with self._giving_up_on_error():
                 replace_document(
                     self.path / layout.END,
-                    dumps(end_to_json(EndCounts(self._num_rows, self._num_lines))) + b"\n",
+                    dumps_sealed(end_to_json(EndCounts(self._num_rows, self._num_lines))) + b"\n",
                 )
+                if self._sync_s is not None:
+                    self._sync()
         finally:
             self._close_files()
 
@@ -151,9 +171,13 @@ class Writer:
         self._close_files()
 
     def _append_rows(self, batch: RowBatch) -> None:
+        # The files of a segment have fixed columns, so that a row is found by its number alone:
+        # other parameters need other files.
         if self._segment is None or not self._segment.fits(batch):
             self._begin_segment(batch)
         assert self._segment is not None
+        assert self._checks is not None
+        assert self._levels is not None
         first_row, num_rows = self._num_rows, len(batch)
         self._segment.append(batch, first_row)
         if self._num_elements:
@@ -165,7 +189,10 @@ class Writer:
         self._levels.append(states_of_values(values, batch.steps, batch.state), {STEPS: values})
         # Last of all: a row counts once its step is there, so a write that is cut short anywhere
         # leaves a shorter run and not a wrong one.
-        self._append(layout.STEPS, batch.steps)
+        steps = layout.raw(np.asarray(batch.steps, layout.ENTRY_DTYPES[layout.STEPS]))
+        self._checks.add(layout.STEPS, steps)
+        self._checks.commit()
+        self._files[layout.STEPS].write(steps)
         self._num_rows += num_rows
 
     def _append_list(self, name: str, listed: AnyArray, batch: RowBatch) -> None:
@@ -188,8 +215,26 @@ class Writer:
         if lines:
             # Opened each time: lines are rare, and most runs never have some of these files.
             with (self.path / name).open("ab") as file:
-                file.write(b"".join(dumps(line) + b"\n" for line in lines))
+                file.write(b"".join(dumps_sealed(line) + b"\n" for line in lines))
             self._num_lines[name] += len(lines)
+
+    def _sync(self) -> None:
+        """Wait until everything is on the disk, `steps.bin` last."""
+        if self._segment is not None:
+            self._segment.sync()
+        for name, file in self._files.items():
+            if name != layout.STEPS:
+                file.sync()
+        for name in (layout.META, layout.END, *layout.LINE_FILES):
+            sync_file(self.path / name)
+        if self._levels is not None:
+            self._levels.sync()
+        self._samples.sync()
+        if self._checks is not None:
+            self._checks.sync()
+        self._files[layout.STEPS].sync()
+        sync_file(self.path)
+        self._synced = time.monotonic()
 
     def _append_findings(self, lines: Sequence[object]) -> None:
         if self._failure is not None:
@@ -212,9 +257,8 @@ class Writer:
             raise
 
     def _close_files(self) -> None:
-        for file in self._files.values():
-            file.close()
-        self._samples.close()
-        self._levels.close()
+        for file in (*self._files.values(), self._checks, self._samples, self._levels):
+            if file is not None:
+                file.close()
         if self._segment is not None:
             self._segment.close()

@@ -22,7 +22,7 @@ from seismograd.rules.sg201.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg202_nonfinite_loss import NonfiniteLoss
 from seismograd.rules.sg203_skipped_steps import SkippedSteps
 from seismograd.rules.sg204_scaler_remade import ScalerRemade
-from seismograd.rules.sg301_missing_zero_grad import MissingZeroGrad
+from seismograd.rules.sg301.sg301_missing_zero_grad import MissingZeroGrad
 from seismograd.rules.sg302_zero_grad_before_step import ZeroGradBeforeStep
 from seismograd.rules.sg303_step_without_backward import StepWithoutBackward
 from seismograd.rules.sg304_clip_without_effect import ClipWithoutEffect
@@ -35,8 +35,8 @@ from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
 from seismograd.rules.sg311_never_stepped import NeverStepped
 from seismograd.rules.sg312_uneven_windows import UnevenWindows
 from seismograd.rules.sg401.sg401_parameter_not_optimized import ParameterNotOptimized
-from seismograd.rules.sg402_no_gradient import NoGradient
-from seismograd.rules.sg403_frozen_parameter import FrozenParameter
+from seismograd.rules.sg402.sg402_no_gradient import NoGradient
+from seismograd.rules.sg403.sg403_frozen_parameter import FrozenParameter
 from seismograd.rules.sg404_optimizer_remade import OptimizerRemade
 from seismograd.rules.sg405_in_two_optimizers import InTwoOptimizers
 from seismograd.rules.sg406_parameter_remade import ParameterRemade

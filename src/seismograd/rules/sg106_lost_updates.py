@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import final
 
-import numpy as np
-
 from seismograd.analysis.block_rows import as_list
-from seismograd.analysis.medians import median
+from seismograd.analysis.lost_updates import LostUpdateTrack
 from seismograd.analysis.step_groups import EPSILON, StepGroup, TrainingStart
 from seismograd.diagnosis.rule import known, memory
 from seismograd.diagnosis.step_group_rule import StepGroupRule
 from seismograd.i18n import say
-from seismograd.schema import Evidence, Finding, FloatArray, IntArray
-
-
-@dataclass(slots=True)
-class _LostUpdateTrack:
-    """The state of one optimizer."""
-
-    start: TrainingStart
-    last: StepGroup
-    num: int = 0  # groups from the first on without exception
-    is_lost: bool = False  # in the last group
-    # of the weights in the last group that was lost
-    positions: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
-    unmoved: FloatArray = field(default_factory=lambda: np.zeros(0))
+from seismograd.schema import Evidence, Finding
 
 
 @final
@@ -76,24 +61,15 @@ class LostUpdates(StepGroupRule):
     num_groups: int = 2
     min_fall: float = 0.2  # of the first loss
 
-    _tracks: dict[int, _LostUpdateTrack] = memory(dict[int, _LostUpdateTrack])
+    _tracks: dict[int, LostUpdateTrack] = memory(dict[int, LostUpdateTrack])
 
     def judge(self, step_group: StepGroup) -> None:
         optimizer = step_group.optimizer
         if optimizer not in self._tracks:
             start = TrainingStart.of(step_group)
-            self._tracks[optimizer] = _LostUpdateTrack(start, step_group)
+            self._tracks[optimizer] = LostUpdateTrack(start, step_group)
         track = self._tracks[optimizer]
-        track.last, track.is_lost = step_group, False
-        short = step_group.batch.weights.in_few_digits
-        if not len(short):
-            return
-        unmoved = step_group.batch.unmoved_shares[step_group.index, short]
-        measured = np.isfinite(unmoved)
-        track.is_lost = median(unmoved[measured]) >= self.min_unmoved
-        if track.is_lost:
-            track.num += int(track.num == step_group.number)
-            track.positions, track.unmoved = short[measured], unmoved[measured]
+        track.add(step_group, self.min_unmoved)
         if optimizer not in self.found:
             self._decide(track, self.num_groups)
         elif track.is_lost:
@@ -107,19 +83,18 @@ class LostUpdates(StepGroupRule):
                 self._decide(track, num_groups)
         return self.found.take()
 
-    def _decide(self, track: _LostUpdateTrack, needed: int) -> None:
+    def _decide(self, track: LostUpdateTrack, needed: int) -> None:
         start, last = track.start, track.last
         has_fallen = start.loss - last.loss_level > self.min_fall * abs(start.loss)
         rises = not 0 < last.last_lr <= 1.001 * start.lr
         if track.is_lost and track.num >= needed and not has_fallen and not rises:
             self.found.add(self._finding(track, start, last))
 
-    def _finding(self, track: _LostUpdateTrack, start: TrainingStart, last: StepGroup) -> Finding:
-        column = int(track.positions[np.argsort(track.unmoved)[len(track.unmoved) // 2]])
-        row = int(np.flatnonzero(np.isfinite(last.unmoved[:, column]))[0])
+    def _finding(self, track: LostUpdateTrack, start: TrainingStart, last: StepGroup) -> Finding:
+        row, column = track.middle()
         weight, dtype = last.weights[column].name, last.weights[column].dtype
         step, share = int(last.steps[row]), float(last.unmoved[row, column])
-        lost = as_list(track.positions[track.unmoved >= self.min_unmoved])
+        lost = as_list(track.columns[track.unmoved >= self.min_unmoved])
         values = {"step": step, "percent": 100 * share, "parameter": weight, "dtype": dtype}
         return self.finding(
             optimizer=last.optimizer,

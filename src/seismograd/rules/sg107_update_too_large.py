@@ -10,7 +10,7 @@ from typing import final
 from seismograd.analysis.large_updates import LargeUpdateTrack
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_groups import StepGroup
-from seismograd.analysis.update_advice import lower_learning_rate, stuck, thrown_up
+from seismograd.analysis.update_advice import lower_learning_rate, too_large
 from seismograd.diagnosis.rule import memory
 from seismograd.diagnosis.step_group_rule import StepGroupRule
 from seismograd.rules.sg102.exploding_depth import explodes_at_first
@@ -141,14 +141,6 @@ class UpdateTooLarge(StepGroupRule):
 
     def _finding(self, track: LargeUpdateTrack, last: StepGroup, is_thrown_up: bool) -> Finding:
         shown, lr = track.shown, track.at_first.lr
-        values = {
-            "percent": shown.value * 100,
-            "parameter": shown.parameter,
-            "first_loss": track.first_loss,
-            "loss": last.loss_level,
-            "step": last.last_step,
-            "shown_step": shown.step,
-        }
         return self.finding(
             optimizer=last.optimizer,
             first_step=min(track.since, shown.step) if track.since >= 0 else shown.step,
@@ -158,7 +150,7 @@ class UpdateTooLarge(StepGroupRule):
                 Evidence("update_ratio", shown.parameter, shown.step, shown.value, self.min_ratio),
                 Evidence("loss", "", last.last_step, last.loss_level, track.first_loss),
             ),
-            cause=thrown_up(values) if is_thrown_up else stuck(values),
+            cause=too_large(track, last, is_thrown_up),
             advice=lower_learning_rate(last.kind, lr),
             where=last.where,
             excerpt=f"torch.optim.{last.kind or 'SGD'}(model.parameters(), lr={lr / 10:.1g})",

@@ -11,7 +11,7 @@ import numpy as np
 from seismograd.analysis.medians import median
 from seismograd.analysis.small_updates import PLAIN, SmallUpdateTrack
 from seismograd.analysis.step_groups import StepGroup
-from seismograd.analysis.update_advice import Values, of_a_group, since_some_step, since_the_start
+from seismograd.analysis.update_advice import too_small
 from seismograd.diagnosis.rule import known, memory
 from seismograd.diagnosis.step_group_rule import StepGroupRule
 from seismograd.schema import Evidence, Finding
@@ -137,22 +137,9 @@ class UpdateTooSmall(StepGroupRule):
         names = tuple(seen.weights[column].name for column in columns)
         row, largest = divmod(int(np.nanargmax(seen.ratio[:, columns])), len(columns))
         step, ratio = int(seen.steps[row]), float(seen.ratio[row, columns[largest]])
-        values: Values = {
-            "parameter": names[largest],
-            "ratio": ratio,
-            "step": step,
-            "loss": last.loss_level,
-            "first_loss": track.start.loss,
-            "lr": last.last_lr,
-            "since": first,
-            "highest": track.highest_lr,
-            "kind": last.kind,
-        }
-        if group is not None:
-            cause, advice = of_a_group({**values, "group": group})
-        else:
-            cause, advice = (since_some_step if track.has_moved else since_the_start)(values)
         return self.finding(
+            *too_small(track, (names[largest], step, ratio), first, group),
+            "print([(group['lr'], len(group['params'])) for group in optimizer.param_groups])",
             optimizer=last.optimizer,
             first_step=first,
             last_step=last.last_step,
@@ -161,9 +148,5 @@ class UpdateTooSmall(StepGroupRule):
                 Evidence("update_ratio", names[largest], step, ratio, self.max_ratio),
                 Evidence("loss", "", last.last_step, last.loss_level, track.start.loss),
             ),
-            cause=cause,
-            advice=advice,
             where=last.where,
-            excerpt="print([(group['lr'], len(group['params'])) for group in "
-            "optimizer.param_groups])",
         )

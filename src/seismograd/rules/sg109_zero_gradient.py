@@ -162,17 +162,14 @@ class ZeroGradient(Rule):
             self.found.extend(last, optimizer)
 
     def _made_of_zeros(self, optimizer: int, weights: ZeroWeights) -> Finding:
-        cause, advice, excerpt = words_of_zero_weights(weights.names, weights.last)
         return self.finding(
+            *words_of_zero_weights(weights.names, weights.last),
             optimizer=optimizer,
             first_step=weights.first,
             last_step=weights.last,
             parameters=weights.names,
             evidence=(Evidence("weight_norm", weights.names[0], weights.last, 0.0, 0.0),),
-            cause=cause,
-            advice=advice,
             where=weights.where,
-            excerpt=excerpt,
         )
 
     def _report(
@@ -186,17 +183,14 @@ class ZeroGradient(Rule):
         names = streak.names
         num = len(names) if fact is None else max(len(names), int(fact.number("num")))
         values = {"optimizer": streak.optimizer, "num": num, "since": streak.since}
-        cause, advice, excerpt = words(fact, values)
         finding = self.finding(
+            *words(fact, values),
             severity=severity,
             optimizer=optimizer,
             first_step=first,
             last_step=streak.last,
             parameters=names,
             evidence=(Evidence("grad_norm", names[0], streak.last, 0.0, 0.0),),
-            cause=cause,
-            advice=advice,
             where=(fact.where if fact is not None else "") or streak.where,
-            excerpt=excerpt,
         )
         self.found.add(finding)

@@ -6,24 +6,15 @@ import math
 from dataclasses import dataclass, field
 from typing import final
 
-import numpy as np
-
-from seismograd.analysis.block_rows import (
-    as_list,
-    iteration_at,
-    names_at,
-    site_of,
-    weight_norms,
-)
-from seismograd.analysis.decay_ratio import decay_ratios
+from seismograd.analysis.block_rows import as_list, site_of
+from seismograd.analysis.decay_ratio import SampledDecay, sampled_decay
 from seismograd.analysis.loss_level import LossLevel
-from seismograd.analysis.medians import median
 from seismograd.analysis.parameter_index import is_weight
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import per_optimizer
 from seismograd.diagnosis.settings_rule import SettingsRule
 from seismograd.i18n import say
-from seismograd.schema import EventKind, Evidence, FloatArray, IntArray, RowBatch, State
+from seismograd.schema import EventKind, Evidence, IntArray, RowBatch
 
 
 @dataclass(slots=True)
@@ -93,28 +84,18 @@ class WeightDecayDominates(SettingsRule):
         weights = columns[[is_weight(block.parameters[column]) for column in as_list(columns)]]
         for row in as_list(rows):
             track.loss.add([float(block.steps["loss"][row])])
-            norms = weight_norms(block, row)
-            if norms is not None and len(weights):
-                self._look(track, block, row, weights, norms[weights], optimizer)
+            sampled = sampled_decay(block, row, weights, self.settings)
+            if sampled is not None:
+                self._look(track, block, sampled, optimizer)
 
     def _look(
-        self,
-        track: _DecayTrack,
-        block: RowBatch,
-        row: int,
-        columns: IntArray,
-        norms: FloatArray,
-        optimizer: int,
+        self, track: _DecayTrack, block: RowBatch, sampled: SampledDecay, optimizer: int
     ) -> None:
         """Judge a sampled step."""
-        step, whole = iteration_at(block, row), float(np.sqrt(np.nansum(norms**2)))
-        track.first_norm = whole if math.isnan(track.first_norm) else track.first_norm
-        # A decay over nothing would be beyond any bound.
-        without = block.state[row, columns] == State.ZERO
-        if 2 * np.nansum(norms[without] ** 2) > np.nansum(norms**2):
+        step, norm, ratio, loss = sampled.step, sampled.norm, sampled.ratio, track.loss
+        track.first_norm = norm if math.isnan(track.first_norm) else track.first_norm
+        if sampled.is_mostly_without_gradient:
             return
-        ratios, decay = decay_ratios(block, row, columns, norms, self.settings)
-        ratio, names, loss = median(ratios), names_at(block, columns), track.loss
         track.num = track.num + 1 if ratio >= self.min_ratio else 0
         if optimizer in self.found:
             if track.num:
@@ -122,27 +103,26 @@ class WeightDecayDominates(SettingsRule):
             return
         limit = self.max_left * track.first_norm
         stays = loss.stays(self.min_loss) or loss.has_risen(self.risen)
-        if track.num < self.in_a_row or whole > limit or not stays:
+        if track.num < self.in_a_row or norm > limit or not stays:
             return
-        worst = names[int(np.nanargmax(np.where(np.isfinite(ratios), ratios, -1)))]
         finding = self.finding(
             optimizer=optimizer,
             first_step=0,
             last_step=step,
-            parameters=names,
+            parameters=sampled.names,
             evidence=(
-                Evidence("decay_ratio", worst, step, ratio, self.min_ratio),
-                Evidence("weight_norm", "", step, whole, limit),
+                Evidence("decay_ratio", sampled.worst, step, ratio, self.min_ratio),
+                Evidence("weight_norm", "", step, norm, limit),
             ),
             cause=say(
                 "weight_decay={decay:g} is too large: at step {step} the decay is {ratio:.2g} "
                 "times the gradient, the norm of the weights has fallen from {before:.3g} to "
                 "{norm:.3g}, and the loss is {loss:.3g} (it started at {first_loss:.3g})",
-                decay=decay,
+                decay=sampled.decay,
                 ratio=ratio,
                 step=step,
                 before=track.first_norm,
-                norm=whole,
+                norm=norm,
                 loss=loss.now,
                 first_loss=loss.at_first,
             ),

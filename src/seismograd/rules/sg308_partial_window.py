@@ -9,12 +9,13 @@ from typing import ClassVar, final
 
 from seismograd.analysis.accumulation_loop import AccumulationLoop
 from seismograd.analysis.micro_batches import MicroBatches
+from seismograd.analysis.program_end import ProgramEnd
 from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.step_window import StepWindow
 from seismograd.diagnosis.rule import memory, per_optimizer
 from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, Values, mark, say
-from seismograd.schema import Evidence, Fact, FactKind, Finding, Note
+from seismograd.schema import Evidence, Fact, Finding, Note
 
 FLUSH = mark(
     "take a step at the end of each epoch with the remaining micro-batches, and divide their "
@@ -80,8 +81,7 @@ class PartialWindow(WindowRule):
     tolerance: float = 0.05
 
     _loops: dict[int, AccumulationLoop] = per_optimizer(AccumulationLoop)
-    _tail: list[Note] = memory(list[Note])
-    _epochs: list[Fact] = memory(list[Fact])
+    _end: ProgramEnd = memory(ProgramEnd)
 
     def look(self, window: StepWindow) -> None:
         micro_batches = MicroBatches.of(window)
@@ -95,19 +95,28 @@ class PartialWindow(WindowRule):
         loop.where = window.line(micro_batches.first)
 
     def hear(self, note: Note) -> Iterable[Finding]:
-        self._tail += [note] if note.kind == "tail" else []
+        self._end.hear(note)
         return ()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
-        self._epochs += [fact] if fact.kind == FactKind.EPOCHS else []
+        self._end.learn(fact)
         return ()
 
     def finish(self) -> Iterable[Finding]:
-        for note in self._tail[-1:]:
-            loop = self._loops[note.optimizer]
-            is_here = note.where == loop.where and note.optimizer not in self.found
-            if is_here and 0 < note.count < loop.whole:
-                yield self._left(note, loop.whole)
+        note = self._end.unused(self._loops)
+        if note is None or note.optimizer in self.found:
+            return ()
+        whole, step = self._loops[note.optimizer].whole, max(note.iteration - 1, 0)
+        left = self.finding(
+            self._end.cause(note.count, whole),
+            Message(FLUSH),
+            severity=self.severity if self._end.is_of_epoch(note.count, whole) else "info",
+            optimizer=note.optimizer,
+            first_step=step,
+            evidence=(Evidence("num_backwards", "", step, float(note.count), float(whole)),),
+            where=note.where,
+        )
+        return (left,)
 
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.min_whole + 1)
@@ -133,16 +142,14 @@ class PartialWindow(WindowRule):
             self._repeated.add_finding(window.index, leaked)
 
     def _thrown_away(self, window: StepWindow, shown: FaultSteps, left: int, whole: int) -> Finding:
-        by = window.thrown[-1].by
+        by, name = window.thrown[-1].by, window.name
+        values: Values = {"clear": window.at(by), "left": left, "whole": whole, "optimizer": name}
         return self.finding_of_window(
             window,
             say(
                 "zero_grad at {clear} cleared gradients that no step had used: {left} of the "
                 "{whole} micro-batches that make up a step of {optimizer:the} were discarded",
-                clear=window.at(by),
-                left=left,
-                whole=whole,
-                optimizer=window.name,
+                **values,
             ),
             Message(FLUSH),
             _excerpt(window.name),
@@ -153,6 +160,9 @@ class PartialWindow(WindowRule):
     def _leaked(
         self, window: StepWindow, num: int, whole: int, *, is_divided: bool = False
     ) -> Finding:
+        evidence = window.evidence("num_backwards", num, whole)
+        if is_divided:
+            evidence = window.evidence("loss_weight", num / whole, 1.0)
         return self.finding_of_window(
             window,
             say(
@@ -166,11 +176,7 @@ class PartialWindow(WindowRule):
             ),
             Message(FLUSH),
             _excerpt(window.name),
-            evidence=(
-                window.evidence("loss_weight", num / whole, 1.0)
-                if is_divided
-                else window.evidence("num_backwards", num, whole),
-            ),
+            evidence=(evidence,),
         )
 
     def _short(self, window: StepWindow, micro_batches: MicroBatches, divisor: int) -> Finding:
@@ -190,36 +196,6 @@ class PartialWindow(WindowRule):
             say("divide by the number of micro-batches that the window actually has"),
             f"(loss / {num}).backward()  # in a window of {num}, instead of / {divisor}",
             evidence=(window.evidence("loss_weight", num / divisor, 1.0),),
-        )
-
-    def _left(self, note: Note, whole: int) -> Finding:
-        """Return the finding about micro-batches at the end of the program."""
-        step = max(note.iteration - 1, 0)
-        values: Values = {"count": note.count, "whole": whole}
-        epochs = [each for each in self._epochs[-1:] if each.number("epochs") == 1]
-        per_epoch = epochs[0].number("per_epoch") if epochs else math.nan
-        is_of_epoch = per_epoch % whole == note.count
-        if is_of_epoch:
-            cause = say(
-                "the epoch has {batches} batches, and each step uses {whole}: no step uses the "
-                "gradients of the last {count}, and every epoch would lose as many",
-                batches=int(per_epoch),
-                **values,
-            )
-        else:
-            cause = say(
-                "the program ended with micro-batches whose gradients no step used: {count} of the "
-                "{whole} that make up a step",
-                **values,
-            )
-        return self.finding(
-            cause,
-            Message(FLUSH),
-            severity=self.severity if is_of_epoch else "info",
-            optimizer=note.optimizer,
-            first_step=step,
-            evidence=(Evidence("num_backwards", "", step, float(note.count), float(whole)),),
-            where=note.where,
         )
 
 

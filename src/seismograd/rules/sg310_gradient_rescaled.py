@@ -79,7 +79,8 @@ class GradientRescaled(WindowRule):
         if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
             return
         micro_batches = MicroBatches.of(window)
-        by_hand = self._by_hand(window)
+        is_one_mean = math.isclose(sum(each.total for each in window.backwards), 1, rel_tol=0.05)
+        by_hand = gradient_factor(window, self.tolerance) if is_one_mean else None
         factor = self._twice(micro_batches) if by_hand is None else by_hand
         if factor is None:
             return
@@ -105,24 +106,17 @@ class GradientRescaled(WindowRule):
         return (self._of_hooks(fact, seen[0].iteration),)
 
     def shortfall(self) -> Message | None:
-        windows = self._windows
-        if windows.num_closures and windows.total_steps() - windows.num_closures < self.in_a_row:
+        closures = self._windows.num_closures
+        if closures and self._windows.total_steps() - closures < self.in_a_row:
             return say(
                 "it is unknown what a closure does to the gradients after backward (steps: "
                 "{count})",
-                count=windows.num_closures,
+                count=closures,
             )
         return super().shortfall()
 
     def _is_same(self, factor: float, other: float) -> bool:
         return math.isclose(factor, other, rel_tol=self.tolerance)
-
-    def _by_hand(self, window: StepWindow) -> float | None:
-        """Return the factor of all gradients, where they came from one mean."""
-        total = sum(each.total for each in window.backwards)
-        if not window.flags & StepFlag.CHANGED or not math.isclose(total, 1.0, rel_tol=0.05):
-            return None
-        return gradient_factor(window, self.tolerance)
 
     def _twice(self, micro_batches: MicroBatches) -> float | None:
         """Return the remaining weight of the loss when it is divided once more than it should

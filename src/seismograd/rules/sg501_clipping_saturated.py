@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
-import numpy as np
-
-from seismograd.analysis.block_rows import (
-    numbers,
-    site_of,
-    statistic,
-    weight_norms,
-)
+from seismograd.analysis.block_rows import site_of, statistic
+from seismograd.analysis.clipped_steps import ClippedStep, RecentClips, clipped_steps
 from seismograd.analysis.known_settings import KnownSettings
 from seismograd.analysis.medians import median
 from seismograd.analysis.script_names import BY_VALUE, clip_of, optimizer_kind, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_counter import StepCounter
-from seismograd.diagnosis.rule import Rule, memory
-from seismograd.i18n import Message, say
-from seismograd.schema import EventKind, Evidence, Fact, Finding, RowBatch
+from seismograd.diagnosis.rule import Rule, known, memory
+from seismograd.i18n import Message, Values, say
+from seismograd.schema import EventKind, Evidence, Fact, Finding
 
 
 @final
@@ -77,7 +70,6 @@ class ClippingSaturated(Rule):
     code: ClassVar[str] = "SG501"
     name: ClassVar[str] = "clipping-saturated"
     severity: ClassVar[str] = "warning"
-    needs: ClassVar[tuple[str, ...]] = ()
     absorbs: ClassVar[tuple[str, ...]] = ("SG106", "SG108")
     absorbs_as_usual: ClassVar[tuple[str, ...]] = ("SG107", "SG111")
 
@@ -89,11 +81,8 @@ class ClippingSaturated(Rule):
     max_scalar: float = 1e-6
     min_pull: float = 1.0  # weight decay / norm after the clip
 
-    # the last of each optimizer
-    _steps: dict[int, deque[_ClippedStep]] = field(
-        default_factory=dict[int, "deque[_ClippedStep]"], init=False, repr=False
-    )
-    _settings: KnownSettings = field(default_factory=KnownSettings, init=False, repr=False)
+    _recent: dict[int, RecentClips] = memory(dict[int, RecentClips])
+    _settings: KnownSettings = memory(KnownSettings)
     _counter: StepCounter = memory(StepCounter)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
@@ -102,106 +91,57 @@ class ClippingSaturated(Rule):
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._counter.add(block)
-        limit = numbers(block.steps, "clip_limit")
-        if np.isnan(limit).all():
-            return ()
-        norm, coefficient = (
-            numbers(block.steps, "clip_norm"),
-            numbers(block.steps, "clip_coefficient"),
-        )
-        by_value = np.isnan(coefficient) & np.isfinite(limit)
-        if by_value.any():
-            ready, applied = numbers(block.steps, "grad_norm"), numbers(block.steps, "applied_norm")
-            with np.errstate(divide="ignore", invalid="ignore"):
-                coefficient = np.where(
-                    by_value,
-                    np.where(applied < (1 - 1e-6) * ready, applied / ready, 1.0),
-                    coefficient,
-                )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = np.where(by_value, 1 / coefficient, norm / limit)
-        rows = np.flatnonzero(
-            np.isfinite(coefficient) & np.isfinite(ratios) & (limit > 0) & block.updates
-        )
-        columns = (
-            block.steps["optimizer"],
-            block.steps["iteration"],
-            ratios,
-            coefficient,
-            block.steps["applied_norm"],
-        )
-        clips = zip(rows.tolist(), *(each[rows].tolist() for each in columns), strict=True)
-        for row, optimizer, iteration, ratio, factor, applied in clips:
-            clipped = factor < 1
-            if optimizer in self.found:
-                if clipped:
-                    self.found.extend(iteration, optimizer)
-                continue
-            steps = self._steps.get(optimizer)
-            if steps is None:
-                steps = self._steps[optimizer] = deque(maxlen=self.window)
-            update = self._update(block, row) if clipped and ratio >= self.min_ratio else math.nan
-            pull = self._pull(block, row, optimizer) / applied if clipped and applied else math.nan
-            steps.append(_ClippedStep(iteration, clipped, ratio, factor, update, applied, pull))
-            if len(steps) == self.window and clipped:
-                finding = self._judge(block, row, optimizer, list(steps), bool(by_value[row]))
-                if finding is not None:
-                    self.found.add(finding)
+        for step in clipped_steps(block):
+            if step.optimizer not in self.found:
+                self._look(block, step)
+            elif step.is_clipped:
+                self.found.extend(step.iteration, step.optimizer)
         return self.found.take()
 
     def shortfall(self) -> Message | None:
         return self._counter.shortfall(self.window)
 
-    def _update(self, block: RowBatch, row: int) -> float:
-        """Return the median of the update ratios of a row, NaN where none was measured."""
-        if "update_ratio" not in block.values:
-            return math.nan
-        update = statistic(block, "update_ratio")[row]
-        return median(update)
+    def _look(self, block: SharedBlock, step: ClippedStep) -> None:
+        update = pull = math.nan
+        if step.is_clipped and step.ratio >= self.min_ratio and "update_ratio" in block.values:
+            update = median(statistic(block, "update_ratio")[step.row])
+        if step.is_clipped and step.applied:
+            pull = self._settings.decay_norm(block, step.row, step.optimizer) / step.applied
+        recent = self._recent.setdefault(step.optimizer, RecentClips(self.window))
+        recent.add(step, update, pull)
+        if len(recent.steps) == self.window and step.is_clipped and recent.share >= self.min_share:
+            is_sgd = optimizer_kind(block, step.optimizer).upper().endswith("SGD")
+            severity = self._severity(block, recent, is_sgd)
+            if severity is not None:
+                self.found.add(self._finding(block, recent, is_sgd, severity))
 
-    def _pull(self, block: RowBatch, row: int, optimizer: int) -> float:
-        """Return the norm of what weight decay adds to the gradient of this optimizer, NaN where it
-        is not known; decoupled decay adds nothing.
-        """
-        norms = weight_norms(block, row)
-        if norms is None:
-            return math.nan
-        square, iteration = 0.0, int(block.steps["iteration"][row])
-        for column, parameter in enumerate(block.parameters):
-            fact = None
-            if parameter.optimizer == optimizer:
-                fact = self._settings.at(iteration, parameter)
-            if fact is None or fact.number("decoupled") or math.isnan(norms[column]):
-                continue
-            decay = fact.number("weight_decay")
-            square += 0.0 if math.isnan(decay) else float(decay * norms[column]) ** 2
-        return square**0.5
+    def _severity(self, block: SharedBlock, recent: RecentClips, is_sgd: bool) -> str | None:
+        """Return the severity for this optimizer; `None`: no finding."""
+        if recent.ratio < (self.min_ratio if is_sgd else self.min_adaptive_ratio):
+            return None
+        if recent.pull >= self.min_pull:
+            return self.severity
+        if is_sgd:
+            return None if recent.update >= self.max_update else self.severity
+        numel = sum(each.numel for each in block.parameters if each.optimizer is not None)
+        return self.severity if recent.applied / max(numel, 1) ** 0.5 < self.max_scalar else "info"
 
-    def _judge(
-        self, block: RowBatch, row: int, optimizer: int, steps: list[_ClippedStep], by_value: bool
-    ) -> Finding | None:
-        share = sum(step.clipped for step in steps) / len(steps)
-        ratio = median([step.ratio for step in steps])
-        if share < self.min_share or ratio < min(self.min_ratio, self.min_adaptive_ratio):
-            return None
-        kind = optimizer_kind(block, optimizer)
-        # a decay that wins makes the weights small, and with them itself
-        pull = max((step.pull for step in steps if math.isfinite(step.pull)), default=math.nan)
-        severity = self._severity(block, steps, ratio, kind.upper().endswith("SGD"), pull)
-        if severity is None:
-            return None
-        iteration, lr = int(block.steps["iteration"][row]), float(block.steps["lr"][row])
-        norm, limit = float(block.steps["clip_norm"][row]), float(block.steps["clip_limit"][row])
-        values: dict[str, str | int | float] = {
-            "optimizer": optimizer_name(block, optimizer),
-            "percent": f"{share:.0%}",
+    def _finding(
+        self, block: SharedBlock, recent: RecentClips, is_sgd: bool, severity: str
+    ) -> Finding:
+        step, ratio, pull = recent.steps[-1], recent.ratio, recent.pull
+        row = block.steps[step.row]
+        lr, limit = float(row["lr"]), float(row["clip_limit"])
+        values: Values = {
+            "optimizer": optimizer_name(block, step.optimizer),
+            "percent": f"{recent.share:.0%}",
             "ratio": f"{ratio:.3g}",
             "limit": limit,
             "lr": lr,
             "pull": f"{pull:.2g}",
-            "effective": f"{lr * median([step.coefficient for step in steps]):.2g}",
+            "effective": f"{lr * recent.coefficient:.2g}",
         }
-        if by_value:
+        if step.by_value:
             cause = say(
                 "in {percent} of the steps of {optimizer}, values are clipped at {limit:g}, and "
                 "the median norm before clipping is {ratio} times the norm after it: nearly all "
@@ -215,7 +155,7 @@ class ClippingSaturated(Rule):
                 "{pull} times the gradient, so the weights follow the decay",
                 **values,
             )
-        elif kind.upper().endswith("SGD"):
+        elif is_sgd:
             cause = say(
                 "{percent} of the steps of {optimizer} are clipped, and the median norm is {ratio} "
                 "times the limit of {limit:g}: the learning rate of {lr:g} is effectively "
@@ -229,71 +169,22 @@ class ClippingSaturated(Rule):
                 "what the optimizer gets",
                 **values,
             )
+        names = ("applied_norm", "grad_norm") if step.by_value else ("clip_norm", "clip_limit")
+        clipped = (float(row[name]) for name in names)
+        decay = pull if pull >= self.min_pull else math.nan
         usual = float(f"{1.5 * ratio * limit:.1g}")
-        clipped_norm = Evidence("clip_norm", "", iteration, norm, limit)
-        if by_value:
-            applied, ready = (
-                float(block.steps[name][row]) for name in ("applied_norm", "grad_norm")
-            )
-            clipped_norm = Evidence("applied_norm", "", iteration, applied, ready)
         return self.finding(
+            cause,
+            say("set the limit above the usual norm, so that only unusual gradients are clipped"),
+            clip_of(block, step.optimizer, BY_VALUE if step.by_value else 0, usual),
             severity=severity,
-            optimizer=optimizer,
-            first_step=next(step.iteration for step in steps if step.clipped),
-            last_step=iteration,
+            optimizer=step.optimizer,
+            first_step=next(each.iteration for each in recent.steps if each.is_clipped),
+            last_step=step.iteration,
             evidence=(
-                Evidence("clipped_share", "", iteration, share, self.min_share),
-                clipped_norm,
-                *(
-                    (Evidence("decay_ratio", "", iteration, pull, self.min_pull),)
-                    if pull >= self.min_pull
-                    else ()
-                ),
+                Evidence("clipped_share", "", step.iteration, recent.share, self.min_share),
+                Evidence(names[0], "", step.iteration, *clipped),
+                *known(Evidence("decay_ratio", "", step.iteration, decay, self.min_pull)),
             ),
-            cause=cause,
-            advice=say(
-                "set the limit above the usual norm, so that only unusual gradients are clipped"
-            ),
-            where=site_of(block, EventKind.CLIP, iteration),
-            excerpt=clip_of(block, optimizer, BY_VALUE if by_value else 0, usual),
+            where=site_of(block, EventKind.CLIP, step.iteration),
         )
-
-    def _severity(
-        self,
-        block: RowBatch,
-        steps: list[_ClippedStep],
-        ratio: float,
-        is_sgd: bool,
-        pull: float,
-    ) -> str | None:
-        """Return the severity for this optimizer; `None`: no finding."""
-        if pull >= self.min_pull and ratio >= (
-            self.min_ratio if is_sgd else self.min_adaptive_ratio
-        ):
-            return self.severity
-        if is_sgd:
-            known = [step.update for step in steps if not math.isnan(step.update)]
-            slow = not known or median(known) < self.max_update
-            return self.severity if ratio >= self.min_ratio and slow else None
-        if ratio < self.min_adaptive_ratio:
-            return None
-        numel = sum(
-            parameter.numel for parameter in block.parameters if parameter.optimizer is not None
-        )
-        scalar = median([step.applied for step in steps]) / max(numel, 1) ** 0.5
-        return self.severity if scalar < self.max_scalar else "info"
-
-
-@dataclass(frozen=True, slots=True)
-class _ClippedStep:
-    """A step with a clip; `update` and `pull` are NaN where they were not measured or do not
-    matter.
-    """
-
-    iteration: int
-    clipped: bool
-    ratio: float  # norm / limit
-    coefficient: float
-    update: float
-    applied: float
-    pull: float  # weight decay / applied

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
-
-import numpy as np
 
 from seismograd.analysis.block_rows import site_of, statistic
 from seismograd.analysis.norm_clips import NormClip, clips_shortfall, norm_clips
 from seismograd.analysis.script_names import optimizer_kind, optimizer_name
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
+from seismograd.diagnosis.rule import Rule, memory, per_optimizer
+from seismograd.i18n import Message, Values, say
 from seismograd.schema import EventKind, Evidence, Fact, FactKind, Finding
 
 NORMALISING = ("lion", "lars", "scion", "signsgd", "signum")  # and what has Muon in its name
@@ -59,18 +56,16 @@ class ClipBeforeNormalisedUpdate(Rule):
     code: ClassVar[str] = "SG503"
     name: ClassVar[str] = "clip-before-normalised-update"
     severity: ClassVar[str] = "info"
-    needs: ClassVar[tuple[str, ...]] = ()
     absorbs: ClassVar[tuple[str, ...]] = ("SG501",)
 
     window: int = 30  # clips
     min_share: float = 0.5
 
-    _clips: dict[int, deque[tuple[bool, bool]]] = field(
-        default_factory=dict[int, "deque[tuple[bool, bool]]"], init=False, repr=False
-    )
-    _first: dict[int, int] = field(default_factory=dict[int, int], init=False, repr=False)
-    _eps: list[Fact] = field(default_factory=list[Fact], init=False, repr=False)
-    _num_clips: int = field(default=0, init=False, repr=False)
+    # of the last clips: whether it binds, and whether a matrix is below eps after it
+    _clips: dict[int, list[tuple[bool, bool]]] = per_optimizer(list[tuple[bool, bool]])
+    _first: dict[int, int] = memory(dict[int, int])
+    _eps: list[Fact] = memory(list[Fact])
+    _num_clips: int = memory(int)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         if fact.kind == FactKind.GROUP_SETTINGS and fact.number("eps") > 0:
@@ -78,10 +73,10 @@ class ClipBeforeNormalisedUpdate(Rule):
         return ()
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        kinds = {o.index: o.kind for o in block.optimizers if _normalises(o.kind)}
+        normalising = [each.index for each in block.optimizers if _normalises(each.kind)]
         for clip in norm_clips(block):
             self._num_clips += 1
-            for optimizer in kinds:
+            for optimizer in normalising:
                 if clip.touches(optimizer):
                     self._look(block, clip, optimizer)
         return self.found.take()
@@ -91,25 +86,24 @@ class ClipBeforeNormalisedUpdate(Rule):
 
     def _look(self, block: SharedBlock, clip: NormClip, optimizer: int) -> None:
         eps = self._eps_of(optimizer, clip.iteration)
-        applied = statistic(block, "applied_norm")[clip.row]
-        ready = statistic(block, "grad_norm")[clip.row]
-        matrices = np.array(
-            [p.optimizer == optimizer and len(p.shape) > 1 for p in block.parameters], bool
+        applied, ready = (
+            statistic(block, name)[clip.row] for name in ("applied_norm", "grad_norm")
         )
-        is_below = bool((matrices & (applied < eps) & (ready >= eps)).any())
+        is_matrix = [p.optimizer == optimizer and len(p.shape) > 1 for p in block.parameters]
+        is_below = bool(((applied < eps) & (ready >= eps))[is_matrix].any())
         binds = clip.factor < 1
-        if binds:
-            self._first.setdefault(optimizer, clip.iteration)
-        clips = self._clips.setdefault(optimizer, deque(maxlen=self.window))
-        clips.append((binds, is_below))
-        if optimizer in self.found:
-            if binds:
-                self.found.extend(clip.iteration, optimizer)
+        clips = [*self._clips[optimizer], (binds, is_below)][-self.window :]
+        self._clips[optimizer] = clips
+        if not binds:
             return
+        self._first.setdefault(optimizer, clip.iteration)
         num, num_below = sum(b for b, _ in clips), sum(b for _, b in clips)
-        if binds and len(clips) == self.window and num >= self.min_share * self.window:
-            vanishes = num_below >= self.min_share * self.window
-            self.found.add(self._finding(block, clip, optimizer, num, eps if vanishes else 0.0))
+        enough = self.min_share * self.window
+        if optimizer in self.found:
+            self.found.extend(clip.iteration, optimizer)
+        elif len(clips) == self.window and num >= enough:
+            vanishing = eps if num_below >= enough else 0.0
+            self.found.add(self._finding(block, clip, optimizer, num, vanishing))
 
     def _eps_of(self, optimizer: int, iteration: int) -> float:
         known = [f for f in self._eps if f.optimizer == optimizer and f.iteration <= iteration]
@@ -118,19 +112,15 @@ class ClipBeforeNormalisedUpdate(Rule):
     def _finding(
         self, block: SharedBlock, clip: NormClip, optimizer: int, num: int, eps: float
     ) -> Finding:
-        values: dict[str, str | int | float] = {
-            "optimizer": optimizer_name(block, optimizer),
+        name = optimizer_name(block, optimizer)
+        values: Values = {
+            "optimizer": name,
             "kind": optimizer_kind(block, optimizer),
             "num": num,
             "all": self.window,
             "limit": clip.limit,
             "eps": eps,
         }
-        cause = say(
-            "{num} of the last {all} steps were clipped at {limit:g} before {optimizer} ({kind}) "
-            "normalised the update: the clip does not change the size of its steps",
-            **values,
-        )
         if eps:
             cause = say(
                 "{num} of the last {all} steps were clipped at {limit:g} before {optimizer} "
@@ -138,24 +128,27 @@ class ClipBeforeNormalisedUpdate(Rule):
                 "eps of {eps:g}: its update vanishes",
                 **values,
             )
+        else:
+            cause = say(
+                "{num} of the last {all} steps were clipped at {limit:g} before {optimizer} "
+                "({kind}) normalised the update: the clip does not change the size of its steps",
+                **values,
+            )
         return self.finding(
+            cause,
+            say("leave the parameters of {optimizer} out of the clip", optimizer=name),
+            "torch.nn.utils.clip_grad_norm_(\n"
+            '    [p for group in adamw.param_groups for p in group["params"]], '
+            f"{clip.limit:g}\n)",
             optimizer=optimizer,
             severity="warning" if eps else self.severity,
             first_step=self._first[optimizer],
             last_step=clip.iteration,
             evidence=(
-                Evidence("clip_norm", "", clip.iteration, clip.norm, clip.limit),
+                clip.evidence(),
                 Evidence("clip_coefficient", "", clip.iteration, clip.factor, 1.0),
             ),
-            cause=cause,
-            advice=say(
-                "leave the parameters of {optimizer} out of the clip",
-                optimizer=optimizer_name(block, optimizer),
-            ),
             where=site_of(block, EventKind.CLIP, clip.iteration),
-            excerpt="torch.nn.utils.clip_grad_norm_(\n"
-            '    [p for group in adamw.param_groups for p in group["params"]], '
-            f"{clip.limit:g}\n)",
         )
 
 

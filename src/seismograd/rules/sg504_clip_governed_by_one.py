@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
 
 from seismograd.analysis.block_rows import site_of, statistic
+from seismograd.analysis.medians import median
 from seismograd.analysis.norm_clips import NormClip, clips_shortfall, norm_clips
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.diagnosis.rule import Rule
+from seismograd.diagnosis.rule import Rule, memory
 from seismograd.i18n import Message, say
 from seismograd.schema import EventKind, Evidence, Finding, State
 
@@ -55,17 +56,15 @@ class ClipGovernedByOne(Rule):
     code: ClassVar[str] = "SG504"
     name: ClassVar[str] = "clip-governed-by-one"
     severity: ClassVar[str] = "info"
-    needs: ClassVar[tuple[str, ...]] = ()
 
     window: int = 100  # steps that were clipped
     min_share: float = 0.9
     min_part: float = 0.9
     min_others: int = 3
 
-    _clips: deque[_GovernedClip] = field(
-        default_factory=deque["_GovernedClip"], init=False, repr=False
-    )
-    _num_clips: int = field(default=0, init=False, repr=False)
+    # the last clips: the parameter that governs it, empty for none, and the norm of the others
+    _clips: list[tuple[NormClip, str, float]] = memory(list[tuple[NormClip, str, float]])
+    _num_clips: int = memory(int)
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for clip in norm_clips(block):
@@ -78,10 +77,9 @@ class ClipGovernedByOne(Rule):
         return clips_shortfall(self.window, self._num_clips)
 
     def _look(self, block: SharedBlock, clip: NormClip) -> None:
-        state, norms = block.state[clip.row], statistic(block, "grad_norm")[clip.row]
-        there = (state == State.FINITE) & np.array(
-            [clip.touches(p.optimizer) for p in block.parameters], bool
-        )
+        norms = statistic(block, "grad_norm")[clip.row]
+        there = block.state[clip.row] == State.FINITE
+        there &= np.array([clip.touches(each.optimizer) for each in block.parameters], np.bool_)
         if np.count_nonzero(there) <= self.min_others or not np.isfinite(norms[there]).all():
             return
         squares = np.where(there, norms, 0.0) ** 2
@@ -89,33 +87,24 @@ class ClipGovernedByOne(Rule):
         others = math.sqrt(max(0.0, whole - float(squares[largest])))
         governs = float(norms[largest]) >= self.min_part * math.sqrt(whole)
         name = block.parameters[largest].name if governs else ""
-        self._clips.append(_GovernedClip(clip.iteration, name, others, clip.factor))
-        if len(self._clips) > self.window:
-            self._clips.popleft()
+        self._clips = [*self._clips[1 - self.window :], (clip, name, others)]
         found = self.found.get()
         if found is not None:
             if name in found.parameters:
                 self.found.extend(clip.iteration, -1)
-        elif len(self._clips) == self.window and governs:
+        elif len(self._clips) == self.window and name:
             self._judge(block, clip, float(norms[largest]) / math.sqrt(whole))
 
     def _judge(self, block: SharedBlock, clip: NormClip, part: float) -> None:
-        name, num = Counter(c.name for c in self._clips if c.name).most_common(1)[0]
+        name, num = Counter(name for _, name, _ in self._clips if name).most_common(1)[0]
         if num < self.min_share * self.window:
             return
-        governed = [c for c in self._clips if c.name == name]
-        num_below = sum(c.others <= clip.limit for c in governed)
-        factor = float(np.median([c.factor for c in governed]))
+        governed = [each for each, by, _ in self._clips if by == name]
+        factor = median([each.factor for each in governed])
+        num_below = sum(by == name and rest <= clip.limit for _, by, rest in self._clips)
         self.found.add(
             self.finding(
-                first_step=governed[0].iteration,
-                last_step=clip.iteration,
-                parameters=(name,),
-                evidence=(
-                    Evidence("share_of_norm", name, clip.iteration, part, self.min_part),
-                    Evidence("clip_norm", "", clip.iteration, clip.norm, clip.limit),
-                ),
-                cause=say(
+                say(
                     "{name} has at least {part} of the total norm in {num} of the last {all} "
                     "clipped steps: it sets the factor for all others, {factor} in the median, "
                     "though their own norm was below the limit of {limit:g} in {below} of them",
@@ -127,20 +116,15 @@ class ClipGovernedByOne(Rule):
                     limit=clip.limit,
                     below=num_below,
                 ),
-                advice=say(
-                    "clip {name} by itself, or find out why its gradient is so large", name=name
+                say("clip {name} by itself, or find out why its gradient is so large", name=name),
+                f"torch.nn.utils.clip_grad_norm_([model.{name}], {clip.limit:g})",
+                first_step=governed[0].iteration,
+                last_step=clip.iteration,
+                parameters=(name,),
+                evidence=(
+                    Evidence("share_of_norm", name, clip.iteration, part, self.min_part),
+                    clip.evidence(),
                 ),
                 where=site_of(block, EventKind.CLIP, clip.iteration),
-                excerpt=f"torch.nn.utils.clip_grad_norm_([model.{name}], {clip.limit:g})",
             )
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _GovernedClip:
-    """A clip: the parameter that governs it, empty for none, the norm of the others, its factor."""
-
-    iteration: int
-    name: str
-    others: float
-    factor: float

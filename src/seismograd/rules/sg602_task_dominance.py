@@ -89,18 +89,14 @@ class TaskDominance(Rule):
         """Return which of two losses dominates, 0 or 1."""
         if len(ratio) < self.min_samples:
             is_over = not math.isfinite(pair.late[-1].first_norm + pair.late[-1].second_norm)
-            least = self.wrecking_ratio
             if not is_over or len(ratio) < self.min_wrecked:
                 return None
-            if ratio.min() < least and ratio.max() > 1 / least:
+            if ratio.min() < self.wrecking_ratio and ratio.max() > 1 / self.wrecking_ratio:
                 return None
-        shares = [
-            float((ratio >= self.min_ratio).mean()),
-            float((ratio <= 1 / self.min_ratio).mean()),
-        ]
-        larger = int(shares[0] < shares[1])
-        dominates = shares[larger] >= self.min_share and not pair.rescaled[1 - larger]
-        return larger if dominates else None
+        above, below = (ratio >= self.min_ratio).mean(), (ratio <= 1 / self.min_ratio).mean()
+        larger = int(above < below)
+        is_small_on_purpose = pair.rescaled[1 - larger]
+        return None if max(above, below) < self.min_share or is_small_on_purpose else larger
 
     def _finding(
         self, block: RowBatch, pair: LossPair, step: int, ratio: FloatArray, larger: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
@@ -22,6 +23,11 @@ class _OutlierCount:
     num_steps: int = 0
     num_large: int = 0
     first: int = -1
+
+    def add(self, is_large: bool, iteration: int) -> None:
+        """Add a step."""
+        self.num_steps, self.num_large = self.num_steps + 1, self.num_large + int(is_large)
+        self.first = iteration if is_large and self.first < 0 else self.first
 
 
 @final
@@ -66,7 +72,7 @@ class RankOutlier(Rule):
     min_steps: int = 10
 
     _num_steps: int = memory(int)  # in which several processes were inspected
-    _counts: dict[int, _OutlierCount] = memory(dict[int, _OutlierCount])
+    _counts: defaultdict[int, _OutlierCount] = memory(lambda: defaultdict(_OutlierCount))
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
         looked = block.ranks[flagged(block.ranks, RankFlag.LOCAL)]
@@ -79,7 +85,7 @@ class RankOutlier(Rule):
             is_close = norms[rows].max() < self.min_ratio * norms[rows].min()
             if is_close and not bad[rows].any():
                 for rank in as_list(integers(looked, "rank")[rows]):
-                    self._count_of(rank).num_steps += 1
+                    self._counts[rank].add(False, iteration)
             else:
                 self._not_finite(block, looked[rows], iteration)
                 self._too_large(block, looked[rows], iteration)
@@ -90,9 +96,6 @@ class RankOutlier(Rule):
             "needs {needed} steps with the local gradients of several processes, has {has}"
         )
         return too_few(template, self._num_steps, self.min_steps)
-
-    def _count_of(self, rank: int) -> _OutlierCount:
-        return self._counts.setdefault(rank, _OutlierCount())
 
     def _not_finite(self, block: RowBatch, ranks: AnyArray, iteration: int) -> None:
         count = integers(ranks, "local_nonfinite")
@@ -118,10 +121,8 @@ class RankOutlier(Rule):
         for position, rank in enumerate(as_list(integers(ranks, "rank"))):
             usual, norm = median(np.delete(norms, position)), float(norms[position])
             large = usual > 0 and norm >= self.min_ratio * usual
-            count = self._count_of(rank)
-            count.num_steps += 1
-            count.num_large += int(large)
-            count.first = iteration if large and count.first < 0 else count.first
+            count = self._counts[rank]
+            count.add(large, iteration)
             is_often = count.num_large >= self.min_share * count.num_steps
             if not large or not is_often or count.num_steps < self.min_steps:
                 continue

@@ -39,7 +39,7 @@ def end_code(run: Run) -> str:
     """
     if not run.ended:
         return "not ended"
-    if run.torn is not None:
+    if run.torn is not None or run.damage is not None:
         return "damaged"
     kinds = [note.kind for note in run.notes]
     ending = next((kind for kind in ENDINGS if kind in kinds), None)
@@ -61,6 +61,8 @@ def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
         yield note_line(translate("the run has not ended: it is still running, or it was killed"))
     if run.torn is not None:
         yield note_line(run.torn.render())
+    if run.damage is not None:
+        yield note_line(run.damage.render())
     for note in run.notes:
         if note.kind not in QUIET_NOTES and note.kind not in already_shown:
             is_dated = note.iteration < 0 or note.kind in DATED_NOTES

@@ -57,6 +57,7 @@ class IterationQueue:
             self.thinning = self._budget.thinning
             if said is not None:
                 self.outlet.note(Note("thinned", self.num_rows, said))
+        # Only now: what was first seen in the course of the iteration has a column in it.
         done.parameters, done.epoch = self._parameter_table.parameters, self.epoch
         done.number, done.ended_s = self.num_rows, now_s
         following = Iteration()

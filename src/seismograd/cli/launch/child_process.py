@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seismograd.cli.launch.import_hook import when_imported
+from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
 
 
@@ -21,6 +22,7 @@ class ChildProcess:
     selection: RuleSelection = field(default_factory=RuleSelection)
     budget: float | None = None
     replay: bool = True
+    record: RecordSettings = field(default_factory=RecordSettings)
     guard: bool = False
 
     def __call__(self) -> Callable[[], None]:
@@ -41,6 +43,7 @@ class ChildProcess:
                 selection=self.selection,
                 budget=self.budget,
                 replay=self.replay,
+                record=self.record,
                 guard=self.guard,
             )
             ends.append(made.close)

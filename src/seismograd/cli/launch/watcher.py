@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from seismograd.errors import TrainingHalted
 from seismograd.i18n import Message, say, translate, use_language
 from seismograd.random_states import same_random_numbers
 from seismograd.settings.elements import parse_element
+from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Request:
     lang: str
     budget: float | None = None
     replay: bool = True
+    record: RecordSettings = field(default_factory=RecordSettings)
     guard: bool = False
 
 
@@ -112,6 +114,7 @@ class Watcher:
                 budget=run.budget,
                 extra_sinks=self._progress(),
                 replay=run.replay,
+                record=run.record,
                 guard=run.guard,
                 close_at_exit=False,  # the script's own exit handlers may train
             )
@@ -125,6 +128,7 @@ class Watcher:
                         run.selection,
                         run.budget,
                         run.replay,
+                        run.record,
                         run.guard,
                     )
                 )

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from seismograd.record.append_file import AppendFile
+from seismograd.record import layout
+from seismograd.record.checksums import CheckedFile, ChecksumWriter
 from seismograd.record.pyramid.cells import (
     FACTOR,
     PyramidCells,
@@ -20,15 +21,6 @@ from seismograd.record.pyramid.cells import (
     to_records,
 )
 from seismograd.schema import AnyArray, StateArray
-
-LEVELS = "levels"
-
-
-def level_path(directory: Path, level: int) -> Path:
-    """Return the file of a level, from 1, of the pyramid in this directory (a run's or a
-    segment's).
-    """
-    return directory / LEVELS / f"{level}.bin"
 
 
 class PyramidBuilder:
@@ -41,6 +33,7 @@ class PyramidBuilder:
         directory: of the run or the segment.
         num_columns: numbers per row  # P
         statistics: dtype by name of those with one number per row and column.
+        checks: the log of the checksums of this directory.
     """
 
     def __init__(
@@ -48,14 +41,16 @@ class PyramidBuilder:
         directory: Path,
         num_columns: int,
         statistics: Mapping[str, str],
+        checks: ChecksumWriter,
     ) -> None:
         self._directory = directory
         self._num_columns = num_columns
         self._statistics = statistics
+        self._checks = checks
         self._rows: tuple[StateArray, Mapping[str, AnyArray]] | None = None  # waiting cells
         self._waiting: list[PyramidCells | None] = []  # by level, from 1
         self._dtypes: list[np.dtype[np.void]] = []  # by level, from 1, as is the next
-        self._files: list[AppendFile] = []
+        self._files: list[CheckedFile] = []
 
     def append(self, states: StateArray, values: Mapping[str, AnyArray]) -> None:
         """Append the next rows  # states (R, P), values by name (R, P)."""
@@ -81,6 +76,11 @@ class PyramidBuilder:
         )
         self._rows = rest if len(states) > num_whole else None
 
+    def sync(self) -> None:
+        """Wait until the files are on the disk."""
+        for file in self._files:
+            file.sync()
+
     def close(self) -> None:
         """Close the files."""
         for file in self._files:
@@ -96,7 +96,7 @@ class PyramidBuilder:
         self._waiting[level - 1] = (
             part(all_cells, num_whole, len(all_cells)) if len(all_cells) > num_whole else None
         )
-        if num_whole:
+        if num_whole and level < layout.MAX_LEVEL:
             whole = (
                 all_cells.counts[:num_whole],
                 {name: each[:num_whole] for name, each in all_cells.extremes.items()},
@@ -104,9 +104,8 @@ class PyramidBuilder:
             self._take(level + 1, merge(PyramidCells(*whole)))
 
     def _begin_level(self, level: int) -> None:
-        path = level_path(self._directory, level)
-        path.parent.mkdir(exist_ok=True)
-        self._files.append(AppendFile(path))
+        (self._directory / layout.LEVELS).mkdir(exist_ok=True)
+        self._files.append(CheckedFile(self._directory, layout.level_file(level), self._checks))
         self._dtypes.append(record_dtype(level, self._num_columns, self._statistics))
         self._waiting.append(None)
 

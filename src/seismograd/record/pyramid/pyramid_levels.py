@@ -106,7 +106,12 @@ class PyramidLevels:
         ]
         self._spans = spans
         pyramid = PyramidReader(
-            run, whole.num_rows, len(STEP_SCALARS), STEP_STATISTICS, self._read_steps
+            run,
+            whole.num_rows,
+            len(STEP_SCALARS),
+            STEP_STATISTICS,
+            self._read_steps,
+            entries.checked,
         )
         self._steps = _SegmentPyramid(pyramid, 0, whole.num_rows, np.arange(len(STEP_SCALARS)))
 
@@ -207,11 +212,22 @@ def _segment_pyramid(
             )[:, columns]
             for name in names
         }
-        return known_states(states), {name: np.asarray(each) for name, each in values.items()}
+        states = known_states(states)
+        for name in names:
+            for begin, end in segment.damaged_values(name, start, stop):
+                states[begin - start : end - start] = State.NOT_MEASURED
+        for begin, end in segment.damaged_states(start, stop):
+            states[begin - start : end - start] = State.NOT_MEASURED
+        return states, {name: np.asarray(each) for name, each in values.items()}
 
     own = pyramid_statistics(segment.info.statistics, statistics)
     return PyramidReader(
-        segment.path if in_files else None, num_rows, segment.num_parameters, own, read_rows
+        segment.path if in_files else None,
+        num_rows,
+        segment.num_parameters,
+        own,
+        read_rows,
+        segment.checked,
     )
 
 

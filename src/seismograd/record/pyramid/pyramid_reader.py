@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from seismograd.record import layout
+from seismograd.record.checked_ranges import CheckedRanges, outside
 from seismograd.record.pyramid.cells import (
     FACTOR,
     STATES,
@@ -20,7 +22,7 @@ from seismograd.record.pyramid.cells import (
     merge,
     record_dtype,
 )
-from seismograd.record.pyramid.pyramid_builder import level_path, part
+from seismograd.record.pyramid.pyramid_builder import part
 from seismograd.record.recorded_files import file_size
 from seismograd.schema import AnyArray, StateArray
 
@@ -34,7 +36,8 @@ ReadRows = Callable[[int, int, Columns, Sequence[str]], tuple[StateArray, Mappin
 
 @dataclass(frozen=True)
 class PyramidReader:
-    """The pyramid in a directory (`None`: in none), over the first `num_rows` rows.
+    """The pyramid in a directory (`None`: in none), over the first `num_rows` rows; `checked` has
+    the checksums there.
 
     `read_rows` reads rows themselves: start, stop, columns, statistics.
     """
@@ -44,6 +47,7 @@ class PyramidReader:
     num_columns: int
     statistics: Mapping[str, str]
     read_rows: ReadRows
+    checked: CheckedRanges
     # by statistic: level 3 of a run that has no pyramid
     _rebuilt: dict[str, PyramidCells] = field(default_factory=dict[str, PyramidCells])
 
@@ -59,16 +63,27 @@ class PyramidReader:
         end = min(stop // rows, self._num_in_file(level))
         parts: list[PyramidCells] = []
         if start // rows < end:
-            parts.append(self._from_file(level, start // rows, end, names, columns))
-            start = end * rows
+            # What is damaged is summed up from the level below.
+            for begin, upto in outside(
+                self._damaged(level, start // rows, end), start // rows, end
+            ):
+                if start < begin * rows:
+                    parts += self._from_below(level, start, begin * rows, names, columns)
+                parts.append(self._from_file(level, begin, upto, names, columns))
+                start = upto * rows
         if start < stop:
             parts += self._from_below(level, start, stop, names, columns)
         return join(parts) if parts else self.cells(0, 0, 0, names, columns)
 
+    def _damaged(self, level: int, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the stretches of cells of a file that are not what was written."""
+        dtype = record_dtype(level, self.num_columns, self.statistics)
+        return self.checked.damaged_rows(layout.level_file(level), dtype.itemsize, start, stop)
+
     def _num_in_file(self, level: int) -> int:
-        if self.directory is None or not self.num_columns:
+        if self.directory is None or not self.num_columns or level > layout.MAX_LEVEL:
             return 0
-        path = level_path(self.directory, level)
+        path = layout.level_path(self.directory, level)
         size = file_size(path) or 0
         dtype = record_dtype(level, self.num_columns, self.statistics)
         return min(size // dtype.itemsize, self.num_rows // cell_rows(level))
@@ -79,7 +94,11 @@ class PyramidReader:
         assert self.directory is not None
         dtype = record_dtype(level, self.num_columns, self.statistics)
         cells: AnyArray = np.memmap(
-            level_path(self.directory, level), dtype, "r", start * dtype.itemsize, (stop - start,)
+            layout.level_path(self.directory, level),
+            dtype,
+            "r",
+            start * dtype.itemsize,
+            (stop - start,),
         )
         # With all columns these are views of the file: only what is used is read.
         return PyramidCells(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
@@ -14,23 +14,23 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.record.parameter_selection import find_parameters
 from seismograd.record.pyramid.cells import cell_rows
+from seismograd.record.reader import Run, open_run
 from seismograd.record.tables.table_columns import (
+    ArrayColumn,
     Columns,
     RowSelection,
-    TabularRun,
-    STATE_NAMES,
-    ArrayColumn,
     event_columns,
     gradient_columns,
     level_columns,
     step_columns,
 )
 
-TABLES: dict[str, Callable[[TabularRun, RowSelection], Iterator[Columns]]] = {
+TABLES: dict[str, Callable[[Run, RowSelection], Iterator[Columns]]] = {
     "gradients": gradient_columns,
     "steps": step_columns,
     "events": event_columns,
 }
+_LATER = 2**62  # a step that no run has
 _NEVER_SAMPLED = 6  # levels: 8^6 steps in a cell are more than any run needs
 
 
@@ -46,10 +46,10 @@ class RunTable:
     >>> table.to_pandas()
     """
 
-    run: TabularRun
+    run: Run
     name: str = "gradients"
-    params: Sequence[str] = ()
-    steps: slice = slice(None)
+    params: str | Sequence[str] = ()
+    steps: slice = field(default_factory=lambda: slice(None))
     level: int = 0
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class RunTable:
                 say("there is no level {level}", level=self.level),
                 say("use a number from 0 to {last}", last=_NEVER_SAMPLED),
             )
-        find_parameters(self.run.parameters, self.params)
+        find_parameters(self.run.parameters, self._patterns)
 
     def __repr__(self) -> str:
         chosen = self._selection()
@@ -80,6 +80,10 @@ class RunTable:
             f"<RunTable {self.name} of {self.run.path}: steps: {chosen.stop - chosen.start}, "
             f"parameters: {len(chosen.columns)}>"
         )
+
+    @property
+    def _patterns(self) -> Sequence[str]:
+        return (self.params,) if isinstance(self.params, str) else self.params
 
     @property
     def num_steps(self) -> int:
@@ -197,7 +201,7 @@ class RunTable:
         return (("step", "parameter", "bin"), whole)
 
     def _selection(self) -> RowSelection:
-        columns = find_parameters(self.run.parameters, self.params)
+        columns = find_parameters(self.run.parameters, self._patterns)
         start, stop, step = self.steps.start, self.steps.stop, self.run.num_rows
         if start is None and stop is None:
             return RowSelection(0, step, columns)
@@ -209,11 +213,10 @@ class RunTable:
 
     def _after(self, row: int) -> RunTable:
         """Return the same table of the run as it is now, from this row on."""
-        from seismograd.record.reader import open_run
-
         run = open_run(self.run.path)
-        steps = run.row_reader.steps(row, row + 1)["iteration"] if row < run.num_rows else ()
-        next_step = int(steps[0]) if len(steps) else 2**62
+        next_step = _LATER
+        if row < run.num_rows:
+            next_step = int(run.row_reader.steps(row, row + 1)["iteration"][0])
         return replace(self, run=run, steps=slice(next_step, self.steps.stop))
 
 

@@ -7,26 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from seismograd.record.pyramid.cells import PYRAMID_STATISTICS, cell_rows
-from seismograd.record.pyramid.pyramid_levels import PyramidLevels
-from seismograd.record.row_reader import RowReader
+from seismograd.record.reader import Run
 from seismograd.schema import (
     AnyArray,
     EventKind,
     FloatArray,
-    IntArray,
-    Parameter,
     RowBatch,
-    RunInfo,
-    Site,
     State,
-    StateArray,
     Statistic,
 )
 
@@ -35,38 +27,6 @@ STATE_NAMES = tuple(state.name.lower() for state in State)
 EVENT_NAMES = {int(kind): kind.name.lower() for kind in EventKind}
 LARGEST_BLOCK = 2**16  # rows of a table that are made at once, about
 _STEP_FIELDS = {"iteration": "step", "step": "optimizer_step"}  # what a user calls them
-
-
-class TabularRun(Protocol):
-    """What of a recorded run the tables are made of; see `Run`."""
-
-    path: Path
-    info: RunInfo
-    statistics: tuple[Statistic, ...]
-
-    @property
-    def ended(self) -> bool: ...
-    @property
-    def num_rows(self) -> int: ...
-    @property
-    def parameters(self) -> tuple[Parameter, ...]: ...
-    @property
-    def steps(self) -> npt.NDArray[Any]: ...
-    @property
-    def states(self) -> StateArray: ...
-    @property
-    def events(self) -> npt.NDArray[Any]: ...
-    @property
-    def sites(self) -> tuple[Site, ...]: ...
-    @property
-    def levels(self) -> PyramidLevels: ...
-    @property
-    def row_reader(self) -> RowReader: ...
-    def series(self, name: str) -> FloatArray: ...
-    def samples(self, name: str) -> tuple[IntArray, FloatArray]: ...
-    def blocks(
-        self, size: int = 1024, start: int = 0, stop: int | None = None
-    ) -> Iterator[RowBatch]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +52,7 @@ class RowSelection:
     columns: Sequence[int]
 
 
-def gradient_columns(run: TabularRun, chosen: RowSelection) -> Iterator[Columns]:
+def gradient_columns(run: Run, chosen: RowSelection) -> Iterator[Columns]:
     """Yield a row for each step and parameter, in the order of steps: the state, and every
     statistic. A statistic that was not measured there is missing.
     """
@@ -155,7 +115,7 @@ def _nothing(statistic: Statistic, num_steps: int, num_columns: int) -> tuple[An
     return np.zeros(shape, statistic.dtype), np.ones((num_steps, num_columns), np.bool_)
 
 
-def level_columns(run: TabularRun, chosen: RowSelection, level: int) -> Iterator[Columns]:
+def level_columns(run: Run, chosen: RowSelection, level: int) -> Iterator[Columns]:
     """Yield a row for each cell of the pyramid and parameter: `cell_rows(level)` steps in one, how
     many of them have which state, and the smallest, largest and last finite number of each
     statistic of the pyramid.
@@ -192,7 +152,7 @@ def _finite(values: FloatArray) -> ArrayColumn:
     return ArrayColumn(flat, np.isnan(flat))
 
 
-def step_columns(run: TabularRun, chosen: RowSelection) -> Iterator[Columns]:
+def step_columns(run: Run, chosen: RowSelection) -> Iterator[Columns]:
     """Yield a row for each step: what is recorded of it beside the gradients."""
     for start in range(chosen.start, chosen.stop, LARGEST_BLOCK):
         steps = run.row_reader.steps(start, min(start + LARGEST_BLOCK, chosen.stop))
@@ -202,7 +162,7 @@ def step_columns(run: TabularRun, chosen: RowSelection) -> Iterator[Columns]:
         }
 
 
-def event_columns(run: TabularRun, chosen: RowSelection) -> Iterator[Columns]:
+def event_columns(run: Run, chosen: RowSelection) -> Iterator[Columns]:
     """Yield a row for each call that was heard, with the user's line."""
     if chosen.stop <= chosen.start:
         return

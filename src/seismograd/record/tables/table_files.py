@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -70,7 +69,7 @@ def write_table(table: RunTable, path: Path, counted: Counted) -> int:
             for batch in counted(_with_steps(arrow, table), table.num_steps):
                 rows += batch.num_rows
                 writer.write_batch(batch.select(schema.names))
-        os.replace(begun, path)
+        begun.replace(path)
     except OSError as error:
         raise SeismogradError(
             say("cannot write {path}: {error}", path=str(path), error=str(error))

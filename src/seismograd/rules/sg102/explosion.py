@@ -113,17 +113,15 @@ class OptimizerRows:
 def explosion_finding(rule: Rule, look: OptimizerRows, explosion: Explosion) -> Finding:
     """Return the finding about an explosion in these rows."""
     step = int(look.steps[explosion.position])
-    advice, excerpt = explosion.cure
     return rule.finding(
+        explosion.cause,
+        *explosion.cure,
         optimizer=look.optimizer,
         first_step=explosion.first_step,
         last_step=step,
         parameters=explosion.parameters,
         evidence=explosion.evidence,
-        cause=explosion.cause,
-        advice=advice,
         where=explosion.where or site_of(look.block, EventKind.STEP, step, look.optimizer),
-        excerpt=excerpt,
     )
 
 

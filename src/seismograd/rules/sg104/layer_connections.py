@@ -37,6 +37,25 @@ class LayerConnections:
         self._numel: IntArray = np.array([each.numel for each in parameters], np.int64)
         self._trainable: BoolArray = np.array([each.trainable for each in parameters], np.bool_)
 
+    def are_dead_by_themselves(
+        self,
+        state: StateArray,
+        norm: FloatArray,
+        columns: IntArray,
+        dead_share: FloatArray,
+        min_signal: float,
+    ) -> BoolArray:
+        """Return which of these layers with dead rows are not so for want of a gradient."""
+        found = np.ones(len(columns), np.bool_)
+        whole = np.flatnonzero(dead_share == 1)
+        if len(whole):
+            found[whole] = self.is_cut_off(state, columns[whole])
+        there = np.flatnonzero(found)
+        if len(there):
+            alive = 1 - dead_share[there]
+            found[there] = self.is_reached(state, norm, columns[there], alive, min_signal)
+        return found
+
     def is_cut_off(self, state: StateArray, columns: IntArray) -> BoolArray:
         """Return whether these layers without any gradient, and all before them, are cut off from a
         loss that does reach the layers after them.

@@ -130,17 +130,12 @@ class DeadUnits(Rule):
         norms = weight_norms(block, row)
         if norms is not None:  # weights of zeros make zeros of any input, and are not dead by it
             is_dead &= norms[layers.columns] != 0
-        whole = np.flatnonzero(is_dead & (dead == layers.num_rows))
-        if len(whole):
-            is_dead[whole] = self._network.is_cut_off(block.state[row], layers.columns[whole])
         there = np.flatnonzero(is_dead)
         if len(there):
-            is_dead[there] = self._network.is_reached(
-                block.state[row],
-                statistic(block, "grad_norm")[row],
-                layers.columns[there],
-                1 - dead[there] / layers.num_rows[there],
-                self.min_signal,
+            norms = statistic(block, "grad_norm")[row]
+            share = dead[there] / layers.num_rows[there]
+            is_dead[there] = self._network.are_dead_by_themselves(
+                block.state[row], norms, layers.columns[there], share, self.min_signal
             )
         layers.revive(measured & ~is_dead)
         if is_dead.any():

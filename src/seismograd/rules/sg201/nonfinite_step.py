@@ -18,8 +18,8 @@ from seismograd.analysis.block_rows import (
     weight_norms,
 )
 from seismograd.analysis.loss_origin import Values, origin_of, site_of_loss, what_made_it
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
+from seismograd.diagnosis.rule import Explanation, Rule
+from seismograd.i18n import say
 from seismograd.schema import (
     EventKind,
     Evidence,
@@ -56,20 +56,15 @@ def nonfinite_step_finding(rule: Rule, births: Births, block: RowBatch, row: int
         "measured": int((block.state[row] >= State.ZERO).sum()),
     }
     birth = births.of_loss(step) or births.of_gradient(step)
-    cause, advice, excerpt = _cause(
-        _weights_are_finite(block, row), loss, origin_of(block, row), values, birth
-    )
     return rule.finding(
+        *_cause(_weights_are_finite(block, row), loss, origin_of(block, row), values, birth),
         optimizer=int(block.steps["optimizer"][row]),
         first_step=step,
         parameters=names_at(block, columns),
         evidence=tuple(evidence),
-        cause=cause,
-        advice=advice,
         where=(birth.where if birth else "")
         or site_of_loss(block, row)
         or site_of(block, EventKind.BACKWARD, step),
-        excerpt=excerpt,
     )
 
 
@@ -97,8 +92,8 @@ def _cause(
     origin: Origin,
     values: Values,
     birth: Fact | None,
-) -> tuple[Message, Message, str]:
-    """Return cause, advice and excerpt; without a loss it could not be measured."""
+) -> Explanation:
+    """Return why it is so; without a loss it could not be measured."""
     if birth is not None and birth.text("of") == "loss":
         return what_made_it(origin, values, birth)
     if birth is not None:

@@ -9,37 +9,29 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, integers, site_of, statistic, weight_norms
-from seismograd.analysis.script_names import (
-    module_of,
-    optimizer_kind,
-    optimizer_name,
-    parameters_of,
+from seismograd.analysis.block_rows import (
+    as_list,
+    columns_where,
+    flagged,
+    iteration_at,
+    names_at,
+    statistic,
+    weight_norms,
 )
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.diagnosis.rule import Rule, memory, too_few
+from seismograd.i18n import Message, mark
+from seismograd.rules.sg401.steps_on_nothing import StepsOnNothing
 from seismograd.rules.sg401.stray_parameters import (
     JUDGES,
     OTHER_MODEL,
     StrayCase,
     StrayTally,
     TrainedPlace,
-    attribute_of,
     is_stray,
     kind_of,
-    num_gone,
-    stray_message,
 )
-from seismograd.schema import (
-    EventKind,
-    Evidence,
-    Finding,
-    IntArray,
-    Parameter,
-    RowBatch,
-    State,
-    StepFlag,
-)
+from seismograd.schema import Evidence, Finding, IntArray, Parameter, State, StepFlag
 
 
 @final
@@ -92,230 +84,145 @@ class ParameterNotOptimized(Rule):
     min_steps: int = 10
     min_evaluated: int = 3  # steps
 
-    _num_rows: int = field(default=0, init=False, repr=False)
-    _known: tuple[Parameter, ...] | None = field(default=None, init=False, repr=False)
-    # that no optimizer holds
-    _columns: IntArray = field(
-        default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False
-    )
-    _owned: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False)
-    _owned_gets_some: bool = field(default=False, init=False, repr=False)
+    _num_rows: int = memory(int)
+    _known: tuple[Parameter, ...] = memory(tuple[Parameter, ...])
+    _columns: IntArray = memory(lambda: np.zeros(0, np.int64))  # that no optimizer holds
+    _owned: IntArray = memory(lambda: np.zeros(0, np.int64))
+    _owned_gets_some: bool = memory(bool)
     # graphs show them, and no optimizer steps on them
-    _stray: tuple[str, ...] = field(default=(), init=False, repr=False)
-    # steps on nothing while backwards reach these
-    _num_stray: int = field(default=0, init=False, repr=False)
-    _stray_since: int = field(default=-1, init=False, repr=False)
-    _last_stray: int = field(default=-1, init=False, repr=False)
-    _by_hand: bool = field(default=False, init=False, repr=False)
-    _tallies: dict[str, StrayTally] = field(
-        default_factory=dict[str, "StrayTally"], init=False, repr=False
-    )
+    _stray: tuple[str, ...] = memory(tuple[str, ...])
+    _on_nothing: StepsOnNothing = memory(StepsOnNothing)
+    _tallies: dict[str, StrayTally] = memory(dict[str, StrayTally])
     _case: StrayCase | None = field(default=None, init=False, repr=False)
-    _latest: TrainedPlace = field(init=False, repr=False)
+    _latest: TrainedPlace = memory(TrainedPlace)
 
-    def __post_init__(self) -> None:
-        self._latest = TrainedPlace("", "optimizer", -1)
-
-    def observe(self, block: RowBatch) -> Iterable[Finding]:
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._num_rows += len(block)
         if block.parameters is not self._known:
-            self._known = block.parameters
-            owned = np.array(
-                [parameter.optimizer is not None for parameter in block.parameters], np.bool_
-            )
-            trainable = np.array([parameter.trainable for parameter in block.parameters], np.bool_)
-            self._columns, self._owned = np.flatnonzero(~owned & trainable), np.flatnonzero(owned)
-            kinds = {each.index: each.kind for each in block.optimizers}
-            self._stray = tuple(p.name for p in block.parameters if is_stray(p, kinds))
+            self._take_in(block)
         if self._stray and self._case is None:
-            self._look_for_strays(block)
+            for row in self._on_nothing.read(block):
+                self._latest = TrainedPlace.of(block, row)
+                if self._on_nothing.num > self.min_steps and self._case is None:
+                    self._case = self._stray_case()
+                if self._case is not None:
+                    self._case.last_step = self._on_nothing.last
             if self._case is not None:
-                return [self._finding(self._case)]
+                return self._findings()
         if not len(self._columns):
             return self._extend_strays(block)
         finite = block.state[:, self._columns] == State.FINITE
-        by_hand = (integers(block.steps, "flags") & int(StepFlag.BY_HAND)) != 0
-        rows, changed = as_list(np.flatnonzero(finite.any(axis=1) & ~by_hand)), False
+        finite &= ~flagged(block.steps, StepFlag.BY_HAND)[:, None]
+        rows, changed = as_list(np.flatnonzero(finite.any(axis=1))), False
         if (
             rows
             and self._case is not None
-            and self._case.names.issuperset(
-                block.parameters[each].name for each in as_list(self._columns)
-            )
+            and self._case.names.issuperset(names_at(block, self._columns))
         ):
             # nothing more needs to be learned about them
-            self._case.last_step, rows, changed = (
-                int(integers(block.steps, "iteration")[rows[-1]]),
-                [],
-                True,
-            )
+            self._case.last_step = iteration_at(block, rows[-1])
+            return self._findings()
         for row in rows:
             changed |= self._count(block, row, self._columns[finite[row]])
-        return [self._finding(self._case)] if changed and self._case is not None else []
+        return self._findings() if changed else ()
 
     def finish(self) -> Iterable[Finding]:
-        if (
-            self._case is None
-            and not self._by_hand
-            and self.min_evaluated <= self._num_stray <= self.min_steps
-        ):
-            self._report_strays()
-            return [] if self._case is None else [self._finding(self._case)]
+        steps = self._on_nothing
+        is_enough = not steps.by_hand and self.min_evaluated <= steps.num <= self.min_steps
+        if self._case is None and is_enough:
+            self._case = self._stray_case()
+            return self._findings()
         fresh = [
             name
             for name, tally in self._tallies.items()
             if self.min_evaluated <= tally.num <= self.min_steps and not tally.moved
         ]
-        if self._known is None or not fresh:
-            return []
+        if not fresh:
+            return ()
         if self._case is None or not self._case.names.issuperset(fresh):
             self._accuse(self._known, fresh)
-        return [] if self._case is None else [self._finding(self._case)]
-
-    def _look_for_strays(self, block: RowBatch) -> None:
-        """Count steps without gradients whose backwards reached parameters other than those of any
-        optimizer.
-        """
-        flags = integers(block.steps, "flags")
-        odd = np.flatnonzero(flags & int(StepFlag.NO_BACKWARD | StepFlag.BY_HAND))
-        if self._by_hand or not len(odd):
-            return
-        backward = block.events[block.events["kind"] == EventKind.BACKWARD]
-        elsewhere = set(backward["iteration"].tolist()) - set(
-            backward["iteration"][backward["touched"] != 0].tolist()
-        )
-        for row in as_list(odd):
-            if flags[row] & StepFlag.BY_HAND:
-                self._by_hand = True
-                return
-            iteration = int(integers(block.steps, "iteration")[row])
-            if iteration not in elsewhere or (block.state[row] >= State.ZERO).any():
-                continue
-            self._num_stray += 1
-            self._stray_since = iteration if self._stray_since < 0 else self._stray_since
-            stepped = int(integers(block.steps, "optimizer")[row])
-            self._latest = TrainedPlace(
-                site_of(block, EventKind.STEP, iteration),
-                optimizer_name(block, stepped),
-                stepped,
-                optimizer_kind(block, stepped),
-            )
-            self._last_stray = iteration
-            if self._num_stray > self.min_steps and self._case is None:
-                self._report_strays()
-            if self._case is not None:
-                self._case.last_step = iteration
-
-    def _report_strays(self) -> None:
-        assert self._known is not None
-        trained = [each for each in self._known if each.optimizer == self._latest.index]
-        case = self._case = StrayCase(
-            OTHER_MODEL, self._latest, self._stray_since, self._last_stray, len(trained)
-        )
-        case.names, case.ordered = set(self._stray), self._stray
-        case.evidence = (Evidence("num_backwards", "", self._last_stray, 0.0, 1.0),)
-
-    def _extend_strays(self, block: RowBatch) -> list[Finding]:
-        """Extend the finding by later steps without gradients."""
-        rows = np.flatnonzero(integers(block.steps, "flags") & int(StepFlag.NO_BACKWARD))
-        if self._case is None or not len(rows):
-            return []
-        self._case.last_step = max(
-            self._case.last_step, int(integers(block.steps, "iteration")[rows[-1]])
-        )
-        return [self._finding(self._case)]
+        return self._findings()
 
     def shortfall(self) -> Message | None:
-        if self._num_rows < self.min_evaluated:
-            return say(
-                "needs {needed} steps, has {has}", needed=self.min_evaluated, has=self._num_rows
-            )
-        return None
+        return too_few(mark("needs {needed} steps, has {has}"), self._num_rows, self.min_evaluated)
 
-    def _count(self, block: RowBatch, row: int, columns: IntArray) -> bool:
+    def _take_in(self, block: SharedBlock) -> None:
+        self._known = block.parameters
+        self._columns = columns_where(self._known, lambda p: p.optimizer is None and p.trainable)
+        self._owned = columns_where(self._known, lambda p: p.optimizer is not None)
+        kinds = {each.index: each.kind for each in block.optimizers}
+        self._stray = tuple(p.name for p in self._known if is_stray(p, kinds))
+
+    def _stray_case(self) -> StrayCase:
+        """Return the case of an optimizer that steps on nothing while backwards reach others."""
+        steps, held = self._on_nothing, [p.optimizer for p in self._known]
+        case = StrayCase(
+            OTHER_MODEL, self._latest, steps.first, steps.last, held.count(self._latest.index)
+        )
+        case.names, case.ordered = set(self._stray), self._stray
+        case.evidence = (Evidence("num_backwards", "", steps.last, 0.0, 1.0),)
+        return case
+
+    def _extend_strays(self, block: SharedBlock) -> list[Finding]:
+        """Extend the finding by later steps without gradients."""
+        rows = np.flatnonzero(flagged(block.steps, StepFlag.NO_BACKWARD))
+        if self._case is None or not len(rows):
+            return []
+        self._case.last_step = max(self._case.last_step, iteration_at(block, int(rows[-1])))
+        return self._findings()
+
+    def _count(self, block: SharedBlock, row: int, columns: IntArray) -> bool:
         """Read a row in which these columns have gradients; return whether that changes the
         finding.
         """
-        iteration = int(integers(block.steps, "iteration")[row])
-        stepped = int(integers(block.steps, "optimizer")[row])
-        self._latest = TrainedPlace(
-            site_of(block, EventKind.STEP, iteration),
-            optimizer_name(block, stepped),
-            stepped,
-            optimizer_kind(block, stepped),
-        )
+        iteration, names = iteration_at(block, row), names_at(block, columns)
+        self._latest = TrainedPlace.of(block, row)
         self._owned_gets_some |= bool((block.state[row, self._owned] >= State.ZERO).any())
         norms, weights = statistic(block, "grad_norm")[row], weight_norms(block, row)
+        weights = np.full(len(norms), math.nan) if weights is None else weights
         fresh: list[str] = []
-        for column in as_list(columns):
-            name = block.parameters[column].name
+        for column, name in zip(as_list(columns), names, strict=True):
             tally = self._tallies.setdefault(name, StrayTally(iteration))
-            tally.add(
-                iteration,
-                float(norms[column]),
-                math.nan if weights is None else float(weights[column]),
-            )
-            if tally.is_enough(self.min_steps) and (
-                self._case is None or name not in self._case.names
-            ):
+            tally.add(iteration, float(norms[column]), float(weights[column]))
+            is_known = self._case is not None and name in self._case.names
+            if tally.is_enough(self.min_steps) and not is_known:
                 fresh.append(name)
         if fresh:
             self._accuse(block.parameters, fresh)
-        if self._case is None:
+        if self._case is None or self._case.names.isdisjoint(names):
             return False
-        again = any(
-            block.parameters[column].name in self._case.names for column in as_list(columns)
-        )
-        self._case.last_step = iteration if again else self._case.last_step
-        return again
+        self._case.last_step = iteration
+        return True
 
     def _accuse(self, parameters: Sequence[Parameter], fresh: Sequence[str]) -> None:
         """Make these part of the finding."""
-        by_name = {parameter.name: parameter for parameter in parameters}
-        fresh = [name for name in fresh if name in by_name]
-        if not fresh:
-            return
-        if self._case is None:
-            first = min(self._tallies[name].first for name in fresh)
-            last = max(self._tallies[name].last for name in fresh)
-            kind = kind_of([by_name[name] for name in fresh], parameters, self._owned_gets_some)
-            trained = [each for each in parameters if each.optimizer is not None]
-            self._case = StrayCase(kind, self._latest, first, last, len(trained))
-        case = self._case
-        case.names.update(fresh)
-        order = {
-            each.name: (math.inf if each.depth is None else each.depth, position)
-            for position, each in enumerate(parameters)
-        }
-        case.ordered = tuple(sorted(case.names & order.keys(), key=lambda name: order[name]))
-        if case.ordered[0] in fresh:
-            case.evidence = self._tallies[case.ordered[0]].evidence(case.ordered[0])
+        wanted = set(fresh)
+        strays = [each for each in parameters if each.name in wanted]
+        if strays and self._case is None:
+            tallies = [self._tallies[each.name] for each in strays]
+            self._case = StrayCase(
+                kind_of(strays, parameters, self._owned_gets_some),
+                self._latest,
+                min(each.first for each in tallies),
+                max(each.last for each in tallies),
+                sum(each.optimizer is not None for each in parameters),
+            )
+        if strays and self._case is not None:
+            self._case.add([each.name for each in strays], parameters, self._tallies)
 
-    def _finding(self, case: StrayCase) -> Finding:
-        first, parameters = case.ordered[0], self._known or ()
-        by_name = {each.name: each for each in parameters}
-        strays = [by_name[name] for name in case.ordered if name in by_name]
-        values: dict[str, str | int | float] = {
-            "num": len(case.ordered),
-            "first": first,
-            "optimizer": case.position.optimizer,
-            "kind": case.position.kind or "SGD",
-            "list": attribute_of(case.ordered),
-            "held": case.num_trained,
-            "gone": num_gone(parameters),
-            "module": module_of(strays),
-            "parameters": parameters_of(strays, parameters),
-        }
-        cause, advice, excerpt = stray_message(case.kind, values)
-        return self.finding(
-            severity="info" if case.kind == JUDGES else self.severity,
-            optimizer=case.position.index,
-            first_step=case.first_step,
-            last_step=case.last_step,
-            parameters=case.ordered,
-            evidence=case.evidence,
-            cause=cause,
-            advice=advice,
-            where=case.position.where,
-            excerpt=excerpt,
-        )
+    def _findings(self) -> list[Finding]:
+        case = self._case
+        if case is None:
+            return []
+        return [
+            self.finding(
+                *case.explanation(self._known),
+                severity="info" if case.kind == JUDGES else self.severity,
+                optimizer=case.position.index,
+                first_step=case.first_step,
+                last_step=case.last_step,
+                parameters=case.ordered,
+                evidence=case.evidence,
+                where=case.position.where,
+            )
+        ]

@@ -8,9 +8,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from seismograd.analysis.script_names import holder_of
-from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Parameter
+from seismograd.analysis.block_rows import iteration_at, site_of
+from seismograd.analysis.script_names import (
+    holder_of,
+    module_of,
+    optimizer_kind,
+    optimizer_name,
+    parameters_of,
+)
+from seismograd.diagnosis.rule import Explanation
+from seismograd.i18n import Values, say
+from seismograd.schema import EventKind, Evidence, Parameter, RowBatch
 
 LEFT_OUT, UNREGISTERED, OTHER_MODEL, JUDGES, REPLACED = range(5)
 
@@ -19,10 +27,17 @@ LEFT_OUT, UNREGISTERED, OTHER_MODEL, JUDGES, REPLACED = range(5)
 class TrainedPlace:
     """Where the trained parameters are stepped, and by which optimizer."""
 
-    where: str
-    optimizer: str
-    index: int
+    where: str = ""
+    optimizer: str = "optimizer"
+    index: int = -1
     kind: str = ""  # its class
+
+    @classmethod
+    def of(cls, block: RowBatch, row: int) -> TrainedPlace:
+        """Return the place of the step in a row."""
+        index = int(block.steps["optimizer"][row])
+        where = site_of(block, EventKind.STEP, iteration_at(block, row))
+        return cls(where, optimizer_name(block, index), index, optimizer_kind(block, index))
 
 
 @dataclass(slots=True)
@@ -37,6 +52,39 @@ class StrayCase:
     names: set[str] = field(default_factory=set[str])
     ordered: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+
+    def add(
+        self,
+        fresh: Sequence[str],
+        parameters: Sequence[Parameter],
+        tallies: Mapping[str, StrayTally],
+    ) -> None:
+        """Add parameters; the evidence is that of the one nearest to the input."""
+        self.names.update(fresh)
+        order = {
+            each.name: (math.inf if each.depth is None else each.depth, position)
+            for position, each in enumerate(parameters)
+        }
+        self.ordered = tuple(sorted(self.names & order.keys(), key=lambda name: order[name]))
+        if self.ordered[0] in fresh:
+            self.evidence = tallies[self.ordered[0]].evidence(self.ordered[0])
+
+    def explanation(self, parameters: Sequence[Parameter]) -> Explanation:
+        """Return cause, advice and excerpt."""
+        by_name = {each.name: each for each in parameters}
+        strays = [by_name[name] for name in self.ordered if name in by_name]
+        values: Values = {
+            "num": len(self.ordered),
+            "first": self.ordered[0],
+            "optimizer": self.position.optimizer,
+            "kind": self.position.kind or "SGD",
+            "list": attribute_of(self.ordered),
+            "held": self.num_trained,
+            "gone": num_gone(parameters),
+            "module": module_of(strays),
+            "parameters": parameters_of(strays, parameters),
+        }
+        return _explanation(self.kind, values)
 
 
 @dataclass(slots=True)
@@ -135,8 +183,7 @@ def attribute_of(names: Sequence[str]) -> str:
     return parts[numbered - 1] or "model" if numbered else "model"
 
 
-def stray_message(kind: int, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
-    """Return cause, advice and excerpt."""
+def _explanation(kind: int, values: Values) -> Explanation:
     optimizer = values["optimizer"]
     if kind == UNREGISTERED:
         return (

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from seismograd.i18n import Message, say
+from seismograd.diagnosis.rule import Explanation
+from seismograd.i18n import say
 from seismograd.schema import Fact, FloatArray, RowBatch
 
 
@@ -32,18 +33,24 @@ class LargeRest:
         """Return how many parameters the optimizer updates."""
         return int(self.fact.number("held"))
 
-    def cause(self, step: int) -> Message:
-        """Return the cause, as it is at this step."""
-        return say(
-            "the clip covers {covered} of the {held} {held:parameter|parameters} that the "
-            "optimizer updates; those that it leaves out (first {name}) have a norm of {missing} "
-            "at step {step}, above the limit of {limit:g}",
-            covered=self.num_covered,
-            held=self.num_held,
-            name=self.fact.parameters[0],
-            missing=f"{self.norm:.3g}",
-            step=step,
-            limit=self.limit,
+    def explanation(self, step: int) -> Explanation:
+        """Return cause, advice and excerpt, as they are at this step."""
+        return (
+            say(
+                "the clip covers {covered} of the {held} {held:parameter|parameters} that the "
+                "optimizer updates; those that it leaves out (first {name}) have a norm of "
+                "{missing} at step {step}, above the limit of {limit:g}",
+                covered=self.num_covered,
+                held=self.num_held,
+                name=self.fact.parameters[0],
+                missing=f"{self.norm:.3g}",
+                step=step,
+                limit=self.limit,
+            ),
+            say("clip all parameters that the optimizer has"),
+            "torch.nn.utils.clip_grad_norm_(\n"
+            '    [p for group in optimizer.param_groups for p in group["params"]], '
+            f"{self.limit:g}\n)",
         )
 
 

@@ -9,12 +9,26 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, integers, numbers, runs, site_of, statistic
+from seismograd.analysis.block_rows import (
+    as_list,
+    columns_where,
+    flagged,
+    integers,
+    numbers,
+    runs,
+    site_of,
+    statistic,
+)
 from seismograd.analysis.norm_clips import NormClip, clips_shortfall, norm_clips
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.diagnosis.rule import Rule
+from seismograd.diagnosis.rule import Rule, memory
 from seismograd.i18n import Message, say
-from seismograd.rules.sg502.compared_clips import EPSILON, ComparedClips, cause_of, evidence_of
+from seismograd.rules.sg502.compared_clips import (
+    ComparedClips,
+    Disagreement,
+    evidence_of,
+    explanation,
+)
 from seismograd.rules.sg502.left_out_parameters import LargeRest, LeftOutParameters
 from seismograd.schema import (
     AnyArray,
@@ -23,7 +37,6 @@ from seismograd.schema import (
     Fact,
     FactKind,
     Finding,
-    FloatArray,
     RankFlag,
     RowBatch,
     State,
@@ -75,7 +88,6 @@ class ClipNormDisagrees(Rule):
     code: ClassVar[str] = "SG502"
     name: ClassVar[str] = "clip-norm-disagrees"
     severity: ClassVar[str] = "error"
-    needs: ClassVar[tuple[str, ...]] = ()
     absorbs: ClassVar[tuple[str, ...]] = ("SG701",)
 
     tolerance: float = 0.05
@@ -84,14 +96,13 @@ class ClipNormDisagrees(Rule):
     min_missing_steps: int = 10
     min_covered: float = 0.5  # of the optimizer's parameters
 
-    _num_clips: int = field(default=0, init=False, repr=False)
-    _num_binding: int = field(default=0, init=False, repr=False)
-    _num_wrong: int = field(default=0, init=False, repr=False)
-    _first_wrong: int = field(default=-1, init=False, repr=False)
-    _worst: ComparedClips | None = field(default=None, init=False, repr=False)
-    _is_own: bool = field(default=True, init=False, repr=False)  # rank 0's norm, in all of them
-    _left_out: LeftOutParameters = field(default_factory=LeftOutParameters, init=False, repr=False)
-    _ownership: list[Fact] = field(default_factory=list[Fact], init=False, repr=False)
+    _num_clips: int = memory(int)
+    _disagreement: Disagreement = field(init=False, repr=False)
+    _left_out: LeftOutParameters = memory(LeftOutParameters)
+    _ownership: list[Fact] = memory(list[Fact])
+
+    def __post_init__(self) -> None:
+        self._disagreement = Disagreement(self.tolerance)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         if fact.kind == FactKind.CLIP_LEAVES_OUT:
@@ -115,8 +126,7 @@ class ClipNormDisagrees(Rule):
         for row in as_list(np.flatnonzero(block.updates)):
             iteration = int(block.steps["iteration"][row])
             processes = ranks.get(iteration, block.ranks[:0])
-            reported = (integers(processes, "flags") & int(RankFlag.REPORTED)) != 0
-            processes = processes[reported]
+            processes = processes[flagged(processes, RankFlag.REPORTED)]
             if row in clips:
                 self._look(block, clips[row], processes)
             elif not clipped[row] and len(processes) > 1:
@@ -129,22 +139,19 @@ class ClipNormDisagrees(Rule):
     def _look(self, block: SharedBlock, clip: NormClip, processes: AnyArray) -> None:
         """Judge a row with a clip by norm."""
         self._num_clips += 1
-        row, iteration, limit = clip.row, clip.iteration, clip.limit
+        row, iteration = clip.row, clip.iteration
         norms = np.where(block.state[row] >= State.ZERO, statistic(block, "grad_norm")[row], 0.0)
         if not np.isfinite(norms).all() or (block.state[row] == State.NOT_MEASURED).any():
             return
         names = self._left_out.names(iteration)
-        covered = np.array(
-            [
-                p.name not in names and (p.optimizer is None or clip.touches(p.optimizer))
-                for p in block.parameters
-            ],
-            bool,
+        covered = columns_where(
+            block.parameters,
+            lambda p: p.name not in names and (p.optimizer is None or clip.touches(p.optimizer)),
         )
-        for rest in self._left_out.look(block, iteration, norms, limit):
+        for rest in self._left_out.look(block, iteration, norms, clip.limit):
             self._leaves_out(block, rest, iteration)
-        if len(processes) > 1 and limit > 0:
-            whole = min(_norm(norms[covered]), float(block.steps["grad_norm"][row]))
+        if len(processes) > 1 and clip.limit > 0:
+            whole = min(math.hypot(*norms[covered].tolist()), float(block.steps["grad_norm"][row]))
             self._compare(block, row, iteration, processes, whole)
 
     def _compare(
@@ -156,101 +163,57 @@ class ClipNormDisagrees(Rule):
         known = [f for f in self._ownership if f.iteration <= iteration]
         if known and known[-1].number("unsynced"):
             return
-        used = numbers(processes, "clip_norm")
-        factors = numbers(processes, "clip_coefficient")
-        limit = float(block.steps["clip_limit"][row])
-        right = math.nan
-        if not math.isnan(whole):
-            right = min(1.0, limit / (whole + EPSILON))
-            if not np.isfinite(used).any():  # each of them has a part, which were put together
-                used = numbers(block.steps[row : row + 1], "clip_norm")
-                factors = numbers(block.steps[row : row + 1], "clip_coefficient")
-        there = np.isfinite(factors)
-        if not there.any() or (math.isnan(right) and np.count_nonzero(there) < 2):
+        clip = ComparedClips.of(block, row, processes, whole)
+        wrong = self._disagreement
+        if clip is None or not wrong.add(clip, float(processes["grad_norm"][0])):
             return
-        used, factors = used[there], factors[there]
-        numbers_of = integers(processes, "rank")[there] if len(used) > 1 else np.zeros(1, np.int64)
-        all_factors = factors if math.isnan(right) else np.append(factors, right)
-        if all_factors.min() >= 1:
-            return
-        self._num_binding += 1
-        if all_factors.max() <= (1 + self.tolerance) * all_factors.min():
-            return
-        self._num_wrong += 1
-        if self._first_wrong < 0:
-            self._first_wrong = iteration
-        clip = ComparedClips(iteration, limit, whole, used, factors, numbers_of)
-        worst = self._worst
-        worst = clip if worst is None or clip.spread() > worst.spread() else worst
-        self._worst = worst
-        own = float(processes["grad_norm"][0])
-        self._is_own &= bool(abs(used[0] - own) <= 1e-3 * own)
         if -1 in self.found:
             self.found.extend(iteration, -1)
-        elif self._num_wrong >= max(self.num_steps, self.min_share * self._num_binding):
-            where = site_of(block, EventKind.CLIP, iteration)
-            self.found.add(self._disagrees(worst, iteration, where))
-
-    def _disagrees(self, clip: ComparedClips, last: int, where: str) -> Finding:
-        return self.finding(
-            first_step=self._first_wrong,
-            last_step=last,
-            evidence=evidence_of(clip),
-            cause=cause_of(clip, self.tolerance, self._is_own),
-            advice=say(
-                "add the squares of the norms over the ranks that hold different parameters, count "
-                "replicated ones once, and clip with that norm on every rank"
-            ),
-            where=where,
-            excerpt="square = own_norm**2\ndist.all_reduce(square)\n"
-            "torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, square.sqrt())",
-        )
+        elif wrong.worst is not None and wrong.num_wrong >= max(
+            self.num_steps, self.min_share * wrong.num_binding
+        ):
+            self.found.add(
+                self.finding(
+                    *explanation(wrong.worst, self.tolerance, wrong.is_own),
+                    first_step=wrong.first,
+                    last_step=iteration,
+                    evidence=evidence_of(wrong.worst),
+                    where=site_of(block, EventKind.CLIP, iteration),
+                )
+            )
 
     def _reduced_late(self, fact: Fact) -> Finding:
         norm, limit = fact.number("norm"), fact.number("limit")
-        return self.finding(
-            optimizer=fact.optimizer,
-            first_step=fact.iteration,
-            evidence=(Evidence("clip_norm", "", fact.iteration, norm, limit),),
-            cause=say(
+        return self.finding_of_fact(
+            fact,
+            say(
                 "gradients are clipped before they are reduced over the ranks: each rank clips its "
                 "own by its own norm ({norm} on rank 0), and their average is neither clipped nor "
                 "the gradient",
                 norm=f"{norm:.3g}",
             ),
-            advice=say("move the clip behind the reduction, right before the step"),
-            where=fact.where,
-            excerpt="dist.all_reduce(parameter.grad, op=dist.ReduceOp.AVG)\n"
+            say("move the clip behind the reduction, right before the step"),
+            "dist.all_reduce(parameter.grad, op=dist.ReduceOp.AVG)\n"
             "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)",
+            evidence=(Evidence("clip_norm", "", fact.iteration, norm, limit),),
         )
 
     def _leaves_out(self, block: RowBatch, rest: LargeRest, iteration: int) -> None:
         fact = rest.fact
         if fact.optimizer in self.found:
             self.found.extend(iteration, fact.optimizer)
-            return
-        if rest.num < self.min_missing_steps:
-            return
-        covers_most = rest.num_covered >= self.min_covered * rest.num_held
-        self.found.add(
-            self.finding(
-                optimizer=fact.optimizer,
-                severity="warning" if covers_most else "info",
-                first_step=rest.first,
-                last_step=iteration,
-                parameters=fact.parameters,
-                evidence=(
-                    Evidence("missing_norm", fact.parameters[0], iteration, rest.norm, rest.limit),
-                ),
-                cause=rest.cause(iteration),
-                advice=say("clip all parameters that the optimizer has"),
-                where=site_of(block, EventKind.CLIP, iteration),
-                excerpt="torch.nn.utils.clip_grad_norm_(\n"
-                '    [p for group in optimizer.param_groups for p in group["params"]], '
-                f"{rest.limit:g}\n)",
+        elif rest.num >= self.min_missing_steps:
+            covers_most = rest.num_covered >= self.min_covered * rest.num_held
+            first = fact.parameters[0]
+            self.found.add(
+                self.finding(
+                    *rest.explanation(iteration),
+                    optimizer=fact.optimizer,
+                    severity="warning" if covers_most else "info",
+                    first_step=rest.first,
+                    last_step=iteration,
+                    parameters=fact.parameters,
+                    evidence=(Evidence("missing_norm", first, iteration, rest.norm, rest.limit),),
+                    where=site_of(block, EventKind.CLIP, iteration),
+                )
             )
-        )
-
-
-def _norm(norms: FloatArray) -> float:
-    return math.hypot(*norms.tolist()) if len(norms) else 0.0

@@ -1,0 +1,118 @@
+"""Checksums of what is appended to the files of a record, so that a flipped bit or a tail of zeros
+is not shown as numbers.
+
+Beside the files lies a log, `checks.bin`: one entry for each batch, with what the batch appended to
+each of the files: the end, the size and the checksum of these bytes. The log of the run covers
+`steps.bin` and is written before it, so the rows behind the last entry never count.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seismograd.record.append_file import AppendFile
+
+CHECKS = "checks.bin"
+
+_FOLD = 509  # prime, so that pages of the disk that change places change the sums
+
+Record = npt.NDArray[Any]
+
+
+def checksum(data: bytes | memoryview) -> int:
+    """Return the CRC-32 of the data, of which whole stretches of 509 little-endian 64-bit words are
+    added up word by word before: the CRC alone takes longer than the writing.
+    """
+    view = memoryview(data)
+    num_folded = len(view) // (8 * _FOLD)
+    if num_folded < 2:
+        return zlib.crc32(view)
+    words = np.frombuffer(view, "<u8", num_folded * _FOLD).reshape(num_folded, _FOLD)
+    sums = np.add.reduce(words, axis=0, dtype=np.uint64)
+    return zlib.crc32(view[num_folded * 8 * _FOLD :], zlib.crc32(sums.astype("<u8", copy=False)))
+
+
+def log_dtype(num_files: int) -> np.dtype[np.void]:
+    """Return the dtype of an entry: for each file the bytes up to the end of the batch, those of
+    the batch, and their checksum; `check` is the checksum of the entry before it.
+    """
+    return np.dtype(
+        [
+            ("end", "<i8", (num_files,)),
+            ("size", "<u4", (num_files,)),
+            ("crc", "<u4", (num_files,)),
+            ("check", "<u4"),
+        ]
+    )
+
+
+def entry_check(entries: Record) -> npt.NDArray[np.uint32]:
+    """Return what the field `check` of each of the entries must be."""
+    whole = np.ascontiguousarray(entries).reshape(-1)
+    return np.array(
+        [zlib.crc32(entry.tobytes()[:-4]) for entry in whole],
+        np.uint32,
+    )
+
+
+class ChecksumWriter:
+    """Writes the log of some files: `add` for what is appended, then `commit`.
+
+    Args:
+        directory: of the files.
+        names: of the files, in the order of the log's columns.
+
+    Raises:
+        OSError: it exists, or cannot be created.
+    """
+
+    def __init__(self, directory: Path, names: Sequence[str]) -> None:
+        self._column = {name: column for column, name in enumerate(names)}
+        self._entry: Record = np.zeros((), log_dtype(len(names)))
+        self._file = AppendFile(directory / CHECKS)
+
+    def add(self, name: str, data: bytes | memoryview) -> None:
+        """Count bytes that are appended to a file, once for each entry of the log."""
+        column = self._column[name]
+        assert not self._entry["size"][column], name
+        self._entry["end"][column] += len(data)
+        self._entry["size"][column] = len(data)
+        self._entry["crc"][column] = checksum(data)
+
+    def commit(self) -> None:
+        """Append the entry of everything added since the last one."""
+        self._entry["check"] = entry_check(self._entry)[0]
+        self._file.write(self._entry.tobytes())
+        self._entry["size"] = self._entry["crc"] = 0
+
+    def sync(self) -> None:
+        """Wait until the log is on the disk."""
+        self._file.sync()
+
+    def close(self) -> None:
+        """Close the log."""
+        self._file.close()
+
+
+class CheckedFile(AppendFile):
+    """A new file without a buffer whose checksums go into a log.
+
+    Raises:
+        OSError: it exists, or cannot be created.
+    """
+
+    def __init__(self, directory: Path, name: str, checks: ChecksumWriter) -> None:
+        super().__init__(directory / name)
+        self._name, self._checks = name, checks
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of it; see `AppendFile.write`."""
+        if len(data):
+            super().write(data)
+            self._checks.add(self._name, data)

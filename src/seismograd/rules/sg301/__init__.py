@@ -1,0 +1,3 @@
+"""SG301 missing-zero-grad."""
+
+from __future__ import annotations

@@ -1,0 +1,81 @@
+"""A place where clearing is missing: whose gradients are used again there, and what to say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from seismograd.analysis.block_rows import BoolArray, iteration_at
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.diagnosis.rule import Explanation
+from seismograd.i18n import Values, say
+
+
+@dataclass(slots=True)
+class MissingClearing:
+    """One place where clearing is missing."""
+
+    optimizer: int
+    where: str
+    first_step: int
+    found: int  # the iteration in which it was found
+    last_step: int = -1
+    names: list[str] = field(default_factory=list[str])
+    # their names in the script, by index
+    optimizers: dict[int, str] = field(default_factory=dict[int, str])
+
+    def is_of(self, optimizer: int, where: str) -> bool:
+        """Return whether it is about this optimizer, or the line where that steps."""
+        return optimizer in self.optimizers or where == self.where != ""
+
+    def follow(self, block: SharedBlock, carried: BoolArray) -> bool:
+        """Move on to the last iteration in which one of its parameters was carried; return whether
+        there was one.
+        """
+        mine = [each.optimizer in self.optimizers for each in block.parameters]
+        rows = np.flatnonzero(carried[:, mine].any(axis=1))
+        self.last_step = iteration_at(block, int(rows[-1])) if len(rows) else self.last_step
+        return len(rows) > 0
+
+    def explanation(self) -> Explanation:
+        """Return cause, advice and excerpt."""
+        # the names of its optimizers, in their order
+        held = list(dict.fromkeys(self.optimizers[each] for each in sorted(self.optimizers)))
+        values: Values = {
+            "step": self.first_step,
+            "optimizer": held[0],
+            "optimizers": ", ".join(held),
+        }
+        if len(held) == 1:
+            cause = say(
+                "since step {step} {optimizer:the} has used gradients that earlier steps had "
+                "already used: they are not cleared before each backward, which adds to what is "
+                "there",
+                **values,
+            )
+            advice = say(
+                "clear the gradients once per step, before backward: call {optimizer}.zero_grad()",
+                **values,
+            )
+        else:
+            cause = say(
+                "since step {step} {optimizers} have used gradients that earlier steps had already "
+                "used: they are not cleared before each backward, which adds to what is there",
+                **values,
+            )
+            advice = say(
+                "clear the gradients once per step, before backward: call zero_grad() of each of "
+                "{optimizers}",
+                **values,
+            )
+        return cause, advice, f"{_clearing(held)}\nloss.backward()"
+
+
+def _clearing(optimizers: list[str]) -> str:
+    """Return the calls that clear the gradients of all of these."""
+    lists = {re.sub(r"\[\d+\]$", "", each) for each in optimizers}
+    if len(optimizers) > 1 and len(lists) == 1:  # items of one list
+        return f"for optimizer in {lists.pop()}:\n    optimizer.zero_grad()"
+    return "\n".join(f"{each}.zero_grad()" for each in optimizers)

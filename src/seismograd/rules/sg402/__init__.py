@@ -1,0 +1,3 @@
+"""SG402 no-gradient."""
+
+from __future__ import annotations

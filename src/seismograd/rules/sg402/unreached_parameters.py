@@ -1,0 +1,125 @@
+"""Parameters that no gradient reaches, and the reasons that there may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seismograd.analysis.script_names import kind_among, models_of, module_of, name_among
+from seismograd.diagnosis.rule import Explanation
+from seismograd.i18n import Values, say
+from seismograd.schema import Optimizer, Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class UnreachedParameters:
+    """What an optimizer holds, in order, and what of it never gets a gradient; `first_reached` is
+    the position of the first that gets one.
+    """
+
+    optimizers: Sequence[Optimizer]
+    known: Sequence[Parameter]
+    optimizer: int
+    held: Sequence[Parameter]
+    without: Sequence[Parameter]
+    first_reached: int
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether the first parameters are without, so that the graph is cut after them."""
+        return bool(self.without) and self.without[0] is self.held[0]
+
+    def explanation(self) -> Explanation:
+        """Return cause, advice and excerpt."""
+        last = self.held[self.first_reached - 1] if self.is_cut else self.without[-1]
+        reached = self.held[self.first_reached : self.first_reached + 1]
+        values: Values = {
+            "optimizer": name_among(self.optimizers, self.optimizer),
+            "num": len(self.without),
+            "held": len(self.held),
+            "first": self.without[0].name,
+            "last": last.name,
+            "next": reached[0].name if reached else "",
+            "module": module_of(self.without),
+            "kind": kind_among(self.optimizers, self.optimizer) or "SGD",
+            "model": next(iter(models_of(self.known, self.optimizer)), "model"),
+        }
+        return _words(self.is_cut, self._is_replaced(), self._is_behind_frozen(last), values)
+
+    def _is_replaced(self) -> bool:
+        """Return whether no module has these, while there are modules that are trained."""
+        return all(p.root < 0 for p in self.without) and any(p.root >= 0 for p in self.known)
+
+    def _is_behind_frozen(self, last: Parameter) -> bool:
+        """Return whether the parameters of this model begin with frozen ones."""
+        of_model = [p for p in self.known if p.root == last.root >= 0]
+        return bool(of_model) and not of_model[0].trainable
+
+
+def _words(is_cut: bool, is_replaced: bool, is_behind_frozen: bool, values: Values) -> Explanation:
+    if is_replaced:
+        return (
+            say(
+                "{optimizer:the} holds tensors that never get a gradient and that no module has "
+                "(the first is {first}; {num} of {held}): the modules that had them were replaced "
+                "after {optimizer:the} was created, or the forward pass uses copies of them",
+                **values,
+            ),
+            say(
+                "create {optimizer:the} after the last change to the model: moving tensors to "
+                "another device, a new head, resize_token_embeddings, load_state_dict with "
+                "assign=True",
+                **values,
+            ),
+            f"{values['optimizer']} = torch.optim.{values['kind']}({values['model']}.parameters(), "
+            "lr=…)  # after that",
+        )
+    if is_cut and values["next"]:
+        return (
+            say(
+                "no gradient reaches {num} of the {held} {held:parameter|parameters} that "
+                "{optimizer:the} holds ({first} to {last}), while {next} gets one: the graph is "
+                "cut between {last} and {next}, or the forward pass does not use them",
+                **values,
+            ),
+            say(
+                "with gradient checkpointing, call {model}.enable_input_require_grads() or pass "
+                "use_reentrant=False: a reentrant checkpoint whose input needs no gradient, as "
+                "behind frozen layers, cuts the graph; otherwise check the forward pass between "
+                "{last} and {next} for detach, .data or no_grad",
+                **values,
+            )
+            if is_behind_frozen
+            else say(
+                "check the forward pass between {last} and {next} for detach, .data, no_grad or an "
+                "operation without a derivative",
+                **values,
+            ),
+            f"{values['model']}.enable_input_require_grads()"
+            if is_behind_frozen
+            else "h = h.detach()  # remove",
+        )
+    if is_cut:
+        return (
+            say(
+                "none of the parameters that {optimizer:the} holds ({held}) ever gets a gradient: "
+                "the losses do not depend on them",
+                **values,
+            ),
+            say(
+                "make sure that the loss is computed from the output of the model whose parameters "
+                "{optimizer:the} holds, and not from a detached copy",
+                **values,
+            ),
+            "print(loss.grad_fn)",
+        )
+    return (
+        say(
+            "no gradient reaches {num} of the {held} {held:parameter|parameters} that "
+            "{optimizer:the} holds (the first is {first}): the forward pass does not use them, or "
+            "cuts them off from the loss",
+            **values,
+        ),
+        say("use {module} in the forward pass, or remove it", **values),
+        "",
+    )

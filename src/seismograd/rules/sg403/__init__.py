@@ -1,0 +1,3 @@
+"""SG403 frozen-parameter."""
+
+from __future__ import annotations

@@ -1,0 +1,106 @@
+"""Explain the mistakes with which parameters are frozen, or are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seismograd.analysis.script_names import in_script, module_of
+from seismograd.diagnosis.rule import Explanation
+from seismograd.i18n import Values, say
+from seismograd.schema import Fact, Parameter
+
+
+def frozen_before(frozen: Sequence[Parameter], before: Sequence[Parameter]) -> Explanation:
+    """What is frozen comes after layers that train."""
+    return (
+        say(
+            "{first} is frozen, while {before}, which comes before it, trains: what {before} "
+            "learns has to fit weights that never change",
+            first=module_of(frozen),
+            before=module_of(before),
+        ),
+        say(
+            "unfreeze it and make sure that the optimizer holds it; if it is frozen on purpose, "
+            "ignore this finding"
+        ),
+        f"{module_of(frozen)}.requires_grad_(True)",
+    )
+
+
+def trains_all_the_same(held: Sequence[Parameter]) -> Explanation:
+    """A module was marked as frozen, which has no effect."""
+    return (
+        say(
+            "`requires_grad = False` was set on a module that holds {first} "
+            "({num} {num:parameter|parameters}); this has no effect on a module, so its parameters "
+            "still train",
+            first=held[0].name,
+            num=len(held),
+        ),
+        say("call the method with the underscore: it sets requires_grad on each parameter"),
+        f"{module_of(held)}.requires_grad_(False)  # instead of .requires_grad = False",
+    )
+
+
+def nothing_reads(fact: Fact) -> Explanation:
+    """An attribute was set that nothing reads."""
+    value, module = fact.text("value"), fact.text("name") or "model"
+    values: Values = {
+        "attribute": fact.text("attribute"),
+        "value": value,
+        "still": str(value != "True"),
+        "first": fact.parameters[0],
+        "num": int(fact.number("num")),
+        "module": module,
+    }
+    if fact.text("on") == "module":
+        return (
+            say(
+                "`{attribute} = {value}` was set on the module {module}, where it has no effect: "
+                "requires_grad of {first} is still {still} ({num} such "
+                "{num:parameter|parameters})",
+                **values,
+            ),
+            say("call the method with the underscore: it sets requires_grad on each parameter"),
+            f"{module}.requires_grad_({value})",
+        )
+    return (
+        say(
+            "`{attribute} = {value}` was set on {first}, but nothing reads this attribute: "
+            "requires_grad is still {still} ({num} such {num:parameter|parameters})",
+            **values,
+        ),
+        say(
+            "the attribute is called requires_grad; with the method requires_grad_, a typo raises "
+            "an error"
+        ),
+        f"parameter.requires_grad = {value}  # instead of .{values['attribute']}",
+    )
+
+
+def new_is_frozen(fact: Fact) -> Explanation:
+    """New layers are frozen as they were initialized."""
+    values: Values = {
+        "first": fact.parameters[0],
+        "num": int(fact.number("num")),
+        "trains": fact.text("trains"),
+    }
+    cause = (
+        say(
+            "only normalization layers of the model train ({trains} and others), while {first} and "
+            "all other weights are frozen as they were initialized ({num} such "
+            "{num:weight|weights})",
+            **values,
+        )
+        if fact.number("norms_only")
+        else say(
+            "{first} is frozen as it was initialized ({num} such {num:weight|weights}), while what "
+            "trains, {trains} and others, is already trained: the output depends on random weights",
+            **values,
+        )
+    )
+    return (
+        cause,
+        say("unfreeze the new layers and give them to the optimizer; freeze the others"),
+        f"{in_script(fact.text('name'), fact.text('model') or 'model')}.requires_grad_(True)",
+    )

@@ -1,0 +1,158 @@
+"""SG403 frozen-parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+
+from seismograd.analysis.block_rows import as_list, columns_where, iteration_at
+from seismograd.analysis.frozen_layers import misplaced
+from seismograd.analysis.shared_block import SharedBlock
+from seismograd.diagnosis.rule import Explanation, Rule, memory, too_few
+from seismograd.i18n import Message, mark
+from seismograd.rules.sg403.freezing_mistakes import (
+    frozen_before,
+    new_is_frozen,
+    nothing_reads,
+    trains_all_the_same,
+)
+from seismograd.schema import Evidence, Fact, FactKind, Finding, IntArray, Parameter, State
+
+
+@final
+@dataclass
+class FrozenParameter(Rule):
+    """Parameters are frozen, apparently by mistake, or still train although the script tried to
+    freeze them.
+
+    What it finds
+        `module.requires_grad = False` (or `True`) or a typo such as `parameter.require_grad =
+        False` sets an attribute that nothing reads, so nothing changes. The rule also finds the
+        opposite: a head, or a layer among others of its kind, that is frozen while the layers
+        before it train; and a model in which only what is already trained can learn, or only
+        normalization layers, while new layers are frozen.
+
+    Why it hurts
+        A frozen head with random weights keeps the model from using what it learns: the layers
+        below have to fit an output that means nothing. A backbone that should have stayed fixed
+        loses its pretrained features in the first large updates of a new head.
+
+    How it decides
+        Attributes that nothing reads are found directly on the modules and parameters, whenever
+        they were set, so this part is certain. New layers are recognized by their weights, which
+        are uniformly distributed, as an initialization leaves them and training does not. For the
+        rest, the rule decides after {min_steps} steps ({min_evaluated} are enough at the end of a
+        run), from the parameters and their order in the modules. Frozen layers count if they come
+        after a layer that trains: either between numbered layers of one parent, where they hold no
+        more than {max_share:.0%} of the model, or as the last layers, where they hold no more than
+        {max_tail_share:.0%}; at least {max_tail_share:.0%} of the model must train. Layers are
+        linear, convolutional, recurrent and attention layers; a layer that ever had a gradient is
+        not frozen.
+
+    False alarms
+        A frozen backbone, the input side of a model, frozen embeddings and normalization layers,
+        adapters on a frozen model, and frozen copies of trained layers (target networks, averaged
+        models) do not count. A classifier that is fixed on purpose is reported, and so is a random
+        network whose normalization layers alone are trained on purpose.
+
+    What to try
+        - Call the method with the underscore, `module.requires_grad_(False)`, or set
+          `requires_grad` on each parameter.
+        - After freezing a whole model, unfreeze the head with `model.head.requires_grad_(True)`, or
+          replace the head after freezing, since new layers are trainable.
+        - Make sure that the optimizer holds the parameters that are unfrozen later.
+
+    References
+        - PyTorch documentation, torch.nn.Module.requires_grad_; Autograd mechanics: setting
+          requires_grad.
+    """
+
+    code: ClassVar[str] = "SG403"
+    name: ClassVar[str] = "frozen-parameter"
+    severity: ClassVar[str] = "warning"
+    absorbs: ClassVar[tuple[str, ...]] = ("SG108",)
+
+    min_steps: int = 10
+    min_evaluated: int = 3  # steps
+    max_share: float = 0.5  # of the scalars of all layers, between layers of one parent
+    max_tail_share: float = 1 / 3  # of the scalars of all layers, at the end
+
+    _num_rows: int = memory(int)
+    _first_step: int = memory(lambda: -1)
+    _last_step: int = memory(lambda: -1)
+    _known: tuple[Parameter, ...] = memory(tuple[Parameter, ...])
+    _suspects: IntArray = memory(lambda: np.zeros(0, np.int64))  # columns
+    _got_some: set[str] = memory(set[str])  # suspects that had a gradient
+
+    def observe(self, block: SharedBlock) -> Iterable[Finding]:
+        self._first_step = iteration_at(block, 0) if self._first_step < 0 else self._first_step
+        self._last_step = iteration_at(block, -1)
+        if block.parameters is not self._known:
+            self._known = block.parameters
+            self._suspects = columns_where(
+                block.parameters, lambda each: each.frozen_in_name or not each.trainable
+            )
+        before, self._num_rows = self._num_rows, self._num_rows + len(block)
+        there = block.state[:, self._suspects] >= State.ZERO
+        until = min(max(self.min_steps - before, 0), len(block))
+        for rows in (slice(until), slice(until, None)):
+            columns = as_list(self._suspects[there[rows].any(axis=0)])
+            self._got_some.update(self._known[column].name for column in columns)
+            if rows.stop == until and before < self.min_steps <= self._num_rows:
+                self._judge(iteration_at(block, until - 1))
+        if self.found:
+            self.found.extend(self._last_step)
+        return self.found.take()
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        if fact.kind in (FactKind.SWITCH, FactKind.FROZEN_FRESH) and not self.found:
+            is_switch = fact.kind == FactKind.SWITCH
+            explanation = nothing_reads(fact) if is_switch else new_is_frozen(fact)
+            self._report(fact.parameters, fact.iteration, explanation, fact.iteration, fact.where)
+        return self.found.take()
+
+    def finish(self) -> Iterable[Finding]:
+        if self.min_evaluated <= self._num_rows < self.min_steps:
+            self._judge(self._last_step)
+        return self.found.take()
+
+    def shortfall(self) -> Message | None:
+        return too_few(mark("needs {needed} steps, has {has}"), self._num_rows, self.min_evaluated)
+
+    def _judge(self, step: int) -> None:
+        if self.found:
+            return
+        in_name = [p for p in self._known if p.frozen_in_name and p.name in self._got_some]
+        if in_name:
+            explanation = trains_all_the_same(in_name)
+            self._report([p.name for p in in_name], step, explanation, self._first_step)
+            return
+        limits = self.max_share, self.max_tail_share
+        frozen, before = misplaced(self._known, self._got_some, *limits)
+        if before is not None:
+            names = [parameter.name for layer in frozen for parameter in layer.parameters]
+            explanation = frozen_before(frozen[0].parameters, before.parameters)
+            self._report(names, step, explanation, self._first_step)
+
+    def _report(
+        self,
+        names: Sequence[str],
+        step: int,
+        explanation: Explanation,
+        first_step: int,
+        where: str = "",
+    ) -> None:
+        evidence = Evidence("frozen_parameters", names[0], step, float(len(names)), 0.0)
+        self.found.add(
+            self.finding(
+                *explanation,
+                first_step=first_step,
+                last_step=step,
+                parameters=tuple(names),
+                evidence=(evidence,),
+                where=where,
+            )
+        )

@@ -1,0 +1,239 @@
+"""What is not what was written is never shown as a number: it is not measured, and said."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seismograd.cli import main
+from seismograd.i18n import say
+from seismograd.record import layout
+from seismograd.record.checksums import CHECKS, checksum
+from seismograd.record.inspection import inspect
+from seismograd.record.reader import Run, open_run
+from seismograd.schema import Note, State
+from tests import synthetic
+from tests.record.edits import without_checksums
+
+NUM_BLOCKS, ROWS = 20, 10
+NORMS = 1 + np.arange(NUM_BLOCKS * ROWS)[:, None] + np.arange(3) / 4
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("damage") / "healthy"
+    blocks = [
+        synthetic.block(
+            NORMS[start : start + ROWS],
+            first_iteration=start,
+            loss=np.arange(start, start + ROWS) / 8,
+            elements=np.ones((ROWS, 1)),
+        )
+        for start in range(0, len(NORMS), ROWS)
+    ]
+    notes = [Note("failure", step, say("a part failed: {part}", part="x")) for step in range(5)]
+    return synthetic.write_run(
+        path,
+        blocks,
+        run_info=synthetic.info(elements=["a"]),
+        findings=[synthetic.finding(first_step=step) for step in range(5)],
+        notes=notes,
+    )
+
+
+@pytest.fixture
+def record(healthy: Path, tmp_path: Path) -> Path:
+    shutil.copytree(healthy, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def flip(path: Path, place: int, bit: int = 6) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def shown(run: Run) -> dict[str, np.ndarray]:
+    """Every number that a run shows, by what it is."""
+    numbers: dict[str, np.ndarray] = {"states": run.states.astype(np.float64)}
+    numbers["states"][run.states == State.NOT_MEASURED] = np.nan
+    for name in run.steps.dtype.names:
+        numbers[f"steps.{name}"] = run.steps[name].astype(np.float64)
+    for statistic in run.statistics:
+        if statistic.sampled:
+            rows, values = run.samples(statistic.name)
+            whole = np.full((run.num_rows, *values.shape[1:]), np.nan)
+            whole[rows] = values
+            numbers[statistic.name] = whole
+        else:
+            numbers[statistic.name] = run.series(statistic.name)
+    numbers["elements"] = run.elements[1]
+    for name in ("grad_norm", "applied_norm", "update_ratio"):
+        view = run.levels.parameters(name, 0, run.num_rows, 1000)
+        for part in ("low", "high", "last"):
+            numbers[f"levels.{name}.{part}"] = getattr(view, part)
+    coarse = run.levels.parameters("grad_norm", 0, run.num_rows, 3)
+    numbers["coarse"] = np.concatenate([coarse.low, coarse.high, coarse.last])
+    return numbers
+
+
+def assert_nothing_wrong(run: Run, whole: dict[str, np.ndarray]) -> None:
+    """Each number is the one that was written, or is not shown."""
+    for name, numbers in shown(run).items():
+        expected = whole[name]
+        same_rows = numbers if name == "coarse" else numbers[: run.num_rows]
+        if name == "coarse":  # extremes of what is left
+            assert np.nanmin(same_rows) >= NORMS.min()
+            assert np.nanmax(same_rows) <= NORMS.max()
+            continue
+        wrong = (same_rows != expected[: len(same_rows)]) & ~np.isnan(same_rows)
+        if name.startswith("steps.") and wrong.any():
+            # whole numbers that are not measured are 0 where the loss is not measured either
+            blank = np.isnan(run.steps["loss"]) & (run.steps["flags"] != 0)
+            wrong &= ~blank
+        assert not wrong.any(), name
+
+
+FILES = [
+    "steps.bin",
+    "events.bin",
+    "event_ends.i64",
+    "elements.f64",
+    "levels/1.bin",
+    *(
+        f"segments/0000/{name}"
+        for name in (
+            "grad_norm.f64",
+            "zeros.u32",
+            "state.u8",
+            "weight_norm.f64",
+            "exponents.u32",
+            "sample_rows.i64",
+            "levels/1.bin",
+            "levels/2.bin",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_is_never_a_number(name: str, healthy: Path, record: Path) -> None:
+    whole = shown(open_run(healthy))
+    size = (record / name).stat().st_size
+    flip(record / name, size // 2)
+    run = open_run(record)
+    assert run.num_rows == len(NORMS)
+    assert_nothing_wrong(run, whole)
+    list(run.blocks())
+    list(run.events)
+    assert run.damage is not None or name.endswith("levels/1.bin")  # which nobody needed
+    found = inspect(record)
+    assert {each.file for each in found.damage} == {name}
+    assert main(["fsck", str(record)]) == 1
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_tails_of_zeros_are_left_out(share: float, healthy: Path, record: Path) -> None:
+    """As a power cut leaves them: the lengths are there, the content is not."""
+    (record / "end.json").unlink()
+    whole = shown(open_run(healthy))
+    for path in record.rglob("*"):
+        if path.is_file() and path.suffix not in (".json", ".txt"):
+            content = path.read_bytes()
+            kept = int(len(content) * (1 - share))
+            path.write_bytes(content[:kept] + bytes(len(content) - kept))
+    run = open_run(record)
+    assert len(NORMS) * (1 - share) - 2 * ROWS <= run.num_rows < len(NORMS)
+    assert run.torn is not None
+    assert_nothing_wrong(run, whole)
+
+
+def test_rules_see_no_row_of_which_something_is_damaged(record: Path) -> None:
+    place = (record / "segments/0000/zeros.u32").stat().st_size // 2
+    flip(record / "segments/0000/zeros.u32", place)
+    seen = np.concatenate([block.steps["iteration"] for block in open_run(record).blocks(7)])
+    assert seen.tolist() == [*range(100), *range(110, 200)]
+    flip(record / "segments/0000/sample_rows.i64", 8 * 3)
+    rows = [
+        row
+        for block in open_run(record).blocks(7)
+        for row in block.steps["iteration"][block.sample_rows].tolist()
+    ]
+    assert rows == [step for step in range(0, 200, 10) if step not in (30, 100)]
+
+
+def test_a_damaged_line_hides_no_other(record: Path) -> None:
+    for name in ("findings.jsonl", "notes.jsonl"):
+        place = (record / name).read_bytes().index(b'"SG201"' if name[0] == "f" else b"failed")
+        flip(record / name, place + 2, 0)
+    run = open_run(record)
+    assert [finding.first_step for finding in run.findings] == [1, 2, 3, 4]
+    assert [note.iteration for note in run.notes] == [1, 2, 3, 4]
+    assert run.torn is not None
+    assert main(["fsck", str(record), "--mend"]) == 0
+    assert len(open_run(record).findings) == 4
+
+
+def test_a_changed_name_is_damage(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = record / "segments/0000/parameters.json"
+    path.write_bytes(path.read_bytes().replace(b"net.0.weight", b"net.9.weight"))
+    assert "net.9.weight" not in [each.name for each in open_run(record).parameters]
+
+
+def test_levels_are_summed_up_again_and_mended(healthy: Path, record: Path) -> None:
+    flip(record / "segments/0000/levels/2.bin", 40)
+    for path in (record, healthy):
+        run = open_run(path)
+        view = run.levels.parameters("grad_norm", 0, run.num_rows, 3)
+        assert view.high.max() == NORMS.max()
+        assert view.low.min() == NORMS.min()
+    assert main(["fsck", str(record), "--mend"]) == 0
+    assert open_run(record).damage is None
+
+
+def test_a_log_that_was_cut_is_mended(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (record / "end.json").unlink()
+    for log in (record / CHECKS, record / "segments/0000" / CHECKS):
+        content = log.read_bytes()
+        log.write_bytes(content[: len(content) // 2 + 5])
+    assert open_run(record).num_rows == len(NORMS) // 2
+    main(["fsck", str(record)])
+    assert "bytes without a checksum" in capsys.readouterr().out
+    for file in record.rglob("*"):
+        os.utime(file, (0, 0))
+    assert main(["fsck", str(record), "--mend"]) == 0
+    run = open_run(record)
+    assert run.num_rows == len(NORMS)
+    assert run.torn is None
+    np.testing.assert_array_equal(run.series("grad_norm"), NORMS)
+
+
+def test_a_record_of_before_there_were_checksums_reads(
+    record: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = open_run(without_checksums(record))
+    np.testing.assert_array_equal(run.series("grad_norm"), NORMS)
+    assert len(run.findings) == len(run.notes) == 5
+    assert (run.torn, run.damage) == (None, None)
+    assert main(["fsck", str(record)]) == 0
+    assert "has no checksums" in capsys.readouterr().out
+
+
+def test_every_bit_counts() -> None:
+    rng = np.random.default_rng(0)
+    for size in (0, 1, 100, 8143, 8144, 8145, 50_001):
+        data = bytearray(rng.bytes(size))
+        expected = checksum(bytes(data))
+        for place in rng.integers(0, size, 20) if size else ():
+            data[place] ^= 1 << int(rng.integers(8))
+            assert checksum(bytes(data)) != expected
+            data[:] = data
+            expected = checksum(bytes(data))
+    page = rng.bytes(4096)
+    other = rng.bytes(4096)
+    assert checksum(page * 3 + other * 3) != checksum(page * 2 + other + page + other * 2)
+    assert layout.CHECKED_OF_RUN[0] == layout.STEPS
