@@ -14,7 +14,9 @@ from seismograd.recording import Recording
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_level
 from seismograd.settings.record_settings import RecordSettings, check_sync
+from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.rule_selection import select_rules
+from seismograd.settings.snapshot_plan import parse_snapshots
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +35,7 @@ def watch(
     sync: float | None = None,
     quiet: bool = False,
     guard: bool = False,
+    snapshot: Sequence[str] = (),
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -65,6 +68,9 @@ def watch(
             found.
         guard: leave out an update whose gradients are not finite or have exploded: they are
             cleared, and that optimizer's step is not made. It changes the training.
+        snapshot: when to keep whole gradients in the record: `"every=100"`, `"step=12"`,
+            `"on-finding"`; with `"weights"` also the weights, with `"batch"` also what the model
+            was called with at a finding. `"keep=8"` of the regular ones stay, `"limit=4"` GiB.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
@@ -78,11 +84,16 @@ def watch(
             say("watching a training run needs PyTorch, which is not installed"),
             say("pip install torch"),
         ) from missing
-    check_level(level)
-    check_budget(budget)
-    record = RecordSettings(check_sync(sync))
-    selection = select_rules(select, ignore, halting=halt_on)
-    specs = tuple(parse_element(text) for text in elements)
+    options = RecordingOptions(
+        level=check_level(level),
+        budget=check_budget(budget),
+        record=RecordSettings(check_sync(sync)),
+        selection=select_rules(select, ignore, halting=halt_on),
+        snapshots=parse_snapshots((snapshot,) if isinstance(snapshot, str) else snapshot),
+        elements=tuple(parse_element(text) for text in elements),
+        replay=replay,
+        guard=guard,
+    )
     models = [w for w in watched if isinstance(w, torch.nn.Module)]
     optimizers = [w for w in watched if isinstance(w, torch.optim.Optimizer)]
     for thing in watched:
@@ -101,12 +112,6 @@ def watch(
         script,
         models,
         optimizers,
-        specs,
-        level,
-        selection=selection,
-        budget=budget,
-        replay=replay,
+        options,
         tells=not quiet,
-        record=record,
-        guard=guard,
     )

@@ -55,10 +55,18 @@ class TrainingHalted(BaseException):
         code: of the rule.
         snapshot: the file with the gradients of the update that was not made; `None` when there is
             none.
+        samples: the samples of the batch at fault, as far as they are known: their indices.
     """
 
-    def __init__(self, message: Message, code: str, snapshot: Path | None = None) -> None:
+    def __init__(
+        self,
+        message: Message,
+        code: str,
+        snapshot: Path | None = None,
+        samples: tuple[int, ...] = (),
+    ) -> None:
         super().__init__(message.render())
         self.message = message
         self.code = code
         self.snapshot = snapshot
+        self.samples = samples

@@ -5,27 +5,24 @@ and the sinks that judge and record.
 from __future__ import annotations
 
 import atexit
-import os
-import platform
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from seismograd.i18n import Message, say, translate
-from seismograd.package_info import VERSION
+from seismograd.option_effects import about, overhead_budget, xray_schedule
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
 from seismograd.pipeline.run_sinks import RunSinks
 from seismograd.program_ending import ending_note, last_shown_exception
 from seismograd.run_outlet import RunOutlet
-from seismograd.schema import FactKind, Finding, Note, RunInfo, Sink
-from seismograd.settings.elements import ElementSpec
-from seismograd.settings.levels import DEEP, LIGHT, NORMAL, sketch_every
-from seismograd.settings.record_settings import RecordSettings
+from seismograd.schema import Finding, Note, Sink
+from seismograd.settings.levels import LIGHT, sketch_every
+from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.rule_selection import RuleSelection
+from seismograd.settings.snapshot_plan import SnapshotPlan
 
 if TYPE_CHECKING:
     import torch
@@ -33,12 +30,11 @@ if TYPE_CHECKING:
     from seismograd.capture.events import Listener
     from seismograd.capture.guard.update_guard import UpdateGuard
     from seismograd.capture.halt_listener import HaltListener
-    from seismograd.capture.loop.overhead_budget import OverheadBudget
-    from seismograd.capture.xray.xray import XraySchedule
+    from seismograd.capture.snapshots.snapshot_files import SnapshotFiles
+    from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
     from seismograd.record.reader import Run
 
 OF_SIGNALS = frozenset({"SG101", "SG102", "SG104"})  # findings that call for an X-ray
-SHARE_AT_DEEP = 0.1  # of the time, which may go into X-rays
 
 
 class Recording:
@@ -49,9 +45,7 @@ class Recording:
     in a process that is known from the start not to be it. `child`: a process that another one,
     which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
-    it there. `replay`: a model may be called once more to find where a NaN arose. `tells`: `close`
-    prints a line that says where the record is and what was found. `record`: how it is written.
-    `guard`: harmful updates are left out.
+    it there. `tells`: `close` prints a line that says where the record is and what was found.
     """
 
     # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
@@ -63,17 +57,11 @@ class Recording:
         script: str,
         models: Sequence[torch.nn.Module] = (),
         optimizers: Sequence[torch.optim.Optimizer] = (),
-        elements: Sequence[ElementSpec] = (),
-        level: str = NORMAL,
+        options: RecordingOptions | None = None,
         child: bool = False,
-        selection: RuleSelection | None = None,
-        budget: float | None = None,
         extra_sinks: Sequence[Sink] = (),
         close_at_exit: bool = True,
-        replay: bool = True,
         tells: bool = False,
-        record: RecordSettings | None = None,
-        guard: bool = False,
     ) -> None:
         from seismograd.capture.hub import HUB
         from seismograd.capture.session import Session
@@ -83,25 +71,33 @@ class Recording:
         from seismograd.tensors.shards import ShardTable
 
         self._path, self._hub = path, HUB
-        selection = self._selection = RuleSelection() if selection is None else selection
+        options = RecordingOptions() if options is None else options
+        level, snapshots = options.level, options.snapshots
+        selection = self._selection = options.selection
         slow, shards = why_slow(), ShardTable()
         backend = LocalBackend(make_backend(), shards)
         self._sinks = (
             None
             if path is None
             else RunSinks(
-                path, _about(script, level, elements), selection, child, extra_sinks, record
+                path,
+                about(script, options),
+                selection,
+                child,
+                extra_sinks,
+                options.record,
             )
         )
         session = self._session = Session(
             backend,
             models,
             optimizers,
-            elements,
+            options.elements,
             sampling=level != LIGHT,
-            budget=_budget(budget, is_slow=slow is not None, child=child),
-            replays=replay,
-            xray=_xray_schedule(level, budget),
+            budget=overhead_budget(options.budget, is_slow=slow is not None, child=child),
+            replays=options.replay,
+            keeps_batches=snapshots is not None and snapshots.batch,
+            xray=xray_schedule(level, options.budget),
             sketch_every=sketch_every(level),
         )
         pump = self._pump = Pump(
@@ -116,11 +112,15 @@ class Recording:
             tell=pump.note,
             learn=pump.learn,
             on_join=self._on_join,
+            directory=(lambda: self.path) if snapshots is not None else lambda: None,
         )
+        self._snapshot_files, self._snapshots = self._make_snapshots(snapshots)
+        self._guard = self._make_guard() if options.guard else None
         self._halter = self._make_halter(selection)
-        self._guard = self._make_guard() if guard else None
         self._halt_listener = None if self._halter is None else _listener_of(self._halter)
-        self._outlet = RunOutlet(self._ranks, pump, self._halter, self._guard, path is not None)
+        # What may change the gradients comes after what keeps them.
+        self._acting = tuple(each for each in (self._snapshots, self._guard) if each is not None)
+        self._outlet = RunOutlet(self._ranks, pump, self._halter, self._acting, path is not None)
         session.connect(self._outlet)
         if self._sinks is not None and level != LIGHT:
             self._sinks.on_finding(self._look_closer)
@@ -236,12 +236,13 @@ class Recording:
         self._open = False
         atexit.unregister(self._close_at_exit)
         self._hub.detach(self._session)
-        for listener in (self._halt_listener, self._guard):
-            if listener is not None:
-                self._hub.detach(listener)
+        for listener in self._listeners()[1:-1]:
+            self._hub.detach(listener)
         self._session.guard.call("finish", self._session.finish)
         self._hub.detach(self._ranks)
         self._session.guard.call("ranks", self._ranks.finish)
+        if self._snapshot_files is not None:
+            self._session.guard.call("snapshots", self._close_snapshots, self._snapshot_files)
         if self._pump.dropped:
             count = self._pump.dropped
             self._pump.note(
@@ -272,11 +273,53 @@ class Recording:
             selection,
             self._path,
             self._session.so_far,
-            self._session.save_gradients,
+            self._save_halted,
             self._pump.note,
         )
         self._sinks.on_finding(halter.take)
         return halter
+
+    def _save_halted(self, path: Path, step: int, code: str, samples: str) -> None:
+        """Write the gradients of an update that is not made, and what else was asked for."""
+        told = {"step": str(step), "content": "gradients", "reason": code, "samples": samples}
+        self._session.save_gradients(path, told)
+        if self._snapshots is not None:
+            self._snapshots.halted(step, code)
+
+    def _make_snapshots(
+        self, plan: SnapshotPlan | None
+    ) -> tuple[SnapshotFiles | None, SnapshotListener | None]:
+        """Return what keeps whole gradients, where that was asked for."""
+        if plan is None:
+            return None, None
+        from seismograd.capture.snapshots.snapshot_files import SnapshotFiles
+        from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
+
+        errors, ranks = self._session.guard, self._ranks
+        files = SnapshotFiles(
+            plan, lambda: ranks.directory, lambda error: errors.failed("snapshots", error)
+        )
+        listener = SnapshotListener(
+            self._session, plan, files, errors, lambda: (ranks.rank, ranks.size)
+        )
+        if self._sinks is not None:
+            self._sinks.on_finding(lambda finding: listener.take_finding(finding.code))
+        return files, listener
+
+    def _close_snapshots(self, files: SnapshotFiles) -> None:
+        files.close()
+        if files.num_left_out:
+            self._ranks.note(
+                Note(
+                    "snapshots",
+                    -1,
+                    say(
+                        "snapshots not taken, because of their number or size, or because the "
+                        "disk could not keep up: {count}",
+                        count=files.num_left_out,
+                    ),
+                )
+            )
 
     def _make_guard(self) -> UpdateGuard:
         """Return what leaves out harmful updates, on every process alike."""
@@ -300,55 +343,11 @@ class Recording:
         """Return the listeners in order: a finding in the session stops the training before the
         guard and the ranks act, and a row is on its way before the next iteration begins.
         """
-        acting = (each for each in (self._halt_listener, self._guard) if each is not None)
-        return (self._session, *acting, self._ranks)
+        halter = () if self._halt_listener is None else (self._halt_listener,)
+        return (self._session, *halter, *self._acting, self._ranks)
 
 
 def _listener_of(halter: TrainingHalter) -> HaltListener:
     from seismograd.capture.halt_listener import HaltListener
 
     return HaltListener(halter.backward_begins, halter.step_begins, halter.abandon)
-
-
-def _budget(budget: float | None, is_slow: bool, child: bool) -> OverheadBudget:
-    """Return the budget. Where measuring is slow a single process measures at fewer steps; several
-    processes compare their measurements, so all of them measure at the same steps.
-    """
-    from seismograd.capture.loop.overhead_budget import (
-        FEWER_MEASURED,
-        FEWER_SAMPLES,
-        OverheadBudget,
-    )
-
-    is_single = not child and os.environ.get("WORLD_SIZE", "1") == "1"
-    return OverheadBudget(budget, FEWER_MEASURED if is_slow and is_single else FEWER_SAMPLES)
-
-
-def _xray_schedule(level: str, budget: float | None) -> XraySchedule:
-    """Return how often the signals of modules are sampled: a quarter of the budget is for them."""
-    from seismograd.capture.loop.overhead_budget import SHARE
-    from seismograd.capture.xray.xray import FREE_STEP_S, XraySchedule
-
-    if level == LIGHT:
-        return XraySchedule(None)
-    if level == DEEP:
-        return XraySchedule(10, SHARE_AT_DEEP)
-    share = (SHARE if budget is None else budget) / 4
-    return XraySchedule(100, share, FREE_STEP_S if budget is None else 0.0)
-
-
-def _about(script: str, level: str, elements: Sequence[ElementSpec]) -> RunInfo:
-    """Return what is known of a run before its first step."""
-    import torch
-
-    return RunInfo(
-        script=script,
-        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        seismograd_version=VERSION,
-        torch_version=torch.__version__,
-        python_version=platform.python_version(),
-        level=level,
-        every=1,
-        elements=tuple(map(str, elements)),
-        fact_kinds=tuple(map(str, FactKind)),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from seismograd.pipeline.halt import TrainingHalter
@@ -10,6 +11,7 @@ from seismograd.schema import Fact, Note, RowBatch, SampleBatch
 
 if TYPE_CHECKING:
     from seismograd.capture.guard.update_guard import UpdateGuard
+    from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
     from seismograd.distributed.rank_listener import RankListener
 
 MAX_BATCH_ROWS = 64  # where nobody waits for each
@@ -22,7 +24,7 @@ class RunOutlet:
         ranks: combines iterations with those of other processes.
         pump: hands them to the sinks.
         halter: judges each iteration by itself; `None` where nothing stops the training.
-        guard: leaves out harmful updates; `None` where all are made.
+        acting: listeners beside the session that take time of the training.
         is_recorded: whether this process may record.
     """
 
@@ -31,10 +33,10 @@ class RunOutlet:
         ranks: RankListener,
         pump: Pump,
         halter: TrainingHalter | None,
-        guard: UpdateGuard | None,
+        acting: Sequence[UpdateGuard | SnapshotListener],
         is_recorded: bool,
     ) -> None:
-        self._ranks, self._pump, self._halter, self._guard = ranks, pump, halter, guard
+        self._ranks, self._pump, self._halter, self._acting = ranks, pump, halter, acting
         self._is_recorded = is_recorded
         self.is_abandoned = False
 
@@ -71,10 +73,12 @@ class RunOutlet:
         self._pump.abandon()
 
     def take_overhead(self) -> float:
-        """Return the seconds that the ranks, the halter and the guard took since the last call."""
+        """Return the seconds that the other listeners took since the last call."""
         halter_s = 0.0 if self._halter is None else self._halter.take_overhead()
-        guard_s = 0.0 if self._guard is None else self._guard.take_overhead()
-        return self._ranks.take_overhead() + halter_s + guard_s
+        spent_s = self._ranks.take_overhead() + halter_s
+        for each in self._acting:
+            spent_s += each.take_overhead()
+        return spent_s
 
     @property
     def max_batch_rows(self) -> int:

@@ -7,8 +7,10 @@ from __future__ import annotations
 import gc
 import math
 import pickle
+import subprocess
 import sys
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from tests.capture.loops import LOOPS, Loop, told_nothing
 from tests.capture.xrays import Sampled, SamplingOutlet, names, number, sampled, train
 from tests.record.processes import run_python
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 
@@ -487,8 +490,12 @@ def test_of_a_compiled_model_nothing_is_measured_and_that_is_said() -> None:
 
 
 def test_a_compiled_function_is_not_compiled_again() -> None:
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
+    # In a process of its own: what was compiled before decides how often dynamo compiles.
+    call = "from tests.capture.test_xray import compile_while_sampled; compile_while_sampled()"
+    subprocess.run([sys.executable, "-c", call], cwd=ROOT, timeout=300, check=True)
+
+
+def compile_while_sampled() -> None:
     model, data = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)), torch.randn(2, 2)
 
     @torch.compile(backend="eager")
@@ -566,3 +573,27 @@ torch.distributed.destroy_process_group()
 """
     done = run_python(code)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_session_that_ends_within_a_sampled_step_leaves_no_call_on_a_class() -> None:
+    class Own(nn.Linear):
+        pass
+
+    model = Own(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    one = Session(ReferenceBackend(), [model], [optimizer], replays=True)
+    HUB.attach(one)
+    try:
+        for step in range(3):
+            if step == 2:
+                one.xray()
+            optimizer.zero_grad()
+            model(torch.randn(2, 2)).sum().backward()
+            if step < 2:
+                optimizer.step()
+        assert "__call__" in vars(Own)
+    finally:
+        HUB.detach(one)
+        one.finish()
+    # What births hold lies below what the X-ray hears: neither may bring the other back.
+    assert "__call__" not in vars(Own)

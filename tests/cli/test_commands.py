@@ -210,7 +210,7 @@ def test_what_breaks_a_reader_is_one_line_and_a_traceback_when_asked(
     from seismograd.cli import TRACEBACK, main
     from seismograd.views import step
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("\x1b[2J")
 
     small_net(tmp_path / "run")

@@ -127,7 +127,7 @@ def test_every_figure_can_be_drawn_whatever_its_numbers(
     with console.capture() as captured:
         console.print(page_terminal.render(shown))
     assert "3 scalars & more" in captured.get()
-    assert not re.search(r"[\d\"]nan|=\"-?inf", figures_svg.stack(list(drawn)))
+    assert not re.search(r"=\"-?(nan|inf)", figures_svg.stack(list(drawn)))
 
 
 @pytest.mark.parametrize("width", [60, 80])

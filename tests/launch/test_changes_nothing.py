@@ -29,7 +29,7 @@ def train(steps):
         optimizer.step()
 record = sys.argv[1]
 train(10)
-while os.path.isdir(record) and not (os.path.isfile(record + "/steps.bin") and os.path.getsize(record + "/steps.bin")):
+while os.path.isdir(record) and not (os.path.isfile(record + "/steps.bin") and os.path.getsize(record + "/steps.bin") > 4000):
     train(10)
 full = max((e.stat().st_size for e in os.scandir(record)), default=0) if os.path.isdir(record) else 0
 resource.setrlimit(resource.RLIMIT_FSIZE, (full + 1000, full + 1000))

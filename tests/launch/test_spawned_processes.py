@@ -16,6 +16,8 @@ from torch.utils.data._utils import worker
 
 from seismograd.cli.launch.child_process import ChildProcess
 from seismograd.cli.launch.spawned_processes import follow, trains
+from seismograd.settings.elements import ElementSpec
+from seismograd.settings.recording_options import RecordingOptions
 
 
 def train() -> None:
@@ -49,5 +51,7 @@ def test_what_the_script_starts_is_followed_and_helpers_are_left_alone() -> None
 
 
 def test_what_a_new_process_is_told_can_be_pickled() -> None:
-    child = ChildProcess(Path("run"), "train.py", ("w[0]",), "normal")
+    child = ChildProcess(
+        Path("run"), "train.py", RecordingOptions((ElementSpec("w", (0,)),), guard=True)
+    )
     assert pickle.loads(pickle.dumps(child)) == child

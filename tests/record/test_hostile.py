@@ -281,6 +281,8 @@ def test_whatever_is_done_to_a_file_it_is_read_or_refused(
             st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True)
         ):
             path = record / name
+            if not path.exists():  # an earlier version had none
+                continue
             content = bytearray(path.read_bytes())
             place = data.draw(st.integers(0, max(0, len(content) - 1)), label=f"place in {name}")
             match data.draw(st.sampled_from(["cut", "flip", "zeros", "other", "gone", "text"])):

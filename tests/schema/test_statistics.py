@@ -37,4 +37,4 @@ def test_what_grows_with_the_gradient_is_divided_by_the_loss_scale() -> None:
     pytest.importorskip("torch")
     from seismograd.capture.loop.iteration import PROPORTIONAL
 
-    assert {"grad_norm", "grad_max", "grad_sum"} == PROPORTIONAL
+    assert {"grad_norm", "grad_max", "grad_sum", "gradient_sketch"} == PROPORTIONAL

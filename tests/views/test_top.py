@@ -23,7 +23,7 @@ from seismograd.cli import main
 from seismograd.i18n import use_language
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
-from seismograd.schema import STEP_DTYPE, State, StepFlag
+from seismograd.schema import State, StepFlag
 from seismograd.views.text_layout import cell_width
 from seismograd.views.top.keyboard import split_keys
 from seismograd.views.top.screen import Screen
@@ -93,10 +93,9 @@ def test_a_snapshot_is_the_last_step_of_the_record(troubled: RunSnapshot) -> Non
 
 
 def test_a_loss_that_was_not_measured_is_a_gap(tmp_path: Path) -> None:
-    run = synthetic.write_run(tmp_path / "run", [synthetic.block([[1.0]] * 4)])
-    steps = np.memmap(tmp_path / "run" / "steps.bin", STEP_DTYPE, "r+")
-    steps["loss"][1:3], steps["flags"][1] = np.nan, StepFlag.NO_LOSS
-    steps.flush()
+    batch = synthetic.block([[1.0]] * 4)
+    batch.steps["loss"][1:3], batch.steps["flags"][1] = np.nan, StepFlag.NO_LOSS
+    run = synthetic.write_run(tmp_path / "run", [batch])
     snapshot = read_snapshot(open_run(run), going_on=False)
     assert snapshot.losses_seen.tolist() == [1, 0, 1, 1]
     line = next(line for line in drawn(snapshot, ScreenState(), 120, 24) if line.startswith("loss"))

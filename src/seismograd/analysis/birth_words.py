@@ -99,6 +99,7 @@ WITHOUT_REPLAY = {
     "changed": mark("its input was changed in place since"),
     "collective": mark("its forward pass communicates with other processes"),
     "compiled": mark("it is compiled"),
+    "device": mark("its input is not on the CPU"),
     "differs": mark("its forward pass does not repeat itself"),
     "hooks": mark("it has hooks of the script's"),
     "memory": mark("its input is too large to keep"),

@@ -16,6 +16,7 @@ import torch
 from seismograd.bench.models import Workload
 from seismograd.recording import Recording
 from seismograd.settings.levels import LEVELS
+from seismograd.settings.recording_options import RecordingOptions
 
 WHOLE_BUDGET = 1.0  # nothing is left out
 
@@ -72,8 +73,7 @@ class WatchedTraining(Contender):
             "bench",
             [workload.model],
             [workload.optimizer],
-            level=level,
-            budget=WHOLE_BUDGET,
+            RecordingOptions(level=level, budget=WHOLE_BUDGET),
         )
         self.end()
 

@@ -25,6 +25,7 @@ from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.modes import Modes
+from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
 from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
 from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
@@ -59,12 +60,13 @@ class EventHandlers:
         sampling: bool,
         reductions: GradientReductions,
         xray: Xray,
+        states: OptimizerStateProbe,
     ) -> None:
         self.backwards = backwards = BackwardHooks(
             guard, log, registry, iteration_queue, reader, sampling, facts, births
         )
         self.steps = steps = StepHooks(
-            guard, log, registry, iteration_queue, reader, note, sampling, births, facts
+            guard, log, registry, iteration_queue, reader, note, sampling, births, facts, states
         )
         self.schedules = schedules = Schedules(
             facts,

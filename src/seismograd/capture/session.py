@@ -6,8 +6,9 @@ window, before that call changes it.
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import get_ident
 from time import perf_counter
@@ -16,6 +17,7 @@ from typing import Any, TypeVarTuple
 import torch
 
 from seismograd.capture.birth.birth_observer import BirthObserver
+from seismograd.capture.birth.held_calls import HeldCall
 from seismograd.capture.event_handlers import EventHandlers
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.guard.applied_update import AppliedUpdate, applied_update
@@ -31,10 +33,12 @@ from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
 from seismograd.capture.loop.unused_backwards import closing_note, tell_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.row_builder import RowBuilder
+from seismograd.capture.snapshots.held_parameters import HeldParameters
 from seismograd.capture.xray.xray import Xray, XraySchedule
 from seismograd.errors import SeismogradError
 from seismograd.exception_origin import raised_by_user
@@ -43,7 +47,7 @@ from seismograd.measure.backend import MeasuringBackend
 from seismograd.schema import Fact, FactKind, Note, Optimizer, RowBatch, SampleBatch
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
-from seismograd.tensors.gradient_file import save_gradients
+from seismograd.tensors.stored_copies import copies_of, placements_of, write_tensors
 
 Ts = TypeVarTuple("Ts")
 
@@ -59,7 +63,8 @@ class Session(Listener):
     leave something out; without one nothing is. `replays`: models may be called once more
     to find where a NaN arose. `sketch_every`: gradients are sketched at every so many steps of an
     optimizer, 0 for never. `xray`: how often the signals of modules are sampled, by default
-    only when asked for. Its parts report facts through `facts`.
+    only when asked for. `keeps_batches`: what models were called with stays until the step. Its
+    parts report facts through `facts`.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Session(Listener):
         sampling: bool = True,
         budget: OverheadBudget | None = None,
         replays: bool = False,
+        keeps_batches: bool = False,
         xray: XraySchedule | None = None,
         sketch_every: int = 0,
     ) -> None:
@@ -105,7 +111,7 @@ class Session(Listener):
             reductions,
             GradientSketcher(guard, sketch_every),
         )
-        self._births = BirthObserver(facts, log, registry, replays)
+        self._births = BirthObserver(facts, log, registry, replays, keeps_batches)
         self._births.follow_these(models)
         self._xray = Xray(
             registry,
@@ -114,6 +120,9 @@ class Session(Listener):
             self._note,
             self._births.follow,
             XraySchedule(None) if xray is None else xray,
+        )
+        self._states = OptimizerStateProbe(
+            parameter_table, self._sampled, lambda: iteration_queue.num_rows
         )
         self._handlers = EventHandlers(
             guard,
@@ -127,6 +136,7 @@ class Session(Listener):
             sampling,
             reductions,
             self._xray,
+            self._states,
         )
 
     @property
@@ -294,8 +304,8 @@ class Session(Listener):
     def abandon(self) -> None:
         """Leave everything to the parent: this is a forked child."""
         # Without the lock: another thread of the parent may have held it at the fork.
+        self._xray.stop()  # the last to have patched a class is the first to go
         self._births.stop()
-        self._xray.stop()
         self._outlet.abandon()
 
     # Called by the owner --------------------------------------------------------------------------
@@ -338,8 +348,10 @@ class Session(Listener):
                 handlers.backwards.num_heard,
             )
             self.guard.call("schedules", handlers.schedules.finish)
-            self.guard.call("birth", self._births.stop)
+            # The last to have patched a class is the first to go: each restores what it found.
             self.guard.call("xray", self._xray.stop)
+            self.guard.call("birth", self._births.stop)
+            self.guard.call("optimizer state", self._states.finish)
             self.guard.call("elements", self._refuse_unknown_elements)
             left = unused(self._registry)
             # The next iteration, which ends the one before, will not begin any more.
@@ -414,12 +426,34 @@ class Session(Listener):
                     usual=usual,
                 )
 
-    def save_gradients(self, path: Path) -> None:
+    @property
+    def iteration_number(self) -> int:
+        """Return the number that the current iteration will have."""
+        return self._iteration_queue.num_rows
+
+    @property
+    def batches(self) -> Sequence[HeldCall]:
+        """Return the calls of models before the running step, where they are kept."""
+        return self._births.batches
+
+    def held_parameters(self, optimizer: torch.optim.Optimizer) -> HeldParameters | None:
+        """Return the parameters of an optimizer by name; `None` where it is not known."""
+        with self._lock:
+            window, table = self._registry.known(optimizer), self._registry.parameter_table
+            if window is None:
+                return None
+            named = {table.parameters[table.column(p)].name: p for p in window.held() if p in table}
+            scale = 1.0 if window.grad_scale is None else window.grad_scale.read()
+            return HeldParameters(window.index, window.name, named, scale)
+
+    def save_gradients(self, path: Path, told: Mapping[str, str]) -> None:
         """Write the current gradients, by the names of their parameters, to a file; without those
-        whose memory was freed.
+        whose memory was freed. `told` is what the file says of them.
         """
         with self._lock:
-            save_gradients(self._registry.named_gradients(), path)
+            gradients = self._registry.named_gradients()
+            placed = {"shards": json.dumps(placements_of(gradients))}
+            write_tensors(copies_of(gradients), path, {**told, **placed})
 
     def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None] | None:
         """Return the norms of these gradients as the running clip has just read them, still scaled;

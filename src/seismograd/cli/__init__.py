@@ -68,6 +68,7 @@ COMMANDS = (
             "seismograd show",
             "seismograd show runs/20260101T120000Z-train --step 0 --param 'fc1.*'",
             "seismograd show runs/20260101T120000Z-train --element 'fc1.weight[0,0]'",
+            "seismograd show --modules",
         ),
     ),
     CommandEntry(

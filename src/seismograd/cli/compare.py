@@ -10,6 +10,7 @@ import typer
 
 from seismograd.cli.chosen_run import chosen_run, newest_runs
 from seismograd.cli.terminal.format_option import FormatOption, is_json
+from seismograd.cli.terminal.usage_errors import whole_number
 from seismograd.i18n import mark, translate
 
 
@@ -33,21 +34,34 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    step: Annotated[
+        str | None,
+        typer.Option(
+            "--step",
+            metavar="N",
+            help=mark("Compare the gradients of this step (default: the first that differs)."),
+        ),
+    ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Compare two recorded runs."""
+    """Compare two recorded runs: are their gradients the same, or from where on not?"""
     from seismograd.cli.terminal import output
     from seismograd.record.reader import open_run
     from seismograd.views import run_comparison
+    from seismograd.views.parity.run_parity import compare_parity
     from seismograd.views.values import short_path
 
-    in_json = is_json(form)
+    in_json, number = is_json(form), whole_number("--step", step)
     one, other = _chosen(first, second)
     if one.resolve() == other.resolve():
         output.print_note(translate("both arguments name the same run"))
-    found = run_comparison.compare_runs(open_run(one), open_run(other))
+    runs = open_run(one), open_run(other)
+    parity = compare_parity(*runs, step=number)
+    found = run_comparison.compare_runs(*runs)
     output.answer(
-        run_comparison.as_json(found) if in_json else run_comparison.ComparisonText(found)
+        run_comparison.as_json(found, parity)
+        if in_json
+        else run_comparison.ComparisonText(found, parity)
     )
     output.suggest(f"seismograd view {short_path(found.first.run.path.parent)}")
 

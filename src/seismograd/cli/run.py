@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +22,8 @@ from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
 from seismograd.settings.record_settings import RecordSettings, check_sync
+from seismograd.settings.recording_options import RecordingOptions
+from seismograd.settings.snapshot_plan import parse_snapshots
 
 CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
 
@@ -123,6 +125,17 @@ GuardOption = Annotated[
         ),
     ),
 ]
+SnapshotOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--snapshot",
+        metavar="every=N|step=N|on-finding",
+        help=mark(
+            "Keep whole gradients in the record; weights and batch keep those as well, keep=N and "
+            "limit=GIB bound them. Repeatable."
+        ),
+    ),
+]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help=mark("Suppress seismograd's own output."))
 ]
@@ -142,6 +155,7 @@ def run(
     replay: ReplayOption = "on",
     sync: SyncOption = None,
     guard: GuardOption = False,
+    snapshot: SnapshotOption = None,
     quiet: QuietOption = False,
 ) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
@@ -153,16 +167,24 @@ def run(
             say("{name} is a program that runs scripts, not a script", name=script),
             say("did you mean {line}?", line=line),
         )
-    check_level(level)
-    record = RecordSettings(check_sync(sync))
-    share, replays = _share(budget), is_on("--replay", replay)
+    options = RecordingOptions(
+        level=check_level(level),
+        record=RecordSettings(check_sync(sync)),
+        budget=_share(budget),
+        replay=is_on("--replay", replay),
+        snapshots=parse_snapshots(snapshot or ()),
+        guard=guard,
+    )
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(
             say("running a training script needs PyTorch, which is not installed"),
             say("pip install torch"),
         )
-    elements = tuple(str(parse_element(text)) for text in element or ())
-    selection = read_settings().selection(select, ignore, halt_on)
+    options = replace(
+        options,
+        elements=tuple(parse_element(text) for text in element or ()),
+        selection=read_settings().selection(select, ignore, halt_on),
+    )
     program = None if module else script_runner.load_script(script)
     path = create_run_directory(_again(out), script) if rank_of_this_process() == 0 else None
     return ScriptRun(
@@ -171,15 +193,9 @@ def run(
             tuple(arguments or ()),
             program,
             path,
-            elements,
-            level,
-            selection,
+            options,
             quiet,
             language(),
-            share,
-            replays,
-            record,
-            guard,
         )
     )
 

@@ -12,6 +12,7 @@ from seismograd.i18n import mark, translate
 from seismograd.views.formats.format_names import STEP_FORMAT_NAMES, as_metavar
 
 if TYPE_CHECKING:
+    from seismograd.record.reader import Run
     from seismograd.views.step import RecordedStep
 
 StepOption = Annotated[
@@ -36,6 +37,21 @@ ElementsOption = Annotated[
         ),
     ),
 ]
+SnapshotsOption = Annotated[
+    bool,
+    typer.Option(
+        "--snapshots", help=mark("List the snapshots instead: whole gradients that were kept.")
+    ),
+]
+ModulesOption = Annotated[
+    bool,
+    typer.Option(
+        "--modules",
+        help=mark(
+            "Show the signals of the modules, forward and backward, as last sampled up to the step."
+        ),
+    ),
+]
 StepFormatOption = Annotated[
     str | None,
     typer.Option(
@@ -51,15 +67,20 @@ def show(
     step: StepOption = None,
     param: ParamOption = None,
     element: ElementsOption = None,
+    snapshots: SnapshotsOption = False,
+    modules: ModulesOption = False,
     form: StepFormatOption = None,
 ) -> None:
-    """Show the gradients at one recorded step, or one scalar at every step."""
+    """Show the gradients at one recorded step, one scalar at every step, or the signals of
+    modules.
+    """
     from seismograd.cli.terminal import output
     from seismograd.record.parameter_selection import find_parameters
     from seismograd.record.reader import open_run
     from seismograd.settings.elements import parse_element
     from seismograd.views.element_series import read_elements
     from seismograd.views.formats import format_list
+    from seismograd.views.module_signals import read_modules
     from seismograd.views.step import find_row, read_step
     from seismograd.views.values import short_path
 
@@ -71,6 +92,18 @@ def show(
     )
     wanted = [parse_element(text) for text in element or ()]
     recorded = open_run(chosen_run(run))
+    if snapshots:
+        _show_snapshots(recorded, number, view)
+        return
+    if modules:
+        modules_view = format_list.find_format(format_list.MODULES_FORMATS, view)
+        if number is not None:
+            find_row(recorded, number)
+        signals = read_modules(recorded, number, param or ())
+        output.print_condition(recorded)
+        output.answer(modules_view.render(signals))
+        output.suggest(f"seismograd check {short_path(recorded.path)}")
+        return
     row, columns = find_row(recorded, number), find_parameters(recorded.parameters, param or ())
     if wanted:
         elements = read_elements(recorded, wanted)
@@ -78,12 +111,23 @@ def show(
         output.answer(element_view.render(elements))
         output.suggest(f"seismograd show {short_path(recorded.path)}")
         return
-    shown = read_step(recorded, row, columns)
+    shown = read_step(recorded, row, columns, with_states=bool(param))
     output.print_condition(recorded)
     output.answer(step_view.render(shown))
     if step_view.name == "plain":
         _print_rounded(shown)
     output.suggest(f"seismograd check {short_path(recorded.path)}")
+
+
+def _show_snapshots(recorded: Run, step: int | None, view: str) -> None:
+    from seismograd.cli.terminal import output
+    from seismograd.views import snapshot_list
+    from seismograd.views.values import short_path
+
+    listed = snapshot_list.find_snapshots(recorded, step)
+    is_json = view == "json"
+    output.answer(snapshot_list.as_json(listed) if is_json else snapshot_list.render(listed))
+    output.suggest(f"seismograd show {short_path(recorded.path)}")
 
 
 def _print_rounded(shown: RecordedStep) -> None:

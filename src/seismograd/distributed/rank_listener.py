@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import torch
@@ -56,6 +57,7 @@ class RankListener(Listener):
         tell: takes notes.
         learn: takes facts.
         on_join: called before the process joins others: rows measured alone are delivered alone.
+        directory: returns where this process records.
         limits: how long to wait for others.
     """
 
@@ -68,7 +70,9 @@ class RankListener(Listener):
         learn: Callable[[Fact], None],
         on_join: Callable[[], None],
         limits: RankTimeouts | None = None,
+        directory: Callable[[], Path | None] = lambda: None,
     ) -> None:
+        self._own_directory, self._world = directory, None
         self._backend, self._shards = backend, shards
         self.guard = ErrorGuard(self._report)
         self._deliver, self._tell, self._on_join = deliver, tell, on_join
@@ -90,6 +94,24 @@ class RankListener(Listener):
     def first(self) -> bool:
         """Return whether this process is the one that records."""
         return self._rank == 0
+
+    @property
+    def rank(self) -> int:
+        """Return the rank of this process."""
+        return self._rank
+
+    @property
+    def size(self) -> int:
+        """Return how many processes train together."""
+        return 1 if self._world is None else self._world.size
+
+    @property
+    def directory(self) -> Path | None:
+        """Return where rank 0 records, as this process sees it; `None` while that is not known."""
+        if self._world is None or self.first:
+            return self._own_directory()
+        told = self._world.look_up_directory()
+        return None if told is None else Path(told)
 
     def backward_begins(self, tensors: Any) -> None:
         """Check whether the process has joined others, and inspect its gradients before the
@@ -222,6 +244,10 @@ class RankListener(Listener):
         self._rank = world.rank
 
     def _join(self, world: World) -> None:
+        self._world = world
+        path = self._own_directory()
+        if world.rank == 0 and path is not None and world.store is not None:
+            world.publish_directory(str(path.absolute()))
         earlier = self._link
         if earlier is not None:
             earlier.begin_close()

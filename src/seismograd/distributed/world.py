@@ -63,6 +63,17 @@ class World:
             ServerAddress.from_json(bytes(self.store.get(key))) if self.store.check([key]) else None
         )
 
+    def publish_directory(self, path: str) -> None:
+        """Publish where rank 0 records."""
+        self.store.set(f"{self._key()}/directory", path.encode())
+
+    def look_up_directory(self) -> str | None:
+        """Return where rank 0 records, `None` while it has not published that. Does not block."""
+        key = f"{self._key()}/directory"
+        if self.store is None or not self.store.check([key]):
+            return None
+        return bytes(self.store.get(key)).decode()
+
     def host(self) -> str | None:
         """Return the host by which every process has found the store; with torchrun that is rank
         0's.

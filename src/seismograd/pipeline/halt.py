@@ -15,10 +15,9 @@ from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.errors import TrainingHalted
 from seismograd.exception_origin import left_out, raised_by_user
 from seismograd.i18n import Message, say
-from seismograd.schema import Fact, Finding, Note, RowBatch, SampleBatch, concatenate
+from seismograd.schema import Fact, FactKind, Finding, Note, RowBatch, SampleBatch, concatenate
+from seismograd.schema.snapshots import FOLDER, SnapshotContent, snapshot_file
 from seismograd.settings.rule_selection import RuleSelection
-
-SNAPSHOTS = "snapshots"
 
 
 class TrainingHalter:
@@ -28,7 +27,8 @@ class TrainingHalter:
         selection: which rules run, and which findings stop the training.
         path: the run's directory, where a snapshot of the gradients is saved.
         so_far: returns the current iteration as a row, `None` when it has no step.
-        save_gradients: writes the current gradients to a file.
+        save: writes the current gradients to a file, with the step, the code of the finding and
+            the samples of the batch at fault, as far as they are known.
         tell: takes the note on why it ended.
     """
 
@@ -37,11 +37,12 @@ class TrainingHalter:
         selection: RuleSelection,
         path: Path,
         so_far: Callable[[], RowBatch | None],
-        save_gradients: Callable[[Path], None],
+        save: Callable[[Path, int, str, str], None],
         tell: Callable[[Note], None],
     ) -> None:
         self._selection, self._path, self._tell = selection, path, tell
-        self._so_far, self._save_gradients = so_far, save_gradients
+        self._so_far, self._save = so_far, save
+        self._samples = (-1, "")  # the last iteration in which they were known
         early = [
             make
             for make in selected_rules(selection)
@@ -62,6 +63,8 @@ class TrainingHalter:
 
     def learn(self, fact: Fact) -> None:
         """Take a fact; may run on any thread."""
+        if fact.kind == FactKind.BIRTH and fact.text("samples"):
+            self._samples = (fact.iteration, fact.text("samples"))
         with self._looking:
             if self._early is not None:
                 self._early.learn(fact)
@@ -127,9 +130,14 @@ class TrainingHalter:
         with self._lock:  # several threads may train
             if self._halted is None:
                 step = self._step_now() if before_update else finding.last_step
-                snapshot = self._snapshot(step) if before_update else None
+                known = self._samples[0] in range(finding.first_step, finding.last_step + 1)
+                samples = self._samples[1] if known else ""
+                snapshot = self._snapshot(step, finding.code, samples) if before_update else None
                 self._halted = TrainingHalted(
-                    _message(finding, snapshot, step), finding.code, snapshot
+                    _message(finding, snapshot, step),
+                    finding.code,
+                    snapshot,
+                    tuple(map(int, samples.split())),
                 )
                 self._tell(Note("halted", step, self._halted.message))
             return self._halted
@@ -141,15 +149,15 @@ class TrainingHalter:
             row = self._so_far()
         return 0 if row is None else int(row.steps["iteration"][0])
 
-    def _snapshot(self, step: int) -> Path | None:
+    def _snapshot(self, step: int, code: str, samples: str) -> Path | None:
         """Save the current gradients in one safetensors file and return its path; `None` where that
         was not possible.
         """
         try:
-            folder = self._path / SNAPSHOTS
+            folder = self._path / FOLDER
             folder.mkdir(exist_ok=True)
-            path = folder / f"step-{step:08d}.safetensors"
-            self._save_gradients(path)
+            path = folder / snapshot_file(step, SnapshotContent.GRADIENTS)
+            self._save(path, step, code, samples)
         except Exception as error:
             if raised_by_user(error):
                 raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,11 @@ class CheckedRanges:
     names: Sequence[str]
     known: dict[str, set[Stretch]] = field(default_factory=dict[str, set[Stretch]])
 
-    @cached_property
+    @property
     def _log(self) -> Record:
+        """Return the log as it is now. It is mapped for each question: a mapping that is kept holds
+        the file open for as long as the run, which lies in a cycle of references.
+        """
         path = self.directory / CHECKS
         dtype = log_dtype(len(self.names))
         num = (file_size(path) or 0) // dtype.itemsize
@@ -103,8 +105,9 @@ class CheckedRanges:
 
     def entries(self) -> Iterator[Record]:
         """Yield the whole entries of the log, some at a time."""
-        for start in range(0, len(self._log), _CHUNK):
-            some = np.array(self._log[start : start + _CHUNK])
+        log = self._log
+        for start in range(0, len(log), _CHUNK):
+            some = np.array(log[start : start + _CHUNK])
             yield some[some["check"] == entry_check(some)]
 
     def num_damaged_entries(self) -> int:

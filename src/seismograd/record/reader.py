@@ -31,6 +31,7 @@ from seismograd.record.replay import Replay
 from seismograd.record.row_reader import RowReader
 from seismograd.record.sample_reader import SampleSeries
 from seismograd.record.segment import Segment
+from seismograd.record.snapshot_reader import Snapshot, read_snapshots, whole_tensor
 from seismograd.schema import (
     Conclusion,
     Fact,
@@ -249,6 +250,24 @@ class Run:
             )
         taken = SampleKind(kind)
         return SampleSeries(self.path, taken, self._sample_dtypes.get(taken), self._checked_samples)
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """Return the whole gradients, weights and batches that were kept, by step: each a file,
+        whose tensors are read when they are asked for by name.
+
+        Raises:
+            SeismogradError: one of the files is damaged, or none of a run.
+        """
+        return read_snapshots(self.path)
+
+    def kept_gradient(self, step: int, name: str) -> npt.NDArray[Any]:
+        """Return a whole gradient that a snapshot holds, joined from the parts of several
+        processes, as the optimizer was given it.
+
+        Raises:
+            SeismogradError: there is none, or parts of it are missing.
+        """
+        return whole_tensor(self.snapshots(), name, step)
 
     @cached_property
     def events(self) -> npt.NDArray[Any]:

@@ -57,7 +57,14 @@ SAMPLE_FIELDS: Mapping[SampleKind, SampleFields] = {
     ),
     SampleKind.OPTIMIZER_STATE: SampleFields(
         SampleAxis.PARAMETERS,
-        ("gradient_to_state", "momentum_to_root", "below_eps", "age", "newton_schulz_norm"),
+        (
+            "gradient_to_state",
+            "momentum_to_root",
+            "below_eps",
+            "age",
+            "newton_schulz_norm",
+            "momentum_to_gradient",
+        ),
     ),
     SampleKind.GRADIENT_SKETCH: SampleFields(
         SampleAxis.PARAMETERS, tuple(f"sum_{index:02d}" for index in range(SKETCH_WIDTH))
@@ -72,7 +79,7 @@ class SampleSubject:
     the module of this name. `type` is the class of the module, or the operation that follows
     it; `time` is the step of a recurrence, -1 for all of a call. `source` is the position within
     its sample of the subject that its input came from, -1 where it came from several or from
-    elsewhere.
+    elsewhere; of a sum, `bypass` is that of the other operand, as of a residual branch.
     """
 
     name: str
@@ -80,6 +87,7 @@ class SampleSubject:
     call: int = 0
     time: int = -1
     source: int = -1
+    bypass: int = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,6 +21,9 @@ from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
 from seismograd.schema import SCHEMA_VERSION, Finding, FloatArray, State
 from seismograd.views.fitting_table import FittingTable, TableColumn
+from seismograd.views.parity.parity_json import parity_to_json
+from seismograd.views.parity.parity_text import ParityText
+from seismograd.views.parity.run_parity import RunParity
 from seismograd.views.values import (
     NOTHING,
     SEVERITY_STYLES,
@@ -141,7 +144,7 @@ def _side(run: Run) -> ComparedRun:
     return ComparedRun(run, last["loss"], last["lr"], run.findings)
 
 
-def as_json(comparison: RunComparison) -> str:
+def as_json(comparison: RunComparison, parity: RunParity) -> str:
     """Return all of it; non-finite numbers are "nan", "inf" or "-inf"."""
     content = {
         "schema": SCHEMA_VERSION,
@@ -157,6 +160,7 @@ def as_json(comparison: RunComparison) -> str:
             }
             for side in (comparison.first, comparison.second)
         ],
+        "parity": parity_to_json(parity),
         "steps_in_both": comparison.num_rows,
         "steps_looked_at": comparison.num_looked_at,
         "parameters": [
@@ -175,9 +179,12 @@ def as_json(comparison: RunComparison) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonText:
-    """The comparison as two tables and the findings that only one has."""
+    """The comparison as two tables, the findings that only one has, and how the gradients of
+    a step compare.
+    """
 
     comparison: RunComparison
+    parity: RunParity
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
@@ -185,6 +192,7 @@ class ComparisonText:
         yield FittingTable((self.comparison.first, self.comparison.second), SIDES, ())
         yield Text()
         yield from _only_one(self.comparison)
+        yield ParityText(self.parity)
         shown = self.comparison.differences[:_MOST_ROWS]
         if not shown:
             yield Text(translate("The runs have no parameters or no steps in common."), "yellow")

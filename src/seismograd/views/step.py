@@ -15,6 +15,7 @@ from seismograd.i18n import say
 from seismograd.record.reader import Run
 from seismograd.schema import Parameter, RowBatch, State, StepFlag
 from seismograd.views.histogram import GradientHistogram, nearest_histogram
+from seismograd.views.optimizer_states import OptimizerState, optimizer_states
 
 NO_STEP = "no_step"
 """The kind of the note in which a session says why there is no step."""
@@ -51,7 +52,8 @@ class RecordedStep:
     """One recorded step: its numbers and the gradients of the requested parameters.
 
     `grad_norm` is over all parameters, requested or not. `loss` is `None` when it was not measured;
-    `epoch` is `None` when the run recorded none; the clip is `None` when there was none.
+    `epoch` is `None` when the run recorded none; the clip is `None` when there was none. `states`:
+    what optimizers remembered of the parameters, where it was asked for and measured.
     """
 
     run: Run
@@ -70,6 +72,7 @@ class RecordedStep:
     num_backwards: int
     gradients: tuple[GradientNumbers, ...]
     histogram: GradientHistogram | None
+    states: tuple[OptimizerState, ...] = ()
 
 
 def find_row(run: Run, step: int | None) -> int:
@@ -106,8 +109,10 @@ def find_row(run: Run, step: int | None) -> int:
     )
 
 
-def read_step(run: Run, row: int, columns: Sequence[int]) -> RecordedStep:
-    """Return one row of the record."""
+def read_step(
+    run: Run, row: int, columns: Sequence[int], with_states: bool = False
+) -> RecordedStep:
+    """Return one row of the record; `with_states`: with what the optimizers remembered then."""
     block = next(run.blocks(1, row, row + 1))
     numbers = block.steps[0]
     there = {each.name: position for position, each in enumerate(block.parameters)}
@@ -133,6 +138,9 @@ def read_step(run: Run, row: int, columns: Sequence[int]) -> RecordedStep:
         num_backwards=int(numbers["num_backwards"]),
         gradients=gradients,
         histogram=nearest_histogram(run, row, parameters[0].name) if len(parameters) == 1 else None,
+        states=optimizer_states(run, [p.name for p in parameters], int(numbers["iteration"]))
+        if with_states
+        else (),
     )
 
 

@@ -49,14 +49,22 @@ UNTOUCHED: frozenset[CodeType] = frozenset()
 
 class BirthObserver:
     """Looks at the first losses and gradients that are not finite. `replays`: a model may be called
-    once more for that.
+    once more for that. `keeps_batches`: what models were called with is kept for the time of the
+    step.
     """
 
     def __init__(
-        self, facts: Facts, log: EventLog, registry: OptimizerRegistry, replays: bool
+        self,
+        facts: Facts,
+        log: EventLog,
+        registry: OptimizerRegistry,
+        replays: bool,
+        keeps_batches: bool = False,
     ) -> None:
         self._facts, self._log, self._registry = facts, log, registry
-        self._calls = HeldCalls() if replays else None
+        self._calls = HeldCalls(any_device=keeps_batches) if replays or keeps_batches else None
+        self._replays, self._keeps_batches = replays, keeps_batches
+        self.batches: Sequence[HeldCall] = ()  # of the running step
         self._operands = LossOperands()
         self._version = -1  # of the parameter table
         self._num_losses = self._num_gradients = self._num_replays = 0
@@ -78,6 +86,7 @@ class BirthObserver:
         nothing until the next backward, because the budget is used up.
         """
         self.follow()
+        self.batches = ()
         if self._calls is not None:
             self._calls.is_paused = not holds
         if not holds:
@@ -96,10 +105,13 @@ class BirthObserver:
                 self._of_gradient(window)
         self._operands.losses.clear()
         if self._calls is not None:
+            if self._keeps_batches:
+                self.batches = tuple(self._calls.calls)
             self._calls.drop(window.held())
 
     def stop(self) -> None:
         """Leave no trace."""
+        self.batches = ()
         if self._calls is not None:
             self._calls.stop()
         self._operands.losses.clear()
@@ -159,7 +171,7 @@ class BirthObserver:
             self._tell("gradient", birth, window.index)
 
     def _replayed(self, call: HeldCall, *, of_gradient: bool) -> Replayed:
-        if self._calls is None or self._num_replays >= MAX_REPLAYS:
+        if self._calls is None or not self._replays or self._num_replays >= MAX_REPLAYS:
             return Replayed()
         self._num_replays += 1
         was_paused, self._calls.is_paused = self._calls.is_paused, True

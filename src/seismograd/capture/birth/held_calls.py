@@ -1,8 +1,5 @@
 """Keep references to what the trained models were last called with, and to the gradients that
 reached what they returned, until the step: enough to call a model once more.
-
-A model's class is given a `__call__` of ours, which leaves nothing on the model itself: no hook, no
-attribute, nothing that a copy or a pickle would hold.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from seismograd.capture.hooks.replace_attribute import Undo, pass_over, replace
+from seismograd.capture.hooks.class_calls import UndoCall, replace_call
 from seismograd.exception_origin import raised_by_user
 
 MAX_CALLS = 8  # of all models between two steps: micro-batches
@@ -61,12 +58,13 @@ class HeldCalls:
     model an optimizer has stepped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, any_device: bool = False) -> None:
+        self._any_device = any_device  # else those on the CPU only, which may be repeated
         self.calls: list[HeldCall] = []
         self.is_paused = False  # a model is called by us, or the budget is used up
         self._models: dict[int, weakref.ref[torch.nn.Module]] = {}
         self._parameters: dict[int, frozenset[int]] = {}  # ids, by the id of the model
-        self._undo: dict[type, Undo] = {}
+        self._undo: dict[type, UndoCall] = {}
 
     def follow(self, models: Iterable[torch.nn.Module]) -> None:
         """Hold the calls of these models from now on."""
@@ -101,7 +99,7 @@ class HeldCalls:
         model = call.model()
         return model is None or parameter in self._parameters.get(id(model), ())
 
-    def _install(self, kind: type) -> Undo:
+    def _install(self, kind: type) -> UndoCall:
         """Give a class of models a `__call__` that holds what it is called with."""
         original: Any = kind.__call__
         hold = self._hold
@@ -116,16 +114,7 @@ class HeldCalls:
                 _returned(held, result)
             return result
 
-        if "__call__" in vars(kind):
-            return replace(kind, "__call__", __call__)
-        pass_over(__call__)
-        kind.__call__ = __call__  # type: ignore[assignment]  # pyright: ignore
-
-        def undo() -> None:
-            if vars(kind).get("__call__") is __call__:
-                del kind.__call__  # type: ignore[misc]  # pyright: ignore
-
-        return undo
+        return replace_call(kind, __call__)
 
     def _hold(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HeldCall | None:
         """Return what is held of a call that begins; `None` where it is no training of ours."""
@@ -159,12 +148,15 @@ class HeldCalls:
                 versions.append((each, each._version))
             else:
                 versions += [(tensor, tensor._version) for tensor in tensors_in(each)]
+        problem = ""
         for tensor, _ in versions:
             if not tensor.is_cpu:
-                return None
+                if not self._any_device:
+                    return None
+                problem = "device"
         autocast = (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"))
         random = torch.default_generator.get_state()
-        held = HeldCall(model, args, kwargs, versions, random, autocast)
+        held = HeldCall(model, args, kwargs, versions, random, autocast, problem=problem)
         self.calls.append(held)
         if len(self.calls) > MAX_CALLS:
             del self.calls[0]

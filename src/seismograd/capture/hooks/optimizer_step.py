@@ -29,6 +29,7 @@ from seismograd.capture.loop.step_record import complete_step, record_step
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import attribute
+from seismograd.capture.probes.optimizer_state import EVERY, FIRST, OptimizerStateProbe
 from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.schema import EventKind, FactKind, Note, StepFlag
@@ -52,6 +53,7 @@ class StepHooks:
         sampling: bool,
         births: BirthObserver,
         facts: Facts,
+        states: OptimizerStateProbe,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
             guard,
@@ -61,6 +63,7 @@ class StepHooks:
             reader,
         )
         self._sampling, self._births, self._facts = sampling, births, facts
+        self._states = states
         self._num_reduced_late = 0
         self._compiled = CompiledBackwards(note, lambda: iteration_queue.num_rows)
 
@@ -110,6 +113,8 @@ class StepHooks:
         self._guard.call("birth", self._births.step_begins, window)
         self._record(thread_state, window, optimizer, flags, applied)
         if self._sampling and self._iteration_queue.thinning.extras:
+            if window.num_steps % EVERY == FIRST and window.ready is not None:
+                self._guard.call("optimizer state", self._states.look, window, optimizer, False)
             num_requested = window.probe.num_requested(window.num_parameters or len(window.held()))
             if num_requested:
                 self._guard.call(
@@ -160,6 +165,8 @@ class StepHooks:
         if window.is_left_out:
             self._end_left_out(window)
             return
+        if window.evaluated and window.num_steps % EVERY == FIRST and self._sampling:
+            self._guard.call("optimizer state", self._states.look, window, optimizer, True)
         probed = self._probed(window, optimizer) if window.probe.pending is not None else None
         if window.step is not None:
             complete_step(window, window.step, probed)

@@ -24,6 +24,7 @@ class CallRecord:
     call: int = 0
     time: int = -1
     source: CallRecord | None = None
+    bypass: CallRecord | None = None  # of a sum: where its other operand came from
     numbers: dict[str, float] = field(default_factory=dict[str, float])
     expects: bool = False
     has_signal: bool = False
@@ -47,7 +48,14 @@ def batch_of(
             values[row, column] = number / scale if name in SIGNALS else number
             measured[row, column] = True
     subjects = [
-        SampleSubject(each.name, each.type, each.call, each.time, position.get(id(each.source), -1))
+        SampleSubject(
+            each.name,
+            each.type,
+            each.call,
+            each.time,
+            position.get(id(each.source), -1),
+            position.get(id(each.bypass), -1),
+        )
         for each in kept
     ]
     return SampleBatch(

@@ -1,8 +1,4 @@
-"""Hear the calls of modules during a sampled step, and nothing at any other time.
-
-The classes of the modules are given a `__call__` of ours for that step. So nothing is left on a
-module: no hook, no attribute, nothing that a copy, a pickle or a check for hooks would see.
-"""
+"""Hear the calls of modules during a sampled step, and nothing at any other time."""
 
 from __future__ import annotations
 
@@ -13,7 +9,8 @@ from typing import Any, Protocol, cast
 
 import torch
 
-from seismograd.capture.hooks.replace_attribute import Undo, pass_over, replace
+from seismograd.capture.hooks.class_calls import UndoCall, replace_call
+from seismograd.capture.hooks.replace_attribute import replace
 from seismograd.exception_origin import raised_by_user
 
 is_compiling = torch.compiler.is_compiling
@@ -49,7 +46,7 @@ class ModuleCalls:
 
     def __init__(self, listener: CallListener) -> None:
         self._listener = listener
-        self._undo: list[Undo] = []
+        self._undo: list[UndoCall] = []
 
     def install(self, kinds: Iterable[type], attention: bool) -> None:
         """Begin to report the calls of modules of these classes."""
@@ -67,9 +64,9 @@ class ModuleCalls:
         """Restore the classes. What another program, or another part of this one, has patched since
         then stays until it is gone; until then our function passes everything on.
         """
-        self._undo = [undo for undo in reversed(self._undo) if not _undone(undo)][::-1]
+        self._undo = [undo for undo in reversed(self._undo) if not undo()][::-1]
 
-    def _install(self, kind: type) -> Undo:
+    def _install(self, kind: type) -> UndoCall:
         original: Any = kind.__call__
         listener = self._listener
 
@@ -96,20 +93,9 @@ class ModuleCalls:
                     raise
             return result
 
-        if "__call__" in vars(kind):
-            return replace(kind, "__call__", __call__)
-        pass_over(__call__)
-        kind.__call__ = __call__  # type: ignore[assignment]  # pyright: ignore
+        return replace_call(kind, __call__)
 
-        def undo() -> None:
-            if vars(kind).get("__call__") is __call__:
-                del kind.__call__  # type: ignore[misc]  # pyright: ignore
-            elif "__call__" in vars(kind):
-                raise _StillInUseError
-
-        return undo
-
-    def _install_attention(self) -> Undo:
+    def _install_attention(self) -> UndoCall:
         owner: Any = torch.nn.functional
         original: Any = owner.scaled_dot_product_attention
         listener = self._listener
@@ -125,19 +111,13 @@ class ModuleCalls:
             return result
 
         scaled_dot_product_attention.__doc__ = original.__doc__
-        return replace(owner, "scaled_dot_product_attention", scaled_dot_product_attention)
+        undo = replace(owner, "scaled_dot_product_attention", scaled_dot_product_attention)
 
+        def restore() -> bool:
+            undo()
+            return True
 
-class _StillInUseError(Exception):
-    """Another patch lies above ours."""
-
-
-def _undone(undo: Undo) -> bool:
-    try:
-        undo()
-    except _StillInUseError:
-        return False
-    return True
+        return restore
 
 
 def runs_here(thread: int) -> bool:

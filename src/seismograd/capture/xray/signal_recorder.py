@@ -6,19 +6,17 @@ from __future__ import annotations
 
 import inspect
 import time
-import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seismograd.capture.birth.held_calls import tensors_in
 from seismograd.capture.graph.traversal import saved
-from seismograd.capture.names.discovery import children, is_wrapper
 from seismograd.capture.xray import attention
 from seismograd.capture.xray.call_record import CallRecord
+from seismograd.capture.xray.followed_modules import FollowedModule
 from seismograd.capture.xray.measured import Fetched, is_measurable, largest, rms, zero_share
 from seismograd.capture.xray.module_calls import is_in_backward, runs_here
 from seismograd.capture.xray.recurrence import is_recurrent, kept_steps, rms_in_time, time_axis
@@ -33,16 +31,6 @@ MAX_RECORDS = 8192
 ATTENTION = "scaled_dot_product_attention"
 
 has_dispatch_modes = torch._C._len_torch_dispatch_stack  # pyright: ignore
-
-
-@dataclass(frozen=True, slots=True)
-class FollowedModule:
-    """A module whose calls are heard. `is_whole`: it is measured, and what lies within is not."""
-
-    module: weakref.ref[torch.nn.Module]
-    name: str
-    type: str
-    is_whole: bool
 
 
 @dataclass(eq=False, slots=True)
@@ -215,7 +203,8 @@ class SignalRecorder:
         for step in reversed(steps):
             name = "" if source is None else source.name
             is_here = step.node is given.grad_fn or step is steps[0]
-            record = CallRecord(name, step.kind, source=source, expects=True)
+            bypass = None if step.other is None else self._behind(step.other)
+            record = CallRecord(name, step.kind, source=source, bypass=bypass, expects=True)
             self.records.append(record)
             if is_here:
                 self._measure(record, given)
@@ -225,6 +214,11 @@ class SignalRecorder:
             self._know(step.node, 0, record)
             source = record
         return source
+
+    def _behind(self, node: Any) -> CallRecord | None:
+        """Return the record that lies behind a node, without recording anything in between."""
+        step = next((each for each in way_back(node, self._known) if each.kind == "known"), None)
+        return None if step is None else self._known[step.node]
 
     def _record(
         self, name: str, kind: str, returned: Tensor, source: CallRecord | None
@@ -297,44 +291,6 @@ class SignalRecorder:
     def _add(self, record: CallRecord, name: str, tensor: Tensor) -> None:
         record.numbers[name] = float("nan")
         self._fetched.add(record.numbers, name, tensor)
-
-
-def followed_modules(
-    models: Iterable[tuple[torch.nn.Module, str]],
-) -> tuple[dict[int, FollowedModule], list[torch.nn.Module]]:
-    """Return the modules below these models, by their ids and with the names that their parameters
-    have; and the models that are compiled, whose calls cannot be heard.
-    """
-    found: dict[int, FollowedModule] = {}
-    compiled: list[torch.nn.Module] = []
-    stack = [(model, prefix.removesuffix("."), prefix) for model, prefix in models][::-1]
-    while stack:
-        module, name, prefix = stack.pop()
-        if id(module) in found:
-            continue
-        if is_compiled(module):
-            compiled.append(module)
-            continue
-        below = children(module)
-        is_whole = not below or isinstance(module, torch.nn.MultiheadAttention | torch.nn.RNNBase)
-        if not is_wrapper(module):
-            found[id(module)] = FollowedModule(
-                weakref.ref(module), name or type(module).__name__, type(module).__name__, is_whole
-            )
-        if not is_whole or is_wrapper(module):
-            for label, child in reversed(list(below.items())):
-                own = prefix if is_wrapper(module) else f"{prefix}{label}."
-                stack.append((child, own.removesuffix("."), own))
-    return found, compiled
-
-
-def is_compiled(module: Any) -> bool:
-    """Return whether calls of a module run as compiled code."""
-    kind: type = type(cast("object", module))
-    return (
-        f"{kind.__module__}.{kind.__qualname__}" == "torch._dynamo.eval_frame.OptimizedModule"
-        or getattr(module, "_compiled_call_impl", None) is not None
-    )
 
 
 def _first(thing: Any) -> Tensor | None:

@@ -21,6 +21,7 @@ class Step:
 
     node: Any
     kind: str = ""
+    other: Any = None  # of a sum: the node of its other operand
 
 
 def way_back(node: Any, known: dict[Any, Any]) -> Iterator[Step]:
@@ -38,8 +39,9 @@ def way_back(node: Any, known: dict[Any, Any]) -> Iterator[Step]:
         if name in ACTIVATIONS:
             yield Step(node, ACTIVATIONS[name])
         elif name in _ADDS and len(inputs) > 1:
-            yield Step(node, ADD)
-            inputs = [max(inputs, key=lambda each: each._sequence_nr())]
+            inputs.sort(key=lambda each: each._sequence_nr())
+            yield Step(node, ADD, inputs[0])
+            inputs = inputs[-1:]
         if len(inputs) != 1:
             return
         node = inputs[0]

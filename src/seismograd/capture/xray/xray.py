@@ -12,8 +12,9 @@ from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.xray.call_record import batch_of
+from seismograd.capture.xray.followed_modules import followed_modules
 from seismograd.capture.xray.module_calls import ModuleCalls, classes_of
-from seismograd.capture.xray.signal_recorder import SignalRecorder, followed_modules
+from seismograd.capture.xray.signal_recorder import SignalRecorder
 from seismograd.i18n import say
 from seismograd.schema import Note, SampleBatch
 from seismograd.tensors.device_scalars import Scalar
@@ -35,7 +36,7 @@ class XraySchedule:
 
 class Xray:
     """Observes one step now and then. `switch` has it hear of backwards and steps, which it does
-    only then: at any other step it costs one comparison.
+    only then: at any other step it costs one call and a comparison.
 
     It begins behind a step and ends with the next step of the same optimizer; what was measured
     belongs to the step whose backward reached it.

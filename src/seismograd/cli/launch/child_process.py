@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from seismograd.cli.launch.import_hook import when_imported
-from seismograd.settings.record_settings import RecordSettings
-from seismograd.settings.rule_selection import RuleSelection
+from seismograd.settings.recording_options import RecordingOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +16,7 @@ class ChildProcess:
 
     path: Path
     script: str
-    elements: tuple[str, ...]
-    level: str
-    selection: RuleSelection = field(default_factory=RuleSelection)
-    budget: float | None = None
-    replay: bool = True
-    record: RecordSettings = field(default_factory=RecordSettings)
-    guard: bool = False
+    options: RecordingOptions
 
     def __call__(self) -> Callable[[], None]:
         """Start watching as soon as torch is imported. Returns a function that stops it."""
@@ -31,21 +24,8 @@ class ChildProcess:
 
         def begin() -> None:
             from seismograd.recording import Recording
-            from seismograd.settings.elements import parse_element
 
-            elements = tuple(map(parse_element, self.elements))
-            made = Recording(
-                self.path,
-                self.script,
-                elements=elements,
-                level=self.level,
-                child=True,
-                selection=self.selection,
-                budget=self.budget,
-                replay=self.replay,
-                record=self.record,
-                guard=self.guard,
-            )
+            made = Recording(self.path, self.script, options=self.options, child=True)
             ends.append(made.close)
 
         def end() -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,7 @@ from seismograd.cli.launch.script_runner import ScriptProgram
 from seismograd.errors import TrainingHalted
 from seismograd.i18n import Message, say, translate, use_language
 from seismograd.random_states import same_random_numbers
-from seismograd.settings.elements import parse_element
-from seismograd.settings.record_settings import RecordSettings
-from seismograd.settings.rule_selection import RuleSelection
+from seismograd.settings.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
     from seismograd.recording import Recording
@@ -40,15 +38,9 @@ class Request:
     arguments: Sequence[str]
     program: ScriptProgram | None
     path: Path | None
-    elements: Sequence[str]
-    level: str
-    selection: RuleSelection
+    options: RecordingOptions
     quiet: bool
     lang: str
-    budget: float | None = None
-    replay: bool = True
-    record: RecordSettings = field(default_factory=RecordSettings)
-    guard: bool = False
 
 
 class Watcher:
@@ -104,34 +96,15 @@ class Watcher:
 
             run = self._run
             name = run.target if run.program is None else Path(run.target).name
-            elements = tuple(parse_element(text) for text in run.elements)
             self._recording = Recording(
                 run.path,
                 name,
-                elements=elements,
-                level=run.level,
-                selection=run.selection,
-                budget=run.budget,
+                options=run.options,
                 extra_sinks=self._progress(),
-                replay=run.replay,
-                record=run.record,
-                guard=run.guard,
                 close_at_exit=False,  # the script's own exit handlers may train
             )
             if run.path is not None:
-                self._unfollow = follow(
-                    ChildProcess(
-                        run.path,
-                        name,
-                        tuple(run.elements),
-                        run.level,
-                        run.selection,
-                        run.budget,
-                        run.replay,
-                        run.record,
-                        run.guard,
-                    )
-                )
+                self._unfollow = follow(ChildProcess(run.path, name, run.options))
         except Exception as error:
             self._problem = say(
                 "watching could not start, so nothing was recorded: {error}",
@@ -195,7 +168,7 @@ class Watcher:
         run.
         """
         return any(
-            self._run.selection.stops_on(finding.code, finding.severity)
+            self._run.options.selection.stops_on(finding.code, finding.severity)
             for finding in self._findings()
         )
 
@@ -270,7 +243,7 @@ class Watcher:
         for note in recording.failures:
             if note not in run.notes:
                 self._print(note.message.render())
-        rules = selected_rules(self._run.selection)
+        rules = selected_rules(self._run.options.selection)
         told = () if self.halted is None else ("halted",)
         print_summary(
             known_verdict(run, rules) or judge(run, rules),

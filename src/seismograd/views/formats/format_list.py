@@ -19,6 +19,9 @@ from seismograd.views.formats import (
     diagnosis_junit,
     diagnosis_sarif,
     diagnosis_text,
+    modules_json,
+    modules_plain,
+    modules_table,
     step_json,
     step_plain,
     step_table,
@@ -47,6 +50,9 @@ def _named(
 STEP_FORMATS = _named(STEP_FORMAT_NAMES, step_table.render, step_plain.render, step_json.render)
 ELEMENT_FORMATS = _named(
     STEP_FORMAT_NAMES, element_series.table, element_series.plain, element_series.as_json
+)
+MODULES_FORMATS = _named(
+    STEP_FORMAT_NAMES, modules_table.render, modules_plain.render, modules_json.render
 )
 DIAGNOSIS_FORMATS = _named(
     DIAGNOSIS_FORMAT_NAMES,

@@ -12,7 +12,7 @@ from seismograd.views.values import STATE_CODES
 
 def render(step: RecordedStep) -> str:
     """Return the step, its numbers and its gradients."""
-    content = {
+    content: dict[str, object] = {
         "schema": SCHEMA_VERSION,
         "run": str(step.run.path),
         "step": step.iteration,
@@ -22,6 +22,10 @@ def render(step: RecordedStep) -> str:
         "grad_norm": step.grad_norm,
         "parameters": [_gradient(each) for each in step.gradients],
     }
+    if step.states:
+        content["optimizer_states"] = [
+            {"name": each.parameter, "step": each.step, **each.numbers} for each in step.states
+        ]
     return strict_json.dumps(content, indent=2).decode()
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from seismograd.i18n import mark, translate
 from seismograd.schema import StepFlag
 from seismograd.views.fitting_table import FittingTable, TableColumn
+from seismograd.views.formats.state_table import state_table
 from seismograd.views.histogram import bars
 from seismograd.views.step import GradientNumbers, RecordedStep
 from seismograd.views.values import (
@@ -90,6 +91,10 @@ class StepTable:
         yield Text()
         yield Text(totals(self.step))
         yield from (Text(remark, style="yellow") for remark in remarks(self.step))
+        if self.step.states:
+            yield Text()
+            yield Text(translate("What the optimizer remembered:"))
+            yield state_table(self.step.states)
         if self.step.histogram is not None:
             yield Text()
             yield from bars(self.step.histogram)

@@ -1,0 +1,1 @@
+"""Keep whole gradients, weights and batches of chosen moments, on request."""

@@ -1,0 +1,65 @@
+"""What the options of a recording mean for its parts: budget, X-rays, what the record says of
+them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from seismograd.package_info import VERSION
+from seismograd.schema import FactKind, RunInfo
+from seismograd.settings.levels import DEEP, LIGHT
+from seismograd.settings.recording_options import RecordingOptions
+
+if TYPE_CHECKING:
+    from seismograd.capture.loop.overhead_budget import OverheadBudget
+    from seismograd.capture.xray.xray import XraySchedule
+
+SHARE_AT_DEEP = 0.1  # of the time, which may go into X-rays
+
+
+def overhead_budget(budget: float | None, is_slow: bool, child: bool) -> OverheadBudget:
+    """Return the budget. Where measuring is slow a single process measures at fewer steps; several
+    processes compare their measurements, so all of them measure at the same steps.
+    """
+    from seismograd.capture.loop.overhead_budget import (
+        FEWER_MEASURED,
+        FEWER_SAMPLES,
+        OverheadBudget,
+    )
+
+    is_single = not child and os.environ.get("WORLD_SIZE", "1") == "1"
+    return OverheadBudget(budget, FEWER_MEASURED if is_slow and is_single else FEWER_SAMPLES)
+
+
+def xray_schedule(level: str, budget: float | None) -> XraySchedule:
+    """Return how often the signals of modules are sampled: a quarter of the budget is for them."""
+    from seismograd.capture.loop.overhead_budget import SHARE
+    from seismograd.capture.xray.xray import FREE_STEP_S, XraySchedule
+
+    if level == LIGHT:
+        return XraySchedule(None)
+    if level == DEEP:
+        return XraySchedule(10, SHARE_AT_DEEP)
+    share = (SHARE if budget is None else budget) / 4
+    return XraySchedule(100, share, FREE_STEP_S if budget is None else 0.0)
+
+
+def about(script: str, options: RecordingOptions) -> RunInfo:
+    """Return what is known of a run before its first step."""
+    import torch
+
+    return RunInfo(
+        script=script,
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        seismograd_version=VERSION,
+        torch_version=torch.__version__,
+        python_version=platform.python_version(),
+        level=options.level,
+        every=1,
+        elements=tuple(map(str, options.elements)),
+        fact_kinds=tuple(map(str, FactKind)),
+    )
