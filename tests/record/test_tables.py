@@ -5,7 +5,9 @@ measured is missing, which is not NaN and not 0.
 from __future__ import annotations
 
 import math
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from seismograd.record.reader import Run
 from seismograd.record.tables import run_table
 from seismograd.record.writer import Writer
 from seismograd.schema import State
-from tests.synthetic import block, info
+from tests.synthetic import block, finding, info, write_run
 from tests.views.samples import small_net
 
 pa: Any = pytest.importorskip("pyarrow")
@@ -181,3 +183,22 @@ def test_without_pyarrow_the_package_is_named(run: Run, monkeypatch: pytest.Monk
     with pytest.raises(SeismogradError) as raised:
         run.to_arrow()
     assert "pip install pyarrow" in raised.value.line()
+
+
+def test_a_notebook_shows_the_run_and_its_findings_as_text_not_markup(tmp_path: Path) -> None:
+    hostile = replace(
+        finding(parameters=tuple(f"<img src=x onerror=alert({n})>" for n in range(7))),
+        where="<script>.py:3",
+        excerpt="if a < b:\n    \x1b[2J",
+    )
+    path = write_run(
+        tmp_path / "run", [block(np.ones((3, 2)))], findings=[hostile], run_info=info(script="<b>")
+    )
+    shown = seismograd.open_run(path)._repr_html_()
+    assert "&lt;b&gt;, steps: 3" in shown
+    assert hostile.code in shown
+    assert "and 2 more" in shown
+    assert "&lt;script&gt;.py:3" in shown
+    assert "if a &lt; b:\n    \\x1b[2J" in shown
+    tags = set(re.findall(r"<(?!/)(\w+)", shown))
+    assert tags == {"code", "div", "b", "br", "pre"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
+from seismograd.printable import printable
 from seismograd.record import layout
 from seismograd.record.checked_ranges import CheckedRanges
 from seismograd.record.compatibility import read_end, read_meta
@@ -48,6 +50,7 @@ from seismograd.schema import (
     StateArray,
     Statistic,
 )
+from seismograd.schema.finding_html import finding_html
 
 _LINE_PARSERS: dict[str, Callable[[Any], Any]] = {
     layout.SITES: site_from_json,
@@ -121,6 +124,11 @@ class Run:
             f"{len(self.parameters)}, "
             f"findings: {len(self.findings)}, {state}>"
         )
+
+    def _repr_html_(self) -> str:
+        # What a notebook shows: what `repr` says, and the findings.
+        head = f"<code>{escape(printable(repr(self)))}</code>"
+        return head + "".join(finding_html(finding) for finding in self.findings)
 
     @property
     def ended(self) -> bool:
