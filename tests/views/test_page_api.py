@@ -18,7 +18,8 @@ from seismograd.schema import Conclusion, State
 from seismograd.views.page_api.heat_codes import ABSENT, LIMIT, NONFINITE, NOT_MEASURED, ZERO
 from seismograd.views.page_api.packing import pack, unpack
 from seismograd.views.page_api.run_source import RunSource, open_source
-from tests.synthetic import block, finding, info
+from tests.rules.made import chain
+from tests.synthetic import block, finding, info, write_run
 from tests.views.page import made
 
 NUMBERS = ("start", "stop", "width", "column", "row", "index")
@@ -121,11 +122,27 @@ def test_the_line_over_depth_is_that_of_the_last_step_that_is_mostly_finite(
     header, _ = unpack(source.step(10))
     fit: Any = header["fit"]
     assert fit["step"] == 10
-    assert fit["gain"] == pytest.approx(0.5, rel=0.1)
+    assert 10 ** -fit["slope"] == pytest.approx(0.5, rel=0.1)
+    # one of the six has no gradient yet
+    assert fit["ends"]["gain"] == pytest.approx(0.5 ** (5 / 4), rel=0.1)
     header, _ = unpack(source.step(made.BAD_STEP))
     fit = header["fit"]
     assert fit["step"] == made.BAD_STEP - 1
-    assert fit["gain"] == pytest.approx(0.5, rel=0.1)
+    assert fit["ends"]["gain"] == pytest.approx(0.5, rel=0.1)
+
+
+def test_the_page_a_finding_and_the_table_tell_one_pair_of_norms(tmp_path: Path) -> None:
+    norms = chain(10, 0.14, noise=0.2)
+    shown = open_source(open_run(write_run(tmp_path / "run", [block(norms)])))
+    (found,) = unpack(shown.meta())[0]["findings"]
+    header, arrays = unpack(shown.step(found["row"]))
+    ends: Any = header["fit"]["ends"]
+    names = [each.name for each in shown.run.parameters]
+    for end, evidence in zip(("first", "last"), found["evidence"][:2], strict=True):
+        assert (ends[end], ends[f"{end}_norm"]) == (evidence["parameter"], evidence["value"])
+        assert arrays["grad_norm"][names.index(ends[end])] == evidence["value"]
+    assert ends["first_norm"] == pytest.approx(ends["last_norm"] * ends["gain"] ** 9)
+    assert f"by {ends['gain']:.2g} on average" in found["cause"]["en"]
 
 
 def test_a_histogram_has_the_counts_of_the_record(source: RunSource) -> None:

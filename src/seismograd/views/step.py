@@ -16,6 +16,7 @@ from seismograd.record.reader import Run
 from seismograd.schema import Parameter, RowBatch, State, StepFlag
 from seismograd.views.histogram import GradientHistogram, nearest_histogram
 from seismograd.views.optimizer_states import OptimizerState, optimizer_states
+from seismograd.views.run_condition import why_nothing
 
 NO_STEP = "no_step"
 """The kind of the note in which a session says why there is no step."""
@@ -83,6 +84,8 @@ def find_row(run: Run, step: int | None) -> int:
     """
     iterations = run.steps["iteration"]
     if len(iterations) == 0:
+        if not run.ended:
+            raise SeismogradError(why_nothing(run))
         why = next((note.message for note in run.notes if note.kind == NO_STEP), None)
         raise SeismogradError(
             why or say("no optimizer step was recorded in {run}", run=str(run.path)),

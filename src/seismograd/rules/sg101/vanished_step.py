@@ -11,9 +11,11 @@ import numpy as np
 from seismograd.analysis.block_rows import BoolArray, as_list, site_of
 from seismograd.analysis.depth_profile import (
     DepthProfiles,
+    EndNorms,
     LayeredBlock,
     LayerNorms,
     ProfileLayers,
+    end_norms,
     profiles,
 )
 from seismograd.analysis.recent_hits import RecentHits
@@ -46,7 +48,8 @@ class VanishedStep:
     last: str
     first_norm: float
     last_norm: float
-    gain: float
+    ends: EndNorms  # of the layers that are not zero
+    gain: float  # of the line
     total_gain: float
     goodness: float
     num_passed: int  # layers between the last and the first that is not zero
@@ -110,6 +113,7 @@ def witness_of(looked: ProfiledRows, index: int, starved_below: float) -> Vanish
         last=last_tensor[0],
         first_norm=first_tensor[1],
         last_norm=last_tensor[1],
+        ends=end_norms(chain.norm, chain.layers, row),
         gain=float(profile.gain[row]),
         total_gain=float(profile.total_gain[row]),
         goodness=float(profile.goodness[row]),
@@ -183,9 +187,9 @@ def vanishing_finding(
                 seen.last_norm,
                 seen.first_norm / limits.max_total_gain,
             ),
-            Evidence("gain_per_layer", "", seen.step, seen.gain, limits.max_gain),
+            Evidence("line_gain", "", seen.step, seen.gain, limits.max_gain),
             Evidence(
-                "total_gain",
+                "line_total",
                 "",
                 seen.step,
                 seen.total_gain,
@@ -206,18 +210,21 @@ def vanishing_finding(
 
 
 def _cause(seen: VanishedStep, track: VanishingTrack) -> Message:
+    ends = seen.ends
     values: dict[str, str | int | float] = {
-        "layers": seen.num_passed,
-        "gain": seen.gain,
-        "total": seen.first_norm / seen.last_norm,
-        "parameter": seen.first,
-        "step": track.last,
-        "zeros": seen.num_zero,
+        "layers": ends.num_passed,
+        "gain": ends.gain,
+        "last": ends.last,
+        "last_norm": ends.last_norm,
+        "first": ends.first,
+        "first_norm": ends.first_norm,
     }
     if track.recovered:
         return say(
-            "each of the {layers} layers multiplied the gradient by {gain:.2g}, and {total:.2g} of "
-            "it was left at {parameter}; after step {step} the network recovered",
+            "each of the {layers} layers multiplied the gradient by {gain:.2g} on average: its "
+            "norm was {last_norm:.3g} at {last} and {first_norm:.3g} at {first}; after step {step} "
+            "the network recovered",
+            step=track.last,
             **values,
         )
     if seen.num_zero:
@@ -225,10 +232,13 @@ def _cause(seen: VanishedStep, track: VanishingTrack) -> Message:
             "each layer multiplies the gradient by {gain:.2g}, and after {layers} layers nothing "
             "is left: the gradient is exactly zero in the first layers, from {parameter} on "
             "(layers with zero gradient: {zeros})",
-            **values,
+            layers=seen.num_passed,
+            gain=seen.gain,
+            parameter=seen.first,
+            zeros=seen.num_zero,
         )
     return say(
-        "each of the {layers} layers multiplies the gradient by {gain:.2g}; {total:.2g} of it is "
-        "left at {parameter}",
+        "each of the {layers} layers multiplies the gradient by {gain:.2g} on average: its norm is "
+        "{last_norm:.3g} at {last} and {first_norm:.3g} at {first}",
         **values,
     )

@@ -225,4 +225,16 @@ def _finding(run: Run, finding: Finding, columns: Mapping[str, int]) -> dict[str
         "columns": [columns[name] for name in finding.parameters if name in columns],
         "first_row": run.row_reader.row_of(finding.first_step) if run.num_rows else 0,
         "last_row": run.row_reader.row_of(finding.last_step) if run.num_rows else 0,
+        "row": telling_row(run, finding),
     }
+
+
+def telling_row(run: Run, finding: Finding) -> int:
+    """Return the row whose numbers the finding tells: that of its first evidence, where it is one
+    of its steps.
+    """
+    if not run.num_rows:
+        return 0
+    steps = (each.step for each in finding.evidence)
+    told = (step for step in steps if finding.first_step <= step <= finding.last_step)
+    return run.row_reader.row_of(next(told, finding.first_step))

@@ -19,6 +19,7 @@ from seismograd.schema import SEVERITIES, BoolArray, FloatArray, IntArray, Param
 
 MOST_CHANNELS = 30
 MOST_ALONE = 12  # the worst ones, where there are more layers than channels
+LONGEST_LABEL = 23  # letters, of neighbours that share a channel
 MOST_DECADES = 12.0
 FEWEST_DECADES = 2.0
 
@@ -197,7 +198,23 @@ def _arranged(
 
 
 def _span(first: str, last: str) -> str:
-    """Return a name for neighbours: `blocks.0.attn … 14.attn`."""
+    """Return a name for neighbours, of the whole length where there is room for it:
+    `blocks.0.attn … 14.proj`, `encoder.layers.0 … 14`.
+    """
+    first, last = (label.partition(" · ")[0] for label in (first, last))
+    parts = max(first.count("."), last.count(".")) + 1
+    spans = (_joined(_beginning(first, num), _beginning(last, num)) for num in range(parts, 0, -1))
+    whole = _joined(first, last)
+    return next((span for span in spans if "…" in span and len(span) <= LONGEST_LABEL), whole)
+
+
+def _beginning(name: str, num_parts: int) -> str:
+    return ".".join(name.split(".")[:num_parts])
+
+
+def _joined(first: str, last: str) -> str:
+    if first == last:
+        return first
     common = 0
     for at, (one, other) in enumerate(zip(first, last, strict=False)):
         if one != other:

@@ -42,6 +42,8 @@ export interface Finding {
   last_step: number;
   first_row: number;
   last_row: number;
+  /** That of its first evidence: where the numbers are that it tells. */
+  row: number;
   columns: number[];
   parameters: string[];
   evidence: {
@@ -178,8 +180,15 @@ export interface Step {
 export interface Fit {
   row: number;
   step: number;
-  gain: number;
-  total: number;
+  /** The norms at both ends, as a finding and a table tell them. */
+  ends: {
+    first: string;
+    last: string;
+    first_norm: JsonNumber;
+    last_norm: JsonNumber;
+    num_passed: number;
+    gain: JsonNumber;
+  };
   slope: number;
   intercept: number;
   goodness: number;

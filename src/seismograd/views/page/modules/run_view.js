@@ -10,6 +10,7 @@ import { rowOf } from "./cursor.js";
 import { byId, el } from "./dom.js";
 import { emit, on } from "./events.js";
 import { drawFilters } from "./filters.js";
+import { statisticOf } from "./finding_timeline.js";
 import { findingsPanel } from "./findings.js";
 import { heatPanel } from "./heat.js";
 import { lanesPanel } from "./lanes.js";
@@ -56,8 +57,9 @@ function takeMeta(meta) {
       state.row = rowOf(step);
       state.follow = false;
     } else if (worst && (CONFIG.mode === "report" || meta.run.state !== "live")) {
-      state.row = worst.first_row;
+      state.row = worst.row;
       state.follow = false;
+      state.statistic = statisticOf(worst);
       if (worst.columns.length) state.column = worst.columns[0];
     }
   } else if (state.stop >= before.rows) {
