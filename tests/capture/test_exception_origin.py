@@ -284,12 +284,14 @@ def test_the_steps_of_a_program_that_goes_on_are_counted_as_it_made_them(
     before = signal.signal(signal.SIGUSR1, handler)
     try:
         with trained() as loop:
-            handlers = loop.session._handlers
+            steps = loop.session._handlers.steps
+            original = steps.step_begins
 
-            def interrupt(*_: object) -> None:
+            def interrupted(*args: Any) -> None:
+                original(*args)
                 signal.raise_signal(signal.SIGUSR1)
 
-            monkeypatch.setattr(handlers, "step_begins", (*handlers.step_begins, interrupt))
+            monkeypatch.setattr(steps, "step_begins", interrupted)
             with pytest.raises(PreemptedError):
                 loop.step()
             monkeypatch.undo()
