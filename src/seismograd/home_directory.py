@@ -24,7 +24,9 @@ def _homes() -> tuple[Path, ...]:
 
 
 HOMES = _homes()
-_NAMES = {json.dumps(str(home), ensure_ascii=escaped)[1:-1] for home in HOMES for escaped in (0, 1)}
+_NAMES = {
+    json.dumps(str(home), ensure_ascii=escaped)[1:-1] for home in HOMES for escaped in (False, True)
+}
 _NEEDLES = tuple(name.encode(errors="surrogateescape") for name in sorted(_NAMES, reverse=True))
 _HOME = re.compile(rb"(?<![\w.~-])(?:" + b"|".join(map(re.escape, _NEEDLES)) + rb")(?![\w.-])")
 
